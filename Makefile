@@ -1,0 +1,48 @@
+# Everything a newcomer needs: `make demo` and `make test`. Nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help install demo run test soak docs clean
+help: ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.run ## build .venv with .venv/bin/shop-poller
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shop-poller needs Python 3.11 or later; name one with: make PYTHON=python3.11 ...")'
+	@echo "Building $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing shop-poller and its libraries ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing shop-poller with what its tests need ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## a simulated shop and the real daemon, in this terminal (ARGS="--seconds 20" ends it)
+	@$(BIN)/shop-poller demo $(ARGS)
+
+run: $(VENV)/.run ## watch the shop that the environment or .env names
+	@$(BIN)/shop-poller run $(ARGS)
+
+test: $(VENV)/.dev ## every check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest $(ARGS)
+
+soak: $(VENV)/.dev ## the long tests: kills by the hundred
+	$(BIN)/pytest -m soak -s $(ARGS)
+
+docs: $(VENV)/.run ## write docs/configuration.md anew
+	$(BIN)/python docs/configuration.py
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
