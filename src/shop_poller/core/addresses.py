@@ -1,0 +1,122 @@
+"""What the addresses in the settings mean: of sinks, of the state, of the listener."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+
+HTTP = frozenset({"http", "https"})
+REDIS = frozenset({"redis", "rediss"})
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
+LISTEN = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/\s]*):[0-9]{1,5}")
+DATABASE = re.compile(r"(/[0-9]{0,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAddress:
+    """Where to deliver to.
+
+    Attributes:
+        name: the fragment, else scheme, host and path; in rows, logs and metrics, so never a secret.
+        url: without fragment and options of ours; may hold a password, so it is not shown.
+        channel: where Redis publishes to.
+    """
+
+    name: str
+    scheme: str
+    url: str = field(repr=False)
+    channel: str = ""
+
+    @property
+    def password(self) -> str:
+        """The password in the address; "" if there is none."""
+        return urlsplit(self.url).password or ""
+
+
+def parse_sink(address: str) -> SinkAddress:
+    """Read one address of SHOP_NOTIFY_URLS.
+
+    Raises:
+        ValueError: with what is wrong, and without the address itself, which may hold a password.
+    """
+    parts = split(address)
+    name = _sink_name(parts)
+    if parts.scheme == "console":
+        return SinkAddress(name, parts.scheme, "console:")
+    if parts.scheme not in HTTP | REDIS:
+        # Nothing else is shown: what an address without its beginning begins with may be its password.
+        kind = f"{parts.scheme}://" if parts.scheme and parts.netloc else "an address without its beginning"
+        raise ValueError(
+            f"{kind} is no kind of sink; there are http(s)://host/path,"
+            " redis(s)://host:port/0?channel=name and console:"
+        )
+    if not parts.hostname:
+        raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
+    if parts.scheme in HTTP:
+        return SinkAddress(name, parts.scheme, urlunsplit(parts._replace(fragment="")))
+    if not DATABASE.fullmatch(parts.path):
+        raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
+    options = parse_qs(parts.query)
+    channel = options.pop("channel", [""])[0]
+    if not channel:
+        raise ValueError(f"{name} names no channel; add ?channel=notification:events")
+    if options:
+        raise ValueError(f"{name} has an option that is not known: {', '.join(sorted(options))}")
+    return SinkAddress(name, parts.scheme, urlunsplit(parts._replace(query="", fragment="")), channel)
+
+
+def split(address: str) -> SplitResult:
+    """Take an address apart.
+
+    Raises:
+        ValueError: it is no address; said without the address, which may hold a password.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is no valid address (host or port)") from None
+    if not HOST.fullmatch(parts.netloc.rpartition("@")[2]):  # urlsplit is lenient with brackets
+        raise ValueError("is no valid address (host or port)")
+    if "@" not in parts.netloc and ":" in address.partition("//")[2].rpartition("@")[0]:
+        # https://user:12/34@host: the rest of the password would be taken for the path, and be shown
+        raise ValueError(
+            "is no valid address; in a password write %2F for /, %3F for ? and %23 for #, in a path %40 for @"
+        )
+    return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_listen(address: str) -> tuple[str, int] | None:
+    """Read SHOP_HTTP_LISTEN: host:port, [::1]:port, or nothing for off.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not address:
+        return None
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not LISTEN.fullmatch(address) or int(port) > 65535:
+        raise ValueError("should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off")
+    return host, int(port)
+
+
+def _sink_name(parts: SplitResult) -> str:
+    if parts.fragment:
+        if not NAME.fullmatch(parts.fragment):
+            raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
+        return parts.fragment
+    if parts.scheme == "console":
+        return "console:"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

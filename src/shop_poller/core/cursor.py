@@ -1,0 +1,216 @@
+"""The walk through what changed, and where the cursor may move.
+
+A shop is never paged through: when an earlier order is touched in mid-walk, `page=2` skips one. Instead
+the first page is asked for again and again, each time from the last seen second, leaving out the orders
+already seen in that second (a keyset walk). A page shorter than asked ends it (but see `is_last`).
+
+The cursor follows the shop's own clock, S: the `Date` of the walk's first answer. Our clock plays no part.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.model import Page, Query
+
+SECOND = timedelta(seconds=1)
+MAX_PER_PAGE = 100
+NEARLY_FULL = 0.9
+MAX_PAGES = 1000
+"""Pages of one walk: a shop that changes faster than it can be read is read on at the next tick."""
+IN_FLIGHT = timedelta(minutes=1)
+"""An answer takes up to half a minute to make. An order that is touched meanwhile is shown with its new
+date in its old place; as the last of a page it would make the walk jump over all that lies between."""
+MAX_EXCLUDE = 50_000
+"""Most orders left out of one question: more in one second is not a shop but a mistake."""
+
+
+Rows = Sequence[tuple[int, datetime | None]]
+"""Id and instant of each order of a page, in its order; no instant if that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """A position in a list sorted by an instant of one-second resolution.
+
+    Attributes:
+        bound: ask for what lies beyond this second, which itself is left out.
+        seen: the orders beyond the bound that were seen already, and where; they are left out too.
+        descending: the list runs from new to old.
+    """
+
+    bound: datetime
+    seen: Mapping[int, datetime | None] = field(default_factory=dict)
+    descending: bool = False
+
+    @property
+    def exclude(self) -> frozenset[int]:
+        """The ids to leave out."""
+        return frozenset(self.seen)
+
+    def advance(self, rows: Rows, *, settled_at: datetime | None = None) -> "Keyset":
+        """The position after a page that is not the last.
+
+        Args:
+            rows: the page.
+            settled_at: instants after this one may have moved while the page was made, so that orders
+                before them may be missing from it: they are seen, but the bound stays behind them.
+
+        Raises:
+            TemporaryError: PROTOCOL, the page shows that the shop ignores what it was asked, so that
+                walking on would never end.
+        """
+        ids = [order_id for order_id, _ in rows]
+        if len(set(ids) - self.seen.keys()) < len(ids):
+            raise TemporaryError(
+                ErrorKind.PROTOCOL,
+                "the shop sends orders again that it was asked to leave out; a cache or plugin in front of"
+                " its MCP endpoint may be repeating an old answer",
+            )
+        dated = [at for _, at in rows if at is not None]
+        if dated and self.leaves_out(dated[-1]):
+            raise TemporaryError(
+                ErrorKind.PROTOCOL, "the shop sends orders from outside of the time that it was asked for"
+            )
+        in_order = dated == sorted(dated, reverse=self.descending)
+        firm = [at for at in dated if settled_at is None or at <= settled_at] if in_order else []
+        # Of a page that is not in order nothing can be concluded: stay, and leave out what was seen.
+        bound = self._behind(firm[-1]) if firm else self.bound
+        position = replace(self, bound=bound)
+        seen = {
+            order_id: at
+            for order_id, at in {**self.seen, **_placed(rows)}.items()
+            if at is None or not position.leaves_out(at)
+        }
+        position = replace(position, seen=seen)
+        if len(position.seen) > MAX_EXCLUDE:
+            raise TemporaryError(
+                ErrorKind.PROTOCOL,
+                f"the shop changed more than {MAX_EXCLUDE:,} orders at once ({bound:%F %T})",
+            )
+        return position
+
+    def leaves_out(self, at: datetime) -> bool:
+        """Whether an instant lies not beyond the bound."""
+        return at >= self.bound if self.descending else at <= self.bound
+
+    def _behind(self, at: datetime) -> datetime:
+        return at + SECOND if self.descending else at - SECOND
+
+
+def _placed(rows: Rows) -> dict[int, datetime | None]:
+    """Where each order stands; one without a date stands where the one before it does."""
+    placed: dict[int, datetime | None] = {}
+    at: datetime | None = None
+    for order_id, own in rows:
+        at = own or at
+        placed[order_id] = at
+    return placed
+
+
+def is_last(count: int, per_page: int) -> bool:
+    """Whether a page ends the list.
+
+    A shop leaves out of a page what it cannot load, so one that is nearly full may have been full.
+    """
+    return count < NEARLY_FULL * per_page
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One walk through what changed since the cursor.
+
+    Attributes:
+        cursor: where it began.
+        shop_time: S, None before the first answer.
+        newest: the newest modification seen.
+        pages: taken so far.
+    """
+
+    cursor: datetime
+    keyset: Keyset
+    pages: int = 0
+    per_page: int = MAX_PER_PAGE
+    shop_time: datetime | None = None
+    newest: datetime | None = None
+
+    def query(self) -> Query:
+        """What to ask next."""
+        return Query(
+            per_page=self.per_page,
+            modified_after=self.keyset.bound,
+            exclude=self.keyset.exclude,
+        )
+
+    def halved(self) -> "Walk":
+        """The same walk in smaller steps, after an answer above the size bound.
+
+        Raises:
+            TemporaryError: TOO_LARGE, a single order is above the bound.
+        """
+        return replace(self, per_page=halve(self.per_page))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a page means for the walk.
+
+    Attributes:
+        cursor: where the page's commit moves the cursor to.
+        walk: how to go on; None when this was the last page.
+    """
+
+    cursor: datetime
+    walk: Walk | None
+
+
+def start(cursor: datetime, *, overlap: timedelta) -> Walk:
+    """Begin a walk: two changes in one second share one timestamp, so what lies just behind is re-read."""
+    return Walk(cursor, Keyset(cursor - overlap))
+
+
+def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
+    """Take one page.
+
+    Args:
+        walk: the walk that asked.
+        page: the answer to its query.
+        clock_skew: how far the shop's stamps may lag behind its Date header.
+
+    Raises:
+        TemporaryError: PROTOCOL, see Keyset.advance, or there is no end to it.
+    """
+    shop_time = walk.shop_time or page.shop_time
+    rows = [(item.id, item.modified_at) for item in page.items]
+    newest = max((at for at in (walk.newest, *(at for _, at in rows)) if at), default=None)
+    if is_last(len(rows), walk.per_page):
+        floor = shop_time - clock_skew
+        return Step(cursor=max(min(newest, shop_time), floor) if newest else floor, walk=None)
+    if walk.pages >= MAX_PAGES:
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; going on at the next tick"
+        )
+    keyset = walk.keyset.advance(rows, settled_at=page.shop_time - IN_FLIGHT)
+    # The second that the next page begins with; never behind where the walk began, or walks that are cut
+    # short would lead backwards.
+    reached = max(walk.cursor, min(keyset.bound + SECOND, shop_time))
+    return Step(
+        cursor=reached,
+        walk=replace(walk, keyset=keyset, pages=walk.pages + 1, shop_time=shop_time, newest=newest),
+    )
+
+
+def halve(per_page: int) -> int:
+    """Half a page.
+
+    Raises:
+        TemporaryError: TOO_LARGE, it was one order already.
+    """
+    if per_page == 1:
+        raise TemporaryError(
+            ErrorKind.TOO_LARGE,
+            "one single order of the shop is larger than the bound of an answer; look for an order with a"
+            " huge note or meta field, changed last",
+        )
+    return per_page // 2

@@ -1,0 +1,78 @@
+"""The two errors that the house knows, and their named kinds.
+
+Whatever goes wrong outside is mapped once, at the edge (a source, a sink, a store), to one of the two:
+a TemporaryError may go away by itself, a PermanentError will not until a person does something.
+"""
+
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """What went wrong, in a word: the label `error_type` of the metrics and of the alerts."""
+
+    CONNECTION = "ConnectionError"  # nobody there, or the connection broke
+    TIMEOUT = "TimeoutError"  # no whole answer in time
+    RATE_LIMIT = "RateLimitError"  # 429
+    UNAVAILABLE = "UnavailableError"  # 502, 503, 504: maintenance, a gateway without its server
+    SERVER = "ServerError"  # the peer broke while it worked on this: 500, a PHP fatal
+    AUTHENTICATION = "AuthenticationError"  # keys wrong, revoked, or without the right
+    NOT_FOUND = "NotFoundError"  # no such endpoint or tool
+    REJECTED = "RejectedError"  # the peer says that what we sent is wrong: other 4xx
+    GONE = "GoneError"  # 410: never send here again
+    PROTOCOL = "ProtocolError"  # an answer that is none: a captcha page, garbage, half a list
+    TOO_LARGE = "ResponseTooLargeError"  # an answer above the bound
+    NO_SUBSCRIBER = "NoSubscriberError"  # published, and nobody was there to get it
+    CIRCUIT_OPEN = "CircuitOpenError"  # not asked: too many failures in a row
+    STORE = "StoreError"  # our own state cannot be read or written
+    INTERNAL = "InternalError"  # a bug of ours
+
+
+PEER_DOWN = frozenset(
+    {
+        ErrorKind.CONNECTION,
+        ErrorKind.TIMEOUT,
+        ErrorKind.RATE_LIMIT,
+        ErrorKind.UNAVAILABLE,
+        ErrorKind.NO_SUBSCRIBER,
+    }
+)
+"""Kinds that speak of the peer as a whole, not of what was sent to it."""
+
+RETRY_AT_ONCE = frozenset(
+    {
+        ErrorKind.CONNECTION,
+        ErrorKind.TIMEOUT,
+        ErrorKind.RATE_LIMIT,
+        ErrorKind.UNAVAILABLE,
+        ErrorKind.SERVER,
+    }
+)
+"""Kinds worth another try within seconds."""
+
+
+class ShopPollerError(Exception):
+    """What both errors share.
+
+    Attributes:
+        kind: what went wrong, in a word.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TemporaryError(ShopPollerError):
+    """It may work later.
+
+    Attributes:
+        retry_after_s: seconds that the peer asked us to wait, if it did.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(kind, message)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(ShopPollerError):
+    """It will not work until somebody changes something."""

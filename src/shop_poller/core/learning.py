@@ -1,0 +1,107 @@
+"""What a store that does not know the shop learns before its first decision, silently.
+
+The orders made before the baseline that are still open, and those completed of late: so that a later
+cancellation or refund of theirs is judged rightly. Newest first, because those change most.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shop_poller.core.cursor import MAX_PER_PAGE, Keyset, halve, is_last
+from shop_poller.core.model import Page, Query
+
+OPEN_STATUSES = ("pending", "on-hold", "processing")
+COMPLETED_FOR = timedelta(days=30)
+MAX_WAIT = timedelta(days=7)
+
+
+class Phase(StrEnum):
+    """Which orders are being learned."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How far learning has come; survives a restart.
+
+    Attributes:
+        created_before: exclusive; what was made from then on is learned already.
+        count: orders learned so far.
+    """
+
+    phase: Phase
+    created_before: datetime
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A walk through the past, from new to old. Begins anew after a restart where Learning stands."""
+
+    learning: Learning
+    baseline_at: datetime
+    keyset: Keyset
+    per_page: int = MAX_PER_PAGE
+
+    def query(self) -> Query:
+        """What to ask next."""
+        completed = self.learning.phase is Phase.COMPLETED
+        return Query(
+            per_page=self.per_page,
+            newest_first=True,
+            created_before=self.keyset.bound,
+            # An order is modified when it is completed, so this finds every one that was.
+            modified_after=self.baseline_at - COMPLETED_FOR if completed else None,
+            statuses=("completed",) if completed else OPEN_STATUSES,
+            exclude=self.keyset.exclude,
+        )
+
+    def halved(self) -> "Lesson":
+        """The same in smaller steps; raises what `halve` raises."""
+        return replace(self, per_page=halve(self.per_page))
+
+
+def begin(baseline_at: datetime) -> Learning:
+    """Where learning starts in a store that does not know the shop."""
+    return Learning(Phase.OPEN, baseline_at)
+
+
+def lesson(learning: Learning, baseline_at: datetime) -> Lesson:
+    """Go on where learning stands."""
+    return Lesson(learning, baseline_at, Keyset(learning.created_before, descending=True))
+
+
+def advance(current: Lesson, page: Page, *, learned: int) -> Lesson | None:
+    """Take one page of which `learned` orders were new to us; None when all is learned.
+
+    Raises:
+        TemporaryError: PROTOCOL, see Keyset.advance.
+    """
+    count = current.learning.count + learned
+    if not is_last(len(page.items), current.per_page):
+        keyset = current.keyset.advance([(item.id, item.created_at) for item in page.items])
+        position = replace(current.learning, created_before=keyset.bound, count=count)
+        return replace(current, learning=position, keyset=keyset)
+    if current.learning.phase is Phase.OPEN:
+        position = Learning(Phase.COMPLETED, current.baseline_at, count)
+        return lesson(position, current.baseline_at)
+    return None
+
+
+def baseline(*, shop_time: datetime, started_at: datetime, now: datetime, lookback: timedelta) -> datetime:
+    """The first start minus the look-back, by the shop's clock.
+
+    Args:
+        shop_time: the shop's clock at its first answer ever.
+        started_at: our clock at the first start.
+        now: our clock at that first answer; only the difference of the two is used, and not if it is so
+            large that our clock was set meanwhile rather than the shop away.
+        lookback: SHOP_INITIAL_LOOKBACK.
+    """
+    waited = max(now - started_at, timedelta(0))
+    if waited > MAX_WAIT:
+        waited = timedelta(0)
+    return (shop_time - waited - lookback).replace(microsecond=0)

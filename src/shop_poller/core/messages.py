@@ -1,0 +1,232 @@
+"""From an event to the words that people read, in Russian and in English."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import EventType, Notification, OrderEvent, iso
+
+Locale = Literal["ru", "en"]
+
+NAMESPACE = uuid.UUID("6f1d2c5e-3b7a-5d0e-9c41-8a2f4e6b7d10")
+"""Fixed for ever: every event id is derived from it."""
+
+LEVELS = {
+    EventType.NEW: "info",
+    EventType.CANCELLED: "warning",
+    EventType.REFUNDED: "warning",
+    EventType.FAILED: "error",
+    EventType.PARTIALLY_REFUNDED: "warning",
+    EventType.UNHEALTHY: "critical",
+    EventType.RECOVERED: "info",
+    EventType.TEST: "info",
+}
+
+ORDER_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
+    "ru": {
+        EventType.NEW: ("Новый заказ", "Заказ #{id} на сумму {total}"),
+        EventType.CANCELLED: ("Заказ отменён", "Клиент отменил заказ #{id}"),
+        EventType.REFUNDED: ("Возврат средств", "Оформлен возврат по заказу #{id}"),
+        EventType.FAILED: ("Ошибка оплаты", "Не удалась оплата заказа #{id}"),
+        EventType.PARTIALLY_REFUNDED: (
+            "Частичный возврат",
+            "По заказу #{id} возвращено {amount}",
+        ),
+    },
+    "en": {
+        EventType.NEW: ("New order", "Order #{id} for {total}"),
+        EventType.CANCELLED: ("Order cancelled", "The customer cancelled order #{id}"),
+        EventType.REFUNDED: ("Refund", "Order #{id} was refunded"),
+        EventType.FAILED: ("Payment failed", "The payment of order #{id} failed"),
+        EventType.PARTIALLY_REFUNDED: (
+            "Partial refund",
+            "{amount} of order #{id} was refunded",
+        ),
+    },
+}
+
+ALERT_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
+    "ru": {
+        EventType.UNHEALTHY: ("Сервис недоступен", "{service}: {cause}. Последний успех: {since}"),
+        EventType.RECOVERED: ("Сервис восстановлен", "{service} снова работает"),
+    },
+    "en": {
+        EventType.UNHEALTHY: ("Service unhealthy", "{service}: {cause}. Last success: {since}"),
+        EventType.RECOVERED: ("Service recovered", "{service} works again"),
+    },
+}
+
+TEST_TEXTS: Mapping[Locale, tuple[str, str]] = {
+    "ru": ("Проверка связи", "Уведомления магазина {shop} доходят. Ничего делать не нужно"),
+    "en": ("Test", "Notifications of {shop} arrive. Nothing needs to be done"),
+}
+
+CAUSES: Mapping[Locale, Mapping[ErrorKind, str]] = {
+    "ru": {
+        ErrorKind.AUTHENTICATION: "ключи не приняты или без права смотреть заказы",
+        ErrorKind.CONNECTION: "нет соединения",
+        ErrorKind.TIMEOUT: "не отвечает вовремя",
+        ErrorKind.RATE_LIMIT: "слишком много запросов",
+        ErrorKind.UNAVAILABLE: "временно недоступен (обслуживание?)",
+        ErrorKind.SERVER: "внутренняя ошибка сервера",
+        ErrorKind.NOT_FOUND: "адрес или инструмент MCP не найден",
+        ErrorKind.PROTOCOL: "отвечает не так, как должен",
+        ErrorKind.GONE: "ответил 410 Gone, доставка отключена до перезапуска",
+        ErrorKind.REJECTED: "не принимает наш запрос",
+        ErrorKind.TOO_LARGE: "слишком большой ответ",
+        ErrorKind.NO_SUBSCRIBER: "никто не подписан",
+        ErrorKind.CIRCUIT_OPEN: "слишком много ошибок подряд",
+        ErrorKind.STORE: "не удаётся сохранить состояние",
+        ErrorKind.INTERNAL: "ошибка в shop-poller, сообщите разработчикам",
+    },
+    "en": {
+        ErrorKind.AUTHENTICATION: "keys refused, or without the right to view orders",
+        ErrorKind.CONNECTION: "no connection",
+        ErrorKind.TIMEOUT: "does not answer in time",
+        ErrorKind.RATE_LIMIT: "too many requests",
+        ErrorKind.UNAVAILABLE: "unavailable for now (maintenance?)",
+        ErrorKind.SERVER: "internal server error",
+        ErrorKind.NOT_FOUND: "MCP address or tool not found",
+        ErrorKind.PROTOCOL: "does not answer as it should",
+        ErrorKind.GONE: "answered 410 Gone, delivery is off until a restart",
+        ErrorKind.REJECTED: "does not accept our request",
+        ErrorKind.TOO_LARGE: "too large an answer",
+        ErrorKind.NO_SUBSCRIBER: "nobody is subscribed",
+        ErrorKind.CIRCUIT_OPEN: "too many failures in a row",
+        ErrorKind.STORE: "its state cannot be stored",
+        ErrorKind.INTERNAL: "a bug in shop-poller, please report it",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How notifications are written.
+
+    Attributes:
+        levels: replaces level names, for receivers that know other ones.
+    """
+
+    shop_id: str
+    locale: Locale = "ru"
+    levels: Mapping[str, str] = field(default_factory=dict)
+    brand_id: str | None = None
+    target_roles: tuple[str, ...] | None = None
+    target_users: tuple[str, ...] | None = None
+
+
+def event_id(shop_id: str, subject: str, event_type: EventType, n: int | str) -> str:
+    """The id of something that happened: the same after a crash, a fail-over or a restored backup.
+
+    Args:
+        shop_id: SHOP_ID.
+        subject: the order's id, or the name of the service that an alert is about.
+        event_type: what happened.
+        n: which time; a partial refund's refund id; an alert's `since`.
+
+    Returns:
+        A UUIDv5 as text.
+    """
+    return str(uuid.uuid5(NAMESPACE, f"{shop_id}/{subject}/{event_type}/{n}"))
+
+
+def money(amount: str, sign: str) -> str:
+    """An amount as people read it, e.g. "1930.00 ₽"."""
+    return f"{amount} {sign}".strip()
+
+
+def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Notification:
+    """Write the notification of an order's event."""
+    order = event.order
+    title, template = ORDER_TEXTS[voice.locale][event.type]
+    data: dict[str, Any] = {
+        "total": order.total,
+        "customer": order.customer,
+        "status": order.status,
+        "number": order.number,
+        "currency": order.currency,
+        "paid": event.paid,
+        "date_modified": iso(order.modified_at),
+    }
+    amount = ""
+    if event.refund is not None:
+        amount = money(event.refund.amount, order.currency_sign)
+        data |= {"amount": event.refund.amount, "refund_id": event.refund.id}
+    return Notification(
+        key=str(order.id),
+        event_id=event_id(voice.shop_id, str(order.id), event.type, event.n),
+        event_type=event.type,
+        level=_level(event.type, voice),
+        source_id=str(order.id),
+        title=title,
+        message=template.format(id=order.id, total=money(order.total, order.currency_sign), amount=amount),
+        data=data,
+        created_at=now,
+        brand_id=voice.brand_id,
+        target_roles=voice.target_roles,
+        target_users=voice.target_users,
+    )
+
+
+def alert_notification(
+    event_type: EventType,
+    voice: Voice,
+    *,
+    service: str,
+    cause: ErrorKind,
+    since: datetime,
+    now: datetime,
+) -> Notification:
+    """Write an admin alert: a service stopped working, or works again.
+
+    Args:
+        event_type: UNHEALTHY or RECOVERED.
+        voice: how notifications are written.
+        service: what stopped or works again: the shop's id or a sink's name.
+        cause: why it stopped.
+        since: the last time it worked; both edges of one outage carry the same.
+        now: when this is written.
+    """
+    title, template = ALERT_TEXTS[voice.locale][event_type]
+    causes = CAUSES[voice.locale]
+    return Notification(
+        key=f"alert:{service}",
+        event_id=event_id(voice.shop_id, service, event_type, iso(since)),
+        event_type=event_type,
+        level=_level(event_type, voice),
+        source_id=voice.shop_id,
+        title=title,
+        message=template.format(service=service, cause=causes[cause], since=iso(since)),
+        data={"service_name": service, "error_type": str(cause), "since": iso(since)},
+        created_at=now,
+        brand_id=voice.brand_id,
+        target_roles=("administrator",),
+        target_users=None,
+    )
+
+
+def sample_notification(voice: Voice, *, now: datetime) -> Notification:
+    """Write a harmless notification that shows whether notifications arrive."""
+    title, template = TEST_TEXTS[voice.locale]
+    return Notification(
+        key="test",
+        event_id=event_id(voice.shop_id, "test", EventType.TEST, iso(now)),
+        event_type=EventType.TEST,
+        level=_level(EventType.TEST, voice),
+        source_id=voice.shop_id,
+        title=title,
+        message=template.format(shop=voice.shop_id),
+        data={},
+        created_at=now,
+        brand_id=voice.brand_id,
+        target_roles=voice.target_roles,
+        target_users=voice.target_users,
+    )
+
+
+def _level(event_type: EventType, voice: Voice) -> str:
+    level = LEVELS[event_type]
+    return voice.levels.get(level, level)

@@ -1,0 +1,214 @@
+"""The things that the house talks about. All frozen; all instants are aware UTC."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class EventType(StrEnum):
+    """What can happen, by its name on the wire."""
+
+    NEW = "shop.order.new"
+    CANCELLED = "shop.order.cancelled"
+    REFUNDED = "shop.order.refunded"
+    FAILED = "shop.order.failed"
+    PARTIALLY_REFUNDED = "shop.order.partially_refunded"
+    UNHEALTHY = "service.unhealthy"
+    RECOVERED = "service.recovered"
+    TEST = "service.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money given back.
+
+    Attributes:
+        amount: a positive decimal number as text, e.g. "100.00".
+    """
+
+    id: int
+    amount: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as the source showed it: what deciding and telling need, and nothing more of the buyer.
+
+    Attributes:
+        total: gross, a decimal number as text, as the shop writes it.
+        currency: ISO 4217 code, e.g. "RUB".
+        currency_sign: what people write, e.g. "₽".
+        customer: the buyer's first name; "" if the shop has none.
+        refunds: None where the source cannot see refunds, which is not the same as none.
+    """
+
+    id: int
+    number: str
+    status: str
+    total: str
+    currency: str
+    currency_sign: str
+    customer: str
+    created_at: datetime
+    modified_at: datetime
+    paid_at: datetime | None = None
+    refunds: tuple[Refund, ...] | None = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableOrder:
+    """An order that was listed and could not be read: to be named and set aside, never to stop the rest.
+
+    Attributes:
+        reason: one line, without personal data.
+        modified_at: if that much could be read.
+        created_at: likewise.
+    """
+
+    id: int
+    reason: str
+    modified_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to a source: the first page of the orders that match, sorted.
+
+    Attributes:
+        newest_first: False sorts by time of modification, ascending; True by creation, descending.
+        modified_after: exclusive.
+        created_before: exclusive.
+        statuses: empty means every status that the shop lists.
+        exclude: order ids to leave out.
+    """
+
+    per_page: int
+    newest_first: bool = False
+    modified_after: datetime | None = None
+    created_before: datetime | None = None
+    statuses: tuple[str, ...] = ()
+    exclude: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A source's answer to a Query, in the source's order.
+
+    Attributes:
+        shop_time: the shop's own clock when it answered.
+        noise: text that stood before the answer (PHP notices), cut to one line; "" if none.
+    """
+
+    items: tuple[Order | UnreadableOrder, ...]
+    shop_time: datetime
+    noise: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOrder:
+    """What was last seen of an order, and what has been announced of it.
+
+    Attributes:
+        announced_new: its `new` was announced, or counts as such because it was learned paid.
+        decided: how often each event type was decided for it.
+        refund_ids: refunds announced or learned; None while no source has shown refunds.
+    """
+
+    id: int
+    status: str
+    modified_at: datetime
+    announced_new: bool = False
+    decided: Mapping[EventType, int] = field(default_factory=dict)
+    refund_ids: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEvent:
+    """Something happened to an order.
+
+    Attributes:
+        n: which one of its type for this order, from 1; for a partial refund the refund's id.
+        paid: whether money had come in before.
+    """
+
+    type: EventType
+    order: Order
+    n: int
+    paid: bool
+    refund: Refund | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What a receiver gets: docs/notifications.md.
+
+    Attributes:
+        key: deliveries of one key keep their order at each sink (an order's id, or the alerts').
+    """
+
+    key: str
+    event_id: str
+    event_type: EventType
+    level: str
+    source_id: str
+    title: str
+    message: str
+    data: Mapping[str, Any]
+    created_at: datetime
+    brand_id: str | None = None
+    target_roles: tuple[str, ...] | None = None
+    target_users: tuple[str, ...] | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """The notification as the JSON object that goes out."""
+        return {
+            "event_id": self.event_id,
+            "event_type": str(self.event_type),
+            "level": self.level,
+            "source_module": "shop",
+            "source_id": self.source_id,
+            "title": self.title,
+            "message": self.message,
+            "data": dict(self.data),
+            "brand_id": self.brand_id,
+            "target_roles": self.target_roles,
+            "target_users": self.target_users,
+            "created_at": iso(self.created_at),
+        }
+
+    def body(self) -> str:
+        """The JSON text that goes out."""
+        return json.dumps(self.wire(), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A row of the outbox: one event on its way to one sink.
+
+    Attributes:
+        seq: grows with every row; the order of delivery within a key.
+        key: see Notification.
+        body: the notification's JSON, the same bytes at every attempt.
+        attempts: claims that failed and were charged to this row.
+        head_since: when it became the oldest undelivered row of its key and sink.
+    """
+
+    seq: int
+    shop_id: str
+    sink: str
+    key: str
+    event_id: str
+    event_type: EventType
+    body: str
+    attempts: int
+    created_at: datetime
+    head_since: datetime
+
+
+def iso(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC with milliseconds, e.g. "2026-11-23T09:50:00.000Z"."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,22 @@
+"""When the next tick is, and when polling counts as stopped."""
+
+import math
+from datetime import datetime, timedelta
+
+STALE_AFTER = timedelta(minutes=5)
+
+
+def next_tick(origin: float, interval: float, now: float) -> float:
+    """The first instant of the grid origin, origin + interval, … after now.
+
+    Computed from the origin each time, so that it never drifts; ticks missed meanwhile are skipped.
+    All arguments are seconds of one monotonic clock.
+    """
+    steps = math.floor((now - origin) / interval) + 1
+    tick = origin + steps * interval
+    return tick if tick > now else origin + (steps + 1) * interval  # rounding may land on now
+
+
+def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:
+    """Whether the last good poll is so old that polling counts as stopped."""
+    return now - last_good > max(STALE_AFTER, timedelta(seconds=3 * interval_s))

@@ -1,0 +1,35 @@
+"""Signatures of what is sent over HTTP, by the Standard Webhooks specification, 1.0 (symmetric, v1)."""
+
+import base64
+import hashlib
+import hmac
+
+PREFIX = "whsec_"
+
+
+def signing_key(secret: str) -> bytes:
+    """The key in a secret: base64, with or without the prefix whsec_.
+
+    Raises:
+        ValueError: it is not base64, or not 24 to 64 bytes as the specification asks.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except ValueError:  # binascii.Error, or not even ASCII
+        raise ValueError("should be whsec_ and base64") from None
+    if not 24 <= len(key) <= 64:
+        raise ValueError(f"should hold 24 to 64 bytes, has {len(key)}")
+    return key
+
+
+def signature(key: bytes, *, message_id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`.
+
+    Args:
+        key: see signing_key.
+        message_id: the header `webhook-id`.
+        timestamp: the header `webhook-timestamp`, seconds since 1970.
+        body: the bytes that are sent.
+    """
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
+    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

@@ -1,0 +1,949 @@
+"""The walk through what changed, and where the cursor may move: nothing is skipped, nothing loops."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shop_poller.core import cursor
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.model import Page, Query, UnreadableOrder
+from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, second_of, state_of
+
+OVERLAP = timedelta(seconds=120)
+NO_OVERLAP = timedelta(0)
+SKEW = timedelta(seconds=900)
+LONG_AFTER = 10**6
+"""A second by which all that was ever stamped here has settled."""
+MAX_STEPS = 2000
+"""More pages than any walk here may need: a walk that goes on is a walk that loops."""
+
+
+def listed(*seconds: int | None, first_id: int = 1) -> tuple[UnreadableOrder, ...]:
+    """Items of a page, by the seconds that they were modified in; ids count up."""
+    return tuple(
+        UnreadableOrder(order_id, "", modified_at=None if second is None else at(second))
+        for order_id, second in enumerate(seconds, first_id)
+    )
+
+
+def page(*seconds: int | None, clock: int = LONG_AFTER, first_id: int = 1) -> Page:
+    return Page(listed(*seconds, first_id=first_id), shop_time=at(clock))
+
+
+def begin(second: int, *, per_page: int) -> cursor.Walk:
+    """A walk that asks for what was modified after a second."""
+    return replace(cursor.start(at(second), overlap=NO_OVERLAP), per_page=per_page)
+
+
+def step(walk: cursor.Walk, answer: Page) -> cursor.Step:
+    return cursor.step(walk, answer, clock_skew=SKEW)
+
+
+@dataclass
+class Watcher:
+    """Walks through a shop as the daemon does, and remembers every state that it was shown."""
+
+    shop: ModelShop
+    cursor: datetime
+    per_page: int = 100
+    overlap: timedelta = OVERLAP
+    seen: set[State] = field(default_factory=set)
+    asked: list[Query] = field(default_factory=list)
+    commits: list[datetime] = field(default_factory=list)
+    """Where each page's commit moved the cursor to."""
+
+    def pages(self) -> Iterator[int]:
+        """One walk, page by page: what the caller does between two pages happens in mid-walk."""
+        walk: cursor.Walk | None = replace(
+            cursor.start(self.cursor, overlap=self.overlap), per_page=self.per_page
+        )
+        for number in range(1, MAX_STEPS):
+            if walk is None:
+                return
+            self.asked.append(walk.query())
+            answer = self.shop.answer(walk.query())
+            after = step(walk, answer)
+            self.seen |= {state_of(item) for item in answer.items}
+            self.cursor = after.cursor
+            self.commits.append(after.cursor)
+            walk = after.walk
+            if walk is not None:
+                yield number
+        raise AssertionError("the walk does not end")
+
+    def walk(self) -> int:
+        """One walk through a shop that stands still; the number of pages."""
+        return sum(1 for _ in self.pages()) + 1
+
+    def missed(self) -> set[State]:
+        """What stands in the shop and was never seen."""
+        return self.shop.states() - self.seen
+
+    def out_of_reach(self) -> set[State]:
+        """What was never seen, and would not be asked for if we died now and walked again: it is lost."""
+        asked_from = self.cursor - self.overlap
+        return {state for state in self.missed() if at(self.shop.rows[state[0]].modified) <= asked_from}
+
+
+# --- The first question ------------------------------------------------------------------------------------
+
+
+def test_a_walk_asks_from_the_cursor_less_the_overlap() -> None:
+    assert cursor.start(at(1000), overlap=OVERLAP).query() == Query(
+        per_page=100,
+        newest_first=False,
+        modified_after=at(880),
+        created_before=None,
+        statuses=(),
+        exclude=frozenset(),
+    )
+
+
+# --- The keyset: what to ask next, and what a page's commit does to the cursor ------------------------------
+
+
+@dataclass(frozen=True)
+class KeysetCase:
+    title: str
+    stamps: Sequence[int | None]
+    """Of full pages of three, one after the other; None of an order that cannot be read."""
+    bound: int
+    exclude: Iterable[int]
+    """Ids, which count from 1."""
+    reached: int
+    clocks: Sequence[int] = (LONG_AFTER,)
+    """The shop's, at each page; the last one goes for those that follow."""
+
+
+SETTLED = [
+    KeysetCase("each in its own second", [1, 2, 3], 2, [3], 3),
+    KeysetCase("two share the last second", [1, 3, 3], 2, [2, 3], 3),
+    KeysetCase("two share the first second", [1, 1, 3], 2, [3], 3),
+    KeysetCase("all in one second", [3, 3, 3], 2, [1, 2, 3], 3),
+    KeysetCase("the first second after the bound", [1, 1, 1], 0, [1, 2, 3], 1),
+    KeysetCase("a second longer than a page", [3, 3, 3, 3, 3, 3], 2, [1, 2, 3, 4, 5, 6], 3),
+    KeysetCase("and longer than two", [3] * 9, 2, range(1, 10), 3),
+    KeysetCase("begun on the page before", [1, 3, 3, 3, 3, 3], 2, [2, 3, 4, 5, 6], 3),
+    KeysetCase("left behind by the second page", [3, 3, 3, 3, 4, 4], 3, [5, 6], 4),
+    KeysetCase("left behind at once", [3, 3, 3, 4, 5, 6], 5, [6], 6),
+    KeysetCase("next second, all of it", [3, 3, 3, 4, 4, 4], 3, [4, 5, 6], 4),
+    KeysetCase("seconds far apart", [1, 50, 99], 98, [3], 99),
+    KeysetCase("without a date, it stands where the one before it does", [1, 3, None], 2, [2, 3], 3),
+    KeysetCase("without a date, before the last second", [1, None, 3], 2, [3], 3),
+    KeysetCase("without a date, first of all: it may stand anywhere", [None, 2, 3], 2, [1, 3], 3),
+    KeysetCase("without any date, nothing can be concluded", [None, None, None], 0, [1, 2, 3], 1),
+    KeysetCase("nor from dates in the wrong order", [1, 3, 2], 0, [1, 2, 3], 1),
+    KeysetCase("nor on the second page", [1, 2, 3, 9, 5, 7], 2, [3, 4, 5, 6], 3),
+    KeysetCase("until a page is in order again", [1, 3, 2, 4, 5, 6], 5, [6], 6),
+    KeysetCase("but then leaves out what lies beyond", [1, 9, 2, 4, 5, 6], 5, [2, 6], 6),
+]
+
+CLOCK = 100  # so that what is later than 40 may have moved while the page was made
+NEAR_THE_CLOCK = [
+    KeysetCase("a minute old is settled", [1, 39, 40], 39, [3], 40, [CLOCK]),
+    KeysetCase("a second less is not", [1, 39, 41], 38, [2, 3], 39, [CLOCK]),
+    KeysetCase("nor are two", [1, 41, 42], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("none is: it stays, and leaves them out", [41, 42, 43], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("all at the clock", [100, 100, 100], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("the last one was touched meanwhile", [1, 2, 99], 1, [2, 3], 2, [CLOCK]),
+    KeysetCase("the first one was: not in order", [99, 2, 3], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("one between was: not in order", [1, 99, 3], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("all but the first were", [1, 99, 99], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("several share the last settled second", [40, 40, 99], 39, [1, 2, 3], 40, [CLOCK]),
+    KeysetCase("without a date behind the settled ones", [1, 40, None], 39, [2, 3], 40, [CLOCK]),
+    KeysetCase("without a date behind the others", [1, 99, None], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("the clock is the first second's", [1, 1, 1], 0, [1, 2, 3], 1, [1]),
+    KeysetCase("beyond the clock", [1, 30, 160], 29, [2, 3], 30, [CLOCK]),
+    KeysetCase("a year beyond the clock", [1, 30, 365 * 86_400], 29, [2, 3], 30, [CLOCK]),
+    KeysetCase("all of it beyond", [150, 160, 170], 0, [1, 2, 3], 1, [CLOCK]),
+    KeysetCase("settled by the second page", [1, 45, 46, 47, 48, 101], 47, [5, 6], 48, [100, 160]),
+    KeysetCase("all but the first page's last", [1, 2, 99, 30, 31, 32], 31, [3, 6], 32, [CLOCK]),
+    KeysetCase("seen beyond, and met again", [1, 50, 60, 10, 20, 70], 19, [2, 3, 5, 6], 20, [CLOCK]),
+    KeysetCase("piled up by three pages", [*range(41, 50)], 0, range(1, 10), 1, [CLOCK]),
+    KeysetCase("and left behind a minute later", [*range(41, 53)], 51, [12], 52, [100, 101, 102, 200]),
+    KeysetCase("the clock was set back meanwhile", [1, 2, 3, 4, 5, 6], 2, [3, 4, 5, 6], 3, [100, 50]),
+]
+
+
+@pytest.mark.parametrize("case", SETTLED, ids=lambda case: case.title)
+def test_after_a_full_page_the_walk_asks_from_the_last_second_without_those_seen_in_it(
+    case: KeysetCase,
+) -> None:
+    after_pages_of_three(case)
+
+
+@pytest.mark.parametrize("case", NEAR_THE_CLOCK, ids=lambda case: case.title)
+def test_what_may_have_moved_while_the_page_was_made_is_left_out_and_not_passed(case: KeysetCase) -> None:
+    after_pages_of_three(case)
+
+
+def after_pages_of_three(case: KeysetCase) -> None:
+    walk = begin(0, per_page=3)
+    clocks = iter(case.clocks)
+    clock = 0
+    for start in range(0, len(case.stamps), 3):
+        clock = next(clocks, clock)
+        after = step(walk, page(*case.stamps[start : start + 3], clock=clock, first_id=start + 1))
+        assert after.walk is not None
+        walk = after.walk
+
+    assert walk.query() == Query(per_page=3, modified_after=at(case.bound), exclude=frozenset(case.exclude))
+    assert after.cursor == at(case.reached)
+
+
+def test_the_clock_that_settles_is_each_pages_own_and_the_cursors_is_the_first_answers() -> None:
+    first = step(begin(0, per_page=2), page(90, 110, clock=100))
+    assert first.walk is not None
+    second = step(first.walk, page(120, 130, clock=185, first_id=3))
+    assert second.walk is not None
+    third = step(second.walk, page(131, 132, clock=300, first_id=5))
+    assert third.walk is not None
+    last = step(third.walk, page(140, clock=400, first_id=7))
+
+    assert [walk.query().modified_after for walk in (first.walk, second.walk, third.walk)] == [
+        at(0),
+        at(119),
+        at(131),
+    ]
+    assert [first.cursor, second.cursor, third.cursor, last.cursor] == [at(1), *[at(100)] * 3]
+    assert last.walk is None
+
+
+@pytest.mark.parametrize(
+    ("title", "stamps", "clock"),
+    [
+        ("a full page of what was re-read", [7_881, 7_882, 7_883], LONG_AFTER),
+        ("just before where it began", [7_881, 7_882, 7_999], LONG_AFTER),
+        ("nothing settled", [8_001, 8_002, 8_003], 8_010),
+        ("not in order", [7_990, 7_999, 7_998], LONG_AFTER),
+        ("the shop's clock was set back", [8_001, 8_002, 8_003], 4_000),
+    ],
+)
+def test_no_page_moves_the_cursor_behind_where_the_walk_began(
+    title: str, stamps: list[int], clock: int
+) -> None:
+    walk = replace(cursor.start(at(8_000), overlap=OVERLAP), per_page=3)
+
+    after = step(walk, page(*stamps, clock=clock))
+
+    assert (title, after.cursor) == (title, at(8_000))
+    assert after.walk is not None
+    # But its end may.
+    assert step(after.walk, page(clock=clock)).cursor < at(8_000) or clock == LONG_AFTER or clock == 8_010
+
+
+# --- The end: where the cursor stands after the walk --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("title", "newest", "clock", "expected"),
+    [
+        ("a quiet shop: the clock less the skew", None, 10_000, 9_100),
+        ("what was seen is older than the skew", 8_000, 10_000, 9_100),
+        ("just as old as the skew", 9_100, 10_000, 9_100),
+        ("a second younger", 9_101, 10_000, 9_101),
+        ("a busy shop: the newest", 9_999, 10_000, 9_999),
+        ("just now", 10_000, 10_000, 10_000),
+        ("the shop's stamps run ahead of its clock", 10_300, 10_000, 10_000),
+        ("a date in the far future", 99_999, 10_000, 10_000),
+    ],
+)
+def test_the_end_of_a_walk_moves_the_cursor(
+    title: str, newest: int | None, clock: int, expected: int
+) -> None:
+    seconds = [] if newest is None else [7_950, newest]
+
+    end = step(begin(7_900, per_page=100), page(*seconds, clock=clock))
+
+    assert (title, end.cursor, end.walk) == (title, at(expected), None)
+
+
+@pytest.mark.parametrize(
+    ("title", "newest", "clock", "expected"),
+    [
+        ("nothing there", None, 6_000, 5_100),
+        ("dates that are now in the future", 7_999, 6_000, 6_000),
+    ],
+)
+def test_the_cursor_goes_back_when_the_shops_clock_was_set_back(
+    title: str, newest: int | None, clock: int, expected: int
+) -> None:
+    walk = cursor.start(at(8_000), overlap=OVERLAP)
+
+    end = step(walk, page(*([] if newest is None else [newest]), clock=clock))
+
+    assert (title, end.cursor) == (title, at(expected))
+
+
+def test_the_newest_of_all_pages_counts_at_the_end() -> None:
+    first = step(begin(0, per_page=2), page(9_400, 9_500, clock=10_000))
+    assert first.walk is not None
+
+    end = step(first.walk, page(clock=10_050))
+
+    assert end.cursor == at(9_500)
+
+
+@pytest.mark.parametrize(
+    ("per_page", "full_enough"),
+    # A tenth may be missing; of less than ten that is none. These are the sizes that halving leads to.
+    [(100, 90), (50, 45), (25, 23), (12, 11), (10, 9), (6, 6), (3, 3), (2, 2), (1, 1)],
+)
+def test_a_page_that_is_full_or_nearly_does_not_end_the_walk(per_page: int, full_enough: int) -> None:
+    for count in range(per_page + 1):
+        after = step(begin(0, per_page=per_page), page(*range(1, count + 1)))
+
+        assert (after.walk is None) == (count < full_enough), count
+
+
+# --- A shop that stands still ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orders", [0, 1, 89, 90, 99, 100, 101, 190, 350, 1000])
+@pytest.mark.parametrize("seconds", [1, 2, 7, 5000])
+def test_a_shop_that_stands_still_is_read_once_and_in_full(orders: int, seconds: int) -> None:
+    shop = ModelShop(now=5000)
+    for n in range(orders):
+        shop.create(modified=1000 + n % seconds)
+    watcher = Watcher(shop, at(900))
+
+    assert watcher.walk() == pages_of(orders, 100)
+    assert watcher.missed() == set()
+
+
+@given(
+    stamps=st.lists(st.integers(0, 12) | st.integers(0, 200), max_size=40),
+    per_page=st.integers(1, 12),
+    clock=st.integers(0, 200),
+)
+def test_a_still_shop_is_read_in_as_many_pages_as_it_fills(
+    stamps: list[int], per_page: int, clock: int
+) -> None:
+    shop = ModelShop(now=clock)
+    for stamp in stamps:
+        shop.create(modified=stamp)
+    watcher = Watcher(shop, at(-1), overlap=NO_OVERLAP, per_page=per_page)
+
+    assert watcher.walk() == pages_of(len(stamps), per_page)
+    assert watcher.missed() == set()
+    assert all(moved <= at(clock) for moved in watcher.commits)
+
+
+def test_no_commit_moves_the_cursor_past_what_was_not_read() -> None:
+    shop = ModelShop(now=100_000)
+    for n in range(350):
+        shop.create(modified=1000 + n // 40)
+    watcher = Watcher(shop, at(900))
+
+    for _ in watcher.pages():
+        assert all(at(shop.rows[order_id].modified) >= watcher.cursor for order_id, _ in watcher.missed())
+
+
+# --- A shop that changes while it is walked: one story each -------------------------------------------------
+
+
+def watched_shop(orders: int, *, per_page: int = 100, every_s: int = 1) -> tuple[ModelShop, Watcher]:
+    """A shop with so many orders, and somebody who begins to watch it only now."""
+    shop = ModelShop(now=10_000)
+    for n in range(orders):
+        shop.create(modified=10_000 - every_s * (orders - n))
+    return shop, Watcher(shop, at(10_000 - every_s * (orders + 1)), per_page=per_page)
+
+
+def test_an_edit_of_an_order_that_was_passed_skips_none_of_the_others() -> None:
+    # The trap of `page=2`: touching order 1 moves all others one place forward.
+    shop, watcher = watched_shop(250)
+    for number in watcher.pages():
+        shop.edit(101 + number)
+
+    assert watcher.missed() == set()
+
+
+def test_deleting_an_order_that_was_passed_skips_none_of_the_others() -> None:
+    shop, watcher = watched_shop(250)
+    for number in watcher.pages():
+        shop.delete(101 + number)
+
+    assert watcher.missed() == set()
+
+
+def test_an_order_made_in_mid_walk_is_seen_in_the_same_walk() -> None:
+    shop, watcher = watched_shop(150)
+    for _ in watcher.pages():
+        shop.pass_time(1)
+        shop.create()
+
+    assert watcher.missed() == set()
+
+
+def test_an_order_edited_while_it_is_left_out_is_seen_by_the_next_walk() -> None:
+    shop, watcher = watched_shop(100)
+    for _ in watcher.pages():
+        shop.edit(200)  # the last of the page: the next question excludes it
+    assert watcher.missed() == {(200, 2)}
+
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+def test_two_changes_in_one_second_are_both_seen() -> None:
+    shop = ModelShop(now=10_000)
+    order = shop.create()
+    watcher = Watcher(shop, at(9_000))
+    watcher.walk()
+    shop.edit(order)  # in the second that was just read
+    shop.create()
+
+    shop.pass_time(60)
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+def test_without_the_overlap_such_a_second_would_be_lost() -> None:
+    shop = ModelShop(now=10_000)
+    order = shop.create()
+    watcher = Watcher(shop, at(9_000), overlap=NO_OVERLAP)
+    watcher.walk()
+    shop.edit(order)
+
+    shop.pass_time(60)
+    watcher.walk()
+
+    assert watcher.missed() == watcher.out_of_reach() == {(order, 2)}
+
+
+def test_more_than_three_hundred_orders_in_one_second_while_they_still_come() -> None:
+    shop = ModelShop(now=10_000)
+    for _ in range(310):
+        shop.create()
+    watcher = Watcher(shop, at(9_000))
+    for number in watcher.pages():
+        shop.create()
+        shop.edit(100 + number)
+
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+def test_a_bulk_edit_on_a_quiet_shop_is_seen_whole() -> None:
+    shop = ModelShop(now=1_000_000)
+    for n in range(300):
+        shop.create(modified=n)
+    watcher = Watcher(shop, at(900_000))
+    for _ in range(3):  # nothing happens for a while
+        watcher.walk()
+        shop.pass_time(60)
+    for order_id in list(shop.rows):
+        shop.edit(order_id)
+        if order_id % 100 == 50:
+            shop.pass_time(1)
+            watcher.walk()  # the walk comes in the middle of it
+    shop.pass_time(60)
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+def test_a_walk_that_waits_for_minutes_between_pages_skips_nothing() -> None:
+    shop, watcher = watched_shop(1000)
+    for number in watcher.pages():
+        shop.pass_time(45)
+        for n in range(20):
+            shop.edit(101 + (number * 50 + n * 37) % 1000)
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+@pytest.mark.parametrize("ahead_s", [1, 600, 86_400, 365 * 86_400])
+def test_orders_dated_in_the_future_hide_nothing_that_comes_before_them(ahead_s: int) -> None:
+    shop = ModelShop(now=10_000)
+    for _ in range(120):
+        shop.create(modified=10_000 + ahead_s)
+    watcher = Watcher(shop, at(9_000))
+    for _ in range(5):
+        watcher.walk()
+        assert watcher.cursor <= at(shop.clock())
+        shop.pass_time(60)
+        shop.create()
+        shop.edit(101)
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+@pytest.mark.parametrize("off_s", [-86_400, -3600, -300, -1, 1, 300, 3600, 86_400])
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "quiet"])
+def test_a_clock_that_jumps_costs_one_tick_at_most(
+    off_s: int,
+    busy: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    shop = ModelShop(now=1_000_000)
+    order = shop.create()
+    watcher = Watcher(shop, at(999_000))
+    for tick in range(30):
+        if tick == 10:
+            shop.clock_off_s += off_s
+        if busy or tick in {9, 10, 11, 12, 20}:
+            shop.pass_time(5)
+            shop.edit(order)
+            shop.create()
+        before = shop.states()
+        shop.pass_time(55)
+        watcher.walk()
+        if tick != 10:
+            assert before <= watcher.seen, f"tick {tick}"
+
+    assert watcher.missed() == set()
+
+
+@pytest.mark.parametrize("lag_s", [-900, -300, 0, 1, 119, 121, 300, 899, 900])
+@pytest.mark.parametrize("pause", [1, 7, 100], ids=["busy", "slower", "quiet"])
+def test_stamps_may_lag_behind_the_clock_by_the_skew_or_run_ahead_of_it(lag_s: int, pause: int) -> None:
+    shop = ModelShop(now=1_000_000, lag_s=lag_s)
+    watcher = Watcher(shop, at(999_000))
+    for tick in range(200):
+        if tick % pause == 0:
+            shop.create()
+        shop.pass_time(60)
+        watcher.walk()
+
+        assert watcher.missed() == set()
+
+
+def test_a_day_without_the_daemon_is_made_up_for() -> None:
+    shop, watcher = watched_shop(10)
+    watcher.walk()
+    for _ in range(24 * 12):
+        shop.pass_time(300)
+        shop.create()
+    watcher.walk()
+
+    assert watcher.missed() == set()
+
+
+# --- Unreadable orders -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["with a date", "without one"])
+@pytest.mark.parametrize(
+    "broken",
+    [{101}, {105}, {110}, {101, 102, 103, 104, 105}, {104, 105, 106}, set(range(101, 151))],
+    ids=["the first", "the last of a page", "the last of two", "a whole page", "across pages", "all"],
+)
+@pytest.mark.parametrize("every_s", [0, 1], ids=["in one second", "one a second"])
+def test_orders_that_cannot_be_read_are_named_and_passed(
+    dated: bool,  # noqa: FBT001 - a column of the table
+    broken: set[int],
+    every_s: int,
+) -> None:
+    shop, watcher = watched_shop(50, per_page=5, every_s=every_s)
+    shop.unreadable = dict.fromkeys(broken, dated)
+
+    pages = watcher.walk()
+
+    assert watcher.missed() == set()
+    assert pages <= 50 + 1, "every full page brings something that was not seen"
+
+
+@given(
+    stamps=st.lists(st.integers(0, 6), max_size=25),
+    broken=st.dictionaries(st.integers(101, 125), st.booleans()),
+    per_page=st.integers(1, 5),
+)
+def test_whatever_cannot_be_read_the_rest_is_and_the_walk_ends(
+    stamps: list[int], broken: dict[int, bool], per_page: int
+) -> None:
+    shop = ModelShop(now=1000, unreadable=broken)
+    for stamp in stamps:
+        shop.create(modified=stamp)
+    watcher = Watcher(shop, at(-1), overlap=NO_OVERLAP, per_page=per_page)
+
+    for _ in watcher.pages():
+        # Whatever the page was like, the cursor is not past anything unread.
+        assert all(at(shop.rows[order_id].modified) >= watcher.cursor for order_id, _ in watcher.missed())
+
+    assert watcher.missed() == set()
+    # Nothing can be concluded from an order without a date: it may be shown once more.
+    assert shop.answers <= len(stamps) + sum(not dated for dated in broken.values()) + 1
+
+
+# --- Shops that do not do what they are asked ---------------------------------------------------------------
+
+
+def upside_down(rows: list[Row]) -> list[Row]:
+    return rows[::-1]
+
+
+def first_to_the_end(rows: list[Row]) -> list[Row]:
+    return rows[1:] + rows[:1]
+
+
+@pytest.mark.parametrize("garble", [upside_down, first_to_the_end])
+@pytest.mark.parametrize("per_page", [1, 2, 3, 10, 100])
+@pytest.mark.parametrize("seconds", [1, 2, 9, 50])
+def test_a_page_in_the_wrong_order_skips_nothing(
+    garble: Callable[[list[Row]], list[Row]], per_page: int, seconds: int
+) -> None:
+    shop = ModelShop(now=1000, garble=garble)
+    for n in range(50):
+        shop.create(modified=n % seconds)
+    watcher = Watcher(shop, at(-1), overlap=NO_OVERLAP, per_page=per_page)
+
+    for _ in watcher.pages():
+        assert all(at(shop.rows[order_id].modified) >= watcher.cursor for order_id, _ in watcher.missed())
+
+    assert watcher.missed() == set()
+    assert shop.answers <= 50 + 1
+
+
+def test_a_shop_that_does_not_sort_is_read_in_full() -> None:
+    shop = ModelShop(now=1000, ignores=frozenset({"orderby"}))
+    for n in range(350):
+        shop.create(created=n, modified=n * 37 % 350)
+    watcher = Watcher(shop, at(-1), overlap=NO_OVERLAP)
+
+    for _ in watcher.pages():
+        assert all(at(shop.rows[order_id].modified) >= watcher.cursor for order_id, _ in watcher.missed())
+
+    assert watcher.missed() == set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page(1, 2, 3, clock=9),
+        page(3, 3, 3, clock=9),
+        page(3, 2, 1, clock=9),
+        page(None, None, None, clock=9),
+        page(1, None, 3, clock=9),
+        page(1, 2, None, clock=9),
+        page(-5, 2, 3, clock=9),
+        page(20, 30, 40, clock=9),
+    ],
+    ids=["sorted", "one second", "unsorted", "undated", "half dated", "undated end", "from before", "future"],
+)
+def test_a_page_that_repeats_for_ever_is_an_error(answer: Page) -> None:
+    walk = begin(0, per_page=3)
+    with pytest.raises(TemporaryError) as caught:  # noqa: PT012 - the error may come at any of the first steps
+        for _ in range(4):
+            following = step(walk, answer).walk
+            assert following is not None
+            walk = following
+
+    assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+def test_two_pages_that_take_turns_for_ever_are_an_error() -> None:
+    walk = begin(0, per_page=3)
+    answers = [page(1, 2, 3, clock=9), page(3, 4, 5, clock=9, first_id=4)]
+    with pytest.raises(TemporaryError) as caught:  # noqa: PT012 - the error may come at any of the first steps
+        for number in range(10):
+            following = step(walk, answers[number % 2]).walk
+            assert following is not None
+            walk = following
+
+    assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+def test_the_same_order_twice_on_a_page_is_an_error() -> None:
+    twice = Page((*listed(1, 2), *listed(3)), at(9))
+
+    with pytest.raises(TemporaryError) as caught:
+        step(begin(0, per_page=3), twice)
+
+    assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+def test_a_full_page_from_before_the_time_asked_for_is_an_error() -> None:
+    with pytest.raises(TemporaryError) as caught:
+        step(begin(50, per_page=3), page(1, 2, 3, clock=99))
+
+    assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+DISOBEDIENT = [
+    frozenset({"exclude"}),
+    frozenset({"modified_after"}),
+    frozenset({"exclude", "modified_after"}),
+]
+
+
+@given(
+    ignores=st.sampled_from(DISOBEDIENT),
+    stamps=st.lists(st.integers(-10, 10), max_size=30),
+    per_page=st.integers(1, 6),
+)
+def test_a_shop_that_does_not_listen_ends_in_an_error_or_is_read_in_full(
+    ignores: frozenset[str], stamps: list[int], per_page: int
+) -> None:
+    shop = ModelShop(now=1000, ignores=ignores)
+    for stamp in stamps:
+        shop.create(modified=stamp)
+    watcher = Watcher(shop, at(-1), overlap=NO_OVERLAP, per_page=per_page)
+
+    try:
+        watcher.walk()
+    except TemporaryError as error:
+        assert error.kind is ErrorKind.PROTOCOL  # noqa: PT017 - either end is a good one
+    else:
+        assert {state for state in watcher.missed() if shop.rows[state[0]].modified >= 0} == set()
+    assert shop.answers <= len(stamps) + 2
+
+
+def test_an_absurd_number_of_orders_in_one_second_is_an_error() -> None:
+    stamped_alike = cursor.Keyset(at(0), seen=dict.fromkeys(range(1, cursor.MAX_EXCLUDE), at(1)))
+
+    stamped_alike.advance([(100_001, at(1))])
+    with pytest.raises(TemporaryError) as caught:
+        stamped_alike.advance([(100_001, at(1)), (100_002, at(1))])
+
+    assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+# --- Answers that are too large ----------------------------------------------------------------------------
+
+
+def test_pages_are_halved_down_to_a_single_order() -> None:
+    walk = cursor.start(at(1000), overlap=OVERLAP)
+    sizes = [walk.query().per_page]
+    while walk.query().per_page > 1:
+        walk = walk.halved()
+        sizes.append(walk.query().per_page)
+
+    assert sizes == [100, 50, 25, 12, 6, 3, 1]
+    with pytest.raises(TemporaryError) as caught:
+        walk.halved()
+    assert caught.value.kind is ErrorKind.TOO_LARGE
+
+
+def test_a_halved_walk_stands_where_it_stood() -> None:
+    first = step(begin(0, per_page=4), page(1, 2, 3, 3, clock=9)).walk
+    assert first is not None
+
+    halved = first.halved()
+
+    assert halved.query() == replace(first.query(), per_page=2)
+    # Two orders are a full page now, and the clock is still the first answer's.
+    following = step(halved, page(3, 20, clock=15, first_id=9))
+    assert following.walk is not None
+    assert following.cursor == at(9)
+    assert step(halved, page(3, clock=15, first_id=9)).walk is None
+
+
+@given(
+    stamps=st.lists(st.integers(0, 9), min_size=1, max_size=40),
+    too_large=st.sets(st.integers(1, 40)),
+)
+def test_halving_in_mid_walk_skips_nothing(stamps: list[int], too_large: set[int]) -> None:
+    shop = ModelShop(now=100)
+    for stamp in stamps:
+        shop.create(modified=stamp)
+    walk: cursor.Walk | None = begin(-1, per_page=16)
+    seen: set[State] = set()
+    while walk is not None:
+        if shop.answers in too_large and walk.per_page > 1:
+            too_large.remove(shop.answers)
+            walk = walk.halved()
+        answer = shop.answer(walk.query())
+        seen |= {state_of(item) for item in answer.items}
+        walk = step(walk, answer).walk
+        assert shop.answers <= len(stamps) + 1
+
+    assert seen == shop.states()
+
+
+# --- Anything that may happen ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happens in the shop."""
+
+    what: str
+    which: int = 0
+    amount: int = 0
+
+    def to(self, shop: ModelShop) -> None:
+        ids = sorted(shop.rows)
+        match self.what:
+            case "wait":
+                shop.pass_time(self.amount)
+            case "jump":
+                shop.clock_off_s += self.amount
+            case "create" if len(ids) < MAX_ORDERS:
+                for _ in range(self.amount):
+                    shop.create()
+            case "bulk edit":
+                for order_id in ids[: self.amount]:
+                    shop.edit(order_id)
+            case _ if ids:
+                self._to_order(shop, ids[self.which % len(ids)])
+
+    def _to_order(self, shop: ModelShop, order_id: int) -> None:
+        match self.what:
+            case "edit":
+                shop.edit(order_id)
+            case "slow edit":
+                shop.edit_slowly(order_id, self.amount)
+            case "delete":
+                shop.delete(order_id)
+            case "date ahead":
+                shop.edit(order_id, modified=shop.stamp() + self.amount)
+
+
+MAX_ORDERS = 30
+which = st.integers(0, MAX_ORDERS)
+slow_edit = st.builds(Happening, st.just("slow edit"), which, st.integers(1, 40))
+edits = [
+    slow_edit,
+    st.builds(Happening, st.just("edit"), which),
+    st.builds(Happening, st.just("bulk edit"), amount=st.integers(2, 15)),
+    st.builds(Happening, st.just("create"), amount=st.integers(1, 6)),
+    st.builds(Happening, st.just("delete"), which),
+]
+ahead = st.builds(Happening, st.just("date ahead"), which, st.sampled_from([1, 30, 130, 1000, 100_000]))
+pauses = st.builds(Happening, st.just("wait"), amount=st.integers(0, 3))
+waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 90) | st.sampled_from([500, 1100, 5000]))
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happens before a walk, between its pages, and after which page it dies, if it does."""
+
+    before: list[Happening]
+    between: list[list[Happening]]
+    dies_after: int | None
+
+
+def ticks(
+    *happenings: st.SearchStrategy[Happening], wait: st.SearchStrategy[Happening]
+) -> st.SearchStrategy[list[Tick]]:
+    """A handful of ticks in a shop where these things happen."""
+    return st.lists(
+        st.builds(
+            Tick,
+            before=st.lists(st.one_of(*happenings, wait), max_size=4),
+            between=st.lists(st.lists(st.one_of(*happenings, pauses), max_size=3), max_size=6),
+            dies_after=st.none() | st.none() | st.integers(1, 4),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+
+
+def run_ticks(shop: ModelShop, watcher: Watcher, script: list[Tick], *, within: int) -> None:
+    """Live through it: each state that stays through so many whole walks must have been seen."""
+    standing: list[set[State]] = []  # at the beginning of each whole walk
+    for tick in script:
+        for happening in tick.before:
+            happening.to(shop)
+        standing.append(shop.states())
+        for number, _ in enumerate(watcher.pages()):
+            if tick.dies_after == number + 1:
+                standing.pop()
+                break
+            for happening in tick.between[number] if number < len(tick.between) else ():
+                happening.to(shop)
+        if len(standing) >= within:
+            stayed = standing[-within] & shop.states()
+            assert stayed <= watcher.seen, f"skipped: {stayed - watcher.seen}"
+
+
+def shop_of(orders: int, *, lag_s: int = 0, answer_s: int = 0) -> ModelShop:
+    """A shop whose orders were all made before anybody watched."""
+    shop = ModelShop(now=100_000, lag_s=lag_s, answer_s=answer_s)
+    for n in range(orders):
+        shop.create(modified=100 * n)
+    return shop
+
+
+def watcher_of(shop: ModelShop, per_page: int) -> Watcher:
+    """Somebody who begins to watch now; what was there before is none of their business."""
+    return Watcher(shop, at(shop.stamp()), per_page=per_page, seen=shop.states())
+
+
+@given(
+    script=ticks(*edits, ahead, wait=waits),
+    orders=st.integers(0, 12),
+    per_page=st.integers(1, 5),
+    lag_s=st.integers(-900, 40),
+    answer_s=st.integers(0, 2),
+)
+@settings(max_examples=settings().max_examples * 3)
+def test_nothing_that_stays_is_ever_skipped(
+    script: list[Tick], orders: int, per_page: int, lag_s: int, answer_s: int
+) -> None:
+    shop = shop_of(orders, lag_s=lag_s, answer_s=answer_s)
+
+    run_ticks(shop, watcher_of(shop, per_page), script, within=1)
+
+
+@given(
+    script=ticks(*edits, wait=waits),
+    orders=st.integers(0, 12),
+    per_page=st.integers(1, 5),
+    lag_s=st.integers(0, 900),
+)
+@settings(max_examples=settings().max_examples * 2)
+def test_not_even_when_stamps_lag_behind_by_the_skew(
+    script: list[Tick], orders: int, per_page: int, lag_s: int
+) -> None:
+    shop = shop_of(orders, lag_s=lag_s)
+
+    run_ticks(shop, watcher_of(shop, per_page), script, within=1)
+
+
+jumps = st.builds(
+    Happening, st.just("jump"), amount=st.integers(-2000, 2000) | st.integers(-100_000, 100_000)
+)
+short_waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 12))
+
+
+# But for a transaction under way while the clock jumps: its stamp is of the old clock.
+finished = [edit for edit in edits if edit is not slow_edit]
+
+
+@given(
+    script=ticks(*finished, ahead, wait=short_waits),
+    clock=st.lists(st.none() | jumps, min_size=6, max_size=6),
+    orders=st.integers(0, 12),
+    per_page=st.integers(2, 5),
+)
+@settings(max_examples=settings().max_examples * 2)
+def test_a_clock_that_jumps_between_walks_delays_by_a_walk_and_skips_nothing(
+    script: list[Tick], clock: list[Happening | None], orders: int, per_page: int
+) -> None:
+    shop = shop_of(orders)
+    jumping = [
+        replace(tick, before=[*tick.before[:2], *([jump] if jump else []), *tick.before[2:]])
+        for tick, jump in zip(script, clock, strict=False)
+    ]
+
+    run_ticks(shop, watcher_of(shop, per_page), jumping, within=2)
+
+
+@given(script=ticks(*edits, ahead, wait=waits), per_page=st.integers(1, 5))
+def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
+    script: list[Tick], per_page: int
+) -> None:
+    shop = shop_of(5)
+    watcher = watcher_of(shop, per_page)
+    for tick in script:
+        for happening in tick.before:
+            happening.to(shop)
+        began = at(shop.clock())
+        watcher.commits.clear()
+        watcher.walk()
+
+        assert all(moved <= began and moved.microsecond == 0 for moved in watcher.commits)
+        assert watcher.cursor >= began - SKEW
+        assert watcher.asked[-1].modified_after is not None
+        assert watcher.asked[-1].modified_after >= DAY - timedelta(days=1)

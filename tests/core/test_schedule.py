@@ -1,0 +1,132 @@
+"""When the next tick is, and when polling counts as stopped."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shop_poller.core.health import illness
+from shop_poller.core.schedule import next_tick, stale
+
+NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+
+origins = st.floats(0.0, 1e9)
+intervals = st.floats(1.0, 86_400.0)
+elapsed = st.floats(0.0, 1e8)
+
+
+# --- The grid ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (100.0, 160.0),
+        (100.1, 160.0),
+        (159.9, 160.0),
+        # A tick that falls due right now is this one, not the next.
+        (160.0, 220.0),
+        # Slow: missed ticks are skipped, not made up for.
+        (161.0, 220.0),
+        (399.0, 400.0),
+        (401.0, 460.0),
+        (100.0 + 60 * 1440 + 1, 100.0 + 60 * 1441),
+    ],
+)
+def test_the_next_tick_is_the_first_one_of_the_grid_after_now(now: float, expected: float) -> None:
+    assert next_tick(100.0, 60.0, now) == expected
+
+
+@pytest.mark.parametrize("interval", [1.0, 1.1, 7.3, 60.0, 0.1 + 0.2 + 1])
+def test_a_day_of_ticks_does_not_drift(interval: float) -> None:
+    origin, tick, ticks = 12_345.678, 12_345.678, 0
+    while tick < origin + 86_400:
+        tick = next_tick(origin, interval, tick)
+        ticks += 1
+        assert tick == pytest.approx(origin + ticks * interval, abs=1e-6)
+
+
+@given(origins, intervals, elapsed)
+def test_the_next_tick_is_always_ahead_on_the_grid_and_no_further_than_an_interval(
+    origin: float, interval: float, since: float
+) -> None:
+    now = origin + since
+    tick = next_tick(origin, interval, now)
+    steps = (tick - origin) / interval
+
+    assert tick > now
+    assert tick - now <= interval * (1 + 1e-6)
+    assert steps == pytest.approx(round(steps), abs=1e-6)
+
+
+@given(origins, intervals, st.integers(0, 10**6))
+def test_from_tick_to_tick_none_is_skipped_and_none_comes_twice(
+    origin: float, interval: float, number: int
+) -> None:
+    tick = origin + number * interval
+
+    assert next_tick(origin, interval, tick) == pytest.approx(origin + (number + 1) * interval, abs=1e-4)
+
+
+# --- Staleness ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "age_s", "expected"),
+    [
+        # Five minutes, as long as three intervals are less.
+        (60.0, 0, False),
+        (60.0, 300, False),
+        (60.0, 301, True),
+        (1.0, 300, False),
+        (1.0, 301, True),
+        (100.0, 301, True),
+        # Else three intervals.
+        (101.0, 302, False),
+        (101.0, 304, True),
+        (3600.0, 10_800, False),
+        (3600.0, 10_801, True),
+        # Our clock was set back.
+        (60.0, -9999, False),
+    ],
+)
+def test_polling_is_stale_after_five_minutes_or_three_intervals(
+    interval_s: float,
+    age_s: int,
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert stale(NOW - timedelta(seconds=age_s), NOW, interval_s=interval_s) is expected
+
+
+# --- Health, which is judged by it --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("polling", "age_s", "senders", "expected"),
+    [
+        (True, 0, 8, None),
+        (True, 300, 1, None),
+        (True, 301, 8, "Polling not running"),
+        (True, 301, 0, "Polling not running"),
+        (True, 0, 0, "No active workers"),
+        (False, 0, 8, None),
+        (False, 10**6, 8, None),
+        (False, 10**6, 0, "No active workers"),
+    ],
+)
+def test_health_in_the_words_of_the_celery_design(
+    polling: bool,  # noqa: FBT001 - a column of the table
+    age_s: int,
+    senders: int,
+    expected: str | None,
+) -> None:
+    reason = illness(
+        polling=polling,
+        heartbeat_at=NOW - timedelta(seconds=age_s),
+        now=NOW,
+        interval_s=60.0,
+        senders_alive=senders,
+    )
+
+    assert reason == expected
