@@ -1,0 +1,266 @@
+"""Troubles to switch on: what a real shop, its plugins, its host and the network do to answers.
+
+A fault stands between the request and the endpoint: it may answer by itself, or ask the endpoint
+and spoil what comes back. Troubles of a single order are distortions: see `SimulatedShop.distort`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from shop_poller.simulator.answers import (
+    JSON_TYPE,
+    NO_CACHE,
+    Answer,
+    Request,
+    page,
+    php_json,
+    wordpress_error,
+)
+from shop_poller.simulator.orders import Distortion, JsonObject
+from shop_poller.simulator.tools import ORDERS_LIST, failure, success
+
+Handler: TypeAlias = Callable[[Request], Answer]
+
+_TOOLS_CALL = "tools/call"
+_MAINTENANCE = "Briefly unavailable for scheduled maintenance. Check back in a minute."
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of trouble.
+
+    Attributes:
+        name: What it is called in `Faults.active`.
+        act: Takes the request and the way on, and answers.
+        method: The JSON-RPC method it is about; None is every request.
+    """
+
+    name: str
+    act: Callable[[Request, Handler], Answer]
+    method: str | None = None
+
+
+@dataclass
+class _Switched:
+    fault: Fault
+    left: int | None
+
+
+class Faults:
+    """The troubles that are on. What was added first acts first."""
+
+    def __init__(self) -> None:
+        self._on: list[_Switched] = []
+
+    @property
+    def active(self) -> list[str]:
+        """The names of the troubles that are on."""
+        return [switched.fault.name for switched in self._on]
+
+    def add(self, fault: Fault, *, times: int | None = None, method: str | None = None) -> None:
+        """Switch a trouble on.
+
+        Args:
+            fault: The trouble.
+            times: How many requests it spoils; until it is cleared if not given.
+            method: The JSON-RPC method it is about, if not the fault's own.
+        """
+        chosen = fault if method is None else replace(fault, method=method)
+        self._on.append(_Switched(chosen, times))
+
+    def clear(self, name: str | None = None) -> None:
+        """Switch a trouble off, or all of them."""
+        self._on = [one for one in self._on if name is not None and one.fault.name != name]
+
+    def around(self, serve: Handler) -> Handler:
+        """Put what is on around the endpoint's own way to answer."""
+        for switched in reversed(self._on):
+            serve = self._guard(switched, serve)
+        return serve
+
+    def _guard(self, switched: _Switched, onward: Handler) -> Handler:
+        def handle(request: Request) -> Answer:
+            fault = switched.fault
+            if fault.method not in (None, request.rpc_method):
+                return onward(request)
+            if switched.left is not None:
+                switched.left -= 1
+                if switched.left <= 0:
+                    self._on = [one for one in self._on if one is not switched]
+            return fault.act(request, onward)
+
+        return handle
+
+
+def _instead(name: str, answer: Answer) -> Fault:
+    return Fault(name, lambda _request, _onward: answer)
+
+
+def _after(name: str, spoil: Callable[[Answer], Answer], method: str | None = None) -> Fault:
+    return Fault(name, lambda request, onward: spoil(onward(request)), method)
+
+
+def maintenance(*, html: bool = False) -> Fault:
+    """WordPress updates itself: 503, Retry-After 600."""
+    if html:
+        headers = {"Retry-After": "600", **NO_CACHE}
+        return _instead("maintenance", page(503, "Maintenance", _MAINTENANCE, **headers))
+    return _instead("maintenance", _wp_die(503, _MAINTENANCE, {"Retry-After": "600"}))
+
+
+def database_down() -> Fault:
+    """WordPress has no database: 500 with HTML in the JSON."""
+    text = "<h1>Error establishing a database connection</h1>"
+    return _instead("database down", _wp_die(500, text, {}))
+
+
+def feature_off() -> Fault:
+    """The MCP feature was switched off: 404 `rest_no_route`."""
+    return Fault("feature off", lambda request, onward: onward(replace(request, path="/wp-json/")))
+
+
+def php_notice() -> Fault:
+    """A careless plugin: a warning in HTML before good JSON."""
+    notice = (
+        "<br />\n<b>Warning</b>:  Undefined variable $careless in "
+        "<b>/var/www/html/wp-content/plugins/careless/careless.php</b> on line <b>12</b><br />\n"
+    )
+    return _after("php notice", lambda answer: replace(answer, body=notice.encode() + answer.body))
+
+
+def php_fatal(text: str = "Call to undefined function careless_call()") -> Fault:
+    """A broken plugin: HTTP 200, and the tool's result is an error of PHP's."""
+    return _after("php fatal", lambda answer: _with_result(answer, failure(text)), _TOOLS_CALL)
+
+
+def rest_error(code: str, message: str, status: int) -> Fault:
+    """An error of the REST API, dressed as the data of a success."""
+    result = success({"data": wordpress_error(code, message, status)})
+    return _after("rest error", lambda answer: _with_result(answer, result), _TOOLS_CALL)
+
+
+def out_of_memory() -> Fault:
+    """PHP ran out of memory: 500, WordPress's critical error."""
+    text = "<p>There has been a critical error on this website.</p>"
+    error = {**wordpress_error("internal_server_error", text, 500), "additional_errors": []}
+
+    def spoil(answer: Answer) -> Answer:
+        headers = {name: value for name, value in answer.headers.items() if name != "Allow"}
+        return replace(answer, status=500, body=php_json(error).encode(), headers=headers)
+
+    return _after("out of memory", spoil, _TOOLS_CALL)
+
+
+def captcha(status: int = 200) -> Fault:
+    """A guard in front of the shop wants to see a human: HTML with a good status, 200 or 202."""
+    text = "<h1>Проверяем, что вы не робот</h1><noscript>Включите JavaScript</noscript>"
+    return _instead("captcha", page(status, "Один момент…", text))
+
+
+def bad_gateway(status: int = 502) -> Fault:
+    """The web server has lost PHP: 502 or 504 in HTML."""
+    return _instead("bad gateway", page(status, "Bad Gateway", "<h1>Bad Gateway</h1>"))
+
+
+def rate_limited(retry_after: int | str | None = 60) -> Fault:
+    """Too many requests: 429.
+
+    Args:
+        retry_after: The header Retry-After, in seconds or as a date; None leaves it out.
+    """
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    text = "<h1>429 Too Many Requests</h1>"
+    return _instead("rate limited", page(429, "Too Many Requests", text, **headers))
+
+
+def slow(delay_s: float) -> Fault:
+    """The answer keeps one waiting."""
+    return _after("slow", lambda answer: replace(answer, delay_s=delay_s))
+
+
+def dropped(after_bytes: int = 0) -> Fault:
+    """The connection breaks off: before the answer, or after some bytes of its body."""
+    return _after("dropped", lambda answer: replace(answer, cut_after=after_bytes))
+
+
+def empty_body() -> Fault:
+    """A good status and headers, and nothing behind them."""
+    return _after("empty body", lambda answer: replace(answer, body=b""))
+
+
+def half_a_body() -> Fault:
+    """JSON that stops in the middle, with a Content-Length to match."""
+    return _after("half a body", lambda answer: replace(answer, body=answer.body[: len(answer.body) // 2]))
+
+
+def event_stream() -> Fault:
+    """The answer comes as a stream of server-sent events, as other MCP servers send it."""
+
+    def spoil(answer: Answer) -> Answer:
+        if answer.headers.get("Content-Type") != JSON_TYPE or not answer.body:
+            return answer
+        body = b": keep-alive\n\nevent: message\ndata: " + answer.body + b"\n\n"
+        return replace(answer, body=body, headers={**answer.headers, "Content-Type": "text/event-stream"})
+
+    return _after("event stream", spoil)
+
+
+def sessions_lost() -> Fault:
+    """No session is ever known, however new it is."""
+
+    def act(request: Request, onward: Handler) -> Answer:
+        if "mcp-session-id" not in request.headers:
+            return onward(request)
+        unknown = {"mcp-session-id": "00000000-0000-4000-8000-000000000000"}
+        return onward(replace(request, headers={**request.headers, **unknown}))
+
+    return Fault("sessions lost", act)
+
+
+def same_page_for_ever() -> Fault:
+    """A cache in front of the shop: each listing is answered with the first one's orders."""
+    kept: list[JsonObject] = []
+
+    def act(request: Request, onward: Handler) -> Answer:
+        answer = onward(request)
+        if request.rpc["params"].get("name") != ORDERS_LIST:
+            return answer
+        if not kept:
+            kept.append(json.loads(answer.body)["result"])
+        return _with_result(answer, kept[0])
+
+    return Fault("same page for ever", act, _TOOLS_CALL)
+
+
+def clock_skew(seconds: float) -> Fault:
+    """The Date header is ahead of the orders' stamps (or behind them, if negative)."""
+    return _after("clock skew", lambda answer: replace(answer, date_skew_s=seconds))
+
+
+def no_date() -> Fault:
+    """A proxy has eaten the Date header."""
+    return _after("no date", lambda answer: replace(answer, date_skew_s=None))
+
+
+def without(*fields: str) -> Distortion:
+    """Half an order: these fields are missing."""
+    return lambda order: {key: value for key, value in order.items() if key not in fields}
+
+
+def with_values(**fields: Any) -> Distortion:
+    """An order with other values: a date that is none, a total that is a word, a huge note."""
+    return lambda order: {**order, **fields}
+
+
+def _wp_die(status: int, message: str, headers: dict[str, str]) -> Answer:
+    error = {**wordpress_error("wp_die", message, status), "additional_errors": []}
+    return Answer(status, php_json(error).encode(), {"Content-Type": JSON_TYPE, **headers, **NO_CACHE})
+
+
+def _with_result(answer: Answer, result: JsonObject) -> Answer:
+    message = json.loads(answer.body)
+    if "result" not in message:
+        return answer  # an error of the session's or of the call's comes first
+    return replace(answer, body=php_json({**message, "result": result}).encode())

@@ -1,0 +1,133 @@
+"""Checks a tool's input against its JSON schema, with WordPress's rules and WordPress's words."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+_DATE = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}(?::\d{2})?)?", re.ASCII
+)
+_BOOLEANS = (True, False, "true", "false", "TRUE", "FALSE", "True", "False", "0", "1", 0, 1)
+_TRUE = (True, 1, "1", "true", "TRUE", "True")
+
+
+def first_complaint(value: object, schema: Mapping[str, Any], name: str = "input") -> str | None:
+    """Find what is wrong with a value.
+
+    Args:
+        value: The value as it came out of JSON.
+        schema: Its schema: type, properties, required, items, enum, minimum, maximum, format.
+        name: What the value is called in the complaint.
+
+    Returns:
+        WordPress's sentence about the first fault, or None if all is well.
+    """
+    kind = schema["type"]
+    if not _is_a(kind, value):
+        return f"{name} is not of type {kind}."
+    if kind == "object":
+        return _complaint_about_members(value, schema, name)
+    if kind == "array":
+        items = enumerate(as_list(value))
+        complaints = (first_complaint(item, schema["items"], f"{name}[{i}]") for i, item in items)
+        return next(filter(None, complaints), None)
+    if kind == "integer":
+        return _complaint_about_bounds(as_int(value), schema, name)
+    return _complaint_about_word(value, schema, name)
+
+
+def as_list(value: object) -> list[Any]:
+    """Read an array; WordPress also takes a string with commas or spaces between the items."""
+    if isinstance(value, list):
+        return value
+    return [part for part in re.split(r"[\s,]+", str(value)) if part]
+
+
+def as_int(value: object) -> int:
+    """Read an integer; WordPress also takes its digits in a string."""
+    return int(float(str(value)))
+
+
+def as_bool(value: object) -> bool:
+    """Read a boolean; WordPress also takes 0, 1 and the words."""
+    return value in _TRUE
+
+
+def parse_date(text: str) -> datetime:
+    """Read a date that passed the check; naive unless it says its offset."""
+    return datetime.fromisoformat(text.upper().replace(" ", "T"))
+
+
+def _is_a(kind: str, value: object) -> bool:
+    match kind:
+        case "object":
+            # PHP does not tell an empty list from an empty object.
+            return isinstance(value, dict) or value in ([], "")
+        case "array":
+            return isinstance(value, list | str | int | float)
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool | str | int) and value in _BOOLEANS
+        case "integer":
+            return _is_integer(value)
+        case _:
+            raise NotImplementedError(f"the simulator knows no type {kind}")
+
+
+def _is_integer(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False
+    try:
+        return float(value).is_integer()
+    except ValueError:
+        return False
+
+
+def _is_date(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        parse_date(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _complaint_about_members(value: object, schema: Mapping[str, Any], name: str) -> str | None:
+    members: Mapping[str, object] = value if isinstance(value, dict) else {}
+    for required in schema.get("required", ()):
+        if required not in members:
+            return f"{required} is a required property of {name}."
+    for key, member in members.items():
+        known = schema.get("properties", {}).get(key)
+        if known and (complaint := first_complaint(member, known, f"{name}[{key}]")):
+            return complaint
+    return None
+
+
+def _complaint_about_bounds(number: int, schema: Mapping[str, Any], name: str) -> str | None:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None and not low <= number <= high:
+        return f"{name} must be between {low} (inclusive) and {high} (inclusive)"
+    if low is not None and number < low:
+        return f"{name} must be greater than or equal to {low}"
+    if high is not None and number > high:
+        return f"{name} must be less than or equal to {high}"
+    return None
+
+
+def _complaint_about_word(value: object, schema: Mapping[str, Any], name: str) -> str | None:
+    if schema.get("enum") and value not in schema["enum"]:
+        return f"{name} is not one of {_listed(schema['enum'])}."
+    if schema.get("format") == "date-time" and not _is_date(str(value)):
+        return "Invalid date."
+    return None
+
+
+def _listed(words: Sequence[object]) -> str:
+    *first, last = (str(word) for word in words)
+    if not first:
+        return last
+    return f"{first[0]} and {last}" if len(first) == 1 else f"{', '.join(first)}, and {last}"

@@ -1,0 +1,285 @@
+"""A shop as a pure model: orders and what happens to them, on whatever clock it is given."""
+
+import itertools
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from random import Random
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from shop_poller.simulator.goods import SHIPPING, Customer, Line, basket, random_customer, random_lines
+from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, Refund, SimulatedOrder
+from shop_poller.simulator.rendering import ShopFace
+
+BUILT_IN_STATUSES = (
+    "pending",
+    "processing",
+    "on-hold",
+    "completed",
+    "cancelled",
+    "refunded",
+    "failed",
+)
+_FULLY_REFUNDED = "Order fully refunded."
+_KEY_LETTERS = string.ascii_letters + string.digits
+
+
+class NoSuchOrderError(LookupError):
+    """The shop has no such order, or the order no such refund."""
+
+
+class SimulatedShop:
+    """The orders of one shop. Reads no clock but its own and does no IO.
+
+    Every method that happens at a moment takes `at`, an aware instant; without it the shop's
+    clock tells. Instants lose their fractions: WooCommerce stores whole seconds. Orders are
+    immutable and replaced, so that another thread may read while one changes them.
+
+    Args:
+        clock: Tells the present instant, aware.
+        time_zone: The shop's own zone, an IANA name or a tzinfo.
+        currency: The currency's code.
+        currency_symbol: The currency's sign.
+        url: The shop's address without a trailing slash; may be set later.
+        custom_statuses: Statuses that a plugin has registered.
+        rng: Where made-up buyers, goods and order keys come from; seeded if not given.
+        first_id: The id of the first order; orders and refunds share one row of ids.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        time_zone: str | tzinfo = "Europe/Moscow",
+        currency: str = "RUB",
+        currency_symbol: str = "₽",
+        url: str = "http://127.0.0.1",
+        *,
+        custom_statuses: Sequence[str] = ("sborka",),
+        rng: Random | None = None,
+        first_id: int = 1001,
+    ) -> None:
+        self.clock = clock
+        self.zone = time_zone if isinstance(time_zone, tzinfo) else _zone(time_zone)
+        self.currency = currency
+        self.currency_symbol = currency_symbol
+        self.url = url
+        self.custom_statuses = tuple(custom_statuses)
+        self.plain_permalinks = False
+        self._rng = rng or Random(0)  # noqa: S311 - made-up names and order keys, no secrets
+        self._ids = itertools.count(first_id)
+        self._row_ids = itertools.count(2001)
+        self._orders: dict[int, SimulatedOrder] = {}
+
+    @property
+    def face(self) -> ShopFace:
+        """What an order's JSON shows of the shop."""
+        return ShopFace(self.url, self.zone, self.currency, self.currency_symbol, self.plain_permalinks)
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """Every registered status, in the order in which the schema names them."""
+        return (*BUILT_IN_STATUSES, *self.custom_statuses, "checkout-draft")
+
+    @property
+    def orders(self) -> list[SimulatedOrder]:
+        """All orders as they stand, trash and drafts included."""
+        return list(self._orders.values())
+
+    def order(self, order_id: int) -> SimulatedOrder:
+        """The order as it stands; raises NoSuchOrderError."""
+        try:
+            return self._orders[order_id]
+        except KeyError:
+            raise NoSuchOrderError(f"no order {order_id}") from None
+
+    def create_order(
+        self,
+        status: str = "pending",
+        *,
+        total: Decimal | str | int | None = None,
+        lines: Sequence[Line] | None = None,
+        first_name: str | None = None,
+        customer: Customer | None = None,
+        customer_note: str = "",
+        created: datetime | None = None,
+        modified: datetime | None = None,
+        paid: datetime | None = None,
+        completed: datetime | None = None,
+        order_id: int | None = None,
+    ) -> int:
+        """Put an order into the shop.
+
+        Args:
+            status: Its status; a paid one sets the date of payment, `refunded` gives all back.
+            total: What it costs in all; one made-up row then, with the shipping if it fits.
+            lines: Its rows. None makes some up; none at all is an order half made, at 0.00.
+            first_name: The buyer's first name; the rest is made up.
+            customer: The whole buyer.
+            customer_note: What the buyer wrote.
+            created: When it was created; now if not given.
+            modified: When it was last modified; `created` if not given.
+            paid: When it was paid, if that is not `created`.
+            completed: When it was completed, if that is not `created`.
+            order_id: An id of one's own; the next free one if not given.
+
+        Returns:
+            The order's id.
+        """
+        at = self._moment(created)
+        if lines is None:
+            lines = random_lines(self._rng) if total is None else basket(Decimal(total))
+        order = SimulatedOrder(
+            id=self._next_id(order_id),
+            status=status,
+            created=at,
+            modified=at if modified is None else self._moment(modified),
+            customer=customer or random_customer(self._rng, first_name),
+            order_key="wc_order_" + "".join(self._rng.choices(_KEY_LETTERS, k=13)),
+            paid=self._moment(paid) if paid else at if status in PAID_STATUSES else None,
+            completed=self._moment(completed) if completed else None,
+            meta=(Meta(next(self._row_ids), "delivery_point", f"MSK-{self._rng.randint(100, 999)}"),),
+            customer_note=customer_note,
+        )
+        if status == "completed" and order.completed is None:
+            order = replace(order, completed=at)
+        fits = total is None or Decimal(total) > SHIPPING
+        order = self._with_lines(order, lines, SHIPPING if fits else Decimal(0))
+        self._orders[order.id] = order
+        if status == "refunded" and order.total:
+            self._give_back(order, order.total, _FULLY_REFUNDED, order.modified)
+        return order.id
+
+    def fill(self, order_id: int, lines: Sequence[Line], *, at: datetime | None = None) -> None:
+        """Give a half-made order its rows, as a checkout does within the same second."""
+        filled = self._with_lines(self.order(order_id), lines, SHIPPING)
+        self._orders[order_id] = replace(filled, modified=self._moment(at))
+
+    def set_status(self, order_id: int, status: str, *, at: datetime | None = None) -> None:
+        """Change the status as WooCommerce does: modified moves, paid and completed follow.
+
+        The status that the order has already changes nothing. `refunded` gives back what is left.
+        """
+        order, moment = self.order(order_id), self._moment(at)
+        if order.status == status:
+            return
+        if status == "refunded" and order.refunded < order.total:
+            self._give_back(order, order.total - order.refunded, _FULLY_REFUNDED, moment)
+        else:
+            self._orders[order_id] = order.with_status(status, moment)
+
+    def refund(
+        self,
+        order_id: int,
+        amount: Decimal | str | int | None = None,
+        reason: str = "Возврат по просьбе покупателя",
+        *,
+        at: datetime | None = None,
+        refund_id: int | None = None,
+    ) -> int:
+        """Give money back: modified moves; the status becomes `refunded` once nothing is left.
+
+        Args:
+            order_id: The order.
+            amount: How much, in the order's currency; all that is left if not given.
+            reason: The refund's reason.
+            at: When.
+            refund_id: An id of one's own; the next free one if not given.
+
+        Returns:
+            The refund's id.
+
+        Raises:
+            ValueError: More than what is left, or nothing.
+        """
+        order, moment = self.order(order_id), self._moment(at)
+        left = order.total - order.refunded
+        given = left if amount is None else Decimal(amount)
+        if not 0 < given <= left:
+            raise ValueError(f"cannot refund {given} of {left} left in order {order_id}")
+        return self._give_back(order, given, reason, moment, refund_id)
+
+    def delete_refund(self, order_id: int, refund_id: int) -> None:
+        """Delete a refund: modified does not move, nor does the status."""
+        order = self.order(order_id)
+        if refund_id not in {refund.id for refund in order.refunds}:
+            raise NoSuchOrderError(f"order {order_id} has no refund {refund_id}")
+        self._orders[order_id] = order.without_refund(refund_id)
+
+    def note(self, order_id: int) -> None:
+        """Write a note about an order: nothing of it shows in the order, modified stays."""
+        self.order(order_id)
+
+    def touch(self, order_id: int, *, at: datetime | None = None) -> None:
+        """Move modified and nothing else, as a meta save, a sync or a page view does."""
+        self._orders[order_id] = replace(self.order(order_id), modified=self._moment(at))
+
+    def trash(self, order_id: int, *, at: datetime | None = None) -> None:
+        """Move an order to the trash: modified moves, the meta data remember the old status."""
+        meta_ids = (next(self._row_ids), next(self._row_ids))
+        self._orders[order_id] = self.order(order_id).in_trash(meta_ids, self._moment(at))
+
+    def restore(self, order_id: int, *, at: datetime | None = None) -> None:
+        """Take an order out of the trash, back to its old status; raises ValueError elsewhere."""
+        self._orders[order_id] = self.order(order_id).out_of_trash(self._moment(at))
+
+    def delete(self, order_id: int) -> None:
+        """Delete an order for good."""
+        self.order(order_id)
+        del self._orders[order_id]
+
+    def hidden_status(self, order_id: int, status: str) -> None:
+        """Change the status past WooCommerce, as a plugin's SQL does: no date moves at all."""
+        self._orders[order_id] = replace(self.order(order_id), status=status)
+
+    def distort(self, order_id: int, distortion: Distortion | None) -> None:
+        """Send something else for an order than its JSON; None mends it.
+
+        Args:
+            order_id: The order.
+            distortion: Takes the order's true JSON object and returns what is sent: the same
+                with a field changed or missing, or any other value.
+        """
+        self._orders[order_id] = replace(self.order(order_id), distortion=distortion)
+
+    def _moment(self, at: datetime | None) -> datetime:
+        moment = self.clock() if at is None else at
+        if moment.tzinfo is None:
+            raise ValueError(f"{moment} has no time zone")
+        return moment.astimezone(UTC).replace(microsecond=0)
+
+    def _next_id(self, wanted: int | None) -> int:
+        if wanted is None:
+            wanted = next(number for number in self._ids if number not in self._orders)
+        elif wanted in self._orders:
+            raise ValueError(f"there is an order {wanted} already")
+        return wanted
+
+    def _give_back(
+        self,
+        order: SimulatedOrder,
+        amount: Decimal,
+        reason: str,
+        at: datetime,
+        refund_id: int | None = None,
+    ) -> int:
+        refund = Refund(self._next_id(refund_id), amount, reason)
+        self._orders[order.id] = order.with_refund(refund, at)
+        return refund.id
+
+    def _with_lines(self, order: SimulatedOrder, lines: Sequence[Line], shipping: Decimal) -> SimulatedOrder:
+        shipping = shipping if lines else Decimal(0)
+        rows = len(lines) + bool(shipping)
+        ids = tuple(next(self._row_ids) for _ in range(rows))
+        return replace(order, lines=tuple(lines), line_ids=ids, shipping=shipping)
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError:
+        # A bare container has no time zones; Moscow's has not changed since 2014.
+        if name != "Europe/Moscow":
+            raise
+        return timezone(timedelta(hours=3), name)

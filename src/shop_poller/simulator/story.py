@@ -1,0 +1,139 @@
+"""A day in the life of the simulated shop, for the demo: orders come, are paid, and go wrong."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+
+from shop_poller.simulator.orders import SimulatedOrder
+from shop_poller.simulator.rendering import money
+from shop_poller.simulator.shop import SimulatedShop
+
+OPENING_PAUSE_S = 1.4
+_MAX_OPEN = 12
+
+
+class Story:
+    """Makes things happen in a shop, one at a time.
+
+    The opening is the same in every story: within its twelve steps an order of every kind of
+    event has come by, each change far enough from the last one of the same order to be polled.
+    After that chance decides. Orders of earlier days are put into the shop at once.
+
+    Attributes:
+        pause_s: How many seconds to wait before the next step; each step sets it anew.
+
+    Args:
+        shop: The shop, told by its own clock.
+        rng: Where chance comes from; the same seed tells the same story.
+    """
+
+    def __init__(self, shop: SimulatedShop, rng: Random) -> None:
+        self._shop = shop
+        self._rng = rng
+        self._yesterday = self._stock_up()
+        self._opening = self._open()
+        self.pause_s = OPENING_PAUSE_S
+
+    def step(self) -> str:
+        """Let one thing happen, and say in a line what it was (in Russian, no surnames)."""
+        line = next(self._opening, None)
+        if line is None:
+            self.pause_s = self._rng.uniform(2.0, 6.0)
+            line = self._by_chance()
+        return line
+
+    def _stock_up(self) -> int:
+        shop, now = self._shop, self._shop.clock()
+        old = ((90, "completed"), (41, "cancelled"), (30, "refunded"), (12, "completed"))
+        recent = ((7, "completed"), (6, "failed"), (3, "completed"), (2, "on-hold"))
+        for days, status in (*old, *recent):
+            created = now - timedelta(days=days, minutes=self._rng.randint(1, 600))
+            order_id = shop.create_order("pending", created=created)
+            shop.set_status(order_id, "processing", at=created + timedelta(minutes=2))
+            shop.set_status(order_id, status, at=created + timedelta(minutes=50))
+        return shop.create_order("processing", created=now - timedelta(hours=26))
+
+    def _open(self) -> Iterator[str]:
+        first = self._shop.create_order()
+        yield self._comes(first)
+        yield self._pays(first)
+        second = self._shop.create_order("processing")
+        yield f"{self._comes(second)} Оплачен сразу."
+        third = self._shop.create_order()
+        yield self._comes(third)
+        yield self._fails(third)
+        yield self._gives_back_some(first)
+        yield self._is_cancelled(self._yesterday, "вчерашний: на складе не нашлось")
+        yield self._gives_back_all(second)
+        yield self._pays(third, "со второй попытки")
+        fourth = self._shop.create_order()
+        yield self._comes(fourth)
+        yield self._completes(first)
+        yield self._is_cancelled(fourth, "покупатель передумал")
+
+    def _by_chance(self) -> str:
+        open_orders = [
+            order for order in self._shop.orders if order.status in ("pending", "failed", "processing")
+        ]
+        if not open_orders or (len(open_orders) < _MAX_OPEN and self._rng.random() < 0.4):
+            return self._comes(self._shop.create_order())
+        order = self._rng.choice(open_orders)
+        deeds, weights = zip(*self._deeds(order), strict=True)
+        deed: Callable[[int], str] = self._rng.choices(deeds, weights)[0]
+        return deed(order.id)
+
+    def _deeds(self, order: SimulatedOrder) -> tuple[tuple[Callable[[int], str], int], ...]:
+        """What may become of an order, and how likely each is."""
+        if order.status == "processing":
+            some = 2 if order.refunded == 0 and order.total > 100 else 0
+            return (
+                (self._completes, 5),
+                (self._gives_back_some, some),
+                (self._gives_back_all, 2),
+                (self._is_cancelled, 1),
+            )
+        if order.status == "failed":
+            return ((self._pays, 3), (self._is_cancelled, 1))
+        return ((self._pays, 6), (self._fails, 2), (self._is_cancelled, 2))
+
+    def _comes(self, order_id: int) -> str:
+        order = self._shop.order(order_id)
+        goods = ", ".join(line.product.name for line in order.lines)
+        return f"Новый заказ #{order_id}: {_buyer(order)} берёт: {goods} ({self._price(order)})."
+
+    def _pays(self, order_id: int, how: str = "") -> str:
+        self._shop.set_status(order_id, "processing")
+        return f"Заказ #{order_id} оплачен{f' {how}' if how else ''}."
+
+    def _fails(self, order_id: int) -> str:
+        self._shop.set_status(order_id, "failed")
+        return f"Заказ #{order_id}: банк отклонил оплату."
+
+    def _completes(self, order_id: int) -> str:
+        self._shop.set_status(order_id, "completed")
+        return f"Заказ #{order_id} выполнен: {_buyer(self._shop.order(order_id))} всё получает."
+
+    def _is_cancelled(self, order_id: int, why: str = "") -> str:
+        self._shop.set_status(order_id, "cancelled")
+        return f"Заказ #{order_id} отменён{f' ({why})' if why else ''}."
+
+    def _gives_back_some(self, order_id: int) -> str:
+        amount = Decimal(max(1, int(self._shop.order(order_id).total / 4)))
+        self._shop.refund(order_id, amount, "Одна вещь не подошла")
+        return f"Заказ #{order_id}: возвращена часть денег, {money(amount)} {self._sign}."
+
+    def _gives_back_all(self, order_id: int) -> str:
+        self._shop.refund(order_id)
+        return f"Заказ #{order_id}: деньги возвращены полностью."
+
+    def _price(self, order: SimulatedOrder) -> str:
+        return f"{money(order.total)} {self._sign}"
+
+    @property
+    def _sign(self) -> str:
+        return self._shop.currency_symbol
+
+
+def _buyer(order: SimulatedOrder) -> str:
+    return order.customer.first_name

@@ -1,0 +1,105 @@
+"""The tools that WooCommerce offers over MCP: what they are called, and what they answer."""
+
+import copy
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from shop_poller.simulator.answers import php_json, wordpress_error
+from shop_poller.simulator.keys import ApiKey
+from shop_poller.simulator.listing import NOT_SIMULATED, read_listing, select
+from shop_poller.simulator.orders import JsonObject
+from shop_poller.simulator.rendering import order_json
+from shop_poller.simulator.schema import as_int, first_complaint
+from shop_poller.simulator.shop import NoSuchOrderError, SimulatedShop
+
+ORDERS_LIST = "woocommerce-orders-list"
+ORDERS_GET = "woocommerce-orders-get"
+
+
+class Tools:
+    """The tools of one shop: both of the orders' reading tools work, the others are there.
+
+    Args:
+        shop: The shop.
+    """
+
+    def __init__(self, shop: SimulatedShop) -> None:
+        self._shop = shop
+
+    def describe(self) -> list[JsonObject]:
+        """The tools as `tools/list` shows them; the orders' schema names this shop's statuses."""
+        tools = copy.deepcopy(_descriptions())
+        for tool in tools:
+            if tool["name"] == ORDERS_LIST:
+                status = tool["inputSchema"]["properties"]["status"]
+                status["items"]["enum"] = ["any", "trash", "auto-draft", *self._shop.statuses]
+        return tools
+
+    def call(self, name: str, arguments: object, key: ApiKey) -> JsonObject | None:
+        """Call a tool.
+
+        Args:
+            name: The tool's name.
+            arguments: Whatever stood in the call.
+            key: The key that the call came with.
+
+        Returns:
+            The result as JSON-RPC carries it, or None if there is no such tool.
+        """
+        tool = next((tool for tool in self.describe() if tool["name"] == name), None)
+        if tool is None:
+            return None
+        if not key.allows(writing=not tool["annotations"]["readonly"]):
+            return failure(f"Permission denied: Access denied for tool: {name}")
+        if complaint := first_complaint(arguments, tool["inputSchema"]):
+            ability = name.replace("-", "/", 1)
+            return failure(f'Ability "{ability}" has invalid input. Reason: {complaint}')
+        given: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
+        if name == ORDERS_LIST:
+            return self._list_orders(given, key)
+        if name == ORDERS_GET:
+            return success(self._one_order(as_int(given["id"]), key))
+        return failure(f"The simulator does not simulate {name}.")
+
+    def _list_orders(self, arguments: Mapping[str, Any], key: ApiKey) -> JsonObject:
+        if missing := [name for name in NOT_SIMULATED if name in arguments]:
+            return failure(f"The simulator does not simulate {', '.join(missing)}.")
+        if not key.can_view:
+            text = "Sorry, you cannot list resources."
+            return success({"data": wordpress_error("woocommerce_rest_cannot_view", text, 403)})
+        shop = self._shop
+        listing = read_listing(arguments, registered=shop.statuses, zone=shop.zone)
+        found = select(shop.orders, listing)
+        return success({"data": [order_json(order, shop.face, links=True) for order in found]})
+
+    def _one_order(self, order_id: int, key: ApiKey) -> object:
+        if not key.can_view:
+            text = "Sorry, you cannot view this resource."
+            return wordpress_error("woocommerce_rest_cannot_view", text, 403)
+        try:
+            return order_json(self._shop.order(order_id), self._shop.face, links=False)
+        except NoSuchOrderError:
+            return wordpress_error("woocommerce_rest_shop_order_invalid_id", "Invalid ID.", 404)
+
+
+def success(data: object) -> JsonObject:
+    """A tool's result: the same data twice, once as text. REST errors are dressed so, too."""
+    return {
+        "content": [{"type": "text", "text": php_json(data)}],
+        "structuredContent": data,
+    }
+
+
+def failure(text: str) -> JsonObject:
+    """A tool's own error: HTTP and JSON-RPC call it a success."""
+    return {"content": [{"type": "text", "text": text}], "isError": True}
+
+
+@cache
+def _descriptions() -> list[JsonObject]:
+    text = files("shop_poller.simulator").joinpath("tools.json").read_text(encoding="utf-8")
+    tools: list[JsonObject] = json.loads(text)
+    return tools

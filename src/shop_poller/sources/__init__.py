@@ -1,0 +1,1 @@
+"""What reads a shop: one file a dialect, over one JSON-RPC session."""

@@ -1,0 +1,42 @@
+"""Reads an event stream (text/event-stream, WHATWG HTML standard) as far as JSON-RPC over HTTP needs."""
+
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+
+
+class EventStream:
+    """Takes bytes as they come and gives the data of each event once it is whole.
+
+    Lines end in CR LF, LF or CR; an event ends at an empty line; its data lines are joined by LF. How much is
+    held is for the caller to bound. The work is linear in the bytes fed, however they are cut.
+    """
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []
+        self._begun = False
+        self._after_cr = False
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Take bytes; yield the data of the events that they complete."""
+        if not chunk:
+            return
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        first, *others = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._line.append(first)
+        for other in others:
+            line, self._line = b"".join(self._line), [other]
+            if not self._begun:
+                line, self._begun = line.removeprefix(BOM_UTF8), True
+            if line:
+                self._take(line)
+            elif self._data:
+                data, self._data = b"\n".join(self._data), []
+                yield data
+
+    def _take(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            self._data.append(value.removeprefix(b" "))

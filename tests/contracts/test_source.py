@@ -1,0 +1,1614 @@
+"""The source `woocommerce-mcp` against bytes recorded from real shops, and all that can go wrong.
+
+The shop is scripted (support/scripted_shop.py), no socket is opened but where the socket is what goes wrong.
+"""
+
+import gzip
+import json
+import re
+import traceback
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+
+import httpx
+import pytest
+from anyio import sleep
+
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
+from shop_poller.sources import session
+from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from support import wire
+from support.raw_server import Serve, raw_server
+from support.scripted_shop import (
+    INITIALIZED,
+    KEY,
+    SECRET,
+    URL,
+    Asked,
+    Chunks,
+    Reply,
+    ScriptedShop,
+    answer,
+    body,
+    broken,
+    error,
+    events,
+    orders,
+    page,
+    recorded,
+    scripted_shop,
+    sizes,
+    stream,
+    tool,
+)
+
+pytestmark = pytest.mark.anyio
+
+MB = 2**20
+SHOP_TIME = datetime(2026, 11, 23, 1, 55, 5, tzinfo=UTC)  # scripted_shop.DATE
+ASK = Query(per_page=100)
+RAW = wire.orders_by_status()["processing"]
+"""One whole order, as WooCommerce sends it."""
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.fixture
+def shop() -> Iterator[ScriptedShop]:
+    with scripted_shop() as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def source_of(url: str = URL) -> AsyncIterator[WooCommerceMcp]:
+    source = WooCommerceMcp(url, consumer_key=KEY, consumer_secret=SECRET)
+    try:
+        yield source
+    finally:
+        await source.aclose()
+
+
+@pytest.fixture
+async def source(shop: ScriptedShop) -> AsyncIterator[WooCommerceMcp]:  # noqa: ARG001 - no shop, no source
+    async with source_of() as source:
+        yield source
+
+
+async def refused(source: WooCommerceMcp, query: Query = ASK) -> ShopPollerError:
+    """The error that a question ends in: one short line without secrets, whatever it is."""
+    with pytest.raises((TemporaryError, PermanentError)) as caught:
+        await source.fetch(query)
+    told = str(caught.value)
+    assert told == told.strip()
+    assert told.isprintable()  # one line, nothing that a terminal would obey
+    assert 10 < len(told) < 600
+    # Nor in what it was made from, should somebody log that.
+    whole = "".join(traceback.format_exception(caught.value))
+    for secret in (KEY, SECRET, KEY[3:], SECRET[3:]):
+        assert secret not in whole
+    return caught.value
+
+
+# --- what is asked ----------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_begun_before_the_first_question_and_kept(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    for _ in range(3):
+        await source.fetch(ASK)
+    assert shop.methods == ["initialize", INITIALIZED, "tools/call", "tools/call", "tools/call"]
+    assert [asked.session for asked in shop.asked] == [None, *["session-1"] * 4]
+
+
+async def test_every_request_is_what_the_shop_understands(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    await source.fetch(ASK)
+    await source.fetch(ASK)
+    for asked in shop.asked:
+        headers = asked.request.headers
+        assert asked.request.method == "POST"
+        assert str(asked.request.url) == URL
+        assert headers["content-type"] == "application/json"
+        assert headers["x-mcp-api-key"] == f"{KEY}:{SECRET}"
+        assert {part.strip() for part in headers["accept"].split(",")} == {
+            "application/json",
+            "text/event-stream",
+        }
+        assert headers["user-agent"].startswith("shop-poller/")
+        assert asked.json["jsonrpc"] == "2.0"
+    numbers = [asked.json["id"] for asked in shop.asked if asked.method != INITIALIZED]
+    assert all(type(number) is int for number in numbers)
+    assert len(set(numbers)) == len(numbers)
+    assert "id" not in shop.asked[1].json  # a notification
+    begun = shop.asked[0].json["params"]
+    assert begun["protocolVersion"] == "2025-06-18"
+    assert begun["clientInfo"]["name"] == "shop-poller"
+    assert begun["capabilities"] == {}
+    assert shop.asked[2].json["params"]["name"] == "woocommerce-orders-list"
+    assert shop.asked[2].request.headers["mcp-protocol-version"] == "2025-06-18"
+
+
+WALK = {"orderby": "modified", "order": "asc", "dates_are_gmt": True}
+BACK = {"orderby": "date", "order": "desc", "dates_are_gmt": True}
+QUERIES: list[tuple[Query, dict[str, Any]]] = [
+    (Query(per_page=100), {"per_page": 100, **WALK}),
+    (
+        Query(per_page=50, modified_after=utc("2026-11-23T02:03:07"), exclude=frozenset({9, 3, 2**40})),
+        {"per_page": 50, **WALK, "modified_after": "2026-11-23T02:03:07", "exclude": [3, 9, 2**40]},
+    ),
+    (
+        Query(per_page=1, newest_first=True, created_before=utc("2026-11-23T02:03:07")),
+        {"per_page": 1, **BACK, "before": "2026-11-23T02:03:07"},
+    ),
+    (
+        Query(
+            per_page=100,
+            newest_first=True,
+            created_before=utc("2026-01-02T00:00:00"),
+            modified_after=utc("2025-12-31T23:59:59"),
+            statuses=("pending", "on-hold", "processing"),
+        ),
+        {
+            "per_page": 100,
+            **BACK,
+            "before": "2026-01-02T00:00:00",
+            "modified_after": "2025-12-31T23:59:59",
+            "status": ["pending", "on-hold", "processing"],
+        },
+    ),
+    # A zone or a fraction would make the shop shift or ignore the time.
+    (
+        Query(per_page=1, modified_after=datetime.fromisoformat("2026-11-23T05:03:07.900+03:00")),
+        {"per_page": 1, **WALK, "modified_after": "2026-11-23T02:03:07"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("query", "arguments"), QUERIES)
+async def test_a_query_is_asked_in_the_words_of_the_tool(
+    shop: ScriptedShop, source: WooCommerceMcp, query: Query, arguments: dict[str, Any]
+) -> None:
+    await source.fetch(query)
+    assert shop.calls[0].arguments == arguments
+    schema = json.loads((wire.WIRE / "orders/input-schemas.json").read_text())["woocommerce-orders-list"]
+    properties = schema.get("properties") or schema["inputSchema"]["properties"]
+    assert set(arguments) <= set(properties)
+    assert not {"page", "offset"} & set(arguments)
+
+
+# --- what is answered: pages ------------------------------------------------------------------------------
+
+ORDER_309 = Order(
+    id=309,
+    number="309",
+    status="sborka",  # a status of the shop's own
+    total="40410.00",
+    currency="RUB",
+    currency_sign="₽",
+    customer="Дмитрий",
+    created_at=utc("2026-11-22T20:20:39"),
+    modified_at=utc("2026-11-22T22:13:29"),
+)
+ORDER_307 = replace(
+    ORDER_309,
+    id=307,
+    number="307",
+    status="refunded",
+    total="7969.00",
+    created_at=utc("2026-11-22T14:48:21"),
+    modified_at=utc("2026-11-22T16:33:20"),
+    refunds=(Refund(308, "7969.00"),),
+)
+ORDER_311 = replace(
+    ORDER_309,
+    id=311,
+    number="311",
+    status="checkout-draft",
+    total="44220.00",
+    customer="Ольга",
+    created_at=utc("2026-11-23T01:58:51"),
+    modified_at=utc("2026-11-23T01:58:51"),
+)
+ORDER_17 = replace(
+    ORDER_309,
+    id=17,
+    number="17",
+    status="processing",
+    total="44651.00",
+    customer="Екатерина",
+    created_at=utc("2026-09-24T07:25:16"),
+    modified_at=utc("2026-11-25T10:00:01"),
+    paid_at=utc("2026-11-23T01:52:59"),
+)
+ORDER_18 = replace(
+    ORDER_17, id=18, number="18", total="1048.00", customer="Дмитрий", created_at=utc("2026-09-24T12:57:34")
+)
+ORDER_19 = replace(
+    ORDER_17,
+    id=19,
+    number="19",
+    status="completed",
+    total="53008.00",
+    customer="Сергей",
+    created_at=utc("2026-09-24T18:29:53"),
+    modified_at=utc("2026-11-25T10:00:02"),
+    paid_at=utc("2026-11-23T01:53:00"),
+    refunds=(Refund(20, "100.00"),),
+)
+NOTICE = (
+    "Warning : Undefined variable $rig_undefined in /var/www/html/wp-content/mu-plugins/rig.php on line 9"
+)
+
+PAGES = {
+    "orders/list-1": Page((ORDER_309,), utc("2026-11-23T01:55:05")),
+    "orders/unknown-param": Page((ORDER_309, ORDER_307), utc("2026-11-23T01:56:11")),
+    "orders/modified_after-gmt": Page((ORDER_19,), utc("2026-11-23T01:56:06")),
+    "orders/modified_after-local-Z": Page((ORDER_17, ORDER_18, ORDER_19), utc("2026-11-23T01:56:08")),
+    "orders/Z-with-gmt-shifted": Page((ORDER_17, ORDER_18, ORDER_19), utc("2026-11-23T01:56:55")),
+    "orders/page-beyond": Page((), utc("2026-11-23T01:56:10")),
+    "orders/status-Ltrash": Page((), utc("2026-11-23T01:56:15")),
+    "errors/plain-permalinks": Page((ORDER_311,), utc("2026-11-23T01:59:08")),
+    "errors/php-notice": Page((ORDER_311,), utc("2026-11-23T01:59:05"), noise=NOTICE),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_recorded_list_is_read(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    shop.on_call(recorded(name))
+    assert await source.fetch(ASK) == PAGES[name]
+
+
+ORDER_316 = replace(
+    ORDER_309,
+    id=316,
+    number="316",
+    status="processing",
+    total="565.50",
+    customer="Анна",
+    created_at=utc("2026-11-23T02:01:02"),
+    modified_at=utc("2026-11-23T02:01:05"),
+    paid_at=utc("2026-11-23T02:01:05"),
+)
+
+LIFE: dict[str, Order] = {  # one order from its first to its last day, and three more
+    "start": replace(ORDER_316, status="pending", modified_at=utc("2026-11-01T00:00:00"), paid_at=None),
+    "status-change": ORDER_316,
+    "note": replace(ORDER_316, modified_at=utc("2026-11-02T00:00:00")),
+    "partial-refund": replace(
+        ORDER_316, modified_at=utc("2026-11-23T02:01:11"), refunds=(Refund(317, "10.00"),)
+    ),
+    "refund-deleted": replace(ORDER_316, modified_at=utc("2026-11-03T00:00:00")),
+    "trashed": replace(ORDER_316, status="trash", modified_at=utc("2026-11-23T02:01:21")),
+    "full-refund": replace(
+        ORDER_316,
+        status="refunded",
+        modified_at=utc("2026-11-23T02:01:23"),
+        refunds=(Refund(318, "565.50"),),
+    ),
+    "get": replace(
+        ORDER_17,
+        id=16,
+        number="16",
+        total="11110.00",
+        customer="Мария",
+        created_at=utc("2026-09-24T01:52:58"),
+        modified_at=utc("2026-09-24T03:52:28"),
+    ),
+    "get-checkout-draft": ORDER_311,
+    "get-auto-draft": replace(
+        ORDER_311,
+        id=312,
+        number="312",
+        status="auto-draft",
+        total="50870.00",
+        customer="Дмитрий",
+        modified_at=utc("2026-11-23T01:58:52"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIFE)
+async def test_a_recorded_order_is_read(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    result = wire.load(f"orders/{name}").response.json()["result"]
+    shop.on_call(orders(result["structuredContent"]))
+    assert (await source.fetch(ASK)).items == (LIFE[name],)
+
+
+STATUSES: list[tuple[str, int, str, str, str, str | None, tuple[Refund, ...]]] = [
+    # as it is called there       id  status           total       customer     paid                  refunds
+    ("pending", 303, "pending", "7087.00", "Иван", None, ()),
+    ("on-hold", 320, "on-hold", "20300.00", "Пётр", "2026-11-23T02:02:14", (Refund(321, "5.00"),)),
+    ("processing", 323, "processing", "698.00", "", "2026-11-23T02:03:11", ()),
+    ("completed", 302, "completed", "1355.50", "Екатерина", "2026-11-23T01:53:36", ()),
+    ("cancelled", 305, "cancelled", "1694.50", "Фёдор", None, ()),
+    ("refunded", 316, "refunded", "565.50", "Анна", "2026-11-23T02:01:05", (Refund(318, "565.50"),)),
+    ("failed", 306, "failed", "4627.00", "Дмитрий", None, ()),
+    ("sborka", 309, "sborka", "40410.00", "Дмитрий", None, ()),
+    ("checkout-draft", 311, "checkout-draft", "44220.00", "Ольга", None, ()),
+    (
+        "processing, partly refunded",
+        192,
+        "processing",
+        "15790.00",
+        "Пётр",
+        "2026-11-23T01:53:21",
+        (Refund(193, "100.00"),),
+    ),
+]
+
+
+async def test_an_order_of_every_status_is_read(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    raw = wire.orders_by_status()
+    assert {row[0] for row in STATUSES} == set(raw)
+    shop.on_call(orders(*(raw[row[0]] for row in STATUSES)))
+    items = (await source.fetch(ASK)).items
+    for item, (_, order_id, status, total, customer, paid_at, refunds) in zip(items, STATUSES, strict=True):
+        assert isinstance(item, Order)
+        assert (item.id, item.status, item.total, item.customer) == (order_id, status, total, customer)
+        assert (item.number, item.currency, item.currency_sign) == (str(order_id), "RUB", "₽")
+        assert (item.paid_at, item.refunds) == (utc(paid_at) if paid_at else None, refunds)
+
+
+async def test_the_buyer_is_a_first_name_and_nothing_else(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    buyer = {
+        "first_name": "Ольга",
+        "last_name": "Смирнова",
+        "address_1": "Улица 1",
+        "phone": "+79990000000",
+        "email": "olga@example.org",
+    }
+    shop.on_call(orders(RAW | {"billing": buyer, "shipping": buyer, "customer_note": "Позвоните Смирновой"}))
+    told = repr(await source.fetch(ASK))
+    assert "Ольга" in told
+    for secret in ("Смирнов", "Улица", "7999", "olga"):
+        assert secret not in told
+
+
+@pytest.mark.parametrize("name", ["orders/unknown-param", "errors/php-notice"])
+async def test_a_server_without_structured_content_is_understood_by_its_text(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    raw = wire.load(name).response.body
+    result = json.loads(raw[raw.index(b'{"jsonrpc') :])["result"]
+    del result["structuredContent"]
+    shop.on_call(answer(result))
+    assert (await source.fetch(ASK)).items == PAGES[name].items
+
+
+# --- what is answered: errors -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What an answer must become."""
+
+    kind: ErrorKind
+    lasting: bool = False
+    words: tuple[str, ...] = ()
+    retry_after_s: float | None = None
+
+    def check(self, error: ShopPollerError) -> None:
+        assert error.kind is self.kind
+        assert isinstance(error, PermanentError if self.lasting else TemporaryError)
+        for word in self.words:
+            assert word in str(error)
+        if isinstance(error, TemporaryError):
+            assert error.retry_after_s == self.retry_after_s
+
+
+def lasting(kind: ErrorKind, *words: str) -> Refusal:
+    return Refusal(kind, lasting=True, words=words)
+
+
+def keys_wrong(*words: str) -> Refusal:
+    return lasting(ErrorKind.AUTHENTICATION, *words)
+
+
+RECORDED_ERRORS = {
+    "errors/missing-key": keys_wrong("missing_api_key"),
+    "errors/key-no-colon": keys_wrong("invalid_api_key"),
+    "errors/wrong-ck": keys_wrong("authentication_failed", "key"),
+    "errors/wrong-cs": keys_wrong("authentication_failed", "key"),
+    "errors/ghost": keys_wrong("mcp_user_not_found"),
+    "errors/http-no-filter": keys_wrong("insecure_transport"),
+    "errors/write-key-list": keys_wrong("Permission denied"),
+    "errors/read-key-write-tool": keys_wrong("Permission denied"),
+    "errors/customer-list": keys_wrong("woocommerce_rest_cannot_view"),  # dressed as success
+    "errors/get-999999": lasting(ErrorKind.NOT_FOUND, "shop_order_invalid_id"),  # likewise
+    "errors/feature-off": lasting(ErrorKind.NOT_FOUND, "rest_no_route", "WOOCOMMERCE_MCP_URL"),
+    "errors/maintenance": Refusal(ErrorKind.UNAVAILABLE, words=("503",), retry_after_s=600),
+    "errors/maintenance-html": Refusal(ErrorKind.UNAVAILABLE, words=("503",), retry_after_s=600),
+    "errors/db-down": Refusal(ErrorKind.SERVER, words=("500", "database connection")),
+    "errors/php-fatal": Refusal(ErrorKind.SERVER, words=("rig_no_such_function",)),
+    "errors/perpage101": lasting(ErrorKind.REJECTED, "per_page"),
+    "errors/invalid-date": lasting(ErrorKind.REJECTED, "Invalid date"),
+    "session/unknown-tool": lasting(ErrorKind.NOT_FOUND, "-32003", "woocommerce-orders-nope"),
+    "session/unknown-method": lasting(ErrorKind.NOT_FOUND, "-32601"),
+    "session/bad-json": lasting(ErrorKind.REJECTED, "rest_invalid_json"),
+    "session/text-plain": Refusal(ErrorKind.PROTOCOL, words=("-32700",)),
+    "session/call-string-id": Refusal(ErrorKind.SERVER, words=("-32603",)),
+    "session/call-null-id": Refusal(ErrorKind.PROTOCOL, words=("empty",)),
+    "session/batch": Refusal(ErrorKind.PROTOCOL),
+}
+
+LOST = ["session/unknown-session", "session/session-expired", "session/call-no-session", "session/no-name"]
+"""Codes that, to a well-formed call, mean that its session is gone."""
+
+OF_THE_SESSION = [
+    "session/initialize",
+    "session/init-2025-11-25",
+    "session/init-bogus-sid",
+    "session/notification",
+    "session/delete",
+    "session/get-sse",
+]
+
+
+def test_every_recorded_exchange_is_in_a_table() -> None:
+    tables = [*PAGES, *(f"orders/{name}" for name in LIFE), *RECORDED_ERRORS, *LOST, *OF_THE_SESSION]
+    assert sorted(tables) == sorted(
+        name for folder in ("session", "orders", "errors") for name in wire.names(folder)
+    )
+
+
+@pytest.mark.parametrize("name", RECORDED_ERRORS)
+async def test_a_recorded_error_is_named(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    shop.on_call(recorded(name))
+    RECORDED_ERRORS[name].check(await refused(source))
+    assert len(shop.calls) == 1  # a source does not retry
+
+
+WITHOUT_A_TOOL = [name for name in RECORDED_ERRORS if b'"result"' not in wire.load(name).response.body]
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_TOOL)
+async def test_a_recorded_error_at_the_beginning_of_a_session_is_named_the_same(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    shop.on("initialize", recorded(name))
+    RECORDED_ERRORS[name].check(await refused(source))
+    assert shop.methods == ["initialize"]
+
+
+@pytest.mark.parametrize("name", RECORDED_ERRORS)
+async def test_an_error_is_no_lasting_harm(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    shop.on_call(recorded(name), recorded("orders/list-1"))
+    await refused(source)
+    assert await source.fetch(ASK) == PAGES["orders/list-1"]
+    assert shop.methods.count("initialize") == 1
+
+
+CAPTCHA = (
+    "<!DOCTYPE html><html><head><title>Один момент…</title></head><body><h1>Вы не робот?</h1></body></html>"
+)
+WAF = Refusal(ErrorKind.PROTOCOL, words=("Один момент", "firewall"))
+
+OTHER_ERRORS: dict[str, tuple[Reply, Refusal]] = {
+    "captcha, 200": (page(CAPTCHA), WAF),
+    "captcha, 202": (page(CAPTCHA, 202), WAF),
+    "captcha, 403": (page(CAPTCHA, 403), WAF),
+    "captcha that says it is JSON": (body(CAPTCHA), WAF),
+    "an empty body": (body(b""), Refusal(ErrorKind.PROTOCOL, words=("empty",))),
+    "blanks": (body(b" \r\n\t "), Refusal(ErrorKind.PROTOCOL)),
+    "204": (body(b"", status=204), Refusal(ErrorKind.PROTOCOL)),
+    "half of it": (body(b'{"jsonrpc":"2.0","id":2,"result":{"conte'), Refusal(ErrorKind.PROTOCOL)),
+    "not UTF-8": (body(b"\xff\xfe\x00\xd8" * 9), Refusal(ErrorKind.PROTOCOL)),
+    "a number": (body(b"42"), Refusal(ErrorKind.PROTOCOL)),
+    "a list": (body(b"[]"), Refusal(ErrorKind.PROTOCOL)),
+    "null": (body(b"null"), Refusal(ErrorKind.PROTOCOL)),
+    "an object that is no answer": (body(b"{}"), Refusal(ErrorKind.PROTOCOL)),
+    "an answer without a result": (body(b'{"jsonrpc":"2.0","id":2}'), Refusal(ErrorKind.PROTOCOL)),
+    "a page at nobody's address": (page("<h1>Not Found</h1>", 404), lasting(ErrorKind.NOT_FOUND)),
+    "a password before the site": (page("<h1>Who?</h1>", 401), keys_wrong("401")),
+    "405": (page("no", 405), lasting(ErrorKind.NOT_FOUND)),
+    "408": (page("slow", 408), Refusal(ErrorKind.TIMEOUT)),
+    "413": (page("too much", 413), lasting(ErrorKind.REJECTED)),
+    "out of memory": (page("<p>There has been a critical error</p>", 500), Refusal(ErrorKind.SERVER)),
+    "502": (page("<h1>502 Bad Gateway</h1>", 502), Refusal(ErrorKind.UNAVAILABLE)),
+    "504": (page("<h1>504</h1>", 504), Refusal(ErrorKind.UNAVAILABLE)),
+    "520 of a CDN": (page("error code: 520", 520), Refusal(ErrorKind.SERVER)),
+    "a result with the wrong status": (orders(RAW, status=500), Refusal(ErrorKind.SERVER)),
+    "JSON-RPC: internal error": (error(-32603, "Ошибка", 500), Refusal(ErrorKind.SERVER, words=("Ошибка",))),
+    "JSON-RPC: no permission": (error(-32008, "no", 403), keys_wrong("-32008")),
+    "JSON-RPC: unauthorised": (error(-32010, "no", 401), keys_wrong("-32010")),
+    "JSON-RPC: a code that we never heard of": (error(-31999, "?"), Refusal(ErrorKind.PROTOCOL)),
+    "JSON-RPC: a code that is none": (error({"a": [1]}, "?"), Refusal(ErrorKind.PROTOCOL)),
+    "JSON-RPC: a message that is none": (
+        body(b'{"jsonrpc":"2.0","id":2,"error":{"code":-32603,"message":{"a":1}}}'),
+        Refusal(ErrorKind.SERVER),
+    ),
+    "a tool's failure without words": (answer({"isError": True}), Refusal(ErrorKind.SERVER)),
+    "a tool that returns nothing": (answer({}), Refusal(ErrorKind.PROTOCOL)),
+    "a tool that returns null": (answer(None), Refusal(ErrorKind.PROTOCOL)),
+    "a tool that returns a list": (answer({"structuredContent": [RAW]}), Refusal(ErrorKind.PROTOCOL)),
+    "a tool that returns only words": (
+        answer({"content": [{"type": "text", "text": "No orders today"}]}),
+        Refusal(ErrorKind.PROTOCOL, words=("No orders today",)),
+    ),
+    "no list": (tool({"orders": []}), Refusal(ErrorKind.PROTOCOL)),
+    "null for a list": (tool({"data": None}), Refusal(ErrorKind.PROTOCOL)),
+    "words for a list": (tool({"data": "none"}), Refusal(ErrorKind.PROTOCOL)),
+    "an object for a list": (tool({"data": {"5": RAW}}), Refusal(ErrorKind.SERVER)),
+    "a REST error dressed as success": (
+        tool({"data": {"code": "rest_forbidden", "message": "Нельзя", "data": {"status": 401}}}),
+        keys_wrong("rest_forbidden", "Нельзя"),
+    ),
+    "a REST error that names no status": (
+        tool({"data": {"code": "db_error", "message": "gone", "data": None}}),
+        Refusal(ErrorKind.SERVER, words=("db_error",)),
+    ),
+    "an item that is no order": (orders(RAW, "order 7"), Refusal(ErrorKind.PROTOCOL)),
+    "an item without an id": (orders({"status": "processing"}), Refusal(ErrorKind.PROTOCOL)),
+    "an answer to another question": (
+        body(wire.load("orders/list-1").response.body.replace(b'"id":2', b'"id":77', 1)),
+        Refusal(ErrorKind.PROTOCOL, words=("another question",)),
+    ),
+    "an answer to nobody": (
+        body(wire.load("orders/list-1").response.body.replace(b'"id":2', b'"id":null', 1)),
+        Refusal(ErrorKind.PROTOCOL, words=("another question",)),
+    ),
+    "a million deep": (body(b"[" * 1_000_000), Refusal(ErrorKind.PROTOCOL)),
+    "a million deep, within an answer": (
+        body(b'{"jsonrpc":"2.0","id":2,"result":' + b'{"a":' * 1_000_000 + b"1" + b"}" * 1_000_001),
+        Refusal(ErrorKind.PROTOCOL),
+    ),
+    "a million deep, within the text": (
+        answer({"content": [{"type": "text", "text": '{"data":' + "[" * 1_000_000}]}),
+        Refusal(ErrorKind.PROTOCOL),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ERRORS)
+async def test_an_answer_that_is_none_is_named(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    reply, refusal = OTHER_ERRORS[name]
+    shop.on_call(reply)
+    refusal.check(await refused(source))
+    assert len(shop.calls) == 1
+
+
+async def test_what_a_page_says_is_quoted_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on_call(page("<html>\n<body>\x1b[31m" + "<p>Очень много слов</p>\n" * 100_000))
+    told = str(await refused(source))
+    assert "Очень много слов" in told
+    assert "<" not in told
+
+
+async def test_more_orders_than_asked_for_are_a_sign_of_a_shop_that_does_not_listen(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(orders(*(RAW | {"id": n} for n in range(1, 7))))
+    assert len((await source.fetch(Query(per_page=6))).items) == 6
+    problem = await refused(source, Query(per_page=5))
+    assert problem.kind is ErrorKind.PROTOCOL
+    assert "6 orders when asked for 5" in str(problem)
+
+
+# --- the session ------------------------------------------------------------------------------------------
+
+LOSSES: dict[str, Reply] = {
+    **{name: recorded(name) for name in LOST},
+    "of the abilities dialect": error(-32005, "Session not found or expired", 404),
+    "of a server in Python": body(
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Session not found"}}', status=404
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+async def test_a_lost_session_is_made_anew_and_the_call_repeated_once(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    await source.fetch(ASK)
+    shop.on_call(LOSSES[name], recorded("orders/list-1"))
+    assert await source.fetch(ASK) == PAGES["orders/list-1"]
+    assert shop.methods == [
+        *("initialize", INITIALIZED, "tools/call"),
+        *("tools/call", "initialize", INITIALIZED, "tools/call"),
+    ]
+    # The old session's header would keep the shop from making a new one.
+    assert [asked.session for asked in shop.asked[3:]] == ["session-1", None, "session-2", "session-2"]
+    assert shop.calls[1].arguments == shop.calls[2].arguments
+    await source.fetch(ASK)
+    assert shop.calls[-1].session == "session-2"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+async def test_a_session_that_is_lost_again_at_once_is_an_error_and_no_loop(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    shop.on_call(LOSSES[name])
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+    assert shop.methods == [*["initialize", INITIALIZED, "tools/call"] * 2, "DELETE"]
+    assert shop.asked[-1].session == "session-2"  # none is left behind, should it exist after all
+    shop.on_call(recorded("orders/list-1"))
+    assert await source.fetch(ASK) == PAGES["orders/list-1"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+async def test_a_shop_that_makes_no_session_is_an_error_and_no_loop(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    shop.on("initialize", LOSSES[name])
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+    assert shop.methods == ["initialize"]
+
+
+async def test_the_words_of_a_shop_that_forgets_sessions_are_passed_on(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(error(-32602, "Нет такого параметра"))
+    assert "Нет такого параметра" in str(await refused(source))
+
+
+async def test_an_error_while_the_session_is_made_anew_is_that_error(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    await source.fetch(ASK)
+    shop.on_call(recorded("session/unknown-session"))
+    shop.on("initialize", recorded("errors/wrong-ck"))
+    assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
+    assert shop.methods[3:] == ["tools/call", "initialize"]
+
+
+@pytest.mark.parametrize("name", ["session/initialize", "session/init-2025-11-25"])
+async def test_a_recorded_session_is_begun(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    shop.on("initialize", recorded(name))
+    await source.fetch(ASK)
+    assert shop.calls[0].session == wire.load(name).response.headers["mcp-session-id"]
+    assert shop.calls[0].request.headers["mcp-protocol-version"] == "2025-06-18"
+
+
+async def test_a_beginning_without_a_session_is_tried_and_the_shop_has_the_last_word(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on("initialize", recorded("session/init-bogus-sid"))  # it answers, and makes none
+    await source.fetch(ASK)  # a server may do without sessions
+    assert shop.calls[0].session is None
+    shop.on_call(recorded("session/call-no-session"))
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+    assert shop.methods.count("initialize") == 2
+
+
+@pytest.mark.parametrize(
+    "version", ["2025-06-18\r\nX-Evil: 1", "версия", "", 7, None, ["2025-06-18"], "9" * 9000]
+)
+async def test_a_version_that_is_none_is_not_passed_on(
+    shop: ScriptedShop, source: WooCommerceMcp, version: object
+) -> None:
+    shop.on("initialize", answer({"protocolVersion": version}, headers={"mcp-session-id": "session-1"}))
+    await source.fetch(ASK)
+    assert shop.calls[0].request.headers["mcp-protocol-version"] == "2025-06-18"
+
+
+async def test_another_version_is_spoken_when_the_server_wants_it(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on("initialize", answer({"protocolVersion": "2024-11-05"}, headers={"mcp-session-id": "session-1"}))
+    await source.fetch(ASK)
+    assert shop.calls[0].request.headers["mcp-protocol-version"] == "2024-11-05"
+
+
+@pytest.mark.parametrize("name", ["ключ", "a b", "é", "x" * 5000])
+async def test_a_session_whose_name_cannot_be_sent_back_is_an_error(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    def reply(asked: Asked) -> httpx.Response:
+        headers = [(b"Mcp-Session-Id", name.encode())]
+        return httpx.Response(200, content=answer({})(asked).content, headers=headers)
+
+    shop.on("initialize", reply)
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+    assert shop.methods == ["initialize"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [body(b"", status=202), page(CAPTCHA), page("no", 500), error(-32600, "?", 400), body(b"\xff" * 100)],
+    ids=["202", "captcha", "500", "JSON-RPC error", "garbage"],
+)
+async def test_what_is_answered_to_a_notification_does_not_matter(
+    shop: ScriptedShop, source: WooCommerceMcp, reply: Reply
+) -> None:
+    shop.on(INITIALIZED, reply)
+    assert (await source.fetch(ASK)).items == ()
+
+
+async def test_the_session_is_ended_at_exit(shop: ScriptedShop) -> None:
+    async with source_of() as source:
+        await source.fetch(ASK)
+    goodbye = shop.asked[-1].request
+    assert (goodbye.method, str(goodbye.url)) == ("DELETE", URL)
+    assert goodbye.headers["mcp-session-id"] == "session-1"
+    assert goodbye.headers["x-mcp-api-key"] == f"{KEY}:{SECRET}"
+    assert shop.methods.count("DELETE") == 1
+
+
+async def test_the_session_is_ended_after_an_error_too(shop: ScriptedShop) -> None:
+    async with source_of() as source:
+        shop.on_call(recorded("errors/php-fatal"))
+        await refused(source)
+    assert shop.methods[-1] == "DELETE"
+
+
+async def test_without_a_session_there_is_nothing_to_end(shop: ScriptedShop) -> None:
+    async with source_of():
+        pass
+    async with source_of() as source:
+        shop.on("initialize", recorded("errors/wrong-ck"))
+        await refused(source)
+    assert "DELETE" not in shop.methods
+
+
+async def test_a_session_that_begins_badly_is_ended_all_the_same(shop: ScriptedShop) -> None:
+    """A user has 32 of them: none may be left behind at every tick of an outage."""
+    async with source_of() as source:
+        shop.on(INITIALIZED, broken(httpx.ReadTimeout("")))
+        shop.on_call(broken(httpx.ReadTimeout("")))
+        for _ in range(3):
+            await refused(source)
+    opened = {f"session-{n}" for n in range(1, shop.sessions + 1)}
+    ended = {asked.session for asked in shop.asked if asked.method == "DELETE"}
+    assert opened == ended
+
+
+GOODBYES: dict[str, Reply] = {
+    "405": error(-32603, "not implemented", 405),
+    "500": page("no", 500),
+    "404": error(-32005, "gone", 404),
+    "refused": broken(httpx.ConnectError("refused")),
+    "timed out": broken(httpx.ReadTimeout("")),
+    "reset": broken(OSError("reset")),
+}
+
+
+@pytest.mark.parametrize("name", GOODBYES)
+async def test_closing_never_fails(shop: ScriptedShop, name: str) -> None:
+    async with source_of() as source:
+        await source.fetch(ASK)
+        shop.on("DELETE", GOODBYES[name])
+
+
+async def test_an_endless_answer_to_the_goodbye_is_not_read(shop: ScriptedShop) -> None:
+    endless = Chunks(b"x" * 65536 for _ in range(10_000))
+    async with source_of() as source:
+        await source.fetch(ASK)
+        shop.on("DELETE", stream(endless))
+    assert endless.taken < 10
+
+
+async def test_closing_twice_is_closing_once(shop: ScriptedShop) -> None:
+    async with source_of() as source:
+        await source.fetch(ASK)
+        await source.aclose()
+    assert shop.methods.count("DELETE") == 1
+
+
+# --- event streams ----------------------------------------------------------------------------------------
+
+RESULT = json.dumps({"structuredContent": {"data": [RAW]}, "content": []}, ensure_ascii=False)
+ANSWER = b'event: message\nid: 1\ndata: {"jsonrpc":"2.0","id":%d,"result":' + RESULT.encode() + b"}\n\n"
+PROGRESS = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}\n\n'
+QUESTION = (
+    b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n'  # the server's own, by chance with our number
+)
+OTHERS = b'data: {"jsonrpc":"2.0","id":99,"result":{}}\n\n'
+IN_LINES = b"data: " + json.dumps({"jsonrpc": "2.0", "id": 0}, indent=1).replace("\n", "\ndata: ").encode()
+
+STREAMS: dict[str, list[bytes]] = {
+    "the answer alone": [ANSWER],
+    "after comments and pings": [b": ping\n\n", b"retry: 3000\n\n", b"id\n\n", ANSWER],
+    "after notifications": [PROGRESS, PROGRESS, ANSWER],
+    "after a question of the server's own": [QUESTION, ANSWER],
+    "after an answer to somebody else": [OTHERS, ANSWER],
+    "after an event that is no JSON": [
+        b"data: hello\n\n",
+        b"data\n\n",
+        b"data:\n\n",
+        b"data: [1]\n\n",
+        ANSWER,
+    ],
+    "before other events": [ANSWER, PROGRESS, OTHERS],
+    "without a blank after the colon": [ANSWER.replace(b"data: ", b"data:")],
+    "after a byte order mark": [b"\xef\xbb\xbf" + ANSWER.removeprefix(b"event: message\nid: 1\n")],
+}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CR LF", "CR"])
+@pytest.mark.parametrize("name", STREAMS)
+async def test_an_answer_may_come_as_an_event_stream(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str, end: bytes
+) -> None:
+    shop.on_call(events(*(block.replace(b"\n", end) for block in STREAMS[name])))
+    (item,) = (await source.fetch(ASK)).items
+    assert isinstance(item, Order)
+    assert item.id == RAW["id"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CR LF", "CR"])
+@pytest.mark.parametrize("lengths", [(1,), (2,), (3, 1), (7, 1, 1, 5), (4096,)], ids=str)
+async def test_an_event_stream_may_be_cut_anywhere(
+    shop: ScriptedShop, source: WooCommerceMcp, end: bytes, lengths: tuple[int, ...]
+) -> None:
+    blocks = [block.replace(b"\n", end) for block in (PROGRESS, QUESTION, ANSWER)]
+    shop.on_call(events(*blocks, cut=lambda raw: sizes(raw, lengths)))
+    assert len((await source.fetch(ASK)).items) == 1
+
+
+async def test_an_answer_in_many_data_lines_is_put_together(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    def reply(asked: Any) -> httpx.Response:
+        message = {"jsonrpc": "2.0", "id": asked.json["id"], "result": json.loads(RESULT)}
+        text = json.dumps(message, indent=1).replace("\n", "\ndata: ")
+        return events(f"data: {text}\n\n".encode())(asked)
+
+    shop.on_call(reply)
+    assert len((await source.fetch(ASK)).items) == 1
+
+
+async def test_the_stream_is_left_once_the_answer_is_there(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    def endless() -> Iterator[bytes]:
+        yield ANSWER.replace(b"%d", b"2")
+        while True:
+            yield b": ping\n\n"
+
+    pieces = Chunks(endless())
+    shop.on_call(stream(pieces, content_type="text/event-stream"))
+    assert len((await source.fetch(ASK)).items) == 1
+    assert pieces.taken < 5
+    assert pieces.closed
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream; charset=utf-8", "Text/Event-Stream"])
+async def test_an_event_stream_is_known_by_its_type_in_any_spelling(
+    shop: ScriptedShop, source: WooCommerceMcp, kind: str
+) -> None:
+    shop.on_call(stream(Chunks([ANSWER.replace(b"%d", b"2")]), content_type=kind))
+    assert len((await source.fetch(ASK)).items) == 1
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [[], [PROGRESS], [OTHERS, QUESTION], [ANSWER[:-1]], [ANSWER[:-30] + b"\n\n"]],
+    ids=["nothing", "only a notification", "only others'", "never ended", "cut short"],
+)
+async def test_an_event_stream_without_our_answer_is_an_error(
+    shop: ScriptedShop, source: WooCommerceMcp, blocks: list[bytes]
+) -> None:
+    shop.on_call(events(*blocks))
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+
+
+async def test_errors_in_an_event_stream_are_read_like_any(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    lost = (
+        b'data: {"jsonrpc":"2.0","id":%d,"error":{"code":-32602,"message":"Invalid or expired session"}}\n\n'
+    )
+    shop.on_call(events(lost), events(ANSWER))
+    assert len((await source.fetch(ASK)).items) == 1
+    assert shop.sessions == 2
+    fatal = b'data: {"jsonrpc":"2.0","id":%d,"result":{"isError":true,"content":[]}}\n\n'
+    shop.on_call(events(fatal))
+    assert (await refused(source)).kind is ErrorKind.SERVER
+
+
+async def test_the_beginning_of_a_session_may_be_an_event_stream_too(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    def reply(asked: Any) -> httpx.Response:
+        response = events(b'data: {"jsonrpc":"2.0","id":%d,"result":{"protocolVersion":"2025-06-18"}}\n\n')(
+            asked
+        )
+        response.headers["mcp-session-id"] = "streamed"
+        return response
+
+    shop.on("initialize", reply)
+    await source.fetch(ASK)
+    assert shop.calls[0].session == "streamed"
+
+
+# --- noise before the answer ------------------------------------------------------------------------------
+
+NOISES = {
+    "a notice of PHP": (
+        "<br />\n<b>Notice</b>:  x in <b>/a.php</b> on line <b>3</b><br />\n",
+        "Notice : x in /a.php on line 3",
+    ),
+    "a notice without markup": (
+        "\nWarning: Undefined array key in /a.php on line 3\n",
+        "Warning: Undefined array key in /a.php on line 3",
+    ),
+    "a line of a log": (
+        "[23-Nov-2026 01:55:05 UTC] PHP Warning:  x\n",
+        "[23-Nov-2026 01:55:05 UTC] PHP Warning: x",
+    ),
+    "something in braces": ("{debug: 1}\n", "{debug: 1}"),
+    "blank lines": ("\n\n\r\n ", ""),
+    "a byte order mark": ("\ufeff", ""),
+}
+
+
+@pytest.mark.parametrize("name", NOISES)
+async def test_noise_before_the_answer_is_reported_and_the_answer_read(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str
+) -> None:
+    noise, told = NOISES[name]
+    shop.on_call(orders(RAW, before=noise))
+    found = await source.fetch(ASK)
+    assert len(found.items) == 1
+    assert found.noise == told
+
+
+async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on_call(orders(RAW, before="<b>Deprecated</b>: много\n\x1b[2J" * 50_000))
+    found = await source.fetch(ASK)
+    assert len(found.items) == 1
+    assert found.noise.startswith("Deprecated : много")
+    assert found.noise.isprintable()
+    assert len(found.noise) <= 200
+
+
+async def test_a_clean_answer_has_no_noise(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on_call(recorded("orders/list-1"))
+    assert (await source.fetch(ASK)).noise == ""
+
+
+async def test_noise_before_the_beginning_of_a_session_does_no_harm(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on("initialize", answer({}, before="<br />notice", headers={"mcp-session-id": "noisy"}))
+    await source.fetch(ASK)
+    assert shop.calls[0].session == "noisy"
+
+
+async def test_noise_before_an_error_does_not_hide_what_it_is(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    wrong = wire.load("errors/wrong-ck").response.body
+    shop.on_call(body(b"<br />notice\n" + wrong, status=401))
+    assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
+    shop.on_call(
+        lambda asked: body(b"<br />notice\n" + recorded("session/unknown-session")(asked).content)(asked),
+        recorded("orders/list-1"),
+    )
+    assert await source.fetch(ASK) == PAGES["orders/list-1"]
+
+
+# --- orders that cannot be read ---------------------------------------------------------------------------
+
+GOOD = [RAW | {"id": 1}, RAW | {"id": 3}]
+PRIVATE = "Смирнова-Петровская"
+"""What stands in a bad field: it may be anything of the buyer's."""
+
+MISSING = object()
+UNREADABLE: list[tuple[str, object]] = [
+    ("status", MISSING),
+    ("status", None),
+    ("status", ""),
+    ("status", [PRIVATE]),
+    ("status", PRIVATE * 100),
+    ("number", PRIVATE * 100),
+    ("number", {"a": PRIVATE}),
+    ("total", MISSING),
+    ("total", None),
+    ("total", ""),
+    ("total", PRIVATE),
+    ("total", "1,930.00"),
+    ("total", "1 930"),
+    ("total", "1e9"),
+    ("total", "NaN"),
+    ("total", "١٩٣٠"),
+    ("total", "1930.00\n"),
+    ("total", True),
+    ("total", {"amount": PRIVATE}),
+    ("total", "9" * 100),
+    ("total", "9" * 10_000_000),
+    ("currency", ["RUB"]),
+    ("currency", PRIVATE * 10),
+    ("currency_symbol", PRIVATE * 10),
+    ("billing", {"first_name": PRIVATE * 1_000}),
+    ("billing", {"first_name": "Я" * 1_000_000}),
+    ("billing", {"first_name": [PRIVATE]}),
+    ("date_created_gmt", MISSING),
+    ("date_created_gmt", None),
+    ("date_created_gmt", PRIVATE),
+    ("date_modified_gmt", MISSING),
+    ("date_modified_gmt", None),
+    ("date_modified_gmt", ""),
+    ("date_modified_gmt", PRIVATE),
+    ("date_modified_gmt", "0000-00-00T00:00:00"),
+    ("date_modified_gmt", "2026-02-30T00:00:00"),
+    ("date_modified_gmt", "2026-11-23T25:00:00"),
+    ("date_modified_gmt", "0001-01-01T00:00:00"),
+    ("date_modified_gmt", "9999-12-31T23:59:59"),
+    ("date_modified_gmt", "9999-12-31T23:59:59-23:00"),
+    ("date_modified_gmt", 1_795_427_999),
+    ("date_modified_gmt", {"date": PRIVATE}),
+    ("date_modified_gmt", "2026-11-23T02:03:07" + "0" * 10_000_000),
+    ("date_paid_gmt", PRIVATE),
+    ("date_paid_gmt", [PRIVATE]),
+    ("refunds", PRIVATE),
+    ("refunds", {"5": PRIVATE}),
+    ("refunds", [PRIVATE]),
+    ("refunds", [{"id": PRIVATE, "total": "-1.00"}]),
+    ("refunds", [{"total": "-1.00"}]),
+    ("refunds", [{"id": 5}]),
+    ("refunds", [{"id": 5, "total": PRIVATE}]),
+    ("refunds", [{"id": 5, "total": "-1.00"}, None]),
+    ("refunds", [{"id": n, "total": "-1.00"} for n in range(5_000)]),
+]
+
+
+def spoilt(field: str, value: object) -> dict[str, Any]:
+    """A whole order, but for one field."""
+    order = RAW | {"id": 2, field: value}
+    if value is MISSING:
+        del order[field]
+    return order
+
+
+def name_of(value: object) -> str:
+    return "missing" if value is MISSING else repr(value)[:20]
+
+
+@pytest.mark.parametrize(("field", "value"), UNREADABLE, ids=name_of)
+async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_are_read(
+    shop: ScriptedShop, source: WooCommerceMcp, field: str, value: object
+) -> None:
+    first, last = GOOD
+    shop.on_call(orders(first, spoilt(field, value), last))
+    before, bad, after = (await source.fetch(ASK)).items
+    assert isinstance(before, Order)
+    assert isinstance(after, Order)
+    assert isinstance(bad, UnreadableOrder)
+    assert bad.id == 2
+    assert bad.reason.startswith(field)  # the field, and why
+    assert len(bad.reason) > len(field) + 5
+    assert len(bad.reason) <= 300
+    assert bad.reason.isprintable()
+    for word in (PRIVATE, "Смирнов", "Петров", "1930", "ЯЯЯ", "999"):  # never the value
+        assert word not in bad.reason
+    created, modified = utc(RAW["date_created_gmt"]), utc(RAW["date_modified_gmt"])
+    assert bad.created_at == (None if field == "date_created_gmt" else created)
+    assert bad.modified_at == (None if field == "date_modified_gmt" else modified)
+
+
+async def test_half_an_order_is_set_aside_with_all_its_reasons(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(orders({"id": 2}))
+    (bad,) = (await source.fetch(ASK)).items
+    assert isinstance(bad, UnreadableOrder)
+    for field in ("status", "total", "date_created_gmt", "date_modified_gmt"):
+        assert field in bad.reason
+    assert (bad.modified_at, bad.created_at) == (None, None)
+
+
+ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
+    # field, value, and what the order has then
+    ("status", "wc-сборка", {"status": "wc-сборка"}),
+    ("number", 1001, {"number": "1001"}),
+    ("number", "A-1001/б", {"number": "A-1001/б"}),
+    ("number", "", {"number": "2"}),
+    ("number", MISSING, {"number": "2"}),
+    ("total", 1930, {"total": "1930"}),
+    ("total", "0.00", {"total": "0.00"}),
+    ("total", "-5.00", {"total": "-5.00"}),
+    ("total", "1930", {"total": "1930"}),
+    ("currency_symbol", MISSING, {"currency_sign": "RUB"}),
+    ("currency_symbol", "", {"currency_sign": "RUB"}),
+    ("billing", MISSING, {"customer": ""}),
+    ("billing", [], {"customer": ""}),
+    ("billing", None, {"customer": ""}),
+    ("billing", {"first_name": None}, {"customer": ""}),
+    ("billing", {"first_name": "Ёж 🦔"}, {"customer": "Ёж 🦔"}),
+    ("date_paid_gmt", None, {"paid_at": None}),
+    ("date_paid_gmt", MISSING, {"paid_at": None}),
+    ("date_modified_gmt", "2031-01-01T00:00:00", {"modified_at": utc("2031-01-01T00:00:00")}),
+    ("date_modified_gmt", "2026-11-23T02:03:07Z", {"modified_at": utc("2026-11-23T02:03:07")}),
+    ("date_modified_gmt", "2026-11-23T05:03:07+03:00", {"modified_at": utc("2026-11-23T02:03:07")}),
+    ("date_modified_gmt", "2026-11-23T02:03:07.999", {"modified_at": utc("2026-11-23T02:03:07")}),
+    ("refunds", [], {"refunds": ()}),
+    ("refunds", MISSING, {"refunds": None}),  # cannot be seen, which is not the same as none
+    ("refunds", None, {"refunds": None}),
+    ("refunds", [{"id": 5, "reason": "", "total": "-1.50"}], {"refunds": (Refund(5, "1.50"),)}),
+    ("refunds", [{"id": 5, "total": "1.50"}], {"refunds": (Refund(5, "1.50"),)}),
+    ("date_created", PRIVATE, {"created_at": utc(RAW["date_created_gmt"])}),  # a field that is not looked at
+    ("line_items", None, {"id": 2}),
+    ("meta_data", {"any": "thing"}, {"id": 2}),
+    ("_links", MISSING, {"id": 2}),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), ODD_BUT_FINE, ids=name_of)
+async def test_an_order_may_be_odd(
+    shop: ScriptedShop, source: WooCommerceMcp, field: str, value: object, expected: dict[str, object]
+) -> None:
+    shop.on_call(orders(spoilt(field, value)))
+    (order,) = (await source.fetch(ASK)).items
+    assert isinstance(order, Order)
+    assert {name: getattr(order, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "order_id", [MISSING, None, 0, -5, "16", 16.5, True, 2**63, [16], {"id": 16}], ids=name_of
+)
+async def test_an_item_without_an_id_is_an_error_because_it_could_never_be_found_again(
+    shop: ScriptedShop, source: WooCommerceMcp, order_id: object
+) -> None:
+    shop.on_call(orders(GOOD[0], spoilt("id", order_id)))
+    assert (await refused(source)).kind is ErrorKind.PROTOCOL
+
+
+# --- bounds -----------------------------------------------------------------------------------------------
+
+
+async def test_ten_megabytes_in_a_field_that_we_do_not_use_are_fine(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(orders(RAW | {"meta_data": [{"id": 1, "key": "_blob", "value": "x" * (10 * MB)}]}))
+    (order,) = (await source.fetch(ASK)).items
+    assert isinstance(order, Order)
+
+
+TOO_LARGE = Refusal(ErrorKind.TOO_LARGE, words=("32 MB",))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/html"])
+async def test_an_answer_above_32_megabytes_is_not_read_to_its_end(
+    shop: ScriptedShop, source: WooCommerceMcp, content_type: str
+) -> None:
+    pieces = Chunks(b"data: " + b"x" * 65528 + b"\n\n" for _ in range(100_000))  # 6 GB
+    shop.on_call(stream(pieces, content_type=content_type))
+    tracemalloc.start()
+    try:
+        TOO_LARGE.check(await refused(source))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert pieces.taken < 600
+    assert pieces.closed
+    assert peak < 80 * MB
+    shop.on_call(recorded("orders/list-1"))
+    assert await source.fetch(ASK) == PAGES["orders/list-1"]
+
+
+async def test_an_event_that_never_ends_is_bounded_too(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on_call(stream(Chunks(b"x" * 65536 for _ in range(10_000)), content_type="text/event-stream"))
+    TOO_LARGE.check(await refused(source))
+
+
+@cache
+def packed(size: int, times: int = 1) -> bytes:
+    """So many megabytes of nothing, packed by gzip."""
+    if times > 1:
+        return gzip.compress(packed(size, times - 1))
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    nothing = bytes(MB)
+    return b"".join(packer.compress(nothing) for _ in range(size)) + packer.flush()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+async def test_a_gzip_bomb_is_refused_in_bounded_memory(
+    shop: ScriptedShop, source: WooCommerceMcp, content_type: str, encoding: str
+) -> None:
+    bomb = packed(300)
+    headers = {"content-encoding": encoding}
+    shop.on_call(stream(Chunks(sizes(bomb, (65536,))), content_type=content_type, **headers))
+    tracemalloc.start()
+    try:
+        problem = await refused(source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert problem.kind is ErrorKind.TOO_LARGE
+    assert peak < 80 * MB
+
+
+@pytest.mark.parametrize(
+    "encoding", ["gzip, gzip", "gzip,gzip,gzip", "deflate", "br", "zstd", "compress", "rot13"]
+)
+async def test_packing_that_was_not_asked_for_is_refused_unread(
+    shop: ScriptedShop, source: WooCommerceMcp, encoding: str
+) -> None:
+    """A bomb in a bomb: a piece of 64 KB could unpack to 64 GB at once."""
+    pieces = Chunks(sizes(packed(300, times=2), (65536,)))
+    shop.on_call(stream(pieces, **{"content-encoding": encoding}))
+    tracemalloc.start()
+    try:
+        problem = await refused(source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert problem.kind is ErrorKind.PROTOCOL
+    assert isinstance(problem, TemporaryError)
+    assert peak < 20 * MB
+
+
+async def test_a_packed_answer_is_unpacked(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    raw = wire.load("orders/modified_after-local-Z").response.body.replace(b'"id":13', b'"id":2', 1)
+    for lengths in ((1,), (7, 100), (65536,)):
+        own = raw.replace(b'"id":2', b'"id":%d' % (len(shop.calls) + 2), 1)
+        pieces = Chunks(sizes(gzip.compress(own), lengths))
+        shop.on_call(stream(pieces, **{"content-encoding": "gzip"}))
+        assert (await source.fetch(ASK)).items == (ORDER_17, ORDER_18, ORDER_19)
+    assert "gzip" in shop.calls[0].request.headers["accept-encoding"]
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda raw: raw[: len(raw) // 2], lambda raw: b"\x00" + raw, lambda _: b""]
+)
+async def test_a_packed_answer_that_cannot_be_unpacked_is_a_passing_trouble(
+    shop: ScriptedShop, source: WooCommerceMcp, spoil: Callable[[bytes], bytes]
+) -> None:
+    raw = spoil(gzip.compress(wire.load("orders/list-1").response.body))
+    shop.on_call(stream(Chunks([raw]), **{"content-encoding": "gzip"}))
+    problem = await refused(source)
+    assert isinstance(problem, TemporaryError)
+    assert problem.kind is ErrorKind.PROTOCOL
+
+
+# --- the shop's clock, and its wish to be left alone ------------------------------------------------------
+
+DATES: list[tuple[str | None, datetime | None]] = [
+    ("Mon, 23 Nov 2026 01:55:05 GMT", SHOP_TIME),
+    ("Mon, 23 Nov 2026 04:55:05 +0300", SHOP_TIME),
+    ("Monday, 23-Nov-26 01:55:05 GMT", SHOP_TIME),
+    ("Mon Nov 23 01:55:05 2026", SHOP_TIME),
+    ("Mon, 23 Nov 2026 01:55:05 GMT, Mon, 23 Nov 2026 01:55:05 GMT", SHOP_TIME),  # two of them
+    (None, None),
+    ("", None),
+    ("yesterday", None),
+    ("2026-11-23", None),
+    ("Mon, 31 Feb 2026 01:55:05 GMT", None),
+    ("Mon, 23 Nov 99999999999 01:55:05 GMT", None),
+    ("Mon, 23 Nov 2026 01:55:05 +999999999", None),
+    ("Fri, 31 Dec 9999 23:59:59 -0500", None),
+    ("Mon, 01 Jan 0100 00:00:00 GMT", None),
+    ("x" * 50_000, None),
+]
+
+
+@pytest.mark.parametrize(("date", "expected"), DATES, ids=lambda value: str(value)[:40])
+async def test_the_time_of_the_shop_is_its_date_header(
+    shop: ScriptedShop, source: WooCommerceMcp, date: str | None, expected: datetime | None
+) -> None:
+    shop.on_call(orders(RAW, date=date))
+    if expected is None:
+        problem = await refused(source)
+        assert problem.kind is ErrorKind.PROTOCOL
+        assert "Date" in str(problem)
+    else:
+        assert (await source.fetch(ASK)).shop_time == expected
+
+
+async def test_only_the_date_of_the_answer_counts(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on("initialize", answer({}, date="Mon, 23 Nov 2020 01:55:05 GMT"))
+    shop.on_call(orders(RAW))
+    assert (await source.fetch(ASK)).shop_time == SHOP_TIME
+
+
+RETRY_AFTER: list[tuple[str | None, float | None]] = [
+    ("600", 600),
+    ("0", 0),
+    (" 7 ", 7),
+    ("Mon, 23 Nov 2026 02:00:05 GMT", 300),  # by the shop's own clock
+    ("Mon, 23 Nov 2026 01:00:00 GMT", 0),  # long gone
+    (None, None),
+    ("", None),
+    ("-5", None),
+    ("1.5", None),
+    ("soon", None),
+    ("Fri, 31 Dec 9999 23:59:59 -0500", None),
+]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("value", "expected"), RETRY_AFTER)
+async def test_a_wish_to_be_left_alone_is_passed_on(
+    shop: ScriptedShop, source: WooCommerceMcp, status: int, value: str | None, expected: float | None
+) -> None:
+    headers = {} if value is None else {"retry-after": value.encode().decode("latin-1")}
+    shop.on_call(page("<h1>Too many</h1>", status, date="Mon, 23 Nov 2026 01:55:05 GMT", **headers))
+    problem = await refused(source)
+    assert problem.kind is (ErrorKind.RATE_LIMIT if status == 429 else ErrorKind.UNAVAILABLE)
+    assert isinstance(problem, TemporaryError)
+    assert problem.retry_after_s == expected
+
+
+async def test_an_absurd_wish_is_still_a_number_of_seconds(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(page("", 429, **{"retry-after": "9" * 4000}))
+    problem = await refused(source)
+    assert isinstance(problem, TemporaryError)
+    assert problem.retry_after_s is not None
+    assert 10**6 < problem.retry_after_s < 10**10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"code":"too_many","message":"slow down","data":{"status":429}}',
+        b'{"jsonrpc":"2.0","id":2,"result":{}}',
+        b"",
+    ],
+)
+async def test_429_is_429_whatever_it_says(
+    shop: ScriptedShop, source: WooCommerceMcp, content: bytes
+) -> None:
+    shop.on_call(body(content, status=429, headers={"retry-after": "5"}))
+    Refusal(ErrorKind.RATE_LIMIT, retry_after_s=5).check(await refused(source))
+
+
+# --- redirects, and where the keys may go -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "target", ["https://elsewhere.example/wp-json/woocommerce/mcp", "https://www.shop.example/", "/login"]
+)
+async def test_a_redirect_is_not_followed(
+    shop: ScriptedShop, source: WooCommerceMcp, status: int, target: str
+) -> None:
+    # respx knows no other address: a request to it would fail this test.
+    shop.on("initialize", page("<h1>Moved</h1>", status, location=target))
+    lasting(ErrorKind.NOT_FOUND, "redirect", "WOOCOMMERCE_MCP_URL").check(await refused(source))
+    assert shop.methods == ["initialize"]
+
+
+async def test_a_page_that_shows_our_own_headers_does_not_make_us_tell_the_keys(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shown = f"<pre>HTTP_X_MCP_API_KEY => {KEY}:{SECRET}</pre>"
+    for reply in (
+        page(shown),
+        page(shown, 500),
+        error(-32603, shown),
+        body(json.dumps({"code": "x", "message": shown, "data": {"status": 500}}), status=500),
+        answer({"isError": True, "content": [{"type": "text", "text": shown}]}),
+        tool({"data": {"code": "x", "message": shown}}),
+    ):
+        shop.on_call(reply)
+        assert "HTTP_X_MCP_API_KEY" in str(await refused(source))
+    shop.on_call(orders(RAW, before=shown))
+    noise = (await source.fetch(ASK)).noise
+    assert "HTTP_X_MCP_API_KEY" in noise
+    assert KEY not in noise
+    assert SECRET not in noise
+
+
+@pytest.mark.parametrize("secret", ["cs_x\n", "cs_\r\nX-Evil: 1", "cs_\x00", "сs_кириллица", "cs_\x7f"])
+async def test_keys_that_no_header_can_carry_are_wrong_keys_and_not_named(secret: str) -> None:
+    seen: list[bytes] = []
+
+    async def serve(request: bytes, writer: Any) -> None:
+        seen.append(request)
+        writer.close()
+
+    async with raw_server(serve) as port:
+        url = f"http://127.0.0.1:{port}/mcp"
+        source = WooCommerceMcp(url, consumer_key="ck_fine", consumer_secret=secret)
+        try:
+            with pytest.raises(PermanentError) as caught:
+                await source.fetch(ASK)
+        finally:
+            await source.aclose()
+    assert caught.value.kind is ErrorKind.AUTHENTICATION
+    whole = "".join(traceback.format_exception(caught.value))
+    assert secret not in whole
+    assert repr(secret)[1:-1] not in whole
+    assert seen == []
+
+
+# --- below HTTP -------------------------------------------------------------------------------------------
+
+CONNECTION = Refusal(ErrorKind.CONNECTION)
+TIMEOUT = Refusal(ErrorKind.TIMEOUT)
+FAULTS: dict[str, tuple[Exception, Refusal]] = {
+    "connecting timed out": (httpx.ConnectTimeout(""), TIMEOUT),
+    "reading timed out": (httpx.ReadTimeout(""), TIMEOUT),
+    "writing timed out": (httpx.WriteTimeout(""), TIMEOUT),
+    "nobody there": (httpx.ConnectError("All connection attempts failed"), CONNECTION),
+    "no such host": (httpx.ConnectError("[Errno -2] Name or service not known"), CONNECTION),
+    "reset": (httpx.ReadError(""), CONNECTION),
+    "broken pipe": (httpx.WriteError(""), CONNECTION),
+    "closed early": (
+        httpx.RemoteProtocolError("Server disconnected without sending a response."),
+        CONNECTION,
+    ),
+    "a certificate that is not theirs": (
+        httpx.ConnectError(
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+        ),
+        Refusal(ErrorKind.CONNECTION, words=("certificate verify failed",)),
+    ),
+    "a proxy that does not want": (httpx.ProxyError("403 Forbidden"), CONNECTION),
+    "no HTTP": (
+        httpx.RemoteProtocolError("illegal status line: bytearray(b'" + "x" * 50_000 + "')"),
+        CONNECTION,
+    ),
+    "an error of the system": (ConnectionResetError(104, "Connection reset by peer"), CONNECTION),
+    "many lines": (httpx.ConnectError("first\nsecond\x1b[31m"), CONNECTION),
+}
+
+
+@pytest.mark.parametrize("where", ["initialize", INITIALIZED, "tools/call"])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_below_http_is_named(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str, where: str
+) -> None:
+    problem, refusal = FAULTS[name]
+    shop.on(where, broken(problem))
+    refusal.check(await refused(source))
+    assert shop.methods.count(where) == 1
+    del shop.script[where]
+    assert (await source.fetch(ASK)).items == ()
+
+
+async def test_a_body_that_breaks_off_is_named(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'{"jsonrpc":"2.0",'
+        raise httpx.ReadError("")
+
+    shop.on_call(stream(Chunks(pieces())))
+    CONNECTION.check(await refused(source))
+
+
+JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 23 Nov 2026 01:55:05 GMT\r\n"
+
+
+async def against(serve: Serve) -> ShopPollerError:
+    """The error that a first question to a raw server ends in."""
+    async with raw_server(serve) as port, source_of(f"http://127.0.0.1:{port}/mcp") as source:
+        return await refused(source)
+
+
+async def test_a_connection_that_is_closed_without_a_word_is_named() -> None:
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.close()
+
+    CONNECTION.check(await against(serve))
+
+
+async def test_a_connection_that_is_reset_is_named() -> None:
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.write(JSON_HEAD + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.transport.abort()
+
+    CONNECTION.check(await against(serve))
+
+
+async def test_an_answer_that_is_shorter_than_it_says_is_named() -> None:
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.write(JSON_HEAD + b"Content-Length: 100\r\n\r\n{}")
+        writer.close()
+
+    CONNECTION.check(await against(serve))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"\x16\x03\x01" * 99 + b"\r\n\r\n",
+        JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+    ],
+    ids=["SSH", "binary", "bad chunks", "endless headers", "two lengths"],
+)
+async def test_a_server_that_speaks_no_http_is_named(raw: bytes) -> None:
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    CONNECTION.check(await against(serve))
+
+
+async def test_nobody_listening_is_named() -> None:
+    async with raw_server(lambda *_: None) as port:  # type: ignore[arg-type] # never called
+        pass
+    async with source_of(f"http://127.0.0.1:{port}/mcp") as source:
+        CONNECTION.check(await refused(source))
+
+
+async def test_plain_http_where_tls_is_expected_is_named() -> None:
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = raw_server(serve, speaks_first=True)
+    async with server as port, source_of(f"https://127.0.0.1:{port}/mcp") as source:
+        CONNECTION.check(await refused(source))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://shop..example/mcp", "https://[::1/mcp", "ftp://shop.example/mcp", "shop", "http://x:99999/"],
+)
+async def test_an_address_that_is_none_is_named(url: str) -> None:
+    async with source_of(url) as source:
+        assert (await refused(source)).kind in {ErrorKind.CONNECTION, ErrorKind.REJECTED}
+
+
+@pytest.mark.parametrize("part", ["head", "body", "stream"])
+@pytest.mark.parametrize("pace", ["silent", "byte by byte"])
+async def test_an_answer_takes_a_bounded_time_in_all(
+    monkeypatch: pytest.MonkeyPatch, part: Literal["head", "body", "stream"], pace: str
+) -> None:
+    """Each byte comes soon enough; all of them together never would."""
+    monkeypatch.setattr(session, "REQUEST_TIMEOUT_S", 0.1)
+    beginning = {
+        "head": b"HTTP/1.1 200 OK\r\nX: ",
+        "body": JSON_HEAD + b"Content-Length: 1000000\r\n\r\n",
+        "stream": JSON_HEAD.replace(b"application/json", b"text/event-stream") + b"\r\n: ",
+    }[part]
+
+    async def serve(_: bytes, writer: Any) -> None:
+        writer.write(beginning)
+        while pace != "silent":
+            writer.write(b"x")
+            await writer.drain()
+            await sleep(0.002)
+        await sleep(600)
+
+    TIMEOUT.check(await against(serve))
+
+
+async def test_thirty_seconds_is_what_a_request_may_take() -> None:
+    assert session.REQUEST_TIMEOUT_S == 30
+    assert session.MAX_ANSWER_BYTES == 32 * MB
+
+
+async def test_a_goodbye_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "GOODBYE_TIMEOUT_S", 0.05)
+    seen: list[bytes] = []
+
+    async def serve(request: bytes, writer: Any) -> None:
+        seen.append(request.split(b" ")[0])
+        if seen[-1] == b"DELETE":
+            await sleep(600)
+        found = re.search(rb'"id": ?(\d+)', request)
+        text = b'{"jsonrpc":"2.0","id":%s,"result":{"structuredContent":{"data":[]}}}' % (
+            found[1] if found else b"0"
+        )
+        writer.write(JSON_HEAD + b"Mcp-Session-Id: s\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+
+    async with raw_server(serve) as port:
+        async with source_of(f"http://127.0.0.1:{port}/mcp") as source:
+            await source.fetch(ASK)
+        assert seen == [b"POST", b"POST", b"POST", b"DELETE"]
+
+
+async def test_one_connection_is_kept_between_questions() -> None:
+    connections: set[object] = set()
+
+    async def serve(request: bytes, writer: Any) -> None:
+        connections.add(writer)
+        found = re.search(rb'"id": ?(\d+)', request)
+        text = b'{"jsonrpc":"2.0","id":%s,"result":{"structuredContent":{"data":[]}}}' % (
+            found[1] if found else b"0"
+        )
+        writer.write(JSON_HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(text), text))
+
+    async with raw_server(serve) as port, source_of(f"http://127.0.0.1:{port}/mcp") as source:
+        for _ in range(5):
+            assert (await source.fetch(ASK)).items == ()
+    assert len(connections) == 1
