@@ -1,0 +1,244 @@
+"""What core and shell agree on: who reads, who delivers, who remembers.
+
+Every method that touches the outside raises core.errors.TemporaryError or PermanentError, and nothing else.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.learning import Learning
+from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
+
+
+class Source(Protocol):
+    """A shop that can be asked."""
+
+    async def fetch(self, query: Query) -> Page:
+        """Ask once. A source does not retry, but for a session that was lost."""
+        ...
+
+    async def aclose(self) -> None:
+        """Say goodbye to the shop and close connections; never raises."""
+        ...
+
+
+class Sink(Protocol):
+    """Somebody to tell."""
+
+    @property
+    def name(self) -> str:
+        """Names the sink in rows, logs and metrics: no secret in it, and stable when secrets change."""
+        ...
+
+    async def send(self, delivery: Delivery) -> None:
+        """Deliver once; returning means that the receiver said yes. A sink does not retry."""
+        ...
+
+    async def check(self) -> str:
+        """See whether deliveries would arrive, without making one.
+
+        Returns:
+            One line on what was found.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShopState:
+    """Where polling of a shop stands.
+
+    Attributes:
+        started_at: our clock when this store first heard of the shop.
+        baseline_at: since when orders are ours to announce, by the shop's clock; None before it answered.
+        cursor_at: the position in the source, by the shop's clock.
+        last_poll_at: our clock at the last good poll.
+        learning: None when all is learned, or nothing is yet (then there is no baseline either).
+    """
+
+    started_at: datetime
+    baseline_at: datetime | None = None
+    cursor_at: datetime | None = None
+    last_poll_at: datetime | None = None
+    learning: Learning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A new row of the outbox: one event for one sink."""
+
+    sink: str
+    notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit changes, all of it or nothing.
+
+    Attributes:
+        state: replaces the shop's.
+        now: our clock.
+        seen_at: the shop's clock; records are kept for a time counted from here.
+        known: orders whose record changed.
+        set_aside: orders that could not be read.
+        mended: ids of orders set aside before that could be read now.
+    """
+
+    state: ShopState
+    now: datetime
+    seen_at: datetime
+    known: Sequence[KnownOrder] = ()
+    outgoing: Sequence[Outgoing] = ()
+    set_aside: Sequence[UnreadableOrder] = ()
+    mended: Collection[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A service that does not work, and of which the administrators were told."""
+
+    service: str
+    cause: ErrorKind
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The sink said yes: the row leaves the outbox."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now: the row waits until `at`. Charged when the failure was this row's own."""
+
+    delivery: Delivery
+    at: datetime
+    error: str
+    charged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Never: the row becomes a dead letter."""
+
+    delivery: Delivery
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Not tried: the row is anybody's again."""
+
+    delivery: Delivery
+
+
+Outcome = Ack | Retry | Bury | Release
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStats:
+    """What lies in the store for one sink."""
+
+    waiting: int = 0
+    oldest_at: datetime | None = None
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What lies in the store for one shop."""
+
+    known: int = 0
+    set_aside: int = 0
+    sinks: Mapping[str, SinkStats] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Remembers. One suite of tests holds for all: tests/contracts/test_store.py."""
+
+    async def load(self, shop_id: str) -> ShopState | None:
+        """A shop's state; None if it was never heard of. Shows, too, that the store can be read."""
+        ...
+
+    async def register(self, shop_id: str, now: datetime) -> ShopState:
+        """A shop's state; a shop never heard of starts its life now."""
+        ...
+
+    async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
+        """What is known of these orders; unknown ones are missing."""
+        ...
+
+    async def set_aside(self, shop_id: str) -> dict[int, str]:
+        """The orders set aside as unreadable, with the reason."""
+        ...
+
+    async def commit(self, shop_id: str, batch: Batch) -> None:
+        """Change known orders, outbox and state in one atomic commit."""
+        ...
+
+    async def alerts(self, shop_id: str) -> dict[str, Alert]:
+        """The alerts that are raised now, by service."""
+        ...
+
+    async def raise_alert(
+        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Remember an alert and put its notifications into the outbox, both or neither."""
+        ...
+
+    async def clear_alert(
+        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Forget an alert and put the notifications of its end into the outbox, both or neither."""
+        ...
+
+    async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
+        """Take deliveries that are due, the longest due first, only the oldest of each key.
+
+        A claim lasts until the delivery is settled, or the process ends.
+        """
+        ...
+
+    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+        """Record what became of claimed deliveries, in one atomic commit."""
+        ...
+
+    async def wake(self, sink: str) -> None:
+        """Make every parked delivery of a sink due, oldest first: the sink works again."""
+        ...
+
+    async def next_due(self, sink: str) -> datetime | None:
+        """When the next unclaimed delivery of a sink is due; None if there is none."""
+        ...
+
+    async def bury_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
+        """Bury unclaimed deliveries that have been their key's oldest for too long, a bounded number.
+
+        Returns:
+            How many were buried.
+        """
+        ...
+
+    async def stats(self, shop_id: str) -> Stats:
+        """Count what lies in the store."""
+        ...
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+        """Drop records last changed, and dead letters buried, before these instants, a bounded number.
+
+        Returns:
+            How many were dropped.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the store; never raises."""
+        ...

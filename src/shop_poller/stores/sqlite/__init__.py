@@ -1,0 +1,170 @@
+"""The embedded store: one SQLite file, nothing to install, safe against kill -9 and power cuts."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from anyio import CancelScope
+
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.model import Delivery, KnownOrder
+from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
+from shop_poller.stores.sqlite import orders, outbox
+from shop_poller.stores.sqlite.file import explain, open_copy, open_for_reading, open_for_writing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Opener = Callable[[Path], tuple[sqlite3.Connection, int | None]]
+
+
+class SqliteStore:
+    """The state in one SQLite file; made by `open`, `copy` or `peek`. For the methods see ports.Store.
+
+    All work is done in one thread of its own, so that a slow disk never stops the event loop.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, *, path: Path, thread: ThreadPoolExecutor, lock: int | None
+    ) -> None:
+        self._db = db
+        self._path = path
+        self._thread = thread
+        self._lock = lock
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the store for writing, creating or migrating it; one process at a time.
+
+        Raises:
+            PermanentError: STORE, in use by another process, not writable, not ours, or too new.
+        """
+        return await cls._open(path, open_for_writing)
+
+    @classmethod
+    async def copy(cls, path: Path) -> Self:
+        """A copy in memory, empty if there is no file: what is written to it changes nothing.
+
+        Raises:
+            PermanentError: STORE, the file cannot be read.
+        """
+        return await cls._open(path, open_copy)
+
+    @classmethod
+    async def peek(cls, path: Path) -> Self:
+        """Open an existing store for reading, beside whoever writes to it.
+
+        Raises:
+            PermanentError: STORE, there is none, or it cannot be read.
+        """
+        return await cls._open(path, open_for_reading)
+
+    @classmethod
+    async def _open(cls, path: Path, opener: Opener) -> Self:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        try:
+            db, lock = await asyncio.get_running_loop().run_in_executor(thread, opener, path)
+        except (sqlite3.Error, OSError) as error:
+            thread.shutdown()
+            raise PermanentError(ErrorKind.STORE, explain(error, path)) from error
+        except BaseException:
+            thread.shutdown()
+            raise
+        return cls(db, path=path, thread=thread, lock=lock)
+
+    async def _run(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def call() -> T:
+            return work(self._db, *args, **kwargs)
+
+        if self._closed:
+            raise TemporaryError(ErrorKind.STORE, f"state file {self._path}: is closed already")
+        loop = asyncio.get_running_loop()
+        try:
+            with CancelScope(shield=True):  # a commit is never left unwatched; each takes milliseconds
+                result = await loop.run_in_executor(self._thread, call)
+        except sqlite3.Error as error:
+            raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
+        return result
+
+    async def load(self, shop_id: str) -> ShopState | None:
+        """A shop's state, if any."""
+        return await self._run(orders.load, shop_id)
+
+    async def register(self, shop_id: str, now: datetime) -> ShopState:
+        """Load or begin a shop's state."""
+        return await self._run(orders.register, shop_id, now)
+
+    async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
+        """What is known of these orders."""
+        return await self._run(orders.known, shop_id, list(ids))
+
+    async def set_aside(self, shop_id: str) -> dict[int, str]:
+        """The orders that could not be read."""
+        return await self._run(orders.set_aside, shop_id)
+
+    async def commit(self, shop_id: str, batch: Batch) -> None:
+        """Change known orders, outbox and state at once."""
+        await self._run(orders.commit, shop_id, batch)
+
+    async def alerts(self, shop_id: str) -> dict[str, Alert]:
+        """The alerts raised now."""
+        return await self._run(orders.alerts, shop_id)
+
+    async def raise_alert(
+        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Remember an alert and send it."""
+        await self._run(orders.raise_alert, shop_id, alert, outgoing, now)
+
+    async def clear_alert(
+        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Forget an alert and send its end."""
+        await self._run(orders.clear_alert, shop_id, service, outgoing, now)
+
+    async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
+        """Take due deliveries."""
+        return await self._run(outbox.claim, sink, now, limit)
+
+    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+        """Record what became of claimed deliveries."""
+        await self._run(outbox.settle, outcomes, now)
+
+    async def wake(self, sink: str) -> None:
+        """Make parked deliveries due."""
+        await self._run(outbox.wake, sink)
+
+    async def next_due(self, sink: str) -> datetime | None:
+        """When the next delivery is due."""
+        return await self._run(outbox.next_due, sink)
+
+    async def bury_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
+        """Bury what waited too long."""
+        return await self._run(outbox.bury_expired, sink, head_before, now)
+
+    async def stats(self, shop_id: str) -> Stats:
+        """Count what lies in the store."""
+        return await self._run(orders.stats, shop_id)
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+        """Drop what is old."""
+        return await self._run(orders.prune, shop_id, seen_before, buried_before)
+
+    async def aclose(self) -> None:
+        """Close the file and let the next process have it."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(sqlite3.Error), CancelScope(shield=True):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        self._thread.shutdown()
+        if self._lock is not None:
+            os.close(self._lock)

@@ -1,0 +1,111 @@
+"""Between rows and the house's own things. Instants are stored as whole milliseconds since 1970, UTC."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.ports import ShopState
+
+Row = tuple[Any, ...]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MS = timedelta(milliseconds=1)
+
+
+def ms(instant: datetime) -> int:
+    """To store an instant."""
+    return round((instant - EPOCH) / MS)
+
+
+def instant(stored: int) -> datetime:
+    """To read a stored instant."""
+    return EPOCH + stored * MS
+
+
+def maybe_ms(value: datetime | None) -> int | None:
+    """To store an instant that may be missing."""
+    return None if value is None else ms(value)
+
+
+def maybe_instant(stored: int | None) -> datetime | None:
+    """To read an instant that may be missing."""
+    return None if stored is None else instant(stored)
+
+
+SHOP = "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count"
+
+
+def shop_state(row: Row) -> ShopState:
+    """From the columns SHOP."""
+    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count = row
+    return ShopState(
+        started_at=instant(started_at),
+        baseline_at=maybe_instant(baseline_at),
+        cursor_at=maybe_instant(cursor_at),
+        last_poll_at=maybe_instant(last_poll_at),
+        learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
+    )
+
+
+def shop_row(state: ShopState) -> Row:
+    """To the columns SHOP."""
+    learning = state.learning
+    return (
+        ms(state.started_at),
+        maybe_ms(state.baseline_at),
+        maybe_ms(state.cursor_at),
+        maybe_ms(state.last_poll_at),
+        str(learning.phase) if learning else None,
+        ms(learning.created_before) if learning else None,
+        learning.count if learning else None,
+    )
+
+
+KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids"
+
+
+def known_order(row: Row) -> KnownOrder:
+    """From the columns KNOWN."""
+    order_id, status, modified_at, announced_new, decided, refund_ids = row
+    return KnownOrder(
+        id=order_id,
+        status=status,
+        modified_at=instant(modified_at),
+        announced_new=bool(announced_new),
+        decided={EventType(name): n for name, n in json.loads(decided).items()},
+        refund_ids=None if refund_ids is None else frozenset(json.loads(refund_ids)),
+    )
+
+
+def known_row(order: KnownOrder) -> Row:
+    """To the columns KNOWN."""
+    return (
+        order.id,
+        order.status,
+        ms(order.modified_at),
+        order.announced_new,
+        json.dumps(dict(order.decided)),
+        None if order.refund_ids is None else json.dumps(sorted(order.refund_ids)),
+    )
+
+
+DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since"
+
+
+def delivery(row: Row) -> Delivery:
+    """From the columns DELIVERY."""
+    seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since = row
+    return Delivery(
+        seq=seq,
+        shop_id=shop_id,
+        sink=sink,
+        key=key,
+        event_id=event_id,
+        event_type=EventType(event_type),
+        body=body,
+        attempts=attempts,
+        created_at=instant(created_at),
+        head_since=instant(head_since),
+    )

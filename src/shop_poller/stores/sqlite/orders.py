@@ -1,0 +1,129 @@
+"""Shops, known orders and alerts. Runs in the store's thread."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import KnownOrder
+from shop_poller.ports import Alert, Batch, Outgoing, ShopState, SinkStats, Stats
+from shop_poller.stores.sqlite import codec, outbox
+from shop_poller.stores.sqlite.file import transaction
+
+PRUNE_LIMIT = 1000
+MAX_DEAD_LETTERS = 10_000
+
+
+def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
+    """A shop's state, if it was ever heard of."""
+    row = db.execute(f"SELECT {codec.SHOP} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
+    return codec.shop_state(row) if row else None
+
+
+def register(db: sqlite3.Connection, shop_id: str, now: datetime) -> ShopState:
+    """A shop's state; its life begins now if it has none."""
+    with transaction(db):
+        db.execute(
+            "INSERT OR IGNORE INTO shops (shop_id, started_at) VALUES (?, ?)", (shop_id, codec.ms(now))
+        )
+    state = load(db, shop_id)
+    assert state is not None  # noqa: S101 - just made
+    return state
+
+
+def known(db: sqlite3.Connection, shop_id: str, ids: list[int]) -> dict[int, KnownOrder]:
+    """What is known of these orders."""
+    rows = db.execute(
+        f"SELECT {codec.KNOWN} FROM known_orders WHERE shop_id = ?"
+        " AND order_id IN (SELECT value FROM json_each(?))",
+        (shop_id, json.dumps(ids)),
+    )
+    return {row[0]: codec.known_order(row) for row in rows}
+
+
+def set_aside(db: sqlite3.Connection, shop_id: str) -> dict[int, str]:
+    """The orders that could not be read, with the reason."""
+    return dict(db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,)))
+
+
+def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
+    """Known orders, outbox and state, at once."""
+    seen_at = codec.ms(batch.seen_at)
+    with transaction(db):
+        db.execute(
+            f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (shop_id, *codec.shop_row(batch.state)),
+        )
+        db.executemany(
+            f"INSERT OR REPLACE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((shop_id, seen_at, *codec.known_row(order)) for order in batch.known),
+        )
+        db.executemany(
+            "INSERT INTO set_aside VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason",
+            ((shop_id, order.id, order.reason, codec.ms(batch.now)) for order in batch.set_aside),
+        )
+        db.executemany(
+            "DELETE FROM set_aside WHERE shop_id = ? AND order_id = ?",
+            ((shop_id, order_id) for order_id in batch.mended),
+        )
+        outbox.insert(db, shop_id, batch.outgoing, batch.now)
+
+
+def alerts(db: sqlite3.Connection, shop_id: str) -> dict[str, Alert]:
+    """The alerts raised and not cleared, by service."""
+    rows = db.execute("SELECT service, cause, since FROM alerts WHERE shop_id = ?", (shop_id,))
+    return {service: Alert(service, ErrorKind(cause), codec.instant(since)) for service, cause, since in rows}
+
+
+def raise_alert(
+    db: sqlite3.Connection, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+) -> None:
+    """Remember an alert and send it."""
+    with transaction(db):
+        db.execute(
+            "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)",
+            (shop_id, alert.service, str(alert.cause), codec.ms(alert.since)),
+        )
+        outbox.insert(db, shop_id, outgoing, now)
+
+
+def clear_alert(
+    db: sqlite3.Connection, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+) -> None:
+    """Forget an alert and send its end."""
+    with transaction(db):
+        db.execute("DELETE FROM alerts WHERE shop_id = ? AND service = ?", (shop_id, service))
+        outbox.insert(db, shop_id, outgoing, now)
+
+
+def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
+    """Count what lies in the file."""
+    dead = db.execute("SELECT sink, count(*) FROM dead_letters WHERE shop_id = ? GROUP BY sink", (shop_id,))
+    sinks = {sink: SinkStats(dead=n) for sink, n in dead}
+    waiting = db.execute(
+        "SELECT sink, count(*), min(created_at) FROM outbox WHERE shop_id = ? GROUP BY sink", (shop_id,)
+    )
+    for sink, n, oldest_at in waiting:
+        sinks[sink] = SinkStats(n, codec.instant(oldest_at), sinks.get(sink, SinkStats()).dead)
+    (n_known,) = db.execute("SELECT count(*) FROM known_orders WHERE shop_id = ?", (shop_id,)).fetchone()
+    (n_aside,) = db.execute("SELECT count(*) FROM set_aside WHERE shop_id = ?", (shop_id,)).fetchone()
+    return Stats(known=n_known, set_aside=n_aside, sinks=sinks)
+
+
+def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, buried_before: datetime) -> int:
+    """Drop old records and old or too many dead letters."""
+    with transaction(db):
+        records = db.execute(
+            "DELETE FROM known_orders WHERE shop_id = ?1 AND order_id IN (SELECT order_id"
+            " FROM known_orders WHERE shop_id = ?1 AND seen_at < ?2 ORDER BY seen_at LIMIT ?3)",
+            (shop_id, codec.ms(seen_before), PRUNE_LIMIT),
+        )
+        dead = db.execute(
+            "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters WHERE shop_id = ?1 AND"
+            " (buried_at < ?2 OR seq <= (SELECT seq FROM dead_letters WHERE shop_id = ?1"
+            " ORDER BY seq DESC LIMIT 1 OFFSET ?3)) ORDER BY seq LIMIT ?4)",
+            (shop_id, codec.ms(buried_before), MAX_DEAD_LETTERS, PRUNE_LIMIT),
+        )
+    return records.rowcount + dead.rowcount

@@ -1,0 +1,123 @@
+"""The outbox's rows, from the commit that makes them to the ack or the burial. Runs in the store's thread.
+
+A row is its key's head when it is the oldest undelivered one of its shop, sink and key; only heads are
+claimed, which is what keeps an order's events in order.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from shop_poller.core.model import Delivery
+from shop_poller.ports import Ack, Bury, Outcome, Outgoing, Retry
+from shop_poller.stores.sqlite import codec
+from shop_poller.stores.sqlite.file import transaction
+
+BURY_LIMIT = 500
+
+
+def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
+    """Add rows, within the caller's transaction."""
+    created_at = codec.ms(now)
+    for row in outgoing:
+        place = (row.sink, shop_id, row.notification.key)
+        behind = db.execute(
+            "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? LIMIT 1", place
+        ).fetchone()
+        db.execute(
+            "INSERT INTO outbox"
+            " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *place,
+                row.notification.event_id,
+                str(row.notification.event_type),
+                row.notification.body(),
+                created_at,
+                created_at,
+                None if behind else created_at,
+            ),
+        )
+
+
+def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[Delivery]:
+    """Take due heads that nobody has."""
+    rows = db.execute(
+        f"SELECT {codec.DELIVERY} FROM outbox"
+        " WHERE sink = ? AND head_since IS NOT NULL AND due_at <= ?"
+        " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
+        (sink, codec.ms(now), limit),
+    ).fetchall()
+    db.executemany("INSERT INTO temp.claimed VALUES (?)", ((row[0],) for row in rows))
+    return [codec.delivery(row) for row in rows]
+
+
+def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
+    """Record what became of claimed rows."""
+    with transaction(db):
+        for outcome in outcomes:
+            delivery = outcome.delivery
+            match outcome:
+                case Ack():
+                    _remove(db, delivery, now)
+                case Bury():
+                    _bury(db, delivery, outcome.reason, now)
+                case Retry():
+                    db.execute(
+                        "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ? WHERE seq = ?",
+                        (codec.ms(outcome.at), outcome.charged, outcome.error, delivery.seq),
+                    )
+                case _:  # released: nothing happened to it
+                    pass
+            db.execute("DELETE FROM temp.claimed WHERE seq = ?", (delivery.seq,))
+
+
+def wake(db: sqlite3.Connection, sink: str) -> None:
+    """Make parked rows due, in the order in which they were made."""
+    with transaction(db):
+        db.execute("UPDATE outbox SET due_at = created_at WHERE sink = ? AND due_at > created_at", (sink,))
+
+
+def next_due(db: sqlite3.Connection, sink: str) -> datetime | None:
+    """When the next head that nobody has is due."""
+    row = db.execute(
+        "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
+        " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at LIMIT 1",
+        (sink,),
+    ).fetchone()
+    return codec.instant(row[0]) if row else None
+
+
+def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: datetime) -> int:
+    """Bury heads that nobody has and that became such before an instant."""
+    rows = db.execute(
+        f"SELECT {codec.DELIVERY} FROM outbox WHERE sink = ? AND head_since <= ?"
+        " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
+        (sink, codec.ms(head_before), BURY_LIMIT),
+    ).fetchall()
+    if rows:
+        with transaction(db):
+            for row in rows:
+                _bury(db, codec.delivery(row), "its sink was not reachable for too long", now)
+    return len(rows)
+
+
+def _remove(db: sqlite3.Connection, delivery: Delivery, now: datetime) -> None:
+    """Take a row out; the next of its key becomes the head, and its age counts from now."""
+    gone = db.execute("DELETE FROM outbox WHERE seq = ?", (delivery.seq,))
+    if not gone.rowcount:  # settled before: the next one's age counts from then
+        return
+    db.execute(
+        "UPDATE outbox SET head_since = ? WHERE seq ="
+        " (SELECT min(seq) FROM outbox WHERE sink = ? AND shop_id = ? AND key = ?)",
+        (codec.ms(now), delivery.sink, delivery.shop_id, delivery.key),
+    )
+
+
+def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
+    db.execute(
+        "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
+        " attempts, ?, ? FROM outbox WHERE seq = ?",
+        (codec.ms(now), reason, delivery.seq),
+    )
+    _remove(db, delivery, now)
