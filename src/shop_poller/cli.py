@@ -1,0 +1,225 @@
+"""The command line. What only one command needs is imported in it: the daemon idles most of its life."""
+
+import json
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from shop_poller import __version__
+from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shop_poller.check import Finding
+
+
+class Exit(IntEnum):
+    """What went wrong, as an exit code; README.md lists them."""
+
+    OK = 0
+    INTERNAL = 1  # Python's own, for an exception that nobody caught: a bug
+    SETTINGS = 2  # click's own, for a command line that is wrong
+    SHOP = 3
+    UNDELIVERED = 4
+    STATE = 5
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Watches a WooCommerce shop and tells people what happened to their orders.",
+    epilog="Settings come from the environment, .env and --config: docs/configuration.md lists them.",
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
+]
+
+
+def main() -> None:
+    """Run the command line. An error that a user can cause is one line each, and an exit code."""
+    try:
+        app()
+    except SettingsError as error:
+        for problem in error.problems:
+            _complain(problem)
+        sys.exit(Exit.SETTINGS)
+    except ShopPollerError as error:
+        _complain(str(error))
+        sys.exit(Exit.STATE if error.kind is ErrorKind.STORE else Exit.SHOP)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"shop-poller {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  shop-poller run
+  shop-poller run --once --dry-run
+Exit codes: 2 settings, 5 state file; of --once also 3 the shop could not be read,
+4 something stayed undelivered."""
+)
+def run(
+    config: Config = None,
+    once: Annotated[bool, typer.Option("--once", help="One tick, deliver, say what was done, exit.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --once: print what would be sent; change nothing.")
+    ] = False,
+) -> None:
+    """Watch the shop until SIGTERM or Ctrl-C."""
+    if dry_run and not once:
+        raise typer.BadParameter("goes with --once", param_hint="--dry-run")
+    settings = _settings(config)
+
+    from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
+
+    if not once:
+        anyio.run(lambda: house.run(settings))
+    elif dry_run:
+        _rehearse(settings)
+    else:
+        _run_once(settings)
+
+
+def _run_once(settings: Settings) -> None:
+    from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
+
+    report = anyio.run(house.run_once, settings)
+    tick = report.tick
+    if tick.error is None:
+        typer.echo(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
+    else:
+        _complain(f"the shop could not be read: {tick.error}")
+    typer.echo(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.buried}")
+    if tick.error is not None:
+        raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
+    if report.waiting or report.buried:
+        raise typer.Exit(Exit.UNDELIVERED)
+
+
+def _rehearse(settings: Settings) -> None:
+    from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.ports import Outgoing  # noqa: PLC0415
+
+    def show(outgoing: Outgoing) -> None:
+        typer.echo(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
+
+    tick = anyio.run(house.rehearse, settings, show)
+    if tick.error is not None:
+        _complain(f"the shop could not be read: {tick.error}")
+        raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
+    typer.echo(
+        f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing"
+    )
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller check
+Exit codes: 2 settings, 3 shop, 4 a sink, 5 state file."""
+)
+def check(config: Config = None) -> None:
+    """Look whether shop, keys, clocks, state and sinks are right; change nothing."""
+    from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
+
+    _report(checks.check(_settings(config)))
+
+
+@app.command(
+    "notify-test",
+    epilog="""\b
+Example:
+  shop-poller notify-test
+Exit codes: 2 settings, 4 a sink did not take it.""",
+)
+def notify_test(config: Config = None) -> None:
+    """Send one harmless notification to every sink."""
+    from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
+
+    _report(checks.notify_test(_settings(config)))
+
+
+def _report(findings: "AsyncIterator[Finding]") -> None:
+    """Print findings as they come; the exit code is that of the first that is not well."""
+    codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
+    failed: list[Exit] = []
+
+    async def show() -> None:
+        async for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
+            if not finding.ok:
+                failed.append(codes[finding.part])
+
+    anyio.run(show)
+    if failed:
+        raise typer.Exit(failed[0])
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  shop-poller status
+  shop-poller status --json
+Exit codes: 2 settings, 5 state file."""
+)
+def status(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say where polling and deliveries stand; the daemon may be running."""
+    from shop_poller import status as statuses  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.app import now  # noqa: PLC0415
+
+    found = anyio.run(statuses.read_status, _settings(config))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        for line in statuses.render(found, now()):
+            typer.echo(line)
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller demo --seconds 20"""
+)
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=1, help="End after so many seconds.")] = None,
+    locale: Annotated[str, typer.Option(help="ru or en: language of the notifications.")] = "ru",
+) -> None:
+    """Show it: a simulated shop and the real daemon. Needs no settings."""
+    from shop_poller.demo import demo as play  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(level="warning", style=None)
+    anyio.run(lambda: play(locale=locale, seconds=seconds, say=typer.echo))
+
+
+def _settings(config: Path | None) -> Settings:
+    """Load the settings, and set up logging as they say."""
+    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - see the module's docstring
+
+    settings = load(config)
+    set_up_logging(level=settings.shop_log_level, style=settings.shop_log_format, secrets=settings.secrets)
+    return settings
+
+
+def _complain(line: str) -> None:
+    typer.echo(f"shop-poller: {line}", err=True)

@@ -1,0 +1,190 @@
+"""Makes deliveries to one sink, and judges whose failure a failure was.
+
+A failure of the sink opens its circuit and is charged to no row. A failure of the row parks the row, longer
+each time, until it is too old. What the sink refuses for good is buried.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import anyio
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from shop_poller.alarm import Alarm
+from shop_poller.circuit import Circuit
+from shop_poller.core.breaker import State
+from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.model import Delivery
+from shop_poller.core.retry import MAX_RETRY_AFTER_S, DeadLetter, RetryPolicy, after_failure, full_jitter
+from shop_poller.ports import Ack, Bury, Outcome, Release, Retry, Sink
+from shop_poller.telemetry import Edges, Log, Metrics
+
+TRIES = 3
+TRY_BASE_S, TRY_CAP_S = 0.5, 8.0
+PATIENCE_S = 10.0
+"""The longest wait within one claim; a sink that asks for more gets it between claims."""
+SEND_TIMEOUT_S = 10.0
+BEHIND_THE_OTHERS = timedelta(minutes=1)
+
+
+class Courier:
+    """Goes to one sink.
+
+    Args:
+        sink: delivers once.
+        circuit: whether the sink may be talked to.
+        policy: when a row is tried again, and when given up.
+        alarm: tells when the sink is gone for good.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+        chance: a throw of dice, 0 to 1.
+
+    Attributes:
+        probe: seq of the one delivery that may be tried while the circuit is half-open.
+        gone: the sink said 410; it gets nothing more until a restart.
+        stopping: an attempt under way is finished, no other is begun.
+        delivered: deliveries made since the start.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        circuit: Circuit,
+        *,
+        policy: RetryPolicy,
+        alarm: Alarm,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        chance: Callable[[], float],
+    ) -> None:
+        self.probe: int | None = None
+        self.gone = False
+        self.stopping = False
+        self.delivered = 0
+        self._sink = sink
+        self._circuit = circuit
+        self._policy = policy
+        self._alarm = alarm
+        self._metrics = metrics
+        self._now = now
+        self._chance = chance
+        self._last_success = -math.inf
+        self._failing: set[int] = set()  # rows that failed since then
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger().bind(sink=sink.name)
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Try to deliver, and say what became of it."""
+        probing = self._circuit.state is State.HALF_OPEN and delivery.seq == self.probe
+        if self.stopping or self.gone or not (probing or self._circuit.state is State.CLOSED):
+            return Release(delivery)
+        began = anyio.current_time()
+        try:
+            await self._try(delivery, tries=1 if probing else TRIES)
+        except ShopPollerError as error:
+            log = self._log.warning if self._edges.changed("sink", error.kind) else self._log.debug
+            log("delivery failed", event_id=delivery.event_id, error_type=error.kind, error=str(error))
+            return await self._failed(delivery, error, began)
+        self._answered()
+        self._edges.changed("sink", "")
+        self.delivered += 1
+        self._metrics.sent(delivery.event_type, self._sink.name)
+        self._log.info("delivered", order=delivery.key, event_id=delivery.event_id)
+        return Ack(delivery)
+
+    async def _try(self, delivery: Delivery, *, tries: int) -> None:
+        """Send, and send again within seconds where that may help."""
+
+        def wait_s(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+            jitter_s = full_jitter(
+                state.attempt_number, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, chance=self._chance()
+            )
+            return max(asked_s or 0.0, jitter_s)
+
+        def enough(state: RetryCallState) -> bool:
+            return (
+                state.attempt_number >= tries
+                or state.upcoming_sleep > PATIENCE_S
+                or self.stopping
+                or self._circuit.state is not State.CLOSED  # another sender found the sink down
+            )
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(TemporaryError),
+            wait=wait_s,
+            stop=enough,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        await retrying(self._send, delivery)
+
+    async def _send(self, delivery: Delivery) -> None:
+        try:
+            with anyio.fail_after(SEND_TIMEOUT_S):
+                await self._sink.send(delivery)
+        except TimeoutError as error:
+            raise TemporaryError(ErrorKind.TIMEOUT, f"no answer within {SEND_TIMEOUT_S:.0f} s") from error
+        except ShopPollerError:
+            raise
+        except Exception as error:
+            # Whatever it is, it must not take the other deliveries down with it.
+            self._log.exception("a sink broke: this is a bug, please report it", event_id=delivery.event_id)
+            raise TemporaryError(ErrorKind.INTERNAL, f"{type(error).__name__} in the sink") from error
+
+    def _answered(self) -> None:
+        """The sink is there, whatever it thinks of this row."""
+        self._last_success = anyio.current_time()
+        self._failing.clear()
+        self._circuit.success()
+
+    async def _failed(self, delivery: Delivery, error: ShopPollerError, began: float) -> Outcome:
+        """Judge whose failure it was, and what follows."""
+        if error.kind is ErrorKind.GONE:
+            await self._give_up_sink()
+        elif isinstance(error, PermanentError):
+            self._answered()
+        elif error.kind in PEER_DOWN and self._last_success < began:
+            self._circuit.trip(at_least_s=_asked_s(error))
+            self._metrics.retried(self._sink.name, error.kind)
+            # Each probe is another row: a single one may be what hangs the sink.
+            at = self._now() + BEHIND_THE_OTHERS
+            return Retry(delivery, at=at, error=str(error), charged=False)
+        elif delivery.seq not in self._failing or self._circuit.state is State.HALF_OPEN:
+            # The sink took something else meanwhile, or says that it chokes on this row. That is the row's
+            # failure, unless it is one after another: a single row that fails again proves nothing new.
+            self._circuit.failure()
+            if self._circuit.state is State.CLOSED:
+                self._failing.add(delivery.seq)
+        step = after_failure(
+            self._policy,
+            attempts=delivery.attempts + 1,
+            head_since=delivery.head_since,
+            error=error,
+            now=self._now(),
+            chance=self._chance(),
+        )
+        if isinstance(step, DeadLetter):
+            self._metrics.buried(self._sink.name)
+            self._log.error("delivery buried", event_id=delivery.event_id, reason=step.reason)
+            return Bury(delivery, step.reason)
+        self._metrics.retried(self._sink.name, error.kind)
+        return Retry(delivery, at=step.at, error=str(error), charged=True)
+
+    async def _give_up_sink(self) -> None:
+        """The sink said 410 Gone."""
+        self.gone = True
+        self._metrics.breaker(self._sink.name).set(1)
+        self._log.error("the sink is gone for good (410); it gets nothing more until a restart")
+        try:
+            await self._alarm.raise_for(self._sink.name, cause=ErrorKind.GONE, since=self._now())
+        except TemporaryError as error:
+            self._log.error("an alert could not be stored", error=str(error))
+
+
+def _asked_s(error: ShopPollerError) -> float:
+    asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+    return min(asked_s or 0.0, MAX_RETRY_AFTER_S)

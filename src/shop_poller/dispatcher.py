@@ -1,0 +1,250 @@
+"""From the outbox to one sink: claim → stream → deliver → ack, retry or bury.
+
+    outbox ── pump ──→ bounded stream ──→ senders ──→ sink
+       ↑                                     │
+       └─────────── settler ←── outcomes ────┘
+
+Every sink has a dispatcher of its own, so that a dead sink holds up nobody. The pump claims no more than the
+stream has room for, and only the oldest row of each key, so that an order's events arrive in order. While the
+sink is down the stream runs empty, and one delivery at a time probes, once a minute at most.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from shop_poller.alarm import Alarm
+from shop_poller.circuit import Circuit
+from shop_poller.core.breaker import State
+from shop_poller.core.errors import TemporaryError
+from shop_poller.core.model import Delivery
+from shop_poller.core.retry import RetryPolicy
+from shop_poller.courier import Courier
+from shop_poller.ports import Outcome, Sink, Store
+from shop_poller.telemetry import Edges, Log, Metrics
+
+CLAIM_BATCH = 100
+LOOK_EVERY_S = 60.0
+"""The outbox is looked at this often even when nothing seems due: clocks can be set."""
+STORE_WAIT_S = 1.0
+FAR = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPlan:
+    """How deliveries are made.
+
+    Attributes:
+        senders: concurrent ones of each sink.
+        queue_size: bound of each sink's stream.
+    """
+
+    retry: RetryPolicy
+    senders: int = 8
+    queue_size: int = 1000
+
+
+class Dispatcher:
+    """Delivers what the outbox holds for one sink.
+
+    Args:
+        sink: delivers once.
+        plan: how.
+        store: has the outbox.
+        alarm: tells when the sink is gone for good, and when it is back.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+        chance: a throw of dice, 0 to 1.
+
+    Attributes:
+        senders_alive: how many are there to deliver.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        plan: DeliveryPlan,
+        *,
+        store: Store,
+        alarm: Alarm,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        chance: Callable[[], float],
+    ) -> None:
+        self.senders_alive = 0
+        self._name = sink.name
+        self._plan = plan
+        self._store = store
+        self._alarm = alarm
+        self._metrics = metrics
+        self._now = now
+        self._circuit = Circuit(sink.name, metrics, on_change=self._turned)
+        self._courier = Courier(
+            sink,
+            self._circuit,
+            policy=plan.retry,
+            alarm=alarm,
+            metrics=metrics,
+            now=now,
+            chance=chance,
+        )
+        self._held = 0  # claimed and not yet settled
+        self._woken = anyio.Event()
+        self._to_wake = False
+        self._expire_at = -math.inf
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger().bind(sink=sink.name)
+
+    @property
+    def delivered(self) -> int:
+        """Deliveries made since the start."""
+        return self._courier.delivered
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; senders finish the attempt they are at, the rest stays in the outbox."""
+        self._courier.stopping = True
+        self.wake()
+
+    async def run(self, *, until_idle: bool = False) -> None:
+        """Deliver until stopped.
+
+        Args:
+            until_idle: end as soon as nothing that is due is left to try.
+        """
+        queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
+        outcomes, made = anyio.create_memory_object_stream[Outcome](self._plan.queue_size)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._settle, made)
+            async with queued, outcomes:
+                for _ in range(self._plan.senders):
+                    tasks.start_soon(self._send, queued.clone(), outcomes.clone())
+            async with queue:
+                await self._pump(queue, until_idle=until_idle)
+
+    async def _pump(self, queue: MemoryObjectSendStream[Delivery], *, until_idle: bool) -> None:
+        """From the outbox into the stream, until stopped."""
+        while not self._courier.stopping:
+            self._woken = anyio.Event()
+            deliveries: list[Delivery] = []
+            try:
+                await self._attend()
+                deliveries = await self._claim(queue)
+                wait_s = 0.0 if deliveries else await self._wait_s()
+                self._edges.changed("outbox", "")
+            except TemporaryError as error:
+                wait_s = STORE_WAIT_S
+                if self._edges.changed("outbox", error.kind):
+                    self._log.error("the outbox cannot be read; trying on", error=str(error))
+            for delivery in deliveries:
+                await queue.send(delivery)
+            depth = queue.statistics().current_buffer_used
+            self._metrics.queue(
+                self._name, depth=depth, size=self._plan.queue_size, senders=self.senders_alive
+            )
+            if not deliveries:
+                if until_idle and not self._held:
+                    return
+                with anyio.move_on_after(wait_s):
+                    await self._woken.wait()
+
+    async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
+        if self._courier.gone or self._circuit.state is State.HALF_OPEN or self._circuit.wait_s() > 0:
+            return []
+        if self._circuit.state is State.OPEN:
+            # Parked or not, the oldest may probe: it waits for nothing but the sink.
+            deliveries = await self._store.claim(self._name, now=FAR, limit=1)
+            if deliveries:
+                self._courier.probe = deliveries[0].seq
+                self._circuit.probe()
+        else:
+            room = self._plan.queue_size - queue.statistics().current_buffer_used
+            limit = max(1, min(room, CLAIM_BATCH))
+            deliveries = await self._store.claim(self._name, now=self._now(), limit=limit)
+        self._held += len(deliveries)
+        return deliveries
+
+    async def _attend(self) -> None:
+        """What is to be done in the store when the sink is back, or stays away."""
+        down = self._courier.gone or self._circuit.state is not State.CLOSED
+        if not down and self._to_wake:
+            await self._store.wake(self._name)
+            self._to_wake = False
+        if self.delivered and not down:
+            await self._alarm.clear(self._name)  # after a restart, of a sink that was gone
+        if down and anyio.current_time() >= self._expire_at:
+            head_before = self._now() - self._plan.retry.max_age
+            buried = await self._store.bury_expired(self._name, head_before=head_before, now=self._now())
+            if buried:
+                self._log.error("deliveries buried: their sink was away for too long", deliveries=buried)
+                self._metrics.buried(self._name, buried)
+            self._expire_at = anyio.current_time() + LOOK_EVERY_S
+
+    async def _wait_s(self) -> float:
+        """Seconds until there may be something to do, unless woken."""
+        if self._courier.gone or self._circuit.state is State.HALF_OPEN:
+            return LOOK_EVERY_S
+        if self._circuit.state is State.OPEN:
+            return self._circuit.wait_s() or LOOK_EVERY_S
+        due_at = await self._store.next_due(self._name)
+        if due_at is None:
+            return LOOK_EVERY_S
+        return min(max((due_at - self._now()).total_seconds(), 0.0), LOOK_EVERY_S)
+
+    async def _send(
+        self, queued: MemoryObjectReceiveStream[Delivery], outcomes: MemoryObjectSendStream[Outcome]
+    ) -> None:
+        """One sender: from the stream to the sink."""
+        self.senders_alive += 1
+        try:
+            async with queued, outcomes:
+                async for delivery in queued:
+                    await outcomes.send(await self._courier.deliver(delivery))
+        finally:
+            self.senders_alive -= 1
+
+    async def _settle(self, made: MemoryObjectReceiveStream[Outcome]) -> None:
+        """The settler: what became of deliveries, back into the outbox, as many at once as there are."""
+        async with made:
+            try:
+                async for outcome in made:
+                    batch = [outcome, *_at_hand(made)]
+                    await self._record(batch)
+                    self._held -= len(batch)
+                    self.wake()
+            finally:
+                # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
+                left = _at_hand(made)
+                with anyio.CancelScope(shield=True), suppress(TemporaryError):
+                    if left:
+                        await self._store.settle(left, self._now())
+
+    async def _record(self, batch: list[Outcome]) -> None:
+        while True:
+            try:
+                await self._store.settle(batch, self._now())
+            except TemporaryError as error:
+                if self._edges.changed("settle", error.kind):
+                    self._log.error("deliveries cannot be recorded; trying on", error=str(error))
+                await anyio.sleep(STORE_WAIT_S)
+            else:
+                self._edges.changed("settle", "")
+                return
+
+    def _turned(self) -> None:
+        """The circuit opened or closed."""
+        self._to_wake = self._to_wake or self._circuit.state is State.CLOSED
+        self.wake()
+
+
+def _at_hand(made: MemoryObjectReceiveStream[Outcome]) -> list[Outcome]:
+    return [made.receive_nowait() for _ in range(made.statistics().current_buffer_used)]

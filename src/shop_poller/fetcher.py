@@ -1,0 +1,135 @@
+"""Asks a source with patience: retries within the tick, a circuit breaker, and a pause when asked for one."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol, Self, TypeVar
+
+import anyio
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from shop_poller.circuit import Circuit
+from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.model import Page, Query
+from shop_poller.core.retry import full_jitter
+from shop_poller.ports import Source
+from shop_poller.telemetry import Edges, Log, Metrics
+
+RETRIES = 3
+RETRY_BASE_S, RETRY_CAP_S = 1.0, 30.0
+RATE_LIMIT_WAIT_S = 60.0
+"""How long a shop is left alone that says "too many requests" without saying until when."""
+MAX_PAUSE_S = 15 * 60.0
+
+
+class _Position(Protocol):
+    """A walk or a lesson: what asks for pages, in smaller ones if need be."""
+
+    def query(self) -> Query: ...
+
+    def halved(self) -> Self: ...
+
+
+P = TypeVar("P", bound=_Position)
+
+
+class Fetcher:
+    """Stands between the poller and its source.
+
+    Args:
+        source: is asked; does not retry by itself.
+        shop: the shop's id.
+        metrics: count what fails.
+        chance: a throw of dice, 0 to 1.
+    """
+
+    def __init__(self, source: Source, *, shop: str, metrics: Metrics, chance: Callable[[], float]) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._chance = chance
+        self._circuit = Circuit(shop, metrics)
+        self._not_before = -math.inf
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger()
+
+    def pause_s(self) -> float:
+        """Seconds for which the shop is to be left alone; 0 if it may be asked."""
+        return max(0.0, self._not_before - anyio.current_time(), self._circuit.wait_s())
+
+    async def page(self, position: P, deadline: float) -> tuple[P, Page]:
+        """The next page of a walk or lesson, in half the size as long as the answer is too large.
+
+        Args:
+            position: where it stands.
+            deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
+
+        Returns:
+            The position that was asked with in the end, and the answer.
+
+        Raises:
+            TemporaryError, PermanentError: no answer.
+        """
+        while True:
+            try:
+                return position, await self.fetch(position.query(), deadline)
+            except TemporaryError as error:
+                if error.kind is not ErrorKind.TOO_LARGE:
+                    raise
+                position = position.halved()
+                self._log.warning("answer too large, asking for less", per_page=position.query().per_page)
+
+    async def fetch(self, query: Query, deadline: float) -> Page:
+        """Ask; what passes quickly is asked again, up to three times.
+
+        Raises:
+            TemporaryError, PermanentError: no answer.
+        """
+
+        def wait_s(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+            if asked_s is None and isinstance(error, TemporaryError) and error.kind is ErrorKind.RATE_LIMIT:
+                asked_s = RATE_LIMIT_WAIT_S
+            jitter_s = full_jitter(
+                state.attempt_number, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, chance=self._chance()
+            )
+            return max(asked_s or 0.0, jitter_s)
+
+        def enough(state: RetryCallState) -> bool:
+            until = anyio.current_time() + state.upcoming_sleep
+            if until >= deadline:  # the wait would pass the next tick: end this one, and keep the promise
+                self._not_before = min(until, anyio.current_time() + MAX_PAUSE_S)
+                return True
+            return state.attempt_number > RETRIES
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(
+                lambda error: isinstance(error, TemporaryError) and error.kind in RETRY_AT_ONCE
+            ),
+            wait=wait_s,
+            stop=enough,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        return await retrying(self._ask_once, query)
+
+    async def _ask_once(self, query: Query) -> Page:
+        wait_s = self._circuit.wait_s()
+        if wait_s > 0:
+            raise TemporaryError(
+                ErrorKind.CIRCUIT_OPEN, f"the shop failed too often in a row; asking again in {wait_s:.0f} s"
+            )
+        self._circuit.probe()
+        try:
+            page = await self._source.fetch(query)
+        except ShopPollerError as error:
+            self._metrics.poll_errors(error.kind)
+            if error.kind is ErrorKind.TOO_LARGE:  # an answer after all, and ours to ask for less
+                self._circuit.success()
+            else:
+                self._circuit.failure()
+            raise
+        self._circuit.success()
+        if self._edges.changed("noise", page.noise) and page.noise:
+            self._log.warning("the shop prints text before its answers: a PHP notice?", text=page.noise)
+        return page

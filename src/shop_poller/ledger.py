@@ -1,0 +1,130 @@
+"""What polling has committed: memory moves only after the store said yes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+import structlog
+
+from shop_poller.core.messages import Voice, order_notification
+from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
+from shop_poller.ports import Batch, Outgoing, ShopState, Store
+from shop_poller.telemetry import Log, Metrics
+
+
+class Ledger:
+    """The state of one shop's polling.
+
+    Args:
+        state: as the store has it, from Store.register.
+        store: remembers.
+        voice: how notifications are written.
+        sinks: the names of those to tell.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+        on_outgoing: called after each commit that put something into the outbox.
+
+    Attributes:
+        state: where polling stands.
+        heartbeat_at: the last sign of progress: a commit, or the start.
+        shop_time: the shop's clock at the last commit.
+    """
+
+    def __init__(
+        self,
+        state: ShopState,
+        *,
+        store: Store,
+        voice: Voice,
+        sinks: Sequence[str],
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        on_outgoing: Callable[[Sequence[Outgoing]], None],
+    ) -> None:
+        self.state = state
+        self.heartbeat_at = now()
+        self.shop_time: datetime | None = None
+        self._store = store
+        self._voice = voice
+        self._sinks = sinks
+        self._metrics = metrics
+        self._now = now
+        self._on_outgoing = on_outgoing
+        self._set_aside: dict[int, str] = {}
+        self._log: Log = structlog.get_logger()
+
+    async def load(self) -> None:
+        """Read from the store what is kept in memory too.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        self._set_aside = await self._store.set_aside(self._voice.shop_id)
+        self._show()
+
+    async def known(self, orders: Iterable[Order]) -> dict[int, KnownOrder]:
+        """What is known of these orders.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        ids = [order.id for order in orders]
+        return await self._store.known(self._voice.shop_id, ids) if ids else {}
+
+    async def commit(
+        self,
+        state: ShopState,
+        page: Page,
+        *,
+        known: Iterable[KnownOrder] = (),
+        events: Sequence[OrderEvent] = (),
+    ) -> None:
+        """Store all that a page led to, at once; only then does it count.
+
+        Raises:
+            TemporaryError: STORE; nothing was changed.
+        """
+        now = self._now()
+        notifications = [order_notification(event, self._voice, now=now) for event in events]
+        outgoing = [Outgoing(sink, n) for n in notifications for sink in self._sinks]
+        broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
+        mended = self._set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
+        await self._store.commit(
+            self._voice.shop_id,
+            Batch(
+                state=state,
+                now=now,
+                seen_at=page.shop_time,
+                known=tuple(known),
+                outgoing=outgoing,
+                set_aside=broken,
+                mended=mended,
+            ),
+        )
+        self.state = state
+        self.heartbeat_at = now
+        self.shop_time = page.shop_time
+        self._note(broken, mended)
+        for notification in notifications:
+            self._log.info(
+                "order event",
+                order=notification.source_id,
+                event_type=notification.event_type,
+                event_id=notification.event_id,
+            )
+        if outgoing:
+            self._on_outgoing(outgoing)
+
+    def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
+        for item in broken:
+            if self._set_aside.get(item.id) != item.reason:
+                self._log.warning("order set aside: it cannot be read", order=item.id, reason=item.reason)
+                self._set_aside[item.id] = item.reason
+        for order_id in mended:
+            self._log.info("an order set aside can be read again", order=order_id)
+            del self._set_aside[order_id]
+        self._show()
+
+    def _show(self) -> None:
+        self._metrics.set_aside.set(len(self._set_aside))
+        if self.state.last_poll_at is not None:
+            self._metrics.last_poll.set(self.state.last_poll_at.timestamp())

@@ -1,0 +1,394 @@
+"""The settings: defaults < file (--config) < .env < environment < secret files; all that is wrong at once.
+
+docs/configuration.md is made from this file.
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from shop_poller.core.addresses import (
+    HTTP,
+    REDIS,
+    SinkAddress,
+    is_loopback,
+    parse_listen,
+    parse_sink,
+    split,
+)
+from shop_poller.core.messages import LEVELS
+from shop_poller.core.signature import signing_key
+from shop_poller.core.transition import DEFAULT_UNPAID
+
+MAX_FILE_BYTES = 64 * 1024
+DEFAULT_CHANNEL = "notification:events"
+SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
+
+
+class SettingsError(Exception):
+    """Some settings are wrong.
+
+    Attributes:
+        problems: a line each: the variable, what is wrong with it, what to do; no secrets.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _words(value: object) -> object:
+    """Lists are written with spaces or commas between."""
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
+def _sinks(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be addresses with spaces between")  # noqa: TRY004 - pydantic collects ValueErrors
+    sinks = tuple(parse_sink(address) for address in value.split())
+    names = [sink.name for sink in sinks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two sinks have the name {twice[0]}; give each its own by adding #name")
+    return sinks
+
+
+def _listen(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be text, e.g. 127.0.0.1:9108")  # noqa: TRY004 - as above
+    return parse_listen(value)
+
+
+def _levels(value: object) -> object:
+    try:
+        levels = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        levels = None
+    if not isinstance(levels, dict) or not all(isinstance(to, str) and to for to in levels.values()):
+        raise ValueError('should be JSON such as {"error": "critical"}')
+    unknown = sorted(set(levels) - set(LEVELS.values()))
+    if unknown:
+        raise ValueError(
+            f"there is no level {unknown[0]!r}; there are {', '.join(sorted(set(LEVELS.values())))}"
+        )
+    return levels
+
+
+def _key(value: SecretStr) -> SecretStr:
+    if not HEADER_SAFE.fullmatch(value.get_secret_value()):
+        raise ValueError(
+            "should be letters, digits and underscores only; was a space or line copied with it?"
+        )
+    return value
+
+
+def _signing_key(value: SecretStr) -> SecretStr:
+    signing_key(value.get_secret_value())
+    return value
+
+
+def _no_more_than_a_year(value: float) -> float:
+    if value > 366 * 24:
+        raise ValueError("should be a year at most")
+    return value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+
+
+class Settings(BaseModel):
+    """Every setting, by its variable's name in lower case."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    shop_allow_insecure: bool = Field(
+        default=False, description="let the keys go over plain http to a host other than this machine"
+    )
+    woocommerce_mcp_url: str = Field(
+        description="the shop's MCP address, e.g. https://shop.example/wp-json/woocommerce/mcp"
+    )
+    woocommerce_consumer_key: Key = Field(
+        description="made under WooCommerce → Settings → Advanced → REST API; Read is enough"
+    )
+    woocommerce_consumer_secret: Key = Field(description="shown once when the key is made")
+    shop_id: str = Field(
+        "", description="in every key, label and event id; default: the host of the shop's URL"
+    )
+    shop_dialect: Literal["auto", "woocommerce-mcp"] = Field("auto", description="the way the shop is asked")
+    shop_polling_enabled: bool = Field(
+        default=True, description="false: ask nothing, only deliver what is in the outbox"
+    )
+    shop_polling_interval: float = Field(60, ge=1, le=86_400, description="seconds between ticks")
+    redis_url: SecretStr | None = Field(
+        None, description="the old design's Redis; the default of the next two when set"
+    )
+    shop_state_url: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="where state lives; default: sqlite:/// and the state directory's shop-poller.db",
+    )
+    shop_notify_urls: Annotated[tuple[SinkAddress, ...], BeforeValidator(_sinks)] | None = Field(
+        None, description="sinks, with spaces between; default: console:"
+    )
+    shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
+        None, description="signs what is sent to http(s) sinks by the Standard Webhooks rules, whsec_…"
+    )
+    shop_http_listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = Field(
+        "127.0.0.1:9108",
+        validate_default=True,
+        description="/metrics, /healthz, /livez, /readyz; empty turns it off",
+    )
+    shop_senders: int = Field(8, ge=1, le=100, description="concurrent senders of each sink")
+    shop_queue_size: int = Field(1000, ge=1, le=100_000, description="bound of each sink's in-process queue")
+    shop_initial_lookback: int = Field(
+        3600, ge=0, le=30 * 86_400, description="seconds before the first start that are announced too"
+    )
+    shop_cursor_overlap: int = Field(120, ge=1, le=86_400, description="seconds re-read at every tick")
+    shop_clock_skew: int = Field(
+        900, ge=0, le=86_400, description="seconds that the shop's stamps may lag behind its Date header"
+    )
+    shop_state_retention_days: int = Field(
+        90, ge=7, le=3660, description="an order's record is kept this long after its last change"
+    )
+    shop_history_days: int = Field(30, ge=1, le=3660, description="dead deliveries are kept this long")
+    shop_delivery_max_age_hours: Annotated[float, AfterValidator(_no_more_than_a_year)] = Field(
+        72, gt=0, description="then a delivery is buried"
+    )
+    shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
+    shop_unpaid_statuses: Words = Field(
+        tuple(sorted(DEFAULT_UNPAID)),
+        description="custom statuses named here do not count as paid; all others do",
+    )
+    shop_cancelled_unpaid: bool = Field(
+        default=True, description="false: say nothing when an order is cancelled that was never paid"
+    )
+    shop_level_map: Annotated[dict[str, str], BeforeValidator(_levels)] = Field(
+        {}, description='other names for levels, e.g. {"error":"critical"}'
+    )
+    shop_brand_id: str | None = Field(None, max_length=100, description="brand_id of the notifications")
+    shop_target_roles: Words | None = Field(None, description="target_roles of the notifications")
+    shop_target_users: Words | None = Field(None, description="target_users of the notifications")
+    shop_log_format: Literal["json", "console"] | None = Field(
+        None, description="default: console on a terminal, else json"
+    )
+    shop_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="how much is logged"
+    )
+
+    @field_validator("woocommerce_mcp_url")
+    @classmethod
+    def _check_url(cls, value: str, info: ValidationInfo) -> str:
+        parts = split(value)
+        if parts.scheme not in HTTP or not parts.hostname:
+            raise ValueError("should be https://your-shop/wp-json/woocommerce/mcp")
+        if parts.username is not None:
+            raise ValueError("has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead")
+        insecure = parts.scheme == "http" and not is_loopback(parts.hostname)
+        if insecure and not info.data.get("shop_allow_insecure"):
+            raise ValueError(
+                "is plain http, which would show the keys to everyone on the way; use https://"
+                " (or set SHOP_ALLOW_INSECURE=true if you know why)"
+            )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = split(value.get_secret_value())
+            if parts.scheme not in REDIS or parts.query or parts.fragment:
+                raise ValueError("should be redis(s)://host:port/0")
+            parse_sink(f"{value.get_secret_value()}?channel={DEFAULT_CHANNEL}")
+        return value
+
+    @field_validator("shop_id")
+    @classmethod
+    def _check_shop_id(cls, value: str) -> str:
+        if value and not SHOP_ID.fullmatch(value):
+            raise ValueError("should be up to 100 letters, digits, dots, colons, dashes or underscores")
+        return value
+
+    @field_validator("shop_state_url")
+    @classmethod
+    def _check_state(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        address = value or info.data.get("redis_url")
+        if address is None:
+            return None
+        parts = split(address.get_secret_value())
+        if parts.scheme in REDIS:
+            origin = "" if value else " (REDIS_URL, as SHOP_STATE_URL is not set)"
+            raise ValueError(
+                f"state in Redis is not there yet{origin}; set SHOP_STATE_URL=sqlite:////path/to/shop-poller.db"
+            )
+        if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or len(parts.path) < 2:
+            raise ValueError("should be sqlite:////path/to/shop-poller.db")
+        return address
+
+    @property
+    def shop(self) -> str:
+        """The shop's id: SHOP_ID, or the host of its address."""
+        return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
+
+    @property
+    def state_path(self) -> Path:
+        """The state file."""
+        if self.shop_state_url is not None:
+            return Path(split(self.shop_state_url.get_secret_value()).path.removeprefix("/"))
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+        directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path(home) / "shop-poller"
+        return Path(directory) / "shop-poller.db"
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be seen: to be masked wherever it turns up."""
+        hidden = (
+            self.woocommerce_consumer_key,
+            self.woocommerce_consumer_secret,
+            self.shop_notify_secret,
+            self.redis_url,
+        )
+        found = [secret.get_secret_value() for secret in hidden if secret is not None]
+        for sink in self.sinks:
+            if sink.password:
+                found += [sink.password, unquote(sink.password)]
+        return found
+
+    @property
+    def sinks(self) -> tuple[SinkAddress, ...]:
+        """Where to deliver to."""
+        if self.shop_notify_urls is not None:
+            return self.shop_notify_urls
+        if self.redis_url is not None:
+            return (parse_sink(f"{self.redis_url.get_secret_value()}?channel={DEFAULT_CHANNEL}"),)
+        return (parse_sink("console:"),)
+
+
+SECRETS = (
+    "woocommerce_consumer_key",
+    "woocommerce_consumer_secret",
+    "redis_url",
+    "shop_state_url",
+    "shop_notify_urls",
+    "shop_notify_secret",
+)
+"""What may come from a file, and is never shown."""
+
+MISSING = {
+    "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
+    "woocommerce_consumer_key": "is missing; make one under WooCommerce → Settings → Advanced → REST API",
+    "woocommerce_consumer_secret": "is missing; it was shown once when the key was made",
+}
+
+
+def load(
+    config: Path | None = None, *, environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".env")
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: a TOML file whose keys are the variables' names in lower case.
+        environ: the environment.
+        dotenv: a file of NAME=value lines, if it exists.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def take(found: Mapping[str, Any], origin: str) -> None:
+        for name, value in found.items():
+            if name.lower() in Settings.model_fields and value is not None:
+                values[name.lower()] = value
+                origins[name.lower()] = origin
+
+    if config is not None:
+        take(_toml(config, problems), f" (from {config})")
+    try:
+        local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+    except (OSError, ValueError) as error:
+        problems.append(f"{dotenv}: cannot be read: {error}")
+        local = {}
+    take(local, f" (from {dotenv})")
+    take(environ, "")
+    take(_secret_files({**local, **environ}, problems), " (from its file)")
+    # A blank value means the default, as compose files and units write it; but blank turns the listener off.
+    values = {name: "" if str(value).isspace() else value for name, value in values.items()}
+    values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        secrets = [str(values[name]) for name in SECRETS if name in values]
+        problems += [_problem(detail, origins, secrets) for detail in error.errors(include_url=False)]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        problems.append(f"{path}: cannot be read as TOML: {detail}")
+        return {}
+    problems.extend(
+        f"{path}: there is no setting {name!r}; the names are those of the variables, in lower case"
+        for name in sorted(set(values) - set(Settings.model_fields))
+    )
+    return values
+
+
+def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    for name in SECRETS:
+        variable = f"{name.upper()}_FILE"
+        path = Path(environ.get(variable) or "")
+        if not environ.get(variable):
+            if not credentials:
+                continue
+            variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        try:
+            with path.open("rb") as file:
+                found[name] = file.read(MAX_FILE_BYTES).decode().strip()
+        except (OSError, ValueError) as error:
+            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error, FileNotFoundError):
+                continue  # not every secret has to be one
+            detail = error.strerror if isinstance(error, OSError) else "it is not text"
+            problems.append(f"{variable}: cannot read {path}: {detail}")
+    return found
+
+
+def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return f"{name.upper()}: {MISSING[name]}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    value = str(detail["input"])
+    # An address may hold a password or keys, and a secret may have been pasted into the wrong variable.
+    hidden = name in {*SECRETS, "woocommerce_mcp_url"} or "@" in value or any(s in value for s in secrets)
+    now = "" if hidden else f" (now: {value[:80]!r})"
+    return f"{name.upper()}{origins.get(name, '')}: {text}{now}"

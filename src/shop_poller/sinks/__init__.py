@@ -1,0 +1,29 @@
+"""Who is told: one file a sink, imported only when it is used."""
+
+from pydantic import SecretStr
+
+from shop_poller.core.addresses import HTTP, REDIS, SinkAddress
+from shop_poller.core.signature import signing_key
+from shop_poller.ports import Sink
+
+
+def make_sink(address: SinkAddress, *, notify_secret: SecretStr | None, connections: int) -> Sink:
+    """The sink for an address.
+
+    Args:
+        address: where to deliver to.
+        notify_secret: signs what goes over HTTP.
+        connections: the most deliveries at once.
+    """
+    if address.scheme in HTTP:
+        from shop_poller.sinks.http import HttpSink  # noqa: PLC0415 - a sink not used costs nothing
+
+        key = signing_key(notify_secret.get_secret_value()) if notify_secret else None
+        return HttpSink(address, key=key)
+    if address.scheme in REDIS:
+        from shop_poller.sinks.redis import RedisSink  # noqa: PLC0415 - it is 10 MB
+
+        return RedisSink(address, connections=connections)
+    from shop_poller.sinks.console import ConsoleSink  # noqa: PLC0415 - as above
+
+    return ConsoleSink(address)

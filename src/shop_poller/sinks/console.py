@@ -1,0 +1,100 @@
+"""The sink `console:`: a line a notification on standard output, for people."""
+
+import asyncio
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from threading import Thread
+
+import anyio
+
+from shop_poller.core.addresses import SinkAddress
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.model import Delivery
+
+MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
+
+
+class ConsoleSink:
+    """Prints, one line at a time. For the methods see ports.Sink.
+
+    Args:
+        address: gives the name.
+        write: takes a line.
+    """
+
+    def __init__(self, address: SinkAddress, *, write: Callable[[str], object] | None = None) -> None:
+        self.name = address.name
+        self._write = write or _to_stdout
+        self._turn = anyio.Lock()
+        self._last: _Printing | None = None
+
+    async def send(self, delivery: Delivery) -> None:
+        """Print one line."""
+        line = render(delivery)
+        async with self._turn:
+            if self._last is not None:  # a sender may have given up on it while it is still held
+                await self._last.done.wait()
+            self._last = printing = _Printing(self._write, line)
+            await printing.done.wait()
+        if isinstance(printing.error, OSError):
+            raise TemporaryError(
+                ErrorKind.CONNECTION, f"cannot print: {printing.error.strerror}"
+            ) from printing.error
+        if printing.error is not None:
+            raise printing.error
+
+    async def check(self) -> str:
+        """There is nothing that could be wrong."""
+        return "prints to standard output"
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class _Printing:
+    """A line on its way out.
+
+    In a thread: a terminal that is held (Ctrl-S) or a pipe that nobody reads must not hold the daemon; and
+    in a daemon thread, so that it does not hold its end either.
+    """
+
+    def __init__(self, write: Callable[[str], object], line: str) -> None:
+        self.done = anyio.Event()
+        self.error: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        Thread(target=self._run, args=(write, line), name="console", daemon=True).start()
+
+    def _run(self, write: Callable[[str], object], line: str) -> None:
+        try:
+            write(line)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+            self.error = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self.done.set)
+
+
+def render(delivery: Delivery) -> str:
+    """The line for a delivery: time, level, title, message, buyer, event type."""
+    notification = json.loads(delivery.body)
+    at = datetime.fromisoformat(notification["created_at"]).astimezone()
+    customer = notification["data"].get("customer")
+    line = (
+        f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {notification['title']}:"
+        f" {notification['message']}{f' ({customer})' if customer else ''}  [{delivery.event_type}]"
+    )
+    # What a buyer typed as a name must not move the cursor or forge a line.
+    return "".join(c if c.isprintable() else "�" for c in line)
+
+
+def _to_stdout(line: str) -> None:
+    if sys.stdout is None:  # it was closed before we started
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    # Past Python's buffer: its lock, held by a thread that hangs, would break the interpreter's end.
+    unwritten = f"{line}\n".encode(sys.stdout.encoding, errors="replace")
+    while unwritten:
+        unwritten = unwritten[os.write(sys.stdout.fileno(), unwritten) :]

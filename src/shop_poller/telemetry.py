@@ -1,0 +1,223 @@
+"""What can be seen from outside: logs and metrics.
+
+Logs tell edges, not repeats: the first failure and the recovery, not the thousandth failure of the same kind.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from shop_poller import __version__
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import EventType
+from shop_poller.core.transition import DEFAULT_UNPAID
+
+Log = structlog.typing.FilteringBoundLogger
+MASK = "***"
+STATUSES = (*sorted(DEFAULT_UNPAID), "processing", "completed")
+OTHER_STATUS = "other"
+
+
+def set_up_logging(
+    *, level: str, style: Literal["json", "console"] | None, secrets: Iterable[str] = ()
+) -> None:
+    """Send structlog and the standard library's logging to stderr, one line an event.
+
+    Args:
+        level: debug, info, warning, error.
+        style: None chooses console on a terminal, else json.
+        secrets: are masked wherever they turn up.
+    """
+    console = sys.stderr.isatty() if style is None else style == "console"
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor]
+    if console:
+        last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        last = [structlog.processors.JSONRenderer(ensure_ascii=False)]
+    masked: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        _masking(secrets),
+        *last,
+    ]
+    structlog.configure(
+        processors=[*shared, *masked],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *masked],
+        )
+    )
+    # Libraries speak up only when something is wrong; their chatter is ours to repeat or not.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _masking(secrets: Iterable[str]) -> structlog.typing.Processor:
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)  # one may be part of another
+
+    def clean(value: Any) -> Any:
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {clean(k): clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [clean(v) for v in value]
+        # Whatever else it is, the renderer would show its repr.
+        text = str(value) if isinstance(value, str | BaseException) else repr(value)
+        for secret in longest_first:
+            text = text.replace(secret, MASK)
+        return text
+
+    def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: clean(value) for key, value in event.items()}
+
+    return mask
+
+
+class Edges:
+    """Remembers what was said last about each thing, so that only changes are said."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, str] = {}
+
+    def changed(self, thing: str, state: str) -> bool:
+        """Whether this is news about the thing; "" is how everything starts."""
+        if self._state.get(thing, "") == state:
+            return False
+        self._state[thing] = state
+        return True
+
+
+class Metrics:
+    """All metrics, on a registry of their own; docs/operations.md lists them.
+
+    Args:
+        shop: the shop's id.
+        sinks: the sinks' names.
+    """
+
+    def __init__(self, shop: str, sinks: Iterable[str]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
+        self.registry = CollectorRegistry()
+        names = tuple(sinks)
+
+        def make(kind: Callable[..., Any], name: str, text: str, *labels: str, **options: Any) -> Any:
+            return kind(name, text, ("shop", *labels), registry=self.registry, **options)
+
+        # The old design's names.
+        self.poll_duration = make(
+            Histogram,
+            "shop_poll_duration_seconds",
+            "Time that a tick took",
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+        ).labels(shop)
+        self._orders = make(Counter, "shop_poll_orders_count", "Orders read, re-read ones included", "status")
+        self._poll_errors = make(Counter, "shop_poll_errors", "Failed requests to the shop", "error_type")
+        self._sent = make(
+            Counter, "shop_notifications_sent", "Notifications that a sink took", "event_type", "sink"
+        )
+        # Ours.
+        self.last_poll = make(
+            Gauge, "shop_last_poll_timestamp_seconds", "When the last good poll ended; 0: never"
+        ).labels(shop)
+        self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if the shop is polled").labels(shop)
+        self.healthy = make(Gauge, "shop_healthy", "1 if /healthz says healthy").labels(shop)
+        self.lease_held = make(
+            Gauge, "shop_lease_held", "1 if this process has the right to write for the shop"
+        ).labels(shop)
+        self.learned = make(
+            Counter, "shop_orders_learned", "Orders recorded without a notification: older than our watch"
+        ).labels(shop)
+        self.set_aside = make(
+            Gauge, "shop_orders_set_aside", "Orders that could not be read and wait to be"
+        ).labels(shop)
+        self.known = make(Gauge, "shop_known_orders", "Orders whose state is remembered").labels(shop)
+        self._breaker = make(
+            Gauge, "shop_breaker_open", "1 while the shop or a sink is left alone after failures", "peer"
+        )
+        self._queue = make(Gauge, "shop_queue_depth", "Deliveries in the in-process queue", "sink")
+        self._queue_size = make(Gauge, "shop_queue_size", "Bound of the in-process queue", "sink")
+        self._senders = make(Gauge, "shop_senders_alive", "Senders at work or waiting for it", "sink")
+        self._waiting = make(Gauge, "shop_outbox_deliveries", "Deliveries not yet made", "sink")
+        self._oldest = make(
+            Gauge, "shop_outbox_oldest_age_seconds", "Age of the oldest delivery not yet made", "sink"
+        )
+        self._retries = make(
+            Counter, "shop_delivery_retries", "Attempts that failed and are made again", "sink", "error_type"
+        )
+        self._buried = make(Counter, "shop_deliveries_buried", "Deliveries given up", "sink")
+        self._dead = make(Gauge, "shop_dead_letters", "Dead letters that lie in the store", "sink")
+        Gauge("shop_poller_build_info", "What runs here", ("version",), registry=self.registry).labels(
+            __version__
+        ).set(1)
+
+        self._shop = shop
+        self._begin_at_zero(names)
+
+    def _begin_at_zero(self, sinks: tuple[str, ...]) -> None:
+        """Every label set exists from the start, so that the first event is an increase."""
+        for status in (*STATUSES, OTHER_STATUS):
+            self._orders.labels(self._shop, status)
+        for kind in ErrorKind:
+            self.poll_errors(kind, 0)
+        self.breaker(self._shop).set(0)
+        for sink in sinks:
+            for metric in (
+                self._queue, self._queue_size, self._senders, self._waiting, self._oldest, self._buried,
+                self._dead, self._breaker,
+            ):  # fmt: skip
+                metric.labels(self._shop, sink)
+            for event_type in EventType:
+                self._sent.labels(self._shop, event_type, sink)
+            for kind in ErrorKind:
+                self._retries.labels(self._shop, sink, kind)
+
+    def order(self, status: str) -> None:
+        """An order was read."""
+        self._orders.labels(self._shop, status if status in STATUSES else OTHER_STATUS).inc()
+
+    def poll_errors(self, kind: ErrorKind, amount: int = 1) -> None:
+        """A request to the shop failed."""
+        self._poll_errors.labels(self._shop, kind).inc(amount)
+
+    def sent(self, event_type: EventType, sink: str) -> None:
+        """A sink took a notification."""
+        self._sent.labels(self._shop, event_type, sink).inc()
+
+    def retried(self, sink: str, kind: ErrorKind) -> None:
+        """A delivery failed and will be tried again."""
+        self._retries.labels(self._shop, sink, kind).inc()
+
+    def buried(self, sink: str, amount: int = 1) -> None:
+        """A delivery was given up."""
+        self._buried.labels(self._shop, sink).inc(amount)
+
+    def breaker(self, peer: str) -> Gauge:
+        """Whether the shop or a sink is left alone."""
+        gauge: Gauge = self._breaker.labels(self._shop, peer)
+        return gauge
+
+    def queue(self, sink: str, *, depth: int, size: int, senders: int) -> None:
+        """The in-process queue of a sink."""
+        self._queue.labels(self._shop, sink).set(depth)
+        self._queue_size.labels(self._shop, sink).set(size)
+        self._senders.labels(self._shop, sink).set(senders)
+
+    def outbox(self, sink: str, *, waiting: int, oldest_age_s: float, dead: int) -> None:
+        """What lies in the store for a sink."""
+        self._waiting.labels(self._shop, sink).set(waiting)
+        self._oldest.labels(self._shop, sink).set(oldest_age_s)
+        self._dead.labels(self._shop, sink).set(dead)

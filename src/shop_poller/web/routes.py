@@ -1,0 +1,53 @@
+"""/metrics, /healthz, /livez and /readyz."""
+
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Vitals(Protocol):
+    """What can be asked about how it goes."""
+
+    def health(self) -> dict[str, str]:
+        """What /healthz says; `status` is healthy or unhealthy, with a `reason`."""
+        ...
+
+    async def readiness(self) -> dict[str, str]:
+        """What /readyz says; `status` is ready or not ready, with a `reason`."""
+        ...
+
+    async def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        ...
+
+
+def make_app(vitals: Vitals) -> Starlette:
+    """The routes."""
+
+    async def metrics(_: Request) -> Response:
+        return Response(await vitals.exposition(), media_type=METRICS_TYPE)
+
+    async def healthz(_: Request) -> Response:
+        health = vitals.health()
+        return JSONResponse(health, 200 if health["status"] == "healthy" else 503)
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        readiness = await vitals.readiness()
+        return JSONResponse(readiness, 200 if readiness["status"] == "ready" else 503)
+
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+        ]
+    )

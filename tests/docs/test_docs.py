@@ -1,0 +1,185 @@
+"""The documents say what the code does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from shop_poller.cli import Exit, app
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.messages import LEVELS, ORDER_TEXTS, Voice, order_notification
+from shop_poller.core.model import EventType, Order, OrderEvent
+from shop_poller.settings import SettingsError, load
+from shop_poller.telemetry import Metrics
+
+ROOT = Path(__file__).parents[2]
+README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
+READMES = pytest.mark.parametrize("readme", [README, README_RU], ids=lambda path: path.name)
+
+
+def text(path: Path | str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def rows(page: str, header: str) -> list[list[str]]:
+    """The rows of the table whose header line begins like this."""
+    lines = page.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {header} |"))
+    table: list[list[str]] = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    return table
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_page_of_settings_is_what_the_settings_make() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", "import configuration; print(configuration.page(), end='')"],
+        cwd=ROOT / "docs",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    assert text("docs/configuration.md") == made.stdout, "run `make docs`"
+
+
+@READMES
+def test_the_settings_named_have_the_defaults_named(readme: Path) -> None:
+    header = "variable" if readme == README else "переменная"
+    settings = rows(text("docs/configuration.md"), "variable")
+    defaults = {code(name)[0]: code(default) for name, default, _ in settings}
+    for names, default, _ in rows(text(readme), header):
+        for name in code(names):
+            assert name in defaults
+            if code(default) and defaults[name]:
+                assert code(default) == defaults[name]
+
+
+@READMES
+def test_the_commands_are_all_named_and_all_there(readme: Path) -> None:
+    header = "command" if readme == README else "команда"
+    named = {code(cell)[0] for cell, _ in rows(text(readme), header)}
+    words = {line.split()[1] for line in named}
+    there = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert words - {"--version"} == there
+
+
+@pytest.mark.parametrize(
+    "line", sorted({code(cell)[0] for cell, _ in rows(README.read_text(encoding="utf-8"), "command")})
+)
+def test_every_command_named_is_understood(line: str) -> None:
+    command = Path(sys.executable).with_name("shop-poller")
+    _, *words = line.split()
+    done = subprocess.run([command, *words, "--help"], capture_output=True, text=True, check=True)
+    for option in (word for word in words if word.startswith("--") and word != "--version"):
+        assert option in done.stdout
+
+
+@READMES
+def test_the_exit_codes_are_those_of_the_command_line(readme: Path) -> None:
+    header = "exit code" if readme == README else "код выхода"
+    assert {int(number) for number, _ in rows(text(readme), header)} == set(Exit)
+
+
+@READMES
+def test_the_events_and_their_levels_are_those_sent(readme: Path) -> None:
+    header = "event" if readme == README else "событие"
+    named = {
+        (name, level)
+        for names, _, levels in rows(text(readme), header)
+        for name, level in zip(code(names), levels.split(", "), strict=True)
+    }
+    assert named == {(str(type_), LEVELS[type_]) for type_ in EventType if type_ is not EventType.TEST}
+
+
+def test_the_texts_in_the_docs_are_those_sent() -> None:
+    for type_, level, title, message in rows(text("docs/notifications.md"), "event_type"):
+        event_type = EventType(code(type_)[0])
+        expected_title, expected = ORDER_TEXTS["ru"][event_type]
+        assert (level, title) == (LEVELS[event_type], expected_title)
+        assert message == expected.replace("{total}", "{total} ₽").replace("{amount}", "{amount} ₽")
+
+
+def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
+    (shown,) = re.findall(r"```json\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
+    at = datetime(2026, 11, 23, 9, 50, tzinfo=UTC)
+    order = Order(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
+    event = OrderEvent(EventType.NEW, order, n=1, paid=True)
+    sent = order_notification(event, Voice("shop.example"), now=at + timedelta(seconds=12, milliseconds=345))
+    assert json.loads(shown) == json.loads(sent.body())
+
+
+def test_both_readmes_have_the_same_shape() -> None:
+    def shape(page: str) -> list[str]:
+        lines = [line for line in page.splitlines() if line.startswith(("#", "| ", "|-", "    make"))]
+        return [re.sub(r"[^|#]", "", line) if not line.startswith(" ") else line.strip() for line in lines]
+
+    assert shape(text(README)) == shape(text(README_RU))
+
+
+def test_the_three_lines_of_the_readme_are_enough(tmp_path: Path) -> None:
+    for readme in (README, README_RU):
+        lines = re.findall(r"^    (WOOCOMMERCE_\w+=.+)$", text(readme), re.MULTILINE)
+        assert len(lines) == 3
+        dotenv = tmp_path / ".env"
+        dotenv.write_text("\n".join(lines))
+        assert load(environ={}, dotenv=dotenv).shop == "shop.example"
+        dotenv.write_text("\n".join(lines[:2]))
+        with pytest.raises(SettingsError):
+            load(environ={}, dotenv=dotenv)
+
+
+@READMES
+def test_make_has_the_targets_named(readme: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z]+)", text(readme), re.MULTILINE)) <= targets
+
+
+def test_the_metrics_in_the_docs_are_those_exposed() -> None:
+    named = {
+        (metric, tuple(sorted(filter(None, labels.split(", ")))))
+        for metrics, labels, _ in rows(text("docs/operations.md"), "metric")
+        for metric in code(metrics)
+    }
+    exposed = set()
+    for metric in Metrics("shop", ["sink"]).registry.collect():
+        suffix = "_total" if metric.type == "counter" else ""
+        labels = {label for sample in metric.samples for label in sample.labels} - {"shop", "le"}
+        exposed.add((metric.name + suffix, tuple(sorted(labels))))
+    assert named == exposed
+
+
+def test_the_kinds_of_error_in_the_docs_exist() -> None:
+    for page in ("docs/operations.md", "docs/woocommerce.md", "docs/notifications.md"):
+        for name in re.findall(r"\b([A-Z]\w+Error)\b", text(page)):
+            assert name in set(ErrorKind)
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_versions_are_pinned_without_a_hosts_name() -> None:
+    lines = text("constraints.txt").splitlines()
+    assert lines
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lines)
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    assert {re.split(r"[\[><=]", name)[0].lower().replace("_", "-") for name in wanted} <= pinned

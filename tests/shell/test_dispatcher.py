@@ -1,0 +1,448 @@
+"""Deliveries in virtual time: order, retries, breakers, burials, and stopping."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.model import Delivery
+from shop_poller.core.retry import RetryPolicy
+from shop_poller.dispatcher import DeliveryPlan
+from shop_poller.ports import Batch, Outcome, Outgoing
+from support.deliveries import notification
+from support.house import SHOP, FakeSink, House, down, house, refused
+from support.virtual_time import virtual_now
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+PLAN = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+async def put(it: House, *keys: str, sink: str = "sink") -> None:
+    """One new delivery a key."""
+    rows = [Outgoing(sink, notification(key)) for key in keys]
+    now = virtual_now()
+    await it.store.commit(SHOP, Batch(state=it.ledger.state, now=now, seen_at=now, outgoing=rows))
+    for dispatcher in it.dispatchers:
+        dispatcher.wake()
+
+
+async def waiting(it: House, sink: str = "sink") -> int:
+    stats = (await it.store.stats(SHOP)).sinks.get(sink)
+    return stats.waiting if stats else 0
+
+
+async def dead(it: House, sink: str = "sink") -> int:
+    stats = (await it.store.stats(SHOP)).sinks.get(sink)
+    return stats.dead if stats else 0
+
+
+def times(attempts: list[tuple[float, Delivery]]) -> list[float]:
+    return [round(at, 3) for at, _ in attempts]
+
+
+def keys(attempts: list[tuple[float, Delivery]]) -> list[str]:
+    return [delivery.key for _, delivery in attempts]
+
+
+# --- All is well ---
+
+
+async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path) -> None:
+    async with house(path) as it, it.delivering():
+        await anyio.sleep(10)
+        await put(it, "1", "2", "3")
+        await anyio.sleep(0.1)
+        assert sorted(keys(it.sinks[0].got)) == ["1", "2", "3"]
+        assert times(it.sinks[0].got) == [10, 10, 10]
+        await anyio.sleep(0.1)
+        assert await waiting(it) == 0
+    assert it.value("shop_notifications_sent_total", sink="sink", event_type="shop.order.new") == 3
+
+
+async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) -> None:
+    slow_first = iter([5.0])
+    sink = FakeSink(judge=lambda d: next(slow_first, 0.0) if d.key == "1" else 0.0)
+    async with house(path, sinks=[sink]) as it:
+        await put(it, "1", "1", "1", "2", "2")
+        async with it.delivering():
+            await anyio.sleep(60)
+        assert keys(sink.got) == ["2", "2", "1", "1", "1"]
+        seqs = [d.seq for _, d in sink.got if d.key == "1"]
+        assert seqs == sorted(seqs)
+
+
+async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: 1.0)
+    plan = DeliveryPlan(retry=PLAN.retry, senders=5)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(50)))
+        await it.deliver()
+    assert sink.most_at_once == 5
+    assert anyio.current_time() == pytest.approx(10.0)
+
+
+async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: 100.0)
+    plan = DeliveryPlan(retry=PLAN.retry, senders=2, queue_size=10)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(500)))
+        async with it.delivering():
+            await anyio.sleep(5)
+            unclaimed = await it.store.claim("sink", now=virtual_now(), limit=1000)
+            assert len(unclaimed) >= 500 - 2 - 10 - 10
+            assert it.value("shop_queue_depth", sink="sink") <= 10
+
+
+# --- A row fails ---
+
+
+async def test_a_row_that_fails_is_tried_three_times_and_then_parked_for_longer_each_time(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad", "good")
+        await anyio.sleep(0.1)
+        await put(it, "another")
+        await anyio.sleep(4 * HOUR)
+    bad = [round(at, 2) for at, d in sink.tried if d.key == "bad"]
+    claims = bad[::3]
+    assert bad[:3] == [0, 0.25, 0.75], "half of 0.5 and 1 second"
+    gaps = [b - a for a, b in pairwise(claims)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] == pytest.approx(30 * 0.75 + 0.75, abs=0.1)
+    assert gaps[-1] > HOUR / 2
+    assert sorted(keys(sink.got)) == ["another", "good"], "the others are not held up"
+
+
+async def test_the_first_delay_comes_up_within_the_claim_if_the_sink_asks_for_little(path: Path) -> None:
+    answers = iter([down(ErrorKind.SERVER, retry_after_s=7)])
+    sink = FakeSink(judge=lambda _: next(answers, None))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(HOUR)
+    assert times(sink.tried) == [0, 7]
+
+
+async def test_a_row_waits_as_long_as_the_sink_asks(path: Path) -> None:
+    answers = iter([down(ErrorKind.SERVER, retry_after_s=600)])
+    sink = FakeSink(judge=lambda _: next(answers, None))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(HOUR)
+    assert times(sink.tried) == [0, 600]
+
+
+async def test_a_parked_row_survives_a_restart(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(2)
+    sink.judge = lambda _: None
+    before = len(sink.tried)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await anyio.sleep(5)
+        assert len(sink.tried) == before, "it is not due yet"
+        await anyio.sleep(60)
+        assert keys(sink.got) == ["1"]
+        assert sink.tried[-1][1].attempts == 1
+
+
+async def test_what_is_refused_for_good_is_buried_at_once_and_the_next_of_its_key_goes_on(path: Path) -> None:
+    answers = iter([refused()])
+    sink = FakeSink(judge=lambda _: next(answers, None))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1", "1")
+        await anyio.sleep(1)
+        assert await dead(it) == 1
+        assert await waiting(it) == 0
+    assert keys(sink.got) == ["1"]
+    assert it.value("shop_deliveries_buried_total", sink="sink") == 1
+
+
+async def test_one_row_that_keeps_failing_does_not_open_the_circuit(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad")
+        await anyio.sleep(24 * HOUR)
+        assert it.value("shop_breaker_open", peer="sink") == 0
+        await put(it, "good")
+        await anyio.sleep(0.1)
+        assert keys(sink.got) == ["good"]
+
+
+async def test_a_row_that_fails_for_three_days_is_buried(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad")
+        for hour in range(80):
+            await put(it, f"good {hour}")  # the sink is well: the row is what it chokes on
+            await anyio.sleep(HOUR)
+            if hour < 71:
+                assert await dead(it) == 0
+        assert await dead(it) == 1
+
+
+async def test_a_bug_in_a_sink_parks_the_row_and_kills_nobody(path: Path) -> None:
+    def judge(delivery: Delivery) -> ShopPollerError | None:
+        if delivery.key == "bad":
+            raise ZeroDivisionError("a bug")
+        return None
+
+    sink = FakeSink(judge=judge)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad", "good")
+        await anyio.sleep(5)
+        assert keys(sink.got) == ["good"]
+        assert await waiting(it) == 1
+        assert it.value("shop_senders_alive", sink="sink") == PLAN.senders
+    assert it.value("shop_delivery_retries_total", sink="sink", error_type="InternalError") == 1
+
+
+# --- The sink fails ---
+
+
+async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down())
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1", "2", "3", "4")
+        await anyio.sleep(10)
+        assert it.value("shop_breaker_open", peer="sink") == 1
+        early = len(sink.tried)
+        assert early <= 4 * 3
+        await anyio.sleep(HOUR)
+        assert len(sink.tried) - early == 60
+        probes = [
+            b - a for a, b in zip(times(sink.tried)[early:], times(sink.tried)[early + 1 :], strict=False)
+        ]
+        assert min(probes) >= 60
+        assert Counter(keys(sink.tried[early:])).most_common()[0][1] <= 16, "each probe is another row"
+        sink.judge = lambda _: None
+        back = anyio.current_time()
+        await anyio.sleep(61)
+        assert {d.attempts for _, d in sink.got} == {0}
+        assert max(times(sink.got)) - back <= 60
+        assert it.value("shop_breaker_open", peer="sink") == 0
+
+
+async def test_when_a_sink_is_back_what_waited_goes_out_at_once_oldest_first(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down())
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(path, sinks=[sink], delivery=plan) as it, it.delivering():
+        for n in range(20):
+            await put(it, str(n))
+            await anyio.sleep(10)
+        await anyio.sleep(HOUR)
+        sink.judge = lambda _: None
+        await anyio.sleep(61)
+    probe, *others = keys(sink.got)
+    assert others == [str(n) for n in range(20) if str(n) != probe]
+    at_once = times(sink.got)
+    assert at_once[-1] == at_once[0]
+
+
+async def test_rows_parked_for_their_own_failure_go_out_too_when_the_sink_is_back(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, *map(str, range(10)))
+        await anyio.sleep(2 * HOUR)
+        assert it.value("shop_breaker_open", peer="sink") == 1, "five rows in a row failed"
+        sink.judge = lambda _: None
+        await anyio.sleep(61)
+        assert len(sink.got) == 10
+
+
+async def test_a_dead_sink_holds_up_nobody(path: Path) -> None:
+    dead_one, good = FakeSink("dead", judge=lambda _: 1e9), FakeSink("good")
+    async with house(path, sinks=[dead_one, good]) as it, it.delivering():
+        for n in range(20):
+            await put(it, str(n), sink="dead")
+            await put(it, str(n), sink="good")
+        await anyio.sleep(1)
+        assert len(good.got) == 20
+        assert dead_one.got == []
+
+
+async def test_a_row_that_hangs_a_living_sink_is_charged_and_does_not_stop_it(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad")
+        for n in range(600):
+            await put(it, str(n))
+            await anyio.sleep(1)
+        assert it.value("shop_delivery_retries_total", sink="sink", error_type="TimeoutError") >= 3
+        assert len(sink.got) == 600
+        waits = [at - n for n, (at, d) in enumerate(sink.got) if d.key != "bad"]
+        assert max(waits) < 5, "the circuit stays closed"
+
+
+async def test_a_row_that_hangs_a_quiet_sink_is_one_probe_among_others(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "bad")
+        await anyio.sleep(120)
+        assert it.value("shop_breaker_open", peer="sink") == 1
+        await put(it, "good")
+        await anyio.sleep(200)
+        assert keys(sink.got) == ["good"]
+
+
+async def test_a_sink_that_asks_to_be_left_alone_is(path: Path) -> None:
+    answers = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=1000)])
+    sink = FakeSink(judge=lambda _: next(answers, None))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1", "2")
+        await anyio.sleep(0.1)
+        tried = len(sink.tried)
+        await anyio.sleep(990)
+        assert len(sink.tried) == tried
+        await anyio.sleep(20)
+        assert sorted(keys(sink.got)) == ["1", "2"]
+
+
+async def test_nobody_subscribed_means_not_delivered(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down(ErrorKind.NO_SUBSCRIBER))
+    async with house(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(24 * HOUR)
+        assert await waiting(it) == 1
+        assert await dead(it) == 0
+        sink.judge = lambda _: None
+        await anyio.sleep(61)
+        assert await waiting(it) == 0
+
+
+async def test_a_sink_away_for_three_days_has_its_old_rows_buried(
+    path: Path,
+) -> None:
+    sink = FakeSink(judge=lambda _: down())
+    async with house(path, sinks=[sink], in_memory=True) as it, it.delivering():
+        await put(it, *map(str, range(700)))
+        await anyio.sleep(71 * HOUR)
+        await put(it, "young")
+        assert await dead(it) == 0
+        await anyio.sleep(2 * HOUR)
+        assert await dead(it) == 700
+        assert await waiting(it) == 1
+        assert it.value("shop_deliveries_buried_total", sink="sink") == 700
+
+
+# --- 410 ---
+
+
+async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_hear_of_it(path: Path) -> None:
+    gone, other = FakeSink("gone", judge=lambda _: refused(ErrorKind.GONE)), FakeSink("other")
+    async with house(path, sinks=[gone, other]) as it, it.delivering():
+        await put(it, "1", sink="gone")
+        await anyio.sleep(1)
+        await put(it, "2", sink="gone")
+        await anyio.sleep(HOUR)
+        assert len(gone.tried) == 1
+        assert [str(d.event_type) for _, d in other.got] == ["service.unhealthy"]
+        assert await waiting(it, "gone") == 1
+        assert await dead(it, "gone") == 1
+    gone.judge = lambda _: None
+    async with house(path, sinks=[gone, other]) as it, it.delivering():
+        await anyio.sleep(1)
+        assert keys(gone.got)[0] == "2", "after a restart it is tried again"
+        await anyio.sleep(61)
+    assert [str(d.event_type) for _, d in other.got] == ["service.unhealthy", "service.recovered"]
+
+
+# --- The store fails ---
+
+
+async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeated(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(path) as it, it.delivering():
+        settle, fails = it.store.settle, [True]
+
+        async def full(outcomes: list[Outcome], now: datetime) -> None:
+            if fails:
+                raise TemporaryError(ErrorKind.STORE, "disk full")
+            await settle(outcomes, now)
+
+        monkeypatch.setattr(it.store, "settle", full)
+        await put(it, "1", "2")
+        await anyio.sleep(600)
+        assert await waiting(it) == 2
+        fails.clear()
+        await anyio.sleep(2)
+        assert await waiting(it) == 0
+        assert len(it.sinks[0].tried) == 2
+
+
+async def test_the_outbox_is_read_again_when_the_store_works_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(path) as it, it.delivering():
+        claim, fails = it.store.claim, [True]
+
+        async def broken(*args: object, **kwargs: object) -> list[Delivery]:
+            if fails:
+                raise TemporaryError(ErrorKind.STORE, "disk I/O error")
+            return await claim(*args, **kwargs)  # type: ignore[arg-type] # passed on as they come
+
+        monkeypatch.setattr(it.store, "claim", broken)
+        await put(it, "1")
+        await anyio.sleep(60)
+        fails.clear()
+        await anyio.sleep(2)
+        assert keys(it.sinks[0].got) == ["1"]
+
+
+# --- Stopping ---
+
+
+async def test_stopping_finishes_the_attempts_under_way_and_leaves_the_rest(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: 5.0)
+    async with house(path, sinks=[sink]) as it:
+        await put(it, *map(str, range(100)))
+        async with it.delivering():
+            await anyio.sleep(1)
+        assert anyio.current_time() == pytest.approx(5.0, abs=0.01)
+        assert len(sink.got) == PLAN.senders
+        assert await waiting(it) == 100 - PLAN.senders
+    sink.judge = lambda _: None
+    async with house(path, sinks=[sink]) as it:
+        await it.deliver()
+    assert sorted(keys(sink.got), key=int) == [str(n) for n in range(100)]
+
+
+async def test_stopping_does_not_wait_for_retries(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER, retry_after_s=9))
+    async with house(path, sinks=[sink]) as it:
+        await put(it, "1")
+        async with it.delivering():
+            await anyio.sleep(0.1)
+        assert anyio.current_time() <= 9.01
+        assert await waiting(it) == 1
+
+
+async def test_a_run_until_idle_ends_when_nothing_due_is_left(path: Path) -> None:
+    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    async with house(path, sinks=[sink]) as it:
+        await put(it, "bad", *map(str, range(250)))
+        await it.deliver()
+        assert len(sink.got) == 250
+        assert await waiting(it) == 1
+        assert anyio.current_time() < 5
+
+
+async def test_a_run_until_idle_ends_when_the_sink_is_down(path: Path) -> None:
+    sink = FakeSink(judge=lambda _: down())
+    async with house(path, sinks=[sink]) as it:
+        await put(it, *map(str, range(250)))
+        await it.deliver()
+        assert await waiting(it) == 250
+        assert anyio.current_time() < 30

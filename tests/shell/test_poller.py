@@ -1,0 +1,405 @@
+"""Ticks in virtual time: the grid, learning, walking, committing, and what goes wrong."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.learning import Phase
+from shop_poller.core.model import EventType
+from shop_poller.poller import PollPlan
+from shop_poller.ports import Batch
+from support.house import SHOP, FakeShop, FakeSink, down, house, refused
+from support.virtual_time import EPOCH, virtual_now
+
+pytestmark = pytest.mark.anyio
+
+NEW = str(EventType.NEW)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def ticks(shop: FakeShop) -> list[float]:
+    """When a walk began."""
+    return sorted({at for at, query in shop.asked if query.modified_after and not query.statuses})
+
+
+# --- The grid ---
+
+
+async def test_the_first_tick_starts_at_once_and_the_others_on_a_grid(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(185)
+    assert ticks(it.shop) == [0, 60, 120, 180]
+
+
+async def test_a_day_of_ticks_does_not_drift(path: Path) -> None:
+    async with house(path, in_memory=True) as it, it.running():
+        await anyio.sleep(24 * 3600 - 1)
+    assert ticks(it.shop) == [60 * n for n in range(24 * 60)]
+    assert it.value("shop_poll_duration_seconds_count") == 24 * 60
+
+
+async def test_a_fraction_of_a_second_is_an_interval_too(path: Path) -> None:
+    async with house(path, plan=PollPlan(SHOP, interval_s=1.5)) as it, it.running():
+        await anyio.sleep(6.1)
+    assert ticks(it.shop) == [0, 1.5, 3, 4.5, 6]
+
+
+async def test_a_slow_tick_is_not_overlapped_and_missed_ticks_are_skipped(path: Path) -> None:
+    async with house(path) as it:
+        await it.tick()
+        it.shop.asked.clear()
+        it.shop.troubles.append(130.0)
+        async with it.running():
+            await anyio.sleep(250)
+    assert ticks(it.shop) == [0, 180, 240]
+
+
+async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(path) as it:
+        await it.tick()
+        calls = iter([ZeroDivisionError("a bug"), None, None])
+
+        async def prune(*_: object, **__: object) -> int:
+            if (error := next(calls, None)) is not None:
+                raise error
+            return 0
+
+        monkeypatch.setattr(it.store, "prune", prune)
+        it.shop.asked.clear()
+        monkeypatch.setattr(it.poller, "_prune_at", 0.0)
+        async with it.running():
+            await anyio.sleep(61)
+    assert ticks(it.shop) == [0, 60]
+    assert it.value("shop_poll_errors_total", error_type="InternalError") == 1
+
+
+# --- What a tick does ---
+
+
+async def test_what_happens_between_ticks_is_announced_once(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.put(1, "pending")
+        await anyio.sleep(60)
+        it.shop.put(1, "processing")
+        await anyio.sleep(60)
+        it.shop.put(1, "completed")
+        await anyio.sleep(60)
+        it.shop.put(1, "refunded")
+        await anyio.sleep(600)
+    assert it.sinks[0].events() == [("1", NEW), ("1", "shop.order.refunded")]
+
+
+async def test_every_sink_gets_every_event(path: Path) -> None:
+    sinks = [FakeSink("a"), FakeSink("b")]
+    async with house(path, sinks=sinks) as it, it.running():
+        it.shop.put(1, "processing")
+        await anyio.sleep(61)
+    assert [sink.events() for sink in sinks] == [[("1", NEW)], [("1", NEW)]]
+
+
+async def test_a_restart_repeats_nothing_and_misses_nothing(path: Path) -> None:
+    shop, sink = FakeShop(), FakeSink()
+    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        shop.put(1, "processing")
+        await anyio.sleep(61)
+    await anyio.sleep(3600)
+    shop.put(2, "processing")
+    shop.put(1, "cancelled")
+    await anyio.sleep(3600)
+    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        await anyio.sleep(61)
+    assert sink.events() == [("1", NEW), ("1", "shop.order.cancelled"), ("2", NEW)]
+
+
+async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(path) as it:
+        await it.tick()
+        it.shop.put(1, "processing")
+        commit = it.store.commit
+
+        async def full(_: str, __: Batch) -> None:
+            raise TemporaryError(ErrorKind.STORE, "disk full")
+
+        cursor = it.ledger.state.cursor_at
+        await anyio.sleep(60)
+        monkeypatch.setattr(it.store, "commit", full)
+        await it.tick()
+        assert it.ledger.state.cursor_at == cursor, "memory must not run ahead of the store"
+        assert it.outgoing == []
+        monkeypatch.setattr(it.store, "commit", commit)
+        await it.tick()
+        assert [str(one.notification.event_type) for one in it.outgoing] == [NEW]
+        assert it.value("shop_poll_errors_total", error_type="StoreError") == 1
+
+
+async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_go_on(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.spoil(7)
+        it.shop.put(8, "processing")
+        await anyio.sleep(60)
+        assert await it.store.set_aside(SHOP) == {7: "total: missing"}
+        assert it.value("shop_orders_set_aside") == 1
+        it.shop.put(7, "processing")
+        await anyio.sleep(60)
+        assert await it.store.set_aside(SHOP) == {}
+        assert it.value("shop_orders_set_aside") == 0
+    assert it.sinks[0].events() == [("8", NEW), ("7", NEW)]
+
+
+async def test_orders_are_counted_by_status(path: Path) -> None:
+    async with house(path) as it:
+        it.shop.put(1, "processing")
+        it.shop.put(2, "sborka")
+        await it.tick()
+    assert it.value("shop_poll_orders_count_total", status="processing") == 1
+    assert it.value("shop_poll_orders_count_total", status="other") == 1
+
+
+# --- Learning ---
+
+
+async def test_what_was_there_before_is_learned_and_not_announced(path: Path) -> None:
+    long_ago = EPOCH - timedelta(days=3)
+    async with house(path) as it, it.running():
+        for order_id, status in enumerate(("pending", "on-hold", "processing", "completed"), 1):
+            it.shop.put(order_id, status, created_at=long_ago)
+        await anyio.sleep(61)
+        assert it.sinks[0].events() == []
+        assert it.value("shop_orders_learned_total") == 4
+        for order_id, status in enumerate(("processing", "processing", "cancelled", "refunded"), 1):
+            it.shop.put(order_id, status)
+        await anyio.sleep(60)
+    assert it.sinks[0].events() == [
+        ("1", NEW),
+        ("2", NEW),
+        ("3", "shop.order.cancelled"),
+        ("4", "shop.order.refunded"),
+    ]
+
+
+async def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        for order_id in range(1, 10_001):
+            it.shop.put(order_id, "completed", created_at=EPOCH - timedelta(days=400))
+        await it.tick()
+        for order_id in range(1, 10_001):
+            it.shop.put(order_id, "completed")
+        await anyio.sleep(120)
+    assert it.outgoing == []
+    assert it.value("shop_orders_learned_total") == 10_000
+
+
+async def test_two_thousand_are_learned_before_the_first_decision_and_the_rest_between_ticks(
+    path: Path,
+) -> None:
+    async with house(path) as it:
+        for order_id in range(1, 2_501):
+            it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
+        await it.tick()
+        position = it.ledger.state.learning
+        assert position is not None
+        assert position.count == 2000
+        assert it.ledger.state.last_poll_at is not None, "deciding has begun"
+        async with it.running():
+            await anyio.sleep(1)
+        after = await it.store.load(SHOP)
+        assert after is not None
+        assert after.learning is None
+        assert it.value("shop_orders_learned_total") == 2500
+
+
+async def test_learning_goes_on_after_a_restart_where_it_stood(path: Path) -> None:
+    shop = FakeShop()
+    for order_id in range(1, 1001):
+        shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
+    async with house(path, shop=shop) as it:
+        shop.troubles.extend([0.0] * 5 + [refused()])
+        await it.tick()
+        assert it.ledger.state.learning is not None
+        assert it.ledger.state.learning.phase is Phase.OPEN
+        learned = it.value("shop_orders_learned_total")
+        assert 0 < learned < 1000
+        assert it.ledger.state.last_poll_at is None, "nothing may be decided before it is all learned"
+    shop.asked.clear()
+    async with house(path, shop=shop) as it:
+        await it.tick()
+        assert it.value("shop_orders_learned_total") == 1000 - learned
+        assert it.outgoing == []
+
+
+async def test_a_shop_that_is_down_at_the_first_start_has_its_orders_of_that_time_announced(
+    path: Path,
+) -> None:
+    async with house(path) as it, it.running():
+        it.shop.down = down()
+        await anyio.sleep(3 * 3600)
+        it.shop.put(1, "processing", created_at=EPOCH + timedelta(minutes=1))
+        it.shop.put(2, "processing", created_at=EPOCH - timedelta(minutes=59))
+        it.shop.put(3, "processing", created_at=EPOCH - timedelta(minutes=61))
+        it.shop.down = None
+        await anyio.sleep(180)
+    assert [key for key, type_ in it.sinks[0].events() if type_ == NEW] == ["2", "1"]
+
+
+# --- Trouble ---
+
+
+async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) -> None:
+    async with house(path) as it:
+        it.shop.troubles.extend([down(), down(ErrorKind.TIMEOUT), down(ErrorKind.SERVER)])
+        it.shop.put(1, "processing")
+        await it.tick()
+        assert len(it.outgoing) == 1
+        assert it.value("shop_poll_errors_total", error_type="TimeoutError") == 1
+
+
+async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
+    async with house(path) as it:
+        it.shop.down = down()
+        await it.tick()
+        waits = [b - a for (a, _), (b, _) in zip(it.shop.asked, it.shop.asked[1:], strict=False)]
+        assert waits == [0.5, 1.0, 2.0], "a chance of one half, of 1, 2 and 4 seconds"
+
+
+async def test_wrong_keys_are_not_tried_again_and_alerted_at_once_and_once(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(61)
+        it.shop.down = refused(ErrorKind.AUTHENTICATION)
+        asked = len(it.shop.asked)
+        await anyio.sleep(60)
+        assert len(it.shop.asked) == asked + 1
+        assert [type_ for _, type_ in it.sinks[0].events()] == ["service.unhealthy"]
+        await anyio.sleep(3600)
+        it.shop.down = None
+        await anyio.sleep(120)
+    assert [type_ for _, type_ in it.sinks[0].events()] == ["service.unhealthy", "service.recovered"]
+
+
+async def test_an_unreachable_shop_is_alerted_when_health_turns_bad_and_the_alert_survives_a_restart(
+    path: Path,
+) -> None:
+    shop, sink = FakeShop(), FakeSink()
+    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        await anyio.sleep(61)
+        shop.down = down()
+        await anyio.sleep(299)
+        assert sink.events() == []
+        await anyio.sleep(121)
+        assert [type_ for _, type_ in sink.events()] == ["service.unhealthy"]
+    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        await anyio.sleep(3600)
+        assert len(sink.got) == 1, "it is known already"
+        shop.down = None
+        await anyio.sleep(120)
+    unhealthy, recovered = (delivery for _, delivery in sink.got)
+    assert recovered.event_type is EventType.RECOVERED
+    assert '"since": "2026-11-23T09:01:00.000Z"' in unhealthy.body, "the last good poll"
+    assert '"since": "2026-11-23T09:01:00.000Z"' in recovered.body
+
+
+async def test_a_long_walk_is_no_outage(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        for order_id in range(1, 1001):
+            it.shop.put(order_id, "processing")
+            if order_id % 50 == 0:
+                await anyio.sleep(1)
+        it.shop.troubles.extend([100.0] * 11)
+        await anyio.sleep(1500)
+    assert not [type_ for _, type_ in it.sinks[0].events() if type_ != NEW]
+    assert len(it.sinks[0].got) == 1000
+
+
+async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.asked.clear()
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
+        await anyio.sleep(400)
+    assert ticks(it.shop) == [60, 300, 360], "60 + 200 is past the tick at 240"
+
+
+async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> None:
+    async with house(path, plan=PollPlan(SHOP, interval_s=10)) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.asked.clear()
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT))
+        await anyio.sleep(80)
+    assert ticks(it.shop) == [10, 70, 80]
+
+
+async def test_a_shop_cannot_send_us_away_for_more_than_a_quarter_of_an_hour(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.asked.clear()
+        it.shop.troubles.append(down(ErrorKind.UNAVAILABLE, retry_after_s=1e9))
+        await anyio.sleep(1000)
+    assert ticks(it.shop) == [60, 960]
+
+
+async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_probe(path: Path) -> None:
+    async with house(path, plan=PollPlan(SHOP, interval_s=10)) as it:
+        await it.tick()
+        it.shop.asked.clear()
+        it.shop.down = down()
+        async with it.running():
+            await anyio.sleep(130)
+            assert it.value("shop_breaker_open", peer=SHOP) == 1
+            times = [at for at, _ in it.shop.asked]
+            assert times == [0, 0.5, 1.5, 3.5, 10, 70]
+            it.shop.down = None
+            await anyio.sleep(20)
+            assert it.value("shop_breaker_open", peer=SHOP) == 0
+
+
+async def test_an_answer_too_large_is_asked_for_in_halves(path: Path) -> None:
+    async with house(path) as it:
+        await it.tick()
+        it.shop.asked.clear()
+        it.shop.troubles.extend([down(ErrorKind.TOO_LARGE), down(ErrorKind.TOO_LARGE)])
+        it.shop.put(1, "processing")
+        await it.tick()
+        assert [query.per_page for _, query in it.shop.asked] == [100, 50, 25]
+        assert len(it.outgoing) == 1
+        assert it.value("shop_breaker_open", peer=SHOP) == 0
+
+
+async def test_stopping_waits_for_the_tick_under_way(path: Path) -> None:
+    async with house(path) as it:
+        await it.tick()
+        it.shop.put(1, "processing")
+        it.shop.troubles.append(5.0)
+        async with it.running():
+            await anyio.sleep(1)
+        assert anyio.current_time() == pytest.approx(5.0, abs=0.01)
+        assert len(it.outgoing) == 1
+
+
+# --- Old records ---
+
+
+async def test_an_order_whose_record_was_dropped_is_not_announced_again(path: Path) -> None:
+    plan = PollPlan(SHOP, retention=timedelta(days=7))
+    async with house(path, plan=plan) as it:
+        await it.tick()
+        it.shop.put(1, "processing")
+        await it.tick()
+        assert len(it.outgoing) == 1
+        await anyio.sleep(8 * 86_400)
+        await it.tick()
+        assert await it.store.known(SHOP, [1]) == {}
+        it.shop.put(1, "completed")
+        await anyio.sleep(1)
+        await it.tick()
+        assert len(it.outgoing) == 1
+        assert virtual_now() > EPOCH + timedelta(days=8)

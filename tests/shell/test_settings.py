@@ -1,0 +1,790 @@
+"""Settings: where they come from, what they mean, and how wrong ones are named."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from shop_poller.settings import Settings, SettingsError, load
+
+URL = "https://shop.example/wp-json/woocommerce/mcp"
+KEYS = {
+    "WOOCOMMERCE_MCP_URL": URL,
+    "WOOCOMMERCE_CONSUMER_KEY": "ck_key",
+    "WOOCOMMERCE_CONSUMER_SECRET": "cs_secret",
+}
+SIGNING = "whsec_" + base64.b64encode(b"a key to sign webhooks with").decode()
+SQLITE = "sqlite:////var/lib/shop-poller/state.db"
+IN_REDIS = (
+    "SHOP_STATE_URL: state in Redis is not there yet{}; set SHOP_STATE_URL=sqlite:////path/to/shop-poller.db"
+)
+
+
+@dataclass
+class Desk:
+    """A directory with files of settings, and an environment."""
+
+    directory: Path
+    environ: dict[str, str] = field(default_factory=lambda: dict(KEYS))
+    config: Path | None = None
+
+    @property
+    def dotenv(self) -> Path:
+        return self.directory / ".env"
+
+    def write_config(self, text: str | bytes) -> None:
+        self.config = self.directory / "shop.toml"
+        self.config.write_bytes(text.encode() if isinstance(text, str) else text)
+
+    def write_secret(self, name: str, content: str | bytes) -> Path:
+        path = self.directory / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def load(self, changes: Mapping[str, str | None] | None = None, **more: str | None) -> Settings:
+        """Read the settings; None takes a variable out."""
+        changed = {**self.environ, **(changes or {}), **more}
+        environ = {name: value for name, value in changed.items() if value is not None}
+        return load(self.config, environ=environ, dotenv=self.dotenv)
+
+    def problems(self, changes: Mapping[str, str | None] | None = None, **more: str | None) -> list[str]:
+        with pytest.raises(SettingsError) as caught:
+            self.load(changes, **more)
+        return caught.value.problems
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# --- Defaults -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("shop_polling_enabled", True),
+        ("shop_polling_interval", 60),
+        ("redis_url", None),
+        ("shop_http_listen", ("127.0.0.1", 9108)),
+        ("shop_senders", 8),
+        ("shop_queue_size", 1000),
+        ("shop_initial_lookback", 3600),
+        ("shop_cursor_overlap", 120),
+        ("shop_clock_skew", 900),
+        ("shop_state_retention_days", 90),
+        ("shop_history_days", 30),
+        ("shop_delivery_max_age_hours", 72),
+        ("shop_locale", "ru"),
+        ("shop_level_map", {}),
+        ("shop_dialect", "auto"),
+        ("shop_allow_insecure", False),
+        ("shop_cancelled_unpaid", True),
+        ("shop_log_format", None),
+        ("shop_log_level", "info"),
+        ("shop_notify_secret", None),
+        ("shop_brand_id", None),
+        ("shop_target_roles", None),
+        ("shop_target_users", None),
+    ],
+)
+def test_three_variables_are_enough_the_rest_has_defaults(desk: Desk, name: str, default: object) -> None:
+    assert getattr(desk.load(), name) == default
+
+
+def test_unpaid_by_default_are_the_statuses_of_an_order_not_paid_or_given_back(desk: Desk) -> None:
+    assert set(desk.load().shop_unpaid_statuses) == {
+        "pending", "on-hold", "failed", "cancelled", "refunded", "checkout-draft", "auto-draft", "draft",
+        "trash",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "shop"),
+    [
+        (URL, "shop.example"),
+        ("https://Shop.Example:8443/wp-json/woocommerce/mcp", "shop.example"),
+        ("http://127.0.0.1:8080/wp-json/woocommerce/mcp", "127.0.0.1"),
+        ("https://shop.example/?rest_route=/woocommerce/mcp", "shop.example"),
+    ],
+)
+def test_a_shop_is_called_by_its_host_unless_it_has_an_id(desk: Desk, url: str, shop: str) -> None:
+    assert desk.load(WOOCOMMERCE_MCP_URL=url).shop == shop
+    assert desk.load(WOOCOMMERCE_MCP_URL=url, SHOP_ID="honey").shop == "honey"
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n", "\t \n"])
+def test_an_empty_value_means_the_default(desk: Desk, empty: str) -> None:
+    optional = {name.upper(): empty for name in Settings.model_fields if name.upper() not in KEYS}
+    del optional["SHOP_HTTP_LISTEN"]
+
+    assert desk.load(optional) == desk.load()
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_listener_turns_it_off(desk: Desk, empty: str) -> None:
+    assert desk.load(SHOP_HTTP_LISTEN=empty).shop_http_listen is None
+
+
+def test_what_is_not_ours_in_the_environment_is_none_of_our_business(desk: Desk) -> None:
+    assert desk.load(PATH="/bin", SHOP_FLOOR="marble", SHOP_POLLER="x") == desk.load()
+
+
+# --- Where they come from -----------------------------------------------------------------------------------
+
+
+def test_defaults_give_way_to_the_file_to_dotenv_to_the_environment_to_secret_files(desk: Desk) -> None:
+    desk.write_config("woocommerce_consumer_key = 'ck_file'\nshop_senders = 1\nshop_queue_size = 1")
+    desk.dotenv.write_text("WOOCOMMERCE_CONSUMER_KEY=ck_dotenv\nSHOP_SENDERS=2\nSHOP_HISTORY_DAYS=2")
+    secret = str(desk.write_secret("key", "ck_secret_file"))
+    environment = {"WOOCOMMERCE_CONSUMER_KEY": "ck_environment", "SHOP_SENDERS": "3"}
+
+    def key(**changes: str | None) -> str:
+        return desk.load({**environment, **changes}).woocommerce_consumer_key.get_secret_value()
+
+    assert key(WOOCOMMERCE_CONSUMER_KEY_FILE=secret) == "ck_secret_file"
+    assert key() == "ck_environment"
+    assert key(WOOCOMMERCE_CONSUMER_KEY=None) == "ck_dotenv"
+    desk.dotenv.write_text("SHOP_SENDERS=2\nSHOP_HISTORY_DAYS=2")
+    assert key(WOOCOMMERCE_CONSUMER_KEY=None) == "ck_file"
+    settings = desk.load(environment)
+    assert (settings.shop_senders, settings.shop_history_days, settings.shop_queue_size) == (3, 2, 1)
+    assert settings.shop_state_retention_days == 90
+
+
+def test_a_toml_file_may_write_values_as_what_they_are(desk: Desk) -> None:
+    desk.write_config(
+        """
+        shop_polling_enabled = false
+        shop_polling_interval = 2.5
+        shop_senders = 3
+        shop_level_map = { error = "critical" }
+        shop_unpaid_statuses = ["pending", "draft"]
+        shop_target_roles = ["manager"]
+        shop_http_listen = ""
+        """
+    )
+    settings = desk.load()
+
+    assert settings.shop_polling_enabled is False
+    assert settings.shop_polling_interval == 2.5
+    assert settings.shop_senders == 3
+    assert settings.shop_level_map == {"error": "critical"}
+    assert settings.shop_unpaid_statuses == ("pending", "draft")
+    assert settings.shop_target_roles == ("manager",)
+    assert settings.shop_http_listen is None
+
+
+def test_dotenv_is_read_as_it_stands(desk: Desk) -> None:
+    desk.dotenv.write_text(
+        "# a comment\nexport SHOP_ID=honey\nSHOP_BRAND_ID='two words'\nSHOP_SENDERS\nOTHER=1\n"
+        "WOOCOMMERCE_CONSUMER_SECRET=cs_$HOME_${HOME}\n"
+    )
+    settings = desk.load(WOOCOMMERCE_CONSUMER_SECRET=None)
+
+    assert (settings.shop_id, settings.shop_brand_id, settings.shop_senders) == ("honey", "two words", 8)
+    assert settings.woocommerce_consumer_secret.get_secret_value() == "cs_$HOME_${HOME}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("WOOCOMMERCE_CONSUMER_KEY", "ck_other"),
+        ("WOOCOMMERCE_CONSUMER_SECRET", "cs_other"),
+        ("SHOP_NOTIFY_SECRET", SIGNING),
+        ("SHOP_STATE_URL", SQLITE),
+        ("SHOP_NOTIFY_URLS", "https://user:pw@h.example/hook\nconsole:"),
+        ("REDIS_URL", "redis://:pw@h/0"),
+    ],
+)
+def test_every_secret_may_come_from_a_file_or_a_systemd_credential(
+    desk: Desk, name: str, content: str
+) -> None:
+    state = {} if name == "SHOP_STATE_URL" else {"SHOP_STATE_URL": SQLITE}  # Redis cannot hold it yet
+    expected = desk.load({**state, name: content})
+    path = desk.write_secret(name, f"{content}\n")
+
+    assert desk.load({**state, f"{name}_FILE": str(path)}) == expected
+    assert desk.load({**state, "CREDENTIALS_DIRECTORY": str(desk.directory)}) == expected
+    desk.dotenv.write_text(f"{name}_FILE={path}\n")
+    assert desk.load(state) == expected
+
+
+def test_a_file_that_is_named_goes_before_a_credential(desk: Desk) -> None:
+    desk.write_secret("WOOCOMMERCE_CONSUMER_KEY", "ck_credential")
+    named = desk.write_secret("named", "ck_named")
+    settings = desk.load(CREDENTIALS_DIRECTORY=str(desk.directory), WOOCOMMERCE_CONSUMER_KEY_FILE=str(named))
+
+    assert settings.woocommerce_consumer_key.get_secret_value() == "ck_named"
+    assert settings.woocommerce_consumer_secret.get_secret_value() == "cs_secret"  # has no credential
+
+
+# --- What they mean -----------------------------------------------------------------------------------------
+
+
+def _names(settings: Settings) -> list[str]:
+    return [sink.name for sink in settings.sinks]
+
+
+def test_without_redis_notifications_go_to_the_console(desk: Desk) -> None:
+    assert _names(desk.load()) == ["console:"]
+
+
+def test_with_redis_they_go_to_its_channel(desk: Desk) -> None:
+    (sink,) = desk.load(REDIS_URL="redis://:pw@h:6379/2", SHOP_STATE_URL=SQLITE).sinks
+
+    assert sink.name == "redis://h:6379/2"
+    assert sink.url == "redis://:pw@h:6379/2"
+    assert sink.channel == "notification:events"
+
+
+def test_sinks_that_are_named_go_before_redis(desk: Desk) -> None:
+    named = "console:\n  https://h.example/hook#crm\t redis://h/0?channel=c \n"
+
+    settings = desk.load(REDIS_URL="redis://h/0", SHOP_STATE_URL=SQLITE, SHOP_NOTIFY_URLS=named)
+
+    assert _names(settings) == ["console:", "crm", "redis://h/0"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({}, "/home/me/.local/state/shop-poller/shop-poller.db"),
+        ({"XDG_STATE_HOME": ""}, "/home/me/.local/state/shop-poller/shop-poller.db"),
+        ({"XDG_STATE_HOME": "/xdg"}, "/xdg/shop-poller/shop-poller.db"),
+        ({"XDG_STATE_HOME": "/xdg", "STATE_DIRECTORY": "/var/lib/a"}, "/var/lib/a/shop-poller.db"),
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a/shop-poller.db"),
+    ],
+)
+def test_state_lives_in_the_state_directory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], path: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert desk.load().state_path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////var/lib/shop-poller/state.db", "/var/lib/shop-poller/state.db"),
+        ("sqlite:///state.db", "state.db"),
+        ("sqlite:///../other/state.db", "../other/state.db"),
+    ],
+)
+def test_a_state_url_names_the_file_with_four_slashes_from_the_root(desk: Desk, url: str, path: str) -> None:
+    assert desk.load(SHOP_STATE_URL=url).state_path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pending", ("pending",)),
+        ("pending,draft", ("pending", "draft")),
+        ("pending draft", ("pending", "draft")),
+        (" pending ,\n\tdraft, ", ("pending", "draft")),
+    ],
+)
+@pytest.mark.parametrize("name", ["shop_unpaid_statuses", "shop_target_roles", "shop_target_users"])
+def test_lists_are_written_with_spaces_or_commas(
+    desk: Desk, name: str, text: str, words: tuple[str, ...]
+) -> None:
+    assert getattr(desk.load({name.upper(): text}), name) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ('{"error":"critical"}', {"error": "critical"}),
+        ('{"info": "debug", "warning": "warn"}', {"info": "debug", "warning": "warn"}),
+        ("{}", {}),
+    ],
+)
+def test_levels_are_renamed_in_json(desk: Desk, text: str, levels: dict[str, str]) -> None:
+    assert desk.load(SHOP_LEVEL_MAP=text).shop_level_map == levels
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("1.5", 1.5), ("60", 60), ("86400", 86400)])
+def test_the_interval_may_have_fractions(desk: Desk, text: str, seconds: float) -> None:
+    assert desk.load(SHOP_POLLING_INTERVAL=text).shop_polling_interval == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("TRUE", True),
+        ("1", True),
+        ("yes", True),
+        ("false", False),
+        ("0", False),
+        ("no", False),
+    ],
+)
+def test_yes_and_no_are_written_as_people_do(desk: Desk, text: str, value: bool) -> None:  # noqa: FBT001 - a table
+    assert desk.load(SHOP_POLLING_ENABLED=text).shop_polling_enabled is value
+
+
+def test_what_must_never_be_seen_is_listed(desk: Desk) -> None:
+    settings = desk.load(
+        REDIS_URL="redis://:redis-pw@h/0",
+        SHOP_STATE_URL=SQLITE,
+        SHOP_NOTIFY_SECRET=SIGNING,
+        SHOP_NOTIFY_URLS="https://user:p%40ss@h.example/a https://h.example/b console:",
+    )
+
+    # A password as it is written and as it is meant: an error may show either.
+    assert set(settings.secrets) == {
+        "ck_key", "cs_secret", SIGNING, "redis://:redis-pw@h/0", "p%40ss", "p@ss",
+    }  # fmt: skip
+    for secret in settings.secrets:
+        assert secret not in repr(settings)
+        assert secret not in str(settings)
+
+
+# --- What is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("SHOP_POLLING_INTERVAL", 1, 86_400),
+        ("SHOP_SENDERS", 1, 100),
+        ("SHOP_QUEUE_SIZE", 1, 100_000),
+        ("SHOP_INITIAL_LOOKBACK", 0, 30 * 86_400),
+        ("SHOP_CURSOR_OVERLAP", 1, 86_400),
+        ("SHOP_CLOCK_SKEW", 0, 86_400),
+        ("SHOP_STATE_RETENTION_DAYS", 7, 3660),
+        ("SHOP_HISTORY_DAYS", 1, 3660),
+    ],
+)
+def test_numbers_have_bounds(desk: Desk, name: str, least: int, most: int) -> None:
+    for good in (least, most):
+        assert getattr(desk.load({name: str(good)}), name.lower()) == good
+    for bad, message in (
+        (least - 1, f"input should be greater than or equal to {least}"),
+        (most + 1, f"input should be less than or equal to {most}"),
+    ):
+        assert desk.problems({name: str(bad)}) == [f"{name}: {message} (now: '{bad}')"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("WOOCOMMERCE_MCP_URL", None, "is missing; set it to https://your-shop/wp-json/woocommerce/mcp"),
+        ("WOOCOMMERCE_MCP_URL", "", "is missing; set it to https://your-shop/wp-json/woocommerce/mcp"),
+        ("WOOCOMMERCE_CONSUMER_KEY", None,
+         "is missing; make one under WooCommerce → Settings → Advanced → REST API"),
+        ("WOOCOMMERCE_CONSUMER_SECRET", None, "is missing; it was shown once when the key was made"),
+        ("WOOCOMMERCE_CONSUMER_KEY", "ck_key\n",
+         "should be letters, digits and underscores only; was a space or line copied with it?"),
+        ("WOOCOMMERCE_CONSUMER_KEY", "ck:cs",  # which would move the border between the two
+         "should be letters, digits and underscores only; was a space or line copied with it?"),
+        ("WOOCOMMERCE_CONSUMER_SECRET", "cs_ключ",
+         "should be letters, digits and underscores only; was a space or line copied with it?"),
+        ("WOOCOMMERCE_CONSUMER_SECRET", "c" * 201,
+         "should be letters, digits and underscores only; was a space or line copied with it?"),
+        ("WOOCOMMERCE_MCP_URL", "shop.example", "should be https://your-shop/wp-json/woocommerce/mcp"),
+        ("WOOCOMMERCE_MCP_URL", "ftp://shop.example", "should be https://your-shop/wp-json/woocommerce/mcp"),
+        ("WOOCOMMERCE_MCP_URL", "https:///mcp", "should be https://your-shop/wp-json/woocommerce/mcp"),
+        ("WOOCOMMERCE_MCP_URL", "https://shop.example:https/", "is no valid address (host or port)"),
+        ("SHOP_ID", "two words",
+         "should be up to 100 letters, digits, dots, colons, dashes or underscores (now: 'two words')"),
+        ("SHOP_ID", "-x",
+         "should be up to 100 letters, digits, dots, colons, dashes or underscores (now: '-x')"),
+        ("SHOP_DIALECT", "rest", "input should be 'auto' or 'woocommerce-mcp' (now: 'rest')"),
+        ("SHOP_LOCALE", "de", "input should be 'ru' or 'en' (now: 'de')"),
+        ("SHOP_LOG_FORMAT", "xml", "input should be 'json' or 'console' (now: 'xml')"),
+        ("SHOP_LOG_LEVEL", "loud", "input should be 'debug', 'info', 'warning' or 'error' (now: 'loud')"),
+        ("SHOP_POLLING_ENABLED", "maybe",
+         "input should be a valid boolean, unable to interpret input (now: 'maybe')"),
+        ("SHOP_POLLING_INTERVAL", "nan", "input should be a finite number (now: 'nan')"),
+        ("SHOP_POLLING_INTERVAL", "inf", "input should be a finite number (now: 'inf')"),
+        ("SHOP_POLLING_INTERVAL", "-inf", "input should be a finite number (now: '-inf')"),
+        ("SHOP_POLLING_INTERVAL", "0.999", "input should be greater than or equal to 1 (now: '0.999')"),
+        ("SHOP_POLLING_INTERVAL", "1 min",
+         "input should be a valid number, unable to parse string as a number (now: '1 min')"),
+        ("SHOP_SENDERS", "2.5",
+         "input should be a valid integer, unable to parse string as an integer (now: '2.5')"),
+        ("SHOP_DELIVERY_MAX_AGE_HOURS", "0", "input should be greater than 0 (now: '0')"),
+        ("SHOP_DELIVERY_MAX_AGE_HOURS", "8785", "should be a year at most (now: '8785')"),
+        ("SHOP_DELIVERY_MAX_AGE_HOURS", "nan", "input should be a finite number (now: 'nan')"),
+        ("SHOP_DELIVERY_MAX_AGE_HOURS", "inf", "input should be a finite number (now: 'inf')"),
+        ("SHOP_HTTP_LISTEN", "9108",
+         "should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off (now: '9108')"),
+        ("SHOP_HTTP_LISTEN", "[]:9108",  # would be open to the world
+         "should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off (now: '[]:9108')"),
+        ("SHOP_LEVEL_MAP", "error=critical",
+         """should be JSON such as {"error": "critical"} (now: 'error=critical')"""),
+        ("SHOP_LEVEL_MAP", '["error"]',
+         """should be JSON such as {"error": "critical"} (now: '["error"]')"""),
+        ("SHOP_LEVEL_MAP", '{"error":1}',
+         """should be JSON such as {"error": "critical"} (now: '{"error":1}')"""),
+        ("SHOP_LEVEL_MAP", '{"error":""}',
+         """should be JSON such as {"error": "critical"} (now: '{"error":""}')"""),
+        ("SHOP_LEVEL_MAP", '{"bad":"x"}',
+         """there is no level 'bad'; there are critical, error, info, warning (now: '{"bad":"x"}')"""),
+        ("SHOP_LEVEL_MAP", "[" * 100_000,
+         f"""should be JSON such as {{"error": "critical"}} (now: '{'[' * 80}')"""),
+        ("SHOP_NOTIFY_SECRET", "whsec_short", "should be whsec_ and base64"),
+        ("SHOP_NOTIFY_SECRET", "whsec_c2hvcnQ=", "should hold 24 to 64 bytes, has 5"),
+        ("SHOP_NOTIFY_URLS", "smtp://h.example",
+         "smtp:// is no kind of sink; there are http(s)://host/path,"
+         " redis(s)://host:port/0?channel=name and console:"),
+        ("SHOP_NOTIFY_URLS", "redis://:pw@h/0",
+         "redis://h/0 names no channel; add ?channel=notification:events"),
+        ("SHOP_NOTIFY_URLS", "console: console:",
+         "two sinks have the name console:; give each its own by adding #name"),
+        ("SHOP_NOTIFY_URLS", "redis://a:b@h/0?channel=c redis://c:d@h/0?channel=d",
+         "two sinks have the name redis://h/0; give each its own by adding #name"),
+        ("SHOP_NOTIFY_URLS", "https://h.example/a#x https://h.example/b#x",
+         "two sinks have the name x; give each its own by adding #name"),
+        ("SHOP_STATE_URL", "postgres://h/db", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "/var/lib/state.db", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "sqlite://var/lib/state.db", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "sqlite:///", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "sqlite:////srv/shop#1/state.db", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "sqlite:////srv/state.db?mode=ro", "should be sqlite:////path/to/shop-poller.db"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_and_what_to_do(desk: Desk, name: str, value: str | None, problem: str) -> None:
+    assert desk.problems({name: value}) == [f"{name}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h.example", "console:", "redis://h/0?ssl_cert_reqs=none", "redis://h/0#x", "h:6379"]
+)
+def test_redis_url_is_a_redis_address(desk: Desk, url: str) -> None:
+    # Not any sink's: https:// would quietly become an HTTP sink.
+    problems = desk.problems(REDIS_URL=url, SHOP_STATE_URL=SQLITE)
+
+    assert problems == ["REDIS_URL: should be redis(s)://host:port/0"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "origin"),
+    [
+        ({"SHOP_STATE_URL": "redis://:pw@h/0"}, ""),
+        ({"SHOP_STATE_URL": "rediss://h:6380/0"}, ""),
+        ({"SHOP_STATE_URL": "redis://h/0", "REDIS_URL": "redis://h/0"}, ""),
+        ({"REDIS_URL": "redis://:pw@h/0"}, " (REDIS_URL, as SHOP_STATE_URL is not set)"),
+    ],
+)
+def test_state_in_redis_is_refused_in_one_line(desk: Desk, environ: dict[str, str], origin: str) -> None:
+    assert desk.problems(environ) == [IN_REDIS.format(origin)]
+
+
+PLAIN = (
+    "WOOCOMMERCE_MCP_URL: is plain http, which would show the keys to everyone on the way;"
+    " use https:// (or set SHOP_ALLOW_INSECURE=true if you know why)"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("https://shop.example/mcp", False),
+        ("http://127.0.0.1:8080/mcp", False),
+        ("http://127.8.9.1/mcp", False),
+        ("http://localhost/mcp", False),
+        ("http://LOCALHOST:80/mcp", False),
+        ("http://[::1]:8080/mcp", False),
+        ("http://shop.example/mcp", True),
+        ("HTTP://shop.example/mcp", True),
+        ("http://192.168.0.5/mcp", True),
+        ("http://0.0.0.0/mcp", True),
+        ("http://localhost.shop.example/mcp", True),
+        ("http://127.0.0.1.shop.example/mcp", True),
+        (r"http://shop.example\.localhost/mcp", True),
+    ],
+)
+def test_keys_go_over_plain_http_only_to_this_machine_unless_told_to(
+    desk: Desk, url: str, refused: bool  # noqa: FBT001 - a table
+) -> None:  # fmt: skip
+    if refused:
+        assert desk.problems(WOOCOMMERCE_MCP_URL=url) == [PLAIN]
+    assert desk.load(WOOCOMMERCE_MCP_URL=url, SHOP_ALLOW_INSECURE="true").woocommerce_mcp_url == url
+    if not refused:
+        assert desk.load(WOOCOMMERCE_MCP_URL=url).woocommerce_mcp_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://ck:cs@shop.example/mcp", "https://ck@shop.example/mcp", "https://@shop.example/mcp",
+     "http://localhost:80@shop.example/mcp", "http://127.0.0.1@shop.example/mcp"],
+)  # fmt: skip
+def test_keys_do_not_belong_into_the_url(desk: Desk, url: str) -> None:
+    problem = "has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead"
+
+    for insecure in ("false", "true"):
+        problems = desk.problems(WOOCOMMERCE_MCP_URL=url, SHOP_ALLOW_INSECURE=insecure)
+        assert problems == [f"WOOCOMMERCE_MCP_URL: {problem}"]
+
+
+# --- Files that cannot be used ------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_of_the_file_is_named(desk: Desk) -> None:
+    desk.write_config('shop_interval = 5\nSHOP_ID = "honey"\n[shop]\nid = 1')
+
+    assert desk.problems() == [
+        f"{desk.config}: there is no setting {name!r}; the names are those of the variables, in lower case"
+        for name in ("SHOP_ID", "shop", "shop_interval")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"shop_id = ", "Invalid value"),
+        (b"woocommerce_consumer_secret = 'cs_secret", "Illegal character|Unterminated|Expected"),
+        (b"shop_id = '\xff'", "utf-8"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(desk: Desk, content: bytes, detail: str) -> None:
+    desk.write_config(content)
+
+    (problem,) = desk.problems()
+
+    assert problem.startswith(f"{desk.config}: cannot be read as TOML: ")
+    assert any(part in problem for part in detail.split("|")), problem
+    assert "cs_secret" not in problem
+
+
+def test_a_file_that_is_not_there_is_named_with_all_else_that_is_wrong(desk: Desk) -> None:
+    desk.config = desk.directory / "nowhere.toml"
+
+    assert desk.problems(SHOP_SENDERS="0") == [
+        f"{desk.config}: cannot be read as TOML: No such file or directory",
+        "SHOP_SENDERS: input should be greater than or equal to 1 (now: '0')",
+    ]
+
+
+def test_a_dotenv_that_is_not_text_is_named(desk: Desk) -> None:
+    desk.dotenv.write_bytes(b"SHOP_ID=\xff\xfe")
+
+    (problem,) = desk.problems()
+
+    assert problem.startswith(f"{desk.dotenv}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("shop_http_listen = 9108", "should be text, e.g. 127.0.0.1:9108 (now: '9108')"),
+        ("shop_http_listen = false", "should be text, e.g. 127.0.0.1:9108 (now: 'False')"),
+        ("shop_notify_urls = ['console:']", "should be addresses with spaces between"),
+        ("shop_unpaid_statuses = 5", "input should be a valid tuple (now: '5')"),
+        ("shop_level_map = 'x'", """should be JSON such as {"error": "critical"} (now: 'x')"""),
+        ("shop_polling_interval = nan", "input should be a finite number (now: 'nan')"),
+        ("shop_id = 5", "input should be a valid string (now: '5')"),
+        ("redis_url = 5", "input should be a valid string"),
+        ("shop_state_url = []", "input should be a valid string"),
+        ("shop_notify_secret = 1979-05-27", "input should be a valid string"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_with_the_file_it_is_in(
+    desk: Desk, value: str, problem: str
+) -> None:
+    desk.write_config(value)
+    name = value.partition(" ")[0].upper()
+
+    assert desk.problems() == [f"{name} (from {desk.config}): {problem}"]
+
+
+def test_a_wrong_value_is_looked_for_where_it_came_from(desk: Desk) -> None:
+    desk.write_config("shop_senders = 0")
+    desk.dotenv.write_text("SHOP_QUEUE_SIZE=0\nSHOP_SENDERS=0")
+    path = desk.write_secret("secret", "whsec_short")
+
+    assert desk.problems(SHOP_NOTIFY_SECRET_FILE=str(path), SHOP_HISTORY_DAYS="0") == [
+        "SHOP_NOTIFY_SECRET (from its file): should be whsec_ and base64",
+        f"SHOP_SENDERS (from {desk.dotenv}): input should be greater than or equal to 1 (now: '0')",
+        f"SHOP_QUEUE_SIZE (from {desk.dotenv}): input should be greater than or equal to 1 (now: '0')",
+        "SHOP_HISTORY_DAYS: input should be greater than or equal to 1 (now: '0')",
+    ]
+
+
+def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:
+    binary = desk.write_secret("binary", b"\xff\xfe\x00")
+    missing = desk.directory / "missing"
+
+    assert desk.problems(
+        WOOCOMMERCE_CONSUMER_KEY_FILE=str(missing),
+        WOOCOMMERCE_CONSUMER_SECRET_FILE=str(binary),
+        REDIS_URL_FILE=str(desk.directory),
+    ) == [
+        f"WOOCOMMERCE_CONSUMER_KEY_FILE: cannot read {missing}: No such file or directory",
+        f"WOOCOMMERCE_CONSUMER_SECRET_FILE: cannot read {binary}: it is not text",
+        f"REDIS_URL_FILE: cannot read {desk.directory}: Is a directory",
+    ]
+
+
+def test_a_credential_that_cannot_be_read_is_named_and_one_that_is_not_there_is_none(desk: Desk) -> None:
+    credential = desk.directory / "SHOP_NOTIFY_SECRET"
+    credential.mkdir()
+
+    problems = desk.problems(CREDENTIALS_DIRECTORY=str(desk.directory))
+
+    assert problems == [f"CREDENTIALS_DIRECTORY: cannot read {credential}: Is a directory"]
+    assert desk.load(CREDENTIALS_DIRECTORY=str(desk.directory / "nowhere")) == desk.load()
+
+
+def test_of_a_secret_file_without_end_only_so_much_is_read(desk: Desk) -> None:
+    problems = desk.problems(WOOCOMMERCE_CONSUMER_KEY_FILE="/dev/zero")
+
+    assert problems == [
+        "WOOCOMMERCE_CONSUMER_KEY (from its file): should be letters, digits and underscores only;"
+        " was a space or line copied with it?"
+    ]
+
+
+# --- All at once, and no secret in it -----------------------------------------------------------------------
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_documentation(desk: Desk) -> None:
+    desk.write_config("shop_floor = 'marble'")
+    problems = desk.problems(
+        WOOCOMMERCE_MCP_URL="http://shop.example/mcp",
+        WOOCOMMERCE_CONSUMER_KEY=None,
+        SHOP_POLLING_INTERVAL="often",
+        REDIS_URL="https://h.example",
+        SHOP_STATE_URL="redis://h/0",
+        SHOP_NOTIFY_URLS="pigeon://post",
+        SHOP_HTTP_LISTEN="everywhere",
+        SHOP_LOCALE="eo",
+    )
+
+    assert [problem.partition(":")[0] for problem in problems] == [
+        str(desk.config),
+        "WOOCOMMERCE_MCP_URL",
+        "WOOCOMMERCE_CONSUMER_KEY",
+        "SHOP_POLLING_INTERVAL",
+        "REDIS_URL",
+        "SHOP_STATE_URL",
+        "SHOP_NOTIFY_URLS",
+        "SHOP_HTTP_LISTEN",
+        "SHOP_LOCALE",
+    ]
+
+
+def test_the_error_as_text_has_all_problems(desk: Desk) -> None:
+    with pytest.raises(SettingsError) as caught:
+        desk.load(SHOP_SENDERS="0", SHOP_LOCALE="de")
+
+    assert str(caught.value) == "; ".join(caught.value.problems)
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["SHOP_ID", "SHOP_LOCALE", "SHOP_LOG_LEVEL", "SHOP_HTTP_LISTEN", "SHOP_POLLING_INTERVAL"]
+)
+def test_a_secret_pasted_into_the_wrong_variable_is_not_shown(desk: Desk, name: str) -> None:
+    (problem,) = desk.problems({name: f" {KEYS['WOOCOMMERCE_CONSUMER_SECRET']}!"})
+
+    assert problem.startswith(f"{name}: ")
+    assert "cs_secret" not in problem
+
+
+MARKER = "s3cr3tM4rk3r"
+SHAPES = [
+    "{}",
+    " {}",
+    "{}\n",
+    "{} {}",
+    "{}:{}",
+    "{}@h.example",
+    "://u:{}@h.example",
+    "u:{}@h.example",
+    "redis://:{}@h/0",
+    "redis://u:{}@h/0?channel=c",
+    "redis://u:{}@h/0?channel=c redis://v:{}@h/0?channel=c",
+    "redis://u:{}@h:port/0?channel=c",
+    "redis://:{}",
+    "redis://:12/{}@h/0?channel=c",
+    "rediss://u:{}@h/0?channel=c&x=y",
+    "http://u:{}@h.example/mcp",
+    "https://u:{}@h.example/mcp",
+    "https://u:{}@h.example:99999/mcp",
+    "https://u:{}@h.example/mcp https://v:{}@h.example/mcp",
+    "http://h.example/mcp?consumer_secret={}",
+    "ftp://u:{}@h.example/",
+    "sqlite://u:{}@h/state.db",
+    "sqlite:////srv/state.db",
+    "whsec_{}",
+    "whsec_{}!",
+    base64.b64encode(MARKER.encode() * 3).decode() + "{}",
+]
+HOLDERS = [
+    "WOOCOMMERCE_MCP_URL",
+    "WOOCOMMERCE_CONSUMER_KEY",
+    "WOOCOMMERCE_CONSUMER_SECRET",
+    "REDIS_URL",
+    "SHOP_STATE_URL",
+    "SHOP_NOTIFY_URLS",
+    "SHOP_NOTIFY_SECRET",
+]
+BROKEN = {
+    "SHOP_POLLING_INTERVAL": "often",
+    "SHOP_HTTP_LISTEN": f"u:{MARKER}@h:80",
+    "SHOP_LEVEL_MAP": "[",
+    "SHOP_SENDERS": "-1",
+    "SHOP_ID": f"https://u:{MARKER}@h.example/",
+    "SHOP_ALLOW_INSECURE": "perhaps",
+}
+places = st.sampled_from(["environment", "dotenv", "file", "secret file", "credential"])
+holdings = st.fixed_dictionaries(
+    {}, optional={name: st.tuples(st.sampled_from(SHAPES), places) for name in HOLDERS}
+)
+
+
+@given(holdings, st.sets(st.sampled_from(sorted(BROKEN))))
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_secret_is_ever_shown_whatever_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory, held: dict[str, tuple[str, str]], broken: set[str]
+) -> None:
+    desk = Desk(tmp_path_factory.mktemp("desk"), environ={**KEYS, **{name: BROKEN[name] for name in broken}})
+    config, dotenv = "", ""
+    for name, (shape, place) in held.items():
+        value = shape.replace("{}", MARKER)
+        match place:
+            case "environment":
+                desk.environ[name] = value
+            case "dotenv":
+                dotenv += f"{name}='{value}'\n"
+            case "file":
+                config += f"{name.lower()} = '''{value}'''\n"
+            case "secret file":
+                desk.environ[f"{name}_FILE"] = str(desk.write_secret(f"{name}.secret", value))
+            case _:
+                desk.environ["CREDENTIALS_DIRECTORY"] = str(desk.directory)
+                desk.write_secret(name, value)
+    desk.dotenv.write_text(dotenv)
+    desk.write_config(config)
+
+    shown: list[Any]
+    try:
+        settings = desk.load()
+        shown = [settings, str(settings), settings.sinks, [sink.name for sink in settings.sinks]]
+    except SettingsError as error:
+        shown = [error, str(error), error.problems, error.__cause__, error.__context__]
+
+    assert MARKER not in repr(shown)
+
+
+def test_settings_do_not_change_once_they_are_read(desk: Desk) -> None:
+    settings = desk.load()
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.shop_senders = 1  # type: ignore[misc] # that is what must not work

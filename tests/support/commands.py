@@ -1,0 +1,220 @@
+"""Starts the real command line in subprocesses, and watches it from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+COMMAND = Path(sysconfig.get_path("scripts"), "shop-poller")
+PATIENCE_S = 30.0
+"""What takes milliseconds may take this long on a machine that is busy with something else."""
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str, *, within_s: float = PATIENCE_S) -> T:
+    """Look again and again until the condition is true (not empty, not None), and return it."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.01)
+    return found
+
+
+def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """An environment with nothing in it that the tests' own was started with."""
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "LANG": "C.UTF-8",
+        # What a process leaves open at its end is told on stderr, where the tests look.
+        "PYTHONWARNINGS": "default::ResourceWarning",
+        **settings,
+    }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """What it said on stderr to people, without the log."""
+        return [line for line in self.stderr.splitlines() if not line.startswith("{")]
+
+    @property
+    def lines(self) -> list[str]:
+        """What it printed."""
+        return self.stdout.splitlines()
+
+    @property
+    def last(self) -> str:
+        """The last line that it printed."""
+        return self.lines[-1] if self.lines else ""
+
+
+def run_command(
+    args: Sequence[str], *, home: Path, env: Mapping[str, str], within_s: float = 60.0
+) -> Finished:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [COMMAND, *args],
+        cwd=home,
+        env=environment(home, env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=within_s,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+class Running:
+    """A command that runs. Its output goes into files, so that it never waits for us to read."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
+        self.process = process
+        self._stdout = stdout
+        self._stderr = stderr
+        self._read = 0
+        self._lines: list[bytes] = []
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text(encoding="utf-8")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged so far; fails if there is anything but whole JSON lines on stderr."""
+        *whole, rest = self._stderr.read_bytes().split(b"\n")
+        assert not rest or self.alive, f"half a line: {rest!r}"
+        entries: list[dict[str, Any]] = []
+        for line in whole:
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                raise AssertionError(f"no JSON in the log: {line.decode()}") from None
+        return entries
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log's entries with this text."""
+        return [entry for entry in self.log if entry["event"] == event]
+
+    def wait_for(self, event: str, *, within_s: float = PATIENCE_S) -> dict[str, Any]:
+        """Wait until something is logged, and return its first entry."""
+
+        def found() -> list[dict[str, Any]]:
+            entries = self.logged(event)
+            assert entries or self.alive, f"it ended ({self.process.returncode}) before it logged {event!r}"
+            return entries
+
+        return wait_until(found, f"logging {event!r}", within_s=within_s)[0]
+
+    @property
+    def http(self) -> str:
+        """The address of its listener, as it logged it."""
+        return str(self.wait_for("started")["http"])
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask its listener."""
+        return httpx.get(self.http + path, timeout=PATIENCE_S, trust_env=False)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one of its metrics."""
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(self.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        assert len(values) == 1, f"{len(values)} samples of {name} {labels}"
+        return values[0]
+
+    def memory_mb(self) -> float:
+        """Resident memory, as the kernel counts it."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError("it has no memory")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, *, within_s: float = PATIENCE_S) -> int:
+        """Wait for its end and return its exit code, or minus the signal that ended it."""
+        return self.process.wait(within_s)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, within_s: float = PATIENCE_S) -> int:
+        """Signal it, and wait for its end."""
+        self.send(number)
+        return self.wait(within_s=within_s)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def started(
+    args: Sequence[str], *, home: Path, env: Mapping[str, str], before: Sequence[str] = ()
+) -> Iterator[Running]:
+    """Run a command beside the test; what is left of it is killed at the end of the block.
+
+    Args:
+        args: of the command.
+        home: its directory.
+        env: its settings.
+        before: a command that executes it, e.g. ["nice"].
+    """
+    number = len(list(home.glob("*.stderr")))
+    stdout, stderr = home / f"{number}.stdout", home / f"{number}.stderr"
+    with stdout.open("wb") as out, stderr.open("wb") as err:
+        process = subprocess.Popen(
+            [*before, COMMAND, *args],
+            cwd=home,
+            env=environment(home, env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+        )
+    running = Running(process, stdout, stderr)
+    try:
+        yield running
+    except BaseException as error:
+        error.add_note(f"--- {' '.join(args)} (process {process.pid}) logged:\n{running.stderr[-4000:]}")
+        raise
+    finally:
+        if running.alive:
+            process.kill()
+        process.wait(PATIENCE_S)

@@ -1,0 +1,72 @@
+"""Orders whose lives go on only after what happened last has arrived, so that all of it has to arrive."""
+
+from random import Random
+
+from support.receivers import Receiver
+from support.site import Site
+
+ENDS = {"cancelled": "cancelled", "failed": "failed", "refunded": "refunded", "completed": None}
+
+
+class Plot:
+    """Keeps some orders going in a shop.
+
+    What is done and undone between two ticks cannot be seen by polling. Here nothing is ever undone before
+    it was told; so the receiver has to hear each order's whole story, and in its order.
+
+    Args:
+        site: where it happens.
+        chance: what becomes of an order.
+        at_once: how many orders are under way.
+    """
+
+    def __init__(self, site: Site, chance: Random, *, at_once: int) -> None:
+        self._site = site
+        self._chance = chance
+        self._at_once = at_once
+        self._plans: dict[int, list[str]] = {}
+        self._expected: dict[int, list[str]] = {}
+
+    @property
+    def finished(self) -> int:
+        """How many orders have come to their end."""
+        return len(self._expected) - len(self._plans)
+
+    def go_on(self, *, begin_more: bool = True) -> bool:
+        """Let happen what may; False when every order has come to its end."""
+        for order_id, plan in list(self._plans.items()):
+            if self._site.receiver.story(order_id) != self._expected[order_id]:
+                continue
+            if plan:
+                self._step(order_id, plan.pop(0))
+            else:
+                del self._plans[order_id]
+        while begin_more and len(self._plans) < self._at_once:
+            self._begin()
+        return bool(self._plans)
+
+    def check(self) -> None:
+        """Nothing was lost, nothing came out of turn, and a repeat has the bytes of the first time."""
+        receiver: Receiver = self._site.receiver
+        assert {order_id: receiver.story(order_id) for order_id in self._expected} == self._expected
+        bodies = {post.event_id: post.body for post in receiver.posts}
+        assert all(bodies[post.event_id] == post.body for post in receiver.posts)
+        assert len(bodies) == sum(map(len, self._expected.values()))
+
+    def _begin(self) -> None:
+        shop = self._site.shop
+        order_id = shop.create_order("processing", total=self._chance.randint(500, 9000))
+        refunds = ["partial"] * self._chance.randint(0, 3)
+        self._plans[order_id] = [*refunds, self._chance.choice(list(ENDS))]
+        self._expected[order_id] = ["new"]
+
+    def _step(self, order_id: int, deed: str) -> None:
+        shop = self._site.shop
+        if deed == "partial":
+            shop.refund(order_id, self._chance.randint(1, 99))
+            self._expected[order_id].append("partially_refunded")
+            return
+        shop.set_status(order_id, deed)
+        told = ENDS[deed]
+        if told is not None:
+            self._expected[order_id].append(told)

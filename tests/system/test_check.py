@@ -1,0 +1,228 @@
+"""`check` and `notify-test`: a line for each thing, what to do where it is not well, and an exit code."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from shop_poller.simulator import faults
+from shop_poller.simulator.answers import page
+from shop_poller.simulator.faults import Fault
+from support.commands import Finished, wait_until
+from support.receivers import receiving, reserved_port
+from support.site import SHOP_ID, Site
+
+CHECKS = ["settings", "shop", "keys", "tool", "clocks", "state"]
+
+
+def failures(done: Finished) -> list[str]:
+    """The lines of what is not well."""
+    assert all(line[:6] in {"ok    ", "FAIL  "} for line in done.lines), done.stdout
+    assert done.stderr == ""
+    return [line.removeprefix("FAIL  ") for line in done.lines if line.startswith("FAIL")]
+
+
+def test_all_is_well(site: Site) -> None:
+    done = site.run("check")
+    assert (done.code, failures(done)) == (0, [])
+    subjects = [line[6:].partition(":")[0] for line in done.lines]
+    assert subjects == [*CHECKS, "sink http"]
+    assert f"shop {SHOP_ID}, every 1 s, 1 sink(s)" in done.lines[0]
+
+
+def test_it_changes_nothing(site: Site) -> None:
+    before = sorted(path.name for path in site.home.iterdir())
+    site.shop.create_order("processing")
+    assert site.run("check").code == 0
+    assert sorted({*before, "tmp"}) == sorted(path.name for path in site.home.iterdir())
+    assert list((site.home / "tmp").iterdir()) == []
+    assert site.receiver.methods == ["OPTIONS"], "nothing is posted"
+    assert [(seen.method, seen.tool) for seen in site.served.seen] == [
+        ("initialize", None),
+        ("notifications/initialized", None),
+        ("tools/call", "woocommerce-orders-list"),
+        ("DELETE", None),
+    ]
+    assert site.served.endpoint.sessions.of(site.served.key.user) == []
+
+    assert site.once().code == 0
+    state = site.files()
+    assert site.run("check").code == 0
+    assert {name: site.files()[name] for name in state} == state
+    assert len(site.receiver.posts) == 1
+
+
+def test_it_may_be_asked_beside_the_daemon(site: Site) -> None:
+    with site.daemon(SHOP_POLLING_INTERVAL="3600") as daemon:
+        wait_until(lambda: daemon.get("/readyz").status_code == 200, "readiness")
+        database = site.state.read_bytes()
+        done = site.run("check")
+        assert (done.code, failures(done)) == (0, [])
+        assert site.state.read_bytes() == database
+        assert daemon.logged("polling failed") == []
+
+
+def _keys(**changes: object) -> Callable[[Site], None]:
+    def spoil(site: Site) -> None:
+        site.served.endpoint.keys[:] = [replace(site.served.key, **changes)]  # type: ignore[arg-type] # any field
+
+    return spoil
+
+
+def _fault(fault: Fault) -> Callable[[Site], None]:
+    return lambda site: site.served.faults.add(fault)
+
+
+def _https_only(site: Site) -> None:
+    site.served.endpoint.require_https = True
+
+
+TROUBLES = {
+    "wrong key": (
+        _keys(consumer_secret="cs_another"),
+        "keys: the shop answered 401:",
+        "check the consumer key",
+    ),
+    "no right to view": (_keys(can_view=False), "keys: the shop answered 403:", "their user may view orders"),
+    "no right to read": (_keys(permissions="write"), "keys: the shop says: Permission denied", "check the"),
+    "user deleted": (_keys(user_exists=False), "keys: the shop answered 401:", "check the consumer key"),
+    "feature off": (_fault(faults.feature_off()), "tool: the shop answered 404:", "10.3 or later"),
+    "http refused": (_https_only, "keys: the shop answered 403: insecure_transport: HTTPS is required", ""),
+    "captcha": (_fault(faults.captcha()), "shop: HTTP 200 with a page", "let it pass the MCP address"),
+    "maintenance": (_fault(faults.maintenance()), "shop: the shop answered 503:", "probably being updated"),
+    "too many requests": (
+        _fault(faults.rate_limited()),
+        "shop: the shop answered 429:",
+        "wait a few minutes",
+    ),
+    "broken connection": (_fault(faults.dropped()), "shop: no connection", "check WOOCOMMERCE_MCP_URL"),
+    "PHP broken": (_fault(faults.php_fatal()), "shop: the shop says:", "PHP error log"),
+    "no Date": (_fault(faults.no_date()), "shop: the shop's answer has no Date header", "proxy"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_trouble_with_the_shop_is_3(site: Site, trouble: str) -> None:
+    spoil, found, advice = TROUBLES[trouble]
+    spoil(site)
+    done = site.run("check")
+    (failure,) = failures(done)
+    assert done.code == 3
+    assert failure.startswith(found)
+    assert advice in failure
+    assert "ok    state" in done.stdout, "the rest is looked at all the same"
+    assert "ok    sink" in done.stdout
+
+
+def test_a_shop_that_is_not_there_is_3(site: Site) -> None:
+    with reserved_port() as port:
+        done = site.run("check", WOOCOMMERCE_MCP_URL=f"http://127.0.0.1:{port}/wp-json/woocommerce/mcp")
+    (failure,) = failures(done)
+    assert done.code == 3
+    assert failure.startswith("shop: no connection to the shop")
+    assert failure.endswith("check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop")
+
+
+@pytest.mark.parametrize(("skew_s", "direction"), [(600, "ahead of"), (-600, "behind")])
+def test_a_clock_that_is_off_is_told_but_does_no_harm(site: Site, skew_s: float, direction: str) -> None:
+    site.served.faults.add(faults.clock_skew(skew_s))
+    done = site.run("check")
+    assert (done.code, failures(done)) == (0, [])
+    (clocks,) = (line for line in done.lines if "clocks:" in line)
+    assert direction in clocks
+    assert "set both by NTP" in clocks
+
+
+def test_keys_do_not_go_over_plain_http_to_another_host(site: Site) -> None:
+    for command in ("check", "run", "notify-test", "status"):
+        done = site.run(command, WOOCOMMERCE_MCP_URL="http://shop.example/wp-json/woocommerce/mcp")
+        assert (done.code, done.stdout) == (2, "")
+        (complaint,) = done.stderr.splitlines()
+        assert "plain http" in complaint
+        assert "use https://" in complaint
+
+
+def test_a_receiver_that_is_down_is_4(site: Site) -> None:
+    with reserved_port() as port:
+        sinks = f"http://127.0.0.1:{port}/hook#down {site.receiver.url} redis://127.0.0.1:{port}/0?channel=a"
+        done = site.run("check", SHOP_NOTIFY_URLS=sinks)
+    http, redis = failures(done)
+    assert done.code == 4
+    assert http.startswith("sink down: no connection to down: ")
+    assert redis.startswith(f"sink redis://127.0.0.1:{port}/0: ")
+    assert all("check its address in SHOP_NOTIFY_URLS" in failure for failure in (http, redis))
+    assert f"ok    sink {site.receiver.url}: answers (HTTP 405 to OPTIONS)" in done.lines
+
+
+def test_a_state_of_another_program_is_5_and_left_alone(site: Site) -> None:
+    site.state.parent.mkdir()
+    with closing(sqlite3.connect(site.state)) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    before = site.files()
+    for command in (["check"], ["run"], ["status"]):
+        done = site.run(*command)
+        assert done.code == 5
+        assert f"{site.state} is a database of another program" in done.stdout + done.stderr
+        assert "name another file in SHOP_STATE_URL" in done.stdout + done.stderr
+    assert {name: file for name, file in site.files().items() if not name.endswith(".lock")} == before
+
+
+def test_several_troubles_are_all_told_and_the_first_gives_the_code(site: Site) -> None:
+    site.served.endpoint.keys.clear()
+    with reserved_port() as port:
+        done = site.run("check", SHOP_NOTIFY_URLS=f"http://127.0.0.1:{port}/hook#down console:")
+    assert [failure.partition(":")[0] for failure in failures(done)] == ["keys", "sink down"]
+    assert done.code == 3
+
+
+def test_a_shop_that_says_our_keys_back_is_quoted_without_them(site: Site) -> None:
+    key = site.served.key
+    echo = Fault("echo", lambda *_: page(401, "Denied", f"You sent {key.header}, {key.consumer_secret}"))
+    site.served.faults.add(echo)
+    for command in (["check"], ["run", "--once"], ["run", "--once", "--dry-run"]):
+        done = site.run(*command)
+        assert done.code == 3
+        said = done.stdout + done.stderr
+        assert "You sent" in said
+        assert key.consumer_key not in said
+        assert key.consumer_secret not in said
+
+
+def test_notify_test_says_what_came_back(site: Site) -> None:
+    with receiving() as other:
+        done = site.run("notify-test", SHOP_NOTIFY_URLS=f"{site.receiver.url} {other.url}#other console:")
+        posts = [*site.receiver.taken, *other.taken]
+    assert (done.code, failures_of_test(done)) == (0, [])
+    assert len(posts) == 2
+    for post in posts:
+        said = post.notification
+        assert said["event_type"] == "service.test"
+        assert said["level"] == "info"
+        assert said["data"] == {}
+        assert SHOP_ID in said["message"]
+        assert post.headers["idempotency-key"] == said["event_id"]
+    assert f"ok    sink {site.receiver.url}: took it (event_id {posts[0].event_id})" in done.lines
+    assert "Проверка связи" in done.stdout
+    assert not site.state.parent.exists()
+    assert site.served.seen == []
+
+
+def test_notify_test_fails_with_4(site: Site) -> None:
+    site.receiver.answer = lambda _: 401
+    with reserved_port() as port, receiving() as good:
+        sinks = f"{site.receiver.url}#refuses http://127.0.0.1:{port}/#down {good.url}#good"
+        done = site.run("notify-test", SHOP_NOTIFY_URLS=sinks)
+        assert len(good.taken) == 1, "the others get theirs"
+    assert done.code == 4
+    refuses, down = failures_of_test(done)
+    assert refuses.startswith("sink refuses: the receiver answered 401; ")
+    assert down.startswith("sink down: no connection to down: ")
+    assert len(site.receiver.posts) == 1, "it is not tried again"
+
+
+def failures_of_test(done: Finished) -> list[str]:
+    """The same, where the console's own lines are among them."""
+    assert done.stderr == ""
+    return [line.removeprefix("FAIL  ") for line in done.lines if line.startswith("FAIL")]

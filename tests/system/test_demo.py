@@ -1,0 +1,90 @@
+"""`demo`: every kind of event comes, word by word; it ends by itself or by Ctrl-C, and leaves nothing."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.commands import started, wait_until
+from support.stories import Stories, watched_demo
+
+TOLD = re.compile(
+    r"\d\d:\d\d:\d\d (?P<mark>.) (?P<text>.+?)(?: \((?P<buyer>[^()]+)\))?  \[(?P<type>[\w.]+)\]"
+)
+TEXTS = {
+    "shop.order.new": ("+", r"Новый заказ: Заказ #(\d+) на сумму (\d+\.\d\d) ₽"),
+    "shop.order.cancelled": ("!", r"Заказ отменён: Клиент отменил заказ #(\d+)"),
+    "shop.order.refunded": ("!", r"Возврат средств: Оформлен возврат по заказу #(\d+)"),
+    "shop.order.failed": ("x", r"Ошибка оплаты: Не удалась оплата заказа #(\d+)"),
+    "shop.order.partially_refunded": ("!", r"Частичный возврат: По заказу #(\d+) возвращено (\d+\.\d\d) ₽"),
+}
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path) -> Iterator[Path]:
+    """Where a demo that cleans up after itself leaves nothing."""
+    yield tmp_path / "tmp"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / ".local").exists()
+
+
+def test_every_kind_of_event_comes_word_by_word(stories: Stories) -> None:
+    demo = stories.end_of(watched_demo)
+    assert (demo.code, demo.stderr) == (0, "")
+    assert demo.metrics.status_code == 200
+    assert "shop_poll_duration_seconds_count" in demo.metrics.text
+    assert (demo.health.status_code, demo.health.json()) == (200, {"status": "healthy"})
+    assert demo.left_behind == []
+    assert not demo.still_listens
+
+    notifications = [TOLD.fullmatch(line) for line in demo.stdout.splitlines() if re.match(r"\d\d:", line)]
+    seen: set[str] = set()
+    for told in notifications:
+        assert told
+        mark, text = TEXTS[told["type"]]
+        assert told["mark"] == mark
+        found = re.fullmatch(text, told["text"])
+        assert found, told["text"]
+        order, *amount = found.groups()
+        happened = [
+            line for line in demo.stdout.splitlines() if line.startswith("    ") and f"#{order}" in line
+        ]
+        assert happened, "the shop's own lines tell of that order"
+        if amount:
+            assert any(f"{amount[0]} ₽" in line for line in happened)
+        assert told["buyer"]
+        seen.add(told["type"])
+    assert seen == set(TEXTS)
+
+
+@pytest.mark.usefixtures("left_behind")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_ended(tmp_path: Path, number: signal.Signals) -> None:
+    with started(["demo", "--locale", "en"], home=tmp_path, env={}) as demo:
+        wait_until(lambda: "[shop.order.new]" in demo.stdout, "a notification")
+        assert demo.stop(number) == 0
+    assert demo.stderr == ""
+    assert re.search(r"New order: Order #\d+ for \d+\.\d\d ₽", demo.stdout)
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_settings_of_ones_own_do_not_touch_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SHOP_POLLING_INTERVAL=never\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {
+            "SHOP_HTTP_LISTEN": f"127.0.0.1:{taken.getsockname()[1]}",
+            "SHOP_NOTIFY_URLS": "nonsense",
+        }
+        with started(["demo", "--seconds", "1"], home=tmp_path, env=env) as demo:
+            assert demo.wait() == 0
+    assert demo.stderr == ""
+
+
+def test_a_time_that_is_none_is_2(tmp_path: Path) -> None:
+    for value in ("0", "soon"):
+        with started(["demo", "--seconds", value], home=tmp_path, env={}) as demo:
+            assert demo.wait() == 2
+        assert "--seconds" in demo.stderr
