@@ -1,0 +1,76 @@
+"""Writes docs/configuration.md from the settings themselves: `make docs`. A test holds the two together."""
+
+from pathlib import Path
+from typing import Any
+
+from shop_poller.settings import SECRETS, Settings
+
+PAGE = Path(__file__).with_suffix(".md")
+
+HEAD = """\
+# Configuration
+
+Made from `src/shop_poller/settings.py` by `make docs`.
+
+Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`), `.env` in the
+working directory, the environment, secret files. In TOML the names are the same in lower case:
+
+```toml
+woocommerce_mcp_url = "https://shop.example/wp-json/woocommerce/mcp"
+shop_polling_interval = 30
+shop_notify_urls = "https://crm.example/hooks/orders#crm console:"
+```
+
+A variable marked *secret* may come from a file: `WOOCOMMERCE_CONSUMER_SECRET_FILE=/run/secrets/wc`, or a systemd
+credential of the variable's name (`LoadCredential=WOOCOMMERCE_CONSUMER_SECRET:/etc/shop-poller/secret`). Its value is
+never shown in a log, an error or a metric.
+
+An empty value means the default (but an empty `SHOP_HTTP_LISTEN` turns the listener off). Every problem is named, all at
+once, with exit code 2; `shop-poller check` looks without starting anything.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+TAIL = """
+## Sinks
+
+| address | delivers by |
+|---|---|
+| `https://host/path`, `http://host/path` | POST |
+| `redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS | PUBLISH |
+| `console:` | a line on standard output |
+
+A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,
+or if you may move the receiver some day, give it a name: `https://host/secret-path#crm`. What waits in the outbox waits
+for the name.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = (_row(name, field) for name, field in Settings.model_fields.items())
+    return HEAD + "".join(rows) + TAIL
+
+
+def _row(name: str, field: Any) -> str:
+    secret = " *(secret)*" if name in SECRETS else ""
+    return f"| `{name.upper()}` | {_default(field)} | {field.description}{secret} |\n"
+
+
+def _default(field: Any) -> str:
+    match field.get_default():
+        case _ if field.is_required():
+            return "**needed**"
+        case None | "":
+            return ""
+        case bool() as value:
+            return f"`{str(value).lower()}`"
+        case tuple() as words:
+            return f"`{' '.join(words)}`"
+        case value:
+            return f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
