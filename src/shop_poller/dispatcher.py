@@ -136,6 +136,7 @@ class Dispatcher:
         while not self._courier.stopping:
             self._woken = anyio.Event()
             deliveries: list[Delivery] = []
+            idle = not self._held  # before the claim: what is settled during it may free the next of a key
             try:
                 await self._attend()
                 deliveries = await self._claim(queue)
@@ -152,7 +153,7 @@ class Dispatcher:
                 self._name, depth=depth, size=self._plan.queue_size, senders=self.senders_alive
             )
             if not deliveries:
-                if until_idle and not self._held:
+                if until_idle and idle:
                     return
                 with anyio.move_on_after(wait_s):
                     await self._woken.wait()

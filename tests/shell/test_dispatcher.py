@@ -439,6 +439,14 @@ async def test_a_run_until_idle_ends_when_nothing_due_is_left(path: Path) -> Non
         assert anyio.current_time() < 5
 
 
+async def test_a_run_until_idle_delivers_all_of_one_order(path: Path) -> None:
+    sink = FakeSink()
+    async with house(path, sinks=[sink]) as it:
+        await put(it, *["1"] * 5)
+        await it.deliver()
+        assert await waiting(it) == 0
+
+
 async def test_a_run_until_idle_ends_when_the_sink_is_down(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down())
     async with house(path, sinks=[sink]) as it:

@@ -79,7 +79,7 @@ def address_in(demo: Running, what: str) -> str:
 
 @dataclass(frozen=True)
 class HeldUp:
-    """How a daemon ended whose shop and receiver both hung, and what came of the order that it had in hand."""
+    """How a daemon ended whose shop and receiver both hung, and what came of the order in its hand."""
 
     code: int
     took_s: float

@@ -94,10 +94,8 @@ def ordeal(site: Site, *, rounds: int, seed: int, say: Callable[[str], None] = l
             daemon.kill()
         assert_sound(site)
         if number % 10 == 0:
-            repeats = len(site.receiver.posts) - len(set(site.receiver.event_ids))
-            say(
-                f"{number} kills, {plot.finished} orders done, {len(set(site.receiver.event_ids))} events, {repeats} again"
-            )
+            posts, events = len(site.receiver.posts), len(set(site.receiver.event_ids))
+            say(f"{number} kills, {plot.finished} orders done, {events} events, {posts - events} again")
     site.receiver.answer = lambda _: 200
     with site.daemon() as daemon:
         wait_until(lambda: not plot.go_on(begin_more=False), "the end of every order", within_s=120)
