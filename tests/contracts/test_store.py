@@ -1,18 +1,21 @@
 """What every store must do (ports.Store). Nothing in here knows how any one of them does it."""
 
 import asyncio
+import atexit
 import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar, cast
 
 import anyio
 import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,6 +29,7 @@ from hypothesis.stateful import (
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder, UnreadableOrder
+from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import (
     Ack,
     Alert,
@@ -39,6 +43,7 @@ from shop_poller.ports import (
     Stats,
     Store,
 )
+from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import (
     MS,
@@ -54,6 +59,7 @@ from support.deliveries import (
     outgoing,
     put,
 )
+from support.sink_peers import valkey_server
 
 pytestmark = pytest.mark.anyio
 
@@ -65,11 +71,45 @@ T = TypeVar("T")
 Opener = Callable[[Path], Awaitable[Store]]
 
 
+ADDRESS = parse_redis("redis://fake:6379/0")
+FAKES: dict[Path, FakeServer] = {}
+
+
+@cache
+def shared_valkey() -> Any:
+    """One server for all tests of this file; each has a prefix of its own."""
+    server = valkey_server()
+    atexit.register(server.terminate)
+    return server
+
+
+def fake_client(server: FakeServer) -> Any:
+    return FakeAsyncRedis(server=server, decode_responses=True, protocol=2)
+
+
+async def led(store: RedisStore) -> Store:
+    """A store that has the lease."""
+    assert await store.take()
+    return store
+
+
 async def open_sqlite(folder: Path) -> Store:
     return await SqliteStore.open(folder / "state.db")
 
 
-STORES: list[Opener] = [open_sqlite]
+async def open_fakeredis(folder: Path) -> Store:
+    server = FAKES.setdefault(folder, FakeServer(server_type="redis", version=(7,)))
+    return await led(
+        RedisStore(ADDRESS, prefix="shop:polling:", first_shop=SHOP, make=lambda _: fake_client(server))
+    )
+
+
+async def open_valkey(folder: Path) -> Store:
+    address = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
+    return await led(RedisStore(address, prefix=f"{folder}:", first_shop=SHOP))
+
+
+STORES: list[Opener] = [open_sqlite, open_fakeredis, open_valkey]
 """How each store is opened on what lies in a folder; opening it again finds what was left there."""
 
 STORE_NAMES = [opener.__name__.removeprefix("open_") for opener in STORES]

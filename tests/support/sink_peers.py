@@ -214,21 +214,22 @@ def free_port() -> int:
 @contextlib.contextmanager
 def valkey() -> Iterator[ValkeyServer]:
     """A real Valkey server of our own; it may be stopped and started meanwhile."""
-    server = _started()
+    server = valkey_server()
     try:
         yield server
     finally:
         server.terminate()
 
 
-def _started(tries: int = 5) -> ValkeyServer:
+def valkey_server(tries: int = 5) -> ValkeyServer:
+    """A real Valkey server that listens; to be terminated."""
     server = ValkeyServer(port=free_port())
     try:
         server.start()
     except (ValkeyServerStartupError, OSError):  # somebody else took the port meanwhile
         if tries == 1:
             raise
-        return _started(tries - 1)
+        return valkey_server(tries - 1)
     return server
 
 

@@ -1,0 +1,168 @@
+"""The state in Redis 6.2 or later, or Valkey: several replicas may share it, one of which may write.
+
+Every write is a Lua script that compares the lease's nonce first, so that a process that lost the lease, and
+does not know it yet, changes nothing. Claims live in memory: those of a process that dies are void at once.
+docs/redis.md tells what stands where, and what happens when Redis is in trouble.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+
+from shop_poller.core.errors import TemporaryError
+from shop_poller.core.model import Delivery, KnownOrder
+from shop_poller.core.redis_address import RedisAddress
+from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
+from shop_poller.stores.redis.client import Client, make_client
+from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.outbox import Outbox
+from shop_poller.stores.redis.shops import Shops
+
+LEASE_S = 10.0
+"""How long the right to write outlives a process that is killed; others take over within this and a try."""
+
+
+class RedisStore:
+    """The state under one prefix of keys. For the methods see ports.Store.
+
+    Args:
+        address: the server, or servers.
+        prefix: of every key.
+        first_shop: the shop whose keys are named as the design before this one did.
+        make: makes the client; tests have their own.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        prefix: str,
+        first_shop: str,
+        make: Callable[[RedisAddress], Client] = make_client,
+    ) -> None:
+        self.term_s = LEASE_S
+        self._keys = Keys(prefix, first_shop)
+        self._connection = Connection(address, make(address))
+        self._shops = Shops(self._connection, self._keys)
+        self._outbox = Outbox(self._connection, self._keys)
+        self._clock_off = timedelta(0)
+
+    # --- the lease and the clock ----------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The server's clock, so that replicas with clocks of their own agree on what is due."""
+        instant = datetime.now(UTC) + self._clock_off
+        return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+    async def take(self) -> bool:
+        """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
+        self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
+        self._connection.torn = False
+        self._shops.forget()
+        self._outbox.forget()
+        return await self._lease("take") == self._connection.nonce
+
+    async def renew(self) -> bool:
+        """Keep the right to write; False if it was lost, or the state is not what we left there."""
+        return not self._connection.torn and await self._lease("renew") == self._connection.nonce
+
+    async def release(self) -> None:
+        """Let others have the right to write."""
+        await self._lease("release")
+
+    async def holder(self) -> str:
+        """Who has the right to write: host and process; "" for nobody."""
+        owner = await self._connection.read("GET", self._keys.lease)
+        return "/".join(owner.split("/")[:2]) if owner else ""
+
+    async def _lease(self, verb: str) -> str:
+        args: list[str | int] = [verb, self._connection.nonce, round(LEASE_S * 1000)]
+        owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
+        server = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
+        self._clock_off = server - datetime.now(UTC)
+        return str(owner)
+
+    # --- shops ----------------------------------------------------------------------------------------------
+
+    async def load(self, shop_id: str) -> ShopState | None:
+        """A shop's state, if any."""
+        return await self._shops.load(shop_id)
+
+    async def register(self, shop_id: str, now: datetime) -> ShopState:
+        """Load or begin a shop's state; take over what the design before this one left."""
+        await self._outbox.mend()
+        return await self._shops.register(shop_id, now)
+
+    async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
+        """What is known of these orders."""
+        return await self._shops.known(shop_id, list(ids))
+
+    async def set_aside(self, shop_id: str) -> dict[int, str]:
+        """The orders that could not be read."""
+        return await self._shops.set_aside(shop_id)
+
+    async def commit(self, shop_id: str, batch: Batch) -> None:
+        """Change known orders, outbox and state at once."""
+        await self._shops.commit(shop_id, batch)
+
+    async def alerts(self, shop_id: str) -> dict[str, Alert]:
+        """The alerts raised now."""
+        return await self._shops.alerts(shop_id)
+
+    async def raise_alert(
+        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Remember an alert and send it."""
+        await self._shops.write_alert(shop_id, alert.service, alert, outgoing, now)
+
+    async def clear_alert(
+        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Forget an alert and send its end."""
+        await self._shops.write_alert(shop_id, service, None, outgoing, now)
+
+    async def stats(self, shop_id: str) -> Stats:
+        """Count what lies in the store."""
+        known, set_aside = await self._shops.count(shop_id)
+        return Stats(known=known, set_aside=set_aside, sinks=await self._outbox.stats(shop_id))
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+        """Drop what is old."""
+        dropped = await self._shops.prune(shop_id, seen_before)
+        return dropped + await self._outbox.prune(shop_id, buried_before)
+
+    # --- the outbox -----------------------------------------------------------------------------------------
+
+    async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
+        """Take due deliveries."""
+        return await self._outbox.claim(sink, now, limit)
+
+    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+        """Record what became of claimed deliveries."""
+        await self._outbox.settle(outcomes, now)
+
+    async def wake(self, sink: str) -> None:
+        """Make parked deliveries due."""
+        await self._outbox.wake(sink)
+
+    async def next_due(self, sink: str) -> datetime | None:
+        """When the next delivery is due."""
+        return await self._outbox.next_due(sink)
+
+    async def bury_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
+        """Bury what waited too long."""
+        return await self._outbox.bury_expired(sink, head_before, now)
+
+    async def aclose(self) -> None:
+        """Let go of the lease and of the connections."""
+        if self._connection.closed:
+            return
+        try:
+            if self._connection.nonce:
+                await self.release()
+        except TemporaryError:
+            pass  # it ends by itself
+        await self._connection.aclose()

@@ -1,0 +1,116 @@
+"""Commands and scripts on their way to the server; what fails is named in one line, with what to do."""
+
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any, cast
+
+import anyio
+from redis.commands.core import AsyncScript
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.redis_address import RedisAddress
+from shop_poller.stores.redis.client import Client
+
+PATIENCE_S = 6.0
+"""For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
+
+HINTS: Sequence[tuple[type[Exception], str]] = (
+    (AuthenticationError, "check user and password in SHOP_STATE_URL"),
+    (AuthorizationError, "check user and password in SHOP_STATE_URL"),
+    (NoPermissionError, "its ACL user needs all commands and scripts on our keys: docs/redis.md"),
+    (OutOfMemoryError, "its maxmemory is used up; free some, it then goes on by itself"),
+    (ReadOnlyError, "it is a replica, or became one; name the primary or use redis+sentinel://"),
+    (RedisTimeoutError, "it does not answer in time"),
+)
+
+
+class Connection:
+    """One server, or several that are one.
+
+    Args:
+        address: where, for messages.
+        client: speaks to it.
+
+    Attributes:
+        nonce: proves that the lease is ours; "" until it was asked for.
+        torn: something was found that is not as we left it: the lease is to be given up, and all read anew.
+        closed: of no use any more.
+    """
+
+    def __init__(self, address: RedisAddress, client: Client) -> None:
+        self.nonce = ""
+        self.torn = False
+        self.closed = False
+        self._address = address
+        self._client = client
+        self._scripts: dict[str, AsyncScript] = {}
+
+    async def read(self, *command: str | int) -> Any:
+        """Run one command that changes nothing.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        return await self._carry_out(lambda: self._client.execute_command(*command))
+
+    async def call(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run one of scripts/*.lua.
+
+        Raises:
+            TemporaryError: STORE; whether the script was run is then not known, unless it refused.
+        """
+        if script not in self._scripts:
+            text = resources.files(__package__).joinpath(f"scripts/{script}.lua").read_text("utf-8")
+            self._scripts[script] = self._client.register_script(text)
+        prepared = self._scripts[script]
+        return await self._carry_out(lambda: prepared(keys=list(keys), args=list(args)))
+
+    async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run a script that compares the lease's nonce; raises what `call` raises."""
+        return await self.call(script, keys, [self.nonce, *args])
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        self.closed = True
+        with anyio.move_on_after(PATIENCE_S, shield=True):
+            await self._client.aclose()
+
+    async def _carry_out(self, command: Callable[[], Any]) -> Any:
+        if self.closed:
+            raise self._error("is closed already")
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                return await cast("Any", command())
+        except ResponseError as error:
+            code, _, _ = str(error).partition(" ")
+            if code == "TORN":
+                self.torn = True
+                raise self._error("is not what was left there: emptied, or an older replica?") from error
+            if code == "FENCED":
+                raise self._error("another replica has the lease") from error
+            raise self._explained(error) from error
+        except TimeoutError as error:
+            raise self._error("it does not answer in time") from error
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> TemporaryError:
+        text = " ".join(f"{error}".split())[:200] or type(error).__name__
+        hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
+        return self._error(f"{text}; {hint}" if hint else text)
+
+    def _error(self, text: str) -> TemporaryError:
+        for secret in self._address.secrets:  # a server says a command back that it does not know, AUTH too
+            text = text.replace(secret, "***")
+        return TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: {text}")

@@ -1,0 +1,107 @@
+"""The names of the keys. docs/redis.md lists them; those of the design before this one are kept."""
+
+from dataclasses import dataclass
+
+LANE = "\x1f"
+"""Separates shop, sink, key and number in what names a delivery's place; no name has it in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShopKeys:
+    """What belongs to one shop."""
+
+    prefix: str
+
+    @property
+    def state(self) -> str:
+        """Hash: where polling stands, and the revision of the last commit."""
+        return f"{self.prefix}state"
+
+    @property
+    def last_poll_time(self) -> str:
+        """String, of old: naive UTC of the last good poll."""
+        return f"{self.prefix}last_poll_time"
+
+    @property
+    def known_orders(self) -> str:
+        """Hash, of old: order id to status."""
+        return f"{self.prefix}known_orders"
+
+    @property
+    def known_details(self) -> str:
+        """Hash: order id to what else is known, stamped with the status that it belongs to."""
+        return f"{self.prefix}known_details"
+
+    @property
+    def known_seen(self) -> str:
+        """Sorted set: order ids by when their record last changed."""
+        return f"{self.prefix}known_seen"
+
+    @property
+    def set_aside(self) -> str:
+        """Hash: order id to why it cannot be read."""
+        return f"{self.prefix}set_aside"
+
+    @property
+    def alerts(self) -> str:
+        """Hash: service to the alert that is raised."""
+        return f"{self.prefix}alerts"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All keys under one prefix.
+
+    Attributes:
+        prefix: of every key; on a Cluster it has a {hash tag}, so that all are in one slot.
+        first_shop: its keys are named as ever; those of any other have its id in their name.
+    """
+
+    prefix: str
+    first_shop: str
+
+    def shop(self, shop_id: str) -> ShopKeys:
+        """The keys of one shop."""
+        return ShopKeys(self.prefix if shop_id == self.first_shop else f"{self.prefix}{shop_id}:")
+
+    @property
+    def lease(self) -> str:
+        """String that expires: who has the right to write."""
+        return f"{self.prefix}lease"
+
+    @property
+    def outbox(self) -> str:
+        """Hash: number to the delivery; also the last number given, and each shop's revision."""
+        return f"{self.prefix}outbox"
+
+    @property
+    def lines(self) -> str:
+        """Sorted set, by name: every delivery in its line, which is one of shop, sink and key."""
+        return f"{self.prefix}outbox:lines"
+
+    @property
+    def heads(self) -> str:
+        """Hash: number of the first of each line to since when it is that, and its failed attempts."""
+        return f"{self.prefix}outbox:heads"
+
+    @property
+    def lanes(self) -> str:
+        """Set: every shop and sink that ever had a delivery."""
+        return f"{self.prefix}outbox:lanes"
+
+    @property
+    def dead_letters(self) -> str:
+        """Hash: number to the delivery that was given up, with the reason."""
+        return f"{self.prefix}dead_letters"
+
+    def due(self, sink: str) -> str:
+        """Sorted set: numbers of heads by when they are due."""
+        return f"{self.prefix}outbox:due:{sink}"
+
+    def age(self, shop_id: str, sink: str) -> str:
+        """Sorted set: numbers of deliveries by when they were made."""
+        return f"{self.prefix}outbox:age:{shop_id}:{sink}"
+
+    def dead(self, shop_id: str, sink: str) -> str:
+        """Sorted set: numbers of dead letters by when they were buried."""
+        return f"{self.prefix}dead_letters:by_age:{shop_id}:{sink}"

@@ -1,0 +1,227 @@
+"""The outbox's rows, from the commit that makes them (scripts/commit.lua) to the ack or the burial.
+
+A row is its line's head when it is the oldest undelivered one of its shop, sink and key; only heads are due,
+which is what keeps an order's events in order.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import anyio
+import structlog
+
+from shop_poller.core.model import Delivery
+from shop_poller.ports import Ack, Bury, Outcome, Retry, SinkStats
+from shop_poller.stores.redis import codec
+from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.keys import LANE, Keys
+
+BURY_LIMIT = 500
+PRUNE_LIMIT = 1000
+MAX_DEAD_LETTERS = 10_000
+CHUNK = 500
+
+
+class Outbox:
+    """The outbox under one prefix.
+
+    Args:
+        connection: to the server.
+        keys: where what stands.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._claimed: dict[str, set[int]] = {}  # by sink
+        self._turn = anyio.Lock()  # two claims at once would take the same
+
+    def forget(self) -> None:
+        """All claims are void."""
+        self._claimed.clear()
+
+    async def claim(self, sink: str, now: datetime, limit: int) -> list[Delivery]:
+        """Take due heads that nobody has."""
+        keys = [self._keys.lease, self._keys.outbox, self._keys.heads, self._keys.due(sink)]
+        async with self._turn:
+            claimed = self._claimed.setdefault(sink, set())
+            found = await self._connection.fenced("claim", keys, [codec.ms(now), limit, *claimed])
+            rows = zip(found[::3], found[1::3], found[2::3], strict=True)
+            deliveries = [codec.delivery(seq, row, head) for seq, row, head in rows]
+            claimed.update(delivery.seq for delivery in deliveries)
+        return deliveries
+
+    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+        """Record what became of claimed rows."""
+        lanes: dict[tuple[str, str], int] = {}
+        settled = []
+        for outcome in outcomes:
+            delivery = outcome.delivery
+            lane = lanes.setdefault((delivery.shop_id, delivery.sink), len(lanes) + 1)
+            what: tuple[str, str | int, int]
+            match outcome:
+                case Ack():
+                    what = ("ack", "", 0)
+                case Bury():
+                    what = ("bury", codec.dead_letter(delivery, outcome.reason, now), 0)
+                case Retry():
+                    what = ("retry", codec.ms(outcome.at), int(outcome.charged))
+                case _:  # released: nothing happened to it
+                    continue
+            verb, detail, charge = what
+            settled.append(
+                [
+                    verb, lane, str(delivery.seq), codec.line(delivery), codec.name_in_line(delivery),
+                    detail, charge, delivery.event_id,
+                ]
+            )  # fmt: skip
+        if settled:
+            keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
+            keys.append(self._keys.dead_letters)
+            for shop_id, sink in lanes:
+                keys += [self._keys.due(sink), self._keys.age(shop_id, sink), self._keys.dead(shop_id, sink)]
+            args: list[str | int] = [codec.ms(now), json.dumps(settled, ensure_ascii=False)]
+            await self._connection.fenced("settle", keys, args)
+        for outcome in outcomes:
+            self._claimed.get(outcome.delivery.sink, set()).discard(outcome.delivery.seq)
+
+    async def wake(self, sink: str) -> None:
+        """Make parked rows due, in the order in which they were made."""
+        due = await self._connection.read("ZRANGE", self._keys.due(sink), 0, -1)
+        made: dict[str, int] = {}
+        for some in _chunks(due):
+            for seq, row in zip(some, await self._rows(some), strict=True):
+                if row is not None:
+                    made[seq] = json.loads(row)["created_at"]
+        commands = [
+            ["ZADD", 1, "LT", "XX", *(part for seq in some for part in (made[seq], seq))]
+            for some in _chunks(list(made))
+        ]
+        if commands:
+            keys = [self._keys.lease, self._keys.due(sink)]
+            await self._connection.fenced("apply", keys, [json.dumps(commands)])
+
+    async def next_due(self, sink: str) -> datetime | None:
+        """When the next head that nobody has is due."""
+        claimed = self._claimed.get(sink, set())
+        heads = await self._first(self._keys.due(sink), len(claimed) + 1)
+        return next((due_at for seq, due_at in heads if seq not in claimed), None)
+
+    async def bury_expired(self, sink: str, head_before: datetime, now: datetime) -> int:
+        """Bury heads that nobody has and that became such before an instant."""
+        claimed, before = self._claimed.get(sink, set()), codec.ms(head_before)
+        due = await self._connection.read("ZRANGE", self._keys.due(sink), 0, -1)
+        expired: list[Delivery] = []
+        for some in _chunks([seq for seq in due if int(seq) not in claimed]):
+            heads = await self._connection.read("HMGET", self._keys.heads, *some)
+            old = [
+                (seq, head)
+                for seq, head in zip(some, heads, strict=True)
+                if head and int(head.partition(" ")[0]) <= before
+            ]
+            rows = await self._rows([seq for seq, _ in old])
+            expired += [
+                codec.delivery(seq, row, head) for (seq, head), row in zip(old, rows, strict=True) if row
+            ]
+            if len(expired) >= BURY_LIMIT:
+                break
+        expired = sorted(expired, key=lambda delivery: delivery.seq)[:BURY_LIMIT]
+        reason = "its sink was not reachable for too long"
+        await self.settle([Bury(delivery, reason) for delivery in expired], now)
+        return len(expired)
+
+    async def stats(self, shop_id: str) -> dict[str, SinkStats]:
+        """Count what waits and what lies dead, by sink."""
+        found: dict[str, SinkStats] = {}
+        for shop, sink in await self._lanes():
+            if shop != shop_id:
+                continue
+            age, dead = self._keys.age(shop, sink), self._keys.dead(shop, sink)
+            oldest = await self._first(age, 1)
+            counted = SinkStats(
+                waiting=await self._connection.read("ZCARD", age),
+                oldest_at=oldest[0][1] if oldest else None,
+                dead=await self._connection.read("ZCARD", dead),
+            )
+            if counted != SinkStats():
+                found[sink] = counted
+        return found
+
+    async def prune(self, shop_id: str, buried_before: datetime) -> int:
+        """Drop old or too many dead letters, a bounded number."""
+        dropped = 0
+        for shop, sink in await self._lanes():
+            if shop != shop_id:
+                continue
+            dead = self._keys.dead(shop, sink)
+            old = await self._connection.read(
+                "ZRANGEBYSCORE", dead, "-inf", f"({codec.ms(buried_before)}", "LIMIT", 0, PRUNE_LIMIT
+            )
+            excess = await self._connection.read("ZCARD", dead) - MAX_DEAD_LETTERS
+            if not old and excess > 0:
+                old = await self._connection.read("ZRANGE", dead, 0, min(excess, PRUNE_LIMIT) - 1)
+            if old:
+                keys = [self._keys.lease, self._keys.dead_letters, dead]
+                commands = [["HDEL", 1, *old], ["ZREM", 2, *old]]
+                await self._connection.fenced("apply", keys, [json.dumps(commands)])
+                dropped += len(old)
+        return dropped
+
+    async def mend(self) -> None:
+        """Make what leads to the deliveries anew where part of it is gone (evicted)."""
+        if await self._is_whole():
+            return
+        structlog.get_logger().error("part of the outbox is gone; making its order anew")
+        rows: dict[str, str] = await self._connection.read("HGETALL", self._keys.outbox)
+        kept = {seq: json.loads(row) for seq, row in rows.items() if seq.isdigit()}
+        lanes = {*(await self._lanes()), *((row["shop"], row["sink"]) for row in kept.values())}
+        keys = [self._keys.lease, self._keys.lines, self._keys.heads, self._keys.lanes]
+        for shop, sink in lanes:
+            keys += [self._keys.due(sink), self._keys.age(shop, sink)]
+        number = {key: n for n, key in enumerate(keys)}
+        commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(keys))]
+        firsts: set[str] = set()
+        for seq in sorted(kept, key=int):
+            row = kept[seq]
+            lane = codec.lane(row["shop"], row["sink"])
+            line, made_at = f"{lane}{LANE}{row['key']}{LANE}", row["created_at"]
+            name = f"{int(seq):016d}{LANE}{made_at}{LANE}{row['event_id']}"
+            commands.append(["SADD", 3, lane])
+            commands.append(["ZADD", 1, 0, line + name])
+            commands.append(["ZADD", number[self._keys.age(row["shop"], row["sink"])], made_at, seq])
+            if line not in firsts:
+                firsts.add(line)
+                commands.append(["HSET", 2, seq, f"{made_at} 0"])
+                commands.append(["ZADD", number[self._keys.due(row["sink"])], made_at, seq])
+        await self._connection.fenced("apply", keys, [json.dumps(commands, ensure_ascii=False)])
+
+    async def _is_whole(self) -> bool:
+        read = self._connection.read
+        fields = await read("HKEYS", self._keys.outbox)
+        rows = sum(field.isdigit() for field in fields)
+        heads, lines = await read("HLEN", self._keys.heads), await read("ZCARD", self._keys.lines)
+        lanes = await self._lanes()
+        due = sum([await read("ZCARD", self._keys.due(sink)) for sink in {sink for _, sink in lanes}])
+        age = sum([await read("ZCARD", self._keys.age(shop, sink)) for shop, sink in lanes])
+        return rows == lines == age and heads == due and bool(rows) == bool(heads)
+
+    async def _first(self, key: str, count: int) -> list[tuple[int, datetime]]:
+        """The first few of a sorted set, and the instants that they are sorted by."""
+        flat = await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES")
+        return [(int(seq), codec.instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def _rows(self, seqs: Sequence[str]) -> list[str | None]:
+        if not seqs:
+            return []
+        rows: list[str | None] = await self._connection.read("HMGET", self._keys.outbox, *seqs)
+        return rows
+
+    async def _lanes(self) -> list[tuple[str, str]]:
+        """Shop and sink of every lane, in a settled order."""
+        lanes = await self._connection.read("SMEMBERS", self._keys.lanes)
+        return [(shop, sink) for shop, _, sink in (lane.partition(LANE) for lane in sorted(lanes))]
+
+
+def _chunks(seqs: Sequence[str]) -> list[Sequence[str]]:
+    return [seqs[start : start + CHUNK] for start in range(0, len(seqs), CHUNK)]

@@ -1,0 +1,75 @@
+-- One atomic commit: a shop's state, its records, its alerts, and new rows of the outbox.
+--
+-- KEYS: lease, state, last_poll_time, known_orders, known_details, known_seen, set_aside, alerts,
+--       outbox, lines, heads, lanes; then `due` and `age` of each lane that ARGV[3].lanes names.
+-- ARGV: our nonce ("" where no lease is needed), now (ms), the batch as JSON.
+-- Errors: FENCED, another process has the lease; TORN, the store is not what we left there (emptied, partly
+-- evicted, or an older replica). Which revisions are ours the batch says: more than one after an answer was lost.
+
+local lease, state, last_poll_time, known, details, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local set_aside, alerts, outbox, lines, heads, lanes = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local nonce, now, batch = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
+
+if redis.call('GET', lease) ~= nonce then
+  return redis.error_reply('FENCED another process has the lease')
+end
+
+local mark = 'rev:' .. batch.shop
+local rev, ours = redis.call('HGET', state, 'rev') or '', false
+for _, left in ipairs(batch.revs) do
+  ours = ours or left == rev
+end
+if not ours or (redis.call('HGET', details, 'rev') or '') ~= rev or (redis.call('HGET', outbox, mark) or '') ~= rev then
+  return redis.error_reply('TORN the state is not what was left there')
+end
+redis.call('HSET', state, 'rev', batch.rev)
+redis.call('HSET', details, 'rev', batch.rev)
+redis.call('HSET', outbox, mark, batch.rev)
+
+for field, value in pairs(batch.state) do
+  if value == '' then
+    redis.call('HDEL', state, field)
+  else
+    redis.call('HSET', state, field, value)
+  end
+end
+if batch.last_poll_time ~= '' then
+  redis.call('SET', last_poll_time, batch.last_poll_time)
+end
+for _, order in ipairs(batch.known) do
+  redis.call('HSET', known, order[1], order[2])
+  redis.call('HSET', details, order[1], order[3])
+  redis.call('ZADD', seen, batch.seen_at, order[1])
+end
+for _, order in ipairs(batch.set_aside) do
+  redis.call('HSET', set_aside, order[1], order[2])
+end
+for _, id in ipairs(batch.mended) do
+  redis.call('HDEL', set_aside, id)
+end
+for _, alert in ipairs(batch.alerts) do
+  if alert[2] == '' then
+    redis.call('HDEL', alerts, alert[1])
+  else
+    redis.call('HSET', alerts, alert[1], alert[2])
+  end
+end
+
+for i, lane in ipairs(batch.lanes) do
+  local due, age = KEYS[11 + 2 * i], KEYS[12 + 2 * i]
+  redis.call('SADD', lanes, lane)
+  for _, row in ipairs(batch.rows[i]) do
+    local place = lane .. '\31' .. row[1] .. '\31'
+    local first = #redis.call('ZRANGEBYLEX', lines, '[' .. place, '(' .. place .. '\255', 'LIMIT', 0, 1) == 0
+    local seq = string.format('%.0f', redis.call('HINCRBY', outbox, 'seq', 1))
+    -- In a line the order of names is the order of seq; what is needed of the next one is in its name.
+    redis.call('ZADD', lines, 0, place .. string.format('%016.0f', seq) .. '\31' .. now .. '\31' .. row[2])
+    redis.call('HSET', outbox, seq, row[3])
+    redis.call('ZADD', age, now, seq)
+    if first then
+      redis.call('HSET', heads, seq, now .. ' 0')
+      redis.call('ZADD', due, now, seq)
+    end
+  end
+end
+return 1

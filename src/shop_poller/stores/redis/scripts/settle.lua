@@ -1,0 +1,53 @@
+-- What became of claimed deliveries: acks, retries, burials, all of them or none.
+--
+-- KEYS: lease, outbox, lines, heads, dead_letters; then `due`, `age` and `dead` of each lane.
+-- ARGV: our nonce, now (ms), the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
+-- due (ms) of a retry or the dead letter of a burial, charge of a retry, event id].
+-- What is not in its line any more was settled before, or is another row by the same number: left alone.
+
+local outbox, lines, heads, dead_letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local now, outcomes = ARGV[2], cjson.decode(ARGV[3])
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return redis.error_reply('FENCED another process has the lease')
+end
+
+local function remove(due, age, seq, line, name)
+  redis.call('ZREM', lines, line .. name)
+  redis.call('ZREM', due, seq)
+  redis.call('ZREM', age, seq)
+  redis.call('HDEL', heads, seq)
+  redis.call('HDEL', outbox, seq)
+  local following = redis.call('ZRANGEBYLEX', lines, '[' .. line, '(' .. line .. '\255', 'LIMIT', 0, 1)[1]
+  if following then
+    local number, made_at = string.match(string.sub(following, #line + 1), '^0*(%d+)\31(%-?%d+)\31')
+    redis.call('HSET', heads, number, now .. ' 0')
+    redis.call('ZADD', due, made_at, number)
+  end
+end
+
+for _, outcome in ipairs(outcomes) do
+  local row = redis.call('HGET', outbox, outcome[3])
+  if row and not redis.call('ZSCORE', lines, outcome[4] .. outcome[5]) and string.find(row, outcome[8], 1, true) then
+    return redis.error_reply('TORN a delivery is in no line')
+  end
+end
+
+for _, outcome in ipairs(outcomes) do
+  local verb, lane, seq, line, name = outcome[1], outcome[2], outcome[3], outcome[4], outcome[5]
+  local due, age, dead = KEYS[3 + 3 * lane], KEYS[4 + 3 * lane], KEYS[5 + 3 * lane]
+  if redis.call('ZSCORE', lines, line .. name) then
+    if verb == 'ack' then
+      remove(due, age, seq, line, name)
+    elseif verb == 'bury' then
+      redis.call('HSET', dead_letters, seq, outcome[6])
+      redis.call('ZADD', dead, now, seq)
+      remove(due, age, seq, line, name)
+    elseif redis.call('HEXISTS', heads, seq) == 1 then
+      local since, attempts = string.match(redis.call('HGET', heads, seq), '(%-?%d+) (%d+)')
+      redis.call('HSET', heads, seq, since .. ' ' .. string.format('%.0f', attempts + outcome[7]))
+      redis.call('ZADD', due, outcome[6], seq)
+    end
+  end
+end
+return #outcomes

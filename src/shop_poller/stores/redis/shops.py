@@ -1,0 +1,220 @@
+"""Shops: where polling stands, known orders, alerts."""
+
+import json
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from shop_poller.core import learning
+from shop_poller.core.model import KnownOrder
+from shop_poller.ports import Alert, Batch, Outgoing, ShopState
+from shop_poller.stores.redis import codec
+from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.keys import Keys, ShopKeys
+
+PRUNE_LIMIT = 1000
+CHUNK = 500
+UNSURE = 50
+"""Most commits in a row of which it is not known whether they were carried out."""
+
+
+class Shops:
+    """The shops under one prefix.
+
+    Args:
+        connection: to the server.
+        keys: where what stands.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        # The revisions that may be ours: that of the last commit, and of those whose answer was lost since.
+        self._revs: dict[str, deque[str]] = {}
+
+    def forget(self) -> None:
+        """Others may have written meanwhile: read anew."""
+        self._revs.clear()
+
+    async def load(self, shop_id: str) -> ShopState | None:
+        """A shop's state, if it was ever heard of."""
+        return codec.shop_state(await self._hash(self._keys.shop(shop_id).state))
+
+    async def register(self, shop_id: str, now: datetime) -> ShopState:
+        """A shop's state; its life begins now if it has none, or goes on where another design left it."""
+        keys = self._keys.shop(shop_id)
+        rev = await self._read_rev(shop_id)
+        whole = (
+            await self._connection.read("HGET", keys.known_details, "rev") == (rev or None)
+            and await self._connection.read("HGET", self._keys.outbox, f"rev:{shop_id}") == (rev or None)
+        )  # fmt: skip
+        state = await self.load(shop_id)
+        if whole and state is not None:
+            return state
+        if whole:
+            state = await self._take_over(keys, now)
+        else:
+            # Part of it was evicted. What is gone could be the news of orders that count as announced: so all
+            # begins anew, as from an empty store, and what is young is announced again, by the same ids.
+            structlog.get_logger().error(
+                "part of the state is gone; beginning anew: set maxmemory-policy noeviction", shop=shop_id
+            )
+            state = ShopState(started_at=now)
+            await self._wipe(shop_id)
+        await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
+        return await self.load(shop_id) or state
+
+    async def known(self, shop_id: str, ids: Sequence[int]) -> dict[int, KnownOrder]:
+        """What is known of these orders."""
+        keys, found = self._keys.shop(shop_id), {}
+        for some in _chunks(ids):
+            statuses = await self._connection.read("HMGET", keys.known_orders, *some)
+            details = await self._connection.read("HMGET", keys.known_details, *some)
+            for order_id, status, detail in zip(some, statuses, details, strict=True):
+                record = codec.known_order(order_id, status, detail)
+                if record is not None:
+                    found[order_id] = record
+        return found
+
+    async def set_aside(self, shop_id: str) -> dict[int, str]:
+        """The orders that could not be read, with the reason."""
+        stored = await self._hash(self._keys.shop(shop_id).set_aside)
+        return {int(order_id): reason for order_id, reason in stored.items()}
+
+    async def alerts(self, shop_id: str) -> dict[str, Alert]:
+        """The alerts raised and not cleared, by service."""
+        stored = await self._hash(self._keys.shop(shop_id).alerts)
+        return {service: codec.alert(service, text) for service, text in stored.items()}
+
+    async def count(self, shop_id: str) -> tuple[int, int]:
+        """How many orders are known, and set aside."""
+        keys = self._keys.shop(shop_id)
+        known = await self._connection.read("HLEN", keys.known_orders)
+        return known, await self._connection.read("HLEN", keys.set_aside)
+
+    async def commit(self, shop_id: str, batch: Batch) -> None:
+        """Known orders, outbox and state, at once."""
+        last_poll_at = batch.state.last_poll_at
+        await self._commit(
+            shop_id,
+            batch.outgoing,
+            batch.now,
+            {
+                "state": codec.state_fields(batch.state),
+                "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
+                "seen_at": codec.ms(batch.seen_at),
+                "known": [[str(o.id), o.status, codec.known_details(o)] for o in batch.known],
+                "set_aside": [[str(order.id), order.reason] for order in batch.set_aside],
+                "mended": [str(order_id) for order_id in batch.mended],
+            },
+        )
+
+    async def write_alert(
+        self, shop_id: str, service: str, alert: Alert | None, outgoing: Sequence[Outgoing], now: datetime
+    ) -> None:
+        """Remember an alert, or forget it, and send that."""
+        text = codec.alert_text(alert) if alert else ""
+        await self._commit(shop_id, outgoing, now, {"alerts": [[service, text]]})
+
+    async def prune(self, shop_id: str, seen_before: datetime) -> int:
+        """Drop old records, a bounded number."""
+        keys = self._keys.shop(shop_id)
+        old = await self._connection.read(
+            "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({codec.ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
+        )
+        if old:
+            commands = [["HDEL", 1, *old], ["HDEL", 2, *old], ["ZREM", 3, *old]]
+            where = [keys.known_orders, keys.known_details, keys.known_seen]
+            await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
+        return len(old)
+
+    async def _commit(
+        self, shop_id: str, outgoing: Sequence[Outgoing], now: datetime, what: Mapping[str, Any]
+    ) -> None:
+        keys = self._keys.shop(shop_id)
+        if shop_id not in self._revs:
+            self._revs[shop_id] = deque([await self._read_rev(shop_id)], UNSURE)
+        revs, rev = self._revs[shop_id], secrets.token_hex(8)
+        lanes: dict[str, list[Outgoing]] = {}
+        for one in outgoing:
+            lanes.setdefault(one.sink, []).append(one)
+        rows = [
+            [[o.notification.key, o.notification.event_id, codec.row(shop_id, o, now)] for o in some]
+            for some in lanes.values()
+        ]
+        nothing: dict[str, Any] = {
+            "state": {}, "last_poll_time": "", "seen_at": 0,
+            "known": [], "set_aside": [], "mended": [], "alerts": [],
+        }  # fmt: skip
+        batch = (
+            nothing
+            | dict(what)
+            | {
+                "shop": shop_id,
+                "revs": list(revs),
+                "rev": rev,
+                "lanes": [codec.lane(shop_id, sink) for sink in lanes],
+                "rows": rows,
+            }
+        )
+        where = [
+            self._keys.lease, keys.state, keys.last_poll_time, keys.known_orders, keys.known_details,
+            keys.known_seen, keys.set_aside, keys.alerts, self._keys.outbox, self._keys.lines,
+            self._keys.heads, self._keys.lanes,
+        ]  # fmt: skip
+        for sink in lanes:
+            where += [self._keys.due(sink), self._keys.age(shop_id, sink)]
+        args: list[str | int] = [codec.ms(now), json.dumps(batch, ensure_ascii=False)]
+        revs.append(rev)  # from here on it may be what stands there, whatever becomes of the answer
+        await self._connection.fenced("commit", where, args)
+        self._revs[shop_id] = deque([rev], UNSURE)
+
+    async def _take_over(self, keys: ShopKeys, now: datetime) -> ShopState:
+        """What a shop without a state of ours starts with: nothing, or what the old design left."""
+        last = await self._connection.read("GET", keys.last_poll_time)
+        last_poll_at = codec.from_naive_iso(last) if last else None
+        known = await self._connection.read("HKEYS", keys.known_orders)
+        if known:
+            structlog.get_logger().info("taking over what is known", orders=len(known), last_poll_time=last)
+            commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
+            for some in _chunks(known):
+                scored = [part for order_id in some for part in (codec.ms(now), order_id)]
+                commands.append(["ZADD", 2, *scored])
+            where = [self._keys.lease, keys.known_orders, keys.known_seen]
+            await self._connection.fenced("apply", where, [json.dumps(commands)])
+        if last_poll_at is None:
+            return ShopState(started_at=now)
+        return ShopState(
+            started_at=now,
+            baseline_at=last_poll_at,
+            cursor_at=last_poll_at,
+            last_poll_at=last_poll_at,
+            learning=learning.begin(last_poll_at),
+        )
+
+    async def _wipe(self, shop_id: str) -> None:
+        keys = self._keys.shop(shop_id)
+        where = [
+            keys.state, keys.last_poll_time, keys.known_orders, keys.known_details, keys.known_seen,
+            keys.set_aside,
+        ]  # fmt: skip
+        commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(where) + 1)]
+        where.append(self._keys.outbox)
+        commands.append(["HDEL", len(where), f"rev:{shop_id}"])
+        await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
+        self._revs.pop(shop_id, None)
+
+    async def _read_rev(self, shop_id: str) -> str:
+        return await self._connection.read("HGET", self._keys.shop(shop_id).state, "rev") or ""
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        stored: dict[str, str] = await self._connection.read("HGETALL", key)
+        return stored
+
+
+def _chunks(ids: Sequence[Any]) -> list[Sequence[Any]]:
+    return [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
