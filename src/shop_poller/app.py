@@ -1,8 +1,8 @@
 """The composition root: builds the parts, owns the signals and the order of shutdown.
 
-start:  settings → store (locked) → parts → listener → READY → dispatchers and poller
+start:  settings → store → parts → listener → READY → lease → tenure: dispatchers and poller
 stop:   no new tick, no new claim; the running tick ends (10 s), senders end their attempt (20 s);
-        what is left waits in the outbox
+        what is left waits in the outbox; the lease is released
 """
 
 import os
@@ -11,8 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 
 import anyio
 import structlog
@@ -20,10 +19,12 @@ from structlog.contextvars import bind_contextvars
 
 from shop_poller import __version__, systemd
 from shop_poller.alarm import Alarm
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.messages import Voice
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
+from shop_poller.lease import Lease
 from shop_poller.ledger import Ledger
 from shop_poller.monitor import Monitor
 from shop_poller.poller import Poller, PollPlan, TickReport
@@ -31,19 +32,14 @@ from shop_poller.ports import Outgoing, Sink, Source, Stats, Store
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.sinks import make_sink
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
-from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.telemetry import Log, Metrics
+from shop_poller.stores import copy_store, open_store
+from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.tenure import Tenure
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
 
 TICK_GRACE_S = 10.0
 SENDER_GRACE_S = 20.0
-
-
-def now() -> datetime:
-    """Our clock, to the millisecond: finer than that the stores do not keep."""
-    instant = datetime.now(UTC)
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def make_source(settings: Settings) -> Source:
@@ -75,105 +71,132 @@ def make_voice(settings: Settings) -> Voice:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """All that works together on one shop."""
-
-    poller: Poller
-    dispatchers: Sequence[Dispatcher]
-    monitor: Monitor
-    store: Store
-
-    def stop(self) -> None:
-        """No new tick, no new claim."""
-        self.poller.stop()
-        for dispatcher in self.dispatchers:
-            dispatcher.stop()
-
-    async def deliver(self, *, until_idle: bool = False) -> None:
-        """Run all dispatchers."""
-        async with anyio.create_task_group() as tasks:
-            for dispatcher in self.dispatchers:
-                tasks.start_soon(partial(dispatcher.run, until_idle=until_idle))
+OnOutgoing = Callable[[Sequence[Outgoing]], None]
 
 
-@asynccontextmanager
-async def assembled(
-    settings: Settings, store: Store, *, on_outgoing: Callable[[Sequence[Outgoing]], None] | None = None
-) -> AsyncIterator[Parts]:
-    """Build the parts around a store; what they open is closed afterwards.
+class House:
+    """What lasts as long as the process; made by `built`.
 
     Args:
         settings: as loaded.
-        store: opened; is not closed here.
+        store: opened.
+        source: asks the shop.
+        sinks: deliver.
         on_outgoing: is shown what was put into the outbox.
-
-    Raises:
-        TemporaryError: STORE.
     """
-    shop = settings.shop
-    bind_contextvars(shop=shop)
-    async with AsyncExitStack() as stack:
-        source = make_source(settings)
-        stack.push_async_callback(source.aclose)
-        sinks = make_sinks(settings)
-        for sink in sinks:
-            stack.push_async_callback(sink.aclose)
-        names = [sink.name for sink in sinks]
-        metrics = Metrics(shop, names)
-        metrics.lease_held.set(1)  # the store's lock
-        metrics.polling_enabled.set(settings.shop_polling_enabled)
-        voice = make_voice(settings)
-        dispatchers: list[Dispatcher] = []
 
-        def announce(outgoing: Sequence[Outgoing] = ()) -> None:
-            for dispatcher in dispatchers:
-                dispatcher.wake()
-            if on_outgoing is not None:
-                on_outgoing(outgoing)
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        source: Source,
+        sinks: Sequence[Sink],
+        on_outgoing: OnOutgoing | None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._source = source
+        self._sinks = sinks
+        self._names = tuple(sink.name for sink in sinks)
+        self._on_outgoing = on_outgoing
+        self._voice = make_voice(settings)
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger()
+        self._metrics = Metrics(settings.shop, self._names)
+        self._metrics.polling_enabled.set(settings.shop_polling_enabled)
+        self._alarm = Alarm(
+            store, voice=self._voice, sinks=self._names, now=store.now, on_outgoing=self._announce
+        )
+        self.lease = Lease(store, self._metrics)
+        self.monitor = Monitor(
+            shop=settings.shop,
+            polling=settings.shop_polling_enabled,
+            sinks=self._names,
+            store=store,
+            metrics=self._metrics,
+            interval_s=settings.shop_polling_interval,
+        )
 
-        alarm = Alarm(store, voice=voice, sinks=names, now=now, on_outgoing=announce)
-        await alarm.load()
+    async def begin(self) -> Tenure:
+        """The parts that write, on what the store holds now.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        settings, store, metrics, now = self._settings, self._store, self._metrics, self._store.now
+        ledger = Ledger(
+            await store.register(settings.shop, now()),
+            store=store,
+            voice=self._voice,
+            sinks=self._names,
+            metrics=metrics,
+            now=now,
+            on_outgoing=self._announce,
+        )
+        await ledger.load()
+        await self._alarm.load()
         plan = DeliveryPlan(
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
             senders=settings.shop_senders,
             queue_size=settings.shop_queue_size,
         )
-        dispatchers += [
-            Dispatcher(sink, plan, store=store, alarm=alarm, metrics=metrics, now=now, chance=random.random)
-            for sink in sinks
+        dispatchers = [
+            Dispatcher(
+                sink,
+                plan,
+                store=store,
+                may_send=self.lease.held,
+                alarm=self._alarm,
+                metrics=metrics,
+                now=now,
+                chance=random.random,
+            )
+            for sink in self._sinks
         ]
-        ledger = Ledger(
-            await store.register(shop, now()),
-            store=store,
-            voice=voice,
-            sinks=names,
-            metrics=metrics,
-            now=now,
-            on_outgoing=announce,
-        )
-        await ledger.load()
         poller = Poller(
             poll_plan(settings),
             ledger=ledger,
-            fetcher=Fetcher(source, shop=shop, metrics=metrics, chance=random.random),
+            fetcher=Fetcher(self._source, shop=settings.shop, metrics=metrics, chance=random.random),
             store=store,
-            alarm=alarm,
+            alarm=self._alarm,
             metrics=metrics,
             now=now,
         )
-        monitor = Monitor(
-            shop=shop,
-            poller=poller if settings.shop_polling_enabled else None,
-            ledger=ledger,
-            dispatchers=dispatchers,
-            sinks=names,
-            store=store,
-            metrics=metrics,
-            interval_s=settings.shop_polling_interval,
-            now=now,
-        )
-        yield Parts(poller, dispatchers, monitor, store)
+        self._edges.changed("state", "")
+        self.monitor.tenure = Tenure(poller, ledger, dispatchers)
+        return self.monitor.tenure
+
+    def complain(self, error: TemporaryError) -> None:
+        """The state cannot be used: said once, until it can."""
+        if self._edges.changed("state", error.kind):
+            self._log.error("the state cannot be read; trying on", error=str(error))
+
+    def end(self) -> None:
+        """The right to write is not ours any more."""
+        self.monitor.tenure = None
+
+    def _announce(self, outgoing: Sequence[Outgoing] = ()) -> None:
+        if self.monitor.tenure is not None:
+            for dispatcher in self.monitor.tenure.dispatchers:
+                dispatcher.wake()
+        if self._on_outgoing is not None:
+            self._on_outgoing(outgoing)
+
+
+@asynccontextmanager
+async def built(
+    settings: Settings, store: Store, *, on_outgoing: OnOutgoing | None = None
+) -> AsyncIterator[House]:
+    """Build the parts around a store; all is closed afterwards, the store too."""
+    bind_contextvars(shop=settings.shop)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        source = make_source(settings)
+        stack.push_async_callback(source.aclose)
+        sinks = make_sinks(settings)
+        for sink in sinks:
+            stack.push_async_callback(sink.aclose)
+        yield House(settings, store, source, sinks, on_outgoing)
 
 
 def poll_plan(settings: Settings) -> PollPlan:
@@ -206,15 +229,14 @@ async def run(
 
     Raises:
         SettingsError: the listener's address cannot be used.
-        TemporaryError, PermanentError: STORE, at the start.
+        PermanentError: STORE, it cannot be used.
     """
     log: Log = structlog.get_logger()
     stop = stop or anyio.Event()
     async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(settings.state_path)
-        stack.push_async_callback(store.aclose)
-        parts = await stack.enter_async_context(assembled(settings, store))
-        address = await stack.enter_async_context(_listening(settings, parts.monitor))
+        store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+        house = await stack.enter_async_context(built(settings, store))
+        address = await stack.enter_async_context(_listening(settings, house.monitor))
         on_listen(address)
         log.info(
             "started",
@@ -222,29 +244,38 @@ async def run(
             interval_s=settings.shop_polling_interval,
             polling=settings.shop_polling_enabled,
             sinks=[sink.name for sink in settings.sinks],
-            state=str(settings.state_path),
+            state=settings.state_place,
             http=address,
         )
-        _warn_of_orphans(settings, await store.stats(settings.shop), log)
         async with anyio.create_task_group() as background:
             await background.start(_watch_signals, stop)
             background.start_soon(systemd.feed_watchdog)
             systemd.notify("READY=1")
-            await _work(settings, parts, stop)
+            await house.lease.hold(lambda: _work(settings, store, house, stop), stop)
             background.cancel_scope.cancel()
     log.info("stopped")
 
 
-async def _work(settings: Settings, parts: Parts, stop: anyio.Event) -> None:
-    """Poll and deliver until stopped."""
-    async with anyio.create_task_group() as work:
-        work.start_soon(_bounded, parts.deliver, stop, SENDER_GRACE_S)
-        if settings.shop_polling_enabled:
-            work.start_soon(_bounded, parts.poller.run, stop, TICK_GRACE_S)
-        await stop.wait()
-        systemd.notify("STOPPING=1")
-        structlog.get_logger().info("stopping; what is not delivered waits in the outbox")
-        parts.stop()
+async def _work(settings: Settings, store: Store, house: House, stop: anyio.Event) -> None:
+    """Poll and deliver until stopped, or until the lease is lost."""
+    log: Log = structlog.get_logger()
+    try:
+        tenure = await house.begin()
+        _warn_of_orphans(settings, await store.stats(settings.shop), log)
+    except TemporaryError as error:
+        house.complain(error)
+        return
+    try:
+        async with anyio.create_task_group() as work:
+            work.start_soon(_bounded, tenure.deliver, stop, SENDER_GRACE_S)
+            if settings.shop_polling_enabled:
+                work.start_soon(_bounded, tenure.poller.run, stop, TICK_GRACE_S)
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            log.info("stopping; what is not delivered waits in the outbox")
+            tenure.stop()
+    finally:
+        house.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,37 +296,48 @@ class RunReport:
 
 async def run_once(settings: Settings) -> RunReport:
     """One tick, then deliver what is due; raises what `run` raises."""
-    async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(settings.state_path)
-        stack.push_async_callback(store.aclose)
-        parts = await stack.enter_async_context(assembled(settings, store))
-        before = await store.stats(settings.shop)
-        for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
-            await store.wake(sink.name)
-        tick = await parts.poller.tick(anyio.current_time() + settings.shop_polling_interval)
-        await parts.deliver(until_idle=True)
-        after = await store.stats(settings.shop)
-        return RunReport(
-            tick=tick,
-            delivered=sum(dispatcher.delivered for dispatcher in parts.dispatchers),
-            waiting=sum(sink.waiting for sink in after.sinks.values()),
-            buried=sum(sink.dead for sink in after.sinks.values())
-            - sum(sink.dead for sink in before.sinks.values()),
+    store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    reports: list[RunReport] = []
+    async with built(settings, store) as house:
+
+        async def work() -> None:
+            reports.append(await _run_once(settings, store, await house.begin()))
+
+        await house.lease.once(work)
+    if not reports:
+        raise TemporaryError(
+            ErrorKind.STORE, f"state in {settings.state_place}: the lease was lost meanwhile"
         )
+    return reports[0]
+
+
+async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunReport:
+    before = await store.stats(settings.shop)
+    for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
+        await store.wake(sink.name)
+    tick = await tenure.poller.tick(anyio.current_time() + settings.shop_polling_interval)
+    await tenure.deliver(until_idle=True)
+    after = await store.stats(settings.shop)
+    return RunReport(
+        tick=tick,
+        delivered=sum(dispatcher.delivered for dispatcher in tenure.dispatchers),
+        waiting=sum(sink.waiting for sink in after.sinks.values()),
+        buried=sum(sink.dead for sink in after.sinks.values())
+        - sum(sink.dead for sink in before.sinks.values()),
+    )
 
 
 async def rehearse(settings: Settings, show: Callable[[Outgoing], None]) -> TickReport:
     """One tick on a copy of the state: shows what would be sent, sends and changes nothing."""
-    async with AsyncExitStack() as stack:
-        store = await SqliteStore.copy(settings.state_path)
-        stack.push_async_callback(store.aclose)
 
-        def show_all(outgoing: Sequence[Outgoing]) -> None:
-            for one in outgoing:
-                show(one)
+    def show_all(outgoing: Sequence[Outgoing]) -> None:
+        for one in outgoing:
+            show(one)
 
-        parts = await stack.enter_async_context(assembled(settings, store, on_outgoing=show_all))
-        return await parts.poller.tick(anyio.current_time() + settings.shop_polling_interval)
+    copy = await copy_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with built(settings, copy, on_outgoing=show_all) as house:
+        tenure = await house.begin()
+        return await tenure.poller.tick(anyio.current_time() + settings.shop_polling_interval)
 
 
 @asynccontextmanager

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import anyio
 
-from shop_poller.app import make_sinks, make_source, make_voice, now
+from shop_poller.app import make_sinks, make_source, make_voice
+from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery, Query
+from shop_poller.core.redis_address import RedisAddress
 from shop_poller.ports import Sink
 from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
@@ -118,8 +120,25 @@ async def _check_shop(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _check_state(settings: Settings) -> Finding:
-    path = settings.state_path
-    if path.exists():
+    if isinstance(settings.state, RedisAddress):
+        return await _check_redis(settings, settings.state)
+    return await _check_file(settings, settings.state)
+
+
+async def _check_redis(settings: Settings, address: RedisAddress) -> Finding:
+    from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - it is 10 MB
+
+    store = RedisStore(address, prefix=settings.shop_redis_prefix, first_shop=settings.shop)
+    try:
+        return Finding("state", "state", f"{address.place} {await store.check()}")
+    except ShopPollerError as error:
+        return Finding("state", "state", str(error), ok=False)
+    finally:
+        await store.aclose()
+
+
+async def _check_file(settings: Settings, path: Path) -> Finding:
+    if await anyio.Path(path).exists():
         try:
             store = await SqliteStore.peek(path)
             await store.load(settings.shop)

@@ -185,7 +185,7 @@ def status(
 ) -> None:
     """Say where polling and deliveries stand; the daemon may be running."""
     from shop_poller import status as statuses  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.app import now  # noqa: PLC0415
+    from shop_poller.clock import now  # noqa: PLC0415
 
     found = anyio.run(statuses.read_status, _settings(config))
     if as_json:

@@ -29,6 +29,10 @@ SEND_TIMEOUT_S = 10.0
 BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 
+class _LeaseOverError(Exception):
+    """Another replica may be delivering this by now."""
+
+
 class Courier:
     """Goes to one sink.
 
@@ -36,6 +40,7 @@ class Courier:
         sink: delivers once.
         circuit: whether the sink may be talked to.
         policy: when a row is tried again, and when given up.
+        may_send: whether the right to write is surely ours at this moment.
         alarm: tells when the sink is gone for good.
         metrics: of the shop.
         now: our clock, aware UTC.
@@ -54,6 +59,7 @@ class Courier:
         circuit: Circuit,
         *,
         policy: RetryPolicy,
+        may_send: Callable[[], bool],
         alarm: Alarm,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -66,6 +72,7 @@ class Courier:
         self._sink = sink
         self._circuit = circuit
         self._policy = policy
+        self._may_send = may_send
         self._alarm = alarm
         self._metrics = metrics
         self._now = now
@@ -83,6 +90,8 @@ class Courier:
         began = anyio.current_time()
         try:
             await self._try(delivery, tries=1 if probing else TRIES)
+        except _LeaseOverError:
+            return Release(delivery)
         except ShopPollerError as error:
             log = self._log.warning if self._edges.changed("sink", error.kind) else self._log.debug
             log("delivery failed", event_id=delivery.event_id, error_type=error.kind, error=str(error))
@@ -123,6 +132,8 @@ class Courier:
         await retrying(self._send, delivery)
 
     async def _send(self, delivery: Delivery) -> None:
+        if not self._may_send():
+            raise _LeaseOverError
         try:
             with anyio.fail_after(SEND_TIMEOUT_S):
                 await self._sink.send(delivery)

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from shop_poller import app
+from shop_poller.clock import now
 from shop_poller.settings import Settings
 from shop_poller.simulator.asgi import create_app
 from shop_poller.simulator.endpoint import Endpoint
@@ -28,7 +29,7 @@ async def demo(*, locale: str, seconds: float | None, say: Callable[[str], None]
         seconds: how long; None for as long as wanted.
         say: prints a line.
     """
-    shop = SimulatedShop(app.now)
+    shop = SimulatedShop(now)
     endpoint = Endpoint(shop)
     story = Story(shop, random.Random())  # noqa: S311 - it tells a story and keeps no secret
     stop = anyio.Event()

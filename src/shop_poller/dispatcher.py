@@ -57,6 +57,7 @@ class Dispatcher:
         sink: delivers once.
         plan: how.
         store: has the outbox.
+        may_send: whether the right to write is surely ours at this moment.
         alarm: tells when the sink is gone for good, and when it is back.
         metrics: of the shop.
         now: our clock, aware UTC.
@@ -72,6 +73,7 @@ class Dispatcher:
         plan: DeliveryPlan,
         *,
         store: Store,
+        may_send: Callable[[], bool],
         alarm: Alarm,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -89,6 +91,7 @@ class Dispatcher:
             sink,
             self._circuit,
             policy=plan.retry,
+            may_send=may_send,
             alarm=alarm,
             metrics=metrics,
             now=now,

@@ -25,7 +25,7 @@ class Ledger:
 
     Attributes:
         state: where polling stands.
-        heartbeat_at: the last sign of progress: a commit, or the start.
+        heartbeat_at: the last good poll, or the start if there was none since.
         shop_time: the shop's clock at the last commit.
     """
 
@@ -100,8 +100,9 @@ class Ledger:
                 mended=mended,
             ),
         )
+        if state.last_poll_at != self.state.last_poll_at:
+            self.heartbeat_at = now
         self.state = state
-        self.heartbeat_at = now
         self.shop_time = page.shop_time
         self._note(broken, mended)
         for notification in notifications:

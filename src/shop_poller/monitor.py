@@ -1,82 +1,87 @@
 """How it goes: health, readiness and metrics of a running daemon."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from prometheus_client import generate_latest
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.health import illness
-from shop_poller.dispatcher import Dispatcher
-from shop_poller.ledger import Ledger
-from shop_poller.poller import Poller
-from shop_poller.ports import SinkStats, Store
+from shop_poller.ports import ShopState, SinkStats, Store
 from shop_poller.telemetry import Metrics
+from shop_poller.tenure import Tenure
 
 
 class Monitor:
     """Looks at the parts and says how they do. For the methods see web.routes.Vitals.
 
     Args:
-        poller: None where polling is disabled.
+        shop: the shop's id.
+        polling: whether the shop is to be polled.
         sinks: the names of the sinks.
+        store: is shared with the other replicas.
+        metrics: of the shop.
         interval_s: seconds between ticks.
+
+    Attributes:
+        tenure: what works while the lease is ours; None while another replica leads.
     """
 
     def __init__(
         self,
         *,
         shop: str,
-        poller: Poller | None,
-        ledger: Ledger,
-        dispatchers: Sequence[Dispatcher],
-        sinks: Sequence[str],
+        polling: bool,
+        sinks: tuple[str, ...],
         store: Store,
         metrics: Metrics,
         interval_s: float,
-        now: Callable[[], datetime],
     ) -> None:
+        self.tenure: Tenure | None = None
         self._shop = shop
-        self._poller = poller
-        self._ledger = ledger
-        self._dispatchers = dispatchers
+        self._polling = polling
         self._sinks = sinks
         self._store = store
         self._metrics = metrics
         self._interval_s = interval_s
-        self._now = now
+        self._followed_at = store.now()  # the last good poll of whoever leads, as far as we know
 
-    def health(self) -> dict[str, str]:
-        """Whether it polls and delivers."""
+    async def health(self) -> dict[str, str]:
+        """Whether it polls and delivers; a follower judges by what the leader stored."""
+        if self.tenure is not None:
+            heartbeat_at: datetime = self.tenure.ledger.heartbeat_at
+            senders_alive = sum(dispatcher.senders_alive for dispatcher in self.tenure.dispatchers)
+        else:
+            heartbeat_at, senders_alive = await self._follow(), 1
         reason = illness(
-            polling=self._poller is not None,
-            heartbeat_at=self._ledger.heartbeat_at,
-            now=self._now(),
+            polling=self._polling,
+            heartbeat_at=heartbeat_at,
+            now=self._store.now(),
             interval_s=self._interval_s,
-            senders_alive=sum(dispatcher.senders_alive for dispatcher in self._dispatchers),
+            senders_alive=senders_alive,
         )
         if reason is not None:
             return {"status": "unhealthy", "reason": reason}
-        return {"status": "healthy"} if self._poller else {"status": "healthy", "polling": "disabled"}
+        return {"status": "healthy"} if self._polling else {"status": "healthy", "polling": "disabled"}
 
     async def readiness(self) -> dict[str, str]:
-        """Whether the store can be read and the shop has answered."""
+        """Whether the store can be read and the shop has answered; and who leads."""
         try:
-            await self._store.load(self._shop)
+            state = await self._store.load(self._shop)
+            leader = "this one" if self.tenure else await self._store.holder()
         except ShopPollerError as error:
             return {"status": "not ready", "reason": str(error)}
-        if self._poller is not None and not self._poller.polled:
-            return {"status": "not ready", "reason": "no good poll yet"}
-        return {"status": "ready"}
+        if self._polling and not self._has_polled(state):
+            return {"status": "not ready", "reason": "no good poll yet", "leader": leader}
+        return {"status": "ready", "leader": leader}
 
     async def exposition(self) -> bytes:
         """All metrics; those of a store that cannot be read keep their last values."""
-        self._metrics.healthy.set(self.health()["status"] == "healthy")
+        self._metrics.healthy.set((await self.health())["status"] == "healthy")
         try:
             stats = await self._store.stats(self._shop)
         except ShopPollerError:
             return generate_latest(self._metrics.registry)
-        now = self._now()
+        now = self._store.now()
         self._metrics.known.set(stats.known)
         for sink in self._sinks:
             waiting = stats.sinks.get(sink, SinkStats())
@@ -87,3 +92,17 @@ class Monitor:
                 dead=waiting.dead,
             )
         return generate_latest(self._metrics.registry)
+
+    def _has_polled(self, state: ShopState | None) -> bool:
+        if self.tenure is not None:
+            return self.tenure.poller.polled
+        return state is not None and state.last_poll_at is not None
+
+    async def _follow(self) -> datetime:
+        try:
+            state = await self._store.load(self._shop)
+        except ShopPollerError:
+            return self._followed_at
+        if state is not None and state.last_poll_at is not None:
+            self._followed_at = state.last_poll_at
+        return self._followed_at

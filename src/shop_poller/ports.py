@@ -161,8 +161,41 @@ class Stats:
     sinks: Mapping[str, SinkStats] = field(default_factory=dict)
 
 
-class Store(Protocol):
+class Right(Protocol):
+    """The right to write for a shop: one process has it, for a term that it renews."""
+
+    @property
+    def term_s(self) -> float:
+        """Seconds that it outlives a process that says nothing more; infinite where its end gives it back."""
+        ...
+
+    async def take(self) -> bool:
+        """Take it, if nobody has it. All claims that were made before are void."""
+        ...
+
+    async def renew(self) -> bool:
+        """Keep it for another term.
+
+        Returns:
+            False if it was lost, or if the store is not what we left there: all is to be read anew.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Let others have it."""
+        ...
+
+    async def holder(self) -> str:
+        """Who has it, for people; "" for nobody."""
+        ...
+
+
+class Store(Right, Protocol):
     """Remembers. One suite of tests holds for all: tests/contracts/test_store.py."""
+
+    def now(self) -> datetime:
+        """The clock that due times follow, aware UTC, to the millisecond: finer than that nothing is kept."""
+        ...
 
     async def load(self, shop_id: str) -> ShopState | None:
         """A shop's state; None if it was never heard of. Shows, too, that the store can be read."""
@@ -203,7 +236,7 @@ class Store(Protocol):
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
         """Take deliveries that are due, the longest due first, only the oldest of each key.
 
-        A claim lasts until the delivery is settled, or the process ends.
+        A claim lasts until the delivery is settled, or the right to write ends.
         """
         ...
 

@@ -35,9 +35,11 @@ from shop_poller.core.addresses import (
     split,
 )
 from shop_poller.core.messages import LEVELS
+from shop_poller.core.redis_address import RedisAddress, Topology, parse_redis
 from shop_poller.core.signature import signing_key
 from shop_poller.core.transition import DEFAULT_UNPAID
 
+HASH_TAG = re.compile(r"\{[^{}]+\}")
 MAX_FILE_BYTES = 64 * 1024
 DEFAULT_CHANNEL = "notification:events"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -142,10 +144,18 @@ class Settings(BaseModel):
     redis_url: SecretStr | None = Field(
         None, description="the old design's Redis; the default of the next two when set"
     )
+    shop_redis_prefix: str = Field(
+        "shop:polling:",
+        min_length=1,
+        max_length=100,
+        pattern=r"^[!-~]+$",
+        description="begins the name of every key in Redis; on a Cluster it has to have a {hash tag}",
+    )
     shop_state_url: SecretStr | None = Field(
         None,
         validate_default=True,
-        description="where state lives; default: sqlite:/// and the state directory's shop-poller.db",
+        description="where state lives: sqlite:////path, redis(s)://host:6379/0, redis+sentinel://host:26379/master/0,"
+        " redis+cluster://host:6379; default: REDIS_URL if set, else the state directory's shop-poller.db",
     )
     shop_notify_urls: Annotated[tuple[SinkAddress, ...], BeforeValidator(_sinks)] | None = Field(
         None, description="sinks, with spaces between; default: console:"
@@ -234,14 +244,18 @@ class Settings(BaseModel):
         address = value or info.data.get("redis_url")
         if address is None:
             return None
+        if address.get_secret_value().startswith("redis"):
+            redis = parse_redis(address.get_secret_value())
+            prefix = info.data.get("shop_redis_prefix", "")
+            if redis.topology is Topology.CLUSTER and not HASH_TAG.search(prefix):
+                raise ValueError(
+                    "is a Cluster, where all our keys have to be in one slot; set SHOP_REDIS_PREFIX to"
+                    " something with a {hash tag}, e.g. {shop}:polling:"
+                )
+            return address
         parts = split(address.get_secret_value())
-        if parts.scheme in REDIS:
-            origin = "" if value else " (REDIS_URL, as SHOP_STATE_URL is not set)"
-            raise ValueError(
-                f"state in Redis is not there yet{origin}; set SHOP_STATE_URL=sqlite:////path/to/shop-poller.db"
-            )
         if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or len(parts.path) < 2:
-            raise ValueError("should be sqlite:////path/to/shop-poller.db")
+            raise ValueError("should be sqlite:////path/to/shop-poller.db or redis://host:6379/0")
         return address
 
     @property
@@ -250,13 +264,21 @@ class Settings(BaseModel):
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
 
     @property
-    def state_path(self) -> Path:
-        """The state file."""
+    def state(self) -> Path | RedisAddress:
+        """Where state lives: a file, or Redis."""
         if self.shop_state_url is not None:
-            return Path(split(self.shop_state_url.get_secret_value()).path.removeprefix("/"))
+            address = self.shop_state_url.get_secret_value()
+            if address.startswith("redis"):
+                return parse_redis(address)
+            return Path(split(address).path.removeprefix("/"))
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
         directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path(home) / "shop-poller"
         return Path(directory) / "shop-poller.db"
+
+    @property
+    def state_place(self) -> str:
+        """Where state lives, as it may be shown."""
+        return self.state.place if isinstance(self.state, RedisAddress) else str(self.state)
 
     @property
     def secrets(self) -> list[str]:
@@ -265,12 +287,15 @@ class Settings(BaseModel):
             self.woocommerce_consumer_key,
             self.woocommerce_consumer_secret,
             self.shop_notify_secret,
-            self.redis_url,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
+        if self.redis_url is not None:
+            found += parse_redis(self.redis_url.get_secret_value()).secrets
         for sink in self.sinks:
             if sink.password:
                 found += [sink.password, unquote(sink.password)]
+        if isinstance(self.state, RedisAddress):
+            found += self.state.secrets
         return found
 
     @property

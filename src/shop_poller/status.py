@@ -7,7 +7,7 @@ from typing import Any
 from shop_poller.core.model import iso
 from shop_poller.ports import Alert, ShopState, Stats
 from shop_poller.settings import Settings
-from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.stores import peek_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ async def read_status(settings: Settings) -> Status:
         PermanentError, TemporaryError: STORE, there is none, or it cannot be read.
     """
     shop = settings.shop
-    store = await SqliteStore.peek(settings.state_path)
+    store = await peek_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     try:
         return Status(
             shop,

@@ -1,6 +1,7 @@
 """Settings: where they come from, what they mean, and how wrong ones are named."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,6 @@ KEYS = {
 }
 SIGNING = "whsec_" + base64.b64encode(b"a key to sign webhooks with").decode()
 SQLITE = "sqlite:////var/lib/shop-poller/state.db"
-IN_REDIS = (
-    "SHOP_STATE_URL: state in Redis is not there yet{}; set SHOP_STATE_URL=sqlite:////path/to/shop-poller.db"
-)
 
 
 @dataclass
@@ -272,7 +270,7 @@ def test_state_lives_in_the_state_directory(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
 
-    assert desk.load().state_path == Path(path)
+    assert desk.load().state == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +282,7 @@ def test_state_lives_in_the_state_directory(
     ],
 )
 def test_a_state_url_names_the_file_with_four_slashes_from_the_root(desk: Desk, url: str, path: str) -> None:
-    assert desk.load(SHOP_STATE_URL=url).state_path == Path(path)
+    assert desk.load(SHOP_STATE_URL=url).state == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +344,7 @@ def test_what_must_never_be_seen_is_listed(desk: Desk) -> None:
 
     # A password as it is written and as it is meant: an error may show either.
     assert set(settings.secrets) == {
-        "ck_key", "cs_secret", SIGNING, "redis://:redis-pw@h/0", "p%40ss", "p@ss",
+        "ck_key", "cs_secret", SIGNING, "redis-pw", "p%40ss", "p@ss",
     }  # fmt: skip
     for secret in settings.secrets:
         assert secret not in repr(settings)
@@ -450,12 +448,12 @@ def test_numbers_have_bounds(desk: Desk, name: str, least: int, most: int) -> No
          "two sinks have the name redis://h/0; give each its own by adding #name"),
         ("SHOP_NOTIFY_URLS", "https://h.example/a#x https://h.example/b#x",
          "two sinks have the name x; give each its own by adding #name"),
-        ("SHOP_STATE_URL", "postgres://h/db", "should be sqlite:////path/to/shop-poller.db"),
-        ("SHOP_STATE_URL", "/var/lib/state.db", "should be sqlite:////path/to/shop-poller.db"),
-        ("SHOP_STATE_URL", "sqlite://var/lib/state.db", "should be sqlite:////path/to/shop-poller.db"),
-        ("SHOP_STATE_URL", "sqlite:///", "should be sqlite:////path/to/shop-poller.db"),
-        ("SHOP_STATE_URL", "sqlite:////srv/shop#1/state.db", "should be sqlite:////path/to/shop-poller.db"),
-        ("SHOP_STATE_URL", "sqlite:////srv/state.db?mode=ro", "should be sqlite:////path/to/shop-poller.db"),
+        ("SHOP_STATE_URL", "postgres://h/db", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
+        ("SHOP_STATE_URL", "/var/lib/state.db", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
+        ("SHOP_STATE_URL", "sqlite://var/lib/state.db", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
+        ("SHOP_STATE_URL", "sqlite:///", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
+        ("SHOP_STATE_URL", "sqlite:////srv/shop#1/state.db", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
+        ("SHOP_STATE_URL", "sqlite:////srv/state.db?mode=ro", "should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_and_what_to_do(desk: Desk, name: str, value: str | None, problem: str) -> None:
@@ -473,16 +471,34 @@ def test_redis_url_is_a_redis_address(desk: Desk, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "origin"),
+    ("environ", "place"),
     [
-        ({"SHOP_STATE_URL": "redis://:pw@h/0"}, ""),
-        ({"SHOP_STATE_URL": "rediss://h:6380/0"}, ""),
-        ({"SHOP_STATE_URL": "redis://h/0", "REDIS_URL": "redis://h/0"}, ""),
-        ({"REDIS_URL": "redis://:pw@h/0"}, " (REDIS_URL, as SHOP_STATE_URL is not set)"),
+        ({"SHOP_STATE_URL": "redis://:pw@h/0"}, "redis://h:6379/0"),
+        ({"SHOP_STATE_URL": "rediss://h:6380/3?ca_certs=/ca.pem"}, "rediss://h:6380/3"),
+        ({"SHOP_STATE_URL": "redis://h/1", "REDIS_URL": "redis://other/0"}, "redis://h:6379/1"),
+        ({"REDIS_URL": "redis://:pw@h/0"}, "redis://h:6379/0"),
+        (
+            {"SHOP_STATE_URL": "redis+sentinel://u:pw@a:1,b/mymaster/2?sentinel_password=spw"},
+            "redis+sentinel://a:1,b:26379/mymaster/2",
+        ),
+        (
+            {"SHOP_STATE_URL": "rediss+cluster://u:pw@a,b:1", "SHOP_REDIS_PREFIX": "{shop}:polling:"},
+            "rediss+cluster://a:6379,b:1",
+        ),
     ],
 )
-def test_state_in_redis_is_refused_in_one_line(desk: Desk, environ: dict[str, str], origin: str) -> None:
-    assert desk.problems(environ) == [IN_REDIS.format(origin)]
+def test_state_may_live_in_redis(desk: Desk, environ: dict[str, str | None], place: str) -> None:
+    settings = desk.load(environ)
+
+    assert settings.state_place == place
+    assert "pw" not in repr(settings.state)
+    assert {"pw", "spw"} & set(re.findall(r"\w+", str(environ))) <= {*settings.secrets}
+
+
+def test_a_cluster_needs_a_hash_tag(desk: Desk) -> None:
+    (problem,) = desk.problems({"SHOP_STATE_URL": "redis+cluster://h"})
+    assert "SHOP_REDIS_PREFIX" in problem
+    assert "{hash tag}" in problem
 
 
 PLAIN = (
@@ -660,7 +676,7 @@ def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_documentation(des
         WOOCOMMERCE_CONSUMER_KEY=None,
         SHOP_POLLING_INTERVAL="often",
         REDIS_URL="https://h.example",
-        SHOP_STATE_URL="redis://h/0",
+        SHOP_STATE_URL="redis://h/zero",
         SHOP_NOTIFY_URLS="pigeon://post",
         SHOP_HTTP_LISTEN="everywhere",
         SHOP_LOCALE="eo",

@@ -29,6 +29,7 @@ from shop_poller.monitor import Monitor
 from shop_poller.poller import Poller
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
 from shop_poller.telemetry import Metrics
+from shop_poller.tenure import Tenure
 from shop_poller.web import server
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
@@ -68,7 +69,9 @@ class FakeDispatcher:
 class FakeStore:
     """A store of which only load and stats are asked."""
 
-    now: Stats = field(default_factory=Stats)
+    stored: Stats = field(default_factory=Stats)
+    clock: datetime = NOW
+    last_poll_at: datetime | None = None
     broken: TemporaryError | None = None
     loaded: list[str] = field(default_factory=list)
 
@@ -76,12 +79,18 @@ class FakeStore:
         self.loaded.append(shop_id)
         if self.broken:
             raise self.broken
-        return None
+        return ShopState(NOW, last_poll_at=self.last_poll_at) if self.last_poll_at else None
+
+    async def holder(self) -> str:
+        return "other-host/7"
+
+    def now(self) -> datetime:
+        return self.clock
 
     async def stats(self, _: str) -> Stats:
         if self.broken:
             raise self.broken
-        return self.now
+        return self.stored
 
 
 @dataclass
@@ -95,20 +104,26 @@ class Ward:
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, SINKS))
     interval_s: float = 60.0
     now: datetime = NOW
+    leads: bool = True
 
     @property
     def monitor(self) -> Monitor:
-        return Monitor(
+        self.store.clock = self.now
+        monitor = Monitor(
             shop=SHOP,
-            poller=cast("Poller | None", self.poller),
-            ledger=cast("Ledger", self.ledger),
-            dispatchers=cast("list[Dispatcher]", self.dispatchers),
+            polling=self.poller is not None,
             sinks=SINKS,
             store=cast("Store", self.store),
             metrics=self.metrics,
             interval_s=self.interval_s,
-            now=lambda: self.now,
         )
+        if self.leads:
+            monitor.tenure = Tenure(
+                cast("Poller", self.poller),
+                cast("Ledger", self.ledger),
+                cast("list[Dispatcher]", self.dispatchers),
+            )
+        return monitor
 
 
 POLLING_STOPPED = {"status": "unhealthy", "reason": "Polling not running"}
@@ -120,6 +135,7 @@ MS = timedelta(milliseconds=1)
 # --- Health -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("interval_s", "limit"),
     [
@@ -131,7 +147,7 @@ MS = timedelta(milliseconds=1)
         (86_400, timedelta(days=3)),
     ],
 )
-def test_polling_has_stopped_after_five_minutes_or_three_intervals(
+async def test_polling_has_stopped_after_five_minutes_or_three_intervals(
     interval_s: float, limit: timedelta
 ) -> None:
     ward = Ward(interval_s=interval_s)
@@ -144,37 +160,41 @@ def test_polling_has_stopped_after_five_minutes_or_three_intervals(
         (10 * limit, POLLING_STOPPED),
     ):
         ward.ledger.heartbeat_at = NOW - since
-        assert ward.monitor.health() == expected, since
+        assert await ward.monitor.health() == expected, since
 
 
-def test_before_the_first_good_poll_the_start_counts() -> None:
+@pytest.mark.anyio
+async def test_before_the_first_good_poll_the_start_counts() -> None:
     ward = Ward(poller=FakePoller(polled=False))  # the heartbeat is then the start, see Ledger
 
-    assert ward.monitor.health() == HEALTHY
+    assert await ward.monitor.health() == HEALTHY
     ward.now += timedelta(minutes=5) + MS
-    assert ward.monitor.health() == POLLING_STOPPED
+    assert await ward.monitor.health() == POLLING_STOPPED
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("senders", "expected"),
     [([8, 8], HEALTHY), ([0, 1], HEALTHY), ([1, 0], HEALTHY), ([0, 0], NO_WORKERS), ([], NO_WORKERS)],
 )
-def test_somebody_has_to_be_there_to_deliver(senders: list[int], expected: dict[str, str]) -> None:
+async def test_somebody_has_to_be_there_to_deliver(senders: list[int], expected: dict[str, str]) -> None:
     ward = Ward(dispatchers=[FakeDispatcher(alive) for alive in senders])
 
-    assert ward.monitor.health() == expected
+    assert await ward.monitor.health() == expected
 
 
-def test_polling_is_named_first_when_both_are_out_of_order() -> None:
+@pytest.mark.anyio
+async def test_polling_is_named_first_when_both_are_out_of_order() -> None:
     ward = Ward(dispatchers=[FakeDispatcher(0)], ledger=FakeLedger(NOW - timedelta(days=1)))
 
-    assert ward.monitor.health() == POLLING_STOPPED
+    assert await ward.monitor.health() == POLLING_STOPPED
 
 
-def test_a_poller_that_is_disabled_is_healthy_and_says_so() -> None:
+@pytest.mark.anyio
+async def test_a_poller_that_is_disabled_is_healthy_and_says_so() -> None:
     ward = Ward(poller=None, ledger=FakeLedger(NOW - timedelta(days=30)))
 
-    assert ward.monitor.health() == {"status": "healthy", "polling": "disabled"}
+    assert await ward.monitor.health() == {"status": "healthy", "polling": "disabled"}
 
 
 async def _ready(ward: Ward) -> dict[str, str]:
@@ -185,18 +205,41 @@ async def _ready(ward: Ward) -> dict[str, str]:
 async def test_ready_is_a_store_that_can_be_read_and_a_first_good_poll() -> None:
     broken = TemporaryError(ErrorKind.STORE, "the disk is full; free some space")
 
-    assert await _ready(Ward()) == {"status": "ready"}
+    ready = {"status": "ready", "leader": "this one"}
+    assert await _ready(Ward()) == ready
     assert await _ready(Ward(poller=FakePoller(polled=False))) == {
         "status": "not ready",
         "reason": "no good poll yet",
+        "leader": "this one",
     }
     assert await _ready(Ward(store=FakeStore(broken=broken))) == {
         "status": "not ready",
         "reason": "the disk is full; free some space",
     }
-    assert await _ready(Ward(poller=None)) == {"status": "ready"}  # nothing will ever be polled
+    assert await _ready(Ward(poller=None)) == ready  # nothing will ever be polled
     # It is about starting up: a shop that is away later does not undo it.
-    assert await _ready(Ward(ledger=FakeLedger(NOW - timedelta(days=1)))) == {"status": "ready"}
+    assert await _ready(Ward(ledger=FakeLedger(NOW - timedelta(days=1)))) == ready
+
+
+@pytest.mark.anyio
+async def test_a_follower_judges_by_the_stored_last_poll_and_says_who_leads() -> None:
+    ward = Ward(leads=False, dispatchers=[])  # nobody delivers here
+    monitor = ward.monitor
+    assert await monitor.health() == HEALTHY  # since its start, as nothing is stored yet
+    assert await monitor.readiness() == {
+        "status": "not ready",
+        "reason": "no good poll yet",
+        "leader": "other-host/7",
+    }
+
+    ward.store.last_poll_at = NOW - timedelta(minutes=5)
+    assert await monitor.health() == HEALTHY
+    assert await monitor.readiness() == {"status": "ready", "leader": "other-host/7"}
+
+    ward.store.clock += MS
+    assert await monitor.health() == POLLING_STOPPED
+    ward.store.broken = TemporaryError(ErrorKind.STORE, "gone")
+    assert await monitor.health() == POLLING_STOPPED  # by what was known last
 
 
 # --- Metrics ------------------------------------------------------------------------------------------------
@@ -220,7 +263,7 @@ async def _scraped(ward: Ward) -> dict[tuple[str, str], float]:
 @pytest.mark.anyio
 async def test_a_scrape_shows_what_lies_in_the_store() -> None:
     ward = Ward()
-    ward.store.now = Stats(
+    ward.store.stored = Stats(
         known=316,
         set_aside=2,
         sinks={
@@ -244,9 +287,9 @@ async def test_a_scrape_shows_what_lies_in_the_store() -> None:
 @pytest.mark.anyio
 async def test_what_was_delivered_meanwhile_is_no_longer_shown_as_waiting() -> None:
     ward = Ward()
-    ward.store.now = Stats(sinks={"crm": SinkStats(waiting=5, oldest_at=NOW, dead=1)})
+    ward.store.stored = Stats(sinks={"crm": SinkStats(waiting=5, oldest_at=NOW, dead=1)})
     await _scraped(ward)
-    ward.store.now = Stats()
+    ward.store.stored = Stats()
 
     found = await _scraped(ward)
 
@@ -256,7 +299,7 @@ async def test_what_was_delivered_meanwhile_is_no_longer_shown_as_waiting() -> N
 @pytest.mark.anyio
 async def test_a_store_that_cannot_be_read_does_not_spoil_the_scrape() -> None:
     ward = Ward(ledger=FakeLedger(NOW - timedelta(hours=1)))
-    ward.store.now = Stats(known=316)
+    ward.store.stored = Stats(known=316)
     await _scraped(ward)
     ward.store.broken = TemporaryError(ErrorKind.STORE, "the disk is full")
 
@@ -329,8 +372,11 @@ async def test_readyz_is_503_until_it_is_ready(ward: Ward) -> None:
         ward.poller.polled = True
         ready = await client.get("/readyz")
 
-    assert (early.status_code, early.json()) == (503, {"status": "not ready", "reason": "no good poll yet"})
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    assert (early.status_code, early.json()) == (
+        503,
+        {"status": "not ready", "reason": "no good poll yet", "leader": "this one"},
+    )
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "leader": "this one"})
     assert ward.store.loaded == [SHOP, SHOP]
 
 

@@ -242,7 +242,14 @@ async def house(
         delivery = delivery or DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
         dispatchers += [
             Dispatcher(
-                sink, delivery, store=store, alarm=alarm, metrics=metrics, now=virtual_now, chance=chance
+                sink,
+                delivery,
+                store=store,
+                may_send=lambda: True,
+                alarm=alarm,
+                metrics=metrics,
+                now=virtual_now,
+                chance=chance,
             )
             for sink in sinks
         ]

@@ -114,7 +114,7 @@ def test_wrong_settings_are_2_all_of_them_named_at_once(site: Site) -> None:
         WOOCOMMERCE_CONSUMER_KEY=None,
         WOOCOMMERCE_CONSUMER_SECRET="cs_hush hush",
         SHOP_POLLING_INTERVAL="0.5",
-        SHOP_STATE_URL="redis://:hush@localhost/0",
+        SHOP_STATE_URL="redis://:hush@localhost/zero",
         SHOP_NOTIFY_URLS="ftp://user:hush@example.com/",
         SHOP_HTTP_LISTEN="everywhere",
     )

@@ -10,7 +10,7 @@ Options: `ca_certs=/path/to/ca.pem` (with TLS), `sentinel_username=`, `sentinel_
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 SCHEME = re.compile(r"redis(s)?(\+sentinel|\+cluster)?")
 HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:@/\s]+))(?::([0-9]{1,5}))?")
@@ -49,8 +49,9 @@ class RedisAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
-        return tuple(filter(None, (self.password, self.sentinel_password)))
+        """What must not be shown, plain and as it is written in an address."""
+        plain = filter(None, (self.password, self.sentinel_password))
+        return tuple(form for secret in plain for form in (secret, quote(secret, safe="")))
 
     @property
     def place(self) -> str:

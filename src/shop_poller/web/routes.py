@@ -13,7 +13,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Vitals(Protocol):
     """What can be asked about how it goes."""
 
-    def health(self) -> dict[str, str]:
+    async def health(self) -> dict[str, str]:
         """What /healthz says; `status` is healthy or unhealthy, with a `reason`."""
         ...
 
@@ -33,7 +33,7 @@ def make_app(vitals: Vitals) -> Starlette:
         return Response(await vitals.exposition(), media_type=METRICS_TYPE)
 
     async def healthz(_: Request) -> Response:
-        health = vitals.health()
+        health = await vitals.health()
         return JSONResponse(health, 200 if health["status"] == "healthy" else 503)
 
     async def livez(_: Request) -> Response:

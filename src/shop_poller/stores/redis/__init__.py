@@ -11,10 +11,12 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
-from shop_poller.core.errors import TemporaryError
+from shop_poller.clock import to_milliseconds
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
+from shop_poller.stores.redis import server
 from shop_poller.stores.redis.client import Client, make_client
 from shop_poller.stores.redis.connection import Connection
 from shop_poller.stores.redis.keys import Keys
@@ -44,6 +46,7 @@ class RedisStore:
         make: Callable[[RedisAddress], Client] = make_client,
     ) -> None:
         self.term_s = LEASE_S
+        self._address = address
         self._keys = Keys(prefix, first_shop)
         self._connection = Connection(address, make(address))
         self._shops = Shops(self._connection, self._keys)
@@ -54,8 +57,7 @@ class RedisStore:
 
     def now(self) -> datetime:
         """The server's clock, so that replicas with clocks of their own agree on what is due."""
-        instant = datetime.now(UTC) + self._clock_off
-        return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+        return to_milliseconds(datetime.now(UTC) + self._clock_off)
 
     async def take(self) -> bool:
         """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
@@ -75,14 +77,32 @@ class RedisStore:
 
     async def holder(self) -> str:
         """Who has the right to write: host and process; "" for nobody."""
-        owner = await self._connection.read("GET", self._keys.lease)
-        return "/".join(owner.split("/")[:2]) if owner else ""
+        return _person(await self._connection.read("GET", self._keys.lease) or "")
+
+    async def check(self) -> str:
+        """See whether the server can be used; changes nothing.
+
+        Returns:
+            One line on what was found.
+
+        Raises:
+            TemporaryError, PermanentError: STORE, with what to do.
+        """
+        owner = await self._lease("look")  # shows, too, that scripts may be run on our keys
+        info = await self._connection.read("INFO")
+        if "redis_version" not in info:  # a Cluster: an answer a node
+            info = next(iter(info.values()))
+        problem = server.problem(info)
+        if problem:
+            raise PermanentError(ErrorKind.STORE, f"state in {self._address.place}: {problem}")
+        led_by = f"led by {_person(owner)}" if owner else "led by nobody now"
+        return f"answers ({server.describe(info)}), {led_by}"
 
     async def _lease(self, verb: str) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(LEASE_S * 1000)]
         owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
-        server = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
-        self._clock_off = server - datetime.now(UTC)
+        theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
+        self._clock_off = theirs - datetime.now(UTC)
         return str(owner)
 
     # --- shops ----------------------------------------------------------------------------------------------
@@ -95,6 +115,10 @@ class RedisStore:
         """Load or begin a shop's state; take over what the design before this one left."""
         await self._outbox.mend()
         return await self._shops.register(shop_id, now)
+
+    async def snapshot(self, shop_id: str, now: datetime) -> tuple[ShopState, list[KnownOrder]]:
+        """What `register` would give, and every record; needs no lease and writes nothing."""
+        return await self._shops.snapshot(shop_id, now)
 
     async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
         """What is known of these orders."""
@@ -166,3 +190,8 @@ class RedisStore:
         except TemporaryError:
             pass  # it ends by itself
         await self._connection.aclose()
+
+
+def _person(owner: str) -> str:
+    """A holder of the lease for people: host and process, without what proves it."""
+    return "/".join(owner.split("/")[:2])

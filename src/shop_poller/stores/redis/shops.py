@@ -14,7 +14,7 @@ from shop_poller.core.model import KnownOrder
 from shop_poller.ports import Alert, Batch, Outgoing, ShopState
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import Connection
-from shop_poller.stores.redis.keys import Keys, ShopKeys
+from shop_poller.stores.redis.keys import Keys
 
 PRUNE_LIMIT = 1000
 CHUNK = 500
@@ -46,27 +46,32 @@ class Shops:
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
         """A shop's state; its life begins now if it has none, or goes on where another design left it."""
-        keys = self._keys.shop(shop_id)
-        rev = await self._read_rev(shop_id)
-        whole = (
-            await self._connection.read("HGET", keys.known_details, "rev") == (rev or None)
-            and await self._connection.read("HGET", self._keys.outbox, f"rev:{shop_id}") == (rev or None)
-        )  # fmt: skip
         state = await self.load(shop_id)
-        if whole and state is not None:
-            return state
-        if whole:
-            state = await self._take_over(keys, now)
-        else:
+        if not await self._is_whole(shop_id):
             # Part of it was evicted. What is gone could be the news of orders that count as announced: so all
             # begins anew, as from an empty store, and what is young is announced again, by the same ids.
             structlog.get_logger().error(
                 "part of the state is gone; beginning anew: set maxmemory-policy noeviction", shop=shop_id
             )
-            state = ShopState(started_at=now)
             await self._wipe(shop_id)
-        await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
-        return await self.load(shop_id) or state
+            state = None
+        if state is None:
+            begun = await self._beginning(shop_id, now)
+            await self._adopt_records(shop_id, now)
+            await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
+            state = await self.load(shop_id) or begun
+        return state
+
+    async def snapshot(self, shop_id: str, now: datetime) -> tuple[ShopState, list[KnownOrder]]:
+        """What `register` would begin with, and every record; nothing is written."""
+        state = await self.load(shop_id) or await self._beginning(shop_id, now)
+        keys = self._keys.shop(shop_id)
+        ids = {
+            *await self._connection.read("HKEYS", keys.known_orders),
+            *await self._connection.read("HKEYS", keys.known_details),
+        }
+        known = await self.known(shop_id, [int(order_id) for order_id in ids if order_id.isdigit()])
+        return state, list(known.values())
 
     async def known(self, shop_id: str, ids: Sequence[int]) -> dict[int, KnownOrder]:
         """What is known of these orders."""
@@ -173,19 +178,16 @@ class Shops:
         await self._connection.fenced("commit", where, args)
         self._revs[shop_id] = deque([rev], UNSURE)
 
-    async def _take_over(self, keys: ShopKeys, now: datetime) -> ShopState:
-        """What a shop without a state of ours starts with: nothing, or what the old design left."""
-        last = await self._connection.read("GET", keys.last_poll_time)
+    async def _is_whole(self, shop_id: str) -> bool:
+        """Whether all hashes are of the same commit."""
+        keys, rev = self._keys.shop(shop_id), await self._read_rev(shop_id) or None
+        places = ((keys.known_details, "rev"), (self._keys.outbox, f"rev:{shop_id}"))
+        return all([await self._connection.read("HGET", key, field) == rev for key, field in places])
+
+    async def _beginning(self, shop_id: str, now: datetime) -> ShopState:
+        """Where a shop without a state of ours begins: nowhere, or where the design before this one was."""
+        last = await self._connection.read("GET", self._keys.shop(shop_id).last_poll_time)
         last_poll_at = codec.from_naive_iso(last) if last else None
-        known = await self._connection.read("HKEYS", keys.known_orders)
-        if known:
-            structlog.get_logger().info("taking over what is known", orders=len(known), last_poll_time=last)
-            commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
-            for some in _chunks(known):
-                scored = [part for order_id in some for part in (codec.ms(now), order_id)]
-                commands.append(["ZADD", 2, *scored])
-            where = [self._keys.lease, keys.known_orders, keys.known_seen]
-            await self._connection.fenced("apply", where, [json.dumps(commands)])
         if last_poll_at is None:
             return ShopState(started_at=now)
         return ShopState(
@@ -195,6 +197,20 @@ class Shops:
             last_poll_at=last_poll_at,
             learning=learning.begin(last_poll_at),
         )
+
+    async def _adopt_records(self, shop_id: str, now: datetime) -> None:
+        """Records of the design before this one are kept as long as ours, counted from now."""
+        keys = self._keys.shop(shop_id)
+        ids = await self._connection.read("HKEYS", keys.known_orders)
+        if not ids:
+            return
+        structlog.get_logger().info("taking over what is known", orders=len(ids))
+        commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
+        commands += [
+            ["ZADD", 2, *(part for id_ in some for part in (codec.ms(now), id_))] for some in _chunks(ids)
+        ]
+        where = [self._keys.lease, keys.known_orders, keys.known_seen]
+        await self._connection.fenced("apply", where, [json.dumps(commands)])
 
     async def _wipe(self, shop_id: str) -> None:
         keys = self._keys.shop(shop_id)

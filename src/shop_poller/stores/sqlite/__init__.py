@@ -1,6 +1,7 @@
 """The embedded store: one SQLite file, nothing to install, safe against kill -9 and power cuts."""
 
 import asyncio
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -12,11 +13,12 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import CancelScope
 
+from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
 from shop_poller.stores.sqlite import orders, outbox
-from shop_poller.stores.sqlite.file import explain, open_copy, open_for_reading, open_for_writing
+from shop_poller.stores.sqlite.file import explain, open_copy, open_empty, open_for_reading, open_for_writing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +48,11 @@ class SqliteStore:
             PermanentError: STORE, in use by another process, not writable, not ours, or too new.
         """
         return await cls._open(path, open_for_writing)
+
+    @classmethod
+    async def empty(cls) -> Self:
+        """A store in memory that holds nothing yet."""
+        return await cls._open(Path(":memory:"), open_empty)
 
     @classmethod
     async def copy(cls, path: Path) -> Self:
@@ -93,6 +100,31 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
         return result
+
+    @property
+    def term_s(self) -> float:
+        """The right to write is the lock on the file, which ends with the process."""
+        return math.inf
+
+    async def take(self) -> bool:
+        """It was taken when the file was opened."""
+        await self._run(outbox.forget_claims)
+        return True
+
+    async def renew(self) -> bool:
+        """It is never lost."""
+        return True
+
+    async def release(self) -> None:
+        """Closing the file releases it."""
+
+    async def holder(self) -> str:
+        """This process, or nobody else could tell."""
+        return f"process {os.getpid()}"
+
+    def now(self) -> datetime:
+        """This machine's clock."""
+        return now()
 
     async def load(self, shop_id: str) -> ShopState | None:
         """A shop's state, if any."""

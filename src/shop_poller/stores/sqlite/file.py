@@ -83,6 +83,13 @@ def open_copy(path: Path) -> tuple[sqlite3.Connection, None]:
     return db, None
 
 
+def open_empty(path: Path) -> tuple[sqlite3.Connection, None]:
+    """Nothing yet, in memory."""
+    with _connection(":memory:") as db:
+        _migrate(db, path)
+    return db, None
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing."""

@@ -40,6 +40,11 @@ def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], n
         )
 
 
+def forget_claims(db: sqlite3.Connection) -> None:
+    """All claims are void."""
+    db.execute("DELETE FROM temp.claimed")
+
+
 def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[Delivery]:
     """Take due heads that nobody has."""
     rows = db.execute(

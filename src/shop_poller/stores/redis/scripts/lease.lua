@@ -1,6 +1,6 @@
 -- Take, renew or let go of the lease.
 --
--- KEYS: lease. ARGV: take | renew | release, our nonce, its term (ms).
+-- KEYS: lease. ARGV: take | renew | release | look, our nonce, its term (ms).
 -- Answers who has it now ("" for nobody) and the server's clock (seconds, microseconds): due times follow that
 -- clock, so that replicas with clocks of their own agree.
 

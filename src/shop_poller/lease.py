@@ -1,0 +1,147 @@
+"""The right to write for a shop: who has it works, who loses it stops at once, everybody else waits.
+
+wait ── take ──→ tenure: work, renew every few seconds ── stopped ──→ release
+↑                  │
+└──── lost, or not known in time to be still ours ────┘
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.ports import Right
+from shop_poller.telemetry import Edges, Log, Metrics
+
+TRY_EVERY_S = 1.0
+"""How long after a clean stop, or after the last term of one that was killed, a follower leads at most."""
+RENEWALS = 4
+"""In a term: three may fail."""
+MARGIN_S = 1.0
+"""Before the term ends nothing is sent any more: what is on its way then has arrived before another leads."""
+
+
+class Lease:
+    """One process's view of the right to write.
+
+    Args:
+        right: the store's.
+        metrics: have the gauge.
+        on_trouble: called when the store does not say whose the right is.
+    """
+
+    def __init__(
+        self, right: Right, metrics: Metrics, *, on_trouble: Callable[[TemporaryError], None] = lambda _: None
+    ) -> None:
+        self._right = right
+        self._metrics = metrics
+        self._on_trouble = on_trouble
+        self._deadline = -math.inf
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger()
+
+    def held(self) -> bool:
+        """Whether the right is surely ours, by the monotonic clock: so also after having been frozen."""
+        return anyio.current_time() < self._deadline
+
+    async def hold(self, work: Callable[[], Awaitable[None]], stop: anyio.Event) -> None:
+        """Wait for the right, work while it is ours, and again if it was lost; until stopped.
+
+        Args:
+            work: ends some time after the stop; is cancelled when the right is lost.
+            stop: ends it.
+        """
+        while not stop.is_set():
+            if await self._took():
+                await self._tenure(work)
+            if not stop.is_set():
+                with anyio.move_on_after(TRY_EVERY_S):
+                    await stop.wait()
+
+    async def once(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Work with the right, which must be free now.
+
+        Raises:
+            PermanentError: STORE, another process has it.
+            TemporaryError: STORE.
+        """
+        if not await self._take():
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"{await self._right.holder()} has the lease and works on this shop; stop it first,"
+                " or look with --dry-run",
+            )
+        await self._tenure(work)
+
+    async def _took(self) -> bool:
+        try:
+            took = await self._take()
+        except TemporaryError as error:
+            self._on_trouble(error)
+            if self._edges.changed("lease", error.kind):
+                self._log.error("the lease cannot be asked for; trying on", error=str(error))
+            return False
+        if not took and self._edges.changed("lease", "follower"):
+            self._log.info("following: another replica has the lease")
+        return took
+
+    async def _take(self) -> bool:
+        asked_at = anyio.current_time()
+        if not await self._right.take():
+            return False
+        self._good_from(asked_at)
+        return True
+
+    async def _tenure(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._metrics.lease_held.set(1)
+        if self._edges.changed("lease", "leader"):
+            self._log.info("leading: the lease is ours")
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def renew_or_stop() -> None:
+                    await self._renew()
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(renew_or_stop)
+                await work()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._deadline = -math.inf
+            self._metrics.lease_held.set(0)
+            with anyio.CancelScope(shield=True):
+                await self._release()
+
+    async def _renew(self) -> None:
+        """Keep the right; returns when it is lost."""
+        while True:
+            await anyio.sleep(self._right.term_s / RENEWALS)
+            asked_at = anyio.current_time()
+            try:
+                if not await self._right.renew():
+                    self._edges.changed("lease", "lost")
+                    self._log.warning("the lease was lost; what it covers stops")
+                    return
+            except TemporaryError as error:
+                self._on_trouble(error)
+                if self._edges.changed("renewal", error.kind):
+                    self._log.error("the lease cannot be renewed; trying on", error=str(error))
+            else:
+                self._edges.changed("renewal", "")
+                self._good_from(asked_at)
+            if not self.held():
+                self._edges.changed("lease", "lost")
+                self._log.warning("the lease ran out; what it covers stops")
+                return
+
+    def _good_from(self, asked_at: float) -> None:
+        """The store counts the term from when it was asked at the earliest."""
+        self._deadline = asked_at + self._right.term_s - MARGIN_S
+
+    async def _release(self) -> None:
+        try:
+            await self._right.release()
+        except TemporaryError:
+            self._log.debug("the lease could not be released; it ends by itself")
