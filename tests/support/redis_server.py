@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,8 @@ class RedisServer:
 
     Attributes:
         folder: where its files are.
-        options: of its command line.
+        options: at the end of its command line.
+        before: at the beginning of it: a file of settings.
         keeps: it has a file, written before it answers; else it forgets everything at its end.
     """
 
@@ -38,7 +39,7 @@ class RedisServer:
     keeps: bool = False
     binary: str = field(default_factory=valkey_binary)
     port: int = field(default_factory=free_port)
-    password: str | None = None
+    before: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -48,17 +49,15 @@ class RedisServer:
     @property
     def client(self) -> redis.Redis:
         """For a look; to be closed, or to be forgotten."""
-        return redis.Redis(
-            host=LOOPBACK, port=self.port, password=self.password, decode_responses=True, socket_timeout=5
-        )
+        return redis.Redis(host=LOOPBACK, port=self.port, decode_responses=True, socket_timeout=5)
 
     def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         files = ["--appendonly", "yes", "--appendfsync", "always"] if self.keeps else ["--save", ""]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, "--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self.folder), *files,
-                 *self.options],
+                [self.binary, *self.before, "--port", str(self.port), "--bind", LOOPBACK,
+                 "--dir", str(self.folder), *files, *self.options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         wait_until(self._answers, "a server that answers")
@@ -81,16 +80,19 @@ class RedisServer:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def _answers(self) -> bool:
-        with suppress(redis.AuthenticationError), self.client as client:
-            try:
+        try:
+            with self.client as client:
                 return bool(client.ping())
-            except redis.ConnectionError:
-                return False
-        return True
+        except redis.AuthenticationError:  # it answers all the same
+            return True
+        except redis.ConnectionError:
+            return False
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str, keeps: bool = False, binary: str = "") -> Iterator[RedisServer]:
+def redis_server(
+    folder: Path, *options: str, keeps: bool = False, binary: str | None = None
+) -> Iterator[RedisServer]:
     """A server, until the block ends."""
     server = RedisServer(folder / "redis", options, keeps, binary or valkey_binary())
     server.start()

@@ -11,7 +11,7 @@ from typing import Any
 import redis.asyncio as aioredis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from shop_poller.core.redis_address import RedisAddress, Topology
@@ -50,6 +50,14 @@ def make_client(address: RedisAddress) -> Client:
         return master
     ((host, port),) = address.hosts
     return aioredis.Redis(host=host, port=port, **options)
+
+
+async def close_client(client: Client) -> None:
+    """Close a client's connections, those to Sentinels too, which the library forgets."""
+    await client.aclose()
+    if isinstance(client, aioredis.Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _options(address: RedisAddress) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.stores.redis.client import Client
+from shop_poller.stores.redis.client import Client, close_client
 
 PATIENCE_S = 6.0
 """For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
@@ -84,7 +84,7 @@ class Connection:
         """Close the connections."""
         self.closed = True
         with anyio.move_on_after(PATIENCE_S, shield=True):
-            await self._client.aclose()
+            await close_client(self._client)
 
     async def _carry_out(self, command: Callable[[], Any]) -> Any:
         if self.closed:

@@ -1,0 +1,624 @@
+"""The store in Redis, beyond what every store does: its keys, its lease, and a server in trouble."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import redis
+
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.model import EventType, KnownOrder
+from shop_poller.core.redis_address import parse_redis
+from shop_poller.ports import Ack, Bury, Retry, ShopState
+from shop_poller.stores.redis import RedisStore
+from support.commands import wait_until
+from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, outgoing, put
+from support.redis_server import REDIS, RedisServer, redis_server, valkey_binary
+from support.sink_peers import CERTIFICATE, LOOPBACK
+
+pytestmark = pytest.mark.anyio
+
+PREFIX = "shop:polling:"
+BINARIES: dict[str, str | None] = {"valkey": valkey_binary(), "redis": REDIS}
+
+
+@pytest.fixture(scope="module", params=list(BINARIES.values()), ids=list(BINARIES))
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server for all tests that leave it as it was but for its keys."""
+    if request.param is None:
+        pytest.skip("redis-server is not installed here; CI has it")
+    with redis_server(tmp_path_factory.mktemp("shared"), binary=request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: RedisServer) -> RedisServer:
+    with shared.client as client:
+        client.flushall()
+    return shared
+
+
+def store_at(url: str, prefix: str = PREFIX) -> RedisStore:
+    return RedisStore(parse_redis(url), prefix=prefix, first_shop=SHOP)
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
+    store = store_at(server.url)
+    assert await store.take()
+    yield store
+    await store.aclose()
+
+
+def dump(server: RedisServer) -> dict[str, bytes]:
+    """Every key but the lease, as the server would write it to a file."""
+    with redis.Redis(host=LOOPBACK, port=server.port) as client:
+        return {
+            key.decode(): client.dump(key) for key in client.keys("*") if key != f"{PREFIX}lease".encode()
+        }
+
+
+def restore(server: RedisServer, dumped: dict[str, bytes]) -> None:
+    """Go back, as a replica does that had not heard of the last changes; the lease stays."""
+    with redis.Redis(host=LOOPBACK, port=server.port) as client:
+        for key in client.keys("*"):
+            if key != f"{PREFIX}lease".encode():
+                client.delete(key)
+        for key, value in dumped.items():
+            client.restore(key, 0, value)
+
+
+# --- What people see with redis-cli ------------------------------------------------------------------------
+
+
+async def test_the_keys_of_old_still_show_the_truth(server: RedisServer, store: RedisStore) -> None:
+    state = ShopState(T0, last_poll_at=datetime(2026, 11, 23, 9, 50, 0, 123_000, UTC))
+    await store.commit(SHOP, batch(state=state, known=[known_order(7), known_order(8, "cancelled")]))
+
+    with server.client as client:
+        assert client.get("shop:polling:last_poll_time") == "2026-11-23T09:50:00.123000"
+        assert client.hgetall("shop:polling:known_orders") == {"7": "processing", "8": "cancelled"}
+
+
+async def test_every_key_begins_with_the_prefix_and_none_expires_but_the_lease(server: RedisServer) -> None:
+    store = store_at(server.url, "{kiosk}:")
+    assert await store.take()
+    await put(store, outgoing("A", "1"), outgoing("A", "1"))
+    await put(store, outgoing("A", "2"), shop_id="other.example")
+    delivery, other = await claim(store)
+    await store.settle([Bury(delivery, "no"), Retry(other, at(9), "later", charged=True)], T0)
+    await store.commit(SHOP, batch(known=[known_order(1)], state=ShopState(T0, last_poll_at=T0)))
+
+    with server.client as client:
+        keys: Any = client.keys("*")
+        assert len(keys) > 10
+        assert {key for key in keys if not key.startswith("{kiosk}:")} == set()
+        assert {key for key in keys if client.ttl(key) != -1} == {"{kiosk}:lease"}
+    await store.aclose()
+
+
+async def test_a_commit_is_one_command(server: RedisServer, store: RedisStore) -> None:
+    await store.register(SHOP, T0)
+    await put(store, outgoing())  # the script is there from here on
+    with server.client as client:
+        client.config_resetstat()
+        rows = [outgoing(sink, str(n)) for n in range(100) for sink in "AB"]
+        await store.commit(SHOP, batch(*rows, known=[known_order(n) for n in range(100)]))
+        stats: Any = client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == 1
+    assert "cmdstat_eval" not in stats
+    assert "cmdstat_multi" not in stats
+
+
+# --- Taking over from the design before this one ------------------------------------------------------------
+
+
+async def test_it_goes_on_where_the_old_design_was(server: RedisServer, store: RedisStore) -> None:
+    with server.client as client:
+        client.set("shop:polling:last_poll_time", "2026-11-23T08:00:00.654321")
+        statuses = {
+            "1": "processing", "2": "completed", "3": "cancelled", "4": "refunded",
+            "5": "pending", "6": "on-hold", "7": "failed",
+        }  # fmt: skip
+        client.hset("shop:polling:known_orders", mapping=statuses)
+        client.expire("shop:polling:known_orders", 7)
+
+    state = await store.register(SHOP, T0)
+
+    last = datetime(2026, 11, 23, 8, 0, 0, 654_000, UTC)
+    assert state == ShopState(
+        T0, baseline_at=last, cursor_at=last, last_poll_at=last, learning=Learning(Phase.OPEN, last)
+    )
+    known = await store.known(SHOP, range(1, 9))
+    assert {order_id: record.status for order_id, record in known.items()} == {
+        int(order_id): status for order_id, status in statuses.items()
+    }
+    assert {order_id for order_id, record in known.items() if record.announced_new} == {1, 2, 3, 4}
+    assert all(record.refund_ids is None and not record.decided for record in known.values())
+    with server.client as client:
+        assert client.ttl("shop:polling:known_orders") == -1  # its EXPIRE would still drop them
+    # They are dropped when they are old, as ours are.
+    assert await store.prune(SHOP, seen_before=at(-1), buried_before=at(-1)) == 0
+    assert await store.prune(SHOP, seen_before=at(1), buried_before=at(-1)) == 7
+    assert await store.register(SHOP, at(60)) == state
+
+
+async def test_a_look_at_the_old_keys_changes_nothing(server: RedisServer) -> None:
+    with server.client as client:
+        client.set("shop:polling:last_poll_time", "2026-11-23T08:00:00")
+        client.hset("shop:polling:known_orders", mapping={"1": "processing"})
+        client.expire("shop:polling:known_orders", 100)
+    store = store_at(server.url)
+    state, known = await store.snapshot(SHOP, T0)
+    assert state.cursor_at == datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+    assert [record.id for record in known] == [1]
+    with server.client as client:
+        assert sorted(client.keys("*")) == ["shop:polling:known_orders", "shop:polling:last_poll_time"]
+        assert 0 < client.ttl("shop:polling:known_orders") <= 100
+    await store.aclose()
+
+
+async def test_a_time_that_is_none_is_as_good_as_no_time(server: RedisServer, store: RedisStore) -> None:
+    with server.client as client:
+        client.set("shop:polling:last_poll_time", "yesterday")
+    assert await store.register(SHOP, T0) == ShopState(T0)
+
+
+@pytest.mark.parametrize(
+    ("status", "announced_new"), [("cancelled", True), ("completed", True), ("failed", False)]
+)
+async def test_where_the_two_hashes_disagree_the_plain_one_wins(
+    server: RedisServer,
+    store: RedisStore,
+    status: str,
+    announced_new: bool,  # noqa: FBT001 - a test's parameter
+) -> None:
+    """The old design ran again for a while, and wrote what it knows of."""
+    ours = KnownOrder(1, "pending", T0, decided={EventType.FAILED: 2}, refund_ids=frozenset({5}))
+    await store.commit(SHOP, batch(known=[ours]))
+    with server.client as client:
+        client.hset("shop:polling:known_orders", "1", status)
+    (record,) = (await store.known(SHOP, [1])).values()
+    assert record == KnownOrder(
+        1, status, T0, announced_new=announced_new, decided=ours.decided, refund_ids=ours.refund_ids
+    )
+
+
+async def test_another_shop_under_the_same_prefix_has_its_own_keys(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.commit("other.example", batch(known=[known_order(1)]))
+    assert await store.known(SHOP, [1]) == {}
+    with server.client as client:
+        assert client.hgetall("shop:polling:other.example:known_orders") == {"1": "processing"}
+
+
+# --- The lease ----------------------------------------------------------------------------------------------
+
+
+async def test_one_has_the_lease_and_others_are_told_who(server: RedisServer, store: RedisStore) -> None:
+    other = store_at(server.url)
+    assert not await other.take()
+    assert await store.renew()
+    assert not await other.renew()
+    await other.release()  # it is not its own to release
+    with server.client as client:
+        nonce = str(client.get(f"{PREFIX}lease"))
+        assert 0 < client.pttl(f"{PREFIX}lease") <= store.term_s * 1000
+    holder = await other.holder()
+    assert nonce.startswith(f"{holder}/")
+    assert len(nonce.removeprefix(f"{holder}/")) == 16  # what proves it is not shown
+    await store.release()
+    assert await other.holder() == ""
+    assert await other.take()
+    assert not await store.renew()
+    await other.aclose()
+
+
+async def test_who_lost_the_lease_changes_nothing(server: RedisServer, store: RedisStore) -> None:
+    await store.register(SHOP, T0)
+    await put(store, outgoing("A", "1"), outgoing("A", "2"))
+    (delivery,) = await claim(store, limit=1)
+    with server.client as client:
+        client.set(f"{PREFIX}lease", "somebody/else")
+    before = dump(server)
+
+    for attempt in (
+        partial(store.commit, SHOP, batch(outgoing(), known=[known_order(1)])),
+        partial(store.settle, [Ack(delivery)], T0),
+        partial(store.settle, [Bury(delivery, "no")], T0),
+        partial(store.claim, "A", now=at(9), limit=9),
+        partial(store.bury_expired, "A", head_before=at(9), now=at(9)),
+        partial(store.wake, "A"),
+    ):
+        with pytest.raises(TemporaryError, match="another replica has the lease") as caught:
+            await attempt()
+        assert caught.value.kind is ErrorKind.STORE
+    assert dump(server) == before
+    assert not await store.renew()
+
+
+async def test_without_having_taken_the_lease_nothing_can_be_written(server: RedisServer) -> None:
+    store = store_at(server.url)
+    for attempt in (lambda: put(store, outgoing()), lambda: store.register(SHOP, T0)):
+        with pytest.raises(TemporaryError, match="another replica has the lease"):
+            await attempt()
+    assert dump(server) == {}
+    await store.aclose()
+
+
+async def test_taking_the_lease_anew_voids_the_claims_of_before(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await put(store, outgoing(event_id="held"))
+    held = await claim_one(store)
+    assert await claim(store) == []
+    other = store_at(server.url)
+    await store.release()
+    assert await other.take()
+    assert ids(await claim(other)) == ["held"]
+    await other.release()
+    assert await store.take()
+    assert await claim_one(store) == held
+    await other.aclose()
+
+
+async def test_due_times_follow_the_servers_clock(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Slow":
+            return super().now(tz) - timedelta(hours=1)
+
+    true = datetime.now(UTC)
+    monkeypatch.setattr("shop_poller.stores.redis.datetime", Slow)
+    assert await store.renew()
+    assert abs(store.now() - true) < timedelta(seconds=30)
+
+
+# --- A server that lost something ---------------------------------------------------------------------------
+
+
+async def lived_in(store: RedisStore) -> ShopState:
+    """Two lines of deliveries, one of them claimed and parked, some records."""
+    state = ShopState(T0, baseline_at=T0, cursor_at=at(60), last_poll_at=at(60))
+    await store.register(SHOP, T0)
+    rows = [outgoing("A", "1", "1/1"), outgoing("A", "1", "1/2"), outgoing("A", "2", "2/1")]
+    await store.commit(SHOP, batch(*rows, state=state, known=[known_order(1), known_order(2)]))
+    first, _ = await claim(store)
+    await store.settle([Retry(first, at(30), "500", charged=True)], T0)
+    return state
+
+
+async def test_an_emptied_server_is_noticed_and_begun_anew(server: RedisServer, store: RedisStore) -> None:
+    await lived_in(store)
+    with server.client as client:
+        client.flushall()
+    assert not await store.renew()
+    with pytest.raises(TemporaryError):
+        await store.commit(SHOP, batch(known=[known_order(3)]))
+    assert dump(server) == {}
+    assert await store.take()
+    assert await store.register(SHOP, at(99)) == ShopState(at(99))
+
+
+async def test_an_older_replica_is_noticed_and_gone_on_from(server: RedisServer, store: RedisStore) -> None:
+    older = await lived_in(store)
+    dumped = dump(server)
+    newer = ShopState(T0, baseline_at=T0, cursor_at=at(600), last_poll_at=at(600))
+    await store.commit(SHOP, batch(outgoing("A", "3", "3/1"), state=newer, known=[known_order(3)]))
+    restore(server, dumped)
+    before = dump(server)
+
+    with pytest.raises(TemporaryError, match="not what was left there"):
+        await store.commit(SHOP, batch(known=[known_order(4)]))
+
+    assert dump(server) == before
+    assert not await store.renew()  # its right ends with this, so that all is read anew
+    await store.release()
+    assert await store.take()
+    assert await store.register(SHOP, at(601)) == older
+    await store.commit(SHOP, batch(state=older))
+
+
+async def test_a_number_that_is_given_twice_settles_only_its_own(
+    server: RedisServer, store: RedisStore
+) -> None:
+    dumped = dump(server)
+    await put(store, outgoing(event_id="of the lost time"))
+    lost = await claim_one(store)
+    restore(server, dumped)
+    await store.release()
+    assert await store.take()
+    await put(store, outgoing(event_id="new"))
+
+    await store.settle([Ack(lost)], T0)
+    await store.settle([Bury(lost, "no")], T0)
+    await store.settle([Retry(lost, at(99), "no", charged=True)], T0)
+
+    new = await claim_one(store)
+    assert (new.event_id, new.seq, new.attempts) == ("new", lost.seq, 0)
+
+
+PARTS = (
+    "state", "known_orders", "known_details", "known_seen", "last_poll_time", "outbox", "outbox:lines",
+    "outbox:heads", "outbox:lanes", "outbox:due:A", f"outbox:age:{SHOP}:A",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_whatever_single_key_is_evicted_the_next_tenure_is_sound(
+    server: RedisServer, store: RedisStore, part: str
+) -> None:
+    state = await lived_in(store)
+    with server.client as client:
+        assert client.delete(PREFIX + part) == 1
+    await store.release()
+    assert await store.take()
+
+    found = await store.register(SHOP, at(100))
+
+    # Either all is known, or all begins anew; and what still lies in the outbox comes out, in order, once.
+    known = await store.known(SHOP, [1, 2])
+    if found == state:
+        assert set(known) == {1, 2}
+    else:
+        assert (found, known) == (ShopState(at(100)), {})
+    await store.commit(SHOP, batch(outgoing("A", "9", "9/1"), state=found, now=at(100)))
+    arrived = []
+    while taken := await claim(store, now=at(200)):
+        arrived += ids(taken)
+        await store.settle([Ack(delivery) for delivery in taken], at(200))
+    left = [] if part == "outbox" else ["1/1", "2/1", "1/2"]
+    assert sorted(arrived) == sorted([*left, "9/1"])
+    assert [one for one in arrived if one.startswith("1/")] == [one for one in left if one.startswith("1/")]
+    stats = await store.stats(SHOP)
+    assert {sink: one.waiting for sink, one in stats.sinks.items()} == {}
+
+
+@pytest.mark.parametrize("part", ["outbox", "outbox:lines"])
+async def test_deliveries_in_hand_whose_place_is_gone_end_the_tenure(
+    server: RedisServer, store: RedisStore, part: str
+) -> None:
+    await lived_in(store)
+    (held,) = await claim(store, now=at(60), limit=1)
+    with server.client as client:
+        client.delete(PREFIX + part)
+    with pytest.raises(TemporaryError, match="not what was left there"):
+        await (
+            store.settle([Ack(held)], at(1))
+            if part == "outbox:lines"
+            else store.claim("A", now=at(99), limit=9)
+        )
+    assert not await store.renew()
+
+
+async def test_a_commit_whose_answer_was_lost_is_no_reason_to_stop(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was carried out is not known; both is fine."""
+    await store.register(SHOP, T0)
+    real = store._connection.fenced
+
+    async def unheard(*args: Any) -> Any:
+        await real(*args)
+        raise TemporaryError(ErrorKind.STORE, "no answer in time")
+
+    async def unsaid(*_: Any) -> Any:
+        raise TemporaryError(ErrorKind.STORE, "no connection")
+
+    for failing in (unheard, unsaid, unheard):
+        monkeypatch.setattr(store._connection, "fenced", failing)
+        with pytest.raises(TemporaryError):
+            await put(store, outgoing(key="1"))
+    monkeypatch.setattr(store._connection, "fenced", real)
+    await put(store, outgoing(key="1"))
+    assert await store.renew()
+    assert (await store.stats(SHOP)).sinks["A"].waiting == 3
+
+
+async def test_a_command_cancelled_in_flight_spoils_no_other(server: RedisServer, store: RedisStore) -> None:
+    await store.commit(SHOP, batch(known=[known_order(n) for n in range(300)]))
+    for n in range(60):
+        with anyio.move_on_after(0.0002 * (n % 7)):
+            await store.known(SHOP, range(300))
+        assert await store.holder()
+        assert set(await store.known(SHOP, [n])) == {n}
+    with server.client as client:
+        assert len(client.client_list()) < 20
+
+
+# --- A server in trouble ------------------------------------------------------------------------------------
+
+
+async def refused(store: RedisStore) -> str:
+    """What is said when something cannot be written: one line."""
+    with pytest.raises(TemporaryError) as caught:
+        await store.commit(SHOP, batch(known=[known_order(1)]))
+    assert caught.value.kind is ErrorKind.STORE
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("state in redis://127.0.0.1:")
+    return text
+
+
+async def test_a_server_that_is_away_is_named_and_used_again_when_it_is_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path, keeps=True) as server:
+        store = store_at(server.url)
+        assert await store.take()
+        await store.register(SHOP, T0)
+        await put(store, outgoing(event_id="kept"))
+        server.end()
+        assert "connect" in (await refused(store)).lower()
+        server.start()
+        assert await store.renew() or await store.take()
+        await store.register(SHOP, T0)
+        assert ids(await claim(store)) == ["kept"]
+        await store.aclose()
+
+
+async def test_a_server_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        store = store_at(server.url)
+        assert await store.take()
+        await store.register(SHOP, T0)
+        server.freeze()
+        with anyio.fail_after(store.term_s):
+            assert "in time" in (await refused(store)).lower() or "timeout" in await refused(store)
+        server.thaw()
+        assert await store.renew()
+        await store.commit(SHOP, batch(known=[known_order(1)]))
+        assert set(await store.known(SHOP, [1])) == {1}
+        await store.aclose()
+
+
+async def test_full_memory_is_named_and_ends(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, server.client as client:
+        store = store_at(server.url)
+        assert await store.take()
+        await store.register(SHOP, T0)
+        client.config_set("maxmemory", "1")
+        assert "its maxmemory is used up" in await refused(store)
+        client.config_set("maxmemory", "0")
+        await store.commit(SHOP, batch(known=[known_order(1)]))
+        await store.aclose()
+
+
+async def test_a_server_that_became_a_replica_is_named(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, server.client as client:
+        store = store_at(server.url)
+        assert await store.take()
+        await store.register(SHOP, T0)
+        client.execute_command("REPLICAOF", LOOPBACK, "1")
+        assert "replica" in await refused(store)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        await store.commit(SHOP, batch(known=[known_order(1)]))
+        await store.aclose()
+
+
+async def test_passwords_are_checked_and_never_shown(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "s3cret-word") as server:
+        place = f"{LOOPBACK}:{server.port}/0"
+        for user, hint in ((":wr0ng-word@", "check user and password"), ("", "check user and password")):
+            store = store_at(f"redis://{user}{place}")
+            with pytest.raises(TemporaryError) as caught:
+                await store.take()
+            assert hint in str(caught.value)
+            assert "word" not in str(caught.value).replace("password", "")
+            await store.aclose()
+        store = store_at(f"redis://:s3cret-word@{place}")
+        assert await store.take()
+        await store.aclose()
+
+
+DOCS = Path(__file__).parents[2] / "docs/redis.md"
+RIGHTS = "~shop:polling:* resetchannels -@all +@hash +@sortedset +@string +@set +@scripting +@connection"
+RIGHTS += " +del +persist +pexpire +time +info"
+
+
+async def test_an_acl_user_with_the_rights_of_the_documentation_is_enough(tmp_path: Path) -> None:
+    assert RIGHTS in DOCS.read_text(encoding="utf-8")
+    with redis_server(tmp_path) as server, server.client as client:
+        client.execute_command("ACL", "SETUSER", "poller", "on", ">pw-of-poller", *RIGHTS.split())
+        client.execute_command(
+            "ACL", "SETUSER", "looker", "on", ">pw-of-looker", "~*", "+@read", "+@connection"
+        )
+        store = store_at(f"redis://poller:pw-of-poller@{LOOPBACK}:{server.port}/0")
+        assert "answers" in await store.check()
+        assert await store.take()
+        client.set("shop:polling:last_poll_time", "2026-11-23T08:00:00")
+        client.hset("shop:polling:known_orders", mapping={"1": "processing"})
+        await store.register(SHOP, T0)
+        await lived_in(store)
+        await store.wake("A")
+        await store.bury_expired("A", head_before=at(99), now=at(99))
+        await store.prune(SHOP, seen_before=at(999), buried_before=at(999))
+        await store.stats(SHOP)
+        await store.aclose()
+
+        poor = store_at(f"redis://looker:pw-of-looker@{LOOPBACK}:{server.port}/0")
+        with pytest.raises(TemporaryError, match=r"docs/redis\.md"):
+            await poor.take()
+        await poor.aclose()
+
+
+@pytest.mark.skipif(
+    REDIS is None, reason="Valkey's wheel has no TLS; CI has Debian's redis-server, which has"
+)
+async def test_tls_is_spoken_and_the_certificate_looked_at(tmp_path: Path) -> None:
+    pem = tmp_path / "server.pem"
+    pem.write_text(CERTIFICATE, encoding="ascii")
+    port = RedisServer(tmp_path).port
+    options = [
+        "--tls-port", str(port), "--tls-cert-file", str(pem), "--tls-key-file", str(pem),
+        "--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no",
+    ]  # fmt: skip
+    with redis_server(tmp_path, *options, binary=REDIS):
+        store = store_at(f"rediss://{LOOPBACK}:{port}/0?ca_certs={pem}")
+        assert await store.take()
+        await store.aclose()
+        untrusting = store_at(f"rediss://{LOOPBACK}:{port}/0")
+        with pytest.raises(TemporaryError, match=r"(?i)certificate"):
+            await untrusting.take()
+        await untrusting.aclose()
+
+
+async def test_sentinels_know_who_is_the_primary(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "one") as primary:
+        (tmp_path / "sentinel").mkdir()
+        sentinel = RedisServer(tmp_path / "sentinel" / "redis")
+        sentinel.folder.mkdir()
+        config = sentinel.folder / "sentinel.conf"
+        config.write_text(f"sentinel monitor mymaster {LOOPBACK} {primary.port} 1\n", encoding="ascii")
+        sentinel.before = (str(config), "--sentinel")
+        sentinel.start()
+        try:
+            store = store_at(f"redis+sentinel://{LOOPBACK}:{sentinel.port}/mymaster/0")
+            assert await store.take()
+            await put(store, outgoing(event_id="over sentinel"))
+            assert ids(await claim(store)) == ["over sentinel"]
+            await store.aclose()
+            unknown = store_at(f"redis+sentinel://{LOOPBACK}:{sentinel.port}/nobody/0")
+            with pytest.raises(TemporaryError, match="nobody"):
+                await unknown.take()
+            await unknown.aclose()
+        finally:
+            sentinel.end()
+
+
+async def test_a_cluster_is_used_by_a_prefix_with_a_hash_tag(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--cluster-enabled", "yes") as server, server.client as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: "fail" not in str(client.execute_command("CLUSTER INFO"))[:30], "a cluster")
+        store = store_at(f"redis+cluster://{LOOPBACK}:{server.port}", "{shop}:polling:")
+        assert "answers" in await store.check()
+        assert await store.take()
+        await lived_in(store)
+        assert ids(await claim(store, now=at(60))) == ["2/1", "1/1"]
+        await store.wake("A")
+        assert (await store.stats(SHOP)).sinks["A"].waiting == 3
+        await store.prune(SHOP, seen_before=at(999), buried_before=at(999))
+        await store.aclose()
+
+
+# --- What `check` says --------------------------------------------------------------------------------------
+
+
+async def test_a_good_server_is_described(store: RedisStore) -> None:
+    said = await store.check()
+    assert "answers (" in said
+    assert "led by" in said
+    assert "appendonly" in said  # this one has no file
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_server_that_may_forget_keys_is_no_good_place(tmp_path: Path, policy: str) -> None:
+    with redis_server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", policy) as server:
+        store = store_at(server.url)
+        with pytest.raises(PermanentError, match="noeviction"):
+            await store.check()
+        await store.aclose()
