@@ -35,7 +35,7 @@ def make_client(address: RedisAddress) -> Client:
     if address.topology is Topology.CLUSTER:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
-            cluster_error_retry_attempts=1,  # moved slots and a fail-over are followed once; see above
+            retry=Retry(NoBackoff(), 1),  # moved slots and a fail-over are followed once; see above
             **options,
         )
     options |= {"db": address.database, "retry": Retry(NoBackoff(), 0), "max_connections": MAX_CONNECTIONS}
