@@ -38,6 +38,7 @@ class Alarm:
         self._now = now
         self._on_outgoing = on_outgoing
         self._raised: dict[str, Alert] = {}
+        self._owed: dict[str, Alert] = {}
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
@@ -56,19 +57,28 @@ class Alarm:
         """
         if service in self._raised:
             return
-        alert = Alert(service, cause, since)
+        alert = self._owed.setdefault(service, Alert(service, cause, since))
         outgoing = self._outgoing(EventType.UNHEALTHY, alert)
         await self._store.raise_alert(self._voice.shop_id, alert, outgoing, self._now())
-        self._raised[service] = alert
-        self._log.error("alert raised", service=service, error_type=cause, since=since.isoformat())
+        self._raised[service] = self._owed.pop(service)
+        self._log.error(
+            "alert raised", service=service, error_type=alert.cause, since=alert.since.isoformat()
+        )
         self._on_outgoing()
 
+    def owe(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
+        """A service did not work, and that could not even be stored: it is told when it works again."""
+        if service not in self._raised:
+            self._owed.setdefault(service, Alert(service, cause, since))
+
     async def clear(self, service: str) -> None:
-        """Tell, once, that a service works again.
+        """Tell, once, that a service works again; before that, that it did not, if that is still owed.
 
         Raises:
             TemporaryError: STORE; call again.
         """
+        if (owed := self._owed.get(service)) is not None:
+            await self.raise_for(service, cause=owed.cause, since=owed.since)
         alert = self._raised.get(service)
         if alert is None:
             return

@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import anyio
 import structlog
@@ -22,6 +22,7 @@ from shop_poller.alarm import Alarm
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.messages import Voice
 from shop_poller.core.retry import RetryPolicy
+from shop_poller.core.schedule import stale, stale_after
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
 from shop_poller.lease import Lease
@@ -100,6 +101,7 @@ class House:
         self._names = tuple(sink.name for sink in sinks)
         self._on_outgoing = on_outgoing
         self._voice = make_voice(settings)
+        self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
         self._metrics = Metrics(settings.shop, self._names)
@@ -135,6 +137,7 @@ class House:
         )
         await ledger.load()
         await self._alarm.load()
+        self._own_up(ledger)
         plan = DeliveryPlan(
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
             senders=settings.shop_senders,
@@ -166,6 +169,15 @@ class House:
         self.monitor.tenure = Tenure(poller, ledger, dispatchers)
         return self.monitor.tenure
 
+    def _own_up(self, ledger: Ledger) -> None:
+        """Nobody polled while the store was away for long, and nobody could be told."""
+        interval_s = self._settings.shop_polling_interval
+        last_poll_at = ledger.state.last_poll_at or self._last_poll_at
+        if last_poll_at is None or timedelta(seconds=self.lease.silence_s) < stale_after(interval_s):
+            return
+        if stale(last_poll_at, self._store.now(), interval_s=interval_s):
+            self._alarm.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
+
     def complain(self, error: TemporaryError) -> None:
         """The state cannot be used: said once, until it can."""
         if self._edges.changed("state", error.kind):
@@ -173,6 +185,8 @@ class House:
 
     def end(self) -> None:
         """The right to write is not ours any more."""
+        if self.monitor.tenure is not None:
+            self._last_poll_at = self.monitor.tenure.ledger.state.last_poll_at
         self.monitor.tenure = None
 
     def _announce(self, outgoing: Sequence[Outgoing] = ()) -> None:

@@ -29,16 +29,17 @@ class Lease:
     Args:
         right: the store's.
         metrics: have the gauge.
-        on_trouble: called when the store does not say whose the right is.
+
+    Attributes:
+        silence_s: for how long the store had not answered before it did last.
     """
 
-    def __init__(
-        self, right: Right, metrics: Metrics, *, on_trouble: Callable[[TemporaryError], None] = lambda _: None
-    ) -> None:
+    def __init__(self, right: Right, metrics: Metrics) -> None:
+        self.silence_s = 0.0
         self._right = right
         self._metrics = metrics
-        self._on_trouble = on_trouble
         self._deadline = -math.inf
+        self._silent_since: float | None = None
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ class Lease:
         try:
             took = await self._take()
         except TemporaryError as error:
-            self._on_trouble(error)
+            self._heard(nothing=True)
             if self._edges.changed("lease", error.kind):
                 self._log.error("the lease cannot be asked for; trying on", error=str(error))
             return False
@@ -89,10 +90,11 @@ class Lease:
 
     async def _take(self) -> bool:
         asked_at = anyio.current_time()
-        if not await self._right.take():
-            return False
-        self._good_from(asked_at)
-        return True
+        took = await self._right.take()
+        self._heard()
+        if took:
+            self._good_from(asked_at)
+        return took
 
     async def _tenure(self, work: Callable[[], Awaitable[None]]) -> None:
         self._metrics.lease_held.set(1)
@@ -125,11 +127,12 @@ class Lease:
                     self._log.warning("the lease was lost; what it covers stops")
                     return
             except TemporaryError as error:
-                self._on_trouble(error)
+                self._heard(nothing=True)
                 if self._edges.changed("renewal", error.kind):
                     self._log.error("the lease cannot be renewed; trying on", error=str(error))
             else:
                 self._edges.changed("renewal", "")
+                self._heard()
                 self._good_from(asked_at)
             if not self.held():
                 self._edges.changed("lease", "lost")
@@ -139,6 +142,15 @@ class Lease:
     def _good_from(self, asked_at: float) -> None:
         """The store counts the term from when it was asked at the earliest."""
         self._deadline = asked_at + self._right.term_s - MARGIN_S
+
+    def _heard(self, *, nothing: bool = False) -> None:
+        """The store answered, or did not."""
+        now = anyio.current_time()
+        if nothing:
+            self._silent_since = self._silent_since if self._silent_since is not None else now
+        else:
+            self.silence_s = now - self._silent_since if self._silent_since is not None else 0.0
+            self._silent_since = None
 
     async def _release(self) -> None:
         try:

@@ -388,11 +388,12 @@ async def test_deliveries_in_hand_whose_place_is_gone_end_the_tenure(
     (held,) = await claim(store, now=at(60), limit=1)
     with server.client as client:
         client.delete(PREFIX + part)
+    attempt = {
+        "outbox": partial(store.commit, SHOP, batch()),
+        "outbox:lines": partial(store.settle, [Ack(held)], at(1)),
+    }
     with pytest.raises(TemporaryError, match="not what was left there"):
-        if part == "outbox:lines":
-            await store.settle([Ack(held)], at(1))
-        else:
-            await store.commit(SHOP, batch())
+        await attempt[part]()
     assert not await store.renew()
 
 

@@ -19,4 +19,9 @@ def next_tick(origin: float, interval: float, now: float) -> float:
 
 def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:
     """Whether the last good poll is so old that polling counts as stopped."""
-    return now - last_good > max(STALE_AFTER, timedelta(seconds=3 * interval_s))
+    return now - last_good > stale_after(interval_s)
+
+
+def stale_after(interval_s: float) -> timedelta:
+    """For how long there may be no good poll."""
+    return max(STALE_AFTER, timedelta(seconds=3 * interval_s))

@@ -1,0 +1,230 @@
+"""The lease in virtual time: who has it works, who loses it stops, and nobody sends after its end."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.lease import MARGIN_S, TRY_EVERY_S, Lease
+from shop_poller.telemetry import Metrics
+
+pytestmark = pytest.mark.anyio
+
+SHOP = "shop.example"
+TERM_S = 10.0
+AWAY = TemporaryError(ErrorKind.STORE, "made up: away")
+
+
+@dataclass
+class FakeRight:
+    """A right that answers as it is told; the last answer goes for all that follow.
+
+    Attributes:
+        said: what it was asked, and when.
+    """
+
+    takes: deque[bool | TemporaryError] = field(default_factory=lambda: deque([True]))
+    renewals: deque[bool | TemporaryError] = field(default_factory=lambda: deque([True]))
+    term_s: float = TERM_S
+    answer_s: float = 0.0
+    said: list[tuple[float, str]] = field(default_factory=list)
+
+    async def take(self) -> bool:
+        return await self._answer("take", self.takes)
+
+    async def renew(self) -> bool:
+        return await self._answer("renew", self.renewals)
+
+    async def release(self) -> None:
+        self.said.append((anyio.current_time(), "release"))
+
+    async def holder(self) -> str:
+        return "elsewhere/7"
+
+    async def _answer(self, what: str, answers: deque[bool | TemporaryError]) -> bool:
+        self.said.append((anyio.current_time(), what))
+        await anyio.sleep(self.answer_s)
+        answer = answers.popleft() if len(answers) > 1 else answers[0]
+        if isinstance(answer, TemporaryError):
+            raise answer
+        return answer
+
+    def times(self, what: str) -> list[float]:
+        return [at for at, one in self.said if one == what]
+
+
+@dataclass
+class Desk:
+    """A lease over a right, and work that notes when it began and ended."""
+
+    right: FakeRight
+    metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, ["console:"]))
+    worked: list[tuple[float, float]] = field(default_factory=list)
+    lease: Lease = field(init=False)
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lease = Lease(self.right, self.metrics)
+        self.began = anyio.current_time()
+
+    @property
+    def gauge(self) -> float | None:
+        return self.metrics.registry.get_sample_value("shop_lease_held", {"shop": SHOP})
+
+    async def work(self) -> None:
+        began = anyio.current_time()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.worked.append((began - self.began, anyio.current_time() - self.began))
+
+    async def hold_for(self, seconds: float, work: Callable[[], Awaitable[None]] | None = None) -> None:
+        stop = anyio.Event()
+
+        async def stopping() -> None:
+            await stop.wait()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.lease.hold, work or self.work, stop)
+            await anyio.sleep(seconds)
+            stop.set()
+            tasks.cancel_scope.cancel()
+
+
+async def test_who_takes_it_works_and_renews_it() -> None:
+    desk = Desk(FakeRight())
+    held = []
+
+    async def work() -> None:
+        for _ in range(60):
+            held.append(desk.lease.held())
+            await anyio.sleep(1)
+
+    await desk.hold_for(59.5, work)
+
+    assert all(held)
+    assert len(desk.right.times("take")) == 1
+    assert len(desk.right.times("renew")) == pytest.approx(59 / (TERM_S / 4), abs=1)
+    assert desk.right.said[-1][1] == "release"
+    assert not desk.lease.held()
+    assert desk.gauge == 0
+
+
+async def test_who_does_not_get_it_asks_again_and_works_when_it_is_free() -> None:
+    desk = Desk(FakeRight(takes=deque([False, False, AWAY, True])))
+    await desk.hold_for(20)
+    assert [at - desk.began for at in desk.right.times("take")] == pytest.approx([0, 1, 2, 3])
+    ((began, _),) = desk.worked
+    assert began == pytest.approx(3 * TRY_EVERY_S)
+
+
+async def test_losing_it_stops_the_work_and_it_is_taken_anew() -> None:
+    desk = Desk(FakeRight(renewals=deque([True, False, True])))
+    await desk.hold_for(30)
+    (first, second) = desk.worked
+    assert first == pytest.approx((0, 5))  # two renewals
+    assert second[0] == pytest.approx(5 + TRY_EVERY_S)
+    # What was held in the name of before is released, or it would keep us out for a term.
+    assert [what for _, what in desk.right.said[:5]] == ["take", "renew", "renew", "release", "take"]
+
+
+async def test_a_store_that_is_away_for_a_while_costs_nothing() -> None:
+    desk = Desk(FakeRight(renewals=deque([AWAY, AWAY, True])))
+    await desk.hold_for(60)
+    ((_, ended),) = desk.worked
+    assert ended == pytest.approx(60)
+
+
+async def test_a_store_that_stays_away_ends_it_before_the_term_does() -> None:
+    desk = Desk(FakeRight(renewals=deque([AWAY])))
+    held: list[tuple[float, bool]] = []
+
+    async def work() -> None:
+        while True:
+            held.append((anyio.current_time() - desk.began, desk.lease.held()))
+            await anyio.sleep(0.1)
+
+    await desk.hold_for(TERM_S + TRY_EVERY_S / 2, work)
+
+    assert max(at for at, _ in held) <= TERM_S + 0.1
+    assert {ours for at, ours in held if at < TERM_S - MARGIN_S} == {True}
+    assert {ours for at, ours in held if TERM_S - MARGIN_S <= at < TERM_S} <= {False}
+
+
+async def test_the_term_counts_from_the_question_not_from_the_answer() -> None:
+    desk = Desk(FakeRight(answer_s=3))
+    seen: list[float] = []
+
+    async def work() -> None:
+        for _ in range(int(TERM_S * 100)):
+            await anyio.sleep(0.01)
+            if not desk.lease.held():
+                seen.append(anyio.current_time() - desk.began)
+                return
+
+    desk.right.renewals = deque([AWAY])
+    await desk.hold_for(30, work)
+
+    assert seen[0] == pytest.approx(TERM_S - MARGIN_S, abs=0.02)
+
+
+async def test_frozen_longer_than_the_term_nothing_is_held_at_the_moment_of_waking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(FakeRight())
+    seen: list[bool] = []
+
+    async def work() -> None:
+        seen.append(desk.lease.held())
+        now = anyio.current_time()
+        monkeypatch.setattr(anyio, "current_time", lambda: now + TERM_S)  # nothing ran meanwhile
+        seen.append(desk.lease.held())
+        monkeypatch.undo()
+        await anyio.sleep_forever()
+
+    await desk.hold_for(1, work)
+    assert seen == [True, False]
+
+
+async def test_how_long_the_store_was_silent_is_remembered() -> None:
+    desk = Desk(FakeRight(takes=deque([AWAY] * 400 + [True])))
+    silences: list[float] = []
+
+    async def work() -> None:
+        silences.append(desk.lease.silence_s)
+        await anyio.sleep(10)
+        silences.append(desk.lease.silence_s)
+
+    await desk.hold_for(420, work)
+    assert silences[:2] == pytest.approx([400, 0])
+
+
+async def test_once_is_now_or_never() -> None:
+    desk = Desk(FakeRight(takes=deque([False])))
+    with pytest.raises(PermanentError, match="elsewhere/7 has the lease"):
+        await desk.lease.once(desk.work)
+
+    desk = Desk(FakeRight())
+    done = []
+
+    async def work() -> None:
+        done.append(desk.lease.held())
+
+    await desk.lease.once(work)
+    assert done == [True]
+    assert [what for _, what in desk.right.said] == ["take", "release"]
+
+
+async def test_work_that_breaks_lets_go_of_it_and_is_not_hidden() -> None:
+    desk = Desk(FakeRight())
+
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await desk.lease.hold(work, anyio.Event())
+    assert caught.group_contains(ZeroDivisionError)
+    assert desk.right.said[-1][1] == "release"
