@@ -1,0 +1,64 @@
+"""The composition root: what a process remembers from one tenure to the next."""
+
+from datetime import timedelta
+
+import pytest
+
+from shop_poller.app import House
+from shop_poller.clock import now
+from shop_poller.ports import ShopState
+from shop_poller.settings import Settings
+from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import batch
+from support.house import FakeShop, FakeSink
+
+pytestmark = pytest.mark.anyio
+
+SHOP = "shop.example"
+
+
+async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: bool = False) -> list[str]:
+    """What the administrators hear at the first good poll of a tenure."""
+    settings = Settings.model_validate(
+        {
+            "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
+            "woocommerce_consumer_key": "ck_x",
+            "woocommerce_consumer_secret": "cs_x",
+        }
+    )
+    store = await SqliteStore.empty()
+    try:
+        house = House(settings, store, FakeShop(), [FakeSink()], None)
+        if last_poll_ago_s is not None:
+            last_poll_at = now() - timedelta(seconds=last_poll_ago_s)
+            state = ShopState(
+                last_poll_at, baseline_at=last_poll_at, cursor_at=last_poll_at, last_poll_at=last_poll_at
+            )
+            await store.commit(SHOP, batch(state=state))
+        if recalled:  # an earlier tenure, before the store was emptied
+            await house.begin()
+            house.end()
+            await store.commit(SHOP, batch(state=ShopState(now())))
+        house.lease.silence_s = silence_s
+        tenure = await house.begin()
+        await tenure.poller.tick(1e9)
+        return [delivery.event_type for delivery in await store.claim("sink", now=now(), limit=9)] + [
+            f"{sink.waiting} waiting" for sink in (await store.stats(SHOP)).sinks.values()
+        ]
+    finally:
+        await store.aclose()
+
+
+BOTH = ["service.unhealthy", "2 waiting"]  # the second one waits behind the first
+
+
+async def test_an_outage_of_the_store_is_told_when_it_is_over() -> None:
+    assert await told(silence_s=400, last_poll_ago_s=420) == BOTH
+    assert await told(silence_s=400, last_poll_ago_s=420, recalled=True) == BOTH
+
+
+async def test_what_was_short_or_covered_by_another_replica_is_not_told() -> None:
+    assert await told(silence_s=299, last_poll_ago_s=420) == []
+    assert await told(silence_s=400, last_poll_ago_s=60) == []
+    assert await told(silence_s=0, last_poll_ago_s=86_400) == []  # we were not running: nothing was promised
+    assert await told(silence_s=400, last_poll_ago_s=None) == []  # the first start
