@@ -160,10 +160,10 @@ def test_progress_is_counted_and_persisted() -> None:
         shop_with(*[("pending", age, age) for age in range(1, 6)], ("completed", 1, 1)), per_page=2
     )
 
-    # After a full page: learned is what was made after the bound, which itself is left out.
+    # After a full page it stands just before the first of it: see Keyset.advance.
     assert list(student.pages()) == [
-        Learning(Phase.OPEN, at(BASELINE - 2 * DAY_S + 1), 2),
-        Learning(Phase.OPEN, at(BASELINE - 4 * DAY_S + 1), 4),
+        Learning(Phase.OPEN, at(BASELINE - 1 * DAY_S + 1), 2),
+        Learning(Phase.OPEN, at(BASELINE - 3 * DAY_S + 1), 4),
         Learning(Phase.COMPLETED, at(BASELINE), 5),
         None,
     ]

@@ -19,9 +19,6 @@ MAX_PER_PAGE = 100
 NEARLY_FULL = 0.9
 MAX_PAGES = 1000
 """Pages of one walk: a shop that changes faster than it can be read is read on at the next tick."""
-IN_FLIGHT = timedelta(minutes=1)
-"""An answer takes up to half a minute to make. An order that is touched meanwhile is shown with its new
-date in its old place; as the last of a page it would make the walk jump over all that lies between."""
 MAX_EXCLUDE = 50_000
 """Most orders left out of one question: more in one second is not a shop but a mistake."""
 
@@ -49,13 +46,12 @@ class Keyset:
         """The ids to leave out."""
         return frozenset(self.seen)
 
-    def advance(self, rows: Rows, *, settled_at: datetime | None = None) -> "Keyset":
-        """The position after a page that is not the last.
+    def advance(self, rows: Rows) -> "Keyset":
+        """The position after a page that is not the last: just before its first order.
 
-        Args:
-            rows: the page.
-            settled_at: instants after this one may have moved while the page was made, so that orders
-                before them may be missing from it: they are seen, but the bound stays behind them.
+        Not after its last: an order that is touched while the shop makes the page is shown with its new
+        date in its old place, and the walk would jump over all that lies between. Of the first that can
+        only be said if all of the page was touched, or the page is not in order any more.
 
         Raises:
             TemporaryError: PROTOCOL, the page shows that the shop ignores what it was asked, so that
@@ -74,9 +70,8 @@ class Keyset:
                 ErrorKind.PROTOCOL, "the shop sends orders from outside of the time that it was asked for"
             )
         in_order = dated == sorted(dated, reverse=self.descending)
-        firm = [at for at in dated if settled_at is None or at <= settled_at] if in_order else []
         # Of a page that is not in order nothing can be concluded: stay, and leave out what was seen.
-        bound = self._behind(firm[-1]) if firm else self.bound
+        bound = self._behind(dated[0]) if dated and in_order else self.bound
         position = replace(self, bound=bound)
         seen = {
             order_id: at
@@ -124,7 +119,7 @@ class Walk:
     Attributes:
         cursor: where it began.
         shop_time: S, None before the first answer.
-        newest: the newest modification seen.
+        newest: the newest modification seen that does not lie in the shop's future.
         pages: taken so far.
     """
 
@@ -183,16 +178,18 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
     """
     shop_time = walk.shop_time or page.shop_time
     rows = [(item.id, item.modified_at) for item in page.items]
-    newest = max((at for at in (walk.newest, *(at for _, at in rows)) if at), default=None)
+    # An order dated ahead says nothing of how far the stamps of the others have come.
+    dated = (at for at in (walk.newest, *(at for _, at in rows)) if at and at <= shop_time)
+    newest = max(dated, default=None)
     if is_last(len(rows), walk.per_page):
         floor = shop_time - clock_skew
-        return Step(cursor=max(min(newest, shop_time), floor) if newest else floor, walk=None)
+        return Step(cursor=max(newest, floor) if newest else floor, walk=None)
     if walk.pages >= MAX_PAGES:
         raise TemporaryError(
             ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; going on at the next tick"
         )
-    keyset = walk.keyset.advance(rows, settled_at=page.shop_time - IN_FLIGHT)
-    # The second that the next page begins with; never behind where the walk began, or walks that are cut
+    keyset = walk.keyset.advance(rows)
+    # The second that this page began with; never behind where the walk began, or walks that are cut
     # short would lead backwards.
     reached = max(walk.cursor, min(keyset.bound + SECOND, shop_time))
     return Step(
