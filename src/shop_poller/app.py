@@ -102,6 +102,7 @@ class House:
         self._on_outgoing = on_outgoing
         self._voice = make_voice(settings)
         self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
+        self._gone: set[str] = set()  # sinks that said 410
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
         self._metrics = Metrics(settings.shop, self._names)
@@ -153,6 +154,7 @@ class House:
                 metrics=metrics,
                 now=now,
                 chance=random.random,
+                gone=sink.name in self._gone,
             )
             for sink in self._sinks
         ]
@@ -186,6 +188,8 @@ class House:
     def end(self) -> None:
         """The right to write is not ours any more."""
         if self.monitor.tenure is not None:
+            pairs = zip(self._names, self.monitor.tenure.dispatchers, strict=True)
+            self._gone |= {name for name, dispatcher in pairs if dispatcher.gone}
             self._last_poll_at = self.monitor.tenure.ledger.state.last_poll_at
         self.monitor.tenure = None
 
@@ -326,7 +330,6 @@ async def run_once(settings: Settings) -> RunReport:
 
 
 async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunReport:
-    before = await store.stats(settings.shop)
     for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
         await store.wake(sink.name)
     tick = await tenure.poller.tick(anyio.current_time() + settings.shop_polling_interval)
@@ -336,8 +339,7 @@ async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunRepo
         tick=tick,
         delivered=sum(dispatcher.delivered for dispatcher in tenure.dispatchers),
         waiting=sum(sink.waiting for sink in after.sinks.values()),
-        buried=sum(sink.dead for sink in after.sinks.values())
-        - sum(sink.dead for sink in before.sinks.values()),
+        buried=sum(dispatcher.buried for dispatcher in tenure.dispatchers),
     )
 
 

@@ -12,7 +12,6 @@ import anyio
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from shop_poller.alarm import Alarm
 from shop_poller.circuit import Circuit
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
@@ -29,8 +28,8 @@ SEND_TIMEOUT_S = 10.0
 BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 
-class _LeaseOverError(Exception):
-    """Another replica may be delivering this by now."""
+class _HeldBackError(Exception):
+    """This is not the moment: the lease is over, we are stopping, or the sink was found down."""
 
 
 class Courier:
@@ -41,7 +40,6 @@ class Courier:
         circuit: whether the sink may be talked to.
         policy: when a row is tried again, and when given up.
         may_send: whether the right to write is surely ours at this moment.
-        alarm: tells when the sink is gone for good.
         metrics: of the shop.
         now: our clock, aware UTC.
         chance: a throw of dice, 0 to 1.
@@ -51,6 +49,7 @@ class Courier:
         gone: the sink said 410; it gets nothing more until a restart.
         stopping: an attempt under way is finished, no other is begun.
         delivered: deliveries made since the start.
+        buried: deliveries given up since the start.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class Courier:
         *,
         policy: RetryPolicy,
         may_send: Callable[[], bool],
-        alarm: Alarm,
         metrics: Metrics,
         now: Callable[[], datetime],
         chance: Callable[[], float],
@@ -69,39 +67,51 @@ class Courier:
         self.gone = False
         self.stopping = False
         self.delivered = 0
+        self.buried = 0
         self._sink = sink
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
-        self._alarm = alarm
         self._metrics = metrics
         self._now = now
         self._chance = chance
         self._last_success = -math.inf
         self._failing: set[int] = set()  # rows that failed since then
         self._edges = Edges()
+        self._turn = anyio.Event()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
+
+    def interrupt(self) -> None:
+        """Something changed: whoever waits to try again looks whether that still makes sense."""
+        self._turn.set()
+        self._turn = anyio.Event()
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Try to deliver, and say what became of it."""
         probing = self._circuit.state is State.HALF_OPEN and delivery.seq == self.probe
-        if self.stopping or self.gone or not (probing or self._circuit.state is State.CLOSED):
+        if not probing and self._held_back():
             return Release(delivery)
         began = anyio.current_time()
+        log = self._log.bind(order=delivery.key, event_type=delivery.event_type, event_id=delivery.event_id)
         try:
             await self._try(delivery, tries=1 if probing else TRIES)
-        except _LeaseOverError:
+        except _HeldBackError:
+            if probing:
+                self._circuit.failure()  # it was none, and the next one has to be let through
             return Release(delivery)
         except ShopPollerError as error:
-            log = self._log.warning if self._edges.changed("sink", error.kind) else self._log.debug
-            log("delivery failed", event_id=delivery.event_id, error_type=error.kind, error=str(error))
-            return await self._failed(delivery, error, began)
+            say = log.warning if self._edges.changed("sink", error.kind) else log.debug
+            say("delivery failed", error_type=error.kind, error=str(error))
+            return self._failed(delivery, error, began, log)
         self._answered()
         self._edges.changed("sink", "")
         self.delivered += 1
         self._metrics.sent(delivery.event_type, self._sink.name)
-        self._log.info("delivered", order=delivery.key, event_id=delivery.event_id)
+        log.info("delivered")
         return Ack(delivery)
+
+    def _held_back(self) -> bool:
+        return self.stopping or self.gone or self._circuit.state is not State.CLOSED
 
     async def _try(self, delivery: Delivery, *, tries: int) -> None:
         """Send, and send again within seconds where that may help."""
@@ -115,25 +125,26 @@ class Courier:
             return max(asked_s or 0.0, jitter_s)
 
         def enough(state: RetryCallState) -> bool:
-            return (
-                state.attempt_number >= tries
-                or state.upcoming_sleep > PATIENCE_S
-                or self.stopping
-                or self._circuit.state is not State.CLOSED  # another sender found the sink down
-            )
+            return state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S or self._held_back()
+
+        async def pause(seconds: float) -> None:
+            with anyio.move_on_after(seconds):
+                await self._turn.wait()
+            if self._held_back():
+                raise _HeldBackError
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TemporaryError),
             wait=wait_s,
             stop=enough,
-            sleep=anyio.sleep,
+            sleep=pause,
             reraise=True,
         )
         await retrying(self._send, delivery)
 
     async def _send(self, delivery: Delivery) -> None:
         if not self._may_send():
-            raise _LeaseOverError
+            raise _HeldBackError
         try:
             with anyio.fail_after(SEND_TIMEOUT_S):
                 await self._sink.send(delivery)
@@ -152,10 +163,10 @@ class Courier:
         self._failing.clear()
         self._circuit.success()
 
-    async def _failed(self, delivery: Delivery, error: ShopPollerError, began: float) -> Outcome:
+    def _failed(self, delivery: Delivery, error: ShopPollerError, began: float, log: Log) -> Outcome:
         """Judge whose failure it was, and what follows."""
         if error.kind is ErrorKind.GONE:
-            await self._give_up_sink()
+            self._give_up_sink()
         elif isinstance(error, PermanentError):
             self._answered()
         elif error.kind in PEER_DOWN and self._last_success < began:
@@ -180,20 +191,20 @@ class Courier:
         )
         if isinstance(step, DeadLetter):
             self._metrics.buried(self._sink.name)
-            self._log.error("delivery buried", event_id=delivery.event_id, reason=step.reason)
+            self.buried += 1
+            log.error("delivery buried", reason=step.reason)
             return Bury(delivery, step.reason)
         self._metrics.retried(self._sink.name, error.kind)
         return Retry(delivery, at=step.at, error=str(error), charged=True)
 
-    async def _give_up_sink(self) -> None:
-        """The sink said 410 Gone."""
+    def _give_up_sink(self) -> None:
+        """The sink said 410 Gone; the dispatcher sees to the alert."""
+        if self.gone:
+            return
         self.gone = True
         self._metrics.breaker(self._sink.name).set(1)
         self._log.error("the sink is gone for good (410); it gets nothing more until a restart")
-        try:
-            await self._alarm.raise_for(self._sink.name, cause=ErrorKind.GONE, since=self._now())
-        except TemporaryError as error:
-            self._log.error("an alert could not be stored", error=str(error))
+        self.interrupt()
 
 
 def _asked_s(error: ShopPollerError) -> float:

@@ -22,7 +22,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from shop_poller.alarm import Alarm
 from shop_poller.circuit import Circuit
 from shop_poller.core.breaker import State
-from shop_poller.core.errors import TemporaryError
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
@@ -59,6 +59,7 @@ class Dispatcher:
         store: has the outbox.
         may_send: whether the right to write is surely ours at this moment.
         alarm: tells when the sink is gone for good, and when it is back.
+        gone: the sink said 410 in an earlier tenure of this process.
         metrics: of the shop.
         now: our clock, aware UTC.
         chance: a throw of dice, 0 to 1.
@@ -78,12 +79,14 @@ class Dispatcher:
         metrics: Metrics,
         now: Callable[[], datetime],
         chance: Callable[[], float],
+        gone: bool = False,
     ) -> None:
         self.senders_alive = 0
         self._name = sink.name
         self._plan = plan
         self._store = store
         self._alarm = alarm
+        self._may_send = may_send
         self._metrics = metrics
         self._now = now
         self._circuit = Circuit(sink.name, metrics, on_change=self._turned)
@@ -92,11 +95,11 @@ class Dispatcher:
             self._circuit,
             policy=plan.retry,
             may_send=may_send,
-            alarm=alarm,
             metrics=metrics,
             now=now,
             chance=chance,
         )
+        self._courier.gone = gone
         self._held = 0  # claimed and not yet settled
         self._woken = anyio.Event()
         self._to_wake = False
@@ -109,6 +112,16 @@ class Dispatcher:
         """Deliveries made since the start."""
         return self._courier.delivered
 
+    @property
+    def buried(self) -> int:
+        """Deliveries given up since the start."""
+        return self._courier.buried
+
+    @property
+    def gone(self) -> bool:
+        """The sink said 410: it gets nothing more."""
+        return self._courier.gone
+
     def wake(self) -> None:
         """Something may be due."""
         self._woken.set()
@@ -116,6 +129,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Claim nothing more; senders finish the attempt they are at, the rest stays in the outbox."""
         self._courier.stopping = True
+        self._courier.interrupt()
         self.wake()
 
     async def run(self, *, until_idle: bool = False) -> None:
@@ -162,7 +176,9 @@ class Dispatcher:
                     await self._woken.wait()
 
     async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
-        if self._courier.gone or self._circuit.state is State.HALF_OPEN or self._circuit.wait_s() > 0:
+        if self.gone or self._circuit.state is State.HALF_OPEN or self._circuit.wait_s() > 0:
+            return []
+        if not self._may_send():
             return []
         if self._circuit.state is State.OPEN:
             # Parked or not, the oldest may probe: it waits for nothing but the sink.
@@ -179,7 +195,9 @@ class Dispatcher:
 
     async def _attend(self) -> None:
         """What is to be done in the store when the sink is back, or stays away."""
-        down = self._courier.gone or self._circuit.state is not State.CLOSED
+        if self.gone:
+            await self._alarm.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
+        down = self.gone or self._circuit.state is not State.CLOSED
         if not down and self._to_wake:
             await self._store.wake(self._name)
             self._to_wake = False
@@ -191,14 +209,17 @@ class Dispatcher:
             if buried:
                 self._log.error("deliveries buried: their sink was away for too long", deliveries=buried)
                 self._metrics.buried(self._name, buried)
+                self._courier.buried += buried
             self._expire_at = anyio.current_time() + LOOK_EVERY_S
 
     async def _wait_s(self) -> float:
         """Seconds until there may be something to do, unless woken."""
-        if self._courier.gone or self._circuit.state is State.HALF_OPEN:
+        if self.gone or self._circuit.state is State.HALF_OPEN:
             return LOOK_EVERY_S
+        if not self._may_send():  # the lease is about to be renewed, or lost
+            return STORE_WAIT_S
         if self._circuit.state is State.OPEN:
-            return self._circuit.wait_s() or LOOK_EVERY_S
+            return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
         due_at = await self._store.next_due(self._name)
         if due_at is None:
             return LOOK_EVERY_S
@@ -218,16 +239,18 @@ class Dispatcher:
 
     async def _settle(self, made: MemoryObjectReceiveStream[Outcome]) -> None:
         """The settler: what became of deliveries, back into the outbox, as many at once as there are."""
+        batch: list[Outcome] = []
         async with made:
             try:
                 async for outcome in made:
                     batch = [outcome, *_at_hand(made)]
                     await self._record(batch)
                     self._held -= len(batch)
+                    batch = []
                     self.wake()
             finally:
                 # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
-                left = _at_hand(made)
+                left = [*batch, *_at_hand(made)]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
                         await self._store.settle(left, self._now())
@@ -247,6 +270,7 @@ class Dispatcher:
     def _turned(self) -> None:
         """The circuit opened or closed."""
         self._to_wake = self._to_wake or self._circuit.state is State.CLOSED
+        self._courier.interrupt()
         self.wake()
 
 

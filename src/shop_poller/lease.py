@@ -122,7 +122,7 @@ class Lease:
             await anyio.sleep(self._right.term_s / RENEWALS)
             asked_at = anyio.current_time()
             try:
-                if not await self._right.renew():
+                if not await self._right.renew() or not self.held():  # a yes that comes too late is a no
                     self._edges.changed("lease", "lost")
                     self._log.warning("the lease was lost; what it covers stops")
                     return

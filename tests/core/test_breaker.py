@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -205,3 +205,20 @@ class Machine(RuleBasedStateMachine):
 
 TestAnyCaller = Machine.TestCase
 TestAnyCaller.settings = settings(max_examples=settings().max_examples // 3, stateful_step_count=40)
+
+
+@given(
+    asked=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5000)), min_size=1, max_size=6),
+    plain=st.lists(st.floats(0, 100), max_size=6),
+)
+def test_once_open_nothing_shortens_the_wait(asked: list[tuple[float, float]], plain: list[float]) -> None:
+    deeds = sorted(
+        [*((at, longest) for at, longest in asked), *((at, None) for at in plain)], key=lambda d: d[0]
+    )
+    breaker = Breaker()
+    for at, longest in deeds:
+        before = breaker.wait_s(at)
+        breaker = breaker.failure(at) if longest is None else breaker.trip(at, at_least_s=longest)
+        assert breaker.wait_s(at) >= before
+        if longest is not None:
+            assert breaker.wait_s(at) >= longest - 1e-6

@@ -215,6 +215,7 @@ async def house(
     delivery: DeliveryPlan | None = None,
     chance: Callable[[], float] = lambda: 0.5,
     in_memory: bool = False,
+    may_send: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[House]:
     """Build it around the state file at `path`; entering it again with the same path is a restart.
 
@@ -245,7 +246,7 @@ async def house(
                 sink,
                 delivery,
                 store=store,
-                may_send=lambda: True,
+                may_send=may_send,
                 alarm=alarm,
                 metrics=metrics,
                 now=virtual_now,

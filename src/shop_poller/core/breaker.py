@@ -57,5 +57,7 @@ class Breaker:
 
     def trip(self, now: float, *, at_least_s: float = 0.0) -> "Breaker":
         """The peer is down as a whole: open at once, for longer than the cooldown if it asked for that."""
-        longer_s = max(0.0, at_least_s - self.cooldown_s)
-        return replace(self, state=State.OPEN, failures=self.threshold, opened_at=now + longer_s)
+        opened_at = now + max(0.0, at_least_s - self.cooldown_s)
+        if self.state is State.OPEN:  # what it asked for before stands
+            opened_at = max(opened_at, self.opened_at)
+        return replace(self, state=State.OPEN, failures=self.threshold, opened_at=opened_at)

@@ -1,8 +1,8 @@
 """The walk through what changed, and where the cursor may move.
 
 A shop is never paged through: when an earlier order is touched in mid-walk, `page=2` skips one. Instead
-the first page is asked for again and again, each time from the last seen second, leaving out the orders
-already seen in that second (a keyset walk). A page shorter than asked ends it (but see `is_last`).
+the first page is asked for again and again, each time from just before the first order of the last one,
+leaving out the orders seen since (a keyset walk). A page shorter than asked ends it (but see `is_last`).
 
 The cursor follows the shop's own clock, S: the `Date` of the walk's first answer. Our clock plays no part.
 """
