@@ -330,9 +330,14 @@ async def run_once(settings: Settings) -> RunReport:
 
 
 async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunReport:
+    deadline = anyio.current_time() + settings.shop_polling_interval
     for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
         await store.wake(sink.name)
-    tick = await tenure.poller.tick(anyio.current_time() + settings.shop_polling_interval)
+    tick = TickReport()
+    if settings.shop_polling_enabled:
+        tick = await tenure.poller.tick(deadline)
+        if tick.error is None:
+            await tenure.poller.learn_on(tick, deadline)
     await tenure.deliver(until_idle=True)
     after = await store.stats(settings.shop)
     return RunReport(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
+from click import Choice
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError
@@ -102,7 +103,9 @@ def _run_once(settings: Settings) -> None:
 
     report = anyio.run(house.run_once, settings)
     tick = report.tick
-    if tick.error is None:
+    if not settings.shop_polling_enabled:
+        typer.echo("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
+    elif tick.error is None:
         typer.echo(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
     else:
         _complain(f"the shop could not be read: {tick.error}")
@@ -202,7 +205,9 @@ Example:
 )
 def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="End after so many seconds.")] = None,
-    locale: Annotated[str, typer.Option(help="ru or en: language of the notifications.")] = "ru",
+    locale: Annotated[
+        str, typer.Option(help="Language of the notifications.", click_type=Choice(["ru", "en"]))
+    ] = "ru",
 ) -> None:
     """Show it: a simulated shop and the real daemon. Needs no settings."""
     from shop_poller.demo import demo as play  # noqa: PLC0415 - see the module's docstring

@@ -76,7 +76,8 @@ class Fetcher:
                 if error.kind is not ErrorKind.TOO_LARGE:
                     raise
                 position = position.halved()
-                self._log.warning("answer too large, asking for less", per_page=position.query().per_page)
+                log = self._log.warning if self._edges.changed("size", error.kind) else self._log.debug
+                log("answer too large, asking for less", per_page=position.query().per_page)
 
     async def fetch(self, query: Query, deadline: float) -> Page:
         """Ask; what passes quickly is asked again, up to three times.
@@ -100,7 +101,7 @@ class Fetcher:
             if until >= deadline:  # the wait would pass the next tick: end this one, and keep the promise
                 self._not_before = min(until, anyio.current_time() + MAX_PAUSE_S)
                 return True
-            return state.attempt_number > RETRIES
+            return state.attempt_number > RETRIES or self._circuit.wait_s() > 0
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(

@@ -25,7 +25,7 @@ class Ledger:
 
     Attributes:
         state: where polling stands.
-        heartbeat_at: the last good poll, or the start if there was none since.
+        heartbeat_at: the last good poll, or the start if there was none yet.
         shop_time: the shop's clock at the last commit.
     """
 
@@ -41,7 +41,7 @@ class Ledger:
         on_outgoing: Callable[[Sequence[Outgoing]], None],
     ) -> None:
         self.state = state
-        self.heartbeat_at = now()
+        self.heartbeat_at = state.last_poll_at or now()
         self.shop_time: datetime | None = None
         self._store = store
         self._voice = voice
@@ -93,7 +93,7 @@ class Ledger:
             Batch(
                 state=state,
                 now=now,
-                seen_at=page.shop_time,
+                seen_at=max(page.shop_time, now),
                 known=tuple(known),
                 outgoing=outgoing,
                 set_aside=broken,

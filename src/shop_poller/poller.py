@@ -7,7 +7,8 @@ was touched after it was asked for.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -129,8 +130,9 @@ class Poller:
         while not self._stop.is_set():
             number += 1
             with bound_contextvars(tick=number):
-                await self.tick(next_at())
-                await self._learn_on(next_at())
+                report = await self.tick(next_at())
+                if report.error is None and not report.paused_s:
+                    await self.learn_on(TickReport(), next_at())
             with anyio.CancelScope(deadline=next_at()):
                 await self._stop.wait()
 
@@ -140,23 +142,37 @@ class Poller:
         Args:
             deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
         """
-        report = TickReport(paused_s=self._fetcher.pause_s())
+        report = TickReport(paused_s=await self._bide(deadline))
         if report.paused_s:
             await self._alert_if_stale()
             return report
         started = anyio.current_time()
-        try:
+        async with self._failing("poll", report):
             await self._poll(report, deadline)
             await self._prune()
+        self._metrics.poll_duration.observe(anyio.current_time() - started)
+        return report
+
+    async def _bide(self, deadline: float) -> float:
+        """Wait while the shop is to be left alone, if that ends before the next tick; else say how long."""
+        pause_s = self._fetcher.pause_s()
+        if 0 < pause_s < deadline - anyio.current_time():
+            with anyio.move_on_after(pause_s):
+                await self._stop.wait()
+            pause_s = self._fetcher.pause_s()
+        return pause_s
+
+    @asynccontextmanager
+    async def _failing(self, what: str, report: TickReport) -> AsyncIterator[None]:
+        """What goes wrong inside is reported and logged by its edges, not raised."""
+        try:
+            yield
         except ShopPollerError as error:
             report.error = error
-            await self._failed(error)
+            await self._failed(what, error)
         except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is told in full
             report.error = PermanentError(ErrorKind.INTERNAL, f"a bug, please report it: {bug!r}")
-            await self._failed(report.error, bug)
-        finally:
-            self._metrics.poll_duration.observe(anyio.current_time() - started)
-        return report
+            await self._failed(what, report.error, bug)
 
     async def _poll(self, report: TickReport, deadline: float) -> None:
         if self._ledger.state.baseline_at is None:
@@ -187,17 +203,14 @@ class Poller:
         await self._ledger.commit(begun, Page((), page.shop_time))
         self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
 
-    async def _learn_on(self, deadline: float) -> None:
-        """What is too much to learn at once is learned page by page between ticks, at least one a tick."""
-        if not self.polled or self._fetcher.pause_s():
-            return
-        try:
+    async def learn_on(self, report: TickReport, deadline: float) -> None:
+        """After a good tick learn what was too much at once, a page at least, until the next is due."""
+        async with self._failing("learning", report):
             while self._ledger.state.learning is not None and not self._stop.is_set():
-                await self._learn_page(TickReport(), deadline)
+                await self._learn_page(report, deadline)
+                self._edges.changed("learning", "")
                 if anyio.current_time() >= deadline:
                     break
-        except ShopPollerError as error:
-            await self._failed(error)
 
     async def _learn_page(self, report: TickReport, deadline: float) -> None:
         """Record one page of the orders that were there before us."""
@@ -258,18 +271,22 @@ class Poller:
             return
         dropped = await self._store.prune(
             self._plan.shop,
-            seen_before=self._ledger.shop_time - self._plan.retention,
+            seen_before=min(self._ledger.shop_time, self._now()) - self._plan.retention,
             buried_before=self._now() - self._plan.history,
         )
-        if not dropped:
+        if dropped:
+            await self._ledger.load()
+        else:
             self._prune_at = anyio.current_time() + PRUNE_EVERY_S
 
-    async def _failed(self, error: ShopPollerError, bug: Exception | None = None) -> None:
-        self._ailment = error.kind
-        if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # the others are the fetcher's to count
+    async def _failed(self, what: str, error: ShopPollerError, bug: Exception | None = None) -> None:
+        if error.kind is not ErrorKind.CIRCUIT_OPEN:  # that is not what it suffers from
+            self._ailment = error.kind
+        if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
-        log = self._log.warning if self._edges.changed("poll", error.kind) else self._log.debug
-        log("polling failed", error_type=error.kind, error=str(error), exc_info=bug)
+        log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
+        text = "polling failed" if what == "poll" else "learning failed"
+        log(text, error_type=error.kind, error=str(error), exc_info=bug)
         if error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:
@@ -292,8 +309,9 @@ class Poller:
     def _policy(self, page: Page, state: ShopState) -> Policy:
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
         return Policy(
-            # Records older than the retention may be gone: such orders are no news when they turn up.
-            baseline_at=max(state.baseline_at, page.shop_time - self._plan.retention),
+            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
+            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
+            baseline_at=max(state.baseline_at, min(page.shop_time, self._now()) - self._plan.retention),
             unpaid_statuses=self._plan.unpaid_statuses,
             cancelled_unpaid=self._plan.cancelled_unpaid,
         )

@@ -84,7 +84,7 @@ class Batch:
     Attributes:
         state: replaces the shop's.
         now: our clock.
-        seen_at: the shop's clock; records are kept for a time counted from here.
+        seen_at: records are kept for a time counted from here: the shop's clock or ours, which is later.
         known: orders whose record changed.
         set_aside: orders that could not be read.
         mended: ids of orders set aside before that could be read now.

@@ -1,17 +1,19 @@
 """Ticks in virtual time: the grid, learning, walking, committing, and what goes wrong."""
 
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.learning import Phase
-from shop_poller.core.model import EventType
+from shop_poller.core.model import EventType, Page, Query
 from shop_poller.poller import PollPlan
 from shop_poller.ports import Batch
-from support.house import SHOP, FakeShop, FakeSink, down, house, refused
+from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
 from support.virtual_time import EPOCH, virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -304,7 +306,112 @@ async def test_an_unreachable_shop_is_alerted_when_health_turns_bad_and_the_aler
     unhealthy, recovered = (delivery for _, delivery in sink.got)
     assert recovered.event_type is EventType.RECOVERED
     assert '"since": "2026-11-23T09:01:00.000Z"' in unhealthy.body, "the last good poll"
+    assert '"error_type": "ConnectionError"' in unhealthy.body, "not what the breaker calls it"
     assert '"since": "2026-11-23T09:01:00.000Z"' in recovered.body
+
+
+async def test_restarts_do_not_put_off_the_alert(path: Path) -> None:
+    shop, sink = FakeShop(), FakeSink()
+    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        await anyio.sleep(61)
+    shop.down = down()
+    for _ in range(3):
+        async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+            await anyio.sleep(240)
+    assert [type_ for _, type_ in sink.events()] == ["service.unhealthy"]
+
+
+async def test_a_walk_that_never_ends_is_an_outage_however_much_of_it_is_committed(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(61)
+        for order_id in range(1, 151):
+            it.shop.put(order_id, "processing")
+        fetch = it.shop.fetch
+
+        async def poisoned(query: Query) -> Page:
+            if query.exclude:
+                raise down(ErrorKind.SERVER)
+            return await fetch(query)
+
+        it.shop.fetch = poisoned  # type: ignore[method-assign] # the second page is not to be had
+        await anyio.sleep(420)
+        assert it.sinks[0].events()[-1][1] == "service.unhealthy"
+
+
+async def test_a_breaker_is_probed_every_minute_though_it_opens_within_a_tick(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(61)
+        it.shop.down = down()
+        it.shop.asked.clear()
+        await anyio.sleep(600)
+        times = [at for at, _ in it.shop.asked]
+        assert len(times) >= 5 + 7
+        assert max(later - earlier for earlier, later in pairwise(times[5:])) <= 61
+
+
+async def test_a_clock_that_is_wrong_once_makes_nothing_old(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(61)
+        it.shop.put(1, "processing")
+        await anyio.sleep(7200)
+        it.shop.clock_off = timedelta(days=200)
+        it.shop.put(2, "processing", created_at=virtual_now())
+        await anyio.sleep(3660)  # it is pruned meanwhile
+        it.shop.clock_off = timedelta(0)
+        await anyio.sleep(60)
+        it.shop.put(1, "completed")
+        await anyio.sleep(7200)
+    assert it.sinks[0].events() == [("1", NEW), ("2", NEW)]
+
+
+async def many_to_learn(it: House) -> None:
+    """More than are learned at once; the first tick is over."""
+    for order_id in range(1, 2_501):
+        it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
+    await it.tick()
+
+
+async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(path) as it:
+        await many_to_learn(it)
+
+        async def bug(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(it.poller, "_learn_page", bug)
+        it.shop.put(9_999, "processing")
+        async with it.running():
+            await anyio.sleep(130)
+        assert it.sinks[0].events() == [("9999", NEW)]
+        assert it.value("shop_poll_errors_total", error_type="InternalError") == 3
+
+
+async def test_after_a_tick_that_failed_nothing_is_learned(path: Path) -> None:
+    async with house(path) as it:
+        await many_to_learn(it)
+        it.shop.down = refused(ErrorKind.AUTHENTICATION)
+        it.shop.asked.clear()
+        async with it.running():
+            await anyio.sleep(1)
+        assert len(it.shop.asked) == 1
+
+
+async def test_learning_that_fails_while_walks_work_is_said_once(path: Path) -> None:
+    async with house(path) as it:
+        await many_to_learn(it)
+        fetch = it.shop.fetch
+
+        async def refusing(query: Query) -> Page:
+            if query.statuses:
+                raise refused()
+            return await fetch(query)
+
+        it.shop.fetch = refusing  # type: ignore[method-assign] # a shop that does not know the filter
+        with capture_logs() as logs:
+            async with it.running():
+                await anyio.sleep(1800)
+        said = [entry["event"] for entry in logs if entry["log_level"] in {"warning", "error"}]
+        assert said == ["learning failed"]
 
 
 async def test_a_long_walk_is_no_outage(path: Path) -> None:
@@ -326,7 +433,7 @@ async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(p
         it.shop.asked.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
         await anyio.sleep(400)
-    assert ticks(it.shop) == [60, 300, 360], "60 + 200 is past the tick at 240"
+    assert ticks(it.shop) == [60, 260, 300, 360], "the tick at 240 waits for 60 + 200"
 
 
 async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> None:
