@@ -265,7 +265,12 @@ class Store(Right, Protocol):
         ...
 
     async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
-        """Drop records last changed, and dead letters buried, before these instants, a bounded number.
+        """Drop what is old, a bounded number at a time.
+
+        Args:
+            shop_id: whose.
+            seen_before: records last changed, and orders last seen to be unreadable, before this.
+            buried_before: dead letters buried before this; and those that are too many.
 
         Returns:
             How many were dropped.

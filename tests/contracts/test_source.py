@@ -23,6 +23,7 @@ from anyio import sleep
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
 from shop_poller.sources import session
+from shop_poller.sources.answers import quote, read_answer, read_tool_result
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.raw_server import Serve, raw_server
@@ -1612,3 +1613,43 @@ async def test_one_connection_is_kept_between_questions() -> None:
         for _ in range(5):
             assert (await source.fetch(ASK)).items == ()
     assert len(connections) == 1
+
+
+# --- What is quoted of an answer -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ('{"id": 5, "billing": {"email": "anna@example.org"}}', "data"),
+        (' [{"id": 5, "phone": "+7 916 123-45-67"}]', "data"),
+        ("Duplicate entry 'anna@example.org' for key", "Duplicate entry '***' for key"),
+        ("cannot call +7 (916) 123-45-67 now", "cannot call *** now"),
+        ("PHP Warning: x on line 1234", "PHP Warning: x on line 1234"),
+        ("[23-Nov-2026 01:55:05 UTC] PHP Notice", "[23-Nov-2026 01:55:05 UTC] PHP Notice"),
+    ],
+)
+async def test_no_personal_data_is_quoted(said: str, quoted: str) -> None:
+    assert quote(said) == quoted
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(503, ErrorKind.UNAVAILABLE), (502, ErrorKind.UNAVAILABLE), (401, ErrorKind.AUTHENTICATION)],
+)
+async def test_an_error_with_a_code_of_somebody_elses_goes_by_its_status(
+    status: int, kind: ErrorKind
+) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": status, "message": "no"}}).encode()
+    with pytest.raises(ShopPollerError) as caught:
+        read_answer(1, status, {"retry-after": "60"}, body)
+    assert caught.value.kind is kind
+    if isinstance(caught.value, TemporaryError):
+        assert caught.value.retry_after_s == 60
+
+
+async def test_a_tool_without_permission_is_about_the_keys() -> None:
+    text = 'Ability "woocommerce/orders-list" does not have necessary permission.'
+    with pytest.raises(PermanentError) as caught:
+        read_tool_result({"isError": True, "content": [{"type": "text", "text": text}]})
+    assert caught.value.kind is ErrorKind.AUTHENTICATION

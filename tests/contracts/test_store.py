@@ -786,6 +786,16 @@ async def test_records_are_dropped_by_when_they_last_changed(store: Store) -> No
     assert set(await store.known(OTHER_SHOP, [1])) == {1}
 
 
+async def test_orders_set_aside_are_dropped_by_when_they_were_seen_last(store: Store) -> None:
+    for seconds, order_ids in ((10, [1, 2]), (20, [2, 3])):
+        aside = [UnreadableOrder(order_id, "half an order") for order_id in order_ids]
+        await store.commit(SHOP, batch(now=at(seconds), set_aside=aside))
+    await store.commit(OTHER_SHOP, batch(now=at(10), set_aside=[UnreadableOrder(1, "half an order")]))
+    assert await prune_all(store, seen_before=at(15)) == 1
+    assert set(await store.set_aside(SHOP)) == {2, 3}
+    assert set(await store.set_aside(OTHER_SHOP)) == {1}
+
+
 async def test_a_great_many_records_are_dropped_a_bounded_number_at_a_time(store: Store) -> None:
     await store.commit(SHOP, batch(known=[known_order(n) for n in range(1, 7_001)]))
     assert await prune_all(store, seen_before=at(15)) == 7_000

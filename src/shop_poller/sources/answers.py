@@ -17,6 +17,10 @@ from shop_poller.httpclient import one_line, retry_after_s
 START_OF_ANSWER = b'{"jsonrpc"'
 MAX_QUOTE = 200
 
+JSON_DATA = re.compile(r'\s*[{\[]\s*["{\[]')
+PERSONAL = re.compile(r"[^\s@'\"<>]{1,100}@[^\s@'\"<>]{1,100}|\+?[0-9](?:[ ()-]{0,2}[0-9]){6,}")
+"""E-mail addresses and telephone numbers: PHP and SQL quote what they choke on."""
+
 LOST_SESSION = frozenset({-32600, -32602, -32005})
 """Codes that say, of a call that is well-formed, that its session is missing, unknown or expired."""
 
@@ -85,7 +89,7 @@ def read_answer(request_id: int, status: int, headers: Mapping[str, str], body: 
         raise _http_error(status, headers, body)
     error = payload.get("error")
     if isinstance(error, dict):
-        raise _rpc_error(error)
+        raise _rpc_error(error, status, headers)
     if "code" in payload and "jsonrpc" not in payload:
         raise rest_error(payload, status, headers)
     if status != 200 or "result" not in payload:
@@ -133,8 +137,10 @@ def rest_error(
 
 def quote(text: str) -> str:
     """A few words of what the shop said: one line, no markup, bounded."""
+    if JSON_DATA.match(text):
+        return "data"  # an order, perhaps, with all that is known of a buyer
     plain = re.sub(r"<[^>]{0,200}>", " ", text[: 4 * MAX_QUOTE])
-    return one_line(plain, MAX_QUOTE)
+    return PERSONAL.sub("***", one_line(plain, MAX_QUOTE))
 
 
 def _word(value: object) -> str:
@@ -162,20 +168,22 @@ def _text(result: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _rpc_error(error: Mapping[str, Any]) -> Exception:
+def _rpc_error(error: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Exception:
     code = error.get("code")
-    message = f"the shop says {_word(code)}: {_word(error.get('message'))}"
-    if not isinstance(code, int):
-        return _error(ErrorKind.PROTOCOL, message)
-    if code in LOST_SESSION:
-        return SessionLostError(message)
-    return _error(CODES.get(code, ErrorKind.PROTOCOL), message)
+    said = f"{_word(code)}: {_word(error.get('message'))}"
+    if isinstance(code, int) and code in LOST_SESSION:
+        return SessionLostError(f"the shop says {said}")
+    if isinstance(code, int) and code in CODES:
+        return _error(CODES[code], f"the shop says {said}")
+    if status in STATUSES:  # a code of somebody else's: the status says more
+        return _by_status(status, said, headers)
+    return _error(ErrorKind.PROTOCOL, f"the shop says {said}")
 
 
 def _tool_error(text: str) -> ShopPollerError:
     """A tool's failure comes as HTTP 200 with words only."""
     said = f"the shop says: {quote(text) or 'nothing'}"
-    if text.startswith("Permission denied"):
+    if text.startswith("Permission denied") or "does not have necessary permission" in text:
         return _error(ErrorKind.AUTHENTICATION, said)
     if text.startswith('Ability "'):
         return _error(ErrorKind.REJECTED, said)

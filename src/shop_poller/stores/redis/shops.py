@@ -88,7 +88,7 @@ class Shops:
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read, with the reason."""
         stored = await self._hash(self._keys.shop(shop_id).set_aside)
-        return {int(order_id): reason for order_id, reason in stored.items()}
+        return {int(order_id): text.partition(" ")[2] for order_id, text in stored.items()}
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
         """The alerts raised and not cleared, by service."""
@@ -113,7 +113,7 @@ class Shops:
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
                 "seen_at": codec.ms(batch.seen_at),
                 "known": [[str(o.id), o.status, codec.known_details(o)] for o in batch.known],
-                "set_aside": [[str(order.id), order.reason] for order in batch.set_aside],
+                "set_aside": [[str(o.id), f"{codec.ms(batch.now)} {o.reason}"] for o in batch.set_aside],
                 "mended": [str(order_id) for order_id in batch.mended],
             },
         )
@@ -131,11 +131,20 @@ class Shops:
         old = await self._connection.read(
             "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({codec.ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
         )
+        aside = [
+            order_id
+            for order_id, text in (await self._hash(keys.set_aside)).items()
+            if int(text.partition(" ")[0]) < codec.ms(seen_before)
+        ][:PRUNE_LIMIT]
+        commands: list[list[str | int]] = []
         if old:
-            commands = [["HDEL", 1, *old], ["HDEL", 2, *old], ["ZREM", 3, *old]]
-            where = [keys.known_orders, keys.known_details, keys.known_seen]
+            commands += [["HDEL", 1, *old], ["HDEL", 2, *old], ["ZREM", 3, *old]]
+        if aside:
+            commands.append(["HDEL", 4, *aside])
+        if commands:
+            where = [keys.known_orders, keys.known_details, keys.known_seen, keys.set_aside]
             await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
-        return len(old)
+        return len(old) + len(aside)
 
     async def _commit(
         self, shop_id: str, outgoing: Sequence[Outgoing], now: datetime, what: Mapping[str, Any]

@@ -61,7 +61,7 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
             ((shop_id, seen_at, *codec.known_row(order)) for order in batch.known),
         )
         db.executemany(
-            "INSERT INTO set_aside VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason",
+            "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?)",
             ((shop_id, order.id, order.reason, codec.ms(batch.now)) for order in batch.set_aside),
         )
         db.executemany(
@@ -116,14 +116,22 @@ def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, buried_be
     """Drop old records and old or too many dead letters."""
     with transaction(db):
         records = db.execute(
-            "DELETE FROM known_orders WHERE shop_id = ?1 AND order_id IN (SELECT order_id"
-            " FROM known_orders WHERE shop_id = ?1 AND seen_at < ?2 ORDER BY seen_at LIMIT ?3)",
-            (shop_id, codec.ms(seen_before), PRUNE_LIMIT),
+            "DELETE FROM known_orders WHERE shop_id = :shop AND order_id IN (SELECT order_id"
+            " FROM known_orders WHERE shop_id = :shop AND seen_at < :before ORDER BY seen_at LIMIT :limit)",
+            {"shop": shop_id, "before": codec.ms(seen_before), "limit": PRUNE_LIMIT},
+        )
+        aside = db.execute(
+            "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, codec.ms(seen_before))
         )
         dead = db.execute(
-            "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters WHERE shop_id = ?1 AND"
-            " (buried_at < ?2 OR seq <= (SELECT seq FROM dead_letters WHERE shop_id = ?1"
-            " ORDER BY seq DESC LIMIT 1 OFFSET ?3)) ORDER BY seq LIMIT ?4)",
-            (shop_id, codec.ms(buried_before), MAX_DEAD_LETTERS, PRUNE_LIMIT),
+            "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters WHERE shop_id = :shop AND"
+            " (buried_at < :before OR seq <= (SELECT seq FROM dead_letters WHERE shop_id = :shop"
+            " ORDER BY seq DESC LIMIT 1 OFFSET :most)) ORDER BY seq LIMIT :limit)",
+            {
+                "shop": shop_id,
+                "before": codec.ms(buried_before),
+                "most": MAX_DEAD_LETTERS,
+                "limit": PRUNE_LIMIT,
+            },
         )
-    return records.rowcount + dead.rowcount
+    return records.rowcount + aside.rowcount + dead.rowcount

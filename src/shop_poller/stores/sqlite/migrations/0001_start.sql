@@ -30,7 +30,7 @@ CREATE TABLE set_aside (                    -- orders that could not be read
     shop_id  TEXT NOT NULL,
     order_id INTEGER NOT NULL,
     reason   TEXT NOT NULL,
-    since    INTEGER NOT NULL,
+    since    INTEGER NOT NULL,              -- when that was seen last
     PRIMARY KEY (shop_id, order_id)
 ) STRICT, WITHOUT ROWID;
 
