@@ -1,17 +1,19 @@
 """The command line. What only one command needs is imported in it: the daemon idles most of its life."""
 
 import json
+import os
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
-from click import Choice
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.messages import Locale
 from shop_poller.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ def main() -> None:
     except ShopPollerError as error:
         _complain(str(error))
         sys.exit(Exit.STATE if error.kind is ErrorKind.STORE else Exit.SHOP)
+    except _OutputError as error:
+        _complain(f"cannot print: {error}")
+        sys.exit(Exit.UNDELIVERED)
 
 
 @app.callback(invoke_without_command=True)
@@ -64,7 +69,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(f"shop-poller {__version__}")
+        _say(f"shop-poller {__version__}")
         raise typer.Exit
 
 
@@ -104,12 +109,12 @@ def _run_once(settings: Settings) -> None:
     report = anyio.run(house.run_once, settings)
     tick = report.tick
     if not settings.shop_polling_enabled:
-        typer.echo("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
+        _say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
     elif tick.error is None:
-        typer.echo(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
+        _say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
     else:
         _complain(f"the shop could not be read: {tick.error}")
-    typer.echo(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.buried}")
+    _say(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.buried}")
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
     if report.waiting or report.buried:
@@ -121,15 +126,13 @@ def _rehearse(settings: Settings) -> None:
     from shop_poller.ports import Outgoing  # noqa: PLC0415
 
     def show(outgoing: Outgoing) -> None:
-        typer.echo(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
+        _say(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
 
     tick = anyio.run(house.rehearse, settings, show)
     if tick.error is not None:
         _complain(f"the shop could not be read: {tick.error}")
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    typer.echo(
-        f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing"
-    )
+    _say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing")
 
 
 @app.command(
@@ -166,7 +169,7 @@ def _report(findings: "AsyncIterator[Finding]") -> None:
 
     async def show() -> None:
         async for finding in findings:
-            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
+            _say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
             if not finding.ok:
                 failed.append(codes[finding.part])
 
@@ -192,10 +195,10 @@ def status(
 
     found = anyio.run(statuses.read_status, _settings(config))
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+        _say(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
     else:
         for line in statuses.render(found, now()):
-            typer.echo(line)
+            _say(line)
 
 
 @app.command(
@@ -205,20 +208,20 @@ Example:
 )
 def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="End after so many seconds.")] = None,
-    locale: Annotated[
-        str, typer.Option(help="Language of the notifications.", click_type=Choice(["ru", "en"]))
-    ] = "ru",
+    locale: Annotated[Locale, typer.Option(help="Language of the notifications.")] = "ru",
 ) -> None:
     """Show it: a simulated shop and the real daemon. Needs no settings."""
     from shop_poller.demo import demo as play  # noqa: PLC0415 - see the module's docstring
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415
 
     set_up_logging(level="warning", style=None)
-    anyio.run(lambda: play(locale=locale, seconds=seconds, say=typer.echo))
+    anyio.run(lambda: play(locale=locale, seconds=seconds, say=_say))
 
 
 def _settings(config: Path | None) -> Settings:
     """Load the settings, and set up logging as they say."""
+    # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - see the module's docstring
 
     settings = load(config)
@@ -226,5 +229,18 @@ def _settings(config: Path | None) -> Settings:
     return settings
 
 
+class _OutputError(Exception):
+    """Standard output is full, or has lost its reader."""
+
+
+def _say(line: str) -> None:
+    try:
+        typer.echo(line)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+        raise _OutputError(error.strerror) from error
+
+
 def _complain(line: str) -> None:
-    typer.echo(f"shop-poller: {line}", err=True)
+    with suppress(OSError):
+        typer.echo(f"shop-poller: {line}", err=True)

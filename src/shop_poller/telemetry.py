@@ -6,7 +6,8 @@ Logs tell edges, not repeats: the first failure and the recovery, not the thousa
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -32,6 +33,7 @@ def set_up_logging(
         style: None chooses console on a terminal, else json.
         secrets: are masked wherever they turn up.
     """
+    stderr = cast("TextIO", _Patient(sys.stderr))
     console = sys.stderr.isatty() if style is None else style == "console"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -51,10 +53,10 @@ def set_up_logging(
     structlog.configure(
         processors=[*shared, *masked],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -63,6 +65,30 @@ def set_up_logging(
     )
     # Libraries speak up only when something is wrong; their chatter is ours to repeat or not.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # Somebody who speaks no HTTP to the listener is no news, however often.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+class _Patient:
+    """Standard error that may be full, or have lost its reader: what cannot be logged must not end the watch.
+
+    Args:
+        stream: where to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        with suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _masking(secrets: Iterable[str]) -> structlog.typing.Processor:

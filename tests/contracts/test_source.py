@@ -1615,7 +1615,7 @@ async def test_one_connection_is_kept_between_questions() -> None:
     assert len(connections) == 1
 
 
-# --- What is quoted of an answer -----------------------------------------------------------------------------
+# --- What is quoted of an answer ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

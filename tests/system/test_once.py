@@ -1,11 +1,13 @@
 """`run --once`: a tick, delivery, a summary, and an exit code of its own for each trouble."""
 
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from shop_poller.simulator import faults
-from support.commands import wait_until
+from support.commands import COMMAND, environment, wait_until
 from support.receivers import Post, receiving, reserved_port
 from support.site import SHOP_ID, Site, site_at
 
@@ -235,3 +237,61 @@ def test_an_order_waits_for_its_own_turn_at_a_receiver_that_chokes_on_it(site: S
     assert (done.code, done.last) == (4, "delivered 2, waiting 2, given up 0")
     assert site.receiver.story(fine) == ["new", "partially_refunded"]
     assert site.receiver.story(stuck) == ["new"]
+
+
+def test_output_that_cannot_be_written_is_said_in_one_line(site: Site) -> None:
+    site.shop.create_order("processing")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, "run", "--once"],
+            env=environment(site.home, site.environment()),
+            cwd=site.home,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    complaints = [line for line in done.stderr.decode().splitlines() if not line.startswith("{")]
+    assert (done.returncode, complaints) == (4, ["shop-poller: cannot print: No space left on device"])
+    assert len(site.receiver.taken) == 1
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_daemon(site: Site) -> None:
+    with Path("/dev/full").open("wb") as full:
+        daemon = subprocess.Popen(
+            [COMMAND, "run"],
+            env=environment(site.home, site.environment()),
+            cwd=site.home,
+            stdout=subprocess.DEVNULL,
+            stderr=full,
+        )
+    try:
+        site.polled(2)
+        order = site.shop.create_order("processing")
+        site.receiver.wait_for(1)
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    finally:
+        daemon.kill()
+        daemon.wait(30)
+    assert site.receiver.story(order) == ["new"]
+
+
+def test_polling_that_is_off_is_off_for_once_too(site: Site) -> None:
+    site.shop.create_order("processing")
+    done = site.once(SHOP_POLLING_ENABLED="false")
+    assert (done.code, done.lines) == (
+        0,
+        [
+            "asked nothing: polling is off (SHOP_POLLING_ENABLED=false)",
+            "delivered 0, waiting 0, given up 0",
+        ],
+    )
+    assert site.served.listings == []
+
+
+def test_more_than_is_learned_at_once_is_learned_in_the_same_run(site: Site) -> None:
+    made = datetime.now(UTC) - timedelta(days=2)
+    for number in range(2_200):
+        site.shop.create_order("processing", created=made - timedelta(seconds=number))
+    assert "learned 2200" in site.once(SHOP_POLLING_INTERVAL="60").lines[0]
+    assert site.status()["learning"] is None
