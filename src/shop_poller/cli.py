@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import anyio
 import typer
@@ -62,6 +62,11 @@ def main() -> None:
     except _OutputError as error:
         _complain(f"cannot print: {error}")
         sys.exit(Exit.UNDELIVERED)
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # a log that could not be written is no reason for an exit code of its own
+            _discard(sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
@@ -237,8 +242,13 @@ def _say(line: str) -> None:
     try:
         typer.echo(line)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+        _discard(sys.stdout)
         raise _OutputError(error.strerror) from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Whatever is left in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _complain(line: str) -> None:

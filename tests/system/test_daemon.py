@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,7 @@ from shop_poller.core.model import EventType
 from shop_poller.simulator import faults
 from support.commands import Running, wait_until
 from support.receivers import Systemd
+from support.redis_server import redis_server
 from support.site import Site
 from support.stories import Stories, held_up_daemon
 
@@ -41,7 +43,19 @@ def test_the_first_request_comes_within_two_seconds_of_the_start(site: Site) -> 
     assert min(took_s) <= FIRST_REQUEST_S
 
 
-def test_idle_memory_is_within_its_bound(site: Site) -> None:
+@pytest.mark.parametrize("state", ["a file", "Redis, and a channel of it"])
+def test_idle_memory_is_within_its_bound(site: Site, state: str) -> None:
+    with ExitStack() as stack:
+        if state != "a file":
+            server = stack.enter_context(redis_server(site.home))
+            site.settings |= {
+                "SHOP_STATE_URL": server.url,
+                "SHOP_NOTIFY_URLS": f"{site.receiver.url} {server.url}?channel=c#channel",
+            }
+        idle_memory_is_within_its_bound(site)
+
+
+def idle_memory_is_within_its_bound(site: Site) -> None:
     for _ in range(100):
         site.shop.create_order("processing")
     with site.daemon() as daemon:
