@@ -13,7 +13,8 @@ install: $(VENV)/.run ## build .venv with .venv/bin/shop-poller
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shop-poller needs Python 3.11 or later; name one with: make PYTHON=python3.11 ...")'
 	@echo "Building $(VENV) (once) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "Python has no venv here; on Debian: apt install python3-venv"; exit 1; }
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing shop-poller and its libraries ..."
@@ -36,7 +37,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev ## the long tests: kills by the hundred
 	$(BIN)/pytest -m soak -s $(ARGS)
@@ -45,4 +46,4 @@ docs: $(VENV)/.run ## write docs/configuration.md anew
 	$(BIN)/python docs/configuration.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

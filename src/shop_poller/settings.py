@@ -66,6 +66,8 @@ def _words(value: object) -> object:
 def _sinks(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("should be addresses with spaces between")  # noqa: TRY004 - pydantic collects ValueErrors
+    if re.search(r",\s*[a-z+]+:", value):
+        raise ValueError("has a comma between two addresses; put spaces between them")
     sinks = tuple(parse_sink(address) for address in value.split())
     names = [sink.name for sink in sinks]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -366,6 +368,9 @@ def load(
     except ValidationError as error:
         secrets = [str(values[name]) for name in SECRETS if name in values]
         problems += [_problem(detail, origins, secrets) for detail in error.errors(include_url=False)]
+    else:
+        if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
+            problems.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
     if problems:
         raise SettingsError(problems)
     return settings

@@ -243,6 +243,19 @@ def test_with_redis_they_go_to_its_channel(desk: Desk) -> None:
     assert sink.channel == "notification:events"
 
 
+def test_a_sink_cannot_be_named_like_the_shop(desk: Desk) -> None:
+    assert desk.problems(SHOP_NOTIFY_URLS="https://h.example/hook#kiosk console:", SHOP_ID="kiosk") == [
+        "SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name"
+    ]
+
+
+@pytest.mark.parametrize("between", [",", ", "])
+def test_a_comma_between_sinks_is_named(desk: Desk, between: str) -> None:
+    assert desk.problems(SHOP_NOTIFY_URLS=f"https://h.example/hook{between}console:") == [
+        "SHOP_NOTIFY_URLS: has a comma between two addresses; put spaces between them"
+    ]
+
+
 def test_sinks_that_are_named_go_before_redis(desk: Desk) -> None:
     named = "console:\n  https://h.example/hook#crm\t redis://h/0?channel=c \n"
 

@@ -16,6 +16,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
@@ -26,12 +27,16 @@ PATIENCE_S = 6.0
 """For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
 
 HINTS: Sequence[tuple[type[Exception], str]] = (
-    (AuthenticationError, "check user and password in SHOP_STATE_URL"),
-    (AuthorizationError, "check user and password in SHOP_STATE_URL"),
+    (AuthenticationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
+    (AuthorizationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
     (NoPermissionError, "its ACL user needs all commands and scripts on our keys: docs/redis.md"),
     (OutOfMemoryError, "its maxmemory is used up; free some, it then goes on by itself"),
     (ReadOnlyError, "it is a replica, or became one; name the primary or use redis+sentinel://"),
     (RedisTimeoutError, "it does not answer in time"),
+    (
+        RedisConnectionError,
+        "check its address in SHOP_STATE_URL, or REDIS_URL if that is not set; does it run?",
+    ),
 )
 
 
@@ -106,7 +111,7 @@ class Connection:
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> TemporaryError:
-        text = " ".join(f"{error}".split())[:200] or type(error).__name__
+        text = " ".join(f"{error}".split())[:200].rstrip(".") or type(error).__name__
         hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
         return self._error(f"{text}; {hint}" if hint else text)
 
