@@ -40,7 +40,7 @@ class PollPlan:
         overlap: what is re-read at every tick.
         clock_skew: how far the shop's stamps may lag behind its Date header.
         retention: how long an order's record is kept after its last change.
-        history: how long dead letters are kept.
+        history: how long deliveries that are over are remembered.
     """
 
     shop: str
@@ -272,7 +272,7 @@ class Poller:
         dropped = await self._store.prune(
             self._plan.shop,
             seen_before=min(self._ledger.shop_time, self._now()) - self._plan.retention,
-            buried_before=self._now() - self._plan.history,
+            settled_before=self._now() - self._plan.history,
         )
         if dropped:
             await self._ledger.load()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning
-from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
+from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification, Page, Query, UnreadableOrder
 
 
 class Source(Protocol):
@@ -153,6 +153,26 @@ class SinkStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A delivery that is over.
+
+    Attributes:
+        key: the order's id, or the alert's subject.
+        attempts: claims that failed and were charged to it.
+        at: when it was delivered or buried.
+        reason: why it was given up; "" if it was delivered.
+    """
+
+    sink: str
+    key: str
+    event_id: str
+    event_type: EventType
+    attempts: int
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """What lies in the store for one shop."""
 
@@ -264,13 +284,17 @@ class Store(Right, Protocol):
         """Count what lies in the store."""
         ...
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+        """The deliveries that were made, or given up, the latest first."""
+        ...
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old, a bounded number at a time.
 
         Args:
             shop_id: whose.
             seen_before: records last changed, and orders last seen to be unreadable, before this.
-            buried_before: dead letters buried before this; and those that are too many.
+            settled_before: what was delivered or buried before this; and what is too much of it.
 
         Returns:
             How many were dropped.

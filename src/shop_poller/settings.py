@@ -182,7 +182,12 @@ class Settings(BaseModel):
     shop_state_retention_days: int = Field(
         90, ge=7, le=3660, description="an order's record is kept this long after its last change"
     )
-    shop_history_days: int = Field(30, ge=1, le=3660, description="dead deliveries are kept this long")
+    shop_history_days: int = Field(
+        30,
+        ge=1,
+        le=3660,
+        description="deliveries, made or dead, are remembered this long, 10,000 of each at most",
+    )
     shop_delivery_max_age_hours: Annotated[float, AfterValidator(_no_more_than_a_year)] = Field(
         72, gt=0, description="then a delivery is buried"
     )

@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.core.model import iso
-from shop_poller.ports import Alert, ShopState, Stats
+from shop_poller.ports import Alert, Settled, ShopState, Stats
 from shop_poller.settings import Settings
 from shop_poller.stores import peek_store
+
+LATEST = 10
+"""So many dead letters and deliveries are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Status:
     stats: Stats
     set_aside: dict[int, str]
     alerts: dict[str, Alert]
+    dead: list[Settled]
+    delivered: list[Settled]
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: instants are ISO 8601 in UTC, or null."""
@@ -37,9 +42,15 @@ class Status:
                 for name, alert in self.alerts.items()
             },
             "sinks": {
-                name: {"waiting": sink.waiting, "oldest_at": _iso(sink.oldest_at), "dead_letters": sink.dead}
+                name: {
+                    "waiting": sink.waiting,
+                    "oldest_at": _iso(sink.oldest_at),
+                    "dead_letters": sink.dead,
+                }
                 for name, sink in self.stats.sinks.items()
             },
+            "latest_dead_letters": [_settled(one) for one in self.dead],
+            "latest_delivered": [_settled(one) for one in self.delivered],
         }
 
 
@@ -58,6 +69,8 @@ async def read_status(settings: Settings) -> Status:
             await store.stats(shop),
             await store.set_aside(shop),
             await store.alerts(shop),
+            await store.settled(shop, dead=True, limit=LATEST),
+            await store.settled(shop, dead=False, limit=LATEST),
         )
     finally:
         await store.aclose()
@@ -67,7 +80,7 @@ def render(status: Status, now: datetime) -> list[str]:
     """Lines for people."""
     state, stats = status.state, status.stats
     if state is None:
-        return [f"shop        {status.shop}: never polled with this state file"]
+        return [f"shop        {status.shop}: never polled with this state"]
     lines = [
         f"shop        {status.shop}",
         f"last poll   {_ago(state.last_poll_at, now)}",
@@ -86,7 +99,25 @@ def render(status: Status, now: datetime) -> list[str]:
         lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")
     if not stats.sinks:
         lines.append("outbox      empty")
+    if status.delivered:
+        lines.append(f"delivered   last {_ago(status.delivered[0].at, now)}")
+    lines += [
+        f"dead letter {one.key} {one.event_type} to {one.sink}, {_ago(one.at, now)}: {one.reason}"
+        for one in status.dead
+    ]
     return lines
+
+
+def _settled(one: Settled) -> dict[str, Any]:
+    return {
+        "sink": one.sink,
+        "key": one.key,
+        "event_id": one.event_id,
+        "event_type": one.event_type,
+        "attempts": one.attempts,
+        "at": iso(one.at),
+        "reason": one.reason,
+    }
 
 
 def _iso(instant: datetime | None) -> str | None:

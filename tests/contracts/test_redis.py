@@ -143,8 +143,8 @@ async def test_it_goes_on_where_the_old_design_was(server: RedisServer, store: R
     with server.client as client:
         assert client.ttl("shop:polling:known_orders") == -1  # its EXPIRE would still drop them
     # They are dropped when they are old, as ours are.
-    assert await store.prune(SHOP, seen_before=at(-1), buried_before=at(-1)) == 0
-    assert await store.prune(SHOP, seen_before=at(1), buried_before=at(-1)) == 7
+    assert await store.prune(SHOP, seen_before=at(-1), settled_before=at(-1)) == 0
+    assert await store.prune(SHOP, seen_before=at(1), settled_before=at(-1)) == 7
     assert await store.register(SHOP, at(60)) == state
 
 
@@ -536,7 +536,7 @@ async def test_an_acl_user_with_the_rights_of_the_documentation_is_enough(tmp_pa
         await lived_in(store)
         await store.wake("A")
         await store.bury_expired("A", head_before=at(99), now=at(99))
-        await store.prune(SHOP, seen_before=at(999), buried_before=at(999))
+        await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
         await store.stats(SHOP)
         await store.aclose()
 
@@ -601,7 +601,7 @@ async def test_a_cluster_is_used_by_a_prefix_with_a_hash_tag(tmp_path: Path) -> 
         assert ids(await claim(store, now=at(60))) == ["1/1"]
         await store.wake("A")
         assert (await store.stats(SHOP)).sinks["A"].waiting == 3
-        await store.prune(SHOP, seen_before=at(999), buried_before=at(999))
+        await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
         await store.aclose()
 
 

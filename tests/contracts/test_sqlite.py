@@ -427,7 +427,7 @@ async def test_a_file_that_became_read_only_is_named_and_is_used_again_when_it_c
         store.settle([Ack(delivery)], T0),
         store.wake("A"),
         store.register("another.example", T0),
-        store.prune(SHOP, seen_before=T0, buried_before=T0),
+        store.prune(SHOP, seen_before=T0, settled_before=T0),
     ):
         with pytest.raises(TemporaryError) as caught:
             await attempt

@@ -768,10 +768,10 @@ async def test_claimed_and_parked_deliveries_count_as_waiting(store: Store) -> N
     assert (sink.waiting, sink.oldest_at, sink.dead) == (2, T0, 1)
 
 
-async def prune_all(store: Store, *, seen_before: datetime = NEVER, buried_before: datetime = NEVER) -> int:
+async def prune_all(store: Store, *, seen_before: datetime = NEVER, settled_before: datetime = NEVER) -> int:
     """Prune until nothing is dropped any more, each time a bounded number."""
     total = 0
-    while dropped := await store.prune(SHOP, seen_before=seen_before, buried_before=buried_before):
+    while dropped := await store.prune(SHOP, seen_before=seen_before, settled_before=settled_before):
         assert dropped <= 5_000
         total += dropped
     return total
@@ -806,7 +806,7 @@ async def test_dead_letters_are_dropped_by_when_they_were_buried(store: Store) -
     for n in range(4):
         await put(store, outgoing(key=f"{n}"))
         await store.settle([Bury(await claim_one(store), "400")], at(10 * n))
-    assert await prune_all(store, buried_before=at(15)) == 2
+    assert await prune_all(store, settled_before=at(15)) == 2
     assert (await store.stats(SHOP)).sinks["A"].dead == 2
 
 
@@ -823,9 +823,37 @@ async def test_dead_letters_are_bounded_in_number(store: Store) -> None:
 async def test_pruning_never_touches_what_is_still_to_be_delivered(store: Store) -> None:
     await put(store, outgoing(event_id="old"))
     state = await store.register(SHOP, T0)
-    assert await prune_all(store, seen_before=at(9 * HOUR), buried_before=at(9 * HOUR)) == 0
+    assert await prune_all(store, seen_before=at(9 * HOUR), settled_before=at(9 * HOUR)) == 0
     assert (await claim_one(store)).event_id == "old"
     assert await store.register(SHOP, at(1)) == state
+
+
+async def test_what_was_delivered_and_what_was_given_up_is_remembered(place: Place) -> None:
+    store = await place.open()
+    for n in range(4):
+        await put(store, outgoing("A", f"{n}", f"event {n}"), outgoing("B", f"{n}", f"event {n}"))
+        mine = await claim_one(store)
+        other = await claim_one(store, "B")
+        await store.settle([Retry(mine, T0, "500", charged=True)], T0)
+        mine = await claim_one(store)
+        await store.settle([Ack(mine) if n % 2 else Bury(mine, f"reason {n}"), Ack(other)], at(n))
+    store = await place.open()
+
+    made = await store.settled(SHOP, dead=False, limit=3)
+    assert [(one.sink, one.event_id, one.at, one.attempts) for one in made if one.sink == "A"] == [
+        ("A", "event 3", at(3), 1)
+    ]
+    assert [one.at for one in made] == [at(3), at(3), at(2)]
+    buried = await store.settled(SHOP, dead=True, limit=9)
+    assert [(one.key, one.reason, one.at) for one in buried] == [
+        ("2", "reason 2", at(2)),
+        ("0", "reason 0", T0),
+    ]
+    assert await store.settled(OTHER_SHOP, dead=True, limit=9) == []
+
+    assert await prune_all(store, settled_before=at(2)) == 1 + 3
+    assert {one.at for one in await store.settled(SHOP, dead=False, limit=9)} == {at(2), at(3)}
+    assert [one.key for one in await store.settled(SHOP, dead=True, limit=9)] == ["2"]
 
 
 # --- alerts -----------------------------------------------------------------------------------------------

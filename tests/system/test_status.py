@@ -20,7 +20,7 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
     assert site.once().code == 0
     done = site.run("status", SHOP_ID="another.example")
     assert done.code == 0
-    assert done.lines == ["shop        another.example: never polled with this state file"]
+    assert done.lines == ["shop        another.example: never polled with this state"]
     status = site.status(SHOP_ID="another.example")
     assert status == {
         "shop": "another.example",
@@ -33,6 +33,8 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
         "set_aside": {},
         "alerts": {},
         "sinks": {},
+        "latest_dead_letters": [],
+        "latest_delivered": [],
     }
 
 
@@ -91,6 +93,12 @@ def test_with_an_outbox_and_dead_letters(site: Site) -> None:
     assert "outbox      main: 0 waiting, 1 dead letters" in lines
     (down,) = (line for line in lines if line.startswith("outbox      down: 3 waiting, oldest "))
     assert down.endswith(" seconds ago), 0 dead letters")
+    (letter,) = (line for line in lines if line.startswith("dead letter "))
+    assert letter.startswith(f"dead letter {orders[0]} shop.order.new to main, ")
+    assert letter.endswith(": the receiver answered 422")
+    status = site.status()
+    assert [one["reason"] for one in status["latest_dead_letters"]] == ["the receiver answered 422"]
+    assert {one["key"] for one in status["latest_delivered"]} == {str(order) for order in orders[1:]}
 
 
 def test_names_alerts_and_what_was_set_aside(site: Site) -> None:

@@ -15,7 +15,7 @@ from shop_poller.clock import to_milliseconds
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
+from shop_poller.ports import Alert, Batch, Outcome, Outgoing, Settled, ShopState, Stats
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.client import Client, make_client
 from shop_poller.stores.redis.connection import Connection
@@ -153,10 +153,14 @@ class RedisStore:
         known, set_aside = await self._shops.count(shop_id)
         return Stats(known=known, set_aside=set_aside, sinks=await self._outbox.stats(shop_id))
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+        """What was delivered or given up."""
+        return await self._outbox.settled(shop_id, dead=dead, limit=limit)
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old."""
         dropped = await self._shops.prune(shop_id, seen_before)
-        return dropped + await self._outbox.prune(shop_id, buried_before)
+        return dropped + await self._outbox.prune(shop_id, settled_before)
 
     # --- the outbox -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
-from shop_poller.ports import Alert, Outgoing, ShopState
+from shop_poller.ports import Alert, Outgoing, Settled, ShopState
 from shop_poller.stores.redis.keys import LANE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -169,22 +169,32 @@ def delivery(seq: str, row_text: str, head: str) -> Delivery:
     )
 
 
-def dead_letter(buried: Delivery, reason: str, now: datetime) -> str:
-    """To a field of `dead_letters`."""
-    return json.dumps(
-        {
-            "shop": buried.shop_id,
-            "sink": buried.sink,
-            "key": buried.key,
-            "event_id": buried.event_id,
-            "event_type": str(buried.event_type),
-            "body": buried.body,
-            "created_at": ms(buried.created_at),
-            "attempts": buried.attempts,
-            "buried_at": ms(now),
-            "reason": reason,
-        },
-        ensure_ascii=False,
+def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
+    """To a field of `delivered`, or of `dead_letters`, where the text that could not be delivered is kept."""
+    kept = {
+        "shop": over.shop_id,
+        "sink": over.sink,
+        "key": over.key,
+        "event_id": over.event_id,
+        "event_type": str(over.event_type),
+        "created_at": ms(over.created_at),
+        "attempts": over.attempts,
+        "at": ms(now),
+    }
+    return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
+
+
+def settled(text: str) -> Settled:
+    """From a field of `delivered` or `dead_letters`."""
+    kept = json.loads(text)
+    return Settled(
+        sink=kept["sink"],
+        key=kept["key"],
+        event_id=kept["event_id"],
+        event_type=EventType(kept["event_type"]),
+        attempts=kept["attempts"],
+        at=instant(kept["at"]),
+        reason=kept.get("reason", ""),
     )
 
 

@@ -35,7 +35,7 @@ HINTS: Sequence[tuple[type[Exception], str]] = (
     (RedisTimeoutError, "it does not answer in time"),
     (
         RedisConnectionError,
-        "check its address in SHOP_STATE_URL, or REDIS_URL if that is not set; does it run?",
+        "check the address in SHOP_STATE_URL or REDIS_URL, and whether it runs",
     ),
 )
 

@@ -94,6 +94,11 @@ class Keys:
         """Hash: number to the delivery that was given up, with the reason."""
         return f"{self.prefix}dead_letters"
 
+    @property
+    def delivered(self) -> str:
+        """Hash: number to the delivery that was made, without its text."""
+        return f"{self.prefix}delivered"
+
     def due(self, sink: str) -> str:
         """Sorted set: numbers of heads by when they are due."""
         return f"{self.prefix}outbox:due:{sink}"
@@ -101,6 +106,10 @@ class Keys:
     def age(self, shop_id: str, sink: str) -> str:
         """Sorted set: numbers of deliveries by when they were made."""
         return f"{self.prefix}outbox:age:{shop_id}:{sink}"
+
+    def made(self, shop_id: str, sink: str) -> str:
+        """Sorted set: numbers of deliveries that were made, by when."""
+        return f"{self.prefix}delivered:by_age:{shop_id}:{sink}"
 
     def dead(self, shop_id: str, sink: str) -> str:
         """Sorted set: numbers of dead letters by when they were buried."""

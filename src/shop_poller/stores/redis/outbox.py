@@ -12,14 +12,15 @@ import anyio
 import structlog
 
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Ack, Bury, Outcome, Retry, SinkStats
+from shop_poller.ports import Ack, Bury, Outcome, Retry, Settled, SinkStats
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import Connection
 from shop_poller.stores.redis.keys import LANE, Keys
 
 BURY_LIMIT = 500
 PRUNE_LIMIT = 1000
-MAX_DEAD_LETTERS = 10_000
+MAX_SETTLED = 10_000
+"""Of each sink's dead letters, and deliveries that were made, so many are kept at most."""
 CHUNK = 500
 
 
@@ -62,9 +63,9 @@ class Outbox:
             what: tuple[str, str | int, int]
             match outcome:
                 case Ack():
-                    what = ("ack", "", 0)
+                    what = ("ack", codec.settled_text(delivery, now), 0)
                 case Bury():
-                    what = ("bury", codec.dead_letter(delivery, outcome.reason, now), 0)
+                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0)
                 case Retry():
                     what = ("retry", codec.ms(outcome.at), int(outcome.charged))
                 case _:  # released: nothing happened to it
@@ -78,9 +79,10 @@ class Outbox:
             )  # fmt: skip
         if settled:
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
-            keys.append(self._keys.dead_letters)
+            keys += [self._keys.dead_letters, self._keys.delivered]
             for shop_id, sink in lanes:
-                keys += [self._keys.due(sink), self._keys.age(shop_id, sink), self._keys.dead(shop_id, sink)]
+                keys += [self._keys.due(sink), self._keys.age(shop_id, sink)]
+                keys += [self._keys.dead(shop_id, sink), self._keys.made(shop_id, sink)]
             args: list[str | int] = [codec.ms(now), json.dumps(settled, ensure_ascii=False)]
             await self._connection.fenced("settle", keys, args)
         for outcome in outcomes:
@@ -148,25 +150,42 @@ class Outbox:
                 found[sink] = counted
         return found
 
-    async def prune(self, shop_id: str, buried_before: datetime) -> int:
-        """Drop old or too many dead letters, a bounded number."""
+    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+        """What was delivered or given up, the latest first."""
+        found: list[Settled] = []
+        where = self._keys.dead_letters if dead else self._keys.delivered
+        for shop, sink in await self._lanes():
+            if shop == shop_id:
+                ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
+                seqs = await self._connection.read("ZRANGE", ages, 0, limit - 1, "REV")
+                texts = await self._connection.read("HMGET", where, *seqs) if seqs else []
+                found += [codec.settled(text) for text in texts if text]
+        return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+
+    async def prune(self, shop_id: str, settled_before: datetime) -> int:
+        """Drop old or too many deliveries that are over, a bounded number."""
         dropped = 0
         for shop, sink in await self._lanes():
-            if shop != shop_id:
-                continue
-            dead = self._keys.dead(shop, sink)
-            old = await self._connection.read(
-                "ZRANGEBYSCORE", dead, "-inf", f"({codec.ms(buried_before)}", "LIMIT", 0, PRUNE_LIMIT
-            )
-            excess = await self._connection.read("ZCARD", dead) - MAX_DEAD_LETTERS
-            if not old and excess > 0:
-                old = await self._connection.read("ZRANGE", dead, 0, min(excess, PRUNE_LIMIT) - 1)
-            if old:
-                keys = [self._keys.lease, self._keys.dead_letters, dead]
-                commands = [["HDEL", 1, *old], ["ZREM", 2, *old]]
-                await self._connection.fenced("apply", keys, [json.dumps(commands)])
-                dropped += len(old)
+            if shop == shop_id:
+                dropped += await self._prune(
+                    self._keys.dead_letters, self._keys.dead(shop, sink), settled_before
+                )
+                dropped += await self._prune(
+                    self._keys.delivered, self._keys.made(shop, sink), settled_before
+                )
         return dropped
+
+    async def _prune(self, texts: str, ages: str, before: datetime) -> int:
+        old = await self._connection.read(
+            "ZRANGEBYSCORE", ages, "-inf", f"({codec.ms(before)}", "LIMIT", 0, PRUNE_LIMIT
+        )
+        excess = await self._connection.read("ZCARD", ages) - MAX_SETTLED
+        if not old and excess > 0:
+            old = await self._connection.read("ZRANGE", ages, 0, min(excess, PRUNE_LIMIT) - 1)
+        if old:
+            commands = [["HDEL", 1, *old], ["ZREM", 2, *old]]
+            await self._connection.fenced("apply", [self._keys.lease, texts, ages], [json.dumps(commands)])
+        return len(old)
 
     async def mend(self) -> None:
         """Make what leads to the deliveries anew where part of it is gone (evicted)."""

@@ -16,7 +16,7 @@ from anyio import CancelScope
 from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.ports import Alert, Batch, Outcome, Outgoing, ShopState, Stats
+from shop_poller.ports import Alert, Batch, Outcome, Outgoing, Settled, ShopState, Stats
 from shop_poller.stores.sqlite import orders, outbox
 from shop_poller.stores.sqlite.file import explain, open_copy, open_empty, open_for_reading, open_for_writing
 
@@ -186,9 +186,13 @@ class SqliteStore:
         """Count what lies in the store."""
         return await self._run(orders.stats, shop_id)
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, buried_before: datetime) -> int:
+    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+        """What was delivered or given up."""
+        return await self._run(orders.settled, shop_id, dead, limit)
+
+    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old."""
-        return await self._run(orders.prune, shop_id, seen_before, buried_before)
+        return await self._run(orders.prune, shop_id, seen_before, settled_before)
 
     async def aclose(self) -> None:
         """Close the file and let the next process have it."""

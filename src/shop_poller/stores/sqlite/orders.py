@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.model import KnownOrder
-from shop_poller.ports import Alert, Batch, Outgoing, ShopState, SinkStats, Stats
+from shop_poller.core.model import EventType, KnownOrder
+from shop_poller.ports import Alert, Batch, Outgoing, Settled, ShopState, SinkStats, Stats
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.file import transaction
 
 PRUNE_LIMIT = 1000
-MAX_DEAD_LETTERS = 10_000
+MAX_SETTLED = 10_000
+"""Dead letters, and as many deliveries that were made, are kept at most."""
 
 
 def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
@@ -112,8 +113,22 @@ def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
     return Stats(known=n_known, set_aside=n_aside, sinks=sinks)
 
 
-def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, buried_before: datetime) -> int:
-    """Drop old records and old or too many dead letters."""
+def settled(db: sqlite3.Connection, shop_id: str, dead: bool, limit: int) -> list[Settled]:  # noqa: FBT001 - ports.Store
+    """What was delivered or given up, the latest first."""
+    columns = "buried_at, reason FROM dead_letters" if dead else "delivered_at, '' FROM delivered"
+    rows = db.execute(
+        f"SELECT sink, key, event_id, event_type, attempts, {columns}"
+        " WHERE shop_id = ? ORDER BY 6 DESC, seq DESC LIMIT ?",
+        (shop_id, limit),
+    )
+    return [
+        Settled(sink, key, event_id, EventType(event_type), attempts, codec.instant(at), reason)
+        for sink, key, event_id, event_type, attempts, at, reason in rows
+    ]
+
+
+def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_before: datetime) -> int:
+    """Drop old records, and old or too many deliveries that are over."""
     with transaction(db):
         records = db.execute(
             "DELETE FROM known_orders WHERE shop_id = :shop AND order_id IN (SELECT order_id"
@@ -123,15 +138,18 @@ def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, buried_be
         aside = db.execute(
             "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, codec.ms(seen_before))
         )
-        dead = db.execute(
-            "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters WHERE shop_id = :shop AND"
-            " (buried_at < :before OR seq <= (SELECT seq FROM dead_letters WHERE shop_id = :shop"
-            " ORDER BY seq DESC LIMIT 1 OFFSET :most)) ORDER BY seq LIMIT :limit)",
-            {
-                "shop": shop_id,
-                "before": codec.ms(buried_before),
-                "most": MAX_DEAD_LETTERS,
-                "limit": PRUNE_LIMIT,
-            },
-        )
-    return records.rowcount + aside.rowcount + dead.rowcount
+        over = [
+            db.execute(
+                f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE shop_id = :shop AND"
+                f" ({at} < :before OR seq <= (SELECT seq FROM {table} WHERE shop_id = :shop"
+                " ORDER BY seq DESC LIMIT 1 OFFSET :most)) ORDER BY seq LIMIT :limit)",
+                {
+                    "shop": shop_id,
+                    "before": codec.ms(settled_before),
+                    "most": MAX_SETTLED,
+                    "limit": PRUNE_LIMIT,
+                },
+            )
+            for table, at in (("dead_letters", "buried_at"), ("delivered", "delivered_at"))
+        ]
+    return records.rowcount + aside.rowcount + sum(cursor.rowcount for cursor in over)

@@ -64,6 +64,11 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
             delivery = outcome.delivery
             match outcome:
                 case Ack():
+                    db.execute(
+                        "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+                        " created_at, attempts, ? FROM outbox WHERE seq = ?",
+                        (codec.ms(now), delivery.seq),
+                    )
                     _remove(db, delivery, now)
                 case Bury():
                     _bury(db, delivery, outcome.reason, now)

@@ -1,11 +1,11 @@
 -- What became of claimed deliveries: acks, retries, burials, all of them or none.
 --
--- KEYS: lease, outbox, lines, heads, dead_letters; then `due`, `age` and `dead` of each lane.
+-- KEYS: lease, outbox, lines, heads, dead_letters, delivered; then `due`, `age`, `dead` and `made` of each lane.
 -- ARGV: our nonce, now (ms), the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
--- due (ms) of a retry or the dead letter of a burial, charge of a retry, event id].
+-- due (ms) of a retry or what is to be remembered, charge of a retry, event id].
 -- What is not in its line any more was settled before, or is another row by the same number: left alone.
 
-local outbox, lines, heads, dead_letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local outbox, lines, heads, dead_letters, delivered = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now, outcomes = ARGV[2], cjson.decode(ARGV[3])
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
@@ -35,9 +35,11 @@ end
 
 for _, outcome in ipairs(outcomes) do
   local verb, lane, seq, line, name = outcome[1], outcome[2], outcome[3], outcome[4], outcome[5]
-  local due, age, dead = KEYS[3 + 3 * lane], KEYS[4 + 3 * lane], KEYS[5 + 3 * lane]
+  local due, age, dead, made = KEYS[3 + 4 * lane], KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane]
   if redis.call('ZSCORE', lines, line .. name) then
     if verb == 'ack' then
+      redis.call('HSET', delivered, seq, outcome[6])
+      redis.call('ZADD', made, now, seq)
       remove(due, age, seq, line, name)
     elseif verb == 'bury' then
       redis.call('HSET', dead_letters, seq, outcome[6])

@@ -75,3 +75,17 @@ CREATE TABLE dead_letters (                 -- given up, kept for a person
 ) STRICT;
 
 CREATE INDEX dead_letters_by_age ON dead_letters (shop_id, buried_at);
+
+CREATE TABLE delivered (                    -- deliveries that were made: what, where to and when, without the text
+    seq          INTEGER PRIMARY KEY,
+    shop_id      TEXT NOT NULL,
+    sink         TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    event_id     TEXT NOT NULL,
+    event_type   TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL,
+    delivered_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX delivered_by_age ON delivered (shop_id, delivered_at);
