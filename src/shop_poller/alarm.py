@@ -45,10 +45,6 @@ class Alarm:
         """Remember what was raised before this start."""
         self._raised = await self._store.alerts(self._voice.shop_id)
 
-    def is_raised(self, service: str) -> bool:
-        """Whether the administrators know that this service does not work."""
-        return service in self._raised
-
     async def raise_for(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Tell, once, that a service does not work; it is not told itself.
 

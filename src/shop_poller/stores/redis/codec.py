@@ -2,29 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.ports import Alert, Outgoing, Settled, ShopState
 from shop_poller.stores.redis.keys import LANE
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MS = timedelta(milliseconds=1)
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
 """Of an order of which only the status is known (the design before this one kept no more): it was told."""
-
-
-def ms(instant: datetime) -> int:
-    """To store an instant."""
-    return round((instant - EPOCH) / MS)
-
-
-def instant(stored: str | int) -> datetime:
-    """To read a stored instant."""
-    return EPOCH + int(stored) * MS
 
 
 def naive_iso(value: datetime) -> str:

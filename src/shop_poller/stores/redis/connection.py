@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 from redis.commands.core import AsyncScript
@@ -23,6 +23,8 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.stores.redis.client import Client, close_client
 
+T = TypeVar("T")
+CHUNK = 500
 PATIENCE_S = 6.0
 """For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
 
@@ -119,3 +121,8 @@ class Connection:
         for secret in self._address.secrets:  # a server says a command back that it does not know, AUTH too
             text = text.replace(secret, "***")
         return TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: {text}")
+
+
+def chunks(items: Sequence[T]) -> list[Sequence[T]]:
+    """No more at once than a command, or Lua's unpack, takes well."""
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]

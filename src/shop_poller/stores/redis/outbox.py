@@ -11,17 +11,13 @@ from datetime import datetime
 import anyio
 import structlog
 
+from shop_poller.clock import instant, ms
 from shop_poller.core.model import Delivery
 from shop_poller.ports import Ack, Bury, Outcome, Retry, Settled, SinkStats
+from shop_poller.stores.bounds import BURY_LIMIT, MAX_SETTLED, PRUNE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.connection import Connection, chunks
 from shop_poller.stores.redis.keys import LANE, Keys
-
-BURY_LIMIT = 500
-PRUNE_LIMIT = 1000
-MAX_SETTLED = 10_000
-"""Of each sink's dead letters, and deliveries that were made, so many are kept at most."""
-CHUNK = 500
 
 
 class Outbox:
@@ -47,7 +43,7 @@ class Outbox:
         keys = [self._keys.lease, self._keys.outbox, self._keys.heads, self._keys.due(sink)]
         async with self._turn:
             claimed = self._claimed.setdefault(sink, set())
-            found = await self._connection.fenced("claim", keys, [codec.ms(now), limit, *claimed])
+            found = await self._connection.fenced("claim", keys, [ms(now), limit, *claimed])
             rows = zip(found[::3], found[1::3], found[2::3], strict=True)
             deliveries = [codec.delivery(seq, row, head) for seq, row, head in rows]
             claimed.update(delivery.seq for delivery in deliveries)
@@ -67,7 +63,7 @@ class Outbox:
                 case Bury():
                     what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0)
                 case Retry():
-                    what = ("retry", codec.ms(outcome.at), int(outcome.charged))
+                    what = ("retry", ms(outcome.at), int(outcome.charged))
                 case _:  # released: nothing happened to it
                     continue
             verb, detail, charge = what
@@ -83,7 +79,7 @@ class Outbox:
             for shop_id, sink in lanes:
                 keys += [self._keys.due(sink), self._keys.age(shop_id, sink)]
                 keys += [self._keys.dead(shop_id, sink), self._keys.made(shop_id, sink)]
-            args: list[str | int] = [codec.ms(now), json.dumps(settled, ensure_ascii=False)]
+            args: list[str | int] = [ms(now), json.dumps(settled, ensure_ascii=False)]
             await self._connection.fenced("settle", keys, args)
         for outcome in outcomes:
             self._claimed.get(outcome.delivery.sink, set()).discard(outcome.delivery.seq)
@@ -92,13 +88,13 @@ class Outbox:
         """Make parked rows due, in the order in which they were made."""
         due = await self._connection.read("ZRANGE", self._keys.due(sink), 0, -1)
         made: dict[str, int] = {}
-        for some in _chunks(due):
+        for some in chunks(due):
             for seq, row in zip(some, await self._rows(some), strict=True):
                 if row is not None:
                     made[seq] = json.loads(row)["created_at"]
         commands = [
             ["ZADD", 1, "LT", "XX", *(part for seq in some for part in (made[seq], seq))]
-            for some in _chunks(list(made))
+            for some in chunks(list(made))
         ]
         if commands:
             keys = [self._keys.lease, self._keys.due(sink)]
@@ -112,10 +108,10 @@ class Outbox:
 
     async def bury_expired(self, sink: str, head_before: datetime, now: datetime) -> int:
         """Bury heads that nobody has and that became such before an instant."""
-        claimed, before = self._claimed.get(sink, set()), codec.ms(head_before)
+        claimed, before = self._claimed.get(sink, set()), ms(head_before)
         due = await self._connection.read("ZRANGE", self._keys.due(sink), 0, -1)
         expired: list[Delivery] = []
-        for some in _chunks([seq for seq in due if int(seq) not in claimed]):
+        for some in chunks([seq for seq in due if int(seq) not in claimed]):
             heads = await self._connection.read("HMGET", self._keys.heads, *some)
             old = [
                 (seq, head)
@@ -129,8 +125,7 @@ class Outbox:
             if len(expired) >= BURY_LIMIT:
                 break
         expired = sorted(expired, key=lambda delivery: delivery.seq)[:BURY_LIMIT]
-        reason = "its sink was not reachable for too long"
-        await self.settle([Bury(delivery, reason) for delivery in expired], now)
+        await self.settle([Bury(delivery, WAITED_TOO_LONG) for delivery in expired], now)
         return len(expired)
 
     async def stats(self, shop_id: str) -> dict[str, SinkStats]:
@@ -177,7 +172,7 @@ class Outbox:
 
     async def _prune(self, texts: str, ages: str, before: datetime) -> int:
         old = await self._connection.read(
-            "ZRANGEBYSCORE", ages, "-inf", f"({codec.ms(before)}", "LIMIT", 0, PRUNE_LIMIT
+            "ZRANGEBYSCORE", ages, "-inf", f"({ms(before)}", "LIMIT", 0, PRUNE_LIMIT
         )
         excess = await self._connection.read("ZCARD", ages) - MAX_SETTLED
         if not old and excess > 0:
@@ -228,7 +223,7 @@ class Outbox:
     async def _first(self, key: str, count: int) -> list[tuple[int, datetime]]:
         """The first few of a sorted set, and the instants that they are sorted by."""
         flat = await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES")
-        return [(int(seq), codec.instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
+        return [(int(seq), instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
 
     async def _rows(self, seqs: Sequence[str]) -> list[str | None]:
         if not seqs:
@@ -240,7 +235,3 @@ class Outbox:
         """Shop and sink of every lane, in a settled order."""
         lanes = await self._connection.read("SMEMBERS", self._keys.lanes)
         return [(shop, sink) for shop, _, sink in (lane.partition(LANE) for lane in sorted(lanes))]
-
-
-def _chunks(seqs: Sequence[str]) -> list[Sequence[str]]:
-    return [seqs[start : start + CHUNK] for start in range(0, len(seqs), CHUNK)]

@@ -9,15 +9,15 @@ from typing import Any
 
 import structlog
 
+from shop_poller.clock import ms
 from shop_poller.core import learning
 from shop_poller.core.model import KnownOrder
 from shop_poller.ports import Alert, Batch, Outgoing, ShopState
+from shop_poller.stores.bounds import PRUNE_LIMIT
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.connection import Connection, chunks
 from shop_poller.stores.redis.keys import Keys
 
-PRUNE_LIMIT = 1000
-CHUNK = 500
 UNSURE = 50
 """Most commits in a row of which it is not known whether they were carried out."""
 
@@ -76,7 +76,7 @@ class Shops:
     async def known(self, shop_id: str, ids: Sequence[int]) -> dict[int, KnownOrder]:
         """What is known of these orders."""
         keys, found = self._keys.shop(shop_id), {}
-        for some in _chunks(ids):
+        for some in chunks(ids):
             statuses = await self._connection.read("HMGET", keys.known_orders, *some)
             details = await self._connection.read("HMGET", keys.known_details, *some)
             for order_id, status, detail in zip(some, statuses, details, strict=True):
@@ -111,9 +111,9 @@ class Shops:
             {
                 "state": codec.state_fields(batch.state),
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
-                "seen_at": codec.ms(batch.seen_at),
+                "seen_at": ms(batch.seen_at),
                 "known": [[str(o.id), o.status, codec.known_details(o)] for o in batch.known],
-                "set_aside": [[str(o.id), f"{codec.ms(batch.now)} {o.reason}"] for o in batch.set_aside],
+                "set_aside": [[str(o.id), f"{ms(batch.now)} {o.reason}"] for o in batch.set_aside],
                 "mended": [str(order_id) for order_id in batch.mended],
             },
         )
@@ -129,12 +129,12 @@ class Shops:
         """Drop old records, a bounded number."""
         keys = self._keys.shop(shop_id)
         old = await self._connection.read(
-            "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({codec.ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
+            "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
         )
         aside = [
             order_id
             for order_id, text in (await self._hash(keys.set_aside)).items()
-            if int(text.partition(" ")[0]) < codec.ms(seen_before)
+            if int(text.partition(" ")[0]) < ms(seen_before)
         ][:PRUNE_LIMIT]
         commands: list[list[str | int]] = []
         if old:
@@ -182,7 +182,7 @@ class Shops:
         ]  # fmt: skip
         for sink in lanes:
             where += [self._keys.due(sink), self._keys.age(shop_id, sink)]
-        args: list[str | int] = [codec.ms(now), json.dumps(batch, ensure_ascii=False)]
+        args: list[str | int] = [ms(now), json.dumps(batch, ensure_ascii=False)]
         revs.append(rev)  # from here on it may be what stands there, whatever becomes of the answer
         await self._connection.fenced("commit", where, args)
         self._revs[shop_id] = deque([rev], UNSURE)
@@ -215,9 +215,7 @@ class Shops:
             return
         structlog.get_logger().info("taking over what is known", orders=len(ids))
         commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
-        commands += [
-            ["ZADD", 2, *(part for id_ in some for part in (codec.ms(now), id_))] for some in _chunks(ids)
-        ]
+        commands += [["ZADD", 2, *(part for id_ in some for part in (ms(now), id_))] for some in chunks(ids)]
         where = [self._keys.lease, keys.known_orders, keys.known_seen]
         await self._connection.fenced("apply", where, [json.dumps(commands)])
 
@@ -239,7 +237,3 @@ class Shops:
     async def _hash(self, key: str) -> dict[str, str]:
         stored: dict[str, str] = await self._connection.read("HGETALL", key)
         return stored
-
-
-def _chunks(ids: Sequence[Any]) -> list[Sequence[Any]]:
-    return [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

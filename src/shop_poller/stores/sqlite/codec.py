@@ -1,27 +1,15 @@
 """Between rows and the house's own things. Instants are stored as whole milliseconds since 1970, UTC."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.ports import ShopState
 
 Row = tuple[Any, ...]
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MS = timedelta(milliseconds=1)
-
-
-def ms(instant: datetime) -> int:
-    """To store an instant."""
-    return round((instant - EPOCH) / MS)
-
-
-def instant(stored: int) -> datetime:
-    """To read a stored instant."""
-    return EPOCH + stored * MS
 
 
 def maybe_ms(value: datetime | None) -> int | None:

@@ -5,15 +5,13 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
+from shop_poller.clock import instant, ms
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, KnownOrder
 from shop_poller.ports import Alert, Batch, Outgoing, Settled, ShopState, SinkStats, Stats
+from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.file import transaction
-
-PRUNE_LIMIT = 1000
-MAX_SETTLED = 10_000
-"""Dead letters, and as many deliveries that were made, are kept at most."""
 
 
 def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
@@ -25,9 +23,7 @@ def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
 def register(db: sqlite3.Connection, shop_id: str, now: datetime) -> ShopState:
     """A shop's state; its life begins now if it has none."""
     with transaction(db):
-        db.execute(
-            "INSERT OR IGNORE INTO shops (shop_id, started_at) VALUES (?, ?)", (shop_id, codec.ms(now))
-        )
+        db.execute("INSERT OR IGNORE INTO shops (shop_id, started_at) VALUES (?, ?)", (shop_id, ms(now)))
     state = load(db, shop_id)
     assert state is not None  # noqa: S101 - just made
     return state
@@ -50,7 +46,7 @@ def set_aside(db: sqlite3.Connection, shop_id: str) -> dict[int, str]:
 
 def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
     """Known orders, outbox and state, at once."""
-    seen_at = codec.ms(batch.seen_at)
+    seen_at = ms(batch.seen_at)
     with transaction(db):
         db.execute(
             f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -63,7 +59,7 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
         )
         db.executemany(
             "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?)",
-            ((shop_id, order.id, order.reason, codec.ms(batch.now)) for order in batch.set_aside),
+            ((shop_id, order.id, order.reason, ms(batch.now)) for order in batch.set_aside),
         )
         db.executemany(
             "DELETE FROM set_aside WHERE shop_id = ? AND order_id = ?",
@@ -75,7 +71,7 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
 def alerts(db: sqlite3.Connection, shop_id: str) -> dict[str, Alert]:
     """The alerts raised and not cleared, by service."""
     rows = db.execute("SELECT service, cause, since FROM alerts WHERE shop_id = ?", (shop_id,))
-    return {service: Alert(service, ErrorKind(cause), codec.instant(since)) for service, cause, since in rows}
+    return {service: Alert(service, ErrorKind(cause), instant(since)) for service, cause, since in rows}
 
 
 def raise_alert(
@@ -85,7 +81,7 @@ def raise_alert(
     with transaction(db):
         db.execute(
             "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)",
-            (shop_id, alert.service, str(alert.cause), codec.ms(alert.since)),
+            (shop_id, alert.service, str(alert.cause), ms(alert.since)),
         )
         outbox.insert(db, shop_id, outgoing, now)
 
@@ -107,7 +103,7 @@ def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
         "SELECT sink, count(*), min(created_at) FROM outbox WHERE shop_id = ? GROUP BY sink", (shop_id,)
     )
     for sink, n, oldest_at in waiting:
-        sinks[sink] = SinkStats(n, codec.instant(oldest_at), sinks.get(sink, SinkStats()).dead)
+        sinks[sink] = SinkStats(n, instant(oldest_at), sinks.get(sink, SinkStats()).dead)
     (n_known,) = db.execute("SELECT count(*) FROM known_orders WHERE shop_id = ?", (shop_id,)).fetchone()
     (n_aside,) = db.execute("SELECT count(*) FROM set_aside WHERE shop_id = ?", (shop_id,)).fetchone()
     return Stats(known=n_known, set_aside=n_aside, sinks=sinks)
@@ -122,7 +118,7 @@ def settled(db: sqlite3.Connection, shop_id: str, dead: bool, limit: int) -> lis
         (shop_id, limit),
     )
     return [
-        Settled(sink, key, event_id, EventType(event_type), attempts, codec.instant(at), reason)
+        Settled(sink, key, event_id, EventType(event_type), attempts, instant(at), reason)
         for sink, key, event_id, event_type, attempts, at, reason in rows
     ]
 
@@ -133,10 +129,10 @@ def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_b
         records = db.execute(
             "DELETE FROM known_orders WHERE shop_id = :shop AND order_id IN (SELECT order_id"
             " FROM known_orders WHERE shop_id = :shop AND seen_at < :before ORDER BY seen_at LIMIT :limit)",
-            {"shop": shop_id, "before": codec.ms(seen_before), "limit": PRUNE_LIMIT},
+            {"shop": shop_id, "before": ms(seen_before), "limit": PRUNE_LIMIT},
         )
         aside = db.execute(
-            "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, codec.ms(seen_before))
+            "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, ms(seen_before))
         )
         over = [
             db.execute(
@@ -145,7 +141,7 @@ def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_b
                 " ORDER BY seq DESC LIMIT 1 OFFSET :most)) ORDER BY seq LIMIT :limit)",
                 {
                     "shop": shop_id,
-                    "before": codec.ms(settled_before),
+                    "before": ms(settled_before),
                     "most": MAX_SETTLED,
                     "limit": PRUNE_LIMIT,
                 },

@@ -8,17 +8,17 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from shop_poller.clock import instant, ms
 from shop_poller.core.model import Delivery
 from shop_poller.ports import Ack, Bury, Outcome, Outgoing, Retry
+from shop_poller.stores.bounds import BURY_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.file import transaction
-
-BURY_LIMIT = 500
 
 
 def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
     """Add rows, within the caller's transaction."""
-    created_at = codec.ms(now)
+    created_at = ms(now)
     for row in outgoing:
         place = (row.sink, shop_id, row.notification.key)
         behind = db.execute(
@@ -51,7 +51,7 @@ def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[
         f"SELECT {codec.DELIVERY} FROM outbox"
         " WHERE sink = ? AND head_since IS NOT NULL AND due_at <= ?"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
-        (sink, codec.ms(now), limit),
+        (sink, ms(now), limit),
     ).fetchall()
     db.executemany("INSERT INTO temp.claimed VALUES (?)", ((row[0],) for row in rows))
     return [codec.delivery(row) for row in rows]
@@ -67,7 +67,7 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                     db.execute(
                         "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
                         " created_at, attempts, ? FROM outbox WHERE seq = ?",
-                        (codec.ms(now), delivery.seq),
+                        (ms(now), delivery.seq),
                     )
                     _remove(db, delivery, now)
                 case Bury():
@@ -75,7 +75,7 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                 case Retry():
                     db.execute(
                         "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ? WHERE seq = ?",
-                        (codec.ms(outcome.at), outcome.charged, outcome.error, delivery.seq),
+                        (ms(outcome.at), outcome.charged, outcome.error, delivery.seq),
                     )
                 case _:  # released: nothing happened to it
                     pass
@@ -95,7 +95,7 @@ def next_due(db: sqlite3.Connection, sink: str) -> datetime | None:
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at LIMIT 1",
         (sink,),
     ).fetchone()
-    return codec.instant(row[0]) if row else None
+    return instant(row[0]) if row else None
 
 
 def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: datetime) -> int:
@@ -103,12 +103,12 @@ def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: 
     rows = db.execute(
         f"SELECT {codec.DELIVERY} FROM outbox WHERE sink = ? AND head_since <= ?"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
-        (sink, codec.ms(head_before), BURY_LIMIT),
+        (sink, ms(head_before), BURY_LIMIT),
     ).fetchall()
     if rows:
         with transaction(db):
             for row in rows:
-                _bury(db, codec.delivery(row), "its sink was not reachable for too long", now)
+                _bury(db, codec.delivery(row), WAITED_TOO_LONG, now)
     return len(rows)
 
 
@@ -120,7 +120,7 @@ def _remove(db: sqlite3.Connection, delivery: Delivery, now: datetime) -> None:
     db.execute(
         "UPDATE outbox SET head_since = ? WHERE seq ="
         " (SELECT min(seq) FROM outbox WHERE sink = ? AND shop_id = ? AND key = ?)",
-        (codec.ms(now), delivery.sink, delivery.shop_id, delivery.key),
+        (ms(now), delivery.sink, delivery.shop_id, delivery.key),
     )
 
 
@@ -128,6 +128,6 @@ def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime
     db.execute(
         "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
         " attempts, ?, ? FROM outbox WHERE seq = ?",
-        (codec.ms(now), reason, delivery.seq),
+        (ms(now), reason, delivery.seq),
     )
     _remove(db, delivery, now)
