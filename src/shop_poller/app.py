@@ -19,7 +19,7 @@ from structlog.contextvars import bind_contextvars
 
 from shop_poller import __version__, systemd
 from shop_poller.alarm import Alarm
-from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.messages import Voice
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.core.schedule import stale, stale_after
@@ -269,8 +269,14 @@ async def run(
             await background.start(_watch_signals, stop)
             background.start_soon(systemd.feed_watchdog)
             systemd.notify("READY=1")
-            await house.lease.hold(lambda: _work(settings, store, house, stop), stop)
+            failure: PermanentError | None = None
+            try:
+                await house.lease.hold(lambda: _work(settings, store, house, stop), stop)
+            except PermanentError as error:  # kept out of the group, which would wrap it
+                failure = error
             background.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
     log.info("stopped")
 
 

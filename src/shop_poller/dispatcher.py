@@ -199,8 +199,9 @@ class Dispatcher:
             await self._alarm.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
         down = self.gone or self._circuit.state is not State.CLOSED
         if not down and self._to_wake:
-            await self._store.wake(self._name)
-            self._to_wake = False
+            with suppress(TemporaryError):  # it can wait: what is due by itself need not
+                await self._store.wake(self._name)
+                self._to_wake = False
         if self.delivered and not down:
             await self._alarm.clear(self._name)  # after a restart, of a sink that was gone
         if down and anyio.current_time() >= self._expire_at:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.ports import Right
 from shop_poller.telemetry import Edges, Log, Metrics
 
@@ -100,6 +100,7 @@ class Lease:
         self._metrics.lease_held.set(1)
         if self._edges.changed("lease", "leader"):
             self._log.info("leading: the lease is ours")
+        failures: list[ShopPollerError] = []
         try:
             async with anyio.create_task_group() as tasks:
 
@@ -108,33 +109,41 @@ class Lease:
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(renew_or_stop)
-                await work()
+                try:
+                    await work()
+                except ShopPollerError as error:  # kept out of the group, which would wrap it
+                    failures.append(error)
                 tasks.cancel_scope.cancel()
         finally:
             self._deadline = -math.inf
             self._metrics.lease_held.set(0)
             with anyio.CancelScope(shield=True):
                 await self._release()
+        for failure in failures:
+            raise failure
 
     async def _renew(self) -> None:
         """Keep the right; returns when it is lost."""
         while True:
-            await anyio.sleep(self._right.term_s / RENEWALS)
-            asked_at = anyio.current_time()
-            try:
-                if not await self._right.renew() or not self.held():  # a yes that comes too late is a no
-                    self._edges.changed("lease", "lost")
-                    self._log.warning("the lease was lost; what it covers stops")
-                    return
-            except TemporaryError as error:
-                self._heard(nothing=True)
-                if self._edges.changed("renewal", error.kind):
-                    self._log.error("the lease cannot be renewed; trying on", error=str(error))
-            else:
-                self._edges.changed("renewal", "")
-                self._heard()
-                self._good_from(asked_at)
+            with anyio.CancelScope(deadline=self._deadline):  # not a moment longer, whatever the store does
+                await anyio.sleep(self._right.term_s / RENEWALS)
+                asked_at = anyio.current_time()
+                try:
+                    if not await self._right.renew():
+                        self._edges.changed("lease", "lost")
+                        self._log.warning("the lease was lost; what it covers stops")
+                        return
+                except TemporaryError as error:
+                    self._heard(nothing=True)
+                    if self._edges.changed("renewal", error.kind):
+                        self._log.error("the lease cannot be renewed; trying on", error=str(error))
+                else:
+                    self._edges.changed("renewal", "")
+                    self._heard()
+                    if self.held():  # a yes that comes too late is a no
+                        self._good_from(asked_at)
             if not self.held():
+                self._heard(nothing=True)
                 self._edges.changed("lease", "lost")
                 self._log.warning("the lease ran out; what it covers stops")
                 return

@@ -189,6 +189,45 @@ async def test_where_the_two_hashes_disagree_the_plain_one_wins(
     )
 
 
+async def test_there_and_back_and_there_again(server: RedisServer, store: RedisStore) -> None:
+    """The old design ran for a while: it wrote, and set its EXPIRE again."""
+    await store.commit(SHOP, batch(state=ShopState(T0), known=[known_order(1)], seen_at=at(-100)))
+    with server.client as client:
+        client.hset("shop:polling:known_orders", mapping={"1": "cancelled", "2": "processing"})
+        client.expire("shop:polling:known_orders", 7 * 86_400)
+
+    assert await store.register(SHOP, T0) == ShopState(T0)
+
+    with server.client as client:
+        assert client.ttl("shop:polling:known_orders") == -1
+    known = await store.known(SHOP, [1, 2])
+    assert {order_id: record.status for order_id, record in known.items()} == {
+        1: "cancelled",
+        2: "processing",
+    }
+    assert await store.prune(SHOP, seen_before=at(-50), settled_before=at(-50)) == 1  # ours kept its age
+    assert await store.prune(SHOP, seen_before=at(1), settled_before=at(-50)) == 1
+
+
+async def test_keys_of_another_shop_are_refused_and_not_changed(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.register(SHOP, T0)
+    await store.commit(SHOP, batch(known=[known_order(1)]))
+    await store.release()
+    before = dump(server)
+    other = RedisStore(parse_redis(server.url), prefix=PREFIX, first_shop="other.example")
+    assert await other.take()
+    for attempt in (
+        partial(other.register, "other.example", T0),
+        partial(other.snapshot, "other.example", T0),
+    ):
+        with pytest.raises(PermanentError, match=SHOP):
+            await attempt()
+    assert dump(server) == before
+    await other.aclose()
+
+
 async def test_another_shop_under_the_same_prefix_has_its_own_keys(
     server: RedisServer, store: RedisStore
 ) -> None:
@@ -421,6 +460,91 @@ async def test_a_commit_whose_answer_was_lost_is_no_reason_to_stop(
     assert (await store.stats(SHOP)).sinks["A"].waiting == 3
 
 
+async def test_a_commit_that_is_sent_twice_is_carried_out_once(store: RedisStore) -> None:
+    """As the client of a Cluster does when it loses the answer."""
+    await store.register(SHOP, T0)
+    real = store._connection.fenced
+
+    async def twice(*args: Any) -> Any:
+        await real(*args)
+        return await real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store._connection, "fenced", twice)
+        await put(store, outgoing(key="1"))
+    await put(store, outgoing(key="1"))
+    assert (await store.stats(SHOP)).sinks["A"].waiting == 2
+
+
+@pytest.mark.parametrize("part", ["set_aside", "outbox:lines", "outbox:due:A"])
+async def test_a_key_that_is_not_ours_stops_a_commit_before_its_first_write(
+    server: RedisServer, store: RedisStore, part: str
+) -> None:
+    await store.register(SHOP, T0)
+    with server.client as client:
+        client.delete(PREFIX + part)
+        client.set(PREFIX + part, "somebody else's")
+    before = dump(server)
+    with pytest.raises(TemporaryError, match="not ours"):
+        await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
+    assert dump(server) == before
+    with server.client as client:
+        client.delete(PREFIX + part)
+    await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
+
+
+async def test_many_refusals_are_no_reason_to_stop(server: RedisServer, store: RedisStore) -> None:
+    await store.register(SHOP, T0)
+    with server.client as client:
+        client.set(f"{PREFIX}alerts", "somebody else's")
+        for _ in range(60):
+            with pytest.raises(TemporaryError):
+                await store.commit(SHOP, batch())
+        client.delete(f"{PREFIX}alerts")
+    await store.commit(SHOP, batch())
+    assert await store.renew()
+
+
+async def test_a_step_of_our_clock_moves_no_due_time(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.now()
+
+    class Stepped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Stepped":
+            return super().now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr("shop_poller.stores.redis.datetime", Stepped)
+    assert timedelta(0) <= store.now() - before < timedelta(seconds=30)
+
+
+async def test_a_take_whose_answer_was_lost_keeps_nobody_out(server: RedisServer) -> None:
+    store = store_at(server.url)
+    real = store._connection.call
+
+    async def unheard(*args: Any) -> Any:
+        await real(*args)
+        raise TemporaryError(ErrorKind.STORE, "no answer in time")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store._connection, "call", unheard)
+        with pytest.raises(TemporaryError):
+            await store.take()
+    assert await store.take()
+    await store.aclose()
+    assert dump(server) == {}
+
+
+async def test_with_many_readers_there_is_a_connection_left_for_the_lease(store: RedisStore) -> None:
+    await store.commit(SHOP, batch(known=[known_order(n) for n in range(100)]))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(200):
+            tasks.start_soon(store.known, SHOP, range(100))
+            tasks.start_soon(store.stats, SHOP)
+        assert await store.renew()
+
+
 async def test_a_command_cancelled_in_flight_spoils_no_other(server: RedisServer, store: RedisStore) -> None:
     await store.commit(SHOP, batch(known=[known_order(n) for n in range(300)]))
     for n in range(60):
@@ -481,8 +605,11 @@ async def test_full_memory_is_named_and_ends(tmp_path: Path) -> None:
         store = store_at(server.url)
         assert await store.take()
         await store.register(SHOP, T0)
+        await put(store, outgoing("A", "1"), outgoing("A", "1"))
+        held = await claim_one(store)
         client.config_set("maxmemory", "1")
         assert "its maxmemory is used up" in await refused(store)
+        await store.settle([Ack(held)], at(1))  # what makes room may be written down
         client.config_set("maxmemory", "0")
         await store.commit(SHOP, batch(known=[known_order(1)]))
         await store.aclose()
@@ -517,7 +644,7 @@ async def test_passwords_are_checked_and_never_shown(tmp_path: Path) -> None:
 
 DOCS = Path(__file__).parents[2] / "docs/redis.md"
 RIGHTS = "~shop:polling:* resetchannels -@all +@hash +@sortedset +@string +@set +@scripting +@connection"
-RIGHTS += " +del +persist +pexpire +time +info"
+RIGHTS += " +del +exists +persist +pexpire +ttl +type +time +info"
 
 
 async def test_an_acl_user_with_the_rights_of_the_documentation_is_enough(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_commands_look_at_it_beside_the_daemon(site: Site, server: RedisServer) 
         assert f"{server.url} answers" in checked.stdout
 
 
+def test_the_keys_of_another_shop_are_refused_in_one_line(site: Site, server: RedisServer) -> None:
+    site.shop.create_order("processing")
+    assert site.once().code == 0
+    for args in (["run"], ["run", "--once"], ["run", "--once", "--dry-run"], ["status"]):
+        done = site.run(*args, SHOP_ID="another.example")
+        assert done.code == 5, args
+        (line,) = done.complaints
+        assert f"those of the shop {SHOP_ID}" in line
+    with server.client as client:
+        assert client.hlen(KNOWN) == 1
+
+
 def test_a_server_that_is_not_there_is_named_in_one_line(site: Site, server: RedisServer) -> None:
     server.end()
     for args in (["run", "--once"], ["status"], ["run", "--once", "--dry-run"]):

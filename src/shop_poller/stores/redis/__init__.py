@@ -8,6 +8,7 @@ docs/redis.md tells what stands where, and what happens when Redis is in trouble
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -51,21 +52,29 @@ class RedisStore:
         self._connection = Connection(address, make(address))
         self._shops = Shops(self._connection, self._keys)
         self._outbox = Outbox(self._connection, self._keys)
-        self._clock_off = timedelta(0)
+        self._anchor: tuple[datetime, float] | None = None  # the server's clock, and ours that nobody sets
+        self._unanswered = False
 
     # --- the lease and the clock ----------------------------------------------------------------------------
 
     def now(self) -> datetime:
         """The server's clock, so that replicas with clocks of their own agree on what is due."""
-        return to_milliseconds(datetime.now(UTC) + self._clock_off)
+        if self._anchor is None:
+            return to_milliseconds(datetime.now(UTC))
+        theirs, at = self._anchor
+        return to_milliseconds(theirs + timedelta(seconds=time.monotonic() - at))
 
     async def take(self) -> bool:
         """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
-        self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
+        if not self._unanswered:  # or else it may be ours by the nonce of before
+            self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
         self._connection.torn = False
         self._shops.forget()
         self._outbox.forget()
-        return await self._lease("take") == self._connection.nonce
+        self._unanswered = True
+        owner = await self._lease("take")
+        self._unanswered = False
+        return owner == self._connection.nonce
 
     async def renew(self) -> bool:
         """Keep the right to write; False if it was lost, or the state is not what we left there."""
@@ -100,9 +109,10 @@ class RedisStore:
 
     async def _lease(self, verb: str) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(LEASE_S * 1000)]
+        asked_at = time.monotonic()
         owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
-        self._clock_off = theirs - datetime.now(UTC)
+        self._anchor = theirs, (asked_at + time.monotonic()) / 2
         return str(owner)
 
     # --- shops ----------------------------------------------------------------------------------------------

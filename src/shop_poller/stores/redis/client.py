@@ -23,10 +23,12 @@ CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 3.0
 """Our largest script takes milliseconds. Well below the lease's term, so that a server that hangs, or a
 connection that is half-open, is given up before the lease is lost for it."""
+SENTINEL_TIMEOUT_S = 1.0
+"""Sentinels are asked one after the other: two that hang must leave time for the third."""
 IDLE_CHECK_S = 20
 """A connection that was silent for so long is pinged before it is used: it may have died since."""
 MAX_CONNECTIONS = 16
-"""Of a store: the poller, each sink's pump and settler, the lease, the listener."""
+"""Of a store; see Connection for who waits for whom."""
 
 
 def make_client(address: RedisAddress) -> Client:
@@ -43,7 +45,12 @@ def make_client(address: RedisAddress) -> Client:
         sentinels = Sentinel(  # type: ignore[no-untyped-call] # the library has no types for it
             address.hosts,
             sentinel_kwargs=_options(address)
-            | {"username": address.sentinel_username or None, "password": address.sentinel_password or None},
+            | {
+                "username": address.sentinel_username or None,
+                "password": address.sentinel_password or None,
+                "socket_timeout": SENTINEL_TIMEOUT_S,
+                "socket_connect_timeout": SENTINEL_TIMEOUT_S,
+            },
             **options,
         )
         master: aioredis.Redis = sentinels.master_for(address.master)

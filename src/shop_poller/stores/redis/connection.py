@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.stores.redis.client import Client, close_client
+from shop_poller.stores.redis.client import MAX_CONNECTIONS, Client, close_client
 
 T = TypeVar("T")
 CHUNK = 500
@@ -40,6 +40,10 @@ HINTS: Sequence[tuple[type[Exception], str]] = (
         "check the address in SHOP_STATE_URL or REDIS_URL, and whether it runs",
     ),
 )
+
+
+class RefusedError(TemporaryError):
+    """The server answered that it did not do it."""
 
 
 class Connection:
@@ -62,6 +66,9 @@ class Connection:
         self._address = address
         self._client = client
         self._scripts: dict[str, AsyncScript] = {}
+        # However many ask at once, there is a connection left for the lease.
+        self._readers = anyio.Semaphore(MAX_CONNECTIONS // 2)
+        self._writers = anyio.Semaphore(MAX_CONNECTIONS // 2 - 1)
 
     async def read(self, *command: str | int) -> Any:
         """Run one command that changes nothing.
@@ -69,7 +76,8 @@ class Connection:
         Raises:
             TemporaryError: STORE.
         """
-        return await self._carry_out(lambda: self._client.execute_command(*command))
+        async with self._readers:
+            return await self._carry_out(lambda: self._client.execute_command(*command))
 
     async def call(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run one of scripts/*.lua.
@@ -85,7 +93,8 @@ class Connection:
 
     async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script that compares the lease's nonce; raises what `call` raises."""
-        return await self.call(script, keys, [self.nonce, *args])
+        async with self._writers:
+            return await self.call(script, keys, [self.nonce, *args])
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -103,24 +112,29 @@ class Connection:
             code, _, _ = str(error).partition(" ")
             if code == "TORN":
                 self.torn = True
-                raise self._error("is not what was left there: emptied, or an older replica?") from error
+                raise self._refused("is not what was left there: emptied, or an older replica?") from error
             if code == "FENCED":
-                raise self._error("another replica has the lease") from error
-            raise self._explained(error) from error
+                raise self._refused("another replica has the lease") from error
+            raise self._refused(self._text(error)) from error
         except TimeoutError as error:
             raise self._error("it does not answer in time") from error
         except (RedisError, RedisClusterException, OSError) as error:
-            raise self._explained(error) from error
+            raise self._error(self._text(error)) from error
 
-    def _explained(self, error: Exception) -> TemporaryError:
-        text = " ".join(f"{error}".split())[:200].rstrip(".") or type(error).__name__
-        hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
-        return self._error(f"{text}; {hint}" if hint else text)
-
-    def _error(self, text: str) -> TemporaryError:
+    def _text(self, error: Exception) -> str:
+        """What went wrong and what to do, in one line, bounded, without a secret."""
+        text = str(error)
         for secret in self._address.secrets:  # a server says a command back that it does not know, AUTH too
             text = text.replace(secret, "***")
+        text = " ".join(text.split())[:200].rstrip(".") or type(error).__name__
+        hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
+        return f"{text}; {hint}" if hint else text
+
+    def _error(self, text: str) -> TemporaryError:
         return TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: {text}")
+
+    def _refused(self, text: str) -> RefusedError:
+        return RefusedError(ErrorKind.STORE, f"state in {self._address.place}: {text}")
 
 
 def chunks(items: Sequence[T]) -> list[Sequence[T]]:

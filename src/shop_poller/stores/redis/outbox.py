@@ -74,6 +74,7 @@ class Outbox:
                 ]
             )  # fmt: skip
         if settled:
+            settled.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
             keys += [self._keys.dead_letters, self._keys.delivered]
             for shop_id, sink in lanes:

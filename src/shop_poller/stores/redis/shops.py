@@ -11,11 +11,12 @@ import structlog
 
 from shop_poller.clock import ms
 from shop_poller.core import learning
+from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
 from shop_poller.ports import Alert, Batch, Outgoing, ShopState
 from shop_poller.stores.bounds import PRUNE_LIMIT
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection, chunks
+from shop_poller.stores.redis.connection import Connection, RefusedError, chunks
 from shop_poller.stores.redis.keys import Keys
 
 UNSURE = 50
@@ -34,15 +35,27 @@ class Shops:
         self._connection = connection
         self._keys = keys
         # The revisions that may be ours: that of the last commit, and of those whose answer was lost since.
-        self._revs: dict[str, deque[str]] = {}
+        self._revs: dict[str, tuple[str, deque[str]]] = {}
 
     def forget(self) -> None:
         """Others may have written meanwhile: read anew."""
         self._revs.clear()
 
     async def load(self, shop_id: str) -> ShopState | None:
-        """A shop's state, if it was ever heard of."""
-        return codec.shop_state(await self._hash(self._keys.shop(shop_id).state))
+        """A shop's state, if it was ever heard of.
+
+        Raises:
+            PermanentError: STORE, these keys are another shop's.
+        """
+        fields = await self._hash(self._keys.shop(shop_id).state)
+        owner = fields.get("shop", shop_id)
+        if owner != shop_id:
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"the keys {self._keys.prefix}* in Redis are those of the shop {owner}, not of {shop_id}; set"
+                " SHOP_REDIS_PREFIX to another one, or SHOP_ID to what it was",
+            )
+        return codec.shop_state(fields)
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
         """A shop's state; its life begins now if it has none, or goes on where another design left it."""
@@ -55,9 +68,9 @@ class Shops:
             )
             await self._wipe(shop_id)
             state = None
+        await self._adopt_records(shop_id, now)
         if state is None:
             begun = await self._beginning(shop_id, now)
-            await self._adopt_records(shop_id, now)
             await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
             state = await self.load(shop_id) or begun
         return state
@@ -109,7 +122,7 @@ class Shops:
             batch.outgoing,
             batch.now,
             {
-                "state": codec.state_fields(batch.state),
+                "state": {"shop": shop_id, **codec.state_fields(batch.state)},
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
                 "seen_at": ms(batch.seen_at),
                 "known": [[str(o.id), o.status, codec.known_details(o)] for o in batch.known],
@@ -151,8 +164,8 @@ class Shops:
     ) -> None:
         keys = self._keys.shop(shop_id)
         if shop_id not in self._revs:
-            self._revs[shop_id] = deque([await self._read_rev(shop_id)], UNSURE)
-        revs, rev = self._revs[shop_id], secrets.token_hex(8)
+            self._revs[shop_id] = (await self._read_rev(shop_id), deque(maxlen=UNSURE))
+        (certain, unsure), rev = self._revs[shop_id], secrets.token_hex(8)
         lanes: dict[str, list[Outgoing]] = {}
         for one in outgoing:
             lanes.setdefault(one.sink, []).append(one)
@@ -169,7 +182,7 @@ class Shops:
             | dict(what)
             | {
                 "shop": shop_id,
-                "revs": list(revs),
+                "revs": [certain, *unsure],
                 "rev": rev,
                 "lanes": [codec.lane(shop_id, sink) for sink in lanes],
                 "rows": rows,
@@ -183,9 +196,13 @@ class Shops:
         for sink in lanes:
             where += [self._keys.due(sink), self._keys.age(shop_id, sink)]
         args: list[str | int] = [ms(now), json.dumps(batch, ensure_ascii=False)]
-        revs.append(rev)  # from here on it may be what stands there, whatever becomes of the answer
-        await self._connection.fenced("commit", where, args)
-        self._revs[shop_id] = deque([rev], UNSURE)
+        unsure.append(rev)  # from here on it may be what stands there, whatever becomes of the answer
+        try:
+            await self._connection.fenced("commit", where, args)
+        except RefusedError:
+            unsure.remove(rev)
+            raise
+        self._revs[shop_id] = (rev, deque(maxlen=UNSURE))
 
     async def _is_whole(self, shop_id: str) -> bool:
         """Whether all hashes are of the same commit."""
@@ -208,14 +225,22 @@ class Shops:
         )
 
     async def _adopt_records(self, shop_id: str, now: datetime) -> None:
-        """Records of the design before this one are kept as long as ours, counted from now."""
+        """Records of the design before this one are kept as long as ours, counted from now.
+
+        It may have run again for a while, and its EXPIRE with it.
+        """
         keys = self._keys.shop(shop_id)
+        ours = await self._connection.read("EXISTS", keys.state)
+        if ours and await self._connection.read("TTL", keys.known_orders) < 0:
+            return
         ids = await self._connection.read("HKEYS", keys.known_orders)
         if not ids:
             return
         structlog.get_logger().info("taking over what is known", orders=len(ids))
         commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
-        commands += [["ZADD", 2, *(part for id_ in some for part in (ms(now), id_))] for some in chunks(ids)]
+        commands += [
+            ["ZADD", 2, "NX", *(part for id_ in some for part in (ms(now), id_))] for some in chunks(ids)
+        ]
         where = [self._keys.lease, keys.known_orders, keys.known_seen]
         await self._connection.fenced("apply", where, [json.dumps(commands)])
 

@@ -14,10 +14,24 @@ if redis.call('GET', lease) ~= nonce then
   return redis.error_reply('FENCED another process has the lease')
 end
 
+local kinds = {
+  'string', 'hash', 'string', 'hash', 'hash', 'zset', 'hash', 'hash', 'hash', 'zset', 'hash', 'set',
+}
+for i, key in ipairs(KEYS) do -- before the first write, since nothing is rolled back
+  local kind = redis.call('TYPE', key)
+  kind = kind.ok or kind
+  if kind ~= 'none' and kind ~= (kinds[i] or 'zset') then
+    return redis.error_reply('WRONGTYPE the key ' .. key .. ' is not ours')
+  end
+end
+
 local mark = 'rev:' .. batch.shop
 local rev, ours = redis.call('HGET', state, 'rev') or '', false
 for _, left in ipairs(batch.revs) do
   ours = ours or left == rev
+end
+if rev == batch.rev and redis.call('HGET', outbox, mark) == rev then
+  return 1 -- carried out already: the client asked again after it lost the answer
 end
 if not ours or (redis.call('HGET', details, 'rev') or '') ~= rev or (redis.call('HGET', outbox, mark) or '') ~= rev then
   return redis.error_reply('TORN the state is not what was left there')

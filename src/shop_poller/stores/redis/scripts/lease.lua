@@ -5,7 +5,7 @@
 -- clock, so that replicas with clocks of their own agree.
 
 local owner = redis.call('GET', KEYS[1])
-if ARGV[1] == 'take' and not owner then
+if ARGV[1] == 'take' and (not owner or owner == ARGV[2]) then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   owner = ARGV[2]
 elseif ARGV[1] == 'renew' and owner == ARGV[2] then

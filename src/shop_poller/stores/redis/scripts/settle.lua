@@ -37,14 +37,15 @@ for _, outcome in ipairs(outcomes) do
   local verb, lane, seq, line, name = outcome[1], outcome[2], outcome[3], outcome[4], outcome[5]
   local due, age, dead, made = KEYS[3 + 4 * lane], KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane]
   if redis.call('ZSCORE', lines, line .. name) then
+    -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
     if verb == 'ack' then
+      remove(due, age, seq, line, name)
       redis.call('HSET', delivered, seq, outcome[6])
       redis.call('ZADD', made, now, seq)
-      remove(due, age, seq, line, name)
     elseif verb == 'bury' then
+      remove(due, age, seq, line, name)
       redis.call('HSET', dead_letters, seq, outcome[6])
       redis.call('ZADD', dead, now, seq)
-      remove(due, age, seq, line, name)
     elseif redis.call('HEXISTS', heads, seq) == 1 then
       local since, attempts = string.match(redis.call('HGET', heads, seq), '(%-?%d+) (%d+)')
       redis.call('HSET', heads, seq, since .. ' ' .. string.format('%.0f', attempts + outcome[7]))
