@@ -57,12 +57,14 @@ class Connection:
         nonce: proves that the lease is ours; "" until it was asked for.
         torn: something was found that is not as we left it: the lease is to be given up, and all read anew.
         closed: of no use any more.
+        patience_s: how long a command may take.
     """
 
     def __init__(self, address: RedisAddress, client: Client) -> None:
         self.nonce = ""
         self.torn = False
         self.closed = False
+        self.patience_s = PATIENCE_S
         self._address = address
         self._client = client
         self._scripts: dict[str, AsyncScript] = {}
@@ -106,7 +108,7 @@ class Connection:
         if self.closed:
             raise self._error("is closed already")
         try:
-            with anyio.fail_after(PATIENCE_S):
+            with anyio.fail_after(self.patience_s):
                 return await cast("Any", command())
         except ResponseError as error:
             code, _, _ = str(error).partition(" ")
