@@ -268,6 +268,7 @@ async def run(
         async with anyio.create_task_group() as background:
             await background.start(_watch_signals, stop)
             background.start_soon(systemd.feed_watchdog)
+            background.start_soon(_say_stopping, stop)
             systemd.notify("READY=1")
             failure: PermanentError | None = None
             try:
@@ -278,6 +279,12 @@ async def run(
         if failure is not None:
             raise failure
     log.info("stopped")
+
+
+async def _say_stopping(stop: anyio.Event) -> None:
+    await stop.wait()
+    systemd.notify("STOPPING=1")
+    structlog.get_logger().info("stopping; what is not delivered waits in the outbox")
 
 
 async def _work(settings: Settings, store: Store, house: House, stop: anyio.Event) -> None:
@@ -295,8 +302,6 @@ async def _work(settings: Settings, store: Store, house: House, stop: anyio.Even
             if settings.shop_polling_enabled:
                 work.start_soon(_bounded, tenure.poller.run, stop, TICK_GRACE_S)
             await stop.wait()
-            systemd.notify("STOPPING=1")
-            log.info("stopping; what is not delivered waits in the outbox")
             tenure.stop()
     finally:
         house.end()

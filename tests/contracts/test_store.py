@@ -59,6 +59,7 @@ from support.deliveries import (
     outgoing,
     put,
 )
+from support.redis_server import REDIS, RedisServer
 from support.sink_peers import valkey_server
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,17 @@ def shared_valkey() -> Any:
     """One server for all tests of this file; each has a prefix of its own."""
     server = valkey_server()
     atexit.register(server.terminate)
+    return server
+
+
+@cache
+def shared_redis() -> RedisServer:
+    """Likewise, of Redis itself."""
+    folder = TemporaryDirectory(prefix="redis-")
+    server = RedisServer(Path(folder.name), binary=REDIS or "")
+    atexit.register(folder.cleanup)
+    atexit.register(server.end)
+    server.start()
     return server
 
 
@@ -109,7 +121,11 @@ async def open_valkey(folder: Path) -> Store:
     return await led(RedisStore(address, prefix=f"{folder}:", first_shop=SHOP))
 
 
-STORES: list[Opener] = [open_sqlite, open_fakeredis, open_valkey]
+async def open_redis(folder: Path) -> Store:
+    return await led(RedisStore(parse_redis(shared_redis().url), prefix=f"{folder}:", first_shop=SHOP))
+
+
+STORES: list[Opener] = [open_sqlite, open_fakeredis, open_valkey, *([open_redis] if REDIS else [])]
 """How each store is opened on what lies in a folder; opening it again finds what was left there."""
 
 STORE_NAMES = [opener.__name__.removeprefix("open_") for opener in STORES]
@@ -153,6 +169,11 @@ def unwritable() -> Outgoing:
 
 THE_CAUSE = (TypeError, AttributeError, TemporaryError, PermanentError)
 """What an unwritable row may be answered with: it is a bug of ours, which none of the ports speaks of."""
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed here; CI has it")
+def test_the_suite_runs_on_redis_itself_too() -> None:
+    assert "redis" in STORE_NAMES
 
 
 # --- a shop's state ---------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ def test_one_leads_and_the_other_is_healthy_and_knows_who(site: Site) -> None:
         assert follower.metric("shop_known_orders") == 1
         site.polled(3)
         assert follower.stop() == leader.stop() == 0
+        for replica in (follower, leader):
+            assert len(replica.logged("stopping; what is not delivered waits in the outbox")) == 1
     assert site.receiver.story(order) == ["new"]
     assert len(site.receiver.posts) == 1
 
