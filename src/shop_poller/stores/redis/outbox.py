@@ -189,26 +189,23 @@ class Outbox:
             return
         structlog.get_logger().error("part of the outbox is gone; making its order anew")
         rows: dict[str, str] = await self._connection.read("HGETALL", self._keys.outbox)
-        kept = {seq: json.loads(row) for seq, row in rows.items() if seq.isdigit()}
-        lanes = {*(await self._lanes()), *((row["shop"], row["sink"]) for row in kept.values())}
+        kept = [codec.delivery(seq, row, "0 0") for seq, row in rows.items() if seq.isdigit()]
+        lanes = {*(await self._lanes()), *((one.shop_id, one.sink) for one in kept)}
         keys = [self._keys.lease, self._keys.lines, self._keys.heads, self._keys.lanes]
         for shop, sink in lanes:
             keys += [self._keys.due(sink), self._keys.age(shop, sink)]
         number = {key: n for n, key in enumerate(keys)}
         commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(keys))]
         firsts: set[str] = set()
-        for seq in sorted(kept, key=int):
-            row = kept[seq]
-            lane = codec.lane(row["shop"], row["sink"])
-            line, made_at = f"{lane}{LANE}{row['key']}{LANE}", row["created_at"]
-            name = f"{int(seq):016d}{LANE}{made_at}{LANE}{row['event_id']}"
-            commands.append(["SADD", 3, lane])
-            commands.append(["ZADD", 1, 0, line + name])
-            commands.append(["ZADD", number[self._keys.age(row["shop"], row["sink"])], made_at, seq])
+        for one in sorted(kept, key=lambda delivery: delivery.seq):
+            line, made_at = codec.line(one), ms(one.created_at)
+            commands.append(["SADD", 3, codec.lane(one.shop_id, one.sink)])
+            commands.append(["ZADD", 1, 0, line + codec.name_in_line(one)])
+            commands.append(["ZADD", number[self._keys.age(one.shop_id, one.sink)], made_at, one.seq])
             if line not in firsts:
                 firsts.add(line)
-                commands.append(["HSET", 2, seq, f"{made_at} 0"])
-                commands.append(["ZADD", number[self._keys.due(row["sink"])], made_at, seq])
+                commands.append(["HSET", 2, one.seq, f"{made_at} 0"])
+                commands.append(["ZADD", number[self._keys.due(one.sink)], made_at, one.seq])
         await self._connection.fenced("apply", keys, [json.dumps(commands, ensure_ascii=False)])
 
     async def _is_whole(self) -> bool:
