@@ -16,6 +16,11 @@ from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification
 class Source(Protocol):
     """A shop that can be asked."""
 
+    @property
+    def most_ids(self) -> int:
+        """How many orders can be asked for by their ids at once."""
+        ...
+
     async def fetch(self, query: Query) -> Page:
         """Ask once. A source does not retry, but for a session that was lost."""
         ...

@@ -84,6 +84,8 @@ class FakeShop:
         """An order becomes unreadable."""
         self.orders[order_id] = UnreadableOrder(order_id, "total: missing", self.clock(), self.clock())
 
+    most_ids = 100
+
     async def fetch(self, query: Query) -> Page:
         self.asked.append((anyio.current_time(), query))
         if self.troubles:
@@ -107,6 +109,8 @@ class FakeShop:
 def _matches(order: Order | UnreadableOrder, query: Query) -> bool:
     return (
         order.id not in query.exclude
+        and not (query.ids and order.id not in query.ids)
+        and not (query.created_after and order.created_at and order.created_at <= query.created_after)
         and not (query.modified_after and order.modified_at and order.modified_at <= query.modified_after)
         and not (query.created_before and order.created_at and order.created_at >= query.created_before)
         and not (query.statuses and isinstance(order, Order) and order.status not in query.statuses)

@@ -81,17 +81,21 @@ class Query:
     Attributes:
         newest_first: False sorts by time of modification, ascending; True by creation, descending.
         modified_after: exclusive.
+        created_after: exclusive.
         created_before: exclusive.
         statuses: empty means every status that the shop lists.
         exclude: order ids to leave out.
+        ids: these orders and no others, as many as Source.most_ids at once; empty means all.
     """
 
     per_page: int
     newest_first: bool = False
     modified_after: datetime | None = None
+    created_after: datetime | None = None
     created_before: datetime | None = None
     statuses: tuple[str, ...] = ()
     exclude: frozenset[int] = frozenset()
+    ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

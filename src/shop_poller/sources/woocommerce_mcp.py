@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.sources.answers import rest_error
@@ -20,6 +21,8 @@ class WooCommerceMcp:
         consumer_key: of WooCommerce's REST API, e.g. ck_….
         consumer_secret: likewise, cs_….
     """
+
+    most_ids = MAX_PER_PAGE
 
     def __init__(self, url: str, *, consumer_key: str, consumer_secret: str) -> None:
         self._session = McpSession(url, {"X-MCP-API-Key": f"{consumer_key}:{consumer_secret}"})
@@ -54,12 +57,16 @@ def arguments(query: Query) -> dict[str, Any]:
     }
     if query.modified_after is not None:
         asked["modified_after"] = _naive(query.modified_after)
+    if query.created_after is not None:
+        asked["after"] = _naive(query.created_after)
     if query.created_before is not None:
         asked["before"] = _naive(query.created_before)
     if query.statuses:
         asked["status"] = list(query.statuses)
     if query.exclude:
         asked["exclude"] = sorted(query.exclude)
+    if query.ids:
+        asked["include"] = sorted(query.ids)
     return asked
 
 

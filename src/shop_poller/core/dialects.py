@@ -1,0 +1,90 @@
+"""The ways that a shop can be asked, where each of them answers, and what each cannot see: docs/dialects.md."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
+
+
+class Dialect(StrEnum):
+    """A way to ask."""
+
+    WOOCOMMERCE_MCP = "woocommerce-mcp"  # WooCommerce's own MCP endpoint, 10.3 and later
+    ABILITIES = "abilities"  # the WordPress MCP adapter's default server
+    REST = "rest"  # WooCommerce's REST API, any version
+    EXECUTE = "execute"  # the bridge of the design before this one
+
+
+ROUTES: Mapping[Dialect, str] = {
+    Dialect.WOOCOMMERCE_MCP: "/woocommerce/mcp",
+    Dialect.ABILITIES: "/mcp/mcp-adapter-default-server",
+    Dialect.REST: "/wc/v3/orders",
+}
+"""Where WordPress's REST server has them."""
+
+BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
+    Dialect.WOOCOMMERCE_MCP: (),
+    Dialect.ABILITIES: (
+        "partial refunds",
+        "the buyer's first name",
+        "order numbers of a plugin's",
+        "the date of payment",
+        "drafts, and statuses of a plugin that was removed",
+    ),
+    Dialect.REST: (),
+    Dialect.EXECUTE: (),
+}
+"""What a dialect cannot see of an order, for people."""
+
+API = "/wp-json"
+EXECUTE = "/execute"
+
+
+def endpoint(url: str, dialect: Dialect) -> str:
+    """Where a dialect answers.
+
+    Args:
+        url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop; pretty or plain permalinks.
+        dialect: which one.
+    """
+    parts = urlsplit(url)
+    if dialect is Dialect.EXECUTE:
+        path = parts.path.rstrip("/")
+        return urlunsplit(parts._replace(path=path if path.endswith(EXECUTE) else path + EXECUTE))
+    bare = parts.path.rstrip("/") in {"", "/index.php"} or parts.path.rstrip("/").endswith(API)
+    if of_url(url) is None and not bare and dialect is not Dialect.REST:
+        return url  # an MCP server of somebody's own: whichever tools it has
+    route = ROUTES[dialect]
+    if "rest_route" in parse_qs(parts.query):
+        return urlunsplit(parts._replace(query=urlencode({"rest_route": route}, safe="/")))
+    return urlunsplit(parts._replace(path=_root(parts) + API + route, query=""))
+
+
+def of_url(url: str) -> Dialect | None:
+    """The dialect that an address names; None if it is the shop's own, or nobody knows."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    route = parse_qs(parts.query).get("rest_route", [path.partition(API)[2]])[0].rstrip("/")
+    if path.endswith(EXECUTE):
+        return Dialect.EXECUTE
+    return next((dialect for dialect, known in ROUTES.items() if route == known), None)
+
+
+def candidates(url: str, *, keys: bool, password: bool) -> tuple[Dialect, ...]:
+    """The dialects worth a try: the address's own first, then those that see more.
+
+    Args:
+        url: WOOCOMMERCE_MCP_URL.
+        keys: there is a consumer key.
+        password: there is an application password.
+    """
+    own = of_url(url)
+    ranked = sorted(
+        (Dialect.WOOCOMMERCE_MCP, Dialect.REST, Dialect.ABILITIES, Dialect.EXECUTE),
+        key=lambda dialect: dialect is not own,
+    )
+    return tuple(d for d in ranked if (password if d is Dialect.ABILITIES else keys))
+
+
+def _root(parts: SplitResult) -> str:
+    """The path of WordPress itself: "" but for one in a folder."""
+    return parts.path.partition(API)[0].removesuffix(EXECUTE).removesuffix("/index.php").rstrip("/")
