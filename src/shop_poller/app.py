@@ -28,7 +28,8 @@ from shop_poller.fetcher import Fetcher
 from shop_poller.lease import Lease
 from shop_poller.ledger import Ledger
 from shop_poller.monitor import Monitor
-from shop_poller.poller import Poller, PollPlan, TickReport
+from shop_poller.plan import PollPlan, TickReport
+from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Sink, Source, Stats, Store
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.sinks import make_sink
@@ -348,7 +349,7 @@ async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunRepo
     if settings.shop_polling_enabled:
         tick = await tenure.poller.tick(deadline)
         if tick.error is None:
-            await tenure.poller.learn_on(tick, deadline)
+            await tenure.poller.between_ticks(tick, deadline)
     await tenure.deliver(until_idle=True)
     after = await store.stats(settings.shop)
     return RunReport(

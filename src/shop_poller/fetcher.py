@@ -56,12 +56,18 @@ class Fetcher:
         """Seconds for which the shop is to be left alone; 0 if it may be asked."""
         return max(0.0, self._not_before - anyio.current_time(), self._circuit.wait_s())
 
-    async def page(self, position: P, deadline: float) -> tuple[P, Page]:
+    @property
+    def most_ids(self) -> int:
+        """How many orders can be asked for by their ids at once."""
+        return self._source.most_ids
+
+    async def page(self, position: P, deadline: float, *, patient: bool = True) -> tuple[P, Page]:
         """The next page of a walk or lesson, in half the size as long as the answer is too large.
 
         Args:
             position: where it stands.
             deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
+            patient: what passes quickly is asked again.
 
         Returns:
             The position that was asked with in the end, and the answer.
@@ -71,7 +77,7 @@ class Fetcher:
         """
         while True:
             try:
-                return position, await self.fetch(position.query(), deadline)
+                return position, await self.fetch(position.query(), deadline, patient=patient)
             except TemporaryError as error:
                 if error.kind is not ErrorKind.TOO_LARGE:
                     raise
@@ -79,17 +85,16 @@ class Fetcher:
                 log = self._log.warning if self._edges.changed("size", error.kind) else self._log.debug
                 log("answer too large, asking for less", per_page=position.query().per_page)
 
-    async def fetch(self, query: Query, deadline: float) -> Page:
-        """Ask; what passes quickly is asked again, up to three times.
+    async def fetch(self, query: Query, deadline: float, *, patient: bool = True) -> Page:
+        """Ask; what passes quickly is asked again, up to three times, or not if it is not so urgent.
 
         Raises:
             TemporaryError, PermanentError: no answer.
         """
 
         def wait_s(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-            if asked_s is None and isinstance(error, TemporaryError) and error.kind is ErrorKind.RATE_LIMIT:
+            error, asked_s = _error(state), _asked_s(state)
+            if asked_s is None and error is not None and error.kind is ErrorKind.RATE_LIMIT:
                 asked_s = RATE_LIMIT_WAIT_S
             jitter_s = full_jitter(
                 state.attempt_number, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, chance=self._chance()
@@ -98,10 +103,10 @@ class Fetcher:
 
         def enough(state: RetryCallState) -> bool:
             until = anyio.current_time() + state.upcoming_sleep
-            if until >= deadline:  # the wait would pass the next tick: end this one, and keep the promise
+            late = until >= deadline  # the wait would pass the next tick: end this one, and keep the promise
+            if late and (patient or _asked_s(state) is not None):
                 self._not_before = min(until, anyio.current_time() + MAX_PAUSE_S)
-                return True
-            return state.attempt_number > RETRIES or self._circuit.wait_s() > 0
+            return late or not patient or state.attempt_number > RETRIES or self._circuit.wait_s() > 0
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(
@@ -134,3 +139,14 @@ class Fetcher:
         if self._edges.changed("noise", page.noise) and page.noise:
             self._log.warning("the shop prints text before its answers: a PHP notice?", text=page.noise)
         return page
+
+
+def _error(state: RetryCallState) -> TemporaryError | None:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, TemporaryError) else None
+
+
+def _asked_s(state: RetryCallState) -> float | None:
+    """Seconds that the shop asked us to wait."""
+    error = _error(state)
+    return error.retry_after_s if error is not None else None

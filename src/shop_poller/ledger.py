@@ -27,6 +27,7 @@ class Ledger:
         state: where polling stands.
         heartbeat_at: the last good poll, or the start if there was none yet.
         shop_time: the shop's clock at the last commit.
+        set_aside: the orders that could not be read, with the reason.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Ledger:
         self._metrics = metrics
         self._now = now
         self._on_outgoing = on_outgoing
-        self._set_aside: dict[int, str] = {}
+        self.set_aside: dict[int, str] = {}
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
@@ -58,7 +59,7 @@ class Ledger:
         Raises:
             TemporaryError: STORE.
         """
-        self._set_aside = await self._store.set_aside(self._voice.shop_id)
+        self.set_aside = await self._store.set_aside(self._voice.shop_id)
         self._show()
 
     async def known(self, orders: Iterable[Order]) -> dict[int, KnownOrder]:
@@ -87,7 +88,7 @@ class Ledger:
         notifications = [order_notification(event, self._voice, now=now) for event in events]
         outgoing = [Outgoing(sink, n) for n in notifications for sink in self._sinks]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
-        mended = self._set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
+        mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
         await self._store.commit(
             self._voice.shop_id,
             Batch(
@@ -117,15 +118,15 @@ class Ledger:
 
     def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
         for item in broken:
-            if self._set_aside.get(item.id) != item.reason:
+            if self.set_aside.get(item.id) != item.reason:
                 self._log.warning("order set aside: it cannot be read", order=item.id, reason=item.reason)
-                self._set_aside[item.id] = item.reason
+                self.set_aside[item.id] = item.reason
         for order_id in mended:
             self._log.info("an order set aside can be read again", order=order_id)
-            del self._set_aside[order_id]
+            del self.set_aside[order_id]
         self._show()
 
     def _show(self) -> None:
-        self._metrics.set_aside.set(len(self._set_aside))
+        self._metrics.set_aside.set(len(self.set_aside))
         if self.state.last_poll_at is not None:
             self._metrics.last_poll.set(self.state.last_poll_at.timestamp())

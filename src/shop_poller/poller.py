@@ -2,75 +2,38 @@
 
     learn (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
 
-Ticks, learning and pruning run one after the other in one task: an answer is never applied to an order that
-was touched after it was asked for.
+Between ticks, page by page: learning what was too much at once, and the sweep.
+
+All of it runs one after the other in one task: an answer is never applied to an order that was touched after
+it was asked for.
 """
 
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 
 import anyio
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from shop_poller.alarm import Alarm
+from shop_poller.clerk import Clerk
 from shop_poller.core import cursor, learning
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
-from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, Query
+from shop_poller.core.model import Page, Query
 from shop_poller.core.schedule import next_tick, stale
-from shop_poller.core.transition import DEFAULT_UNPAID, Policy, decide, learn
 from shop_poller.fetcher import Fetcher
+from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
-from shop_poller.ports import ShopState, Store
+from shop_poller.plan import PollPlan, TickReport
+from shop_poller.ports import Store
+from shop_poller.sweeper import Sweeper
 from shop_poller.telemetry import Edges, Log, Metrics
 
-LEARN_AT_ONCE = 2000
 PRUNE_EVERY_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class PollPlan:
-    """How a shop is polled.
-
-    Attributes:
-        lookback: how long before the first start orders are announced.
-        overlap: what is re-read at every tick.
-        clock_skew: how far the shop's stamps may lag behind its Date header.
-        retention: how long an order's record is kept after its last change.
-        history: how long deliveries that are over are remembered.
-    """
-
-    shop: str
-    interval_s: float = 60.0
-    lookback: timedelta = timedelta(hours=1)
-    overlap: timedelta = timedelta(minutes=2)
-    clock_skew: timedelta = timedelta(minutes=15)
-    retention: timedelta = timedelta(days=90)
-    history: timedelta = timedelta(days=30)
-    unpaid_statuses: frozenset[str] = DEFAULT_UNPAID
-    cancelled_unpaid: bool = True
-
-
-@dataclass(slots=True)
-class TickReport:
-    """What a tick did.
-
-    Attributes:
-        orders: read, re-read ones included.
-        events: decided.
-        learned: recorded silently.
-        error: why it ended early; None if it was a good poll.
-        paused_s: nothing was asked, because the shop is to be left alone for so many seconds more.
-    """
-
-    orders: int = 0
-    events: int = 0
-    learned: int = 0
-    error: ShopPollerError | None = None
-    paused_s: float = 0.0
+FAILED = {"poll": "polling failed", "learning": "learning failed", "sweep": "the sweep failed"}
 
 
 class Poller:
@@ -109,7 +72,9 @@ class Poller:
         self._metrics = metrics
         self._now = now
         self._stop = anyio.Event()
-        self._lesson: learning.Lesson | None = None
+        self._clerk = Clerk(plan, ledger=ledger, metrics=metrics, now=now)
+        self._learner = Learner(ledger=ledger, clerk=self._clerk, fetcher=fetcher)
+        self._sweeper = Sweeper(plan, ledger=ledger, clerk=self._clerk, fetcher=fetcher, store=store, now=now)
         self._prune_at = -math.inf
         self._ailment = ErrorKind.INTERNAL
         self._edges = Edges()
@@ -118,6 +83,7 @@ class Poller:
     def stop(self) -> None:
         """Begin no new tick."""
         self._stop.set()
+        self._sweeper.interrupt()
 
     async def run(self) -> None:
         """Tick on the grid until stopped; the first tick starts at once."""
@@ -132,7 +98,7 @@ class Poller:
             with bound_contextvars(tick=number):
                 report = await self.tick(next_at())
                 if report.error is None and not report.paused_s:
-                    await self.learn_on(TickReport(), next_at())
+                    await self.between_ticks(TickReport(), next_at())
             with anyio.CancelScope(deadline=next_at()):
                 await self._stop.wait()
 
@@ -177,8 +143,7 @@ class Poller:
     async def _poll(self, report: TickReport, deadline: float) -> None:
         if self._ledger.state.baseline_at is None:
             await self._begin(deadline)
-        while (lessons := self._ledger.state.learning) is not None and lessons.count < LEARN_AT_ONCE:
-            await self._learn_page(report, deadline)
+        await self._learner.begin(report, deadline)
         await self._walk(report, deadline)
         self.polled = True
         if self._edges.changed("poll", ""):
@@ -203,36 +168,18 @@ class Poller:
         await self._ledger.commit(begun, Page((), page.shop_time))
         self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
 
-    async def learn_on(self, report: TickReport, deadline: float) -> None:
-        """After a good tick learn what was too much at once, a page at least, until the next is due."""
+    async def between_ticks(self, report: TickReport, deadline: float) -> None:
+        """After a good tick: learn what was too much at once, a page at least, then sweep if it is time."""
         async with self._failing("learning", report):
-            while self._ledger.state.learning is not None and not self._stop.is_set():
-                await self._learn_page(report, deadline)
+            while self._learner.is_due and not self._stop.is_set():
+                await self._learner.page(report, deadline)
                 self._edges.changed("learning", "")
                 if anyio.current_time() >= deadline:
                     break
-
-    async def _learn_page(self, report: TickReport, deadline: float) -> None:
-        """Record one page of the orders that were there before us."""
-        state = self._ledger.state
-        assert state.learning is not None  # noqa: S101 - the callers looked
-        assert state.baseline_at is not None  # noqa: S101 - learning begins with it
-        lesson = self._lesson or learning.lesson(state.learning, state.baseline_at)
-        lesson, page = await self._fetcher.page(lesson, deadline)
-        orders = _readable(page)
-        known = await self._ledger.known(orders)
-        policy = self._policy(page, state)
-        fresh = [learn(order, policy) for order in orders if order.id not in known]
-        following = learning.advance(lesson, page, learned=len(fresh))
-        position = following.learning if following else None
-        await self._ledger.commit(replace(state, learning=position), page, known=fresh)
-        self._lesson = following
-        self._count(report, page, learned=len(fresh))
-        self._log.info(
-            "learning the orders that were there before",
-            phase=position.phase if position else "done",
-            orders=lesson.learning.count + len(fresh),
-        )
+        async with self._failing("sweep", report):
+            while self._sweeper.is_due and not self._stop.is_set() and anyio.current_time() < deadline:
+                await self._sweeper.page(report, deadline)
+                self._edges.changed("sweep", "")
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
         """Go through what changed since the cursor; every page is decided and committed as it comes."""
@@ -245,25 +192,7 @@ class Poller:
             state = replace(self._ledger.state, cursor_at=step.cursor)
             if walk is None:
                 state = replace(state, last_poll_at=self._now())
-            await self._decide(report, page, state)
-
-    async def _decide(self, report: TickReport, page: Page, state: ShopState) -> None:
-        """Decide on a page of orders, and commit what follows."""
-        orders = _readable(page)
-        known = await self._ledger.known(orders)
-        policy = self._policy(page, state)
-        changed: dict[int, KnownOrder] = {}
-        events: list[OrderEvent] = []
-        learned = 0
-        for order in orders:
-            decision = decide(known.get(order.id), order, policy)
-            events += decision.events
-            learned += decision.learned
-            if decision.known != known.get(order.id):
-                known[order.id] = changed[order.id] = decision.known
-        await self._ledger.commit(state, page, known=changed.values(), events=events)
-        report.events += len(events)
-        self._count(report, page, learned=learned)
+            await self._clerk.decide(page, state, report)
 
     async def _prune(self) -> None:
         """Drop what is past its time, a bounded part at a time."""
@@ -285,8 +214,7 @@ class Poller:
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
         log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
-        text = "polling failed" if what == "poll" else "learning failed"
-        log(text, error_type=error.kind, error=str(error), exc_info=bug)
+        log(FAILED[what], error_type=error.kind, error=str(error), exc_info=bug)
         if error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:
@@ -305,24 +233,3 @@ class Poller:
         except ShopPollerError as error:
             if self._edges.changed("alert", error.kind):
                 self._log.error("an alert could not be stored", error=str(error))
-
-    def _policy(self, page: Page, state: ShopState) -> Policy:
-        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
-        return Policy(
-            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
-            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
-            baseline_at=max(state.baseline_at, min(page.shop_time, self._now()) - self._plan.retention),
-            unpaid_statuses=self._plan.unpaid_statuses,
-            cancelled_unpaid=self._plan.cancelled_unpaid,
-        )
-
-    def _count(self, report: TickReport, page: Page, *, learned: int) -> None:
-        report.orders += len(page.items)
-        report.learned += learned
-        self._metrics.learned.inc(learned)
-        for order in _readable(page):
-            self._metrics.order(order.status)
-
-
-def _readable(page: Page) -> list[Order]:
-    return [item for item in page.items if isinstance(item, Order)]

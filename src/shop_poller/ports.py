@@ -6,11 +6,13 @@ Every method that touches the outside raises core.errors.TemporaryError or Perma
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification, Page, Query, UnreadableOrder
+from shop_poller.core.sweep import Position
 
 
 class Source(Protocol):
@@ -65,6 +67,8 @@ class ShopState:
         cursor_at: the position in the source, by the shop's clock.
         last_poll_at: our clock at the last good poll.
         learning: None when all is learned, or nothing is yet (then there is no baseline either).
+        sweep: where the sweep that is under way stands; None between two.
+        swept_at: our clock at the end of the last sweep.
     """
 
     started_at: datetime
@@ -72,6 +76,22 @@ class ShopState:
     cursor_at: datetime | None = None
     last_poll_at: datetime | None = None
     learning: Learning | None = None
+    sweep: Position | None = None
+    swept_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """How far a backfill has come: orders made from `since` to the baseline, newest first.
+
+    Attributes:
+        created_before: exclusive; what was made from then on is done.
+        learned: orders recorded so far.
+    """
+
+    since: datetime
+    created_before: datetime
+    learned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,31 @@ class Settled:
     reason: str = ""
 
 
+class Fate(StrEnum):
+    """What became of a delivery."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the store remembers of one delivery.
+
+    Attributes:
+        key: the order's id, or the alert's subject.
+        at: when it was delivered or buried; of one that waits, when it was made.
+    """
+
+    sink: str
+    key: str
+    event_id: str
+    event_type: EventType
+    fate: Fate
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What lies in the store for one shop."""
@@ -232,6 +277,16 @@ class Store(Right, Protocol):
 
     async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
         """What is known of these orders; unknown ones are missing."""
+        ...
+
+    async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
+        """Ids of known orders that are in none of the statuses core.sweep.CLOSED, ascending.
+
+        Args:
+            shop_id: whose.
+            after_id: exclusive.
+            limit: how many at most.
+        """
         ...
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
@@ -291,6 +346,26 @@ class Store(Right, Protocol):
 
     async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
         """The deliveries that were made, or given up, the latest first."""
+        ...
+
+    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+        """What is remembered of the deliveries of these keys, in the order in which they were made."""
+        ...
+
+    async def backfill(self, shop_id: str) -> Backfill | None:
+        """How far the last backfill has come; None if there was none."""
+        ...
+
+    async def learn_beside(
+        self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+    ) -> int:
+        """Record orders of which nothing is known, and how far a backfill has come, in one commit.
+
+        Beside whoever has the right to write: what is known already, or learned meanwhile, stays.
+
+        Returns:
+            How many were not known.
+        """
         ...
 
     async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:

@@ -167,6 +167,9 @@ class Metrics:
         self.learned = make(
             Counter, "shop_orders_learned", "Orders recorded without a notification: older than our watch"
         ).labels(shop)
+        self.sweep_found = make(
+            Counter, "shop_sweep_found", "Orders whose change the sweep found and polling could not see"
+        ).labels(shop)
         self.set_aside = make(
             Gauge, "shop_orders_set_aside", "Orders that could not be read and wait to be"
         ).labels(shop)

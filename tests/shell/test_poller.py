@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.learning import Phase
 from shop_poller.core.model import EventType, Page, Query
-from shop_poller.poller import PollPlan
+from shop_poller.plan import PollPlan
 from shop_poller.ports import Batch
 from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
 from support.virtual_time import EPOCH, virtual_now

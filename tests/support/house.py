@@ -18,7 +18,8 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
 from shop_poller.ledger import Ledger
-from shop_poller.poller import Poller, PollPlan
+from shop_poller.plan import PollPlan
+from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.telemetry import Metrics

@@ -1,4 +1,4 @@
-"""The ways that a shop can be asked, where each of them answers, and what each cannot see: docs/dialects.md."""
+"""The ways that a shop can be asked, where each answers, and what each cannot see: docs/dialects.md."""
 
 from collections.abc import Mapping
 from enum import StrEnum

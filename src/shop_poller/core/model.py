@@ -111,6 +111,11 @@ class Page:
     shop_time: datetime
     noise: str = ""
 
+    @property
+    def orders(self) -> list[Order]:
+        """Those that could be read."""
+        return [item for item in self.items if isinstance(item, Order)]
+
 
 @dataclass(frozen=True, slots=True)
 class KnownOrder:

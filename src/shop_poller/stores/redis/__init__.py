@@ -16,7 +16,7 @@ from shop_poller.clock import to_milliseconds
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.ports import Alert, Batch, Outcome, Outgoing, Settled, ShopState, Stats
+from shop_poller.ports import Alert, Backfill, Batch, Outcome, Outgoing, Settled, ShopState, Stats, Trace
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.client import Client, make_client
 from shop_poller.stores.redis.connection import Connection
@@ -134,6 +134,20 @@ class RedisStore:
         """What is known of these orders."""
         return await self._shops.known(shop_id, list(ids))
 
+    async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
+        """Orders that may still change."""
+        return await self._shops.open_orders(shop_id, after_id, limit)
+
+    async def backfill(self, shop_id: str) -> Backfill | None:
+        """How far the last backfill has come."""
+        return await self._shops.backfill(shop_id)
+
+    async def learn_beside(
+        self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+    ) -> int:
+        """Record orders of which nothing is known."""
+        return await self._shops.learn_beside(shop_id, records, position, now)
+
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read."""
         return await self._shops.set_aside(shop_id)
@@ -166,6 +180,10 @@ class RedisStore:
     async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
         """What was delivered or given up."""
         return await self._outbox.settled(shop_id, dead=dead, limit=limit)
+
+    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+        """What became of the deliveries of these keys."""
+        return await self._outbox.traces(shop_id, frozenset(keys))
 
     async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old."""

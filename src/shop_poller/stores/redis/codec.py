@@ -9,8 +9,10 @@ from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
-from shop_poller.ports import Alert, Outgoing, Settled, ShopState
+from shop_poller.core.sweep import CLOSED
+from shop_poller.ports import Alert, Fate, Outgoing, Settled, ShopState, Trace
 from shop_poller.stores.redis.keys import LANE
+from shop_poller.stores.texts import position, position_text
 
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
 """Of an order of which only the status is known (the design before this one kept no more): it was told."""
@@ -42,6 +44,8 @@ def state_fields(state: ShopState) -> dict[str, str]:
         "learning_phase": str(learning.phase) if learning else "",
         "learning_before_at": _maybe(learning.created_before if learning else None),
         "learning_count": str(learning.count) if learning else "",
+        "sweep": position_text(state.sweep) or "",
+        "swept_at": _maybe(state.swept_at),
     }
 
 
@@ -62,7 +66,25 @@ def shop_state(fields: Mapping[str, str]) -> ShopState | None:
         learning=Learning(Phase(phase), before_at, int(fields["learning_count"]))
         if phase and before_at
         else None,
+        sweep=position(fields.get("sweep")),
+        swept_at=at("swept_at"),
     )
+
+
+def open_name(order_id: int | str) -> str:
+    """An order's name in `known_open`: the order of names is that of ids."""
+    return f"{int(order_id):019d}"
+
+
+def known_row(order: KnownOrder) -> list[str | bool]:
+    """To record an order by a script: id, status, the rest, its name in `known_open`, whether it is there."""
+    return [
+        str(order.id),
+        order.status,
+        known_details(order),
+        open_name(order.id),
+        order.status not in CLOSED,
+    ]
 
 
 def known_details(order: KnownOrder) -> str:
@@ -184,6 +206,19 @@ def settled(text: str) -> Settled:
         attempts=kept["attempts"],
         at=instant(kept["at"]),
         reason=kept.get("reason", ""),
+    )
+
+
+def trace(text: str, fate: Fate) -> Trace:
+    """From a field of `outbox`, `delivered` or `dead_letters`."""
+    kept = json.loads(text)
+    return Trace(
+        sink=kept["sink"],
+        key=kept["key"],
+        event_id=kept["event_id"],
+        event_type=EventType(kept["event_type"]),
+        fate=fate,
+        at=instant(kept["created_at"] if fate is Fate.WAITING else kept["at"]),
     )
 
 

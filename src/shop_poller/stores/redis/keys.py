@@ -38,6 +38,16 @@ class ShopKeys:
         return f"{self.prefix}known_seen"
 
     @property
+    def known_open(self) -> str:
+        """Sorted set, by name: ids, of nineteen digits, of orders that may still change."""
+        return f"{self.prefix}known_open"
+
+    @property
+    def backfill(self) -> str:
+        """Hash: how far the last backfill has come."""
+        return f"{self.prefix}backfill"
+
+    @property
     def set_aside(self) -> str:
         """Hash: order id to why it cannot be read."""
         return f"{self.prefix}set_aside"

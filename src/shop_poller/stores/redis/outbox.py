@@ -13,7 +13,7 @@ import structlog
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Ack, Bury, Outcome, Retry, Settled, SinkStats
+from shop_poller.ports import Ack, Bury, Fate, Outcome, Retry, Settled, SinkStats, Trace
 from shop_poller.stores.bounds import BURY_LIMIT, MAX_SETTLED, PRUNE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import Connection, chunks
@@ -157,6 +157,26 @@ class Outbox:
                 texts = await self._connection.read("HMGET", where, *seqs) if seqs else []
                 found += [codec.settled(text) for text in texts if text]
         return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+
+    async def traces(self, shop_id: str, keys: frozenset[str]) -> list[Trace]:
+        """What is remembered of the deliveries of these keys, in the order in which they were made."""
+        found: dict[int, Trace] = {}
+        for shop, sink in await self._lanes():
+            if shop == shop_id:
+                for key in keys:
+                    line = f"{codec.lane(shop, sink)}{LANE}{key}{LANE}"
+                    ends = (f"[{line}", f"({line}:")  # between them begin digits, and nothing else
+                    names = await self._connection.read("ZRANGEBYLEX", self._keys.lines, *ends)
+                    seqs = [str(int(name.removeprefix(line).partition(LANE)[0])) for name in names]
+                    for seq, row in zip(seqs, await self._rows(seqs), strict=True):
+                        if row is not None:
+                            found[int(seq)] = codec.trace(row, Fate.WAITING)
+        for where, fate in ((self._keys.delivered, Fate.DELIVERED), (self._keys.dead_letters, Fate.DEAD)):
+            for seq, text in (await self._connection.read("HGETALL", where)).items():
+                kept = json.loads(text)
+                if kept["shop"] == shop_id and kept["key"] in keys:
+                    found[int(seq)] = codec.trace(text, fate)
+        return [found[seq] for seq in sorted(found)]
 
     async def prune(self, shop_id: str, settled_before: datetime) -> int:
         """Drop old or too many deliveries that are over, a bounded number."""

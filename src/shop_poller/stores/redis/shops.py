@@ -9,11 +9,12 @@ from typing import Any
 
 import structlog
 
-from shop_poller.clock import ms
+from shop_poller.clock import instant, ms
 from shop_poller.core import learning
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
-from shop_poller.ports import Alert, Batch, Outgoing, ShopState
+from shop_poller.core.sweep import CLOSED
+from shop_poller.ports import Alert, Backfill, Batch, Outgoing, ShopState
 from shop_poller.stores.bounds import PRUNE_LIMIT
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import Connection, RefusedError, chunks
@@ -69,6 +70,7 @@ class Shops:
             await self._wipe(shop_id)
             state = None
         await self._adopt_records(shop_id, now)
+        await self._mend_open(shop_id)
         if state is None:
             begun = await self._beginning(shop_id, now)
             await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
@@ -98,6 +100,35 @@ class Shops:
                     found[order_id] = record
         return found
 
+    async def open_orders(self, shop_id: str, after_id: int, limit: int) -> list[int]:
+        """Ids of known orders in no last status."""
+        key, after = self._keys.shop(shop_id).known_open, codec.open_name(after_id)
+        names = await self._connection.read("ZRANGEBYLEX", key, f"({after}", "+", "LIMIT", 0, limit)
+        return [int(name) for name in names]
+
+    async def backfill(self, shop_id: str) -> Backfill | None:
+        """How far the last backfill has come."""
+        fields = await self._hash(self._keys.shop(shop_id).backfill)
+        if not fields:
+            return None
+        return Backfill(instant(fields["since"]), instant(fields["created_before"]), int(fields["learned"]))
+
+    async def learn_beside(
+        self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+    ) -> int:
+        """Record orders of which nothing is known; no lease is needed."""
+        keys = self._keys.shop(shop_id)
+        where = [
+            keys.state, keys.known_orders, keys.known_details, keys.known_seen, keys.known_open,
+            keys.backfill,
+        ]  # fmt: skip
+        args: list[str | int] = [
+            ms(now),
+            json.dumps([codec.known_row(order) for order in records]),
+            json.dumps([str(ms(position.since)), str(ms(position.created_before)), position.learned]),
+        ]
+        return int(await self._connection.fenced("learn", where, args))
+
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read, with the reason."""
         stored = await self._hash(self._keys.shop(shop_id).set_aside)
@@ -125,7 +156,7 @@ class Shops:
                 "state": {"shop": shop_id, **codec.state_fields(batch.state)},
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
                 "seen_at": ms(batch.seen_at),
-                "known": [[str(o.id), o.status, codec.known_details(o)] for o in batch.known],
+                "known": [codec.known_row(order) for order in batch.known],
                 "set_aside": [[str(o.id), f"{ms(batch.now)} {o.reason}"] for o in batch.set_aside],
                 "mended": [str(order_id) for order_id in batch.mended],
             },
@@ -152,10 +183,11 @@ class Shops:
         commands: list[list[str | int]] = []
         if old:
             commands += [["HDEL", 1, *old], ["HDEL", 2, *old], ["ZREM", 3, *old]]
+            commands.append(["ZREM", 5, *(codec.open_name(order_id) for order_id in old)])
         if aside:
             commands.append(["HDEL", 4, *aside])
         if commands:
-            where = [keys.known_orders, keys.known_details, keys.known_seen, keys.set_aside]
+            where = [keys.known_orders, keys.known_details, keys.known_seen, keys.set_aside, keys.known_open]
             await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
         return len(old) + len(aside)
 
@@ -191,7 +223,7 @@ class Shops:
         where = [
             self._keys.lease, keys.state, keys.last_poll_time, keys.known_orders, keys.known_details,
             keys.known_seen, keys.set_aside, keys.alerts, self._keys.outbox, self._keys.lines,
-            self._keys.heads, self._keys.lanes,
+            self._keys.heads, self._keys.lanes, keys.known_open,
         ]  # fmt: skip
         for sink in lanes:
             where += [self._keys.due(sink), self._keys.age(shop_id, sink)]
@@ -236,6 +268,9 @@ class Shops:
         ids = await self._connection.read("HKEYS", keys.known_orders)
         if not ids:
             return
+        await self._connection.fenced(
+            "apply", [self._keys.lease, keys.known_open], [json.dumps([["DEL", 1]])]
+        )  # written without it; made anew afterwards
         structlog.get_logger().info("taking over what is known", orders=len(ids))
         commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
         commands += [
@@ -244,11 +279,26 @@ class Shops:
         where = [self._keys.lease, keys.known_orders, keys.known_seen]
         await self._connection.fenced("apply", where, [json.dumps(commands)])
 
+    async def _mend_open(self, shop_id: str) -> None:
+        """Find the orders that may still change, where that was never written, or was evicted."""
+        keys = self._keys.shop(shop_id)
+        if await self._connection.read("EXISTS", keys.known_open):
+            return
+        statuses = await self._hash(keys.known_orders)
+        names = [
+            codec.open_name(id_) for id_, status in statuses.items() if id_.isdigit() and status not in CLOSED
+        ]
+        commands = [["ZADD", 1, *(part for name in some for part in ("0", name))] for some in chunks(names)]
+        if commands:
+            await self._connection.fenced(
+                "apply", [self._keys.lease, keys.known_open], [json.dumps(commands)]
+            )
+
     async def _wipe(self, shop_id: str) -> None:
         keys = self._keys.shop(shop_id)
         where = [
             keys.state, keys.last_poll_time, keys.known_orders, keys.known_details, keys.known_seen,
-            keys.set_aside,
+            keys.set_aside, keys.known_open,
         ]  # fmt: skip
         commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(where) + 1)]
         where.append(self._keys.outbox)

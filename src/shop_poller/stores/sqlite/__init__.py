@@ -16,9 +16,16 @@ from anyio import CancelScope
 from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.ports import Alert, Batch, Outcome, Outgoing, Settled, ShopState, Stats
+from shop_poller.ports import Alert, Backfill, Batch, Outcome, Outgoing, Settled, ShopState, Stats, Trace
 from shop_poller.stores.sqlite import orders, outbox
-from shop_poller.stores.sqlite.file import explain, open_copy, open_empty, open_for_reading, open_for_writing
+from shop_poller.stores.sqlite.file import (
+    explain,
+    open_beside,
+    open_copy,
+    open_empty,
+    open_for_reading,
+    open_for_writing,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +78,15 @@ class SqliteStore:
             PermanentError: STORE, there is none, or it cannot be read.
         """
         return await cls._open(path, open_for_reading)
+
+    @classmethod
+    async def beside(cls, path: Path) -> Self:
+        """Open an existing store to learn orders beside the process that polls, and for nothing else.
+
+        Raises:
+            PermanentError: STORE, there is none, it is too old or too new, or cannot be written to.
+        """
+        return await cls._open(path, open_beside)
 
     @classmethod
     async def _open(cls, path: Path, opener: Opener) -> Self:
@@ -138,6 +154,10 @@ class SqliteStore:
         """What is known of these orders."""
         return await self._run(orders.known, shop_id, list(ids))
 
+    async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
+        """Orders that may still change."""
+        return await self._run(orders.open_orders, shop_id, after_id, limit)
+
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read."""
         return await self._run(orders.set_aside, shop_id)
@@ -189,6 +209,20 @@ class SqliteStore:
     async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
         """What was delivered or given up."""
         return await self._run(orders.settled, shop_id, dead, limit)
+
+    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+        """What became of the deliveries of these keys."""
+        return await self._run(orders.traces, shop_id, list(keys))
+
+    async def backfill(self, shop_id: str) -> Backfill | None:
+        """How far the last backfill has come."""
+        return await self._run(orders.backfill, shop_id)
+
+    async def learn_beside(
+        self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+    ) -> int:
+        """Record orders of which nothing is known."""
+        return await self._run(orders.learn_beside, shop_id, records, position, now)
 
     async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old."""

@@ -8,6 +8,7 @@ from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.ports import ShopState
+from shop_poller.stores.texts import position, position_text
 
 Row = tuple[Any, ...]
 
@@ -22,18 +23,23 @@ def maybe_instant(stored: int | None) -> datetime | None:
     return None if stored is None else instant(stored)
 
 
-SHOP = "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count"
+SHOP = (
+    "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
+    " sweep, swept_at"
+)
 
 
 def shop_state(row: Row) -> ShopState:
     """From the columns SHOP."""
-    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count = row
+    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, sweep, swept_at = row
     return ShopState(
         started_at=instant(started_at),
         baseline_at=maybe_instant(baseline_at),
         cursor_at=maybe_instant(cursor_at),
         last_poll_at=maybe_instant(last_poll_at),
         learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
+        sweep=position(sweep),
+        swept_at=maybe_instant(swept_at),
     )
 
 
@@ -48,6 +54,8 @@ def shop_row(state: ShopState) -> Row:
         str(learning.phase) if learning else None,
         ms(learning.created_before) if learning else None,
         learning.count if learning else None,
+        position_text(state.sweep),
+        maybe_ms(state.swept_at),
     )
 
 

@@ -62,12 +62,20 @@ def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
         PermanentError: STORE, there is none.
         sqlite3.Error: see `explain`.
     """
-    missing = PermanentError(ErrorKind.STORE, f"{path}: no state yet; `shop-poller run` makes it")
     if not path.exists():
-        raise missing
+        raise _missing(path)
     with _connection(_read_only(path), uri=True) as db:
-        if not _check_owner(db, path):  # made a moment ago, or by one that was killed in that moment
-            raise missing
+        _check_current(db, path)
+    return db, None
+
+
+def open_beside(path: Path) -> tuple[sqlite3.Connection, None]:
+    """Open an existing file to write a little beside whoever polls; raises what `open_for_reading` raises."""
+    if not path.exists():
+        raise _missing(path)
+    with _connection(f"{path.resolve().as_uri()}?mode=rw", uri=True) as db:
+        _check_current(db, path)
+        db.execute("PRAGMA synchronous = FULL")
     return db, None
 
 
@@ -167,6 +175,22 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
             f" {len(MIGRATIONS)}); install the newer one again",
         )
     return version
+
+
+def _check_current(db: sqlite3.Connection, path: Path) -> None:
+    version = _check_owner(db, path)
+    if not version:  # made a moment ago, or by one that was killed in that moment
+        raise _missing(path)
+    if version < len(MIGRATIONS):
+        raise PermanentError(
+            ErrorKind.STORE,
+            f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it up to"
+            " date",
+        )
+
+
+def _missing(path: Path) -> PermanentError:
+    return PermanentError(ErrorKind.STORE, f"{path}: no state yet; `shop-poller run` makes it")
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -8,10 +8,25 @@ from datetime import datetime
 from shop_poller.clock import instant, ms
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, KnownOrder
-from shop_poller.ports import Alert, Batch, Outgoing, Settled, ShopState, SinkStats, Stats
+from shop_poller.core.sweep import CLOSED
+from shop_poller.ports import (
+    Alert,
+    Backfill,
+    Batch,
+    Fate,
+    Outgoing,
+    Settled,
+    ShopState,
+    SinkStats,
+    Stats,
+    Trace,
+)
 from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.file import transaction
+
+CLOSED_SQL = "({})".format(", ".join(f"'{status}'" for status in CLOSED))
+"""Written out, not bound: or SQLite could not see that an index is for just these."""
 
 
 def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
@@ -39,6 +54,66 @@ def known(db: sqlite3.Connection, shop_id: str, ids: list[int]) -> dict[int, Kno
     return {row[0]: codec.known_order(row) for row in rows}
 
 
+def open_orders(db: sqlite3.Connection, shop_id: str, after_id: int, limit: int) -> list[int]:
+    """Ids of known orders in no last status."""
+    rows = db.execute(
+        f"SELECT order_id FROM known_orders WHERE shop_id = ? AND order_id > ? AND status NOT IN {CLOSED_SQL}"
+        " ORDER BY order_id LIMIT ?",
+        (shop_id, after_id, limit),
+    )
+    return [order_id for (order_id,) in rows]
+
+
+def backfill(db: sqlite3.Connection, shop_id: str) -> Backfill | None:
+    """How far the last backfill has come."""
+    row = db.execute(
+        "SELECT since, created_before, learned FROM backfills WHERE shop_id = ?", (shop_id,)
+    ).fetchone()
+    return Backfill(instant(row[0]), instant(row[1]), row[2]) if row else None
+
+
+def learn_beside(
+    db: sqlite3.Connection, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+) -> int:
+    """Record orders of which nothing is known; the daemon may be writing, too."""
+    with transaction(db):
+        fresh = [
+            db.execute(
+                f"INSERT OR IGNORE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (shop_id, ms(now), *codec.known_row(order)),
+            ).rowcount
+            for order in records
+        ]
+        learned = position.learned + sum(fresh)
+        db.execute(
+            "INSERT OR REPLACE INTO backfills VALUES (?, ?, ?, ?)",
+            (shop_id, ms(position.since), ms(position.created_before), learned),
+        )
+    return sum(fresh)
+
+
+def traces(db: sqlite3.Connection, shop_id: str, keys: list[str]) -> list[Trace]:
+    """What is remembered of the deliveries of these keys."""
+    rows = db.execute(
+        " UNION ALL ".join(
+            f"SELECT seq, sink, key, event_id, event_type, '{fate}', {at} FROM {table}"
+            " WHERE shop_id = :shop AND key IN (SELECT value FROM json_each(:keys))"
+            for table, fate, at in (
+                ("outbox", Fate.WAITING, "created_at"),
+                ("delivered", Fate.DELIVERED, "delivered_at"),
+                ("dead_letters", Fate.DEAD, "buried_at"),
+            )
+        )
+        + " ORDER BY 1",
+        {"shop": shop_id, "keys": json.dumps(keys)},
+    )
+    return [
+        Trace(sink, key, event_id, EventType(event_type), Fate(fate), instant(at))
+        for _, sink, key, event_id, event_type, fate, at in rows
+    ]
+
+
 def set_aside(db: sqlite3.Connection, shop_id: str) -> dict[int, str]:
     """The orders that could not be read, with the reason."""
     return dict(db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,)))
@@ -49,7 +124,7 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
     seen_at = ms(batch.seen_at)
     with transaction(db):
         db.execute(
-            f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (shop_id, *codec.shop_row(batch.state)),
         )
         db.executemany(

@@ -1,13 +1,14 @@
 -- One atomic commit: a shop's state, its records, its alerts, and new rows of the outbox.
 --
 -- KEYS: lease, state, last_poll_time, known_orders, known_details, known_seen, set_aside, alerts,
---       outbox, lines, heads, lanes; then `due` and `age` of each lane that ARGV[3].lanes names.
+--       outbox, lines, heads, lanes, known_open; then `due` and `age` of each lane that ARGV[3].lanes names.
 -- ARGV: our nonce ("" where no lease is needed), now (ms), the batch as JSON.
 -- Errors: FENCED, another process has the lease; TORN, the store is not what we left there (emptied, partly
 -- evicted, or an older replica). Which revisions are ours the batch says: more than one after an answer was lost.
 
 local lease, state, last_poll_time, known, details, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local set_aside, alerts, outbox, lines, heads, lanes = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local known_open = KEYS[13]
 local nonce, now, batch = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 
 if redis.call('GET', lease) ~= nonce then
@@ -15,7 +16,7 @@ if redis.call('GET', lease) ~= nonce then
 end
 
 local kinds = {
-  'string', 'hash', 'string', 'hash', 'hash', 'zset', 'hash', 'hash', 'hash', 'zset', 'hash', 'set',
+  'string', 'hash', 'string', 'hash', 'hash', 'zset', 'hash', 'hash', 'hash', 'zset', 'hash', 'set', 'zset',
 }
 for i, key in ipairs(KEYS) do -- before the first write, since nothing is rolled back
   local kind = redis.call('TYPE', key)
@@ -54,6 +55,11 @@ for _, order in ipairs(batch.known) do
   redis.call('HSET', known, order[1], order[2])
   redis.call('HSET', details, order[1], order[3])
   redis.call('ZADD', seen, batch.seen_at, order[1])
+  if order[5] then
+    redis.call('ZADD', known_open, 0, order[4])
+  else
+    redis.call('ZREM', known_open, order[4])
+  end
 end
 for _, order in ipairs(batch.set_aside) do
   redis.call('HSET', set_aside, order[1], order[2])
@@ -70,7 +76,7 @@ for _, alert in ipairs(batch.alerts) do
 end
 
 for i, lane in ipairs(batch.lanes) do
-  local due, age = KEYS[11 + 2 * i], KEYS[12 + 2 * i]
+  local due, age = KEYS[12 + 2 * i], KEYS[13 + 2 * i]
   redis.call('SADD', lanes, lane)
   for _, row in ipairs(batch.rows[i]) do
     local place = lane .. '\31' .. row[1] .. '\31'

@@ -1,0 +1,108 @@
+"""Decides on pages of orders, whoever asked for them, and has the ledger commit what follows."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+
+from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
+from shop_poller.core.sweep import missed
+from shop_poller.core.transition import Policy, decide, learn
+from shop_poller.ledger import Ledger
+from shop_poller.plan import PollPlan, TickReport
+from shop_poller.ports import ShopState
+from shop_poller.telemetry import Log, Metrics
+
+
+class Clerk:
+    """Works for the walk, for learning and for the sweep, which take turns.
+
+    Args:
+        plan: how the shop is polled.
+        ledger: what has been committed.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+    """
+
+    def __init__(
+        self, plan: PollPlan, *, ledger: Ledger, metrics: Metrics, now: Callable[[], datetime]
+    ) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._metrics = metrics
+        self._now = now
+        self._log: Log = structlog.get_logger()
+
+    async def decide(
+        self, page: Page, state: ShopState, report: TickReport, *, polled_to: datetime | None = None
+    ) -> None:
+        """Decide on a page of orders, and commit what follows.
+
+        Args:
+            page: what the shop answered.
+            state: where polling stands after it.
+            report: counts what was done.
+            polled_to: of a sweep: what was modified up to here, polling should have shown.
+
+        Raises:
+            TemporaryError: STORE; nothing was changed.
+        """
+        known = await self._ledger.known(page.orders)
+        policy = self._policy(page, state)
+        changed: dict[int, KnownOrder] = {}
+        events: list[OrderEvent] = []
+        found: list[Order] = []
+        learned = 0
+        for order in page.orders:
+            before = known.get(order.id)
+            decision = decide(before, order, policy)
+            events += decision.events
+            learned += decision.learned
+            if decision.known != before:
+                known[order.id] = changed[order.id] = decision.known
+            if polled_to is not None and missed(before, order, decision, polled_to=polled_to):
+                found.append(order)
+        await self._ledger.commit(state, page, known=changed.values(), events=events)
+        report.events += len(events)
+        self._count(report, page, learned=learned)
+        self._metrics.sweep_found.inc(len(found))
+        for order in found:
+            self._log.warning(
+                "the sweep found what polling could not see",
+                order=order.id,
+                status=order.status,
+                modified=str(order.modified_at),
+            )
+
+    async def unknown(self, page: Page, state: ShopState) -> list[KnownOrder]:
+        """What to remember of the orders of a page that are new to us, as if all of it had been announced.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        known, policy = await self._ledger.known(page.orders), self._policy(page, state)
+        return [learn(order, policy) for order in page.orders if order.id not in known]
+
+    async def learn(
+        self, page: Page, records: Sequence[KnownOrder], state: ShopState, report: TickReport
+    ) -> None:
+        """Commit records without announcing anything; raises what `decide` raises."""
+        await self._ledger.commit(state, page, known=records)
+        self._count(report, page, learned=len(records))
+
+    def _policy(self, page: Page, state: ShopState) -> Policy:
+        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
+        return Policy(
+            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
+            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
+            baseline_at=max(state.baseline_at, min(page.shop_time, self._now()) - self._plan.retention),
+            unpaid_statuses=self._plan.unpaid_statuses,
+            cancelled_unpaid=self._plan.cancelled_unpaid,
+        )
+
+    def _count(self, report: TickReport, page: Page, *, learned: int) -> None:
+        report.orders += len(page.items)
+        report.learned += learned
+        self._metrics.learned.inc(learned)
+        for order in page.orders:
+            self._metrics.order(order.status)

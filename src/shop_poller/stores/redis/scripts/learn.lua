@@ -1,0 +1,29 @@
+-- Orders of which nothing is known, recorded beside whoever has the lease: what is known already stays.
+--
+-- KEYS: state, known_orders, known_details, known_seen, known_open, backfill.
+-- ARGV: our nonce (not looked at: no lease is needed), now (ms), the orders as JSON: each [id, status, details,
+-- name in known_open, whether it belongs there], how far the backfill has come.
+-- Answers how many were not known. An error: nothing has polled this shop yet.
+
+local state, known, details, seen, open, backfill = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+
+if redis.call('HEXISTS', state, 'started_at') == 0 then
+  return redis.error_reply('ERR no state yet; `shop-poller run` makes it')
+end
+local learned = 0
+for _, order in ipairs(cjson.decode(ARGV[3])) do
+  local id = order[1]
+  if redis.call('HEXISTS', known, id) == 0 and redis.call('HEXISTS', details, id) == 0 then
+    redis.call('HSET', known, id, order[2])
+    redis.call('HSET', details, id, order[3])
+    redis.call('ZADD', seen, ARGV[2], id)
+    if order[5] then
+      redis.call('ZADD', open, 0, order[4])
+    end
+    learned = learned + 1
+  end
+end
+local position = cjson.decode(ARGV[4])
+redis.call('HSET', backfill, 'since', position[1], 'created_before', position[2])
+redis.call('HSET', backfill, 'learned', string.format('%.0f', position[3] + learned))
+return learned
