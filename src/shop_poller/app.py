@@ -48,8 +48,8 @@ def make_source(settings: Settings) -> Source:
     """The source for the shop's dialect."""
     return WooCommerceMcp(
         settings.woocommerce_mcp_url,
-        consumer_key=settings.woocommerce_consumer_key.get_secret_value(),
-        consumer_secret=settings.woocommerce_consumer_secret.get_secret_value(),
+        consumer_key=settings.proofs.consumer_key,
+        consumer_secret=settings.proofs.consumer_secret,
     )
 
 
@@ -226,6 +226,8 @@ def poll_plan(settings: Settings) -> PollPlan:
         lookback=timedelta(seconds=settings.shop_initial_lookback),
         overlap=timedelta(seconds=settings.shop_cursor_overlap),
         clock_skew=timedelta(seconds=settings.shop_clock_skew),
+        sweep_every=timedelta(seconds=settings.shop_sweep_interval),
+        sweep_window=timedelta(hours=settings.shop_sweep_window),
         retention=timedelta(days=settings.shop_state_retention_days),
         history=timedelta(days=settings.shop_history_days),
         unpaid_statuses=frozenset(settings.shop_unpaid_statuses),

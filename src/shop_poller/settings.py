@@ -34,6 +34,7 @@ from shop_poller.core.addresses import (
     parse_sink,
     split,
 )
+from shop_poller.core.dialects import Proofs
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.redis_address import RedisAddress, Topology, parse_redis
 from shop_poller.core.signature import signing_key
@@ -105,6 +106,19 @@ def _key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _username(value: str) -> str:
+    if ":" in value or not value.isprintable() or not value.isascii() or len(value) > 100:
+        raise ValueError("should be the name that the user signs in with, without a colon")
+    return value
+
+
+def _password(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("should be 24 letters and digits, in groups of four; copy it once more")
+    return value
+
+
 def _signing_key(value: SecretStr) -> SecretStr:
     signing_key(value.get_secret_value())
     return value
@@ -129,16 +143,24 @@ class Settings(BaseModel):
         default=False, description="let the keys go over plain http to a host other than this machine"
     )
     woocommerce_mcp_url: str = Field(
-        description="the shop's MCP address, e.g. https://shop.example/wp-json/woocommerce/mcp"
+        description="the shop's MCP address, e.g. https://shop.example/wp-json/woocommerce/mcp, or its own"
     )
-    woocommerce_consumer_key: Key = Field(
-        description="made under WooCommerce → Settings → Advanced → REST API; Read is enough"
+    woocommerce_consumer_key: Key | None = Field(
+        None, description="made under WooCommerce → Settings → Advanced → REST API; Read is enough"
     )
-    woocommerce_consumer_secret: Key = Field(description="shown once when the key is made")
+    woocommerce_consumer_secret: Key | None = Field(None, description="shown once when the key is made")
+    wordpress_username: Annotated[str, AfterValidator(_username)] | None = Field(
+        None, description="whose application password it is; only the dialect abilities needs the two"
+    )
+    wordpress_application_password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
+        None, description="made under Users → Profile → Application Passwords"
+    )
     shop_id: str = Field(
         "", description="in every key, label and event id; default: the host of the shop's URL"
     )
-    shop_dialect: Literal["auto", "woocommerce-mcp"] = Field("auto", description="the way the shop is asked")
+    shop_dialect: Literal["auto", "woocommerce-mcp", "abilities", "rest", "execute"] = Field(
+        "auto", description="the way the shop is asked: docs/dialects.md"
+    )
     shop_polling_enabled: bool = Field(
         default=True, description="false: ask nothing, only deliver what is in the outbox"
     )
@@ -178,6 +200,15 @@ class Settings(BaseModel):
     shop_cursor_overlap: int = Field(120, ge=1, le=86_400, description="seconds re-read at every tick")
     shop_clock_skew: int = Field(
         900, ge=0, le=86_400, description="seconds that the shop's stamps may lag behind its Date header"
+    )
+    shop_sweep_interval: float = Field(
+        3600,
+        ge=0,
+        le=30 * 86_400,
+        description="seconds between sweeps, which find what polling cannot see; 0: none",
+    )
+    shop_sweep_window: float = Field(
+        48, gt=0, le=30 * 24, description="hours: orders made within are swept, whatever their status"
     )
     shop_state_retention_days: int = Field(
         90, ge=7, le=3660, description="an order's record is kept this long after its last change"
@@ -271,6 +302,20 @@ class Settings(BaseModel):
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
 
     @property
+    def proofs(self) -> Proofs:
+        """What proves to the shop who we are."""
+
+        def text(secret: SecretStr | None) -> str:
+            return secret.get_secret_value() if secret is not None else ""
+
+        return Proofs(
+            consumer_key=text(self.woocommerce_consumer_key),
+            consumer_secret=text(self.woocommerce_consumer_secret),
+            username=self.wordpress_username or "",
+            password=text(self.wordpress_application_password),
+        )
+
+    @property
     def state(self) -> Path | RedisAddress:
         """Where state lives: a file, or Redis."""
         if self.shop_state_url is not None:
@@ -293,6 +338,7 @@ class Settings(BaseModel):
         hidden = (
             self.woocommerce_consumer_key,
             self.woocommerce_consumer_secret,
+            self.wordpress_application_password,
             self.shop_notify_secret,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
@@ -318,6 +364,7 @@ class Settings(BaseModel):
 SECRETS = (
     "woocommerce_consumer_key",
     "woocommerce_consumer_secret",
+    "wordpress_application_password",
     "redis_url",
     "shop_state_url",
     "shop_notify_urls",
@@ -329,6 +376,8 @@ MISSING = {
     "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
     "woocommerce_consumer_key": "is missing; make one under WooCommerce → Settings → Advanced → REST API",
     "woocommerce_consumer_secret": "is missing; it was shown once when the key was made",
+    "wordpress_username": "is missing; set it to the user whose application password it is",
+    "wordpress_application_password": "is missing; make one under Users → Profile → Application Passwords",
 }
 
 
@@ -368,17 +417,35 @@ def load(
     # A blank value means the default, as compose files and units write it; but blank turns the listener off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
+    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in _missing_proofs(values)]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         secrets = [str(values[name]) for name in SECRETS if name in values]
-        problems += [_problem(detail, origins, secrets) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
     else:
         if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
             problems.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+    order = list(Settings.model_fields)
+    problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
+    """Which of the values are missing that prove who we are, in the chosen dialect."""
+    keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
+    password = ("wordpress_username", "wordpress_application_password")
+    needed = {"abilities": [password], "auto": [keys, password]}.get(
+        values.get("shop_dialect", "auto"), [keys]
+    )
+    missing = [[name for name in pair if name not in values] for pair in needed]
+    halves = [names for names, pair in zip(missing, needed, strict=True) if 0 < len(names) < len(pair)]
+    if halves or [] in missing:  # `auto` is content with either pair, but not with half a one
+        return [name for names in halves for name in names]
+    return missing[0]
 
 
 def _toml(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -112,7 +112,9 @@ async def open_sqlite(folder: Path) -> Store:
 async def open_fakeredis(folder: Path) -> Store:
     server = FAKES.setdefault(folder, FakeServer(server_type="redis", version=(7,)))
     store = RedisStore(ADDRESS, prefix="shop:polling:", first_shop=SHOP, make=lambda _: fake_client(server))
-    store._connection.patience_s = 120  # it is made of Python: ten thousand rows take it seconds
+    store._connection.patience_s = store.term_s = (
+        120  # it is made of Python: ten thousand rows take it seconds
+    )
     return await led(store)
 
 

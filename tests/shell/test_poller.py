@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.learning import Phase
 from shop_poller.core.model import EventType, Page, Query
+from shop_poller.learner import Learner
 from shop_poller.plan import PollPlan
 from shop_poller.ports import Batch
 from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
@@ -378,7 +379,7 @@ async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch
         async def bug(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(it.poller, "_learn_page", bug)
+        monkeypatch.setattr(Learner, "page", bug)
         it.shop.put(9_999, "processing")
         async with it.running():
             await anyio.sleep(130)

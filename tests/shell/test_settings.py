@@ -145,7 +145,7 @@ def test_defaults_give_way_to_the_file_to_dotenv_to_the_environment_to_secret_fi
     environment = {"WOOCOMMERCE_CONSUMER_KEY": "ck_environment", "SHOP_SENDERS": "3"}
 
     def key(**changes: str | None) -> str:
-        return desk.load({**environment, **changes}).woocommerce_consumer_key.get_secret_value()
+        return desk.load({**environment, **changes}).proofs.consumer_key
 
     assert key(WOOCOMMERCE_CONSUMER_KEY_FILE=secret) == "ck_secret_file"
     assert key() == "ck_environment"
@@ -188,7 +188,7 @@ def test_dotenv_is_read_as_it_stands(desk: Desk) -> None:
     settings = desk.load(WOOCOMMERCE_CONSUMER_SECRET=None)
 
     assert (settings.shop_id, settings.shop_brand_id, settings.shop_senders) == ("honey", "two words", 8)
-    assert settings.woocommerce_consumer_secret.get_secret_value() == "cs_$HOME_${HOME}"
+    assert settings.proofs.consumer_secret == "cs_$HOME_${HOME}"
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_a_file_that_is_named_goes_before_a_credential(desk: Desk) -> None:
     named = desk.write_secret("named", "ck_named")
     settings = desk.load(CREDENTIALS_DIRECTORY=str(desk.directory), WOOCOMMERCE_CONSUMER_KEY_FILE=str(named))
 
-    assert settings.woocommerce_consumer_key.get_secret_value() == "ck_named"
-    assert settings.woocommerce_consumer_secret.get_secret_value() == "cs_secret"  # has no credential
+    assert settings.proofs.consumer_key == "ck_named"
+    assert settings.proofs.consumer_secret == "cs_secret"  # has no credential
 
 
 # --- What they mean -----------------------------------------------------------------------------------------
@@ -390,6 +390,47 @@ def test_numbers_have_bounds(desk: Desk, name: str, least: int, most: int) -> No
         assert desk.problems({name: str(bad)}) == [f"{name}: {message} (now: '{bad}')"]
 
 
+PASSWORD = {"WORDPRESS_USERNAME": "poller", "WORDPRESS_APPLICATION_PASSWORD": "abcd EFGH 1234 ijkl MNOP 5678"}
+NO_KEYS: dict[str, str | None] = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
+NO_PASSWORD: dict[str, str | None] = dict.fromkeys(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"SHOP_DIALECT": "auto"}, []),
+        ({"SHOP_DIALECT": "auto", **PASSWORD}, []),
+        ({"SHOP_DIALECT": "auto", **NO_KEYS, **PASSWORD}, []),
+        ({"SHOP_DIALECT": "auto", **NO_KEYS}, list(NO_KEYS)),
+        ({"SHOP_DIALECT": "auto", "WORDPRESS_USERNAME": "poller"}, ["WORDPRESS_APPLICATION_PASSWORD"]),
+        ({"SHOP_DIALECT": "abilities", **NO_KEYS, **PASSWORD}, []),
+        ({"SHOP_DIALECT": "abilities"}, list(PASSWORD)),
+        ({"SHOP_DIALECT": "abilities", **PASSWORD, "WORDPRESS_USERNAME": None}, ["WORDPRESS_USERNAME"]),
+        ({"SHOP_DIALECT": "rest", **NO_KEYS, **PASSWORD}, list(NO_KEYS)),
+        ({"SHOP_DIALECT": "woocommerce-mcp", **NO_KEYS, **PASSWORD}, list(NO_KEYS)),
+        ({"SHOP_DIALECT": "execute", **NO_KEYS}, list(NO_KEYS)),
+    ],
+)
+def test_each_dialect_needs_its_own_proofs(
+    desk: Desk, changes: dict[str, str | None], missing: list[str]
+) -> None:
+    if not missing:
+        desk.load(changes)
+    else:
+        assert [problem.partition(":")[0] for problem in desk.problems(changes)] == missing
+
+
+def test_an_application_password_is_what_wordpress_makes(desk: Desk) -> None:
+    assert desk.problems({**PASSWORD, "WORDPRESS_USERNAME": "poller:abcd"}) == [
+        "WORDPRESS_USERNAME: should be the name that the user signs in with, without a colon"
+        " (now: 'poller:abcd')"
+    ]
+    problem = desk.problems({**PASSWORD, "WORDPRESS_APPLICATION_PASSWORD": "abcd\nefgh"})
+    assert problem == [
+        "WORDPRESS_APPLICATION_PASSWORD: should be 24 letters and digits, in groups of four; copy it once more"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
@@ -414,7 +455,8 @@ def test_numbers_have_bounds(desk: Desk, name: str, least: int, most: int) -> No
          "should be up to 100 letters, digits, dots, colons, dashes or underscores (now: 'two words')"),
         ("SHOP_ID", "-x",
          "should be up to 100 letters, digits, dots, colons, dashes or underscores (now: '-x')"),
-        ("SHOP_DIALECT", "rest", "input should be 'auto' or 'woocommerce-mcp' (now: 'rest')"),
+        ("SHOP_DIALECT", "soap",
+         "input should be 'auto', 'woocommerce-mcp', 'abilities', 'rest' or 'execute' (now: 'soap')"),
         ("SHOP_LOCALE", "de", "input should be 'ru' or 'en' (now: 'de')"),
         ("SHOP_LOG_FORMAT", "xml", "input should be 'json' or 'console' (now: 'xml')"),
         ("SHOP_LOG_LEVEL", "loud", "input should be 'debug', 'info', 'warning' or 'error' (now: 'loud')"),

@@ -328,6 +328,7 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
         "shop_healthy",
         "shop_lease_held",
         "shop_orders_learned",
+        "shop_sweep_found",
         "shop_orders_set_aside",
         "shop_known_orders",
         "shop_breaker_open",

@@ -1,6 +1,7 @@
 """The ways that a shop can be asked, where each answers, and what each cannot see: docs/dialects.md."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -34,6 +35,23 @@ BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
     Dialect.EXECUTE: (),
 }
 """What a dialect cannot see of an order, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What proves who we are: a pair, or both of them. "" for what is missing; none of it is ever shown."""
+
+    consumer_key: str = field(default="", repr=False)
+    consumer_secret: str = field(default="", repr=False)
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    def fit(self, dialect: Dialect) -> bool:
+        """Whether they are of the kind that a dialect needs."""
+        if dialect is Dialect.ABILITIES:
+            return bool(self.username and self.password)
+        return bool(self.consumer_key and self.consumer_secret)
+
 
 API = "/wp-json"
 EXECUTE = "/execute"
@@ -69,20 +87,13 @@ def of_url(url: str) -> Dialect | None:
     return next((dialect for dialect, known in ROUTES.items() if route == known), None)
 
 
-def candidates(url: str, *, keys: bool, password: bool) -> tuple[Dialect, ...]:
-    """The dialects worth a try: the address's own first, then those that see more.
-
-    Args:
-        url: WOOCOMMERCE_MCP_URL.
-        keys: there is a consumer key.
-        password: there is an application password.
-    """
+def candidates(url: str) -> list[Dialect]:
+    """All dialects, in the order in which they are worth a try: the address's own, then what sees most."""
     own = of_url(url)
-    ranked = sorted(
+    return sorted(
         (Dialect.WOOCOMMERCE_MCP, Dialect.REST, Dialect.ABILITIES, Dialect.EXECUTE),
         key=lambda dialect: dialect is not own,
     )
-    return tuple(d for d in ranked if (password if d is Dialect.ABILITIES else keys))
 
 
 def _root(parts: SplitResult) -> str:

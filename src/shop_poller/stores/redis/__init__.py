@@ -108,7 +108,7 @@ class RedisStore:
         return f"answers ({server.describe(info)}), {led_by}"
 
     async def _lease(self, verb: str) -> str:
-        args: list[str | int] = [verb, self._connection.nonce, round(LEASE_S * 1000)]
+        args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000)]
         asked_at = time.monotonic()
         owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
