@@ -92,13 +92,7 @@ class Clerk:
 
     def _policy(self, page: Page, state: ShopState) -> Policy:
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
-        return Policy(
-            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
-            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
-            baseline_at=max(state.baseline_at, min(page.shop_time, self._now()) - self._plan.retention),
-            unpaid_statuses=self._plan.unpaid_statuses,
-            cancelled_unpaid=self._plan.cancelled_unpaid,
-        )
+        return self._plan.policy(state.baseline_at, shop_time=page.shop_time, now=self._now())
 
     def _count(self, report: TickReport, page: Page, *, learned: int) -> None:
         report.orders += len(page.items)

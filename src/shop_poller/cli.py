@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -31,6 +32,7 @@ class Exit(IntEnum):
     SHOP = 3
     UNDELIVERED = 4
     STATE = 5
+    MISSED = 6
 
 
 app = typer.Typer(
@@ -204,6 +206,71 @@ def status(
     else:
         for line in statuses.render(found, now()):
             _say(line)
+
+
+Since = Annotated[
+    datetime,
+    typer.Option(
+        "--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], metavar="DATE", help="In UTC, e.g. 2026-11-01."
+    ),
+]
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  shop-poller audit --since 2026-11-01
+  shop-poller audit --since 2026-11-24T18:00:00 --json
+Exit codes: 2 settings, 3 the shop could not be read, 4 something is undelivered, 5 state,
+6 something was missed."""
+)
+def audit(
+    since: Since,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a line an order.")] = False,
+) -> None:
+    """Hold every order changed since then against what was announced; the daemon may be running."""
+    from shop_poller import audit as audits  # noqa: PLC0415 - see the module's docstring
+
+    tally = audits.Tally()
+
+    async def show() -> None:
+        async for entry in audits.audit(_settings(config), _utc(since), tally):
+            for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
+                _say(line)
+
+    anyio.run(show)
+    if as_json:
+        _say(json.dumps(tally.as_dict()))
+    else:
+        _say(tally.verdict())
+    if tally.unaccounted:
+        raise typer.Exit(Exit.MISSED)
+    if tally.undelivered:
+        raise typer.Exit(Exit.UNDELIVERED)
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller backfill --since 2026-01-01
+Exit codes: 2 settings, 3 the shop could not be read (run it again to go on), 5 state."""
+)
+def backfill(since: Since, config: Config = None) -> None:
+    """Learn silently the orders made from then on and before the watch began; the daemon may be running."""
+    from shop_poller import backfill as backfills  # noqa: PLC0415 - see the module's docstring
+
+    settings = _settings(config)
+    with backfills.progress_bar() as show:
+        done = anyio.run(backfills.backfill, settings, _utc(since), show)
+    _say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
+
+
+def _utc(since: datetime) -> datetime:
+    at = since.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise typer.BadParameter("is in the future", param_hint="--since")
+    return at
 
 
 @app.command(

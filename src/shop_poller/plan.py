@@ -1,10 +1,10 @@
 """How a shop is polled, and what came of it."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shop_poller.core.errors import ShopPollerError
-from shop_poller.core.transition import DEFAULT_UNPAID
+from shop_poller.core.transition import DEFAULT_UNPAID, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,22 @@ class PollPlan:
     cancelled_unpaid: bool = True
     sweep_every: timedelta = timedelta(0)
     sweep_window: timedelta = timedelta(hours=48)
+
+    def policy(self, baseline_at: datetime, *, shop_time: datetime, now: datetime) -> Policy:
+        """What decisions go by.
+
+        Args:
+            baseline_at: since when we watch.
+            shop_time: the shop's clock when it answered.
+            now: our clock.
+        """
+        return Policy(
+            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
+            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
+            baseline_at=max(baseline_at, min(shop_time, now) - self.retention),
+            unpaid_statuses=self.unpaid_statuses,
+            cancelled_unpaid=self.cancelled_unpaid,
+        )
 
 
 @dataclass(slots=True)

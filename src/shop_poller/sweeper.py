@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from shop_poller.clerk import Clerk
-from shop_poller.core import sweep
+from shop_poller.core import cursor, sweep
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page
@@ -54,7 +54,7 @@ class Sweeper:
         self._not_before = -math.inf
         self._pages = 0
         self._per_page = MAX_PER_PAGE
-        self._recent: sweep.Recent | None = None
+        self._recent: cursor.Past | None = None
         self._asking = anyio.CancelScope()
         self._log: Log = structlog.get_logger()
 
@@ -105,13 +105,19 @@ class Sweeper:
         self._not_before = anyio.current_time() + self._plan.sweep_every.total_seconds()
 
     async def _page_of_recent(self, position: sweep.Position, report: TickReport, deadline: float) -> None:
-        walk = self._recent if self._recent and self._recent.position == position else sweep.recent(position)
+        walk = self._recent
+        if walk is None or walk.keyset.bound != position.created_before:  # just begun, or begun anew
+            walk = cursor.past(since=position.since, before=position.created_before)
         answer = await self._ask(replace(walk, per_page=min(walk.per_page, self._per_page)), deadline)
         if answer is None:
             return
         walk, page = answer
-        following = sweep.advance(walk, page)
-        after = following.position if following else sweep.next_stage(position)
+        following = walk.advance(page)
+        after: sweep.Position | None
+        if following is not None:
+            after = replace(position, created_before=following.keyset.bound)
+        else:
+            after = sweep.next_stage(position)
         await self._take(page, after, report)
         self._recent = following
 

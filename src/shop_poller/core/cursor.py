@@ -198,6 +198,49 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A walk through the orders made after an instant, whatever their dates of modification, new to old.
+
+    Attributes:
+        since: exclusive.
+        keyset: its bound is how far the walk has come: what was made from there on is done.
+    """
+
+    since: datetime
+    keyset: Keyset
+    per_page: int = MAX_PER_PAGE
+
+    def query(self) -> Query:
+        """What to ask next."""
+        return Query(
+            per_page=self.per_page,
+            newest_first=True,
+            created_after=self.since,
+            created_before=self.keyset.bound,
+            exclude=self.keyset.exclude,
+        )
+
+    def halved(self) -> "Past":
+        """The same in smaller steps; raises what `halve` raises."""
+        return replace(self, per_page=halve(self.per_page))
+
+    def advance(self, page: Page) -> "Past | None":
+        """Take one page; None when it was the last.
+
+        Raises:
+            TemporaryError: PROTOCOL, see Keyset.advance.
+        """
+        if is_last(len(page.items), self.per_page):
+            return None
+        return replace(self, keyset=self.keyset.advance([(item.id, item.created_at) for item in page.items]))
+
+
+def past(*, since: datetime, before: datetime) -> Past:
+    """Begin a walk through the orders made between two instants, both exclusive."""
+    return Past(since, Keyset(before, descending=True))
+
+
 def halve(per_page: int) -> int:
     """Half a page.
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shop_poller.core.cursor import MAX_PER_PAGE, Keyset, halve, is_last
-from shop_poller.core.model import KnownOrder, Order, Page, Query
+from shop_poller.core.cursor import halve
+from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
 
 CLOSED = (
@@ -64,29 +64,6 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """A walk through the orders made of late, new to old. Begins anew after a restart where it stands."""
-
-    position: Position
-    keyset: Keyset
-    per_page: int = MAX_PER_PAGE
-
-    def query(self) -> Query:
-        """What to ask next."""
-        return Query(
-            per_page=self.per_page,
-            newest_first=True,
-            created_after=self.position.since,
-            created_before=self.keyset.bound,
-            exclude=self.keyset.exclude,
-        )
-
-    def halved(self) -> "Recent":
-        """The same in smaller steps; raises what `halve` raises."""
-        return replace(self, per_page=halve(self.per_page))
-
-
-@dataclass(frozen=True, slots=True)
 class ByIds:
     """A question for certain orders."""
 
@@ -109,24 +86,6 @@ def begin(shop_time: datetime, window: timedelta) -> Position:
         window: SHOP_SWEEP_WINDOW.
     """
     return Position(Stage.RECENT, since=shop_time - window, created_before=shop_time + AHEAD)
-
-
-def recent(position: Position) -> Recent:
-    """Go on with the first stage where it stands."""
-    return Recent(position, Keyset(position.created_before, descending=True))
-
-
-def advance(current: Recent, page: Page) -> Recent | None:
-    """Take one page; None when all that is recent was looked at.
-
-    Raises:
-        TemporaryError: PROTOCOL, see Keyset.advance.
-    """
-    if is_last(len(page.items), current.per_page):
-        return None
-    keyset = current.keyset.advance([(item.id, item.created_at) for item in page.items])
-    position = replace(current.position, created_before=keyset.bound)
-    return replace(current, position=position, keyset=keyset)
 
 
 def next_stage(position: Position) -> Position | None:

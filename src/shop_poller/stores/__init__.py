@@ -34,6 +34,13 @@ async def peek_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
     return _redis(where, shop=shop, prefix=prefix)
 
 
+async def beside_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
+    """The store for an address, to learn orders beside whoever polls; raises what `open_store` raises."""
+    if isinstance(where, Path):
+        return await SqliteStore.beside(where)
+    return _redis(where, shop=shop, prefix=prefix)
+
+
 async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
     """A copy in memory, without the outbox of Redis: what is written to it changes nothing.
 

@@ -1,0 +1,163 @@
+"""`audit`: order by order, what the shop says, what is known, what was announced and delivered."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+
+from shop_poller.app import make_source, poll_plan
+from shop_poller.core import cursor
+from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Entry, Evidence, Sent, Standing
+from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.model import Page, iso
+from shop_poller.fetcher import Fetcher
+from shop_poller.ports import ShopState, Store
+from shop_poller.settings import Settings
+from shop_poller.stores import peek_store
+from shop_poller.stores.bounds import MAX_SETTLED
+from shop_poller.telemetry import Metrics
+
+
+@dataclass(slots=True)
+class Tally:
+    """How all orders stand."""
+
+    standings: dict[int, Standing] = field(default_factory=dict)
+
+    def counts(self) -> Counter[Standing]:
+        """How many stand how."""
+        return Counter(self.standings.values())
+
+    @property
+    def unaccounted(self) -> int:
+        """Orders that were missed, or of which something was lost."""
+        return sum(self.counts()[standing] for standing in FAULTS)
+
+    @property
+    def undelivered(self) -> int:
+        """Orders of which a notification is still to be delivered, or was given up."""
+        return sum(self.counts()[standing] for standing in UNDELIVERED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: the last line."""
+        return {"orders": len(self.standings), "standings": self.counts(), "verdict": self.verdict()}
+
+    def verdict(self) -> str:
+        """All of it in one line."""
+        counts, orders = self.counts(), f"{len(self.standings):,} orders"
+        notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
+        if self.unaccounted or self.undelivered:
+            return f"not everything is accounted for: of {orders} {', '.join(notable)}"
+        later = f"; {counts[Standing.CHANGING]:,} changed a moment ago, the next poll will show them"
+        return f"everything accounted for: {orders}{later if counts[Standing.CHANGING] else ''}"
+
+
+async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncIterator[Entry]:
+    """Judge every order that was modified after an instant, as the shop lists them.
+
+    Args:
+        settings: as loaded.
+        since: exclusive.
+        tally: is filled in.
+
+    Raises:
+        PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
+        TemporaryError: the shop does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+        stack.push_async_callback(store.aclose)
+        source = make_source(settings)
+        stack.push_async_callback(source.aclose)
+        fetcher = Fetcher(
+            source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random
+        )
+        complete_since = await _complete_since(settings, store)
+        walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
+        while walk is not None:
+            deadline = anyio.current_time() + settings.shop_polling_interval
+            walk, page = await fetcher.page(walk, deadline)
+            for entry in await _judge(settings, store, page, complete_since):
+                tally.standings[entry.order_id] = entry.standing
+                yield entry
+            walk = cursor.step(walk, page, clock_skew=timedelta(0)).walk
+
+
+async def _judge(settings: Settings, store: Store, page: Page, complete_since: datetime) -> list[Entry]:
+    """Judge one page by what the store knows now, which is not older than the page."""
+    shop, plan = settings.shop, poll_plan(settings)
+    state = await _state(store, shop)
+    assert state.baseline_at is not None  # noqa: S101 - _state looked
+    assert state.cursor_at is not None  # noqa: S101 - comes with the baseline
+    auditor = Auditor(
+        shop,
+        plan.policy(state.baseline_at, shop_time=page.shop_time, now=store.now()),
+        polled_to=state.cursor_at - plan.overlap,
+    )
+    ids = [item.id for item in page.items]
+    known = await store.known(shop, ids) if ids else {}
+    traces = await store.traces(shop, [str(order_id) for order_id in ids]) if ids else []
+    sent: dict[str, list[Sent]] = {}
+    for trace in traces:
+        sent.setdefault(trace.event_id, []).append(Sent(trace.sink, trace.fate, trace.at))
+    evidence = Evidence(sent, complete_since)
+    return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
+
+
+async def _state(store: Store, shop: str) -> ShopState:
+    state = await store.load(shop)
+    if state is None or state.baseline_at is None:
+        raise PermanentError(
+            ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
+        )
+    return state
+
+
+async def _complete_since(settings: Settings, store: Store) -> datetime:
+    """Since when every delivery that is over is remembered."""
+    await _state(store, settings.shop)
+    since = store.now() - timedelta(days=settings.shop_history_days)
+    for dead in (False, True):
+        over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED)
+        if len(over) == MAX_SETTLED:  # older ones were dropped
+            since = max(since, over[-1].at)
+    return since
+
+
+def lines(entry: Entry) -> list[str]:
+    """One order, for people."""
+    known = f"known {entry.known_as}" if entry.known_as else "unknown"
+    told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
+    detail = f": {entry.detail}" if entry.detail else ""
+    return [
+        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{told}{detail}",
+        *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
+    ]
+
+
+def as_dict(entry: Entry) -> dict[str, Any]:
+    """One order, for programs."""
+    return {
+        "order": entry.order_id,
+        "standing": entry.standing,
+        "shop_says": entry.shop_says or None,
+        "known_as": entry.known_as or None,
+        "announced": _announced(entry.announced),
+        "detail": entry.detail,
+    }
+
+
+def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[str, str | None]]]:
+    return {
+        name: [{"sink": sent.sink, "fate": sent.fate, "at": iso(sent.at)} for sent in several]
+        for name, several in announced.items()
+    }
+
+
+def _sent(several: Iterable[Sent]) -> str:
+    return ", ".join(f"{sent.sink} {sent.fate} {iso(sent.at)}" for sent in several) or "no record any more"

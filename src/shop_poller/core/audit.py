@@ -1,0 +1,137 @@
+"""Whether an order is accounted for: what the shop says, what is known, what was announced and delivered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from shop_poller.core.messages import event_id
+from shop_poller.core.model import EventType, KnownOrder, Order, UnreadableOrder
+from shop_poller.core.sweep import missed
+from shop_poller.core.transition import Policy, decide
+
+
+class Standing(StrEnum):
+    """How an order stands; the worst that applies."""
+
+    FINE = "fine"  # known as it is, and all that was announced of it was delivered
+    CHANGING = "changing"  # changed since the last poll, and the next will show it
+    OLD = "old"  # never seen, and made before the watch began: not ours to announce
+    WAITING = "waiting"  # a delivery is still to be made
+    DEAD = "dead"  # a delivery was given up
+    LOST = "lost"  # an event was decided, and there is no trace of its delivery
+    UNREADABLE = "unreadable"  # set aside
+    MISSED = "missed"  # the shop says what is not known here
+
+
+FAULTS = (Standing.MISSED, Standing.LOST, Standing.UNREADABLE)
+UNDELIVERED = (Standing.WAITING, Standing.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One delivery of an event.
+
+    Attributes:
+        fate: waiting, delivered or dead.
+        at: since when.
+    """
+
+    sink: str
+    fate: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One order of an audit.
+
+    Attributes:
+        shop_says: its status in the shop; "" if it could not be read.
+        known_as: its status as known here; "" if it is unknown.
+        announced: what was decided of it, and where that went.
+        detail: one line more on what is not right.
+    """
+
+    order_id: int
+    standing: Standing
+    shop_says: str
+    known_as: str
+    announced: Mapping[str, Sequence[Sent]]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is remembered of deliveries: by event id, and since when that is complete."""
+
+    sent: Mapping[str, Sequence[Sent]]
+    complete_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Judges orders, one by one.
+
+    Attributes:
+        polled_to: what was modified later, the next poll will show.
+    """
+
+    shop_id: str
+    policy: Policy
+    polled_to: datetime
+
+    def judge(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
+        """How an order stands."""
+        announced = self._announced(item, known, evidence)
+        known_as = known.status if known else ""
+        if isinstance(item, UnreadableOrder):
+            return Entry(item.id, Standing.UNREADABLE, "", known_as, announced, item.reason)
+        standing, detail = self._standing(item, known)
+        if standing is Standing.FINE:
+            standing, detail = self._delivered(item, announced, evidence)
+        return Entry(item.id, standing, item.status, known_as, announced, detail)
+
+    def _standing(self, order: Order, known: KnownOrder | None) -> tuple[Standing, str]:
+        if known is not None and known.modified_at > order.modified_at:
+            return Standing.FINE, ""  # polled again since the shop answered this
+        decision = decide(known, order, self.policy)
+        if missed(known, order, decision, polled_to=self.polled_to) or (
+            decision.events and order.modified_at <= self.polled_to
+        ):
+            due = ", ".join(str(event.type) for event in decision.events) or "nothing to announce"
+            return Standing.MISSED, f"to be announced: {due}"
+        if decision.learned:
+            return Standing.OLD, ""
+        return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
+
+    def _delivered(
+        self, order: Order, announced: Mapping[str, Sequence[Sent]], evidence: Evidence
+    ) -> tuple[Standing, str]:
+        fates = {sent.fate for several in announced.values() for sent in several}
+        if "dead" in fates:
+            return Standing.DEAD, ""
+        if "waiting" in fates:
+            return Standing.WAITING, ""
+        gone = [event for event, several in announced.items() if not several]
+        if gone and order.created_at > evidence.complete_since:
+            return Standing.LOST, f"no trace of {', '.join(gone)}"
+        return Standing.FINE, ""
+
+    def _announced(
+        self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence
+    ) -> dict[str, Sequence[Sent]]:
+        """Every event that was decided, in words, and its deliveries."""
+        if known is None:
+            return {}
+        found: dict[str, Sequence[Sent]] = {}
+        for name, times in sorted(known.decided.items()):
+            for n in range(1, times + 1):
+                key = event_id(self.shop_id, str(item.id), name, n)
+                found[str(name) if times == 1 else f"{name} ({n})"] = evidence.sent.get(key, ())
+        for refund in sorted(known.refund_ids or ()):
+            kind = EventType.PARTIALLY_REFUNDED
+            key = event_id(self.shop_id, str(item.id), kind, refund)
+            if key in evidence.sent:  # most refunds were swallowed, or learned
+                found[f"{kind} ({refund})"] = evidence.sent[key]
+        return found
