@@ -54,13 +54,14 @@ class Progress:
 def progress_bar() -> Iterator[Callable[[Progress], None]]:
     """On a terminal: the share, orders and their rate, and the time left; elsewhere nothing."""
     began, text = time.monotonic(), ""
-    with typer.progressbar(
-        length=BAR,
+    bar = typer.progressbar(
+        range(BAR),
         label="backfill",
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
         item_show_func=lambda _: text,
-    ) as bar:
+    )
+    with bar:
 
         def show(progress: Progress) -> None:
             nonlocal text
