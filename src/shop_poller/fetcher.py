@@ -98,10 +98,10 @@ class Fetcher:
 
         def enough(state: RetryCallState) -> bool:
             until = anyio.current_time() + state.upcoming_sleep
-            if until >= deadline:  # the wait would pass the next tick: end this one, and keep the promise
+            over = until >= deadline or state.attempt_number > RETRIES or self._circuit.wait_s() > 0
+            if over:  # a wait that would pass the next tick ends this one; in any case the promise is kept
                 self._not_before = min(until, anyio.current_time() + MAX_PAUSE_S)
-                return True
-            return state.attempt_number > RETRIES or self._circuit.wait_s() > 0
+            return over
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(

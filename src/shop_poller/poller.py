@@ -1,4 +1,4 @@
-"""One tick: ask what changed, decide, commit; again at the next point of the grid.
+"""One tick: ask what changed, decide, commit; again at the next point of the grid, or at a hint.
 
     learn (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
 
@@ -20,7 +20,7 @@ from shop_poller.alarm import Alarm
 from shop_poller.core import cursor, learning
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, Query
-from shop_poller.core.schedule import next_tick, stale
+from shop_poller.core.schedule import hinted_tick, next_tick, stale
 from shop_poller.core.transition import DEFAULT_UNPAID, Policy, decide, learn
 from shop_poller.fetcher import Fetcher
 from shop_poller.ledger import Ledger
@@ -109,6 +109,8 @@ class Poller:
         self._metrics = metrics
         self._now = now
         self._stop = anyio.Event()
+        self._hint = anyio.Event()  # made anew by each tick
+        self._began_at = -math.inf
         self._lesson: learning.Lesson | None = None
         self._prune_at = -math.inf
         self._ailment = ErrorKind.INTERNAL
@@ -118,9 +120,14 @@ class Poller:
     def stop(self) -> None:
         """Begin no new tick."""
         self._stop.set()
+        self._hint.set()
+
+    def hint(self) -> None:
+        """Something may have changed: tick soon, if the shop may be asked. Many hints are one."""
+        self._hint.set()
 
     async def run(self) -> None:
-        """Tick on the grid until stopped; the first tick starts at once."""
+        """Tick on the grid, and between at hints, until stopped; the first tick starts at once."""
         origin = anyio.current_time()
 
         def next_at() -> float:
@@ -133,7 +140,15 @@ class Poller:
                 report = await self.tick(next_at())
                 if report.error is None and not report.paused_s:
                     await self.learn_on(TickReport(), next_at())
-            with anyio.CancelScope(deadline=next_at()):
+            await self._rest(next_at())
+
+    async def _rest(self, grid_at: float) -> None:
+        """Wait until the next tick is due: the grid's, or an earlier one at a hint."""
+        with anyio.CancelScope(deadline=grid_at):
+            if not self._stop.is_set():  # else the hint that it gave may have been taken for an older one
+                await self._hint.wait()
+            ready_at = anyio.current_time() + self._fetcher.pause_s()
+            with anyio.CancelScope(deadline=hinted_tick(self._began_at, grid_at, ready_at)):
                 await self._stop.wait()
 
     async def tick(self, deadline: float) -> TickReport:
@@ -143,6 +158,8 @@ class Poller:
             deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
         """
         report = TickReport(paused_s=await self._bide(deadline))
+        self._began_at = anyio.current_time()
+        self._hint = anyio.Event()  # what was hinted until now, this tick finds; what comes now, the next
         if report.paused_s:
             await self._alert_if_stale()
             return report
@@ -204,12 +221,12 @@ class Poller:
         self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
 
     async def learn_on(self, report: TickReport, deadline: float) -> None:
-        """After a good tick learn what was too much at once, a page at least, until the next is due."""
+        """After a good tick learn on, a page at least, until the next is due or hinted."""
         async with self._failing("learning", report):
             while self._ledger.state.learning is not None and not self._stop.is_set():
                 await self._learn_page(report, deadline)
                 self._edges.changed("learning", "")
-                if anyio.current_time() >= deadline:
+                if anyio.current_time() >= deadline or self._hint.is_set():
                     break
 
     async def _learn_page(self, report: TickReport, deadline: float) -> None:
