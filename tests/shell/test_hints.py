@@ -1,5 +1,4 @@
-"""Hints in virtual time: the shop is polled at once, never more than once a second, and never while it is to be left
-alone; whatever is sent, and by whomever."""
+"""Hints in virtual time: a poll at once, no two within a second, none while the shop is to be left alone."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shop_poller.core.errors import ErrorKind
-from shop_poller.core.model import EventType
+from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.model import EventType, Page, Query
 from shop_poller.poller import PollPlan
 from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.routes import make_app
@@ -100,12 +99,12 @@ async def test_what_changes_after_the_shop_was_asked_is_found_by_the_tick_after(
         await anyio.sleep(10)
         fetch = it.shop.fetch
 
-        async def slow_to_tell(query):  # type: ignore[no-untyped-def] # the answer is as of when it was asked
-            page = await fetch(query)
+        async def slow_to_tell(query: Query) -> Page:
+            page = await fetch(query)  # as of when it was asked
             await anyio.sleep(4)
             return page
 
-        it.shop.fetch = slow_to_tell  # type: ignore[method-assign]
+        it.shop.fetch = slow_to_tell  # type: ignore[method-assign] # for this test
         it.poller.hint()
         await anyio.sleep(2)
         it.shop.put(1, "processing")
@@ -127,7 +126,7 @@ async def test_a_shop_that_is_polled_every_second_is_not_polled_more_often(path:
         for _ in range(40):
             it.poller.hint()
             await anyio.sleep(0.25)
-    assert ticks(it.shop) == list(range(10))
+    assert ticks(it.shop) == list(range(11))
 
 
 async def test_a_hint_before_the_first_tick_is_that_tick(path: Path) -> None:
@@ -226,11 +225,11 @@ async def test_a_hint_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked
 
 
 @pytest.mark.parametrize("trouble", [down(), refused(ErrorKind.AUTHENTICATION), down(ErrorKind.SERVER)])
-async def test_a_flood_does_not_shorten_the_breakers_wait(path: Path, trouble: Exception) -> None:
+async def test_a_flood_does_not_shorten_the_breakers_wait(path: Path, trouble: ShopPollerError) -> None:
     async with house(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
-        it.shop.down = trouble  # type: ignore[assignment] # both are the house's errors
+        it.shop.down = trouble
         while anyio.current_time() < 400:
             it.poller.hint()
             await anyio.sleep(0.3)
@@ -253,6 +252,20 @@ async def test_the_grids_tick_comes_though_a_hint_came_while_the_shop_was_left_a
     assert ticks(it.shop) == [60, 160, 180, 240, 300]
 
 
+async def test_a_hint_makes_no_two_polls_of_a_pause_that_ends_just_before_the_grids_tick(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(10)
+        it.shop.asked.clear()
+        it.shop.troubles.extend(
+            down(ErrorKind.RATE_LIMIT, retry_after_s=wait_s) for wait_s in (10, 10, 10, 19.5)
+        )
+        it.poller.hint()
+        await anyio.sleep(35)  # asked at 40 for the last time; to be left alone until 59.5
+        it.poller.hint()
+        await anyio.sleep(30)
+    assert ticks(it.shop) == [10, 20, 30, 40, 60]
+
+
 # --- Learning ---
 
 
@@ -263,12 +276,12 @@ async def test_learning_makes_room_for_a_hint_at_the_next_page(path: Path) -> No
         await it.tick()
         fetch = it.shop.fetch
 
-        async def slow(query):  # type: ignore[no-untyped-def] # a page takes its time
+        async def slow(query: Query) -> Page:
             if query.statuses:
                 await anyio.sleep(2)
             return await fetch(query)
 
-        it.shop.fetch = slow  # type: ignore[method-assign]
+        it.shop.fetch = slow  # type: ignore[method-assign] # a page to learn takes its time
         began, learned = anyio.current_time(), it.value("shop_orders_learned_total")
         async with it.running():
             await anyio.sleep(5)
@@ -295,7 +308,6 @@ async def test_a_flood_does_not_keep_it_from_learning(path: Path) -> None:
 
 # --- Whoever sends what ---
 
-GENUINE = st.just("genuine")
 senders = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.01, 0.2, 0.9, 1.0, 5.0, 40.0]),  # seconds since the one before

@@ -651,7 +651,8 @@ def test_a_wrong_value_is_looked_for_where_it_came_from(desk: Desk) -> None:
 @pytest.mark.parametrize("listen", ["", " "])
 def test_webhooks_need_the_listener(desk: Desk, listen: str) -> None:
     assert desk.problems(SHOP_WEBHOOK_SECRET="a secret of the shop", SHOP_HTTP_LISTEN=listen) == [
-        "SHOP_WEBHOOK_SECRET: needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them"
+        "SHOP_WEBHOOK_SECRET: needs the listener, which an empty SHOP_HTTP_LISTEN turns off;"
+        " unset one of them"
     ]
 
 

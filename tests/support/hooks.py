@@ -15,4 +15,4 @@ def sign(body: bytes, secret: str | bytes = SECRET) -> str:
 
 def headers(body: bytes, *, topic: str = "order.updated", secret: str = SECRET) -> dict[str, str]:
     """The headers of a webhook that count."""
-    return {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": sign(body, secret)}
+    return {"x-wc-webhook-topic": topic, "x-wc-webhook-signature": sign(body, secret)}
