@@ -203,7 +203,7 @@ async def test_a_body_without_end_is_refused_before_its_end(desk: Desk) -> None:
         assert (await client.post(PATH, content=BODY, headers=headers(BODY))).status_code == 200
 
 
-@pytest.mark.parametrize("said", [b"", BODY[:100]])
+@pytest.mark.parametrize("said", [b"", BODY[:100]], ids=["nothing", "a part"])
 async def test_who_dawdles_is_sent_away(desk: Desk, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     assert hooks.READ_S == 10
     monkeypatch.setattr(hooks, "READ_S", 0.2)
