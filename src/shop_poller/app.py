@@ -37,6 +37,7 @@ from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores import copy_store, open_store
 from shop_poller.telemetry import Edges, Log, Metrics
 from shop_poller.tenure import Tenure
+from shop_poller.web.hooks import Hooks
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
 
@@ -181,6 +182,18 @@ class House:
         if stale(last_poll_at, self._store.now(), interval_s=interval_s):
             self._alarm.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
 
+    def hooks(self) -> Hooks | None:
+        """What takes the shop's webhooks, if they are wanted."""
+        secret = self._settings.shop_webhook_secret
+        if secret is None:
+            return None
+        return Hooks(secret.get_secret_value(), hint=self._hint, metrics=self._metrics)
+
+    def _hint(self) -> None:
+        """A follower does nothing: whoever leads finds it at the next tick."""
+        if self.monitor.tenure is not None:
+            self.monitor.tenure.poller.hint()
+
     def complain(self, error: TemporaryError) -> None:
         """The state cannot be used: said once, until it can."""
         if self._edges.changed("state", error.kind):
@@ -257,7 +270,7 @@ async def run(
     async with AsyncExitStack() as stack:
         store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
         house = await stack.enter_async_context(built(settings, store))
-        address = await stack.enter_async_context(_listening(settings, house.monitor))
+        address = await stack.enter_async_context(_listening(settings, house))
         on_listen(address)
         log.info(
             "started",
@@ -376,7 +389,7 @@ async def rehearse(settings: Settings, show: Callable[[Outgoing], None]) -> Tick
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, monitor: Monitor) -> AsyncIterator[str]:
+async def _listening(settings: Settings, house: House) -> AsyncIterator[str]:
     if settings.shop_http_listen is None:
         yield ""
         return
@@ -384,7 +397,7 @@ async def _listening(settings: Settings, monitor: Monitor) -> AsyncIterator[str]
         listener = listen(*settings.shop_http_listen)
     except OSError as error:
         raise SettingsError([f"SHOP_HTTP_LISTEN: {error}"]) from error
-    async with serving(make_app(monitor), listener) as address:
+    async with serving(make_app(house.monitor, house.hooks()), listener) as address:
         yield address
 
 

@@ -103,10 +103,12 @@ class Fetcher:
 
         def enough(state: RetryCallState) -> bool:
             until = anyio.current_time() + state.upcoming_sleep
-            late = until >= deadline  # the wait would pass the next tick: end this one, and keep the promise
-            if late and (patient or _asked_s(state) is not None):
+            over = until >= deadline or state.attempt_number > RETRIES or self._circuit.wait_s() > 0
+            over = over or not patient
+            if over and (patient or _asked_s(state) is not None):
+                # A wait that would pass the next tick ends this one; in any case the promise is kept.
                 self._not_before = min(until, anyio.current_time() + MAX_PAUSE_S)
-            return late or not patient or state.attempt_number > RETRIES or self._circuit.wait_s() > 0
+            return over
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(

@@ -1,4 +1,4 @@
-"""One tick: ask what changed, decide, commit; again at the next point of the grid.
+"""One tick: ask what changed, decide, commit; again at the next point of the grid, or at a hint.
 
     learn (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
 
@@ -23,7 +23,7 @@ from shop_poller.clerk import Clerk
 from shop_poller.core import cursor, learning
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.model import Page, Query
-from shop_poller.core.schedule import next_tick, stale
+from shop_poller.core.schedule import hinted_tick, next_tick, stale
 from shop_poller.fetcher import Fetcher
 from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
@@ -72,6 +72,8 @@ class Poller:
         self._metrics = metrics
         self._now = now
         self._stop = anyio.Event()
+        self._hint = anyio.Event()  # made anew by each tick
+        self._began_at = -math.inf
         self._clerk = Clerk(plan, ledger=ledger, metrics=metrics, now=now)
         self._learner = Learner(ledger=ledger, clerk=self._clerk, fetcher=fetcher)
         self._sweeper = Sweeper(plan, ledger=ledger, clerk=self._clerk, fetcher=fetcher, store=store, now=now)
@@ -83,10 +85,15 @@ class Poller:
     def stop(self) -> None:
         """Begin no new tick."""
         self._stop.set()
+        self.hint()
+
+    def hint(self) -> None:
+        """Something may have changed: tick soon, if the shop may be asked. Many hints are one."""
+        self._hint.set()
         self._sweeper.interrupt()
 
     async def run(self) -> None:
-        """Tick on the grid until stopped; the first tick starts at once."""
+        """Tick on the grid, and between at hints, until stopped; the first tick starts at once."""
         origin = anyio.current_time()
 
         def next_at() -> float:
@@ -99,7 +106,15 @@ class Poller:
                 report = await self.tick(next_at())
                 if report.error is None and not report.paused_s:
                     await self.between_ticks(TickReport(), next_at())
-            with anyio.CancelScope(deadline=next_at()):
+            await self._rest(next_at())
+
+    async def _rest(self, grid_at: float) -> None:
+        """Wait until the next tick is due: the grid's, or an earlier one at a hint."""
+        with anyio.CancelScope(deadline=grid_at):
+            if not self._stop.is_set():  # else the hint that it gave may have been taken for an older one
+                await self._hint.wait()
+            ready_at = anyio.current_time() + self._fetcher.pause_s()
+            with anyio.CancelScope(deadline=hinted_tick(self._began_at, grid_at, ready_at)):
                 await self._stop.wait()
 
     async def tick(self, deadline: float) -> TickReport:
@@ -109,6 +124,8 @@ class Poller:
             deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
         """
         report = TickReport(paused_s=await self._bide(deadline))
+        self._began_at = anyio.current_time()
+        self._hint = anyio.Event()  # what was hinted until now, this tick finds; what comes now, the next
         if report.paused_s:
             await self._alert_if_stale()
             return report
@@ -169,17 +186,24 @@ class Poller:
         self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
-        """After a good tick: learn what was too much at once, a page at least, then sweep if it is time."""
+        """After a good tick: learn what was too much at once, then sweep if it is time.
+
+        Both until the next tick is due or hinted; of learning a page at least.
+        """
         async with self._failing("learning", report):
             while self._learner.is_due and not self._stop.is_set():
                 await self._learner.page(report, deadline)
                 self._edges.changed("learning", "")
-                if anyio.current_time() >= deadline:
+                if self._is_wanted(deadline):
                     break
         async with self._failing("sweep", report):
-            while self._sweeper.is_due and not self._stop.is_set() and anyio.current_time() < deadline:
+            while self._sweeper.is_due and not self._is_wanted(deadline):
                 await self._sweeper.page(report, deadline)
                 self._edges.changed("sweep", "")
+
+    def _is_wanted(self, deadline: float) -> bool:
+        """Something more urgent is to be done: the next tick, or stopping, which gives a hint too."""
+        return self._hint.is_set() or anyio.current_time() >= deadline
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
         """Go through what changed since the cursor; every page is decided and committed as it comes."""

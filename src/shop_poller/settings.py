@@ -42,6 +42,7 @@ from shop_poller.core.transition import DEFAULT_UNPAID
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
 MAX_FILE_BYTES = 64 * 1024
+MIN_WEBHOOK_SECRET = 8
 DEFAULT_CHANNEL = "notification:events"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
@@ -124,6 +125,14 @@ def _signing_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _webhook_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    if len(value.get_secret_value()) < MIN_WEBHOOK_SECRET:
+        raise ValueError(f"should have at least {MIN_WEBHOOK_SECRET} characters, or anybody might guess it")
+    if info.data.get("shop_http_listen", "wrong") is None:
+        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+    return value
+
+
 def _no_more_than_a_year(value: float) -> float:
     if value > 366 * 24:
         raise ValueError("should be a year at most")
@@ -191,6 +200,11 @@ class Settings(BaseModel):
         "127.0.0.1:9108",
         validate_default=True,
         description="/metrics, /healthz, /livez, /readyz; empty turns it off",
+    )
+    shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
+        None,
+        description="turns on /hooks/woocommerce, where the shop's webhooks make us poll at once; their"
+        " Secret, see [hints.md](hints.md)",
     )
     shop_senders: int = Field(8, ge=1, le=100, description="concurrent senders of each sink")
     shop_queue_size: int = Field(1000, ge=1, le=100_000, description="bound of each sink's in-process queue")
@@ -340,6 +354,7 @@ class Settings(BaseModel):
             self.woocommerce_consumer_secret,
             self.wordpress_application_password,
             self.shop_notify_secret,
+            self.shop_webhook_secret,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
         if self.redis_url is not None:
@@ -369,6 +384,7 @@ SECRETS = (
     "shop_state_url",
     "shop_notify_urls",
     "shop_notify_secret",
+    "shop_webhook_secret",
 )
 """What may come from a file, and is never shown."""
 

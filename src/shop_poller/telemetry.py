@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
 from shop_poller.core.transition import DEFAULT_UNPAID
 
@@ -189,6 +190,7 @@ class Metrics:
         )
         self._buried = make(Counter, "shop_deliveries_buried", "Deliveries given up", "sink")
         self._dead = make(Gauge, "shop_dead_letters", "Dead letters that lie in the store", "sink")
+        self._hints = make(Counter, "shop_hints", "Webhooks that came", "outcome")
         Gauge("shop_poller_build_info", "What runs here", ("version",), registry=self.registry).labels(
             __version__
         ).set(1)
@@ -202,6 +204,8 @@ class Metrics:
             self._orders.labels(self._shop, status)
         for kind in ErrorKind:
             self.poll_errors(kind, 0)
+        for verdict in Verdict:
+            self.hint(verdict, 0)
         self.breaker(self._shop).set(0)
         for sink in sinks:
             for metric in (
@@ -233,6 +237,10 @@ class Metrics:
     def buried(self, sink: str, amount: int = 1) -> None:
         """A delivery was given up."""
         self._buried.labels(self._shop, sink).inc(amount)
+
+    def hint(self, outcome: Verdict, amount: int = 1) -> None:
+        """A webhook came."""
+        self._hints.labels(self._shop, outcome).inc(amount)
 
     def breaker(self, peer: str) -> Gauge:
         """Whether the shop or a sink is left alone."""

@@ -1,5 +1,6 @@
 """When the next tick is, and when polling counts as stopped."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.health import illness
-from shop_poller.core.schedule import next_tick, stale
+from shop_poller.core.schedule import HINT_GAP_S, hinted_tick, next_tick, stale
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
@@ -130,3 +131,38 @@ def test_health_in_the_words_of_the_celery_design(
     )
 
     assert reason == expected
+
+
+# --- Hints -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "ready", "expected"),
+    [
+        (0.0, 30.0, 30.0),  # at once
+        (0.0, 0.0, 1.0),  # as soon as a second is over
+        (0.0, 0.4, 1.0),
+        (-math.inf, 30.0, 30.0),
+        (0.0, 59.0, 59.0),
+        (0.0, 59.1, 60.0),  # the grid's own comes within a second
+        (58.5, 58.6, 60.0),
+        (0.0, 75.0, 60.0),  # the shop is left alone for longer: the grid's tick deals with that
+    ],
+)
+def test_a_hint_is_a_tick_at_once_unless_it_comes_too_close_to_another(
+    last: float, ready: float, expected: float
+) -> None:
+    assert hinted_tick(last, 60.0, ready) == expected
+
+
+@given(st.floats(0, 1e6), st.floats(1, 86_400), st.floats(0, 86_400))
+def test_a_hint_makes_no_two_ticks_within_a_second_and_puts_none_off(
+    last: float, until_grid: float, waited: float
+) -> None:
+    grid, ready = last + until_grid, last + min(waited, until_grid)
+    tick = hinted_tick(last, grid, ready)
+
+    assert tick >= last + HINT_GAP_S or tick == grid
+    assert tick <= grid - HINT_GAP_S or tick == grid
+    assert ready <= tick <= grid
+    assert tick <= max(ready, last + HINT_GAP_S) + HINT_GAP_S or tick == ready

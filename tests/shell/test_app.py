@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import anyio
+import httpx
 import pytest
 
 from shop_poller.app import House
@@ -9,7 +11,10 @@ from shop_poller.clock import now
 from shop_poller.ports import ShopState
 from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.web.hooks import PATH
+from shop_poller.web.routes import make_app
 from support.deliveries import batch
+from support.hooks import SECRET, headers
 from support.house import FakeShop, FakeSink
 
 pytestmark = pytest.mark.anyio
@@ -17,18 +22,22 @@ pytestmark = pytest.mark.anyio
 SHOP = "shop.example"
 
 
-async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: bool = False) -> list[str]:
-    """What the administrators hear at the first good poll of a tenure."""
-    settings = Settings.model_validate(
+def settings(**more: str) -> Settings:
+    return Settings.model_validate(
         {
             "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
             "woocommerce_consumer_key": "ck_x",
             "woocommerce_consumer_secret": "cs_x",
+            **more,
         }
     )
+
+
+async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: bool = False) -> list[str]:
+    """What the administrators hear at the first good poll of a tenure."""
     store = await SqliteStore.empty()
     try:
-        house = House(settings, store, FakeShop(), [FakeSink()], None)
+        house = House(settings(), store, FakeShop(), [FakeSink()], None)
         if last_poll_ago_s is not None:
             last_poll_at = now() - timedelta(seconds=last_poll_ago_s)
             state = ShopState(
@@ -62,3 +71,38 @@ async def test_what_was_short_or_covered_by_another_replica_is_not_told() -> Non
     assert await told(silence_s=400, last_poll_ago_s=60) == []
     assert await told(silence_s=0, last_poll_ago_s=86_400) == []  # we were not running: nothing was promised
     assert await told(silence_s=400, last_poll_ago_s=None) == []  # the first start
+
+
+async def test_a_hint_is_for_whoever_leads_and_a_follower_does_nothing() -> None:
+    store, shop = await SqliteStore.empty(), FakeShop()
+    try:
+        house = House(settings(shop_webhook_secret=SECRET), store, shop, [FakeSink()], None)
+        transport = httpx.ASGITransport(make_app(house.monitor, house.hooks()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+
+            async def asked_for_a_hint() -> int:
+                before = len(shop.asked)
+                answer = await client.post(PATH, content=b"{}", headers=headers(b"{}"))
+                assert answer.status_code == 200
+                await anyio.sleep(2)
+                return len(shop.asked) - before
+
+            assert await asked_for_a_hint() == 0
+            tenure = await house.begin()
+            async with anyio.create_task_group() as work:
+                work.start_soon(tenure.poller.run)
+                await anyio.sleep(10)
+                assert await asked_for_a_hint() == 1
+                house.end()
+                assert await asked_for_a_hint() == 0
+                tenure.stop()
+    finally:
+        await store.aclose()
+
+
+async def test_webhooks_are_not_wanted_without_a_secret() -> None:
+    store = await SqliteStore.empty()
+    try:
+        assert House(settings(), store, FakeShop(), [FakeSink()], None).hooks() is None
+    finally:
+        await store.aclose()

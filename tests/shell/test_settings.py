@@ -88,6 +88,7 @@ def desk(tmp_path: Path) -> Desk:
         ("shop_log_format", None),
         ("shop_log_level", "info"),
         ("shop_notify_secret", None),
+        ("shop_webhook_secret", None),
         ("shop_brand_id", None),
         ("shop_target_roles", None),
         ("shop_target_users", None),
@@ -197,6 +198,7 @@ def test_dotenv_is_read_as_it_stands(desk: Desk) -> None:
         ("WOOCOMMERCE_CONSUMER_KEY", "ck_other"),
         ("WOOCOMMERCE_CONSUMER_SECRET", "cs_other"),
         ("SHOP_NOTIFY_SECRET", SIGNING),
+        ("SHOP_WEBHOOK_SECRET", "a secret of the shop"),
         ("SHOP_STATE_URL", SQLITE),
         ("SHOP_NOTIFY_URLS", "https://user:pw@h.example/hook\nconsole:"),
         ("REDIS_URL", "redis://:pw@h/0"),
@@ -352,12 +354,13 @@ def test_what_must_never_be_seen_is_listed(desk: Desk) -> None:
         REDIS_URL="redis://:redis-pw@h/0",
         SHOP_STATE_URL=SQLITE,
         SHOP_NOTIFY_SECRET=SIGNING,
+        SHOP_WEBHOOK_SECRET="a secret of the shop",
         SHOP_NOTIFY_URLS="https://user:p%40ss@h.example/a https://h.example/b console:",
     )
 
     # A password as it is written and as it is meant: an error may show either.
     assert set(settings.secrets) == {
-        "ck_key", "cs_secret", SIGNING, "redis-pw", "p%40ss", "p@ss",
+        "ck_key", "cs_secret", SIGNING, "a secret of the shop", "redis-pw", "p%40ss", "p@ss",
     }  # fmt: skip
     for secret in settings.secrets:
         assert secret not in repr(settings)
@@ -687,6 +690,27 @@ def test_a_wrong_value_is_looked_for_where_it_came_from(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.parametrize("listen", ["", " "])
+def test_webhooks_need_the_listener(desk: Desk, listen: str) -> None:
+    assert desk.problems(SHOP_WEBHOOK_SECRET="a secret of the shop", SHOP_HTTP_LISTEN=listen) == [
+        "SHOP_WEBHOOK_SECRET: needs the listener, which an empty SHOP_HTTP_LISTEN turns off;"
+        " unset one of them"
+    ]
+
+
+def test_a_listener_that_is_named_wrong_is_one_problem_and_not_two(desk: Desk) -> None:
+    (problem,) = desk.problems(SHOP_WEBHOOK_SECRET="a secret of the shop", SHOP_HTTP_LISTEN="everywhere")
+
+    assert problem.startswith("SHOP_HTTP_LISTEN: ")
+
+
+def test_the_secret_of_webhooks_is_not_one_that_is_guessed_at_once(desk: Desk) -> None:
+    assert desk.load(SHOP_WEBHOOK_SECRET="12345678").shop_webhook_secret is not None
+    assert desk.problems(SHOP_WEBHOOK_SECRET="1234567") == [
+        "SHOP_WEBHOOK_SECRET: should have at least 8 characters, or anybody might guess it"
+    ]
+
+
 def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:
     binary = desk.write_secret("binary", b"\xff\xfe\x00")
     missing = desk.directory / "missing"
@@ -805,6 +829,7 @@ HOLDERS = [
     "SHOP_STATE_URL",
     "SHOP_NOTIFY_URLS",
     "SHOP_NOTIFY_SECRET",
+    "SHOP_WEBHOOK_SECRET",
 ]
 BROKEN = {
     "SHOP_POLLING_INTERVAL": "often",

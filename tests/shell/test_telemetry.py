@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
 from shop_poller.telemetry import Edges, Log, Metrics, set_up_logging
 
@@ -327,6 +328,7 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
         "shop_polling_enabled",
         "shop_healthy",
         "shop_lease_held",
+        "shop_hints",
         "shop_orders_learned",
         "shop_sweep_found",
         "shop_orders_set_aside",
@@ -375,6 +377,7 @@ EVENTS = {str(event_type) for event_type in EventType}
         ("shop_delivery_retries_total", {(kind, sink) for kind in KINDS for sink in SINKS}),
         ("shop_deliveries_buried_total", {(sink,) for sink in SINKS}),
         ("shop_dead_letters", {(sink,) for sink in SINKS}),
+        ("shop_hints_total", {("accepted",), ("ignored",), ("refused",)}),
     ],
 )
 def test_every_label_set_exists_from_the_start_at_zero(
@@ -406,6 +409,7 @@ def test_what_happens_is_counted_where_it_belongs(metrics: Metrics) -> None:
     metrics.outbox("crm", waiting=5, oldest_age_s=1.5, dead=7)
     metrics.poll_duration.observe(0.2)
     metrics.learned.inc(4)
+    metrics.hint(Verdict.REFUSED)
 
     def value(name: str, *labels: str) -> float:
         return _samples(metrics, name)[labels]
@@ -419,6 +423,7 @@ def test_what_happens_is_counted_where_it_belongs(metrics: Metrics) -> None:
     assert value("shop_queue_depth", "crm") == 3
     assert value("shop_queue_size", "crm") == 1000
     assert value("shop_senders_alive", "crm") == 8
+    assert value("shop_hints_total", "refused") == 1
     assert value("shop_outbox_deliveries", "crm") == 5
     assert value("shop_outbox_oldest_age_seconds", "crm") == 1.5
     assert value("shop_dead_letters", "crm") == 7

@@ -149,6 +149,11 @@ class Running:
         """Ask its listener."""
         return httpx.get(self.http + path, timeout=PATIENCE_S, trust_env=False)
 
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Send something to its listener."""
+        address = self.http + path
+        return httpx.post(address, content=body, headers=headers, timeout=PATIENCE_S, trust_env=False)
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of its metrics."""
         values = [

@@ -46,6 +46,11 @@ def load(name: str) -> Exchange:
     return Exchange(_message(request), _message(response))
 
 
+def request(name: str) -> Message:
+    """Read a request that was recorded without its answer, such as webhook/webhook-01."""
+    return _message((WIRE / f"{name}.http").read_bytes())
+
+
 def names(folder: str) -> list[str]:
     """The names of all exchanges in a folder, for parametrize."""
     return sorted(f"{folder}/{path.stem}" for path in (WIRE / folder).glob("*.http"))

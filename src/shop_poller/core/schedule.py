@@ -4,6 +4,8 @@ import math
 from datetime import datetime, timedelta
 
 STALE_AFTER = timedelta(minutes=5)
+HINT_GAP_S = 1.0
+"""However many hints there are, the shop is polled once in this time at most."""
 
 
 def next_tick(origin: float, interval: float, now: float) -> float:
@@ -15,6 +17,18 @@ def next_tick(origin: float, interval: float, now: float) -> float:
     steps = math.floor((now - origin) / interval) + 1
     tick = origin + steps * interval
     return tick if tick > now else origin + (steps + 1) * interval  # rounding may land on now
+
+
+def hinted_tick(last: float, grid: float, ready: float) -> float:
+    """When to tick after a hint: the grid's next tick, or before it if none comes too close to another.
+
+    Args:
+        last: when the last tick began.
+        grid: when the grid's next is due; it is not moved.
+        ready: from when on the shop may be asked, not before now. All are seconds of one monotonic clock.
+    """
+    tick = max(ready, last + HINT_GAP_S)
+    return tick if tick + HINT_GAP_S <= grid else grid
 
 
 def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:

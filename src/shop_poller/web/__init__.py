@@ -1,1 +1,1 @@
-"""The HTTP listener: metrics and health."""
+"""The HTTP listener: metrics, health, and hints of the shop."""

@@ -1,4 +1,4 @@
-"""/metrics, /healthz, /livez and /readyz."""
+"""/metrics, /healthz, /livez and /readyz; and what the shop sends by itself, if that is wanted."""
 
 from typing import Protocol
 
@@ -6,6 +6,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from shop_poller.web.hooks import PATH, Hooks
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,8 +28,13 @@ class Vitals(Protocol):
         ...
 
 
-def make_app(vitals: Vitals) -> Starlette:
-    """The routes."""
+def make_app(vitals: Vitals, hooks: Hooks | None = None) -> Starlette:
+    """The routes.
+
+    Args:
+        vitals: are asked.
+        hooks: take webhooks; without them there is no such route.
+    """
 
     async def metrics(_: Request) -> Response:
         return Response(await vitals.exposition(), media_type=METRICS_TYPE)
@@ -43,11 +50,12 @@ def make_app(vitals: Vitals) -> Starlette:
         readiness = await vitals.readiness()
         return JSONResponse(readiness, 200 if readiness["status"] == "ready" else 503)
 
-    return Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/healthz", healthz),
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-        ]
-    )
+    routes = [
+        Route("/metrics", metrics),
+        Route("/healthz", healthz),
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+    ]
+    if hooks is not None:
+        routes.append(Route(PATH, hooks.receive, methods=["POST"]))
+    return Starlette(routes=routes)

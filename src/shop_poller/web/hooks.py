@@ -1,0 +1,78 @@
+"""POST /hooks/woocommerce: the shop hints that something happened; what it sends is not parsed, nor kept."""
+
+from collections.abc import Callable
+
+import anyio
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from shop_poller.core.hooks import Verdict, judge
+from shop_poller.telemetry import Edges, Log, Metrics
+
+PATH = "/hooks/woocommerce"
+MAX_BODY = 2**20
+READ_S = 10.0
+
+
+class Hooks:
+    """Takes webhooks.
+
+    Args:
+        secret: what the shop signs with.
+        hint: called for each that is genuine and about an order; returns at once.
+        metrics: count them.
+    """
+
+    def __init__(self, secret: str, *, hint: Callable[[], None], metrics: Metrics) -> None:
+        self._secret = secret
+        self._hint = hint
+        self._metrics = metrics
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger()
+
+    async def receive(self, request: Request) -> Response:
+        """The route: 200; or 401, 408 or 413 with a line that says why."""
+        try:
+            with anyio.fail_after(READ_S):
+                body = await _read(request)
+        except TimeoutError:
+            return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
+        except ClientDisconnect:
+            return self._refuse(400, "the body ended before its end")
+        if body is None:
+            return self._refuse(413, f"the body has more than {MAX_BODY} bytes")
+        verdict = judge(
+            body,
+            signature=request.headers.get("x-wc-webhook-signature", ""),
+            topic=request.headers.get("x-wc-webhook-topic", ""),
+            secret=self._secret,
+        )
+        if verdict is Verdict.REFUSED:
+            return self._refuse(
+                401,
+                "the signature does not fit: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same",
+            )
+        self._metrics.hint(verdict)
+        if verdict is Verdict.ACCEPTED:
+            if self._edges.changed("webhooks", verdict):
+                self._log.info("webhooks of the shop arrive")
+            self._hint()
+        return Response()
+
+    def _refuse(self, status: int, why: str, *, close: bool = False) -> Response:
+        self._metrics.hint(Verdict.REFUSED)
+        # Each reason is told once in a process's life: anybody can send us these, and as many as they like.
+        log = self._log.warning if self._edges.changed(why, Verdict.REFUSED) else self._log.debug
+        log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)
+        return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
+
+
+async def _read(request: Request) -> bytes | None:
+    """The body; None if it is too large, of which no more is read."""
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > MAX_BODY:
+            return None
+        body += chunk
+    return bytes(body)
