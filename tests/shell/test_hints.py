@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import EventType, Page, Query
-from shop_poller.poller import PollPlan
+from shop_poller.plan import PollPlan
 from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.routes import make_app
 from support import wire
