@@ -7,9 +7,9 @@ was touched after it was asked for.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -17,9 +17,9 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from shop_poller.alarm import Alarm
-from shop_poller.core import cursor, learning
+from shop_poller.core import cursor, learning, silence
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
-from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, Query
+from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, Query, StatusEvent
 from shop_poller.core.schedule import next_tick, stale
 from shop_poller.core.transition import DEFAULT_UNPAID, Policy, decide, learn
 from shop_poller.fetcher import Fetcher
@@ -41,6 +41,9 @@ class PollPlan:
         clock_skew: how far the shop's stamps may lag behind its Date header.
         retention: how long an order's record is kept after its last change.
         history: how long deliveries that are over are remembered.
+        status_events: what is told of orders that come into a status, besides what always is.
+        overdue_after: how long an order may wait to be paid before that is told; 0: for ever.
+        silence_after: how long there may be no order before that is told; 0: for ever.
     """
 
     shop: str
@@ -52,6 +55,9 @@ class PollPlan:
     history: timedelta = timedelta(days=30)
     unpaid_statuses: frozenset[str] = DEFAULT_UNPAID
     cancelled_unpaid: bool = True
+    status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
+    overdue_after: timedelta = timedelta(0)
+    silence_after: timedelta = timedelta(0)
 
 
 @dataclass(slots=True)
@@ -242,12 +248,40 @@ class Poller:
             walk, page = await self._fetcher.page(walk, deadline)
             step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
             walk = step.walk
-            state = replace(self._ledger.state, cursor_at=step.cursor)
+            state = self._listen(page, replace(self._ledger.state, cursor_at=step.cursor))
+            silent_since = None
             if walk is None:
                 state = replace(state, last_poll_at=self._now())
-            await self._decide(report, page, state)
+                state, silent_since = self._silence(page, state)
+            await self._decide(report, page, state, silent_since)
 
-    async def _decide(self, report: TickReport, page: Page, state: ShopState) -> None:
+    def _listen(self, page: Page, state: ShopState) -> ShopState:
+        """Note when the newest order was paid."""
+        newest = silence.newest_order(
+            state.newest_order_at,
+            _readable(page),
+            policy=self._policy(page, state),
+            shop_time=page.shop_time,
+        )
+        return replace(state, newest_order_at=newest)
+
+    def _silence(self, page: Page, state: ShopState) -> tuple[ShopState, datetime | None]:
+        """All is read: whether there is a silence to tell, and since when."""
+        if not self._plan.silence_after or state.learning is not None:
+            return state, None
+        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
+        since = silence.untold(
+            newest_order_at=state.newest_order_at,
+            baseline_at=state.baseline_at,
+            told_at=state.silence_told_at,
+            shop_time=page.shop_time,
+            threshold=self._plan.silence_after,
+        )
+        return replace(state, silence_told_at=since or state.silence_told_at), since
+
+    async def _decide(
+        self, report: TickReport, page: Page, state: ShopState, silent_since: datetime | None
+    ) -> None:
         """Decide on a page of orders, and commit what follows."""
         orders = _readable(page)
         known = await self._ledger.known(orders)
@@ -261,8 +295,10 @@ class Poller:
             learned += decision.learned
             if decision.known != known.get(order.id):
                 known[order.id] = changed[order.id] = decision.known
-        await self._ledger.commit(state, page, known=changed.values(), events=events)
-        report.events += len(events)
+        await self._ledger.commit(
+            state, page, known=changed.values(), events=events, silent_since=silent_since
+        )
+        report.events += len(events) + (silent_since is not None)
         self._count(report, page, learned=learned)
 
     async def _prune(self) -> None:
@@ -314,6 +350,9 @@ class Poller:
             baseline_at=max(state.baseline_at, min(page.shop_time, self._now()) - self._plan.retention),
             unpaid_statuses=self._plan.unpaid_statuses,
             cancelled_unpaid=self._plan.cancelled_unpaid,
+            status_events=self._plan.status_events,
+            overdue_before=page.shop_time - self._plan.overdue_after if self._plan.overdue_after else None,
+            overdue_after=self._plan.overdue_after,
         )
 
     def _count(self, report: TickReport, page: Page, *, learned: int) -> None:

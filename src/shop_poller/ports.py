@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning
-from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification, Page, Query, UnreadableOrder
+from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 
 
 class Source(Protocol):
@@ -65,6 +65,8 @@ class ShopState:
         cursor_at: the position in the source, by the shop's clock.
         last_poll_at: our clock at the last good poll.
         learning: None when all is learned, or nothing is yet (then there is no baseline either).
+        newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
+        silence_told_at: since when there was the silence that was told last, by the shop's clock.
     """
 
     started_at: datetime
@@ -72,6 +74,8 @@ class ShopState:
     cursor_at: datetime | None = None
     last_poll_at: datetime | None = None
     learning: Learning | None = None
+    newest_order_at: datetime | None = None
+    silence_told_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class Settled:
     sink: str
     key: str
     event_id: str
-    event_type: EventType
+    event_type: str
     attempts: int
     at: datetime
     reason: str = ""

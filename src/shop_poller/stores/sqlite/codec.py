@@ -6,7 +6,7 @@ from typing import Any
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
-from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import ShopState
 
 Row = tuple[Any, ...]
@@ -22,18 +22,23 @@ def maybe_instant(stored: int | None) -> datetime | None:
     return None if stored is None else instant(stored)
 
 
-SHOP = "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count"
+SHOP = (
+    "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
+    " newest_order_at, silence_told_at"
+)
 
 
 def shop_state(row: Row) -> ShopState:
     """From the columns SHOP."""
-    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count = row
+    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, newest_at, told_at = row
     return ShopState(
         started_at=instant(started_at),
         baseline_at=maybe_instant(baseline_at),
         cursor_at=maybe_instant(cursor_at),
         last_poll_at=maybe_instant(last_poll_at),
         learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
+        newest_order_at=maybe_instant(newest_at),
+        silence_told_at=maybe_instant(told_at),
     )
 
 
@@ -48,22 +53,25 @@ def shop_row(state: ShopState) -> Row:
         str(learning.phase) if learning else None,
         ms(learning.created_before) if learning else None,
         learning.count if learning else None,
+        maybe_ms(state.newest_order_at),
+        maybe_ms(state.silence_told_at),
     )
 
 
-KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids"
+KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since"
 
 
 def known_order(row: Row) -> KnownOrder:
     """From the columns KNOWN."""
-    order_id, status, modified_at, announced_new, decided, refund_ids = row
+    order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since = row
     return KnownOrder(
         id=order_id,
         status=status,
         modified_at=instant(modified_at),
         announced_new=bool(announced_new),
-        decided={EventType(name): n for name, n in json.loads(decided).items()},
+        decided=json.loads(decided),
         refund_ids=None if refund_ids is None else frozenset(json.loads(refund_ids)),
+        awaiting_since=maybe_instant(awaiting_since),
     )
 
 
@@ -76,6 +84,7 @@ def known_row(order: KnownOrder) -> Row:
         order.announced_new,
         json.dumps(dict(order.decided)),
         None if order.refund_ids is None else json.dumps(sorted(order.refund_ids)),
+        maybe_ms(order.awaiting_since),
     )
 
 
@@ -91,7 +100,7 @@ def delivery(row: Row) -> Delivery:
         sink=sink,
         key=key,
         event_id=event_id,
-        event_type=EventType(event_type),
+        event_type=event_type,
         body=body,
         attempts=attempts,
         created_at=instant(created_at),

@@ -56,7 +56,7 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, int]:
 
 
 def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
-    """Open an existing file beside whoever writes to it.
+    """Open an existing file beside whoever writes to it; of one that is yet to be migrated, a copy that is.
 
     Raises:
         PermanentError: STORE, there is none.
@@ -66,8 +66,12 @@ def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
     if not path.exists():
         raise missing
     with _connection(_read_only(path), uri=True) as db:
-        if not _check_owner(db, path):  # made a moment ago, or by one that was killed in that moment
+        version = _check_owner(db, path)
+        if not version:  # made a moment ago, or by one that was killed in that moment
             raise missing
+    if version < len(MIGRATIONS):
+        db.close()
+        return open_copy(path)
     return db, None
 
 
