@@ -107,7 +107,8 @@ class House:
         self._gone: set[str] = set()  # sinks that said 410
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
-        self._metrics = Metrics(settings.shop, self._names)
+        named = [named.event for named in settings.shop_status_events.values()]
+        self._metrics = Metrics(settings.shop, self._names, named)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._alarm = Alarm(
             store, voice=self._voice, sinks=self._names, now=store.now, on_outgoing=self._announce
@@ -245,6 +246,9 @@ def poll_plan(settings: Settings) -> PollPlan:
         history=timedelta(days=settings.shop_history_days),
         unpaid_statuses=frozenset(settings.shop_unpaid_statuses),
         cancelled_unpaid=settings.shop_cancelled_unpaid,
+        status_events=settings.shop_status_events,
+        overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
+        silence_after=timedelta(hours=settings.shop_silence_alert_hours),
     )
 
 

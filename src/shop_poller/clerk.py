@@ -1,10 +1,12 @@
 """Decides on pages of orders, whoever asked for them, and has the ledger commit what follows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
 
+from shop_poller.core import silence
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
 from shop_poller.core.sweep import missed
 from shop_poller.core.transition import Policy, decide, learn
@@ -34,7 +36,13 @@ class Clerk:
         self._log: Log = structlog.get_logger()
 
     async def decide(
-        self, page: Page, state: ShopState, report: TickReport, *, polled_to: datetime | None = None
+        self,
+        page: Page,
+        state: ShopState,
+        report: TickReport,
+        *,
+        walked: bool = False,
+        polled_to: datetime | None = None,
     ) -> None:
         """Decide on a page of orders, and commit what follows.
 
@@ -42,6 +50,7 @@ class Clerk:
             page: what the shop answered.
             state: where polling stands after it.
             report: counts what was done.
+            walked: it is the last page of a walk: now a silence can be told.
             polled_to: of a sweep: what was modified up to here, polling should have shown.
 
         Raises:
@@ -49,6 +58,7 @@ class Clerk:
         """
         known = await self._ledger.known(page.orders)
         policy = self._policy(page, state)
+        state, silent_since = self._listen(page, state, policy, walked=walked)
         changed: dict[int, KnownOrder] = {}
         events: list[OrderEvent] = []
         found: list[Order] = []
@@ -62,8 +72,10 @@ class Clerk:
                 known[order.id] = changed[order.id] = decision.known
             if polled_to is not None and missed(before, order, decision, polled_to=polled_to):
                 found.append(order)
-        await self._ledger.commit(state, page, known=changed.values(), events=events)
-        report.events += len(events)
+        await self._ledger.commit(
+            state, page, known=changed.values(), events=events, silent_since=silent_since
+        )
+        report.events += len(events) + (silent_since is not None)
         self._count(report, page, learned=learned)
         self._metrics.sweep_found.inc(len(found))
         for order in found:
@@ -89,6 +101,26 @@ class Clerk:
         """Commit records without announcing anything; raises what `decide` raises."""
         await self._ledger.commit(state, page, known=records)
         self._count(report, page, learned=len(records))
+
+    def _listen(
+        self, page: Page, state: ShopState, policy: Policy, *, walked: bool
+    ) -> tuple[ShopState, datetime | None]:
+        """Note when the newest order was paid; and since when there is a silence to tell, if there is one."""
+        newest = silence.newest_order(
+            state.newest_order_at, page.orders, policy=policy, shop_time=page.shop_time
+        )
+        state = replace(state, newest_order_at=newest)
+        if not walked or not self._plan.silence_after or state.learning is not None:
+            return state, None
+        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
+        since = silence.untold(
+            newest_order_at=newest,
+            baseline_at=state.baseline_at,
+            told_at=state.silence_told_at,
+            shop_time=page.shop_time,
+            threshold=self._plan.silence_after,
+        )
+        return replace(state, silence_told_at=since or state.silence_told_at), since
 
     def _policy(self, page: Page, state: ShopState) -> Policy:
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from shop_poller.core.messages import Voice, order_notification
+from shop_poller.core.messages import Voice, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
 from shop_poller.ports import Batch, Outgoing, ShopState, Store
 from shop_poller.telemetry import Log, Metrics
@@ -78,15 +78,24 @@ class Ledger:
         *,
         known: Iterable[KnownOrder] = (),
         events: Sequence[OrderEvent] = (),
+        silent_since: datetime | None = None,
     ) -> None:
         """Store all that a page led to, at once; only then does it count.
+
+        Args:
+            state: where polling stands afterwards.
+            page: what was read.
+            known: records that changed.
+            events: what to tell of orders.
+            silent_since: tell that there was no order since then.
 
         Raises:
             TemporaryError: STORE; nothing was changed.
         """
         now = self._now()
         notifications = [order_notification(event, self._voice, now=now) for event in events]
-        outgoing = [Outgoing(sink, n) for n in notifications for sink in self._sinks]
+        silence = [silence_notification(silent_since, self._voice, now=now)] if silent_since else []
+        outgoing = [Outgoing(sink, n) for n in (*notifications, *silence) for sink in self._sinks]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
         await self._store.commit(
@@ -113,6 +122,8 @@ class Ledger:
                 event_type=notification.event_type,
                 event_id=notification.event_id,
             )
+        for notification in silence:
+            self._log.info("no order for too long", since=str(silent_since), event_id=notification.event_id)
         if outgoing:
             self._on_outgoing(outgoing)
 

@@ -1,9 +1,11 @@
 """How a shop is polled, and what came of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.model import StatusEvent
 from shop_poller.core.transition import DEFAULT_UNPAID, Policy
 
 
@@ -17,6 +19,9 @@ class PollPlan:
         clock_skew: how far the shop's stamps may lag behind its Date header.
         retention: how long an order's record is kept after its last change.
         history: how long deliveries that are over are remembered.
+        status_events: what is told of orders that come into a status, besides what always is.
+        overdue_after: how long an order may wait to be paid before that is told; 0: for ever.
+        silence_after: how long there may be no order before that is told; 0: for ever.
         sweep_every: from the end of one sweep to the beginning of the next; zero for none.
         sweep_window: how far back a sweep looks for orders by when they were made.
     """
@@ -30,6 +35,9 @@ class PollPlan:
     history: timedelta = timedelta(days=30)
     unpaid_statuses: frozenset[str] = DEFAULT_UNPAID
     cancelled_unpaid: bool = True
+    status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
+    overdue_after: timedelta = timedelta(0)
+    silence_after: timedelta = timedelta(0)
     sweep_every: timedelta = timedelta(0)
     sweep_window: timedelta = timedelta(hours=48)
 
@@ -47,6 +55,9 @@ class PollPlan:
             baseline_at=max(baseline_at, min(shop_time, now) - self.retention),
             unpaid_statuses=self.unpaid_statuses,
             cancelled_unpaid=self.cancelled_unpaid,
+            status_events=self.status_events,
+            overdue_before=shop_time - self.overdue_after if self.overdue_after else None,
+            overdue_after=self.overdue_after,
         )
 
 

@@ -216,7 +216,7 @@ class Poller:
             state = replace(self._ledger.state, cursor_at=step.cursor)
             if walk is None:
                 state = replace(state, last_poll_at=self._now())
-            await self._clerk.decide(page, state, report)
+            await self._clerk.decide(page, state, report, walked=walk is None)
 
     async def _prune(self) -> None:
         """Drop what is past its time, a bounded part at a time."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning
-from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification, Page, Query, UnreadableOrder
+from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 from shop_poller.core.sweep import Position
 
 
@@ -69,6 +69,8 @@ class ShopState:
         learning: None when all is learned, or nothing is yet (then there is no baseline either).
         sweep: where the sweep that is under way stands; None between two.
         swept_at: our clock at the end of the last sweep.
+        newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
+        silence_told_at: since when there was the silence that was told last, by the shop's clock.
     """
 
     started_at: datetime
@@ -78,6 +80,8 @@ class ShopState:
     learning: Learning | None = None
     sweep: Position | None = None
     swept_at: datetime | None = None
+    newest_order_at: datetime | None = None
+    silence_told_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ class Settled:
     sink: str
     key: str
     event_id: str
-    event_type: EventType
+    event_type: str
     attempts: int
     at: datetime
     reason: str = ""
@@ -217,7 +221,7 @@ class Trace:
     sink: str
     key: str
     event_id: str
-    event_type: EventType
+    event_type: str
     fate: Fate
     at: datetime
 

@@ -36,8 +36,10 @@ from shop_poller.core.addresses import (
 )
 from shop_poller.core.dialects import Proofs
 from shop_poller.core.messages import LEVELS
+from shop_poller.core.model import StatusEvent
 from shop_poller.core.redis_address import RedisAddress, Topology, parse_redis
 from shop_poller.core.signature import signing_key
+from shop_poller.core.status_events import parse as parse_status_events
 from shop_poller.core.transition import DEFAULT_UNPAID
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
@@ -139,6 +141,7 @@ def _no_more_than_a_year(value: float) -> float:
     return value
 
 
+Hours = Annotated[float, AfterValidator(_no_more_than_a_year)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 
@@ -233,9 +236,7 @@ class Settings(BaseModel):
         le=3660,
         description="deliveries, made or dead, are remembered this long, 10,000 of each at most",
     )
-    shop_delivery_max_age_hours: Annotated[float, AfterValidator(_no_more_than_a_year)] = Field(
-        72, gt=0, description="then a delivery is buried"
-    )
+    shop_delivery_max_age_hours: Hours = Field(72, gt=0, description="then a delivery is buried")
     shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
     shop_unpaid_statuses: Words = Field(
         tuple(sorted(DEFAULT_UNPAID)),
@@ -243,6 +244,17 @@ class Settings(BaseModel):
     )
     shop_cancelled_unpaid: bool = Field(
         default=True, description="false: say nothing when an order is cancelled that was never paid"
+    )
+    shop_status_events: Annotated[dict[str, StatusEvent], BeforeValidator(parse_status_events)] = Field(
+        {},
+        description="JSON: statuses that are news besides, each with `title` and `message`;"
+        " see [events of your own](notifications.md#events-of-your-own)",
+    )
+    shop_pending_payment_threshold: Hours = Field(
+        0, ge=0, description="hours that an order may wait to be paid before that is told; 0: for ever"
+    )
+    shop_silence_alert_hours: Hours = Field(
+        0, ge=0, description="hours that may pass without a paid order before that is told; 0: for ever"
     )
     shop_level_map: Annotated[dict[str, str], BeforeValidator(_levels)] = Field(
         {}, description='other names for levels, e.g. {"error":"critical"}'
@@ -441,8 +453,7 @@ def load(
         details = error.errors(include_url=False)
         found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
     else:
-        if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
-            problems.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+        problems += _contradictions(settings)
     order = list(Settings.model_fields)
     problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
     if problems:
@@ -462,6 +473,24 @@ def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
     if halves or [] in missing:  # `auto` is content with either pair, but not with half a one
         return [name for names in halves for name in names]
     return missing[0]
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """What is wrong of settings that are right each by itself."""
+    found = []
+    if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
+        found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+    if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"
+            " order is forgotten"
+        )
+    if settings.shop_pending_payment_threshold and not settings.shop_sweep_interval:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
+            " SHOP_SWEEP_INTERVAL"
+        )
+    return found
 
 
 def _toml(path: Path, problems: list[str]) -> dict[str, Any]:

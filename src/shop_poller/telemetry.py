@@ -134,9 +134,10 @@ class Metrics:
     Args:
         shop: the shop's id.
         sinks: the sinks' names.
+        events: names of events that the owner gave; those in the state from before are counted, too.
     """
 
-    def __init__(self, shop: str, sinks: Iterable[str]) -> None:
+    def __init__(self, shop: str, sinks: Iterable[str], events: Iterable[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
         self.registry = CollectorRegistry()
         names = tuple(sinks)
@@ -196,9 +197,9 @@ class Metrics:
         ).set(1)
 
         self._shop = shop
-        self._begin_at_zero(names)
+        self._begin_at_zero(names, tuple(events))
 
-    def _begin_at_zero(self, sinks: tuple[str, ...]) -> None:
+    def _begin_at_zero(self, sinks: tuple[str, ...], events: tuple[str, ...]) -> None:
         """Every label set exists from the start, so that the first event is an increase."""
         for status in (*STATUSES, OTHER_STATUS):
             self._orders.labels(self._shop, status)
@@ -213,7 +214,7 @@ class Metrics:
                 self._dead, self._breaker,
             ):  # fmt: skip
                 metric.labels(self._shop, sink)
-            for event_type in EventType:
+            for event_type in (*EventType, *events):
                 self._sent.labels(self._shop, event_type, sink)
             for kind in ErrorKind:
                 self._retries.labels(self._shop, sink, kind)
@@ -226,7 +227,7 @@ class Metrics:
         """A request to the shop failed."""
         self._poll_errors.labels(self._shop, kind).inc(amount)
 
-    def sent(self, event_type: EventType, sink: str) -> None:
+    def sent(self, event_type: str, sink: str) -> None:
         """A sink took a notification."""
         self._sent.labels(self._shop, event_type, sink).inc()
 

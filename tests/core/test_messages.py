@@ -13,14 +13,24 @@ from hypothesis import strategies as st
 
 from shop_poller.core import messages
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.messages import Locale, Voice, alert_notification, event_id, money, order_notification
-from shop_poller.core.model import EventType, Notification, Order, OrderEvent, Refund
+from shop_poller.core.messages import (
+    Locale,
+    Voice,
+    alert_notification,
+    event_id,
+    money,
+    order_notification,
+    silence_notification,
+)
+from shop_poller.core.model import EventType, Notification, Order, OrderEvent, Refund, StatusEvent, Wait
 
 NEW = EventType.NEW
 CANCELLED = EventType.CANCELLED
 REFUNDED = EventType.REFUNDED
 FAILED = EventType.FAILED
 PARTIAL = EventType.PARTIALLY_REFUNDED
+OVERDUE = EventType.PAYMENT_OVERDUE
+SILENCE = EventType.SILENCE
 UNHEALTHY = EventType.UNHEALTHY
 RECOVERED = EventType.RECOVERED
 
@@ -38,6 +48,7 @@ ORDER = Order(
     modified_at=datetime(2026, 11, 23, 9, 30, tzinfo=UTC),
 )
 REFUND = Refund(id=7, amount="100.00")
+WAIT = Wait(since=SINCE, lasted=timedelta(hours=24, minutes=59))
 RU = Voice(shop_id="shop.example")
 EN = Voice(shop_id="shop.example", locale="en")
 
@@ -45,7 +56,9 @@ EN = Voice(shop_id="shop.example", locale="en")
 def told(type_: EventType, voice: Voice = RU, *, order: Order = ORDER, n: int = 1) -> Notification:
     """The notification of something that happened to order 101."""
     refund = REFUND if type_ is PARTIAL else None
-    return order_notification(OrderEvent(type_, order, n=n, paid=True, refund=refund), voice, now=NOW)
+    wait = WAIT if type_ is OVERDUE else None
+    event = OrderEvent(type_, order, n=n, paid=True, refund=refund, wait=wait)
+    return order_notification(event, voice, now=NOW)
 
 
 def alarm(
@@ -71,6 +84,13 @@ def alarm(
             "Частичный возврат",
             "По заказу #101 возвращено 100.00 ₽",
         ),
+        (
+            OVERDUE,
+            "shop.order.payment_overdue",
+            "warning",
+            "Оплата просрочена",
+            "Заказ #101 на сумму 1930.00 ₽ ждёт оплаты уже 24 ч",
+        ),
     ],
 )
 def test_an_order_is_told_in_russian_unless_asked_otherwise(
@@ -91,6 +111,7 @@ def test_an_order_is_told_in_russian_unless_asked_otherwise(
         (REFUNDED, "Refund", "Order #101 was refunded"),
         (FAILED, "Payment failed", "The payment of order #101 failed"),
         (PARTIAL, "Partial refund", "100.00 ₽ of order #101 was refunded"),
+        (OVERDUE, "Payment overdue", "Order #101 for 1930.00 ₽ has been waiting for payment for 24 h"),
     ],
 )
 def test_an_order_can_be_told_in_english(type_: EventType, title: str, message: str) -> None:
@@ -151,13 +172,37 @@ def test_the_data_of_a_partial_refund_name_it() -> None:
     assert data["total"] == "1930.00", "the total stays gross"
 
 
+def test_the_data_of_an_overdue_payment_say_since_when_it_waits() -> None:
+    data = told(OVERDUE).data
+
+    assert set(data) == KEYS | {"awaiting_since"}
+    assert data["awaiting_since"] == "2026-11-23T09:50:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("lasted", "hours"),
+    [
+        (timedelta(hours=24), "24"),
+        (timedelta(hours=2) - timedelta(seconds=1), "1"),
+        (timedelta(hours=1), "1"),
+        (timedelta(minutes=30), "0.5"),
+        (timedelta(minutes=20), "0.33"),
+        (timedelta(hours=8784), "8784"),
+    ],
+)
+def test_a_wait_is_told_in_whole_hours_if_it_has_any(lasted: timedelta, hours: str) -> None:
+    event = OrderEvent(OVERDUE, ORDER, n=1, paid=False, wait=Wait(SINCE, lasted))
+
+    assert order_notification(event, EN, now=NOW).message.endswith(f" for {hours} h")
+
+
 def test_the_data_say_whether_it_was_paid() -> None:
     unpaid = OrderEvent(CANCELLED, ORDER, n=1, paid=False)
 
     assert order_notification(unpaid, RU, now=NOW).data["paid"] is False
 
 
-@pytest.mark.parametrize("type_", [NEW, CANCELLED, REFUNDED, FAILED, PARTIAL])
+@pytest.mark.parametrize("type_", [NEW, CANCELLED, REFUNDED, FAILED, PARTIAL, OVERDUE])
 @pytest.mark.parametrize("voice", [RU, EN], ids=["ru", "en"])
 def test_of_the_buyer_only_the_first_name_goes_out_and_only_as_data(type_: EventType, voice: Voice) -> None:
     wire = told(type_, voice, order=replace(ORDER, customer="Сигизмунд")).wire()
@@ -177,7 +222,14 @@ FIELDS = {
 
 @pytest.mark.parametrize(
     "notification",
-    [told(NEW), told(PARTIAL), alarm(UNHEALTHY), alarm(RECOVERED)],
+    [
+        told(NEW),
+        told(PARTIAL),
+        told(OVERDUE),
+        alarm(UNHEALTHY),
+        alarm(RECOVERED),
+        silence_notification(SINCE, RU, now=NOW),
+    ],
     ids=lambda n: str(n.event_type),
 )
 def test_a_notification_has_these_fields_and_no_more(notification: Notification) -> None:
@@ -305,6 +357,96 @@ def test_each_part_of_what_happened_tells_ids_apart(other: tuple[str, str, Event
     assert event_id(*other) != event_id("shop.example", "101", NEW, 1)
 
 
+# --- Events of the owner's own ------------------------------------------------------------------------------
+
+PACKING = StatusEvent(
+    "shop.order.packing",
+    "warning",
+    "Заказ {number} собирается",
+    "#{id} / {number} / {total} / {customer} / {status}",
+)
+
+
+def own(words: StatusEvent = PACKING, voice: Voice = RU, order: Order = ORDER) -> Notification:
+    event = OrderEvent(words.event, order, n=2, paid=True, words=words)
+    return order_notification(event, voice, now=NOW)
+
+
+@pytest.mark.parametrize("voice", [RU, EN], ids=["ru", "en"])
+def test_an_event_of_the_owners_own_has_the_owners_words(voice: Voice) -> None:
+    wire = own(voice=voice).wire()
+
+    assert (wire["event_type"], wire["level"]) == ("shop.order.packing", "warning")
+    assert wire["title"] == "Заказ A-101 собирается"
+    assert wire["message"] == "#101 / A-101 / 1930.00 ₽ / Мария / processing"
+    assert wire["event_id"] == event_id("shop.example", "101", "shop.order.packing", 2)
+    assert wire["data"] == told(NEW).data
+    assert (set(wire), wire["source_id"], own().key) == (FIELDS, "101", "101")
+
+
+def test_its_level_is_mapped_like_any() -> None:
+    assert own(voice=replace(RU, levels={"warning": "warn"})).level == "warn"
+
+
+def test_what_a_shop_writes_is_no_template_there_either() -> None:
+    odd = replace(
+        ORDER, total="{id}", currency_sign="{0}", customer="{total}", number="{status}", status="{}"
+    )
+
+    assert own(order=odd).title == "Заказ {status} собирается"
+    assert own(order=odd).message == "#101 / {status} / {id} {0} / {total} / {}"
+
+
+# --- Silence -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("voice", "title", "message"),
+    [
+        (
+            RU,
+            "Нет новых заказов",
+            "С 2026-11-23 09:50 UTC не было ни одного оплаченного заказа."
+            " Проверьте, работает ли оформление заказа",
+        ),
+        (
+            EN,
+            "No new orders",
+            "There has been no paid order since 2026-11-23 09:50 UTC. Check whether the checkout works",
+        ),
+    ],
+    ids=["ru", "en"],
+)
+def test_a_silence_says_since_when_and_what_to_do(voice: Voice, title: str, message: str) -> None:
+    moscow = timezone(timedelta(hours=3))
+    notification = silence_notification(SINCE.astimezone(moscow), voice, now=NOW)
+
+    assert (notification.title, notification.message) == (title, message)
+    assert (notification.event_type, notification.level) == ("shop.silence", "warning")
+    assert (notification.key, notification.source_id) == ("silence", "shop.example")
+    assert notification.data == {"since": "2026-11-23T09:50:00.000Z"}
+    assert notification.created_at == NOW
+
+
+def test_a_silence_goes_to_whom_the_owner_wants_at_the_level_that_the_receiver_knows() -> None:
+    voice = replace(RU, brand_id="b1", target_roles=("manager",), levels={"warning": "warn"})
+    notification = silence_notification(SINCE, voice, now=NOW)
+
+    assert (notification.brand_id, notification.target_roles, notification.level) == (
+        "b1",
+        ("manager",),
+        "warn",
+    )
+
+
+def test_a_silence_has_one_id_and_the_next_another() -> None:
+    first = silence_notification(SINCE, RU, now=NOW)
+
+    assert silence_notification(SINCE, EN, now=NOW + timedelta(days=1)).event_id == first.event_id
+    assert silence_notification(SINCE + timedelta(seconds=1), RU, now=NOW).event_id != first.event_id
+    assert first.event_id == event_id("shop.example", "silence", "shop.silence", "2026-11-23T09:50:00.000Z")
+
+
 # --- Alerts ------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +541,7 @@ def test_every_event_has_its_words_in_every_language(locale: Locale) -> None:
     texts = {
         **messages.ORDER_TEXTS[locale],
         **messages.ALERT_TEXTS[locale],
+        SILENCE: messages.SILENCE_TEXTS[locale],
         EventType.TEST: messages.TEST_TEXTS[locale],
     }
 
@@ -410,7 +553,11 @@ def test_every_event_has_its_words_in_every_language(locale: Locale) -> None:
 def test_both_languages_say_the_same_things(type_: EventType) -> None:
     said = []
     for locale in get_args(Locale):
-        _, template = {**messages.ORDER_TEXTS[locale], **messages.ALERT_TEXTS[locale]}[type_]
+        _, template = {
+            **messages.ORDER_TEXTS[locale],
+            **messages.ALERT_TEXTS[locale],
+            SILENCE: messages.SILENCE_TEXTS[locale],
+        }[type_]
         said.append({field for _, field, _, _ in Formatter().parse(template) if field})
 
     assert said[0] == said[1]

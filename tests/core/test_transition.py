@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent, Refund
-from shop_poller.core.transition import DEFAULT_UNPAID, Decision, Policy, decide, learn
+from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent, Refund, StatusEvent, Wait
+from shop_poller.core.transition import AWAITING, DEFAULT_UNPAID, Decision, Policy, decide, learn
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 POLICY = Policy(baseline_at=BASELINE)
@@ -22,6 +22,7 @@ CANCELLED = EventType.CANCELLED
 REFUNDED = EventType.REFUNDED
 FAILED = EventType.FAILED
 PARTIAL = EventType.PARTIALLY_REFUNDED
+OVERDUE = EventType.PAYMENT_OVERDUE
 
 
 def seen(
@@ -52,8 +53,9 @@ def known(
     status: str,
     *,
     told: bool = False,
-    decided: Mapping[EventType, int] | None = None,
+    decided: Mapping[str, int] | None = None,
     refunds: Iterable[int] | None = (),
+    awaiting: int | None = None,
 ) -> KnownOrder:
     """Order 101 as we remember it; `told` when its `new` was announced."""
     return KnownOrder(
@@ -63,10 +65,11 @@ def known(
         announced_new=told,
         decided=decided or {},
         refund_ids=None if refunds is None else frozenset(refunds),
+        awaiting_since=None if awaiting is None else BASELINE + timedelta(seconds=awaiting),
     )
 
 
-def types(decision: Decision) -> list[EventType]:
+def types(decision: Decision) -> list[str]:
     return [event.type for event in decision.events]
 
 
@@ -214,10 +217,10 @@ def test_no_setting_makes_a_cancelled_refunded_or_failed_order_new(status: str) 
     assert types(decide(None, seen(status), policy)) == [EVENTS[status]]
 
 
-def _told(history: Iterable[str], policy: Policy) -> list[EventType]:
+def _told(history: Iterable[str], policy: Policy) -> list[str]:
     """Everything that a life of statuses leads to."""
     record: KnownOrder | None = None
-    told: list[EventType] = []
+    told: list[str] = []
     for status in history:
         decision = decide(record, seen(status), policy)
         told += types(decision)
@@ -277,7 +280,7 @@ def test_a_life_is_told_in_order(life: str, expected: list[EventType]) -> None:
         ({FAILED: 2}, "processing", 1),
     ],
 )
-def test_n_counts_how_often_this_type_was_decided(decided: dict[EventType, int], to: str, n: int) -> None:
+def test_n_counts_how_often_this_type_was_decided(decided: dict[str, int], to: str, n: int) -> None:
     record = known("pending", decided=decided)
 
     decision = decide(record, seen(to), POLICY)
@@ -422,7 +425,7 @@ REFUND_CASES = [
 def test_a_refund_is_told_once_while_the_status_stays(case: RefundCase) -> None:
     decision = decide(case.record, case.order, POLICY)
 
-    assert [event.n for event in decision.events if event.type is PARTIAL] == list(case.told)
+    assert [event.n for event in decision.events if event.type == PARTIAL] == list(case.told)
     assert decision.known.refund_ids == (None if case.remembered is None else frozenset(case.remembered))
 
 
@@ -558,6 +561,209 @@ def test_a_cancelled_order_that_was_learned_paid_says_so() -> None:
     assert event.paid
 
 
+# --- Events of the owner's own ------------------------------------------------------------------------------
+
+PACKING = StatusEvent("shop.order.packing", "info", "Собирается", "Заказ #{id} передан на сборку")
+ON_HOLD = StatusEvent("shop.order.on_hold", "warning", "Ждёт", "Заказ #{id} ждёт")
+SENT = StatusEvent("shop.order.sent", "info", "Отправлен", "Заказ #{id} отправлен")
+OWN = replace(POLICY, status_events={"sborka": PACKING, "on-hold": ON_HOLD, "completed": SENT})
+
+
+@pytest.mark.parametrize(
+    ("life", "expected"),
+    [
+        # A custom status is paid: new comes first.
+        ("sborka", [NEW, "shop.order.packing"]),
+        ("pending sborka", [NEW, "shop.order.packing"]),
+        ("processing sborka completed", [NEW, "shop.order.packing", "shop.order.sent"]),
+        ("completed", [NEW, "shop.order.sent"]),
+        # One that is not paid is told by itself.
+        ("on-hold processing", ["shop.order.on_hold", NEW]),
+        # Once each time that it comes into it, not for being in it.
+        ("processing sborka sborka", [NEW, "shop.order.packing"]),
+        ("processing sborka processing sborka", [NEW, "shop.order.packing", "shop.order.packing"]),
+        # The others are as they are, and statuses that nobody named are nothing.
+        ("sborka cancelled", [NEW, "shop.order.packing", CANCELLED]),
+        ("processing shipped refunded", [NEW, REFUNDED]),
+    ],
+)
+def test_a_status_that_the_owner_named_is_told(life: str, expected: list[str]) -> None:
+    assert _told(life.split(), OWN) == expected
+    unnamed = [type_ for type_ in expected if type_ in set(EventType)]
+    assert _told(life.split(), POLICY) == unnamed
+
+
+def test_an_event_of_the_owners_own_brings_its_words_and_counts_by_its_name() -> None:
+    first = decide(known("processing", told=True), seen("sborka"), OWN)
+    again = decide(replace(first.known, status="processing"), seen("sborka"), OWN)
+
+    assert [(event.n, event.words) for event in (*first.events, *again.events)] == [
+        (1, PACKING),
+        (2, PACKING),
+    ]
+    assert again.known.decided == {"shop.order.packing": 2}
+
+
+def test_two_statuses_may_have_one_event() -> None:
+    express = replace(PACKING, title="Срочная сборка")
+    policy = replace(POLICY, status_events={"sborka": PACKING, "sborka-express": express})
+
+    told = [decide(known("processing", told=True), seen(s), policy).events[0] for s in policy.status_events]
+
+    assert [event.words for event in told] == [PACKING, express]
+    assert _told(["processing", "sborka", "sborka-express"], policy) == [NEW, *["shop.order.packing"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("created", "paid", "expected"),
+    [
+        (0, None, [NEW, "shop.order.packing"]),
+        (-1, None, []),
+        # Paid on our watch: that is news. What happened to it besides may be old.
+        (-1, 5, [NEW]),
+    ],
+)
+def test_an_unknown_order_has_to_be_young_for_an_event_of_the_owners_own(
+    created: int, paid: int | None, expected: list[str]
+) -> None:
+    decision = decide(None, seen("sborka", created=created, paid=paid), OWN)
+
+    assert types(decision) == expected
+    assert decision.learned is not bool(expected)
+
+
+def test_an_order_that_was_learned_in_a_status_is_not_told_for_being_there() -> None:
+    record = learn(seen("sborka", created=-9), OWN)
+
+    assert types(decide(record, seen("sborka", created=-9), OWN)) == []
+    assert types(decide(record, seen("completed", created=-9), OWN)) == ["shop.order.sent"]
+
+
+# --- Payments that are overdue -----------------------------------------------------------------------------
+
+HOUR = 3600
+
+
+def waiting(shop_time: int, *, hours: float = 24) -> Policy:
+    """The policy when the shop's clock is so many seconds after the baseline."""
+    threshold = timedelta(hours=hours)
+    before = BASELINE + timedelta(seconds=shop_time) - threshold
+    return replace(POLICY, overdue_before=before, overdue_after=threshold)
+
+
+@pytest.mark.parametrize("status", ["pending", "on-hold"])
+@pytest.mark.parametrize(
+    ("created", "shop_time", "overdue"),
+    [
+        (YOUNG, YOUNG + 24 * HOUR - 1, False),
+        (YOUNG, YOUNG + 24 * HOUR, True),
+        (YOUNG, YOUNG + 99 * HOUR, True),
+        (0, 24 * HOUR, True),
+        # Made before we watched: not ours to tell, however long it waits.
+        (-1, 99 * HOUR, False),
+    ],
+)
+def test_an_order_that_waits_too_long_to_be_paid_is_told(
+    status: str,
+    created: int,
+    shop_time: int,
+    overdue: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    order = seen(status, created=created)
+    expected = [OVERDUE] if overdue else []
+
+    assert types(decide(None, order, waiting(shop_time))) == expected
+    assert types(decide(known(status, awaiting=created), order, waiting(shop_time))) == expected
+    assert types(decide(known(status, awaiting=created), order, POLICY)) == []
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if status not in AWAITING])
+def test_only_an_order_that_waits_to_be_paid_is_overdue(status: str) -> None:
+    for record in (None, known("pending", awaiting=0), known(status)):
+        decision = decide(record, seen(status), waiting(999 * HOUR))
+
+        assert OVERDUE not in types(decision)
+        assert decision.known.awaiting_since is None
+
+
+@pytest.mark.parametrize(
+    ("record", "order", "since"),
+    [
+        # First seen there: since it was made.
+        (None, seen("pending", modified=700), YOUNG),
+        (None, seen("on-hold", modified=700), YOUNG),
+        (None, seen("processing", modified=700), None),
+        # Came into it from elsewhere.
+        (known("failed"), seen("pending", modified=700), 700),
+        (known("checkout-draft"), seen("on-hold", modified=700), 700),
+        (known("processing", told=True), seen("on-hold", modified=700), 700),
+        # Kept while it moves between the two, or is touched.
+        (known("pending", awaiting=5), seen("on-hold", modified=700), 5),
+        (known("on-hold", awaiting=5), seen("pending", modified=700), 5),
+        (known("pending", awaiting=5), seen("pending", modified=700), 5),
+        # Cleared by anything else.
+        (known("pending", awaiting=5), seen("processing", modified=700), None),
+        (known("on-hold", awaiting=5), seen("cancelled", modified=700), None),
+        (known("pending", awaiting=5), seen("trash", modified=700), None),
+        # A record of an earlier version: at least since it was written, but not since before it was made.
+        (replace(known("pending"), modified_at=BASELINE + timedelta(seconds=650)), seen("pending"), 650),
+        (replace(known("pending"), modified_at=datetime(1970, 1, 1, tzinfo=UTC)), seen("pending"), YOUNG),
+    ],
+)
+def test_since_when_an_order_waits(record: KnownOrder | None, order: Order, since: int | None) -> None:
+    expected = None if since is None else BASELINE + timedelta(seconds=since)
+
+    assert decide(record, order, POLICY).known.awaiting_since == expected
+
+
+def test_time_alone_makes_a_payment_overdue_once() -> None:
+    order = seen("pending")
+    record: KnownOrder | None = None
+    told = []
+    for hour in range(100):
+        decision = decide(record, order, waiting(YOUNG + hour * HOUR))
+        told += [(hour, event) for event in decision.events]
+        record = decision.known
+
+    ((hour, event),) = told
+    assert (hour, event.n, event.paid) == (24, 1, False)
+    assert event.wait == Wait(order.created_at, timedelta(hours=24))
+
+
+def test_once_an_order_even_if_it_comes_to_wait_again() -> None:
+    first = decide(known("pending", awaiting=0), seen("pending"), waiting(24 * HOUR))
+    failed = decide(first.known, seen("failed", modified=25 * HOUR), waiting(25 * HOUR))
+    again = decide(failed.known, seen("pending", modified=26 * HOUR), waiting(26 * HOUR))
+    later = decide(again.known, seen("pending", modified=26 * HOUR), waiting(99 * HOUR))
+
+    assert [types(d) for d in (first, failed, again, later)] == [[OVERDUE], [FAILED], [], []]
+
+
+def test_an_order_that_was_overdue_is_new_when_it_is_paid() -> None:
+    overdue = decide(known("on-hold", awaiting=0), seen("on-hold"), waiting(30 * HOUR))
+    paid = decide(overdue.known, seen("processing", modified=31 * HOUR), waiting(31 * HOUR))
+
+    assert (types(overdue), types(paid)) == ([OVERDUE], [NEW])
+    assert overdue.events[0].wait == Wait(BASELINE, timedelta(hours=30))
+
+
+def test_coming_into_a_status_is_told_before_that_it_is_overdue() -> None:
+    policy = replace(waiting(99 * HOUR), status_events={"on-hold": ON_HOLD})
+
+    assert types(decide(known("pending", awaiting=0), seen("on-hold"), policy)) == [
+        "shop.order.on_hold",
+        OVERDUE,
+    ]
+
+
+def test_what_was_learned_remembers_since_when_it_waits_and_is_not_told() -> None:
+    old = seen("pending", created=-9)
+    record = learn(old, waiting(0))
+
+    assert record.awaiting_since == old.created_at
+    assert types(decide(record, old, waiting(999 * HOUR))) == []
+
+
 # --- Any life at all ---------------------------------------------------------------------------------------
 
 
@@ -592,11 +798,17 @@ def lives(draw: st.DrawFn) -> list[Order]:
     ]
 
 
+own_events = st.dictionaries(
+    st.sampled_from([s for s in STATUSES + CUSTOM if s not in {"cancelled", "refunded", "failed"}]),
+    st.sampled_from([PACKING, ON_HOLD, SENT]),
+)
 policies = st.builds(
     Policy,
     baseline_at=st.just(BASELINE),
     unpaid_statuses=st.just(DEFAULT_UNPAID) | st.frozensets(st.sampled_from(STATUSES + CUSTOM)),
     cancelled_unpaid=st.booleans(),
+    status_events=st.just({}) | own_events,
+    overdue_before=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
 )
 
 
@@ -643,17 +855,20 @@ def test_deciding_twice_is_deciding_once(life: list[Order], policy: Policy) -> N
 
 @given(lives(), policies)
 def test_a_record_always_says_what_has_been_announced(life: list[Order], policy: Policy) -> None:
-    counts: Counter[EventType] = Counter()
+    counts: Counter[str] = Counter()
+    named = {words.event for words in policy.status_events.values()}
     refunds: set[int] = set()
     for look in live(life, policy):
         for event in look.decision.events:
-            if event.type is PARTIAL:
+            if event.type == PARTIAL:
                 assert event.refund is not None
                 assert event.n == event.refund.id
                 assert event.refund in (look.order.refunds or ())
                 assert event.n not in refunds, "a refund is told once"
                 refunds.add(event.n)
             else:
+                assert (event.words is not None) == (event.type in named)
+                assert (event.wait is not None) == (event.type == OVERDUE)
                 counts[event.type] += 1
                 assert event.n == counts[event.type]
                 assert event.refund is None
@@ -666,6 +881,27 @@ def test_a_record_always_says_what_has_been_announced(life: list[Order], policy:
             look.order.status,
             look.order.modified_at,
         )
+
+
+@given(lives(), st.lists(policies, min_size=12, max_size=12))
+def test_no_life_is_overdue_twice_or_without_waiting(life: list[Order], changing: list[Policy]) -> None:
+    record: KnownOrder | None = None
+    overdue = 0
+    for order, policy in zip(life, changing, strict=False):
+        decision = decide(record, order, policy)
+        record = decision.known
+        assert (record.awaiting_since is not None) == (order.status in AWAITING)
+        for event in decision.events:
+            if event.type == OVERDUE:
+                overdue += 1
+                assert event.n == 1
+                assert event.wait is not None
+                assert event.wait.since == record.awaiting_since
+                assert policy.overdue_before is not None
+                assert event.wait.since <= policy.overdue_before
+                assert order.created_at >= policy.baseline_at
+
+    assert overdue <= 1
 
 
 @given(lives(), policies)
@@ -706,8 +942,10 @@ def test_learning_an_order_leaves_nothing_to_say_of_it(life: list[Order], policy
         record = learn(order, policy)
 
         assert record.decided == {}
-        assert decide(record, order, policy).events == ()
-        assert decide(record, order, policy).known == record
+        # What is learned is older than our watch. Would it not be, it could still become overdue.
+        if order.created_at < policy.baseline_at or policy.overdue_before is None:
+            assert decide(record, order, policy).events == ()
+            assert decide(record, order, policy).known == record
 
 
 # --- The Celery design that this replaces ------------------------------------------------------------------

@@ -305,7 +305,7 @@ async def test_an_unreachable_shop_is_alerted_when_health_turns_bad_and_the_aler
         shop.down = None
         await anyio.sleep(120)
     unhealthy, recovered = (delivery for _, delivery in sink.got)
-    assert recovered.event_type is EventType.RECOVERED
+    assert recovered.event_type == EventType.RECOVERED
     assert '"since": "2026-11-23T09:01:00.000Z"' in unhealthy.body, "the last good poll"
     assert '"error_type": "ConnectionError"' in unhealthy.body, "not what the breaker calls it"
     assert '"since": "2026-11-23T09:01:00.000Z"' in recovered.body

@@ -233,7 +233,7 @@ async def house(
     async with AsyncExitStack() as stack:
         store = await (SqliteStore.copy(path) if in_memory else SqliteStore.open(path))
         stack.push_async_callback(store.aclose)
-        metrics = Metrics(SHOP, names)
+        metrics = Metrics(SHOP, names, [named.event for named in plan.status_events.values()])
         dispatchers: list[Dispatcher] = []
         outgoing: list[Outgoing] = []
 

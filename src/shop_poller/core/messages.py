@@ -1,31 +1,36 @@
 """From an event to the words that people read, in Russian and in English."""
 
+import math
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.model import EventType, Notification, OrderEvent, iso
+from shop_poller.core.model import EventType, Notification, Order, OrderEvent, iso
 
 Locale = Literal["ru", "en"]
 
+PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 NAMESPACE = uuid.UUID("6f1d2c5e-3b7a-5d0e-9c41-8a2f4e6b7d10")
 """Fixed for ever: every event id is derived from it."""
 
-LEVELS = {
+LEVELS: Mapping[str, str] = {
     EventType.NEW: "info",
     EventType.CANCELLED: "warning",
     EventType.REFUNDED: "warning",
     EventType.FAILED: "error",
     EventType.PARTIALLY_REFUNDED: "warning",
+    EventType.PAYMENT_OVERDUE: "warning",
+    EventType.SILENCE: "warning",
     EventType.UNHEALTHY: "critical",
     EventType.RECOVERED: "info",
     EventType.TEST: "info",
 }
 
-ORDER_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
+ORDER_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     "ru": {
         EventType.NEW: ("Новый заказ", "Заказ #{id} на сумму {total}"),
         EventType.CANCELLED: ("Заказ отменён", "Клиент отменил заказ #{id}"),
@@ -34,6 +39,10 @@ ORDER_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
         EventType.PARTIALLY_REFUNDED: (
             "Частичный возврат",
             "По заказу #{id} возвращено {amount}",
+        ),
+        EventType.PAYMENT_OVERDUE: (
+            "Оплата просрочена",
+            "Заказ #{id} на сумму {total} ждёт оплаты уже {hours} ч",
         ),
     },
     "en": {
@@ -45,10 +54,22 @@ ORDER_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
             "Partial refund",
             "{amount} of order #{id} was refunded",
         ),
+        EventType.PAYMENT_OVERDUE: (
+            "Payment overdue",
+            "Order #{id} for {total} has been waiting for payment for {hours} h",
+        ),
     },
 }
 
-ALERT_TEXTS: Mapping[Locale, Mapping[EventType, tuple[str, str]]] = {
+SILENCE_TEXTS: Mapping[Locale, tuple[str, str]] = {
+    "ru": (
+        "Нет новых заказов",
+        "С {since} не было ни одного оплаченного заказа. Проверьте, работает ли оформление заказа",
+    ),
+    "en": ("No new orders", "There has been no paid order since {since}. Check whether the checkout works"),
+}
+
+ALERT_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     "ru": {
         EventType.UNHEALTHY: ("Сервис недоступен", "{service}: {cause}. Последний успех: {since}"),
         EventType.RECOVERED: ("Сервис восстановлен", "{service} снова работает"),
@@ -118,14 +139,14 @@ class Voice:
     target_users: tuple[str, ...] | None = None
 
 
-def event_id(shop_id: str, subject: str, event_type: EventType, n: int | str) -> str:
+def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:
     """The id of something that happened: the same after a crash, a fail-over or a restored backup.
 
     Args:
         shop_id: SHOP_ID.
         subject: the order's id, or the name of the service that an alert is about.
         event_type: what happened.
-        n: which time; a partial refund's refund id; an alert's `since`.
+        n: which time; a partial refund's refund id; the `since` of an alert or of a silence.
 
     Returns:
         A UUIDv5 as text.
@@ -140,8 +161,7 @@ def money(amount: str, sign: str) -> str:
 
 def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Notification:
     """Write the notification of an order's event."""
-    order = event.order
-    title, template = ORDER_TEXTS[voice.locale][event.type]
+    order, total = event.order, money(event.order.total, event.order.currency_sign)
     data: dict[str, Any] = {
         "total": order.total,
         "customer": order.customer,
@@ -155,14 +175,25 @@ def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Not
     if event.refund is not None:
         amount = money(event.refund.amount, order.currency_sign)
         data |= {"amount": event.refund.amount, "refund_id": event.refund.id}
+    hours = ""
+    if event.wait is not None:
+        hours = _hours(event.wait.lasted)
+        data["awaiting_since"] = iso(event.wait.since)
+    if event.words is not None:
+        level = event.words.level
+        title, message = (_fill(text, order, total) for text in (event.words.title, event.words.message))
+    else:
+        level = LEVELS[event.type]
+        title, template = ORDER_TEXTS[voice.locale][event.type]
+        message = template.format(id=order.id, total=total, amount=amount, hours=hours)
     return Notification(
         key=str(order.id),
         event_id=event_id(voice.shop_id, str(order.id), event.type, event.n),
         event_type=event.type,
-        level=_level(event.type, voice),
+        level=voice.levels.get(level, level),
         source_id=str(order.id),
         title=title,
-        message=template.format(id=order.id, total=money(order.total, order.currency_sign), amount=amount),
+        message=message,
         data=data,
         created_at=now,
         brand_id=voice.brand_id,
@@ -208,6 +239,31 @@ def alert_notification(
     )
 
 
+def silence_notification(since: datetime, voice: Voice, *, now: datetime) -> Notification:
+    """Write that nobody has bought anything for too long.
+
+    Args:
+        since: when the last order was paid, or since when we watch, by the shop's clock.
+        voice: how notifications are written.
+        now: when this is written.
+    """
+    title, template = SILENCE_TEXTS[voice.locale]
+    return Notification(
+        key="silence",
+        event_id=event_id(voice.shop_id, "silence", EventType.SILENCE, iso(since)),
+        event_type=EventType.SILENCE,
+        level=_level(EventType.SILENCE, voice),
+        source_id=voice.shop_id,
+        title=title,
+        message=template.format(since=f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"),
+        data={"since": iso(since)},
+        created_at=now,
+        brand_id=voice.brand_id,
+        target_roles=voice.target_roles,
+        target_users=voice.target_users,
+    )
+
+
 def sample_notification(voice: Voice, *, now: datetime) -> Notification:
     """Write a harmless notification that shows whether notifications arrive."""
     title, template = TEST_TEXTS[voice.locale]
@@ -225,6 +281,24 @@ def sample_notification(voice: Voice, *, now: datetime) -> Notification:
         target_roles=voice.target_roles,
         target_users=voice.target_users,
     )
+
+
+def _fill(text: str, order: Order, total: str) -> str:
+    """Put an order's values where a text of the owner's names them; what the shop writes is no template."""
+    values = {
+        "{id}": str(order.id),
+        "{number}": order.number,
+        "{total}": total,
+        "{customer}": order.customer,
+        "{status}": order.status,
+    }
+    return PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
+
+
+def _hours(lasted: timedelta) -> str:
+    """Whole hours; less than one as a fraction."""
+    hours = lasted / timedelta(hours=1)
+    return f"{math.floor(hours)}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _level(event_type: EventType, voice: Voice) -> str:

@@ -3,19 +3,21 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 
 class EventType(StrEnum):
-    """What can happen, by its name on the wire."""
+    """What can happen, by its name on the wire; what the owner names besides is plain text."""
 
     NEW = "shop.order.new"
     CANCELLED = "shop.order.cancelled"
     REFUNDED = "shop.order.refunded"
     FAILED = "shop.order.failed"
     PARTIALLY_REFUNDED = "shop.order.partially_refunded"
+    PAYMENT_OVERDUE = "shop.order.payment_overdue"
+    SILENCE = "shop.silence"
     UNHEALTHY = "service.unhealthy"
     RECOVERED = "service.recovered"
     TEST = "service.test"
@@ -125,14 +127,42 @@ class KnownOrder:
         announced_new: its `new` was announced, or counts as such because it was learned paid.
         decided: how often each event type was decided for it.
         refund_ids: refunds announced or learned; None while no source has shown refunds.
+        awaiting_since: since when it waits to be paid, by the shop's clock; None if it does not, or in a
+            record of an earlier version.
     """
 
     id: int
     status: str
     modified_at: datetime
     announced_new: bool = False
-    decided: Mapping[EventType, int] = field(default_factory=dict)
+    decided: Mapping[str, int] = field(default_factory=dict)
     refund_ids: frozenset[int] | None = None
+    awaiting_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """What the owner wants to be told of an order that comes into a status (SHOP_STATUS_EVENTS).
+
+    Attributes:
+        event: its name on the wire.
+        level: as in messages.LEVELS.
+        title: may have placeholders in it, see status_events.PLACEHOLDERS.
+        message: likewise.
+    """
+
+    event: str
+    level: str
+    title: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long an order has been waiting to be paid, by the shop's clock."""
+
+    since: datetime
+    lasted: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +172,18 @@ class OrderEvent:
     Attributes:
         n: which one of its type for this order, from 1; for a partial refund the refund's id.
         paid: whether money had come in before.
+        refund: of a partial refund.
+        words: of an event that the owner named.
+        wait: of a payment that is overdue.
     """
 
-    type: EventType
+    type: str
     order: Order
     n: int
     paid: bool
     refund: Refund | None = None
+    words: StatusEvent | None = None
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +191,12 @@ class Notification:
     """What a receiver gets: docs/notifications.md.
 
     Attributes:
-        key: deliveries of one key keep their order at each sink (an order's id, or the alerts').
+        key: deliveries of one key keep their order at each sink (an order's id, the alerts', silence).
     """
 
     key: str
     event_id: str
-    event_type: EventType
+    event_type: str
     level: str
     source_id: str
     title: str
@@ -211,7 +246,7 @@ class Delivery:
     sink: str
     key: str
     event_id: str
-    event_type: EventType
+    event_type: str
     body: str
     attempts: int
     created_at: datetime

@@ -8,7 +8,7 @@ from typing import Any
 from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning, Phase
-from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import Alert, Fate, Outgoing, Settled, ShopState, Trace
 from shop_poller.stores.redis.keys import LANE
@@ -46,6 +46,8 @@ def state_fields(state: ShopState) -> dict[str, str]:
         "learning_count": str(learning.count) if learning else "",
         "sweep": position_text(state.sweep) or "",
         "swept_at": _maybe(state.swept_at),
+        "newest_order_at": _maybe(state.newest_order_at),
+        "silence_told_at": _maybe(state.silence_told_at),
     }
 
 
@@ -68,6 +70,8 @@ def shop_state(fields: Mapping[str, str]) -> ShopState | None:
         else None,
         sweep=position(fields.get("sweep")),
         swept_at=at("swept_at"),
+        newest_order_at=at("newest_order_at"),
+        silence_told_at=at("silence_told_at"),
     )
 
 
@@ -96,6 +100,7 @@ def known_details(order: KnownOrder) -> str:
             "announced_new": order.announced_new,
             "decided": {str(type_): n for type_, n in order.decided.items()},
             "refund_ids": None if order.refund_ids is None else sorted(order.refund_ids),
+            "awaiting_since": None if order.awaiting_since is None else ms(order.awaiting_since),
         }
     )
 
@@ -107,7 +112,7 @@ def known_order(order_id: int, status: str | None, details: str | None) -> Known
             return None
         return KnownOrder(order_id, status, EPOCH, announced_new=status in ANNOUNCED_BEFORE)
     kept = json.loads(details)
-    refund_ids = kept["refund_ids"]
+    refund_ids, awaiting_since = kept["refund_ids"], kept.get("awaiting_since")
     # Written by somebody else meanwhile, who announced what the status says.
     overruled = status is not None and status != kept["status"]
     return KnownOrder(
@@ -115,8 +120,9 @@ def known_order(order_id: int, status: str | None, details: str | None) -> Known
         status=status or kept["status"],
         modified_at=instant(kept["modified_at"]),
         announced_new=kept["announced_new"] or (overruled and status in ANNOUNCED_BEFORE),
-        decided={EventType(name): n for name, n in kept["decided"].items()},
+        decided=kept["decided"],
         refund_ids=None if refund_ids is None else frozenset(refund_ids),
+        awaiting_since=None if awaiting_since is None else instant(awaiting_since),
     )
 
 
@@ -172,7 +178,7 @@ def delivery(seq: str, row_text: str, head: str) -> Delivery:
         sink=kept["sink"],
         key=kept["key"],
         event_id=kept["event_id"],
-        event_type=EventType(kept["event_type"]),
+        event_type=kept["event_type"],
         body=kept["body"],
         attempts=int(attempts),
         created_at=instant(kept["created_at"]),
@@ -202,7 +208,7 @@ def settled(text: str) -> Settled:
         sink=kept["sink"],
         key=kept["key"],
         event_id=kept["event_id"],
-        event_type=EventType(kept["event_type"]),
+        event_type=kept["event_type"],
         attempts=kept["attempts"],
         at=instant(kept["at"]),
         reason=kept.get("reason", ""),
@@ -216,7 +222,7 @@ def trace(text: str, fate: Fate) -> Trace:
         sink=kept["sink"],
         key=kept["key"],
         event_id=kept["event_id"],
-        event_type=EventType(kept["event_type"]),
+        event_type=kept["event_type"],
         fate=fate,
         at=instant(kept["created_at"] if fate is Fate.WAITING else kept["at"]),
     )

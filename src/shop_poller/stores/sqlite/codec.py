@@ -6,7 +6,7 @@ from typing import Any
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
-from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import ShopState
 from shop_poller.stores.texts import position, position_text
 
@@ -25,13 +25,14 @@ def maybe_instant(stored: int | None) -> datetime | None:
 
 SHOP = (
     "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
-    " sweep, swept_at"
+    " sweep, swept_at, newest_order_at, silence_told_at"
 )
 
 
 def shop_state(row: Row) -> ShopState:
     """From the columns SHOP."""
-    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, sweep, swept_at = row
+    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, *others = row
+    sweep, swept_at, newest_at, told_at = others
     return ShopState(
         started_at=instant(started_at),
         baseline_at=maybe_instant(baseline_at),
@@ -40,6 +41,8 @@ def shop_state(row: Row) -> ShopState:
         learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
         sweep=position(sweep),
         swept_at=maybe_instant(swept_at),
+        newest_order_at=maybe_instant(newest_at),
+        silence_told_at=maybe_instant(told_at),
     )
 
 
@@ -56,22 +59,25 @@ def shop_row(state: ShopState) -> Row:
         learning.count if learning else None,
         position_text(state.sweep),
         maybe_ms(state.swept_at),
+        maybe_ms(state.newest_order_at),
+        maybe_ms(state.silence_told_at),
     )
 
 
-KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids"
+KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since"
 
 
 def known_order(row: Row) -> KnownOrder:
     """From the columns KNOWN."""
-    order_id, status, modified_at, announced_new, decided, refund_ids = row
+    order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since = row
     return KnownOrder(
         id=order_id,
         status=status,
         modified_at=instant(modified_at),
         announced_new=bool(announced_new),
-        decided={EventType(name): n for name, n in json.loads(decided).items()},
+        decided=json.loads(decided),
         refund_ids=None if refund_ids is None else frozenset(json.loads(refund_ids)),
+        awaiting_since=maybe_instant(awaiting_since),
     )
 
 
@@ -84,6 +90,7 @@ def known_row(order: KnownOrder) -> Row:
         order.announced_new,
         json.dumps(dict(order.decided)),
         None if order.refund_ids is None else json.dumps(sorted(order.refund_ids)),
+        maybe_ms(order.awaiting_since),
     )
 
 
@@ -99,7 +106,7 @@ def delivery(row: Row) -> Delivery:
         sink=sink,
         key=key,
         event_id=event_id,
-        event_type=EventType(event_type),
+        event_type=event_type,
         body=body,
         attempts=attempts,
         created_at=instant(created_at),

@@ -56,7 +56,7 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, int]:
 
 
 def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
-    """Open an existing file beside whoever writes to it.
+    """Open an existing file beside whoever writes to it; of one that is yet to be migrated, a copy that is.
 
     Raises:
         PermanentError: STORE, there is none.
@@ -65,7 +65,12 @@ def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
     if not path.exists():
         raise _missing(path)
     with _connection(_read_only(path), uri=True) as db:
-        _check_current(db, path)
+        version = _check_owner(db, path)
+        if not version:  # made a moment ago, or by one that was killed in that moment
+            raise _missing(path)
+    if version < len(MIGRATIONS):
+        db.close()
+        return open_copy(path)
     return db, None
 
 
@@ -74,7 +79,15 @@ def open_beside(path: Path) -> tuple[sqlite3.Connection, None]:
     if not path.exists():
         raise _missing(path)
     with _connection(f"{path.resolve().as_uri()}?mode=rw", uri=True) as db:
-        _check_current(db, path)
+        version = _check_owner(db, path)
+        if not version:
+            raise _missing(path)
+        if version < len(MIGRATIONS):
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it"
+                " up to date",
+            )
         db.execute("PRAGMA synchronous = FULL")
     return db, None
 
@@ -175,18 +188,6 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
             f" {len(MIGRATIONS)}); install the newer one again",
         )
     return version
-
-
-def _check_current(db: sqlite3.Connection, path: Path) -> None:
-    version = _check_owner(db, path)
-    if not version:  # made a moment ago, or by one that was killed in that moment
-        raise _missing(path)
-    if version < len(MIGRATIONS):
-        raise PermanentError(
-            ErrorKind.STORE,
-            f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it up to"
-            " date",
-        )
 
 
 def _missing(path: Path) -> PermanentError:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.model import EventType, KnownOrder
+from shop_poller.core.model import KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import (
     Alert,
@@ -80,7 +80,7 @@ def learn_beside(
         fresh = [
             db.execute(
                 f"INSERT OR IGNORE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (shop_id, ms(now), *codec.known_row(order)),
             ).rowcount
             for order in records
@@ -109,7 +109,7 @@ def traces(db: sqlite3.Connection, shop_id: str, keys: list[str]) -> list[Trace]
         {"shop": shop_id, "keys": json.dumps(keys)},
     )
     return [
-        Trace(sink, key, event_id, EventType(event_type), Fate(fate), instant(at))
+        Trace(sink, key, event_id, event_type, Fate(fate), instant(at))
         for _, sink, key, event_id, event_type, fate, at in rows
     ]
 
@@ -124,12 +124,13 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
     seen_at = ms(batch.seen_at)
     with transaction(db):
         db.execute(
-            f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (shop_id, *codec.shop_row(batch.state)),
         )
         db.executemany(
             f"INSERT OR REPLACE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((shop_id, seen_at, *codec.known_row(order)) for order in batch.known),
         )
         db.executemany(
@@ -193,7 +194,7 @@ def settled(db: sqlite3.Connection, shop_id: str, dead: bool, limit: int) -> lis
         (shop_id, limit),
     )
     return [
-        Settled(sink, key, event_id, EventType(event_type), attempts, instant(at), reason)
+        Settled(sink, key, event_id, event_type, attempts, instant(at), reason)
         for sink, key, event_id, event_type, attempts, at, reason in rows
     ]
 

@@ -1,0 +1,97 @@
+"""SHOP_STATUS_EVENTS: which statuses are news besides WooCommerce's own, and in which words."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from shop_poller.core.messages import LEVELS, PLACEHOLDER
+from shop_poller.core.model import EventType, StatusEvent
+from shop_poller.core.transition import STATUS_EVENTS
+
+PLACEHOLDERS = ("{id}", "{number}", "{total}", "{customer}", "{status}")
+NAME = re.compile(r"shop\.[a-z0-9_.]{1,60}")
+KEYS = ("event", "level", "title", "message")
+MOST = 50
+MAX_STATUS = 100
+MAX_TITLE = 100
+MAX_MESSAGE = 500
+EXAMPLE = '{"packing": {"title": "Packing", "message": "Order #{id} is being packed"}}'
+
+
+def parse(value: object) -> dict[str, StatusEvent]:
+    """Read the setting: JSON, or the same as a table.
+
+    Returns:
+        By status.
+
+    Raises:
+        ValueError: one line, what is wrong and what to do.
+    """
+    try:
+        table = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise ValueError(f"should be JSON such as {EXAMPLE}")
+    if len(table) > MOST:
+        raise ValueError(f"names {len(table)} statuses; {MOST} at most")
+    return {status: _event(status, entry) for status, entry in table.items()}
+
+
+def _event(status: str, entry: Mapping[str, Any]) -> StatusEvent:
+    if not _is_line(status, MAX_STATUS):
+        raise ValueError(f"has a status that is no text of 1 to {MAX_STATUS} characters: {status[:40]!a}")
+    if status in STATUS_EVENTS:
+        raise ValueError(f"{status} has an event of its own, {STATUS_EVENTS[status]}; leave it out")
+    unknown = sorted(set(entry) - set(KEYS))
+    if unknown:
+        raise ValueError(f"{status}: there is no {unknown[0][:40]!a}; there are {', '.join(KEYS)}")
+    return StatusEvent(
+        event=_name(status, entry.get("event")),
+        level=_level(status, entry.get("level", "info")),
+        title=_text(status, "title", entry.get("title"), MAX_TITLE),
+        message=_text(status, "message", entry.get("message"), MAX_MESSAGE),
+    )
+
+
+def _name(status: str, name: object) -> str:
+    if name is None:
+        name = f"shop.order.{status.replace('-', '_')}"
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(
+            f"{status}: {str(name)[:80]!r} is no name for an event; set its event to shop. and up to 60 of"
+            " a-z, 0-9, _ and dot"
+        )
+    if name in set(EventType):
+        raise ValueError(f"{status}: {name} is an event already; set its event to another name")
+    return name
+
+
+def _level(status: str, level: object) -> str:
+    levels = sorted(set(LEVELS.values()))
+    if not isinstance(level, str) or level not in levels:
+        raise ValueError(f"{status}: there is no level {str(level)[:40]!a}; there are {', '.join(levels)}")
+    return level
+
+
+def _text(status: str, key: str, text: object, longest: int) -> str:
+    if text is None:
+        raise ValueError(f"{status}: {key} is missing; it is what people will read")
+    if not isinstance(text, str) or not _is_line(text, longest):
+        raise ValueError(f"{status}: {key} should be a line of 1 to {longest} characters")
+    strange = [found for found in PLACEHOLDER.findall(text) if found not in PLACEHOLDERS]
+    if strange or set("{}") & set(PLACEHOLDER.sub("", text)):
+        what = strange[0][:40] if strange else "a brace by itself"
+        raise ValueError(f"{status}: {key} has {what} in it; braces are for {' '.join(PLACEHOLDERS)}")
+    return text
+
+
+def _is_line(text: str, longest: int) -> bool:
+    """Whether it can be shown, and sent: a lone surrogate cannot be encoded."""
+    return (
+        bool(text.strip())
+        and len(text) <= longest
+        and not any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text)
+    )
