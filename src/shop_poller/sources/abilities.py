@@ -6,9 +6,10 @@ It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everyth
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, UnreadableOrder
 from shop_poller.sources import poison
 from shop_poller.sources.answers import COMMON_ADVICE
@@ -111,24 +112,34 @@ class Abilities:
         )
 
     async def _set_aside(self, query: Query, failure: InvalidOutputError) -> None:
-        """Find one order that makes a question fail, and remember it."""
-        question = await poison.narrow(self._ids, query, failure)
-        if question is None:
-            return  # it does not fail any more
-        found = await poison.culprit(
-            lambda without: poison.fails(self._ids, question, without), await self._highest_id()
-        )
-        if found is None:
-            raise TemporaryError(
-                ErrorKind.PROTOCOL,
-                f"the shop has an order that it cannot show ({poison.reason(failure.said)}) and does not say"
-                f" which; {REMEDY}",
-            )
+        """Find one order that makes a question fail, and remember it; or the shop changed meanwhile."""
+        highest = await self._highest_id()
+        narrowed = await poison.narrow(self._ids, query, failure)
+        # Among many orders of one second the first is another one at each question; all of them are not.
+        for question in (narrowed, query):
+            if not await poison.fails(self._ids, question):
+                continue
+            found = await poison.culprit(partial(poison.fails, self._ids, question), highest)
+            if found is None:
+                raise TemporaryError(
+                    ErrorKind.PROTOCOL,
+                    f"the shop has an order that it cannot show ({poison.reason(failure.said)}) and does not"
+                    f" say which; {REMEDY}",
+                )
+            why = await self._guilt(found)
+            if why:
+                self._poisoned.found(found, why)
+                break
+
+    async def _guilt(self, order_id: int) -> str:
+        """Why the shop cannot show this order; "" if it can, or has none."""
         try:
-            await self._ask(Query(per_page=1, ids=frozenset({found})))
+            await self._ask(Query(per_page=1, ids=frozenset({order_id})))
         except InvalidOutputError as error:
-            self._poisoned.found(found, poison.reason(error.said))
-        # Else the shop changed while it was searched, and this one is innocent.
+            return poison.reason(error.said)
+        except PermanentError:
+            pass  # there is no such order, perhaps
+        return ""
 
     async def _highest_id(self) -> int:
         for page in range(1, MAX_TRIES + 1):

@@ -53,7 +53,7 @@ def reason(said: str) -> str:
     return quote(f"{field}{words}"[: 2 * MAX_REASON])[:MAX_REASON]
 
 
-async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query | None:
+async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
     """The question that the bad order alone answers: the same, one a page, without the good ones before it.
 
     Args:
@@ -62,21 +62,21 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query |
         failure: how.
 
     Returns:
-        None if it does not fail any more: the shop changed meanwhile.
+        A question that fails, unless the shop changed meanwhile.
     """
-    hint, sure = place(failure.said), True
+    hint = place(failure.said)
     while query.per_page > 1:
         length = query.per_page // 2 if hint is None else hint or 1
         first = replace(query, per_page=min(length, query.per_page - 1))
         try:
             healthy = await ask(first)
         except InvalidOutputError as error:
-            query, hint, sure = first, place(error.said), True
+            query, hint = first, place(error.said)
         else:  # a hint that was right says, too, that the next one is it
             rest = query.per_page - first.per_page
             query = replace(query, per_page=rest, exclude=query.exclude | frozenset(healthy))
-            hint, sure = 0 if hint else None, False
-    return query if sure or await fails(ask, query) else None
+            hint = 0 if hint else None
+    return query
 
 
 async def fails(ask: Ask, query: Query, without: Collection[int] = ()) -> bool:
