@@ -22,8 +22,9 @@ from anyio import sleep
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
-from shop_poller.sources import session
-from shop_poller.sources.answers import quote, read_answer, read_tool_result
+from shop_poller.sources import connection
+from shop_poller.sources.answers import quote
+from shop_poller.sources.jsonrpc import read_answer, read_tool_result
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.raw_server import Serve, raw_server
@@ -1555,7 +1556,7 @@ async def test_an_answer_takes_a_bounded_time_in_all(
     monkeypatch: pytest.MonkeyPatch, part: Literal["head", "body", "stream"], pace: str
 ) -> None:
     """Each byte comes soon enough; all of them together never would."""
-    monkeypatch.setattr(session, "REQUEST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "REQUEST_TIMEOUT_S", 0.1)
     beginning = {
         "head": b"HTTP/1.1 200 OK\r\nX: ",
         "body": JSON_HEAD + b"Content-Length: 1000000\r\n\r\n",
@@ -1574,12 +1575,12 @@ async def test_an_answer_takes_a_bounded_time_in_all(
 
 
 async def test_thirty_seconds_is_what_a_request_may_take() -> None:
-    assert session.REQUEST_TIMEOUT_S == 30
-    assert session.MAX_ANSWER_BYTES == 32 * MB
+    assert connection.REQUEST_TIMEOUT_S == 30
+    assert connection.MAX_ANSWER_BYTES == 32 * MB
 
 
 async def test_a_goodbye_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "GOODBYE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection, "GOODBYE_TIMEOUT_S", 0.05)
     seen: list[bytes] = []
 
     async def serve(request: bytes, writer: Any) -> None:

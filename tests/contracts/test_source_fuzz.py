@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.core.model import Order, UnreadableOrder
 from shop_poller.httpclient import http_date, retry_after_s
-from shop_poller.sources.answers import (
-    Answer,
-    SessionLostError,
-    quote,
-    read_answer,
-    read_tool_result,
-    rest_error,
-)
+from shop_poller.sources.answers import quote, rest_error
 from shop_poller.sources.eventstream import EventStream
+from shop_poller.sources.jsonrpc import Answer, SessionLostError, read_answer, read_tool_result
 from shop_poller.sources.orders import read_order
 from support import wire
 

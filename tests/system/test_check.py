@@ -90,7 +90,7 @@ TROUBLES = {
     "user deleted": (_keys(user_exists=False), "keys: the shop answered 401:", "check the consumer key"),
     "feature off": (_fault(faults.feature_off()), "tool: the shop answered 404:", "10.3 or later"),
     "http refused": (_https_only, "keys: the shop answered 403: insecure_transport: HTTPS is required", ""),
-    "captcha": (_fault(faults.captcha()), "shop: HTTP 200 with a page", "let it pass the MCP address"),
+    "captcha": (_fault(faults.captcha()), "shop: HTTP 200 with a page", "let it pass the shop's API"),
     "maintenance": (_fault(faults.maintenance()), "shop: the shop answered 503:", "probably being updated"),
     "too many requests": (
         _fault(faults.rate_limited()),

@@ -62,7 +62,7 @@ class Keyset:
             raise TemporaryError(
                 ErrorKind.PROTOCOL,
                 "the shop sends orders again that it was asked to leave out; a cache or plugin in front of"
-                " its MCP endpoint may be repeating an old answer",
+                " it may be repeating an old answer",
             )
         dated = [at for _, at in rows if at is not None]
         if dated and self.leaves_out(dated[-1]):

@@ -1,32 +1,34 @@
 """One kept MCP session over HTTP: initialise when needed, call tools, say goodbye."""
 
-import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import anyio
 import httpx
 from pydantic_core import from_json
 
 from shop_poller import __version__
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.httpclient import BoundedBody, http_client, http_date, read_bounded, transport_errors
-from shop_poller.sources.answers import Answer, SessionLostError, read_answer, read_tool_result
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.httpclient import BoundedBody, http_date
+from shop_poller.sources.answers import COMMON_ADVICE, Advice
+from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, Connection, read_whole, shop_time
+from shop_poller.sources.credentials import Credentials
 from shop_poller.sources.eventstream import EventStream
+from shop_poller.sources.jsonrpc import (
+    Answer,
+    SessionLostError,
+    read_answer,
+    read_tool_result,
+)
 
 PROTOCOL_VERSION = "2025-06-18"
-REQUEST_TIMEOUT_S = 30.0
-GOODBYE_TIMEOUT_S = 2.0
-MAX_ANSWER_BYTES = 32 * 2**20
-PEER = "the shop"
 VERSION = re.compile(r"[0-9A-Za-z.-]{1,40}")
 SESSION_ID = re.compile(r"[\x21-\x7e]{1,1000}")
-MIN_SECRET = 8
-"""Shorter ones are not looked for in answers: they would be found by chance."""
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+MAX_TOOL_PAGES = 10
+MAX_PAGE_MARK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,13 @@ class McpSession:
 
     Args:
         url: the endpoint.
-        headers: what proves who we are; never logged.
+        credentials: what proves who we are.
+        advice: what to do about errors.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url
-        self._client = http_client(url, timeout_s=REQUEST_TIMEOUT_S)
-        self._headers = {**headers, "Accept": "application/json, text/event-stream"}
-        proofs = " ".join(headers.values())
-        self._sendable = proofs.isascii() and proofs.isprintable()
-        self._secrets = [part.encode() for part in re.split("[: ]", proofs) if len(part) >= MIN_SECRET]
+    def __init__(self, url: str, credentials: Credentials, advice: Advice = COMMON_ADVICE) -> None:
+        self._connection = Connection(url, credentials)
+        self._advice = advice
         self._session: dict[str, str] | None = None  # headers of the kept session; None: there is none
         self._last_id = 0
 
@@ -65,46 +64,59 @@ class McpSession:
         """Call a tool; a session that was lost is made anew, once.
 
         Raises:
+            InvalidOutputError: the tool's answer breaks the tool's own rules.
             TemporaryError, PermanentError: no answer, no session, or the tool failed.
         """
-        if not self._sendable:
-            raise PermanentError(
-                ErrorKind.AUTHENTICATION,
-                "the key or secret of the shop has characters that no key has; copy it once more",
-            )
-        params = {"name": name, "arguments": arguments}
+        answer, response = await self._ask("tools/call", {"name": name, "arguments": arguments})
+        content = read_tool_result(answer.result, self._advice, http_date(response.headers))
+        return ToolResult(content, shop_time(response.headers), answer.noise)
+
+    async def list_tools(self) -> frozenset[str]:
+        """The names of the tools that the endpoint has, of a few pages of them at most.
+
+        Raises:
+            TemporaryError, PermanentError: no answer, no session, or no list.
+        """
+        names: set[str] = set()
+        params: dict[str, Any] = {}
+        for _ in range(MAX_TOOL_PAGES):
+            answer, _ = await self._ask("tools/list", params)
+            tools = answer.result.get("tools") if isinstance(answer.result, dict) else None
+            if not isinstance(tools, list):
+                raise TemporaryError(ErrorKind.PROTOCOL, "the shop's MCP endpoint sent no list of its tools")
+            found = (tool.get("name") for tool in tools if isinstance(tool, dict))
+            names.update(name for name in found if isinstance(name, str))
+            following = answer.result.get("nextCursor")
+            if not isinstance(following, str) or not 0 < len(following) <= MAX_PAGE_MARK:
+                break
+            params = {"cursor": following}
+        return frozenset(names)
+
+    async def _ask(self, method: str, params: Mapping[str, Any]) -> tuple[Answer, httpx.Response]:
+        """Call a method; a session that was lost is made anew, once."""
         try:
-            answer, response = await self._in_session("tools/call", params)
+            return await self._in_session(method, params)
         except SessionLostError:
             self._session = None
-            try:
-                answer, response = await self._in_session("tools/call", params)
-            except SessionLostError as error:
-                await self._end_session()  # should it exist after all, it would count
-                raise TemporaryError(
-                    ErrorKind.PROTOCOL,
-                    f"the shop forgets its MCP sessions at once ({error}); look into its object cache",
-                ) from None
-        content, shop_time = read_tool_result(answer.result), http_date(response.headers)
-        if shop_time is None:
+        try:
+            return await self._in_session(method, params)
+        except SessionLostError as error:
+            await self._end_session()  # should it exist after all, it would count
             raise TemporaryError(
-                ErrorKind.PROTOCOL, "the shop's answer has no Date header; let the proxy before it keep that"
-            )
-        return ToolResult(content, shop_time, answer.noise)
+                ErrorKind.PROTOCOL,
+                f"the shop forgets its MCP sessions at once ({error}); look into its object cache",
+            ) from None
 
     async def aclose(self) -> None:
         """End the session and close the connection."""
         await self._end_session()
-        await self._client.aclose()
+        await self._connection.aclose()
 
     async def _end_session(self) -> None:
         """So that it does not count against the user's 32; never raises."""
         session, self._session = self._session or {}, None
         if "Mcp-Session-Id" in session:
-            headers = self._headers | session
-            with suppress(ShopPollerError), transport_errors(PEER), anyio.fail_after(GOODBYE_TIMEOUT_S):
-                async with self._client.stream("DELETE", self._url, headers=headers):
-                    pass  # whatever it says
+            await self._connection.say_goodbye({**ACCEPT, **session})
 
     async def _in_session(self, method: str, params: Mapping[str, Any]) -> tuple[Answer, httpx.Response]:
         if self._session is None:
@@ -137,28 +149,22 @@ class McpSession:
         self, method: str, params: Mapping[str, Any], headers: Mapping[str, str]
     ) -> tuple[Answer, httpx.Response]:
         self._last_id += 1  # an integer: to a string the shop answers 500
-        message = {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": params}
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": self._last_id, "method": method}
+        if params:
+            message["params"] = params
         response, body = await self._post(message, headers)
-        return read_answer(self._last_id, response.status_code, response.headers, body), response
+        answer = read_answer(self._last_id, response.status_code, response.headers, body, self._advice)
+        return answer, response
 
     async def _post(
         self, message: Mapping[str, Any], headers: Mapping[str, str]
     ) -> tuple[httpx.Response, bytes]:
-        """Send one message, read its answer whole, within the time and size that one may take."""
-        with transport_errors(PEER), anyio.fail_after(REQUEST_TIMEOUT_S):
-            async with self._client.stream(
-                "POST",
-                self._url,
-                content=json.dumps(message),
-                headers={**self._headers, **headers, "Content-Type": "application/json"},
-            ) as response:
-                if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-                    body = await _answering_event(response, message.get("id"))
-                else:
-                    body = await read_bounded(response, limit=MAX_ANSWER_BYTES, peer=PEER)
-        for secret in self._secrets:  # a debugging page may show what it was asked with
-            body = body.replace(secret, b"***")
-        return response, body
+        async def read(response: httpx.Response) -> bytes:
+            if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                return await _answering_event(response, message.get("id"))
+            return await read_whole(response)
+
+        return await self._connection.ask("POST", headers={**ACCEPT, **headers}, message=message, read=read)
 
 
 async def _answering_event(response: httpx.Response, request_id: object) -> bytes:
