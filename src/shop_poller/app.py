@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import structlog
@@ -19,6 +20,7 @@ from structlog.contextvars import bind_contextvars
 
 from shop_poller import __version__, systemd
 from shop_poller.alarm import Alarm
+from shop_poller.core.dialects import NEEDS, Dialect, candidates
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.messages import Voice
 from shop_poller.core.retry import RetryPolicy
@@ -33,7 +35,8 @@ from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Sink, Source, Stats, Store
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.sinks import make_sink
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources import open_source
+from shop_poller.sources.auto import Auto, Choice
 from shop_poller.stores import copy_store, open_store
 from shop_poller.telemetry import Edges, Log, Metrics
 from shop_poller.tenure import Tenure
@@ -45,13 +48,22 @@ TICK_GRACE_S = 10.0
 SENDER_GRACE_S = 20.0
 
 
-def make_source(settings: Settings) -> Source:
-    """The source for the shop's dialect."""
-    return WooCommerceMcp(
-        settings.woocommerce_mcp_url,
-        consumer_key=settings.proofs.consumer_key,
-        consumer_secret=settings.proofs.consumer_secret,
+def make_source(settings: Settings, *, on_choice: Callable[[Choice], None] = lambda _: None) -> Source:
+    """The source for the shop's dialect, or for the one that it will turn out to speak."""
+    url, proofs = settings.woocommerce_mcp_url, settings.proofs
+    if settings.shop_dialect != "auto":
+        return open_source(Dialect(settings.shop_dialect), url, proofs)
+    dialects = candidates(url)
+    return Auto(
+        {dialect: partial(open_source, dialect, url, proofs) for dialect in dialects if proofs.fit(dialect)},
+        missing={dialect: f"needs {NEEDS[dialect]}" for dialect in dialects if not proofs.fit(dialect)},
+        on_choice=on_choice,
     )
+
+
+def _tell_choice(choice: Choice) -> None:
+    refused = {str(dialect): why for dialect, why in choice.refused.items()}
+    structlog.get_logger().info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
@@ -224,7 +236,7 @@ async def built(
     bind_contextvars(shop=settings.shop)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        source = make_source(settings)
+        source = make_source(settings, on_choice=_tell_choice)
         stack.push_async_callback(source.aclose)
         sinks = make_sinks(settings)
         for sink in sinks:

@@ -12,12 +12,15 @@ import anyio
 
 from shop_poller.app import make_sinks, make_source, make_voice
 from shop_poller.clock import now
+from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, candidates
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import sample_notification
-from shop_poller.core.model import Delivery, Query
+from shop_poller.core.model import Delivery
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.ports import Sink
 from shop_poller.settings import Settings
+from shop_poller.sources import open_source
+from shop_poller.sources.auto import PROBE, Auto, Choice
 from shop_poller.stores.sqlite import SqliteStore
 
 CLOCK_TOLERANCE_S = 60.0
@@ -94,19 +97,25 @@ async def notify_test(settings: Settings) -> AsyncIterator[Finding]:
 async def _check_shop(settings: Settings) -> AsyncIterator[Finding]:
     source = make_source(settings)
     began = anyio.current_time()
+    choice: Choice | None = None
     try:
-        page = await source.fetch(Query(per_page=1, newest_first=True))
+        page = await source.fetch(PROBE)
+        choice = source.choice if isinstance(source, Auto) else None
     except ShopPollerError as error:
         if error.kind in {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}:
             yield Finding("shop", "shop", "answers")
-        about = {ErrorKind.AUTHENTICATION: "keys", ErrorKind.NOT_FOUND: "tool"}.get(error.kind, "shop")
+        about = {ErrorKind.AUTHENTICATION: "keys", ErrorKind.NOT_FOUND: "dialect"}.get(error.kind, "shop")
         yield Finding("shop", about, _advised(error, SHOP_ADVICE), ok=False)
         return
     finally:
         await source.aclose()
     yield Finding("shop", "shop", f"answers in {anyio.current_time() - began:.1f} s")
     yield Finding("shop", "keys", "accepted, with the right to view orders")
-    yield Finding("shop", "tool", "woocommerce-orders-list is there")
+    dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
+    why = choice.why if choice else "SHOP_DIALECT names it"
+    yield Finding("shop", "dialect", f"{dialect}: {why}")
+    if BLIND_TO[dialect]:
+        yield Finding("shop", "dialect", await _blind(settings, dialect))
     ahead_s = (page.shop_time - now()).total_seconds()
     if abs(ahead_s) <= CLOCK_TOLERANCE_S:
         yield Finding("shop", "clocks", "the shop's and ours agree")
@@ -117,6 +126,30 @@ async def _check_shop(settings: Settings) -> AsyncIterator[Finding]:
             f"the shop's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} ours; nothing is"
             " missed, but set both by NTP so that times in messages are right",
         )
+
+
+async def _blind(settings: Settings, dialect: Dialect) -> str:
+    """What a dialect cannot see, and which other one would."""
+    others = []
+    for other in candidates(settings.woocommerce_mcp_url):
+        if BLIND_TO[other] or other is Dialect.EXECUTE:
+            continue
+        if not settings.proofs.fit(other):
+            others.append(f"{other} would, it needs {NEEDS[other]}")
+        elif await _answers(settings, other):
+            others.append(f"{other} would, and it answers: set SHOP_DIALECT={other}")
+    return f"{dialect} cannot see {', '.join(BLIND_TO[dialect])}; {'; '.join(others) or 'no other answers'}"
+
+
+async def _answers(settings: Settings, dialect: Dialect) -> bool:
+    source = open_source(dialect, settings.woocommerce_mcp_url, settings.proofs)
+    try:
+        await source.fetch(PROBE)
+    except ShopPollerError:
+        return False
+    finally:
+        await source.aclose()
+    return True
 
 
 async def _check_state(settings: Settings) -> Finding:

@@ -37,6 +37,17 @@ BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
 """What a dialect cannot see of an order, for people."""
 
 
+KEYS_NEEDED = "WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
+
+NEEDS: Mapping[Dialect, str] = {
+    Dialect.WOOCOMMERCE_MCP: KEYS_NEEDED,
+    Dialect.ABILITIES: "WORDPRESS_USERNAME and WORDPRESS_APPLICATION_PASSWORD",
+    Dialect.REST: KEYS_NEEDED,
+    Dialect.EXECUTE: KEYS_NEEDED,
+}
+"""What proves who we are, by the names of the settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proofs:
     """What proves who we are: a pair, or both of them. "" for what is missing; none of it is ever shown."""
