@@ -1,21 +1,18 @@
 """What every store must do (ports.Store). Nothing in here knows how any one of them does it."""
 
 import asyncio
-import atexit
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar, cast
 
 import anyio
 import pytest
-from fakeredis import FakeAsyncRedis, FakeServer
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,7 +26,6 @@ from hypothesis.stateful import (
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder, UnreadableOrder
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import (
     Ack,
     Alert,
@@ -43,8 +39,6 @@ from shop_poller.ports import (
     Stats,
     Store,
 )
-from shop_poller.stores.redis import RedisStore
-from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import (
     MS,
     SHOP,
@@ -59,8 +53,8 @@ from support.deliveries import (
     outgoing,
     put,
 )
-from support.redis_server import REDIS, RedisServer
-from support.sink_peers import valkey_server
+from support.redis_server import REDIS
+from support.stores import STORE_NAMES, STORES, Opener, Place
 
 pytestmark = pytest.mark.anyio
 
@@ -69,87 +63,6 @@ HOUR = 3600.0
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)  # long before anything in these tests
 
 T = TypeVar("T")
-Opener = Callable[[Path], Awaitable[Store]]
-
-
-ADDRESS = parse_redis("redis://fake:6379/0")
-FAKES: dict[Path, FakeServer] = {}
-
-
-@cache
-def shared_valkey() -> Any:
-    """One server for all tests of this file; each has a prefix of its own."""
-    server = valkey_server()
-    atexit.register(server.terminate)
-    return server
-
-
-@cache
-def shared_redis() -> RedisServer:
-    """Likewise, of Redis itself."""
-    folder = TemporaryDirectory(prefix="redis-")
-    server = RedisServer(Path(folder.name), binary=REDIS or "")
-    atexit.register(folder.cleanup)
-    atexit.register(server.end)
-    server.start()
-    return server
-
-
-def fake_client(server: FakeServer) -> Any:
-    return FakeAsyncRedis(server=server, decode_responses=True, protocol=2)
-
-
-async def led(store: RedisStore) -> Store:
-    """A store that has the lease."""
-    assert await store.take()
-    return store
-
-
-async def open_sqlite(folder: Path) -> Store:
-    return await SqliteStore.open(folder / "state.db")
-
-
-async def open_fakeredis(folder: Path) -> Store:
-    server = FAKES.setdefault(folder, FakeServer(server_type="redis", version=(7,)))
-    store = RedisStore(ADDRESS, prefix="shop:polling:", first_shop=SHOP, make=lambda _: fake_client(server))
-    store._connection.patience_s = store.term_s = (
-        120  # it is made of Python: ten thousand rows take it seconds
-    )
-    return await led(store)
-
-
-async def open_valkey(folder: Path) -> Store:
-    address = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
-    return await led(RedisStore(address, prefix=f"{folder}:", first_shop=SHOP))
-
-
-async def open_redis(folder: Path) -> Store:
-    return await led(RedisStore(parse_redis(shared_redis().url), prefix=f"{folder}:", first_shop=SHOP))
-
-
-STORES: list[Opener] = [open_sqlite, open_fakeredis, open_valkey, *([open_redis] if REDIS else [])]
-"""How each store is opened on what lies in a folder; opening it again finds what was left there."""
-
-STORE_NAMES = [opener.__name__.removeprefix("open_") for opener in STORES]
-
-
-class Place:
-    """Where one store's state lies; a test may open it again, as after the end of a process."""
-
-    def __init__(self, opener: Opener, folder: Path) -> None:
-        self._opener = opener
-        self._folder = folder
-        self._store: Store | None = None
-
-    async def open(self) -> Store:
-        await self.leave()
-        self._store = await self._opener(self._folder)
-        return self._store
-
-    async def leave(self) -> None:
-        if self._store is not None:
-            await self._store.aclose()
-            self._store = None
 
 
 @pytest.fixture(params=STORES, ids=STORE_NAMES)

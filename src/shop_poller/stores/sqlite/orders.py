@@ -26,7 +26,7 @@ from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.file import transaction
 
 CLOSED_SQL = "({})".format(", ".join(f"'{status}'" for status in CLOSED))
-"""Written out, not bound: or SQLite could not see that an index is for just these."""
+"""Written out, not bound: or SQLite could not see that the index is for just these, and would refuse."""
 
 
 def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
@@ -57,8 +57,8 @@ def known(db: sqlite3.Connection, shop_id: str, ids: list[int]) -> dict[int, Kno
 def open_orders(db: sqlite3.Connection, shop_id: str, after_id: int, limit: int) -> list[int]:
     """Ids of known orders in no last status."""
     rows = db.execute(
-        f"SELECT order_id FROM known_orders WHERE shop_id = ? AND order_id > ? AND status NOT IN {CLOSED_SQL}"
-        " ORDER BY order_id LIMIT ?",
+        "SELECT order_id FROM known_orders INDEXED BY known_orders_open WHERE shop_id = ? AND order_id > ?"
+        f" AND status NOT IN {CLOSED_SQL} ORDER BY order_id LIMIT ?",
         (shop_id, after_id, limit),
     )
     return [order_id for (order_id,) in rows]
