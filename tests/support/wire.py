@@ -46,6 +46,11 @@ def load(name: str) -> Exchange:
     return Exchange(_message(request), _message(response))
 
 
+def load_request(name: str) -> Message:
+    """Read what a shop sent by itself, by its name, such as webhook/webhook-02: there is no answer."""
+    return _message((WIRE / f"{name}.http").read_bytes())
+
+
 def names(folder: str) -> list[str]:
     """The names of all exchanges in a folder, for parametrize."""
     return sorted(f"{folder}/{path.stem}" for path in (WIRE / folder).glob("*.http"))
