@@ -18,7 +18,7 @@ from shop_poller.simulator.routes import (
     dialect_of,
     is_call,
 )
-from shop_poller.simulator.spoiling import critical_error, fatal, has_page, refusal, with_page_of, wp_die
+from shop_poller.simulator.spoiling import critical_error, fatal, is_good, refusal, with_page_of, wp_die
 
 Handler: TypeAlias = Callable[[Request], Answer]
 
@@ -253,7 +253,7 @@ def same_page_for_ever() -> Fault:
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)
-        if not asks_for_orders(request) or not has_page(answer, request):
+        if not asks_for_orders(request) or not is_good(answer, request):
             return answer
         return with_page_of(answer, request, kept.setdefault(dialect_of(request), answer))
 

@@ -65,7 +65,7 @@ class RestOrders:
         found = select(shop.orders, listing)
         orders = [order_json(order, shop.face, links=True) for order in found.orders]
         if fields := as_list(params.get("_fields", [])):
-            orders = [_only(order, [field.split(".") for field in fields]) for order in orders]
+            orders = [_only(order, [str(field).split(".") for field in fields]) for order in orders]
         pages = math.ceil(found.total / listing.per_page)
         totals = {"X-WP-Total": str(found.total), "X-WP-TotalPages": str(pages)}
         return self._site.json(200, orders, allow=_ALLOW, **totals, **self._links(listing, pages, query))

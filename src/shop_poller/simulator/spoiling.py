@@ -30,25 +30,29 @@ def critical_error(answer: Answer) -> Answer:
 
 def fatal(answer: Answer, request: Request, text: str) -> Answer:
     """PHP throws while it is at it: an MCP server catches that, nobody else does."""
+    if not is_good(answer, request):
+        return answer
     match dialect_of(request):
         case Dialect.WOOCOMMERCE_MCP:
-            return with_result(answer, failure(text))
+            return _with_result(answer, failure(text))
         case Dialect.ABILITIES if asks_for_orders(request):
             thrown = f'Ability "{ORDERS_QUERY}" callback threw an exception: {text}'
-            return with_result(answer, failure(thrown))
-        case Dialect.ABILITIES:
-            return answer
-        case _:
+            return _with_result(answer, failure(thrown))
+        case Dialect.REST | Dialect.EXECUTE:
             return critical_error(answer)
+        case _:
+            return answer
 
 
 def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
     """The REST API refuses: plainly so, or dressed as the data of a success, or as an ability's text."""
+    if not is_good(answer, request):
+        return answer
     match dialect_of(request):
         case Dialect.WOOCOMMERCE_MCP:
-            return with_result(answer, success({"data": error}))
+            return _with_result(answer, success({"data": error}))
         case Dialect.ABILITIES if asks_for_orders(request):
-            return with_result(answer, failure(error["message"]))
+            return _with_result(answer, failure(error["message"]))
         case Dialect.EXECUTE:
             return replace(answer, body=php_json({"data": error}).encode())
         case Dialect.REST:
@@ -57,23 +61,19 @@ def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
             return answer
 
 
-def with_result(answer: Answer, result: JsonObject) -> Answer:
-    """Another result in a JSON-RPC answer; an error of the session's or of the call's comes first."""
-    message = json.loads(answer.body)
-    if "result" not in message:
-        return answer
-    return replace(answer, body=php_json({**message, "result": result}).encode())
+def with_page_of(answer: Answer, request: Request, kept: Answer) -> Answer:
+    """An older answer's page in place of an answer's own; a JSON-RPC answer keeps its id."""
+    if dialect_of(request) in MCP_DIALECTS:
+        return _with_result(answer, json.loads(kept.body)["result"])
+    return kept
 
 
-def has_page(answer: Answer, request: Request) -> bool:
-    """Say whether an answer to a question for orders is good as far as the transport goes."""
+def is_good(answer: Answer, request: Request) -> bool:
+    """Say whether an answer is none of the errors that come first: of the keys, the session, the call."""
     if answer.status != 200:
         return False
     return dialect_of(request) not in MCP_DIALECTS or "result" in json.loads(answer.body)
 
 
-def with_page_of(answer: Answer, request: Request, kept: Answer) -> Answer:
-    """An older answer's page in place of an answer's own; a JSON-RPC answer keeps its id."""
-    if dialect_of(request) in MCP_DIALECTS:
-        return with_result(answer, json.loads(kept.body)["result"])
-    return kept
+def _with_result(answer: Answer, result: JsonObject) -> Answer:
+    return replace(answer, body=php_json({**json.loads(answer.body), "result": result}).encode())
