@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 import uvicorn
@@ -17,8 +18,19 @@ from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.asgi import create_app
 from shop_poller.simulator.endpoint import PATH, Endpoint
 from shop_poller.simulator.faults import Faults
-from shop_poller.simulator.keys import DEMO_KEY, ApiKey
+from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
+from shop_poller.simulator.routes import (
+    EXECUTE_ABILITY,
+    ORDERS_QUERY,
+    ROUTES,
+    Dialect,
+    asks_for_orders,
+    dialect_of,
+)
 from shop_poller.simulator.shop import SimulatedShop
+
+MCP_ADAPTER = f"/wp-json{ROUTES[Dialect.ABILITIES]}"
+ORDERS = f"/wp-json{ROUTES[Dialect.REST]}"
 
 
 def wall_clock() -> datetime:
@@ -49,6 +61,24 @@ class Seen:
         return arguments
 
     @property
+    def dialect(self) -> Dialect | None:
+        return dialect_of(self.request)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What a listing was asked for, in whichever dialect; all of a query's values are strings."""
+        match self.dialect:
+            case Dialect.ABILITIES:
+                parameters: dict[str, Any] = self.arguments["parameters"]
+                return parameters
+            case Dialect.REST:
+                return dict(parse_qsl(self.request.query)) | (self.request.rpc or {})
+            case Dialect.EXECUTE:
+                return self._params
+            case _:
+                return self.arguments
+
+    @property
     def _params(self) -> dict[str, Any]:
         params: dict[str, Any] = (self.request.rpc or {}).get("params", {})
         return params
@@ -63,7 +93,7 @@ class RunningShop:
 
     @property
     def url(self) -> str:
-        """The MCP endpoint's address."""
+        """The address of WooCommerce's own MCP endpoint; `endpoint.address` tells the others."""
         return self.endpoint.url
 
     @property
@@ -79,9 +109,13 @@ class RunningShop:
         return self.endpoint.keys[0]
 
     @property
+    def password(self) -> AppPassword:
+        return self.endpoint.passwords[0]
+
+    @property
     def listings(self) -> list[dict[str, Any]]:
-        """The arguments of each call of orders-list, in order."""
-        return [seen.arguments for seen in self.seen if seen.tool == "woocommerce-orders-list"]
+        """What each listing was asked for, in order and in whichever dialect."""
+        return [seen.question for seen in self.seen if asks_for_orders(seen.request)]
 
     def count(self, method: str) -> int:
         """How many requests of a JSON-RPC method (or, without one, HTTP method) arrived."""
@@ -94,6 +128,7 @@ class Caller:
 
     endpoint: Endpoint
     key: ApiKey = DEMO_KEY
+    password: AppPassword = DEMO_PASSWORD
 
     def send(
         self,
@@ -101,6 +136,8 @@ class Caller:
         *,
         session_id: str | None = None,
         method: str = "POST",
+        path: str = PATH,
+        query: str = "",
         **headers: str,
     ) -> Answer:
         """Send one body; `x_mcp_api_key="..."` and the like set headers."""
@@ -109,7 +146,7 @@ class Caller:
             given["mcp-session-id"] = session_id
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.endpoint.answer(Request(method, PATH, given, raw))
+        return self.endpoint.answer(Request(method, path, given, raw, query))
 
     def rpc(self, method: str, params: object = None) -> Any:
         """The result of a JSON-RPC call; KeyError if it is an error."""
@@ -134,6 +171,33 @@ class Caller:
     def get(self, order_id: int) -> Any:
         """One order, or the error in its place."""
         return self.tool("woocommerce-orders-get", {"id": order_id})["structuredContent"]
+
+    def plugin(self, body: object, **headers: str) -> Answer:
+        """Send one body to the MCP Adapter; `initialize` and the like bring no session."""
+        basic = {"authorization": self.password.basic}
+        return self.send(body, path=MCP_ADAPTER, **(basic | headers))
+
+    def ability(self, name: str = ORDERS_QUERY, /, **parameters: object) -> Any:
+        """The result of an ability."""
+        session_id = self.endpoint.sessions.open(self.password.user)
+        arguments = {"ability_name": name, "parameters": parameters}
+        body = call("tools/call", {"name": EXECUTE_ABILITY, "arguments": arguments})
+        return json.loads(self.plugin(body, mcp_session_id=session_id).body)["result"]
+
+    def rest(self, query: str = "", **headers: str) -> Answer:
+        """The answer to a GET."""
+        basic = {"authorization": self.key.basic}
+        return self.send(b"", method="GET", path=ORDERS, query=query, **(basic | headers))
+
+    def rest_post(self, body: object, **headers: str) -> Answer:
+        """The answer to a POST that says it is a GET, or whatever the headers say."""
+        usual = {"authorization": self.key.basic, "x_http_method_override": "GET"}
+        return self.send(body, path=ORDERS, **(usual | headers))
+
+    def execute(self, **params: object) -> Answer:
+        """The answer to the old design's call."""
+        body = {"ability": "woocommerce/orders-list", "params": params}
+        return self.send(body, path=f"{PATH}/execute")
 
 
 def call(method: str, params: object = None, call_id: object = 1) -> dict[str, object]:

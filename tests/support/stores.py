@@ -1,4 +1,4 @@
-"""How each store is opened for the suite that holds for all: SQLite, fakeredis, Valkey, Redis if it is here."""
+"""How each store is opened for the suite that holds for all: SQLite, fakeredis, Valkey, Redis if there."""
 
 import atexit
 from collections.abc import Awaitable, Callable

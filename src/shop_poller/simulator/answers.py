@@ -41,6 +41,16 @@ class Request:
         return False
 
     @property
+    def is_json(self) -> bool:
+        """Whether the body calls itself JSON."""
+        return self.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+    @property
+    def breaks_its_word(self) -> bool:
+        """Whether the body calls itself JSON and is none; WordPress looks before it asks who is there."""
+        return self.is_json and bool(self.body) and self.is_broken
+
+    @property
     def rpc_method(self) -> str | None:
         """The JSON-RPC method of a single call, e.g. `tools/call`."""
         method = self.rpc.get("method") if isinstance(self.rpc, dict) else None
@@ -86,12 +96,12 @@ def page(status: int, title: str, text: str, **headers: str) -> Answer:
     return Answer(status, body.encode(), {"Content-Type": HTML_TYPE, **headers})
 
 
-def rest_headers(index_url: str, *, signed_in: bool) -> dict[str, str]:
+def rest_headers(index_url: str, *, allow: str | None) -> dict[str, str]:
     """The headers of every answer that WordPress's REST server makes.
 
     Args:
         index_url: The address of the REST index.
-        signed_in: Whether the request's key was accepted.
+        allow: The route's methods, or None: who may not call it does not learn them either.
 
     Returns:
         The headers by name.
@@ -106,5 +116,4 @@ def rest_headers(index_url: str, *, signed_in: bool) -> dict[str, str]:
             "Authorization, X-WP-Nonce, Content-Disposition, Content-MD5, Content-Type"
         ),
     }
-    # Who may not call the route does not learn its methods either.
-    return {**headers, "Allow": "POST, GET, DELETE", **NO_CACHE} if signed_in else headers
+    return headers if allow is None else {**headers, "Allow": allow, **NO_CACHE}

@@ -1,44 +1,45 @@
-"""The shop's HTTP side: the route, the keys, the headers, and the troubles that are switched on."""
+"""The shop's HTTP side: which dialect answers, and the troubles that are switched on."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, timedelta
 from email.utils import format_datetime
-from urllib.parse import parse_qs
+from random import Random
 
-from shop_poller.simulator.answers import (
-    SERVER,
-    Answer,
-    Request,
-    php_json,
-    rest_headers,
-    wordpress_error,
-)
+from shop_poller.simulator import auth
+from shop_poller.simulator.abilities import AbilityTools
+from shop_poller.simulator.adapters import PLUGIN_ADAPTERS, WOOCOMMERCE_ADAPTER
+from shop_poller.simulator.answers import SERVER, Answer, Request, page
+from shop_poller.simulator.bridge import Bridge
 from shop_poller.simulator.faults import Faults
-from shop_poller.simulator.keys import DEMO_KEY, ApiKey
-from shop_poller.simulator.rpc import INTERNAL_ERROR, INVALID_REQUEST, RpcServer, rpc_error
-from shop_poller.simulator.sessions import Sessions
+from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
+from shop_poller.simulator.mcp import McpServer
+from shop_poller.simulator.rest import RestOrders
+from shop_poller.simulator.routes import ROUTES, Dialect, dialect_of
 from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.simulator.site import AdapterVersion, Site
 from shop_poller.simulator.tools import Tools
 
-ROUTE = "/woocommerce/mcp"
-PATH = f"/wp-json{ROUTE}"
+PATH = f"/wp-json{ROUTES[Dialect.WOOCOMMERCE_MCP]}"
+# nginx's own limit for a request's first line, which is where an address is.
+MAX_REQUEST_LINE_BYTES = 8192
 
 
-class Endpoint:
-    """`…/wp-json/woocommerce/mcp` of one shop, without the network: a request in, an answer out.
+class Endpoint(Site):
+    """One shop's site without the network: a request in, an answer out.
 
     Attributes:
-        shop: The shop.
-        keys: The keys that are good; change it to revoke or add one.
-        require_https: Whether plain http is refused.
-        sessions: The MCP sessions.
+        offers: The names of the dialects that are there; change it to upgrade the shop overnight.
         faults: The troubles that are switched on.
 
     Args:
         shop: The shop.
-        keys: The keys that are good.
+        keys: The API keys that are good.
+        passwords: The application passwords that are good.
         require_https: Whether plain http is refused, as a real shop does unless it is told not to.
+        adapter: The version of the plugin MCP Adapter.
+        offers: The dialects that are there: all but `execute`, which no real shop has, unless given.
+        rng: Where the order of a database's ties comes from; seeded if not given.
     """
 
     def __init__(
@@ -46,19 +47,34 @@ class Endpoint:
         shop: SimulatedShop,
         *,
         keys: Iterable[ApiKey] = (DEMO_KEY,),
+        passwords: Iterable[AppPassword] = (DEMO_PASSWORD,),
         require_https: bool = False,
+        adapter: AdapterVersion = "0.5.0",
+        offers: Iterable[str] = (Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES, Dialect.REST),
+        rng: Random | None = None,
     ) -> None:
-        self.shop = shop
-        self.keys = list(keys)
-        self.require_https = require_https
-        self.sessions = Sessions(shop.clock)
+        super().__init__(
+            shop, keys=keys, passwords=passwords, require_https=require_https, adapter=adapter, rng=rng
+        )
+        self.offers: set[str] = set(offers)
         self.faults = Faults()
-        self._rpc = RpcServer(Tools(shop), self.sessions)
+        woocommerce = McpServer(self, Tools(shop), lambda: WOOCOMMERCE_ADAPTER, auth.by_api_key)
+        plugin = McpServer(self, AbilityTools(self), lambda: PLUGIN_ADAPTERS[self.adapter], auth.by_password)
+        self._dialects = {
+            Dialect.WOOCOMMERCE_MCP: woocommerce.answer,
+            Dialect.ABILITIES: plugin.answer,
+            Dialect.REST: RestOrders(self).answer,
+            Dialect.EXECUTE: Bridge(self).answer,
+        }
 
     @property
     def url(self) -> str:
-        """The endpoint's address."""
+        """The address of WooCommerce's own MCP endpoint."""
         return self.shop.url + PATH
+
+    def address(self, dialect: str) -> str:
+        """Where a dialect answers, in the form that the shop's permalinks have."""
+        return self.shop.face.rest(ROUTES[Dialect(dialect)])
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; the answer has a Date of the shop's clock."""
@@ -73,76 +89,10 @@ class Endpoint:
         return replace(answer, headers=headers)
 
     def _serve(self, request: Request) -> Answer:
-        if _route(request) != ROUTE or request.method not in ("POST", "GET", "DELETE"):
-            text = "No route was found matching the URL and request method."
-            return self._json(404, wordpress_error("rest_no_route", text, 404))
-        key = self._authenticate(request)
-        # WordPress reads the body before it asks who is there.
-        if _is_broken_json(request):
-            text, why = "Invalid JSON body passed.", "Syntax error"
-            error = wordpress_error("rest_invalid_json", text, 400, json_error_code=4, json_error_message=why)
-            return self._json(400, error, signed_in=isinstance(key, ApiKey))
-        if isinstance(key, Answer):
-            return key
-        session_id = request.headers.get("mcp-session-id") or None
-        match request.method:
-            case "POST":
-                return self._post(request, key, session_id)
-            case "DELETE":
-                return self._end_session(key, session_id)
-            case _:
-                text = "Internal error: SSE streaming not yet implemented"
-                return self._json(405, rpc_error(0, INTERNAL_ERROR, text), signed_in=True)
-
-    def _post(self, request: Request, key: ApiKey, session_id: str | None) -> Answer:
-        body = request.rpc if _is_json(request) else None
-        reply = self._rpc.reply(body, key, session_id)
-        answer = self._json(reply.status, reply.body, signed_in=True)
-        if reply.session_id is None:
-            return answer
-        return replace(answer, headers={**answer.headers, "Mcp-Session-Id": reply.session_id})
-
-    def _end_session(self, key: ApiKey, session_id: str | None) -> Answer:
-        if session_id is None:
-            text = "Invalid Request: Missing Mcp-Session-Id header"
-            return self._json(400, rpc_error(0, INVALID_REQUEST, text), signed_in=True)
-        self.sessions.close(key.user, session_id)
-        return self._json(200, None, signed_in=True)
-
-    def _authenticate(self, request: Request) -> ApiKey | Answer:
-        if self.require_https and not request.secure:
-            return self._refuse("insecure_transport", "HTTPS is required for MCP requests.", 403)
-        header = request.headers.get("x-mcp-api-key", "")
-        form = "consumer_key:consumer_secret"
-        if not header:
-            return self._refuse("missing_api_key", f"X-MCP-API-Key header required. Format: {form}")
-        if ":" not in header:
-            return self._refuse("invalid_api_key", f"X-MCP-API-Key must be in format {form}")
-        key = next((key for key in self.keys if key.header == header), None)
-        if key is None:
-            return self._refuse("authentication_failed", "Authentication failed.")
-        if not key.user_exists:
-            text = "The user associated with this API key no longer exists."
-            return self._refuse("mcp_user_not_found", text)
-        return key
-
-    def _refuse(self, code: str, text: str, status: int = 401) -> Answer:
-        return self._json(status, wordpress_error(code, text, status))
-
-    def _json(self, status: int, body: object, *, signed_in: bool = False) -> Answer:
-        headers = rest_headers(self.shop.face.rest("/"), signed_in=signed_in)
-        return Answer(status, b"" if body is None else php_json(body).encode(), headers)
-
-
-def _route(request: Request) -> str | None:
-    if request.path in ("/index.php", "/"):
-        return parse_qs(request.query).get("rest_route", [None])[0]
-    return request.path.removeprefix("/wp-json") if request.path.startswith("/wp-json") else None
-
-
-def _is_json(request: Request) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
-
-
-def _is_broken_json(request: Request) -> bool:
-    return _is_json(request) and bool(request.body) and request.is_broken
+        line = f"{request.method} {request.path}?{request.query} HTTP/1.1\r\n"
+        if len(line) > MAX_REQUEST_LINE_BYTES:
+            return page(414, "414", "<h1>414 Request-URI Too Large</h1>")
+        dialect = dialect_of(request)
+        if dialect is None or dialect not in self.offers:
+            return self.no_route()
+        return self._dialects[dialect](request)

@@ -4,26 +4,24 @@ A fault stands between the request and the endpoint: it may answer by itself, or
 and spoil what comes back. Troubles of a single order are distortions: see `SimulatedShop.distort`.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from shop_poller.simulator.answers import (
-    JSON_TYPE,
-    NO_CACHE,
-    Answer,
-    Request,
-    page,
-    php_json,
-    wordpress_error,
+from shop_poller.simulator.answers import JSON_TYPE, NO_CACHE, Answer, Request, page, wordpress_error
+from shop_poller.simulator.orders import Distortion
+from shop_poller.simulator.routes import (
+    MCP_DIALECTS,
+    TOOLS_CALL,
+    Dialect,
+    asks_for_orders,
+    dialect_of,
+    is_call,
 )
-from shop_poller.simulator.orders import Distortion, JsonObject
-from shop_poller.simulator.tools import ORDERS_LIST, failure, success
+from shop_poller.simulator.spoiling import critical_error, fatal, is_good, refusal, with_page_of, wp_die
 
 Handler: TypeAlias = Callable[[Request], Answer]
 
-_TOOLS_CALL = "tools/call"
 _MAINTENANCE = "Briefly unavailable for scheduled maintenance. Check back in a minute."
 
 
@@ -34,12 +32,21 @@ class Fault:
     Attributes:
         name: What it is called in `Faults.active`.
         act: Takes the request and the way on, and answers.
-        method: The JSON-RPC method it is about; None is every request.
+        method: The JSON-RPC method it is about; None is every request. Each request of a dialect
+            without JSON-RPC counts as `tools/call`.
+        dialects: The dialects it is about; None is all of them.
     """
 
     name: str
     act: Callable[[Request, Handler], Answer]
     method: str | None = None
+    dialects: frozenset[str] | None = None
+
+    def concerns(self, request: Request) -> bool:
+        """Say whether it is about a request."""
+        return (self.dialects is None or dialect_of(request) in self.dialects) and (
+            self.method is None or is_call(request, self.method)
+        )
 
 
 @dataclass
@@ -59,15 +66,25 @@ class Faults:
         """The names of the troubles that are on."""
         return [switched.fault.name for switched in self._on]
 
-    def add(self, fault: Fault, *, times: int | None = None, method: str | None = None) -> None:
+    def add(
+        self,
+        fault: Fault,
+        *,
+        times: int | None = None,
+        method: str | None = None,
+        dialects: Iterable[str] | None = None,
+    ) -> None:
         """Switch a trouble on.
 
         Args:
             fault: The trouble.
             times: How many requests it spoils; until it is cleared if not given.
             method: The JSON-RPC method it is about, if not the fault's own.
+            dialects: The dialects it is about, if not the fault's own.
         """
         chosen = fault if method is None else replace(fault, method=method)
+        if dialects is not None:
+            chosen = replace(chosen, dialects=frozenset(dialects))
         self._on.append(_Switched(chosen, times))
 
     def clear(self, name: str | None = None) -> None:
@@ -83,7 +100,7 @@ class Faults:
     def _guard(self, switched: _Switched, onward: Handler) -> Handler:
         def handle(request: Request) -> Answer:
             fault = switched.fault
-            if fault.method not in (None, request.rpc_method):
+            if not fault.concerns(request):
                 return onward(request)
             if switched.left is not None:
                 switched.left -= 1
@@ -107,18 +124,22 @@ def maintenance(*, html: bool = False) -> Fault:
     if html:
         headers = {"Retry-After": "600", **NO_CACHE}
         return _instead("maintenance", page(503, "Maintenance", _MAINTENANCE, **headers))
-    return _instead("maintenance", _wp_die(503, _MAINTENANCE, {"Retry-After": "600"}))
+    return _instead("maintenance", wp_die(503, _MAINTENANCE, {"Retry-After": "600"}))
 
 
 def database_down() -> Fault:
     """WordPress has no database: 500 with HTML in the JSON."""
     text = "<h1>Error establishing a database connection</h1>"
-    return _instead("database down", _wp_die(500, text, {}))
+    return _instead("database down", wp_die(500, text, {}))
 
 
 def feature_off() -> Fault:
-    """The MCP feature was switched off: 404 `rest_no_route`."""
-    return Fault("feature off", lambda request, onward: onward(replace(request, path="/wp-json/")))
+    """WooCommerce's MCP feature was switched off: 404 `rest_no_route`; no other dialect minds."""
+
+    def act(request: Request, onward: Handler) -> Answer:
+        return onward(replace(request, path="/wp-json/"))
+
+    return Fault("feature off", act, dialects=frozenset({Dialect.WOOCOMMERCE_MCP}))
 
 
 def php_notice() -> Fault:
@@ -131,26 +152,30 @@ def php_notice() -> Fault:
 
 
 def php_fatal(text: str = "Call to undefined function careless_call()") -> Fault:
-    """A broken plugin: HTTP 200, and the tool's result is an error of PHP's."""
-    return _after("php fatal", lambda answer: _with_result(answer, failure(text)), _TOOLS_CALL)
+    """A broken plugin: over MCP HTTP 200, and the tool's result is an error of PHP's; else HTTP 500."""
+
+    def act(request: Request, onward: Handler) -> Answer:
+        return fatal(onward(request), request, text)
+
+    return Fault("php fatal", act, TOOLS_CALL)
 
 
 def rest_error(code: str, message: str, status: int) -> Fault:
-    """An error of the REST API, dressed as the data of a success."""
-    result = success({"data": wordpress_error(code, message, status)})
-    return _after("rest error", lambda answer: _with_result(answer, result), _TOOLS_CALL)
+    """An error of the REST API: over WooCommerce's MCP and `execute` dressed as the data of a success.
+
+    An ability does not ask the REST API; there it is the ability's own error, which has no code.
+    """
+    error = wordpress_error(code, message, status)
+
+    def act(request: Request, onward: Handler) -> Answer:
+        return refusal(onward(request), request, error)
+
+    return Fault("rest error", act, TOOLS_CALL)
 
 
 def out_of_memory() -> Fault:
     """PHP ran out of memory: 500, WordPress's critical error."""
-    text = "<p>There has been a critical error on this website.</p>"
-    error = {**wordpress_error("internal_server_error", text, 500), "additional_errors": []}
-
-    def spoil(answer: Answer) -> Answer:
-        headers = {name: value for name, value in answer.headers.items() if name != "Allow"}
-        return replace(answer, status=500, body=php_json(error).encode(), headers=headers)
-
-    return _after("out of memory", spoil, _TOOLS_CALL)
+    return _after("out of memory", critical_error, TOOLS_CALL)
 
 
 def captcha(status: int = 200) -> Fault:
@@ -196,7 +221,10 @@ def half_a_body() -> Fault:
 
 
 def event_stream() -> Fault:
-    """The answer comes as a stream of server-sent events, as other MCP servers send it."""
+    """The answer comes as a stream of server-sent events, as other MCP servers send it.
+
+    Only MCP knows of such streams: the other dialects answer as ever.
+    """
 
     def spoil(answer: Answer) -> Answer:
         if answer.headers.get("Content-Type") != JSON_TYPE or not answer.body:
@@ -204,11 +232,11 @@ def event_stream() -> Fault:
         body = b": keep-alive\n\nevent: message\ndata: " + answer.body + b"\n\n"
         return replace(answer, body=body, headers={**answer.headers, "Content-Type": "text/event-stream"})
 
-    return _after("event stream", spoil)
+    return replace(_after("event stream", spoil), dialects=MCP_DIALECTS)
 
 
 def sessions_lost() -> Fault:
-    """No session is ever known, however new it is."""
+    """No session is ever known, however new it is; only MCP has sessions."""
 
     def act(request: Request, onward: Handler) -> Answer:
         if "mcp-session-id" not in request.headers:
@@ -220,18 +248,16 @@ def sessions_lost() -> Fault:
 
 
 def same_page_for_ever() -> Fault:
-    """A cache in front of the shop: each listing is answered with the first one's orders."""
-    kept: list[JsonObject] = []
+    """A cache in front of the shop: each listing is answered with its dialect's first one."""
+    kept: dict[Dialect | None, Answer] = {}
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)
-        if request.rpc["params"].get("name") != ORDERS_LIST:
+        if not asks_for_orders(request) or not is_good(answer, request):
             return answer
-        if not kept:
-            kept.append(json.loads(answer.body)["result"])
-        return _with_result(answer, kept[0])
+        return with_page_of(answer, request, kept.setdefault(dialect_of(request), answer))
 
-    return Fault("same page for ever", act, _TOOLS_CALL)
+    return Fault("same page for ever", act, TOOLS_CALL)
 
 
 def clock_skew(seconds: float) -> Fault:
@@ -252,15 +278,3 @@ def without(*fields: str) -> Distortion:
 def with_values(**fields: Any) -> Distortion:
     """An order with other values: a date that is none, a total that is a word, a huge note."""
     return lambda order: {**order, **fields}
-
-
-def _wp_die(status: int, message: str, headers: dict[str, str]) -> Answer:
-    error = {**wordpress_error("wp_die", message, status), "additional_errors": []}
-    return Answer(status, php_json(error).encode(), {"Content-Type": JSON_TYPE, **headers, **NO_CACHE})
-
-
-def _with_result(answer: Answer, result: JsonObject) -> Answer:
-    message = json.loads(answer.body)
-    if "result" not in message:
-        return answer  # an error of the session's or of the call's comes first
-    return replace(answer, body=php_json({**message, "result": result}).encode())

@@ -1,5 +1,7 @@
-"""The API keys of a shop."""
+"""What opens the shop: WooCommerce's API keys and WordPress's application passwords."""
 
+import re
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,9 +31,52 @@ class ApiKey:
         """The value of the header X-MCP-API-Key."""
         return f"{self.consumer_key}:{self.consumer_secret}"
 
+    @property
+    def basic(self) -> str:
+        """The value of the header Authorization, for the REST API."""
+        return _basic(self.consumer_key, self.consumer_secret)
+
     def allows(self, *, writing: bool) -> bool:
         """Say whether the key may write, or read."""
         return self.permissions in (("write" if writing else "read"), "read_write")
 
 
+@dataclass(frozen=True)
+class AppPassword:
+    """An application password of a WordPress user's.
+
+    Attributes:
+        username: The user's login; sessions are counted by user.
+        password: The password; what is no letter and no digit in it is decoration.
+        can_view: Whether the user's role may see orders.
+    """
+
+    username: str
+    password: str
+    can_view: bool = True
+
+    @property
+    def user(self) -> str:
+        """Whose password it is."""
+        return self.username
+
+    @property
+    def basic(self) -> str:
+        """The value of the header Authorization."""
+        return _basic(self.username, self.password)
+
+    def opens(self, password: str) -> bool:
+        """Say whether this is the password, with or without its spaces."""
+        return _bare(password) == _bare(self.password)
+
+
+def _basic(name: str, secret: str) -> str:
+    return "Basic " + b64encode(f"{name}:{secret}".encode()).decode()
+
+
+def _bare(password: str) -> str:
+    return re.sub("[^a-zA-Z0-9]", "", password)
+
+
 DEMO_KEY = ApiKey("ck_" + "5eed" * 10, "cs_" + "ca11" * 10)
+DEMO_PASSWORD = AppPassword("poller", "demo ONLY demo ONLY demo ONLY")

@@ -76,14 +76,22 @@ def read_listing(arguments: Mapping[str, Any], *, registered: Sequence[str], zon
     )
 
 
-def select(orders: Iterable[SimulatedOrder], listing: Listing) -> list[SimulatedOrder]:
-    """Answer a question: the orders of the page, sorted."""
+@dataclass(frozen=True)
+class Found:
+    """The orders of one page, sorted, and how many there are on all pages."""
+
+    orders: list[SimulatedOrder]
+    total: int
+
+
+def select(orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+    """Answer a question."""
     found = [order for order in orders if _wanted(order, listing)]
     if listing.order_by == "include" and listing.include:
         found.sort(key=lambda order: listing.include.index(order.id))
     else:
         found.sort(key=lambda order: _sort_key(order, listing.order_by), reverse=listing.descending)
-    return found[listing.skip : listing.skip + listing.per_page]
+    return Found(found[listing.skip : listing.skip + listing.per_page], len(found))
 
 
 def _instant(text: str, zone: tzinfo, *, in_gmt: bool) -> datetime:
@@ -92,8 +100,12 @@ def _instant(text: str, zone: tzinfo, *, in_gmt: bool) -> datetime:
     # `Z` together with the flag is off by the shop's own offset.
     date = parse_date(text)
     wall = date if date.tzinfo is None else date.astimezone(zone)
-    wall = wall.replace(tzinfo=None, microsecond=0)
-    return wall.replace(tzinfo=UTC if in_gmt else zone).astimezone(UTC)
+    return in_zone(wall, UTC if in_gmt else zone)
+
+
+def in_zone(wall: datetime, zone: tzinfo) -> datetime:
+    """The instant, in whole seconds, at which a zone's clock shows this, whatever zone it came from."""
+    return wall.replace(tzinfo=zone, microsecond=0).astimezone(UTC)
 
 
 def _wanted(order: SimulatedOrder, listing: Listing) -> bool:
@@ -110,11 +122,18 @@ def _between(at: datetime, after: datetime | None, before: datetime | None) -> b
     return (after is None or at > after) and (before is None or at < before)
 
 
-def _sort_key(order: SimulatedOrder, order_by: str) -> tuple[datetime, int] | tuple[int]:
+def _sort_key(order: SimulatedOrder, order_by: str) -> tuple[Any, ...]:
     match order_by:
         case "modified":
             return (order.modified, order.id)
         case "date":
             return (order.created, order.id)
+        # The abilities' own ways to sort: there is no second key, ties come out as they lie.
+        case "date_modified":
+            return (order.modified,)
+        case "date_created":
+            return (order.created,)
+        case "total":
+            return (order.total,)
         case _:
             return (order.id,)

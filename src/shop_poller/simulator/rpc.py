@@ -1,29 +1,61 @@
 """JSON-RPC as WordPress's MCP adapter speaks it, its oddities included."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from shop_poller.simulator.keys import ApiKey
+from shop_poller.simulator.adapters import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    SESSION_NOT_FOUND,
+    TOOL_NOT_FOUND,
+    Adapter,
+)
 from shop_poller.simulator.orders import JsonObject
-from shop_poller.simulator.sessions import Sessions
-from shop_poller.simulator.tools import Tools
-
-PROTOCOL_VERSION = "2025-06-18"
-
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
-TOOL_NOT_FOUND = -32003
+from shop_poller.simulator.routes import TOOLS_CALL
+from shop_poller.simulator.site import Site
 
 # Everything else that is an error of a single call comes with HTTP 200.
 _HTTP_STATUSES = {
     INVALID_REQUEST: 400,
     METHOD_NOT_FOUND: 404,
     TOOL_NOT_FOUND: 404,
+    SESSION_NOT_FOUND: 404,
     INTERNAL_ERROR: 500,
 }
+
+
+class Holder(Protocol):
+    """Whoever's key or password was accepted."""
+
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+
+
+H = TypeVar("H", bound=Holder)
+H_contra = TypeVar("H_contra", bound=Holder, contravariant=True)
+
+
+class Toolbox(Protocol[H_contra]):
+    """The tools of an MCP server."""
+
+    def describe(self) -> list[JsonObject]:
+        """The tools as `tools/list` shows them."""
+
+    def call(self, name: str, arguments: object, holder: H_contra) -> JsonObject | None:
+        """A tool's result as JSON-RPC carries it, or None if there is no such tool."""
+
+
+@dataclass(frozen=True)
+class Envelope(Generic[H]):
+    """What came around a body: whose it is, and the headers that mean something; empty is None."""
+
+    holder: H
+    session_id: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,35 +73,30 @@ class Reply:
     session_id: str | None = None
 
 
-@dataclass(frozen=True)
-class _Caller:
-    key: ApiKey
-    session_id: str | None
-
-
 class _UncaughtError(Exception):
     """PHP threw, and only the outermost handler caught it."""
 
 
-class RpcServer:
+class RpcServer(Generic[H]):
     """Answers request bodies.
 
     Args:
+        site: Where sessions are kept, and which tools are lost.
         tools: The tools to offer.
-        sessions: Where sessions are kept.
+        adapter: The server's ways.
     """
 
-    def __init__(self, tools: Tools, sessions: Sessions) -> None:
+    def __init__(self, site: Site, tools: Toolbox[H], adapter: Adapter) -> None:
+        self._site = site
         self._tools = tools
-        self._sessions = sessions
+        self._adapter = adapter
 
-    def reply(self, body: Any, key: ApiKey, session_id: str | None) -> Reply:
+    def reply(self, body: Any, caller: Envelope[H]) -> Reply:
         """Answer one body.
 
         Args:
             body: The decoded body, a message or a batch; None if there was no JSON.
-            key: The key that was accepted.
-            session_id: The header Mcp-Session-Id, None if missing or empty.
+            caller: What came around it.
 
         Returns:
             The reply. A batch is always HTTP 200; a single error has a status of its own.
@@ -77,7 +104,6 @@ class RpcServer:
         if body is None:
             text = "Parse error: Invalid JSON in request body"
             return Reply(400, rpc_error(0, PARSE_ERROR, text))
-        caller = _Caller(key, session_id or None)
         batch = isinstance(body, list) and body != []
         opened: list[str] = []
         try:
@@ -89,10 +115,12 @@ class RpcServer:
         if batch:
             return Reply(200, [answer for answer in answers if answer is not None], session)
         answer = answers[0]
-        code = answer["error"]["code"] if answer and "error" in answer else 0
+        if answer is None:
+            return Reply(self._adapter.notified, None)
+        code = answer["error"]["code"] if "error" in answer else 0
         return Reply(_HTTP_STATUSES.get(code, 200), answer, session)
 
-    def _message(self, message: Any, caller: _Caller, opened: list[str]) -> JsonObject | None:
+    def _message(self, message: Any, caller: Envelope[H], opened: list[str]) -> JsonObject | None:
         if message == []:
             message = {}  # PHP does not tell them apart
         if not isinstance(message, dict):
@@ -105,30 +133,31 @@ class RpcServer:
         if method is None or call_id is None:
             return None
         params = message.get("params", {})
-        if type(call_id) is not int or not isinstance(method, str | int):
-            raise _UncaughtError  # the handler is typed: integer ids only
+        if not isinstance(method, str | int) or not self._takes(call_id):
+            raise _UncaughtError
         if not isinstance(params, dict | list):
             raise _UncaughtError
         return self._call(str(method), call_id, params or {}, caller, opened)
 
-    def _call(self, method: str, call_id: int, params: Any, caller: _Caller, opened: list[str]) -> JsonObject:
+    def _takes(self, call_id: Any) -> bool:
+        # The old handler is typed: integer ids only.
+        return type(call_id) is int if self._adapter.integer_ids else not isinstance(call_id, dict | list)
+
+    def _call(
+        self, method: str, call_id: Any, params: Any, caller: Envelope[H], opened: list[str]
+    ) -> JsonObject:
         if method == "initialize":
             # Any session header at all, even a made-up one, and no new session is made.
             if caller.session_id is None:
-                opened.append(self._sessions.open(caller.key.user))
-            return rpc_result(call_id, _WELCOME)
-        if caller.session_id is None:
-            text = "Invalid Request: Missing Mcp-Session-Id header"
-            return rpc_error(call_id, INVALID_REQUEST, text)
-        if not self._sessions.use(caller.key.user, caller.session_id):
-            # HTTP 200: the adapter takes it for an error of the application's.
-            text = "Invalid params: Invalid or expired session"
-            return rpc_error(call_id, INVALID_PARAMS, text)
-        if method == "tools/call":
-            return self._call_tool(call_id, params, caller.key)
+                opened.append(self._site.sessions.open(caller.holder.user))
+            return rpc_result(call_id, self._welcome(params))
+        if complaint := self._about_headers(caller):
+            return rpc_error(call_id, *complaint)
+        if method == TOOLS_CALL:
+            return self._call_tool(call_id, params, caller.holder)
         simple: dict[str, JsonObject] = {
             "ping": {},
-            "tools/list": {"tools": self._tools.describe()},
+            "tools/list": {"tools": self._describe()},
             "resources/list": {"resources": []},
             "prompts/list": {"prompts": []},
         }
@@ -136,35 +165,41 @@ class RpcServer:
             return rpc_result(call_id, simple[method])
         return rpc_error(call_id, METHOD_NOT_FOUND, f"Method not found: {method}")
 
-    def _call_tool(self, call_id: int, params: Any, key: ApiKey) -> JsonObject:
+    def _about_headers(self, caller: Envelope[H]) -> tuple[int, str] | None:
+        if caller.session_id is None:
+            return INVALID_REQUEST, "Invalid Request: Missing Mcp-Session-Id header"
+        if not self._site.sessions.use(caller.holder.user, caller.session_id):
+            return self._adapter.unknown_session
+        known = self._adapter.versions
+        if self._adapter.checks_version and caller.version is not None and caller.version not in known:
+            text = f"Unsupported protocol version: {caller.version} (supported versions: {', '.join(known)})"
+            return INVALID_REQUEST, f"Bad Request: {text}"
+        return None
+
+    def _welcome(self, params: Any) -> JsonObject:
+        asked = params.get("protocolVersion") if isinstance(params, dict) else None
+        known = self._adapter.versions
+        return {"protocolVersion": asked if asked in known else known[0], **self._adapter.welcome}
+
+    def _describe(self) -> list[JsonObject]:
+        return [tool for tool in self._tools.describe() if tool["name"] not in self._site.lost_tools]
+
+    def _call_tool(self, call_id: Any, params: Any, holder: H) -> JsonObject:
         name = params.get("name") if isinstance(params, dict) else None
         if not name:
             return rpc_error(call_id, INVALID_PARAMS, "Missing required parameter: tool name")
-        result = self._tools.call(str(name), params.get("arguments", {}), key)
+        lost = str(name) in self._site.lost_tools
+        result = None if lost else self._tools.call(str(name), params.get("arguments", {}), holder)
         if result is None:
             return rpc_error(call_id, TOOL_NOT_FOUND, f"Tool not found: {name}")
         return rpc_result(call_id, result)
 
 
-def rpc_result(call_id: int, result: JsonObject) -> JsonObject:
+def rpc_result(call_id: Any, result: JsonObject) -> JsonObject:
     """A JSON-RPC answer."""
     return {"jsonrpc": "2.0", "id": call_id, "result": result}
 
 
-def rpc_error(call_id: int, code: int, message: str) -> JsonObject:
+def rpc_error(call_id: Any, code: int, message: str) -> JsonObject:
     """A JSON-RPC error."""
     return {"jsonrpc": "2.0", "id": call_id, "error": {"code": code, "message": message}}
-
-
-_WELCOME: JsonObject = {
-    "protocolVersion": PROTOCOL_VERSION,
-    "serverInfo": {"name": "WooCommerce MCP Server", "version": "1.0.0"},
-    "capabilities": {
-        "tools": {},
-        "resources": {},
-        "prompts": {},
-        "logging": {},
-        "completions": {},
-    },
-    "instructions": "AI-accessible WooCommerce operations via MCP",
-}

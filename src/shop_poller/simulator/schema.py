@@ -2,30 +2,42 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}(?::\d{2})?)?", re.ASCII
 )
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
 _BOOLEANS = (True, False, "true", "false", "TRUE", "FALSE", "True", "False", "0", "1", 0, 1)
 _TRUE = (True, 1, "1", "true", "TRUE", "True")
 
 
-def first_complaint(value: object, schema: Mapping[str, Any], name: str = "input") -> str | None:
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with a value: WordPress's code, and its sentence."""
+
+    code: str
+    text: str
+
+
+def first_complaint(value: object, schema: Mapping[str, Any], name: str = "input") -> Complaint | None:
     """Find what is wrong with a value.
 
     Args:
         value: The value as it came out of JSON.
-        schema: Its schema: type, properties, required, items, enum, minimum, maximum, format.
+        schema: Its schema: type (one or several), properties, additionalProperties, required, items,
+            enum, minimum, maximum, format.
         name: What the value is called in the complaint.
 
     Returns:
-        WordPress's sentence about the first fault, or None if all is well.
+        WordPress's complaint about the first fault, or None if all is well.
     """
-    kind = schema["type"]
-    if not _is_a(kind, value):
-        return f"{name} is not of type {kind}."
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    kind = next((kind for kind in kinds if _is_a(kind, value)), None)
+    if kind is None:
+        return Complaint("rest_invalid_type", f"{name} is not of type {','.join(kinds)}.")
     if kind == "object":
         return _complaint_about_members(value, schema, name)
     if kind == "array":
@@ -68,6 +80,8 @@ def _is_a(kind: str, value: object) -> bool:
             return isinstance(value, list | str | int | float)
         case "string":
             return isinstance(value, str)
+        case "null":
+            return value is None
         case "boolean":
             return isinstance(value, bool | str | int) and value in _BOOLEANS
         case "integer":
@@ -95,34 +109,44 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _complaint_about_members(value: object, schema: Mapping[str, Any], name: str) -> str | None:
+def _complaint_about_members(value: object, schema: Mapping[str, Any], name: str) -> Complaint | None:
     members: Mapping[str, object] = value if isinstance(value, dict) else {}
     for required in schema.get("required", ()):
         if required not in members:
-            return f"{required} is a required property of {name}."
+            text = f"{required} is a required property of {name}."
+            return Complaint("rest_property_required", text)
     for key, member in members.items():
         known = schema.get("properties", {}).get(key)
         if known and (complaint := first_complaint(member, known, f"{name}[{key}]")):
             return complaint
+        if not known and schema.get("additionalProperties") is False:
+            text = f"{key} is not a valid property of Object."
+            return Complaint("rest_additional_properties_forbidden", text)
     return None
 
 
-def _complaint_about_bounds(number: int, schema: Mapping[str, Any], name: str) -> str | None:
+def _complaint_about_bounds(number: int, schema: Mapping[str, Any], name: str) -> Complaint | None:
     low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None and not low <= number <= high:
-        return f"{name} must be between {low} (inclusive) and {high} (inclusive)"
-    if low is not None and number < low:
-        return f"{name} must be greater than or equal to {low}"
-    if high is not None and number > high:
-        return f"{name} must be less than or equal to {high}"
-    return None
+    if (low is None or number >= low) and (high is None or number <= high):
+        return None
+    if high is None:
+        text = f"{name} must be greater than or equal to {low}"
+    elif low is None:
+        text = f"{name} must be less than or equal to {high}"
+    else:
+        text = f"{name} must be between {low} (inclusive) and {high} (inclusive)"
+    return Complaint("rest_out_of_bounds", text)
 
 
-def _complaint_about_word(value: object, schema: Mapping[str, Any], name: str) -> str | None:
+def _complaint_about_word(value: object, schema: Mapping[str, Any], name: str) -> Complaint | None:
     if schema.get("enum") and value not in schema["enum"]:
-        return f"{name} is not one of {_listed(schema['enum'])}."
-    if schema.get("format") == "date-time" and not _is_date(str(value)):
-        return "Invalid date."
+        return Complaint("rest_not_in_enum", f"{name} is not one of {_listed(schema['enum'])}.")
+    if not isinstance(value, str):
+        return None
+    if schema.get("format") == "date-time" and not _is_date(value):
+        return Complaint("rest_invalid_date", "Invalid date.")
+    if schema.get("format") == "email" and not _EMAIL.fullmatch(value):
+        return Complaint("rest_invalid_email", "Invalid email address.")
     return None
 
 

@@ -5,17 +5,17 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from shop_poller.simulator.answers import php_json, wordpress_error
 from shop_poller.simulator.keys import ApiKey
 from shop_poller.simulator.listing import NOT_SIMULATED, read_listing, select
 from shop_poller.simulator.orders import JsonObject
 from shop_poller.simulator.rendering import order_json
-from shop_poller.simulator.schema import as_int, first_complaint
+from shop_poller.simulator.routes import ORDERS_LIST
+from shop_poller.simulator.schema import Complaint, as_int, first_complaint
 from shop_poller.simulator.shop import NoSuchOrderError, SimulatedShop
 
-ORDERS_LIST = "woocommerce-orders-list"
 ORDERS_GET = "woocommerce-orders-get"
 
 
@@ -34,8 +34,7 @@ class Tools:
         tools = copy.deepcopy(_descriptions())
         for tool in tools:
             if tool["name"] == ORDERS_LIST:
-                status = tool["inputSchema"]["properties"]["status"]
-                status["items"]["enum"] = ["any", "trash", "auto-draft", *self._shop.statuses]
+                tool["inputSchema"] = listing_schema(self._shop)
         return tools
 
     def call(self, name: str, arguments: object, key: ApiKey) -> JsonObject | None:
@@ -55,8 +54,7 @@ class Tools:
         if not key.allows(writing=not tool["annotations"]["readonly"]):
             return failure(f"Permission denied: Access denied for tool: {name}")
         if complaint := first_complaint(arguments, tool["inputSchema"]):
-            ability = name.replace("-", "/", 1)
-            return failure(f'Ability "{ability}" has invalid input. Reason: {complaint}')
+            return failure(invalid("input", name.replace("-", "/", 1), complaint))
         given: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
         if name == ORDERS_LIST:
             return self._list_orders(given, key)
@@ -65,15 +63,9 @@ class Tools:
         return failure(f"The simulator does not simulate {name}.")
 
     def _list_orders(self, arguments: Mapping[str, Any], key: ApiKey) -> JsonObject:
-        if missing := [name for name in NOT_SIMULATED if name in arguments]:
-            return failure(f"The simulator does not simulate {', '.join(missing)}.")
-        if not key.can_view:
-            text = "Sorry, you cannot list resources."
-            return success({"data": wordpress_error("woocommerce_rest_cannot_view", text, 403)})
-        shop = self._shop
-        listing = read_listing(arguments, registered=shop.statuses, zone=shop.zone)
-        found = select(shop.orders, listing)
-        return success({"data": [order_json(order, shop.face, links=True) for order in found]})
+        if missing := not_simulated(arguments):
+            return failure(missing)
+        return success({"data": list_orders(self._shop, arguments, can_view=key.can_view)})
 
     def _one_order(self, order_id: int, key: ApiKey) -> object:
         if not key.can_view:
@@ -83,6 +75,34 @@ class Tools:
             return order_json(self._shop.order(order_id), self._shop.face, links=False)
         except NoSuchOrderError:
             return wordpress_error("woocommerce_rest_shop_order_invalid_id", "Invalid ID.", 404)
+
+
+def list_orders(shop: SimulatedShop, arguments: Mapping[str, Any], *, can_view: bool) -> object:
+    """The data of a listing: the orders, or the REST API's error in their place."""
+    if not can_view:
+        text = "Sorry, you cannot list resources."
+        return wordpress_error("woocommerce_rest_cannot_view", text, 403)
+    listing = read_listing(arguments, registered=shop.statuses, zone=shop.zone)
+    return [order_json(order, shop.face, links=True) for order in select(shop.orders, listing).orders]
+
+
+def listing_schema(shop: SimulatedShop) -> JsonObject:
+    """What a listing may be asked for, over MCP as over REST: it is the same controller."""
+    (tool,) = (tool for tool in _descriptions() if tool["name"] == ORDERS_LIST)
+    schema: JsonObject = copy.deepcopy(tool["inputSchema"])
+    schema["properties"]["status"]["items"]["enum"] = ["any", "trash", "auto-draft", *shop.statuses]
+    return schema
+
+
+def not_simulated(arguments: Mapping[str, Any]) -> str | None:
+    """Say which filters the simulator lacks; None if it has them all."""
+    missing = [name for name in NOT_SIMULATED if name in arguments]
+    return f"The simulator does not simulate {', '.join(missing)}." if missing else None
+
+
+def invalid(what: Literal["input", "output"], ability: str, complaint: Complaint) -> str:
+    """WordPress's sentence about what an ability was given, or gave."""
+    return f'Ability "{ability}" has invalid {what}. Reason: {complaint.text}'
 
 
 def success(data: object) -> JsonObject:

@@ -1,0 +1,224 @@
+"""The tools of the plugin MCP Adapter, and the one ability behind them that lists orders."""
+
+import copy
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from shop_poller.simulator.keys import AppPassword
+from shop_poller.simulator.listing import Listing, in_zone, select
+from shop_poller.simulator.orders import JsonObject, SimulatedOrder
+from shop_poller.simulator.rendering import ShopFace, order_json
+from shop_poller.simulator.routes import EXECUTE_ABILITY, ORDERS_QUERY
+from shop_poller.simulator.schema import as_bool, as_int, as_list, first_complaint, parse_date
+from shop_poller.simulator.shop import BUILT_IN_STATUSES, SimulatedShop
+from shop_poller.simulator.site import Site
+from shop_poller.simulator.tools import failure, invalid, success
+
+DISCOVER = "mcp-adapter-discover-abilities"
+_NOT_SIMULATED = ("customer_id", "billing_email", "parent")
+_ORDER_BY = {"date": "date_created"}
+_WITH_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:Z|[+-]\d{2}:\d{2})", re.ASCII)
+
+_BRIEF = (
+    "id",
+    "status",
+    "currency",
+    "currency_symbol",
+    "total",
+    "customer_id",
+    "billing_email",
+    "payment_method",
+    "payment_method_title",
+    "date_created",
+    "date_created_gmt",
+    "date_modified",
+    "date_modified_gmt",
+)
+_BRIEF_LINE = ("id", "name", "product_id", "variation_id", "quantity", "subtotal", "total")
+
+
+class AbilityTools:
+    """The three tools of the MCP Adapter: two describe abilities, one executes them.
+
+    Args:
+        site: The site; what it has lost is not found, an ability as well as a tool.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def describe(self) -> list[JsonObject]:
+        """The tools as `tools/list` shows them."""
+        tools: list[JsonObject] = _recorded()["tools"]
+        return tools
+
+    def call(self, name: str, arguments: object, holder: AppPassword) -> JsonObject | None:
+        """Call a tool.
+
+        Args:
+            name: The tool's name.
+            arguments: Whatever stood in the call.
+            holder: The password that the call came with.
+
+        Returns:
+            The result as JSON-RPC carries it, or None if there is no such tool.
+        """
+        tool = next((tool for tool in self.describe() if tool["name"] == name), None)
+        if tool is None:
+            return None
+        if complaint := first_complaint(arguments, tool["inputSchema"]):
+            return failure(invalid("input", name.replace("mcp-adapter-", "mcp-adapter/"), complaint))
+        given: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
+        known = [one for one in _recorded()["abilities"] if one["name"] not in self._site.lost_tools]
+        if name == DISCOVER:
+            return _good({"abilities": known})
+        ability = given["ability_name"]
+        if ability not in [one["name"] for one in known]:
+            return failure(f"Ability '{ability}' not found")
+        return self._about(ability, name, given, holder)
+
+    def _about(self, ability: str, tool: str, given: Mapping[str, Any], holder: AppPassword) -> JsonObject:
+        if ability != ORDERS_QUERY:
+            return failure(f"The simulator does not simulate {ability}.")
+        if tool == EXECUTE_ABILITY:
+            return self._query(given["parameters"] or {}, holder)
+        return _good(_orders_query(self._site.shop))
+
+    def _query(self, parameters: Mapping[str, Any], holder: AppPassword) -> JsonObject:
+        if not holder.can_view:
+            return failure("Permission denied")
+        shop = self._site.shop
+        ability = _orders_query(shop)
+        if complaint := first_complaint(parameters, ability["input_schema"]):
+            return failure(invalid("input", ORDERS_QUERY, complaint))
+        if missing := [name for name in _NOT_SIMULATED if name in parameters]:
+            return failure(f"The simulator does not simulate {', '.join(missing)}.")
+        data = self._run(_read(parameters, shop))
+        # One order that does not fit the schema, and the whole page is refused.
+        if complaint := first_complaint(data, ability["output_schema"], "output"):
+            return failure(invalid("output", ORDERS_QUERY, complaint))
+        return _good({"success": True, "data": data})
+
+    def _run(self, query: "_Query") -> JsonObject:
+        shop = self._site.shop
+        # The database promises no order within a tie, and gives another one as it likes: from one
+        # page to the next an order may slip through.
+        rows = shop.orders
+        self._site.rng.shuffle(rows)
+        found = select(rows, query.listing)
+        return {
+            "orders": [_brief_json(order, shop.face, line_items=query.line_items) for order in found.orders],
+            # Beyond the last page there are no pages at all.
+            "total_pages": math.ceil(found.total / query.listing.per_page) if found.orders else 0,
+            "page": query.page,
+            "per_page": query.listing.per_page,
+        }
+
+
+@dataclass(frozen=True)
+class _Query:
+    listing: Listing
+    page: int
+    line_items: bool
+
+
+def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
+    by_id = "id" in parameters
+    page = as_int(parameters.get("page", 1))
+    per_page = 1 if by_id else as_int(parameters.get("per_page", 10))
+    order_by = parameters.get("orderby", "date")
+
+    def instant(name: str) -> datetime | None:
+        return _instant(parameters[name], shop.zone) if name in parameters else None
+
+    listing = Listing(
+        statuses=frozenset([parameters["status"]] if "status" in parameters else _listed(shop)),
+        per_page=per_page,
+        skip=(page - 1) * per_page,
+        order_by=_ORDER_BY.get(order_by, order_by),
+        descending=parameters.get("order", "desc") == "desc",
+        include=(as_int(parameters["id"]),) if by_id else (),
+        exclude=frozenset(as_int(item) for item in as_list(parameters.get("exclude", []))),
+        created_after=instant("date_after"),
+        created_before=instant("date_before"),
+        modified_after=instant("modified_after"),
+        modified_before=instant("modified_before"),
+    )
+    return _Query(listing, page, as_bool(parameters.get("include_line_items", False)))
+
+
+def _instant(text: str, zone: tzinfo) -> datetime:
+    """Read a time: with its own zone if it is written exactly so, else by the shop's clock."""
+    date = parse_date(text)
+    # WooCommerce knows one form with a zone. Any other is read by PHP, whose wall clock of UTC is
+    # then taken for the shop's: a fraction of a second or a space, and the `Z` means nothing.
+    if _WITH_ZONE.fullmatch(text):
+        return date.astimezone(UTC)
+    wall = date if date.tzinfo is None else date.astimezone(UTC)
+    return in_zone(wall, zone)
+
+
+def _listed(shop: SimulatedShop) -> tuple[str, ...]:
+    """The statuses that are ever listed: no drafts, no trash, nothing that is not registered."""
+    return (*BUILT_IN_STATUSES, *shop.custom_statuses)
+
+
+def _orders_query(shop: SimulatedShop) -> JsonObject:
+    """The ability's description; its schemas name this shop's statuses."""
+    ability: JsonObject = copy.deepcopy(_recorded()["orders_query"])
+    ability["input_schema"]["properties"]["status"]["enum"] = list(_listed(shop))
+    order = ability["output_schema"]["properties"]["orders"]["items"]["properties"]
+    order["status"]["enum"] += shop.custom_statuses
+    return ability
+
+
+def _brief_json(order: SimulatedOrder, face: ShopFace, *, line_items: bool) -> object:
+    """Show an order as the ability does: no name, number, payment or refunds.
+
+    A distortion of the order's shows in what is left of it.
+    """
+    whole = order_json(order, face, links=False)
+    if not isinstance(whole, dict):
+        return whole
+    billing = whole.get("billing")
+    email = billing.get("email") if isinstance(billing, dict) else None
+    seen = {**whole, "billing_email": email or None}
+    brief = {name: seen[name] for name in _BRIEF if name in seen}
+    rows = whole.get("line_items")
+    if line_items and isinstance(rows, list):
+        brief["line_items"] = [_brief_line(row) for row in rows]
+    return brief
+
+
+def _brief_line(row: object) -> object:
+    if not isinstance(row, dict):
+        return row
+    brief = {name: row[name] for name in _BRIEF_LINE if name in row}
+    # These two are sent as the database has them: 646.5, where the REST API says 646.50.
+    for name in {"subtotal", "total"} & brief.keys():
+        brief[name] = _unpadded(brief[name])
+    return brief
+
+
+def _unpadded(amount: object) -> object:
+    if isinstance(amount, str) and "." in amount:
+        return amount.rstrip("0").rstrip(".")
+    return amount
+
+
+def _good(data: JsonObject) -> JsonObject:
+    return {**success(data), "isError": False}
+
+
+@cache
+def _recorded() -> JsonObject:
+    text = files("shop_poller.simulator").joinpath("abilities.json").read_text(encoding="utf-8")
+    recorded: JsonObject = json.loads(text)
+    return recorded

@@ -1,0 +1,92 @@
+"""Who is asking: each dialect's way to tell. A refusal is the answer itself."""
+
+from base64 import b64decode
+
+from shop_poller.simulator.answers import Answer, Request
+from shop_poller.simulator.keys import ApiKey, AppPassword
+from shop_poller.simulator.site import Site
+
+
+def by_api_key(site: Site, request: Request) -> ApiKey | Answer:
+    """The key in X-MCP-API-Key, as WooCommerce's MCP endpoint wants it."""
+    if site.require_https and not request.secure:
+        return site.refuse("insecure_transport", "HTTPS is required for MCP requests.", 403)
+    header = request.headers.get("x-mcp-api-key", "")
+    form = "consumer_key:consumer_secret"
+    if not header:
+        return site.refuse("missing_api_key", f"X-MCP-API-Key header required. Format: {form}")
+    if ":" not in header:
+        return site.refuse("invalid_api_key", f"X-MCP-API-Key must be in format {form}")
+    key = next((key for key in site.keys if key.header == header), None)
+    if key is None:
+        return site.refuse("authentication_failed", "Authentication failed.")
+    if not key.user_exists:
+        text = "The user associated with this API key no longer exists."
+        return site.refuse("mcp_user_not_found", text)
+    return key
+
+
+def by_password(site: Site, request: Request) -> AppPassword | Answer:
+    """The application password in Authorization, as the MCP adapter wants it."""
+    found = _application_password(site, request)
+    if found is None:
+        return site.refuse("rest_forbidden", "Sorry, you are not allowed to do that.")
+    return found
+
+
+def for_rest(site: Site, request: Request) -> ApiKey | AppPassword | Answer:
+    """The key in Authorization, as the REST API wants it; WordPress's own passwords do, too.
+
+    An unknown key is taken for a user's name by whoever looks next *(read)*: its error is that of
+    an unknown user.
+    """
+    name, secret = _credentials(site, request) or ("", "")
+    key = next((key for key in site.keys if key.consumer_key == name), None)
+    if key is None:
+        return _application_password(site, request) or _nobody(site)
+    if key.consumer_secret != secret:
+        return _unwelcome(site, "Consumer secret is invalid.")
+    if not key.user_exists:
+        return _nobody(site)
+    if not key.allows(writing=False):
+        return _unwelcome(site, "The API key provided does not have read permissions.")
+    return key
+
+
+def _nobody(site: Site) -> Answer:
+    text = "Sorry, you cannot list resources."
+    return site.refuse("woocommerce_rest_cannot_view", text, Vary="Origin")
+
+
+def _unwelcome(site: Site, text: str) -> Answer:
+    return site.refuse("woocommerce_rest_authentication_error", text, Vary="Origin")
+
+
+def _application_password(site: Site, request: Request) -> AppPassword | Answer | None:
+    credentials = _credentials(site, request)
+    if credentials is None:
+        return None
+    name, secret = credentials
+    mine = [one for one in site.passwords if one.username == name]
+    if not mine:
+        text = "<strong>Error:</strong> Unknown username. Check again or try your email address."
+        return site.refuse("invalid_username", text)
+    found = next((one for one in mine if one.opens(secret)), None)
+    if found is None:
+        text = "The provided password is an invalid application password."
+        return site.refuse("incorrect_password", text)
+    return found
+
+
+def _credentials(site: Site, request: Request) -> tuple[str, str] | None:
+    """Name and secret of Basic authentication; over plain http they are not even looked at."""
+    if site.require_https and not request.secure:
+        return None
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = b64decode(encoded).decode().partition(":")
+    except ValueError:
+        return None
+    return (name, secret) if colon else None

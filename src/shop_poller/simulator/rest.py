@@ -1,0 +1,148 @@
+"""WooCommerce's REST API, as far as it lists orders: GET `…/wc/v3/orders`."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from shop_poller.simulator import auth
+from shop_poller.simulator.answers import Answer, Request, wordpress_error
+from shop_poller.simulator.listing import Listing, read_listing, select
+from shop_poller.simulator.rendering import order_json
+from shop_poller.simulator.routes import ROUTES, Dialect
+from shop_poller.simulator.schema import Complaint, as_list, first_complaint
+from shop_poller.simulator.site import Site
+from shop_poller.simulator.tools import listing_schema, not_simulated
+
+_ALLOW = "GET, POST"
+# PHP's own limit (max_input_vars); what comes after it is not read.
+_MAX_PARAMS = 1000
+# What WooCommerce puts on the addresses of the other pages, if it was not asked for.
+_DEFAULTS = {"status[0]": "any", "dp": "2", "context": "view"}
+
+Params = Mapping[str, Any]
+
+
+class RestOrders:
+    """Answers requests for lists of orders.
+
+    A POST with `X-HTTP-Method-Override: GET` is a GET, and its JSON body is read like a query
+    *(read)*: the way round an address that is too long.
+
+    Args:
+        site: The site that it belongs to.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request."""
+        method = request.method
+        if method == "POST":
+            method = request.headers.get("x-http-method-override", method).upper()
+        if method not in ("GET", "POST"):
+            return self._site.no_route()
+        holder = auth.for_rest(self._site, request)
+        if request.breaks_its_word:
+            return self._site.broken_json(allow=None if isinstance(holder, Answer) else _ALLOW)
+        if isinstance(holder, Answer):
+            return holder
+        if not holder.can_view:
+            return self._error("woocommerce_rest_cannot_view", "Sorry, you cannot list resources.", 403)
+        if method == "POST":
+            return self._error("not_simulated", "The simulator does not simulate making an order.", 501)
+        return self._list(_params(request), _query(request))
+
+    def _list(self, params: Params, query: Params) -> Answer:
+        shop = self._site.shop
+        if bad := _complaints(params, listing_schema(shop)["properties"]):
+            return self._invalid(bad)
+        if missing := not_simulated(params):
+            return self._error("not_simulated", missing, 501)
+        listing = read_listing(params, registered=shop.statuses, zone=shop.zone)
+        found = select(shop.orders, listing)
+        orders = [order_json(order, shop.face, links=True) for order in found.orders]
+        if fields := as_list(params.get("_fields", [])):
+            orders = [_only(order, [str(field).split(".") for field in fields]) for order in orders]
+        pages = math.ceil(found.total / listing.per_page)
+        totals = {"X-WP-Total": str(found.total), "X-WP-TotalPages": str(pages)}
+        return self._site.json(200, orders, allow=_ALLOW, **totals, **self._links(listing, pages, query))
+
+    def _links(self, listing: Listing, pages: int, query: Params) -> dict[str, str]:
+        """The neighbouring pages; they stand where the address of the REST index stood."""
+        page = listing.skip // listing.per_page + 1
+        neighbours = []
+        if page > 1:
+            neighbours.append(("prev", min(page - 1, pages)))
+        if page < pages:
+            neighbours.append(("next", page + 1))
+        address = self._address(query)
+        links = [f'<{address}page={number}>; rel="{rel}"' for rel, number in neighbours]
+        return {"Link": ", ".join(links)} if links else {}
+
+    def _address(self, query: Params) -> str:
+        """The question's own address, but for the page, which is to be added."""
+        shown: dict[str, str] = {}
+        for name, value in query.items():
+            if isinstance(value, list):
+                shown |= {f"{name}[{i}]": item for i, item in enumerate(value)}
+            elif name != "page":
+                shown[name] = value
+        shown |= {name: value for name, value in _DEFAULTS.items() if name.partition("[")[0] not in query}
+        base = self._site.shop.face.rest(ROUTES[Dialect.REST])
+        return f"{base}{'&' if '?' in base else '?'}{urlencode(shown)}&"
+
+    def _invalid(self, bad: Mapping[str, Complaint]) -> Answer:
+        params = {name: complaint.text for name, complaint in bad.items()}
+        details = {
+            name: {"code": complaint.code, "message": complaint.text, "data": None}
+            for name, complaint in bad.items()
+        }
+        text = f"Invalid parameter(s): {', '.join(bad)}"
+        error = wordpress_error("rest_invalid_param", text, 400, params=params, details=details)
+        return self._site.json(400, error, allow=_ALLOW)
+
+    def _error(self, code: str, text: str, status: int) -> Answer:
+        return self._site.json(status, wordpress_error(code, text, status), allow=_ALLOW)
+
+
+def _complaints(params: Params, schemas: Mapping[str, Any]) -> dict[str, Complaint]:
+    """What is wrong with the parameters, all of them at once; unknown ones are ignored."""
+    found = {
+        name: first_complaint(value, schemas[name], name) for name, value in params.items() if name in schemas
+    }
+    return {name: complaint for name, complaint in found.items() if complaint is not None}
+
+
+def _params(request: Request) -> Params:
+    body = request.rpc if request.is_json and isinstance(request.rpc, dict) else {}
+    return {**_query(request), **body}
+
+
+def _query(request: Request) -> Params:
+    """Read a query as PHP does: `name[]=` and `name[0]=` make lists, else the last one wins."""
+    params: dict[str, Any] = {}
+    for name, value in parse_qsl(request.query, keep_blank_values=True)[:_MAX_PARAMS]:
+        if name == "rest_route":
+            continue
+        if item_of := re.fullmatch(r"([^\[]+)\[\d*\]", name):
+            items = params.setdefault(item_of[1], [])
+            if isinstance(items, list):
+                items.append(value)
+        else:
+            params[name] = value
+    return params
+
+
+def _only(value: object, paths: Sequence[Sequence[str]]) -> object:
+    """What is left of an object when some fields are asked for; a dot goes one level down."""
+    if not isinstance(value, dict):
+        return [] if isinstance(value, list) else value
+    left = {}
+    for name, member in value.items():
+        mine = [path[1:] for path in paths if path[0] == name]
+        if mine:
+            left[name] = member if any(not rest for rest in mine) else _only(member, mine)
+    return left

@@ -1,0 +1,88 @@
+"""The four ways to ask the shop for its orders, and which of them a request is meant for."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qs
+
+from shop_poller.simulator.answers import Request
+
+ORDERS_LIST = "woocommerce-orders-list"
+EXECUTE_ABILITY = "mcp-adapter-execute-ability"
+ORDERS_QUERY = "woocommerce/orders-query"
+TOOLS_CALL = "tools/call"
+
+
+class Dialect(StrEnum):
+    """A way to ask; a plain string of the same letters does as well."""
+
+    WOOCOMMERCE_MCP = "woocommerce-mcp"
+    ABILITIES = "abilities"
+    REST = "rest"
+    EXECUTE = "execute"
+
+
+MCP_DIALECTS = frozenset({Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES})
+
+ROUTES: Mapping[Dialect, str] = {
+    Dialect.WOOCOMMERCE_MCP: "/woocommerce/mcp",
+    Dialect.ABILITIES: "/mcp/mcp-adapter-default-server",
+    Dialect.REST: "/wc/v3/orders",
+    Dialect.EXECUTE: "/woocommerce/mcp/execute",
+}
+_BY_ROUTE = {route: dialect for dialect, route in ROUTES.items()}
+# The old design's bridge was no part of WordPress: it may stand at the shop's root as well.
+_BRIDGES = ("/execute", "/bridge/execute")
+_API = "/wp-json"
+
+
+def dialect_of(request: Request) -> Dialect | None:
+    """The dialect that answers at the request's address; None if nothing does."""
+    if request.path in _BRIDGES:
+        return Dialect.EXECUTE
+    if request.path in ("/index.php", "/"):
+        route = parse_qs(request.query).get("rest_route", [""])[0]
+    elif request.path.startswith(_API):
+        route = request.path.removeprefix(_API)
+    else:
+        return None
+    return _BY_ROUTE.get(route.rstrip("/"))
+
+
+def is_call(request: Request, method: str) -> bool:
+    """Say whether a request calls a JSON-RPC method.
+
+    A dialect without JSON-RPC knows nothing but listings: each request there counts as a call of
+    a tool.
+    """
+    if dialect_of(request) in (Dialect.REST, Dialect.EXECUTE):
+        return method == TOOLS_CALL
+    return request.rpc_method == method
+
+
+def asks_for_orders(request: Request) -> bool:
+    """Say whether a request asks for a list of orders, in whichever dialect."""
+    match dialect_of(request):
+        case Dialect.WOOCOMMERCE_MCP:
+            return _tool(request) == ORDERS_LIST
+        case Dialect.ABILITIES:
+            called = _tool(request) == EXECUTE_ABILITY
+            return called and _arguments(request).get("ability_name") == ORDERS_QUERY
+        case None:
+            return False
+        case _:
+            return True
+
+
+def _tool(request: Request) -> object:
+    return _params(request).get("name") if request.rpc_method == TOOLS_CALL else None
+
+
+def _arguments(request: Request) -> Mapping[str, Any]:
+    arguments = _params(request).get("arguments")
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _params(request: Request) -> Mapping[str, Any]:
+    params = request.rpc.get("params")
+    return params if isinstance(params, dict) else {}

@@ -1,0 +1,74 @@
+"""The shop's site: what all of its dialects share, and what may be changed while it runs."""
+
+from collections.abc import Iterable
+from random import Random
+from typing import Literal, TypeAlias
+
+from shop_poller.simulator.answers import Answer, php_json, rest_headers, wordpress_error
+from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
+from shop_poller.simulator.sessions import Sessions
+from shop_poller.simulator.shop import SimulatedShop
+
+AdapterVersion: TypeAlias = Literal["0.5.0", "0.4.1"]
+
+
+class Site:
+    """One shop's WordPress, as its dialects see it. Every attribute is read at each answer.
+
+    Attributes:
+        shop: The shop.
+        keys: The API keys that are good; change it to revoke or add one.
+        passwords: The application passwords that are good.
+        require_https: Whether plain http is refused.
+        adapter: The version of the plugin MCP Adapter, which is what speaks `abilities`.
+        lost_tools: The names of MCP tools, and of abilities, that are there no more.
+        sessions: The MCP sessions; both MCP servers count a user's together.
+        rng: Where the order of a database's ties comes from; seeded if not given.
+    """
+
+    def __init__(
+        self,
+        shop: SimulatedShop,
+        *,
+        keys: Iterable[ApiKey] = (DEMO_KEY,),
+        passwords: Iterable[AppPassword] = (DEMO_PASSWORD,),
+        require_https: bool = False,
+        adapter: AdapterVersion = "0.5.0",
+        rng: Random | None = None,
+    ) -> None:
+        self.shop = shop
+        self.keys = list(keys)
+        self.passwords = list(passwords)
+        self.require_https = require_https
+        self.adapter: AdapterVersion = adapter
+        self.lost_tools: set[str] = set()
+        self.sessions = Sessions(shop.clock)
+        self.rng = rng or Random(0)  # noqa: S311 - an order of rows, no secret
+
+    def json(self, status: int, body: object, *, allow: str | None = None, **headers: str) -> Answer:
+        """An answer of WordPress's REST server.
+
+        Args:
+            status: The HTTP status.
+            body: What is sent as JSON; None sends nothing.
+            allow: The route's methods; None if the caller was not let in.
+            headers: More headers, an underscore for each hyphen; they win over the usual ones.
+        """
+        usual = rest_headers(self.shop.face.rest("/"), allow=allow)
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return Answer(status, b"" if body is None else php_json(body).encode(), {**usual, **more})
+
+    def refuse(self, code: str, text: str, status: int = 401, **headers: str) -> Answer:
+        """An error for somebody who was not let in."""
+        return self.json(status, wordpress_error(code, text, status), **headers)
+
+    def no_route(self) -> Answer:
+        """What is answered where nothing is: WordPress's 404."""
+        text = "No route was found matching the URL and request method."
+        return self.refuse("rest_no_route", text, 404)
+
+    def broken_json(self, *, allow: str | None) -> Answer:
+        """What a body is answered with that calls itself JSON and is none."""
+        text, why = "Invalid JSON body passed.", "Syntax error"
+        error = wordpress_error("rest_invalid_json", text, 400, json_error_code=4, json_error_message=why)
+        return self.json(400, error, allow=allow)

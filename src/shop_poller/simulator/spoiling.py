@@ -1,0 +1,79 @@
+"""How one trouble looks in each dialect: an answer in, the spoilt answer out."""
+
+import json
+from dataclasses import replace
+
+from shop_poller.simulator.answers import JSON_TYPE, NO_CACHE, Answer, Request, php_json, wordpress_error
+from shop_poller.simulator.orders import JsonObject
+from shop_poller.simulator.routes import MCP_DIALECTS, ORDERS_QUERY, Dialect, asks_for_orders, dialect_of
+from shop_poller.simulator.tools import failure, success
+
+_CRITICAL = (
+    "<p>There has been a critical error on this website.</p><p>"
+    '<a href="https://wordpress.org/documentation/article/faq-troubleshooting/">'
+    "Learn more about troubleshooting WordPress.</a></p>"
+)
+
+
+def wp_die(status: int, message: str, headers: dict[str, str]) -> Answer:
+    """WordPress gives up before its REST server has begun."""
+    error = {**wordpress_error("wp_die", message, status), "additional_errors": []}
+    return Answer(status, php_json(error).encode(), {"Content-Type": JSON_TYPE, **headers, **NO_CACHE})
+
+
+def critical_error(answer: Answer) -> Answer:
+    """PHP dies in the middle: what WordPress's last handler says."""
+    error = {**wordpress_error("internal_server_error", _CRITICAL, 500), "additional_errors": []}
+    headers = {name: value for name, value in answer.headers.items() if name != "Allow"}
+    return replace(answer, status=500, body=php_json(error).encode(), headers=headers)
+
+
+def fatal(answer: Answer, request: Request, text: str) -> Answer:
+    """PHP throws while it is at it: an MCP server catches that, nobody else does."""
+    if not is_good(answer, request):
+        return answer
+    match dialect_of(request):
+        case Dialect.WOOCOMMERCE_MCP:
+            return _with_result(answer, failure(text))
+        case Dialect.ABILITIES if asks_for_orders(request):
+            thrown = f'Ability "{ORDERS_QUERY}" callback threw an exception: {text}'
+            return _with_result(answer, failure(thrown))
+        case Dialect.REST | Dialect.EXECUTE:
+            return critical_error(answer)
+        case _:
+            return answer
+
+
+def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
+    """The REST API refuses: plainly so, or dressed as the data of a success, or as an ability's text."""
+    if not is_good(answer, request):
+        return answer
+    match dialect_of(request):
+        case Dialect.WOOCOMMERCE_MCP:
+            return _with_result(answer, success({"data": error}))
+        case Dialect.ABILITIES if asks_for_orders(request):
+            return _with_result(answer, failure(error["message"]))
+        case Dialect.EXECUTE:
+            return replace(answer, body=php_json({"data": error}).encode())
+        case Dialect.REST:
+            return replace(answer, status=error["data"]["status"], body=php_json(error).encode())
+        case _:
+            return answer
+
+
+def with_page_of(answer: Answer, request: Request, kept: Answer) -> Answer:
+    """An older answer's page in place of an answer's own; a JSON-RPC answer keeps its id."""
+    if dialect_of(request) in MCP_DIALECTS:
+        return _with_result(answer, json.loads(kept.body)["result"])
+    return kept
+
+
+def is_good(answer: Answer, request: Request) -> bool:
+    """Say whether an answer is none of the errors that come first: of the keys, the session, the call."""
+    if answer.status != 200:
+        return False
+    return dialect_of(request) not in MCP_DIALECTS or "result" in json.loads(answer.body)
+
+
+def _with_result(answer: Answer, result: JsonObject) -> Answer:
+    return replace(answer, body=php_json({**json.loads(answer.body), "result": result}).encode())
