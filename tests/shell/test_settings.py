@@ -341,6 +341,9 @@ def test_events_of_ones_own_are_json_in_the_environment_and_a_table_in_the_file(
         ' "message": "Заказ #{id} передан на сборку"}}'
     )
     assert desk.load(SHOP_STATUS_EVENTS=text).shop_status_events == {"sborka": PACKING}
+    desk.dotenv.write_text(f"SHOP_STATUS_EVENTS='{text}'")
+    assert desk.load().shop_status_events == {"sborka": PACKING}
+    desk.dotenv.unlink()
 
     desk.write_config(
         """
