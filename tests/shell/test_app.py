@@ -62,3 +62,22 @@ async def test_what_was_short_or_covered_by_another_replica_is_not_told() -> Non
     assert await told(silence_s=400, last_poll_ago_s=60) == []
     assert await told(silence_s=0, last_poll_ago_s=86_400) == []  # we were not running: nothing was promised
     assert await told(silence_s=400, last_poll_ago_s=None) == []  # the first start
+
+
+async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
+    settings = Settings.model_validate(
+        {
+            "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
+            "woocommerce_consumer_key": "ck_x",
+            "woocommerce_consumer_secret": "cs_x",
+            "shop_status_events": {"sborka": {"title": "Собирается", "message": "Заказ #{id} собирается"}},
+        }
+    )
+    store = await SqliteStore.empty()
+    try:
+        house = House(settings, store, FakeShop(), [FakeSink()], None)
+        shown = (await house.monitor.exposition()).decode()
+    finally:
+        await store.aclose()
+    labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
+    assert f"shop_notifications_sent_total{labels} 0.0" in shown.splitlines()
