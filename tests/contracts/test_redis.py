@@ -1,6 +1,8 @@
 """The store in Redis, beyond what every store does: its keys, its lease, and a server in trouble."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -187,6 +189,22 @@ async def test_where_the_two_hashes_disagree_the_plain_one_wins(
     assert record == KnownOrder(
         1, status, T0, announced_new=announced_new, decided=ours.decided, refund_ids=ours.refund_ids
     )
+
+
+async def test_what_an_earlier_version_wrote_lacks_what_it_did_not_know(
+    server: RedisServer, store: RedisStore
+) -> None:
+    record = replace(known_order(1, "pending"), awaiting_since=T0)
+    state = ShopState(T0, baseline_at=T0, newest_order_at=T0, silence_told_at=T0)
+    await store.commit(SHOP, batch(state=state, known=[record]))
+    with server.client as client:
+        details = json.loads(client.hget("shop:polling:known_details", "1"))
+        del details["awaiting_since"]
+        client.hset("shop:polling:known_details", "1", json.dumps(details))
+        client.hdel("shop:polling:state", "newest_order_at", "silence_told_at")
+
+    assert await store.known(SHOP, [1]) == {1: known_order(1, "pending")}
+    assert await store.load(SHOP) == ShopState(T0, baseline_at=T0)
 
 
 async def test_there_and_back_and_there_again(server: RedisServer, store: RedisStore) -> None:

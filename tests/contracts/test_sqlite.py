@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from shop_poller.clock import ms
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.ports import Ack, Bury, Retry, Stats
+from shop_poller.core.model import KnownOrder
+from shop_poller.ports import Ack, Bury, Retry, ShopState, Stats
 from shop_poller.stores.sqlite import SqliteStore, file
 from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, outgoing, put
 
@@ -126,6 +128,36 @@ async def test_opening_again_migrates_nothing_again(path: Path) -> None:
     await filled(path)
     with sqlite(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == version == (len(file.MIGRATIONS),)
+
+
+async def test_a_file_of_the_first_version_is_read_beside_and_migrated_when_it_is_opened(path: Path) -> None:
+    first = file.MIGRATIONS[0].read_text(encoding="utf-8")
+    with sqlite(path) as db:
+        db.executescript(f"{first}; PRAGMA application_id = {file.APPLICATION_ID}; PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO shops (shop_id, started_at, baseline_at, cursor_at, last_poll_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (SHOP, *(ms(at(n)) for n in range(4))),
+        )
+        db.executemany(
+            "INSERT INTO known_orders VALUES (?, ?, ?, ?, ?, ?, '{}', NULL)",
+            [
+                (SHOP, 1, "processing", ms(at(10)), ms(at(99)), 1),
+                (SHOP, 2, "completed", ms(at(20)), ms(at(99)), 1),
+                (SHOP, 3, "pending", ms(at(30)), ms(at(99)), 0),
+            ],
+        )
+    before = read(path)
+    state = ShopState(at(0), at(1), at(2), at(3), newest_order_at=at(20))
+    for opener in (SqliteStore.peek, SqliteStore.copy, SqliteStore.open, SqliteStore.peek):
+        if opener == SqliteStore.open:
+            assert read(path) == before, "looking changes nothing"
+        store = await opener(path)
+        assert await store.load(SHOP) == state
+        assert (await store.known(SHOP, [3]))[3] == KnownOrder(3, "pending", at(30))
+        await store.aclose()
+    with sqlite(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(file.MIGRATIONS),)
 
 
 @contextmanager

@@ -124,6 +124,12 @@ STATES = {
         learning=Learning(Phase.COMPLETED, at(-999_999), 2_000),
     ),
     "polling": ShopState(started_at=T0, baseline_at=at(-HOUR), cursor_at=at(60), last_poll_at=at(61)),
+    "after an order": ShopState(
+        started_at=T0, baseline_at=at(-HOUR), cursor_at=at(60), last_poll_at=at(61), newest_order_at=at(59)
+    ),
+    "in a silence that was told": ShopState(
+        started_at=T0, baseline_at=at(-HOUR), newest_order_at=at(59), silence_told_at=at(-HOUR)
+    ),
 }
 
 
@@ -141,6 +147,12 @@ async def test_a_state_can_go_back_to_nothing_being_learned(store: Store) -> Non
     await store.commit(SHOP, batch(state=STATES["learning what is open"]))
     await store.commit(SHOP, batch(state=STATES["polling"]))
     assert await store.register(SHOP, at(HOUR)) == STATES["polling"]
+
+
+async def test_a_state_can_go_back_to_no_order_and_no_silence(store: Store) -> None:
+    await store.commit(SHOP, batch(state=STATES["in a silence that was told"]))
+    await store.commit(SHOP, batch(state=STATES["polling"]))
+    assert await store.load(SHOP) == STATES["polling"]
 
 
 async def test_two_shops_have_each_their_own_state(store: Store) -> None:
@@ -191,6 +203,10 @@ RECORDS = {
         4, "completed", at(3), refund_ids=frozenset()
     ),
     "with a status of its own": KnownOrder(5, "в-сборке", at(4)),
+    "waiting to be paid": KnownOrder(6, "on-hold", at(4), awaiting_since=at(-HOUR)),
+    "with an event that the owner named": KnownOrder(
+        7, "sborka", at(4), decided={EventType.NEW: 1, EventType.PAYMENT_OVERDUE: 1, "shop.order.packing": 3}
+    ),
     "with the greatest id": KnownOrder(2**63 - 1, "processing", at(5)),
 }
 
@@ -219,7 +235,7 @@ async def test_ids_may_come_in_any_collection_and_in_any_number(store: Store) ->
 
 
 async def test_a_later_record_replaces_the_earlier_one(store: Store) -> None:
-    await store.commit(SHOP, batch(known=[replace(RECORDS["with a past"], id=9)]))
+    await store.commit(SHOP, batch(known=[replace(RECORDS["with a past"], id=9, awaiting_since=at(1))]))
     later = KnownOrder(9, "refunded", at(60), refund_ids=None)
     await store.commit(SHOP, batch(known=[later]))
     assert await store.known(SHOP, [9]) == {9: later}

@@ -6,14 +6,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from shop_poller.cli import Exit, app
+from shop_poller.core import status_events
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.messages import LEVELS, ORDER_TEXTS, Voice, order_notification
+from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, Voice, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
 from shop_poller.settings import SettingsError, load
 from shop_poller.telemetry import Metrics
@@ -106,20 +108,36 @@ def test_the_events_and_their_levels_are_those_sent(readme: Path) -> None:
 
 
 def test_the_texts_in_the_docs_are_those_sent() -> None:
-    for type_, level, title, message in rows(text("docs/notifications.md"), "event_type"):
+    texts = {**ORDER_TEXTS["ru"], EventType.SILENCE: SILENCE_TEXTS["ru"]}
+    table = rows(text("docs/notifications.md"), "event_type")
+    assert {code(type_)[0] for type_, *_ in table} == set(texts)
+    for type_, level, title, message in table:
         event_type = EventType(code(type_)[0])
-        expected_title, expected = ORDER_TEXTS["ru"][event_type]
+        expected_title, expected = texts[event_type]
         assert (level, title) == (LEVELS[event_type], expected_title)
         assert message == expected.replace("{total}", "{total} ₽").replace("{amount}", "{amount} ₽")
 
 
 def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
-    (shown,) = re.findall(r"```json\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
+    shown, _ = re.findall(r"```json\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
     at = datetime(2026, 11, 23, 9, 50, tzinfo=UTC)
     order = Order(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
     event = OrderEvent(EventType.NEW, order, n=1, paid=True)
     sent = order_notification(event, Voice("shop.example"), now=at + timedelta(seconds=12, milliseconds=345))
     assert json.loads(shown) == json.loads(sent.body())
+
+
+def test_the_events_of_ones_own_in_the_docs_can_be_written_so() -> None:
+    page = text("docs/notifications.md")
+    _, in_json = re.findall(r"```json\n(.+?)```", page, re.DOTALL)
+    (in_toml,) = re.findall(r"```toml\n(.+?)```", page, re.DOTALL)
+    table = status_events.parse(tomllib.loads(in_toml)["shop_status_events"])
+    named = status_events.parse(in_json)
+    assert table == {"sborka": replace(named["sborka"], event="shop.order.sborka")}
+    assert named["sborka"].level == "info"
+    words = re.search(r"`title` and `message` are needed.+?\n\n", page, re.DOTALL)
+    assert words is not None
+    assert set(re.findall(r"`(\{\w+\})`", words[0])) == set(status_events.PLACEHOLDERS)
 
 
 def test_both_readmes_have_the_same_shape() -> None:

@@ -1,6 +1,7 @@
 """The composition root: what a process remembers from one tenure to the next."""
 
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import httpx
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 SHOP = "shop.example"
 
 
-def settings(**more: str) -> Settings:
+def settings(**more: Any) -> Settings:
     return Settings.model_validate(
         {
             "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
@@ -106,3 +107,15 @@ async def test_webhooks_are_not_wanted_without_a_secret() -> None:
         assert House(settings(), store, FakeShop(), [FakeSink()], None).hooks() is None
     finally:
         await store.aclose()
+
+
+async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
+    packing = {"sborka": {"title": "Собирается", "message": "Заказ #{id} собирается"}}
+    store = await SqliteStore.empty()
+    try:
+        house = House(settings(shop_status_events=packing), store, FakeShop(), [FakeSink()], None)
+        shown = (await house.monitor.exposition()).decode()
+    finally:
+        await store.aclose()
+    labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
+    assert f"shop_notifications_sent_total{labels} 0.0" in shown.splitlines()

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shop_poller.app import poll_plan
+from shop_poller.core.model import StatusEvent
 from shop_poller.settings import Settings, SettingsError, load
 
 URL = "https://shop.example/wp-json/woocommerce/mcp"
@@ -85,6 +88,9 @@ def desk(tmp_path: Path) -> Desk:
         ("shop_dialect", "auto"),
         ("shop_allow_insecure", False),
         ("shop_cancelled_unpaid", True),
+        ("shop_status_events", {}),
+        ("shop_pending_payment_threshold", 0),
+        ("shop_silence_alert_hours", 0),
         ("shop_log_format", None),
         ("shop_log_level", "info"),
         ("shop_notify_secret", None),
@@ -328,6 +334,58 @@ def test_levels_are_renamed_in_json(desk: Desk, text: str, levels: dict[str, str
     assert desk.load(SHOP_LEVEL_MAP=text).shop_level_map == levels
 
 
+PACKING = StatusEvent("shop.order.packing", "info", "Собирается", "Заказ #{id} передан на сборку")
+
+
+def test_events_of_ones_own_are_json_in_the_environment_and_a_table_in_the_file(desk: Desk) -> None:
+    text = (
+        '{"sborka": {"event": "shop.order.packing", "title": "Собирается",'
+        ' "message": "Заказ #{id} передан на сборку"}}'
+    )
+    assert desk.load(SHOP_STATUS_EVENTS=text).shop_status_events == {"sborka": PACKING}
+    desk.dotenv.write_text(f"SHOP_STATUS_EVENTS='{text}'")
+    assert desk.load().shop_status_events == {"sborka": PACKING}
+    desk.dotenv.unlink()
+
+    desk.write_config(
+        """
+        shop_pending_payment_threshold = 0.5
+        [shop_status_events.sborka]
+        event = "shop.order.packing"
+        title = "Собирается"
+        message = "Заказ #{id} передан на сборку"
+        """
+    )
+    assert desk.load().shop_status_events == {"sborka": PACKING}
+    assert desk.load().shop_pending_payment_threshold == 0.5
+    assert desk.load(SHOP_STATUS_EVENTS="{}").shop_status_events == {}
+
+
+def test_what_may_be_switched_on_is_planned_only_then(desk: Desk) -> None:
+    off = poll_plan(desk.load())
+    on = poll_plan(
+        desk.load(
+            SHOP_STATUS_EVENTS='{"sborka": {"title": "t", "message": "m"}}',
+            SHOP_PENDING_PAYMENT_THRESHOLD="1.5",
+            SHOP_SILENCE_ALERT_HOURS="8784",
+        )
+    )
+
+    assert (off.status_events, off.overdue_after, off.silence_after) == ({}, timedelta(0), timedelta(0))
+    assert on.status_events == {"sborka": StatusEvent("shop.order.sborka", "info", "t", "m")}
+    assert (on.overdue_after, on.silence_after) == (timedelta(hours=1.5), timedelta(days=366))
+
+
+def test_an_order_is_not_forgotten_before_it_is_overdue(desk: Desk) -> None:
+    week = {"SHOP_STATE_RETENTION_DAYS": "7"}
+
+    assert desk.load(week, SHOP_PENDING_PAYMENT_THRESHOLD="167.9").shop_pending_payment_threshold == 167.9
+    assert desk.problems(week, SHOP_PENDING_PAYMENT_THRESHOLD="168") == [
+        "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an order"
+        " is forgotten"
+    ]
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("1.5", 1.5), ("60", 60), ("86400", 86400)])
 def test_the_interval_may_have_fractions(desk: Desk, text: str, seconds: float) -> None:
     assert desk.load(SHOP_POLLING_INTERVAL=text).shop_polling_interval == seconds
@@ -477,6 +535,24 @@ def test_an_application_password_is_what_wordpress_makes(desk: Desk) -> None:
         ("SHOP_DELIVERY_MAX_AGE_HOURS", "8785", "should be a year at most (now: '8785')"),
         ("SHOP_DELIVERY_MAX_AGE_HOURS", "nan", "input should be a finite number (now: 'nan')"),
         ("SHOP_DELIVERY_MAX_AGE_HOURS", "inf", "input should be a finite number (now: 'inf')"),
+        ("SHOP_PENDING_PAYMENT_THRESHOLD", "-1", "input should be greater than or equal to 0 (now: '-1')"),
+        ("SHOP_PENDING_PAYMENT_THRESHOLD", "8785", "should be a year at most (now: '8785')"),
+        ("SHOP_PENDING_PAYMENT_THRESHOLD", "inf", "input should be a finite number (now: 'inf')"),
+        ("SHOP_SILENCE_ALERT_HOURS", "-0.1", "input should be greater than or equal to 0 (now: '-0.1')"),
+        ("SHOP_SILENCE_ALERT_HOURS", "8785", "should be a year at most (now: '8785')"),
+        ("SHOP_SILENCE_ALERT_HOURS", "one day",
+         "input should be a valid number, unable to parse string as a number (now: 'one day')"),
+        ("SHOP_STATUS_EVENTS", "sborka",
+         'should be JSON such as {"packing": {"title": "Packing", "message": "Order #{id} is being packed"}}'
+         " (now: 'sborka')"),
+        ("SHOP_STATUS_EVENTS", '{"sborka": {"title": "t"}}',
+         """sborka: message is missing; it is what people will read (now: '{"sborka": {"title": "t"}}')"""),
+        ("SHOP_STATUS_EVENTS", '{"failed": {"title": "t", "message": "m"}}',
+         "failed has an event of its own, shop.order.failed; leave it out"
+         """ (now: '{"failed": {"title": "t", "message": "m"}}')"""),
+        ("SHOP_STATUS_EVENTS", '{"x": {"title": "{name}", "message": "m"}}',
+         "x: title has {name} in it; braces are for {id} {number} {total} {customer} {status}"
+         """ (now: '{"x": {"title": "{name}", "message": "m"}}')"""),
         ("SHOP_HTTP_LISTEN", "9108",
          "should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off (now: '9108')"),
         ("SHOP_HTTP_LISTEN", "[]:9108",  # would be open to the world
@@ -661,6 +737,15 @@ def test_a_dotenv_that_is_not_text_is_named(desk: Desk) -> None:
         ("shop_notify_urls = ['console:']", "should be addresses with spaces between"),
         ("shop_unpaid_statuses = 5", "input should be a valid tuple (now: '5')"),
         ("shop_level_map = 'x'", """should be JSON such as {"error": "critical"} (now: 'x')"""),
+        (
+            "shop_status_events = { sborka = { title = 5, message = 'm' } }",
+            "sborka: title should be a line of 1 to 100 characters"
+            " (now: \"{'sborka': {'title': 5, 'message': 'm'}}\")",
+        ),
+        (
+            "shop_silence_alert_hours = 'x'",
+            "input should be a valid number, unable to parse string as a number (now: 'x')",
+        ),
         ("shop_polling_interval = nan", "input should be a finite number (now: 'nan')"),
         ("shop_id = 5", "input should be a valid string (now: '5')"),
         ("redis_url = 5", "input should be a valid string"),

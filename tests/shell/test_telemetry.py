@@ -386,6 +386,19 @@ def test_every_label_set_exists_from_the_start_at_zero(
     assert _samples(metrics, name) == dict.fromkeys(expected, 0.0)
 
 
+def test_events_that_the_owner_named_are_at_zero_from_the_start_too() -> None:
+    metrics = Metrics(SHOP, SINKS, ["shop.order.packing", "shop.order.packing"])
+
+    expected = {(event, sink) for event in {*EVENTS, "shop.order.packing"} for sink in SINKS}
+    assert _samples(metrics, "shop_notifications_sent_total") == dict.fromkeys(expected, 0.0)
+
+
+def test_an_event_that_nobody_names_any_more_is_counted(metrics: Metrics) -> None:
+    metrics.sent("shop.order.packing", "crm")
+
+    assert _samples(metrics, "shop_notifications_sent_total")["shop.order.packing", "crm"] == 1
+
+
 def test_the_kinds_of_errors_have_the_old_designs_names() -> None:
     assert {"ConnectionError", "TimeoutError", "AuthenticationError", "RateLimitError"} <= KINDS
 
