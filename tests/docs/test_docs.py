@@ -14,6 +14,8 @@ import pytest
 
 from shop_poller.cli import Exit, app
 from shop_poller.core import status_events
+from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
+from shop_poller.core.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, Voice, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
@@ -180,8 +182,27 @@ def test_the_metrics_in_the_docs_are_those_exposed() -> None:
     assert named == exposed
 
 
+def test_the_dialects_in_the_docs_are_those_spoken_in_the_order_of_choice() -> None:
+    shop = "https://shop.example"
+    dialects = candidates(shop)
+    table = rows(text("docs/dialects.md"), "dialect")
+    assert [code(name) for name, *_ in table] == [[dialect] for dialect in dialects]
+    for dialect, (_, _, address, keys, blind_to, _) in zip(dialects, table, strict=True):
+        assert shop + code(address)[0] == endpoint(shop, dialect)
+        assert " and ".join(code(keys)) == NEEDS[dialect]
+        assert blind_to == ", ".join(BLIND_TO[dialect])
+
+
+def test_the_standings_in_the_docs_are_those_of_an_audit_with_their_exit_codes() -> None:
+    codes = dict.fromkeys(Standing, Exit.OK)
+    codes |= dict.fromkeys(FAULTS, Exit.MISSED) | dict.fromkeys(UNDELIVERED, Exit.UNDELIVERED)
+    named = {code(name)[0]: int(number) for name, _, number in rows(text("docs/operations.md"), "standing")}
+    assert named == codes
+
+
 def test_the_kinds_of_error_in_the_docs_exist() -> None:
-    for page in ("docs/operations.md", "docs/woocommerce.md", "docs/notifications.md"):
+    pages = ("operations", "woocommerce", "notifications", "dialects")
+    for page in (f"docs/{name}.md" for name in pages):
         for name in re.findall(r"\b([A-Z]\w+Error)\b", text(page)):
             assert name in set(ErrorKind)
 

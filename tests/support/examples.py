@@ -1,6 +1,6 @@
 """The examples that the commands' help shows."""
 
-COMMANDS = ("run", "check", "notify-test", "status", "demo")
+COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "demo")
 DEMO = "shop-poller demo --seconds 20"
 EXAMPLES = (
     "shop-poller run",
@@ -9,6 +9,9 @@ EXAMPLES = (
     "shop-poller notify-test",
     "shop-poller status",
     "shop-poller status --json",
+    "shop-poller audit --since 2026-11-01",
+    "shop-poller audit --since 2026-11-24T18:00:00 --json",
+    "shop-poller backfill --since 2026-01-01",
     DEMO,
 )
 
