@@ -1,1 +1,1 @@
-"""What reads a shop: one file a dialect, over one JSON-RPC session."""
+"""What reads a shop: one file a dialect, over plain HTTP or one JSON-RPC session."""
