@@ -277,10 +277,12 @@ async def test_the_newest_orders_may_be_the_bad_ones(peer: ScriptedShop, source:
     assert {item.id for item in bad(found.items)} == set(newest)
 
 
+@pytest.mark.parametrize("no_such_order", ["", 'Ability "woocommerce/orders-query" has invalid input.'])
 async def test_an_order_that_is_mended_in_the_midst_of_the_search_is_not_blamed(
-    peer: ScriptedShop, source: Abilities
+    peer: ScriptedShop, source: Abilities, no_such_order: str
 ) -> None:
     shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 51)), bad={20})
+    shop.no_such_order = no_such_order
     for patience in range(1, 28):
         shop.bad = {20}
         left = patience

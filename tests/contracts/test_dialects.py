@@ -547,6 +547,14 @@ async def test_noise_before_a_good_answer_is_told(
     assert found.noise == "Notice : x[] in /a.php on line 3"
 
 
+@pytest.mark.parametrize("tongue", [REST, EXECUTE], ids=lambda t: t.name)
+async def test_noise_before_an_error_does_not_hide_it(
+    tongue: Tongue, shop: ScriptedShop, source: Source
+) -> None:
+    shop.on_question(plain(REST_ERROR, before=PHP_NOTICE))
+    lasting(ErrorKind.NOT_FOUND, "rest_no_route").check(await refused(source, tongue))
+
+
 async def test_a_byte_order_mark_is_no_noise(tongue: Tongue, shop: ScriptedShop, source: Source) -> None:
     shop.on_question(tongue.listing(RAW, before="\ufeff"))
     found = await source.fetch(ASK)

@@ -15,7 +15,7 @@ from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.core.sweep import Stage
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.sweeper import MAX_PAGES
-from support.house import SHOP, FakeShop, House, down, house
+from support.house import SHOP, FakeShop, House, down, house, refused
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -381,8 +381,39 @@ async def test_an_order_too_large_to_be_swept_does_not_stop_the_others(path: Pat
         with capture_logs() as logs:
             await sweep(it)
         await it.deliver()
-    assert [log["order"] for log in logs if log["event"] == "an order is too large to be swept"] == [1]
+    assert [log["order"] for log in logs if log["event"] == "an order cannot be swept"] == [1]
     assert it.sinks[0].events()[-1] == ("3", CANCELLED)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.REJECTED])
+@pytest.mark.parametrize("most_ids", [1, 100])
+async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
+    path: Path, kind: ErrorKind, most_ids: int
+) -> None:
+    async with swept(path) as it:
+        it.shop.most_ids = most_ids
+        for order_id in range(1, 21):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        hide(it, 20, "cancelled")
+        broken, fetch = {3, 4, 5, 6, 7, 8, 15}, it.shop.fetch
+
+        async def choosy(query: Query) -> object:
+            if broken & query.ids:
+                raise (down if kind is ErrorKind.SERVER else refused)(kind)
+            return await fetch(query)
+
+        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        with capture_logs() as logs:
+            await sweep(it)
+        assert it.ledger.state.sweep is None
+        report = await it.poller.tick(anyio.current_time() + 60)
+        assert (report.error, report.paused_s) == (None, 0)  # and the breaker is closed
+        await it.deliver()
+    assert {log["order"] for log in logs if log["event"] == "an order cannot be swept"} == broken
+    assert it.sinks[0].events()[-1] == ("20", CANCELLED)
 
 
 async def test_a_hint_interrupts_a_sweep(path: Path) -> None:

@@ -39,6 +39,7 @@ class AbilityShop:
         bad: ids of the orders that fail every page that they are on.
         mute: the errors do not say where in the page the order stands.
         asked: the parameters of every question.
+        no_such_order: how asking for an id that is not there fails; "" if the list is just empty.
         seed: how the orders of one second lie.
         chance: if given, they lie in another way at each question.
     """
@@ -47,6 +48,7 @@ class AbilityShop:
     bad: set[int] = field(default_factory=set)
     mute: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
+    no_such_order: str = ""
     seed: int = 7
     chance: random.Random | None = None
 
@@ -63,6 +65,8 @@ class AbilityShop:
         listed = [order for order in self.orders.values() if order["id"] not in excluded]
         if "id" in asked:
             listed = [order for order in listed if order["id"] == asked["id"]]
+            if not listed and self.no_such_order:
+                return self.no_such_order
         if "status" in asked:
             listed = [order for order in listed if order["status"] == asked["status"]]
         for name, key, sign in (
