@@ -119,9 +119,9 @@ class Fetcher:
             sleep=anyio.sleep,
             reraise=True,
         )
-        return await retrying(self._ask_once, query)
+        return await retrying(self._ask_once, query, patient)
 
-    async def _ask_once(self, query: Query) -> Page:
+    async def _ask_once(self, query: Query, patient: bool) -> Page:  # noqa: FBT001 - tenacity's call
         wait_s = self._circuit.wait_s()
         if wait_s > 0:
             raise TemporaryError(
@@ -134,7 +134,7 @@ class Fetcher:
             self._metrics.poll_errors(error.kind)
             if error.kind is ErrorKind.TOO_LARGE:  # an answer after all, and ours to ask for less
                 self._circuit.success()
-            else:
+            elif patient:  # what is not urgent is no reason to leave the shop alone
                 self._circuit.failure()
             raise
         self._circuit.success()

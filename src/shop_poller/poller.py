@@ -104,9 +104,10 @@ class Poller:
             number += 1
             with bound_contextvars(tick=number):
                 report = await self.tick(next_at())
+                following = next_at()
                 if report.error is None and not report.paused_s:
-                    await self.between_ticks(TickReport(), next_at())
-            await self._rest(next_at())
+                    await self.between_ticks(TickReport(), following)
+            await self._rest(following)
 
     async def _rest(self, grid_at: float) -> None:
         """Wait until the next tick is due: the grid's, or an earlier one at a hint."""

@@ -1,7 +1,7 @@
 """Sweeps one shop between its ticks: core/sweep.py tells what is looked at, and why."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,13 +11,16 @@ import structlog
 from shop_poller.clerk import Clerk
 from shop_poller.core import cursor, sweep
 from shop_poller.core.cursor import MAX_PER_PAGE
-from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page
 from shop_poller.fetcher import Fetcher, P
 from shop_poller.ledger import Ledger
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState, Store
-from shop_poller.telemetry import Log
+from shop_poller.telemetry import Edges, Log
+
+OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
+"""What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""
 
 MAX_PAGES = 100
 """Asked for in one go; what is left waits for the next sweep's time."""
@@ -56,6 +59,7 @@ class Sweeper:
         self._per_page = MAX_PER_PAGE
         self._recent: cursor.Past | None = None
         self._asking = anyio.CancelScope()
+        self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
     @property
@@ -128,15 +132,23 @@ class Sweeper:
             return
         try:
             answer = await self._ask(sweep.ByIds(ids), deadline)
-        except TemporaryError as error:
-            if error.kind is not ErrorKind.TOO_LARGE:
+        except ShopPollerError as error:
+            if error.kind not in OF_ONE_ORDER:
                 raise
-            self._log.warning("an order is too large to be swept", order=ids[0])
-            await self._move(replace(position, after_id=ids[0]))
+            await self._suspect(ids, position, error)
             return
         if answer is not None:
             asked, page = answer
             await self._take(page, replace(position, after_id=asked.ids[-1]), report)
+
+    async def _suspect(self, ids: Sequence[int], position: sweep.Position, error: ShopPollerError) -> None:
+        """One of these may be what the shop cannot answer for: ask for fewer, and in the end go past it."""
+        self._per_page = max(1, len(ids) // 2)
+        if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
+            return
+        log = self._log.warning if self._edges.changed(str(ids[0]), error.kind) else self._log.debug
+        log("an order cannot be swept", order=ids[0], error_type=error.kind, error=str(error))
+        await self._move(replace(position, after_id=ids[0]))
 
     async def _ask(self, position: P, deadline: float) -> tuple[P, Page] | None:
         with anyio.CancelScope(deadline=deadline) as self._asking:

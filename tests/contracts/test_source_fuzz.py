@@ -13,18 +13,22 @@ from hypothesis import example, given, note
 from hypothesis import strategies as st
 
 from shop_poller.core.errors import PermanentError, TemporaryError
-from shop_poller.core.model import Order, UnreadableOrder
+from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.httpclient import http_date, retry_after_s
-from shop_poller.sources.answers import quote, rest_error
+from shop_poller.sources.answers import quote, read_json, rest_error
 from shop_poller.sources.eventstream import EventStream
 from shop_poller.sources.jsonrpc import Answer, SessionLostError, read_answer, read_tool_result
+from shop_poller.sources.listing import read_items
 from shop_poller.sources.orders import read_order
+from shop_poller.sources.rest import STARTS
 from support import wire
 
 OURS = (TemporaryError, PermanentError, SessionLostError)
 
 BODIES = [
-    wire.load(name).response.body for folder in ("session", "errors", "orders") for name in wire.names(folder)
+    wire.load(name).response.body
+    for folder in ("session", "errors", "orders", "abilities", "rest-v3")
+    for name in wire.names(folder)
 ]
 LISTED = list(wire.orders_by_status().values())
 
@@ -179,6 +183,20 @@ def test_noise_before_an_answer_never_hides_it(noise: str, body: bytes) -> None:
 def test_anything_is_a_tools_result_or_one_of_our_errors(result: object) -> None:
     try:
         assert isinstance(read_tool_result(result), dict)
+    except OURS as error:
+        told(error)
+
+
+@given(
+    statuses, headers, recordings | st.binary(max_size=300) | anything.map(lambda x: json.dumps(x).encode())
+)
+def test_any_bytes_are_a_list_in_plain_json_or_one_of_our_errors(
+    status: int, own: dict[str, str], body: bytes
+) -> None:
+    try:
+        listed, noise = read_json(list, status, own, body, starts=STARTS)
+        assert quote(noise) == noise or "<" in noise or ">" in noise
+        read_items(listed, Query(per_page=100))
     except OURS as error:
         told(error)
 

@@ -130,14 +130,20 @@ async def test_a_question_that_fails_no_more_is_narrowed_to_one_that_does_not_ei
     assert not await poison.fails(questions.ask, narrowed)
 
 
-@given(seed=st.integers(0, 999), count=st.integers(1, 40), bad=st.integers(1, 40), mute=st.booleans())
+@given(
+    seed=st.integers(0, 999),
+    count=st.integers(1, 40),
+    bad=st.integers(1, 40),
+    mute=st.booleans(),
+    whims=st.booleans(),
+)
 @settings(max_examples=100)
 async def test_orders_of_one_second_are_narrowed_down_too(
-    seed: int, count: int, bad: int, *, mute: bool
+    seed: int, count: int, bad: int, *, mute: bool, whims: bool
 ) -> None:
     """Which come first differs from question to question: the bad one, at least, is never left out."""
     shop = AbilityShop.of((raw(n, "2026-11-23T10:00:00") for n in range(1, count + 1)), {bad}, mute=mute)
-    shop.dice = random.Random(seed)
+    shop.seed, shop.chance = seed, random.Random(seed) if whims else None
     questions = Questions(shop)
     query = Query(per_page=count)
     if bad > count:

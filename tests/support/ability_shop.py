@@ -1,7 +1,7 @@
 """The ability `woocommerce/orders-query` over a few orders: one bad order fails a page.
 
-Seen on a real shop (tests/data/wire/abilities). It has no second key of sorting: which of the orders of one
-second come first differs from question to question.
+Seen on a real shop (tests/data/wire/abilities). It has no second key to sort by: which of the orders of one
+second come first depends on how many are asked for.
 """
 
 import random
@@ -39,13 +39,18 @@ class AbilityShop:
         bad: ids of the orders that fail every page that they are on.
         mute: the errors do not say where in the page the order stands.
         asked: the parameters of every question.
+        no_such_order: how asking for an id that is not there fails; "" if the list is just empty.
+        seed: how the orders of one second lie.
+        chance: if given, they lie in another way at each question.
     """
 
     orders: dict[int, dict[str, Any]]
     bad: set[int] = field(default_factory=set)
     mute: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
-    dice: random.Random = field(default_factory=lambda: random.Random(7))
+    no_such_order: str = ""
+    seed: int = 7
+    chance: random.Random | None = None
 
     @classmethod
     def of(
@@ -60,6 +65,8 @@ class AbilityShop:
         listed = [order for order in self.orders.values() if order["id"] not in excluded]
         if "id" in asked:
             listed = [order for order in listed if order["id"] == asked["id"]]
+            if not listed and self.no_such_order:
+                return self.no_such_order
         if "status" in asked:
             listed = [order for order in listed if order["status"] == asked["status"]]
         for name, key, sign in (
@@ -70,7 +77,7 @@ class AbilityShop:
             if name in asked:
                 bound = _instant(asked[name].removesuffix("Z"))
                 listed = [order for order in listed if sign * (_instant(order[key]) - bound) > 0]
-        self.dice.shuffle(listed)
+        listed.sort(key=lambda order: self._whim(asked["per_page"], order["id"]))
         key = {"date": "date_created_gmt", "date_modified": "date_modified_gmt", "id": "id"}[asked["orderby"]]
         listed.sort(key=lambda order: order[key], reverse=asked["order"] == "desc")
         first = (asked.get("page", 1) - 1) * asked["per_page"]
@@ -80,6 +87,9 @@ class AbilityShop:
                 path = "" if self.mute else f"output[orders][{place}][currency] "
                 return f'Ability "woocommerce/orders-query" has invalid output. Reason: {path}{REASON}'
         return page
+
+    def _whim(self, per_page: int, order_id: int) -> float:
+        return (self.chance or random.Random(f"{self.seed}/{per_page}/{order_id}")).random()
 
     def reply(self, asked: Asked) -> Any:
         """The answer to a tools/call."""

@@ -169,10 +169,12 @@ class ModelShop:
 
     def _matches(self, row: Row, query: Query) -> bool:
         after = None if "modified_after" in self.ignores else query.modified_after
-        before = query.created_before
+        before, since = query.created_before, query.created_after
         return (
             (after is None or at(row.modified) > after.replace(microsecond=0))
             and (before is None or at(row.created) < before.replace(microsecond=0))
+            and (since is None or at(row.created) > since.replace(microsecond=0))
+            and (not query.ids or row.id in query.ids)
             and (not query.statuses or row.status in query.statuses)
             and (row.id not in query.exclude or "exclude" in self.ignores)
         )

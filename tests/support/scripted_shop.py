@@ -17,6 +17,7 @@ KEY = "ck_key0of0the0shop0that0nobody0may0read00000"
 SECRET = "cs_secret0of0the0shop0that0nobody0may0read000"
 DATE = "Mon, 23 Nov 2026 01:55:05 GMT"
 INITIALIZED = "notifications/initialized"
+QUESTIONS = ("tools/call", "GET", "POST")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def orders(*listed: object, **options: Any) -> Reply:
 def recorded(name: str) -> Reply:
     """The recorded answer, but for its id, which becomes that of the question."""
     exchange = wire.load(name)
-    found = re.match(rb'.{0,200}?\{"jsonrpc":"2\.0","id":(\d+)', exchange.response.body, re.DOTALL)
+    found = re.match(rb'.{0,1000}?\{"jsonrpc":"2\.0","id":(\d+)', exchange.response.body, re.DOTALL)
     headers = {
         k: v for k, v in exchange.response.headers.items() if k not in {"transfer-encoding", "connection"}
     }
@@ -165,11 +166,12 @@ def events(*blocks: bytes, cut: Callable[[bytes], Iterable[bytes]] = lambda raw:
 
 @dataclass
 class ScriptedShop:
-    """An MCP endpoint.
+    """A shop's endpoint: MCP with a session, or plain HTTP.
 
     Attributes:
         asked: every request, in order.
-        script: what each method is answered with, one after the other; the last one stays.
+        script: what each method (JSON-RPC's, else HTTP's) is answered with, one after the other; the last
+            one stays.
     """
 
     url: str = URL
@@ -184,6 +186,16 @@ class ScriptedShop:
     def on_call(self, *replies: Reply) -> None:
         """Say how tools/call is answered from now on."""
         self.on("tools/call", *replies)
+
+    def on_question(self, *replies: Reply) -> None:
+        """Say how whatever lists orders is answered from now on, in any dialect."""
+        for method in QUESTIONS:
+            self.on(method, *replies)
+
+    @property
+    def questions(self) -> list[Asked]:
+        """What was asked of orders, in any dialect."""
+        return [asked for asked in self.asked if asked.method in QUESTIONS]
 
     @property
     def methods(self) -> list[str]:
@@ -212,11 +224,11 @@ class ScriptedShop:
 
 
 @contextmanager
-def scripted_shop() -> Iterator[ScriptedShop]:
-    """The only address in the world while it lasts."""
+def scripted_shop(url: str = URL) -> Iterator[ScriptedShop]:
+    """The only address in the world while it lasts, with any query."""
     with respx.mock(assert_all_called=False) as router:
-        shop = ScriptedShop()
-        router.route(url=URL).mock(side_effect=shop.answer)
+        shop = ScriptedShop(url)
+        router.route(url__startswith=url).mock(side_effect=shop.answer)
         yield shop
 
 

@@ -165,8 +165,8 @@ class Abilities:
             said = answer.content.get("error")
             raise tool_error(said if isinstance(said, str) else "", ADVICE, answer.shop_time)
         data = answer.content if "code" in answer.content else answer.content.get("data")
-        listed = data.get("orders") if isinstance(data, dict) and "code" not in data else data
-        items = read_items(listed, query, ADVICE)
+        found = data if isinstance(data, dict) else {}
+        items = read_items(found if "code" in found else found.get("orders"), query, ADVICE)
         self._highest = max((self._highest, *(item.id for item in items)))
         return _Listed(items, answer.shop_time, answer.noise)
 

@@ -1,0 +1,294 @@
+"""`auto`: which dialect it chooses, that it keeps to it, and when it chooses anew."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from shop_poller.core.dialects import Dialect, Proofs
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.model import Order, Page, Query
+from shop_poller.simulator import faults
+from shop_poller.simulator.keys import ApiKey, AppPassword
+from shop_poller.sources.auto import RECONSIDER_S, Auto
+from support.auto_shop import BOTH, KEYS, PASSWORD, AutoShop, auto_shop
+
+pytestmark = pytest.mark.anyio
+
+MCP, ABILITIES, REST, EXECUTE = Dialect
+ASK = Query(per_page=10)
+KEYS_USER = "poller"
+
+
+@pytest.fixture
+def shop() -> Iterator[AutoShop]:
+    with auto_shop() as shop:
+        shop.endpoint.shop.create_order("processing", total="1930.00")
+        yield shop
+
+
+async def ask(source: Auto) -> Dialect:
+    """Ask once; all dialects show the order. Which one was it?"""
+    page = await source.fetch(ASK)
+    assert [isinstance(item, Order) and item.total for item in page.items] == ["1930.00"]
+    assert source.choice is not None
+    return source.choice.dialect
+
+
+async def refused(source: Auto) -> ShopPollerError:
+    with pytest.raises((TemporaryError, PermanentError)) as caught:
+        await source.fetch(ASK)
+    return caught.value
+
+
+# --- choosing -----------------------------------------------------------------------------------------------
+
+BRIDGE = "https://shop.example/bridge"
+
+
+@pytest.mark.parametrize(
+    ("offers", "proofs", "chosen"),
+    [
+        ({MCP, ABILITIES, REST}, BOTH, MCP),
+        ({ABILITIES, REST}, BOTH, REST),  # it sees what abilities do not
+        ({ABILITIES}, BOTH, ABILITIES),
+        ({ABILITIES, REST, MCP}, PASSWORD, ABILITIES),
+        ({ABILITIES, REST}, KEYS, REST),
+        ({EXECUTE}, KEYS, EXECUTE),
+        ({EXECUTE, MCP}, KEYS, MCP),
+    ],
+)
+async def test_the_first_that_answers_is_chosen(
+    shop: AutoShop, offers: set[Dialect], proofs: Proofs, chosen: Dialect
+) -> None:
+    shop.endpoint.offers = {str(dialect) for dialect in offers}
+    source = shop.auto(proofs)
+    assert await ask(source) is chosen
+    await source.aclose()
+
+
+@pytest.mark.parametrize("dialect", [MCP, ABILITIES, REST])
+async def test_what_the_address_names_comes_first(shop: AutoShop, dialect: Dialect) -> None:
+    source = shop.auto(url=shop.endpoint.address(dialect))
+    assert await ask(source) is dialect
+    await source.aclose()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://shop.example", "https://shop.example/", "https://shop.example/wp-json"]
+)
+async def test_the_shops_own_address_will_do(shop: AutoShop, url: str) -> None:
+    source = shop.auto(url=url)
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+async def test_it_works_with_plain_permalinks(shop: AutoShop) -> None:
+    shop.endpoint.shop.plain_permalinks = True
+    for offers, chosen in (({MCP}, MCP), ({REST}, REST), ({ABILITIES}, ABILITIES)):
+        shop.endpoint.offers = {str(dialect) for dialect in offers}
+        source = shop.auto(url="https://shop.example/index.php?rest_route=/woocommerce/mcp")
+        assert await ask(source) is chosen
+        await source.aclose()
+
+
+async def test_the_choice_says_what_and_why(shop: AutoShop) -> None:
+    source = shop.auto(KEYS)
+    await ask(source)
+    shop.endpoint.offers -= {MCP}
+    await ask(source)
+    first, second = shop.choices
+    assert first.dialect is MCP
+    assert first.why == "it is the first that fits address and keys"
+    needs = "needs WORDPRESS_USERNAME and WORDPRESS_APPLICATION_PASSWORD"
+    assert first.refused == {ABILITIES: needs}
+    assert second.dialect is REST
+    assert second.why == "those before it do not answer"
+    assert second.refused[ABILITIES] == needs
+    assert "rest_no_route" in second.refused[MCP]
+    await source.aclose()
+
+
+async def test_a_dialect_that_refuses_the_key_is_passed_over(shop: AutoShop) -> None:
+    shop.endpoint.keys = []
+    source = shop.auto()
+    assert await ask(source) is ABILITIES
+    await source.aclose()
+
+
+@pytest.mark.parametrize("trouble", [faults.captcha(), faults.php_fatal()], ids=["captcha", "fatal"])
+async def test_a_dialect_that_is_in_trouble_is_passed_over_where_another_is_not(
+    shop: AutoShop, trouble: faults.Fault
+) -> None:
+    shop.endpoint.faults.add(trouble, dialects=frozenset({"woocommerce-mcp"}))
+    source = shop.auto()
+    assert await ask(source) is REST
+    await source.aclose()
+
+
+# --- where none answers -------------------------------------------------------------------------------------
+
+
+async def test_that_the_keys_are_wrong_is_the_most_telling(shop: AutoShop) -> None:
+    shop.endpoint.keys, shop.endpoint.passwords = [], []
+    shop.endpoint.offers -= {MCP}
+    error = await refused(shop.auto())
+    assert error.kind is ErrorKind.AUTHENTICATION
+    assert shop.choices == []
+
+
+async def test_a_shop_without_any_is_told_so(shop: AutoShop) -> None:
+    shop.endpoint.offers = set()
+    error = await refused(shop.auto())
+    assert error.kind is ErrorKind.NOT_FOUND
+    assert isinstance(error, PermanentError)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (faults.maintenance(), ErrorKind.UNAVAILABLE),
+        (faults.rate_limited(), ErrorKind.RATE_LIMIT),
+        (faults.bad_gateway(), ErrorKind.UNAVAILABLE),
+    ],
+    ids=["maintenance", "rate limit", "bad gateway"],
+)
+async def test_an_outage_of_the_shop_decides_nothing(
+    shop: AutoShop, trouble: faults.Fault, kind: ErrorKind
+) -> None:
+    shop.endpoint.faults.add(trouble)
+    source = shop.auto()
+    assert (await refused(source)).kind is kind
+    assert len(shop.asked) == 1  # the shop is not asked thrice how it does
+    shop.endpoint.faults.clear()
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+async def test_no_connection_decides_nothing(shop: AutoShop) -> None:
+    shop.down = httpx.ConnectError("refused")
+    source = shop.auto()
+    assert (await refused(source)).kind is ErrorKind.CONNECTION
+    assert len(shop.asked) == 1
+    shop.down = None
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+# --- keeping to it, and choosing anew -----------------------------------------------------------------------
+
+
+async def test_it_is_kept_to_without_looking_about(shop: AutoShop) -> None:
+    source = shop.auto()
+    await ask(source)
+    shop.asked.clear()
+    for _ in range(5):
+        assert await ask(source) is MCP
+    assert shop.asked == ["POST /wp-json/woocommerce/mcp"] * 5
+    await source.aclose()
+
+
+async def test_a_shop_that_is_upgraded_overnight_keeps_working(shop: AutoShop) -> None:
+    source = shop.auto()
+    assert await ask(source) is MCP
+    shop.endpoint.offers -= {MCP}
+    assert await ask(source) is REST
+    shop.endpoint.offers -= {REST}
+    assert await ask(source) is ABILITIES
+    await source.aclose()
+
+
+@pytest.mark.parametrize(
+    ("first", "tool"), [(MCP, "woocommerce-orders-list"), (ABILITIES, "woocommerce/orders-query")]
+)
+async def test_a_shop_that_loses_the_tool_is_asked_in_another_way(
+    shop: AutoShop, first: Dialect, tool: str
+) -> None:
+    source = shop.auto(url=shop.endpoint.address(first))
+    assert await ask(source) is first
+    shop.endpoint.lost_tools.add(tool)
+    assert await ask(source) is not first
+    await source.aclose()
+
+
+async def test_revoked_keys_are_told_and_no_reason_to_look_for_another_way(shop: AutoShop) -> None:
+    source = shop.auto()
+    await ask(source)
+    shop.endpoint.keys = [ApiKey("ck_other", "cs_other")]
+    error = await refused(source)
+    assert error.kind is ErrorKind.AUTHENTICATION
+    assert [choice.dialect for choice in shop.choices] == [MCP]
+    await source.aclose()
+
+
+async def test_while_all_is_gone_it_goes_on_looking(shop: AutoShop) -> None:
+    source = shop.auto()
+    await ask(source)
+    offers, shop.endpoint.offers = shop.endpoint.offers, set()
+    for _ in range(2):
+        assert (await refused(source)).kind is ErrorKind.NOT_FOUND
+    shop.endpoint.offers = offers
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+async def test_the_session_that_is_left_is_ended(shop: AutoShop) -> None:
+    source = shop.auto()
+    await ask(source)
+    assert len(shop.endpoint.sessions.of(KEYS_USER)) == 1
+    shop.endpoint.lost_tools.add("woocommerce-orders-list")
+    assert await ask(source) is REST
+    assert shop.endpoint.sessions.of(KEYS_USER) == []
+    await source.aclose()
+
+
+async def test_what_sees_less_is_left_after_a_day_for_what_sees_more(shop: AutoShop) -> None:
+    everything, shop.endpoint.offers = shop.endpoint.offers, {"abilities"}
+    source = shop.auto()
+    assert await ask(source) is ABILITIES
+    shop.endpoint.offers = everything
+    shop.seconds += RECONSIDER_S - 1
+    assert await ask(source) is ABILITIES
+    shop.seconds += 1
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+async def test_what_sees_less_is_kept_where_nothing_else_answers(shop: AutoShop) -> None:
+    shop.endpoint.offers = {"abilities"}
+    source = shop.auto()
+    for _ in range(3):
+        assert await ask(source) is ABILITIES
+        shop.seconds += RECONSIDER_S
+    assert len(shop.choices) == 1
+    await source.aclose()
+
+
+async def test_what_sees_all_is_not_looked_beyond(shop: AutoShop) -> None:
+    shop.endpoint.offers -= {MCP}
+    source = shop.auto()
+    assert await ask(source) is REST
+    shop.endpoint.offers |= {MCP}
+    shop.seconds += 10 * RECONSIDER_S
+    assert await ask(source) is REST
+    await source.aclose()
+
+
+async def test_more_ids_than_the_new_dialect_takes_are_asked_for_anew(shop: AutoShop) -> None:
+    source = shop.auto()
+    await ask(source)
+    assert source.most_ids == 100
+    shop.endpoint.offers = {"abilities"}
+    with pytest.raises(TemporaryError, match="the dialect changed; asking anew"):
+        await source.fetch(Query(per_page=2, ids=frozenset({1001, 1002})))
+    assert source.most_ids == 1
+    page: Page = await source.fetch(Query(per_page=1, ids=frozenset({1001})))
+    assert len(page.items) == 1
+    await source.aclose()
+
+
+async def test_wrong_passwords_of_wordpress_are_told_where_there_is_nothing_else(shop: AutoShop) -> None:
+    shop.endpoint.passwords = [AppPassword("poller", "another one")]
+    error = await refused(shop.auto(PASSWORD))
+    assert error.kind is ErrorKind.AUTHENTICATION
+    assert PASSWORD.password not in str(error)

@@ -1,0 +1,120 @@
+"""What a sweep looks at, in which order, and what of it polling should have shown."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shop_poller.core.cursor import Past, past
+from shop_poller.core.errors import TemporaryError
+from shop_poller.core.model import KnownOrder, Order, Query, Refund
+from shop_poller.core.sweep import AHEAD, CLOSED, ByIds, Position, Stage, begin, missed, next_stage
+from shop_poller.core.transition import DEFAULT_UNPAID, PAID, STATUS_EVENTS, Policy, decide
+from support.model_shop import ModelShop, at
+
+T0 = datetime(2026, 11, 23, 9, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+POLICY = Policy(T0 - timedelta(days=1))
+
+
+def test_it_begins_with_what_is_recent_even_if_dated_a_little_ahead() -> None:
+    assert begin(T0, timedelta(hours=48)) == Position(
+        Stage.RECENT, since=T0 - timedelta(hours=48), created_before=T0 + AHEAD
+    )
+
+
+def test_the_stages_follow_one_another_each_from_its_beginning() -> None:
+    recent = begin(T0, timedelta(hours=48))
+    still_open = next_stage(replace(recent, after_id=77))
+    assert still_open == replace(recent, stage=Stage.OPEN, after_id=0)
+    broken = next_stage(replace(still_open, after_id=77))
+    assert broken == replace(recent, stage=Stage.BROKEN, after_id=0)
+    assert next_stage(broken) is None
+
+
+def test_of_the_statuses_that_we_know_these_are_looked_at_only_while_recent() -> None:
+    known = {*DEFAULT_UNPAID, *PAID, *STATUS_EVENTS}
+    assert sorted(CLOSED) == sorted(known - {"pending", "on-hold", "processing", "failed"})
+
+
+def test_orders_are_asked_for_by_their_ids_in_halves_if_need_be() -> None:
+    five = ByIds((1, 2, 3, 4, 5))
+    assert five.query() == Query(per_page=5, ids=frozenset({1, 2, 3, 4, 5}))
+    assert five.halved().ids == (1, 2)
+    with pytest.raises(TemporaryError, match="one single order"):
+        ByIds((1,)).halved()
+
+
+# --- walking through the past -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_page", [1, 2, 3, 7, 100])
+def test_every_order_made_in_the_window_is_shown_once_newest_first(per_page: int) -> None:
+    shop = ModelShop(now=10_000)
+    for created in (0, 100, 101, 101, 101, 102, 500, 500, 900, 901, 10_050):
+        shop.create(created=created)
+    walk: Past | None = past(since=at(100), before=at(10_051))
+    seen: list[int] = []
+    while walk is not None:
+        page = shop.answer(replace(walk, per_page=per_page).query())
+        seen += [item.id for item in page.items]
+        walk = replace(walk, per_page=per_page).advance(page)
+    inside = [row for row in shop.rows.values() if 100 < row.created < 10_051]
+    assert sorted(seen) == sorted(row.id for row in inside)
+    assert len(inside) == 9
+    assert [shop.rows[i].created for i in seen] == sorted((shop.rows[i].created for i in seen), reverse=True)
+
+
+# --- what was missed ----------------------------------------------------------------------------------------
+
+
+def order(status: str = "processing", *, modified_at: datetime = T0, **more: object) -> Order:
+    made = Order(
+        id=7,
+        number="7",
+        status=status,
+        total="1.00",
+        currency="RUB",
+        currency_sign="₽",
+        customer="Анна",
+        created_at=T0 - timedelta(hours=1),
+        modified_at=modified_at,
+    )
+    return replace(made, **more)  # type: ignore[arg-type] # fields of Order, as the tests name them
+
+
+def is_missed(known: KnownOrder | None, seen: Order, polled_to: datetime = T0) -> bool:
+    return missed(known, seen, decide(known, seen, POLICY), polled_to=polled_to)
+
+
+KNOWN = KnownOrder(7, "processing", T0, announced_new=True, refund_ids=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("known", "seen", "expected"),
+    [
+        pytest.param(KNOWN, order(), False, id="as it is known"),
+        pytest.param(KNOWN, order("cancelled"), True, id="another status"),
+        pytest.param(KNOWN, order("completed"), True, id="another status that is no event"),
+        pytest.param(KNOWN, order(refunds=(Refund(9, "1.00"),)), True, id="a refund"),
+        pytest.param(KNOWN, order(refunds=None), False, id="a dialect that sees no refunds"),
+        pytest.param(
+            replace(KNOWN, refund_ids=None), order(refunds=(Refund(9, "1.00"),)), False,
+            id="a refund that was never looked for",
+        ),
+        pytest.param(None, order(), True, id="an order that nobody knew"),
+        pytest.param(None, order("pending"), True, id="one that is no event yet"),
+        pytest.param(
+            None, order(created_at=T0 - timedelta(days=9)), False, id="one that is older than our watch"
+        ),
+    ],
+)  # fmt: skip
+def test_missed_is_what_is_not_known(known: KnownOrder | None, seen: Order, *, expected: bool) -> None:
+    assert is_missed(known, seen) is expected
+
+
+def test_what_the_next_walk_will_show_was_not_missed() -> None:
+    for late in (1, 60):
+        seen = order("cancelled", modified_at=T0 + timedelta(seconds=late))
+        assert not is_missed(KNOWN, seen, polled_to=T0)
+        assert is_missed(KNOWN, seen, polled_to=seen.modified_at)

@@ -1,0 +1,444 @@
+"""The sweep on the bench, in virtual time: when, how much, what it finds, and that it is in nobody's way."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import EventType, Order, Page, Query
+from shop_poller.core.sweep import Stage
+from shop_poller.plan import PollPlan, TickReport
+from shop_poller.sweeper import MAX_PAGES
+from support.house import SHOP, FakeShop, House, down, house, refused
+from support.virtual_time import virtual_now
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+PLAN = PollPlan(SHOP, sweep_every=timedelta(hours=1))
+NEW, CANCELLED, FAILED = EventType.NEW, EventType.CANCELLED, EventType.FAILED
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@asynccontextmanager
+async def swept(path: Path, *, shop: FakeShop | None = None, plan: PollPlan = PLAN) -> AsyncIterator[House]:
+    """A house that sweeps; it has polled and swept an empty shop once."""
+    async with house(path, shop=shop, plan=plan, in_memory=True) as it:
+        await it.tick()
+        await sweep(it)
+        it.shop.asked.clear()
+        yield it
+
+
+async def sweep(it: House) -> None:
+    """What is done between two ticks."""
+    await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
+
+
+def hide(it: House, order_id: int, status: str) -> None:
+    """A status changes past WooCommerce, as by a plugin's SQL: no date moves."""
+    order = it.shop.orders[order_id]
+    assert isinstance(order, Order)
+    it.shop.orders[order_id] = replace(order, status=status)
+
+
+def sweeps(it: House) -> list[Query]:
+    """What was asked by sweeps: neither walks nor learning do."""
+    return [query for _, query in it.shop.asked if query.ids or query.created_after]
+
+
+# --- what it finds ------------------------------------------------------------------------------------------
+
+
+async def test_a_status_that_moves_no_date_is_found_within_the_hour(path: Path) -> None:
+    async with swept(path) as it, it.running():
+        it.shop.put(1, "processing")
+        await anyio.sleep(1200)  # beyond what every tick reads again: SHOP_CLOCK_SKEW and the overlap
+        hide(it, 1, "cancelled")
+        await anyio.sleep(1200)
+        assert it.sinks[0].events() == [("1", NEW)]
+        await anyio.sleep(HOUR)
+        assert it.sinks[0].events() == [("1", NEW), ("1", CANCELLED)]
+    assert it.value("shop_sweep_found_total") == 1
+
+
+async def test_what_it_finds_is_logged_as_found(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
+        await it.tick()
+        await anyio.sleep(HOUR)
+        await it.tick()
+        hide(it, 1, "failed")
+        await it.tick()
+        with capture_logs() as logs:
+            await sweep(it)
+    found = [log for log in logs if "sweep found" in log["event"]]
+    assert [(log["order"], log["status"], log["log_level"]) for log in found] == [(1, "failed", "warning")]
+
+
+async def test_an_order_that_polling_was_never_shown_is_found(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        it.shop.put(
+            1, "processing", created_at=virtual_now() - timedelta(minutes=40)
+        )  # dated back by a plugin
+        await it.tick()
+        await sweep(it)
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", NEW)]
+    assert it.value("shop_sweep_found_total") == 1
+
+
+async def test_of_older_orders_only_those_that_may_still_change_are_looked_at_again(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id, status in ((1, "processing"), (2, "completed"), (3, "on-hold"), (4, "cancelled")):
+            it.shop.put(order_id, status)
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        it.shop.asked.clear()
+        await sweep(it)
+    assert [sorted(query.ids) for query in sweeps(it) if query.ids] == [[1, 3]]
+
+
+async def test_an_old_order_that_is_open_is_found_too(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        hide(it, 1, "cancelled")
+        await it.tick()
+        await sweep(it)
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", NEW), ("1", CANCELLED)]
+
+
+async def test_an_order_set_aside_is_tried_again_and_told_when_it_can_be_read(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
+        good = it.shop.orders[1]
+        it.shop.spoil(1)
+        it.shop.put(2, "processing")
+        await it.tick()
+        assert it.value("shop_orders_set_aside") == 1
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        await sweep(it)
+        assert it.value("shop_orders_set_aside") == 1
+        it.shop.orders[1] = good  # mended, and no date moved
+        await anyio.sleep(HOUR)
+        await it.tick()
+        await sweep(it)
+        await it.deliver()
+    assert it.sinks[0].events() == [("2", NEW), ("1", NEW)]
+    assert it.value("shop_orders_set_aside") == 0
+
+
+async def test_an_order_that_the_shop_does_not_show_any_more_stays_as_it_was(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
+        await it.tick()
+        gone = it.shop.orders.pop(1)
+        await anyio.sleep(HOUR)
+        await it.tick()
+        await sweep(it)
+        assert (await it.store.known(SHOP, [1]))[1].status == "processing"
+        it.shop.orders[1] = gone
+        hide(it, 1, "cancelled")
+        await anyio.sleep(HOUR)
+        await it.tick()
+        await sweep(it)
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", NEW), ("1", CANCELLED)]
+
+
+async def test_what_the_next_tick_would_show_is_told_and_not_counted_as_missed(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        it.shop.put(1, "processing")  # between the tick and the sweep
+        await sweep(it)
+        await it.tick()
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", NEW)]
+    assert it.value("shop_sweep_found_total") == 0
+
+
+# --- when, and how much -------------------------------------------------------------------------------------
+
+
+async def test_it_comes_after_a_tick_once_an_interval(path: Path) -> None:
+    async with house(path, plan=PLAN, in_memory=True) as it, it.running():
+        await anyio.sleep(5 * HOUR + 30)
+    times = [at for at, query in it.shop.asked if query.created_after]
+    assert times == [0, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR, 5 * HOUR]
+
+
+async def test_it_can_be_turned_off(path: Path) -> None:
+    plan = replace(PLAN, sweep_every=timedelta(0))
+    async with house(path, plan=plan, in_memory=True) as it, it.running():
+        await anyio.sleep(3 * HOUR)
+    assert sweeps(it) == []
+
+
+async def test_a_restart_does_not_sweep_before_its_time(path: Path) -> None:
+    async with house(path, plan=PLAN) as it:
+        await it.tick()
+        await sweep(it)
+    async with house(path, plan=PLAN, shop=it.shop) as it:
+        it.shop.asked.clear()
+        await it.tick()
+        await sweep(it)
+        assert sweeps(it) == []
+        await anyio.sleep(HOUR)
+        await sweep(it)
+        assert sweeps(it) != []
+
+
+async def test_a_sweep_that_was_cut_short_goes_on_where_it_was(path: Path) -> None:
+    async with house(path, plan=PLAN) as it:
+        await it.tick()
+        await sweep(it)
+        for order_id in range(1, 251):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        it.shop.asked.clear()
+        answers = iter([None, None, down(ErrorKind.CONNECTION)])
+        fetch = it.shop.fetch
+
+        async def failing(query: Query) -> object:
+            trouble = next(answers, None)
+            if trouble is not None:
+                raise trouble
+            return await fetch(query)
+
+        it.shop.fetch = failing  # type: ignore[method-assign, assignment]
+        await sweep(it)
+        assert it.ledger.state.sweep is not None
+        assert it.ledger.state.sweep.stage is Stage.OPEN
+        del it.shop.fetch
+    async with house(path, plan=PLAN, shop=it.shop) as it:
+        it.shop.asked.clear()
+        await it.tick()
+        await sweep(it)
+        assert [min(query.ids) for query in sweeps(it)] == [101, 201]  # and not from the start again
+        assert it.ledger.state.sweep is None
+
+
+async def test_pages_have_a_budget_and_the_rest_waits_for_the_next_time(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.most_ids = 1
+        for order_id in range(1, MAX_PAGES + 51):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        it.shop.asked.clear()
+        await sweep(it)
+        assert len(sweeps(it)) == MAX_PAGES
+        await it.tick()
+        await sweep(it)
+        assert len(sweeps(it)) == MAX_PAGES
+        await anyio.sleep(HOUR)
+        await it.tick()
+        await sweep(it)
+        assert len(sweeps(it)) == MAX_PAGES + 51  # the rest of the orders, after one page of what is recent
+
+
+async def test_a_clock_set_back_does_not_put_it_off(path: Path) -> None:
+    async with house(path, plan=PLAN) as it:
+        await it.tick()
+        ahead = replace(it.ledger.state, swept_at=virtual_now() + timedelta(days=300))
+        await it.ledger.commit(ahead, Page((), virtual_now()))
+    async with house(path, plan=PLAN, shop=it.shop) as it:
+        await it.tick()
+        await sweep(it)
+        assert sweeps(it) != []
+
+
+async def test_while_there_is_something_to_learn_nothing_is_swept(path: Path) -> None:
+    shop = FakeShop()
+    async with house(path, shop=shop, plan=PLAN, in_memory=True) as it:
+        for order_id in range(1, 2301):
+            shop.put(order_id, "processing", created_at=virtual_now() - timedelta(days=1))
+        await it.tick()
+        await it.poller.between_ticks(TickReport(), anyio.current_time())  # no time for more than a page
+        assert (it.ledger.state.learning is None, sweeps(it)) == (False, [])
+        await sweep(it)
+        assert it.ledger.state.learning is None
+        assert sweeps(it) != []
+
+
+# --- in nobody's way ----------------------------------------------------------------------------------------
+
+
+async def test_it_never_delays_a_tick(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id in range(1, 301):
+            it.shop.put(order_id, "processing")
+        fetch = it.shop.fetch
+
+        async def slow(query: Query) -> object:
+            if query.ids or query.created_after:
+                await anyio.sleep(25)
+            return await fetch(query)
+
+        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        async with it.running():
+            await anyio.sleep(3 * HOUR)
+        ticks = sorted({at for at, query in it.shop.asked if query.modified_after})
+    assert ticks == [60 * n for n in range(180)]
+    assert it.ledger.state.swept_at is not None
+
+
+async def test_pages_too_slow_for_a_tick_become_smaller_until_they_fit(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id in range(1, 81):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(HOUR)
+        fetch = it.shop.fetch
+
+        async def slow(query: Query) -> object:
+            if query.ids or query.created_after:
+                await anyio.sleep(1.5 * query.per_page)
+            return await fetch(query)
+
+        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        hide(it, 1, "cancelled")
+        async with it.running():
+            await anyio.sleep(600)
+    assert it.sinks[0].events()[-1] == ("1", CANCELLED)
+
+
+async def test_it_stops_politely_when_the_shop_has_had_enough(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=20))
+        it.shop.asked.clear()
+        async with it.running():
+            await anyio.sleep(HOUR - 1)
+        # The tick at 0 met the trouble by waiting; a sweep does not wait, and comes back in an hour.
+        assert it.value("shop_poll_errors_total", error_type="RateLimitError") == 1
+
+
+async def test_a_sweep_that_is_told_to_wait_leaves_the_shop_alone_until_then(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        it.shop.asked.clear()
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=150))
+        await sweep(it)
+        assert len(it.shop.asked) == 1
+        report = await it.poller.tick(anyio.current_time() + 60)
+        assert report.paused_s == pytest.approx(150)
+        await sweep(it)
+        assert len(it.shop.asked) == 1
+
+
+async def test_a_sweep_that_fails_without_a_word_delays_no_tick(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        for kind in (ErrorKind.RATE_LIMIT, ErrorKind.CONNECTION, ErrorKind.PROTOCOL):
+            it.shop.troubles.append(down(kind))
+            await sweep(it)
+            report = await it.poller.tick(anyio.current_time() + 60)
+            assert (report.paused_s, report.error) == (0, None)
+            await anyio.sleep(HOUR)
+
+
+async def test_an_order_too_large_to_be_swept_does_not_stop_the_others(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id in (1, 2, 3):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        hide(it, 3, "cancelled")
+        fetch = it.shop.fetch
+
+        async def bounded(query: Query) -> object:
+            if 1 in query.ids:
+                raise down(ErrorKind.TOO_LARGE)
+            return await fetch(query)
+
+        it.shop.fetch = bounded  # type: ignore[method-assign, assignment]
+        with capture_logs() as logs:
+            await sweep(it)
+        await it.deliver()
+    assert [log["order"] for log in logs if log["event"] == "an order cannot be swept"] == [1]
+    assert it.sinks[0].events()[-1] == ("3", CANCELLED)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.REJECTED])
+@pytest.mark.parametrize("most_ids", [1, 100])
+async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
+    path: Path, kind: ErrorKind, most_ids: int
+) -> None:
+    async with swept(path) as it:
+        it.shop.most_ids = most_ids
+        for order_id in range(1, 21):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        hide(it, 20, "cancelled")
+        broken, fetch = {3, 4, 5, 6, 7, 8, 15}, it.shop.fetch
+
+        async def choosy(query: Query) -> object:
+            if broken & query.ids:
+                raise (down if kind is ErrorKind.SERVER else refused)(kind)
+            return await fetch(query)
+
+        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        with capture_logs() as logs:
+            await sweep(it)
+        assert it.ledger.state.sweep is None
+        report = await it.poller.tick(anyio.current_time() + 60)
+        assert (report.error, report.paused_s) == (None, 0)  # and the breaker is closed
+        await it.deliver()
+    assert {log["order"] for log in logs if log["event"] == "an order cannot be swept"} == broken
+    assert it.sinks[0].events()[-1] == ("20", CANCELLED)
+
+
+async def test_a_hint_interrupts_a_sweep(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        fetch = it.shop.fetch
+
+        async def slow(query: Query) -> object:
+            if query.created_after:
+                await anyio.sleep(50)
+            return await fetch(query)
+
+        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        async with it.running():
+            await anyio.sleep(10)
+            it.shop.put(1, "processing")
+            it.poller.hint()
+            await anyio.sleep(2)
+            assert it.sinks[0].events() == [("1", NEW)]
+
+
+async def test_stopping_does_not_wait_for_a_sweep(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        it.shop.troubles.extend([0.0, 50.0])
+        with anyio.fail_after(5):
+            async with it.running():
+                await anyio.sleep(1)

@@ -1,0 +1,78 @@
+"""A simulated shop as the only address in the world, without sockets, and what `auto` makes of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+import httpx
+import respx
+
+from shop_poller.core.dialects import NEEDS, Proofs, candidates
+from shop_poller.simulator.answers import Request
+from shop_poller.simulator.endpoint import Endpoint
+from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
+from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.sources import open_source
+from shop_poller.sources.auto import Auto, Choice
+
+KEYS = Proofs(DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret)
+PASSWORD = Proofs(username=DEMO_PASSWORD.username, password=DEMO_PASSWORD.password)
+BOTH = Proofs(KEYS.consumer_key, KEYS.consumer_secret, PASSWORD.username, PASSWORD.password)
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@dataclass
+class AutoShop:
+    """A shop, and a clock for whoever asks it.
+
+    Attributes:
+        down: what every request meets, if set.
+        asked: method and path of every request.
+        choices: what `auto` said.
+    """
+
+    endpoint: Endpoint
+    down: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def auto(self, proofs: Proofs = BOTH, *, url: str | None = None) -> Auto:
+        """As app.make_source builds it."""
+        address = url or self.endpoint.url
+        dialects = candidates(address)
+
+        return Auto(
+            {d: partial(open_source, d, address, proofs) for d in dialects if proofs.fit(d)},
+            missing={d: f"needs {NEEDS[d]}" for d in dialects if not proofs.fit(d)},
+            on_choice=self.choices.append,
+            clock=lambda: self.seconds,
+        )
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request, or not."""
+        self.asked.append(f"{request.method} {request.url.path}")
+        if self.down is not None:
+            raise self.down
+        answer = self.endpoint.answer(
+            Request(
+                method=request.method,
+                path=request.url.path,
+                headers={name.lower(): value for name, value in request.headers.items()},
+                body=request.content,
+                query=request.url.query.decode(),
+                secure=request.url.scheme == "https",
+            )
+        )
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+
+@contextmanager
+def auto_shop() -> Iterator[AutoShop]:
+    """The only address in the world while it lasts."""
+    shop = AutoShop(Endpoint(SimulatedShop(lambda: NOW, url="https://shop.example")))
+    with respx.mock(assert_all_called=False) as router:
+        router.route().mock(side_effect=shop.answer)
+        yield shop
