@@ -264,6 +264,14 @@ async def test_what_sees_less_is_kept_where_nothing_else_answers(shop: AutoShop)
     await source.aclose()
 
 
+async def test_what_sees_less_is_kept_where_there_is_nothing_else_to_try(shop: AutoShop) -> None:
+    for source in (shop.auto(PASSWORD), shop.auto(url=shop.endpoint.address(ABILITIES))):
+        for _ in range(2):
+            assert await ask(source) is ABILITIES
+            shop.seconds += RECONSIDER_S
+        await source.aclose()
+
+
 async def test_what_sees_all_is_not_looked_beyond(shop: AutoShop) -> None:
     shop.endpoint.offers -= {MCP}
     source = shop.auto()

@@ -10,11 +10,12 @@ import pytest
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import page
 from shop_poller.simulator.faults import Fault
+from shop_poller.simulator.keys import DEMO_PASSWORD
 from support.commands import Finished, wait_until
 from support.receivers import receiving, reserved_port
 from support.site import SHOP_ID, Site
 
-CHECKS = ["settings", "shop", "keys", "tool", "clocks", "state"]
+CHECKS = ["settings", "shop", "keys", "dialect", "clocks", "state"]
 
 
 def failures(done: Finished) -> list[str]:
@@ -42,6 +43,8 @@ def test_it_changes_nothing(site: Site) -> None:
     assert [(seen.method, seen.tool) for seen in site.served.seen] == [
         ("initialize", None),
         ("notifications/initialized", None),
+        ("tools/list", None),
+        ("tools/call", "woocommerce-orders-list"),  # `auto` sees that it answers
         ("tools/call", "woocommerce-orders-list"),
         ("DELETE", None),
     ]
@@ -88,7 +91,7 @@ TROUBLES = {
     "no right to view": (_keys(can_view=False), "keys: the shop answered 403:", "their user may view orders"),
     "no right to read": (_keys(permissions="write"), "keys: the shop says: Permission denied", "check the"),
     "user deleted": (_keys(user_exists=False), "keys: the shop answered 401:", "check the consumer key"),
-    "feature off": (_fault(faults.feature_off()), "tool: the shop answered 404:", "10.3 or later"),
+    "feature off": (_fault(faults.feature_off()), "dialect: the shop answered 404:", "10.3 or later"),
     "http refused": (_https_only, "keys: the shop answered 403: insecure_transport: HTTPS is required", ""),
     "captcha": (_fault(faults.captcha()), "shop: HTTP 200 with a page", "let it pass the shop's API"),
     "maintenance": (_fault(faults.maintenance()), "shop: the shop answered 503:", "probably being updated"),
@@ -107,13 +110,54 @@ TROUBLES = {
 def test_trouble_with_the_shop_is_3(site: Site, trouble: str) -> None:
     spoil, found, advice = TROUBLES[trouble]
     spoil(site)
-    done = site.run("check")
+    done = site.run("check", SHOP_DIALECT="woocommerce-mcp")
     (failure,) = failures(done)
     assert done.code == 3
     assert failure.startswith(found)
     assert advice in failure
     assert "ok    state" in done.stdout, "the rest is looked at all the same"
     assert "ok    sink" in done.stdout
+
+
+def dialects(done: Finished) -> list[str]:
+    """What it says of the dialect."""
+    return [line[6:] for line in done.lines if line[6:].startswith("dialect:")]
+
+
+def test_it_says_which_dialect_and_why(site: Site) -> None:
+    assert dialects(site.run("check")) == [
+        "dialect: woocommerce-mcp: it is the first that fits address and keys"
+    ]
+    assert dialects(site.run("check", SHOP_DIALECT="rest")) == ["dialect: rest: SHOP_DIALECT names it"]
+    site.served.endpoint.offers -= {"woocommerce-mcp"}
+    assert dialects(site.run("check")) == ["dialect: rest: those before it do not answer"]
+
+
+PASSWORD = {
+    "WORDPRESS_USERNAME": DEMO_PASSWORD.username,
+    "WORDPRESS_APPLICATION_PASSWORD": DEMO_PASSWORD.password,
+}
+BLIND = (
+    "dialect: abilities cannot see partial refunds, the buyer's first name, order numbers of a plugin's, the"
+    " date of payment, drafts, and statuses of a plugin that was removed;"
+)
+
+
+def test_it_says_what_a_dialect_cannot_see_and_which_would(site: Site) -> None:
+    done = site.run("check", SHOP_DIALECT="abilities", **PASSWORD)
+    assert (done.code, failures(done)) == (0, [])
+    assert dialects(done) == [
+        "dialect: abilities: SHOP_DIALECT names it",
+        f"{BLIND} woocommerce-mcp would, and it answers: set SHOP_DIALECT=woocommerce-mcp;"
+        " rest would, and it answers: set SHOP_DIALECT=rest",
+    ]
+    site.served.endpoint.offers = {"abilities"}
+    assert dialects(site.run("check", **PASSWORD))[1] == f"{BLIND} no other answers"
+    needs = "it needs WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
+    no_keys = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
+    assert dialects(site.run("check", **PASSWORD, **no_keys))[1] == (
+        f"{BLIND} woocommerce-mcp would, {needs}; rest would, {needs}"
+    )
 
 
 def test_a_shop_that_is_not_there_is_3(site: Site) -> None:

@@ -114,6 +114,8 @@ class Auto:
         self._chosen_at = self._clock()
         dialects = list(self._openers)
         better = dialects[: dialects.index(self.choice.dialect)]
+        if not better:
+            return
         old = self._source
         try:
             await self._choose(better)
