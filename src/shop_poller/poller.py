@@ -197,10 +197,13 @@ class Poller:
                 self._edges.changed("learning", "")
                 if self._is_wanted(deadline):
                     break
+        swept = TickReport()  # what it reads again is not news, what it finds is
         async with self._failing("sweep", report):
             while self._sweeper.is_due and not self._is_wanted(deadline):
-                await self._sweeper.page(report, deadline)
+                await self._sweeper.page(swept, deadline)
                 self._edges.changed("sweep", "")
+        report.events += swept.events
+        report.learned += swept.learned
 
     def _is_wanted(self, deadline: float) -> bool:
         """Something more urgent is to be done: the next tick, or stopping, which gives a hint too."""

@@ -90,7 +90,7 @@ class Site:
     @property
     def walks(self) -> list[dict[str, Any]]:
         """What the shop was asked by walks through what changed, one a tick and page."""
-        return [listing for listing in self.served.listings if listing["orderby"] == "modified"]
+        return [listing for listing in self.served.listings if listing["orderby"].endswith("modified")]
 
     def polled(self, more: int = 1) -> None:
         """Wait until the shop has been asked what changed so many times more."""

@@ -224,7 +224,7 @@ def test_a_second_signal_ends_it_at_once(site: Site, number: signal.Signals) -> 
 
 
 def test_a_tick_under_way_is_finished_before_the_end(site: Site) -> None:
-    with site.daemon() as daemon:
+    with site.daemon(SHOP_SWEEP_INTERVAL="0") as daemon:
         site.polled()
         site.served.faults.add(faults.slow(2), times=1)
         order = site.shop.create_order("processing")

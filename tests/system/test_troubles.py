@@ -57,7 +57,7 @@ def test_a_wrong_key_is_told_once_and_so_is_that_it_was_mended(site: Site) -> No
     mended = Mended(4, lambda: site.served.endpoint.keys.append(good))
     site.served.faults.add(mended.fault())
     order = site.shop.create_order("processing")
-    with site.daemon() as daemon:
+    with site.daemon(SHOP_DIALECT="woocommerce-mcp") as daemon:
         site.receiver.wait_for(1)
         assert daemon.get("/healthz").status_code == 200, "it is not restarted for that"
         assert daemon.get("/readyz").status_code == 503
@@ -149,7 +149,7 @@ PARADE = {
 
 
 def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
-    with site.daemon() as daemon:
+    with site.daemon(SHOP_SWEEP_INTERVAL="0", SHOP_DIALECT="woocommerce-mcp") as daemon:
         first = site.shop.create_order("processing")
         site.receiver.wait_for(1)
         for number, (name, fault) in enumerate(PARADE.items(), 2):

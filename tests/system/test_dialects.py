@@ -1,0 +1,81 @@
+"""The real daemon in every dialect, through a night in which its shop is upgraded, and with a sweep."""
+
+from datetime import timedelta
+
+import pytest
+
+from shop_poller.simulator.keys import DEMO_PASSWORD
+from support.commands import wait_until
+from support.site import SHOP_ID, Site
+
+PASSWORD = {
+    "WORDPRESS_USERNAME": DEMO_PASSWORD.username,
+    "WORDPRESS_APPLICATION_PASSWORD": DEMO_PASSWORD.password,
+}
+NO_KEYS: dict[str, str | None] = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
+
+
+@pytest.mark.parametrize("dialect", ["woocommerce-mcp", "abilities", "rest", "execute"])
+def test_an_orders_life_is_told_in_every_dialect(site: Site, dialect: str) -> None:
+    site.served.endpoint.offers = {dialect}
+    with site.daemon(SHOP_DIALECT=dialect, **PASSWORD):
+        site.polled()
+        order = site.shop.create_order()
+        site.polled(2)
+        for number, status in enumerate(["failed", "processing", "cancelled", "refunded"], 1):
+            site.shop.set_status(order, status)
+            site.receiver.wait_for(number)
+    assert site.receiver.story(order) == ["failed", "new", "cancelled", "refunded"]
+    assert {seen.dialect for seen in site.served.seen} == {dialect}
+
+
+def test_a_shop_that_is_upgraded_overnight_keeps_working_and_nothing_is_told_twice(site: Site) -> None:
+    endpoint = site.served.endpoint
+    with site.daemon(**PASSWORD) as daemon:
+        assert daemon.wait_for("dialect chosen")["dialect"] == "woocommerce-mcp"
+        orders = [site.shop.create_order("processing")]
+        site.receiver.wait_for(1)
+        for left in ({"rest", "abilities"}, {"abilities"}):
+            endpoint.offers = left
+            orders.append(site.shop.create_order("processing"))
+            site.receiver.wait_for(len(orders))
+        endpoint.offers = {"woocommerce-mcp"}
+        orders.append(site.shop.create_order("processing"))
+        site.receiver.wait_for(len(orders))
+        site.polled(2)
+        chosen = [entry["dialect"] for entry in daemon.logged("dialect chosen")]
+        assert daemon.logged("polling failed") == []
+    assert chosen == ["woocommerce-mcp", "rest", "abilities", "woocommerce-mcp"]
+    assert [source_id for source_id, _ in site.receiver.events] == [str(order) for order in orders]
+    assert [post.notification["data"]["status"] for post in site.receiver.posts] == ["processing"] * 4
+    ids = {post.notification["event_id"] for post in site.receiver.posts}
+    assert len(ids) == 4
+    assert SHOP_ID in str(site.status()["shop"])
+
+
+def test_an_application_password_alone_will_do(site: Site) -> None:
+    site.settings.update(NO_KEYS)
+    with site.daemon(**PASSWORD) as daemon:
+        assert daemon.wait_for("dialect chosen")["dialect"] == "abilities"
+        order = site.shop.create_order("processing")
+        site.receiver.wait_for(1)
+        log = str(daemon.log)
+    assert site.receiver.story(order) == ["new"]
+    assert DEMO_PASSWORD.password not in log
+    assert DEMO_PASSWORD.password.replace(" ", "") not in log
+
+
+@pytest.mark.parametrize("dialect", ["woocommerce-mcp", "abilities", "rest"])
+def test_a_hidden_change_is_found_by_the_sweep_and_counted(site: Site, dialect: str) -> None:
+    tight = {"SHOP_CURSOR_OVERLAP": "1", "SHOP_CLOCK_SKEW": "0", "SHOP_SWEEP_INTERVAL": "2"}
+    order = site.shop.create_order("processing")
+    beyond = site.shop.order(order).modified + timedelta(seconds=3)
+    with site.daemon(SHOP_DIALECT=dialect, **PASSWORD, **tight) as daemon:
+        site.receiver.wait_for(1)
+        wait_until(lambda: (site.status()["cursor_at"] or "") > beyond.isoformat()[:19], "polling beyond it")
+        site.shop.hidden_status(order, "cancelled")
+        site.receiver.wait_for(2)
+        wait_until(lambda: daemon.metric("shop_sweep_found_total") == 1, "being counted")
+        (found,) = daemon.logged("the sweep found what polling could not see")
+    assert (found["order"], found["status"]) == (order, "cancelled")
+    assert site.receiver.story(order) == ["new", "cancelled"]
