@@ -1,26 +1,23 @@
 """`audit`: order by order, what the shop says, what is known, what was announced and delivered."""
 
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
 
-from shop_poller.app import make_source, poll_plan
 from shop_poller.core import cursor
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Entry, Evidence, Sent, Standing
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import Page, iso
-from shop_poller.fetcher import Fetcher
+from shop_poller.making import asking, poll_plan
 from shop_poller.ports import ShopState, Store
 from shop_poller.settings import Settings
 from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_SETTLED
-from shop_poller.telemetry import Metrics
 
 
 @dataclass(slots=True)
@@ -69,14 +66,8 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncItera
         PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
         TemporaryError: the shop does not answer.
     """
-    async with AsyncExitStack() as stack:
-        store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-        stack.push_async_callback(store.aclose)
-        source = make_source(settings)
-        stack.push_async_callback(source.aclose)
-        fetcher = Fetcher(
-            source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random
-        )
+    store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store), asking(settings) as fetcher:
         complete_since = await _complete_since(settings, store)
         walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
         while walk is not None:

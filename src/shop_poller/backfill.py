@@ -4,27 +4,25 @@ A later cancellation or refund of theirs is then judged rightly. Gentle: one req
 each as long as it took, and patience while the shop asks for it. Where it stands is kept with every page.
 """
 
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import anyio
 import typer
 
-from shop_poller.app import make_source, poll_plan
 from shop_poller.core.cursor import SECOND, Past, past
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page
 from shop_poller.core.transition import learn
 from shop_poller.fetcher import Fetcher
+from shop_poller.making import asking, poll_plan
 from shop_poller.ports import Backfill, Store
 from shop_poller.settings import Settings
 from shop_poller.stores import beside_store
-from shop_poller.telemetry import Metrics
 
 PATIENT_KINDS = RETRY_AT_ONCE | {ErrorKind.CIRCUIT_OPEN}
 BAR = 1000
@@ -148,12 +146,6 @@ class Backfiller:
 
 async def backfill(settings: Settings, since: datetime, show: Callable[[Progress], None]) -> Progress:
     """Learn what was made from an instant on; raises what Backfiller.run raises."""
-    async with AsyncExitStack() as stack:
-        store = await beside_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-        stack.push_async_callback(store.aclose)
-        source = make_source(settings)
-        stack.push_async_callback(source.aclose)
-        fetcher = Fetcher(
-            source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random
-        )
+    store = await beside_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store), asking(settings) as fetcher:
         return await Backfiller(settings, store, fetcher, show).run(since)

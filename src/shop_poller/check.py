@@ -10,13 +10,13 @@ from pathlib import Path
 
 import anyio
 
-from shop_poller.app import make_sinks, make_source, make_voice
 from shop_poller.clock import now
 from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, candidates
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery
 from shop_poller.core.redis_address import RedisAddress
+from shop_poller.making import make_sinks, make_source, make_voice
 from shop_poller.ports import Sink
 from shop_poller.settings import Settings
 from shop_poller.sources import open_source

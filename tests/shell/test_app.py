@@ -7,8 +7,8 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.app import House
 from shop_poller.clock import now
+from shop_poller.house import House
 from shop_poller.ports import ShopState
 from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore

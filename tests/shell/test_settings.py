@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shop_poller.app import poll_plan
 from shop_poller.core.model import StatusEvent
+from shop_poller.making import poll_plan
 from shop_poller.settings import Settings, SettingsError, load
 
 URL = "https://shop.example/wp-json/woocommerce/mcp"

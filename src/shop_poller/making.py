@@ -1,0 +1,81 @@
+"""Makes parts as the settings want them."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+from shop_poller.core.dialects import NEEDS, Dialect, candidates
+from shop_poller.core.messages import Voice
+from shop_poller.fetcher import Fetcher
+from shop_poller.plan import PollPlan
+from shop_poller.ports import Sink, Source
+from shop_poller.settings import Settings
+from shop_poller.sinks import make_sink
+from shop_poller.sources import open_source
+from shop_poller.sources.auto import Auto, Choice
+from shop_poller.telemetry import Metrics
+
+
+def make_source(settings: Settings, *, on_choice: Callable[[Choice], None] = lambda _: None) -> Source:
+    """The source for the shop's dialect, or for the one that it will turn out to speak."""
+    url, proofs = settings.woocommerce_mcp_url, settings.proofs
+    if settings.shop_dialect != "auto":
+        return open_source(Dialect(settings.shop_dialect), url, proofs)
+    dialects = candidates(url)
+    return Auto(
+        {dialect: partial(open_source, dialect, url, proofs) for dialect in dialects if proofs.fit(dialect)},
+        missing={dialect: f"needs {NEEDS[dialect]}" for dialect in dialects if not proofs.fit(dialect)},
+        on_choice=on_choice,
+    )
+
+
+def make_sinks(settings: Settings) -> list[Sink]:
+    """The sinks, in the order in which they are named."""
+    return [
+        make_sink(address, notify_secret=settings.shop_notify_secret, connections=settings.shop_senders)
+        for address in settings.sinks
+    ]
+
+
+def make_voice(settings: Settings) -> Voice:
+    """How notifications are written."""
+    return Voice(
+        settings.shop,
+        locale=settings.shop_locale,
+        levels=settings.shop_level_map,
+        brand_id=settings.shop_brand_id,
+        target_roles=settings.shop_target_roles,
+        target_users=settings.shop_target_users,
+    )
+
+
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
+    """Asks the shop beside the daemon, for a command; closed afterwards."""
+    source = make_source(settings)
+    try:
+        yield Fetcher(source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random)
+    finally:
+        await source.aclose()
+
+
+def poll_plan(settings: Settings) -> PollPlan:
+    """How the settings want the shop polled."""
+    return PollPlan(
+        shop=settings.shop,
+        interval_s=settings.shop_polling_interval,
+        lookback=timedelta(seconds=settings.shop_initial_lookback),
+        overlap=timedelta(seconds=settings.shop_cursor_overlap),
+        clock_skew=timedelta(seconds=settings.shop_clock_skew),
+        sweep_every=timedelta(seconds=settings.shop_sweep_interval),
+        sweep_window=timedelta(hours=settings.shop_sweep_window),
+        retention=timedelta(days=settings.shop_state_retention_days),
+        history=timedelta(days=settings.shop_history_days),
+        unpaid_statuses=frozenset(settings.shop_unpaid_statuses),
+        cancelled_unpaid=settings.shop_cancelled_unpaid,
+        status_events=settings.shop_status_events,
+        overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
+        silence_after=timedelta(hours=settings.shop_silence_alert_hours),
+    )
