@@ -15,7 +15,8 @@ import typer
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
-from shop_poller.settings import Settings, SettingsError, load
+from shop_poller.loading import load
+from shop_poller.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,8 @@ from shop_poller.core.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, Voice, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
-from shop_poller.settings import SettingsError, load
+from shop_poller.loading import load
+from shop_poller.settings import SettingsError
 from shop_poller.telemetry import Metrics
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shop_poller.core.model import StatusEvent
+from shop_poller.loading import load
 from shop_poller.making import poll_plan
-from shop_poller.settings import Settings, SettingsError, load
+from shop_poller.settings import Settings, SettingsError
 
 URL = "https://shop.example/wp-json/woocommerce/mcp"
 KEYS = {

@@ -1,0 +1,157 @@
+"""Where settings come from: defaults < file (--config) < .env < environment < secret files.
+
+All that is wrong is said at once.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from shop_poller.settings import SECRETS, Settings, SettingsError
+
+MAX_FILE_BYTES = 64 * 1024
+
+MISSING = {
+    "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
+    "woocommerce_consumer_key": "is missing; make one under WooCommerce → Settings → Advanced → REST API",
+    "woocommerce_consumer_secret": "is missing; it was shown once when the key was made",
+    "wordpress_username": "is missing; set it to the user whose application password it is",
+    "wordpress_application_password": "is missing; make one under Users → Profile → Application Passwords",
+}
+
+
+def load(
+    config: Path | None = None, *, environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".env")
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: a TOML file whose keys are the variables' names in lower case.
+        environ: the environment.
+        dotenv: a file of NAME=value lines, if it exists.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def take(found: Mapping[str, Any], origin: str) -> None:
+        for name, value in found.items():
+            if name.lower() in Settings.model_fields and value is not None:
+                values[name.lower()] = value
+                origins[name.lower()] = origin
+
+    if config is not None:
+        take(_toml(config, problems), f" (from {config})")
+    try:
+        local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+    except (OSError, ValueError) as error:
+        problems.append(f"{dotenv}: cannot be read: {error}")
+        local = {}
+    take(local, f" (from {dotenv})")
+    take(environ, "")
+    take(_secret_files({**local, **environ}, problems), " (from its file)")
+    # A blank value means the default, as compose files and units write it; but blank turns the listener off.
+    values = {name: "" if str(value).isspace() else value for name, value in values.items()}
+    values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
+    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in _missing_proofs(values)]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        secrets = [str(values[name]) for name in SECRETS if name in values]
+        details = error.errors(include_url=False)
+        found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
+    else:
+        problems += _contradictions(settings)
+    order = list(Settings.model_fields)
+    problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
+    """Which of the values are missing that prove who we are, in the chosen dialect."""
+    keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
+    password = ("wordpress_username", "wordpress_application_password")
+    needed = {"abilities": [password], "auto": [keys, password]}.get(
+        values.get("shop_dialect", "auto"), [keys]
+    )
+    missing = [[name for name in pair if name not in values] for pair in needed]
+    halves = [names for names, pair in zip(missing, needed, strict=True) if 0 < len(names) < len(pair)]
+    if halves or [] in missing:  # `auto` is content with either pair, but not with half a one
+        return [name for names in halves for name in names]
+    return missing[0]
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """What is wrong of settings that are right each by itself."""
+    found = []
+    if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
+        found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+    if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"
+            " order is forgotten"
+        )
+    if settings.shop_pending_payment_threshold and not settings.shop_sweep_interval:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
+            " SHOP_SWEEP_INTERVAL"
+        )
+    return found
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        problems.append(f"{path}: cannot be read as TOML: {detail}")
+        return {}
+    problems.extend(
+        f"{path}: there is no setting {name!r}; the names are those of the variables, in lower case"
+        for name in sorted(set(values) - set(Settings.model_fields))
+    )
+    return values
+
+
+def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    for name in SECRETS:
+        variable = f"{name.upper()}_FILE"
+        path = Path(environ.get(variable) or "")
+        if not environ.get(variable):
+            if not credentials:
+                continue
+            variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        try:
+            with path.open("rb") as file:
+                found[name] = file.read(MAX_FILE_BYTES).decode().strip()
+        except (OSError, ValueError) as error:
+            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error, FileNotFoundError):
+                continue  # not every secret has to be one
+            detail = error.strerror if isinstance(error, OSError) else "it is not text"
+            problems.append(f"{variable}: cannot read {path}: {detail}")
+    return found
+
+
+def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return f"{name.upper()}: {MISSING[name]}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    value = str(detail["input"])
+    # An address may hold a password or keys, and a secret may have been pasted into the wrong variable.
+    hidden = name in {*SECRETS, "woocommerce_mcp_url"} or "@" in value or any(s in value for s in secrets)
+    now = "" if hidden else f" (now: {value[:80]!r})"
+    return f"{name.upper()}{origins.get(name, '')}: {text}{now}"
