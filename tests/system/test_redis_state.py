@@ -151,3 +151,35 @@ def test_a_server_that_is_not_there_is_named_in_one_line(site: Site, server: Red
     checked = site.run("check")
     assert checked.code == 5
     assert f"FAIL  state: state in {server.url}: " in checked.stdout
+
+
+def test_audit_and_backfill_beside_a_daemon(site: Site, server: RedisServer) -> None:
+    old = site.shop.create_order("completed", created=ago(days=40))
+    since = ago(days=60).strftime("%Y-%m-%d")
+    with site.daemon():
+        site.polled()
+        young = site.shop.create_order("processing")
+        site.receiver.wait_for(1)
+        done = site.run("backfill", "--since", since)
+        assert (done.code, done.last) == (0, "read 1 orders; 1 were not known and are learned now")
+        with server.client as client:
+            assert client.hgetall(KNOWN) == {str(old): "completed", str(young): "processing"}
+            assert client.zrange("shop:polling:known_open", 0, -1) == [f"{young:019d}"]
+        site.shop.refund(old)
+        site.receiver.wait_for(2)
+        wait_until(lambda: not site.status()["sinks"], "everything being acknowledged")
+        done = site.run("audit", "--since", since)
+    assert (done.code, done.last) == (0, "everything accounted for: 2 orders")
+    assert site.receiver.events == [(str(young), "new"), (str(old), "refunded")]
+
+
+def test_a_state_from_before_the_sweep_is_swept_too(site: Site, server: RedisServer) -> None:
+    order = site.shop.create_order("processing", created=ago(minutes=30))
+    assert site.once().code == 0
+    with server.client as client:
+        client.delete("shop:polling:known_open")
+        client.hdel("shop:polling:state", "swept_at", "sweep")
+    assert site.once(SHOP_SWEEP_WINDOW="0.01").code == 0
+    with server.client as client:
+        assert client.zrange("shop:polling:known_open", 0, -1) == [f"{order:019d}"]
+    assert any(listing.get("include") == [order] for listing in site.served.listings)
