@@ -11,8 +11,8 @@ from shop_poller.core import cursor
 from shop_poller.core.cursor import Walk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.abilities import MAX_FOUND, MAX_TRIES, Abilities
-from shop_poller.sources.poison import AHEAD, WINDOW, WINDOWS
+from shop_poller.sources.abilities import MAX_FOUND, Abilities
+from shop_poller.sources.poison import AHEAD, WINDOW
 from support.ability_shop import AbilityShop, abilities, raw
 from support.scripted_shop import Asked, Reply, ScriptedShop, answer, page, recorded, scripted_shop
 
@@ -257,15 +257,28 @@ async def test_too_many_at_once_are_an_error_and_still_progress(
 async def test_one_that_cannot_be_found_is_an_error_that_says_what_to_do(
     peer: ScriptedShop, source: Abilities
 ) -> None:
-    newest = WINDOW * WINDOWS  # so that no window reaches the first
-    shop = settle(peer, raw(newest, minute(9)), raw(1, minute(1)), bad={1})
+    # Imported: its id has nothing to do with when it was made.
+    shop = settle(
+        peer, raw(900_000, minute(9)), raw(500_000, minute(1)), raw(899_999, minute(0)), bad={500_000}
+    )
     with pytest.raises(TemporaryError) as caught:
         await source.fetch(ASK)
     assert caught.value.kind is ErrorKind.PROTOCOL
     for words in (REASON, "list of orders", "SHOP_DIALECT=rest"):
         assert words in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert len(shop.asked) < WINDOWS + 10
+    assert len(shop.asked) < 60
+
+
+async def test_an_old_one_is_found_by_when_it_was_made(peer: ScriptedShop, source: Abilities) -> None:
+    """However many ids were given since: posts and pages have them from the same row."""
+    old = [raw(n, minute(n), created=minute(n - 3_000_000)) for n in range(5_000, 5_010)]
+    shop = settle(peer, *old, raw(9_000_000, minute(9)), bad={5_004})
+    found = await source.fetch(ASK)
+    assert bad(found.items) == [UnreadableOrder(5_004, REASON)]
+    assert len(good(found.items)) == 10
+    assert len(shop.asked) < 70
+    assert max(len(asked.get("exclude", ())) for asked in shop.asked) <= WINDOW + 100
 
 
 async def test_the_newest_orders_may_be_the_bad_ones(peer: ScriptedShop, source: Abilities) -> None:

@@ -27,8 +27,8 @@ Params = Mapping[str, Any]
 class RestOrders:
     """Answers requests for lists of orders.
 
-    A POST with `X-HTTP-Method-Override: GET` is a GET, and its JSON body is read like a query
-    *(read)*: the way round an address that is too long.
+    A POST with `_method=GET` in its address, or the header `X-HTTP-Method-Override: GET`, is a GET, and
+    its JSON body is read like a query *(read)*: the way round an address that is too long.
 
     Args:
         site: The site that it belongs to.
@@ -41,7 +41,8 @@ class RestOrders:
         """Answer a request."""
         method = request.method
         if method == "POST":
-            method = request.headers.get("x-http-method-override", method).upper()
+            override = request.headers.get("x-http-method-override", method)
+            method = _query(request).get("_method", override).upper()
         if method not in ("GET", "POST"):
             return self._site.no_route()
         holder = auth.for_rest(self._site, request)

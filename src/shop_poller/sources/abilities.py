@@ -22,7 +22,9 @@ from shop_poller.sources.session import McpSession
 TOOL = "mcp-adapter-execute-ability"
 ABILITY = "woocommerce/orders-query"
 MAX_FOUND = 10
-"""Bad orders that one question may find; a shop with more of them needs another dialect."""
+"""Bad orders that one question may find; the next goes on from there."""
+MAX_QUESTIONS = 300
+"""So many may it take to find them, half a minute of a shop's time; the search for one is ended."""
 MAX_TRIES = 10
 """Pages of one order each that are looked at for the newest that is good."""
 
@@ -62,6 +64,7 @@ class Abilities:
         self._session = McpSession(url, application_password(username, password), ADVICE)
         self._poisoned = Poisoned()
         self._highest = 0
+        self._questions = 0
 
     async def fetch(self, query: Query) -> Page:
         """Ask once; an order that spoils the answer is found by more questions, and set aside."""
@@ -97,7 +100,10 @@ class Abilities:
         return Page(tuple(items), listed.shop_time, listed.noise)
 
     async def _without_the_bad(self, query: Query) -> _Listed:
+        questions = self._questions
         for _ in range(MAX_FOUND + 1):
+            if self._questions - questions > MAX_QUESTIONS:
+                break
             asked = replace(query, exclude=query.exclude | self._poisoned.ids)
             try:
                 return await self._ask(asked)
@@ -108,7 +114,8 @@ class Abilities:
             await self._set_aside(asked, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop has too many orders that it cannot show, more than {MAX_FOUND} on a page; {REMEDY}",
+            f"the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
+            f" {REMEDY}",
         )
 
     async def _set_aside(self, query: Query, failure: InvalidOutputError) -> None:
@@ -119,7 +126,12 @@ class Abilities:
         for question in (narrowed, query):
             if not await poison.fails(self._ids, question):
                 continue
-            found = await poison.culprit(partial(poison.fails, self._ids, question), highest)
+            still_fails = partial(poison.fails, self._ids, question)
+            found = await poison.culprit(still_fails, highest)
+            if found is None:  # an old one
+                made_at = await poison.made_at(self._ids, question)
+                near = await poison.id_about(self._ids, made_at, self._poisoned.ids)
+                found = await poison.culprit(still_fails, (near or 0) + poison.WINDOW)
             if found is None:
                 raise TemporaryError(
                     ErrorKind.PROTOCOL,
@@ -160,6 +172,7 @@ class Abilities:
         return await self._call(parameters(query), query)
 
     async def _call(self, asked: dict[str, Any], query: Query) -> _Listed:
+        self._questions += 1
         answer = await self._session.call_tool(TOOL, {"ability_name": ABILITY, "parameters": asked})
         if answer.content.get("success") is False:
             said = answer.content.get("error")

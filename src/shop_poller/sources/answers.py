@@ -153,7 +153,7 @@ def parse(body: bytes, starts: tuple[bytes, ...] = ()) -> tuple[Any, str]:
         body: whatever came.
         starts: how good answers begin; one that ends the body may be whole ("[]").
     """
-    for start in (0, *(at for mark in starts if (at := _behind_noise(body, mark)) > 0)):
+    for start in (0, *_behind_noise(body, starts)):
         try:
             payload = from_json(body[start:], allow_inf_nan=False, cache_strings="keys")
         except ValueError:
@@ -165,9 +165,16 @@ def parse(body: bytes, starts: tuple[bytes, ...] = ()) -> tuple[Any, str]:
 EMPTY_LIST = b"[]"
 
 
-def _behind_noise(body: bytes, mark: bytes) -> int:
-    """Where an answer begins; words of PHP may hold an empty list, too, so that of it the last one counts."""
-    if mark == EMPTY_LIST:
-        whole = body.rstrip()
-        return len(whole) - len(mark) if whole.endswith(mark) else -1
-    return body.find(mark, 1)
+def _behind_noise(body: bytes, starts: tuple[bytes, ...]) -> list[int]:
+    """Where an answer may begin that has words of PHP before it.
+
+    One that begins at once is broken further on, or was cut: what stands in it is not the answer, least of
+    all an empty list at its end, which would read as "nothing changed".
+    """
+    whole, marks = body.rstrip(), [mark for mark in starts if mark != EMPTY_LIST]
+    if body.lstrip().startswith(tuple(marks)):
+        return []
+    found = sorted(at for mark in marks if (at := body.find(mark, 1)) > 0)
+    if not found and EMPTY_LIST in starts and whole.endswith(EMPTY_LIST):
+        found = [len(whole) - len(EMPTY_LIST)]
+    return found[:1]

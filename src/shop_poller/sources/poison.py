@@ -8,16 +8,20 @@ found all the same, because orders can be left out by their ids.
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+from shop_poller.core.cursor import SECOND
 from shop_poller.core.model import Query, UnreadableOrder
 from shop_poller.sources.answers import quote
 from shop_poller.sources.jsonrpc import InvalidOutputError
 
 AHEAD = 5_000
 """Ids that may have been given since the highest that was seen."""
-WINDOW = 20_000
-"""Ids left out of one question at once: 160 KB of them."""
-WINDOWS = 50
+WINDOW = 10_000
+"""Ids left out of one question at once: 80 KB of them; firewalls refuse bodies from 128 KB on."""
+WINDOWS = 3
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+STEPS_BACK = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=30), timedelta(days=365))
 MAX_REMEMBERED = 1_000
 MAX_REASON = 120
 
@@ -79,6 +83,30 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
     return query
 
 
+async def made_at(ask: Ask, query: Query) -> datetime:
+    """The second in which an order was made that makes a question fail. It takes some 30 questions."""
+    early, late = EARLIEST, query.created_before or LATEST  # of those made before `early` none is bad
+    while late - early > SECOND:
+        middle = early + timedelta(seconds=(late - early) // SECOND // 2)
+        if await fails(ask, replace(query, created_before=middle)):
+            late = middle
+        else:
+            early = middle
+    return early
+
+
+async def id_about(ask: Ask, at: datetime, exclude: frozenset[int]) -> int | None:
+    """The id of a good order that was made about then: ids grow with time. None if there is none."""
+    for back in STEPS_BACK:
+        before = Query(per_page=1, newest_first=True, created_before=at - back, exclude=exclude)
+        try:
+            for order_id in await ask(before):
+                return order_id
+        except InvalidOutputError:
+            continue
+    return None
+
+
 async def fails(ask: Ask, query: Query, without: Collection[int] = ()) -> bool:
     """Whether a question fails when these are left out, too."""
     try:
@@ -97,7 +125,7 @@ async def culprit(still_fails: Callable[[Collection[int]], Awaitable[bool]], hig
 
     Args:
         still_fails: whether the question fails when these ids are left out; it does when none are.
-        highest: the highest id that is known.
+        highest: an id somewhat below which it is to be found, or not far above.
 
     Returns:
         None if no window has it.

@@ -55,9 +55,10 @@ class Rest:
         if len(url) <= MAX_URL:
             response, body = await self._connection.ask("GET", headers=ACCEPT, url=url)
         else:
-            # A GET all the same, says WordPress, and reads a JSON body whatever the method is.
-            headers = {**ACCEPT, "X-HTTP-Method-Override": "GET"}
-            response, body = await self._connection.ask("POST", headers=headers, message=asked)
+            # A GET all the same, says WordPress, and reads a JSON body whatever the method is. It is said in
+            # the address: a header may get lost on the way, and a POST that is one would make an order.
+            url = f"{self._url}{'&' if '?' in self._url else '?'}_method=GET"
+            response, body = await self._connection.ask("POST", headers=ACCEPT, url=url, message=asked)
         listed, noise = read_json(
             list, response.status_code, response.headers, body, starts=STARTS, advice=ADVICE
         )
