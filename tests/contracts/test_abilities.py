@@ -11,7 +11,7 @@ from shop_poller.core import cursor
 from shop_poller.core.cursor import Walk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.abilities import MAX_FOUND, Abilities
+from shop_poller.sources.abilities import MAX_FOUND, MAX_TRIES, Abilities
 from shop_poller.sources.poison import AHEAD, WINDOW
 from support.ability_shop import AbilityShop, abilities, raw
 from support.scripted_shop import Asked, Reply, ScriptedShop, answer, page, recorded, scripted_shop

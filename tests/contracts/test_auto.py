@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import anyio
 import httpx
 import pytest
 
@@ -10,7 +11,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, 
 from shop_poller.core.model import Order, Page, Query
 from shop_poller.simulator import faults
 from shop_poller.simulator.keys import ApiKey, AppPassword
-from shop_poller.sources.auto import RECONSIDER_S, Auto
+from shop_poller.sources.auto import LATER_S, SOON_S, Auto
 from support.auto_shop import BOTH, KEYS, PASSWORD, AutoShop, auto_shop
 
 pytestmark = pytest.mark.anyio
@@ -175,6 +176,28 @@ async def test_no_connection_decides_nothing(shop: AutoShop) -> None:
     await source.aclose()
 
 
+async def test_a_page_at_the_bridges_address_tells_nothing(shop: AutoShop) -> None:
+    """Many shops answer any address that they do not know by a page, and HTTP 200."""
+    shop.endpoint.offers = {"execute"}
+    shop.endpoint.faults.add(faults.captcha(), dialects=frozenset({"execute"}))
+    assert (await refused(shop.auto())).kind is ErrorKind.NOT_FOUND
+
+
+async def test_one_that_is_cut_off_while_it_chooses_ends_its_session(shop: AutoShop) -> None:
+    source, scope = shop.auto(), anyio.CancelScope()
+
+    def cut_off(request: httpx.Request) -> None:
+        if b"tools/call" in request.content:
+            scope.cancel()
+
+    shop.on_request = cut_off
+    with scope:
+        await source.fetch(ASK)
+    assert scope.cancelled_caught
+    assert shop.asked[-1] == "DELETE /wp-json/woocommerce/mcp"
+    assert shop.endpoint.sessions.of(KEYS_USER) == []
+
+
 # --- keeping to it, and choosing anew -----------------------------------------------------------------------
 
 
@@ -247,9 +270,26 @@ async def test_what_sees_less_is_left_after_a_day_for_what_sees_more(shop: AutoS
     source = shop.auto()
     assert await ask(source) is ABILITIES
     shop.endpoint.offers = everything
-    shop.seconds += RECONSIDER_S - 1
+    shop.seconds += LATER_S - 1
     assert await ask(source) is ABILITIES
     shop.seconds += 1
+    assert await ask(source) is MCP
+    await source.aclose()
+
+
+async def test_what_sees_less_is_left_soon_where_the_better_was_only_in_trouble(shop: AutoShop) -> None:
+    """As at a restart amid an upgrade: a day of partial refunds would be a lot."""
+    shop.endpoint.faults.add(faults.php_fatal(), dialects=frozenset({"woocommerce-mcp", "rest"}))
+    source = shop.auto()
+    assert await ask(source) is ABILITIES
+    shop.seconds += SOON_S
+    assert await ask(source) is ABILITIES
+    shop.asked.clear()
+    shop.seconds += SOON_S
+    await ask(source)
+    assert len(shop.asked) == 1, "the second time it waits longer"
+    shop.endpoint.faults.clear()
+    shop.seconds += SOON_S
     assert await ask(source) is MCP
     await source.aclose()
 
@@ -259,7 +299,7 @@ async def test_what_sees_less_is_kept_where_nothing_else_answers(shop: AutoShop)
     source = shop.auto()
     for _ in range(3):
         assert await ask(source) is ABILITIES
-        shop.seconds += RECONSIDER_S
+        shop.seconds += LATER_S
     assert len(shop.choices) == 1
     await source.aclose()
 
@@ -268,7 +308,7 @@ async def test_what_sees_less_is_kept_where_there_is_nothing_else_to_try(shop: A
     for source in (shop.auto(PASSWORD), shop.auto(url=shop.endpoint.address(ABILITIES))):
         for _ in range(2):
             assert await ask(source) is ABILITIES
-            shop.seconds += RECONSIDER_S
+            shop.seconds += LATER_S
         await source.aclose()
 
 
@@ -277,7 +317,7 @@ async def test_what_sees_all_is_not_looked_beyond(shop: AutoShop) -> None:
     source = shop.auto()
     assert await ask(source) is REST
     shop.endpoint.offers |= {MCP}
-    shop.seconds += 10 * RECONSIDER_S
+    shop.seconds += 10 * LATER_S
     assert await ask(source) is REST
     await source.aclose()
 

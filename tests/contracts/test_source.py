@@ -630,7 +630,8 @@ async def test_a_session_that_is_lost_again_at_once_is_an_error_and_no_loop(
 ) -> None:
     shop.on_call(LOSSES[name])
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
-    assert shop.methods == [*["initialize", INITIALIZED, "tools/call"] * 2, "DELETE"]
+    methods = [method for method in shop.methods if method != "tools/list"]  # see the next but one
+    assert methods == [*["initialize", INITIALIZED, "tools/call"] * 2, "DELETE"]
     assert shop.asked[-1].session == "session-2"  # none is left behind, should it exist after all
     shop.on_call(recorded("orders/list-1"))
     assert await source.fetch(ASK) == PAGES["orders/list-1"]
@@ -643,6 +644,21 @@ async def test_a_shop_that_makes_no_session_is_an_error_and_no_loop(
     shop.on("initialize", LOSSES[name])
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
     assert shop.methods == ["initialize"]
+
+
+async def test_an_unknown_tool_by_the_code_of_a_lost_session_is_no_lost_session(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    """Most MCP servers say "invalid params" to that, though the adapters have a code of their own."""
+    shop.on_call(error(-32602, "Unknown tool: woocommerce-orders-list"))
+    shop.on("tools/list", answer({"tools": [{"name": "another"}]}))
+    with pytest.raises(PermanentError) as caught:
+        await source.fetch(ASK)
+    assert caught.value.kind is ErrorKind.NOT_FOUND
+    assert "Unknown tool" in str(caught.value)
+    shop.on("tools/list", answer({"tools": [{"name": "woocommerce-orders-list"}]}))
+    with pytest.raises(TemporaryError, match="forgets its MCP sessions at once"):
+        await source.fetch(ASK)
 
 
 async def test_the_words_of_a_shop_that_forgets_sessions_are_passed_on(

@@ -1,11 +1,12 @@
 """A simulated shop as the only address in the world, without sockets, and what `auto` makes of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+import anyio
 import httpx
 import respx
 
@@ -29,12 +30,14 @@ class AutoShop:
 
     Attributes:
         down: what every request meets, if set.
+        on_request: is shown every request before it is answered.
         asked: method and path of every request.
         choices: what `auto` said.
     """
 
     endpoint: Endpoint
     down: Exception | None = None
+    on_request: Callable[[httpx.Request], None] = lambda _: None
     asked: list[str] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     seconds: float = 0.0
@@ -51,9 +54,11 @@ class AutoShop:
             clock=lambda: self.seconds,
         )
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer one request, or not."""
         self.asked.append(f"{request.method} {request.url.path}")
+        self.on_request(request)
+        await anyio.lowlevel.checkpoint()  # as over a network, one may be cut off here
         if self.down is not None:
             raise self.down
         answer = self.endpoint.answer(

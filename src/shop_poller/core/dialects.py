@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 
 class Dialect(StrEnum):
@@ -66,6 +66,7 @@ class Proofs:
 
 API = "/wp-json"
 EXECUTE = "/execute"
+INDEX = "/index.php"
 
 
 def endpoint(url: str, dialect: Dialect) -> str:
@@ -75,24 +76,27 @@ def endpoint(url: str, dialect: Dialect) -> str:
         url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop; pretty or plain permalinks.
         dialect: which one.
     """
+    if of_url(url) is dialect:
+        return url
     parts = urlsplit(url)
+    path = parts.path.rstrip("/")
     if dialect is Dialect.EXECUTE:
-        path = parts.path.rstrip("/")
-        return urlunsplit(parts._replace(path=path if path.endswith(EXECUTE) else path + EXECUTE))
-    bare = parts.path.rstrip("/") in {"", "/index.php"} or parts.path.rstrip("/").endswith(API)
+        return urlunsplit(parts._replace(path=path + EXECUTE))
+    route, queries = ROUTES[dialect], parse_qsl(parts.query, keep_blank_values=True)
+    if any(name == "rest_route" for name, _ in queries):
+        asked = [(name, route if name == "rest_route" else value) for name, value in queries]
+        return urlunsplit(parts._replace(query=urlencode(asked, safe="/")))
+    bare = path in {"", INDEX} or path.endswith(API)
     if of_url(url) is None and not bare and dialect is not Dialect.REST:
         return url  # an MCP server of somebody's own: whichever tools it has
-    route = ROUTES[dialect]
-    if "rest_route" in parse_qs(parts.query):
-        return urlunsplit(parts._replace(query=urlencode({"rest_route": route}, safe="/")))
-    return urlunsplit(parts._replace(path=_root(parts) + API + route, query=""))
+    return urlunsplit(parts._replace(path=_root(path) + API + route))
 
 
 def of_url(url: str) -> Dialect | None:
     """The dialect that an address names; None if it is the shop's own, or nobody knows."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
-    route = parse_qs(parts.query).get("rest_route", [path.partition(API)[2]])[0].rstrip("/")
+    route = dict(parse_qsl(parts.query)).get("rest_route", path.partition(API)[2]).rstrip("/")
     if path.endswith(EXECUTE):
         return Dialect.EXECUTE
     return next((dialect for dialect, known in ROUTES.items() if route == known), None)
@@ -107,6 +111,7 @@ def candidates(url: str) -> list[Dialect]:
     )
 
 
-def _root(parts: SplitResult) -> str:
-    """The path of WordPress itself: "" but for one in a folder."""
-    return parts.path.partition(API)[0].removesuffix(EXECUTE).removesuffix("/index.php").rstrip("/")
+def _root(path: str) -> str:
+    """Where WordPress is: "" but for one in a folder; with /index.php where the shop cannot rewrite."""
+    root, api, _ = path.removesuffix(EXECUTE).partition(API)
+    return root if api else root.removesuffix(INDEX)

@@ -114,7 +114,7 @@ class Abilities:
             await self._set_aside(asked, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
+            "the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
             f" {REMEDY}",
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+import anyio
 import structlog
 
 from shop_poller.core.dialects import BLIND_TO, Dialect
@@ -22,8 +23,9 @@ NOT_HERE = (
 )
 """Kinds that speak of one dialect, the most telling first; else the shop as a whole is in trouble."""
 
-RECONSIDER_S = 24 * 3600.0
-"""How long a dialect is kept to that cannot see everything, before a better one is tried again."""
+SOON_S, LATER_S = 300.0, 24 * 3600.0
+"""How long a dialect is kept to that cannot see everything before a better one is tried again: at first, if
+the better ones were only in trouble, then longer each time; at last, and if they were not there at all."""
 
 PROBE = Query(per_page=1, newest_first=True)
 
@@ -69,7 +71,7 @@ class Auto:
         self._on_choice = on_choice
         self._clock = clock
         self._source: Source | None = None
-        self._chosen_at = 0.0
+        self._pause_s, self._again_at = LATER_S, 0.0
 
     @property
     def most_ids(self) -> int:
@@ -107,11 +109,8 @@ class Auto:
 
     async def _reconsider(self) -> None:
         """A shop that was half there for a moment is not seen with one eye for ever."""
-        if self.choice is None or not BLIND_TO[self.choice.dialect]:
+        if self.choice is None or not BLIND_TO[self.choice.dialect] or self._clock() < self._again_at:
             return
-        if self._clock() - self._chosen_at < RECONSIDER_S:
-            return
-        self._chosen_at = self._clock()
         dialects = list(self._openers)
         better = dialects[: dialects.index(self.choice.dialect)]
         if not better:
@@ -120,9 +119,11 @@ class Auto:
         try:
             await self._choose(better)
         except ShopPollerError:
+            self._pause_s = min(2 * self._pause_s, LATER_S)
+            self._again_at = self._clock() + self._pause_s
             return
         if old is not None:
-            await old.aclose()
+            await _close(old)
 
     async def _choose(self, dialects: Sequence[Dialect]) -> None:
         """Keep to the first dialect that answers.
@@ -130,31 +131,38 @@ class Auto:
         Raises:
             TemporaryError, PermanentError: none does.
         """
-        refused, errors = dict(self._missing), list[ShopPollerError]()
+        refused, errors = dict(self._missing), list[tuple[Dialect, ShopPollerError]]()
         for dialect in dialects:
             source = self._openers[dialect]()
             try:
                 await _try(source)
-            except ShopPollerError as error:
-                await source.aclose()
-                if error.kind not in NOT_HERE:
+            except BaseException as error:
+                await _close(source)
+                if not isinstance(error, ShopPollerError) or error.kind not in NOT_HERE:
                     raise
                 refused[dialect] = str(error)
-                errors.append(error)
+                errors.append((dialect, error))
             else:
-                self._source, self._chosen_at = source, self._clock()
-                self.choice = _choice(dialect, first=not errors, refused=refused)
+                self._source = source
+                in_trouble = any(isinstance(error, TemporaryError) for _, error in errors)
+                self._pause_s = SOON_S if in_trouble else LATER_S
+                self._again_at = self._clock() + self._pause_s
+                first = "it is the first that fits address and keys"
+                why = "those before it do not answer" if errors else first
+                self.choice = Choice(dialect, why, refused)
                 self._on_choice(self.choice)
                 return
-        raise min(errors, key=lambda error: NOT_HERE.index(error.kind))
+        # What is at the bridge's address of a shop that has no bridge tells least of all.
+        raise min(errors, key=lambda one: (one[0] is Dialect.EXECUTE, NOT_HERE.index(one[1].kind)))[1]
+
+
+async def _close(source: Source) -> None:
+    """Let go of a source, even if we are being cut off; it takes a moment at most."""
+    with anyio.CancelScope(shield=True):
+        await source.aclose()
 
 
 async def _try(source: Source) -> None:
     if isinstance(source, WooCommerceMcp | Abilities) and not await source.offered():
         raise PermanentError(ErrorKind.NOT_FOUND, "its MCP endpoint has no tool that lists orders")
     await source.fetch(PROBE)
-
-
-def _choice(dialect: Dialect, *, first: bool, refused: Mapping[Dialect, str]) -> Choice:
-    why = "it is the first that fits address and keys" if first else "those before it do not answer"
-    return Choice(dialect, why, refused)

@@ -22,7 +22,8 @@ from shop_poller.sources.answers import (
 
 START_OF_ANSWER = b'{"jsonrpc"'
 
-LOST_SESSION = frozenset({-32600, -32602, -32005})
+INVALID_PARAMS = -32602
+LOST_SESSION = frozenset({-32600, INVALID_PARAMS, -32005})
 """Codes that say, of a call that is well-formed, that its session is missing, unknown or expired."""
 
 CODES = {

@@ -10,13 +10,14 @@ import httpx
 from pydantic_core import from_json
 
 from shop_poller import __version__
-from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.httpclient import BoundedBody, http_date
-from shop_poller.sources.answers import COMMON_ADVICE, Advice
+from shop_poller.sources.answers import COMMON_ADVICE, Advice, of_kind
 from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, Connection, read_whole, shop_time
 from shop_poller.sources.credentials import Credentials
 from shop_poller.sources.eventstream import EventStream
 from shop_poller.sources.jsonrpc import (
+    INVALID_PARAMS,
     Answer,
     SessionLostError,
     read_answer,
@@ -101,11 +102,25 @@ class McpSession:
         try:
             return await self._in_session(method, params)
         except SessionLostError as error:
+            # Many servers call an unknown tool "invalid params", the code of a lost session here.
+            if (
+                method == "tools/call"
+                and str(INVALID_PARAMS) in str(error)
+                and await self._lacks(params["name"])
+            ):
+                raise of_kind(ErrorKind.NOT_FOUND, str(error), self._advice) from None
             await self._end_session()  # should it exist after all, it would count
             raise TemporaryError(
                 ErrorKind.PROTOCOL,
                 f"the shop forgets its MCP sessions at once ({error}); look into its object cache",
             ) from None
+
+    async def _lacks(self, tool: str) -> bool:
+        """Whether the endpoint lists its tools, and this is none of them."""
+        try:
+            return tool not in await self.list_tools()
+        except ShopPollerError:
+            return False
 
     async def aclose(self) -> None:
         """End the session and close the connection."""
