@@ -145,6 +145,7 @@ async def _run_once(settings: Settings, store: Store, tenure: Tenure) -> RunRepo
     tick = TickReport()
     if settings.shop_polling_enabled:
         tick = await tenure.poller.tick(deadline)
+        await tenure.deliver(until_idle=True)
         if tick.error is None:
             await tenure.poller.between_ticks(tick, deadline)
     await tenure.deliver(until_idle=True)

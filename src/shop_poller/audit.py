@@ -1,9 +1,9 @@
 """`audit`: order by order, what the shop says, what is known, what was announced and delivered."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,10 +11,9 @@ import anyio
 
 from shop_poller.core import cursor
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Entry, Evidence, Sent, Standing
-from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import Page, iso
-from shop_poller.making import asking, poll_plan
-from shop_poller.ports import ShopState, Store
+from shop_poller.making import asking, begun, poll_plan
+from shop_poller.ports import Store
 from shop_poller.settings import Settings
 from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_SETTLED
@@ -54,7 +53,7 @@ class Tally:
         return f"everything accounted for: {orders}{later if counts[Standing.CHANGING] else ''}"
 
 
-async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncIterator[Entry]:
+async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGenerator[Entry]:
     """Judge every order that was modified after an instant, as the shop lists them.
 
     Args:
@@ -76,14 +75,14 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncItera
             for entry in await _judge(settings, store, page, complete_since):
                 tally.standings[entry.order_id] = entry.standing
                 yield entry
-            walk = cursor.step(walk, page, clock_skew=timedelta(0)).walk
+            walk = cursor.step(replace(walk, pages=0), page, clock_skew=timedelta(0)).walk
 
 
 async def _judge(settings: Settings, store: Store, page: Page, complete_since: datetime) -> list[Entry]:
     """Judge one page by what the store knows now, which is not older than the page."""
     shop, plan = settings.shop, poll_plan(settings)
-    state = await _state(store, shop)
-    assert state.baseline_at is not None  # noqa: S101 - _state looked
+    state = await begun(store, shop)
+    assert state.baseline_at is not None  # noqa: S101 - begun looked
     assert state.cursor_at is not None  # noqa: S101 - comes with the baseline
     auditor = Auditor(
         shop,
@@ -100,18 +99,9 @@ async def _judge(settings: Settings, store: Store, page: Page, complete_since: d
     return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
 
 
-async def _state(store: Store, shop: str) -> ShopState:
-    state = await store.load(shop)
-    if state is None or state.baseline_at is None:
-        raise PermanentError(
-            ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
-        )
-    return state
-
-
 async def _complete_since(settings: Settings, store: Store) -> datetime:
     """Since when every delivery that is over is remembered."""
-    await _state(store, settings.shop)
+    await begun(store, settings.shop)
     since = store.now() - timedelta(days=settings.shop_history_days)
     for dead in (False, True):
         over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED)

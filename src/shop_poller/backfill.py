@@ -16,10 +16,10 @@ import typer
 
 from shop_poller.core.cursor import SECOND, Past, past
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
-from shop_poller.core.model import Page
-from shop_poller.core.transition import learn
+from shop_poller.core.model import Page, iso
+from shop_poller.core.transition import learnable
 from shop_poller.fetcher import Fetcher
-from shop_poller.making import asking, poll_plan
+from shop_poller.making import asking, begun, poll_plan
 from shop_poller.ports import Backfill, Store
 from shop_poller.settings import Settings
 from shop_poller.stores import beside_store
@@ -98,12 +98,12 @@ class Backfiller:
             PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
             TemporaryError: the shop did not answer for long; run it again to go on.
         """
-        state = await self._store.load(self._shop)
-        if state is None or state.baseline_at is None:
+        top = (await begun(self._store, self._shop)).baseline_at
+        assert top is not None  # noqa: S101 - begun looked
+        if since >= top:
             raise PermanentError(
-                ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
+                ErrorKind.REJECTED, f"the watch began at {iso(top)}; what was made since then is known anyway"
             )
-        top = state.baseline_at
         position = await self._store.backfill(self._shop)
         if position is None or position.created_before <= position.since:  # none yet, or it came to its end
             position = Backfill(since, top)
@@ -115,7 +115,7 @@ class Backfiller:
             walk = walk.advance(page)
             before = walk.keyset.bound if walk else since
             policy = self._plan.policy(top, shop_time=page.shop_time, now=self._store.now())
-            records = [learn(order, policy) for order in page.orders]
+            records = learnable(page.orders, policy)
             fresh = await self._store.learn_beside(
                 self._shop, records, replace(position, created_before=before), self._store.now()
             )

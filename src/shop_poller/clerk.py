@@ -9,7 +9,7 @@ import structlog
 from shop_poller.core import silence
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
 from shop_poller.core.sweep import missed
-from shop_poller.core.transition import Policy, decide, learn
+from shop_poller.core.transition import Policy, decide, learnable
 from shop_poller.ledger import Ledger
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState
@@ -65,6 +65,8 @@ class Clerk:
         learned = 0
         for order in page.orders:
             before = known.get(order.id)
+            if polled_to is not None and before is not None and order.modified_at < before.modified_at:
+                continue  # the same question as an hour ago: a cache may have kept its answer
             decision = decide(before, order, policy)
             events += decision.events
             learned += decision.learned
@@ -93,7 +95,7 @@ class Clerk:
             TemporaryError: STORE.
         """
         known, policy = await self._ledger.known(page.orders), self._policy(page, state)
-        return [learn(order, policy) for order in page.orders if order.id not in known]
+        return learnable((order for order in page.orders if order.id not in known), policy)
 
     async def learn(
         self, page: Page, records: Sequence[KnownOrder], state: ShopState, report: TickReport

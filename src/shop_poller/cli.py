@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -209,6 +209,8 @@ def status(
             _say(line)
 
 
+EARLIEST = 2000
+
 Since = Annotated[
     datetime,
     typer.Option(
@@ -233,12 +235,14 @@ def audit(
     """Hold every order changed since then against what was announced; the daemon may be running."""
     from shop_poller import audit as audits  # noqa: PLC0415 - see the module's docstring
 
-    tally = audits.Tally()
+    settings, tally = _settings(config), audits.Tally()
 
     async def show() -> None:
-        async for entry in audits.audit(_settings(config), _utc(since), tally):
-            for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
-                _say(line)
+        # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
+        async with aclosing(audits.audit(settings, _utc(since), tally)) as entries:
+            async for entry in entries:
+                for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
+                    _say(line)
 
     anyio.run(show)
     if as_json:
@@ -269,6 +273,8 @@ def backfill(since: Since, config: Config = None) -> None:
 
 def _utc(since: datetime) -> datetime:
     at = since.replace(tzinfo=UTC)
+    if at.year < EARLIEST:
+        raise typer.BadParameter(f"is before {EARLIEST}, when there was no such shop", param_hint="--since")
     if at > datetime.now(UTC):
         raise typer.BadParameter("is in the future", param_hint="--since")
     return at

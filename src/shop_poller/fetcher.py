@@ -23,7 +23,7 @@ MAX_PAUSE_S = 15 * 60.0
 
 
 class _Position(Protocol):
-    """A walk or a lesson: what asks for pages, in smaller ones if need be."""
+    """A walk, a lesson or a list of ids: what asks for pages, in smaller ones if need be."""
 
     def query(self) -> Query: ...
 

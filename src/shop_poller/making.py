@@ -7,10 +7,11 @@ from datetime import timedelta
 from functools import partial
 
 from shop_poller.core.dialects import NEEDS, Dialect, candidates
+from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.messages import Voice
 from shop_poller.fetcher import Fetcher
 from shop_poller.plan import PollPlan
-from shop_poller.ports import Sink, Source
+from shop_poller.ports import ShopState, Sink, Source, Store
 from shop_poller.settings import Settings
 from shop_poller.sinks import make_sink
 from shop_poller.sources import open_source
@@ -79,3 +80,17 @@ def poll_plan(settings: Settings) -> PollPlan:
         overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
         silence_after=timedelta(hours=settings.shop_silence_alert_hours),
     )
+
+
+async def begun(store: Store, shop: str) -> ShopState:
+    """The state of a shop that has been polled, for commands that have nothing to do before that.
+
+    Raises:
+        PermanentError: STORE, it never was.
+    """
+    state = await store.load(shop)
+    if state is None or state.baseline_at is None:
+        raise PermanentError(
+            ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
+        )
+    return state

@@ -74,6 +74,8 @@ class Poller:
         self._stop = anyio.Event()
         self._hint = anyio.Event()  # made anew by each tick
         self._began_at = -math.inf
+        self._is_grid = True
+        self._starved = False
         self._clerk = Clerk(plan, ledger=ledger, metrics=metrics, now=now)
         self._learner = Learner(ledger=ledger, clerk=self._clerk, fetcher=fetcher)
         self._sweeper = Sweeper(plan, ledger=ledger, clerk=self._clerk, fetcher=fetcher, store=store, now=now)
@@ -85,7 +87,8 @@ class Poller:
     def stop(self) -> None:
         """Begin no new tick."""
         self._stop.set()
-        self.hint()
+        self._hint.set()
+        self._sweeper.stop()
 
     def hint(self) -> None:
         """Something may have changed: tick soon, if the shop may be asked. Many hints are one."""
@@ -99,12 +102,13 @@ class Poller:
         def next_at() -> float:
             return next_tick(origin, self._plan.interval_s, anyio.current_time())
 
-        number = 0
+        number, grid_at = 0, origin
         while not self._stop.is_set():
             number += 1
             with bound_contextvars(tick=number):
                 report = await self.tick(next_at())
                 following = next_at()
+                self._is_grid, grid_at = self._began_at >= grid_at, following
                 if report.error is None and not report.paused_s:
                     await self.between_ticks(TickReport(), following)
             await self._rest(following)
@@ -198,10 +202,14 @@ class Poller:
                 if self._is_wanted(deadline):
                     break
         swept = TickReport()  # what it reads again is not news, what it finds is
-        async with self._failing("sweep", report):
-            while self._sweeper.is_due and not self._is_wanted(deadline):
-                await self._sweeper.page(swept, deadline)
+        async with self._failing("sweep", swept):
+            # However many hints there are: a sweep that lacked a page has one between two ticks of the grid.
+            yields = not (self._is_grid and self._starved)
+            while self._sweeper.is_due and not (yields and self._is_wanted(deadline)):
+                await self._sweeper.page(swept, deadline, yields=yields)
                 self._edges.changed("sweep", "")
+                yields = True
+            self._starved = yields and self._sweeper.is_due
         report.events += swept.events
         report.learned += swept.learned
 
@@ -237,13 +245,13 @@ class Poller:
             self._prune_at = anyio.current_time() + PRUNE_EVERY_S
 
     async def _failed(self, what: str, error: ShopPollerError, bug: Exception | None = None) -> None:
-        if error.kind is not ErrorKind.CIRCUIT_OPEN:  # that is not what it suffers from
+        if what == "poll" and error.kind is not ErrorKind.CIRCUIT_OPEN:  # that is not what it suffers from
             self._ailment = error.kind
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
         log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
         log(FAILED[what], error_type=error.kind, error=str(error), exc_info=bug)
-        if error.kind is ErrorKind.AUTHENTICATION:
+        if what == "poll" and error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:
             await self._alert_if_stale()

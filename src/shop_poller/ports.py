@@ -12,7 +12,6 @@ from typing import Protocol
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
-from shop_poller.core.sweep import Position
 
 
 class Source(Protocol):
@@ -67,7 +66,7 @@ class ShopState:
         cursor_at: the position in the source, by the shop's clock.
         last_poll_at: our clock at the last good poll.
         learning: None when all is learned, or nothing is yet (then there is no baseline either).
-        sweep: where the sweep that is under way stands; None between two.
+        sweep_after_id: of the known orders that may still change, the sweep looks next at those beyond.
         swept_at: our clock at the end of the last sweep.
         newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
         silence_told_at: since when there was the silence that was told last, by the shop's clock.
@@ -78,7 +77,7 @@ class ShopState:
     cursor_at: datetime | None = None
     last_poll_at: datetime | None = None
     learning: Learning | None = None
-    sweep: Position | None = None
+    sweep_after_id: int = 0
     swept_at: datetime | None = None
     newest_order_at: datetime | None = None
     silence_told_at: datetime | None = None

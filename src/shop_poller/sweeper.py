@@ -1,7 +1,7 @@
 """Sweeps one shop between its ticks: core/sweep.py tells what is looked at, and why."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from shop_poller.clerk import Clerk
-from shop_poller.core import cursor, sweep
+from shop_poller.core import sweep
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page
@@ -22,8 +22,14 @@ from shop_poller.telemetry import Edges, Log
 OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
 """What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""
 
-MAX_PAGES = 100
-"""Asked for in one go; what is left waits for the next sweep's time."""
+MAX_RECENT, MAX_BROKEN, MAX_OPEN = 100, 100, 300
+"""Pages of each kind in one sweep; what is left of the open orders has its turn in the next."""
+
+MAX_FAILURES = 3
+"""So many in a row, and it is the shop that is broken, not an order."""
+
+RETRY_S = 300.0
+"""After what passes by itself; but not after "too many requests"."""
 
 
 class Sweeper:
@@ -55,10 +61,13 @@ class Sweeper:
         self._store = store
         self._now = now
         self._not_before = -math.inf
-        self._pages = 0
-        self._per_page = MAX_PER_PAGE
-        self._recent: cursor.Past | None = None
+        self._pages: AsyncIterator[None] | None = None  # the sweep under way
         self._asking = anyio.CancelScope()
+        self._deadline = math.inf
+        self._report = TickReport()
+        self._yields = True
+        self._is_wanted = False
+        self._most = MAX_PER_PAGE  # what the shop answers in the time between two ticks
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
@@ -70,109 +79,175 @@ class Sweeper:
             return False
         if anyio.current_time() < self._not_before:
             return False
-        if state.sweep is not None or state.swept_at is None:
-            return True
         # A clock that was set back is no reason to wait.
-        return not state.swept_at <= self._now() < state.swept_at + self._plan.sweep_every
+        swept_at, now = state.swept_at, self._now()
+        return self._pages is not None or not (
+            swept_at and swept_at <= now < swept_at + self._plan.sweep_every
+        )
 
     def interrupt(self) -> None:
-        """Something more urgent came: what is being asked is not waited for."""
+        """Something more urgent came: what is being asked is not waited for, if it may be put off."""
+        if self._yields:
+            self.stop()
+
+    def stop(self) -> None:
+        """What is being asked is not waited for."""
+        self._is_wanted = True
         self._asking.cancel()
 
-    async def page(self, report: TickReport, deadline: float) -> None:
+    async def page(self, report: TickReport, deadline: float, *, yields: bool = True) -> None:
         """Look at one page of orders, or at none if that would take too long.
 
         Args:
             report: counts what was done.
             deadline: when the next tick is due, on the event loop's clock; no answer is awaited beyond it.
+            yields: `interrupt` may put it off.
 
         Raises:
-            TemporaryError, PermanentError: no answer, or no commit. It goes on after a while.
+            TemporaryError, PermanentError: no answer, or no commit. It begins anew after a while.
         """
-        assert self._ledger.shop_time is not None  # noqa: S101 - is_due looked
-        position = self._ledger.state.sweep or sweep.begin(self._ledger.shop_time, self._plan.sweep_window)
+        self._report, self._deadline, self._yields, self._is_wanted = report, deadline, yields, False
+        every_s = self._plan.sweep_every.total_seconds()
+        if self._pages is None:
+            self._pages = self._sweep()
         try:
-            if position.stage is sweep.Stage.RECENT:
-                await self._page_of_recent(position, report, deadline)
-            else:
-                await self._page_of_ids(position, report, deadline)
-        except ShopPollerError:
-            self._rest()
-            raise
-        self._pages += 1
-        if self._pages >= MAX_PAGES or self._ledger.state.sweep is None:
-            self._rest()
-
-    def _rest(self) -> None:
-        """Leave the shop alone until the next sweep's time."""
-        self._pages, self._per_page = 0, MAX_PER_PAGE
-        self._not_before = anyio.current_time() + self._plan.sweep_every.total_seconds()
-
-    async def _page_of_recent(self, position: sweep.Position, report: TickReport, deadline: float) -> None:
-        walk = self._recent
-        if walk is None or walk.keyset.bound != position.created_before:  # just begun, or begun anew
-            walk = cursor.past(since=position.since, before=position.created_before)
-        answer = await self._ask(replace(walk, per_page=min(walk.per_page, self._per_page)), deadline)
-        if answer is None:
-            return
-        walk, page = answer
-        following = walk.advance(page)
-        after: sweep.Position | None
-        if following is not None:
-            after = replace(position, created_before=following.keyset.bound)
-        else:
-            after = sweep.next_stage(position)
-        await self._take(page, after, report)
-        self._recent = following
-
-    async def _page_of_ids(self, position: sweep.Position, report: TickReport, deadline: float) -> None:
-        ids = await self._ids(position)
-        if not ids:
-            await self._move(sweep.next_stage(position))
-            return
-        try:
-            answer = await self._ask(sweep.ByIds(ids), deadline)
+            await anext(self._pages)
+        except StopAsyncIteration:
+            self._rest(every_s)
         except ShopPollerError as error:
-            if error.kind not in OF_ONE_ORDER:
-                raise
-            await self._suspect(ids, position, error)
-            return
-        if answer is not None:
-            asked, page = answer
-            await self._take(page, replace(position, after_id=asked.ids[-1]), report)
+            enough = error.kind in {ErrorKind.RATE_LIMIT, ErrorKind.UNAVAILABLE, *OF_ONE_ORDER}
+            self._rest(every_s if enough else min(RETRY_S, every_s))
+            raise
+        except BaseException:
+            self._rest(every_s)
+            raise
 
-    async def _suspect(self, ids: Sequence[int], position: sweep.Position, error: ShopPollerError) -> None:
-        """One of these may be what the shop cannot answer for: ask for fewer, and in the end go past it."""
-        self._per_page = max(1, len(ids) // 2)
-        if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
-            return
-        log = self._log.warning if self._edges.changed(str(ids[0]), error.kind) else self._log.debug
-        log("an order cannot be swept", order=ids[0], error_type=error.kind, error=str(error))
-        await self._move(replace(position, after_id=ids[0]))
+    def _rest(self, seconds: float) -> None:
+        self._pages = None
+        self._not_before = anyio.current_time() + seconds
 
-    async def _ask(self, position: P, deadline: float) -> tuple[P, Page] | None:
-        with anyio.CancelScope(deadline=deadline) as self._asking:
-            return await self._fetcher.page(position, deadline, patient=False)
-        if anyio.current_time() >= deadline:
-            self._per_page = max(1, self._per_page // 2)  # for a shop so slow, or a tick so short
+    async def _sweep(self) -> AsyncIterator[None]:
+        """One whole sweep, a page at a time."""
+        async for _ in self._recent():
+            yield
+        async for _ in self._broken():
+            yield
+        async for _ in self._open():
+            yield
+        await self._move(replace(self._ledger.state, swept_at=self._now()))
+        self._most = MAX_PER_PAGE
+
+    async def _recent(self) -> AsyncIterator[None]:
+        assert self._ledger.shop_time is not None  # noqa: S101 - is_due looked
+        walk = sweep.recent(self._ledger.shop_time, self._plan.sweep_window)
+        failures = 0
+        for _ in range(MAX_RECENT):
+            try:
+                answer = await self._ask(replace(walk, per_page=min(walk.per_page, self._most)))
+            except ShopPollerError as error:
+                failures += 1
+                if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
+                    raise
+                if failures >= MAX_FAILURES or walk.per_page == 1:
+                    self._say("the sweep passes by the recent orders", "recent", error)
+                    return
+                walk = walk.halved()
+                yield
+                continue
+            if answer is not None:
+                asked, page = answer
+                await self._take(page, self._ledger.state)
+                following = asked.advance(page)
+                if following is None:
+                    return
+                walk = following
+            yield
+
+    async def _broken(self) -> AsyncIterator[None]:
+        todo = sorted(self._ledger.set_aside)
+
+        async def some(limit: int) -> Sequence[int]:
+            return todo[:limit]
+
+        async def done(ids: Sequence[int], page: Page | None) -> None:
+            if page is not None:
+                await self._take(page, self._ledger.state)
+            del todo[: len(ids)]
+
+        async for _ in self._by_ids(some, done, MAX_BROKEN):
+            yield
+
+    async def _open(self) -> AsyncIterator[None]:
+        async def some(limit: int) -> Sequence[int]:
+            after_id = self._ledger.state.sweep_after_id
+            return await self._store.open_orders(self._plan.shop, after_id=after_id, limit=limit)
+
+        async def done(ids: Sequence[int], page: Page | None) -> None:
+            state = replace(self._ledger.state, sweep_after_id=ids[-1])
+            await (self._move(state) if page is None else self._take(page, state))
+
+        async for _ in self._by_ids(some, done, MAX_OPEN):
+            yield
+        if not await some(1):
+            await self._move(replace(self._ledger.state, sweep_after_id=0))
+
+    async def _by_ids(
+        self,
+        some: Callable[[int], Awaitable[Sequence[int]]],
+        done: Callable[[Sequence[int], Page | None], Awaitable[None]],
+        budget: int,
+    ) -> AsyncIterator[None]:
+        """Ask for orders by their ids until there are none left; past those that cannot be answered for.
+
+        Args:
+            some: the next so many.
+            done: takes what was asked for and the answer, or what is passed by.
+            budget: questions.
+        """
+        size, failures = MAX_PER_PAGE, 0
+        for _ in range(budget):
+            ids = await some(min(size, self._most, self._fetcher.most_ids))
+            if not ids:
+                return
+            try:
+                answer = await self._ask(sweep.ByIds(ids))
+            except ShopPollerError as error:
+                if error.kind not in OF_ONE_ORDER:
+                    raise
+                if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
+                    size = len(ids) // 2
+                else:
+                    self._say("an order cannot be swept", str(ids[0]), error)
+                    await done(ids[:1], None)
+                    failures += 1
+                    if failures >= MAX_FAILURES:
+                        raise
+            else:
+                if answer is not None:
+                    asked, page = answer
+                    await done(asked.ids, page)
+                    size, failures = min(2 * size, MAX_PER_PAGE), 0
+            yield
+
+    async def _ask(self, position: P) -> tuple[P, Page] | None:
+        """One question; None if there was no time for its answer."""
+        if self._is_wanted:
+            return None
+        with anyio.CancelScope(deadline=self._deadline) as self._asking:
+            return await self._fetcher.page(position, self._deadline, patient=False)
+        if anyio.current_time() >= self._deadline:
+            self._most = max(1, position.query().per_page // 2)  # for a shop so slow, or a tick so short
         return None
 
-    async def _ids(self, position: sweep.Position) -> list[int]:
-        limit = min(self._per_page, self._fetcher.most_ids)
-        if position.stage is sweep.Stage.OPEN:
-            return await self._store.open_orders(self._plan.shop, after_id=position.after_id, limit=limit)
-        return sorted(order_id for order_id in self._ledger.set_aside if order_id > position.after_id)[:limit]
+    async def _take(self, page: Page, state: ShopState) -> None:
+        assert state.cursor_at is not None  # noqa: S101 - it came with the baseline
+        await self._clerk.decide(page, state, self._report, polled_to=state.cursor_at - self._plan.overlap)
 
-    async def _take(self, page: Page, after: sweep.Position | None, report: TickReport) -> None:
-        state = self._ledger.state
-        polled_to = state.cursor_at - self._plan.overlap if state.cursor_at else None
-        await self._clerk.decide(page, self._moved(after), report, polled_to=polled_to)
-
-    async def _move(self, after: sweep.Position | None) -> None:
-        """Without a page."""
+    async def _move(self, state: ShopState) -> None:
+        """Commit where it stands, without a page."""
         assert self._ledger.shop_time is not None  # noqa: S101 - is_due looked
-        await self._ledger.commit(self._moved(after), Page((), self._ledger.shop_time))
+        await self._ledger.commit(state, Page((), self._ledger.shop_time))
 
-    def _moved(self, after: sweep.Position | None) -> ShopState:
-        swept_at = self._now() if after is None else self._ledger.state.swept_at
-        return replace(self._ledger.state, sweep=after, swept_at=swept_at)
+    def _say(self, what: str, thing: str, error: ShopPollerError) -> None:
+        log = self._log.warning if self._edges.changed(thing, error.kind) else self._log.debug
+        log(what, which=thing, error_type=error.kind, error=str(error))

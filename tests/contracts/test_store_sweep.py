@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shop_poller.core.errors import PermanentError
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.sweep import CLOSED, Position, Stage
+from shop_poller.core.sweep import CLOSED
 from shop_poller.core.transition import DEFAULT_UNPAID
 from shop_poller.ports import Ack, Backfill, Bury, Fate, ShopState, Store, Trace
 from shop_poller.stores.sqlite import SqliteStore
@@ -86,17 +87,14 @@ async def test_each_shop_has_its_own_open_orders(store: Store) -> None:
 # --- where a sweep stands -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", Stage)
-async def test_where_a_sweep_stands_survives_a_restart(place: Place, stage: Stage) -> None:
-    position = Position(stage, since=at(-60), created_before=at(60), after_id=2**62)
-    state = ShopState(started_at=T0, baseline_at=T0, cursor_at=T0, sweep=position)
+async def test_where_the_sweep_stands_survives_a_restart(place: Place) -> None:
+    state = ShopState(started_at=T0, baseline_at=T0, cursor_at=T0, sweep_after_id=2**62, swept_at=at(5))
     store = await place.open()
     await store.commit(SHOP, batch(state=state))
     store = await place.open()
     assert await store.load(SHOP) == state
-    done = ShopState(started_at=T0, baseline_at=T0, cursor_at=T0, swept_at=at(5))
-    await store.commit(SHOP, batch(state=done))
-    assert await store.load(SHOP) == done
+    await store.commit(SHOP, batch(state=replace(state, sweep_after_id=0)))
+    assert await store.load(SHOP) == replace(state, sweep_after_id=0)
 
 
 # --- learning beside whoever polls --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from shop_poller.core.cursor import Past, past
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import KnownOrder, Order, Query, Refund
-from shop_poller.core.sweep import AHEAD, CLOSED, ByIds, Position, Stage, begin, missed, next_stage
+from shop_poller.core.sweep import AHEAD, CLOSED, ByIds, missed, recent
 from shop_poller.core.transition import DEFAULT_UNPAID, PAID, STATUS_EVENTS, Policy, decide
 from support.model_shop import ModelShop, at
 
@@ -17,19 +17,13 @@ MINUTE = timedelta(minutes=1)
 POLICY = Policy(T0 - timedelta(days=1))
 
 
-def test_it_begins_with_what_is_recent_even_if_dated_a_little_ahead() -> None:
-    assert begin(T0, timedelta(hours=48)) == Position(
-        Stage.RECENT, since=T0 - timedelta(hours=48), created_before=T0 + AHEAD
+def test_what_is_recent_may_be_dated_a_little_ahead() -> None:
+    assert recent(T0, timedelta(hours=48)).query() == Query(
+        per_page=100,
+        newest_first=True,
+        created_after=T0 - timedelta(hours=48),
+        created_before=T0 + AHEAD,
     )
-
-
-def test_the_stages_follow_one_another_each_from_its_beginning() -> None:
-    recent = begin(T0, timedelta(hours=48))
-    still_open = next_stage(replace(recent, after_id=77))
-    assert still_open == replace(recent, stage=Stage.OPEN, after_id=0)
-    broken = next_stage(replace(still_open, after_id=77))
-    assert broken == replace(recent, stage=Stage.BROKEN, after_id=0)
-    assert next_stage(broken) is None
 
 
 def test_of_the_statuses_that_we_know_these_are_looked_at_only_while_recent() -> None:

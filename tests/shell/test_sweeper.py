@@ -12,9 +12,8 @@ from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, Order, Page, Query
-from shop_poller.core.sweep import Stage
 from shop_poller.plan import PollPlan, TickReport
-from shop_poller.sweeper import MAX_PAGES
+from shop_poller.sweeper import MAX_FAILURES, MAX_OPEN
 from support.house import SHOP, FakeShop, House, down, house, refused
 from support.virtual_time import virtual_now
 
@@ -206,7 +205,7 @@ async def test_a_restart_does_not_sweep_before_its_time(path: Path) -> None:
         assert sweeps(it) != []
 
 
-async def test_a_sweep_that_was_cut_short_goes_on_where_it_was(path: Path) -> None:
+async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_was(path: Path) -> None:
     async with house(path, plan=PLAN) as it:
         await it.tick()
         await sweep(it)
@@ -216,46 +215,71 @@ async def test_a_sweep_that_was_cut_short_goes_on_where_it_was(path: Path) -> No
         await anyio.sleep(72 * HOUR)
         await it.tick()
         it.shop.asked.clear()
-        answers = iter([None, None, down(ErrorKind.CONNECTION)])
         fetch = it.shop.fetch
 
         async def failing(query: Query) -> object:
-            trouble = next(answers, None)
-            if trouble is not None:
-                raise trouble
+            if query.ids and min(query.ids) > 100:
+                raise down(ErrorKind.CONNECTION)
             return await fetch(query)
 
         it.shop.fetch = failing  # type: ignore[method-assign, assignment]
         await sweep(it)
-        assert it.ledger.state.sweep is not None
-        assert it.ledger.state.sweep.stage is Stage.OPEN
+        assert it.ledger.state.sweep_after_id == 100
         del it.shop.fetch
     async with house(path, plan=PLAN, shop=it.shop) as it:
         it.shop.asked.clear()
         await it.tick()
         await sweep(it)
-        assert [min(query.ids) for query in sweeps(it)] == [101, 201]  # and not from the start again
-        assert it.ledger.state.sweep is None
+        assert [min(query.ids) for query in sweeps(it) if query.ids] == [101, 201]
+        assert it.ledger.state.sweep_after_id == 0
 
 
-async def test_pages_have_a_budget_and_the_rest_waits_for_the_next_time(path: Path) -> None:
+async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path: Path) -> None:
     async with swept(path) as it:
         it.shop.most_ids = 1
-        for order_id in range(1, MAX_PAGES + 51):
+        for order_id in range(1, MAX_OPEN + 51):
             it.shop.put(order_id, "processing")
         await it.tick()
         await anyio.sleep(72 * HOUR)
         await it.tick()
-        it.shop.asked.clear()
-        await sweep(it)
-        assert len(sweeps(it)) == MAX_PAGES
+        for expected in (list(range(1, MAX_OPEN + 1)), list(range(MAX_OPEN + 1, MAX_OPEN + 51)), [1, 2, 3]):
+            it.shop.asked.clear()
+            await sweep(it)
+            await it.tick()
+            await sweep(it)
+            asked = [order_id for query in sweeps(it) for order_id in query.ids]
+            assert asked[: len(expected)] == expected
+            assert len(asked) <= MAX_OPEN
+            assert len([query for query in sweeps(it) if not query.ids]) == 1, "what is recent, each time"
+            await anyio.sleep(HOUR)
+            await it.tick()
+
+
+async def test_recent_orders_that_cannot_be_listed_are_passed_by_and_the_open_ones_looked_at(
+    path: Path,
+) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
         await it.tick()
-        await sweep(it)
-        assert len(sweeps(it)) == MAX_PAGES
-        await anyio.sleep(HOUR)
+        await anyio.sleep(72 * HOUR)
         await it.tick()
-        await sweep(it)
-        assert len(sweeps(it)) == MAX_PAGES + 51  # the rest of the orders, after one page of what is recent
+        fetch = it.shop.fetch
+
+        async def choosy(query: Query) -> object:
+            if query.created_after:
+                raise down(ErrorKind.SERVER)
+            return await fetch(query)
+
+        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        for round_ in range(3):
+            hide(it, 1, ("cancelled", "failed", "cancelled")[round_])
+            with capture_logs() as logs:
+                await sweep(it)
+            assert any("passes by the recent" in log["event"] for log in logs)
+            await anyio.sleep(HOUR)
+            await it.tick()
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", NEW), ("1", CANCELLED)]  # closed then, and no more looked at
 
 
 async def test_a_clock_set_back_does_not_put_it_off(path: Path) -> None:
@@ -310,6 +334,8 @@ async def test_pages_too_slow_for_a_tick_become_smaller_until_they_fit(path: Pat
             it.shop.put(order_id, "processing")
         await it.tick()
         await anyio.sleep(HOUR)
+        await it.tick()
+        hide(it, 1, "cancelled")
         fetch = it.shop.fetch
 
         async def slow(query: Query) -> object:
@@ -318,10 +344,13 @@ async def test_pages_too_slow_for_a_tick_become_smaller_until_they_fit(path: Pat
             return await fetch(query)
 
         it.shop.fetch = slow  # type: ignore[method-assign, assignment]
-        hide(it, 1, "cancelled")
+        it.shop.asked.clear()
         async with it.running():
-            await anyio.sleep(600)
+            await anyio.sleep(1200)
+        sizes = [query.per_page for query in sweeps(it)]
+    assert max(sizes) <= 40
     assert it.sinks[0].events()[-1] == ("1", CANCELLED)
+    assert it.value("shop_sweep_found_total") == 1
 
 
 async def test_it_stops_politely_when_the_shop_has_had_enough(path: Path) -> None:
@@ -381,7 +410,7 @@ async def test_an_order_too_large_to_be_swept_does_not_stop_the_others(path: Pat
         with capture_logs() as logs:
             await sweep(it)
         await it.deliver()
-    assert [log["order"] for log in logs if log["event"] == "an order cannot be swept"] == [1]
+    assert [log["which"] for log in logs if log["event"] == "an order cannot be swept"] == ["1"]
     assert it.sinks[0].events()[-1] == ("3", CANCELLED)
 
 
@@ -392,13 +421,13 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
 ) -> None:
     async with swept(path) as it:
         it.shop.most_ids = most_ids
-        for order_id in range(1, 21):
+        for order_id in range(1, 41):
             it.shop.put(order_id, "processing")
         await it.tick()
         await anyio.sleep(72 * HOUR)
         await it.tick()
-        hide(it, 20, "cancelled")
-        broken, fetch = {3, 4, 5, 6, 7, 8, 15}, it.shop.fetch
+        hide(it, 40, "cancelled")
+        broken, fetch = {3, 4, 15, 30}, it.shop.fetch
 
         async def choosy(query: Query) -> object:
             if broken & query.ids:
@@ -408,12 +437,121 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
         it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
         with capture_logs() as logs:
             await sweep(it)
-        assert it.ledger.state.sweep is None
+        assert it.ledger.state.sweep_after_id == 0
         report = await it.poller.tick(anyio.current_time() + 60)
         assert (report.error, report.paused_s) == (None, 0)  # and the breaker is closed
         await it.deliver()
-    assert {log["order"] for log in logs if log["event"] == "an order cannot be swept"} == broken
-    assert it.sinks[0].events()[-1] == ("20", CANCELLED)
+    assert {log["which"] for log in logs if log["event"] == "an order cannot be swept"} == set(
+        map(str, broken)
+    )
+    assert it.sinks[0].events()[-1] == ("40", CANCELLED)
+
+
+async def test_a_shop_that_answers_for_no_order_at_all_is_left_alone(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id in range(1, 101):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        it.shop.asked.clear()
+        fetch, asked = it.shop.fetch, 0
+
+        async def broken(query: Query) -> object:
+            nonlocal asked
+            if query.ids:
+                asked += 1
+                raise down(ErrorKind.SERVER)
+            return await fetch(query)
+
+        it.shop.fetch = broken  # type: ignore[method-assign, assignment]
+        await sweep(it)
+        once = asked
+        assert once <= 7 + MAX_FAILURES  # halves, and then one by one
+        await it.tick()
+        await sweep(it)
+        assert asked == once
+
+
+async def test_keys_refused_to_a_sweep_are_no_alert_while_polling_works(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        await it.tick()
+        it.shop.troubles.append(refused(ErrorKind.AUTHENTICATION))
+        await sweep(it)
+        await it.tick()
+        await it.deliver()
+    assert it.sinks[0].events() == []
+
+
+async def test_a_bug_in_a_sweep_does_not_make_it_ask_all_the_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        calls = 0
+
+        async def bug(*_: object, **__: object) -> None:
+            nonlocal calls
+            calls += 1
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("shop_poller.sweeper.Sweeper._ask", bug)
+        async with it.running():
+            await anyio.sleep(HOUR - 10)
+    assert calls == 1
+    assert ticks_of(it) >= 59
+
+
+def ticks_of(it: House) -> int:
+    return sum(1 for _, query in it.shop.asked if query.modified_after)
+
+
+async def test_an_old_answer_that_a_cache_kept_is_not_believed(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "on-hold")
+        await it.tick()
+        stale = it.shop.orders[1]
+        await anyio.sleep(72 * HOUR)
+        it.shop.put(1, "failed", created_at=stale.created_at)
+        order = it.shop.orders[1]
+        assert isinstance(order, Order)
+        it.shop.orders[1] = replace(order, modified_at=it.shop.clock())
+        await it.tick()
+        fetch = it.shop.fetch
+
+        async def cached(query: Query) -> Page:
+            return Page((stale,), it.shop.clock()) if query.ids else await fetch(query)
+
+        it.shop.fetch = cached  # type: ignore[method-assign]
+        await sweep(it)
+        await it.tick()
+        await it.deliver()
+    assert it.sinks[0].events() == [("1", FAILED)]
+
+
+async def test_hints_do_not_starve_it(path: Path) -> None:
+    """Anybody who has recorded one webhook can send it again and again."""
+    async with swept(path) as it:
+        for order_id in range(1, 251):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        fetch = it.shop.fetch
+
+        async def slow(query: Query) -> object:
+            if query.ids or query.created_after:
+                await anyio.sleep(3)
+            return await fetch(query)
+
+        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        async with it.running():
+            for _ in range(600):
+                await anyio.sleep(1)
+                it.poller.hint()
+        swept_at = it.ledger.state.swept_at
+    assert swept_at is not None
+    assert virtual_now() - swept_at < timedelta(minutes=10)
 
 
 async def test_a_hint_interrupts_a_sweep(path: Path) -> None:

@@ -96,14 +96,14 @@ class Auditor:
         if known is not None and known.modified_at > order.modified_at:
             return Standing.FINE, ""  # polled again since the shop answered this
         decision = decide(known, order, self.policy)
-        if missed(known, order, decision, polled_to=self.polled_to) or (
-            decision.events and order.modified_at <= self.polled_to
-        ):
-            due = ", ".join(str(event.type) for event in decision.events) or "nothing to announce"
+        # That a payment is overdue comes with time, not with a change: the sweep tells it in its turn.
+        events = [event.type for event in decision.events if event.type != EventType.PAYMENT_OVERDUE]
+        if order.modified_at > self.polled_to:
+            return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
+        if events or missed(known, order, decision, polled_to=self.polled_to):
+            due = ", ".join(str(event) for event in events) or "nothing to announce"
             return Standing.MISSED, f"to be announced: {due}"
-        if decision.learned:
-            return Standing.OLD, ""
-        return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
+        return (Standing.OLD if decision.learned else Standing.FINE), ""
 
     def _delivered(
         self, order: Order, announced: Mapping[str, Sequence[Sent]], evidence: Evidence

@@ -1,22 +1,18 @@
 """The sweep: re-listing orders to find what polling cannot see.
 
 Polling asks for what was modified; a status that a plugin's SQL changes moves no date, and a shop may hold a
-change back, or hide it from one list. So from time to time the orders made of late, the known ones that may
-still change, and those that could not be read are listed again, whatever their dates say, in this order:
+change back, or hide it from one list. So from time to time orders are listed again whatever their dates say:
 
-    RECENT    made within the window, newest first    a keyset walk
-    OPEN      known, and in no last status            by their ids
+    RECENT    made within the window, newest first    a walk, from the start at each sweep
     BROKEN    set aside as unreadable                 by their ids
-
-A sweep may be cut short at every page; it goes on where it stopped, after a restart, too.
+    OPEN      known, and in no last status            by their ids, from where the last sweep ended
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from shop_poller.core.cursor import halve
+from shop_poller.core.cursor import Past, halve, past
 from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
 
@@ -36,33 +32,6 @@ AHEAD = timedelta(days=1)
 """Orders dated ahead of the shop's clock are recent, too; within reason."""
 
 
-class Stage(StrEnum):
-    """Which orders are being looked at."""
-
-    RECENT = "recent"
-    OPEN = "open"
-    BROKEN = "broken"
-
-
-NEXT = {Stage.RECENT: Stage.OPEN, Stage.OPEN: Stage.BROKEN, Stage.BROKEN: None}
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a sweep has come; survives a restart.
-
-    Attributes:
-        since: RECENT looks at what was made after this.
-        created_before: RECENT: exclusive; what was made from then on has been looked at.
-        after_id: OPEN and BROKEN: ids up to this one have been looked at.
-    """
-
-    stage: Stage
-    since: datetime
-    created_before: datetime
-    after_id: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class ByIds:
     """A question for certain orders."""
@@ -78,20 +47,14 @@ class ByIds:
         return ByIds(self.ids[: halve(len(self.ids))])
 
 
-def begin(shop_time: datetime, window: timedelta) -> Position:
-    """Where a sweep starts.
+def recent(shop_time: datetime, window: timedelta) -> Past:
+    """The walk through what was made of late.
 
     Args:
         shop_time: the shop's clock.
         window: SHOP_SWEEP_WINDOW.
     """
-    return Position(Stage.RECENT, since=shop_time - window, created_before=shop_time + AHEAD)
-
-
-def next_stage(position: Position) -> Position | None:
-    """The stage after this one, from its beginning; None when the sweep is done."""
-    stage = NEXT[position.stage]
-    return None if stage is None else replace(position, stage=stage, after_id=0)
+    return past(since=shop_time - window, before=shop_time + AHEAD)
 
 
 def missed(known: KnownOrder | None, order: Order, decision: Decision, *, polled_to: datetime) -> bool:

@@ -18,7 +18,7 @@ our watch is learned, not told.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -116,6 +116,14 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
 def learn(order: Order, policy: Policy) -> KnownOrder:
     """What to remember of an order that was there before us: as if all of it had been announced."""
     return _remember(None, order, policy, [])
+
+
+def learnable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
+    """What to remember of unknown orders, but for those that are news: an old one may be paid on our watch.
+
+    The walk shows those, too.
+    """
+    return [learn(order, policy) for order in orders if not decide(None, order, policy).events]
 
 
 def _new(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:

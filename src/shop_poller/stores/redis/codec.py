@@ -12,7 +12,6 @@ from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import Alert, Fate, Outgoing, Settled, ShopState, Trace
 from shop_poller.stores.redis.keys import LANE
-from shop_poller.stores.texts import position, position_text
 
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
 """Of an order of which only the status is known (the design before this one kept no more): it was told."""
@@ -44,7 +43,7 @@ def state_fields(state: ShopState) -> dict[str, str]:
         "learning_phase": str(learning.phase) if learning else "",
         "learning_before_at": _maybe(learning.created_before if learning else None),
         "learning_count": str(learning.count) if learning else "",
-        "sweep": position_text(state.sweep) or "",
+        "sweep_after_id": str(state.sweep_after_id),
         "swept_at": _maybe(state.swept_at),
         "newest_order_at": _maybe(state.newest_order_at),
         "silence_told_at": _maybe(state.silence_told_at),
@@ -68,7 +67,7 @@ def shop_state(fields: Mapping[str, str]) -> ShopState | None:
         learning=Learning(Phase(phase), before_at, int(fields["learning_count"]))
         if phase and before_at
         else None,
-        sweep=position(fields.get("sweep")),
+        sweep_after_id=int(fields.get("sweep_after_id", 0)),
         swept_at=at("swept_at"),
         newest_order_at=at("newest_order_at"),
         silence_told_at=at("silence_told_at"),

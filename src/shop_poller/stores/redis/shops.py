@@ -4,6 +4,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -69,8 +70,13 @@ class Shops:
             )
             await self._wipe(shop_id)
             state = None
-        await self._adopt_records(shop_id, now)
-        await self._mend_open(shop_id)
+        adopted = await self._adopt_records(shop_id, now)
+        if adopted or not await self._knows_open(shop_id):
+            await self._mend_open(shop_id)
+            if state is not None and state.newest_order_at is None:
+                # Left by a version that kept neither: silence is counted from here, and nobody is alarmed.
+                state = replace(state, newest_order_at=state.last_poll_at)
+                await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
         if state is None:
             begun = await self._beginning(shop_id, now)
             await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
@@ -256,21 +262,21 @@ class Shops:
             learning=learning.begin(last_poll_at),
         )
 
-    async def _adopt_records(self, shop_id: str, now: datetime) -> None:
+    async def _adopt_records(self, shop_id: str, now: datetime) -> bool:
         """Records of the design before this one are kept as long as ours, counted from now.
 
         It may have run again for a while, and its EXPIRE with it.
+
+        Returns:
+            Whether there were any.
         """
         keys = self._keys.shop(shop_id)
         ours = await self._connection.read("EXISTS", keys.state)
         if ours and await self._connection.read("TTL", keys.known_orders) < 0:
-            return
+            return False
         ids = await self._connection.read("HKEYS", keys.known_orders)
         if not ids:
-            return
-        await self._connection.fenced(
-            "apply", [self._keys.lease, keys.known_open], [json.dumps([["DEL", 1]])]
-        )  # written without it; made anew afterwards
+            return False
         structlog.get_logger().info("taking over what is known", orders=len(ids))
         commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
         commands += [
@@ -278,27 +284,34 @@ class Shops:
         ]
         where = [self._keys.lease, keys.known_orders, keys.known_seen]
         await self._connection.fenced("apply", where, [json.dumps(commands)])
+        return True
+
+    async def _knows_open(self, shop_id: str) -> bool:
+        """Whether `known_open` is of the last commit: not evicted, nor left alone by an older version."""
+        keys = self._keys.shop(shop_id)
+        rev, open_rev = await self._connection.read("HMGET", keys.state, "rev", "open_rev")
+        return (
+            rev is not None
+            and rev == open_rev
+            and bool(await self._connection.read("EXISTS", keys.known_open))
+        )
 
     async def _mend_open(self, shop_id: str) -> None:
-        """Find the orders that may still change, where that was never written, or was evicted."""
+        """Find the orders that may still change."""
         keys = self._keys.shop(shop_id)
-        if await self._connection.read("EXISTS", keys.known_open):
-            return
         statuses = await self._hash(keys.known_orders)
         names = [
             codec.open_name(id_) for id_, status in statuses.items() if id_.isdigit() and status not in CLOSED
         ]
-        commands = [["ZADD", 1, *(part for name in some for part in ("0", name))] for some in chunks(names)]
-        if commands:
-            await self._connection.fenced(
-                "apply", [self._keys.lease, keys.known_open], [json.dumps(commands)]
-            )
+        commands: list[list[str | int]] = [["DEL", 1]]
+        commands += [["ZADD", 1, *(part for name in some for part in ("0", name))] for some in chunks(names)]
+        await self._connection.fenced("apply", [self._keys.lease, keys.known_open], [json.dumps(commands)])
 
     async def _wipe(self, shop_id: str) -> None:
         keys = self._keys.shop(shop_id)
         where = [
             keys.state, keys.last_poll_time, keys.known_orders, keys.known_details, keys.known_seen,
-            keys.set_aside, keys.known_open,
+            keys.set_aside, keys.known_open, keys.backfill,
         ]  # fmt: skip
         commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(where) + 1)]
         where.append(self._keys.outbox)

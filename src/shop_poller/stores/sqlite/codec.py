@@ -8,7 +8,6 @@ from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import ShopState
-from shop_poller.stores.texts import position, position_text
 
 Row = tuple[Any, ...]
 
@@ -25,21 +24,21 @@ def maybe_instant(stored: int | None) -> datetime | None:
 
 SHOP = (
     "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
-    " sweep, swept_at, newest_order_at, silence_told_at"
+    " sweep_after_id, swept_at, newest_order_at, silence_told_at"
 )
 
 
 def shop_state(row: Row) -> ShopState:
     """From the columns SHOP."""
     started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, *others = row
-    sweep, swept_at, newest_at, told_at = others
+    sweep_after_id, swept_at, newest_at, told_at = others
     return ShopState(
         started_at=instant(started_at),
         baseline_at=maybe_instant(baseline_at),
         cursor_at=maybe_instant(cursor_at),
         last_poll_at=maybe_instant(last_poll_at),
         learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
-        sweep=position(sweep),
+        sweep_after_id=sweep_after_id,
         swept_at=maybe_instant(swept_at),
         newest_order_at=maybe_instant(newest_at),
         silence_told_at=maybe_instant(told_at),
@@ -57,7 +56,7 @@ def shop_row(state: ShopState) -> Row:
         str(learning.phase) if learning else None,
         ms(learning.created_before) if learning else None,
         learning.count if learning else None,
-        position_text(state.sweep),
+        state.sweep_after_id,
         maybe_ms(state.swept_at),
         maybe_ms(state.newest_order_at),
         maybe_ms(state.silence_told_at),

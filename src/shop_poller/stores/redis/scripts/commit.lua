@@ -37,7 +37,7 @@ end
 if not ours or (redis.call('HGET', details, 'rev') or '') ~= rev or (redis.call('HGET', outbox, mark) or '') ~= rev then
   return redis.error_reply('TORN the state is not what was left there')
 end
-redis.call('HSET', state, 'rev', batch.rev)
+redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev) -- known_open is right as of this commit
 redis.call('HSET', details, 'rev', batch.rev)
 redis.call('HSET', outbox, mark, batch.rev)
 

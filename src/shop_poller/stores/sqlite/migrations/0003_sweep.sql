@@ -1,7 +1,8 @@
 -- The sweep, and learning beside the daemon (backfill).
--- shops.sweep is JSON: where the sweep under way stands; NULL between two. swept_at: when the last one ended.
+-- sweep_after_id: of the known orders that may still change, the sweep looks next at those beyond.
+-- swept_at: when the last whole sweep ended.
 
-ALTER TABLE shops ADD COLUMN sweep TEXT;
+ALTER TABLE shops ADD COLUMN sweep_after_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE shops ADD COLUMN swept_at INTEGER;
 
 -- Orders that may still change, see core.sweep.CLOSED: the same words as in the query, or it is not used.
