@@ -82,7 +82,7 @@ def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
     keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
     password = ("wordpress_username", "wordpress_application_password")
     needed = {"abilities": [password], "auto": [keys, password]}.get(
-        values.get("shop_dialect", "auto"), [keys]
+        str(values.get("shop_dialect", "auto")), [keys]
     )
     missing = [[name for name in pair if name not in values] for pair in needed]
     halves = [names for names, pair in zip(missing, needed, strict=True) if 0 < len(names) < len(pair)]

@@ -120,6 +120,8 @@ def _signing_key(value: SecretStr) -> SecretStr:
 
 
 def _webhook_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    if value.get_secret_value() != value.get_secret_value().strip():
+        raise ValueError("has blanks around it; WooCommerce would sign with another one")
     if len(value.get_secret_value()) < MIN_WEBHOOK_SECRET:
         raise ValueError(f"should have at least {MIN_WEBHOOK_SECRET} characters, or anybody might guess it")
     if info.data.get("shop_http_listen", "wrong") is None:
@@ -267,6 +269,8 @@ class Settings(BaseModel):
         parts = split(value)
         if parts.scheme not in HTTP or not parts.hostname:
             raise ValueError("should be https://your-shop/wp-json/woocommerce/mcp")
+        if parts.fragment or any(not "!" <= character <= "~" for character in value):
+            raise ValueError("has a #, a space or a letter that no address has; copy it once more")
         if parts.username is not None:
             raise ValueError("has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead")
         insecure = parts.scheme == "http" and not is_loopback(parts.hostname)

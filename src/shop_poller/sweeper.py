@@ -140,8 +140,8 @@ class Sweeper:
     async def _recent(self) -> AsyncIterator[None]:
         assert self._ledger.shop_time is not None  # noqa: S101 - is_due looked
         walk = sweep.recent(self._ledger.shop_time, self._plan.sweep_window)
-        failures = 0
-        for _ in range(MAX_RECENT):
+        pages, failures = 0, 0
+        while pages < MAX_RECENT:
             try:
                 answer = await self._ask(replace(walk, per_page=min(walk.per_page, self._most)))
             except ShopPollerError as error:
@@ -152,15 +152,14 @@ class Sweeper:
                     self._say("the sweep passes by the recent orders", "recent", error)
                     return
                 walk = walk.halved()
-                yield
-                continue
+                answer = None
             if answer is not None:
                 asked, page = answer
                 await self._take(page, self._ledger.state)
                 following = asked.advance(page)
                 if following is None:
                     return
-                walk = following
+                walk, pages = following, pages + 1
             yield
 
     async def _broken(self) -> AsyncIterator[None]:
@@ -204,8 +203,8 @@ class Sweeper:
             done: takes what was asked for and the answer, or what is passed by.
             budget: questions.
         """
-        size, failures = MAX_PER_PAGE, 0
-        for _ in range(budget):
+        size, questions, failures = MAX_PER_PAGE, 0, 0
+        while questions < budget:
             ids = await some(min(size, self._most, self._fetcher.most_ids))
             if not ids:
                 return
@@ -214,6 +213,7 @@ class Sweeper:
             except ShopPollerError as error:
                 if error.kind not in OF_ONE_ORDER:
                     raise
+                questions += 1
                 if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
                     size = len(ids) // 2
                 else:
@@ -226,6 +226,7 @@ class Sweeper:
                 if answer is not None:
                     asked, page = answer
                     await done(asked.ids, page)
+                    questions += 1
                     size, failures = min(2 * size, MAX_PER_PAGE), 0
             yield
 
@@ -233,10 +234,11 @@ class Sweeper:
         """One question; None if there was no time for its answer."""
         if self._is_wanted:
             return None
+        began = anyio.current_time()
         with anyio.CancelScope(deadline=self._deadline) as self._asking:
             return await self._fetcher.page(position, self._deadline, patient=False)
-        if anyio.current_time() >= self._deadline:
-            self._most = max(1, position.query().per_page // 2)  # for a shop so slow, or a tick so short
+        if anyio.current_time() - began > self._plan.interval_s / 2:  # it had its time
+            self._most = max(1, position.query().per_page // 2)
         return None
 
     async def _take(self, page: Page, state: ShopState) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -40,6 +40,7 @@ class Desk:
 
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, []))
     hints: int = 0
+    hooks: Hooks | None = None
 
     def hint(self) -> None:
         self.hints += 1
@@ -60,7 +61,8 @@ def desk() -> Desk:
 
 @asynccontextmanager
 async def served(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(NO_VITALS, Hooks(SECRET, hint=desk.hint, metrics=desk.metrics))
+    desk.hooks = Hooks(SECRET, hint=desk.hint, metrics=desk.metrics)
+    app = make_app(NO_VITALS, desk.hooks)
     async with (
         serving(app, listen(LOOPBACK, 0)) as address,
         httpx.AsyncClient(base_url=address, timeout=IN_TIME_S) as client,
@@ -130,9 +132,8 @@ async def test_what_is_not_genuine_is_told_why(desk: Desk, body: bytes, head: An
         answer = await client.post(PATH, content=body, headers=head)
 
     assert answer.status_code == 401
-    assert answer.text == (
-        "the signature does not fit: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same\n"
-    )
+    signed = bool(head.get("x-wc-webhook-signature"))
+    assert answer.text == f"{hooks.DOES_NOT_FIT if signed else hooks.NOT_SIGNED}\n"
     assert (desk.hints, desk.counted()) == (0, {"refused": 1})
 
 
@@ -192,8 +193,42 @@ async def test_a_body_of_a_mebibyte_is_read_and_no_more(desk: Desk) -> None:
     assert desk.counted() == {"accepted": 1, "refused": 1}
 
 
+SIGNED = "X-WC-Webhook-Signature: AAAA\r\n"
+
+
+async def test_of_what_is_not_signed_hardly_anything_is_read(desk: Desk) -> None:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
+    async with served(desk) as client, stranger(client, head + b"x" * 1000) as stream:
+        with anyio.fail_after(IN_TIME_S):
+            assert (await stream.receive()).startswith(b"HTTP/1.1 401 ")
+    assert desk.counted() == {"refused": 1}
+
+
+async def test_a_few_bodies_are_read_at_the_same_time_and_the_others_wait(desk: Desk) -> None:
+    """A megabyte each, from whoever likes: the memory has a bound."""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{SIGNED}Content-Length: 100\r\n\r\n".encode()
+    async with served(desk) as client, AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(stranger(client, head)) for _ in range(hooks.AT_ONCE)]
+        turns = desk.hooks._turns if desk.hooks else None
+        assert turns is not None
+        with anyio.fail_after(IN_TIME_S):
+            while turns.value:
+                await anyio.sleep(0.01)
+            async with stranger(client, _posted(BODY)) as another:
+                while not turns.statistics().tasks_waiting:
+                    await anyio.sleep(0.01)
+                await slow[0].send(b"x" * 100)
+                assert (await slow[0].receive()).startswith(b"HTTP/1.1 401 ")
+                assert (await another.receive()).startswith(b"HTTP/1.1 200 ")
+
+
+def _posted(body: bytes) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers(body).items())
+    return f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 async def test_a_body_without_end_is_refused_before_its_end(desk: Desk) -> None:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{SIGNED}Transfer-Encoding: chunked\r\n\r\n".encode()
     async with served(desk) as client, stranger(client, head) as stream:
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         with anyio.fail_after(IN_TIME_S):
@@ -207,7 +242,7 @@ async def test_a_body_without_end_is_refused_before_its_end(desk: Desk) -> None:
 async def test_who_dawdles_is_sent_away(desk: Desk, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     assert hooks.READ_S == 10
     monkeypatch.setattr(hooks, "READ_S", 0.2)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{SIGNED}Content-Length: {len(BODY)}\r\n\r\n".encode()
     answer = b""
     async with served(desk) as client, stranger(client, head + said) as stream:
         with anyio.fail_after(IN_TIME_S):

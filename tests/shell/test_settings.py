@@ -482,6 +482,25 @@ def test_each_dialect_needs_its_own_proofs(
         assert [problem.partition(":")[0] for problem in desk.problems(changes)] == missing
 
 
+@pytest.mark.parametrize(
+    "url", ["https://shop.example/wp-json#x", "https://shop.example/wp json", "https://шоп.рф/"]
+)
+def test_an_address_is_one_that_can_be_asked(desk: Desk, url: str) -> None:
+    (problem,) = desk.problems(WOOCOMMERCE_MCP_URL=url)
+    assert problem.startswith("WOOCOMMERCE_MCP_URL: has a #, a space or a letter that no address has")
+
+
+def test_a_dialect_is_a_word(desk: Desk) -> None:
+    desk.write_config('shop_dialect = ["rest"]')
+    (problem,) = desk.problems(SHOP_DIALECT=None)
+    assert problem.startswith("SHOP_DIALECT (from ")
+
+
+def test_blanks_around_the_secret_of_webhooks_are_told(desk: Desk) -> None:
+    (problem,) = desk.problems(SHOP_WEBHOOK_SECRET=" at least eight ")
+    assert problem == "SHOP_WEBHOOK_SECRET: has blanks around it; WooCommerce would sign with another one"
+
+
 def test_an_application_password_is_what_wordpress_makes(desk: Desk) -> None:
     assert desk.problems({**PASSWORD, "WORDPRESS_USERNAME": "poller:abcd"}) == [
         "WORDPRESS_USERNAME: should be the name that the user signs in with, without a colon"

@@ -12,7 +12,14 @@ from shop_poller.telemetry import Edges, Log, Metrics
 
 PATH = "/hooks/woocommerce"
 MAX_BODY = 2**20
+MAX_PING = 64
+"""Of what comes without a signature: more than the ping of a shop is nothing to be kept in memory."""
+AT_ONCE = 4
+"""Bodies that are read at the same time; others wait, as long as one may take to be read."""
 READ_S = 10.0
+
+NOT_SIGNED = "there is no signature: set Secret in WooCommerce to what SHOP_WEBHOOK_SECRET is"
+DOES_NOT_FIT = "the signature does not fit: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same"
 
 
 class Hooks:
@@ -28,31 +35,33 @@ class Hooks:
         self._secret = secret
         self._hint = hint
         self._metrics = metrics
+        self._turns = anyio.Semaphore(AT_ONCE)
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
     async def receive(self, request: Request) -> Response:
-        """The route: 200; or 401, 408 or 413 with a line that says why."""
+        """The route: 200; or 400, 401, 408 or 413 with a line that says why."""
+        signature = request.headers.get("x-wc-webhook-signature", "")
         try:
             with anyio.fail_after(READ_S):
-                body = await _read(request)
+                async with self._turns:
+                    body = await _read(request, MAX_BODY if signature else MAX_PING)
         except TimeoutError:
             return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
         except ClientDisconnect:
             return self._refuse(400, "the body ended before its end")
+        if body is None and not signature:
+            return self._refuse(401, NOT_SIGNED)
         if body is None:
             return self._refuse(413, f"the body has more than {MAX_BODY} bytes")
         verdict = judge(
             body,
-            signature=request.headers.get("x-wc-webhook-signature", ""),
+            signature=signature,
             topic=request.headers.get("x-wc-webhook-topic", ""),
             secret=self._secret,
         )
         if verdict is Verdict.REFUSED:
-            return self._refuse(
-                401,
-                "the signature does not fit: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same",
-            )
+            return self._refuse(401, DOES_NOT_FIT if signature else NOT_SIGNED)
         self._metrics.hint(verdict)
         if verdict is Verdict.ACCEPTED:
             if self._edges.changed("webhooks", verdict):
@@ -68,11 +77,11 @@ class Hooks:
         return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
 
 
-async def _read(request: Request) -> bytes | None:
+async def _read(request: Request, limit: int) -> bytes | None:
     """The body; None if it is too large, of which no more is read."""
     body = bytearray()
     async for chunk in request.stream():
-        if len(body) + len(chunk) > MAX_BODY:
+        if len(body) + len(chunk) > limit:
             return None
         body += chunk
     return bytes(body)
