@@ -47,6 +47,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc] # asyncio's own, which its stubs do not show
 
 
+class ThreadlessLoop(VirtualTimeLoop):
+    """The same, but what is meant for a thread is done at once: much faster, and always in the same order."""
+
+    def run_in_executor(
+        self, _: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is the future's to raise
+            future.set_exception(error)
+        return future
+
+
 def virtual_now() -> datetime:
     """Our clock in tests: the loop's time since EPOCH, to the millisecond."""
     ms = round(asyncio.get_running_loop().time() * 1000)

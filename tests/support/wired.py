@@ -1,0 +1,275 @@
+"""The real poller on the real source of a dialect, wired to a simulated shop: no sockets, virtual time.
+
+From the HTTP client up all of it is the daemon's own; below it is a wire that asks the simulator's endpoint.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal, TypeAlias
+from unittest.mock import patch
+
+import anyio
+import httpx
+from structlog.testing import capture_logs
+
+from shop_poller.alarm import Alarm
+from shop_poller.core import cursor, learning
+from shop_poller.core.dialects import Dialect, Proofs
+from shop_poller.core.messages import Voice
+from shop_poller.core.model import Notification, Page, Query
+from shop_poller.fetcher import Fetcher
+from shop_poller.ledger import Ledger
+from shop_poller.plan import PollPlan, TickReport
+from shop_poller.poller import Poller
+from shop_poller.ports import Outgoing, Source
+from shop_poller.simulator.answers import Request
+from shop_poller.simulator.endpoint import Endpoint
+from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
+from shop_poller.simulator.listing import Found, Listing, select
+from shop_poller.simulator.orders import SimulatedOrder
+from shop_poller.simulator.routes import ROUTES, asks_for_orders
+from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.sources import open_source
+from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.telemetry import Metrics
+from support.virtual_time import EPOCH
+
+SHOP_ID = "shop.example"
+URL = f"https://{SHOP_ID}"
+SINK = "sink"
+INTERVAL_S = 60.0
+PROOFS = Proofs(
+    DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret, DEMO_PASSWORD.username, DEMO_PASSWORD.password
+)
+PLAN = PollPlan(SHOP_ID, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
+
+Moment: TypeAlias = Literal["asked", "selected"]
+"""Before the shop looks into its database; and after it chose the orders of an answer, before it loads them."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An answer that polling got: what it asked, and the orders that it was shown, as the shop had them.
+
+    Attributes:
+        readable: in the order of the page.
+        unreadable: ids of orders that the source set aside.
+    """
+
+    query: Query
+    readable: Sequence[SimulatedOrder]
+    unreadable: Sequence[int]
+
+
+class Bench:
+    """A shop, somebody who polls it, and what the two showed and told.
+
+    Args:
+        dialect: how the shop is asked.
+        store: an empty one.
+        zone: the shop's.
+        plan: how it is polled.
+        epoch: true time at the beginning.
+
+    Attributes:
+        shop_ahead: how far the shop's clock is ahead of true time, its stamps and its Date header.
+        host_ahead: how far our own clock is.
+        meanwhile: happens at the moments of every answer.
+        sights: what polling was shown and nobody took yet.
+        told: all notifications that were committed, in order.
+        loaded: how the shop loaded each order since the last question.
+    """
+
+    ledger: Ledger
+    poller: Poller
+
+    def __init__(
+        self, dialect: Dialect, store: SqliteStore, *, zone: str, plan: PollPlan, epoch: datetime
+    ) -> None:
+        self.dialect = dialect
+        self.store = store
+        self.plan = plan
+        self.shop_ahead = self.host_ahead = timedelta(0)
+        self.meanwhile: Callable[[Moment], None] = lambda _: None
+        self.sights: deque[Sight] = deque()
+        self.told: list[Notification] = []
+        self.loaded: dict[int, list[SimulatedOrder]] = {}
+        self.shop = SimulatedShop(lambda: self.time() + self.shop_ahead, zone, url=URL)
+        self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True)
+        self._epoch = epoch
+        self._origin = anyio.current_time()
+        self._source: Source | None = None
+
+    async def start(self) -> None:
+        """The daemon starts; if it ran already, it ends first, and goes on with the state that it left."""
+        await self.end()
+        await self.store.take()
+        metrics, voice = Metrics(SHOP_ID, [SINK]), Voice(SHOP_ID)
+        alarm = Alarm(self.store, voice=voice, sinks=[SINK], now=self.host_now, on_outgoing=lambda: None)
+        await alarm.load()
+        self.ledger = Ledger(
+            await self.store.register(SHOP_ID, self.host_now()),
+            store=self.store,
+            voice=voice,
+            sinks=[SINK],
+            metrics=metrics,
+            now=self.host_now,
+            on_outgoing=self._announce,
+        )
+        await self.ledger.load()
+        self._source = open_source(self.dialect, URL, PROOFS)
+        witness = Witness(self, self._source)
+        self.poller = Poller(
+            self.plan,
+            ledger=self.ledger,
+            fetcher=Fetcher(witness, shop=SHOP_ID, metrics=metrics, chance=lambda: 0.5),
+            store=self.store,
+            alarm=alarm,
+            metrics=metrics,
+            now=self.host_now,
+        )
+
+    async def end(self) -> None:
+        """Say goodbye to the shop."""
+        if self._source is not None:
+            await self._source.aclose()
+
+    def time(self) -> datetime:
+        """True time, to the millisecond."""
+        ms = round((anyio.current_time() - self._origin) * 1000)
+        return self._epoch + timedelta(milliseconds=ms)
+
+    def host_now(self) -> datetime:
+        """Our clock."""
+        return self.time() + self.host_ahead
+
+    async def tick(self) -> TickReport:
+        """One tick, as if the next one were due an interval later."""
+        return await self.poller.tick(anyio.current_time() + INTERVAL_S)
+
+    async def between_ticks(self) -> TickReport:
+        """What is done until the next tick."""
+        report = TickReport()
+        await self.poller.between_ticks(report, anyio.current_time() + INTERVAL_S)
+        return report
+
+    def select(self, orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+        """As WooCommerce does it: choose the ids, then load the orders; some may have changed meanwhile."""
+        found = select(orders, listing)
+        self.meanwhile("selected")
+        there = {order.id: order for order in self.shop.orders}
+        loaded = [there[order.id] for order in found.orders if order.id in there]
+        for order in loaded:
+            self.loaded.setdefault(order.id, []).append(order)
+        return replace(found, orders=loaded)
+
+    def _announce(self, new: Sequence[Outgoing]) -> None:
+        self.told += [outgoing.notification for outgoing in new]
+
+
+class Witness:
+    """A source that notes what polling is shown."""
+
+    def __init__(self, bench: Bench, source: Source) -> None:
+        self._bench = bench
+        self._source = source
+        self.most_ids = source.most_ids
+
+    async def fetch(self, query: Query) -> Page:
+        self._bench.loaded.clear()
+        page = await self._source.fetch(query)
+        readable = [self._as_loaded(order.id, order.status) for order in page.orders]
+        shown = {order.id for order in readable}
+        unreadable = [item.id for item in page.items if item.id not in shown]
+        self._bench.sights.append(Sight(query, readable, unreadable))
+        return page
+
+    def _as_loaded(self, order_id: int, status: str) -> SimulatedOrder:
+        """The order behind one that the source read: the shop must have shown it just so."""
+        versions = [order for order in self._bench.loaded.get(order_id, ()) if order.status == status]
+        assert versions, f"the source shows order {order_id} as {status}; the shop did not"
+        return versions[-1]
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Carries a request to the shop and its answer back, in no time unless a fault takes some."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        asked = Request(
+            method=request.method,
+            path=request.url.path,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.aread(),
+            query=request.url.query.decode(),
+            secure=request.url.scheme == "https",
+        )
+        if asks_for_orders(asked):
+            self._bench.meanwhile("asked")
+        answer = self._bench.endpoint.answer(asked)
+        if answer.delay_s:
+            await anyio.sleep(answer.delay_s)
+        if answer.cut_after is not None:
+            raise httpx.RemoteProtocolError("made up: the connection broke off")
+        return httpx.Response(answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body))
+
+
+def _client(bench: Bench, _: str, *, timeout_s: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=Wire(bench), timeout=timeout_s)
+
+
+@asynccontextmanager
+async def bench_for(
+    dialect: Dialect,
+    *,
+    zone: str = "Europe/Moscow",
+    plan: PollPlan = PLAN,
+    epoch: datetime = EPOCH,
+    per_page: int = 5,
+) -> AsyncIterator[Bench]:
+    """Put a shop and the daemon on the bench. Pages are small, so that a few orders make many of them."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(capture_logs())  # days of lines that nobody reads
+        stack.enter_context(small_pages(per_page))
+        store = await SqliteStore.empty()
+        stack.push_async_callback(store.aclose)
+        bench = Bench(dialect, store, zone=zone, plan=plan, epoch=epoch)
+        stack.enter_context(patch("shop_poller.sources.connection.http_client", partial(_client, bench)))
+        for room in ("tools", "abilities", "rest"):
+            stack.enter_context(patch(f"shop_poller.simulator.{room}.select", bench.select))
+        await bench.start()
+        stack.push_async_callback(bench.end)
+        yield bench
+
+
+@contextmanager
+def small_pages(per_page: int) -> Iterator[None]:
+    """Ask for so many orders at once instead of a hundred; one that vanishes still does not end a list.
+
+    A search for the order that spoils a page leaves out fewer ids at once, too.
+    """
+
+    def small(make: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: replace(make(*args, **kwargs), per_page=per_page)
+
+    with ExitStack() as stack:
+        for target, value in (
+            ("core.cursor.start", small(cursor.start)),
+            ("core.cursor.past", small(cursor.past)),
+            ("core.cursor.NEARLY_FULL", 1 - 1 / per_page),
+            ("core.learning.lesson", small(learning.lesson)),
+            ("sweeper.MAX_PER_PAGE", per_page),
+            ("sources.poison.WINDOW", 64),
+            ("sources.poison.AHEAD", 16),
+        ):
+            stack.enter_context(patch(f"shop_poller.{target}", value))
+        yield
