@@ -3,7 +3,6 @@
 Hypothesis makes up the histories; support.history holds each tick against the shop and against the rules.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from shop_poller.core.dialects import Dialect
 from shop_poller.simulator import faults
 from support.history import History
-from support.virtual_time import ThreadlessLoop
+from support.virtual_time import at_once
 from support.wired import Moment, bench_for
 
 T = TypeVar("T")
@@ -229,17 +228,12 @@ async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: 
     return history
 
 
-def play(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: Sequence[Step]) -> History:
-    with asyncio.Runner(loop_factory=ThreadlessLoop) as runner:
-        return runner.run(live(dialect, stock, steps))
-
-
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
-    @settings(max_examples=600)
+    @settings(max_examples=300)
     @given(lists(STOCKS, 8), lists(STEPS, 30))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
-        play(dialect, stock, steps)
+        at_once(live(dialect, stock, steps))
 
     check()
 
@@ -247,9 +241,9 @@ def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_in_many_more_histories(dialect: Dialect) -> None:
-    @settings(max_examples=20_000, derandomize=False)
-    @given(lists(STOCKS, 8), lists(STEPS, 30))
+    @settings(max_examples=10_000, derandomize=False)
+    @given(lists(STOCKS, 8), lists(STEPS, 40))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
-        play(dialect, stock, steps)
+        at_once(live(dialect, stock, steps))
 
     check()

@@ -35,12 +35,13 @@ class History:
 
     Args:
         bench: the two.
+        date_ahead: how far the shop's Date header is ahead of its stamps.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, date_ahead: timedelta = timedelta(0)) -> None:
         self.bench = bench
         self.blind = bench.dialect is Dialect.ABILITIES
-        baseline = (bench.shop.clock() - bench.plan.lookback).replace(microsecond=0)
+        baseline = (bench.shop.clock() + date_ahead - bench.plan.lookback).replace(microsecond=0)
         self.oracle = Oracle(baseline, self.blind)
         self.due: list[Told] = []
         self.deeds = 0
@@ -50,7 +51,7 @@ class History:
         """By order, the deed that moved no date: due at the next whole sweep."""
         self.poisoned: set[int] = set()
         """Orders that the source leaves out of every question until it is asked for them by name."""
-        self._sweep_began = self._swept = -1
+        self._sweep_began = self._swept = self._last_began = -1
         self._sweepable: set[int] = set()
 
     @property
@@ -154,13 +155,18 @@ class History:
 
     # --- What the watch does ---
 
-    async def tick(self, *, may_fail: bool = False) -> bool:
+    async def tick(self, *, may_fail: bool = False, late: bool = False) -> bool:
         """One tick, and what is done until the next; all that was due must be known and told now.
+
+        Args:
+            may_fail: there are troubles.
+            late: only what was due at the tick before must be.
 
         Returns:
             Whether it was a good poll.
         """
-        began = self.deeds
+        began = self._last_began if late else self.deeds
+        self._last_began = self.deeds
         report = await self.bench.tick()
         self._listen()
         if report.error is not None or report.paused_s:
@@ -204,9 +210,9 @@ class History:
             self.due += self._follows(self.bench.sights.popleft())
         told, due = self.bench.told[heard:], self.due[heard:]
         assert [(int(n.source_id), n.event_type) for n in told] == [(d.order_id, d.kind) for d in due]
-        assert [n.event_id for n in told] == [
-            event_id(SHOP_ID, str(d.order_id), d.kind, d.n) for d in due
-        ], "each change has an id of its own, and always the same"
+        assert [n.event_id for n in told] == [event_id(SHOP_ID, str(d.order_id), d.kind, d.n) for d in due], (
+            "each change has an id of its own, and always the same"
+        )
 
     def _follows(self, sight: Sight) -> list[Told]:
         query = sight.query

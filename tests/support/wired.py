@@ -74,10 +74,10 @@ class Bench:
         zone: the shop's.
         plan: how it is polled.
         epoch: true time at the beginning.
-
-    Attributes:
         shop_ahead: how far the shop's clock is ahead of true time, its stamps and its Date header.
         host_ahead: how far our own clock is.
+
+    Attributes:
         meanwhile: happens at the moments of every answer.
         sights: what polling was shown and nobody took yet.
         told: all notifications that were committed, in order.
@@ -88,12 +88,21 @@ class Bench:
     poller: Poller
 
     def __init__(
-        self, dialect: Dialect, store: SqliteStore, *, zone: str, plan: PollPlan, epoch: datetime
+        self,
+        dialect: Dialect,
+        store: SqliteStore,
+        *,
+        zone: str,
+        plan: PollPlan,
+        epoch: datetime,
+        shop_ahead: timedelta,
+        host_ahead: timedelta,
     ) -> None:
         self.dialect = dialect
         self.store = store
         self.plan = plan
-        self.shop_ahead = self.host_ahead = timedelta(0)
+        self.shop_ahead = shop_ahead
+        self.host_ahead = host_ahead
         self.meanwhile: Callable[[Moment], None] = lambda _: None
         self.sights: deque[Sight] = deque()
         self.told: list[Notification] = []
@@ -220,7 +229,9 @@ class Wire(httpx.AsyncBaseTransport):
             await anyio.sleep(answer.delay_s)
         if answer.cut_after is not None:
             raise httpx.RemoteProtocolError("made up: the connection broke off")
-        return httpx.Response(answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body))
+        return httpx.Response(
+            answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body)
+        )
 
 
 def _client(bench: Bench, _: str, *, timeout_s: float) -> httpx.AsyncClient:
@@ -234,6 +245,8 @@ async def bench_for(
     zone: str = "Europe/Moscow",
     plan: PollPlan = PLAN,
     epoch: datetime = EPOCH,
+    shop_ahead: timedelta = timedelta(0),
+    host_ahead: timedelta = timedelta(0),
     per_page: int = 5,
 ) -> AsyncIterator[Bench]:
     """Put a shop and the daemon on the bench. Pages are small, so that a few orders make many of them."""
@@ -242,7 +255,15 @@ async def bench_for(
         stack.enter_context(small_pages(per_page))
         store = await SqliteStore.empty()
         stack.push_async_callback(store.aclose)
-        bench = Bench(dialect, store, zone=zone, plan=plan, epoch=epoch)
+        bench = Bench(
+            dialect,
+            store,
+            zone=zone,
+            plan=plan,
+            epoch=epoch,
+            shop_ahead=shop_ahead,
+            host_ahead=host_ahead,
+        )
         stack.enter_context(patch("shop_poller.sources.connection.http_client", partial(_client, bench)))
         for room in ("tools", "abilities", "rest"):
             stack.enter_context(patch(f"shop_poller.simulator.{room}.select", bench.select))
