@@ -3,7 +3,7 @@
 Hypothesis makes up the histories; support.history holds each tick against the shop and against the rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -182,35 +182,21 @@ class Life:
     def _do_to(self, order_id: int, step: Step) -> None:
         history, shop = self.history, self.history.bench.shop
         status = STATUSES[step.how % len(STATUSES)]
-        match step.what:
-            case "status":
-                history.set_status(order_id, status)
-            case "refund":
-                history.refund(order_id, part=step.how % 4 != 0)
-            case "fill" if not shop.order(order_id).lines:
-                history.fill(order_id)
-                history.set_status(order_id, status)
-            case "touch":
-                history.touch(order_id)
-            case "note":
-                shop.note(order_id)
-            case "take a refund back" if refunds := shop.order(order_id).refunds:
-                shop.delete_refund(order_id, refunds[0].id)
-            case "trash":
-                history.trash(order_id)
-            case "restore":
-                history.restore(order_id)
-            case "delete":
-                shop.delete(order_id)
-            case "hide":
-                history.set_secretly(order_id, status)
-            case "spoil" if len(history.poisoned) < 8:
-                history.spoil(order_id, step.how)
-                if step.how % 2:
-                    history.touch(order_id)
-            case "mend":
-                for order in history.orders:
-                    history.mend(order.id)
+        deeds: dict[str, Callable[[], object]] = {
+            "status": lambda: history.set_status(order_id, status),
+            "refund": lambda: history.refund(order_id, part=step.how % 4 != 0),
+            "fill": lambda: history.fill(order_id, status),
+            "touch": lambda: history.touch(order_id),
+            "note": lambda: shop.note(order_id),
+            "take a refund back": lambda: history.take_a_refund_back(order_id),
+            "trash": lambda: history.trash(order_id),
+            "restore": lambda: history.restore(order_id),
+            "delete": lambda: shop.delete(order_id),
+            "hide": lambda: history.set_secretly(order_id, status),
+            "spoil": lambda: history.spoil(order_id, step.how, touched=step.who % 2 == 0),
+            "mend": history.mend_all,
+        }
+        deeds[step.what]()
 
 
 async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: Sequence[Step]) -> History:

@@ -20,12 +20,13 @@ from support.oracle import NEW, Oracle, Told, is_paid
 from support.wired import SHOP_ID, Bench, Sight
 
 BAD_CURRENCY = with_values(currency="XXX")
-"""The ability refuses a whole page for it; elsewhere it is an order like others."""
-BAD = (
-    BAD_CURRENCY,
-    with_values(total="many"),
-    with_values(date_modified_gmt="0000-00-00T00:00:00"),
-)
+"""For an ability a reason to refuse the whole page; elsewhere it is an order like others."""
+BAD_DATE = with_values(date_modified_gmt="0000-00-00T00:00:00")
+"""Likewise; elsewhere it cannot be read."""
+BAD_TOTAL = with_values(total="many")
+"""Shown by all, and read by none."""
+BAD = (BAD_CURRENCY, BAD_DATE, BAD_TOTAL)
+MOST_POISONED = 8
 CLOSED = {"cancelled", "completed", "refunded", "trash", "checkout-draft"}
 OPEN = {"pending", "on-hold", "processing"}
 
@@ -95,9 +96,12 @@ class History:
         self.moved(order_id)
         return order_id
 
-    def fill(self, order_id: int) -> None:
-        self.bench.shop.fill(order_id, basket(Decimal(1930)))
-        self.moved(order_id)
+    def fill(self, order_id: int, status: str) -> None:
+        """A half-made order is finished, as a checkout does within the same second."""
+        if not self.bench.shop.order(order_id).lines:
+            self.bench.shop.fill(order_id, basket(Decimal(1930)))
+            self.moved(order_id)
+            self.set_status(order_id, status)
 
     def create_dated(self, status: str, created: datetime, *, modified: datetime | None = None) -> int:
         """An import: of another day, and perhaps as if it had been changed then, too."""
@@ -142,16 +146,27 @@ class History:
             self.bench.shop.hidden_status(order_id, status)
             self.changed_secretly(order_id)
 
-    def spoil(self, order_id: int, kind: int) -> None:
-        bad = BAD[kind % len(BAD)]
-        self.bench.shop.distort(order_id, bad)
-        if self.blind and bad is BAD_CURRENCY:
-            self.poisoned.add(order_id)
+    def take_a_refund_back(self, order_id: int) -> None:
+        """Nothing of it is to be seen, and what was told stays told."""
+        refunds = self.bench.shop.order(order_id).refunds
+        if refunds:
+            self.bench.shop.delete_refund(order_id, refunds[0].id)
 
-    def mend(self, order_id: int) -> None:
-        if self.bench.shop.order(order_id).distortion is not None:
-            self.bench.shop.distort(order_id, None)
-            self.changed_secretly(order_id)
+    def spoil(self, order_id: int, kind: int, *, touched: bool) -> None:
+        """An order cannot be read any more; few enough are so that an ability can still be asked."""
+        if len(self.poisoned) < MOST_POISONED:
+            bad = BAD[kind % len(BAD)]
+            self.bench.shop.distort(order_id, bad)
+            if self.blind and bad is not BAD_TOTAL:
+                self.poisoned.add(order_id)
+            if touched:
+                self.touch(order_id)
+
+    def mend_all(self) -> None:
+        for order in self.orders:
+            if order.distortion is not None:
+                self.bench.shop.distort(order.id, None)
+                self.changed_secretly(order.id)
 
     # --- What the watch does ---
 

@@ -48,7 +48,7 @@ PROOFS = Proofs(
 PLAN = PollPlan(SHOP_ID, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
 
 Moment: TypeAlias = Literal["asked", "selected"]
-"""Before the shop looks into its database; and after it chose the orders of an answer, before it loads them."""
+"""Before the shop looks into its database; after it chose the orders of an answer, before it loads them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Bench:
         self.sights: deque[Sight] = deque()
         self.told: list[Notification] = []
         self.loaded: dict[int, list[SimulatedOrder]] = {}
-        self.shop = SimulatedShop(lambda: self.time() + self.shop_ahead, zone, url=URL)
+        self.shop = SimulatedShop(lambda: self.time() + self.shop_ahead, zone, url=URL, first_id=1)
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True)
         self._epoch = epoch
         self._origin = anyio.current_time()
@@ -289,8 +289,8 @@ def small_pages(per_page: int) -> Iterator[None]:
             ("core.cursor.NEARLY_FULL", 1 - 1 / per_page),
             ("core.learning.lesson", small(learning.lesson)),
             ("sweeper.MAX_PER_PAGE", per_page),
-            ("sources.poison.WINDOW", 64),
-            ("sources.poison.AHEAD", 16),
+            ("sources.poison.WINDOW", 100),
+            ("sources.poison.AHEAD", 250),
         ):
             stack.enter_context(patch(f"shop_poller.{target}", value))
         yield
