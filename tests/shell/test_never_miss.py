@@ -57,11 +57,12 @@ TROUBLES = (
 TO_THE_SHOP = {"create": 2, "crowd": 1, "half-made": 1, "dated": 1, "import": 1, "bulk": 1, "touch all": 1}
 TO_AN_ORDER = {
     "status": 6,
-    "refund": 2,
+    "refund": 3,
     "fill": 2,
     "touch": 1,
     "note": 1,
-    "take a refund back": 1,
+    "refund undone": 2,
+    "refund redone": 2,
     "trash": 1,
     "restore": 2,
     "delete": 1,
@@ -69,7 +70,7 @@ TO_AN_ORDER = {
     "spoil": 2,
     "mend": 2,
 }
-TO_THE_WATCH = {"tick": 12, "pause": 6, "trouble": 1, "restart": 1, "lose sessions": 1}
+TO_THE_WATCH = {"tick": 12, "pause": 6, "rush": 2, "trouble": 1, "restart": 1, "lose sessions": 1}
 DEEDS = [what for what, weight in (TO_THE_SHOP | TO_AN_ORDER | TO_THE_WATCH).items() for _ in range(weight)]
 MOMENTS: tuple[Moment, ...] = ("asked", "selected")
 
@@ -94,7 +95,7 @@ class Step:
 STEPS = st.builds(
     Step,
     st.sampled_from(DEEDS),
-    st.integers(0, 11),
+    st.sampled_from([*[0] * 8, *[1] * 4, *range(2, 12)]),
     st.integers(0, 39),
     st.sampled_from([*[0] * 8, *range(1, 9)]),
 )
@@ -122,6 +123,11 @@ class Life:
                 await self.tick()
             case "pause":
                 await anyio.sleep(PAUSES_S[step.how % len(PAUSES_S)])
+            case "rush":  # many pages of changes, each of another second, that no overlap shows again
+                for _ in range(6 + step.who):
+                    self.history.create(STATUSES[step.how % len(STATUSES)])
+                    await anyio.sleep(1)
+                await anyio.sleep(180)
             case "trouble":
                 trouble = TROUBLES[step.how % len(TROUBLES)]()
                 bench.endpoint.faults.add(trouble, times=1 + step.who % 6)
@@ -142,20 +148,21 @@ class Life:
         if good and not self.history.bench.endpoint.faults.active:
             self.troubled = False
 
-    def meddle(self, moment: Moment) -> None:
+    def meddle(self, moment: Moment, page: Sequence[int]) -> None:
         self.answers += moment == "asked"
         place = 2 * self.answers - (moment == "asked")
         now = [step for step in self.meddling if step.within == place]
         # Of the orders of a page one may vanish while they are loaded.
         for step in now if moment == "asked" else now[:1]:
-            self.do(step)
+            self.do(step, page)
 
-    def do(self, step: Step) -> None:
-        orders = self.history.orders
+    def do(self, step: Step, page: Sequence[int] = ()) -> None:
+        """Do it to the shop; or to one of all orders, the newest first; or of those that are being loaded."""
+        orders = [*reversed(page or [order.id for order in self.history.orders])]
         if step.what in TO_THE_SHOP:
             self._do_to_the_shop(step)
         elif orders:
-            self._do_to(orders[step.who % len(orders)].id, step)
+            self._do_to(orders[step.who % len(orders)], step)
 
     def _do_to_the_shop(self, step: Step) -> None:
         history, now = self.history, self.history.bench.shop.clock()
@@ -188,7 +195,8 @@ class Life:
             "fill": lambda: history.fill(order_id, status),
             "touch": lambda: history.touch(order_id),
             "note": lambda: shop.note(order_id),
-            "take a refund back": lambda: history.take_a_refund_back(order_id),
+            "refund undone": lambda: history.undo_refund(order_id),
+            "refund redone": lambda: history.redo_refund(order_id),
             "trash": lambda: history.trash(order_id),
             "restore": lambda: history.restore(order_id),
             "delete": lambda: shop.delete(order_id),

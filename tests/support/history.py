@@ -15,7 +15,7 @@ from shop_poller.core.dialects import Dialect
 from shop_poller.core.messages import event_id
 from shop_poller.simulator.faults import with_values
 from shop_poller.simulator.goods import basket
-from shop_poller.simulator.orders import SimulatedOrder
+from shop_poller.simulator.orders import Refund, SimulatedOrder
 from support.oracle import NEW, Oracle, Told, is_paid
 from support.wired import SHOP_ID, Bench, Sight
 
@@ -54,6 +54,7 @@ class History:
         """Orders that the source leaves out of every question until it is asked for them by name."""
         self._sweep_began = self._swept = self._last_began = -1
         self._sweepable: set[int] = set()
+        self._undone: dict[int, Refund] = {}
 
     @property
     def orders(self) -> list[SimulatedOrder]:
@@ -146,11 +147,20 @@ class History:
             self.bench.shop.hidden_status(order_id, status)
             self.changed_secretly(order_id)
 
-    def take_a_refund_back(self, order_id: int) -> None:
+    def undo_refund(self, order_id: int) -> None:
         """Nothing of it is to be seen, and what was told stays told."""
         refunds = self.bench.shop.order(order_id).refunds
         if refunds:
             self.bench.shop.delete_refund(order_id, refunds[0].id)
+            self._undone.setdefault(order_id, refunds[0])
+
+    def redo_refund(self, order_id: int) -> None:
+        """A backup brings it back."""
+        refund = self._undone.pop(order_id, None)
+        order = self.bench.shop.order(order_id)
+        if refund is not None and refund.amount < order.total - order.refunded:
+            self.bench.shop.refund(order_id, refund.amount, refund_id=refund.id)
+            self.moved(order_id)
 
     def spoil(self, order_id: int, kind: int, *, touched: bool) -> None:
         """An order cannot be read any more; few enough are so that an ability can still be asked."""

@@ -78,7 +78,7 @@ class Bench:
         host_ahead: how far our own clock is.
 
     Attributes:
-        meanwhile: happens at the moments of every answer.
+        meanwhile: happens at the moments of every answer; takes the ids that were selected.
         sights: what polling was shown and nobody took yet.
         told: all notifications that were committed, in order.
         loaded: how the shop loaded each order since the last question.
@@ -103,7 +103,7 @@ class Bench:
         self.plan = plan
         self.shop_ahead = shop_ahead
         self.host_ahead = host_ahead
-        self.meanwhile: Callable[[Moment], None] = lambda _: None
+        self.meanwhile: Callable[[Moment, Sequence[int]], None] = lambda _, __: None
         self.sights: deque[Sight] = deque()
         self.told: list[Notification] = []
         self.loaded: dict[int, list[SimulatedOrder]] = {}
@@ -169,7 +169,7 @@ class Bench:
     def select(self, orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
         """As WooCommerce does it: choose the ids, then load the orders; some may have changed meanwhile."""
         found = select(orders, listing)
-        self.meanwhile("selected")
+        self.meanwhile("selected", [order.id for order in found.orders])
         there = {order.id: order for order in self.shop.orders}
         loaded = [there[order.id] for order in found.orders if order.id in there]
         for order in loaded:
@@ -223,7 +223,7 @@ class Wire(httpx.AsyncBaseTransport):
             secure=request.url.scheme == "https",
         )
         if asks_for_orders(asked):
-            self._bench.meanwhile("asked")
+            self._bench.meanwhile("asked", ())
         answer = self._bench.endpoint.answer(asked)
         if answer.delay_s:
             await anyio.sleep(answer.delay_s)
