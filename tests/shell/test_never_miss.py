@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from shop_poller.core.dialects import Dialect
 from shop_poller.simulator import faults
-from support.history import History
+from support.history import BAD_CURRENCY, History
 from support.virtual_time import at_once
-from support.wired import Moment, bench_for
+from support.wired import SHOP_ID, Moment, bench_for
 
 T = TypeVar("T")
 STATUSES = (
@@ -241,3 +241,32 @@ def test_nothing_is_missed_in_many_more_histories(dialect: Dialect) -> None:
         at_once(live(dialect, stock, steps))
 
     check()
+
+
+# --- What the histories found -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [1, 12])
+def test_the_newest_orders_may_all_be_bad(bad: int) -> None:
+    """No good order is near enough to tell where their ids are."""
+
+    async def story() -> None:
+        async with bench_for(Dialect.ABILITIES) as bench:
+            history = History(bench)
+            await history.tick()
+            spoiled = [bench.shop.create_order("processing", order_id=3_000 + n) for n in range(bad)]
+            for order_id in spoiled:
+                bench.shop.distort(order_id, BAD_CURRENCY)
+            for _ in range(2):
+                await bench.tick()
+            assert set(await bench.store.set_aside(SHOP_ID)) == set(spoiled)
+            await bench.start()
+            await anyio.sleep(60)
+            bench.shop.touch(spoiled[0])
+            good = bench.shop.create_order("processing", order_id=2_999)
+            for _ in range(3):
+                await bench.tick()
+            assert [told.source_id for told in bench.told] == [str(good)]
+            assert set(await bench.store.set_aside(SHOP_ID)) == set(spoiled)
+
+    at_once(story())

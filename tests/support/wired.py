@@ -291,6 +291,7 @@ def small_pages(per_page: int) -> Iterator[None]:
             ("sweeper.MAX_PER_PAGE", per_page),
             ("sources.poison.WINDOW", 100),
             ("sources.poison.AHEAD", 250),
+            ("sources.poison.FARTHEST", 4750),
         ):
             stack.enter_context(patch(f"shop_poller.{target}", value))
         yield

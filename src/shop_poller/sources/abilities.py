@@ -142,16 +142,20 @@ class Abilities:
         return ""
 
     async def _highest_id(self) -> int:
+        """The highest id that is known. If all of the newest orders are bad, the good ones do not tell it."""
         for page in range(1, MAX_TRIES + 1):
             newest: dict[str, Any] = {"orderby": "id", "order": "desc", "per_page": 1, "page": page}
             if self._poisoned.ids:
                 newest["exclude"] = sorted(self._poisoned.ids)
             try:
-                await self._call(newest, Query(per_page=1))
+                listed = await self._call(newest, Query(per_page=1))
             except InvalidOutputError:
                 continue
+            if listed.items:
+                return self._highest
             break
-        return self._highest
+        bad = self._poisoned.ids
+        return max(self._highest, max(bad) if bad else poison.FARTHEST)
 
     async def _ids(self, query: Query) -> Sequence[int]:
         return [item.id for item in (await self._ask(query)).items]

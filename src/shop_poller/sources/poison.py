@@ -18,6 +18,8 @@ AHEAD = 5_000
 WINDOW = 20_000
 """Ids left out of one question at once: 160 KB of them."""
 WINDOWS = 50
+FARTHEST = WINDOW * WINDOWS - AHEAD
+"""Where to begin if no id is known: from there all windows together reach down to the first id of all."""
 MAX_REMEMBERED = 1_000
 MAX_REASON = 120
 
