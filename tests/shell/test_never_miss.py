@@ -254,16 +254,17 @@ def test_the_newest_orders_may_all_be_bad(bad: int) -> None:
         async with bench_for(Dialect.ABILITIES) as bench:
             history = History(bench)
             await history.tick()
-            spoiled = [bench.shop.create_order("processing", order_id=3_000 + n) for n in range(bad)]
+            spoiled = [bench.shop.create_order("processing", order_id=3_010 + n) for n in range(bad)]
             for order_id in spoiled:
                 bench.shop.distort(order_id, BAD_CURRENCY)
-            for _ in range(2):
+            for _ in range(3):
                 await bench.tick()
+                await anyio.sleep(60)
             assert set(await bench.store.set_aside(SHOP_ID)) == set(spoiled)
             await bench.start()
             await anyio.sleep(60)
             bench.shop.touch(spoiled[0])
-            good = bench.shop.create_order("processing", order_id=2_999)
+            good = bench.shop.create_order("processing", order_id=3_009)
             for _ in range(3):
                 await bench.tick()
             assert [told.source_id for told in bench.told] == [str(good)]

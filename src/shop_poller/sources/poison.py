@@ -18,6 +18,8 @@ AHEAD = 5_000
 WINDOW = 20_000
 """Ids left out of one question at once: 160 KB of them."""
 WINDOWS = 50
+TOGETHER = 5
+"""Windows left out at once, if no single one will do: 800 KB of ids."""
 FARTHEST = WINDOW * WINDOWS - AHEAD
 """Where to begin if no id is known: from there all windows together reach down to the first id of all."""
 MAX_REMEMBERED = 1_000
@@ -95,7 +97,8 @@ async def culprit(still_fails: Callable[[Collection[int]], Awaitable[bool]], hig
 
     Windows of ids are left out, from the newest down; the first one without which all is well has it. Then
     the window is cut at the top as far as that stays so: the last id that had to stay in it is the order.
-    For that it does not matter how many there are: only a bad order's id makes the difference.
+    For that it does not matter how many there are: only a bad order's id makes the difference. Where several
+    that follow one another lie in several windows, no single one will do, and a few are left out together.
 
     Args:
         still_fails: whether the question fails when these ids are left out; it does when none are.
@@ -112,6 +115,13 @@ async def culprit(still_fails: Callable[[Collection[int]], Awaitable[bool]], hig
         if not await still_fails(range(bottom + 1, top + 1)):
             return await _within(still_fails, bottom, top)
         top = bottom
+    top = highest + AHEAD
+    for windows in range(2, TOGETHER + 1):
+        bottom = max(top - windows * WINDOW, 0)
+        if not await still_fails(range(bottom + 1, top + 1)):
+            return await _within(still_fails, bottom, top)
+        if bottom == 0:
+            break
     return None
 
 
