@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from shop_poller.core.dialects import Dialect
 from shop_poller.simulator import faults
-from support.history import BAD_CURRENCY, History
+from support.deeds import BAD_CURRENCY
+from support.history import History
 from support.virtual_time import at_once
 from support.wired import SHOP_ID, Moment, bench_for
 
@@ -224,7 +225,7 @@ async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
-    @settings(max_examples=300)
+    @settings(max_examples=250)
     @given(lists(STOCKS, 8), lists(STEPS, 30))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
         at_once(live(dialect, stock, steps))
@@ -235,7 +236,7 @@ def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_in_many_more_histories(dialect: Dialect) -> None:
-    @settings(max_examples=10_000, derandomize=False)
+    @settings(max_examples=4_000, derandomize=False)
     @given(lists(STOCKS, 8), lists(STEPS, 40))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
         at_once(live(dialect, stock, steps))

@@ -4,20 +4,18 @@ From the HTTP client up all of it is the daemon's own; below it is a wire that a
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from unittest.mock import patch
 
 import anyio
-import httpx
 from structlog.testing import capture_logs
 
 from shop_poller.alarm import Alarm
-from shop_poller.core import cursor, learning
 from shop_poller.core.dialects import Dialect, Proofs
 from shop_poller.core.messages import Voice
 from shop_poller.core.model import Notification, Page, Query
@@ -26,16 +24,16 @@ from shop_poller.ledger import Ledger
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Source
-from shop_poller.simulator.answers import Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
 from shop_poller.simulator.listing import Found, Listing, select
 from shop_poller.simulator.orders import SimulatedOrder
-from shop_poller.simulator.routes import ROUTES, asks_for_orders
+from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.sources import open_source
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.telemetry import Metrics
+from support.no_sockets import client_of, small_pages
 from support.virtual_time import EPOCH
 
 SHOP_ID = "shop.example"
@@ -207,37 +205,6 @@ class Witness:
         await self._source.aclose()
 
 
-class Wire(httpx.AsyncBaseTransport):
-    """Carries a request to the shop and its answer back, in no time unless a fault takes some."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        asked = Request(
-            method=request.method,
-            path=request.url.path,
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=await request.aread(),
-            query=request.url.query.decode(),
-            secure=request.url.scheme == "https",
-        )
-        if asks_for_orders(asked):
-            self._bench.meanwhile("asked", ())
-        answer = self._bench.endpoint.answer(asked)
-        if answer.delay_s:
-            await anyio.sleep(answer.delay_s)
-        if answer.cut_after is not None:
-            raise httpx.RemoteProtocolError("made up: the connection broke off")
-        return httpx.Response(
-            answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body)
-        )
-
-
-def _client(bench: Bench, _: str, *, timeout_s: float) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=Wire(bench), timeout=timeout_s)
-
-
 @asynccontextmanager
 async def bench_for(
     dialect: Dialect,
@@ -264,34 +231,17 @@ async def bench_for(
             shop_ahead=shop_ahead,
             host_ahead=host_ahead,
         )
-        stack.enter_context(patch("shop_poller.sources.connection.http_client", partial(_client, bench)))
+
+        def on_question() -> None:
+            bench.meanwhile("asked", ())
+
+        stack.enter_context(
+            patch(
+                "shop_poller.sources.connection.http_client", partial(client_of, bench.endpoint, on_question)
+            )
+        )
         for room in ("tools", "abilities", "rest"):
             stack.enter_context(patch(f"shop_poller.simulator.{room}.select", bench.select))
         await bench.start()
         stack.push_async_callback(bench.end)
         yield bench
-
-
-@contextmanager
-def small_pages(per_page: int) -> Iterator[None]:
-    """Ask for so many orders at once instead of a hundred; one that vanishes still does not end a list.
-
-    A search for the order that spoils a page leaves out fewer ids at once, too.
-    """
-
-    def small(make: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: replace(make(*args, **kwargs), per_page=per_page)
-
-    with ExitStack() as stack:
-        for target, value in (
-            ("core.cursor.start", small(cursor.start)),
-            ("core.cursor.past", small(cursor.past)),
-            ("core.cursor.NEARLY_FULL", 1 - 1 / per_page),
-            ("core.learning.lesson", small(learning.lesson)),
-            ("sweeper.MAX_PER_PAGE", per_page),
-            ("sources.poison.WINDOW", 100),
-            ("sources.poison.AHEAD", 250),
-            ("sources.poison.FARTHEST", 4750),
-        ):
-            stack.enter_context(patch(f"shop_poller.{target}", value))
-        yield
