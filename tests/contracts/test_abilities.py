@@ -12,7 +12,7 @@ from shop_poller.core.cursor import Walk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.sources.abilities import MAX_FOUND, MAX_TRIES, Abilities
-from shop_poller.sources.poison import AHEAD, WINDOW
+from shop_poller.sources.poison import AHEAD, WINDOW, WINDOWS
 from support.ability_shop import AbilityShop, abilities, raw
 from support.scripted_shop import Asked, Reply, ScriptedShop, answer, page, recorded, scripted_shop
 
@@ -259,7 +259,7 @@ async def test_one_that_cannot_be_found_is_an_error_that_says_what_to_do(
 ) -> None:
     # Imported: its id has nothing to do with when it was made.
     shop = settle(
-        peer, raw(900_000, minute(9)), raw(500_000, minute(1)), raw(899_999, minute(0)), bad={500_000}
+        peer, raw(900_000, minute(9)), raw(300_000, minute(1)), raw(899_999, minute(0)), bad={300_000}
     )
     with pytest.raises(TemporaryError) as caught:
         await source.fetch(ASK)
@@ -267,7 +267,7 @@ async def test_one_that_cannot_be_found_is_an_error_that_says_what_to_do(
     for words in (REASON, "list of orders", "SHOP_DIALECT=rest"):
         assert words in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert len(shop.asked) < 60
+    assert len(shop.asked) < WINDOWS + 70
 
 
 async def test_an_old_one_is_found_by_when_it_was_made(peer: ScriptedShop, source: Abilities) -> None:

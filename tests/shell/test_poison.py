@@ -11,7 +11,7 @@ from shop_poller.core.model import Query, UnreadableOrder
 from shop_poller.sources import poison
 from shop_poller.sources.abilities import parameters
 from shop_poller.sources.jsonrpc import InvalidOutputError
-from shop_poller.sources.poison import AHEAD, MAX_REMEMBERED, WINDOW, WINDOWS, Poisoned
+from shop_poller.sources.poison import AHEAD, MAX_REMEMBERED, TOGETHER, WINDOW, WINDOWS, Poisoned
 from support import wire
 from support.ability_shop import AbilityShop, raw
 
@@ -212,11 +212,20 @@ async def test_one_after_the_other_is_found_when_each_answers_for_itself() -> No
     assert await poison.culprit(fails, 41_000) in bad
 
 
+@pytest.mark.parametrize("bad", [{7, 40_000}, {1, 26_000, 26_001}, {26_000, 45_000}])
+async def test_several_in_several_windows_are_found_one_by_one(bad: set[int]) -> None:
+    found: set[int] = set()
+    while bad - found:
+        one = await poison.culprit(Window(*bad - found).fails, 41_000)
+        assert one in bad - found
+        found.add(one)
+
+
 @pytest.mark.parametrize("bad", [HIGHEST + AHEAD + 1, HIGHEST + AHEAD - WINDOW * WINDOWS])
 async def test_a_culprit_out_of_reach_is_not_found(bad: int) -> None:
     window = Window(bad)
     assert await poison.culprit(window.fails, HIGHEST) is None
-    assert len(window.questions) == WINDOWS
+    assert len(window.questions) == WINDOWS + TOGETHER - 1
 
 
 # --- what is remembered -------------------------------------------------------------------------------------

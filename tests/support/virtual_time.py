@@ -5,7 +5,7 @@ So a day of ticks passes in the time that their work takes, and a test of a time
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack
@@ -45,6 +45,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             times = (timer.when() for timer in self._scheduled if not timer.cancelled())
             self._virtual_now = max(self._virtual_now, min(times, default=0.0))
         super()._run_once()  # type: ignore[misc] # asyncio's own, which its stubs do not show
+
+
+class ThreadlessLoop(VirtualTimeLoop):
+    """The same, but what is meant for a thread is done at once: much faster, and always in the same order."""
+
+    def run_in_executor(
+        self, _: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is the future's to raise
+            future.set_exception(error)
+        return future
+
+
+def at_once(story: Coroutine[Any, Any, T]) -> T:
+    """Run a story in a loop of its own, with neither waiting nor threads."""
+    with asyncio.Runner(loop_factory=ThreadlessLoop) as runner:
+        return runner.run(story)
 
 
 def virtual_now() -> datetime:

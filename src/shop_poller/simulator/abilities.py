@@ -172,10 +172,15 @@ def _listed(shop: SimulatedShop) -> tuple[str, ...]:
 
 def _orders_query(shop: SimulatedShop) -> JsonObject:
     """The ability's description; its schemas name this shop's statuses."""
+    return _orders_query_of(shop.custom_statuses)
+
+
+@cache
+def _orders_query_of(custom_statuses: tuple[str, ...]) -> JsonObject:
     ability: JsonObject = copy.deepcopy(_recorded()["orders_query"])
-    ability["input_schema"]["properties"]["status"]["enum"] = list(_listed(shop))
+    ability["input_schema"]["properties"]["status"]["enum"] = [*BUILT_IN_STATUSES, *custom_statuses]
     order = ability["output_schema"]["properties"]["orders"]["items"]["properties"]
-    order["status"]["enum"] += shop.custom_statuses
+    order["status"]["enum"] += custom_statuses
     return ability
 
 

@@ -31,11 +31,8 @@ class Tools:
 
     def describe(self) -> list[JsonObject]:
         """The tools as `tools/list` shows them; the orders' schema names this shop's statuses."""
-        tools = copy.deepcopy(_descriptions())
-        for tool in tools:
-            if tool["name"] == ORDERS_LIST:
-                tool["inputSchema"] = listing_schema(self._shop)
-        return tools
+        own = {"inputSchema": listing_schema(self._shop)}
+        return [{**tool, **own} if tool["name"] == ORDERS_LIST else tool for tool in _descriptions()]
 
     def call(self, name: str, arguments: object, key: ApiKey) -> JsonObject | None:
         """Call a tool.
@@ -88,9 +85,14 @@ def list_orders(shop: SimulatedShop, arguments: Mapping[str, Any], *, can_view: 
 
 def listing_schema(shop: SimulatedShop) -> JsonObject:
     """What a listing may be asked for, over MCP as over REST: it is the same controller."""
+    return _listing_schema(shop.statuses)
+
+
+@cache
+def _listing_schema(statuses: tuple[str, ...]) -> JsonObject:
     (tool,) = (tool for tool in _descriptions() if tool["name"] == ORDERS_LIST)
     schema: JsonObject = copy.deepcopy(tool["inputSchema"])
-    schema["properties"]["status"]["items"]["enum"] = ["any", "trash", "auto-draft", *shop.statuses]
+    schema["properties"]["status"]["items"]["enum"] = ["any", "trash", "auto-draft", *statuses]
     return schema
 
 

@@ -126,12 +126,7 @@ class Abilities:
         for question in (narrowed, query):
             if not await poison.fails(self._ids, question):
                 continue
-            still_fails = partial(poison.fails, self._ids, question)
-            found = await poison.culprit(still_fails, highest)
-            if found is None:  # an old one
-                made_at = await poison.made_at(self._ids, question)
-                near = await poison.id_about(self._ids, made_at, self._poisoned.ids)
-                found = await poison.culprit(still_fails, (near or 0) + poison.WINDOW)
+            found = await self._search(question, highest)
             if found is None:
                 raise TemporaryError(
                     ErrorKind.PROTOCOL,
@@ -142,6 +137,18 @@ class Abilities:
             if why:
                 self._poisoned.found(found, why)
                 break
+
+    async def _search(self, question: Query, highest: int) -> int | None:
+        """Among the newest, then by when it was made, then everywhere."""
+        still_fails = partial(poison.fails, self._ids, question)
+        found = await poison.culprit(still_fails, highest, windows=poison.NEAR, together=1)
+        if found is None:
+            made_at = await poison.made_at(self._ids, question)
+            near = await poison.id_about(self._ids, made_at, self._poisoned.ids)
+            if near is not None:
+                top = near + poison.WINDOW
+                found = await poison.culprit(still_fails, top, windows=poison.NEAR, together=1)
+        return found if found is not None else await poison.culprit(still_fails, highest)
 
     async def _guilt(self, order_id: int) -> str:
         """Why the shop cannot show this order; "" if it can, or has none."""
@@ -154,16 +161,20 @@ class Abilities:
         return ""
 
     async def _highest_id(self) -> int:
+        """The highest id that is known. If all of the newest orders are bad, the good ones do not tell it."""
         for page in range(1, MAX_TRIES + 1):
             newest: dict[str, Any] = {"orderby": "id", "order": "desc", "per_page": 1, "page": page}
             if self._poisoned.ids:
                 newest["exclude"] = sorted(self._poisoned.ids)
             try:
-                await self._call(newest, Query(per_page=1))
+                listed = await self._call(newest, Query(per_page=1))
             except InvalidOutputError:
                 continue
+            if listed.items:
+                return self._highest
             break
-        return self._highest
+        bad = self._poisoned.ids
+        return max(self._highest, max(bad) if bad else poison.FARTHEST)
 
     async def _ids(self, query: Query) -> Sequence[int]:
         return [item.id for item in (await self._ask(query)).items]

@@ -19,7 +19,12 @@ AHEAD = 5_000
 """Ids that may have been given since the highest that was seen."""
 WINDOW = 10_000
 """Ids left out of one question at once: 80 KB of them; firewalls refuse bodies from 128 KB on."""
-WINDOWS = 3
+NEAR, WINDOWS = 3, 50
+"""Windows from where it probably is, and from the newest order down, if it is not there."""
+TOGETHER = 5
+"""Windows left out at once, if no single one will do: 400 KB of ids."""
+FARTHEST = WINDOW * WINDOWS - AHEAD
+"""Where to begin if no id is known: from there all windows together reach down to the first id of all."""
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 STEPS_BACK = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=30), timedelta(days=365))
 MAX_REMEMBERED = 1_000
@@ -116,28 +121,44 @@ async def fails(ask: Ask, query: Query, without: Collection[int] = ()) -> bool:
     return False
 
 
-async def culprit(still_fails: Callable[[Collection[int]], Awaitable[bool]], highest: int) -> int | None:
+async def culprit(
+    still_fails: Callable[[Collection[int]], Awaitable[bool]],
+    highest: int,
+    *,
+    windows: int = WINDOWS,
+    together: int = TOGETHER,
+) -> int | None:
     """The id of an order that makes a question fail.
 
     Windows of ids are left out, from the newest down; the first one without which all is well has it. Then
     the window is cut at the top as far as that stays so: the last id that had to stay in it is the order.
-    For that it does not matter how many there are: only a bad order's id makes the difference.
+    For that it does not matter how many there are: only a bad order's id makes the difference. Where several
+    that follow one another lie in several windows, no single one will do, and a few are left out together.
 
     Args:
         still_fails: whether the question fails when these ids are left out; it does when none are.
-        highest: an id somewhat below which it is to be found, or not far above.
+        highest: an id below which it is to be found, or not far above.
+        windows: how many to try.
+        together: how many to leave out at once, in the end.
 
     Returns:
         None if no window has it.
     """
     top = highest + AHEAD
-    for _ in range(WINDOWS):
+    for _ in range(windows):
         if top <= 0:
             break
         bottom = max(top - WINDOW, 0)
         if not await still_fails(range(bottom + 1, top + 1)):
             return await _within(still_fails, bottom, top)
         top = bottom
+    top = highest + AHEAD
+    for several in range(2, together + 1):
+        bottom = max(top - several * WINDOW, 0)
+        if not await still_fails(range(bottom + 1, top + 1)):
+            return await _within(still_fails, bottom, top)
+        if bottom == 0:
+            break
     return None
 
 

@@ -1,0 +1,112 @@
+"""What has to be told of what was shown: the rules of deciding, written a second time.
+
+From the contract (docs/woocommerce.md, docs/notifications.md) and not from core/transition.py, and on the
+simulator's own orders instead of what a source made of them: whoever errs, the two will differ.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shop_poller.simulator.orders import SimulatedOrder
+
+NEVER_PAID = {
+    "pending",
+    "on-hold",
+    "failed",
+    "cancelled",
+    "refunded",
+    "checkout-draft",
+    "auto-draft",
+    "draft",
+    "trash",
+}
+BAD_NEWS = {"cancelled", "refunded", "failed"}
+NEW = "shop.order.new"
+PARTLY_REFUNDED = "shop.order.partially_refunded"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event: of which order, which kind, and which one of its kind (of a partial refund its id)."""
+
+    order_id: int
+    kind: str
+    n: int
+
+
+@dataclass
+class Memory:
+    """What was seen of an order last, and all that was told of it or passed over."""
+
+    status: str
+    was_paid: bool = False
+    refunds: set[int] = field(default_factory=set)
+    told: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Oracle:
+    """Sees what polling was shown, one order at a time.
+
+    Attributes:
+        baseline: orders of an earlier time are not ours to announce.
+        blind: the dialect shows neither refunds nor the date of payment.
+        memories: by order id.
+    """
+
+    baseline: datetime
+    blind: bool
+    memories: dict[int, Memory] = field(default_factory=dict)
+
+    def learns(self, order: SimulatedOrder) -> None:
+        """It was there before us: nothing is told of what it is now, nor of what is known already."""
+        if order.id not in self.memories:
+            self._remember(order, Memory(order.status))
+
+    def sees(self, order: SimulatedOrder) -> list[Told]:
+        """What is to be told of an order that is seen so now."""
+        memory = self.memories.get(order.id)
+        kinds = self._of_a_stranger(order) if memory is None else self._of_a_known(memory, order)
+        memory = memory or Memory(order.status)
+        told = []
+        for kind in kinds:
+            memory.told[kind] += 1
+            told.append(Told(order.id, kind, memory.told[kind]))
+        told += [Told(order.id, PARTLY_REFUNDED, refund_id) for refund_id in self._parts(memory, order)]
+        self._remember(order, memory)
+        return told
+
+    def _of_a_stranger(self, order: SimulatedOrder) -> list[str]:
+        if is_paid(order.status):
+            paid = order.created if self.blind or order.paid is None else order.paid
+            return [NEW] if max(order.created, paid) >= self.baseline else []
+        ours = order.created >= self.baseline
+        return [f"shop.order.{order.status}"] if order.status in BAD_NEWS and ours else []
+
+    def _of_a_known(self, memory: Memory, order: SimulatedOrder) -> list[str]:
+        if order.status == memory.status:
+            return []
+        if order.status in BAD_NEWS:
+            return [f"shop.order.{order.status}"]
+        return [NEW] if is_paid(order.status) and not memory.was_paid else []
+
+    def _parts(self, memory: Memory, order: SimulatedOrder) -> list[int]:
+        stranger = order.id not in self.memories
+        if self.blind or order.status in {"refunded", "trash"}:
+            return []
+        if stranger and (order.created < self.baseline or order.status == "cancelled"):
+            return []
+        return sorted({refund.id for refund in order.refunds} - memory.refunds)
+
+    def _remember(self, order: SimulatedOrder, memory: Memory) -> None:
+        memory.status = order.status
+        memory.was_paid = memory.was_paid or is_paid(order.status) or order.status == "refunded"
+        if not self.blind:
+            memory.refunds |= {refund.id for refund in order.refunds}
+        self.memories[order.id] = memory
+
+
+def is_paid(status: str) -> bool:
+    """Whether money came in: any status, a plugin's too, that does not say otherwise."""
+    return status not in NEVER_PAID
