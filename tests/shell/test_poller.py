@@ -1,5 +1,6 @@
 """Ticks in virtual time: the grid, learning, walking, committing, and what goes wrong."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +11,9 @@ from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.learning import Phase
-from shop_poller.core.model import EventType, Page, Query
+from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.learner import Learner
-from shop_poller.plan import PollPlan
+from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import Batch
 from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
 from support.virtual_time import EPOCH, virtual_now
@@ -385,6 +386,25 @@ async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch
             await anyio.sleep(130)
         assert it.sinks[0].events() == [("9999", NEW)]
         assert it.value("shop_poll_errors_total", error_type="InternalError") == 3
+
+
+async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
+    """Learning may read it before the walk does."""
+    async with house(path) as it:
+        await many_to_learn(it)
+        old = max(it.shop.orders)  # learned last
+        order = it.shop.orders[old]
+        assert isinstance(order, Order)
+        assert not await it.store.known(SHOP, [old])
+        await anyio.sleep(10)
+        it.shop.orders[old] = replace(
+            order, status="processing", paid_at=it.shop.clock(), modified_at=it.shop.clock()
+        )
+        while it.ledger.state.learning is not None:
+            await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
+        await it.tick()
+        await it.deliver()
+        assert it.sinks[0].events() == [(str(old), NEW)]
 
 
 async def test_after_a_tick_that_failed_nothing_is_learned(path: Path) -> None:

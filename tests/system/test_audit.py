@@ -1,6 +1,7 @@
 """`audit`: did it see everything? Beside the daemon, after outages, and where something really was missed."""
 
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from shop_poller.simulator import faults
 from shop_poller.simulator.keys import DEMO_PASSWORD
-from support.commands import Finished, wait_until
+from support.commands import COMMAND, Finished, environment, wait_until
 from support.site import Site
 
 SINCE = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d")
@@ -137,6 +138,26 @@ def test_in_every_dialect(site: Site, dialect: str) -> None:
     assert site.once().code == 0
     assert len(site.receiver.posts) == 1
     assert audit(site).last == "everything accounted for: 1 orders"
+
+
+def test_a_reader_that_has_enough_is_no_reason_for_a_traceback(site: Site) -> None:
+    for _ in range(250):
+        site.shop.create_order("processing")
+    site.receiver.answer = lambda _: 503
+    site.once()
+    with site.start("audit", "--since", SINCE) as running:
+        running.wait()
+    pipe = subprocess.run(
+        ["/bin/sh", "-c", f'"{COMMAND}" audit --since {SINCE} | head -1'],
+        cwd=site.home,
+        env=environment(site.home, site.environment()),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert pipe.stdout.count(b"\n") == 1
+    assert b"Traceback" not in pipe.stderr
+    assert b"never retrieved" not in pipe.stderr
 
 
 def test_what_a_user_can_get_wrong(site: Site) -> None:

@@ -126,7 +126,26 @@ def test_before_the_first_poll_there_is_nothing_to_fill(site: Site) -> None:
     ]
 
 
-@pytest.mark.parametrize("when", ["tomorrow", "2999-01-01"])
+def test_an_old_order_that_is_paid_on_our_watch_is_told_all_the_same(site: Site) -> None:
+    old = site.shop.create_order("failed", created=datetime.now(UTC) - 40 * DAY)
+    assert site.once().code == 0
+    site.shop.set_status(old, "processing")
+    assert backfill(site).code == 0
+    assert old not in known(site)
+    assert site.once().code == 0
+    assert site.receiver.events == [(str(old), "new")]
+
+
+def test_what_was_made_on_our_watch_is_known_anyway(site: Site) -> None:
+    assert site.once().code == 0
+    done = backfill(site, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+    assert done.code == 3
+    (complaint,) = done.complaints
+    assert complaint.startswith("shop-poller: the watch began at ")
+    assert complaint.endswith("; what was made since then is known anyway")
+
+
+@pytest.mark.parametrize("when", ["tomorrow", "2999-01-01", "0001-01-01"])
 def test_a_date_that_is_none(site: Site, when: str) -> None:
     done = backfill(site, when)
     assert done.code == 2

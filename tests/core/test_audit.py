@@ -1,0 +1,119 @@
+"""How an order stands in an audit: what the shop says against what is known, announced and delivered."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Entry, Evidence, Sent, Standing
+from shop_poller.core.messages import event_id
+from shop_poller.core.model import EventType, KnownOrder, Order, Refund, UnreadableOrder
+from shop_poller.core.transition import Policy, decide
+
+SHOP = "shop.example"
+T0 = datetime(2026, 11, 23, 9, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+POLICY = Policy(T0 - DAY)
+AUDITOR = Auditor(SHOP, POLICY, polled_to=T0)
+NOTHING = Evidence({}, complete_since=T0)  # the history does not reach back to the orders of these tests
+ORDER = Order(
+    id=7,
+    number="7",
+    status="processing",
+    total="1.00",
+    currency="RUB",
+    currency_sign="₽",
+    customer="Анна",
+    created_at=T0 - 2 * HOUR,
+    modified_at=T0 - HOUR,
+)
+KNOWN = decide(None, ORDER, POLICY).known
+
+
+def judge(seen: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence = NOTHING) -> Entry:
+    return AUDITOR.judge(seen, known, evidence)
+
+
+def sent(*fates: str, event: EventType = EventType.NEW, n: int = 1) -> Evidence:
+    """What is remembered: one delivery of the event to a sink each, complete since before the order."""
+    found = [Sent(f"sink {number}", fate, T0) for number, fate in enumerate(fates)]
+    return Evidence({event_id(SHOP, "7", event, n): found} if found else {}, complete_since=T0 - DAY)
+
+
+LATER = T0 + HOUR  # the next poll shows it
+CASES = {
+    "as it is known": (ORDER, KNOWN, Standing.FINE),
+    "another status": (replace(ORDER, status="cancelled"), KNOWN, Standing.MISSED),
+    "another status that is no event": (replace(ORDER, status="completed"), KNOWN, Standing.MISSED),
+    "a refund": (replace(ORDER, refunds=(Refund(9, "1.00"),)), KNOWN, Standing.MISSED),
+    "just changed": (replace(ORDER, status="cancelled", modified_at=LATER), KNOWN, Standing.CHANGING),
+    "just touched": (replace(ORDER, modified_at=LATER), KNOWN, Standing.CHANGING),
+    "only touched": (replace(ORDER, modified_at=T0), KNOWN, Standing.FINE),
+    "polled since": (ORDER, replace(KNOWN, status="completed", modified_at=T0), Standing.FINE),
+    "unknown": (ORDER, None, Standing.MISSED),
+    "unknown, and no event": (replace(ORDER, status="pending"), None, Standing.MISSED),
+    "unknown, just made": (replace(ORDER, modified_at=LATER), None, Standing.CHANGING),
+    "older than our watch": (replace(ORDER, created_at=T0 - 2 * DAY), None, Standing.OLD),
+    "a record of another version": (ORDER, replace(KNOWN, refund_ids=None), Standing.FINE),
+    "unreadable": (UnreadableOrder(7, "total: missing"), KNOWN, Standing.UNREADABLE),
+}
+
+
+@pytest.mark.parametrize(("seen", "known", "standing"), CASES.values(), ids=CASES.keys())
+def test_an_order_stands_as_the_shop_and_we_agree(
+    seen: Order | UnreadableOrder, known: KnownOrder | None, standing: Standing
+) -> None:
+    assert judge(seen, known).standing is standing
+
+
+def test_what_was_missed_says_what_would_have_been_told() -> None:
+    entry = judge(replace(ORDER, status="cancelled"), KNOWN)
+    assert (entry.shop_says, entry.known_as) == ("cancelled", "processing")
+    assert entry.detail == "to be announced: shop.order.cancelled"
+    assert judge(replace(ORDER, status="pending"), None).detail == "to be announced: nothing to announce"
+
+
+def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
+    policy = replace(POLICY, overdue_before=T0, overdue_after=HOUR)
+    waiting = replace(ORDER, status="on-hold")
+    known = decide(None, waiting, POLICY).known
+    assert decide(known, waiting, policy).events
+    assert Auditor(SHOP, policy, polled_to=T0).judge(waiting, known, NOTHING).standing is Standing.FINE
+
+
+@pytest.mark.parametrize(
+    ("fates", "standing"),
+    [
+        (["delivered"], Standing.FINE),
+        (["delivered", "waiting"], Standing.WAITING),
+        (["waiting", "dead"], Standing.DEAD),
+        ([], Standing.LOST),
+    ],
+)
+def test_an_order_that_is_known_stands_as_its_deliveries_do(fates: list[str], standing: Standing) -> None:
+    entry = judge(ORDER, KNOWN, sent(*fates))
+    assert entry.standing is standing
+    assert [one.fate for one in entry.announced["shop.order.new"]] == fates
+
+
+def test_what_is_older_than_the_history_leaves_no_trace_and_is_not_lost() -> None:
+    assert judge(ORDER, KNOWN, NOTHING).standing is Standing.FINE
+
+
+def test_each_time_that_something_was_told_is_named() -> None:
+    known = replace(KNOWN, status="failed", decided={EventType.NEW: 1, EventType.FAILED: 2})
+    entry = judge(replace(ORDER, status="failed"), known, sent("delivered", event=EventType.FAILED, n=2))
+    assert list(entry.announced) == ["shop.order.failed (1)", "shop.order.failed (2)", "shop.order.new"]
+    assert [len(several) for several in entry.announced.values()] == [0, 1, 0]
+
+
+def test_refunds_that_were_told_are_named_and_those_that_were_swallowed_are_not() -> None:
+    refunds = (Refund(9, "1.00"), Refund(10, "2.00"))
+    known = replace(KNOWN, refund_ids=frozenset({9, 10}))
+    evidence = sent("delivered", event=EventType.PARTIALLY_REFUNDED, n=9)
+    announced = judge(replace(ORDER, refunds=refunds), known, evidence).announced
+    assert list(announced) == ["shop.order.new", "shop.order.partially_refunded (9)"]
+
+
+def test_every_standing_is_a_fault_or_undelivered_or_all_right() -> None:
+    assert {*Standing} - {*FAULTS, *UNDELIVERED} == {Standing.FINE, Standing.OLD, Standing.CHANGING}
