@@ -9,6 +9,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from shop_poller.circuit import Circuit
+from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import full_jitter
@@ -20,6 +21,9 @@ RETRY_BASE_S, RETRY_CAP_S = 1.0, 30.0
 RATE_LIMIT_WAIT_S = 60.0
 """How long a shop is left alone that says "too many requests" without saying until when."""
 MAX_PAUSE_S = 15 * 60.0
+TOO_HEAVY = frozenset({ErrorKind.SERVER, ErrorKind.TIMEOUT})
+"""What a page may be answered with that is too much for PHP's memory, or its time."""
+LIGHTER_S = 3600.0
 
 
 class _Position(Protocol):
@@ -49,6 +53,7 @@ class Fetcher:
         self._chance = chance
         self._circuit = Circuit(shop, metrics)
         self._not_before = -math.inf
+        self._most, self._most_until = MAX_PER_PAGE, -math.inf
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
@@ -75,15 +80,26 @@ class Fetcher:
         Raises:
             TemporaryError, PermanentError: no answer.
         """
+        while position.query().per_page > self._bearable():
+            position = position.halved()
         while True:
             try:
                 return position, await self.fetch(position.query(), deadline, patient=patient)
             except TemporaryError as error:
+                if error.kind in TOO_HEAVY:
+                    self._most, self._most_until = (
+                        max(1, position.query().per_page // 2),
+                        anyio.current_time() + LIGHTER_S,
+                    )
                 if error.kind is not ErrorKind.TOO_LARGE:
                     raise
                 position = position.halved()
                 log = self._log.warning if self._edges.changed("size", error.kind) else self._log.debug
                 log("answer too large, asking for less", per_page=position.query().per_page)
+
+    def _bearable(self) -> int:
+        """The largest page to ask for: a shop that broke over one may bear half of it."""
+        return self._most if anyio.current_time() < self._most_until else MAX_PER_PAGE
 
     async def fetch(self, query: Query, deadline: float, *, patient: bool = True) -> Page:
         """Ask; what passes quickly is asked again, up to three times, or not if it is not so urgent.

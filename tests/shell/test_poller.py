@@ -21,6 +21,7 @@ from support.virtual_time import EPOCH, virtual_now
 pytestmark = pytest.mark.anyio
 
 NEW = str(EventType.NEW)
+HOUR = 3600.0
 
 
 @pytest.fixture
@@ -386,6 +387,33 @@ async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch
             await anyio.sleep(130)
         assert it.sinks[0].events() == [("9999", NEW)]
         assert it.value("shop_poll_errors_total", error_type="InternalError") == 3
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.TIMEOUT])
+async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
+    path: Path, kind: ErrorKind
+) -> None:
+    """A hundred whole orders may be too much for PHP's memory, or its time."""
+    async with house(path) as it:
+        await it.tick()
+        fetch, sizes = it.shop.fetch, list[int]()
+
+        async def weak(query: Query) -> Page:
+            sizes.append(query.per_page)
+            if query.per_page > 30:
+                raise down(kind)
+            return await fetch(query)
+
+        it.shop.fetch = weak  # type: ignore[method-assign]
+        it.shop.put(1, "processing")
+        async with it.running():
+            await anyio.sleep(200)
+            assert it.sinks[0].events() == [("1", NEW)]
+            sizes.clear()
+            await anyio.sleep(600)
+            assert set(sizes) == {25}
+            await anyio.sleep(HOUR)
+        assert 100 in sizes  # it may have been the shop's bad hour
 
 
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
