@@ -12,6 +12,7 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from shop_poller.core.dialects import Dialect
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_FILE_BYTES = 64 * 1024
@@ -105,6 +106,12 @@ def _contradictions(settings: Settings) -> list[str]:
         found.append(
             "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
             " SHOP_SWEEP_INTERVAL"
+        )
+    blind = settings.shop_dialect == "abilities" or not settings.proofs.fit(Dialect.REST)
+    if blind and not settings.shop_sweep_interval:
+        found.append(
+            "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"
+            " that was set aside can be shown again; unset it, or use another dialect"
         )
     return found
 

@@ -24,12 +24,11 @@ def make_source(settings: Settings, *, on_choice: Callable[[Choice], None] = lam
     url, proofs = settings.woocommerce_mcp_url, settings.proofs
     if settings.shop_dialect != "auto":
         return open_source(Dialect(settings.shop_dialect), url, proofs)
-    dialects = candidates(url)
-    return Auto(
-        {dialect: partial(open_source, dialect, url, proofs) for dialect in dialects if proofs.fit(dialect)},
-        missing={dialect: f"needs {NEEDS[dialect]}" for dialect in dialects if not proofs.fit(dialect)},
-        on_choice=on_choice,
-    )
+    missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not proofs.fit(dialect)}
+    if not settings.shop_sweep_interval:  # nothing else would look whether an order can be shown again
+        missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
+    openers = {d: partial(open_source, d, url, proofs) for d in candidates(url) if d not in missing}
+    return Auto(openers, missing=missing, on_choice=on_choice)
 
 
 def make_sinks(settings: Settings) -> list[Sink]:

@@ -482,6 +482,22 @@ def test_each_dialect_needs_its_own_proofs(
         assert [problem.partition(":")[0] for problem in desk.problems(changes)] == missing
 
 
+def test_abilities_need_the_sweep(desk: Desk) -> None:
+    off: dict[str, str | None] = {"SHOP_SWEEP_INTERVAL": "0"}
+    desk.load(off)
+    desk.load({**PASSWORD, **off})  # `auto` leaves them out
+    for changes in ({**PASSWORD, "SHOP_DIALECT": "abilities"}, {**PASSWORD, **NO_KEYS}):
+        desk.load(changes)
+        (problem,) = desk.problems({**changes, **off})
+        assert problem.startswith("SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep")
+
+
+def test_an_overdue_payment_needs_the_sweep(desk: Desk) -> None:
+    desk.load(SHOP_PENDING_PAYMENT_THRESHOLD="24")
+    (problem,) = desk.problems(SHOP_PENDING_PAYMENT_THRESHOLD="24", SHOP_SWEEP_INTERVAL="0")
+    assert problem.startswith("SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep")
+
+
 @pytest.mark.parametrize(
     "url", ["https://shop.example/wp-json#x", "https://shop.example/wp json", "https://шоп.рф/"]
 )

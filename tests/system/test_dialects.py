@@ -79,3 +79,11 @@ def test_a_hidden_change_is_found_by_the_sweep_and_counted(site: Site, dialect: 
         (found,) = daemon.logged("the sweep found what polling could not see")
     assert (found["order"], found["status"]) == (order, "cancelled")
     assert site.receiver.story(order) == ["new", "cancelled"]
+
+
+def test_without_a_sweep_auto_leaves_abilities_alone(site: Site) -> None:
+    site.served.endpoint.offers = {"abilities"}
+    done = site.run("check", SHOP_SWEEP_INTERVAL="0", **PASSWORD)
+    assert done.code == 3
+    assert "FAIL  dialect: the shop answered 404" in done.stdout
+    assert "ok    dialect: abilities" in site.run("check", **PASSWORD).stdout
