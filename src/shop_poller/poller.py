@@ -205,7 +205,11 @@ class Poller:
         async with self._failing("sweep", swept):
             # However many hints there are: a sweep that lacked a page has one between two ticks of the grid.
             yields = not (self._is_grid and self._starved)
-            while self._sweeper.is_due and not (yields and self._is_wanted(deadline)):
+            while (
+                self._sweeper.is_due
+                and not self._stop.is_set()
+                and not (yields and self._is_wanted(deadline))
+            ):
                 await self._sweeper.page(swept, deadline, yields=yields)
                 self._edges.changed("sweep", "")
                 yields = True
@@ -214,7 +218,7 @@ class Poller:
         report.learned += swept.learned
 
     def _is_wanted(self, deadline: float) -> bool:
-        """Something more urgent is to be done: the next tick, or stopping, which gives a hint too."""
+        """Something more urgent is to be done: the next tick."""
         return self._hint.is_set() or anyio.current_time() >= deadline
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
