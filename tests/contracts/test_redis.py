@@ -767,3 +767,29 @@ async def test_a_server_that_may_forget_keys_is_no_good_place(tmp_path: Path, po
         with pytest.raises(PermanentError, match="noeviction"):
             await store.check()
         await store.aclose()
+
+
+async def test_a_state_of_an_older_version_counts_silence_from_now_and_knows_what_is_open(
+    server: RedisServer, store: RedisStore
+) -> None:
+    polled = ShopState(started_at=T0, baseline_at=at(-3600), cursor_at=T0, last_poll_at=at(60))
+    await store.commit(SHOP, batch(state=polled, known=[known_order(1), known_order(2, "completed")]))
+    with server.client as client:
+        client.hdel(f"{PREFIX}state", "open_rev", "sweep_after_id", "newest_order_at")
+        client.delete(f"{PREFIX}known_open")
+    for _ in range(2):
+        assert await store.register(SHOP, at(120)) == replace(polled, newest_order_at=at(60))
+        assert await store.open_orders(SHOP, after_id=0, limit=9) == [1]
+
+
+async def test_what_an_older_version_wrote_meanwhile_is_open_too(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.commit(SHOP, batch(known=[known_order(1)]))
+    with server.client as client:
+        client.hset(f"{PREFIX}known_orders", "2", "processing")
+        for key, field in (("state", "rev"), ("known_details", "rev"), ("outbox", f"rev:{SHOP}")):
+            client.hset(f"{PREFIX}{key}", field, "its own")
+    store._shops.forget()
+    await store.register(SHOP, at(1))
+    assert await store.open_orders(SHOP, after_id=0, limit=9) == [1, 2]

@@ -71,12 +71,15 @@ class Shops:
             await self._wipe(shop_id)
             state = None
         adopted = await self._adopt_records(shop_id, now)
-        if adopted or not await self._knows_open(shop_id):
+        rev, open_rev = await self._connection.read(
+            "HMGET", self._keys.shop(shop_id).state, "rev", "open_rev"
+        )
+        if adopted or rev is None or rev != open_rev or not await self._has_open(shop_id):
             await self._mend_open(shop_id)
-            if state is not None and state.newest_order_at is None:
-                # Left by a version that kept neither: silence is counted from here, and nobody is alarmed.
-                state = replace(state, newest_order_at=state.last_poll_at)
-                await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
+        if state is not None and open_rev is None:
+            # Left by a version that did not listen for silence: it is counted from here, without an alarm.
+            state = replace(state, newest_order_at=state.last_poll_at)
+            await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
         if state is None:
             begun = await self._beginning(shop_id, now)
             await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
@@ -286,15 +289,9 @@ class Shops:
         await self._connection.fenced("apply", where, [json.dumps(commands)])
         return True
 
-    async def _knows_open(self, shop_id: str) -> bool:
-        """Whether `known_open` is of the last commit: not evicted, nor left alone by an older version."""
-        keys = self._keys.shop(shop_id)
-        rev, open_rev = await self._connection.read("HMGET", keys.state, "rev", "open_rev")
-        return (
-            rev is not None
-            and rev == open_rev
-            and bool(await self._connection.read("EXISTS", keys.known_open))
-        )
+    async def _has_open(self, shop_id: str) -> bool:
+        """Whether `known_open` is there: not evicted, nor empty."""
+        return bool(await self._connection.read("EXISTS", self._keys.shop(shop_id).known_open))
 
     async def _mend_open(self, shop_id: str) -> None:
         """Find the orders that may still change."""
