@@ -39,6 +39,7 @@ TAIL = """
 |---|---|
 | `https://host/path`, `http://host/path` | POST |
 | `redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS | PUBLISH |
+| `redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`, `rediss+stream://…` for TLS | XADD |
 | `console:` | a line on standard output |
 
 A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,

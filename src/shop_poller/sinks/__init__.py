@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from shop_poller.core.addresses import HTTP, REDIS, SinkAddress
+from shop_poller.core.addresses import HTTP, REDIS, STREAM, SinkAddress
 from shop_poller.core.signature import signing_key
 from shop_poller.ports import Sink
 
@@ -24,6 +24,10 @@ def make_sink(address: SinkAddress, *, notify_secret: SecretStr | None, connecti
         from shop_poller.sinks.redis import RedisSink  # noqa: PLC0415 - it is 10 MB
 
         return RedisSink(address, connections=connections)
+    if address.scheme in STREAM:
+        from shop_poller.sinks.redis import StreamSink  # noqa: PLC0415 - as above
+
+        return StreamSink(address, connections=connections)
     from shop_poller.sinks.console import ConsoleSink  # noqa: PLC0415 - as above
 
     return ConsoleSink(address)
