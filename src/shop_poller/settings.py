@@ -375,6 +375,14 @@ class Settings(BaseModel):
         return found
 
     @property
+    def events(self) -> frozenset[tuple[str, str]]:
+        """Every event that there can be, with its level as it goes out."""
+        own = [(named.event, named.level) for named in self.shop_status_events.values()]
+        return frozenset(
+            (str(event), self.shop_level_map.get(level, level)) for event, level in (*LEVELS.items(), *own)
+        )
+
+    @property
     def sinks(self) -> tuple[SinkAddress, ...]:
         """Where to deliver to."""
         if self.shop_notify_urls is not None:

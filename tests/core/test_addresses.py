@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shop_poller.core.addresses import SinkAddress, is_loopback, parse_listen, parse_sink, split
+from shop_poller.core.filters import Filter
 
 SECRET = "hunter2"
 
@@ -84,6 +85,26 @@ def test_user_and_password_are_kept_to_connect_and_shown_nowhere(address: str, n
         assert "user" not in shown
 
 
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("console:?{}", "console:"),
+        ("https://h.example/a?k=v%20&{}&x#crm", "https://h.example/a?k=v%20&x"),
+        ("https://h.example/a?{}", "https://h.example/a"),
+        ("redis://h/0?channel=c&{}", "redis://h/0"),
+        ("rediss+stream://h/0?{}&stream=s", "rediss://h/0"),
+    ],
+)
+def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> None:
+    sink = parse_sink(address.format("levels=info,error&events=new,service.*"))
+    other = parse_sink(address.format("events=failed"))
+
+    assert sink.filter == Filter(("new", "service.*"), ("info", "error"))
+    assert other.filter == Filter(("failed",))
+    assert sink.url == other.url == url
+    assert sink.name == other.name
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
 
@@ -123,6 +144,10 @@ def test_user_and_password_are_kept_to_connect_and_shown_nowhere(address: str, n
         ("https://h.example/a#two words", "#name is made of"),
         (f"https://h.example/a#{'x' * 65}", "#name is made of"),
         ("console:#ы", "#name is made of"),
+        ("console:?event=new", "console: has an option that is not known; there are events and levels"),
+        ("console:?events=", "events= in an address names none"),
+        ("redis://h/0?channel=c&event=new", "an option that is not known: event"),
+        ("https://h.example/a?levels", "levels= in an address names none"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_an_address_is_said(address: str, message: str) -> None:
@@ -176,7 +201,10 @@ passwords = st.one_of(
     st.text(string.ascii_letters + string.digits + "!$&'()*+,;=:@%^~_-.", max_size=12),
 ).flatmap(lambda text: st.sampled_from([f"{SECRET}{text}", f"{text}{SECRET}"]))
 tails = st.one_of(
-    st.tuples(st.sampled_from(["http", "https"]), st.sampled_from(["", "/", "/a/b", "/a?b=c", "/a#crm"])),
+    st.tuples(
+        st.sampled_from(["http", "https"]),
+        st.sampled_from(["", "/", "/a/b", "/a?b=c", "/a?events=new", "/a#crm"]),
+    ),
     st.tuples(
         st.sampled_from(["redis", "rediss"]),
         st.sampled_from(["?channel=c", "/0?channel=c", "/3?channel=c#crm"]),

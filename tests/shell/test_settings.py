@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.loading import load
 from shop_poller.making import poll_plan
@@ -256,6 +257,23 @@ def test_a_sink_cannot_be_named_like_the_shop(desk: Desk) -> None:
     assert desk.problems(SHOP_NOTIFY_URLS="https://h.example/hook#kiosk console:", SHOP_ID="kiosk") == [
         "SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name"
     ]
+
+
+def test_a_filter_names_events_and_levels_that_there_are(desk: Desk) -> None:
+    own = '{"sborka": {"event": "shop.order.packing", "title": "t", "message": "m"}}'
+    named = "https://h.example/a?events=new,packing,service.*&levels=info,fatal#crm console:?levels=error"
+
+    (crm, _) = desk.load(
+        SHOP_NOTIFY_URLS=named, SHOP_STATUS_EVENTS=own, SHOP_LEVEL_MAP='{"critical": "fatal"}'
+    ).sinks
+    said = desk.problems(SHOP_NOTIFY_URLS=named)
+
+    assert crm.filter == Filter(("new", "packing", "service.*"), ("info", "fatal"))
+    assert [problem.partition(";")[0] for problem in said] == [
+        "SHOP_NOTIFY_URLS: crm: there is no event 'packing'",
+        "SHOP_NOTIFY_URLS: crm: there is no level 'fatal'",
+    ]
+    assert said[1].endswith("; there are critical, error, info, warning")
 
 
 @pytest.mark.parametrize("between", [",", ", "])

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
+from shop_poller.core.filters import EVERYTHING, Filter, take_filter
+
 HTTP = frozenset({"http", "https"})
 REDIS = frozenset({"redis", "rediss"})
 STREAM = frozenset({"redis+stream", "rediss+stream"})
@@ -27,6 +29,7 @@ class SinkAddress:
         channel: where Redis publishes to.
         stream: the key of the stream that Redis adds to.
         maxlen: about how many entries the stream keeps.
+        filter: which notifications it wants.
     """
 
     name: str
@@ -35,6 +38,7 @@ class SinkAddress:
     channel: str = ""
     stream: str = ""
     maxlen: int = DEFAULT_MAXLEN
+    filter: Filter = EVERYTHING
 
     @property
     def password(self) -> str:
@@ -51,7 +55,10 @@ def parse_sink(address: str) -> SinkAddress:
     parts = split(address)
     name = _sink_name(parts)
     if parts.scheme == "console":
-        return SinkAddress(name, parts.scheme, "console:")
+        wanted, options = take_filter(parts.query)
+        if options:
+            raise ValueError(f"{name} has an option that is not known; there are events and levels")
+        return SinkAddress(name, parts.scheme, "console:", filter=wanted)
     if parts.scheme not in HTTP | REDIS | STREAM:
         # Nothing else is shown: what an address without its beginning begins with may be its password.
         kind = f"{parts.scheme}://" if parts.scheme and parts.netloc else "an address without its beginning"
@@ -62,14 +69,17 @@ def parse_sink(address: str) -> SinkAddress:
     if not parts.hostname:
         raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
     if parts.scheme in HTTP:
-        return SinkAddress(name, parts.scheme, urlunsplit(parts._replace(fragment="")))
+        wanted, query = take_filter(parts.query)
+        url = urlunsplit(parts._replace(query=query, fragment=""))
+        return SinkAddress(name, parts.scheme, url, filter=wanted)
     return _redis_sink(name, parts)
 
 
 def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
     if not DATABASE.fullmatch(parts.path):
         raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
-    options = parse_qs(parts.query)
+    wanted, query = take_filter(parts.query)
+    options = parse_qs(query)
     what, example = (
         ("stream", "shop:events") if parts.scheme in STREAM else ("channel", "notification:events")
     )
@@ -79,12 +89,12 @@ def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
     scheme = parts.scheme.removesuffix("+stream")
     url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
     if what == "channel":
-        sink = SinkAddress(name, parts.scheme, url, channel=target)
+        sink = SinkAddress(name, parts.scheme, url, channel=target, filter=wanted)
     else:
         maxlen = options.pop("maxlen", [str(DEFAULT_MAXLEN)])[0]
         if not COUNT.fullmatch(maxlen):
             raise ValueError(f"{name} has a maxlen that is no number from 1 to 999999999")
-        sink = SinkAddress(name, parts.scheme, url, stream=target, maxlen=int(maxlen))
+        sink = SinkAddress(name, parts.scheme, url, stream=target, maxlen=int(maxlen), filter=wanted)
     if options:
         raise ValueError(f"{name} has an option that is not known: {', '.join(sorted(options))}")
     return sink
