@@ -39,7 +39,11 @@ TAIL = """
 |---|---|
 | `https://host/path`, `http://host/path` | POST |
 | `redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS | PUBLISH |
+| `redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`, `rediss+stream://…` for TLS | XADD |
 | `console:` | a line on standard output |
+
+Any of them takes `events=new,service.*` and `levels=error,critical` among its parameters, and then gets only these:
+[who gets which](notifications.md#who-gets-which).
 
 A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,
 or if you may move the receiver some day, give it a name: `https://host/secret-path#crm`. What waits in the outbox waits

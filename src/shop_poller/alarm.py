@@ -1,11 +1,12 @@
 """Tells the administrators when a service stops working and when it works again: edges, never repeats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
 
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import Voice, alert_notification
 from shop_poller.core.model import EventType
 from shop_poller.ports import Alert, Outgoing, Store
@@ -18,7 +19,7 @@ class Alarm:
     Args:
         store: where alerts are remembered, and their notifications wait.
         voice: how notifications are written.
-        sinks: the names of those to tell.
+        sinks: the names of those to tell, and what each wants.
         now: our clock.
         on_outgoing: called when something waits in the outbox.
     """
@@ -28,7 +29,7 @@ class Alarm:
         store: Store,
         *,
         voice: Voice,
-        sinks: Sequence[str],
+        sinks: Mapping[str, Filter],
         now: Callable[[], datetime],
         on_outgoing: Callable[[], None],
     ) -> None:
@@ -94,4 +95,4 @@ class Alarm:
             now=self._now(),
         )
         gone = alert.service if event_type is EventType.UNHEALTHY else None
-        return [Outgoing(sink, notification) for sink in self._sinks if sink != gone]
+        return [Outgoing(sink, notification) for sink in takers(self._sinks, notification) if sink != gone]

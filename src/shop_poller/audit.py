@@ -88,6 +88,7 @@ async def _judge(settings: Settings, store: Store, page: Page, complete_since: d
         shop,
         plan.policy(state.baseline_at, shop_time=page.shop_time, now=store.now()),
         polled_to=state.cursor_at - plan.overlap,
+        unwanted=_unwanted(settings),
     )
     ids = [item.id for item in page.items]
     known = await store.known(shop, ids) if ids else {}
@@ -97,6 +98,16 @@ async def _judge(settings: Settings, store: Store, page: Page, complete_since: d
         sent.setdefault(trace.event_id, []).append(Sent(trace.sink, trace.fate, trace.at))
     evidence = Evidence(sent, complete_since)
     return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
+
+
+def _unwanted(settings: Settings) -> set[str]:
+    """The events that the filters of all sinks leave out."""
+    wanted = {
+        event
+        for event, level in settings.events
+        if any(sink.filter.wants(event, level) for sink in settings.sinks)
+    }
+    return {event for event, _ in settings.events} - wanted
 
 
 async def _complete_since(settings: Settings, store: Store) -> datetime:

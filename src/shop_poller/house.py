@@ -53,6 +53,7 @@ class House:
         self._source = source
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
+        self._wanted = {address.name: address.filter for address in settings.sinks}
         self._on_outgoing = on_outgoing
         self._voice = make_voice(settings)
         self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
@@ -63,7 +64,7 @@ class House:
         self._metrics = Metrics(settings.shop, self._names, named)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._alarm = Alarm(
-            store, voice=self._voice, sinks=self._names, now=store.now, on_outgoing=self._announce
+            store, voice=self._voice, sinks=self._wanted, now=store.now, on_outgoing=self._announce
         )
         self.lease = Lease(store, self._metrics)
         self.monitor = Monitor(
@@ -86,7 +87,7 @@ class House:
             await store.register(settings.shop, now()),
             store=store,
             voice=self._voice,
-            sinks=self._names,
+            sinks=self._wanted,
             metrics=metrics,
             now=now,
             on_outgoing=self._announce,

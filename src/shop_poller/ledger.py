@@ -1,10 +1,11 @@
 """What polling has committed: memory moves only after the store said yes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
+from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import Voice, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
 from shop_poller.ports import Batch, Outgoing, ShopState, Store
@@ -18,7 +19,7 @@ class Ledger:
         state: as the store has it, from Store.register.
         store: remembers.
         voice: how notifications are written.
-        sinks: the names of those to tell.
+        sinks: the names of those to tell, and what each wants.
         metrics: of the shop.
         now: our clock, aware UTC.
         on_outgoing: called after each commit that put something into the outbox.
@@ -36,7 +37,7 @@ class Ledger:
         *,
         store: Store,
         voice: Voice,
-        sinks: Sequence[str],
+        sinks: Mapping[str, Filter],
         metrics: Metrics,
         now: Callable[[], datetime],
         on_outgoing: Callable[[Sequence[Outgoing]], None],
@@ -95,7 +96,8 @@ class Ledger:
         now = self._now()
         notifications = [order_notification(event, self._voice, now=now) for event in events]
         silence = [silence_notification(silent_since, self._voice, now=now)] if silent_since else []
-        outgoing = [Outgoing(sink, n) for n in (*notifications, *silence) for sink in self._sinks]
+        told = (*notifications, *silence)
+        outgoing = [Outgoing(sink, n) for n in told for sink in takers(self._sinks, n)]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
         await self._store.commit(

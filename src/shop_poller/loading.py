@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from shop_poller.core.dialects import Dialect
+from shop_poller.core.filters import problems as filter_problems
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_FILE_BYTES = 64 * 1024
@@ -97,6 +98,12 @@ def _contradictions(settings: Settings) -> list[str]:
     found = []
     if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
         found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+    events, levels = (set(names) for names in zip(*settings.events, strict=True))
+    found += [
+        f"SHOP_NOTIFY_URLS: {sink.name}: {problem}"
+        for sink in settings.sinks
+        for problem in filter_problems(sink.filter, events=events, levels=levels)
+    ]
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(
             "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"

@@ -31,7 +31,7 @@ from shop_poller.core.dialects import Proofs
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import StatusEvent
 from shop_poller.core.redis_address import RedisAddress, Topology, parse_redis
-from shop_poller.core.signature import signing_key
+from shop_poller.core.signature import signing_keys
 from shop_poller.core.status_events import parse as parse_status_events
 from shop_poller.core.transition import DEFAULT_UNPAID
 
@@ -115,7 +115,7 @@ def _password(value: SecretStr) -> SecretStr:
 
 
 def _signing_key(value: SecretStr) -> SecretStr:
-    signing_key(value.get_secret_value())
+    signing_keys(value.get_secret_value())
     return value
 
 
@@ -191,7 +191,9 @@ class Settings(BaseModel):
         None, description="sinks, with spaces between; default: console:"
     )
     shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
-        None, description="signs what is sent to http(s) sinks by the Standard Webhooks rules, whsec_…"
+        None,
+        description="signs what is sent to http(s) sinks by the Standard Webhooks rules, whsec_…; two with a"
+        " space between while you [change it](notifications.md#changing-the-secret)",
     )
     shop_http_listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = Field(
         "127.0.0.1:9108",
@@ -361,10 +363,11 @@ class Settings(BaseModel):
             self.woocommerce_consumer_key,
             self.woocommerce_consumer_secret,
             self.wordpress_application_password,
-            self.shop_notify_secret,
             self.shop_webhook_secret,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
+        if self.shop_notify_secret is not None:
+            found += self.shop_notify_secret.get_secret_value().split()
         if self.redis_url is not None:
             found += parse_redis(self.redis_url.get_secret_value()).secrets
         for sink in self.sinks:
@@ -373,6 +376,14 @@ class Settings(BaseModel):
         if isinstance(self.state, RedisAddress):
             found += self.state.secrets
         return found
+
+    @property
+    def events(self) -> frozenset[tuple[str, str]]:
+        """Every event that there can be, with its level as it goes out."""
+        own = [(named.event, named.level) for named in self.shop_status_events.values()]
+        return frozenset(
+            (str(event), self.shop_level_map.get(level, level)) for event, level in (*LEVELS.items(), *own)
+        )
 
     @property
     def sinks(self) -> tuple[SinkAddress, ...]:

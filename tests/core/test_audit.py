@@ -66,6 +66,16 @@ def test_an_order_stands_as_the_shop_and_we_agree(
     assert judge(seen, known).standing is standing
 
 
+def test_what_no_sink_wants_was_not_lost() -> None:
+    complete = Evidence({}, complete_since=T0 - DAY)
+    choosy = replace(AUDITOR, unwanted={"shop.order.new"})
+
+    assert AUDITOR.judge(ORDER, KNOWN, complete).standing is Standing.LOST
+    assert choosy.judge(ORDER, KNOWN, complete) == Entry(7, Standing.FINE, "processing", "processing", {})
+    # It was wanted when it was decided: what became of it counts.
+    assert choosy.judge(ORDER, KNOWN, sent("dead")).standing is Standing.DEAD
+
+
 def test_what_was_missed_says_what_would_have_been_told() -> None:
     entry = judge(replace(ORDER, status="cancelled"), KNOWN)
     assert (entry.shop_says, entry.known_as) == ("cancelled", "processing")

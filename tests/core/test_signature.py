@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from shop_poller.core.signature import signature, signing_key
+from shop_poller.core.signature import signature, signatures, signing_key, signing_keys
 
 # The example of the specification.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -87,6 +87,41 @@ def test_the_key_is_what_the_base64_stands_for_with_or_without_the_prefix(key: b
 def test_a_secret_that_is_none_is_refused_without_being_shown(secret: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         signing_key(secret)
+
+
+@given(keys, keys, st.sampled_from([" ", "  ", "\n", "\t "]))
+def test_two_secrets_make_two_signatures_the_first_ones_first(new: bytes, old: bytes, between: str) -> None:
+    found = signing_keys(f"{_secret(new)}{between}{_secret(old)}")
+    told = {"message_id": MESSAGE_ID, "timestamp": TIMESTAMP}
+
+    assert found == (new, old)
+    made = signatures(found, **told, body=BODY)  # type: ignore[arg-type] # a table of two kinds
+    assert made == " ".join(
+        Webhook(_secret(key)).sign(MESSAGE_ID, datetime.fromtimestamp(TIMESTAMP, UTC), BODY.decode())
+        for key in (new, old)
+    )
+
+
+def test_one_secret_makes_one_signature() -> None:
+    made = signatures(signing_keys(SECRET), message_id=MESSAGE_ID, timestamp=TIMESTAMP, body=BODY)
+
+    assert made == SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("secrets", "message"),
+    [
+        ("", "should be one secret, or two with a space between; has 0"),
+        (" ", "should be one secret, or two with a space between; has 0"),
+        (f"{SECRET} {SECRET} {SECRET}", "should be one secret, or two with a space between; has 3"),
+        (f"{SECRET} hunter2!", "should be whsec_ and base64"),
+        (f"{SECRET},{SECRET}", "should be whsec_ and base64"),
+        (f"{_secret(b'k' * 23)} {SECRET}", "should hold 24 to 64 bytes, has 23"),
+    ],
+)
+def test_secrets_that_are_none_are_refused_without_being_shown(secrets: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        signing_keys(secrets)
 
 
 @given(st.text())

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.loading import load
 from shop_poller.making import poll_plan
@@ -25,6 +26,7 @@ KEYS = {
     "WOOCOMMERCE_CONSUMER_SECRET": "cs_secret",
 }
 SIGNING = "whsec_" + base64.b64encode(b"a key to sign webhooks with").decode()
+NEW_SIGNING = "whsec_" + base64.b64encode(b"a newer key to sign webhooks").decode()
 SQLITE = "sqlite:////var/lib/shop-poller/state.db"
 
 
@@ -258,6 +260,23 @@ def test_a_sink_cannot_be_named_like_the_shop(desk: Desk) -> None:
     ]
 
 
+def test_a_filter_names_events_and_levels_that_there_are(desk: Desk) -> None:
+    own = '{"sborka": {"event": "shop.order.packing", "title": "t", "message": "m"}}'
+    named = "https://h.example/a?events=new,packing,service.*&levels=info,fatal#crm console:?levels=error"
+
+    (crm, _) = desk.load(
+        SHOP_NOTIFY_URLS=named, SHOP_STATUS_EVENTS=own, SHOP_LEVEL_MAP='{"critical": "fatal"}'
+    ).sinks
+    said = desk.problems(SHOP_NOTIFY_URLS=named)
+
+    assert crm.filter == Filter(("new", "packing", "service.*"), ("info", "fatal"))
+    assert [problem.partition(";")[0] for problem in said] == [
+        "SHOP_NOTIFY_URLS: crm: there is no event 'packing'",
+        "SHOP_NOTIFY_URLS: crm: there is no level 'fatal'",
+    ]
+    assert said[1].endswith("; there are critical, error, info, warning")
+
+
 @pytest.mark.parametrize("between", [",", ", "])
 def test_a_comma_between_sinks_is_named(desk: Desk, between: str) -> None:
     assert desk.problems(SHOP_NOTIFY_URLS=f"https://h.example/hook{between}console:") == [
@@ -412,14 +431,14 @@ def test_what_must_never_be_seen_is_listed(desk: Desk) -> None:
     settings = desk.load(
         REDIS_URL="redis://:redis-pw@h/0",
         SHOP_STATE_URL=SQLITE,
-        SHOP_NOTIFY_SECRET=SIGNING,
+        SHOP_NOTIFY_SECRET=f"{NEW_SIGNING} {SIGNING}",
         SHOP_WEBHOOK_SECRET="a secret of the shop",
         SHOP_NOTIFY_URLS="https://user:p%40ss@h.example/a https://h.example/b console:",
     )
 
     # A password as it is written and as it is meant: an error may show either.
     assert set(settings.secrets) == {
-        "ck_key", "cs_secret", SIGNING, "a secret of the shop", "redis-pw", "p%40ss", "p@ss",
+        "ck_key", "cs_secret", NEW_SIGNING, SIGNING, "a secret of the shop", "redis-pw", "p%40ss", "p@ss",
     }  # fmt: skip
     for secret in settings.secrets:
         assert secret not in repr(settings)
@@ -609,7 +628,7 @@ def test_an_application_password_is_what_wordpress_makes(desk: Desk) -> None:
         ("SHOP_NOTIFY_SECRET", "whsec_c2hvcnQ=", "should hold 24 to 64 bytes, has 5"),
         ("SHOP_NOTIFY_URLS", "smtp://h.example",
          "smtp:// is no kind of sink; there are http(s)://host/path,"
-         " redis(s)://host:port/0?channel=name and console:"),
+         " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name and console:"),
         ("SHOP_NOTIFY_URLS", "redis://:pw@h/0",
          "redis://h/0 names no channel; add ?channel=notification:events"),
         ("SHOP_NOTIFY_URLS", "console: console:",

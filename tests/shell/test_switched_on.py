@@ -10,11 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.plan import PollPlan
 from shop_poller.ports import Batch
 from support.house import SHOP, FakeShop, FakeSink, House, down, house
-from support.virtual_time import EPOCH
+from support.virtual_time import EPOCH, virtual_now
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +43,49 @@ def path(tmp_path: Path) -> Path:
 def bodies(sink: FakeSink, event_type: str) -> list[dict[str, object]]:
     """What was delivered of a type."""
     return [json.loads(delivery.body) for _, delivery in sink.got if delivery.event_type == event_type]
+
+
+# --- Filters ---
+
+
+async def test_what_a_sink_does_not_want_makes_no_row_for_it(path: Path) -> None:
+    sinks = [FakeSink("all"), FakeSink("failures"), FakeSink("news")]
+    filters = {"failures": Filter(levels=("error",)), "news": Filter(("new",))}
+    async with house(path, sinks=sinks, filters=filters, plan=OFF) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.put(1, "processing")
+        await anyio.sleep(600)
+        it.shop.put(1, "failed")
+        await anyio.sleep(600)
+    assert [sink.events() for sink in sinks] == [
+        [("1", NEW), ("1", "shop.order.failed")], [("1", "shop.order.failed")], [("1", NEW)],
+    ]  # fmt: skip
+    rows = sorted((row.sink, str(row.notification.event_type)) for row in it.outgoing)
+    assert rows == [
+        ("all", "shop.order.failed"), ("all", NEW), ("failures", "shop.order.failed"), ("news", NEW),
+    ]  # fmt: skip
+
+
+async def test_alerts_and_silence_are_filtered_too(path: Path) -> None:
+    sinks = [FakeSink("urgent"), FakeSink("orders"), FakeSink("shop"), FakeSink("service")]
+    filters = {
+        "urgent": Filter(levels=("critical",)),
+        "orders": Filter(("shop.order.*",)),
+        "shop": Filter(("silence",)),
+        "service": Filter(("service.*",)),
+    }
+    async with house(path, sinks=sinks, filters=filters, plan=LISTENING) as it, it.running():
+        await anyio.sleep(13 * 3600)
+        since = virtual_now()
+        await it.alarm.raise_for("another", cause=ErrorKind.TIMEOUT, since=since)
+        await it.alarm.clear("another")
+        await anyio.sleep(60)
+    assert [[str(delivery.event_type) for _, delivery in sink.got] for sink in sinks] == [
+        ["service.unhealthy"],
+        [],
+        ["shop.silence"],
+        ["service.unhealthy", "service.recovered"],
+    ]
 
 
 # --- Events of the owner's own ---

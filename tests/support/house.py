@@ -1,7 +1,7 @@
 """The house on a bench: the real poller, dispatchers and store between a made-up shop and made-up sinks."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,6 +12,7 @@ import anyio
 
 from shop_poller.alarm import Alarm
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.filters import EVERYTHING, Filter
 from shop_poller.core.messages import Voice
 from shop_poller.core.model import Delivery, Order, Page, Query, Refund, UnreadableOrder
 from shop_poller.core.retry import RetryPolicy
@@ -216,6 +217,7 @@ async def house(
     *,
     shop: FakeShop | None = None,
     sinks: Sequence[FakeSink] | None = None,
+    filters: Mapping[str, Filter] | None = None,
     plan: PollPlan | None = None,
     delivery: DeliveryPlan | None = None,
     chance: Callable[[], float] = lambda: 0.5,
@@ -230,6 +232,7 @@ async def house(
     sinks = [FakeSink()] if sinks is None else sinks
     plan = replace(plan or PollPlan(shop=SHOP), shop=SHOP)
     names = [sink.name for sink in sinks]
+    wanted = {name: (filters or {}).get(name, EVERYTHING) for name in names}
     async with AsyncExitStack() as stack:
         store = await (SqliteStore.copy(path) if in_memory else SqliteStore.open(path))
         stack.push_async_callback(store.aclose)
@@ -243,7 +246,7 @@ async def house(
                 dispatcher.wake()
 
         voice = Voice(SHOP)
-        alarm = Alarm(store, voice=voice, sinks=names, now=virtual_now, on_outgoing=announce)
+        alarm = Alarm(store, voice=voice, sinks=wanted, now=virtual_now, on_outgoing=announce)
         await alarm.load()
         delivery = delivery or DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
         dispatchers += [
@@ -263,7 +266,7 @@ async def house(
             await store.register(SHOP, virtual_now()),
             store=store,
             voice=voice,
-            sinks=names,
+            sinks=wanted,
             metrics=metrics,
             now=virtual_now,
             on_outgoing=announce,

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from shop_poller.alarm import Alarm
 from shop_poller.core.dialects import Dialect, Proofs
+from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import Voice
 from shop_poller.core.model import Notification, Page, Query
 from shop_poller.fetcher import Fetcher
@@ -116,13 +117,15 @@ class Bench:
         await self.end()
         await self.store.take()
         metrics, voice = Metrics(SHOP_ID, [SINK]), Voice(SHOP_ID)
-        alarm = Alarm(self.store, voice=voice, sinks=[SINK], now=self.host_now, on_outgoing=lambda: None)
+        alarm = Alarm(
+            self.store, voice=voice, sinks={SINK: EVERYTHING}, now=self.host_now, on_outgoing=lambda: None
+        )
         await alarm.load()
         self.ledger = Ledger(
             await self.store.register(SHOP_ID, self.host_now()),
             store=self.store,
             voice=voice,
-            sinks=[SINK],
+            sinks={SINK: EVERYTHING},
             metrics=metrics,
             now=self.host_now,
             on_outgoing=self._announce,

@@ -58,6 +58,23 @@ def test_everything_is_accounted_for_after_a_day_of_business(site: Site) -> None
     assert not any(line.startswith(f"{waiting:>8}") and "MISSED" in line for line in done.lines)
 
 
+def test_what_a_filter_leaves_out_is_not_sent_and_was_not_lost(site: Site) -> None:
+    choosy = {"SHOP_NOTIFY_URLS": f"{site.receiver.url}?levels=error&shop=1&events=shop.order.*"}
+    site.once(**choosy)
+    paid, failing = site.shop.create_order("processing"), site.shop.create_order("failed")
+    assert site.once(**choosy).last == "delivered 1, waiting 0, given up 0"
+    orders, last = entries(site, **choosy)
+
+    assert site.receiver.events == [(str(failing), "failed")]
+    assert {order["order"]: list(order["announced"]) for order in orders} == {
+        paid: [], failing: ["shop.order.failed"],
+    }  # fmt: skip
+    assert last["verdict"] == "everything accounted for: 2 orders"
+    # Who widens the filter is told what the old one left out.
+    orders, _ = entries(site)
+    assert {order["order"]: order["standing"] for order in orders} == {paid: "lost", failing: "fine"}
+
+
 def test_what_is_not_delivered_is_told_and_is_4(site: Site) -> None:
     site.shop.create_order("processing")
     answer(site, 503)

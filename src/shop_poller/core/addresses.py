@@ -5,12 +5,17 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
+from shop_poller.core.filters import EVERYTHING, Filter, take_filter
+
 HTTP = frozenset({"http", "https"})
 REDIS = frozenset({"redis", "rediss"})
+STREAM = frozenset({"redis+stream", "rediss+stream"})
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
 LISTEN = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/\s]*):[0-9]{1,5}")
 DATABASE = re.compile(r"(/[0-9]{0,5})?")
+COUNT = re.compile(r"[1-9][0-9]{0,8}")
+DEFAULT_MAXLEN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +24,21 @@ class SinkAddress:
 
     Attributes:
         name: the fragment, else scheme, host and path; in rows, logs and metrics, so never a secret.
-        url: without fragment and options of ours; may hold a password, so it is not shown.
+        url: without fragment and options of ours, Redis' as its client knows it; may hold a password, so it
+            is not shown.
         channel: where Redis publishes to.
+        stream: the key of the stream that Redis adds to.
+        maxlen: about how many entries the stream keeps.
+        filter: which notifications it wants.
     """
 
     name: str
     scheme: str
     url: str = field(repr=False)
     channel: str = ""
+    stream: str = ""
+    maxlen: int = DEFAULT_MAXLEN
+    filter: Filter = EVERYTHING
 
     @property
     def password(self) -> str:
@@ -43,27 +55,49 @@ def parse_sink(address: str) -> SinkAddress:
     parts = split(address)
     name = _sink_name(parts)
     if parts.scheme == "console":
-        return SinkAddress(name, parts.scheme, "console:")
-    if parts.scheme not in HTTP | REDIS:
+        wanted, options = take_filter(parts.query)
+        if options:
+            raise ValueError(f"{name} has an option that is not known; there are events and levels")
+        return SinkAddress(name, parts.scheme, "console:", filter=wanted)
+    if parts.scheme not in HTTP | REDIS | STREAM:
         # Nothing else is shown: what an address without its beginning begins with may be its password.
         kind = f"{parts.scheme}://" if parts.scheme and parts.netloc else "an address without its beginning"
         raise ValueError(
             f"{kind} is no kind of sink; there are http(s)://host/path,"
-            " redis(s)://host:port/0?channel=name and console:"
+            " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name and console:"
         )
     if not parts.hostname:
         raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
     if parts.scheme in HTTP:
-        return SinkAddress(name, parts.scheme, urlunsplit(parts._replace(fragment="")))
+        wanted, query = take_filter(parts.query)
+        url = urlunsplit(parts._replace(query=query, fragment=""))
+        return SinkAddress(name, parts.scheme, url, filter=wanted)
+    return _redis_sink(name, parts)
+
+
+def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
     if not DATABASE.fullmatch(parts.path):
         raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
-    options = parse_qs(parts.query)
-    channel = options.pop("channel", [""])[0]
-    if not channel:
-        raise ValueError(f"{name} names no channel; add ?channel=notification:events")
+    wanted, query = take_filter(parts.query)
+    options = parse_qs(query)
+    what, example = (
+        ("stream", "shop:events") if parts.scheme in STREAM else ("channel", "notification:events")
+    )
+    target = options.pop(what, [""])[0]
+    if not target:
+        raise ValueError(f"{name} names no {what}; add ?{what}={example}")
+    scheme = parts.scheme.removesuffix("+stream")
+    url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
+    if what == "channel":
+        sink = SinkAddress(name, parts.scheme, url, channel=target, filter=wanted)
+    else:
+        maxlen = options.pop("maxlen", [str(DEFAULT_MAXLEN)])[0]
+        if not COUNT.fullmatch(maxlen):
+            raise ValueError(f"{name} has a maxlen that is no number from 1 to 999999999")
+        sink = SinkAddress(name, parts.scheme, url, stream=target, maxlen=int(maxlen), filter=wanted)
     if options:
         raise ValueError(f"{name} has an option that is not known: {', '.join(sorted(options))}")
-    return SinkAddress(name, parts.scheme, urlunsplit(parts._replace(query="", fragment="")), channel)
+    return sink
 
 
 def split(address: str) -> SplitResult:

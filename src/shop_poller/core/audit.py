@@ -1,6 +1,6 @@
 """Whether an order is accounted for: what the shop says, what is known, what was announced and delivered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -75,11 +75,13 @@ class Auditor:
 
     Attributes:
         polled_to: what was modified later, the next poll will show.
+        unwanted: events that no sink wants: nothing is left of them.
     """
 
     shop_id: str
     policy: Policy
     polled_to: datetime
+    unwanted: Collection[str] = ()
 
     def judge(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
         """How an order stands."""
@@ -121,13 +123,15 @@ class Auditor:
     def _announced(
         self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence
     ) -> dict[str, Sequence[Sent]]:
-        """Every event that was decided, in words, and its deliveries."""
+        """Every event that was decided and wanted, in words, and its deliveries."""
         if known is None:
             return {}
         found: dict[str, Sequence[Sent]] = {}
         for name, times in sorted(known.decided.items()):
             for n in range(1, times + 1):
                 key = event_id(self.shop_id, str(item.id), name, n)
+                if name in self.unwanted and key not in evidence.sent:
+                    continue
                 found[str(name) if times == 1 else f"{name} ({n})"] = evidence.sent.get(key, ())
         for refund in sorted(known.refund_ids or ()):
             kind = EventType.PARTIALLY_REFUNDED

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 PREFIX = "whsec_"
+MOST_KEYS = 2
 
 
 def signing_key(secret: str) -> bytes:
@@ -22,8 +24,25 @@ def signing_key(secret: str) -> bytes:
     return key
 
 
+def signing_keys(secrets: str) -> tuple[bytes, ...]:
+    """The keys in one secret, or in two with a space between: the new one and the one that goes out of use.
+
+    Raises:
+        ValueError: there are none or more than two, or one is no secret: see signing_key.
+    """
+    found = secrets.split()
+    if not 1 <= len(found) <= MOST_KEYS:
+        raise ValueError(f"should be one secret, or two with a space between; has {len(found)}")
+    return tuple(signing_key(secret) for secret in found)
+
+
+def signatures(keys: Sequence[bytes], *, message_id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`: one for each key, with spaces between. For the rest see signature."""
+    return " ".join(signature(key, message_id=message_id, timestamp=timestamp, body=body) for key in keys)
+
+
 def signature(key: bytes, *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`.
+    """One signature, as it stands in the header `webhook-signature`.
 
     Args:
         key: see signing_key.

@@ -2,8 +2,8 @@
 
 from pydantic import SecretStr
 
-from shop_poller.core.addresses import HTTP, REDIS, SinkAddress
-from shop_poller.core.signature import signing_key
+from shop_poller.core.addresses import HTTP, REDIS, STREAM, SinkAddress
+from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
 
 
@@ -12,18 +12,22 @@ def make_sink(address: SinkAddress, *, notify_secret: SecretStr | None, connecti
 
     Args:
         address: where to deliver to.
-        notify_secret: signs what goes over HTTP.
+        notify_secret: signs what goes over HTTP; one secret, or two with a space between.
         connections: the most deliveries at once.
     """
     if address.scheme in HTTP:
         from shop_poller.sinks.http import HttpSink  # noqa: PLC0415 - a sink not used costs nothing
 
-        key = signing_key(notify_secret.get_secret_value()) if notify_secret else None
-        return HttpSink(address, key=key)
+        keys = signing_keys(notify_secret.get_secret_value()) if notify_secret else ()
+        return HttpSink(address, keys=keys)
     if address.scheme in REDIS:
         from shop_poller.sinks.redis import RedisSink  # noqa: PLC0415 - it is 10 MB
 
         return RedisSink(address, connections=connections)
+    if address.scheme in STREAM:
+        from shop_poller.sinks.redis import StreamSink  # noqa: PLC0415 - as above
+
+        return StreamSink(address, connections=connections)
     from shop_poller.sinks.console import ConsoleSink  # noqa: PLC0415 - as above
 
     return ConsoleSink(address)

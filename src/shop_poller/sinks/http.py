@@ -1,6 +1,7 @@
 """The sink `http(s)://`: a POST a notification, signed by the Standard Webhooks rules if a secret is set."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
@@ -9,7 +10,7 @@ import httpx
 from shop_poller.core.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.core.signature import signature
+from shop_poller.core.signature import signatures
 from shop_poller.httpclient import http_client, retry_after_s, transport_errors
 
 TIMEOUT_S = 10.0
@@ -33,13 +34,13 @@ class HttpSink:
 
     Args:
         address: where to.
-        key: signs, if there is one.
+        keys: sign, each by itself, if there are any.
     """
 
-    def __init__(self, address: SinkAddress, *, key: bytes | None) -> None:
+    def __init__(self, address: SinkAddress, *, keys: Sequence[bytes]) -> None:
         self.name = address.name
         self._url = address.url
-        self._key = key
+        self._keys = keys
         # A client a sender: one pool shared by many costs three times the CPU.
         self._idle: list[httpx.AsyncClient] = []
 
@@ -81,9 +82,9 @@ class HttpSink:
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(sent_at),
         }
-        if self._key is not None:
-            headers["webhook-signature"] = signature(
-                self._key, message_id=delivery.event_id, timestamp=sent_at, body=body
+        if self._keys:
+            headers["webhook-signature"] = signatures(
+                self._keys, message_id=delivery.event_id, timestamp=sent_at, body=body
             )
         return headers
 

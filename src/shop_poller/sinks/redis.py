@@ -1,11 +1,13 @@
-"""The sink `redis://…?channel=…`: PUBLISH to a channel of Redis or Valkey.
+"""The sinks in Redis or Valkey: `redis://…?channel=…` publishes, `redis+stream://…?stream=…` adds.
 
 Publishing to nobody is not delivering: the count of subscribers that PUBLISH answers has to be one at least.
-That count is true on a standalone server only; on a Cluster, or with subscribers on replicas, it is not.
+That count is true on a standalone server only; on a Cluster, or with subscribers on replicas, it is not, and
+`check` says so. A stream needs nobody to be there: who reads it later finds what was added meanwhile.
 """
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import unquote
 
 import redis.asyncio as aioredis
@@ -14,8 +16,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    MovedError,
     NoPermissionError,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
@@ -26,6 +30,61 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 
 TIMEOUT_S = 5.0
+ENTRY_ID = re.compile(rb"[0-9]+-[0-9]+")
+
+
+class Server:
+    """The server that an address names, and what its errors mean.
+
+    Args:
+        address: where.
+        connections: the most commands at once.
+
+    Attributes:
+        client: speaks to it, within `errors`.
+    """
+
+    def __init__(self, address: SinkAddress, *, connections: int) -> None:
+        self._secrets = {unquote(address.password), address.password} - {""}
+        self.client = aioredis.Redis.from_url(
+            address.url,
+            protocol=2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
+            max_connections=connections,
+            socket_timeout=TIMEOUT_S,  # a half-open connection is noticed
+            socket_connect_timeout=TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=Retry(NoBackoff(), 0),  # there is one retry authority, and it is not this one
+        )
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Whatever goes wrong is a TemporaryError: somebody will mend it, and the row waits for that."""
+        try:
+            yield
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            raise TemporaryError(ErrorKind.UNAVAILABLE, "Redis refuses our user or password") from error
+        except MovedError as error:
+            raise TemporaryError(
+                ErrorKind.UNAVAILABLE,
+                f"the key is on another node of this Cluster; name that one: {error.host}:{error.port}",
+            ) from error
+        except RedisTimeoutError as error:
+            raise TemporaryError(ErrorKind.TIMEOUT, "Redis did not answer in time") from error
+        except (RedisError, OSError) as error:
+            text = f"Redis: {type(error).__name__}: {error}"
+            for secret in self._secrets:  # a server says a command back that it does not know, AUTH too
+                text = text.replace(secret, "***")
+            raise TemporaryError(ErrorKind.CONNECTION, text) from error
+
+    async def uncounted(self) -> str:
+        """Why the number that PUBLISH answers is not true here; "" where it is, or where we may not ask."""
+        with suppress(ResponseError):  # INFO may be forbidden to us, or unknown to a proxy
+            if (await self.client.info("cluster")).get("cluster_enabled"):
+                return "this is a Cluster, where that number is not true"
+            if (await self.client.info("replication")).get("connected_slaves"):
+                return "the server has replicas, whose subscribers are not counted"
+        return ""
 
 
 class RedisSink:
@@ -39,51 +98,79 @@ class RedisSink:
     def __init__(self, address: SinkAddress, *, connections: int) -> None:
         self.name = address.name
         self._channel = address.channel
-        self._secrets = {unquote(address.password), address.password} - {""}
-        self._redis = aioredis.Redis.from_url(
-            address.url,
-            protocol=2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
-            max_connections=connections,
-            socket_timeout=TIMEOUT_S,  # a half-open connection is noticed
-            socket_connect_timeout=TIMEOUT_S,
-            socket_keepalive=True,
-            health_check_interval=30,
-            retry=Retry(NoBackoff(), 0),  # there is one retry authority, and it is not this one
-        )
+        self._server = Server(address, connections=connections)
 
     async def send(self, delivery: Delivery) -> None:
         """Publish one notification to at least one subscriber."""
-        with self._errors():
-            listeners = await self._redis.publish(self._channel, delivery.body)
+        with self._server.errors():
+            listeners = await self._server.client.publish(self._channel, delivery.body)
         if not listeners:
             raise TemporaryError(ErrorKind.NO_SUBSCRIBER, f"nobody is subscribed to {self._channel}")
 
     async def check(self) -> str:
         """See whether the server answers and how many listen; nothing is published."""
-        with self._errors():
-            ((_, listeners),) = await self._redis.pubsub_numsub(self._channel)
+        with self._server.errors():
+            ((_, listeners),) = await self._server.client.pubsub_numsub(self._channel)
+            uncounted = await self._server.uncounted()
+        better = f"; {uncounted}: a stream would be safe, redis+stream://…?stream=name" if uncounted else ""
         if not listeners:
             raise TemporaryError(
                 ErrorKind.NO_SUBSCRIBER,
-                f"answers, but nobody is subscribed to {self._channel}; deliveries wait until somebody is",
+                f"answers, but nobody is subscribed to {self._channel}; deliveries wait until somebody is"
+                f"{better}",
             )
-        return f"answers; subscribers of {self._channel}: {listeners}"
+        return f"answers; subscribers of {self._channel}: {listeners}{better}"
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await self._server.client.aclose()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-            # Not for good: somebody will mend the user's password or rights, and the row waits for that.
-            raise TemporaryError(ErrorKind.UNAVAILABLE, "Redis refuses our user or password") from error
-        except RedisTimeoutError as error:
-            raise TemporaryError(ErrorKind.TIMEOUT, "Redis did not answer in time") from error
-        except (RedisError, OSError) as error:
-            text = f"Redis: {type(error).__name__}: {error}"
-            for secret in self._secrets:  # a server says a command back that it does not know, AUTH too
-                text = text.replace(secret, "***")
-            raise TemporaryError(ErrorKind.CONNECTION, text) from error
+
+class StreamSink:
+    """Adds to one stream. For the methods see ports.Sink.
+
+    Args:
+        address: where to.
+        connections: the most deliveries at once.
+    """
+
+    def __init__(self, address: SinkAddress, *, connections: int) -> None:
+        self.name = address.name
+        self._stream = address.stream
+        self._maxlen = address.maxlen
+        self._server = Server(address, connections=connections)
+
+    async def send(self, delivery: Delivery) -> None:
+        """Add one entry; the server says yes with the entry's id."""
+        with self._server.errors():
+            entry_id = await self._server.client.xadd(
+                self._stream,
+                {
+                    "event_id": delivery.event_id,
+                    "event_type": str(delivery.event_type),
+                    "key": delivery.key,
+                    "body": delivery.body,
+                },
+                maxlen=self._maxlen,
+                approximate=True,  # the server drops whole blocks, which costs it nothing
+            )
+        if not isinstance(entry_id, bytes) or not ENTRY_ID.fullmatch(entry_id):
+            raise TemporaryError(ErrorKind.UNAVAILABLE, "the server answered XADD with no id; is it Redis?")
+
+    async def check(self) -> str:
+        """See whether the server answers and the key is a stream, or free; nothing is added."""
+        client = self._server.client
+        with self._server.errors():
+            found = await client.type(self._stream)
+            kind = found.decode(errors="replace") if isinstance(found, bytes) else found
+            if kind == "none":
+                return f"answers; {self._stream} will be made"
+            if kind == "stream":
+                return f"answers; entries of {self._stream}: {await client.xlen(self._stream)}"
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, f"answers, but {self._stream} is a {kind}, not a stream; name another key"
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._server.client.aclose()

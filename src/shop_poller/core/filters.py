@@ -1,0 +1,88 @@
+"""Which notifications a sink wants: `events=` and `levels=` in its address.
+
+A word of `events` is an event's full name, its last part (`new`), or a beginning and a star (`service.*`).
+Levels are named as they go out, that is after SHOP_LEVEL_MAP.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from shop_poller.core.model import Notification
+
+MOST_WORDS = 100
+PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,70}\*?")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a sink wants; of what is empty, everything."""
+
+    events: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    def wants(self, event_type: str, level: str) -> bool:
+        """Whether an event of this type and level is for the sink."""
+        named = not self.events or any(_names(word, event_type) for word in self.events)
+        return named and (not self.levels or level in self.levels)
+
+
+EVERYTHING = Filter()
+
+
+def takers(sinks: Mapping[str, Filter], notification: Notification) -> list[str]:
+    """The names of the sinks that want a notification, in their order."""
+    return [
+        name for name, wanted in sinks.items() if wanted.wants(notification.event_type, notification.level)
+    ]
+
+
+def take_filter(query: str) -> tuple[Filter, str]:
+    """Take `events` and `levels` out of the query of an address.
+
+    Returns:
+        The filter, and the rest of the query as it was written: to a receiver of webhooks it may matter how.
+
+    Raises:
+        ValueError: one of the two is empty, or too long; said without its words, which may be a secret.
+    """
+    rest: list[str] = []
+    words: dict[str, list[str]] = {"events": [], "levels": []}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name not in words:
+            rest.append(part)
+            continue
+        found = [word for word in (text.strip() for text in unquote(value).split(",")) if word]
+        if not found:
+            raise ValueError(f"{name}= in an address names none; name some, or leave it out")
+        words[name] += found
+    if sum(map(len, words.values())) > MOST_WORDS:
+        raise ValueError(f"events= and levels= in an address have more than {MOST_WORDS} words")
+    return Filter(tuple(words["events"]), tuple(words["levels"])), "&".join(rest)
+
+
+def problems(wanted: Filter, *, events: Collection[str], levels: Collection[str]) -> list[str]:
+    """Words that name nothing that there is, a line each.
+
+    Args:
+        wanted: the filter.
+        events: full names of all events that there can be.
+        levels: likewise.
+    """
+    unknown = [word for word in wanted.events if not any(_names(word, event) for event in events)]
+    found = [_unknown("event", word, events) for word in unknown]
+    return found + [_unknown("level", word, levels) for word in wanted.levels if word not in levels]
+
+
+def _names(word: str, event_type: str) -> bool:
+    if word.endswith("*"):
+        return event_type.startswith(word[:-1])
+    return word in {event_type, event_type.rpartition(".")[2]}
+
+
+def _unknown(what: str, word: str, known: Iterable[str]) -> str:
+    # With an & forgotten a word may go on with the receiver's token.
+    named = f"{what} {word!r}" if PLAIN.fullmatch(word) else f"such {what} as one that is named"
+    return f"there is no {named}; there are {', '.join(sorted(known))}"
