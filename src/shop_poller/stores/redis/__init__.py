@@ -1,7 +1,8 @@
 """The state in Redis 6.2 or later, or Valkey: several replicas may share it, one of which may write.
 
-Every write is a Lua script that compares the lease's nonce first, so that a process that lost the lease, and
-does not know it yet, changes nothing. Claims live in memory: those of a process that dies are void at once.
+Every write, but for those made beside whoever leads, is a Lua script that compares the lease's nonce first,
+so that a process that lost the lease, and does not know it yet, changes nothing. Claims live in memory: those
+of a process that dies are void at once.
 docs/redis.md tells what stands where, and what happens when Redis is in trouble.
 """
 
