@@ -1,13 +1,10 @@
 """The command line. What only one command needs is imported in it: the daemon idles most of its life."""
 
 import json
-import os
 import sys
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime
-from enum import IntEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
@@ -15,25 +12,14 @@ import typer
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
-from shop_poller.loading import load
+from shop_poller.letter_commands import dead, deliveries
 from shop_poller.settings import Settings, SettingsError
+from shop_poller.terminal import Config, Exit, OutputError, complain, discard, load_settings, say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shop_poller.check import Finding
-
-
-class Exit(IntEnum):
-    """What went wrong, as an exit code; README.md lists them."""
-
-    OK = 0
-    INTERNAL = 1  # Python's own, for an exception that nobody caught: a bug
-    SETTINGS = 2  # click's own, for a command line that is wrong
-    SHOP = 3
-    UNDELIVERED = 4
-    STATE = 5
-    MISSED = 6
 
 
 app = typer.Typer(
@@ -45,10 +31,8 @@ app = typer.Typer(
     epilog="Settings come from the environment, .env and --config: docs/configuration.md lists them.",
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
-]
+app.add_typer(dead, name="dead")
+app.add_typer(deliveries, name="deliveries")
 
 
 def main() -> None:
@@ -57,19 +41,19 @@ def main() -> None:
         app()
     except SettingsError as error:
         for problem in error.problems:
-            _complain(problem)
+            complain(problem)
         sys.exit(Exit.SETTINGS)
     except ShopPollerError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(Exit.STATE if error.kind is ErrorKind.STORE else Exit.SHOP)
-    except _OutputError as error:
-        _complain(f"cannot print: {error}")
+    except OutputError as error:
+        complain(f"cannot print: {error}")
         sys.exit(Exit.UNDELIVERED)
     finally:
         try:
             sys.stderr.flush()
         except OSError:  # a log that could not be written is no reason for an exit code of its own
-            _discard(sys.stderr)
+            discard(sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,7 +61,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        _say(f"shop-poller {__version__}")
+        say(f"shop-poller {__version__}")
         raise typer.Exit
 
 
@@ -99,7 +83,7 @@ def run(
     """Watch the shop until SIGTERM or Ctrl-C."""
     if dry_run and not once:
         raise typer.BadParameter("goes with --once", param_hint="--dry-run")
-    settings = _settings(config)
+    settings = load_settings(config)
 
     from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
 
@@ -117,12 +101,12 @@ def _run_once(settings: Settings) -> None:
     report = anyio.run(house.run_once, settings)
     tick = report.tick
     if not settings.shop_polling_enabled:
-        _say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
+        say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
     elif tick.error is None:
-        _say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
+        say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
     else:
-        _complain(f"the shop could not be read: {tick.error}")
-    _say(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.buried}")
+        complain(f"the shop could not be read: {tick.error}")
+    say(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.buried}")
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
     if report.waiting or report.buried:
@@ -134,13 +118,13 @@ def _rehearse(settings: Settings) -> None:
     from shop_poller.ports import Outgoing  # noqa: PLC0415
 
     def show(outgoing: Outgoing) -> None:
-        _say(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
+        say(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
 
     tick = anyio.run(house.rehearse, settings, show)
     if tick.error is not None:
-        _complain(f"the shop could not be read: {tick.error}")
+        complain(f"the shop could not be read: {tick.error}")
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    _say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing")
+    say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing")
 
 
 @app.command(
@@ -153,7 +137,7 @@ def check(config: Config = None) -> None:
     """Look whether shop, keys, clocks, state and sinks are right; change nothing."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.check(_settings(config)))
+    _report(checks.check(load_settings(config)))
 
 
 @app.command(
@@ -167,7 +151,7 @@ def notify_test(config: Config = None) -> None:
     """Send one harmless notification to every sink."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.notify_test(_settings(config)))
+    _report(checks.notify_test(load_settings(config)))
 
 
 def _report(findings: "AsyncIterator[Finding]") -> None:
@@ -177,7 +161,7 @@ def _report(findings: "AsyncIterator[Finding]") -> None:
 
     async def show() -> None:
         async for finding in findings:
-            _say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
+            say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
             if not finding.ok:
                 failed.append(codes[finding.part])
 
@@ -201,12 +185,12 @@ def status(
     from shop_poller import status as statuses  # noqa: PLC0415 - see the module's docstring
     from shop_poller.clock import now  # noqa: PLC0415
 
-    found = anyio.run(statuses.read_status, _settings(config))
+    found = anyio.run(statuses.read_status, load_settings(config))
     if as_json:
-        _say(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+        say(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
     else:
         for line in statuses.render(found, now()):
-            _say(line)
+            say(line)
 
 
 EARLIEST = 2000
@@ -235,20 +219,20 @@ def audit(
     """Hold every order changed since then against what was announced; the daemon may be running."""
     from shop_poller import audit as audits  # noqa: PLC0415 - see the module's docstring
 
-    settings, tally = _settings(config), audits.Tally()
+    settings, tally = load_settings(config), audits.Tally()
 
     async def show() -> None:
         # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
         async with aclosing(audits.audit(settings, _utc(since), tally)) as entries:
             async for entry in entries:
                 for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
-                    _say(line)
+                    say(line)
 
     anyio.run(show)
     if as_json:
-        _say(json.dumps(tally.as_dict()))
+        say(json.dumps(tally.as_dict()))
     else:
-        _say(tally.verdict())
+        say(tally.verdict())
     if tally.unaccounted:
         raise typer.Exit(Exit.MISSED)
     if tally.undelivered:
@@ -265,10 +249,10 @@ def backfill(since: Since, config: Config = None) -> None:
     """Learn silently the orders made from then on and before the watch began; the daemon may be running."""
     from shop_poller import backfill as backfills  # noqa: PLC0415 - see the module's docstring
 
-    settings = _settings(config)
+    settings = load_settings(config)
     with backfills.progress_bar() as show:
         done = anyio.run(backfills.backfill, settings, _utc(since), show)
-    _say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
+    say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
 
 
 def _utc(since: datetime) -> datetime:
@@ -294,37 +278,4 @@ def demo(
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415
 
     set_up_logging(level="warning", style=None)
-    anyio.run(lambda: play(locale=locale, seconds=seconds, say=_say))
-
-
-def _settings(config: Path | None) -> Settings:
-    """Load the settings, and set up logging as they say."""
-    # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
-    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - see the module's docstring
-
-    settings = load(config)
-    set_up_logging(level=settings.shop_log_level, style=settings.shop_log_format, secrets=settings.secrets)
-    return settings
-
-
-class _OutputError(Exception):
-    """Standard output is full, or has lost its reader."""
-
-
-def _say(line: str) -> None:
-    try:
-        typer.echo(line)
-    except OSError as error:
-        _discard(sys.stdout)
-        raise _OutputError(error.strerror) from error
-
-
-def _discard(stream: TextIO) -> None:
-    """Whatever is left in its buffer goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _complain(line: str) -> None:
-    with suppress(OSError):
-        typer.echo(f"shop-poller: {line}", err=True)
+    anyio.run(lambda: play(locale=locale, seconds=seconds, say=say))

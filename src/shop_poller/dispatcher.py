@@ -31,7 +31,10 @@ from shop_poller.telemetry import Edges, Log, Metrics
 
 CLAIM_BATCH = 100
 LOOK_EVERY_S = 60.0
-"""The outbox is looked at this often even when nothing seems due: clocks can be set."""
+"""How often what waits too long for a sink that is down is looked for."""
+LOOK_WHILE_UP_S = 10.0
+"""The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
+clocks can be set."""
 STORE_WAIT_S = 1.0
 FAR = datetime.max.replace(tzinfo=UTC)
 
@@ -223,8 +226,8 @@ class Dispatcher:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
         due_at = await self._store.next_due(self._name)
         if due_at is None:
-            return LOOK_EVERY_S
-        return min(max((due_at - self._now()).total_seconds(), 0.0), LOOK_EVERY_S)
+            return LOOK_WHILE_UP_S
+        return min(max((due_at - self._now()).total_seconds(), 0.0), LOOK_WHILE_UP_S)
 
     async def _send(
         self, queued: MemoryObjectReceiveStream[Delivery], outcomes: MemoryObjectSendStream[Outcome]

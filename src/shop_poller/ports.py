@@ -185,12 +185,14 @@ class Settled:
     """A delivery that is over.
 
     Attributes:
+        seq: names it, in its shop and of its kind.
         key: the order's id, or the alert's subject.
         attempts: claims that failed and were charged to it.
         at: when it was delivered or buried.
         reason: why it was given up; "" if it was delivered.
     """
 
+    seq: int
     sink: str
     key: str
     event_id: str
@@ -198,6 +200,20 @@ class Settled:
     attempts: int
     at: datetime
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up, with what could not be delivered.
+
+    Attributes:
+        body: the notification's JSON, as it was sent.
+        created_at: when it came into the outbox.
+    """
+
+    over: Settled
+    body: str
+    created_at: datetime
 
 
 class Fate(StrEnum):
@@ -347,8 +363,56 @@ class Store(Right, Protocol):
         """Count what lies in the store."""
         ...
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
-        """The deliveries that were made, or given up, the latest first."""
+    async def settled(
+        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+    ) -> list[Settled]:
+        """The deliveries that were made, or given up, the latest first; to one sink, or to all."""
+        ...
+
+    async def dead_ids(
+        self,
+        shop_id: str,
+        *,
+        sink: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[int]:
+        """The dead letters' seqs, ascending.
+
+        Args:
+            shop_id: whose.
+            sink: to this one only.
+            since: buried then or later.
+            before: buried earlier than that.
+        """
+        ...
+
+    async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
+        """One dead letter; None if there is none of that seq."""
+        ...
+
+    async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put dead letters back into the outbox, in the order of their seqs, in one atomic commit.
+
+        Beside whoever has the right to write. Each gets a seq of its own and goes behind what waits already,
+        with its event's id and body and no attempt counted. What is no dead letter any more is passed by.
+
+        Args:
+            shop_id: whose.
+            seqs: a hundred or so: whoever polls waits meanwhile.
+            now: since when they wait, and are due.
+
+        Returns:
+            How many were put back.
+        """
+        ...
+
+    async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
+        """Forget dead letters, in one atomic commit, beside whoever has the right to write.
+
+        Returns:
+            How many were forgotten.
+        """
         ...
 
     async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.core.model import iso
+from shop_poller.letters import as_dict
 from shop_poller.ports import Alert, Settled, ShopState, Stats
 from shop_poller.settings import Settings
 from shop_poller.stores import peek_store
@@ -49,8 +50,8 @@ class Status:
                 }
                 for name, sink in self.stats.sinks.items()
             },
-            "latest_dead_letters": [_settled(one) for one in self.dead],
-            "latest_delivered": [_settled(one) for one in self.delivered],
+            "latest_dead_letters": [as_dict(one) for one in self.dead],
+            "latest_delivered": [as_dict(one) for one in self.delivered],
         }
 
 
@@ -106,18 +107,6 @@ def render(status: Status, now: datetime) -> list[str]:
         for one in status.dead
     ]
     return lines
-
-
-def _settled(one: Settled) -> dict[str, Any]:
-    return {
-        "sink": one.sink,
-        "key": one.key,
-        "event_id": one.event_id,
-        "event_type": one.event_type,
-        "attempts": one.attempts,
-        "at": iso(one.at),
-        "reason": one.reason,
-    }
 
 
 def _iso(instant: datetime | None) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller.cli import Exit, app
+from shop_poller.cli import app
 from shop_poller.core import status_events
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
 from shop_poller.core.dialects import BLIND_TO, NEEDS, candidates, endpoint
@@ -22,6 +22,7 @@ from shop_poller.core.model import EventType, Order, OrderEvent
 from shop_poller.loading import load
 from shop_poller.settings import SettingsError
 from shop_poller.telemetry import Metrics
+from shop_poller.terminal import Exit
 
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
@@ -78,6 +79,7 @@ def test_the_commands_are_all_named_and_all_there(readme: Path) -> None:
     named = {code(cell)[0] for cell, _ in rows(text(readme), header)}
     words = {line.split()[1] for line in named}
     there = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    there |= {str(group.name) for group in app.registered_groups}
     assert words - {"--version"} == there
 
 

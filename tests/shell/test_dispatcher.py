@@ -14,6 +14,7 @@ from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.dispatcher import DeliveryPlan
 from shop_poller.ports import Batch, Outcome, Outgoing
+from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import notification
 from support.house import SHOP, FakeSink, House, down, house, refused
 from support.virtual_time import virtual_now
@@ -69,6 +70,41 @@ async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path)
         await anyio.sleep(0.1)
         assert await waiting(it) == 0
     assert it.value("shop_notifications_sent_total", sink="sink", event_type="shop.order.new") == 3
+
+
+async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: Path) -> None:
+    async with house(path) as it:
+        it.sinks[0].judge = lambda _: refused()
+        await put(it, "1", "2")
+        async with it.delivering():
+            await anyio.sleep(1)
+            first = [delivery.event_id for _, delivery in it.sinks[0].tried]
+            it.sinks[0].judge = lambda _: None
+            await anyio.sleep(600)
+            beside = await SqliteStore.beside(path)
+            assert await beside.replay_beside(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 2
+            await beside.aclose()
+            assert it.sinks[0].got == []
+            await anyio.sleep(10.1)
+            assert [delivery.event_id for _, delivery in it.sinks[0].got] == first
+        assert (await waiting(it), await dead(it)) == (0, 0)
+
+
+async def test_an_idle_outbox_is_not_looked_at_more_often_than_that(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(path) as it:
+        looks, claim = 0, it.store.claim
+
+        async def counted(sink: str, *, now: datetime, limit: int) -> list[Delivery]:
+            nonlocal looks
+            looks += 1
+            return await claim(sink, now=now, limit=limit)
+
+        monkeypatch.setattr(it.store, "claim", counted)
+        async with it.delivering():
+            await anyio.sleep(600)
+        assert 60 <= looks <= 62
 
 
 async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) -> None:

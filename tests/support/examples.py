@@ -1,6 +1,7 @@
-"""The examples that the commands' help shows."""
+"""The commands, and the examples that their help shows."""
 
 COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "demo")
+GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
 DEMO = "shop-poller demo --seconds 20"
 EXAMPLES = (
     "shop-poller run",
@@ -13,6 +14,17 @@ EXAMPLES = (
     "shop-poller audit --since 2026-11-24T18:00:00 --json",
     "shop-poller backfill --since 2026-01-01",
     DEMO,
+    "shop-poller dead list",
+    "shop-poller dead list --sink crm --limit 500 --json",
+    "shop-poller dead show 1",
+    "shop-poller dead replay 1",
+    "shop-poller dead replay --sink crm --newer-than 2 --yes",
+    "shop-poller dead replay --all",
+    "shop-poller dead drop 1",
+    "shop-poller dead drop --older-than 14 --yes",
+    "shop-poller deliveries list",
+    "shop-poller deliveries list --sink crm --limit 500 --json",
+    "shop-poller deliveries tail",
 )
 
 

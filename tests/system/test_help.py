@@ -1,14 +1,22 @@
 """`--version` and `--help`; every example that the help shows is run."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from shop_poller import __version__
-from support.commands import run_command
-from support.examples import COMMANDS, EXAMPLES, examples
+from support.commands import run_command, wait_until
+from support.examples import COMMANDS, EXAMPLES, GROUPS, examples
 from support.site import Site
+
+WHOLE = [*COMMANDS, *(f"{group} {command}" for group, commands in GROUPS.items() for command in commands)]
+"""Every command that does something, with its group's name before it."""
+
+
+def commands_in(told: str) -> list[str]:
+    return re.findall(r"^  ([a-z-]+)  +\w", told.partition("Commands:")[2], re.MULTILINE)
 
 
 def test_the_version(tmp_path: Path) -> None:
@@ -21,19 +29,24 @@ def test_the_commands_are_told_without_one(tmp_path: Path) -> None:
         done = run_command(args, home=tmp_path, env={})
         assert done.code == (0 if args else 2)
         told = done.stdout + done.stderr
-        assert re.findall(r"^  ([a-z-]+)  +\w", told.partition("Commands:")[2], re.MULTILINE) == list(
-            COMMANDS
-        )
+        assert commands_in(told) == [*COMMANDS, *GROUPS]
         assert "docs/configuration.md" in told
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_commands_of_a_group_are_told_without_one(tmp_path: Path, group: str) -> None:
+    for args in ([group], [group, "--help"]):
+        done = run_command(args, home=tmp_path, env={})
+        assert commands_in(done.stdout + done.stderr) == [*GROUPS[group]]
+
+
+@pytest.mark.parametrize("command", WHOLE)
 def test_the_help_of_a_command_needs_no_settings(tmp_path: Path, command: str) -> None:
-    done = run_command([command, "--help"], home=tmp_path, env={})
+    done = run_command([*command.split(), "--help"], home=tmp_path, env={})
     assert (done.code, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: shop-poller {command} [OPTIONS]\n")
+    assert done.stdout.startswith(f"Usage: shop-poller {command} [OPTIONS]")
     shown = examples(done.stdout)
-    assert shown == [line for line in EXAMPLES if line.split()[1] == command]
+    assert shown == [line for line in EXAMPLES if f"{line} ".startswith(f"shop-poller {command} ")]
     assert shown, "every command shows one"
     if command != "demo":
         assert "Exit codes: 2 settings" in done.stdout
@@ -46,8 +59,24 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
         with site.daemon():
             site.polled()
         return
-    if args[0] in {"status", "audit", "backfill"}:
+    if args[0] in {"status", "audit", "backfill", "deliveries"}:
         assert site.once().code == 0
+    if args[0] == "dead":
+        site.receiver.answer = lambda _: 422
+        site.shop.create_order("processing")
+        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 4
+    if args == ["deliveries", "tail"]:
+        with site.daemon(), site.start(*args) as following:
+            site.shop.create_order("processing")
+            wait_until(lambda: following.stdout, "a delivery")
+            assert following.stop(signal.SIGINT) == 0
+        return
     done = site.run(*args)
-    assert (done.code, done.complaints) == (0, [])
-    assert done.stdout
+    assert (
+        done.code,
+        [line for line in done.complaints if "SHOP_NOTIFY_URLS does not name" not in line],
+    ) == (
+        0,
+        [],
+    )
+    assert done.stdout or "--json" in args

@@ -35,10 +35,20 @@ async def peek_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
 
 
 async def beside_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to learn orders beside whoever polls; raises what `open_store` raises."""
+    """The store for an address, to learn orders or move dead letters beside whoever polls.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, it cannot be used, or Redis does not answer.
+    """
     if isinstance(where, Path):
         return await SqliteStore.beside(where)
-    return _redis(where, shop=shop, prefix=prefix)
+    store = _redis(where, shop=shop, prefix=prefix)
+    try:
+        await store.ask_clock()
+    except BaseException:
+        await store.aclose()
+        raise
+    return store
 
 
 async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:

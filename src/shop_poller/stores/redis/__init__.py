@@ -1,7 +1,8 @@
 """The state in Redis 6.2 or later, or Valkey: several replicas may share it, one of which may write.
 
-Every write is a Lua script that compares the lease's nonce first, so that a process that lost the lease, and
-does not know it yet, changes nothing. Claims live in memory: those of a process that dies are void at once.
+Every write, but for those made beside whoever leads, is a Lua script that compares the lease's nonce first,
+so that a process that lost the lease, and does not know it yet, changes nothing. Claims live in memory: those
+of a process that dies are void at once.
 docs/redis.md tells what stands where, and what happens when Redis is in trouble.
 """
 
@@ -16,11 +17,23 @@ from shop_poller.clock import to_milliseconds
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.ports import Alert, Backfill, Batch, Outcome, Outgoing, Settled, ShopState, Stats, Trace
+from shop_poller.ports import (
+    Alert,
+    Backfill,
+    Batch,
+    DeadLetter,
+    Outcome,
+    Outgoing,
+    Settled,
+    ShopState,
+    Stats,
+    Trace,
+)
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.client import Client, make_client
 from shop_poller.stores.redis.connection import Connection
 from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.letters import Letters
 from shop_poller.stores.redis.outbox import Outbox
 from shop_poller.stores.redis.shops import Shops
 
@@ -52,6 +65,7 @@ class RedisStore:
         self._connection = Connection(address, make(address))
         self._shops = Shops(self._connection, self._keys)
         self._outbox = Outbox(self._connection, self._keys)
+        self._letters = Letters(self._connection, self._keys, self._outbox)
         self._anchor: tuple[datetime, float] | None = None  # the server's clock, and ours that nobody sets
         self._unanswered = False
 
@@ -63,6 +77,10 @@ class RedisStore:
             return to_milliseconds(datetime.now(UTC))
         theirs, at = self._anchor
         return to_milliseconds(theirs + timedelta(seconds=time.monotonic() - at))
+
+    async def ask_clock(self) -> None:
+        """Learn the server's clock, which a process that never asked for the lease has not heard."""
+        await self._lease("look")
 
     async def take(self) -> bool:
         """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
@@ -177,9 +195,34 @@ class RedisStore:
         known, set_aside = await self._shops.count(shop_id)
         return Stats(known=known, set_aside=set_aside, sinks=await self._outbox.stats(shop_id))
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+    async def settled(
+        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+    ) -> list[Settled]:
         """What was delivered or given up."""
-        return await self._outbox.settled(shop_id, dead=dead, limit=limit)
+        return await self._outbox.settled(shop_id, dead=dead, limit=limit, only=sink)
+
+    async def dead_ids(
+        self,
+        shop_id: str,
+        *,
+        sink: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[int]:
+        """The dead letters' seqs."""
+        return await self._letters.dead_ids(shop_id, sink=sink, since=since, before=before)
+
+    async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
+        """One dead letter."""
+        return await self._letters.dead_letter(shop_id, seq)
+
+    async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put dead letters back behind what waits."""
+        return await self._letters.replay(shop_id, seqs, now)
+
+    async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
+        """Forget dead letters."""
+        return await self._letters.drop(shop_id, seqs, self.now())
 
     async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
         """What became of the deliveries of these keys."""

@@ -10,7 +10,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.sweep import CLOSED
-from shop_poller.ports import Alert, Fate, Outgoing, Settled, ShopState, Trace
+from shop_poller.ports import Alert, DeadLetter, Fate, Outgoing, Settled, ShopState, Trace
 from shop_poller.stores.redis.keys import LANE
 
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
@@ -167,6 +167,23 @@ def row(shop_id: str, outgoing: Outgoing, created_at: datetime) -> str:
     )
 
 
+def row_again(shop_id: str, letter: DeadLetter, created_at: datetime) -> str:
+    """To a field of `outbox`, of what was given up."""
+    over = letter.over
+    return json.dumps(
+        {
+            "shop": shop_id,
+            "sink": over.sink,
+            "key": over.key,
+            "event_id": over.event_id,
+            "event_type": over.event_type,
+            "body": letter.body,
+            "created_at": ms(created_at),
+        },
+        ensure_ascii=False,
+    )
+
+
 def delivery(seq: str, row_text: str, head: str) -> Delivery:
     """From a field of `outbox` and one of `heads`."""
     kept: dict[str, Any] = json.loads(row_text)
@@ -200,10 +217,11 @@ def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
     return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
 
 
-def settled(text: str) -> Settled:
+def settled(seq: str, text: str) -> Settled:
     """From a field of `delivered` or `dead_letters`."""
     kept = json.loads(text)
     return Settled(
+        seq=int(seq),
         sink=kept["sink"],
         key=kept["key"],
         event_id=kept["event_id"],
@@ -212,6 +230,12 @@ def settled(text: str) -> Settled:
         at=instant(kept["at"]),
         reason=kept.get("reason", ""),
     )
+
+
+def dead_letter(seq: str, text: str) -> DeadLetter:
+    """From a field of `dead_letters`."""
+    kept = json.loads(text)
+    return DeadLetter(settled(seq, text), kept["body"], instant(kept["created_at"]))
 
 
 def trace(text: str, fate: Fate) -> Trace:

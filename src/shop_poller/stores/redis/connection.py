@@ -25,6 +25,8 @@ from shop_poller.stores.redis.client import MAX_CONNECTIONS, Client, close_clien
 
 T = TypeVar("T")
 CHUNK = 500
+APPEND, APPENDING = "append", {"commit", "letters"}
+"""What adds to the outbox begins with the same text, so that it adds in the same way."""
 PATIENCE_S = 6.0
 """For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
 
@@ -88,7 +90,9 @@ class Connection:
             TemporaryError: STORE; whether the script was run is then not known, unless it refused.
         """
         if script not in self._scripts:
-            text = resources.files(__package__).joinpath(f"scripts/{script}.lua").read_text("utf-8")
+            folder = resources.files(__package__).joinpath("scripts")
+            parts = ([APPEND] if script in APPENDING else []) + [script]
+            text = "".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
             self._scripts[script] = self._client.register_script(text)
         prepared = self._scripts[script]
         return await self._carry_out(lambda: prepared(keys=list(keys), args=list(args)))

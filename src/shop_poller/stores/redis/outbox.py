@@ -132,7 +132,7 @@ class Outbox:
     async def stats(self, shop_id: str) -> dict[str, SinkStats]:
         """Count what waits and what lies dead, by sink."""
         found: dict[str, SinkStats] = {}
-        for shop, sink in await self._lanes():
+        for shop, sink in await self.lanes():
             if shop != shop_id:
                 continue
             age, dead = self._keys.age(shop, sink), self._keys.dead(shop, sink)
@@ -146,22 +146,23 @@ class Outbox:
                 found[sink] = counted
         return found
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+    async def settled(self, shop_id: str, *, dead: bool, limit: int, only: str | None) -> list[Settled]:
         """What was delivered or given up, the latest first."""
         found: list[Settled] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
-        for shop, sink in await self._lanes():
-            if shop == shop_id:
+        for shop, sink in await self.lanes():
+            if shop == shop_id and only in {None, sink}:
                 ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
                 seqs = await self._connection.read("ZRANGE", ages, 0, limit - 1, "REV")
-                texts = await self._connection.read("HMGET", where, *seqs) if seqs else []
-                found += [codec.settled(text) for text in texts if text]
-        return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+                for some in chunks(seqs):
+                    texts = await self._connection.read("HMGET", where, *some)
+                    found += [codec.settled(seq, text) for seq, text in zip(some, texts, strict=True) if text]
+        return sorted(found, key=lambda one: (one.at, one.seq), reverse=True)[:limit]
 
     async def traces(self, shop_id: str, keys: frozenset[str]) -> list[Trace]:
         """What is remembered of the deliveries of these keys, in the order in which they were made."""
         found: dict[int, Trace] = {}
-        for shop, sink in await self._lanes():
+        for shop, sink in await self.lanes():
             if shop == shop_id:
                 for key in keys:
                     line = f"{codec.lane(shop, sink)}{LANE}{key}{LANE}"
@@ -181,7 +182,7 @@ class Outbox:
     async def prune(self, shop_id: str, settled_before: datetime) -> int:
         """Drop old or too many deliveries that are over, a bounded number."""
         dropped = 0
-        for shop, sink in await self._lanes():
+        for shop, sink in await self.lanes():
             if shop == shop_id:
                 dropped += await self._prune(
                     self._keys.dead_letters, self._keys.dead(shop, sink), settled_before
@@ -210,7 +211,7 @@ class Outbox:
         structlog.get_logger().error("part of the outbox is gone; making its order anew")
         rows: dict[str, str] = await self._connection.read("HGETALL", self._keys.outbox)
         kept = [codec.delivery(seq, row, "0 0") for seq, row in rows.items() if seq.isdigit()]
-        lanes = {*(await self._lanes()), *((one.shop_id, one.sink) for one in kept)}
+        lanes = {*(await self.lanes()), *((one.shop_id, one.sink) for one in kept)}
         keys = [self._keys.lease, self._keys.lines, self._keys.heads, self._keys.lanes]
         for shop, sink in lanes:
             keys += [self._keys.due(sink), self._keys.age(shop, sink)]
@@ -233,7 +234,7 @@ class Outbox:
         fields = await read("HKEYS", self._keys.outbox)
         rows = sum(field.isdigit() for field in fields)
         heads, lines = await read("HLEN", self._keys.heads), await read("ZCARD", self._keys.lines)
-        lanes = await self._lanes()
+        lanes = await self.lanes()
         due = sum([await read("ZCARD", self._keys.due(sink)) for sink in {sink for _, sink in lanes}])
         age = sum([await read("ZCARD", self._keys.age(shop, sink)) for shop, sink in lanes])
         return rows == lines == age and heads == due and bool(rows) == bool(heads)
@@ -249,7 +250,7 @@ class Outbox:
         rows: list[str | None] = await self._connection.read("HMGET", self._keys.outbox, *seqs)
         return rows
 
-    async def _lanes(self) -> list[tuple[str, str]]:
+    async def lanes(self) -> list[tuple[str, str]]:
         """Shop and sink of every lane, in a settled order."""
         lanes = await self._connection.read("SMEMBERS", self._keys.lanes)
         return [(shop, sink) for shop, _, sink in (lane.partition(LANE) for lane in sorted(lanes))]

@@ -16,8 +16,19 @@ from anyio import CancelScope
 from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.ports import Alert, Backfill, Batch, Outcome, Outgoing, Settled, ShopState, Stats, Trace
-from shop_poller.stores.sqlite import orders, outbox
+from shop_poller.ports import (
+    Alert,
+    Backfill,
+    Batch,
+    DeadLetter,
+    Outcome,
+    Outgoing,
+    Settled,
+    ShopState,
+    Stats,
+    Trace,
+)
+from shop_poller.stores.sqlite import letters, orders, outbox
 from shop_poller.stores.sqlite.file import (
     explain,
     open_beside,
@@ -81,7 +92,7 @@ class SqliteStore:
 
     @classmethod
     async def beside(cls, path: Path) -> Self:
-        """Open an existing store to learn orders beside the process that polls, and for nothing else.
+        """Open an existing store to learn orders or move dead letters beside the process that polls.
 
         Raises:
             PermanentError: STORE, there is none, it is too old or too new, or cannot be written to.
@@ -206,9 +217,34 @@ class SqliteStore:
         """Count what lies in the store."""
         return await self._run(orders.stats, shop_id)
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int) -> list[Settled]:
+    async def settled(
+        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+    ) -> list[Settled]:
         """What was delivered or given up."""
-        return await self._run(orders.settled, shop_id, dead, limit)
+        return await self._run(orders.settled, shop_id, dead=dead, limit=limit, sink=sink)
+
+    async def dead_ids(
+        self,
+        shop_id: str,
+        *,
+        sink: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[int]:
+        """The dead letters' seqs."""
+        return await self._run(letters.dead_ids, shop_id, sink=sink, since=since, before=before)
+
+    async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
+        """One dead letter."""
+        return await self._run(letters.dead_letter, shop_id, seq)
+
+    async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put dead letters back behind what waits."""
+        return await self._run(letters.replay, shop_id, seqs, now)
+
+    async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
+        """Forget dead letters."""
+        return await self._run(letters.drop, shop_id, seqs)
 
     async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
         """What became of the deliveries of these keys."""

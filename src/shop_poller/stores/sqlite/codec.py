@@ -7,7 +7,7 @@ from typing import Any
 from shop_poller.clock import instant, ms
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.ports import ShopState
+from shop_poller.ports import Settled, ShopState
 
 Row = tuple[Any, ...]
 
@@ -111,3 +111,9 @@ def delivery(row: Row) -> Delivery:
         created_at=instant(created_at),
         head_since=instant(head_since),
     )
+
+
+def settled(row: Row) -> Settled:
+    """From seq, sink, key, event_id, event_type, attempts, when, reason."""
+    seq, sink, key, event_id, event_type, attempts, at, reason = row
+    return Settled(seq, sink, key, event_id, event_type, attempts, instant(at), reason)

@@ -185,18 +185,17 @@ def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
     return Stats(known=n_known, set_aside=n_aside, sinks=sinks)
 
 
-def settled(db: sqlite3.Connection, shop_id: str, dead: bool, limit: int) -> list[Settled]:  # noqa: FBT001 - ports.Store
+def settled(
+    db: sqlite3.Connection, shop_id: str, *, dead: bool, limit: int, sink: str | None
+) -> list[Settled]:
     """What was delivered or given up, the latest first."""
     columns = "buried_at, reason FROM dead_letters" if dead else "delivered_at, '' FROM delivered"
     rows = db.execute(
-        f"SELECT sink, key, event_id, event_type, attempts, {columns}"
-        " WHERE shop_id = ? ORDER BY 6 DESC, seq DESC LIMIT ?",
-        (shop_id, limit),
+        f"SELECT seq, sink, key, event_id, event_type, attempts, {columns}"
+        " WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink) ORDER BY 7 DESC, seq DESC LIMIT :limit",
+        {"shop": shop_id, "sink": sink, "limit": limit},
     )
-    return [
-        Settled(sink, key, event_id, event_type, attempts, instant(at), reason)
-        for sink, key, event_id, event_type, attempts, at, reason in rows
-    ]
+    return [codec.settled(row) for row in rows]
 
 
 def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_before: datetime) -> int:

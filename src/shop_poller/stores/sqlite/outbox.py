@@ -18,26 +18,29 @@ from shop_poller.stores.sqlite.file import transaction
 
 def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
     """Add rows, within the caller's transaction."""
-    created_at = ms(now)
     for row in outgoing:
-        place = (row.sink, shop_id, row.notification.key)
-        behind = db.execute(
-            "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? LIMIT 1", place
-        ).fetchone()
-        db.execute(
-            "INSERT INTO outbox"
-            " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *place,
-                row.notification.event_id,
-                str(row.notification.event_type),
-                row.notification.body(),
-                created_at,
-                created_at,
-                None if behind else created_at,
-            ),
-        )
+        told = row.notification
+        place = (row.sink, shop_id, told.key)
+        append(db, place, (told.event_id, str(told.event_type), told.body()), ms(now))
+
+
+def append(db: sqlite3.Connection, place: tuple[str, str, str], told: tuple[str, str, str], at: int) -> None:
+    """Add a row behind those of its key, within the caller's transaction.
+
+    Args:
+        db: the store.
+        place: sink, shop and key.
+        told: event id, event type and body.
+        at: since when it waits, and is due (ms).
+    """
+    behind = db.execute(
+        "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? LIMIT 1", place
+    ).fetchone()
+    db.execute(
+        "INSERT INTO outbox (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*place, *told, at, at, None if behind else at),
+    )
 
 
 def forget_claims(db: sqlite3.Connection) -> None:

@@ -76,20 +76,11 @@ for _, alert in ipairs(batch.alerts) do
 end
 
 for i, lane in ipairs(batch.lanes) do
-  local due, age = KEYS[12 + 2 * i], KEYS[13 + 2 * i]
-  redis.call('SADD', lanes, lane)
+  local at = {
+    outbox = outbox, lines = lines, heads = heads, lanes = lanes, due = KEYS[12 + 2 * i], age = KEYS[13 + 2 * i],
+  }
   for _, row in ipairs(batch.rows[i]) do
-    local place = lane .. '\31' .. row[1] .. '\31'
-    local first = #redis.call('ZRANGEBYLEX', lines, '[' .. place, '(' .. place .. '\255', 'LIMIT', 0, 1) == 0
-    local seq = string.format('%.0f', redis.call('HINCRBY', outbox, 'seq', 1))
-    -- In a line the order of names is the order of seq; what is needed of the next one is in its name.
-    redis.call('ZADD', lines, 0, place .. string.format('%016.0f', seq) .. '\31' .. now .. '\31' .. row[2])
-    redis.call('HSET', outbox, seq, row[3])
-    redis.call('ZADD', age, now, seq)
-    if first then
-      redis.call('HSET', heads, seq, now .. ' 0')
-      redis.call('ZADD', due, now, seq)
-    end
+    append(at, lane, now, row)
   end
 end
 return 1

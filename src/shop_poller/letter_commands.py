@@ -1,0 +1,229 @@
+"""The commands `dead` and `deliveries`. What only one command needs is imported in it, as in cli.py."""
+
+import json
+import sys
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from shop_poller.terminal import Config, Exit, complain, load_settings, say
+
+if TYPE_CHECKING:
+    from shop_poller.letters import Choice, Deed
+
+MOST_SHOWN = 10_000
+MOST_DAYS = 36_500
+
+dead = typer.Typer(no_args_is_help=True, help="Look at dead letters, send them again, or drop them.")
+deliveries = typer.Typer(no_args_is_help=True, help="Look at the deliveries that were made.")
+
+SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only of this sink.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=MOST_SHOWN, help="So many at most, the latest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: an object a line.")]
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
+OlderThan = Annotated[
+    float | None,
+    typer.Option("--older-than", metavar="DAYS", min=0, max=MOST_DAYS, help="Given up longer ago than that."),
+]
+NewerThan = Annotated[
+    float | None,
+    typer.Option("--newer-than", metavar="DAYS", min=0, max=MOST_DAYS, help="Given up within so many days."),
+]
+Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@dead.command(
+    "list",
+    epilog="""\b
+Examples:
+  shop-poller dead list
+  shop-poller dead list --sink crm --limit 500 --json
+Exit codes: 2 settings, 5 state.""",
+)
+def list_dead(
+    *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
+) -> None:
+    """Say what was given up, the latest first; the daemon may be running."""
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    settings = load_settings(config)
+
+    async def find() -> None:
+        found = await letters.over(settings, dead=True, sink=sink, limit=limit)
+        for one in found:
+            say(json.dumps(letters.as_dict(one), ensure_ascii=False) if as_json else letters.dead_line(one))
+        if not found and not as_json:
+            say("no dead letters")
+
+    anyio.run(find)
+
+
+@dead.command(
+    epilog="""\b
+Example:
+  shop-poller dead show 1
+Exit codes: 2 settings, or there is none of that id; 5 state."""
+)
+def show(letter: Id, config: Config = None) -> None:
+    """Say all of one dead letter, with the notification that could not be delivered."""
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    settings = load_settings(config)
+    try:
+        found = anyio.run(letters.letter, settings, letter)
+    except letters.UnknownLetterError as error:
+        raise _refused(str(error)) from error
+    for line in letters.letter_lines(found):
+        say(line)
+
+
+@dead.command(
+    epilog="""\b
+Examples:
+  shop-poller dead replay 1
+  shop-poller dead replay --sink crm --newer-than 2 --yes
+  shop-poller dead replay --all
+Exit codes: 2 settings, or there is none of that id; 5 state (run it again to go on)."""
+)
+def replay(
+    *,
+    ids: Ids = None,
+    config: Config = None,
+    sink: SinkName = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    yes: Yes = False,
+) -> None:
+    """Put dead letters back into the outbox, with their old ids; the daemon may be running."""
+    choice = _choice(ids, sink, older_than, newer_than, everything=everything)
+    _move("replay", choice, config, yes=yes)
+
+
+@dead.command(
+    epilog="""\b
+Examples:
+  shop-poller dead drop 1
+  shop-poller dead drop --older-than 14 --yes
+Exit codes: 2 settings, or there is none of that id; 5 state (run it again to go on)."""
+)
+def drop(
+    *,
+    ids: Ids = None,
+    config: Config = None,
+    sink: SinkName = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    yes: Yes = False,
+) -> None:
+    """Forget dead letters for good; the daemon may be running."""
+    choice = _choice(ids, sink, older_than, newer_than, everything=everything)
+    _move("drop", choice, config, yes=yes)
+
+
+def _choice(
+    ids: list[int] | None,
+    sink: str | None,
+    older_than: float | None,
+    newer_than: float | None,
+    *,
+    everything: bool,
+) -> "Choice":
+    from shop_poller.letters import Choice  # noqa: PLC0415 - see the module's docstring
+
+    def days(number: float | None) -> timedelta | None:
+        return None if number is None else timedelta(days=number)
+
+    choice = Choice(frozenset(ids or ()), sink, days(older_than), days(newer_than), everything)
+    if choice.problem:
+        raise _refused(choice.problem)
+    return choice
+
+
+def _move(deed: "Deed", choice: "Choice", config: Config, *, yes: bool) -> None:
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    def agree(count: int) -> bool:
+        if yes or count < 2 or not sys.stdin.isatty():
+            return True
+        try:
+            return typer.confirm(f"{deed} {count:,} dead letters?")
+        except typer.Abort:
+            return False
+
+    settings = load_settings(config)
+    try:
+        done = anyio.run(letters.move, settings, deed, choice, agree)
+    except letters.UnknownLetterError as error:
+        raise _refused(str(error)) from error
+    if done.moved is None:
+        say("left as they are")
+    elif not done.chosen:
+        say(f"there is nothing to {deed}")
+    else:
+        did = {"replay": "replayed", "drop": "dropped"}[deed]
+        say(f"{did} {done.moved:,} of {done.chosen:,}")
+    for name in done.orphans:
+        complain(f"deliveries wait for {name}, which SHOP_NOTIFY_URLS does not name; name it to send them")
+
+
+def _refused(problem: str) -> typer.Exit:
+    complain(problem)
+    return typer.Exit(Exit.SETTINGS)
+
+
+@deliveries.command(
+    "list",
+    epilog="""\b
+Examples:
+  shop-poller deliveries list
+  shop-poller deliveries list --sink crm --limit 500 --json
+Exit codes: 2 settings, 5 state.""",
+)
+def list_delivered(
+    *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
+) -> None:
+    """Say what was delivered, and when, the latest first; the daemon may be running."""
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    settings = load_settings(config)
+
+    async def find() -> None:
+        found = await letters.over(settings, dead=False, sink=sink, limit=limit)
+        for one in found:
+            say(_delivered(letters.as_dict(one)) if as_json else letters.delivered_line(one))
+        if not found and not as_json:
+            say("nothing was delivered yet")
+
+    anyio.run(find)
+
+
+@deliveries.command(
+    epilog="""\b
+Example:
+  shop-poller deliveries tail
+Exit codes: 2 settings, 5 state."""
+)
+def tail(*, config: Config = None, sink: SinkName = None, as_json: AsJson = False) -> None:
+    """Say what is delivered as it is delivered, until Ctrl-C; begins with the last ten."""
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    settings = load_settings(config)
+
+    async def follow() -> None:
+        async with aclosing(letters.tail(settings, sink)) as made:
+            async for one in made:
+                say(_delivered(letters.as_dict(one)) if as_json else letters.delivered_line(one))
+
+    with suppress(KeyboardInterrupt):
+        anyio.run(follow)
+
+
+def _delivered(one: dict[str, object]) -> str:
+    return json.dumps({name: value for name, value in one.items() if name != "reason"}, ensure_ascii=False)

@@ -1,0 +1,66 @@
+"""What every command shares: how it speaks, how it ends, how it reads its settings."""
+
+import os
+import sys
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from shop_poller.loading import load
+from shop_poller.settings import Settings
+
+
+class Exit(IntEnum):
+    """What went wrong, as an exit code; README.md lists them."""
+
+    OK = 0
+    INTERNAL = 1  # Python's own, for an exception that nobody caught: a bug
+    SETTINGS = 2  # click's own, for a command line that is wrong
+    SHOP = 3
+    UNDELIVERED = 4
+    STATE = 5
+    MISSED = 6
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
+]
+
+
+class OutputError(Exception):
+    """Standard output is full, or has lost its reader."""
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Load the settings, and set up logging as they say."""
+    # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
+    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
+
+    settings = load(config)
+    set_up_logging(level=settings.shop_log_level, style=settings.shop_log_format, secrets=settings.secrets)
+    return settings
+
+
+def say(line: str) -> None:
+    """Print a line; raises OutputError."""
+    try:
+        typer.echo(line)
+    except OSError as error:
+        discard(sys.stdout)
+        raise OutputError(error.strerror) from error
+
+
+def complain(line: str) -> None:
+    """Tell a problem on standard error, if anybody listens."""
+    with suppress(OSError):
+        typer.echo(f"shop-poller: {line}", err=True)
+
+
+def discard(stream: TextIO) -> None:
+    """Whatever is left in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

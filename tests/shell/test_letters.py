@@ -1,0 +1,121 @@
+"""Following deliveries, in virtual time: each is told once, however many there are at once."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shop_poller import letters
+from shop_poller.letters import Choice
+from shop_poller.loading import load
+from shop_poller.ports import Ack, Outgoing, Settled
+from shop_poller.settings import Settings
+from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import at, batch, notification
+
+pytestmark = pytest.mark.anyio
+
+SHOP = "shop.example"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    environ = {
+        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
+        "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
+        "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
+        "SHOP_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}",
+        "SHOP_ID": SHOP,
+    }
+    return load(environ=environ, dotenv=tmp_path / ".env")
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
+    assert isinstance(settings.state, Path)
+    async with aclosing(await SqliteStore.open(settings.state)) as store:
+        yield store
+
+
+async def deliver(store: SqliteStore, first: int, count: int, *, seconds: float, sink: str = "A") -> None:
+    """Deliver so many, all recorded as made at one instant."""
+    rows = [Outgoing(sink, notification(str(n), f"event {n}")) for n in range(first, first + count)]
+    await store.commit(SHOP, batch(*rows))
+    claimed = await store.claim(sink, now=at(seconds + 9999), limit=count)
+    await store.settle([Ack(one) for one in claimed], at(seconds))
+
+
+async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
+    settings: Settings, store: SqliteStore
+) -> None:
+    told: list[str] = []
+
+    def tell(one: Settled) -> None:
+        told.append(one.event_id)
+
+    async def follow() -> None:
+        async with aclosing(letters.tail(settings, None)) as made:
+            async for one in made:
+                tell(one)
+
+    await deliver(store, 0, 250, seconds=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await anyio.sleep(5)
+        assert told == [f"event {n}" for n in range(240, 250)]
+        await deliver(store, 250, 1, seconds=1)
+        await anyio.sleep(5)
+        await deliver(store, 251, 500, seconds=2)
+        await anyio.sleep(5)
+        await deliver(store, 751, 1, seconds=1.5, sink="B")  # recorded later than it was made
+        await anyio.sleep(5)
+        await deliver(store, 752, 3, seconds=500)
+        await anyio.sleep(5)
+        tasks.cancel_scope.cancel()
+    assert told == [f"event {n}" for n in range(240, 755)]
+
+
+async def test_of_an_empty_store_it_tells_the_first(settings: Settings, store: SqliteStore) -> None:
+    async with aclosing(letters.tail(settings, "B")) as made, anyio.create_task_group() as tasks:
+
+        async def later() -> None:
+            await anyio.sleep(30)
+            await deliver(store, 1, 1, seconds=1)
+            await deliver(store, 2, 1, seconds=1, sink="B")
+
+        tasks.start_soon(later)
+        assert (await anext(made)).event_id == "event 2"
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(frozenset({1, 2})),
+        Choice(sink="A"),
+        Choice(older_than=DAY),
+        Choice(newer_than=timedelta(0)),
+        Choice(sink="", older_than=DAY, newer_than=3 * DAY),
+        Choice(everything=True),
+    ],
+)
+def test_a_choice_in_one_way_is_one(choice: Choice) -> None:
+    assert choice.problem == ""
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(),
+        Choice(frozenset({1}), sink="A"),
+        Choice(frozenset({1}), everything=True),
+        Choice(older_than=timedelta(0), everything=True),
+    ],
+)
+def test_none_or_several_are_told(choice: Choice) -> None:
+    assert choice.problem

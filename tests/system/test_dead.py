@@ -1,0 +1,212 @@
+"""`dead` and `deliveries`: what was given up is sent again or dropped, beside the daemon."""
+
+import json
+import os
+import pty
+import re
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support.commands import COMMAND, Finished, environment, wait_until
+from support.receivers import Post
+from support.redis_server import RedisServer, redis_server
+from support.site import Site
+
+WITHIN_S = 30.0
+"""The daemon looks every ten seconds whether something was replayed."""
+
+
+@pytest.fixture
+def redis_state(site: Site) -> Iterator[RedisServer]:
+    with redis_server(site.home) as server:
+        site.settings["SHOP_STATE_URL"] = server.url
+        yield server
+
+
+def refusing(*orders: int) -> Callable[[Post], int]:
+    """An answer that refuses these orders for good."""
+    return lambda post: 422 if int(post.source_id) in orders else 200
+
+
+def give_up(site: Site, count: int) -> list[int]:
+    """So many orders of which the notification becomes a dead letter."""
+    orders = [site.shop.create_order("processing") for _ in range(count)]
+    site.receiver.answer = refusing(*orders)
+    return orders
+
+
+def listed(site: Site, *args: str) -> list[dict[str, Any]]:
+    done = site.run(*args, "--json")
+    assert (done.code, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.lines]
+
+
+def dead_orders(site: Site) -> set[str]:
+    return {one["key"] for one in listed(site, "dead", "list")}
+
+
+def three_dead(site: Site) -> list[int]:
+    """Three dead letters, and no daemon."""
+    orders = give_up(site, 3)
+    assert site.once().code == 4
+    assert len(listed(site, "dead", "list")) == 3
+    return orders
+
+
+def refused(done: Finished) -> str:
+    """Its one complaint."""
+    assert (done.code, done.stdout) == (2, "")
+    (complaint,) = done.stderr.splitlines()
+    return complaint
+
+
+def replayed_beside_the_daemon(site: Site) -> None:
+    with site.daemon() as daemon:
+        orders = give_up(site, 3)
+        wait_until(lambda: len(dead_orders(site)) == 3, "three dead letters")
+        site.polled(2)
+        first = {post.source_id: post.event_id for post in site.receiver.posts}
+        bodies = {post.body for post in site.receiver.posts}
+        site.receiver.answer = lambda _: 200
+        done = site.run("dead", "replay", "--all")
+        assert (done.code, done.lines, done.complaints) == (0, ["replayed 3 of 3"], [])
+        assert dead_orders(site) == set()
+        site.receiver.wait_for(3, within_s=WITHIN_S)
+        wait_until(lambda: not site.status()["sinks"], "everything being acknowledged")
+        taken = site.receiver.taken
+        assert {post.source_id: post.event_id for post in taken} == first
+        assert {post.body for post in taken} == bodies
+        assert len(site.receiver.posts) == 6
+        made = listed(site, "deliveries", "list")
+        assert {one["event_id"] for one in made} == {*first.values()}
+        assert {one["key"] for one in made} == {str(order) for order in orders}
+        assert site.run("dead", "replay", "--all").lines == ["there is nothing to replay"]
+        assert daemon.logged("polling failed") == []
+
+
+def test_what_was_given_up_is_sent_again_without_a_restart(site: Site) -> None:
+    replayed_beside_the_daemon(site)
+
+
+def test_so_it_is_with_the_state_in_valkey(site: Site, redis_state: RedisServer) -> None:
+    replayed_beside_the_daemon(site)
+    with redis_state.client as client:
+        assert client.hlen("shop:polling:dead_letters") == client.zcard("shop:polling:outbox:lines") == 0
+
+
+def test_a_letter_is_listed_and_shown(site: Site) -> None:
+    three_dead(site)
+    site.shop.create_order("processing")
+    site.once()
+    everything = listed(site, "dead", "list")
+    assert [one["id"] for one in everything] == sorted((one["id"] for one in everything), reverse=True)
+    assert listed(site, "dead", "list", "--limit", "1") == everything[:1]
+    sink = everything[0]["sink"]
+    assert listed(site, "dead", "list", "--sink", sink) == everything
+    assert listed(site, "dead", "list", "--sink", "nobody") == []
+    assert site.run("dead", "list", "--sink", "nobody").lines == ["no dead letters"]
+    one = everything[0]
+    line = site.run("dead", "list").lines[0]
+    for said in (str(one["id"]), one["at"], sink, one["key"], "shop.order.new", "422"):
+        assert said in line
+    shown = site.run("dead", "show", str(one["id"]))
+    assert shown.code == 0
+    plain, brace, body = shown.stdout.partition("{")
+    notification = json.loads(brace + body)
+    assert (notification["event_id"], notification["source_id"]) == (one["event_id"], one["key"])
+    words = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.+)$", plain, re.MULTILINE))
+    assert (words["id"], words["sink"], words["event id"]) == (str(one["id"]), sink, one["event_id"])
+    assert words["reason"] == one["reason"]
+
+
+def test_some_are_dropped_and_some_replayed(site: Site) -> None:
+    three_dead(site)
+    newest, middle, oldest = (str(one["id"]) for one in listed(site, "dead", "list"))
+    assert site.run("dead", "drop", newest, newest).lines == ["dropped 1 of 1"]
+    assert site.run("dead", "drop", "--older-than", "1").lines == ["there is nothing to drop"]
+    assert site.run("dead", "replay", oldest).lines == ["replayed 1 of 1"]
+    assert [str(one["id"]) for one in listed(site, "dead", "list")] == [middle]
+    site.receiver.answer = lambda _: 200
+    assert site.once().lines[-1] == "delivered 1, waiting 0, given up 0"
+    sink = listed(site, "dead", "list")[0]["sink"]
+    assert site.run("dead", "replay", "--sink", sink, "--newer-than", "1").lines == ["replayed 1 of 1"]
+    assert site.once().lines[-1] == "delivered 1, waiting 0, given up 0"
+
+
+@pytest.mark.parametrize("verb", ["replay", "drop"])
+def test_a_choice_that_is_none_is_refused_in_one_line_and_changes_nothing(site: Site, verb: str) -> None:
+    three_dead(site)
+    before = listed(site, "dead", "list")
+    some = str(before[0]["id"])
+    assert "which dead letters? name their ids, or" in refused(site.run("dead", verb))
+    assert "one of these" in refused(site.run("dead", verb, some, "--all"))
+    assert "one of these" in refused(site.run("dead", verb, "--all", "--sink", "A"))
+    assert "there is no dead letter 4711; `shop-poller dead list`" in refused(
+        site.run("dead", verb, some, "4711")
+    )
+    assert listed(site, "dead", "list") == before
+
+
+def test_a_letter_that_is_not_there_is_told_in_one_line(site: Site) -> None:
+    assert site.once().code == 0
+    assert "there is no dead letter 7" in refused(site.run("dead", "show", "7"))
+
+
+@pytest.mark.parametrize("args", [["dead", "list"], ["dead", "drop", "--all"], ["deliveries", "list"]])
+def test_without_a_state_there_is_nothing_to_look_at(site: Site, args: list[str]) -> None:
+    done = site.run(*args)
+    assert (done.code, done.stdout) == (5, "")
+    assert done.complaints == [f"shop-poller: {site.state}: no state yet; `shop-poller run` makes it"]
+
+
+def test_a_sink_that_nobody_names_any_more_is_told(site: Site) -> None:
+    three_dead(site)
+    done = site.run("dead", "replay", "--all", SHOP_NOTIFY_URLS="console:")
+    assert (done.code, done.lines) == (0, ["replayed 3 of 3"])
+    (complaint,) = done.complaints
+    assert "which SHOP_NOTIFY_URLS does not name" in complaint
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "left"), [("n", "left as they are", 3), ("y", "dropped 3 of 3", 0)]
+)
+def test_on_a_terminal_it_asks_before_many(site: Site, answer: str, says: str, left: int) -> None:
+    three_dead(site)
+    env = environment(site.home, site.environment(TERM="dumb"))
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover - the child
+        os.chdir(site.home)
+        os.execve(COMMAND, [str(COMMAND), "dead", "drop", "--all"], env)  # noqa: S606 - our own command
+    shown = b""
+    try:
+        while piece := os.read(terminal, 4096):
+            shown += piece
+            if shown.endswith(b"[y/N]: "):
+                os.write(terminal, answer.encode() + b"\n")
+    except OSError:  # the terminal has nobody on the other side any more
+        pass
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert "drop 3 dead letters? [y/N]:" in shown.decode()
+    assert says in shown.decode()
+    assert len(listed(site, "dead", "list")) == left
+
+
+def test_deliveries_are_followed_as_they_are_made(site: Site) -> None:
+    early = [site.shop.create_order("processing") for _ in range(12)]
+    assert site.once().code == 0
+    with site.daemon(), site.start("deliveries", "tail", "--json") as following:
+
+        def told() -> list[str]:
+            return [json.loads(line)["key"] for line in following.stdout.splitlines()]
+
+        wait_until(lambda: len(told()) == 10, "the last ten")
+        assert set(told()) < {str(order) for order in early}
+        fresh = [site.shop.create_order("processing") for _ in range(3)]
+        wait_until(lambda: len(told()) == 13, "what was delivered meanwhile")
+        assert set(told()[10:]) == {str(order) for order in fresh}
+        assert following.stop(signal.SIGINT) == 0
+        assert following.stderr == ""
