@@ -38,7 +38,7 @@ async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: boo
     """What the administrators hear at the first good poll of a tenure."""
     store = await SqliteStore.empty()
     try:
-        house = House(settings(), store, FakeShop(), [FakeSink("console")], None)
+        house = House(settings(), store, FakeShop(), [FakeSink("console:")], None)
         if last_poll_ago_s is not None:
             last_poll_at = now() - timedelta(seconds=last_poll_ago_s)
             state = ShopState(
@@ -52,7 +52,7 @@ async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: boo
         house.lease.silence_s = silence_s
         tenure = await house.begin()
         await tenure.poller.tick(1e9)
-        return [delivery.event_type for delivery in await store.claim("console", now=now(), limit=9)] + [
+        return [delivery.event_type for delivery in await store.claim("console:", now=now(), limit=9)] + [
             f"{sink.waiting} waiting" for sink in (await store.stats(SHOP)).sinks.values()
         ]
     finally:
