@@ -37,7 +37,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev ## the long tests: kills by the hundred, histories by the thousand
 	$(BIN)/pytest -m soak -s $(ARGS)
