@@ -1,7 +1,12 @@
-"""What all tests share: the event loop, and how hard Hypothesis looks."""
+"""What all tests share: the event loop, how hard Hypothesis looks, and that Ctrl-C means what it does."""
+
+import signal
 
 import pytest
 from hypothesis import settings
+
+# A shell starts what runs in its background with SIGINT ignored; every command of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine and at every run. To look for new ones, harder:
 #     pytest tests/core --hypothesis-profile explore
