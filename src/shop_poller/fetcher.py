@@ -23,7 +23,8 @@ RATE_LIMIT_WAIT_S = 60.0
 MAX_PAUSE_S = 15 * 60.0
 TOO_HEAVY = frozenset({ErrorKind.SERVER, ErrorKind.TIMEOUT})
 """What a page may be answered with that is too much for PHP's memory, or its time."""
-LIGHTER_S = 3600.0
+LIGHTER_S, LIGHTEST = 3600.0, MAX_PER_PAGE // 4
+"""How long smaller pages are asked for then, and how small: an outage looks the same, and has a backlog."""
 
 
 class _Position(Protocol):
@@ -86,11 +87,9 @@ class Fetcher:
             try:
                 return position, await self.fetch(position.query(), deadline, patient=patient)
             except TemporaryError as error:
-                if error.kind in TOO_HEAVY:
-                    self._most, self._most_until = (
-                        max(1, position.query().per_page // 2),
-                        anyio.current_time() + LIGHTER_S,
-                    )
+                if patient and error.kind in TOO_HEAVY:  # a sweep finds its own size
+                    self._most = max(LIGHTEST, position.query().per_page // 2)
+                    self._most_until = anyio.current_time() + LIGHTER_S
                 if error.kind is not ErrorKind.TOO_LARGE:
                     raise
                 position = position.halved()

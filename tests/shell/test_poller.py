@@ -416,6 +416,21 @@ async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
         assert 100 in sizes  # it may have been the shop's bad hour
 
 
+async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path: Path) -> None:
+    async with house(path) as it:
+        await it.tick()
+        for order_id in range(1, 201):
+            it.shop.put(order_id, "processing")
+        it.shop.down = down(ErrorKind.SERVER)
+        async with it.running():
+            await anyio.sleep(HOUR)
+            it.shop.down = None
+            it.shop.asked.clear()
+            await anyio.sleep(130)
+        assert {query.per_page for _, query in it.shop.asked} == {25}
+        assert len(it.sinks[0].events()) >= 200
+
+
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
     """Learning may read it before the walk does."""
     async with house(path) as it:

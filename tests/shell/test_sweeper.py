@@ -447,6 +447,26 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
     assert it.sinks[0].events()[-1] == ("40", CANCELLED)
 
 
+async def test_what_breaks_over_one_order_of_a_sweep_does_not_make_walks_smaller(path: Path) -> None:
+    async with swept(path) as it:
+        it.shop.put(1, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        await it.tick()
+        fetch = it.shop.fetch
+
+        async def choosy(query: Query) -> object:
+            if query.ids:
+                raise down(ErrorKind.SERVER)
+            return await fetch(query)
+
+        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        await sweep(it)
+        it.shop.asked.clear()
+        await it.tick()
+        assert [query.per_page for _, query in it.shop.asked] == [100]
+
+
 async def test_a_shop_that_answers_for_no_order_at_all_is_left_alone(path: Path) -> None:
     async with swept(path) as it:
         for order_id in range(1, 101):
