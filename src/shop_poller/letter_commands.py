@@ -4,6 +4,7 @@ import json
 import sys
 from contextlib import aclosing, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -13,6 +14,7 @@ from shop_poller.terminal import Config, Exit, complain, load_settings, say
 
 if TYPE_CHECKING:
     from shop_poller.letters import Choice, Deed
+    from shop_poller.ports import Settled
 
 MOST_SHOWN = 10_000
 MOST_DAYS = 36_500
@@ -49,18 +51,7 @@ def list_dead(
     *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
 ) -> None:
     """Say what was given up, the latest first; the daemon may be running."""
-    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
-
-    settings = load_settings(config)
-
-    async def find() -> None:
-        found = await letters.over(settings, dead=True, sink=sink, limit=limit)
-        for one in found:
-            say(json.dumps(letters.as_dict(one), ensure_ascii=False) if as_json else letters.dead_line(one))
-        if not found and not as_json:
-            say("no dead letters")
-
-    anyio.run(find)
+    _list(config, sink, limit, dead=True, as_json=as_json)
 
 
 @dead.command(
@@ -127,6 +118,27 @@ def drop(
     _move("drop", choice, config, yes=yes)
 
 
+def _list(config: Config, sink: str | None, limit: int, *, dead: bool, as_json: bool) -> None:
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    found = anyio.run(partial(letters.over, load_settings(config), dead=dead, sink=sink, limit=limit))
+    for one in found:
+        say(_shown(one, dead=dead, as_json=as_json))
+    if not found and not as_json:
+        say("no dead letters" if dead else "nothing was delivered yet")
+
+
+def _shown(one: "Settled", *, dead: bool, as_json: bool) -> str:
+    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
+
+    if not as_json:
+        return letters.dead_line(one) if dead else letters.delivered_line(one)
+    fields = letters.as_dict(one)
+    if not dead:
+        del fields["reason"]
+    return json.dumps(fields, ensure_ascii=False)
+
+
 def _choice(
     ids: list[int] | None,
     sink: str | None,
@@ -190,18 +202,7 @@ def list_delivered(
     *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
 ) -> None:
     """Say what was delivered, and when, the latest first; the daemon may be running."""
-    from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
-
-    settings = load_settings(config)
-
-    async def find() -> None:
-        found = await letters.over(settings, dead=False, sink=sink, limit=limit)
-        for one in found:
-            say(_delivered(letters.as_dict(one)) if as_json else letters.delivered_line(one))
-        if not found and not as_json:
-            say("nothing was delivered yet")
-
-    anyio.run(find)
+    _list(config, sink, limit, dead=False, as_json=as_json)
 
 
 @deliveries.command(
@@ -219,11 +220,7 @@ def tail(*, config: Config = None, sink: SinkName = None, as_json: AsJson = Fals
     async def follow() -> None:
         async with aclosing(letters.tail(settings, sink)) as made:
             async for one in made:
-                say(_delivered(letters.as_dict(one)) if as_json else letters.delivered_line(one))
+                say(_shown(one, dead=False, as_json=as_json))
 
     with suppress(KeyboardInterrupt):
         anyio.run(follow)
-
-
-def _delivered(one: dict[str, object]) -> str:
-    return json.dumps({name: value for name, value in one.items() if name != "reason"}, ensure_ascii=False)
