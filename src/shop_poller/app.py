@@ -50,6 +50,8 @@ async def run(
     log: Log = structlog.get_logger()
     stop = stop or anyio.Event()
     async with AsyncExitStack() as stack:
+        # First of all: a signal that comes while the store is opened stops in good order, too.
+        signals = stack.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
         house = await stack.enter_async_context(built(settings, store))
         address = await stack.enter_async_context(_listening(settings, house))
@@ -64,7 +66,7 @@ async def run(
             http=address,
         )
         async with anyio.create_task_group() as background:
-            await background.start(_watch_signals, stop)
+            background.start_soon(_obey, signals, stop)
             background.start_soon(systemd.feed_watchdog)
             background.start_soon(_say_stopping, stop)
             systemd.notify("READY=1")
@@ -212,14 +214,10 @@ async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace
         tasks.cancel_scope.cancel()
 
 
-async def _watch_signals(
-    stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
+async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> None:
     """The first signal stops in good order, the second at once."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            if stop.is_set():
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
-            stop.set()
+    async for number in signals:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stop.set()

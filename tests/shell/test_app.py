@@ -1,12 +1,15 @@
 """The composition root: what a process remembers from one tenure to the next."""
 
+import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
+from shop_poller.app import run
 from shop_poller.clock import now
 from shop_poller.house import House
 from shop_poller.ports import ShopState
@@ -119,3 +122,21 @@ async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
         await store.aclose()
     labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
     assert f"shop_notifications_sent_total{labels} 0.0" in shown.splitlines()
+
+
+async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(tmp_path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with anyio.fail_after(30):
+            await run(
+                settings(
+                    shop_state_url=f"sqlite:///{tmp_path}/state.db",
+                    shop_http_listen="127.0.0.1:0",
+                    shop_polling_enabled=False,
+                ),
+                on_listen=lambda _: signal.raise_signal(signal.SIGTERM),
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == []  # it came to the daemon, which stopped
