@@ -323,13 +323,16 @@ class Store(Right, Protocol):
     async def raise_alert(
         self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
     ) -> None:
-        """Remember an alert and put its notifications into the outbox, both or neither."""
+        """Remember an alert and put its notifications into the outbox, both or neither.
+
+        Asked for once more, because the answer was lost, it does nothing more.
+        """
         ...
 
     async def clear_alert(
         self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
     ) -> None:
-        """Forget an alert and put the notifications of its end into the outbox, both or neither."""
+        """Forget an alert and put the notifications of its end into the outbox, both or neither; likewise."""
         ...
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:

@@ -153,22 +153,23 @@ def alerts(db: sqlite3.Connection, shop_id: str) -> dict[str, Alert]:
 def raise_alert(
     db: sqlite3.Connection, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
 ) -> None:
-    """Remember an alert and send it."""
+    """Remember an alert and send it; not once more, if that was done and only not heard."""
     with transaction(db):
-        db.execute(
-            "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)",
-            (shop_id, alert.service, str(alert.cause), ms(alert.since)),
-        )
-        outbox.insert(db, shop_id, outgoing, now)
+        row = (shop_id, alert.service, str(alert.cause), ms(alert.since))
+        same = "shop_id = ? AND service = ? AND cause = ? AND since = ?"
+        if db.execute(f"SELECT 1 FROM alerts WHERE {same}", row).fetchone() is None:
+            db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", row)
+            outbox.insert(db, shop_id, outgoing, now)
 
 
 def clear_alert(
     db: sqlite3.Connection, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
 ) -> None:
-    """Forget an alert and send its end."""
+    """Forget an alert and send its end; likewise."""
     with transaction(db):
-        db.execute("DELETE FROM alerts WHERE shop_id = ? AND service = ?", (shop_id, service))
-        outbox.insert(db, shop_id, outgoing, now)
+        gone = db.execute("DELETE FROM alerts WHERE shop_id = ? AND service = ?", (shop_id, service))
+        if gone.rowcount:
+            outbox.insert(db, shop_id, outgoing, now)
 
 
 def stats(db: sqlite3.Connection, shop_id: str) -> Stats:

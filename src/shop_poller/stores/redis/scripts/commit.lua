@@ -67,8 +67,10 @@ end
 for _, id in ipairs(batch.mended) do
   redis.call('HDEL', set_aside, id)
 end
-for _, alert in ipairs(batch.alerts) do
-  if alert[2] == '' then
+for _, alert in ipairs(batch.alerts) do -- a batch has one at most, and then nothing else to tell
+  if (redis.call('HGET', alerts, alert[1]) or '') == alert[2] then
+    return 1 -- it stands so already, and was told with it: only that answer was lost
+  elseif alert[2] == '' then
     redis.call('HDEL', alerts, alert[1])
   else
     redis.call('HSET', alerts, alert[1], alert[2])

@@ -1,0 +1,180 @@
+"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from the first on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pkgutil import resolve_name
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+from shop_poller.core.errors import TemporaryError
+from shop_poller.core.model import Page
+from shop_poller.core.retry import DeadLetter
+from shop_poller.dispatcher import CLAIM_BATCH
+from shop_poller.ports import Ack, Release
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Something that somebody might have got wrong.
+
+    Attributes:
+        holder: a module or class of the product.
+        name: what of it is replaced.
+        made: makes the replacement from what was there.
+        within: seeds that it has to be found in.
+    """
+
+    holder: str
+    name: str
+    made: Callable[[Any], Any]
+    within: int
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The product has it for as long as this lasts."""
+        holder = resolve_name(f"shop_poller.{self.holder}")
+        with patch.object(holder, self.name, self.made(getattr(holder, self.name))):
+            yield
+
+
+def _ack_before_send(_: Any) -> Any:
+    async def _send(self: Any, queued: Any, outcomes: Any) -> None:
+        async with queued, outcomes:
+            async for delivery in queued:
+                await outcomes.send(Ack(delivery))
+                await self._courier.deliver(delivery)
+
+    return _send
+
+
+def _cursor_before_commit(commit: Any) -> Any:
+    async def commit_state_first(self: Any, state: Any, page: Page, **what: Any) -> None:
+        if what.get("known"):
+            await commit(self, state, Page((), page.shop_time))
+        await commit(self, state, page, **what)
+
+    return commit_state_first
+
+
+def _state_before_commit(commit: Any) -> Any:
+    async def commit_at_last(self: Any, state: Any, page: Page, **what: Any) -> None:
+        before, self.state = self.state, state
+        del before
+        await commit(self, state, page, **what)
+
+    return commit_at_last
+
+
+def _outbox_after_commit(commit: Any) -> Any:
+    def in_two_steps(db: Any, shop_id: str, batch: Any) -> None:
+        commit(db, shop_id, replace(batch, outgoing=()))
+        if batch.now.microsecond < 900_000:  # a kill between the two, one time in ten
+            commit(db, shop_id, batch)
+
+    return in_two_steps
+
+
+def _no_overlap(start: Any) -> Any:
+    return lambda cursor, **what: start(cursor, **what | {"overlap": type(what["overlap"])(0)})
+
+
+def _cursor_to_now(step: Any) -> Any:
+    def step_to_now(walk: Any, page: Page, **what: Any) -> Any:
+        taken = step(walk, page, **what)
+        return replace(taken, cursor=page.shop_time)
+
+    return step_to_now
+
+
+def _jitter_before_clamp(_: Any) -> Any:
+    def full_jitter(attempt: int, *, base_s: float, cap_s: float, chance: float) -> float:
+        return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30) * chance)
+
+    return full_jitter
+
+
+def _no_nonce(_: Any) -> Any:
+    async def fenced(self: Any, script: str, keys: Any, args: Any) -> Any:
+        return await self.call(script, keys, [await self.read("GET", keys[0]) or "", *args])
+
+    return fenced
+
+
+def _any_row(_: Any) -> Any:
+    from shop_poller.clock import ms  # noqa: PLC0415
+    from shop_poller.stores.sqlite import codec  # noqa: PLC0415
+
+    def claim(db: Any, sink: str, now: Any, limit: int) -> Any:
+        rows = db.execute(
+            f"SELECT {codec.DELIVERY} FROM outbox WHERE sink = ? AND due_at <= ?"
+            " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
+            (sink, ms(now), limit),
+        ).fetchall()
+        db.executemany("INSERT INTO temp.claimed VALUES (?)", ((row[0],) for row in rows))
+        return [codec.delivery(row) for row in rows]
+
+    return claim
+
+
+def _greedy(_: Any) -> Any:
+    return lambda self, queue: _claim_all(self)
+
+
+async def _claim_all(dispatcher: Any) -> Any:
+    deliveries = await dispatcher._store.claim(
+        dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH
+    )
+    dispatcher._held += len(deliveries)
+    return deliveries
+
+
+def _gives_up_recording(_: Any) -> Any:
+    async def _record(self: Any, batch: Any) -> None:
+        try:
+            await self._store.settle(batch, self._now())
+        except TemporaryError:
+            return
+
+    return _record
+
+
+
+
+def _nothing(_: Any) -> Any:
+    return lambda *_, **__: None
+
+
+def _yes(_: Any) -> Any:
+    return lambda *_, **__: True
+
+
+BUGS = {
+    "ack before send": Bug("dispatcher.Dispatcher", "_send", _ack_before_send, 20),
+    "cursor before commit": Bug("ledger.Ledger", "commit", _cursor_before_commit, 20),
+    "cursor in memory before commit": Bug("ledger.Ledger", "commit", _state_before_commit, 200),
+    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 20),
+    "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
+    "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
+    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 200),
+    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 200),
+    "no look at the lease before sending": Bug("lease.Lease", "held", _yes, 200),
+    "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
+    "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
+    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 200),
+    "what could not be recorded is forgotten": Bug(
+        "dispatcher.Dispatcher", "_record", _gives_up_recording, 200
+    ),
+    "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
+    "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
+    "the first failure buries": Bug("courier", "after_failure", lambda _: _bury, 20),
+    "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
+    "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
+    "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
+    "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
+}
+
+
+def _bury(*_: Any, **__: Any) -> DeadLetter:
+    return DeadLetter("made up")

@@ -1,0 +1,158 @@
+"""What lies between the daemon and everybody else: it delays, loses, and delivers after nobody waits any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import anyio
+import httpx
+
+from shop_poller.simulator.answers import Request
+from shop_poller.simulator.routes import asks_for_orders
+
+if TYPE_CHECKING:
+    from simulation.processes import Process
+    from simulation.world import World
+
+LATENCY_S = 0.05
+LOST_S = 1e6
+
+Mood: TypeAlias = Literal[
+    "well", "down", "silent", "slow", "late", "broken", "busy", "failing", "limited", "gone", "moved"
+]
+MOODS: tuple[Mood, ...] = (
+    "down",  # nobody listens
+    "silent",  # it hears nothing, and nobody learns that
+    "slow",  # it takes seconds
+    "late",  # it takes what it gets, and says so when nobody waits any more
+    "broken",  # it takes what it gets, and the connection breaks off before it says so
+    "busy",  # 503
+    "failing",  # 500
+    "limited",  # 429, with Retry-After
+    "gone",  # 410
+    "moved",  # a redirect
+)
+
+
+@dataclass
+class Receiver:
+    """Somebody who is sent notifications.
+
+    Attributes:
+        name: its sink's.
+        mood: how it is now.
+        takes_s: how long it takes, when slow.
+        asks_s: how long it asks to be left alone, when limited or busy.
+        moods: orders that it answers otherwise, by id: a code.
+    """
+
+    name: str
+    mood: Mood = "well"
+    takes_s: float = 0.0
+    asks_s: int = 0
+    refuses: dict[str, int] = field(default_factory=dict)
+
+    def answer(self, key: str) -> tuple[bool, int, float]:
+        """Whether it takes a notification, the code of its answer, and how long that takes (s)."""
+        if self.mood in {"well", "slow", "late", "broken"} and key in self.refuses:
+            return False, self.refuses[key], 0.0
+        match self.mood:
+            case "slow":
+                return True, 200, self.takes_s
+            case "late":
+                return True, 200, self.takes_s + 15
+            case "busy":
+                return False, 503, 0.0
+            case "failing":
+                return False, 500, 0.0
+            case "limited":
+                return False, 429, 0.0
+            case "gone":
+                return False, 410, 0.0
+            case "moved":
+                return False, 302, 0.0
+            case _:
+                return True, 204, 0.0
+
+
+class ToReceiver(httpx.AsyncBaseTransport):
+    """A client's connection to one receiver."""
+
+    def __init__(self, world: "World", process: "Process", receiver: Receiver) -> None:
+        self._world = world
+        self._process = process
+        self._receiver = receiver
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        sent = self._world.judge.sends(self._process, self._receiver, dict(request.headers), body)
+        try:
+            response = await self._world.carry(
+                self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
+            )
+        except BaseException:
+            self._world.judge.heard(sent, None)
+            raise
+        self._world.judge.heard(sent, response.status_code, response.headers.get("Retry-After"))
+        return response
+
+    async def _arrive(self, sent: Any) -> httpx.Response:
+        receiver = self._receiver
+        if receiver.mood == "silent":
+            await anyio.sleep(LOST_S)
+        takes, code, seconds = receiver.answer(sent.key)
+        self._world.judge.arrives(sent, takes=takes, code=code)
+        await anyio.sleep(seconds)
+        if receiver.mood == "broken" and takes:
+            raise httpx.ReadError("made up: the connection broke off")
+        headers = {}
+        if code in {429, 503} and receiver.asks_s:
+            headers["Retry-After"] = str(receiver.asks_s)
+        if code == 302:
+            headers["Location"] = "https://elsewhere.example/"
+        return httpx.Response(code, headers=headers, stream=httpx.ByteStream(b""))
+
+
+class ToShop(httpx.AsyncBaseTransport):
+    """A client's connection to the shop."""
+
+    def __init__(self, world: "World", process: "Process") -> None:
+        self._world = world
+        self._process = process
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        asked = Request(
+            method=request.method,
+            path=request.url.path,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.aread(),
+            query=request.url.query.decode(),
+            secure=request.url.scheme == "https",
+        )
+        if asks_for_orders(asked):
+            self._world.judge.asks(self._process)
+        response: httpx.Response = await self._world.carry(
+            self._process, lambda: self._arrive(asked), down=self._world.shop_is_down
+        )
+        self._world.judge.answered(self._process, response)
+        return response
+
+    async def _arrive(self, asked: Request) -> httpx.Response:
+        self._process.loaded.clear()
+        answer = self._world.answer(self._process, asked)
+        if answer.delay_s:
+            await anyio.sleep(answer.delay_s)
+        if answer.cut_after is not None:
+            raise httpx.RemoteProtocolError("made up: the connection broke off")
+        return httpx.Response(
+            answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body)
+        )
+
+
+def client_over(transport: Callable[[str], httpx.AsyncBaseTransport]) -> Callable[..., httpx.AsyncClient]:
+    """In place of httpclient.http_client."""
+
+    def client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=transport(url), timeout=timeout_s)
+
+    return client

@@ -1,0 +1,55 @@
+"""Run seeds."""
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulation.loop import SimulationLoop
+from simulation.world import World
+
+FILES = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory instead of a disk
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a seed.
+
+    Attributes:
+        verdicts: what must not be; empty if all was well.
+        notes: what happened last.
+    """
+
+    seed: int
+    verdicts: list[str]
+    notes: list[str]
+    steps: int
+    hours: float
+    counts: Counter[str]
+
+
+def run(seed: int) -> Result:
+    """Live through one seed's world."""
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=FILES))
+    loops: list[SimulationLoop] = []
+
+    def new_loop() -> SimulationLoop:
+        loops.append(SimulationLoop())
+        loops[0].set_exception_handler(lambda _, __: None)
+        return loops[0]
+
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            loop = runner.get_loop()
+            assert isinstance(loop, SimulationLoop)
+            world = World(seed, folder, loop)
+            with world.patches():
+                runner.run(world.live())
+            judge = world.judge
+            return Result(
+                seed, judge.verdicts, [*world.notes], loop.steps, loop.time() / 3600, judge.counts
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,492 @@
+"""One seed's world: a shop, receivers, a place for the state, daemons; and all that befalls them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from contextvars import Context, copy_context
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from signal import SIG_DFL, SIGINT, SIGTERM
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import httpx
+import structlog
+
+from shop_poller import making
+from shop_poller.core import retry
+from shop_poller.core.retry import DeadLetter, RetryAt, RetryPolicy
+from shop_poller.settings import Settings
+from shop_poller.simulator import faults
+from shop_poller.simulator.answers import Answer, Request
+from shop_poller.simulator.endpoint import Endpoint
+from shop_poller.simulator.keys import DEMO_KEY
+from shop_poller.simulator.listing import Found, Listing, select
+from shop_poller.simulator.orders import SimulatedOrder
+from shop_poller.simulator.routes import ROUTES
+from shop_poller.simulator.shop import SimulatedShop
+from simulation.judge import Judge
+from simulation.loop import RUNNING, SimulationLoop
+from simulation.network import LATENCY_S, MOODS, Receiver, ToReceiver, ToShop, client_over
+from simulation.places import SHOP, Place, RedisPlace, SqlitePlace
+from simulation.processes import Process
+from support.no_sockets import small_pages
+from support.virtual_time import EPOCH
+
+STATUSES = (
+    "processing", "processing", "completed", "pending", "on-hold", "cancelled", "refunded", "failed", "sborka",
+)  # fmt: skip
+SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
+    lambda _: faults.dropped(),
+    lambda _: faults.captcha(),
+    lambda _: faults.php_fatal(),
+    lambda _: faults.php_notice(),
+    lambda _: faults.bad_gateway(),
+    lambda _: faults.half_a_body(),
+    lambda _: faults.empty_body(),
+    lambda _: faults.event_stream(),
+    lambda _: faults.database_down(),
+    lambda _: faults.maintenance(),
+    lambda rng: faults.rate_limited(rng.choice([5, 20, 90])),
+    lambda rng: faults.slow(rng.choice([3, 20, 40])),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What kind of world a seed makes.
+
+    Attributes:
+        on_redis: two daemons share a server; else one has a file.
+        deeds: how many things befall it.
+        gap_s: mean time between two of them.
+    """
+
+    on_redis: bool
+    dialect: str
+    interval_s: int
+    sweep_s: int
+    senders: int
+    queue_size: int
+    deeds: int
+    gap_s: float
+
+    @classmethod
+    def of(cls, rng: Random) -> "Plan":
+        slowly = rng.random() < 0.05
+        return cls(
+            on_redis=rng.random() < 0.3,
+            dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
+            interval_s=600 if slowly else 60,
+            sweep_s=rng.choice([0, 0, 600]),
+            senders=rng.choice([1, 2, 3]),
+            queue_size=rng.choice([1, 2, 5]),
+            deeds=rng.randint(10, 20 if slowly else 60),
+            gap_s=900.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
+        )
+
+
+class World:
+    """See the module's docstring.
+
+    Args:
+        seed: makes all the chance there is.
+        folder: for files.
+    """
+
+    def __init__(self, seed: int, folder: Path, loop: SimulationLoop) -> None:
+        self.rng = Random(seed)
+        self.plan = Plan.of(self.rng)
+        self.loop = loop
+        self.notes: deque[str] = deque(maxlen=400)
+        self.processes: list[Process] = []
+        self.receivers = {name: Receiver(name) for name in ("https://a.example/", "https://b.example/")}
+        self.shop = SimulatedShop(lambda: self.now(), "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
+        self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
+        self.shop_is_down = False
+        self.ours: set[int] = set()
+        self._host_off = timedelta(0)
+        self._saved: Any = None
+        self._is_storm = True
+        self._context: Context = copy_context()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.place: Place = RedisPlace(self) if self.plan.on_redis else SqlitePlace(self, folder)
+        self.judge = Judge(self)
+        self.settings = Settings.model_validate(
+            {
+                "woocommerce_mcp_url": self.endpoint.address(self.plan.dialect),
+                "woocommerce_consumer_key": DEMO_KEY.consumer_key,
+                "woocommerce_consumer_secret": DEMO_KEY.consumer_secret,
+                "shop_id": SHOP,
+                "shop_dialect": self.plan.dialect,
+                "shop_polling_interval": self.plan.interval_s,
+                "shop_sweep_interval": self.plan.sweep_s,
+                "shop_state_url": f"sqlite:///{folder}/state.db",
+                "shop_notify_urls": " ".join(self.receivers),
+                "shop_http_listen": "",
+                "shop_senders": self.plan.senders,
+                "shop_queue_size": self.plan.queue_size,
+            }
+        )
+
+    # --- clocks ---------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """True time, to the millisecond."""
+        return EPOCH + timedelta(milliseconds=round(self.loop.time() * 1000))
+
+    def host_now(self) -> datetime:
+        """The clock of the daemons' hosts."""
+        return self.now() + self._host_off
+
+    def server_time(self) -> float:
+        """The clock of Redis, in seconds."""
+        return self.now().timestamp()
+
+    def note(self, text: str) -> None:
+        """For people who look into what happened."""
+        self.notes.append(f"{self.loop.time():9.3f} {text}")
+
+    # --- the network ----------------------------------------------------------------------------------------
+
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Something that goes on whatever becomes of the daemons."""
+
+        async def run() -> Any:
+            return await work
+
+        task = self.loop.create_task(run(), context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def carry(
+        self,
+        process: Process,
+        arrive: Callable[[], Awaitable[Any]],
+        *,
+        down: bool,
+        error: Exception | None = None,
+    ) -> Any:
+        """Take a request to its receiver and the answer back; it arrives though nobody may wait any more."""
+        if process.dead or down:
+            await anyio.sleep(0.01)
+            raise error or httpx.ConnectError("made up: connection refused")
+        answer: asyncio.Future[Any] = self.loop.create_future()
+
+        async def work() -> None:
+            await anyio.sleep(self.rng.expovariate(1 / LATENCY_S))
+            try:
+                result = await arrive()
+            except asyncio.CancelledError:
+                raise
+            except Exception as failure:  # noqa: BLE001 - it is the asker's
+                if not answer.done():
+                    answer.set_exception(failure)
+                return
+            await anyio.sleep(self.rng.expovariate(1 / LATENCY_S))
+            if not answer.done():
+                answer.set_result(result)
+
+        self.spawn(work())
+        return await answer
+
+    def answer(self, process: Process, request: Request) -> Answer:
+        """The shop's answer."""
+        self._asking = process
+        return self.endpoint.answer(request)
+
+    def select(self, orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+        """As WooCommerce does it; the judge knows what was loaded."""
+        found = select(orders, listing)
+        for order in found.orders:
+            self._asking.loaded.setdefault(order.id, []).append(order)
+        return replace(found)
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """A storm, then a calm in which all has to come right."""
+        for n in range(self.rng.randint(0, 3)):
+            age = timedelta(minutes=self.rng.choice([7, 50, 180, 3000]))
+            self.shop.create_order(self.rng.choice(STATUSES), created=self.now() - age)
+            del n
+        supervisors = [self.spawn(self._supervise(n)) for n in range(2 if self.plan.on_redis else 1)]
+        deeds = self._deeds()
+        for _ in range(self.plan.deeds):
+            await anyio.sleep(self.rng.expovariate(1 / self.plan.gap_s))
+            if self.judge.verdicts:
+                break
+            self.rng.choice(deeds)()
+        await self._calm()
+        self._is_storm = False
+        for process in self.processes:
+            if process.alive:
+                process.terminate()
+        with anyio.move_on_after(120):
+            for supervisor in supervisors:
+                await supervisor
+        if any(process.alive for process in self.processes):
+            self.judge.fail("a daemon does not stop")
+        if not self.judge.verdicts:
+            await self._look_into_the_store()
+        for task in [*self._tasks]:
+            task.cancel()
+
+    async def _calm(self) -> None:
+        """All faults stop; then nothing may be left to do after a while."""
+        self.note("--- calm ---")
+        self.place.troubles.clear()
+        self.endpoint.faults.clear()
+        self.shop_is_down = False
+        for receiver in self.receivers.values():
+            receiver.mood = "well"
+            receiver.refuses.clear()
+        for process in self.processes:
+            process.thaw()
+        if self.was_gone or self.rng.random() < 0.3:  # only a start makes a sink that was gone be tried again
+            for process in self.processes:
+                if process.alive:
+                    process.terminate()
+        ends_at = self.loop.time() + 4 * 3600 + 3 * self.plan.interval_s
+        while not self.judge.verdicts:
+            await anyio.sleep(self.plan.interval_s / 2)
+            missing = self.judge.missing()
+            if not missing:
+                return
+            if self.loop.time() > ends_at:
+                self.judge.fail(f"it does not come right: {'; '.join(missing[:5])}")
+
+    async def _look_into_the_store(self) -> None:
+        store = await self.place.look()
+        try:
+            stats = await store.stats(SHOP)
+            waiting = {name: sink.waiting for name, sink in stats.sinks.items() if sink.waiting}
+            if waiting:
+                self.judge.fail(f"the outbox is not empty: {waiting}")
+            memories = self.judge.oracle.memories if self.judge.oracle else {}
+            known = await store.known(SHOP, memories.keys())
+            if {n: one.status for n, one in known.items()} != {n: m.status for n, m in memories.items()}:
+                self.judge.fail("what is known is not what was seen")
+        finally:
+            await store.aclose()
+
+    async def _supervise(self, slot: int) -> None:
+        """As systemd: a daemon that ended is started again, after a while."""
+        while self._is_storm:
+            process = Process(self, len(self.processes) + 1)
+            self.note(f"{process} starts")
+            self.processes.append(process)
+            await process.ended.wait()
+            self.note(f"{process} ended")
+            await anyio.sleep(self.rng.expovariate(1 / 5))
+
+    was_gone = False
+
+    def _deeds(self) -> list[Callable[[], None]]:
+        weights: dict[Callable[[], None], int] = {
+            self._create: 9,
+            self._change: 12,
+            self._refund: 2,
+            self._crowd: 2,
+            self._shop_trouble: 4,
+            self._shop_outage: 1,
+            self._lose_sessions: 1,
+            self._mood: 9,
+            self._refusal: 3,
+            self._kill: 6,
+            self._terminate: 3,
+            self._freeze: 3,
+            self._store_trouble: 4,
+            self._backup: 2,
+            self._restore: 2,
+            self._set_clock: 1,
+        }
+        return [deed for deed, weight in weights.items() for _ in range(weight)]
+
+    def _create(self) -> None:
+        order_id = self.shop.create_order(self.rng.choice(STATUSES))
+        self.ours.add(order_id)
+        self.note(f"order {order_id} is made: {self.shop.order(order_id).status}")
+
+    def _crowd(self) -> None:
+        for _ in range(self.rng.randint(4, 12)):
+            self._create()
+
+    def _change(self) -> None:
+        if not self.ours:
+            return self._create()
+        order_id = self.rng.choice(sorted(self.ours)[-6:])
+        status = self.rng.choice(STATUSES)
+        if self.shop.order(order_id).status != status:
+            # What is stamped now may be seen only after a while, as when a transaction takes its time.
+            stamp = self.shop.clock() - timedelta(seconds=self.rng.choice([0, 0, 0, 5, 50]))
+            self.shop.set_status(order_id, status, at=max(stamp, self.shop.order(order_id).modified))
+            self.note(f"order {order_id} becomes {status}")
+        return None
+
+    def _refund(self) -> None:
+        if self.ours:
+            order_id = self.rng.choice(sorted(self.ours)[-6:])
+            order = self.shop.order(order_id)
+            if order.total > order.refunded:
+                self.shop.refund(order_id, (order.total - order.refunded) / 4)
+                self.note(f"a part of order {order_id} is refunded")
+
+    def _shop_trouble(self) -> None:
+        trouble = self.rng.choice(SHOP_TROUBLES)(self.rng)
+        self.endpoint.faults.add(trouble, times=self.rng.randint(1, 8))
+        self.note(f"the shop: {trouble.name}")
+
+    def _shop_outage(self) -> None:
+        self.shop_is_down = True
+        self.note("the shop is down")
+
+        def over() -> None:
+            self.shop_is_down = False
+
+        self._later(self.rng.choice([20, 90, 400]), over)
+
+    def _lose_sessions(self) -> None:
+        self.endpoint.sessions.lose_all()
+
+    def _mood(self) -> None:
+        receiver = self.rng.choice([*self.receivers.values()])
+        receiver.mood = self.rng.choice(MOODS)
+        receiver.takes_s = self.rng.choice([0.5, 4, 9])
+        receiver.asks_s = self.rng.choice([0, 0, 3, 30, 300])
+        self.was_gone = self.was_gone or receiver.mood == "gone"
+        self.note(f"{receiver.name} is {receiver.mood}")
+
+        def well() -> None:
+            receiver.mood = "well"
+            self.note(f"{receiver.name} is well")
+
+        self._later(self.rng.choice([5, 30, 120, 600]), well)
+
+    def _refusal(self) -> None:
+        """One order, or rather its events, is what a receiver chokes on, or does not want."""
+        if self.ours:
+            receiver = self.rng.choice([*self.receivers.values()])
+            key, code = str(self.rng.choice(sorted(self.ours)[-3:])), self.rng.choice([500, 500, 400, 409])
+            receiver.refuses[key] = code
+            self.note(f"{receiver.name} answers {code} to order {key}")
+            self._later(self.rng.choice([60, 600, 20_000]), lambda: receiver.refuses.pop(key, None))
+
+    def _someone(self) -> Process | None:
+        alive = [process for process in self.processes if process.alive]
+        return self.rng.choice(alive) if alive else None
+
+    def _kill(self) -> None:
+        if (process := self._someone()) is not None:
+            process.kill(after_steps=self.rng.choice([0, *(self.rng.randint(1, 400) for _ in range(5))]))
+
+    def _terminate(self) -> None:
+        if (process := self._someone()) is not None:
+            process.terminate()
+
+    def _freeze(self) -> None:
+        if (process := self._someone()) is not None and not process.frozen:
+            process.freeze()
+            self._later(self.rng.choice([1, 8, 11, 15, 40]), process.thaw)
+
+    def _store_trouble(self) -> None:
+        trouble = self.rng.choice(["refused", "lost", "slow"])
+        self.place.troubles[trouble] = self.rng.choice([0.05, 0.3, 1.0])  # type: ignore[index]
+        self.note(f"the store: {trouble}, {self.place.troubles[trouble]}")  # type: ignore[index]
+        self._later(self.rng.choice([1, 5, 30]), lambda: self.place.troubles.pop(trouble, None))  # type: ignore[call-overload]
+
+    def _backup(self) -> None:
+        if self.judge.oracle is not None:
+            self._saved = (self.place.save(), self.judge.save())
+            self.note("a backup is made")
+
+    def _restore(self) -> None:
+        """A replica that lagged behind takes over; or somebody brings the file back."""
+        if self._saved is None:
+            return
+        if not self.plan.on_redis and any(not process.ended.is_set() for process in self.processes):
+            return
+        state, known = self._saved
+        self.place.restore(state)
+        self.judge.restore(known)
+        self.note("the state is what it was at the last backup")
+
+    def _set_clock(self) -> None:
+        jump = timedelta(seconds=self.rng.choice([-3600, -40, 40, 3600]))
+        self._host_off += jump
+        self.note(f"the hosts' clocks are set by {jump}")
+
+    def _later(self, seconds: float, deed: Callable[[], object]) -> None:
+        async def wait() -> None:
+            await anyio.sleep(seconds)
+            deed()
+
+        self.spawn(wait())
+
+    # --- the stage ------------------------------------------------------------------------------------------
+
+    def patches(self) -> ExitStack:
+        """Puts the world around the daemon's own code."""
+        stack = ExitStack()
+
+        def running() -> Process:
+            process = RUNNING.get()
+            assert isinstance(process, Process)
+            return process
+
+        async def open_store(*_: Any, **__: Any) -> Any:
+            process = running()
+            process.store = await self.place.open(process)
+            return process.store
+
+        def make_source(settings: Settings, **options: Any) -> Any:
+            return self.judge.witness(running(), making.make_source(settings, **options))
+
+        def to_receiver(url: str) -> httpx.AsyncBaseTransport:
+            return ToReceiver(self, running(), self.receivers[url])
+
+        def after_failure(policy: RetryPolicy, **what: Any) -> RetryAt | DeadLetter:
+            decision = retry.after_failure(policy, **what)
+            self.judge.puts_off(
+                decision, attempts=what["attempts"], error=what["error"], now=what["now"]
+            )
+            return decision
+
+        for target, value in {
+            "shop_poller.courier.after_failure": after_failure,
+            "shop_poller.app.open_store": open_store,
+            "shop_poller.house.make_source": make_source,
+            "shop_poller.house.random": self.rng,
+            "shop_poller.sources.connection.http_client": client_over(lambda _: ToShop(self, running())),
+            "shop_poller.sinks.http.http_client": client_over(to_receiver),
+            "shop_poller.simulator.tools.select": self.select,
+            "shop_poller.simulator.rest.select": self.select,
+            "anyio.open_signal_receiver": lambda *numbers: running().signals(*numbers),
+            # A second signal ends a process at once.
+            "shop_poller.app.os": SimpleNamespace(getpid=int, kill=lambda *_: running().kill()),
+            "shop_poller.app.signal": SimpleNamespace(
+                SIGTERM=SIGTERM, SIGINT=SIGINT, SIG_DFL=SIG_DFL, signal=lambda *_: None
+            ),
+            # Looked for less often, or most of the time would go into looking.
+            "shop_poller.dispatcher.LOOK_WHILE_UP_S": float(self.plan.interval_s),
+            "shop_poller.lease.TRY_EVERY_S": 3.0,
+            "time.time": self.server_time,
+            "time.monotonic": self.loop.time,
+        }.items():
+            stack.enter_context(patch(target, value))
+        stack.enter_context(small_pages(5))
+        stack.callback(structlog.configure, **structlog.get_config())
+        structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
+        return stack
+
+    def _log(self, _: Any, method: str, event: Any) -> str:
+        process = RUNNING.get()
+        details = " ".join(f"{name}={value}" for name, value in event.items() if name not in {"event", "shop"})
+        self.note(f"{process}: [{method}] {event['event']} {details}")
+        raise structlog.DropEvent
