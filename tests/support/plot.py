@@ -28,6 +28,11 @@ class Plot:
         self._expected: dict[int, list[str]] = {}
 
     @property
+    def order_ids(self) -> set[int]:
+        """All orders so far."""
+        return {*self._expected}
+
+    @property
     def finished(self) -> int:
         """How many orders have come to their end."""
         return len(self._expected) - len(self._plans)
@@ -49,8 +54,9 @@ class Plot:
         """Nothing was lost, nothing came out of turn, and a repeat has the bytes of the first time."""
         receiver: Receiver = self._site.receiver
         assert {order_id: receiver.story(order_id) for order_id in self._expected} == self._expected
-        bodies = {post.event_id: post.body for post in receiver.posts}
-        assert all(bodies[post.event_id] == post.body for post in receiver.posts)
+        ours = [post for post in receiver.posts if int(post.source_id) in self._expected]
+        bodies = {post.event_id: post.body for post in ours}
+        assert all(bodies[post.event_id] == post.body for post in ours)
         assert len(bodies) == sum(map(len, self._expected.values()))
 
     def _begin(self) -> None:
