@@ -23,7 +23,7 @@ MOMENTS = {
     "while it stops": 10,
 }
 """When it is killed, and how often."""
-MOODS = {"prompt": 2, "slow": 1, "moody": 1}
+MOODS = {"prompt": 2, "slow": 1, "moody": 2}
 """How the receiver answers in one life, and how often so."""
 SENDERS = 3
 UNRECORDED = 10
@@ -53,6 +53,7 @@ class Ordeal:
         self._server = server
         self._chance = Random(seed)
         self._whim = Random(seed)  # the receiver's own: it answers in other threads
+        self._refused: set[str] = set()  # once each: what is refused again and again has to wait for long
         self._plot = Plot(site, self._chance, at_once=6)
         self._restless = Restless(site, self._chance, at_once=2)
         self._deaths: list[int] = []  # how many posts had arrived when it was dead
@@ -111,7 +112,7 @@ class Ordeal:
         """One life, from its start to its death."""
         (moment,) = self._chance.choices(list(MOMENTS), list(MOMENTS.values()))
         (mood,) = self._chance.choices(list(MOODS), list(MOODS.values()))
-        self._site.receiver.answer = lambda _: self._answer(mood)
+        self._site.receiver.answer = lambda post: self._answer(mood, post)
         server = self._server if self._chance.random() < 0.2 else None
         with self._site.start("run", SHOP_SENDERS=str(SENDERS)) as daemon:
             victim = server.process if server is not None and server.process else daemon.process
@@ -139,10 +140,13 @@ class Ordeal:
             with self._server.client as client:
                 client.delete(LEASE)  # as if its ten seconds were over
 
-    def _answer(self, mood: str) -> int:
+    def _answer(self, mood: str, post: Post) -> int:
         if mood == "slow":
             self._site.receiver.closing.wait(self._whim.uniform(0, 0.1))
-        return 500 if mood == "moody" and self._whim.random() < 0.15 else 200
+        if mood == "moody" and post.event_id not in self._refused and self._whim.random() < 0.5:
+            self._refused.add(post.event_id)
+            return 500
+        return 200
 
     def _await(self, moment: str, daemon: Running, kill: Callable[[], None]) -> None:
         """Return when the moment has come; where that must be prompt, kill in it."""

@@ -69,7 +69,7 @@ class Plot:
         refunds = ["partial"] * self._chance.randint(0, 3)
         self._plans[order_id] = [*refunds, self._chance.choice(list(ENDS))]
         self._expected[order_id] = ["new"]
-        while len(self._plans[order_id]) > 1 and self._chance.random() < 0.3:  # much at once, in its order
+        while len(self._plans[order_id]) > 1 and self._chance.random() < 0.6:  # much at once, in its order
             self._step(order_id, self._plans[order_id].pop(0))
 
     def _step(self, order_id: int, deed: str) -> None:
