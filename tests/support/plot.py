@@ -54,7 +54,8 @@ class Plot:
     def check(self) -> None:
         """Nothing was lost, nothing came out of turn, and a repeat has the bytes of the first time."""
         assert {order_id: self._story(order_id) for order_id in self._expected} == self._expected
-        ours = [post for post in self._site.receiver.posts if int(post.source_id) in self._expected]
+        order_ids = {str(order_id) for order_id in self._expected}
+        ours = [post for post in self._site.receiver.posts if post.source_id in order_ids]
         bodies = {post.event_id: post.body for post in ours}
         assert self._set_back or all(bodies[post.event_id] == post.body for post in ours)
         assert len(bodies) == sum(map(len, self._expected.values()))
