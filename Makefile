@@ -39,7 +39,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
-soak: $(VENV)/.dev ## the long tests: kills by the hundred, histories by the thousand
+soak: $(VENV)/.dev ## the long tests: kills by the hundred (SOAK_KILLS, SOAK_SEED), histories by the thousand
 	$(BIN)/pytest -m soak -s $(ARGS)
 
 docs: $(VENV)/.run ## write docs/configuration.md anew

@@ -82,6 +82,10 @@ class Receiver:
         """The events of one order, in the order of their arrival; an immediate repeat counts once."""
         return [event for event, _ in self._stories[str(source_id)]]
 
+    def first_story(self, source_id: object) -> list[str]:
+        """The events of one order, in the order of their first arrival; repeats do not count."""
+        return [event for event, _ in dict.fromkeys(self._stories[str(source_id)])]
+
     def took_in(self, post: Post) -> None:
         """Remember what arrived."""
         chapter, story = (post.event, post.event_id), self._stories[post.source_id]

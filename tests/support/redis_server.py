@@ -76,8 +76,9 @@ class RedisServer:
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Let it go on, unless it has ended."""
         assert self.process
-        os.kill(self.process.pid, signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
         try:

@@ -1,42 +1,17 @@
 """A disk that is full, or that may not be written to: a clear line, and nothing lost."""
 
+import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from support.commands import Running, wait_until
+from support.disks import SMALL, fill, mounted, small_disk
 from support.site import Site
-
-SMALL = "size=12m"
-
-
-@cache
-def _namespace() -> tuple[str, ...] | None:
-    """What starts a command with mounts of its own, that are gone with it, or None if we may not."""
-    for options in (("--mount",), ("--mount", "--user", "--map-root-user")):
-        command = ("unshare", *options, "--propagation", "private")
-        script = "mount -t tmpfs -o size=64k none /mnt && mount -o remount,ro /mnt"
-        if (
-            shutil.which("unshare")
-            and not subprocess.run([*command, "sh", "-c", script], check=False).returncode
-        ):
-            return command
-    return None
-
-
-def mounted(script: str, directory: Path) -> list[str]:
-    """What to start a command with, so that it sees a directory as the script has mounted it."""
-    namespace = _namespace()
-    if namespace is None:
-        pytest.skip("this machine lets nobody mount; a file size limit stands in for a full disk")
-    directory.mkdir(exist_ok=True)
-    return [*namespace, "sh", "-ec", f'D={directory}; {script}; exec "$@"', "sh"]
 
 
 def run_mounted(site: Site, script: str, *args: str) -> tuple[int, str, str]:
@@ -49,20 +24,8 @@ def run_mounted(site: Site, script: str, *args: str) -> tuple[int, str, str]:
 @contextmanager
 def on_a_small_disk(site: Site) -> Iterator[tuple[Running, Path]]:
     """A daemon whose state is alone on a small disk, and a file to fill that up with."""
-    before = mounted(f"mount -t tmpfs -o {SMALL} none $D", site.state.parent)
-    with site.daemon(before=before) as daemon:
-        yield daemon, Path(f"/proc/{daemon.pid}/root{site.state.parent}/ballast")
-
-
-def fill(ballast: Path) -> None:
-    """Write until nothing more fits."""
-    with ballast.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
+    with small_disk(site.state.parent) as disk, site.daemon(before=disk.before) as daemon:
+        yield daemon, disk.ballast
 
 
 def empties(site: Site, daemon: Running) -> None:
@@ -143,6 +106,34 @@ def test_a_disk_that_is_mounted_read_only_is_5(site: Site, *, existing: bool) ->
     code, stdout, _ = run_mounted(site, script, "check")
     assert code == 5
     assert "\nFAIL  state: " in stdout
+
+
+def unprivileged() -> list[str]:
+    """What to start a command with, so that permissions hold for it even if we are root."""
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write to anything, and there is no setpriv to give that up")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.parametrize(("what", "mode"), [("file", 0o400), ("directory", 0o500)])
+def test_a_state_that_we_may_not_write_to_is_5(site: Site, what: str, mode: int) -> None:
+    if what == "file":
+        assert site.once().code == 0
+    site.state.parent.mkdir(exist_ok=True)
+    asked, path = len(site.served.seen), site.state if what == "file" else site.state.parent
+    path.chmod(mode)
+    with site.start("run", before=unprivileged()) as running:
+        assert running.wait() == 5
+        (complaint,) = running.stderr.splitlines()
+    assert complaint == (
+        f"shop-poller: state file {site.state}: Permission denied; check who owns the file and its directory"
+    )
+    assert len(site.served.seen) == asked
+
+    path.chmod(0o700)
+    assert site.once().code == 0
 
 
 def test_a_limit_on_the_size_of_files_is_like_a_full_disk(site: Site) -> None:

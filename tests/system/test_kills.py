@@ -4,16 +4,16 @@ import os
 import signal
 import sqlite3
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
-from random import Random
+from random import SystemRandom
 
 import pytest
 
 from support.commands import Running, wait_until
-from support.plot import Plot
+from support.ordeal import Ordeal
 from support.receivers import Post
+from support.redis_server import RedisServer, redis_server
 from support.site import Site
 
 
@@ -70,52 +70,30 @@ def test_killed_before_the_first_commit(site: Site) -> None:
     assert len(set(site.receiver.event_ids)) == 1
 
 
-def ordeal(site: Site, *, rounds: int, seed: int, say: Callable[[str], None] = lambda _: None) -> Plot:
-    """Kill a daemon again and again, at times and in moments that chance chooses, while orders go on."""
-    chance = Random(seed)
-    plot = Plot(site, chance, at_once=6)
-    for number in range(1, rounds + 1):
-        plot.go_on()
-        with site.start("run", SHOP_SENDERS="3") as daemon:
-            victim, countdown = daemon, chance.choice([1, 2, 3, 5, 8])
-
-            def answer(_: Post, victim: Running = victim, left: list[int] = [countdown]) -> int | None:  # noqa: B006 - its own in each round
-                left[0] -= 1
-                if left[0] == 0:
-                    power_cut(victim)
-                return 200
-
-            by_the_receiver = chance.random() < 0.5
-            site.receiver.answer = answer if by_the_receiver else lambda _: 200
-            until = time.monotonic() + (5.0 if by_the_receiver else chance.uniform(0.2, 1.6))
-            while daemon.alive and time.monotonic() < until:
-                plot.go_on()
-                time.sleep(0.002)
-            daemon.kill()
-        assert_sound(site)
-        if number % 10 == 0:
-            posts, events = len(site.receiver.posts), len(set(site.receiver.event_ids))
-            say(f"{number} kills, {plot.finished} orders done, {events} events, {posts - events} again")
-    site.receiver.answer = lambda _: 200
-    with site.daemon() as daemon:
-        wait_until(lambda: not plot.go_on(begin_more=False), "the end of every order", within_s=120)
-        site.polled(2)
-        assert daemon.metric("shop_outbox_deliveries", sink=site.receiver.url) == 0
-    plot.check()
-    return plot
+@pytest.fixture(params=["a file", "a server"])
+def server(request: pytest.FixtureRequest, site: Site) -> Iterator[RedisServer | None]:
+    """Where the state is: None stands for the file."""
+    if request.param == "a file":
+        yield None
+        return
+    with redis_server(site.home, keeps=True) as server:
+        site.settings["SHOP_STATE_URL"] = server.url
+        yield server
 
 
-def test_killed_at_random(site: Site) -> None:
-    plot = ordeal(site, rounds=6, seed=2)
-    assert plot.finished >= 6
+def test_killed_at_random(site: Site, server: RedisServer | None) -> None:
+    Ordeal(site, seed=2, server=server).run(kills=4)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_killed_at_random_hundreds_of_times(site: Site, seed: int) -> None:
+def test_killed_at_random_hundreds_of_times(site: Site, server: RedisServer | None) -> None:
+    seed = int(os.environ.get("SOAK_SEED") or SystemRandom().randrange(10_000))
+    place = "Valkey" if server else "SQLite"
+
     def say(line: str) -> None:
-        sys.stdout.write(f"seed {seed}: {line}\n")
+        sys.stdout.write(f"{place}, SOAK_SEED={seed}: {line}\n")
         sys.stdout.flush()
 
-    plot = ordeal(site, rounds=150, seed=seed, say=say)
-    assert plot.finished >= 150
+    Ordeal(site, seed, server=server).run(int(os.environ.get("SOAK_KILLS") or 500), say)
+    if server is None:
+        assert_sound(site)
