@@ -35,7 +35,7 @@ class _FewCookies(CookieJar):
 
 
 async def _drop_location(response: httpx.Response) -> None:
-    """Redirects are not followed; httpx would make the request all the same, and break on what is no address."""
+    """Redirects are not followed; httpx prepares for it all the same, and breaks on what is no address."""
     response.headers.pop("location", None)
 
 
