@@ -22,6 +22,7 @@ from shop_poller.sinks.http import HttpSink
 from shop_poller.sources import connection
 from shop_poller.sources.abilities import Abilities
 from shop_poller.sources.execute import Execute
+from shop_poller.sources.orders import read_order
 from shop_poller.sources.rest import Rest
 from shop_poller.sources.session import MAX_TOOL_PAGES, MAX_TOOLS
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
@@ -131,6 +132,14 @@ async def test_more_orders_than_were_asked_for_are_an_error_however_many() -> No
         error = await refused(source)
     assert error.kind is ErrorKind.PROTOCOL
     assert "200,001 orders" in str(error)
+
+
+def test_megabytes_of_control_characters_are_not_looked_at_one_by_one() -> None:
+    order = LISTED[0] | dict.fromkeys(("number", "currency", "currency_symbol"), "\x07" * 5_000_000)
+    began = time.process_time()
+    found = read_order(order | {"billing": {"first_name": "\x07" * 5_000_000}})
+    assert time.process_time() - began < 0.5  # it takes a millisecond; one by one, three seconds
+    assert isinstance(found, UnreadableOrder)
 
 
 async def test_tools_by_the_million_are_not_all_kept() -> None:

@@ -44,8 +44,8 @@ def _first_name(billing: object) -> object:
 
 def _tame(text: object) -> object:
     """Text that moves no cursor, breaks no line and turns no direction, wherever it is shown."""
-    if not isinstance(text, str) or text.isprintable():
-        return text
+    if not isinstance(text, str) or len(text) > MAX_NAME or text.isprintable():
+        return text  # what is too long is refused for that: looking at megabytes takes seconds
     return "".join(" " if _is_control(c) else c for c in text).strip()
 
 
