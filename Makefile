@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo run test soak docs clean
+.PHONY: help install demo run test soak fuzz docs clean
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -41,6 +41,9 @@ test: $(VENV)/.dev ## every check
 
 soak: $(VENV)/.dev ## the long tests: kills by the hundred (SOAK_KILLS, SOAK_SEED), histories by the thousand
 	$(BIN)/pytest -m soak -s $(ARGS)
+
+fuzz: $(VENV)/.dev ## hostile input: thousands of new examples at every run
+	$(BIN)/pytest --hypothesis-profile explore tests/contracts/test_source_fuzz.py tests/contracts/test_hostile.py tests/shell/test_hostile_clients.py $(ARGS)
 
 docs: $(VENV)/.run ## write docs/configuration.md anew
 	$(BIN)/python docs/configuration.py

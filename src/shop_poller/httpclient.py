@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http.cookiejar import Cookie, CookieJar
 
 import httpx
 
@@ -17,6 +18,25 @@ KEEPALIVE_S = 300.0
 """Outlives a tick, so that polling does not shake hands (TLS) every minute."""
 
 MAX_DETAIL = 200
+MAX_COOKIES = 50
+MAX_COOKIE = 4096
+"""Characters of its name and value; both as browsers have it."""
+
+
+class _FewCookies(CookieJar):
+    """Keeps cookies, which some firewalls go by; a peer with new ones in each answer gets a new jar."""
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        if len(cookie.name) + len(cookie.value or "") > MAX_COOKIE:
+            return
+        if len(self) >= MAX_COOKIES:
+            self.clear()
+        super().set_cookie(cookie)
+
+
+async def _drop_location(response: httpx.Response) -> None:
+    """Redirects are not followed; httpx prepares for it all the same, and breaks on what is no address."""
+    response.headers.pop("location", None)
 
 
 @cache
@@ -40,6 +60,8 @@ def http_client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
         limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S),
         # gzip is all that BoundedBody unpacks.
         headers={"User-Agent": f"shop-poller/{__version__}", "Accept-Encoding": "gzip"},
+        cookies=_FewCookies(),
+        event_hooks={"response": [_drop_location]},
     )
 
 
@@ -91,7 +113,7 @@ class BoundedBody:
     twice 64 GB.
 
     Raises:
-        TemporaryError: PROTOCOL, packed in another way than by gzip, once.
+        TemporaryError: PROTOCOL, packed in another way than by gzip, once; TOO_LARGE, by its Content-Length.
     """
 
     def __init__(self, response: httpx.Response, *, limit: int, peer: str) -> None:
@@ -101,8 +123,11 @@ class BoundedBody:
                 ErrorKind.PROTOCOL, f"{peer} packed its answer in a way that was not asked for"
             )
         self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding.endswith("gzip") else None
-        self._limit = self._room = limit
+        self._limit = self._room = self._packed_room = limit
         self._peer = peer
+        length = response.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > limit:
+            raise self._too_large()
 
     def unpack(self, piece: bytes) -> bytes:
         """Unpack one piece.
@@ -110,17 +135,28 @@ class BoundedBody:
         Raises:
             TemporaryError: TOO_LARGE; or PROTOCOL, it cannot be unpacked.
         """
+        self._packed_room -= len(piece)
         try:
-            # One byte more than there is room for tells that it was too much.
-            chunk = self._gzip.decompress(piece, self._room + 1) if self._gzip else piece
+            chunk = self._unpacked(piece)
         except zlib.error as error:
             raise TemporaryError(ErrorKind.PROTOCOL, f"{self._peer} sent what cannot be unpacked") from error
         self._room -= len(chunk)
-        if self._room < 0:
-            raise TemporaryError(
-                ErrorKind.TOO_LARGE, f"{self._peer} answered more than {self._limit // 2**20} MB"
-            )
+        if self._room < 0 or self._packed_room < 0:
+            raise self._too_large()
         return chunk
+
+    def _unpacked(self, piece: bytes) -> bytes:
+        if self._gzip is None:
+            return piece
+        if self._gzip.eof:
+            return b""  # zlib would keep whatever follows the end, without any bound
+        # One byte more than there is room for tells that it was too much.
+        return self._gzip.decompress(piece, self._room + 1)
+
+    def _too_large(self) -> TemporaryError:
+        return TemporaryError(
+            ErrorKind.TOO_LARGE, f"{self._peer} answered more than {self._limit // 2**20} MB"
+        )
 
 
 def one_line(text: str, limit: int = MAX_DETAIL) -> str:

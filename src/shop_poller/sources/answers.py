@@ -15,6 +15,9 @@ from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, 
 from shop_poller.httpclient import one_line, retry_after_s
 
 MAX_QUOTE = 200
+MAX_PARTS = 1_500_000
+"""Values in an answer: two bytes on the wire may take a hundred in memory. 32 MB of real orders have about as
+many, one for 24 bytes."""
 
 JSON_DATA = re.compile(r'\s*[{\[]\s*["{\[]')
 PERSONAL = re.compile(r"[^\s@'\"<>]{1,100}@[^\s@'\"<>]{1,100}|\+?[0-9](?:[ ()-]{0,2}[0-9]){6,}")
@@ -146,13 +149,33 @@ def word(value: object) -> str:
     return quote(str(value)) if isinstance(value, str | int) else "?"
 
 
+def bound_parts(text: bytes, so_far: int = 0) -> int:
+    """How many values of JSON, or lines, there are at most, counted without making anything of them.
+
+    Args:
+        text: an answer, or a piece of one.
+        so_far: what the pieces before it came to.
+
+    Raises:
+        TemporaryError: TOO_LARGE, more than anybody needs.
+    """
+    count = so_far + sum(map(text.count, (b",", b"]", b"}", b"\n", b"\r")))
+    if count > MAX_PARTS:
+        raise TemporaryError(ErrorKind.TOO_LARGE, f"the shop's answer has more than {MAX_PARTS:,} values")
+    return count
+
+
 def parse(body: bytes, starts: tuple[bytes, ...] = ()) -> tuple[Any, str]:
     """Parse a body, or what follows the noise in it; None if it is no JSON.
 
     Args:
         body: whatever came.
         starts: how good answers begin; one that ends the body may be whole ("[]").
+
+    Raises:
+        TemporaryError: TOO_LARGE, see bound_parts.
     """
+    bound_parts(body)
     for start in (0, *_behind_noise(body, starts)):
         try:
             payload = from_json(body[start:], allow_inf_nan=False, cache_strings="keys")

@@ -3,6 +3,7 @@
 Only what we use is looked at and bounded; the buyer's other data are not even read.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,6 +14,9 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Refund, UnreadableOrder
 
 MAX_REASON = 300
+MAX_NAME = 200
+MAX_ID = 2**63 - 1
+"""What a database can hold."""
 
 
 def _utc(value: object) -> datetime:
@@ -30,10 +34,29 @@ def _utc(value: object) -> datetime:
 
 
 def _first_name(billing: object) -> object:
-    """The one thing about the buyer that is kept. PHP writes an empty object as []."""
-    return (billing.get("first_name") or "") if isinstance(billing, Mapping) else ""
+    """The one thing about the buyer that is kept. PHP writes an empty object as [].
+
+    It is cut rather than refused: a buyer who types a long one must not keep an order from being announced.
+    """
+    name = (billing.get("first_name") or "") if isinstance(billing, Mapping) else ""
+    return _tame(name[:MAX_NAME]) if isinstance(name, str) else name
 
 
+def _tame(text: object) -> object:
+    """Text that moves no cursor, breaks no line and turns no direction, wherever it is shown."""
+    if not isinstance(text, str) or len(text) > MAX_NAME or text.isprintable():
+        return text  # what is too long is refused for that: looking at megabytes takes seconds
+    return "".join(" " if _is_control(c) else c for c in text).strip()
+
+
+def _is_control(c: str) -> bool:
+    # Not all that is unprintable: emoji and Persian names have joiners in them.
+    return unicodedata.category(c) in CONTROLS or unicodedata.bidirectional(c) in TURNS
+
+
+CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+Tame = BeforeValidator(_tame)
 Instant = Annotated[datetime, BeforeValidator(_utc)]
 Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,20}(\.[0-9]{1,10})?$")]
 
@@ -41,7 +64,7 @@ Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,20}(\.[0-9]{1,10}
 class _Refund(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    id: int
+    id: Annotated[int, Field(gt=0, le=MAX_ID)]
     total: Amount
 
 
@@ -50,11 +73,11 @@ class _Order(BaseModel):
 
     id: int
     status: Annotated[str, StringConstraints(min_length=1, max_length=60)]
-    number: Annotated[str, StringConstraints(max_length=60)] = ""
+    number: Annotated[str, StringConstraints(max_length=60), Tame] = ""
     total: Amount
-    currency: Annotated[str, StringConstraints(max_length=10)] = ""
-    currency_symbol: Annotated[str, StringConstraints(max_length=20)] = ""
-    billing: Annotated[str, StringConstraints(max_length=200), BeforeValidator(_first_name)] = ""
+    currency: Annotated[str, StringConstraints(max_length=10), Tame] = ""
+    currency_symbol: Annotated[str, StringConstraints(max_length=20), Tame] = ""
+    billing: Annotated[str, StringConstraints(max_length=MAX_NAME), BeforeValidator(_first_name)] = ""
     date_created_gmt: Instant
     date_modified_gmt: Instant
     date_paid_gmt: Instant | None = None
@@ -68,7 +91,7 @@ def read_order(payload: object) -> Order | UnreadableOrder:
         TemporaryError: PROTOCOL, it does not even have an id, so it is no order that could be set aside.
     """
     order_id = payload.get("id") if isinstance(payload, Mapping) else None
-    if not isinstance(order_id, int) or isinstance(order_id, bool) or not 0 < order_id < 2**63:
+    if not isinstance(order_id, int) or isinstance(order_id, bool) or not 0 < order_id <= MAX_ID:
         raise TemporaryError(ErrorKind.PROTOCOL, "the shop's list of orders has an item without an order id")
     try:
         order = _Order.model_validate(payload)

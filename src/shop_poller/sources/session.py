@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.httpclient import BoundedBody, http_date
-from shop_poller.sources.answers import COMMON_ADVICE, Advice, of_kind
+from shop_poller.sources.answers import COMMON_ADVICE, Advice, bound_parts, of_kind
 from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, Connection, read_whole, shop_time
 from shop_poller.sources.credentials import Credentials
 from shop_poller.sources.eventstream import EventStream
@@ -29,6 +29,7 @@ VERSION = re.compile(r"[0-9A-Za-z.-]{1,40}")
 SESSION_ID = re.compile(r"[\x21-\x7e]{1,1000}")
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 MAX_TOOL_PAGES = 10
+MAX_TOOLS = 10_000
 MAX_PAGE_MARK = 1000
 
 
@@ -88,7 +89,8 @@ class McpSession:
             found = (tool.get("name") for tool in tools if isinstance(tool, dict))
             names.update(name for name in found if isinstance(name, str))
             following = answer.result.get("nextCursor")
-            if not isinstance(following, str) or not 0 < len(following) <= MAX_PAGE_MARK:
+            last = not isinstance(following, str) or not 0 < len(following) <= MAX_PAGE_MARK
+            if last or len(names) > MAX_TOOLS:
                 break
             params = {"cursor": following}
         return frozenset(names)
@@ -185,8 +187,11 @@ class McpSession:
 async def _answering_event(response: httpx.Response, request_id: object) -> bytes:
     """The event that answers; a server may send others before it and keep the stream open after it."""
     stream, bounded = EventStream(), BoundedBody(response, limit=MAX_ANSWER_BYTES, peer=PEER)
+    parts = 0
     async for piece in response.aiter_raw():
-        for event in stream.feed(bounded.unpack(piece)):
+        text = bounded.unpack(piece)
+        parts = bound_parts(text, parts)
+        for event in stream.feed(text):
             try:
                 message = from_json(event)
             except ValueError:

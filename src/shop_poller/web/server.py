@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import anyio
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -86,6 +87,13 @@ class _BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            # Refused before its end, which may never come: uvicorn would read on, and throw it away.
+            self._end.cancel()
+            self._end = self.loop.call_later(GRACE_S, self.transport.abort)  # the answer is to be read first
 
     def _hang_up(self) -> None:
         self.shutdown()  # at once if nothing is being answered, else after that
