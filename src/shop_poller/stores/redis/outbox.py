@@ -56,27 +56,27 @@ class Outbox:
         for outcome in outcomes:
             delivery = outcome.delivery
             lane = lanes.setdefault((delivery.shop_id, delivery.sink), len(lanes) + 1)
-            what: tuple[str, str | int, int]
+            what: tuple[str, str | int, int, str]
             match outcome:
                 case Ack():
-                    what = ("ack", codec.settled_text(delivery, now), 0)
+                    what = ("ack", codec.settled_text(delivery, now), 0, delivery.body)
                 case Bury():
-                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0)
+                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0, "")
                 case Retry():
-                    what = ("retry", ms(outcome.at), int(outcome.charged))
+                    what = ("retry", ms(outcome.at), int(outcome.charged), "")
                 case _:  # released: nothing happened to it
                     continue
-            verb, detail, charge = what
+            verb, detail, charge, body = what
             settled.append(
                 [
                     verb, lane, str(delivery.seq), codec.line(delivery), codec.name_in_line(delivery),
-                    detail, charge, delivery.event_id,
+                    detail, charge, delivery.event_id, body,
                 ]
             )  # fmt: skip
         if settled:
             settled.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
-            keys += [self._keys.dead_letters, self._keys.delivered]
+            keys += [self._keys.dead_letters, self._keys.delivered, self._keys.texts]
             for shop_id, sink in lanes:
                 keys += [self._keys.due(sink), self._keys.age(shop_id, sink)]
                 keys += [self._keys.dead(shop_id, sink), self._keys.made(shop_id, sink)]
@@ -185,14 +185,14 @@ class Outbox:
         for shop, sink in await self.lanes():
             if shop == shop_id:
                 dropped += await self._prune(
-                    self._keys.dead_letters, self._keys.dead(shop, sink), settled_before
+                    [self._keys.dead_letters], self._keys.dead(shop, sink), settled_before
                 )
                 dropped += await self._prune(
-                    self._keys.delivered, self._keys.made(shop, sink), settled_before
+                    [self._keys.delivered, self._keys.texts], self._keys.made(shop, sink), settled_before
                 )
         return dropped
 
-    async def _prune(self, texts: str, ages: str, before: datetime) -> int:
+    async def _prune(self, hashes: Sequence[str], ages: str, before: datetime) -> int:
         old = await self._connection.read(
             "ZRANGEBYSCORE", ages, "-inf", f"({ms(before)}", "LIMIT", 0, PRUNE_LIMIT
         )
@@ -200,8 +200,9 @@ class Outbox:
         if not old and excess > 0:
             old = await self._connection.read("ZRANGE", ages, 0, min(excess, PRUNE_LIMIT) - 1)
         if old:
-            commands = [["HDEL", 1, *old], ["ZREM", 2, *old]]
-            await self._connection.fenced("apply", [self._keys.lease, texts, ages], [json.dumps(commands)])
+            keys = [self._keys.lease, ages, *hashes]
+            commands = [["ZREM", 1, *old], *(["HDEL", n, *old] for n in range(2, len(keys)))]
+            await self._connection.fenced("apply", keys, [json.dumps(commands)])
         return len(old)
 
     async def mend(self) -> None:
