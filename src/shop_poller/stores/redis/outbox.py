@@ -5,7 +5,7 @@ which is what keeps an order's events in order.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 
 import anyio
@@ -16,7 +16,7 @@ from shop_poller.core.model import Delivery
 from shop_poller.ports import Ack, Bury, Fate, Outcome, Retry, Settled, SinkStats, Trace
 from shop_poller.stores.bounds import BURY_LIMIT, MAX_SETTLED, PRUNE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection, chunks
+from shop_poller.stores.redis.connection import CHUNK, Connection, chunks
 from shop_poller.stores.redis.keys import LANE, Keys
 
 
@@ -173,7 +173,7 @@ class Outbox:
                         if row is not None:
                             found[int(seq)] = codec.trace(row, Fate.WAITING)
         for where, fate in ((self._keys.delivered, Fate.DELIVERED), (self._keys.dead_letters, Fate.DEAD)):
-            for seq, text in (await self._connection.read("HGETALL", where)).items():
+            async for seq, text in self._fields(where):
                 kept = json.loads(text)
                 if kept["shop"] == shop_id and kept["key"] in keys:
                     found[int(seq)] = codec.trace(text, fate)
@@ -244,6 +244,16 @@ class Outbox:
         """The first few of a sorted set, and the instants that they are sorted by."""
         flat = await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES")
         return [(int(seq), instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def _fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
+        """All of a hash, in parts: dead letters have their texts in them."""
+        position = 0
+        while True:
+            position, some = await self._connection.read("HSCAN", key, position, "COUNT", CHUNK)
+            for field in some.items():
+                yield field
+            if not position:
+                return
 
     async def _rows(self, seqs: Sequence[str]) -> list[str | None]:
         if not seqs:
