@@ -3,18 +3,27 @@
 import json
 import sys
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
-from shop_poller import __version__
+from shop_poller import __version__, replay_command
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.letter_commands import dead, deliveries
 from shop_poller.settings import Settings, SettingsError
-from shop_poller.terminal import Config, Exit, OutputError, complain, discard, load_settings, say
+from shop_poller.terminal import (
+    Config,
+    Exit,
+    OutputError,
+    Since,
+    complain,
+    discard,
+    load_settings,
+    say,
+    utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -193,16 +202,6 @@ def status(
             say(line)
 
 
-EARLIEST = 2000
-
-Since = Annotated[
-    datetime,
-    typer.Option(
-        "--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], metavar="DATE", help="In UTC, e.g. 2026-11-01."
-    ),
-]
-
-
 @app.command(
     epilog="""\b
 Examples:
@@ -223,7 +222,7 @@ def audit(
 
     async def show() -> None:
         # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
-        async with aclosing(audits.audit(settings, _utc(since), tally)) as entries:
+        async with aclosing(audits.audit(settings, utc(since), tally)) as entries:
             async for entry in entries:
                 for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
                     say(line)
@@ -251,17 +250,11 @@ def backfill(since: Since, config: Config = None) -> None:
 
     settings = load_settings(config)
     with backfills.progress_bar() as show:
-        done = anyio.run(backfills.backfill, settings, _utc(since), show)
+        done = anyio.run(backfills.backfill, settings, utc(since), show)
     say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
 
 
-def _utc(since: datetime) -> datetime:
-    at = since.replace(tzinfo=UTC)
-    if at.year < EARLIEST:
-        raise typer.BadParameter(f"is before {EARLIEST}, when there was no such shop", param_hint="--since")
-    if at > datetime.now(UTC):
-        raise typer.BadParameter("is in the future", param_hint="--since")
-    return at
+app.command(epilog=replay_command.EPILOG)(replay_command.replay)
 
 
 @app.command(

@@ -1,7 +1,6 @@
 """The commands `dead` and `deliveries`. What only one command needs is imported in it, as in cli.py."""
 
 import json
-import sys
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from shop_poller.terminal import Config, Exit, complain, load_settings, say
+from shop_poller.terminal import Config, Exit, SinkName, Yes, agreed, complain, load_settings, say
 
 if TYPE_CHECKING:
     from shop_poller.letters import Choice, Deed
@@ -22,7 +21,6 @@ MOST_DAYS = 36_500
 dead = typer.Typer(no_args_is_help=True, help="Look at dead letters, send them again, or drop them.")
 deliveries = typer.Typer(no_args_is_help=True, help="Look at the deliveries that were made.")
 
-SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only of this sink.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=MOST_SHOWN, help="So many at most, the latest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: an object a line.")]
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
@@ -36,7 +34,6 @@ NewerThan = Annotated[
     typer.Option("--newer-than", metavar="DAYS", min=0, max=MOST_DAYS, help="Given up within so many days."),
 ]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @dead.command(
@@ -162,12 +159,7 @@ def _move(deed: "Deed", choice: "Choice", config: Config, *, yes: bool) -> None:
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
     def agree(count: int) -> bool:
-        if yes or count < 2 or not sys.stdin.isatty():
-            return True
-        try:
-            return typer.confirm(f"{deed} {count:,} dead letters?")
-        except typer.Abort:
-            return False
+        return yes or count < 2 or agreed(f"{deed} {count:,} dead letters?")
 
     settings = load_settings(config)
     try:

@@ -216,6 +216,18 @@ class DeadLetter:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A delivery that was made.
+
+    Attributes:
+        kept: its text was kept too, so that it can be sent again; versions before kept none.
+    """
+
+    over: Settled
+    kept: bool
+
+
 class Fate(StrEnum):
     """What became of a delivery."""
 
@@ -398,7 +410,8 @@ class Store(Right, Protocol):
         """Put dead letters back into the outbox, in the order of their seqs, in one atomic commit.
 
         Beside whoever has the right to write. Each gets a seq of its own and goes behind what waits already,
-        with its event's id and body and no attempt counted. What is no dead letter any more is passed by.
+        with its event's id and body and no attempt counted. What is no dead letter any more is passed by, and
+        so is one whose event waits for the same sink already.
 
         Args:
             shop_id: whose.
@@ -415,6 +428,20 @@ class Store(Right, Protocol):
 
         Returns:
             How many were forgotten.
+        """
+        ...
+
+    async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
+        """The deliveries that were made from an instant on and before another one, by seq, ascending."""
+        ...
+
+    async def resend_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put deliveries that were made back into the outbox; for the rest see `replay_beside`.
+
+        They are made no longer, but wait: a history has each once. One without its text is passed by.
+
+        Returns:
+            How many were put back.
         """
         ...
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -28,6 +29,16 @@ class Exit(IntEnum):
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
+]
+
+SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only of this sink.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+EARLIEST = 2000
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
+"""How instants may be written, the last as we write them."""
+Since = Annotated[
+    datetime, typer.Option("--since", formats=DATES, metavar="DATE", help="In UTC, e.g. 2026-11-01.")
 ]
 
 
@@ -59,6 +70,30 @@ def complain(line: str) -> None:
     """Tell a problem on standard error, if anybody listens."""
     with suppress(OSError):
         typer.echo(f"shop-poller: {line}", err=True)
+
+
+def agreed(question: str) -> bool:
+    """Ask, if there is somebody on a terminal to be asked."""
+    if not sys.stdin.isatty():
+        return True
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
+
+
+def utc(since: datetime) -> datetime:
+    """What `--since` says, aware.
+
+    Raises:
+        BadParameter: that cannot be meant.
+    """
+    at = since.replace(tzinfo=UTC)
+    if at.year < EARLIEST:
+        raise typer.BadParameter(f"is before {EARLIEST}, when there was no such shop", param_hint="--since")
+    if at > datetime.now(UTC):
+        raise typer.BadParameter("is in the future", param_hint="--since")
+    return at
 
 
 def discard(stream: TextIO) -> None:

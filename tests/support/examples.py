@@ -1,6 +1,6 @@
 """The commands, and the examples that their help shows."""
 
-COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "demo")
+COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo")
 GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
 DEMO = "shop-poller demo --seconds 20"
 EXAMPLES = (
@@ -13,6 +13,8 @@ EXAMPLES = (
     "shop-poller audit --since 2026-11-01",
     "shop-poller audit --since 2026-11-24T18:00:00 --json",
     "shop-poller backfill --since 2026-01-01",
+    "shop-poller replay --since 2026-11-24T18:00:00 --dry-run",
+    "shop-poller replay --since 2026-11-01 --sink crm --event new --yes",
     DEMO,
     "shop-poller dead list",
     "shop-poller dead list --sink crm --limit 500 --json",

@@ -65,6 +65,9 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
         site.receiver.answer = lambda _: 422
         site.shop.create_order("processing")
         assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 4
+    if args[0] == "replay":
+        site.shop.create_order("processing")
+        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 0
     if args == ["deliveries", "tail"]:
         with site.daemon(), site.start(*args) as following:
             site.shop.create_order("processing")

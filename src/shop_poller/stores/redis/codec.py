@@ -167,9 +167,8 @@ def row(shop_id: str, outgoing: Outgoing, created_at: datetime) -> str:
     )
 
 
-def row_again(shop_id: str, letter: DeadLetter, created_at: datetime) -> str:
-    """To a field of `outbox`, of what was given up."""
-    over = letter.over
+def row_again(shop_id: str, over: Settled, body: str, created_at: datetime) -> str:
+    """To a field of `outbox`, of a delivery that was over."""
     return json.dumps(
         {
             "shop": shop_id,
@@ -177,7 +176,7 @@ def row_again(shop_id: str, letter: DeadLetter, created_at: datetime) -> str:
             "key": over.key,
             "event_id": over.event_id,
             "event_type": over.event_type,
-            "body": letter.body,
+            "body": body,
             "created_at": ms(created_at),
         },
         ensure_ascii=False,
@@ -203,7 +202,7 @@ def delivery(seq: str, row_text: str, head: str) -> Delivery:
 
 
 def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
-    """To a field of `delivered`, or of `dead_letters`, where the text that could not be delivered is kept."""
+    """To a field of `delivered`, whose texts lie apart, or of `dead_letters`, where the text is in it."""
     kept = {
         "shop": over.shop_id,
         "sink": over.sink,

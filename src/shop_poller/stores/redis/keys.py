@@ -109,6 +109,11 @@ class Keys:
         """Hash: number to the delivery that was made, without its text."""
         return f"{self.prefix}delivered"
 
+    @property
+    def texts(self) -> str:
+        """Hash: number of a delivery that was made to its text, apart so that lists need not read it."""
+        return f"{self.prefix}delivered:texts"
+
     def due(self, sink: str) -> str:
         """Sorted set: numbers of heads by when they are due."""
         return f"{self.prefix}outbox:due:{sink}"

@@ -1,19 +1,19 @@
-"""Dead letters, looked at and moved beside whoever has the lease: no lease is needed."""
+"""Deliveries that are over, looked at and moved beside whoever has the lease: no lease is needed."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import ms
-from shop_poller.ports import DeadLetter
+from shop_poller.ports import DeadLetter, Made
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.connection import Connection, chunks
 from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.redis.outbox import Outbox
 
 
 class Letters:
-    """The dead letters under one prefix.
+    """Deliveries that are over, under one prefix.
 
     Args:
         connection: to the server.
@@ -41,42 +41,70 @@ class Letters:
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
         """One dead letter."""
-        found = await self._read(shop_id, [seq])
+        found = await self._read(self._keys.dead_letters, shop_id, [seq])
         return codec.dead_letter(*found[0]) if found else None
+
+    async def made(self, shop_id: str, since: datetime, before: datetime) -> list[Made]:
+        """What was delivered within a time, by seq."""
+        kept = set(await self._connection.read("HKEYS", self._keys.texts))
+        found: list[Made] = []
+        for shop, sink in await self._outbox.lanes():
+            if shop == shop_id:
+                ages = self._keys.made(shop, sink)
+                seqs = await self._connection.read("ZRANGEBYSCORE", ages, ms(since), f"({ms(before)}")
+                for some in chunks(seqs):
+                    texts = await self._connection.read("HMGET", self._keys.delivered, *some)
+                    there = [(seq, text) for seq, text in zip(some, texts, strict=True) if text]
+                    found += [Made(codec.settled(seq, text), seq in kept) for seq, text in there]
+        return sorted(found, key=lambda made: made.over.seq)
 
     async def replay(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back behind what waits."""
-        return await self._move(shop_id, seqs, now, again=True)
+        return await self._move(shop_id, await self._letters(shop_id, seqs), now, dead=True, again=True)
 
     async def drop(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Forget dead letters."""
-        return await self._move(shop_id, seqs, now, again=False)
+        return await self._move(shop_id, await self._letters(shop_id, seqs), now, dead=True, again=False)
 
-    async def _move(self, shop_id: str, seqs: Collection[int], now: datetime, *, again: bool) -> int:
+    async def resend(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put deliveries that were made back behind what waits."""
+        found = await self._read(self._keys.delivered, shop_id, seqs)
+        numbers = [seq for seq, _ in found]
+        bodies = await self._connection.read("HMGET", self._keys.texts, *numbers) if found else []
+        kept = [(seq, text, body) for (seq, text), body in zip(found, bodies, strict=True) if body]
+        return await self._move(shop_id, kept, now, dead=False, again=True)
+
+    async def _move(
+        self, shop_id: str, found: Sequence[tuple[str, str, str]], now: datetime, *, dead: bool, again: bool
+    ) -> int:
+        """Move deliveries, each of which is seq, text as it was read, and body."""
         lanes: dict[str, int] = {}
         moves: list[list[str | int]] = []
-        for seq, text in await self._read(shop_id, seqs):
-            letter = codec.dead_letter(seq, text)
-            over = letter.over
+        for seq, text, body in found:
+            over = codec.settled(seq, text)
             lane = lanes.setdefault(over.sink, len(lanes) + 1)
-            row = codec.row_again(shop_id, letter, now) if again else ""
+            row = codec.row_again(shop_id, over, body, now) if again else ""
             moves.append([seq, lane, text, over.key, over.event_id, row])
         if not moves:
             return 0
         keys = [
             self._keys.shop(shop_id).state, self._keys.outbox, self._keys.lines, self._keys.heads,
-            self._keys.lanes, self._keys.dead_letters,
+            self._keys.lanes, self._keys.dead_letters if dead else self._keys.delivered, self._keys.texts,
         ]  # fmt: skip
+        ages = self._keys.dead if dead else self._keys.made
         for sink in lanes:
-            keys += [
-                self._keys.due(sink), self._keys.age(shop_id, sink), self._keys.dead(shop_id, sink),
-            ]  # fmt: skip
+            keys += [self._keys.due(sink), self._keys.age(shop_id, sink), ages(shop_id, sink)]
         what = {"shop": shop_id, "lanes": [codec.lane(shop_id, sink) for sink in lanes], "moves": moves}
         return int(await self._connection.fenced("letters", keys, [ms(now), json.dumps(what)]))
 
-    async def _read(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str]]:
+    async def _letters(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str, str]]:
+        """Seq, text and body of the dead letters that are there and this shop's, ascending."""
+        found = await self._read(self._keys.dead_letters, shop_id, seqs)
+        return [(seq, text, json.loads(text)["body"]) for seq, text in found]
+
+    async def _read(self, where: str, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str]]:
         """Seq and text of those that are there and this shop's, ascending."""
         wanted = [str(seq) for seq in sorted(set(seqs))]
-        texts = await self._connection.read("HMGET", self._keys.dead_letters, *wanted) if wanted else []
+        texts = await self._connection.read("HMGET", where, *wanted) if wanted else []
         found = [(seq, text) for seq, text in zip(wanted, texts, strict=True) if text]
         return [(seq, text) for seq, text in found if json.loads(text)["shop"] == shop_id]

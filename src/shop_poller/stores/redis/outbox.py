@@ -5,7 +5,7 @@ which is what keeps an order's events in order.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 
 import anyio
@@ -16,7 +16,7 @@ from shop_poller.core.model import Delivery
 from shop_poller.ports import Ack, Bury, Fate, Outcome, Retry, Settled, SinkStats, Trace
 from shop_poller.stores.bounds import BURY_LIMIT, MAX_SETTLED, PRUNE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection, chunks
+from shop_poller.stores.redis.connection import CHUNK, Connection, chunks
 from shop_poller.stores.redis.keys import LANE, Keys
 
 
@@ -56,27 +56,27 @@ class Outbox:
         for outcome in outcomes:
             delivery = outcome.delivery
             lane = lanes.setdefault((delivery.shop_id, delivery.sink), len(lanes) + 1)
-            what: tuple[str, str | int, int]
+            what: tuple[str, str | int, int, str]
             match outcome:
                 case Ack():
-                    what = ("ack", codec.settled_text(delivery, now), 0)
+                    what = ("ack", codec.settled_text(delivery, now), 0, delivery.body)
                 case Bury():
-                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0)
+                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0, "")
                 case Retry():
-                    what = ("retry", ms(outcome.at), int(outcome.charged))
+                    what = ("retry", ms(outcome.at), int(outcome.charged), "")
                 case _:  # released: nothing happened to it
                     continue
-            verb, detail, charge = what
+            verb, detail, charge, body = what
             settled.append(
                 [
                     verb, lane, str(delivery.seq), codec.line(delivery), codec.name_in_line(delivery),
-                    detail, charge, delivery.event_id,
+                    detail, charge, delivery.event_id, body,
                 ]
             )  # fmt: skip
         if settled:
             settled.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
-            keys += [self._keys.dead_letters, self._keys.delivered]
+            keys += [self._keys.dead_letters, self._keys.delivered, self._keys.texts]
             for shop_id, sink in lanes:
                 keys += [self._keys.due(sink), self._keys.age(shop_id, sink)]
                 keys += [self._keys.dead(shop_id, sink), self._keys.made(shop_id, sink)]
@@ -173,7 +173,7 @@ class Outbox:
                         if row is not None:
                             found[int(seq)] = codec.trace(row, Fate.WAITING)
         for where, fate in ((self._keys.delivered, Fate.DELIVERED), (self._keys.dead_letters, Fate.DEAD)):
-            for seq, text in (await self._connection.read("HGETALL", where)).items():
+            async for seq, text in self._fields(where):
                 kept = json.loads(text)
                 if kept["shop"] == shop_id and kept["key"] in keys:
                     found[int(seq)] = codec.trace(text, fate)
@@ -185,14 +185,14 @@ class Outbox:
         for shop, sink in await self.lanes():
             if shop == shop_id:
                 dropped += await self._prune(
-                    self._keys.dead_letters, self._keys.dead(shop, sink), settled_before
+                    [self._keys.dead_letters], self._keys.dead(shop, sink), settled_before
                 )
                 dropped += await self._prune(
-                    self._keys.delivered, self._keys.made(shop, sink), settled_before
+                    [self._keys.delivered, self._keys.texts], self._keys.made(shop, sink), settled_before
                 )
         return dropped
 
-    async def _prune(self, texts: str, ages: str, before: datetime) -> int:
+    async def _prune(self, hashes: Sequence[str], ages: str, before: datetime) -> int:
         old = await self._connection.read(
             "ZRANGEBYSCORE", ages, "-inf", f"({ms(before)}", "LIMIT", 0, PRUNE_LIMIT
         )
@@ -200,8 +200,9 @@ class Outbox:
         if not old and excess > 0:
             old = await self._connection.read("ZRANGE", ages, 0, min(excess, PRUNE_LIMIT) - 1)
         if old:
-            commands = [["HDEL", 1, *old], ["ZREM", 2, *old]]
-            await self._connection.fenced("apply", [self._keys.lease, texts, ages], [json.dumps(commands)])
+            keys = [self._keys.lease, ages, *hashes]
+            commands = [["ZREM", 1, *old], *(["HDEL", n, *old] for n in range(2, len(keys)))]
+            await self._connection.fenced("apply", keys, [json.dumps(commands)])
         return len(old)
 
     async def mend(self) -> None:
@@ -243,6 +244,16 @@ class Outbox:
         """The first few of a sorted set, and the instants that they are sorted by."""
         flat = await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES")
         return [(int(seq), instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def _fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
+        """All of a hash, in parts: dead letters have their texts in them."""
+        position = 0
+        while True:
+            position, some = await self._connection.read("HSCAN", key, position, "COUNT", CHUNK)
+            for field in some.items():
+                yield field
+            if not position:
+                return
 
     async def _rows(self, seqs: Sequence[str]) -> list[str | None]:
         if not seqs:

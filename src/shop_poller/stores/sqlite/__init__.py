@@ -21,6 +21,7 @@ from shop_poller.ports import (
     Backfill,
     Batch,
     DeadLetter,
+    Made,
     Outcome,
     Outgoing,
     Settled,
@@ -245,6 +246,14 @@ class SqliteStore:
     async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
         """Forget dead letters."""
         return await self._run(letters.drop, shop_id, seqs)
+
+    async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
+        """What was delivered within a time."""
+        return await self._run(letters.made, shop_id, since, before)
+
+    async def resend_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put deliveries that were made back behind what waits."""
+        return await self._run(letters.resend, shop_id, seqs, now)
 
     async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
         """What became of the deliveries of these keys."""

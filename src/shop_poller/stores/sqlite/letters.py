@@ -1,4 +1,4 @@
-"""Dead letters, looked at and moved beside whoever polls. Runs in the store's thread."""
+"""Deliveries that are over, looked at and moved beside whoever polls. Runs in the store's thread."""
 
 import json
 import sqlite3
@@ -6,12 +6,12 @@ from collections.abc import Collection
 from datetime import datetime
 
 from shop_poller.clock import instant, ms
-from shop_poller.ports import DeadLetter
+from shop_poller.ports import DeadLetter, Made
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
 from shop_poller.stores.sqlite.file import transaction
 
-THESE = "FROM dead_letters WHERE shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
+THESE = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
 
 
 def dead_ids(
@@ -42,20 +42,46 @@ def dead_letter(db: sqlite3.Connection, shop_id: str, seq: int) -> DeadLetter | 
     return DeadLetter(codec.settled(row[2:]), row[0], instant(row[1])) if row else None
 
 
+def made(db: sqlite3.Connection, shop_id: str, since: datetime, before: datetime) -> list[Made]:
+    """What was delivered within a time, by seq."""
+    rows = db.execute(
+        "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, ''"
+        " FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY seq",
+        (shop_id, ms(since), ms(before)),
+    )
+    return [Made(codec.settled(row[1:]), bool(row[0])) for row in rows]
+
+
 def replay(db: sqlite3.Connection, shop_id: str, seqs: Collection[int], now: datetime) -> int:
     """Put dead letters back behind what waits."""
-    these = (shop_id, json.dumps(list(seqs)))
-    with transaction(db):
-        rows = db.execute(
-            f"SELECT sink, shop_id, key, event_id, event_type, body {THESE} ORDER BY seq", these
-        ).fetchall()
-        for row in rows:
-            outbox.append(db, row[:3], row[3:], ms(now))
-        db.execute(f"DELETE {THESE}", these)
-    return len(rows)
+    return _put_back(db, "dead_letters", shop_id, seqs, now)
+
+
+def resend(db: sqlite3.Connection, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+    """Put deliveries that were made back behind what waits."""
+    return _put_back(db, "delivered", shop_id, seqs, now)
 
 
 def drop(db: sqlite3.Connection, shop_id: str, seqs: Collection[int]) -> int:
     """Forget dead letters."""
     with transaction(db):
-        return db.execute(f"DELETE {THESE}", (shop_id, json.dumps(list(seqs)))).rowcount
+        return db.execute(
+            f"DELETE FROM dead_letters WHERE {THESE}", (shop_id, json.dumps(list(seqs)))
+        ).rowcount
+
+
+def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+    moved = 0
+    with transaction(db):
+        rows = db.execute(
+            f"SELECT sink, shop_id, key, event_id, event_type, body, seq FROM {table}"
+            f" WHERE {THESE} AND body IS NOT NULL ORDER BY seq",
+            (shop_id, json.dumps(list(seqs))),
+        ).fetchall()
+        for row in rows:
+            if outbox.waits(db, row[:3], row[3]):
+                continue
+            outbox.append(db, row[:3], row[3:6], ms(now))
+            db.execute(f"DELETE FROM {table} WHERE seq = ?", row[6:])
+            moved += 1
+    return moved

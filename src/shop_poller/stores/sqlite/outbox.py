@@ -43,6 +43,15 @@ def append(db: sqlite3.Connection, place: tuple[str, str, str], told: tuple[str,
     )
 
 
+def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) -> bool:
+    """Whether an event waits already in a place: sink, shop and key."""
+    found = db.execute(
+        "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? AND event_id = ? LIMIT 1",
+        (*place, event_id),
+    )
+    return found.fetchone() is not None
+
+
 def forget_claims(db: sqlite3.Connection) -> None:
     """All claims are void."""
     db.execute("DELETE FROM temp.claimed")
@@ -69,7 +78,7 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                 case Ack():
                     db.execute(
                         "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                        " created_at, attempts, ? FROM outbox WHERE seq = ?",
+                        " created_at, attempts, ?, body FROM outbox WHERE seq = ?",
                         (ms(now), delivery.seq),
                     )
                     _remove(db, delivery, now)

@@ -1,14 +1,16 @@
--- Dead letters put back into the outbox, or forgotten, beside whoever has the lease: all of them or none.
+-- Deliveries that are over put back into the outbox, or forgotten, beside whoever has the lease: all or none.
 --
--- KEYS: state, outbox, lines, heads, lanes, dead_letters; then `due`, `age` and `dead` of each lane.
+-- KEYS: state, outbox, lines, heads, lanes, dead_letters or delivered, texts; then `due`, `age`, and `dead` or
+-- `made`, of each lane.
 -- ARGV: our nonce (not looked at: no lease is needed), now (ms), what to do as JSON: the shop, the lanes, and the
--- moves, each [seq, lane's number, the letter as it was read, key, event id, its row ("": it is forgotten)].
--- A letter that is not as it was read was moved by somebody else, and is left alone. Answers how many were moved.
+-- moves, each [seq, lane's number, the delivery as it was read, key, event id, its row ("": it is forgotten)].
+-- One that is not as it was read was moved by somebody else, and is left alone; so is one whose event waits in its
+-- line already. Answers how many were moved.
 
-local state, outbox, dead_letters = KEYS[1], KEYS[2], KEYS[6]
+local state, outbox, lines, over, texts = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
 local now, what, moved = ARGV[2], cjson.decode(ARGV[3]), 0
 
-local kinds = {'hash', 'hash', 'zset', 'hash', 'set', 'hash'}
+local kinds = {'hash', 'hash', 'zset', 'hash', 'set', 'hash', 'hash'}
 for i, key in ipairs(KEYS) do -- before the first write, since nothing is rolled back
   local kind = redis.call('TYPE', key)
   kind = kind.ok or kind
@@ -22,18 +24,33 @@ if not rev or redis.call('HGET', outbox, 'rev:' .. what.shop) ~= rev then
   return redis.error_reply('ERR part of the state is gone; `shop-poller run` mends it')
 end
 
+local read = {} -- of lines: each once, since there may be many moves in a long one
+
+local function waiting(lane, key)
+  local place = lane .. '\31' .. key .. '\31'
+  if not read[place] then
+    read[place] = {}
+    for _, name in ipairs(redis.call('ZRANGEBYLEX', lines, '[' .. place, '(' .. place .. '\255')) do
+      read[place][string.match(string.sub(name, #place + 1), '^%d+\31%-?%d+\31(.*)$')] = true
+    end
+  end
+  return read[place]
+end
+
 for _, move in ipairs(what.moves) do
-  local seq, lane, text, row = move[1], move[2], move[3], move[6]
+  local seq, text, key, event_id, row = move[1], move[3], move[4], move[5], move[6]
+  local lane, n = what.lanes[move[2]], 3 * move[2]
   local at = {
-    outbox = outbox, lines = KEYS[3], heads = KEYS[4], lanes = KEYS[5],
-    due = KEYS[4 + 3 * lane], age = KEYS[5 + 3 * lane],
+    outbox = outbox, lines = lines, heads = KEYS[4], lanes = KEYS[5], due = KEYS[5 + n], age = KEYS[6 + n],
   }
-  if redis.call('HGET', dead_letters, seq) == text then
+  if redis.call('HGET', over, seq) == text and (row == '' or not waiting(lane, key)[event_id]) then
     -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
-    redis.call('HDEL', dead_letters, seq)
-    redis.call('ZREM', KEYS[6 + 3 * lane], seq)
+    redis.call('HDEL', over, seq)
+    redis.call('HDEL', texts, seq)
+    redis.call('ZREM', KEYS[7 + n], seq)
     if row ~= '' then
-      append(at, what.lanes[lane], now, {move[4], move[5], row})
+      waiting(lane, key)[event_id] = true
+      append(at, lane, now, {key, event_id, row})
     end
     moved = moved + 1
   end

@@ -1,11 +1,12 @@
 -- What became of claimed deliveries: acks, retries, burials, all of them or none.
 --
--- KEYS: lease, outbox, lines, heads, dead_letters, delivered; then `due`, `age`, `dead` and `made` of each lane.
+-- KEYS: lease, outbox, lines, heads, dead_letters, delivered, texts; then `due`, `age`, `dead` and `made` of each
+-- lane.
 -- ARGV: our nonce, now (ms), the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
--- due (ms) of a retry or what is to be remembered, charge of a retry, event id].
+-- due (ms) of a retry or what is to be remembered, charge of a retry, event id, text of an ack].
 -- What is not in its line any more was settled before, or is another row by the same number: left alone.
 
-local outbox, lines, heads, dead_letters, delivered = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local outbox, lines, heads, dead_letters, delivered, texts = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local now, outcomes = ARGV[2], cjson.decode(ARGV[3])
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
@@ -35,12 +36,13 @@ end
 
 for _, outcome in ipairs(outcomes) do
   local verb, lane, seq, line, name = outcome[1], outcome[2], outcome[3], outcome[4], outcome[5]
-  local due, age, dead, made = KEYS[3 + 4 * lane], KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane]
+  local due, age, dead, made = KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane], KEYS[7 + 4 * lane]
   if redis.call('ZSCORE', lines, line .. name) then
     -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
     if verb == 'ack' then
       remove(due, age, seq, line, name)
       redis.call('HSET', delivered, seq, outcome[6])
+      redis.call('HSET', texts, seq, outcome[9])
       redis.call('ZADD', made, now, seq)
     elseif verb == 'bury' then
       remove(due, age, seq, line, name)
