@@ -71,6 +71,7 @@ class Plan:
     dialect: str
     interval_s: int
     sweep_s: int
+    skew_s: int
     senders: int
     queue_size: int
     deeds: int
@@ -80,13 +81,14 @@ class Plan:
     def of(cls, rng: Random) -> "Plan":
         slowly = rng.random() < 0.05
         return cls(
-            on_redis=rng.random() < 0.3,
+            on_redis=rng.random() < 0.2,
             dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
-            interval_s=600 if slowly else 60,
+            interval_s=600 if slowly else rng.choice([15, 60]),
             sweep_s=rng.choice([0, 0, 600]),
+            skew_s=rng.choice([0, 0, 900]),
             senders=rng.choice([1, 2, 3]),
             queue_size=rng.choice([1, 2, 5]),
-            deeds=rng.randint(10, 20 if slowly else 60),
+            deeds=rng.randint(5, 15 if slowly else 30),
             gap_s=900.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
         )
 
@@ -126,6 +128,7 @@ class World:
                 "shop_dialect": self.plan.dialect,
                 "shop_polling_interval": self.plan.interval_s,
                 "shop_sweep_interval": self.plan.sweep_s,
+                "shop_clock_skew": self.plan.skew_s,
                 "shop_state_url": f"sqlite:///{folder}/state.db",
                 "shop_notify_urls": " ".join(self.receivers),
                 "shop_http_listen": "",
@@ -299,9 +302,10 @@ class World:
             self._lose_sessions: 1,
             self._mood: 9,
             self._refusal: 3,
-            self._kill: 6,
+            self._kill: 3,
             self._terminate: 3,
             self._freeze: 3,
+            self._ambush: 7,
             self._store_trouble: 4,
             self._backup: 2,
             self._restore: 2,
@@ -391,9 +395,20 @@ class World:
             process.terminate()
 
     def _freeze(self) -> None:
-        if (process := self._someone()) is not None and not process.frozen:
+        if (process := self._someone()) is not None:
+            self._freeze_for_a_while(process)
+
+    def _freeze_for_a_while(self, process: Process) -> None:
+        if process.alive and not process.frozen:
             process.freeze()
             self._later(self.rng.choice([1, 8, 11, 15, 40]), process.thaw)
+
+    def _ambush(self) -> None:
+        """Something befalls a daemon at a moment when it hurts."""
+        if (process := self._someone()) is not None:
+            deed = self.rng.choice([process.kill, process.terminate, lambda: self._freeze_for_a_while(process)])
+            call = self.rng.choice(["commit", "commit", "claim", "settle", "raise_alert"])
+            process.ambush = (f"{self.rng.choice(['before', 'after'])} {call}", deed)
 
     def _store_trouble(self) -> None:
         trouble = self.rng.choice(["refused", "lost", "slow"])
