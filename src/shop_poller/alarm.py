@@ -18,6 +18,8 @@ from shop_poller.telemetry import Log
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
 STORE_DEAD_AFTER = timedelta(minutes=5)
+TOLD = "dead-letters:"
+"""Begins what stands among the alerts only to remember which dead letters were told of."""
 STORE = "shop-poller:state"
 """What remembers, as a service; no sink can have this name."""
 ABOUT_OURSELVES = frozenset(
@@ -110,7 +112,7 @@ class Alarm:
         Raises:
             TemporaryError: STORE; call again.
         """
-        service = f"dead-letters:{sink}"
+        service = f"{TOLD}{sink}"
         told = self._raised.get(service)
         now = self._now()
         if told is not None and now - told.since < SUMMARY_EVERY:

@@ -163,6 +163,7 @@ class Dispatcher:
             idle = not self._held  # before the claim: what is settled during it may free the next of a key
             try:
                 await self._attend()
+                await self._tell()
                 deliveries = await self._claim(queue)
                 wait_s = 0.0 if deliveries else await self._wait_s()
                 self._edges.changed("outbox", "")
@@ -209,10 +210,7 @@ class Dispatcher:
             with suppress(TemporaryError):  # it can wait: what is due by itself need not
                 await self._store.wake(self._name)
                 self._to_wake = False
-        failing_since = self._courier.failing_since
-        if failing_since is not None and self._now() - failing_since >= DEAD_AFTER:
-            await self._alarm.raise_for(self._name, cause=self._courier.ailment, since=failing_since)
-        if self.delivered and not down and failing_since is None:
+        if self.delivered and not down and self._courier.failing_since is None:
             await self._alarm.clear(self._name)  # after a restart too, of a sink that was away before it
         if down and anyio.current_time() >= self._expire_at:
             head_before = self._now() - self._plan.retry.max_age
@@ -223,11 +221,26 @@ class Dispatcher:
                 self._courier.buried += buried
                 self._to_tell = True
             self._expire_at = anyio.current_time() + LOOK_EVERY_S
-        if self._recorded:
-            await self._alarm.can_record()
-            self._recorded = False
-        if self._to_tell:
-            self._to_tell = not await self._alarm.tell_dead_letters(self._name)
+
+    async def _tell(self) -> None:
+        """What administrators have to know; if it cannot be stored, deliveries go on all the same."""
+        to_tell, recorded = self._to_tell, self._recorded
+        self._to_tell = self._recorded = False  # before: what happens meanwhile is for the next time
+        try:
+            failing_since = self._courier.failing_since
+            if failing_since is not None and self._now() - failing_since >= DEAD_AFTER:
+                await self._alarm.raise_for(self._name, cause=self._courier.ailment, since=failing_since)
+            if recorded:
+                await self._alarm.can_record()
+                recorded = False
+            if to_tell:
+                to_tell = not await self._alarm.tell_dead_letters(self._name)
+            self._edges.changed("alert", "")
+        except TemporaryError as error:
+            if self._edges.changed("alert", error.kind):
+                self._log.error("an alert could not be stored; trying on", error=str(error))
+        self._to_tell = self._to_tell or to_tell
+        self._recorded = self._recorded or recorded
 
     async def _wait_s(self) -> float:
         """Seconds until there may be something to do, unless woken."""

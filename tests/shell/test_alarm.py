@@ -177,6 +177,27 @@ async def test_a_restart_repeats_no_dead_letters_and_tells_those_that_were_not(
     assert told(well) == ["service.dead_letters"]
 
 
+async def test_deliveries_go_on_while_alerts_cannot_be_stored(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ill, well = pair(lambda d: refused() if d.key == "1" else None)
+    async with house(path, sinks=[ill, well]) as it:
+
+        async def full_disk(*_: Any) -> None:
+            raise TemporaryError(ErrorKind.STORE, "disk full")
+
+        monkeypatch.setattr(it.store, "raise_alert", full_disk)
+        async with it.delivering():
+            await put(it, "1", sink="ill")
+            await anyio.sleep(10)
+            await put(it, "2", sink="ill")
+            await anyio.sleep(10)
+            assert [d.key for _, d in ill.got] == ["2"]
+            monkeypatch.undo()
+            await anyio.sleep(20)
+    assert told(well) == ["service.dead_letters"]
+
+
 # --- The store ---
 
 
