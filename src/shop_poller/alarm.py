@@ -56,6 +56,7 @@ class Alarm:
         self._raised: dict[str, Alert] = {}
         self._owed: dict[str, Alert] = {}
         self._unrecorded_since: datetime | None = None
+        self._store_cleared_at: datetime | None = None  # the last alert whose cause was the store
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
@@ -98,6 +99,8 @@ class Alarm:
         outgoing = self._outgoing(EventType.RECOVERED, alert)
         await self._store.clear_alert(self._voice.shop_id, service, outgoing, self._now())
         del self._raised[service]
+        if alert.cause is ErrorKind.STORE:
+            self._store_cleared_at = self._now()
         self._log.info("alert cleared", service=service)
         self._on_outgoing()
 
@@ -154,7 +157,10 @@ class Alarm:
         since = self._unrecorded_since
         if since is not None and self._now() - since >= STORE_DEAD_AFTER:
             alerts = [*self._owed.values(), *self._raised.values()]
-            if all(alert.cause is not ErrorKind.STORE or alert.service == STORE for alert in alerts):
+            told = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
+            # Whichever comes first when it is over: the shop's alert may have come and gone already.
+            told = told or (self._store_cleared_at is not None and self._store_cleared_at >= since)
+            if not told:
                 self.owe(STORE, cause=ErrorKind.STORE, since=since)
         self._unrecorded_since = None
         await self.clear(STORE)

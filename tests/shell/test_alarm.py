@@ -201,6 +201,18 @@ async def test_deliveries_go_on_while_alerts_cannot_be_stored(
 # --- The store ---
 
 
+async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(path: Path) -> None:
+    async with house(path) as it:
+        it.alarm.cannot_record()
+        began = virtual_now()
+        await anyio.sleep(10 * MINUTE)
+        it.alarm.owe(SHOP, cause=ErrorKind.STORE, since=began)
+        await it.alarm.clear(SHOP)
+        await it.alarm.can_record()
+        await it.deliver()
+    assert {body["data"]["service_name"] for body in bodies(it.sinks[0])} == {SHOP}
+
+
 @pytest.mark.parametrize(("minutes", "alerts"), [(4, []), (6, ["service.unhealthy", "service.recovered"])])
 async def test_a_store_that_could_not_record_for_long_is_told_when_it_can(
     path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, alerts: list[str]
