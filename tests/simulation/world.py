@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
@@ -79,9 +79,10 @@ class Plan:
 
     @classmethod
     def of(cls, rng: Random) -> "Plan":
-        slowly = rng.random() < 0.05
+        on_redis = rng.random() < 0.15
+        slowly = not on_redis and rng.random() < 0.05  # hours, for which two replicas would renew a lease
         return cls(
-            on_redis=rng.random() < 0.2,
+            on_redis=on_redis,
             dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
             interval_s=600 if slowly else rng.choice([15, 60]),
             sweep_s=rng.choice([0, 0, 600]),
@@ -105,7 +106,7 @@ class World:
         self.rng = Random(seed)
         self.plan = Plan.of(self.rng)
         self.loop = loop
-        self.notes: deque[str] = deque(maxlen=400)
+        self.notes: deque[tuple[float, Any, str, Mapping[str, Any]]] = deque(maxlen=400)
         self.processes: list[Process] = []
         self.receivers = {name: Receiver(name) for name in ("https://a.example/", "https://b.example/")}
         self.shop = SimulatedShop(lambda: self.now(), "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
@@ -153,7 +154,15 @@ class World:
 
     def note(self, text: str) -> None:
         """For people who look into what happened."""
-        self.notes.append(f"{self.loop.time():9.3f} {text}")
+        self.notes.append((self.loop.time(), None, "", {"event": text}))
+
+    def told(self) -> list[str]:
+        """What was noted last."""
+        return [
+            f"{at:9.3f} {process or ''} {method:>8} {event['event']} "
+            + " ".join(f"{k}={v}" for k, v in event.items() if k not in {"event", "shop"})
+            for at, process, method, event in self.notes
+        ]
 
     # --- the network ----------------------------------------------------------------------------------------
 
@@ -502,6 +511,5 @@ class World:
 
     def _log(self, _: Any, method: str, event: Any) -> str:
         process = RUNNING.get()
-        details = " ".join(f"{name}={value}" for name, value in event.items() if name not in {"event", "shop"})
-        self.note(f"{process}: [{method}] {event['event']} {details}")
+        self.notes.append((self.loop.time(), process, method, event))
         raise structlog.DropEvent
