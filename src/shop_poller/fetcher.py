@@ -23,14 +23,16 @@ RATE_LIMIT_WAIT_S = 60.0
 MAX_PAUSE_S = 15 * 60.0
 TOO_HEAVY = frozenset({ErrorKind.SERVER, ErrorKind.TIMEOUT})
 """What a page may be answered with that is too much for PHP's memory, or its time."""
-LIGHTER_S, LIGHTEST = 3600.0, MAX_PER_PAGE // 4
-"""How long smaller pages are asked for then, and how small: an outage looks the same, and has a backlog."""
+LIGHTER_S = 3600.0
+"""How long a page of a size that was too much is not asked for again."""
 
 
 class _Position(Protocol):
     """A walk, a lesson or a list of ids: what asks for pages, in smaller ones if need be."""
 
     def query(self) -> Query: ...
+
+    def sized(self, per_page: int) -> Self: ...
 
     def halved(self) -> Self: ...
 
@@ -54,7 +56,9 @@ class Fetcher:
         self._chance = chance
         self._circuit = Circuit(shop, metrics)
         self._not_before = -math.inf
-        self._most, self._most_until = MAX_PER_PAGE, -math.inf
+        self._size = MAX_PER_PAGE  # of a page
+        self._too_much, self._too_much_until = MAX_PER_PAGE, -math.inf
+        self._bore = True  # the last page was answered
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
@@ -68,7 +72,10 @@ class Fetcher:
         return self._source.most_ids
 
     async def page(self, position: P, deadline: float, *, patient: bool = True) -> tuple[P, Page]:
-        """The next page of a walk or lesson, in half the size as long as the answer is too large.
+        """The next page of a walk or lesson, of a size that the shop bears.
+
+        An outage looks like a shop that breaks over a large page: so sizes are halved while nothing is answered,
+        and doubled as long as pages are, up to what a shop broke over that had answered just before.
 
         Args:
             position: where it stands.
@@ -81,24 +88,35 @@ class Fetcher:
         Raises:
             TemporaryError, PermanentError: no answer.
         """
-        while position.query().per_page > self._bearable():
-            position = position.halved()
+        if patient or position.query().per_page > self._size:  # a sweep finds its own
+            position = position.sized(self._size)
         while True:
+            size = position.query().per_page
             try:
-                return position, await self.fetch(position.query(), deadline, patient=patient)
+                page = await self.fetch(position.query(), deadline, patient=patient)
             except TemporaryError as error:
-                if patient and error.kind in TOO_HEAVY:  # a sweep finds its own size
-                    self._most = max(LIGHTEST, position.query().per_page // 2)
-                    self._most_until = anyio.current_time() + LIGHTER_S
+                if patient and error.kind in {*TOO_HEAVY, ErrorKind.TOO_LARGE}:
+                    self._broke(size)
                 if error.kind is not ErrorKind.TOO_LARGE:
                     raise
                 position = position.halved()
                 log = self._log.warning if self._edges.changed("size", error.kind) else self._log.debug
                 log("answer too large, asking for less", per_page=position.query().per_page)
+            else:
+                if patient:
+                    self._answered(size)
+                return position, page
 
-    def _bearable(self) -> int:
-        """The largest page to ask for: a shop that broke over one may bear half of it."""
-        return self._most if anyio.current_time() < self._most_until else MAX_PER_PAGE
+    def _broke(self, size: int) -> None:
+        if self._bore:
+            self._too_much, self._too_much_until = size, anyio.current_time() + LIGHTER_S
+        self._bore, self._size = False, max(1, size // 2)
+
+    def _answered(self, size: int) -> None:
+        larger = min(2 * size, MAX_PER_PAGE)
+        if larger < self._too_much or anyio.current_time() >= self._too_much_until:
+            self._size = larger
+        self._bore = True
 
     async def fetch(self, query: Query, deadline: float, *, patient: bool = True) -> Page:
         """Ask; what passes quickly is asked again, up to three times, or not if it is not so urgent.

@@ -1,11 +1,11 @@
 """The whole daemon in a world that is out to break it: seeded, on virtual time, judged at every step.
 
-    python -m simulation --seeds 1000        (from tests/; or `make simulate SEEDS=1000`)
+python -m simulation --seeds 1000        (from tests/; or `make simulate SEEDS=1000`)
 
-    world.py      one seed's world: what happens in it, in which order
-    processes.py  daemons: the real app.run, that can be killed, frozen and stopped between any two steps
-    places.py     where state lies: real SQLite files, real RedisStores on fakeredis, and their troubles
-    network.py    what carries requests to the shop and to the receivers, or does not
-    judge.py      knows what was observed, and what must follow from that
-    bugs.py       deliberate bugs, each of which the judge has to find
+world.py      one seed's world: what happens in it, in which order
+processes.py  daemons: the real app.run, that can be killed, frozen and stopped between any two steps
+places.py     where state lies: real SQLite files, real RedisStores on fakeredis, and their troubles
+network.py    what carries requests to the shop and to the receivers, or does not
+judge.py      knows what was observed, and what must follow from that
+bugs.py       deliberate bugs, each of which the judge has to find
 """

@@ -123,9 +123,7 @@ def _greedy(_: Any) -> Any:
 
 
 async def _claim_all(dispatcher: Any) -> Any:
-    deliveries = await dispatcher._store.claim(
-        dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH
-    )
+    deliveries = await dispatcher._store.claim(dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH)
     dispatcher._held += len(deliveries)
     return deliveries
 
@@ -138,8 +136,6 @@ def _gives_up_recording(_: Any) -> Any:
             return
 
     return _record
-
-
 
 
 def _nothing(_: Any) -> Any:

@@ -132,7 +132,15 @@ class Judge:
                     self._of(process, outcome.delivery.sink).held.pop(outcome.delivery.seq, None)
                     self._settled(process, outcome)
             case "raise_alert" | "clear_alert":
-                self._owe(process, args[2])
+                # Asked once more, after its answer was lost, it changes nothing.
+                self._owe(
+                    process,
+                    [
+                        o
+                        for o in args[2]
+                        if self._due(o.sink, o.notification.key, o.notification.event_id) is None
+                    ],
+                )
 
     def _committed(self, process: "Process", batch: Batch) -> None:
         sight, process.sight = process.sight, None
@@ -165,7 +173,9 @@ class Judge:
             told = one.notification
             line = self.lines[one.sink, told.key]
             if any(due.event_id == told.event_id for due in line):
-                self.fail(f"{process} put {told.event_type} of {told.key} into the outbox of {one.sink} twice")
+                self.fail(
+                    f"{process} put {told.event_type} of {told.key} into the outbox of {one.sink} twice"
+                )
             line.append(Due(told.event_id))
             self._keys[told.event_id] = told.key
             self._void.discard((one.sink, told.event_id))
@@ -186,7 +196,9 @@ class Judge:
                 if due is not None:
                     due.is_buried = True
 
-    def puts_off(self, decision: RetryAt | DeadLetter, *, attempts: int, error: ShopPollerError, now: datetime) -> None:
+    def puts_off(
+        self, decision: RetryAt | DeadLetter, *, attempts: int, error: ShopPollerError, now: datetime
+    ) -> None:
         """A delivery failed: at least half of the doubled wait, spread below its ceiling, which is clamped first."""
         if isinstance(decision, RetryAt):
             wait_s = (decision.at - now).total_seconds()
@@ -382,7 +394,9 @@ class Witness:
         for order in page.orders:
             versions = [one for one in process.loaded.get(order.id, ()) if one.status == order.status]
             if not versions:
-                self._world.judge.fail(f"{process} reads order {order.id} as {order.status}: it was not shown so")
+                self._world.judge.fail(
+                    f"{process} reads order {order.id} as {order.status}: it was not shown so"
+                )
                 continue
             readable.append(versions[-1])
         process.sight = Sight(query, readable)

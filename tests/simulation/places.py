@@ -254,11 +254,7 @@ class RedisPlace:
             database[key] = item
 
     async def look(self) -> Store:
-        return RedisStore(
-            ADDRESS, prefix=PREFIX, first_shop=SHOP, make=lambda _: fake_client(self._server)
-        )
+        return RedisStore(ADDRESS, prefix=PREFIX, first_shop=SHOP, make=lambda _: fake_client(self._server))
 
     def close(self) -> None:
         pass
-
-

@@ -48,8 +48,6 @@ def run(seed: int) -> Result:
             with world.patches():
                 runner.run(world.live())
             judge = world.judge
-            return Result(
-                seed, judge.verdicts, world.told(), loop.steps, loop.time() / 3600, judge.counts
-            )
+            return Result(seed, judge.verdicts, world.told(), loop.steps, loop.time() / 3600, judge.counts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

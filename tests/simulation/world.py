@@ -415,7 +415,9 @@ class World:
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
         if (process := self._someone()) is not None:
-            deed = self.rng.choice([process.kill, process.terminate, lambda: self._freeze_for_a_while(process)])
+            deed = self.rng.choice(
+                [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
+            )
             call = self.rng.choice(["commit", "commit", "claim", "settle", "raise_alert"])
             process.ambush = (f"{self.rng.choice(['before', 'after'])} {call}", deed)
 
@@ -477,9 +479,7 @@ class World:
 
         def after_failure(policy: RetryPolicy, **what: Any) -> RetryAt | DeadLetter:
             decision = retry.after_failure(policy, **what)
-            self.judge.puts_off(
-                decision, attempts=what["attempts"], error=what["error"], now=what["now"]
-            )
+            self.judge.puts_off(decision, attempts=what["attempts"], error=what["error"], now=what["now"])
             return decision
 
         for target, value in {

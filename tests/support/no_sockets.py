@@ -72,6 +72,7 @@ def small_pages(per_page: int) -> Iterator[None]:
             ("core.cursor.NEARLY_FULL", 1 - 1 / per_page),
             ("core.learning.lesson", small(learning.lesson)),
             ("sweeper.MAX_PER_PAGE", per_page),
+            ("fetcher.MAX_PER_PAGE", per_page),
             ("sources.poison.WINDOW", 100),
             ("sources.poison.AHEAD", 250),
             ("sources.poison.FARTHEST", 4750),

@@ -138,6 +138,10 @@ class Walk:
             exclude=self.keyset.exclude,
         )
 
+    def sized(self, per_page: int) -> "Walk":
+        """The same in steps of that size."""
+        return replace(self, per_page=per_page)
+
     def halved(self) -> "Walk":
         """The same walk in smaller steps, after an answer above the size bound.
 
@@ -220,6 +224,10 @@ class Past:
             created_before=self.keyset.bound,
             exclude=self.keyset.exclude,
         )
+
+    def sized(self, per_page: int) -> "Past":
+        """The same in steps of that size."""
+        return replace(self, per_page=per_page)
 
     def halved(self) -> "Past":
         """The same in smaller steps; raises what `halve` raises."""

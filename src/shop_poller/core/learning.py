@@ -59,6 +59,10 @@ class Lesson:
             exclude=self.keyset.exclude,
         )
 
+    def sized(self, per_page: int) -> "Lesson":
+        """The same in steps of that size."""
+        return replace(self, per_page=per_page)
+
     def halved(self) -> "Lesson":
         """The same in smaller steps; raises what `halve` raises."""
         return replace(self, per_page=halve(self.per_page))

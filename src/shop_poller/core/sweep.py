@@ -42,6 +42,10 @@ class ByIds:
         """What to ask."""
         return Query(per_page=len(self.ids), ids=frozenset(self.ids))
 
+    def sized(self, per_page: int) -> "ByIds":
+        """The first so many of them."""
+        return ByIds(self.ids[:per_page])
+
     def halved(self) -> "ByIds":
         """The first half of them; raises what `halve` raises."""
         return ByIds(self.ids[: halve(len(self.ids))])
