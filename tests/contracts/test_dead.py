@@ -153,6 +153,24 @@ async def test_one_that_is_given_up_again_is_a_dead_letter_again(store: Store) -
     assert over.seq > buried.seq
 
 
+async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
+    new, cancelled = await bury(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
+    seq = new.seq
+    for n in (2, 3):  # refused once more, and once more
+        await store.replay_beside(SHOP, [seq], at(n))
+        again = await claim_one(store, now=at(n))
+        await store.settle([Bury(again, "no")], at(n))
+        seq = again.seq
+    assert seq > cancelled.seq
+    assert await store.dead_ids(SHOP) == [seq, cancelled.seq], "so it is in batches, too"
+    assert await store.replay_beside(SHOP, [cancelled.seq, seq], at(9)) == 2
+    order = []
+    while some := await claim(store, now=at(10)):
+        order += ids(some)
+        await store.settle([Ack(one) for one in some], at(10))
+    assert order == ["new", "cancelled"]
+
+
 async def test_claims_are_not_touched_by_it(store: Store) -> None:
     (buried,) = await bury(store, outgoing("A", "1", "dead"))
     await put(store, outgoing("A", "1", "under way"), now=at(2))

@@ -190,7 +190,11 @@ def settled(
     db: sqlite3.Connection, shop_id: str, *, dead: bool, limit: int, sink: str | None
 ) -> list[Settled]:
     """What was delivered or given up, the latest first."""
-    columns = "buried_at, reason FROM dead_letters" if dead else "delivered_at, '' FROM delivered"
+    columns = (
+        "buried_at, reason, first_seq FROM dead_letters"
+        if dead
+        else "delivered_at, '', first_seq FROM delivered"
+    )
     rows = db.execute(
         f"SELECT seq, sink, key, event_id, event_type, attempts, {columns}"
         " WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink) ORDER BY 7 DESC, seq DESC LIMIT :limit",
