@@ -1,7 +1,7 @@
 """Deliveries that are over, beside the daemon: dead letters to look at, replay, drop; what was delivered."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,14 @@ class UnknownLetterError(Exception):
         super().__init__(f"there is no dead letter {seq}; `shop-poller dead list` shows those that there are")
 
 
+class UnknownSinkError(Exception):
+    """Nothing was ever for a sink of that name; one line, with those that there are."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        shown = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no sink {name!r} in the settings or with dead letters; there are {shown}")
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which dead letters are meant: these, or those that fit all that is given.
@@ -59,7 +67,7 @@ class Choice:
         return f"{ask}; one of these" if any(ways) else f"which dead letters? {ask}"
 
     async def find(self, store: Store, shop: str) -> list[int]:
-        """Their ids, ascending.
+        """Their ids, in the order of their events.
 
         Raises:
             UnknownLetterError: one that was named is not there.
@@ -75,7 +83,7 @@ class Choice:
             return found
         for missing in sorted(self.ids.difference(found)):
             raise UnknownLetterError(missing)
-        return sorted(self.ids)
+        return [seq for seq in found if seq in self.ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +91,52 @@ class Done:
     """What was done.
 
     Attributes:
-        chosen: dead letters that were meant.
-        moved: those that were there still when their turn came; None if it was not wanted after all.
+        moved: letters that were there still when their turn came.
         orphans: sinks that deliveries wait for and that no setting names.
     """
 
-    chosen: int
-    moved: int | None
+    moved: int
     orphans: tuple[str, ...] = ()
 
 
-async def move(settings: Settings, deed: Deed, choice: Choice, agree: Callable[[int], bool]) -> Done:
-    """Replay or drop dead letters, a hundred at a time, oldest first.
+async def find(settings: Settings, choice: Choice) -> list[int]:
+    """See which dead letters a choice comes to; nothing is changed.
+
+    Returns:
+        Their ids, in the order of their events.
+
+    Raises:
+        UnknownLetterError: one that was named is not there.
+        UnknownSinkError: there is no such sink.
+        PermanentError, TemporaryError: STORE.
+    """
+    shop = settings.shop
+    store = await beside_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store):
+        await store.load(shop)  # or are they another shop's?
+        found = await choice.find(store, shop)
+        if not found and choice.sink is not None:
+            stats = await store.stats(shop)
+            sinks = {sink.name for sink in settings.sinks} | {*stats.sinks}
+            if choice.sink not in sinks:
+                raise UnknownSinkError(choice.sink, sinks)
+    return found
+
+
+async def move(settings: Settings, deed: Deed, seqs: Sequence[int]) -> Done:
+    """Replay or drop dead letters, a hundred at a time, in this order.
 
     Args:
         settings: as loaded.
         deed: which of the two.
-        choice: which letters.
-        agree: is asked whether so many are meant.
+        seqs: see `find`.
 
     Raises:
-        UnknownLetterError: one that was named is not there; nothing was done.
         PermanentError, TemporaryError: STORE; run it again to go on, none is replayed twice.
     """
     shop, moved = settings.shop, 0
     store = await beside_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
-        await store.load(shop)  # or are they another shop's?
-        seqs = await choice.find(store, shop)
-        if not agree(len(seqs)):
-            return Done(len(seqs), None)
         for start in range(0, len(seqs), AT_ONCE):
             some = seqs[start : start + AT_ONCE]
             if deed == "drop":
@@ -122,7 +146,7 @@ async def move(settings: Settings, deed: Deed, choice: Choice, agree: Callable[[
         stats = await store.stats(shop)
     named = {sink.name for sink in settings.sinks}
     waiting = (name for name, sink in stats.sinks.items() if sink.waiting and name not in named)
-    return Done(len(seqs), moved, tuple(waiting) if deed == "replay" else ())
+    return Done(moved, tuple(waiting) if deed == "replay" else ())
 
 
 async def over(settings: Settings, *, dead: bool, sink: str | None, limit: int) -> list[Settled]:
