@@ -12,7 +12,7 @@ import anyio
 from shop_poller.core.model import iso
 from shop_poller.ports import DeadLetter, Settled, Store
 from shop_poller.settings import Settings
-from shop_poller.stores import beside_store, peek_store
+from shop_poller.stores import beside_store, follow_store, peek_store
 from shop_poller.stores.bounds import MAX_SETTLED
 
 AT_ONCE = 100
@@ -20,7 +20,7 @@ AT_ONCE = 100
 LOOK_EVERY_S = 1.0
 SHOWN_FIRST, PAGE = 10, 100
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-LATE = timedelta(minutes=1)
+LATE = timedelta(seconds=15)
 """Deliveries of several sinks are not recorded quite in the order of their times."""
 
 Deed = Literal["replay", "drop"]
@@ -168,32 +168,31 @@ async def letter(settings: Settings, seq: int) -> DeadLetter:
 
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[Settled]:
     """The last few deliveries that were made, then every one as it is made; never ends by itself."""
-    async with aclosing(await _peek(settings)) as store:
-        await store.load(settings.shop)
-        found = await store.settled(settings.shop, dead=False, limit=PAGE, sink=sink)
+    shop = settings.shop
+    store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store):
+        await store.load(shop)
+        found = await store.settled(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
             yield one
         # Whatever was delivered after the horizon and is not seen is new.
-        horizon = found[-1].at if len(found) == PAGE else LONG_AGO
+        horizon, now = (found[-1].at if len(found) == PAGE else LONG_AGO), store.now()
         seen = {one.seq: one.at for one in found}
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            for one in await _after(horizon, store, settings.shop, sink):
+            await store.ask_clock()
+            before, now = now, store.now()
+            if now < before:  # the clock was set back: what is later than now was delivered before that
+                horizon = min(horizon, now - LATE)
+                later = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=now)
+                seen |= {one.seq: one.at for one in later}
+            fresh = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=horizon)
+            for one in reversed(fresh):
                 if one.seq not in seen:
                     seen[one.seq] = one.at
                     yield one
-            horizon = max([horizon, *(at - LATE for at in seen.values())])
+            horizon = max([horizon, *(at - LATE for at in seen.values() if at <= now)])
             seen = {seq: at for seq, at in seen.items() if at > horizon}
-
-
-async def _after(horizon: datetime, store: Store, shop: str, sink: str | None) -> list[Settled]:
-    """What was delivered after an instant, the earliest first."""
-    limit = PAGE
-    while True:
-        found = await store.settled(shop, dead=False, limit=limit, sink=sink)
-        if len(found) < limit or found[-1].at <= horizon or limit >= MAX_SETTLED:
-            return [one for one in reversed(found) if one.at > horizon]
-        limit *= 10
 
 
 async def _peek(settings: Settings) -> Store:
@@ -234,7 +233,7 @@ def letter_lines(found: DeadLetter) -> list[str]:
         f"key          {one.key}",
         f"event        {one.event_type}",
         f"event id     {one.event_id}",
-        f"made         {iso(found.created_at)}",
+        f"queued       {iso(found.created_at)}",
         f"given up     {iso(one.at)}",
         f"attempts     {one.attempts} failed",
         f"reason       {one.reason}",

@@ -305,6 +305,10 @@ class Store(Right, Protocol):
         """The clock that due times follow, aware UTC, to the millisecond: finer than that nothing is kept."""
         ...
 
+    async def ask_clock(self) -> None:
+        """Hear anew what time it is, where the clock is another machine's; `now` goes on from there."""
+        ...
+
     async def load(self, shop_id: str) -> ShopState | None:
         """A shop's state; None if it was never heard of. Shows, too, that the store can be read."""
         ...
@@ -386,9 +390,23 @@ class Store(Right, Protocol):
         ...
 
     async def settled(
-        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+        self,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
     ) -> list[Settled]:
-        """The deliveries that were made, or given up, the latest first; to one sink, or to all."""
+        """The deliveries that were made, or given up, the latest first.
+
+        Args:
+            shop_id: whose.
+            dead: those that were given up.
+            limit: how many at most.
+            sink: to this one only.
+            after: made or given up later than that.
+        """
         ...
 
     async def dead_ids(

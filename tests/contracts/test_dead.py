@@ -89,6 +89,18 @@ async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
     assert len(await store.settled(SHOP, dead=False, limit=9)) == 2
 
 
+async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
+    for n in (1, 2, 3):
+        await bury(store, outgoing("A", f"{n}", f"event {n}"), seconds=n)
+        await put(store, outgoing("B", f"{n}", f"event {n}"))
+        await store.settle([Ack(await claim_one(store, "B"))], at(n))
+    for dead in (False, True):
+        later = await store.settled(SHOP, dead=dead, limit=9, after=at(1))
+        assert [one.event_id for one in later] == ["event 3", "event 2"]
+        assert len(await store.settled(SHOP, dead=dead, limit=1, after=at(1))) == 1
+        assert await store.settled(SHOP, dead=dead, limit=9, after=at(3)) == []
+
+
 # --- replaying ----------------------------------------------------------------------------------------------
 
 

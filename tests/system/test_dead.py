@@ -123,6 +123,9 @@ def test_a_letter_is_listed_and_shown(site: Site) -> None:
     words = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.+)$", plain, re.MULTILINE))
     assert (words["id"], words["sink"], words["event id"]) == (str(one["id"]), sink, one["event_id"])
     assert words["reason"] == one["reason"]
+    assert words["queued"] <= one["at"], (
+        "that of a replayed one is when it was replayed: it is not called made"
+    )
 
 
 def test_some_are_dropped_and_some_replayed(site: Site) -> None:

@@ -147,14 +147,19 @@ class Outbox:
                 found[sink] = counted
         return found
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int, only: str | None) -> list[Settled]:
+    async def settled(
+        self, shop_id: str, *, dead: bool, limit: int, only: str | None, after: datetime | None
+    ) -> list[Settled]:
         """What was delivered or given up, the latest first."""
+        first = "-inf" if after is None else f"({ms(after)}"
         found: list[Settled] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
         for shop, sink in await self.lanes():
             if shop == shop_id and only in {None, sink}:
                 ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
-                seqs = await self._connection.read("ZRANGE", ages, 0, limit - 1, "REV")
+                seqs = await self._connection.read(
+                    "ZRANGE", ages, "+inf", first, "BYSCORE", "REV", "LIMIT", 0, limit
+                )
                 for some in chunks(seqs):
                     texts = await self._connection.read("HMGET", where, *some)
                     found += [codec.settled(seq, text) for seq, text in zip(some, texts, strict=True) if text]
