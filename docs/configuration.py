@@ -40,6 +40,7 @@ TAIL = """
 | `https://host/path`, `http://host/path` | POST |
 | `redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS | PUBLISH |
 | `redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`, `rediss+stream://…` for TLS | XADD |
+| `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…` | by [Apprise](notifications.md#over-apprise), if it is installed: `pip install 'shop-poller[apprise]'` |
 | `console:` | a line on standard output |
 
 Any of them takes `events=new,service.*` and `levels=error,critical` among its parameters, and then gets only these:

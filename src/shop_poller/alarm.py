@@ -1,16 +1,31 @@
-"""Tells the administrators when a service stops working and when it works again: edges, never repeats."""
+"""Tells the administrators when a service stops working and when it works again: edges, never repeats.
+
+Of dead letters it tells the first at once, then once an hour at most how many there were since.
+"""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.filters import Filter, takers
-from shop_poller.core.messages import Voice, alert_notification
+from shop_poller.core.messages import Voice, alert_notification, dead_letters_notification
 from shop_poller.core.model import EventType
 from shop_poller.ports import Alert, Outgoing, Store
 from shop_poller.telemetry import Log
+
+SUMMARY_EVERY = timedelta(hours=1)
+MOST_COUNTED = 1000
+STORE_DEAD_AFTER = timedelta(minutes=5)
+TOLD = "dead-letters:"
+"""Begins what stands among the alerts only to remember which dead letters were told of."""
+STORE = "shop-poller:state"
+"""What remembers, as a service; no sink can have this name."""
+ABOUT_OURSELVES = frozenset(
+    {EventType.UNHEALTHY, EventType.RECOVERED, EventType.DEAD_LETTERS, EventType.TEST}
+)
+"""When these are given up nothing is told, or telling would never end."""
 
 
 class Alarm:
@@ -40,6 +55,8 @@ class Alarm:
         self._on_outgoing = on_outgoing
         self._raised: dict[str, Alert] = {}
         self._owed: dict[str, Alert] = {}
+        self._unrecorded_since: datetime | None = None
+        self._store_cleared_at: datetime | None = None  # the last alert whose cause was the store
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
@@ -82,8 +99,75 @@ class Alarm:
         outgoing = self._outgoing(EventType.RECOVERED, alert)
         await self._store.clear_alert(self._voice.shop_id, service, outgoing, self._now())
         del self._raised[service]
+        if alert.cause is ErrorKind.STORE:
+            self._store_cleared_at = self._now()
         self._log.info("alert cleared", service=service)
         self._on_outgoing()
+
+    async def tell_dead_letters(self, sink: str) -> bool:
+        """Tell of a sink's dead letters that were not told of, unless others were within the hour.
+
+        How far was told is remembered as an alert that is never cleared.
+
+        Returns:
+            False if it is too early; call again.
+
+        Raises:
+            TemporaryError: STORE; call again.
+        """
+        service = f"{TOLD}{sink}"
+        told = self._raised.get(service)
+        now = self._now()
+        if told is not None and now - told.since < SUMMARY_EVERY:
+            return False
+        dead = await self._store.settled(self._voice.shop_id, dead=True, limit=MOST_COUNTED, sink=sink)
+        untold = [
+            letter
+            for letter in dead
+            if letter.event_type not in ABOUT_OURSELVES and (told is None or letter.at > told.since)
+        ]
+        if not untold:
+            return True
+        notification = dead_letters_notification(
+            sink,
+            self._voice,
+            count=len(untold),
+            reason=untold[0].reason,
+            since=untold[-1].at,
+            now=now,
+        )
+        alert = Alert(service, ErrorKind.REJECTED, untold[0].at)
+        outgoing = [Outgoing(name, notification) for name in takers(self._others(sink), notification)]
+        await self._store.raise_alert(self._voice.shop_id, alert, outgoing, now)
+        self._raised[service] = alert
+        self._log.error("dead letters", sink=sink, letters=len(untold))
+        self._on_outgoing()
+        return True
+
+    def cannot_record(self) -> None:
+        """What became of deliveries cannot be stored."""
+        self._unrecorded_since = self._unrecorded_since or self._now()
+
+    async def can_record(self) -> None:
+        """It can be stored again: if that took long, both edges are told, unless the shop's alert says it.
+
+        Raises:
+            TemporaryError: STORE; call again.
+        """
+        since = self._unrecorded_since
+        if since is not None and self._now() - since >= STORE_DEAD_AFTER:
+            alerts = [*self._owed.values(), *self._raised.values()]
+            told = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
+            # Whichever comes first when it is over: the shop's alert may have come and gone already.
+            told = told or (self._store_cleared_at is not None and self._store_cleared_at >= since)
+            if not told:
+                self.owe(STORE, cause=ErrorKind.STORE, since=since)
+        self._unrecorded_since = None
+        await self.clear(STORE)
+
+    def _others(self, sink: str) -> Mapping[str, Filter]:
+        """All sinks but this one; this one if there is no other."""
+        return {name: wanted for name, wanted in self._sinks.items() if name != sink} or self._sinks
 
     def _outgoing(self, event_type: EventType, alert: Alert) -> list[Outgoing]:
         notification = alert_notification(
@@ -94,5 +178,6 @@ class Alarm:
             since=alert.since,
             now=self._now(),
         )
-        gone = alert.service if event_type is EventType.UNHEALTHY else None
-        return [Outgoing(sink, notification) for sink in takers(self._sinks, notification) if sink != gone]
+        # A sink is not told of itself: it would hear that it works again, and never that it did not.
+        others = [sink for sink in takers(self._sinks, notification) if sink != alert.service]
+        return [Outgoing(sink, notification) for sink in others]

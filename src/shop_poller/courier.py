@@ -50,6 +50,8 @@ class Courier:
         stopping: an attempt under way is finished, no other is begun.
         delivered: deliveries made since the start.
         buried: deliveries given up since the start.
+        failing_since: when the first delivery failed after the last that did not; None while all is well.
+        ailment: how the last one failed.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Courier:
         self.stopping = False
         self.delivered = 0
         self.buried = 0
+        self.failing_since: datetime | None = None
+        self.ailment = ErrorKind.CONNECTION
         self._sink = sink
         self._circuit = circuit
         self._policy = policy
@@ -161,10 +165,14 @@ class Courier:
         """The sink is there, whatever it thinks of this row."""
         self._last_success = anyio.current_time()
         self._failing.clear()
+        self.failing_since = None
         self._circuit.success()
 
     def _failed(self, delivery: Delivery, error: ShopPollerError, began: float, log: Log) -> Outcome:
         """Judge whose failure it was, and what follows."""
+        self.ailment = error.kind
+        if isinstance(error, TemporaryError) and self._last_success < began:
+            self.failing_since = self.failing_since or self._now()
         if error.kind is ErrorKind.GONE:
             self._give_up_sink()
         elif isinstance(error, PermanentError):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import structlog
@@ -26,7 +26,7 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
-from shop_poller.ports import Outcome, Sink, Store
+from shop_poller.ports import Bury, Outcome, Sink, Store
 from shop_poller.telemetry import Edges, Log, Metrics
 
 CLAIM_BATCH = 100
@@ -36,6 +36,8 @@ LOOK_WHILE_UP_S = 10.0
 """The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
 clocks can be set."""
 STORE_WAIT_S = 1.0
+DEAD_AFTER = timedelta(minutes=10)
+"""A sink that fails for so long without taking anything is told of."""
 FAR = datetime.max.replace(tzinfo=UTC)
 
 
@@ -61,7 +63,7 @@ class Dispatcher:
         plan: how.
         store: has the outbox.
         may_send: whether the right to write is surely ours at this moment.
-        alarm: tells when the sink is gone for good, and when it is back.
+        alarm: tells when the sink is gone for good or away for long, when it is back, and of dead letters.
         gone: the sink said 410 in an earlier tenure of this process.
         metrics: of the shop.
         now: our clock, aware UTC.
@@ -106,6 +108,8 @@ class Dispatcher:
         self._held = 0  # claimed and not yet settled
         self._woken = anyio.Event()
         self._to_wake = False
+        self._recorded = True  # again, after it could not be; or perhaps before we came
+        self._to_tell = True  # of dead letters; those that we died over, too
         self._expire_at = -math.inf
         self._edges = Edges()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
@@ -159,6 +163,7 @@ class Dispatcher:
             idle = not self._held  # before the claim: what is settled during it may free the next of a key
             try:
                 await self._attend()
+                await self._tell()
                 deliveries = await self._claim(queue)
                 wait_s = 0.0 if deliveries else await self._wait_s()
                 self._edges.changed("outbox", "")
@@ -205,8 +210,8 @@ class Dispatcher:
             with suppress(TemporaryError):  # it can wait: what is due by itself need not
                 await self._store.wake(self._name)
                 self._to_wake = False
-        if self.delivered and not down:
-            await self._alarm.clear(self._name)  # after a restart, of a sink that was gone
+        if self.delivered and not down and self._courier.failing_since is None:
+            await self._alarm.clear(self._name)  # after a restart too, of a sink that was away before it
         if down and anyio.current_time() >= self._expire_at:
             head_before = self._now() - self._plan.retry.max_age
             buried = await self._store.bury_expired(self._name, head_before=head_before, now=self._now())
@@ -214,7 +219,28 @@ class Dispatcher:
                 self._log.error("deliveries buried: their sink was away for too long", deliveries=buried)
                 self._metrics.buried(self._name, buried)
                 self._courier.buried += buried
+                self._to_tell = True
             self._expire_at = anyio.current_time() + LOOK_EVERY_S
+
+    async def _tell(self) -> None:
+        """What administrators have to know; if it cannot be stored, deliveries go on all the same."""
+        to_tell, recorded = self._to_tell, self._recorded
+        self._to_tell = self._recorded = False  # before: what happens meanwhile is for the next time
+        try:
+            failing_since = self._courier.failing_since
+            if failing_since is not None and self._now() - failing_since >= DEAD_AFTER:
+                await self._alarm.raise_for(self._name, cause=self._courier.ailment, since=failing_since)
+            if recorded:
+                await self._alarm.can_record()
+                recorded = False
+            if to_tell:
+                to_tell = not await self._alarm.tell_dead_letters(self._name)
+            self._edges.changed("alert", "")
+        except TemporaryError as error:
+            if self._edges.changed("alert", error.kind):
+                self._log.error("an alert could not be stored; trying on", error=str(error))
+        self._to_tell = self._to_tell or to_tell
+        self._recorded = self._recorded or recorded
 
     async def _wait_s(self) -> float:
         """Seconds until there may be something to do, unless woken."""
@@ -264,11 +290,13 @@ class Dispatcher:
             try:
                 await self._store.settle(batch, self._now())
             except TemporaryError as error:
+                self._alarm.cannot_record()
                 if self._edges.changed("settle", error.kind):
                     self._log.error("deliveries cannot be recorded; trying on", error=str(error))
                 await anyio.sleep(STORE_WAIT_S)
             else:
-                self._edges.changed("settle", "")
+                self._recorded = self._edges.changed("settle", "") or self._recorded
+                self._to_tell = self._to_tell or any(isinstance(outcome, Bury) for outcome in batch)
                 return
 
     def _turned(self) -> None:

@@ -12,7 +12,7 @@ from shop_poller.core.messages import Voice
 from shop_poller.fetcher import Fetcher
 from shop_poller.plan import PollPlan
 from shop_poller.ports import ShopState, Sink, Source, Store
-from shop_poller.settings import Settings
+from shop_poller.settings import Settings, SettingsError
 from shop_poller.sinks import make_sink
 from shop_poller.sources import open_source
 from shop_poller.sources.auto import Auto, Choice
@@ -32,11 +32,25 @@ def make_source(settings: Settings, *, on_choice: Callable[[Choice], None] = lam
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
-    """The sinks, in the order in which they are named."""
-    return [
-        make_sink(address, notify_secret=settings.shop_notify_secret, connections=settings.shop_senders)
-        for address in settings.sinks
-    ]
+    """The sinks, in the order in which they are named.
+
+    Raises:
+        SettingsError: of those that Apprise reaches, which only Apprise can judge.
+    """
+    sinks: list[Sink] = []
+    problems: list[str] = []
+    for address in settings.sinks:
+        try:
+            sinks.append(
+                make_sink(
+                    address, notify_secret=settings.shop_notify_secret, connections=settings.shop_senders
+                )
+            )
+        except ValueError as error:
+            problems.append(f"SHOP_NOTIFY_URLS: {address.name}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return sinks
 
 
 def make_voice(settings: Settings) -> Voice:

@@ -5,7 +5,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote
 
 from pydantic import (
     AfterValidator,
@@ -371,8 +370,7 @@ class Settings(BaseModel):
         if self.redis_url is not None:
             found += parse_redis(self.redis_url.get_secret_value()).secrets
         for sink in self.sinks:
-            if sink.password:
-                found += [sink.password, unquote(sink.password)]
+            found += sink.secrets
         if isinstance(self.state, RedisAddress):
             found += self.state.secrets
         return found

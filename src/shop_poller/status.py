@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from shop_poller.alarm import TOLD
 from shop_poller.core.model import iso
 from shop_poller.letters import as_dict
 from shop_poller.ports import Alert, Settled, ShopState, Stats
@@ -69,7 +70,7 @@ async def read_status(settings: Settings) -> Status:
             await store.load(shop),
             await store.stats(shop),
             await store.set_aside(shop),
-            await store.alerts(shop),
+            {name: one for name, one in (await store.alerts(shop)).items() if not name.startswith(TOLD)},
             await store.settled(shop, dead=True, limit=LATEST),
             await store.settled(shop, dead=False, limit=LATEST),
         )

@@ -542,6 +542,7 @@ def test_every_event_has_its_words_in_every_language(locale: Locale) -> None:
         **messages.ORDER_TEXTS[locale],
         **messages.ALERT_TEXTS[locale],
         SILENCE: messages.SILENCE_TEXTS[locale],
+        EventType.DEAD_LETTERS: messages.DEAD_LETTER_TEXTS[locale],
         EventType.TEST: messages.TEST_TEXTS[locale],
     }
 
@@ -557,6 +558,7 @@ def test_both_languages_say_the_same_things(type_: EventType) -> None:
             **messages.ORDER_TEXTS[locale],
             **messages.ALERT_TEXTS[locale],
             SILENCE: messages.SILENCE_TEXTS[locale],
+            EventType.DEAD_LETTERS: messages.DEAD_LETTER_TEXTS[locale],
         }[type_]
         said.append({field for _, field, _, _ in Formatter().parse(template) if field})
 

@@ -94,11 +94,13 @@ class Watched:
 
         async def method(*args: Any, **kwargs: Any) -> Any:
             process, judge = self._process, self._process.world.judge
+            await process.passes(f"before {name}")
             if process.dead and name != "aclose":
                 raise TemporaryError(ErrorKind.STORE, "made up: this process is dead")
             call = (name, args, kwargs)
             result = await self._call(call, found)
             judge.did(process, call, result)
+            await process.passes(f"after {name}")
             return result
 
         return method

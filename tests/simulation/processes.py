@@ -1,7 +1,7 @@
 """Daemons: the real app.run, that can be killed, frozen and stopped between any two of its steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import datetime
@@ -30,6 +30,7 @@ class Process:
         frozen: it does not run.
         tenure: how often it won the right to write.
         froze_at: when it was frozen last, on the loop's clock.
+        ambush: a moment, and what befalls it then.
         loaded: the orders of the shop's last answer to it, as the shop loaded them.
         ended: it runs no more.
     """
@@ -42,6 +43,7 @@ class Process:
         self.tenure = 0
         self.froze_at = -1.0
         self.loaded: dict[int, list[Any]] = {}
+        self.ambush: tuple[str, Callable[[], None]] | None = None
         self.ended = anyio.Event()
         self.nonce = ""
         self.store: Any = None
@@ -80,6 +82,14 @@ class Process:
         self.world.judge.dies(self)
         self.thaw()
         self._scope.cancel()
+
+    async def passes(self, moment: str) -> None:
+        """It comes to a moment at which somebody may lie in wait for it."""
+        if self.ambush is not None and self.ambush[0] == moment:
+            (_, deed), self.ambush = self.ambush, None
+            self.world.note(f"{self} {moment}:")
+            deed()
+            await anyio.sleep(0)
 
     def terminate(self) -> None:
         """As SIGTERM."""

@@ -49,7 +49,7 @@ def run(seed: int) -> Result:
                 runner.run(world.live())
             judge = world.judge
             return Result(
-                seed, judge.verdicts, [*world.notes], loop.steps, loop.time() / 3600, judge.counts
+                seed, judge.verdicts, world.told(), loop.steps, loop.time() / 3600, judge.counts
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
@@ -71,6 +71,7 @@ class Plan:
     dialect: str
     interval_s: int
     sweep_s: int
+    skew_s: int
     senders: int
     queue_size: int
     deeds: int
@@ -78,15 +79,17 @@ class Plan:
 
     @classmethod
     def of(cls, rng: Random) -> "Plan":
-        slowly = rng.random() < 0.05
+        on_redis = rng.random() < 0.15
+        slowly = not on_redis and rng.random() < 0.05  # hours, for which two replicas would renew a lease
         return cls(
-            on_redis=rng.random() < 0.3,
+            on_redis=on_redis,
             dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
-            interval_s=600 if slowly else 60,
+            interval_s=600 if slowly else rng.choice([15, 60]),
             sweep_s=rng.choice([0, 0, 600]),
+            skew_s=rng.choice([0, 0, 900]),
             senders=rng.choice([1, 2, 3]),
             queue_size=rng.choice([1, 2, 5]),
-            deeds=rng.randint(10, 20 if slowly else 60),
+            deeds=rng.randint(5, 15 if slowly else 30),
             gap_s=900.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
         )
 
@@ -103,7 +106,7 @@ class World:
         self.rng = Random(seed)
         self.plan = Plan.of(self.rng)
         self.loop = loop
-        self.notes: deque[str] = deque(maxlen=400)
+        self.notes: deque[tuple[float, Any, str, Mapping[str, Any]]] = deque(maxlen=400)
         self.processes: list[Process] = []
         self.receivers = {name: Receiver(name) for name in ("https://a.example/", "https://b.example/")}
         self.shop = SimulatedShop(lambda: self.now(), "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
@@ -126,6 +129,7 @@ class World:
                 "shop_dialect": self.plan.dialect,
                 "shop_polling_interval": self.plan.interval_s,
                 "shop_sweep_interval": self.plan.sweep_s,
+                "shop_clock_skew": self.plan.skew_s,
                 "shop_state_url": f"sqlite:///{folder}/state.db",
                 "shop_notify_urls": " ".join(self.receivers),
                 "shop_http_listen": "",
@@ -150,7 +154,15 @@ class World:
 
     def note(self, text: str) -> None:
         """For people who look into what happened."""
-        self.notes.append(f"{self.loop.time():9.3f} {text}")
+        self.notes.append((self.loop.time(), None, "", {"event": text}))
+
+    def told(self) -> list[str]:
+        """What was noted last."""
+        return [
+            f"{at:9.3f} {process or ''} {method:>8} {event['event']} "
+            + " ".join(f"{k}={v}" for k, v in event.items() if k not in {"event", "shop"})
+            for at, process, method, event in self.notes
+        ]
 
     # --- the network ----------------------------------------------------------------------------------------
 
@@ -299,9 +311,10 @@ class World:
             self._lose_sessions: 1,
             self._mood: 9,
             self._refusal: 3,
-            self._kill: 6,
+            self._kill: 3,
             self._terminate: 3,
             self._freeze: 3,
+            self._ambush: 7,
             self._store_trouble: 4,
             self._backup: 2,
             self._restore: 2,
@@ -391,9 +404,20 @@ class World:
             process.terminate()
 
     def _freeze(self) -> None:
-        if (process := self._someone()) is not None and not process.frozen:
+        if (process := self._someone()) is not None:
+            self._freeze_for_a_while(process)
+
+    def _freeze_for_a_while(self, process: Process) -> None:
+        if process.alive and not process.frozen:
             process.freeze()
             self._later(self.rng.choice([1, 8, 11, 15, 40]), process.thaw)
+
+    def _ambush(self) -> None:
+        """Something befalls a daemon at a moment when it hurts."""
+        if (process := self._someone()) is not None:
+            deed = self.rng.choice([process.kill, process.terminate, lambda: self._freeze_for_a_while(process)])
+            call = self.rng.choice(["commit", "commit", "claim", "settle", "raise_alert"])
+            process.ambush = (f"{self.rng.choice(['before', 'after'])} {call}", deed)
 
     def _store_trouble(self) -> None:
         trouble = self.rng.choice(["refused", "lost", "slow"])
@@ -487,6 +511,5 @@ class World:
 
     def _log(self, _: Any, method: str, event: Any) -> str:
         process = RUNNING.get()
-        details = " ".join(f"{name}={value}" for name, value in event.items() if name not in {"event", "shop"})
-        self.note(f"{process}: [{method}] {event['event']} {details}")
+        self.notes.append((self.loop.time(), process, method, event))
         raise structlog.DropEvent

@@ -81,22 +81,23 @@ def test_with_an_outbox_and_dead_letters(site: Site) -> None:
     site.receiver.answer = answer
     with reserved_port() as port:
         done = site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#main http://127.0.0.1:{port}/#down")
-    assert (done.code, done.last) == (4, "delivered 2, waiting 3, given up 1")
+    assert (done.code, done.last) == (4, "delivered 2, waiting 4, given up 1")
 
     sinks = site.status()["sinks"]
     assert set(sinks) == {"main", "down"}
     assert sinks["main"] == {"waiting": 0, "oldest_at": None, "dead_letters": 1}
-    assert (sinks["down"]["waiting"], sinks["down"]["dead_letters"]) == (3, 0)
+    assert (sinks["down"]["waiting"], sinks["down"]["dead_letters"]) == (4, 0), "with the alert"
     age = datetime.now(UTC) - datetime.fromisoformat(sinks["down"]["oldest_at"])
     assert timedelta(0) < age < timedelta(minutes=1)
     lines = site.run("status").lines
     assert "outbox      main: 0 waiting, 1 dead letters" in lines
-    (down,) = (line for line in lines if line.startswith("outbox      down: 3 waiting, oldest "))
+    (down,) = (line for line in lines if line.startswith("outbox      down: 4 waiting, oldest "))
     assert down.endswith(" seconds ago), 0 dead letters")
     (letter,) = (line for line in lines if line.startswith("dead letter "))
     assert letter.startswith(f"dead letter {orders[0]} shop.order.new to main, ")
     assert letter.endswith(": the receiver answered 422")
     status = site.status()
+    assert status["alerts"] == {}, "that it was told is no alert"
     assert [one["reason"] for one in status["latest_dead_letters"]] == ["the receiver answered 422"]
     assert {one["key"] for one in status["latest_delivered"]} == {str(order) for order in orders[1:]}
 

@@ -3,12 +3,14 @@
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
+from shop_poller.core import apprise_address
 from shop_poller.core.filters import EVERYTHING, Filter, take_filter
 
 HTTP = frozenset({"http", "https"})
 REDIS = frozenset({"redis", "rediss"})
+APPRISE = "apprise"
 STREAM = frozenset({"redis+stream", "rediss+stream"})
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
@@ -16,6 +18,7 @@ LISTEN = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/\s]*):[0-9]{1,5}")
 DATABASE = re.compile(r"(/[0-9]{0,5})?")
 COUNT = re.compile(r"[1-9][0-9]{0,8}")
 DEFAULT_MAXLEN = 10_000
+BAD_NAME = "a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,9 @@ class SinkAddress:
     """Where to deliver to.
 
     Attributes:
-        name: the fragment, else scheme, host and path; in rows, logs and metrics, so never a secret.
+        name: the fragment, else scheme, host and path, of Apprise's a hash; in rows, logs and metrics, so
+            never a secret.
+        scheme: `apprise` for all of Apprise's.
         url: without fragment and options of ours, Redis' as its client knows it; may hold a password, so it
             is not shown.
         channel: where Redis publishes to.
@@ -45,6 +50,13 @@ class SinkAddress:
         """The password in the address; "" if there is none."""
         return urlsplit(self.url).password or ""
 
+    @property
+    def secrets(self) -> list[str]:
+        """What of the address must never be seen, as it is written and as it is meant."""
+        if self.scheme == APPRISE:
+            return apprise_address.secrets_of(self.url)
+        return [self.password, unquote(self.password)] if self.password else []
+
 
 def parse_sink(address: str) -> SinkAddress:
     """Read one address of SHOP_NOTIFY_URLS.
@@ -52,6 +64,8 @@ def parse_sink(address: str) -> SinkAddress:
     Raises:
         ValueError: with what is wrong, and without the address itself, which may hold a password.
     """
+    if address.lower().startswith(apprise_address.PREFIX):
+        return _apprise_sink(address)
     parts = split(address)
     name = _sink_name(parts)
     if parts.scheme == "console":
@@ -64,7 +78,8 @@ def parse_sink(address: str) -> SinkAddress:
         kind = f"{parts.scheme}://" if parts.scheme and parts.netloc else "an address without its beginning"
         raise ValueError(
             f"{kind} is no kind of sink; there are http(s)://host/path,"
-            " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name and console:"
+            " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name,"
+            " apprise+ and an Apprise URL, and console:"
         )
     if not parts.hostname:
         raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
@@ -73,6 +88,20 @@ def parse_sink(address: str) -> SinkAddress:
         url = urlunsplit(parts._replace(query=query, fragment=""))
         return SinkAddress(name, parts.scheme, url, filter=wanted)
     return _redis_sink(name, parts)
+
+
+def _apprise_sink(address: str) -> SinkAddress:
+    address, name = apprise_address.take_name(address)
+    scheme, found, place = address[len(apprise_address.PREFIX) :].partition("://")
+    scheme = scheme.lower()
+    if not found or not place or not apprise_address.SCHEME.fullmatch(scheme):
+        raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
+    if name and not NAME.fullmatch(name):
+        raise ValueError(BAD_NAME)
+    place, _, query = place.partition("?")
+    wanted, query = take_filter(query)
+    url = f"{scheme}://{place}" + (f"?{query}" if query else "")
+    return SinkAddress(name or apprise_address.hashed_name(url), APPRISE, url, filter=wanted)
 
 
 def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
@@ -159,7 +188,7 @@ def parse_listen(address: str) -> tuple[str, int] | None:
 def _sink_name(parts: SplitResult) -> str:
     if parts.fragment:
         if not NAME.fullmatch(parts.fragment):
-            raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
+            raise ValueError(BAD_NAME)
         return parts.fragment
     if parts.scheme == "console":
         return "console:"

@@ -27,6 +27,7 @@ LEVELS: Mapping[str, str] = {
     EventType.SILENCE: "warning",
     EventType.UNHEALTHY: "critical",
     EventType.RECOVERED: "info",
+    EventType.DEAD_LETTERS: "error",
     EventType.TEST: "info",
 }
 
@@ -78,6 +79,11 @@ ALERT_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
         EventType.UNHEALTHY: ("Service unhealthy", "{service}: {cause}. Last success: {since}"),
         EventType.RECOVERED: ("Service recovered", "{service} works again"),
     },
+}
+
+DEAD_LETTER_TEXTS: Mapping[Locale, tuple[str, str]] = {
+    "ru": ("Не доставлено", "{sink}: недоставленных уведомлений {count}, последняя причина: {reason}"),
+    "en": ("Dead letters", "{sink}: notifications given up: {count}, the last one because {reason}"),
 }
 
 TEST_TEXTS: Mapping[Locale, tuple[str, str]] = {
@@ -232,6 +238,37 @@ def alert_notification(
         title=title,
         message=template.format(service=service, cause=causes[cause], since=iso(since)),
         data={"service_name": service, "error_type": str(cause), "since": iso(since)},
+        created_at=now,
+        brand_id=voice.brand_id,
+        target_roles=("administrator",),
+        target_users=None,
+    )
+
+
+def dead_letters_notification(
+    sink: str, voice: Voice, *, count: int, reason: str, since: datetime, now: datetime
+) -> Notification:
+    """Write an admin alert: deliveries were given up.
+
+    Args:
+        sink: where they should have gone.
+        voice: how notifications are written.
+        count: how many since the last time that this was told.
+        reason: why the last of them was given up.
+        since: when the first of them was.
+        now: when this is written.
+    """
+    title, template = DEAD_LETTER_TEXTS[voice.locale]
+    key = f"alert:dead-letters:{sink}"
+    return Notification(
+        key=key,
+        event_id=event_id(voice.shop_id, key, EventType.DEAD_LETTERS, iso(since)),
+        event_type=EventType.DEAD_LETTERS,
+        level=_level(EventType.DEAD_LETTERS, voice),
+        source_id=voice.shop_id,
+        title=title,
+        message=template.format(sink=sink, count=count, reason=reason),
+        data={"service_name": sink, "count": count, "reason": reason, "since": iso(since)},
         created_at=now,
         brand_id=voice.brand_id,
         target_roles=("administrator",),

@@ -20,6 +20,7 @@ class EventType(StrEnum):
     SILENCE = "shop.silence"
     UNHEALTHY = "service.unhealthy"
     RECOVERED = "service.recovered"
+    DEAD_LETTERS = "service.dead_letters"
     TEST = "service.test"
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from shop_poller.core.addresses import HTTP, REDIS, STREAM, SinkAddress
+from shop_poller.core.addresses import APPRISE, HTTP, REDIS, STREAM, SinkAddress
 from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
 
@@ -14,6 +14,9 @@ def make_sink(address: SinkAddress, *, notify_secret: SecretStr | None, connecti
         address: where to deliver to.
         notify_secret: signs what goes over HTTP; one secret, or two with a space between.
         connections: the most deliveries at once.
+
+    Raises:
+        ValueError: Apprise is not installed, or cannot use its URL; one line, without secrets.
     """
     if address.scheme in HTTP:
         from shop_poller.sinks.http import HttpSink  # noqa: PLC0415 - a sink not used costs nothing
@@ -28,6 +31,10 @@ def make_sink(address: SinkAddress, *, notify_secret: SecretStr | None, connecti
         from shop_poller.sinks.redis import StreamSink  # noqa: PLC0415 - as above
 
         return StreamSink(address, connections=connections)
+    if address.scheme == APPRISE:
+        from shop_poller.sinks.apprise import AppriseSink  # noqa: PLC0415 - it is 50 MB
+
+        return AppriseSink(address, connections=connections)
     from shop_poller.sinks.console import ConsoleSink  # noqa: PLC0415 - as above
 
     return ConsoleSink(address)
