@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from shop_poller.terminal import Config, Exit, SinkName, Yes, agreed, complain, load_settings, say
+from shop_poller.terminal import (
+    Config,
+    EnoughError,
+    Exit,
+    SinkName,
+    Yes,
+    agreed,
+    complain,
+    load_settings,
+    on_terminal,
+    say,
+)
 
 if TYPE_CHECKING:
     from shop_poller.letters import Choice, Deed
@@ -42,7 +53,7 @@ Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 Examples:
   shop-poller dead list
   shop-poller dead list --sink crm --limit 500 --json
-Exit codes: 2 settings, 5 state.""",
+Exit codes: 2 settings, 4 it could not print, 5 state.""",
 )
 def list_dead(
     *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
@@ -55,7 +66,7 @@ def list_dead(
     epilog="""\b
 Example:
   shop-poller dead show 1
-Exit codes: 2 settings, or there is none of that id; 5 state."""
+Exit codes: 2 settings, or there is none of that id; 4 it could not print; 5 state."""
 )
 def show(letter: Id, config: Config = None) -> None:
     """Say all of one dead letter, with the notification that could not be delivered."""
@@ -66,8 +77,9 @@ def show(letter: Id, config: Config = None) -> None:
         found = anyio.run(letters.letter, settings, letter)
     except letters.UnknownLetterError as error:
         raise _refused(str(error)) from error
-    for line in letters.letter_lines(found):
-        say(line)
+    with suppress(EnoughError):
+        for line in letters.letter_lines(found):
+            say(line)
 
 
 @dead.command(
@@ -76,7 +88,8 @@ Examples:
   shop-poller dead replay 1
   shop-poller dead replay --sink crm --newer-than 2 --yes
   shop-poller dead replay --all
-Exit codes: 2 settings, or there is none of that id; 5 state (run it again to go on)."""
+Exit codes: 2 settings, or there is none of that id or no such sink; 4 it could not print;
+5 state (run it again to go on)."""
 )
 def replay(
     *,
@@ -98,7 +111,8 @@ def replay(
 Examples:
   shop-poller dead drop 1
   shop-poller dead drop --older-than 14 --yes
-Exit codes: 2 settings, or there is none of that id; 5 state (run it again to go on)."""
+Exit codes: 2 settings, there is none of that id or no such sink, or --yes is missing;
+4 it could not print; 5 state (run it again to go on)."""
 )
 def drop(
     *,
@@ -110,7 +124,7 @@ def drop(
     everything: Everything = False,
     yes: Yes = False,
 ) -> None:
-    """Forget dead letters for good; the daemon may be running."""
+    """Forget dead letters for good; the daemon may be running. Without a terminal many need --yes."""
     choice = _choice(ids, sink, older_than, newer_than, everything=everything)
     _move("drop", choice, config, yes=yes)
 
@@ -119,8 +133,9 @@ def _list(config: Config, sink: str | None, limit: int, *, dead: bool, as_json: 
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
     found = anyio.run(partial(letters.over, load_settings(config), dead=dead, sink=sink, limit=limit))
-    for one in found:
-        say(_shown(one, dead=dead, as_json=as_json))
+    with suppress(EnoughError):
+        for one in found:
+            say(_shown(one, dead=dead, as_json=as_json))
     if not found and not as_json:
         say("no dead letters" if dead else "nothing was delivered yet")
 
@@ -158,21 +173,23 @@ def _choice(
 def _move(deed: "Deed", choice: "Choice", config: Config, *, yes: bool) -> None:
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
-    def agree(count: int) -> bool:
-        return yes or count < 2 or agreed(f"{deed} {count:,} dead letters?")
-
     settings = load_settings(config)
     try:
-        done = anyio.run(letters.move, settings, deed, choice, agree)
-    except letters.UnknownLetterError as error:
+        chosen = anyio.run(letters.find, settings, choice)
+    except (letters.UnknownLetterError, letters.UnknownSinkError) as error:
         raise _refused(str(error)) from error
-    if done.moved is None:
-        say("left as they are")
-    elif not done.chosen:
+    if not chosen:
         say(f"there is nothing to {deed}")
-    else:
-        did = {"replay": "replayed", "drop": "dropped"}[deed]
-        say(f"{did} {done.moved:,} of {done.chosen:,}")
+        return
+    if len(chosen) > 1 and not yes:
+        if deed == "drop" and not on_terminal():
+            raise _refused(f"would drop {len(chosen):,} dead letters for good; say --yes if they are meant")
+        if not agreed(f"{deed} {len(chosen):,} dead letters?"):
+            say("left as they are")
+            return
+    done = anyio.run(letters.move, settings, deed, chosen)
+    did = {"replay": "replayed", "drop": "dropped"}[deed]
+    say(f"{did} {done.moved:,} of {len(chosen):,}")
     for name in done.orphans:
         complain(f"deliveries wait for {name}, which SHOP_NOTIFY_URLS does not name; name it to send them")
 
@@ -188,7 +205,7 @@ def _refused(problem: str) -> typer.Exit:
 Examples:
   shop-poller deliveries list
   shop-poller deliveries list --sink crm --limit 500 --json
-Exit codes: 2 settings, 5 state.""",
+Exit codes: 2 settings, 4 it could not print, 5 state.""",
 )
 def list_delivered(
     *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
@@ -201,7 +218,7 @@ def list_delivered(
     epilog="""\b
 Example:
   shop-poller deliveries tail
-Exit codes: 2 settings, 5 state."""
+Exit codes: 2 settings, 4 it could not print, 5 state."""
 )
 def tail(*, config: Config = None, sink: SinkName = None, as_json: AsJson = False) -> None:
     """Say what is delivered as it is delivered, until Ctrl-C; begins with the last ten."""
@@ -214,5 +231,5 @@ def tail(*, config: Config = None, sink: SinkName = None, as_json: AsJson = Fals
             async for one in made:
                 say(_shown(one, dead=False, as_json=as_json))
 
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt, EnoughError):
         anyio.run(follow)

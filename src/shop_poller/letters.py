@@ -1,7 +1,7 @@
 """Deliveries that are over, beside the daemon: dead letters to look at, replay, drop; what was delivered."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ import anyio
 from shop_poller.core.model import iso
 from shop_poller.ports import DeadLetter, Settled, Store
 from shop_poller.settings import Settings
-from shop_poller.stores import beside_store, peek_store
+from shop_poller.stores import beside_store, follow_store, peek_store
 from shop_poller.stores.bounds import MAX_SETTLED
 
 AT_ONCE = 100
@@ -20,7 +20,7 @@ AT_ONCE = 100
 LOOK_EVERY_S = 1.0
 SHOWN_FIRST, PAGE = 10, 100
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-LATE = timedelta(minutes=1)
+LATE = timedelta(seconds=15)
 """Deliveries of several sinks are not recorded quite in the order of their times."""
 
 Deed = Literal["replay", "drop"]
@@ -31,6 +31,14 @@ class UnknownLetterError(Exception):
 
     def __init__(self, seq: int) -> None:
         super().__init__(f"there is no dead letter {seq}; `shop-poller dead list` shows those that there are")
+
+
+class UnknownSinkError(Exception):
+    """Nothing was ever for a sink of that name; one line, with those that there are."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        shown = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no sink {name!r} in the settings or with dead letters; there are {shown}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Choice:
         return f"{ask}; one of these" if any(ways) else f"which dead letters? {ask}"
 
     async def find(self, store: Store, shop: str) -> list[int]:
-        """Their ids, ascending.
+        """Their ids, in the order of their events.
 
         Raises:
             UnknownLetterError: one that was named is not there.
@@ -75,7 +83,7 @@ class Choice:
             return found
         for missing in sorted(self.ids.difference(found)):
             raise UnknownLetterError(missing)
-        return sorted(self.ids)
+        return [seq for seq in found if seq in self.ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +91,52 @@ class Done:
     """What was done.
 
     Attributes:
-        chosen: dead letters that were meant.
-        moved: those that were there still when their turn came; None if it was not wanted after all.
+        moved: letters that were there still when their turn came.
         orphans: sinks that deliveries wait for and that no setting names.
     """
 
-    chosen: int
-    moved: int | None
+    moved: int
     orphans: tuple[str, ...] = ()
 
 
-async def move(settings: Settings, deed: Deed, choice: Choice, agree: Callable[[int], bool]) -> Done:
-    """Replay or drop dead letters, a hundred at a time, oldest first.
+async def find(settings: Settings, choice: Choice) -> list[int]:
+    """See which dead letters a choice comes to; nothing is changed.
+
+    Returns:
+        Their ids, in the order of their events.
+
+    Raises:
+        UnknownLetterError: one that was named is not there.
+        UnknownSinkError: there is no such sink.
+        PermanentError, TemporaryError: STORE.
+    """
+    shop = settings.shop
+    store = await beside_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store):
+        await store.load(shop)  # or are they another shop's?
+        found = await choice.find(store, shop)
+        if not found and choice.sink is not None:
+            stats = await store.stats(shop)
+            sinks = {sink.name for sink in settings.sinks} | {*stats.sinks}
+            if choice.sink not in sinks:
+                raise UnknownSinkError(choice.sink, sinks)
+    return found
+
+
+async def move(settings: Settings, deed: Deed, seqs: Sequence[int]) -> Done:
+    """Replay or drop dead letters, a hundred at a time, in this order.
 
     Args:
         settings: as loaded.
         deed: which of the two.
-        choice: which letters.
-        agree: is asked whether so many are meant.
+        seqs: see `find`.
 
     Raises:
-        UnknownLetterError: one that was named is not there; nothing was done.
         PermanentError, TemporaryError: STORE; run it again to go on, none is replayed twice.
     """
     shop, moved = settings.shop, 0
     store = await beside_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
-        await store.load(shop)  # or are they another shop's?
-        seqs = await choice.find(store, shop)
-        if not agree(len(seqs)):
-            return Done(len(seqs), None)
         for start in range(0, len(seqs), AT_ONCE):
             some = seqs[start : start + AT_ONCE]
             if deed == "drop":
@@ -122,7 +146,7 @@ async def move(settings: Settings, deed: Deed, choice: Choice, agree: Callable[[
         stats = await store.stats(shop)
     named = {sink.name for sink in settings.sinks}
     waiting = (name for name, sink in stats.sinks.items() if sink.waiting and name not in named)
-    return Done(len(seqs), moved, tuple(waiting) if deed == "replay" else ())
+    return Done(moved, tuple(waiting) if deed == "replay" else ())
 
 
 async def over(settings: Settings, *, dead: bool, sink: str | None, limit: int) -> list[Settled]:
@@ -144,32 +168,31 @@ async def letter(settings: Settings, seq: int) -> DeadLetter:
 
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[Settled]:
     """The last few deliveries that were made, then every one as it is made; never ends by itself."""
-    async with aclosing(await _peek(settings)) as store:
-        await store.load(settings.shop)
-        found = await store.settled(settings.shop, dead=False, limit=PAGE, sink=sink)
+    shop = settings.shop
+    store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store):
+        await store.load(shop)
+        found = await store.settled(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
             yield one
         # Whatever was delivered after the horizon and is not seen is new.
-        horizon = found[-1].at if len(found) == PAGE else LONG_AGO
+        horizon, now = (found[-1].at if len(found) == PAGE else LONG_AGO), store.now()
         seen = {one.seq: one.at for one in found}
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            for one in await _after(horizon, store, settings.shop, sink):
+            await store.ask_clock()
+            before, now = now, store.now()
+            if now < before:  # the clock was set back: what is later than now was delivered before that
+                horizon = min(horizon, now - LATE)
+                later = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=now)
+                seen |= {one.seq: one.at for one in later}
+            fresh = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=horizon)
+            for one in reversed(fresh):
                 if one.seq not in seen:
                     seen[one.seq] = one.at
                     yield one
-            horizon = max([horizon, *(at - LATE for at in seen.values())])
+            horizon = max([horizon, *(at - LATE for at in seen.values() if at <= now)])
             seen = {seq: at for seq, at in seen.items() if at > horizon}
-
-
-async def _after(horizon: datetime, store: Store, shop: str, sink: str | None) -> list[Settled]:
-    """What was delivered after an instant, the earliest first."""
-    limit = PAGE
-    while True:
-        found = await store.settled(shop, dead=False, limit=limit, sink=sink)
-        if len(found) < limit or found[-1].at <= horizon or limit >= MAX_SETTLED:
-            return [one for one in reversed(found) if one.at > horizon]
-        limit *= 10
 
 
 async def _peek(settings: Settings) -> Store:
@@ -210,7 +233,7 @@ def letter_lines(found: DeadLetter) -> list[str]:
         f"key          {one.key}",
         f"event        {one.event_type}",
         f"event id     {one.event_id}",
-        f"made         {iso(found.created_at)}",
+        f"queued       {iso(found.created_at)}",
         f"given up     {iso(one.at)}",
         f"attempts     {one.attempts} failed",
         f"reason       {one.reason}",

@@ -190,6 +190,7 @@ class Settled:
         attempts: claims that failed and were charged to it.
         at: when it was delivered or buried.
         reason: why it was given up; "" if it was delivered.
+        first_seq: the seq that it had before it was first put back into the outbox; 0: it never was.
     """
 
     seq: int
@@ -200,6 +201,12 @@ class Settled:
     attempts: int
     at: datetime
     reason: str = ""
+    first_seq: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it belongs among others: in the order in which they were made at first."""
+        return self.first_seq or self.seq, self.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,7 @@ class DeadLetter:
 
     Attributes:
         body: the notification's JSON, as it was sent.
-        created_at: when it came into the outbox.
+        created_at: when it came into the outbox, the last time if it was replayed.
     """
 
     over: Settled
@@ -298,6 +305,10 @@ class Store(Right, Protocol):
         """The clock that due times follow, aware UTC, to the millisecond: finer than that nothing is kept."""
         ...
 
+    async def ask_clock(self) -> None:
+        """Hear anew what time it is, where the clock is another machine's; `now` goes on from there."""
+        ...
+
     async def load(self, shop_id: str) -> ShopState | None:
         """A shop's state; None if it was never heard of. Shows, too, that the store can be read."""
         ...
@@ -379,9 +390,23 @@ class Store(Right, Protocol):
         ...
 
     async def settled(
-        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+        self,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
     ) -> list[Settled]:
-        """The deliveries that were made, or given up, the latest first; to one sink, or to all."""
+        """The deliveries that were made, or given up, the latest first.
+
+        Args:
+            shop_id: whose.
+            dead: those that were given up.
+            limit: how many at most.
+            sink: to this one only.
+            after: made or given up later than that.
+        """
         ...
 
     async def dead_ids(
@@ -392,7 +417,7 @@ class Store(Right, Protocol):
         since: datetime | None = None,
         before: datetime | None = None,
     ) -> list[int]:
-        """The dead letters' seqs, ascending.
+        """The dead letters' seqs, in the order of their events, however often each was replayed.
 
         Args:
             shop_id: whose.
@@ -407,7 +432,7 @@ class Store(Right, Protocol):
         ...
 
     async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Put dead letters back into the outbox, in the order of their seqs, in one atomic commit.
+        """Put dead letters back into the outbox, in the order of their events, in one atomic commit.
 
         Beside whoever has the right to write. Each gets a seq of its own and goes behind what waits already,
         with its event's id and body and no attempt counted. What is no dead letter any more is passed by, and
@@ -432,7 +457,7 @@ class Store(Right, Protocol):
         ...
 
     async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
-        """The deliveries that were made from an instant on and before another one, by seq, ascending."""
+        """The deliveries made from an instant on and before another one, in the order of their events."""
         ...
 
     async def resend_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:

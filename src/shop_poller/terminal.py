@@ -46,6 +46,10 @@ class OutputError(Exception):
     """Standard output is full, or has lost its reader."""
 
 
+class EnoughError(OutputError):
+    """Whoever reads standard output (`head`) has read enough: of a mere list that is no failure."""
+
+
 def load_settings(config: Path | None) -> Settings:
     """Load the settings, and set up logging as they say."""
     # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
@@ -58,12 +62,13 @@ def load_settings(config: Path | None) -> Settings:
 
 
 def say(line: str) -> None:
-    """Print a line; raises OutputError."""
+    """Print a line; raises OutputError, or EnoughError."""
     try:
         typer.echo(line)
     except OSError as error:
         discard(sys.stdout)
-        raise OutputError(error.strerror) from error
+        kind = EnoughError if isinstance(error, BrokenPipeError) else OutputError
+        raise kind(error.strerror) from error
 
 
 def complain(line: str) -> None:
@@ -72,14 +77,17 @@ def complain(line: str) -> None:
         typer.echo(f"shop-poller: {line}", err=True)
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked; without standard input (`<&-`) there is none at all."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def agreed(question: str) -> bool:
-    """Ask, if there is somebody on a terminal to be asked."""
-    if not sys.stdin.isatty():
+    """Ask, if there is somebody on a terminal to be asked; not within an event loop, which takes Ctrl-C."""
+    if not on_terminal():
         return True
-    try:
-        return typer.confirm(question)
-    except typer.Abort:
-        return False
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def utc(since: datetime) -> datetime:

@@ -89,6 +89,18 @@ async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
     assert len(await store.settled(SHOP, dead=False, limit=9)) == 2
 
 
+async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
+    for n in (1, 2, 3):
+        await bury(store, outgoing("A", f"{n}", f"event {n}"), seconds=n)
+        await put(store, outgoing("B", f"{n}", f"event {n}"))
+        await store.settle([Ack(await claim_one(store, "B"))], at(n))
+    for dead in (False, True):
+        later = await store.settled(SHOP, dead=dead, limit=9, after=at(1))
+        assert [one.event_id for one in later] == ["event 3", "event 2"]
+        assert len(await store.settled(SHOP, dead=dead, limit=1, after=at(1))) == 1
+        assert await store.settled(SHOP, dead=dead, limit=9, after=at(3)) == []
+
+
 # --- replaying ----------------------------------------------------------------------------------------------
 
 
@@ -151,6 +163,24 @@ async def test_one_that_is_given_up_again_is_a_dead_letter_again(store: Store) -
     (over,) = await store.settled(SHOP, dead=True, limit=9)
     assert (over.event_id, over.reason, over.at) == ("stubborn", "no 4", at(4))
     assert over.seq > buried.seq
+
+
+async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
+    new, cancelled = await bury(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
+    seq = new.seq
+    for n in (2, 3):  # refused once more, and once more
+        await store.replay_beside(SHOP, [seq], at(n))
+        again = await claim_one(store, now=at(n))
+        await store.settle([Bury(again, "no")], at(n))
+        seq = again.seq
+    assert seq > cancelled.seq
+    assert await store.dead_ids(SHOP) == [seq, cancelled.seq], "so it is in batches, too"
+    assert await store.replay_beside(SHOP, [cancelled.seq, seq], at(9)) == 2
+    order = []
+    while some := await claim(store, now=at(10)):
+        order += ids(some)
+        await store.settle([Ack(one) for one in some], at(10))
+    assert order == ["new", "cancelled"]
 
 
 async def test_claims_are_not_touched_by_it(store: Store) -> None:

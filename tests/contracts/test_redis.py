@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -435,6 +436,84 @@ async def test_whatever_single_key_is_evicted_the_next_tenure_is_sound(
     assert [one for one in arrived if one.startswith("1/")] == [one for one in left if one.startswith("1/")]
     stats = await store.stats(SHOP)
     assert {sink: one.waiting for sink, one in stats.sinks.items()} == {}
+
+
+def beside_the_first(store: RedisStore, monkeypatch: pytest.MonkeyPatch, *commands: str) -> list[int]:
+    """Replay all dead letters beside it, once, as soon as the outbox was read by one of these commands."""
+    read, replayed = store._connection.read, list[int]()
+
+    async def reading(*command: str | int) -> Any:
+        answer = await read(*command)
+        if not replayed and command[0] in commands:
+            replayed.append(0)
+            async with aclosing(store_at(f"redis://{store._address.place.partition('://')[2]}")) as other:
+                replayed[0] = await other.replay_beside(SHOP, await other.dead_ids(SHOP), at(50))
+        return answer
+
+    monkeypatch.setattr(store._connection, "read", reading)
+    return replayed
+
+
+async def one_dead_one_parked(store: RedisStore) -> None:
+    """A dead letter, and a delivery that failed once and waits for its time."""
+    await store.register(SHOP, T0)
+    await put(store, outgoing("A", "1", "dead"))
+    await store.settle([Bury(await claim_one(store), "no")], T0)
+    await put(store, outgoing("B", "2", "only dead"))
+    await store.settle([Bury(await claim_one(store, "B"), "no")], T0)
+    await put(store, outgoing("A", "3", "parked"), outgoing("A", "3", "behind"))
+    await store.settle([Retry(await claim_one(store), at(70), "500", charged=True)], T0)
+    assert await store._outbox._is_whole()
+
+
+async def test_what_is_replayed_while_the_outbox_is_mended_gets_its_place(
+    server: RedisServer, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_dead_one_parked(store)
+    with server.client as client:
+        assert client.delete(f"{PREFIX}outbox:lines") == 1
+    replayed = beside_the_first(store, monkeypatch, "HGETALL", "HSCAN")
+    await store.register(SHOP, at(60))
+    assert replayed == [2]
+    assert await store._outbox._is_whole()
+    assert [ids(await claim(store, sink, now=at(60))) for sink in "AB"] == [["dead"], ["only dead"]]
+    (parked,) = await claim(store, now=at(70))
+    assert (parked.event_id, parked.attempts) == ("parked", 1), "it is as it was before"
+
+
+async def test_dead_letters_are_found_after_the_outbox_was_mended(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await one_dead_one_parked(store)
+    with server.client as client:
+        assert client.delete(f"{PREFIX}outbox:lines") == 1
+    await store.register(SHOP, at(60))
+    assert {one.sink for one in await store.settled(SHOP, dead=True, limit=9)} == {"A", "B"}
+
+
+async def test_a_replay_while_it_is_counted_is_no_damage(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_dead_one_parked(store)
+    replayed = beside_the_first(store, monkeypatch, "HKEYS", "SMEMBERS")
+    assert await store._outbox._is_whole()
+    assert replayed == [2]
+
+
+async def test_an_outbox_larger_than_a_piece_is_mended_in_order(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.register(SHOP, T0)
+    await put(store, *(outgoing("A", str(n % 300), f"{n}") for n in range(600)))
+    with server.client as client:
+        assert client.delete(f"{PREFIX}outbox:heads") == 1
+    await store.register(SHOP, at(60))
+    assert await store._outbox._is_whole()
+    order = []
+    while some := await claim(store, now=at(100), limit=1000):
+        order += [int(one) for one in ids(some)]
+        await store.settle([Ack(one) for one in some], at(100))
+    assert (sorted(order[:300]), sorted(order[300:])) == ([*range(300)], [*range(300, 600)])
 
 
 @pytest.mark.parametrize("part", ["outbox", "outbox:lines"])

@@ -192,6 +192,20 @@ async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: P
     assert [one for one in order if one != "of another"] == ["waits", "made 0", "made 1", "made 2", "after"]
 
 
+async def test_what_was_sent_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
+    new, cancelled = await deliver(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
+    await store.resend_beside(SHOP, [new.seq], at(2))
+    (again,) = await deliver_all(store, "A", seconds=2)
+    assert [one.over.seq for one in await made(store)] == [again.seq, cancelled.seq]
+    assert await store.resend_beside(SHOP, [cancelled.seq, again.seq], at(3)) == 2
+    await store.settle([Bury(await claim_one(store, now=at(3)), "no")], at(3))
+    (letter,) = await store.dead_ids(SHOP)
+    assert await deliver_all(store, "A", seconds=4)
+    await store.replay_beside(SHOP, [letter], at(5))
+    await deliver_all(store, "A", seconds=5)
+    assert [one.over.event_id for one in await made(store)] == ["new", "cancelled"], "of either kind"
+
+
 async def test_claims_are_not_touched_by_it(store: Store) -> None:
     (first,) = await deliver(store, outgoing("A", "1", "made"))
     await put(store, outgoing("A", "1", "under way"), now=at(2))

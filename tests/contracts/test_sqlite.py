@@ -415,7 +415,7 @@ from support.deliveries import SHOP, batch, known_order, outgoing
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
-    for limit in (256 * 1024, resource.RLIM_INFINITY):
+    for limit in (384 * 1024, resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         done = 0
         try:

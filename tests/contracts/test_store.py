@@ -726,6 +726,7 @@ async def prune_all(store: Store, *, seen_before: datetime = NEVER, settled_befo
     total = 0
     while dropped := await store.prune(SHOP, seen_before=seen_before, settled_before=settled_before):
         assert dropped <= 5_000
+        assert await store.renew(), "see test_dead_letters_are_bounded_in_number"
         total += dropped
     return total
 
@@ -767,7 +768,7 @@ async def test_dead_letters_are_bounded_in_number(store: Store) -> None:
     await put(store, *(outgoing(key=f"{n}") for n in range(10_300)))
     await put(store, *(outgoing(key=f"{n}") for n in range(200)), shop_id=OTHER_SHOP)
     while await store.bury_expired("A", head_before=at(1), now=at(100)):
-        pass
+        assert await store.renew(), "on a busy machine it all takes longer than a lease"
     assert await prune_all(store) >= 300
     assert 1_000 <= (await store.stats(SHOP)).sinks["A"].dead <= 10_000
     assert (await store.stats(OTHER_SHOP)).sinks["A"].dead == 200

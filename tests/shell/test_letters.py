@@ -1,14 +1,16 @@
 """Following deliveries, in virtual time: each is told once, however many there are at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from shop_poller import letters
+from shop_poller.core.errors import PermanentError
 from shop_poller.letters import Choice
 from shop_poller.loading import load
 from shop_poller.ports import Ack, Outgoing, Settled
@@ -76,6 +78,70 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
         await anyio.sleep(5)
         tasks.cancel_scope.cancel()
     assert told == [f"event {n}" for n in range(240, 755)]
+
+
+async def following(settings: Settings, tell: Callable[[str], None]) -> None:
+    async with aclosing(letters.tail(settings, None)) as made:
+        async for one in made:
+            tell(one.event_id)
+
+
+async def test_it_reads_again_no_more_than_may_have_come_late(
+    settings: Settings, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    read: list[int] = []
+    settled = SqliteStore.settled
+
+    async def counted(*args: Any, **kwargs: Any) -> list[Settled]:
+        found = await settled(*args, **kwargs)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteStore, "settled", counted)
+    monkeypatch.setattr(SqliteStore, "now", lambda _: at(60))
+    await deliver(store, 0, 2000, seconds=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(following, settings, told.append)
+        await anyio.sleep(5)
+        await deliver(store, 2000, 5, seconds=30)
+        await anyio.sleep(5)
+        read.clear()
+        await anyio.sleep(5)
+        tasks.cancel_scope.cancel()
+    assert told[10:] == [f"event {n}" for n in range(2000, 2005)]
+    assert read == [5] * len(read) != []
+
+
+async def test_a_clock_that_is_set_back_neither_silences_it_nor_makes_it_repeat_itself(
+    settings: Settings, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    clock = [3600.0]
+    monkeypatch.setattr(SqliteStore, "now", lambda _: at(clock[0]))
+    await deliver(store, 0, 300, seconds=1800)
+    await deliver(store, 300, 200, seconds=3600)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(following, settings, told.append)
+        await anyio.sleep(5)
+        clock[0] = 10
+        await anyio.sleep(5)
+        for n in range(5):
+            clock[0] += 600
+            await deliver(store, 500 + n, 1, seconds=clock[0])
+            await anyio.sleep(5)
+        tasks.cancel_scope.cancel()
+    assert told == [f"event {n}" for n in range(490, 505)]
+
+
+async def test_a_file_that_is_yet_to_be_migrated_cannot_be_followed(
+    settings: Settings, store: SqliteStore
+) -> None:
+    await store._run(lambda db: db.execute("PRAGMA user_version = 4"))
+    with pytest.raises(
+        PermanentError, match="was written by an older shop-poller; start `shop-poller run` once"
+    ):
+        await anext(letters.tail(settings, None))
 
 
 async def test_of_an_empty_store_it_tells_the_first(settings: Settings, store: SqliteStore) -> None:

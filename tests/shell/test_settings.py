@@ -685,6 +685,14 @@ def test_state_may_live_in_redis(desk: Desk, environ: dict[str, str | None], pla
     assert {"pw", "spw"} & set(re.findall(r"\w+", str(environ))) <= {*settings.secrets}
 
 
+@pytest.mark.parametrize(
+    "options", ["ca_certs=", "ca_certs=/a&ca_certs=/b", "ca_certs=/a&sentinel_password="]
+)
+def test_an_option_of_a_state_in_redis_is_there_once_and_says_something(desk: Desk, options: str) -> None:
+    (problem,) = desk.problems({"SHOP_STATE_URL": f"rediss://h/0?{options}"})
+    assert problem.endswith("more than once, or with nothing in it")
+
+
 def test_a_cluster_needs_a_hash_tag(desk: Desk) -> None:
     (problem,) = desk.problems({"SHOP_STATE_URL": "redis+cluster://h"})
     assert "SHOP_REDIS_PREFIX" in problem

@@ -5,7 +5,10 @@ import os
 import pty
 import re
 import signal
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -121,6 +124,9 @@ def test_a_letter_is_listed_and_shown(site: Site) -> None:
     words = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.+)$", plain, re.MULTILINE))
     assert (words["id"], words["sink"], words["event id"]) == (str(one["id"]), sink, one["event_id"])
     assert words["reason"] == one["reason"]
+    assert words["queued"] <= one["at"], (
+        "that of a replayed one is when it was replayed: it is not called made"
+    )
 
 
 def test_some_are_dropped_and_some_replayed(site: Site) -> None:
@@ -151,6 +157,29 @@ def test_a_choice_that_is_none_is_refused_in_one_line_and_changes_nothing(site: 
     assert listed(site, "dead", "list") == before
 
 
+@pytest.mark.parametrize(
+    "command", ["dead list", "dead list --json", "dead show 1", "deliveries list", "deliveries tail"]
+)
+def test_a_reader_that_has_enough_ends_it_quietly(site: Site, command: str) -> None:
+    site.shop.create_order("processing")
+    assert site.once().code == 0
+    with closing(sqlite3.connect(site.state)) as db, db:
+        db.execute(
+            "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
+            " attempts, delivered_at, 'no', NULL FROM delivered"
+        )
+    script = f'("{COMMAND}" {command}; echo "ended with $?" >&2) | true'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=site.home,
+        env=environment(site.home, site.environment()),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.decode() == "ended with 0\n"
+
+
 def test_a_letter_that_is_not_there_is_told_in_one_line(site: Site) -> None:
     assert site.once().code == 0
     assert "there is no dead letter 7" in refused(site.run("dead", "show", "7"))
@@ -171,10 +200,54 @@ def test_a_sink_that_nobody_names_any_more_is_told(site: Site) -> None:
     assert "which SHOP_NOTIFY_URLS does not name" in complaint
 
 
+@pytest.mark.parametrize("verb", ["replay", "drop"])
+def test_a_sink_that_there_never_was_is_refused_by_those_that_there_are(site: Site, verb: str) -> None:
+    three_dead(site)
+    (sink,) = {one["sink"] for one in listed(site, "dead", "list")}
+    complaint = refused(site.run("dead", verb, "--sink", "typo", SHOP_NOTIFY_URLS="console:#other"))
+    assert complaint.endswith(
+        f"there is no sink 'typo' in the settings or with dead letters; there are {sink}, other"
+    )
+    done = site.run("dead", verb, "--sink", "other", SHOP_NOTIFY_URLS="console:#other")
+    assert (done.code, done.lines) == (0, [f"there is nothing to {verb}"])
+
+
+def without_input(site: Site, *args: str) -> Finished:
+    """Run it with its standard input closed."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" "$@" <&-', str(COMMAND), *args],
+        cwd=site.home,
+        env=environment(site.home, site.environment()),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_without_a_terminal_many_are_dropped_only_if_that_is_said(site: Site) -> None:
+    three_dead(site)
+    for done in (site.run("dead", "drop", "--all"), without_input(site, "dead", "drop", "--all")):
+        assert "would drop 3 dead letters for good; say --yes" in refused(done)
+    assert without_input(site, "dead", "replay", "--all").lines == ["replayed 3 of 3"]
+    assert site.once().code == 4
+    assert without_input(site, "dead", "drop", "--all", "--yes").lines == ["dropped 3 of 3"]
+
+
 @pytest.mark.parametrize(
-    ("answer", "says", "left"), [("n", "left as they are", 3), ("y", "dropped 3 of 3", 0)]
+    ("answer", "says", "left", "code"),
+    [
+        (b"n\n", "left as they are", 3, 0),
+        (b"\n", "left as they are", 3, 0),
+        (b"\x04", "left as they are", 3, 0),
+        (b"y\n", "dropped 3 of 3", 0, 0),
+        (b"\x03", "", 3, 130),
+    ],
+    ids=["no", "nothing", "Ctrl-D", "yes", "Ctrl-C"],
 )
-def test_on_a_terminal_it_asks_before_many(site: Site, answer: str, says: str, left: int) -> None:
+def test_on_a_terminal_it_asks_before_many(
+    site: Site, answer: bytes, says: str, left: int, code: int
+) -> None:
     three_dead(site)
     env = environment(site.home, site.environment(TERM="dumb"))
     pid, terminal = pty.fork()
@@ -186,11 +259,11 @@ def test_on_a_terminal_it_asks_before_many(site: Site, answer: str, says: str, l
         while piece := os.read(terminal, 4096):
             shown += piece
             if shown.endswith(b"[y/N]: "):
-                os.write(terminal, answer.encode() + b"\n")
+                os.write(terminal, answer)
     except OSError:  # the terminal has nobody on the other side any more
         pass
     os.close(terminal)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
     assert "drop 3 dead letters? [y/N]:" in shown.decode()
     assert says in shown.decode()
     assert len(listed(site, "dead", "list")) == left

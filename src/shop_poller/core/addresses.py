@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from shop_poller.core import apprise_address
 from shop_poller.core.filters import EVERYTHING, Filter, take_filter
@@ -108,11 +108,11 @@ def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
     if not DATABASE.fullmatch(parts.path):
         raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
     wanted, query = take_filter(parts.query)
-    options = parse_qs(query)
+    options = _options(name, query)
     what, example = (
         ("stream", "shop:events") if parts.scheme in STREAM else ("channel", "notification:events")
     )
-    target = options.pop(what, [""])[0]
+    target = options.pop(what, "")
     if not target:
         raise ValueError(f"{name} names no {what}; add ?{what}={example}")
     scheme = parts.scheme.removesuffix("+stream")
@@ -120,13 +120,23 @@ def _redis_sink(name: str, parts: SplitResult) -> SinkAddress:
     if what == "channel":
         sink = SinkAddress(name, parts.scheme, url, channel=target, filter=wanted)
     else:
-        maxlen = options.pop("maxlen", [str(DEFAULT_MAXLEN)])[0]
+        maxlen = options.pop("maxlen", str(DEFAULT_MAXLEN))
         if not COUNT.fullmatch(maxlen):
             raise ValueError(f"{name} has a maxlen that is no number from 1 to 999999999")
         sink = SinkAddress(name, parts.scheme, url, stream=target, maxlen=int(maxlen), filter=wanted)
     if options:
         raise ValueError(f"{name} has an option that is not known: {', '.join(sorted(options))}")
     return sink
+
+
+def _options(name: str, query: str) -> dict[str, str]:
+    """Ours in the address of Redis; one that is empty or there twice is a slip of the pen."""
+    found: dict[str, str] = {}
+    for option, value in parse_qsl(query, keep_blank_values=True):
+        if option in found and option in {"channel", "stream", "maxlen"}:
+            raise ValueError(f"{name} has the option {option} more than once; which one is meant?")
+        found[option] = value
+    return found
 
 
 def split(address: str) -> SplitResult:

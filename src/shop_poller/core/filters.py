@@ -45,12 +45,15 @@ def take_filter(query: str) -> tuple[Filter, str]:
         The filter, and the rest of the query as it was written: to a receiver of webhooks it may matter how.
 
     Raises:
-        ValueError: one of the two is empty, or too long; said without its words, which may be a secret.
+        ValueError: one of the two is empty, too long, or in capitals; said without its words, which may be
+            a secret.
     """
     rest: list[str] = []
     words: dict[str, list[str]] = {"events": [], "levels": []}
     for part in query.split("&"):
         name, _, value = part.partition("=")
+        if name not in words and name.lower() in words:
+            raise ValueError(f"{name}= in an address should be written {name.lower()}=")
         if name not in words:
             rest.append(part)
             continue

@@ -240,6 +240,7 @@ class Delivery:
         body: the notification's JSON, the same bytes at every attempt.
         attempts: claims that failed and were charged to this row.
         head_since: when it became the oldest undelivered row of its key and sink.
+        first_seq: the seq that it had before it was first put back into the outbox; 0: it never was.
     """
 
     seq: int
@@ -252,6 +253,7 @@ class Delivery:
     attempts: int
     created_at: datetime
     head_since: datetime
+    first_seq: int = 0
 
 
 def iso(instant: datetime) -> str:

@@ -76,7 +76,7 @@ def parse_redis(address: str) -> RedisAddress:
     """
     try:
         parts = urlsplit(address)
-        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError("is no valid address (host, port or options)") from None
     kind = SCHEME.fullmatch(parts.scheme)
@@ -90,6 +90,9 @@ def parse_redis(address: str) -> RedisAddress:
         )
     if parts.fragment or not set(options) <= OPTIONS:
         raise ValueError(f"has an option that is not known; there are {', '.join(sorted(OPTIONS))}")
+    for name, values in options.items():
+        if len(values) > 1 or not values[0]:
+            raise ValueError(f"has the option {name} more than once, or with nothing in it")
     port = SENTINEL_PORT if topology is Topology.SENTINEL else SERVER_PORT
     servers = tuple(_host(host, port) for host in hosts.split(","))
     if topology is Topology.SINGLE and len(servers) > 1:

@@ -51,6 +51,13 @@ async def beside_store(where: Path | RedisAddress, *, shop: str, prefix: str) ->
     return store
 
 
+async def follow_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
+    """The store for an address, to see what is written to it from now on; raises what `beside_store` does."""
+    if isinstance(where, Path):
+        return await SqliteStore.follow(where)
+    return await beside_store(where, shop=shop, prefix=prefix)
+
+
 async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
     """A copy in memory, without the outbox of Redis: what is written to it changes nothing.
 

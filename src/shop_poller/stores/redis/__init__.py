@@ -197,10 +197,16 @@ class RedisStore:
         return Stats(known=known, set_aside=set_aside, sinks=await self._outbox.stats(shop_id))
 
     async def settled(
-        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+        self,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
     ) -> list[Settled]:
         """What was delivered or given up."""
-        return await self._outbox.settled(shop_id, dead=dead, limit=limit, only=sink)
+        return await self._outbox.settled(shop_id, dead=dead, limit=limit, only=sink, after=after)
 
     async def dead_ids(
         self,

@@ -168,7 +168,7 @@ def row(shop_id: str, outgoing: Outgoing, created_at: datetime) -> str:
 
 
 def row_again(shop_id: str, over: Settled, body: str, created_at: datetime) -> str:
-    """To a field of `outbox`, of a delivery that was over."""
+    """To a field of `outbox`, of a delivery that was over; its new number does not tell its order."""
     return json.dumps(
         {
             "shop": shop_id,
@@ -178,6 +178,7 @@ def row_again(shop_id: str, over: Settled, body: str, created_at: datetime) -> s
             "event_type": over.event_type,
             "body": body,
             "created_at": ms(created_at),
+            "first_seq": over.first_seq or over.seq,
         },
         ensure_ascii=False,
     )
@@ -198,6 +199,7 @@ def delivery(seq: str, row_text: str, head: str) -> Delivery:
         attempts=int(attempts),
         created_at=instant(kept["created_at"]),
         head_since=instant(since),
+        first_seq=kept.get("first_seq", 0),
     )
 
 
@@ -212,7 +214,7 @@ def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
         "created_at": ms(over.created_at),
         "attempts": over.attempts,
         "at": ms(now),
-    }
+    } | ({"first_seq": over.first_seq} if over.first_seq else {})
     return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
 
 
@@ -228,6 +230,7 @@ def settled(seq: str, text: str) -> Settled:
         attempts=kept["attempts"],
         at=instant(kept["at"]),
         reason=kept.get("reason", ""),
+        first_seq=kept.get("first_seq", 0),
     )
 
 

@@ -1,6 +1,6 @@
 """Commands and scripts on their way to the server; what fails is named in one line, with what to do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib import resources
 from typing import Any, TypeVar, cast
 
@@ -82,6 +82,16 @@ class Connection:
         """
         async with self._readers:
             return await self._carry_out(lambda: self._client.execute_command(*command))
+
+    async def fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
+        """All of a hash, in parts; a few may come twice. Raises what `read` raises."""
+        position = 0
+        while True:
+            position, some = await self.read("HSCAN", key, position, "COUNT", CHUNK)
+            for field in some.items():
+                yield field
+            if not position:
+                return
 
     async def call(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run one of scripts/*.lua.

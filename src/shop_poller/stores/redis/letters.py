@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import ms
-from shop_poller.ports import DeadLetter, Made
+from shop_poller.ports import DeadLetter, Made, Settled
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import Connection, chunks
 from shop_poller.stores.redis.keys import Keys
@@ -29,15 +29,16 @@ class Letters:
     async def dead_ids(
         self, shop_id: str, *, sink: str | None, since: datetime | None, before: datetime | None
     ) -> list[int]:
-        """The dead letters' seqs, ascending."""
+        """The dead letters' seqs, in the order of their events."""
         first = "-inf" if since is None else str(ms(since))
         last = "+inf" if before is None else f"({ms(before)}"
-        found: list[int] = []
+        found: list[Settled] = []
         for shop, name in await self._outbox.lanes():
             if shop == shop_id and sink in {None, name}:
                 ages = self._keys.dead(shop, name)
-                found += map(int, await self._connection.read("ZRANGEBYSCORE", ages, first, last))
-        return sorted(found)
+                seqs = await self._connection.read("ZRANGEBYSCORE", ages, first, last)
+                found += await self._settled(self._keys.dead_letters, seqs)
+        return [one.seq for one in sorted(found, key=lambda one: one.place)]
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
         """One dead letter."""
@@ -45,18 +46,16 @@ class Letters:
         return codec.dead_letter(*found[0]) if found else None
 
     async def made(self, shop_id: str, since: datetime, before: datetime) -> list[Made]:
-        """What was delivered within a time, by seq."""
+        """What was delivered within a time, in the order of its events."""
         kept = set(await self._connection.read("HKEYS", self._keys.texts))
         found: list[Made] = []
         for shop, sink in await self._outbox.lanes():
             if shop == shop_id:
                 ages = self._keys.made(shop, sink)
                 seqs = await self._connection.read("ZRANGEBYSCORE", ages, ms(since), f"({ms(before)}")
-                for some in chunks(seqs):
-                    texts = await self._connection.read("HMGET", self._keys.delivered, *some)
-                    there = [(seq, text) for seq, text in zip(some, texts, strict=True) if text]
-                    found += [Made(codec.settled(seq, text), seq in kept) for seq, text in there]
-        return sorted(found, key=lambda made: made.over.seq)
+                over = await self._settled(self._keys.delivered, seqs)
+                found += [Made(one, str(one.seq) in kept) for one in over]
+        return sorted(found, key=lambda made: made.over.place)
 
     async def replay(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back behind what waits."""
@@ -80,11 +79,11 @@ class Letters:
         """Move deliveries, each of which is seq, text as it was read, and body."""
         lanes: dict[str, int] = {}
         moves: list[list[str | int]] = []
-        for seq, text, body in found:
-            over = codec.settled(seq, text)
+        read = [(codec.settled(seq, text), text, body) for seq, text, body in found]
+        for over, text, body in sorted(read, key=lambda one: one[0].place):
             lane = lanes.setdefault(over.sink, len(lanes) + 1)
             row = codec.row_again(shop_id, over, body, now) if again else ""
-            moves.append([seq, lane, text, over.key, over.event_id, row])
+            moves.append([str(over.seq), lane, text, over.key, over.event_id, row])
         if not moves:
             return 0
         keys = [
@@ -96,6 +95,14 @@ class Letters:
             keys += [self._keys.due(sink), self._keys.age(shop_id, sink), ages(shop_id, sink)]
         what = {"shop": shop_id, "lanes": [codec.lane(shop_id, sink) for sink in lanes], "moves": moves}
         return int(await self._connection.fenced("letters", keys, [ms(now), json.dumps(what)]))
+
+    async def _settled(self, where: str, seqs: Sequence[str]) -> list[Settled]:
+        """Those of these that are there."""
+        found: list[Settled] = []
+        for some in chunks(seqs):
+            texts = await self._connection.read("HMGET", where, *some)
+            found += [codec.settled(seq, text) for seq, text in zip(some, texts, strict=True) if text]
+        return found
 
     async def _letters(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str, str]]:
         """Seq, text and body of the dead letters that are there and this shop's, ascending."""

@@ -5,7 +5,7 @@ which is what keeps an order's events in order.
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import anyio
@@ -16,8 +16,9 @@ from shop_poller.core.model import Delivery
 from shop_poller.ports import Ack, Bury, Fate, Outcome, Retry, Settled, SinkStats, Trace
 from shop_poller.stores.bounds import BURY_LIMIT, MAX_SETTLED, PRUNE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import CHUNK, Connection, chunks
+from shop_poller.stores.redis.connection import Connection, chunks
 from shop_poller.stores.redis.keys import LANE, Keys
+from shop_poller.stores.redis.mending import Mending
 
 
 class Outbox:
@@ -146,14 +147,19 @@ class Outbox:
                 found[sink] = counted
         return found
 
-    async def settled(self, shop_id: str, *, dead: bool, limit: int, only: str | None) -> list[Settled]:
+    async def settled(
+        self, shop_id: str, *, dead: bool, limit: int, only: str | None, after: datetime | None
+    ) -> list[Settled]:
         """What was delivered or given up, the latest first."""
+        first = "-inf" if after is None else f"({ms(after)}"
         found: list[Settled] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
         for shop, sink in await self.lanes():
             if shop == shop_id and only in {None, sink}:
                 ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
-                seqs = await self._connection.read("ZRANGE", ages, 0, limit - 1, "REV")
+                seqs = await self._connection.read(
+                    "ZRANGE", ages, "+inf", first, "BYSCORE", "REV", "LIMIT", 0, limit
+                )
                 for some in chunks(seqs):
                     texts = await self._connection.read("HMGET", where, *some)
                     found += [codec.settled(seq, text) for seq, text in zip(some, texts, strict=True) if text]
@@ -173,7 +179,7 @@ class Outbox:
                         if row is not None:
                             found[int(seq)] = codec.trace(row, Fate.WAITING)
         for where, fate in ((self._keys.delivered, Fate.DELIVERED), (self._keys.dead_letters, Fate.DEAD)):
-            async for seq, text in self._fields(where):
+            async for seq, text in self._connection.fields(where):
                 kept = json.loads(text)
                 if kept["shop"] == shop_id and kept["key"] in keys:
                     found[int(seq)] = codec.trace(text, fate)
@@ -210,50 +216,20 @@ class Outbox:
         if await self._is_whole():
             return
         structlog.get_logger().error("part of the outbox is gone; making its order anew")
-        rows: dict[str, str] = await self._connection.read("HGETALL", self._keys.outbox)
-        kept = [codec.delivery(seq, row, "0 0") for seq, row in rows.items() if seq.isdigit()]
-        lanes = {*(await self.lanes()), *((one.shop_id, one.sink) for one in kept)}
-        keys = [self._keys.lease, self._keys.lines, self._keys.heads, self._keys.lanes]
-        for shop, sink in lanes:
-            keys += [self._keys.due(sink), self._keys.age(shop, sink)]
-        number = {key: n for n, key in enumerate(keys)}
-        commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(keys))]
-        firsts: set[str] = set()
-        for one in sorted(kept, key=lambda delivery: delivery.seq):
-            line, made_at = codec.line(one), ms(one.created_at)
-            commands.append(["SADD", 3, codec.lane(one.shop_id, one.sink)])
-            commands.append(["ZADD", 1, 0, line + codec.name_in_line(one)])
-            commands.append(["ZADD", number[self._keys.age(one.shop_id, one.sink)], made_at, one.seq])
-            if line not in firsts:
-                firsts.add(line)
-                commands.append(["HSET", 2, one.seq, f"{made_at} 0"])
-                commands.append(["ZADD", number[self._keys.due(one.sink)], made_at, one.seq])
-        await self._connection.fenced("apply", keys, [json.dumps(commands, ensure_ascii=False)])
+        while not await Mending(self._connection, self._keys, await self.lanes()).done():
+            pass  # others put something back meanwhile: they do so a bounded number of times
 
     async def _is_whole(self) -> bool:
-        read = self._connection.read
-        fields = await read("HKEYS", self._keys.outbox)
-        rows = sum(field.isdigit() for field in fields)
-        heads, lines = await read("HLEN", self._keys.heads), await read("ZCARD", self._keys.lines)
         lanes = await self.lanes()
-        due = sum([await read("ZCARD", self._keys.due(sink)) for sink in {sink for _, sink in lanes}])
-        age = sum([await read("ZCARD", self._keys.age(shop, sink)) for shop, sink in lanes])
-        return rows == lines == age and heads == due and bool(rows) == bool(heads)
+        due = [self._keys.due(sink) for sink in sorted({sink for _, sink in lanes})]
+        keys = [self._keys.outbox, self._keys.lines, self._keys.heads, *due]
+        keys += [self._keys.age(shop, sink) for shop, sink in lanes]
+        return bool(await self._connection.call("whole", keys, [len(due)]))
 
     async def _first(self, key: str, count: int) -> list[tuple[int, datetime]]:
         """The first few of a sorted set, and the instants that they are sorted by."""
         flat = await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES")
         return [(int(seq), instant(int(at))) for seq, at in zip(flat[::2], flat[1::2], strict=True)]
-
-    async def _fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
-        """All of a hash, in parts: dead letters have their texts in them."""
-        position = 0
-        while True:
-            position, some = await self._connection.read("HSCAN", key, position, "COUNT", CHUNK)
-            for field in some.items():
-                yield field
-            if not position:
-                return
 
     async def _rows(self, seqs: Sequence[str]) -> list[str | None]:
         if not seqs:

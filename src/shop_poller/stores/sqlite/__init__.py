@@ -37,6 +37,7 @@ from shop_poller.stores.sqlite.file import (
     open_empty,
     open_for_reading,
     open_for_writing,
+    open_to_follow,
 )
 
 P = ParamSpec("P")
@@ -90,6 +91,15 @@ class SqliteStore:
             PermanentError: STORE, there is none, or it cannot be read.
         """
         return await cls._open(path, open_for_reading)
+
+    @classmethod
+    async def follow(cls, path: Path) -> Self:
+        """Open an existing store for reading what is written to it from now on.
+
+        Raises:
+            PermanentError: STORE, there is none, it is too old or too new, or cannot be read.
+        """
+        return await cls._open(path, open_to_follow)
 
     @classmethod
     async def beside(cls, path: Path) -> Self:
@@ -153,6 +163,9 @@ class SqliteStore:
     def now(self) -> datetime:
         """This machine's clock."""
         return now()
+
+    async def ask_clock(self) -> None:
+        """It is this machine's."""
 
     async def load(self, shop_id: str) -> ShopState | None:
         """A shop's state, if any."""
@@ -219,10 +232,16 @@ class SqliteStore:
         return await self._run(orders.stats, shop_id)
 
     async def settled(
-        self, shop_id: str, *, dead: bool, limit: int, sink: str | None = None
+        self,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
     ) -> list[Settled]:
         """What was delivered or given up."""
-        return await self._run(orders.settled, shop_id, dead=dead, limit=limit, sink=sink)
+        return await self._run(orders.settled, shop_id, dead=dead, limit=limit, sink=sink, after=after)
 
     async def dead_ids(
         self,

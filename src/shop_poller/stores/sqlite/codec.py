@@ -93,12 +93,12 @@ def known_row(order: KnownOrder) -> Row:
     )
 
 
-DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since"
+DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq"
 
 
 def delivery(row: Row) -> Delivery:
     """From the columns DELIVERY."""
-    seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since = row
+    seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq = row
     return Delivery(
         seq=seq,
         shop_id=shop_id,
@@ -110,10 +110,11 @@ def delivery(row: Row) -> Delivery:
         attempts=attempts,
         created_at=instant(created_at),
         head_since=instant(head_since),
+        first_seq=first_seq or 0,
     )
 
 
 def settled(row: Row) -> Settled:
-    """From seq, sink, key, event_id, event_type, attempts, when, reason."""
-    seq, sink, key, event_id, event_type, attempts, at, reason = row
-    return Settled(seq, sink, key, event_id, event_type, attempts, instant(at), reason)
+    """From seq, sink, key, event_id, event_type, attempts, when, reason, first_seq."""
+    seq, sink, key, event_id, event_type, attempts, at, reason, first_seq = row
+    return Settled(seq, sink, key, event_id, event_type, attempts, instant(at), reason, first_seq or 0)

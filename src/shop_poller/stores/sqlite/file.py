@@ -62,15 +62,24 @@ def open_for_reading(path: Path) -> tuple[sqlite3.Connection, None]:
         PermanentError: STORE, there is none.
         sqlite3.Error: see `explain`.
     """
-    if not path.exists():
-        raise _missing(path)
-    with _connection(_read_only(path), uri=True) as db:
-        version = _check_owner(db, path)
-        if not version:  # made a moment ago, or by one that was killed in that moment
-            raise _missing(path)
+    db, version = _open_read_only(path)
     if version < len(MIGRATIONS):
         db.close()
         return open_copy(path)
+    return db, None
+
+
+def open_to_follow(path: Path) -> tuple[sqlite3.Connection, None]:
+    """Open an existing file to see what is written to it from now on, which in a copy would never appear.
+
+    Raises:
+        PermanentError: STORE, there is none, or it is yet to be migrated.
+        sqlite3.Error: see `explain`.
+    """
+    db, version = _open_read_only(path)
+    if version < len(MIGRATIONS):
+        db.close()
+        raise _older(path)
     return db, None
 
 
@@ -83,11 +92,7 @@ def open_beside(path: Path) -> tuple[sqlite3.Connection, None]:
         if not version:
             raise _missing(path)
         if version < len(MIGRATIONS):
-            raise PermanentError(
-                ErrorKind.STORE,
-                f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it"
-                " up to date",
-            )
+            raise _older(path)
         db.execute("PRAGMA synchronous = FULL")
     return db, None
 
@@ -150,6 +155,17 @@ def _connection(target: str, *, uri: bool = False) -> Iterator[sqlite3.Connectio
         raise
 
 
+def _open_read_only(path: Path) -> tuple[sqlite3.Connection, int]:
+    """An existing file, and its schema's version."""
+    if not path.exists():
+        raise _missing(path)
+    with _connection(_read_only(path), uri=True) as db:
+        version = _check_owner(db, path)
+        if not version:  # made a moment ago, or by one that was killed in that moment
+            raise _missing(path)
+    return db, version
+
+
 def _read_only(path: Path) -> str:
     return f"{path.resolve().as_uri()}?mode=ro"
 
@@ -192,6 +208,14 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
 
 def _missing(path: Path) -> PermanentError:
     return PermanentError(ErrorKind.STORE, f"{path}: no state yet; `shop-poller run` makes it")
+
+
+def _older(path: Path) -> PermanentError:
+    return PermanentError(
+        ErrorKind.STORE,
+        f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it up to"
+        " date",
+    )
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

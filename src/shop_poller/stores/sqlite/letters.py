@@ -11,6 +11,8 @@ from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
 from shop_poller.stores.sqlite.file import transaction
 
+PLACE = "coalesce(first_seq, seq), seq"
+"""Of one that was replayed: where it was at first."""
 THESE = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
 
 
@@ -22,11 +24,11 @@ def dead_ids(
     since: datetime | None,
     before: datetime | None,
 ) -> list[int]:
-    """The dead letters' seqs, ascending."""
+    """The dead letters' seqs, in the order of their events."""
     rows = db.execute(
         "SELECT seq FROM dead_letters WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink)"
         " AND (:since IS NULL OR buried_at >= :since) AND (:before IS NULL OR buried_at < :before)"
-        " ORDER BY seq",
+        f" ORDER BY {PLACE}",
         {"shop": shop_id, "sink": sink, "since": maybe_ms(since), "before": maybe_ms(before)},
     )
     return [seq for (seq,) in rows]
@@ -35,18 +37,18 @@ def dead_ids(
 def dead_letter(db: sqlite3.Connection, shop_id: str, seq: int) -> DeadLetter | None:
     """One dead letter."""
     row = db.execute(
-        "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason"
-        " FROM dead_letters WHERE shop_id = ? AND seq = ?",
+        "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason,"
+        " first_seq FROM dead_letters WHERE shop_id = ? AND seq = ?",
         (shop_id, seq),
     ).fetchone()
     return DeadLetter(codec.settled(row[2:]), row[0], instant(row[1])) if row else None
 
 
 def made(db: sqlite3.Connection, shop_id: str, since: datetime, before: datetime) -> list[Made]:
-    """What was delivered within a time, by seq."""
+    """What was delivered within a time, in the order of its events."""
     rows = db.execute(
-        "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, ''"
-        " FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY seq",
+        "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '', first_seq"
+        f" FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY {PLACE}",
         (shop_id, ms(since), ms(before)),
     )
     return [Made(codec.settled(row[1:]), bool(row[0])) for row in rows]
@@ -74,14 +76,15 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
     moved = 0
     with transaction(db):
         rows = db.execute(
-            f"SELECT sink, shop_id, key, event_id, event_type, body, seq FROM {table}"
-            f" WHERE {THESE} AND body IS NOT NULL ORDER BY seq",
+            f"SELECT sink, shop_id, key, event_id, event_type, body, seq, first_seq FROM {table}"
+            f" WHERE {THESE} AND body IS NOT NULL ORDER BY {PLACE}",
             (shop_id, json.dumps(list(seqs))),
         ).fetchall()
         for row in rows:
             if outbox.waits(db, row[:3], row[3]):
                 continue
-            outbox.append(db, row[:3], row[3:6], ms(now))
-            db.execute(f"DELETE FROM {table} WHERE seq = ?", row[6:])
+            *_, seq, first_seq = row
+            outbox.append(db, row[:3], row[3:6], ms(now), first_seq=first_seq or seq)
+            db.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
             moved += 1
     return moved

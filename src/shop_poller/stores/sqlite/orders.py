@@ -25,6 +25,8 @@ from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.file import transaction
 
+EARLIEST = -(2**62)
+"""Before any instant (ms)."""
 CLOSED_SQL = "({})".format(", ".join(f"'{status}'" for status in CLOSED))
 """Written out, not bound: or SQLite could not see that the index is for just these, and would refuse."""
 
@@ -187,14 +189,23 @@ def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
 
 
 def settled(
-    db: sqlite3.Connection, shop_id: str, *, dead: bool, limit: int, sink: str | None
+    db: sqlite3.Connection,
+    shop_id: str,
+    *,
+    dead: bool,
+    limit: int,
+    sink: str | None,
+    after: datetime | None,
 ) -> list[Settled]:
     """What was delivered or given up, the latest first."""
-    columns = "buried_at, reason FROM dead_letters" if dead else "delivered_at, '' FROM delivered"
+    table, at, reason = (
+        ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
+    )
     rows = db.execute(
-        f"SELECT seq, sink, key, event_id, event_type, attempts, {columns}"
-        " WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink) ORDER BY 7 DESC, seq DESC LIMIT :limit",
-        {"shop": shop_id, "sink": sink, "limit": limit},
+        f"SELECT seq, sink, key, event_id, event_type, attempts, {at}, {reason}, first_seq FROM {table}"
+        f" WHERE shop_id = :shop AND {at} > :after AND (:sink IS NULL OR sink = :sink)"
+        f" ORDER BY {at} DESC, seq DESC LIMIT :limit",
+        {"shop": shop_id, "sink": sink, "limit": limit, "after": EARLIEST if after is None else ms(after)},
     )
     return [codec.settled(row) for row in rows]
 

@@ -24,7 +24,14 @@ def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], n
         append(db, place, (told.event_id, str(told.event_type), told.body()), ms(now))
 
 
-def append(db: sqlite3.Connection, place: tuple[str, str, str], told: tuple[str, str, str], at: int) -> None:
+def append(
+    db: sqlite3.Connection,
+    place: tuple[str, str, str],
+    told: tuple[str, str, str],
+    at: int,
+    *,
+    first_seq: int | None = None,
+) -> None:
     """Add a row behind those of its key, within the caller's transaction.
 
     Args:
@@ -32,14 +39,15 @@ def append(db: sqlite3.Connection, place: tuple[str, str, str], told: tuple[str,
         place: sink, shop and key.
         told: event id, event type and body.
         at: since when it waits, and is due (ms).
+        first_seq: of a row that was there before.
     """
     behind = db.execute(
         "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? LIMIT 1", place
     ).fetchone()
     db.execute(
-        "INSERT INTO outbox (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*place, *told, at, at, None if behind else at),
+        "INSERT INTO outbox (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since,"
+        " first_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*place, *told, at, at, None if behind else at, first_seq),
     )
 
 
@@ -78,7 +86,7 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                 case Ack():
                     db.execute(
                         "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                        " created_at, attempts, ?, body FROM outbox WHERE seq = ?",
+                        " created_at, attempts, ?, body, first_seq FROM outbox WHERE seq = ?",
                         (ms(now), delivery.seq),
                     )
                     _remove(db, delivery, now)
@@ -139,7 +147,7 @@ def _remove(db: sqlite3.Connection, delivery: Delivery, now: datetime) -> None:
 def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
     db.execute(
         "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
-        " attempts, ?, ? FROM outbox WHERE seq = ?",
+        " attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
         (ms(now), reason, delivery.seq),
     )
     _remove(db, delivery, now)
