@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SEEDS ?= 300
 
-.PHONY: help install demo run test soak fuzz docs clean
+.PHONY: help install demo run test simulate soak fuzz docs clean
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -38,6 +39,9 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+
+simulate: $(VENV)/.dev ## worlds that are out to break the daemon (SEEDS=1000; ARGS="--seed 7" looks into one)
+	@cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m simulation --seeds $(SEEDS) $(ARGS)
 
 soak: $(VENV)/.dev ## the long tests: kills by the hundred (SOAK_KILLS, SOAK_SEED), histories by the thousand
 	$(BIN)/pytest -m soak -s $(ARGS)

@@ -15,7 +15,7 @@ import anyio
 import structlog
 
 from shop_poller import __version__, systemd
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.house import House, built
 from shop_poller.plan import TickReport
 from shop_poller.ports import Outgoing, Stats, Store
@@ -47,11 +47,24 @@ async def run(
         SettingsError: the listener's address cannot be used.
         PermanentError: STORE, it cannot be used.
     """
-    log: Log = structlog.get_logger()
     stop = stop or anyio.Event()
+    failures: list[Exception] = []
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+            # From before the store is opened until after it is closed: either may hang.
+            tasks.start_soon(_obey, signals, stop)
+            try:
+                await _run(settings, stop, on_listen)
+            except (SettingsError, ShopPollerError) as error:  # kept out of the group, which would wrap it
+                failures.append(error)
+            tasks.cancel_scope.cancel()
+    for failure in failures:
+        raise failure
+
+
+async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str], None]) -> None:
+    log: Log = structlog.get_logger()
     async with AsyncExitStack() as stack:
-        # First of all: a signal that comes while the store is opened stops in good order, too.
-        signals = stack.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
         house = await stack.enter_async_context(built(settings, store))
         address = await stack.enter_async_context(_listening(settings, house))
@@ -66,7 +79,6 @@ async def run(
             http=address,
         )
         async with anyio.create_task_group() as background:
-            background.start_soon(_obey, signals, stop)
             background.start_soon(systemd.feed_watchdog)
             background.start_soon(_say_stopping, stop)
             systemd.notify("READY=1")

@@ -74,8 +74,8 @@ class Fetcher:
     async def page(self, position: P, deadline: float, *, patient: bool = True) -> tuple[P, Page]:
         """The next page of a walk or lesson, of a size that the shop bears.
 
-        An outage looks like a shop that breaks over a large page: so sizes are halved while nothing is answered,
-        and doubled as long as pages are, up to what a shop broke over that had answered just before.
+        An outage looks like a shop that breaks over a large page: so sizes are halved while nothing is
+        answered, and doubled as long as pages are, up to what broke a shop that had answered just before.
 
         Args:
             position: where it stands.

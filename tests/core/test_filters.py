@@ -28,7 +28,7 @@ words = st.text(
         (("new",), {"shop.order.new"}),
         (("new", "packing"), {"shop.order.new", "shop.order.packing"}),
         (("refunded",), {"shop.order.refunded"}),  # and no partial refund
-        (("service.*",), {"service.unhealthy", "service.recovered", "service.test"}),
+        (("service.*",), {f"service.{name}" for name in ("unhealthy", "recovered", "dead_letters", "test")}),
         (("shop.order.pay*", "shop.s*"), {"shop.order.payment_overdue", "shop.silence"}),
         (("order.new",), set()),
         (("ne",), set()),

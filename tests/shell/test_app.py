@@ -140,3 +140,46 @@ async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(t
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == []  # it came to the daemon, which stopped
+
+
+@pytest.mark.parametrize("where", ["open_store", "close"])
+async def test_a_second_signal_ends_it_at_once_while_it_opens_or_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Either may hang, on a disk or a network that does."""
+    ended = anyio.Event()
+
+    class AtOnceError(Exception):
+        pass
+
+    async def hang(*_args: object, **_more: object) -> None:
+        if where == "open_store":
+            signal.raise_signal(signal.SIGTERM)
+            await anyio.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(100):  # a signal comes in real time, however little of it
+            await anyio.sleep(0.01)
+            if ended.is_set():
+                raise AtOnceError
+
+    monkeypatch.setattr("shop_poller.app.os.kill", lambda *_: ended.set())
+    if where == "close":
+        monkeypatch.setattr(SqliteStore, "aclose", hang)
+    else:
+        monkeypatch.setattr("shop_poller.app.open_store", hang)
+    with pytest.raises(ExceptionGroup) as caught:
+        await run(
+            settings(
+                shop_state_url=f"sqlite:///{tmp_path}/state.db",
+                shop_http_listen="",
+                shop_polling_enabled=False,
+            ),
+            stop=stopped() if where == "close" else None,
+        )
+    assert caught.group_contains(AtOnceError)
+
+
+def stopped() -> anyio.Event:
+    event = anyio.Event()
+    event.set()
+    return event

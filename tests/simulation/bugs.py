@@ -1,4 +1,4 @@
-"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from the first on."""
+"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +119,7 @@ def _any_row(_: Any) -> Any:
 
 
 def _greedy(_: Any) -> Any:
-    return lambda self, queue: _claim_all(self)
+    return lambda self, _: _claim_all(self)
 
 
 async def _claim_all(dispatcher: Any) -> Any:

@@ -199,7 +199,7 @@ class Judge:
     def puts_off(
         self, decision: RetryAt | DeadLetter, *, attempts: int, error: ShopPollerError, now: datetime
     ) -> None:
-        """A delivery failed: at least half of the doubled wait, spread below its ceiling, which is clamped first."""
+        """A delivery failed: half of the doubled wait at least, spread below its ceiling, clamped first."""
         if isinstance(decision, RetryAt):
             wait_s = (decision.at - now).total_seconds()
             ceiling_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts - 1, 20))
@@ -213,7 +213,7 @@ class Judge:
             if delivery.key in claims.held.values():
                 self.fail(f"{process} holds two deliveries of {delivery.key} to {sink} at once")
             claims.held[delivery.seq] = delivery.key
-        # In the stream, on the way into it, with the senders, and as outcomes in their stream and in a commit.
+        # In the stream, on the way into it, with senders, and as outcomes in their stream and in a commit.
         most = 4 * self._world.plan.queue_size + self._world.plan.senders + 1
         if len(claims.held) > most:
             self.fail(f"{process} holds {len(claims.held)} deliveries to {sink}, {most} at most")
@@ -314,10 +314,6 @@ class Judge:
 
     # --- lives ----------------------------------------------------------------------------------------------
 
-    def dies(self, process: "Process") -> None:
-        """A process is killed."""
-        process.sight = None
-
     def ended_badly(self, process: "Process", error: BaseException) -> None:
         """A process ended by an exception that is not ours."""
         if not process.dead:
@@ -337,6 +333,7 @@ class Judge:
         after = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self._void |= before - after
         self._restored_at = self._world.loop.time()
+        self.counts["restored"] += 1
         for process in self._world.processes:
             process.sight = None
 

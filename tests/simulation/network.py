@@ -1,4 +1,4 @@
-"""What lies between the daemon and everybody else: it delays, loses, and delivers after nobody waits any more."""
+"""What lies between the daemon and everybody else: it delays, loses, and delivers when nobody waits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,7 +87,7 @@ class ToReceiver(httpx.AsyncBaseTransport):
         body = await request.aread()
         sent = self._world.judge.sends(self._process, self._receiver, dict(request.headers), body)
         try:
-            response = await self._world.carry(
+            response: httpx.Response = await self._world.carry(
                 self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
             )
         except BaseException:

@@ -1,9 +1,9 @@
-"""Where state lies: the real stores, on a disk and a server that fail, and that can be set back to an earlier day."""
+"""Where state lies: the real stores, on a disk and a server that fail and can be set back to earlier."""
 
 import copy
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from random import Random
@@ -179,13 +179,14 @@ class CarriedRedis(FakeAsyncRedis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         call, script = CALL.get(), SCRIPT.get()
         trouble = throw(self.world.rng, self.place.troubles)
-        carried_out = super().execute_command
+        carried_out: Callable[..., Awaitable[Any]] = super().execute_command
 
         async def arrive() -> Any:
             if trouble == "slow":
                 await anyio.sleep(self.world.rng.uniform(0, 9))
             result = await carried_out(*args, **options)
-            if call is not None and call[0] in WRITES and script in {"commit", "settle"}:
+            is_run = args[0] in {"EVALSHA", "EVAL"}  # and not looked up
+            if is_run and call is not None and call[0] in WRITES and script in {"commit", "settle"}:
                 self.world.judge.applied(self.process, call)
             if trouble == "lost":
                 raise RedisConnectionError("made up: the connection broke off")
@@ -216,10 +217,10 @@ class RedisPlace:
         store = RedisStore(ADDRESS, prefix=PREFIX, first_shop=SHOP, make=make)
         run = store._connection.call
 
-        async def named(script: str, *args: Any) -> Any:
+        async def named(script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
             token = SCRIPT.set(script)
             try:
-                return await run(script, *args)
+                return await run(script, keys, args)
             finally:
                 SCRIPT.reset(token)
 

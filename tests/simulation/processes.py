@@ -9,6 +9,7 @@ from signal import SIGTERM, Signals
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from shop_poller import app
 from shop_poller.core.errors import ShopPollerError
@@ -29,7 +30,6 @@ class Process:
         dead: it was killed: nothing that it does has an effect any more.
         frozen: it does not run.
         tenure: how often it won the right to write.
-        froze_at: when it was frozen last, on the loop's clock.
         ambush: a moment, and what befalls it then.
         loaded: the orders of the shop's last answer to it, as the shop loaded them.
         ended: it runs no more.
@@ -41,7 +41,6 @@ class Process:
         self.dead = False
         self.frozen = False
         self.tenure = 0
-        self.froze_at = -1.0
         self.loaded: dict[int, list[Any]] = {}
         self.ambush: tuple[str, Callable[[], None]] | None = None
         self.ended = anyio.Event()
@@ -75,11 +74,12 @@ class Process:
         if after_steps:
             self._fuse = after_steps
             return
-        if self.dead:
+        if not self.alive:
             return
         self.world.note(f"{self} is killed")
         self.dead = True
-        self.world.judge.dies(self)
+        self.world.judge.counts["killed"] += 1
+        self.sight = None
         self.thaw()
         self._scope.cancel()
 
@@ -89,7 +89,7 @@ class Process:
             (_, deed), self.ambush = self.ambush, None
             self.world.note(f"{self} {moment}:")
             deed()
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     def terminate(self) -> None:
         """As SIGTERM."""
@@ -99,7 +99,8 @@ class Process:
     def freeze(self) -> None:
         """As SIGSTOP."""
         self.world.note(f"{self} is frozen")
-        self.frozen, self.froze_at = True, self.world.loop.time()
+        self.world.judge.counts["frozen"] += 1
+        self.frozen = True
 
     def thaw(self) -> None:
         """As SIGCONT."""

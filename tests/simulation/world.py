@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -39,7 +39,8 @@ from support.no_sockets import small_pages
 from support.virtual_time import EPOCH
 
 STATUSES = (
-    "processing", "processing", "completed", "pending", "on-hold", "cancelled", "refunded", "failed", "sborka",
+    "processing", "processing", "completed", "pending", "on-hold",
+    "cancelled", "refunded", "failed", "sborka",
 )  # fmt: skip
 SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
     lambda _: faults.dropped(),
@@ -89,7 +90,7 @@ class Plan:
             skew_s=rng.choice([0, 0, 900]),
             senders=rng.choice([1, 2, 3]),
             queue_size=rng.choice([1, 2, 5]),
-            deeds=rng.randint(5, 15 if slowly else 30),
+            deeds=rng.randint(5, 15 if slowly else 22),
             gap_s=900.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
         )
 
@@ -109,12 +110,13 @@ class World:
         self.notes: deque[tuple[float, Any, str, Mapping[str, Any]]] = deque(maxlen=400)
         self.processes: list[Process] = []
         self.receivers = {name: Receiver(name) for name in ("https://a.example/", "https://b.example/")}
-        self.shop = SimulatedShop(lambda: self.now(), "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
+        self.shop = SimulatedShop(self.now, "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
         self.shop_is_down = False
         self.ours: set[int] = set()
         self._host_off = timedelta(0)
         self._saved: Any = None
+        self._brings_back = False
         self._is_storm = True
         self._context: Context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -218,17 +220,16 @@ class World:
         found = select(orders, listing)
         for order in found.orders:
             self._asking.loaded.setdefault(order.id, []).append(order)
-        return replace(found)
+        return found
 
     # --- what happens ---------------------------------------------------------------------------------------
 
     async def live(self) -> None:
         """A storm, then a calm in which all has to come right."""
-        for n in range(self.rng.randint(0, 3)):
+        for _ in range(self.rng.randint(0, 3)):
             age = timedelta(minutes=self.rng.choice([7, 50, 180, 3000]))
             self.shop.create_order(self.rng.choice(STATUSES), created=self.now() - age)
-            del n
-        supervisors = [self.spawn(self._supervise(n)) for n in range(2 if self.plan.on_redis else 1)]
+        supervisors = [self.spawn(self._supervise()) for _ in range(2 if self.plan.on_redis else 1)]
         deeds = self._deeds()
         for _ in range(self.plan.deeds):
             await anyio.sleep(self.rng.expovariate(1 / self.plan.gap_s))
@@ -288,9 +289,12 @@ class World:
         finally:
             await store.aclose()
 
-    async def _supervise(self, slot: int) -> None:
+    async def _supervise(self) -> None:
         """As systemd: a daemon that ended is started again, after a while."""
         while self._is_storm:
+            if self._brings_back:
+                self._brings_back = False
+                self._set_back()
             process = Process(self, len(self.processes) + 1)
             self.note(f"{process} starts")
             self.processes.append(process)
@@ -316,8 +320,8 @@ class World:
             self._freeze: 3,
             self._ambush: 7,
             self._store_trouble: 4,
-            self._backup: 2,
-            self._restore: 2,
+            self._backup: 4,
+            self._restore: 4,
             self._set_clock: 1,
         }
         return [deed for deed, weight in weights.items() for _ in range(weight)]
@@ -436,8 +440,14 @@ class World:
         """A replica that lagged behind takes over; or somebody brings the file back."""
         if self._saved is None:
             return
-        if not self.plan.on_redis and any(not process.ended.is_set() for process in self.processes):
-            return
+        if not self.plan.on_redis:  # the file is brought back before the next start
+            self._brings_back = True
+            for process in self.processes:
+                process.kill()
+        else:
+            self._set_back()
+
+    def _set_back(self) -> None:
         state, known = self._saved
         self.place.restore(state)
         self.judge.restore(known)
