@@ -73,6 +73,7 @@ class Plan:
     interval_s: int
     sweep_s: int
     skew_s: int
+    overlap_s: int
     senders: int
     queue_size: int
     deeds: int
@@ -88,10 +89,11 @@ class Plan:
             interval_s=600 if slowly else rng.choice([15, 60]),
             sweep_s=rng.choice([0, 0, 600]),
             skew_s=rng.choice([0, 0, 900]),
+            overlap_s=rng.choice([10, 10, 120]),
             senders=rng.choice([1, 2, 3]),
             queue_size=rng.choice([1, 2, 5]),
-            deeds=rng.randint(5, 15 if slowly else 22),
-            gap_s=900.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
+            deeds=rng.randint(8, 15) if slowly else rng.randint(6, 18),
+            gap_s=1800.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
         )
 
 
@@ -132,6 +134,7 @@ class World:
                 "shop_polling_interval": self.plan.interval_s,
                 "shop_sweep_interval": self.plan.sweep_s,
                 "shop_clock_skew": self.plan.skew_s,
+                "shop_cursor_overlap": self.plan.overlap_s,
                 "shop_state_url": f"sqlite:///{folder}/state.db",
                 "shop_notify_urls": " ".join(self.receivers),
                 "shop_http_listen": "",
@@ -226,9 +229,10 @@ class World:
 
     async def live(self) -> None:
         """A storm, then a calm in which all has to come right."""
-        for _ in range(self.rng.randint(0, 3)):
-            age = timedelta(minutes=self.rng.choice([7, 50, 180, 3000]))
-            self.shop.create_order(self.rng.choice(STATUSES), created=self.now() - age)
+        self._stock()
+        if self.plan.interval_s > 60:  # hours, in which one order's events are refused again and again
+            self.ours.add(self.shop.create_order("processing"))
+            self.receivers["https://a.example/"].refuses[str(max(self.ours))] = 500
         supervisors = [self.spawn(self._supervise()) for _ in range(2 if self.plan.on_redis else 1)]
         deeds = self._deeds()
         for _ in range(self.plan.deeds):
@@ -250,6 +254,12 @@ class World:
             await self._look_into_the_store()
         for task in [*self._tasks]:
             task.cancel()
+
+    def _stock(self) -> None:
+        """Orders that were there before."""
+        for _ in range(self.rng.randint(0, 3)):
+            age = timedelta(minutes=self.rng.choice([7, 50, 180, 3000]))
+            self.shop.create_order(self.rng.choice(STATUSES), created=self.now() - age)
 
     async def _calm(self) -> None:
         """All faults stop; then nothing may be left to do after a while."""
@@ -305,6 +315,7 @@ class World:
     was_gone = False
 
     def _deeds(self) -> list[Callable[[], None]]:
+        """What may happen: in each world some of it often, and some of it never."""
         weights: dict[Callable[[], None], int] = {
             self._create: 9,
             self._change: 12,
@@ -324,7 +335,11 @@ class World:
             self._restore: 4,
             self._set_clock: 1,
         }
-        return [deed for deed, weight in weights.items() for _ in range(weight)]
+        always = [self._create, self._change]
+        chosen = [
+            deed for deed, weight in weights.items() for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
+        ]
+        return [*always * (1 + len(chosen) // 4), *chosen]
 
     def _create(self) -> None:
         order_id = self.shop.create_order(self.rng.choice(STATUSES))
@@ -342,7 +357,8 @@ class World:
         status = self.rng.choice(STATUSES)
         if self.shop.order(order_id).status != status:
             # What is stamped now may be seen only after a while, as when a transaction takes its time.
-            stamp = self.shop.clock() - timedelta(seconds=self.rng.choice([0, 0, 0, 5, 50]))
+            lag_s = min(self.rng.choice([0, 0, 0, 5, 50]), self.plan.overlap_s - 1)
+            stamp = self.shop.clock() - timedelta(seconds=lag_s)
             self.shop.set_status(order_id, status, at=max(stamp, self.shop.order(order_id).modified))
             self.note(f"order {order_id} becomes {status}")
         return None
