@@ -225,7 +225,7 @@ async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
-    @settings(max_examples=250)
+    @settings(max_examples=60)
     @given(lists(STOCKS, 8), lists(STEPS, 30))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
         at_once(live(dialect, stock, steps))

@@ -58,15 +58,6 @@ def _cursor_before_commit(commit: Any) -> Any:
     return commit_state_first
 
 
-def _state_before_commit(commit: Any) -> Any:
-    async def commit_at_last(self: Any, state: Any, page: Page, **what: Any) -> None:
-        before, self.state = self.state, state
-        del before
-        await commit(self, state, page, **what)
-
-    return commit_at_last
-
-
 def _outbox_after_commit(commit: Any) -> Any:
     def in_two_steps(db: Any, shop_id: str, batch: Any) -> None:
         commit(db, shop_id, replace(batch, outgoing=()))
@@ -149,7 +140,6 @@ def _yes(_: Any) -> Any:
 BUGS = {
     "ack before send": Bug("dispatcher.Dispatcher", "_send", _ack_before_send, 20),
     "cursor before commit": Bug("ledger.Ledger", "commit", _cursor_before_commit, 20),
-    "cursor in memory before commit": Bug("ledger.Ledger", "commit", _state_before_commit, 200),
     "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 20),
     "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200),

@@ -337,6 +337,16 @@ class Judge:
         for process in self._world.processes:
             process.sight = None
 
+    def waiting(self) -> dict[str, int]:
+        """How many deliveries should be in the outbox, by sink."""
+        unsettled = (
+            sink
+            for (sink, _), line in self.lines.items()
+            for due in line
+            if not due.is_buried and due.acked_step is None
+        )
+        return dict(Counter(unsettled))
+
     # --- the end --------------------------------------------------------------------------------------------
 
     def missing(self) -> list[str]:

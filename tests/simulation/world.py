@@ -290,8 +290,8 @@ class World:
         try:
             stats = await store.stats(SHOP)
             waiting = {name: sink.waiting for name, sink in stats.sinks.items() if sink.waiting}
-            if waiting:
-                self.judge.fail(f"the outbox is not empty: {waiting}")
+            if waiting != self.judge.waiting():  # nothing, or an alert of the last moment
+                self.judge.fail(f"in the outbox is {waiting}, where {self.judge.waiting()} should be")
             memories = self.judge.oracle.memories if self.judge.oracle else {}
             known = await store.known(SHOP, memories.keys())
             if {n: one.status for n, one in known.items()} != {n: m.status for n, m in memories.items()}:
@@ -438,7 +438,7 @@ class World:
             deed = self.rng.choice(
                 [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
             )
-            call = self.rng.choice(["commit", "commit", "claim", "settle", "raise_alert"])
+            call = self.rng.choice(["commit", "commit", "claim", "claim", "settle", "raise_alert"])
             process.ambush = (f"{self.rng.choice(['before', 'after'])} {call}", deed)
 
     def _store_trouble(self) -> None:
