@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
+from random import Random
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -13,6 +14,7 @@ from shop_poller.core.model import Page
 from shop_poller.core.retry import DeadLetter
 from shop_poller.dispatcher import CLAIM_BATCH
 from shop_poller.ports import Ack, Release
+from simulation.world import Plan
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class Bug:
         name: what of it is replaced.
         made: makes the replacement from what was there.
         within: seeds that it has to be found in.
+        only: in which worlds it can show at all; the others are passed by.
     """
 
     holder: str
     name: str
     made: Callable[[Any], Any]
     within: int
+    only: Callable[[Plan], bool] = lambda _: True
+
+    def can_show(self, seed: int) -> bool:
+        """Whether that seed's world is one of those."""
+        return self.only(Plan.of(Random(seed)))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -137,18 +145,26 @@ def _yes(_: Any) -> Any:
     return lambda *_, **__: True
 
 
+def _on_redis(plan: Plan) -> bool:
+    return plan.on_redis
+
+
+def _for_hours(plan: Plan) -> bool:
+    return plan.interval_s > 60
+
+
 BUGS = {
     "ack before send": Bug("dispatcher.Dispatcher", "_send", _ack_before_send, 20),
     "cursor before commit": Bug("ledger.Ledger", "commit", _cursor_before_commit, 20),
     "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 20),
     "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
-    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 200),
-    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 200),
-    "no look at the lease before sending": Bug("lease.Lease", "held", _yes, 200),
+    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours),
+    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 100, _on_redis),
+    "no look at the lease before sending": Bug("lease.Lease", "held", _yes, 1000, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
-    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 200),
+    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 1000, _on_redis),
     "what could not be recorded is forgotten": Bug(
         "dispatcher.Dispatcher", "_record", _gives_up_recording, 200
     ),
