@@ -845,6 +845,20 @@ async def test_an_alert_raised_again_is_one_alert(store: Store) -> None:
     assert await store.alerts(SHOP) == {"woocommerce": replace(ALERT, cause=ErrorKind.TIMEOUT)}
 
 
+async def test_an_alert_that_is_asked_for_once_more_is_told_once(store: Store) -> None:
+    """Its answer was lost: the daemon cannot know that it was stored."""
+    for _ in range(2):
+        await store.raise_alert(SHOP, ALERT, [outgoing(event_id="down")], at(1))
+    for _ in range(2):
+        await store.clear_alert(SHOP, "woocommerce", [outgoing(event_id="up")], at(2))
+    told = []
+    for second in range(3, 9):
+        for delivery in await store.claim("A", now=at(second), limit=9):
+            told.append(delivery.event_id)
+            await store.settle([Ack(delivery)], at(second))
+    assert told == ["down", "up"]
+
+
 async def test_an_alert_that_was_not_raised_can_be_cleared(store: Store) -> None:
     await store.clear_alert(SHOP, "woocommerce", [], T0)
     assert await store.alerts(SHOP) == {}

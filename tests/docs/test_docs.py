@@ -228,3 +228,15 @@ def test_versions_are_pinned_without_a_hosts_name() -> None:
     wanted.remove("shop-poller[apprise]")
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     assert {re.split(r"[\[><=]", name)[0].lower().replace("_", "-") for name in wanted} <= pinned
+
+
+def test_every_test_that_shows_a_guarantee_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text("docs/guarantees.md"))
+    assert len(named) > 20
+    for path, test in named:
+        assert not test or re.search(rf"^(async )?def {test}\(", text(path), re.MULTILINE), f"{path}::{test}"
+
+
+def test_every_guarantee_has_a_test() -> None:
+    for promise, shown_by in rows(text("docs/guarantees.md"), "promise"):
+        assert "test_" in shown_by or shown_by.startswith("simulation"), promise
