@@ -141,8 +141,12 @@ def _nothing(_: Any) -> Any:
     return lambda *_, **__: None
 
 
-def _yes(_: Any) -> Any:
-    return lambda *_, **__: True
+def _blind_send(send: Any) -> Any:
+    async def _send(self: Any, delivery: Any) -> None:
+        self._may_send = lambda: True
+        await send(self, delivery)
+
+    return _send
 
 
 def _on_redis(plan: Plan) -> bool:
@@ -161,10 +165,10 @@ BUGS = {
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
     "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours),
     "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 100, _on_redis),
-    "no look at the lease before sending": Bug("lease.Lease", "held", _yes, 1000, _on_redis),
+    "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
-    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 1000, _on_redis),
+    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 400, _on_redis),
     "what could not be recorded is forgotten": Bug(
         "dispatcher.Dispatcher", "_record", _gives_up_recording, 200
     ),

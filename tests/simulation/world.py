@@ -336,6 +336,8 @@ class World:
             self._set_clock: 1,
         }
         always = [self._create, self._change]
+        if self.plan.on_redis:  # what two replicas make of a lease
+            always += [self._ambush, self._crowd]
         chosen = [
             deed for deed, weight in weights.items() for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
@@ -430,7 +432,7 @@ class World:
     def _freeze_for_a_while(self, process: Process) -> None:
         if process.alive and not process.frozen:
             process.freeze()
-            self._later(self.rng.choice([1, 8, 11, 15, 40]), process.thaw)
+            self._later(self.rng.choice([1, 8, 11, 13, 40]), process.thaw)
 
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
