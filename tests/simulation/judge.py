@@ -333,6 +333,7 @@ class Judge:
         after = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self._void |= before - after
         self._restored_at = self._world.loop.time()
+        self._ok.clear()  # the store does not know of it any more
         self.counts["restored"] += 1
         for process in self._world.processes:
             process.sight = None
