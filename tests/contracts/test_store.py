@@ -1107,8 +1107,9 @@ class Outbox(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("opener", STORES, ids=STORE_NAMES)
-def test_the_outbox_behaves_like_a_list_for_every_key(opener: Opener) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(300, marks=pytest.mark.soak)])
+def test_the_outbox_behaves_like_a_list_for_every_key(opener: Opener, examples: int) -> None:
     machine = type("OutboxOfThisStore", (Outbox,), {"opener": staticmethod(opener)})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None)
     )
