@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Page
 from shop_poller.core.retry import DeadLetter
 from shop_poller.dispatcher import CLAIM_BATCH
@@ -127,16 +126,6 @@ async def _claim_all(dispatcher: Any) -> Any:
     return deliveries
 
 
-def _gives_up_recording(_: Any) -> Any:
-    async def _record(self: Any, batch: Any) -> None:
-        try:
-            await self._store.settle(batch, self._now())
-        except TemporaryError:
-            return
-
-    return _record
-
-
 def _nothing(_: Any) -> Any:
     return lambda *_, **__: None
 
@@ -169,12 +158,9 @@ BUGS = {
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
     "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 400, _on_redis),
-    "what could not be recorded is forgotten": Bug(
-        "dispatcher.Dispatcher", "_record", _gives_up_recording, 200
-    ),
     "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
     "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
-    "the first failure buries": Bug("courier", "after_failure", lambda _: _bury, 20),
+    "the first failure buries": Bug("core.retry", "after_failure", lambda _: _bury, 20),
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
