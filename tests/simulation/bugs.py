@@ -104,9 +104,12 @@ def _any_row(_: Any) -> Any:
     from shop_poller.clock import ms  # noqa: PLC0415
     from shop_poller.stores.sqlite import codec  # noqa: PLC0415
 
+    # What is no head has no age as one; or the claim would break, and be found by that.
+    columns = codec.DELIVERY.replace("head_since", "coalesce(head_since, created_at)")
+
     def claim(db: Any, sink: str, now: Any, limit: int) -> Any:
         rows = db.execute(
-            f"SELECT {codec.DELIVERY} FROM outbox WHERE sink = ? AND due_at <= ?"
+            f"SELECT {columns} FROM outbox WHERE sink = ? AND due_at <= ?"
             " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
             (sink, ms(now), limit),
         ).fetchall()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import DeadLetter, RetryAt
@@ -392,10 +392,9 @@ class Witness:
         process.sight = None
         try:
             page = await self._source.fetch(query)
-        except ShopPollerError as error:
-            if isinstance(error, TemporaryError | PermanentError):
-                self._failures += 1
-                self._failed_at = self._world.loop.time()
+        except ShopPollerError:
+            self._failures += 1
+            self._failed_at = self._world.loop.time()
             raise
         self._failures = 0
         readable = []

@@ -9,6 +9,7 @@ import httpx
 
 from shop_poller.simulator.answers import Request
 from shop_poller.simulator.routes import asks_for_orders
+from support.no_sockets import asked, given
 
 if TYPE_CHECKING:
     from simulation.processes import Process
@@ -43,7 +44,7 @@ class Receiver:
         mood: how it is now.
         takes_s: how long it takes, when slow.
         asks_s: how long it asks to be left alone, when limited or busy.
-        moods: orders that it answers otherwise, by id: a code.
+        refuses: orders that it answers otherwise, by id: a code.
     """
 
     name: str
@@ -121,32 +122,18 @@ class ToShop(httpx.AsyncBaseTransport):
         self._process = process
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        asked = Request(
-            method=request.method,
-            path=request.url.path,
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=await request.aread(),
-            query=request.url.query.decode(),
-            secure=request.url.scheme == "https",
-        )
-        if asks_for_orders(asked):
+        question = await asked(request)
+        if asks_for_orders(question):
             self._world.judge.asks(self._process)
         response: httpx.Response = await self._world.carry(
-            self._process, lambda: self._arrive(asked), down=self._world.shop_is_down
+            self._process, lambda: self._arrive(question), down=self._world.shop_is_down
         )
         self._world.judge.answered(self._process, response)
         return response
 
-    async def _arrive(self, asked: Request) -> httpx.Response:
+    async def _arrive(self, question: Request) -> httpx.Response:
         self._process.loaded.clear()
-        answer = self._world.answer(self._process, asked)
-        if answer.delay_s:
-            await anyio.sleep(answer.delay_s)
-        if answer.cut_after is not None:
-            raise httpx.RemoteProtocolError("made up: the connection broke off")
-        return httpx.Response(
-            answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body)
-        )
+        return await given(self._world.answer(self._process, question))
 
 
 def client_over(transport: Callable[[str], httpx.AsyncBaseTransport]) -> Callable[..., httpx.AsyncClient]:

@@ -115,6 +115,7 @@ class World:
         self.shop = SimulatedShop(self.now, "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
         self.shop_is_down = False
+        self.was_gone = False  # one of the receivers: until a start
         self.ours: set[int] = set()
         self._host_off = timedelta(0)
         self._saved: Any = None
@@ -311,8 +312,6 @@ class World:
             await process.ended.wait()
             self.note(f"{process} ended")
             await anyio.sleep(self.rng.expovariate(1 / 5))
-
-    was_gone = False
 
     def _deeds(self) -> list[Callable[[], None]]:
         """What may happen: in each world some of it often, and some of it never."""

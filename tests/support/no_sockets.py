@@ -10,9 +10,30 @@ import anyio
 import httpx
 
 from shop_poller.core import cursor, learning
-from shop_poller.simulator.answers import Request
+from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.routes import asks_for_orders
+
+
+async def asked(request: httpx.Request) -> Request:
+    """A client's request, as the shop sees it."""
+    return Request(
+        method=request.method,
+        path=request.url.path,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=await request.aread(),
+        query=request.url.query.decode(),
+        secure=request.url.scheme == "https",
+    )
+
+
+async def given(answer: Answer) -> httpx.Response:
+    """The shop's answer, as the client sees it, after the time that it takes."""
+    if answer.delay_s:
+        await anyio.sleep(answer.delay_s)
+    if answer.cut_after is not None:
+        raise httpx.RemoteProtocolError("made up: the connection broke off")
+    return httpx.Response(answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body))
 
 
 class Wire(httpx.AsyncBaseTransport):
@@ -28,24 +49,10 @@ class Wire(httpx.AsyncBaseTransport):
         self._on_question = on_question
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        asked = Request(
-            method=request.method,
-            path=request.url.path,
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=await request.aread(),
-            query=request.url.query.decode(),
-            secure=request.url.scheme == "https",
-        )
-        if asks_for_orders(asked):
+        question = await asked(request)
+        if asks_for_orders(question):
             self._on_question()
-        answer = self._endpoint.answer(asked)
-        if answer.delay_s:
-            await anyio.sleep(answer.delay_s)
-        if answer.cut_after is not None:
-            raise httpx.RemoteProtocolError("made up: the connection broke off")
-        return httpx.Response(
-            answer.status, headers=dict(answer.headers), stream=httpx.ByteStream(answer.body)
-        )
+        return await given(self._endpoint.answer(question))
 
 
 def client_of(
