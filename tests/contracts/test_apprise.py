@@ -18,12 +18,12 @@ import pytest
 
 from shop_poller.core.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.model import Delivery, EventType
+from shop_poller.core.model import EventType
 from shop_poller.loading import load
 from shop_poller.making import make_sinks
 from shop_poller.settings import SettingsError
 from shop_poller.sinks import make_sink
-from support.deliveries import T0, notification
+from support.deliveries import delivery
 from support.sink_peers import free_port, inbox
 
 with warnings.catch_warnings():
@@ -42,22 +42,6 @@ TOKEN = "123456789:AAabcdefghijklmnopqrstuvwxyz12345678"
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def delivery(event_id: str = "5f0c6c1e-0000-5000-8000-000000000316", **data: Any) -> Delivery:
-    told = notification("316", event_id, **data)
-    return Delivery(
-        seq=1,
-        shop_id="shop.example",
-        sink="A",
-        key=told.key,
-        event_id=told.event_id,
-        event_type=told.event_type,
-        body=told.body(),
-        attempts=0,
-        created_at=T0,
-        head_since=T0,
-    )
 
 
 DELIVERY = delivery()

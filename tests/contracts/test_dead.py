@@ -1,7 +1,6 @@
 """Dead letters: looked at, replayed and dropped beside whoever polls; the same for every store."""
 
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -14,27 +13,12 @@ from shop_poller.ports import Ack, Bury, Fate, Outgoing, Retry, Settled, SinkSta
 from shop_poller.stores import beside_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, outgoing, put
-from support.stores import STORE_NAMES, STORES, Place, shared_valkey
+from support.deliveries import SHOP, T0, at, claim, claim_one, ids, outgoing, put
+from support.stores import Place, shared_valkey
 
 pytestmark = pytest.mark.anyio
 
 OTHER_SHOP = "other.example"
-
-
-@pytest.fixture(params=STORES, ids=STORE_NAMES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(request.param, tmp_path)
-    yield place
-    await place.leave()
-
-
-@pytest.fixture
-async def store(place: Place) -> Store:
-    store = await place.open()
-    await store.register(SHOP, T0)
-    await store.commit(SHOP, batch())
-    return store
 
 
 async def bury(store: Store, *rows: Outgoing, seconds: float = 1, shop_id: str = SHOP) -> list[Delivery]:

@@ -38,7 +38,7 @@ from shop_poller.sinks.console import ConsoleSink, render
 from shop_poller.sinks.http import HttpSink
 from shop_poller.sinks.redis import RedisSink, StreamSink
 from support.commands import wait_until
-from support.deliveries import T0, notification
+from support.deliveries import delivery, notification
 from support.redis_server import redis_server
 from support.sink_peers import (
     CERTIFICATE,
@@ -67,23 +67,6 @@ IN_TIME_S = 5.0
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def delivery(event_id: str = "5f0c6c1e-0000-5000-8000-000000000316", **data: Any) -> Delivery:
-    """A delivery as it comes from the outbox."""
-    told = notification("316", event_id, **data)
-    return Delivery(
-        seq=1,
-        shop_id="shop.example",
-        sink="A",
-        key=told.key,
-        event_id=told.event_id,
-        event_type=told.event_type,
-        body=told.body(),
-        attempts=0,
-        created_at=T0,
-        head_since=T0,
-    )
 
 
 DELIVERY = delivery()

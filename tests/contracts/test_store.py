@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,13 +63,6 @@ HOUR = 3600.0
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)  # long before anything in these tests
 
 T = TypeVar("T")
-
-
-@pytest.fixture(params=STORES, ids=STORE_NAMES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(request.param, tmp_path)
-    yield place
-    await place.leave()
 
 
 @pytest.fixture

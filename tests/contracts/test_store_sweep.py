@@ -1,7 +1,6 @@
 """What the sweep, the backfill and the audit ask of a store; the same for all of them."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +14,11 @@ from shop_poller.core.transition import DEFAULT_UNPAID
 from shop_poller.ports import Ack, Backfill, Bury, Fate, ShopState, Store, Trace
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import SHOP, T0, at, batch, claim, known_order, outgoing, put
-from support.stores import STORE_NAMES, STORES, Place
+from support.stores import Place
 
 pytestmark = pytest.mark.anyio
 
 OTHER_SHOP = "other.example"
-
-
-@pytest.fixture(params=STORES, ids=STORE_NAMES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(request.param, tmp_path)
-    yield place
-    await place.leave()
 
 
 @pytest.fixture

@@ -39,6 +39,23 @@ def outgoing(sink: str = "A", key: str = "316", event_id: str = "", **data: Any)
     return Outgoing(sink, notification(key, event_id, **data))
 
 
+def delivery(event_id: str = "5f0c6c1e-0000-5000-8000-000000000316", **data: Any) -> Delivery:
+    """A delivery as it comes from the outbox."""
+    told = notification("316", event_id, **data)
+    return Delivery(
+        seq=1,
+        shop_id="shop.example",
+        sink="A",
+        key=told.key,
+        event_id=told.event_id,
+        event_type=told.event_type,
+        body=told.body(),
+        attempts=0,
+        created_at=T0,
+        head_since=T0,
+    )
+
+
 def known_order(order_id: int, status: str = "processing") -> KnownOrder:
     """A record as it is after a first sight."""
     return KnownOrder(order_id, status, T0.replace(microsecond=0))
