@@ -1,7 +1,7 @@
 """Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from random import Random
@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
+from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Page
 from shop_poller.core.retry import DeadLetter
 from shop_poller.dispatcher import CLAIM_BATCH
@@ -141,6 +142,14 @@ def _blind_send(send: Any) -> Any:
     return _send
 
 
+def _forgetful(_: Any) -> Any:
+    async def record_once(self: Any, batch: Any) -> None:
+        with suppress(TemporaryError):
+            await self._store.settle(batch, self._now())
+
+    return record_once
+
+
 def _on_redis(plan: Plan) -> bool:
     return plan.on_redis
 
@@ -167,6 +176,7 @@ BUGS = {
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
+    "what cannot be recorded is forgotten": Bug("dispatcher.Dispatcher", "_record", _forgetful, 200),
     "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
 }
 

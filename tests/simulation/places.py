@@ -35,13 +35,14 @@ CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)
 SCRIPT: ContextVar[str] = ContextVar("SCRIPT", default="")
 
 Trouble: TypeAlias = Literal["refused", "lost", "slow"]
+Troubles: TypeAlias = dict[tuple[Trouble, str], float]
+"""How likely each is, each time that a method is called: one of that name, or any if there is none."""
 
 
 class Place(Protocol):
     """Where state lies, and what is wrong there."""
 
-    troubles: dict[Trouble, float]
-    """How likely each of them is, each time."""
+    troubles: Troubles
 
     async def open(self, process: "Process") -> Store: ...
 
@@ -60,10 +61,10 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-def throw(rng: Random, troubles: dict[Trouble, float]) -> Trouble | None:
+def throw(rng: Random, troubles: Troubles, name: str) -> Trouble | None:
     """What goes wrong this time."""
-    for trouble, likely in troubles.items():
-        if rng.random() < likely:
+    for (trouble, only), likely in troubles.items():
+        if only in {"", name} and rng.random() < likely:
             return trouble
     return None
 
@@ -111,7 +112,7 @@ class SqlitePlace:
     """A file, of one process at a time."""
 
     def __init__(self, world: "World", folder: Path) -> None:
-        self.troubles: dict[Trouble, float] = {}
+        self.troubles: Troubles = {}
         self._world = world
         self._path = folder / "state.db"
         self._saved = folder / "saved.db"
@@ -122,7 +123,7 @@ class SqlitePlace:
 
         async def call(call: Call, method: Callable[..., Awaitable[Any]]) -> Any:
             name, args, kwargs = call
-            trouble = throw(self._world.rng, self.troubles) if name != "aclose" else None
+            trouble = throw(self._world.rng, self.troubles, name) if name != "aclose" else None
             if name == "aclose":
                 return await method()
             await anyio.sleep(self._world.rng.expovariate(500))
@@ -179,7 +180,7 @@ class CarriedRedis(FakeAsyncRedis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         call, script = CALL.get(), SCRIPT.get()
-        trouble = throw(self.world.rng, self.place.troubles)
+        trouble = throw(self.world.rng, self.place.troubles, call[0] if call else "")
         carried_out: Callable[..., Awaitable[Any]] = super().execute_command
 
         async def arrive() -> Any:
@@ -205,7 +206,7 @@ class RedisPlace:
     """A server, that several processes share."""
 
     def __init__(self, world: "World") -> None:
-        self.troubles: dict[Trouble, float] = {}
+        self.troubles: Troubles = {}
         self._world = world
         self._server = FakeServer(server_type="redis", version=(7,))
 

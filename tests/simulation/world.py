@@ -33,7 +33,7 @@ from shop_poller.simulator.shop import SimulatedShop
 from simulation.judge import Judge
 from simulation.loop import RUNNING, SimulationLoop
 from simulation.network import LATENCY_S, MOODS, Receiver, ToReceiver, ToShop, client_over
-from simulation.places import SHOP, Place, RedisPlace, SqlitePlace
+from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
 from simulation.processes import Process
 from support.no_sockets import small_pages
 from support.virtual_time import EPOCH
@@ -436,17 +436,25 @@ class World:
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
         if (process := self._someone()) is not None:
-            deed = self.rng.choice(
+            call = self.rng.choice(["commit", "commit", "claim", "claim", "settle", "settle", "raise_alert"])
+            deed: Callable[[], None] = self.rng.choice(
                 [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
             )
-            call = self.rng.choice(["commit", "commit", "claim", "claim", "settle", "raise_alert"])
-            process.ambush = (f"{self.rng.choice(['before', 'after'])} {call}", deed)
+            when = self.rng.choice(["before", "after"])
+            if self.rng.random() < 0.4:
+                trouble: Trouble = self.rng.choice(["refused", "refused", "lost"])
+                when, deed = "before", lambda: self._trouble_the_store(trouble, call)
+            process.ambush = (f"{when} {call}", deed)
 
     def _store_trouble(self) -> None:
-        trouble = self.rng.choice(["refused", "lost", "slow"])
-        self.place.troubles[trouble] = self.rng.choice([0.05, 0.3, 1.0])  # type: ignore[index]
-        self.note(f"the store: {trouble}, {self.place.troubles[trouble]}")  # type: ignore[index]
-        self._later(self.rng.choice([1, 5, 30]), lambda: self.place.troubles.pop(trouble, None))  # type: ignore[call-overload]
+        troubles: list[Trouble] = ["refused", "lost", "slow"]
+        self._trouble_the_store(self.rng.choice(troubles), likely=self.rng.choice([0.05, 0.3, 1.0]))
+
+    def _trouble_the_store(self, trouble: Trouble, call: str = "", *, likely: float = 1.0) -> None:
+        """One of its methods fails for a while, or any of them."""
+        self.place.troubles[trouble, call] = likely
+        self.note(f"the store: {trouble} {call}, {likely}")
+        self._later(self.rng.choice([1, 5, 30]), lambda: self.place.troubles.pop((trouble, call), None))
 
     def _backup(self) -> None:
         if self.judge.oracle is not None:
