@@ -79,7 +79,6 @@ class Process:
         self.world.note(f"{self} is killed")
         self.dead = True
         self.world.judge.counts["killed"] += 1
-        self.sight = None
         self.thaw()
         self._scope.cancel()
 
