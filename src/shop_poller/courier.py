@@ -5,8 +5,10 @@ each time, until it is too old. What the sink refuses for good is buried.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -17,19 +19,30 @@ from shop_poller.core.breaker import State
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, DeadLetter, RetryPolicy, after_failure, full_jitter
-from shop_poller.ports import Ack, Bury, Outcome, Release, Retry, Sink
+from shop_poller.ports import Ack, BulkSink, Bury, Outcome, Release, Retry, Sink
 from shop_poller.telemetry import Edges, Log, Metrics
 
+T = TypeVar("T")
 TRIES = 3
 TRY_BASE_S, TRY_CAP_S = 0.5, 8.0
 PATIENCE_S = 10.0
 """The longest wait within one claim; a sink that asks for more gets it between claims."""
 SEND_TIMEOUT_S = 10.0
+BULK = 100
+"""The most deliveries that go to a sink at once, if it can take many."""
 BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 
 class _HeldBackError(Exception):
     """This is not the moment: the lease is over, we are stopping, or the sink was found down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that failed, and when it began."""
+
+    began: float
+    error: ShopPollerError
 
 
 class Courier:
@@ -73,6 +86,7 @@ class Courier:
         self.failing_since: datetime | None = None
         self.ailment = ErrorKind.CONNECTION
         self._sink = sink
+        self._bulk = sink if isinstance(sink, BulkSink) else None
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
@@ -85,40 +99,81 @@ class Courier:
         self._turn = anyio.Event()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
 
+    @property
+    def at_once(self) -> int:
+        """How many deliveries are worth to be taken by one sender at a time."""
+        return 1 if self._bulk is None else BULK
+
     def interrupt(self) -> None:
         """Something changed: whoever waits to try again looks whether that still makes sense."""
         self._turn.set()
         self._turn = anyio.Event()
 
-    async def deliver(self, delivery: Delivery) -> Outcome:
-        """Try to deliver, and say what became of it."""
+    async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Outcome]:
+        """Try to deliver several, and say of each what became of it, as soon as that is known."""
+        failures: dict[int, _Failure] = {}
+        if self._bulk is not None and self._may_send() and not self._held_back():
+            began = anyio.current_time()
+            errors = await self._send_all(self._bulk, deliveries)
+            for delivery, error in zip(deliveries, errors, strict=True):
+                if error is None:
+                    yield self._delivered(delivery)
+                else:
+                    failures[delivery.seq] = _Failure(began, error)
+            deliveries = [delivery for delivery in deliveries if delivery.seq in failures]
+        for delivery in deliveries:
+            yield await self.deliver(delivery, failures.get(delivery.seq))
+
+    async def deliver(self, delivery: Delivery, failure: _Failure | None = None) -> Outcome:
+        """Try to deliver, and say what became of it.
+
+        Args:
+            delivery: claimed.
+            failure: of the first attempt, if that was made already.
+        """
         probing = self._circuit.state is State.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery)
-        began = anyio.current_time()
-        log = self._log.bind(order=delivery.key, event_type=delivery.event_type, event_id=delivery.event_id)
+        began = failure.began if failure else anyio.current_time()
         try:
-            await self._try(delivery, tries=1 if probing else TRIES)
+            await self._try(delivery, failure, tries=1 if probing else TRIES)
         except _HeldBackError:
             if probing:
                 self._circuit.failure()  # it was none, and the next one has to be let through
             return Release(delivery)
         except ShopPollerError as error:
+            log = self._log.bind(**_named(delivery))
             say = log.warning if self._edges.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
             return self._failed(delivery, error, began, log)
+        return self._delivered(delivery)
+
+    def _delivered(self, delivery: Delivery) -> Ack:
         self._answered()
         self._edges.changed("sink", "")
         self.delivered += 1
         self._metrics.sent(delivery.event_type, self._sink.name)
-        log.info("delivered")
+        self._log.info("delivered", **_named(delivery))
         return Ack(delivery)
 
     def _held_back(self) -> bool:
         return self.stopping or self.gone or self._circuit.state is not State.CLOSED
 
-    async def _try(self, delivery: Delivery, *, tries: int) -> None:
+    async def _try(self, delivery: Delivery, failure: _Failure | None, *, tries: int) -> None:
         """Send, and send again within seconds where that may help."""
+        if failure is None:
+            try:  # outside of what retries: it costs as much as half of a request, and is seldom needed
+                return await self._send(delivery)
+            except TemporaryError as error:
+                failure = _Failure(anyio.current_time(), error)
+        first: ShopPollerError | None = failure.error
+
+        async def attempt() -> None:
+            nonlocal first
+            if first is not None:
+                error, first = first, None
+                raise error
+            await self._send(delivery)
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -144,14 +199,25 @@ class Courier:
             sleep=pause,
             reraise=True,
         )
-        await retrying(self._send, delivery)
+        return await retrying(attempt)
 
     async def _send(self, delivery: Delivery) -> None:
         if not self._may_send():
             raise _HeldBackError
+        await self._within_bounds(self._sink.send(delivery), delivery)
+
+    async def _send_all(
+        self, bulk: BulkSink, deliveries: Sequence[Delivery]
+    ) -> Sequence[ShopPollerError | None]:
+        try:
+            return await self._within_bounds(bulk.send_all(deliveries), deliveries[0])
+        except ShopPollerError as error:
+            return [error] * len(deliveries)
+
+    async def _within_bounds(self, sending: Awaitable[T], delivery: Delivery) -> T:
         try:
             with anyio.fail_after(SEND_TIMEOUT_S):
-                await self._sink.send(delivery)
+                return await sending
         except TimeoutError as error:
             raise TemporaryError(ErrorKind.TIMEOUT, f"no answer within {SEND_TIMEOUT_S:.0f} s") from error
         except ShopPollerError:
@@ -213,6 +279,11 @@ class Courier:
         self._metrics.breaker(self._sink.name).set(1)
         self._log.error("the sink is gone for good (410); it gets nothing more until a restart")
         self.interrupt()
+
+
+def _named(delivery: Delivery) -> dict[str, str]:
+    """How the log names a delivery."""
+    return {"order": delivery.key, "event_type": delivery.event_type, "event_id": delivery.event_id}
 
 
 def _asked_s(error: ShopPollerError) -> float:

@@ -11,9 +11,10 @@ sink is down the stream runs empty, and one delivery at a time probes, once a mi
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -29,6 +30,7 @@ from shop_poller.courier import Courier
 from shop_poller.ports import Bury, Outcome, Sink, Store
 from shop_poller.telemetry import Edges, Log, Metrics
 
+T = TypeVar("T")
 CLAIM_BATCH = 100
 LOOK_EVERY_S = 60.0
 """How often what waits too long for a sink that is down is looked for."""
@@ -36,6 +38,8 @@ LOOK_WHILE_UP_S = 10.0
 """The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
 clocks can be set."""
 STORE_WAIT_S = 1.0
+GATHER_S = 0.01
+"""How long the settler waits for more while deliveries are under way."""
 DEAD_AFTER = timedelta(minutes=10)
 """A sink that fails for so long without taking anything is told of."""
 FAR = datetime.max.replace(tzinfo=UTC)
@@ -164,15 +168,17 @@ class Dispatcher:
             try:
                 await self._attend()
                 await self._tell()
-                deliveries = await self._claim(queue)
-                wait_s = 0.0 if deliveries else await self._wait_s()
+                # While there is enough to do, what is settled does not lead to a claim of as few again.
+                is_busy = queue.statistics().current_buffer_used > self._plan.queue_size // 2
+                deliveries = [] if is_busy else await self._claim(queue)
+                wait_s = LOOK_WHILE_UP_S if is_busy or deliveries else await self._wait_s()
                 self._edges.changed("outbox", "")
             except TemporaryError as error:
                 wait_s = STORE_WAIT_S
                 if self._edges.changed("outbox", error.kind):
                     self._log.error("the outbox cannot be read; trying on", error=str(error))
             for delivery in deliveries:
-                await queue.send(delivery)
+                queue.send_nowait(delivery)  # there is room: nobody else puts anything in
             depth = queue.statistics().current_buffer_used
             self._metrics.queue(
                 self._name, depth=depth, size=self._plan.queue_size, senders=self.senders_alive
@@ -263,7 +269,13 @@ class Dispatcher:
         try:
             async with queued, outcomes:
                 async for delivery in queued:
-                    await outcomes.send(await self._courier.deliver(delivery))
+                    more = _at_hand(queued, self._courier.at_once - 1)
+                    if not more:
+                        await outcomes.send(await self._courier.deliver(delivery))
+                        continue
+                    async with aclosing(self._courier.deliver_all([delivery, *more])) as made:
+                        async for outcome in made:
+                            await outcomes.send(outcome)
         finally:
             self.senders_alive -= 1
 
@@ -274,6 +286,9 @@ class Dispatcher:
             try:
                 async for outcome in made:
                     batch = [outcome, *_at_hand(made)]
+                    if self._held > len(batch):
+                        await anyio.sleep(GATHER_S)  # a commit costs as much for many as for one
+                        batch += _at_hand(made)
                     await self._record(batch)
                     self._held -= len(batch)
                     batch = []
@@ -306,5 +321,7 @@ class Dispatcher:
         self.wake()
 
 
-def _at_hand(made: MemoryObjectReceiveStream[Outcome]) -> list[Outcome]:
-    return [made.receive_nowait() for _ in range(made.statistics().current_buffer_used)]
+def _at_hand(stream: MemoryObjectReceiveStream[T], most: int | None = None) -> list[T]:
+    """What can be received without waiting."""
+    there = stream.statistics().current_buffer_used
+    return [stream.receive_nowait() for _ in range(there if most is None else min(there, most))]

@@ -2,18 +2,21 @@
 
 import ssl
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.cookiejar import Cookie, CookieJar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 
+USER_AGENT = f"shop-poller/{__version__}"
 KEEPALIVE_S = 300.0
 """Outlives a tick, so that polling does not shake hands (TLS) every minute."""
 
@@ -45,21 +48,62 @@ def _trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def http_transport(url: str) -> httpx.AsyncBaseTransport:
+    """What requests to one address go through: kept alive, one connection at a time.
+
+    Args:
+        url: what will be asked; decides whether TLS has to be set up, and about the proxy.
+
+    Raises:
+        PermanentError: REJECTED, the environment names a proxy that cannot be used.
+    """
+    # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
+    trust = _trust() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
+    return transport_class()(verify=trust, limits=limits, proxy=_proxy(url))
+
+
+@cache
+def transport_class() -> Callable[..., httpx.AsyncBaseTransport]:
+    """Httpx's own, or aiohttp's if the extra `fast` is installed."""
+    try:
+        from shop_poller.fast import FastTransport  # noqa: PLC0415 - needs the extra
+    except ImportError:
+        return httpx.AsyncHTTPTransport
+    return FastTransport
+
+
+def _proxy(url: str) -> httpx.Proxy | None:
+    """The proxy that the environment names for an address: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
+    parts, proxies = urlsplit(url), getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    if not address or proxy_bypass(parts.hostname or ""):
+        return None
+    try:
+        return httpx.Proxy(address if "://" in address else f"http://{address}")
+    except (ValueError, httpx.InvalidURL) as error:
+        raise PermanentError(
+            ErrorKind.REJECTED,
+            f"the proxy that {parts.scheme.upper()}_PROXY or ALL_PROXY names cannot be used; it should look"
+            " like http://proxy.example:3128",
+        ) from error
+
+
 def http_client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
     """A client for one address: kept alive, one connection at a time, redirects not followed.
 
     Args:
         url: what will be asked; decides whether TLS has to be set up.
         timeout_s: for each of connect, read and write; bound the whole exchange yourself.
+
+    Raises:
+        PermanentError: what http_transport raises.
     """
-    tls = url.startswith("https:")
     return httpx.AsyncClient(
-        # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
-        verify=_trust() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        transport=http_transport(url),
         timeout=timeout_s,
-        limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S),
         # gzip is all that BoundedBody unpacks.
-        headers={"User-Agent": f"shop-poller/{__version__}", "Accept-Encoding": "gzip"},
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
         cookies=_FewCookies(),
         event_hooks={"response": [_drop_location]},
     )

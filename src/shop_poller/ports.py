@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from shop_poller.core.errors import ErrorKind
+from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 
@@ -53,6 +53,19 @@ class Sink(Protocol):
 
     async def aclose(self) -> None:
         """Close connections; never raises."""
+        ...
+
+
+@runtime_checkable
+class BulkSink(Sink, Protocol):
+    """A sink that takes many at the cost of one."""
+
+    async def send_all(self, deliveries: Sequence[Delivery]) -> Sequence[ShopPollerError | None]:
+        """Deliver each once, all at the same time; of different keys.
+
+        Returns:
+            For each None, the receiver said yes; or why it did not. What is raised goes for all.
+        """
         ...
 
 

@@ -3,9 +3,10 @@
 Logs tell edges, not repeats: the first failure and the recovery, not the thousandth failure of the same kind.
 """
 
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal, TextIO, cast
 
@@ -41,16 +42,13 @@ def set_up_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[structlog.typing.Processor]
+    render: structlog.typing.Processor
+    masked: list[structlog.typing.Processor]
     if console:
-        last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     else:
-        last = [structlog.processors.JSONRenderer(ensure_ascii=False)]
-    masked: list[structlog.typing.Processor] = [
-        structlog.processors.format_exc_info,
-        _masking(secrets),
-        *last,
-    ]
+        render = structlog.processors.JSONRenderer(ensure_ascii=False)
+    masked = [structlog.processors.format_exc_info, render, _masking(secrets)]
     structlog.configure(
         processors=[*shared, *masked],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -93,23 +91,24 @@ class _Patient:
 
 
 def _masking(secrets: Iterable[str]) -> structlog.typing.Processor:
-    longest_first = sorted(filter(None, secrets), key=len, reverse=True)  # one may be part of another
+    """The last step: on the line as it will stand there, whatever it was made of."""
+    forms = {
+        form
+        for secret in filter(None, secrets)
+        for form in (
+            secret,
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            repr(secret)[1:-1],
+            repr(secret.encode())[2:-1],
+        )
+    }
+    longest_first = sorted(forms, key=len, reverse=True)  # one may be part of another
 
-    def clean(value: Any) -> Any:
-        if value is None or isinstance(value, int | float):
-            return value
-        if isinstance(value, Mapping):
-            return {clean(k): clean(v) for k, v in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [clean(v) for v in value]
-        # Whatever else it is, the renderer would show its repr.
-        text = str(value) if isinstance(value, str | BaseException) else repr(value)
-        for secret in longest_first:
-            text = text.replace(secret, MASK)
-        return text
-
-    def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: clean(value) for key, value in event.items()}
+    def mask(_: Any, __: str, rendered: Any) -> str:
+        line = str(rendered)
+        for form in longest_first:
+            line = line.replace(form, MASK)
+        return line
 
     return mask
 

@@ -523,7 +523,7 @@ class World:
             "shop_poller.house.make_source": make_source,
             "shop_poller.house.random": self.rng,
             "shop_poller.sources.connection.http_client": client_over(lambda _: ToShop(self, running())),
-            "shop_poller.sinks.http.http_client": client_over(to_receiver),
+            "shop_poller.sinks.http.http_transport": to_receiver,
             "shop_poller.simulator.tools.select": self.select,
             "shop_poller.simulator.rest.select": self.select,
             "anyio.open_signal_receiver": lambda *numbers: running().signals(*numbers),

@@ -79,27 +79,28 @@ def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[
 
 def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
     """Record what became of claimed rows."""
+    acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
     with transaction(db):
+        db.executemany(
+            "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+            " created_at, attempts, ?, body, first_seq FROM outbox WHERE seq = ?",
+            [(ms(now), delivery.seq) for delivery in acked],
+        )
+        _remove(db, acked, now)
         for outcome in outcomes:
-            delivery = outcome.delivery
             match outcome:
-                case Ack():
-                    db.execute(
-                        "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                        " created_at, attempts, ?, body, first_seq FROM outbox WHERE seq = ?",
-                        (ms(now), delivery.seq),
-                    )
-                    _remove(db, delivery, now)
                 case Bury():
-                    _bury(db, delivery, outcome.reason, now)
+                    _bury(db, outcome.delivery, outcome.reason, now)
                 case Retry():
                     db.execute(
                         "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ? WHERE seq = ?",
-                        (ms(outcome.at), outcome.charged, outcome.error, delivery.seq),
+                        (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
                     )
-                case _:  # released: nothing happened to it
+                case _:  # acked above; or released: nothing happened to it
                     pass
-            db.execute("DELETE FROM temp.claimed WHERE seq = ?", (delivery.seq,))
+        db.executemany(
+            "DELETE FROM temp.claimed WHERE seq = ?", [(outcome.delivery.seq,) for outcome in outcomes]
+        )
 
 
 def wake(db: sqlite3.Connection, sink: str) -> None:
@@ -132,15 +133,13 @@ def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: 
     return len(rows)
 
 
-def _remove(db: sqlite3.Connection, delivery: Delivery, now: datetime) -> None:
-    """Take a row out; the next of its key becomes the head, and its age counts from now."""
-    gone = db.execute("DELETE FROM outbox WHERE seq = ?", (delivery.seq,))
-    if not gone.rowcount:  # settled before: the next one's age counts from then
-        return
-    db.execute(
-        "UPDATE outbox SET head_since = ? WHERE seq ="
+def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
+    """Take rows out; the next of each one's key becomes the head, and its age counts from now."""
+    db.executemany("DELETE FROM outbox WHERE seq = ?", [(delivery.seq,) for delivery in deliveries])
+    db.executemany(
+        "UPDATE outbox SET head_since = ? WHERE head_since IS NULL AND seq ="
         " (SELECT min(seq) FROM outbox WHERE sink = ? AND shop_id = ? AND key = ?)",
-        (ms(now), delivery.sink, delivery.shop_id, delivery.key),
+        [(ms(now), delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries],
     )
 
 
@@ -150,4 +149,4 @@ def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime
         " attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
         (ms(now), reason, delivery.seq),
     )
-    _remove(db, delivery, now)
+    _remove(db, [delivery], now)
