@@ -38,7 +38,7 @@ LOOK_WHILE_UP_S = 10.0
 """The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
 clocks can be set."""
 STORE_WAIT_S = 1.0
-GATHER_S = 0.01
+GATHER_S = 0.02
 """How long the settler waits for more while deliveries are under way."""
 DEAD_AFTER = timedelta(minutes=10)
 """A sink that fails for so long without taking anything is told of."""

@@ -16,7 +16,7 @@ from shop_poller.dispatcher import DeliveryPlan
 from shop_poller.ports import Batch, Outcome, Outgoing
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import notification
-from support.house import SHOP, FakeSink, House, down, house, refused
+from support.house import SHOP, FakeBulkSink, FakeSink, House, down, house, refused
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +134,57 @@ async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
         await it.deliver()
     assert sink.most_at_once == 5
     assert anyio.current_time() == pytest.approx(10.0)
+
+
+async def test_a_sink_that_takes_many_gets_them_together(path: Path) -> None:
+    sink = FakeBulkSink()
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(250)))
+        await it.deliver()
+        assert await waiting(it) == 0
+    assert len(keys(sink.got)) == 250
+    assert max(sink.bulks) == 100
+    assert len(sink.bulks) <= 5
+
+
+async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -> None:
+    taken = []
+    sink = FakeBulkSink(
+        judge=lambda d: down() if d.key == "7" and len(taken) < 2 and taken.append(d) is None else None
+    )
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(20)))
+        await it.deliver()
+        assert await waiting(it) == 0
+    assert keys(sink.tried).count("7") == 3
+    assert Counter(keys(sink.tried))["8"] == 1
+    assert len([at for at, _ in sink.got if at == 0]) == 19, "the others wait for nothing"
+
+
+async def test_a_refusal_for_good_among_many_buries_just_that_one(path: Path) -> None:
+    sink = FakeBulkSink(judge=lambda d: refused() if d.key == "7" else None)
+    async with house(path, sinks=[sink]) as it:
+        await put(it, *map(str, range(20)))
+        await it.deliver()
+        assert (await waiting(it), await dead(it)) == (0, 1)
+    assert keys(sink.tried).count("7") == 1
+
+
+async def test_many_that_find_the_sink_down_are_put_back_uncharged(path: Path) -> None:
+    sink = FakeBulkSink(judge=lambda _: down())
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(50)))
+        async with it.delivering():
+            await anyio.sleep(50)
+            assert Counter(keys(sink.tried)).most_common(2)[0][1] == 3
+            assert len(sink.tried) == 50 + 2, "one of them was tried again, and then the sink was left alone"
+            sink.judge = lambda _: None
+            await anyio.sleep(120)
+        assert await waiting(it) == 0
+    assert all(delivery.attempts == 0 for _, delivery in sink.got)
 
 
 async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:

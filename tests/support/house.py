@@ -161,6 +161,29 @@ class FakeSink:
 
 
 @dataclass
+class FakeBulkSink(FakeSink):
+    """One that takes many at once.
+
+    Attributes:
+        bulks: how many it was given each time.
+    """
+
+    bulks: list[int] = field(default_factory=list)
+
+    async def send_all(self, deliveries: Sequence[Delivery]) -> list[ShopPollerError | None]:
+        self.bulks.append(len(deliveries))
+        errors: list[ShopPollerError | None] = []
+        for delivery in deliveries:
+            try:
+                await self.send(delivery)
+            except ShopPollerError as error:
+                errors.append(error)
+            else:
+                errors.append(None)
+        return errors
+
+
+@dataclass
 class House:
     shop: FakeShop
     sinks: Sequence[FakeSink]
