@@ -93,7 +93,7 @@ def _empty_polls(worker: Process, poll: Callable[[int], None], shop: Served) -> 
     for count in (4, EMPTY_POLLS):  # the first few, so that each process of the pool has begun to work
         before, asked = worker.cpu_s(), shop.ask("/stats")["listings"] + count
         poll(count)
-        wait_until(lambda n=asked: shop.ask("/stats")["listings"] >= n or None, "empty polls")
+        shop.wait_asked(asked)
         time.sleep(1.0)
     return (worker.cpu_s() - before) * 1000 / EMPTY_POLLS
 

@@ -144,8 +144,11 @@ class Served:
 
     def wait_listings(self, more: int) -> None:
         """Wait until a shop has been asked for orders so many times more."""
-        before = self.ask("/stats")["listings"]
-        wait_until(lambda: self.ask("/stats")["listings"] >= before + more or None, f"{more} listings")
+        self.wait_asked(self.ask("/stats")["listings"] + more)
+
+    def wait_asked(self, times: int) -> None:
+        """Wait until a shop has been asked for orders so many times."""
+        wait_until(lambda: self.ask("/stats")["listings"] >= times or None, f"{times} listings")
 
 
 @contextmanager
