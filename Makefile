@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test simulate soak fuzz docs clean
+.PHONY: help install demo run test simulate soak fuzz bench bench-full docs clean
 help: ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/.run ## build .venv with .venv/bin/shop-poller
 
@@ -49,8 +49,23 @@ soak: $(VENV)/.dev ## the long tests: kills by the hundred (SOAK_KILLS, SOAK_SEE
 fuzz: $(VENV)/.dev ## hostile input: thousands of new examples at every run
 	$(BIN)/pytest --hypothesis-profile explore tests/contracts/test_source_fuzz.py tests/contracts/test_hostile.py tests/shell/test_hostile_clients.py $(ARGS)
 
+# What is measured has an environment each: the default install, the extra "fast", and Celery with the rest.
+BENCH := .venv-bench
+$(BENCH)/%/.done: pyproject.toml constraints.txt
+	@echo "Building $(BENCH)/$* (once) ..."
+	@$(PYTHON) -m venv $(BENCH)/$*
+	@$(BENCH)/$*/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+		-e '.$(if $(filter-out plain,$*),[$*])'
+	@touch $@
+
+bench: $(foreach of,plain fast bench,$(BENCH)/$(of)/.done) ## the old Celery design and this, side by side: some minutes; ARGS="--only memory,tick"
+	@$(BENCH)/bench/bin/python -m benchmarks $(ARGS)
+
+bench-full: $(foreach of,plain fast bench,$(BENCH)/$(of)/.done) ## the same with all that is counted in millions
+	@$(BENCH)/bench/bin/python -m benchmarks --full $(ARGS)
+
 docs: $(VENV)/.run ## write docs/configuration.md anew
 	$(BIN)/python docs/configuration.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

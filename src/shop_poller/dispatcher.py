@@ -286,7 +286,7 @@ class Dispatcher:
             try:
                 async for outcome in made:
                     batch = [outcome, *_at_hand(made)]
-                    if self._held > len(batch):
+                    if self._held > len(batch) and not self._courier.stopping:
                         await anyio.sleep(GATHER_S)  # a commit costs as much for many as for one
                         batch += _at_hand(made)
                     await self._record(batch)

@@ -149,10 +149,8 @@ async def test_a_sink_that_takes_many_gets_them_together(path: Path) -> None:
 
 
 async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -> None:
-    taken = []
-    sink = FakeBulkSink(
-        judge=lambda d: down() if d.key == "7" and len(taken) < 2 and taken.append(d) is None else None
-    )
+    refusals = iter([down(), down()])
+    sink = FakeBulkSink(judge=lambda d: next(refusals, None) if d.key == "7" else None)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with house(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(20)))

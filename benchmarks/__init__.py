@@ -1,0 +1,1 @@
+"""What shop-poller costs, beside the Celery design that it replaces: `make bench`, docs/benchmarks.md."""

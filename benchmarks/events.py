@@ -1,0 +1,223 @@
+"""What deliveries cost: a tick with news, a burst by webhook or by Redis, and the round trips of a burst."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.ours import daemon, settings, wait_logged
+from benchmarks.processes import Process, Served, inside, serving
+from benchmarks.receiver import CHANNEL
+from benchmarks.results import Row, Samples
+from benchmarks.settings import Plan
+from benchmarks.theirs import RedisServer, celery_design, redis_server
+
+NEWS = 100
+SETTLE_S = 1.0
+START_S = 6.0
+"""A prepared outbox becomes due so long after it was filled: by then the daemon idles."""
+SENDERS = 8
+"""The default."""
+
+
+def tick(plan: Plan) -> list[Row]:
+    """A tick that finds 100 new orders: from its question to the hundredth webhook."""
+    row = Row(f"a tick with {NEWS} new orders: from its question to {NEWS} webhooks received", "ms")
+    cpu = Row("CPU of the same", "ms")
+    took, spent = Samples(), Samples()
+
+    def measure(of: str, process: Process, shop: Served, receiver: Served, poll: Callable[[], None]) -> None:
+        for number in range(plan.rounds + 1):
+            receiver.ask("/reset", post=True)
+            time.sleep(SETTLE_S + 1 - time.time() % 1)  # in a second of its own: dates have no finer ones
+            shop.ask(f"/orders?n={NEWS}", post=True)
+            time.sleep(1.1 if of in {"written", "best"} else 0.0)
+            before = process.cpu_s()
+            poll()
+            stats = receiver.wait_count(NEWS, process)
+            time.sleep(0.3)  # what is written down afterwards is part of the price
+            if number:  # the first one warms up
+                took.add(of, (stats["last"] - shop.ask("/stats")["listed"]) * 1000)
+                spent.add(of, (process.cpu_s() - before) * 1000)
+            shop.ask("/orders?n=0", post=True)
+
+    for of in (*plan.ours, "written", "best"):
+        with ExitStack() as stack:
+            shop = stack.enter_context(serving("shop", home=plan.home))
+            receiver = stack.enter_context(serving("receiver", home=plan.home))
+            sink = f"{receiver.url}/hook"
+            if of in plan.ours:
+                state = f"sqlite:///{plan.home}/tick-{of}.db"
+                env = settings(shop, state=state, sink=sink, SHOP_POLLING_INTERVAL="2")
+                process = stack.enter_context(daemon(of, env, home=plan.home))
+                shop.wait_listings(5)
+                measure(of, process, shop, receiver, lambda: None)
+            else:
+                server = stack.enter_context(redis_server(plan.home))
+                kept = of == "best"
+                design = stack.enter_context(
+                    celery_design(server, shop=shop, sink=sink, kept=kept, home=plan.home)
+                )
+                measure(of, design.worker, shop, receiver, design.poll)
+    row.figures, cpu.figures = took.medians(), spent.medians()
+    for of in plan.ours:
+        row.ask_ratio(of, "written", 15)
+        row.ask_ratio(of, "best", 3)
+    cpu.notes = "of the worker or the daemon; Redis and what enqueues the poll not counted"
+    return [row, cpu]
+
+
+@dataclass
+class Burst:
+    """What was seen of a burst.
+
+    Attributes:
+        rate: deliveries a second, from the first to the last.
+        cpu_s: seconds of CPU a thousand.
+        commands: of Redis, a delivery.
+        round_trips: likewise.
+    """
+
+    rate: float
+    cpu_s: float
+    commands: float = 0.0
+    round_trips: float = 0.0
+
+
+def webhooks(plan: Plan) -> list[Row]:
+    """A burst to a webhook."""
+    rate = Row("burst to a webhook", "a second", more_is_better=True)
+    cpu = Row("CPU of 1,000 of them", "s")
+    rates, cpus = Samples(), Samples()
+    for _ in range(plan.rounds):
+        for of in plan.ours:
+            for name, burst in ((of, ours(plan, of)), (f"bare {of}", _bare_post(plan, of))):
+                rates.add(name, burst.rate)
+                cpus.add(name, burst.cpu_s)
+        for of in ("written", "best"):
+            burst = theirs(plan, kept=of == "best")
+            rates.add(of, burst.rate)
+            cpus.add(of, burst.cpu_s)
+    rate.figures, cpu.figures = rates.medians(), cpus.medians()
+    for of, times, cheaper in (("plain", 2.5, 2.5), ("fast", 6, 6)):
+        rate.ask_ratio(of, "best", times)
+        rate.ask_ratio(of, f"bare {of}", 0.75)
+        cpu.ask_ratio(of, "best", cheaper)
+    rate.notes = f"{plan.burst:,} events, of the old design as written {plan.slow_burst:,}; {SENDERS} senders"
+    cpu.notes = "of the worker or the daemon, Redis not counted"
+    return [rate, cpu]
+
+
+def pubsub(plan: Plan) -> list[Row]:
+    """A burst to Redis Pub/Sub."""
+    rate = Row("burst to Redis Pub/Sub", "a second", more_is_better=True)
+    cpu = Row("CPU of 1,000 of them", "s")
+    rates, cpus = Samples(), Samples()
+    for _ in range(plan.rounds):
+        for of in plan.ours:
+            for name, burst in ((of, ours(plan, of, by_redis=True)), (f"bare {of}", _bare_publish(plan, of))):
+                rates.add(name, burst.rate)
+                cpus.add(name, burst.cpu_s)
+        burst = theirs(plan, kept=True, by_redis=True)
+        rates.add("best", burst.rate)
+        cpus.add("best", burst.cpu_s)
+    rate.figures, cpu.figures = rates.medians(), cpus.medians()
+    for of in plan.ours:
+        rate.ask_ratio(of, "best", 10)
+        rate.ask_ratio(of, f"bare {of}", 0.5)
+    rate.notes = f"{plan.burst:,} events; the bare loop publishes a hundred at once"
+    return [rate, cpu]
+
+
+def round_trips(plan: Plan) -> list[Row]:
+    """What Redis is asked in a burst, where both state and sink are in it."""
+    trips = Row("round trips to Redis of a notification in a burst, state and sink in Redis", "")
+    commands = Row("commands of the same", "")
+    for of in plan.ours:
+        burst = ours(plan, of, by_redis=True, in_redis=True)
+        trips.figures[of], commands.figures[of] = burst.round_trips, burst.commands
+        trips.ask(of, 0.2)
+    burst = theirs(plan, kept=True)
+    trips.figures["best"], commands.figures["best"] = burst.round_trips, burst.commands
+    trips.notes = "reads from a connection, as the server counts them: what is pipelined is read at once"
+    return [trips, commands]
+
+
+def ours(plan: Plan, of: str, *, by_redis: bool = False, in_redis: bool = False) -> Burst:
+    """An outbox becomes due all at once."""
+    with ExitStack() as stack:
+        shop = stack.enter_context(serving("shop", home=plan.home))
+        server = stack.enter_context(redis_server(plan.home))
+        args = ["--redis", str(server.port)] if by_redis else []
+        receiver = stack.enter_context(serving("receiver", *args, home=plan.home))
+        state = server.url if in_redis else f"sqlite:///{plan.home}/burst-{time.monotonic_ns()}.db"
+        sink = f"{server.url}?channel={CHANNEL}" if by_redis else f"{receiver.url}/hook"
+        due = time.monotonic() + START_S + plan.burst / 10_000
+        inside(of, "fill", state, "outbox", plan.burst, due - time.monotonic())
+        env = settings(shop, state=state, sink=sink, SHOP_POLLING_INTERVAL="3600")
+        process = stack.enter_context(daemon(of, env, home=plan.home))
+        wait_logged(process, "started")
+        time.sleep(max(0.0, due - 0.5 - time.monotonic()))
+        return _watched(plan.burst, process, receiver, server)
+
+
+def theirs(plan: Plan, *, kept: bool, by_redis: bool = False) -> Burst:
+    """A queue becomes readable all at once."""
+    count = plan.burst if kept else plan.slow_burst
+    with ExitStack() as stack:
+        shop = stack.enter_context(serving("shop", home=plan.home))
+        server = stack.enter_context(redis_server(plan.home))
+        args = ["--redis", str(server.port)] if by_redis else []
+        receiver = stack.enter_context(serving("receiver", *args, home=plan.home))
+        sink = server.url if by_redis else f"{receiver.url}/hook"
+        design = stack.enter_context(celery_design(server, shop=shop, sink=sink, kept=kept, home=plan.home))
+        commands, trips = server.commands(), server.round_trips()
+        design.prepare(count)
+        prepared = server.commands() - commands, server.round_trips() - trips
+        time.sleep(SETTLE_S)
+        return _watched(count, design.worker, receiver, server, prepared=prepared, go=design.let_go)
+
+
+def _watched(
+    count: int,
+    process: Process,
+    receiver: Served,
+    server: RedisServer,
+    *,
+    prepared: tuple[int, int] = (0, 0),
+    go: Callable[[], None] = lambda: None,
+) -> Burst:
+    """Watch a burst from just before it begins."""
+    cpu_s, commands, trips = process.cpu_s(), server.commands(), server.round_trips()
+    go()
+    stats = receiver.wait_count(count, process, within_s=60 + count / 20)
+    time.sleep(SETTLE_S)  # what is written down afterwards is part of the price
+    return Burst(
+        rate=_rate(count, stats),
+        cpu_s=(process.cpu_s() - cpu_s) * 1000 / count,
+        commands=(server.commands() - commands + prepared[0]) / count,
+        round_trips=(server.round_trips() - trips + prepared[1]) / count,
+    )
+
+
+def _rate(count: int, stats: dict[str, Any]) -> float:
+    seconds = stats["last"] - stats["first"]
+    return (count - 1) / seconds if seconds > 0 else math.inf
+
+
+def _bare_post(plan: Plan, of: str) -> Burst:
+    with serving("receiver", home=plan.home) as receiver:
+        cpu_s = inside(of, "bare", "post", f"{receiver.url}/hook", plan.burst, SENDERS)
+        return Burst(_rate(plan.burst, receiver.ask("/stats")), cpu_s * 1000 / plan.burst)
+
+
+def _bare_publish(plan: Plan, of: str) -> Burst:
+    with (
+        redis_server(plan.home) as server,
+        serving("receiver", "--redis", str(server.port), home=plan.home) as receiver,
+    ):
+        cpu_s = inside(of, "bare", "publish", server.port, plan.burst)
+        stats = receiver.wait_count(plan.burst // 100 * 100, receiver.process)
+    return Burst(_rate(stats["count"], stats), cpu_s * 1000 / plan.burst)

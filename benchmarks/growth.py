@@ -1,0 +1,80 @@
+"""What must not grow: the price of a page, and that of a tick or of memory as the state fills."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from benchmarks.ours import daemon, settings, wait_logged
+from benchmarks.processes import inside, serving
+from benchmarks.results import Check, Row
+from benchmarks.settings import Plan
+
+FEW = 1000
+PAGES = 21
+WATCH_S = 6.0
+PASSES = 3
+
+
+def page(plan: Plan) -> list[Row]:
+    """A page of 100 full orders, all new."""
+    row = Row("a page of 100 full orders: from its bytes to the commit", "ms")
+    reading = Row("of which reading it", "ms")
+    for of in plan.ours:
+        seen = inside(of, "page", _file(plan, "page"), PAGES)
+        row.figures[of] = median(seen["page_ms"])
+        reading.figures[of] = median(seen["read_ms"])
+        row.notes = f"{seen['bytes'] / 1000:.0f} KB, 100 notifications made"
+        row.ask(of, 15)
+    return [row, reading]
+
+
+def known(plan: Plan) -> list[Row]:
+    """The same with few known orders, and with very many."""
+    among = f"{plan.many:,} orders known rather than {FEW:,}: times slower"
+    fresh = Row(f"a page of new orders, {among}", "")
+    scattered = Row(f"a page of orders changed without news that lie scattered, {among}", "")
+    of = plan.ours[0]
+    files = {count: _file(plan, f"known-{count}") for count in (FEW, plan.many)}
+    for count, file in files.items():
+        inside(of, "fill", f"sqlite:///{file}", "known", count)
+    for row, among_known in ((fresh, False), (scattered, True)):
+        seen: dict[int, list[float]] = {FEW: [], plan.many: []}
+        for _ in range(PASSES):
+            for count, file in files.items():
+                seen[count] += inside(of, "page", file, PAGES // 2, count if among_known else 0)["page_ms"]
+        few, many = median(seen[FEW]), median(seen[plan.many])
+        row.figures[of] = many / few
+        row.checks.append(Check(of, many / few, 1.2))
+        row.notes = f"{few:.1f} ms and {many:.1f} ms"
+    return [fresh, scattered]
+
+
+def outbox(plan: Plan) -> list[Row]:
+    """Memory while few or very many deliveries wait."""
+    row = Row(f"memory with {plan.many:,} deliveries waiting, less that with {FEW:,}", "MB")
+    seen: dict[int, float] = {}
+    of = plan.ours[0]
+    for count in (FEW, plan.many):
+        with ExitStack() as stack:
+            shop = stack.enter_context(serving("shop", home=plan.home))
+            receiver = stack.enter_context(serving("receiver", home=plan.home))
+            state = f"sqlite:///{_file(plan, f'outbox-{count}')}"
+            inside(of, "fill", state, "outbox", count)
+            env = settings(shop, state=state, sink=f"{receiver.url}/hook")
+            process = stack.enter_context(daemon(of, env, home=plan.home))
+            wait_logged(process, "started")
+            receiver.wait_count(min(count, FEW), process)
+            seen[count] = 0.0
+            until = time.monotonic() + WATCH_S
+            while time.monotonic() < until:
+                seen[count] = max(seen[count], process.memory_mb()[0])
+                time.sleep(0.2)
+    row.figures[of] = seen[plan.many] - seen[FEW]
+    row.checks.append(Check(of, row.figures[of], 20))
+    row.notes = f"{seen[FEW]:.0f} MB and {seen[plan.many]:.0f} MB, the most that was seen while it delivers"
+    return [row]
+
+
+def _file(plan: Plan, name: str) -> Path:
+    return plan.home / f"{name}-{time.monotonic_ns()}.db"
