@@ -108,7 +108,10 @@ def webhooks(plan: Plan) -> list[Row]:
         rate.ask_ratio(of, "best", times)
         rate.ask_ratio(of, f"bare {of}", 0.75)
         cpu.ask_ratio(of, "best", cheaper)
-    rate.notes = f"{plan.burst:,} events, {plan.their_burst:,} of Celery's, {plan.slow_burst:,} as written; {SENDERS} senders"
+    rate.notes = (
+        f"{plan.burst:,} events, {plan.their_burst:,} of Celery's, {plan.slow_burst:,} as it is written;"
+        f" {SENDERS} senders"
+    )
     cpu.notes = "of the worker or the daemon, Redis not counted"
     return [rate, cpu]
 
