@@ -63,8 +63,18 @@ def _plan(home: Path, *, full: bool, ours: str | None, rounds: int | None) -> Pl
         say(f"the environment fast has no {FAST}: it is left out")
         contenders = tuple(of for of in contenders if of != "fast")
     if full:
-        return Plan(home, contenders, rounds or 3, burst=10_000, slow_burst=1000, idle_s=60.0, many=1_000_000)
-    return Plan(home, contenders, rounds or 3)
+        return Plan(
+            home,
+            contenders,
+            rounds or 3,
+            burst=10_000,
+            fast_burst=10_000,
+            their_burst=10_000,
+            slow_burst=1000,
+            idle_s=40.0,
+            many=1_000_000,
+        )
+    return Plan(home, contenders, rounds or Plan.rounds)
 
 
 def _line(row: Row) -> str:

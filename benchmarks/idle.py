@@ -59,8 +59,7 @@ def idle(plan: Plan) -> list[Row]:
         celery.worker.end()
         with celery_design(server, shop=shop, sink=sink, kept=False, home=plan.home) as written:
             tick.figures["written"] = _empty_polls(written.worker, written.poll, shop)
-    for of in plan.ours:
-        tick.figures[of] = _empty_ticks(plan, of, idle_ms[of] / 60)
+    tick.figures |= _empty_ticks(plan, idle_ms)
     for of, ms in idle_ms.items():
         minute.figures[of] = ms + tick.figures[of]
     memory.ask("plain", 56)
@@ -91,24 +90,39 @@ def _empty_polls(worker: Process, poll: Callable[[int], None], shop: Served) -> 
     """Milliseconds of a worker's CPU for a poll that finds nothing."""
     before = 0.0
     for count in (4, EMPTY_POLLS):  # the first few, so that each process of the pool has begun to work
-        before, asked = worker.cpu_s(), shop.ask("/stats")["listings"] + count
+        before, asked = worker.cpu_s(), shop.listings + count
         poll(count)
         shop.wait_asked(asked)
         time.sleep(1.0)
     return (worker.cpu_s() - before) * 1000 / EMPTY_POLLS
 
 
-def _empty_ticks(plan: Plan, of: str, idle_ms_a_second: float) -> float:
-    """Milliseconds of CPU for a tick that finds nothing: of one a second, less the second's idling."""
-    with serving("shop", home=plan.home) as shop, serving("receiver", home=plan.home) as receiver:
-        env = _env(plan, of, shop, receiver, SHOP_POLLING_INTERVAL="1")
-        with daemon(of, env, home=plan.home) as process:
+def _empty_ticks(plan: Plan, idle_ms: dict[str, float]) -> dict[str, float]:
+    """Milliseconds of CPU for a tick that finds nothing: of one a second, less the second's idling.
+
+    Args:
+        plan: with whom.
+        idle_ms: of a minute.
+    """
+    with ExitStack() as stack:
+        receiver = stack.enter_context(serving("receiver", home=plan.home))
+        shops = {of: stack.enter_context(serving("shop", home=plan.home)) for of in plan.ours}
+        processes: dict[str, Process] = {}
+        for of, shop in shops.items():
+            env = _env(plan, of, shop, receiver, SHOP_POLLING_INTERVAL="1")
+            processes[of] = stack.enter_context(daemon(of, env, home=plan.home))
+        for shop in shops.values():
             shop.wait_listings(8)
-            before, began = process.cpu_s(), time.monotonic()
-            shop.wait_listings(EMPTY_TICKS)
-            spent_ms = (process.cpu_s() - before) * 1000
-            seconds = time.monotonic() - began
-    return (spent_ms - seconds * idle_ms_a_second) / EMPTY_TICKS
+        began = time.monotonic()
+        before = {of: (process.cpu_s(), shops[of].listings) for of, process in processes.items()}
+        time.sleep(EMPTY_TICKS + 0.5)
+        seconds = time.monotonic() - began
+        ticks: dict[str, float] = {}
+        for of, process in processes.items():
+            cpu_s, listings = before[of]
+            spent_ms = (process.cpu_s() - cpu_s) * 1000 - seconds * idle_ms[of] / 60
+            ticks[of] = spent_ms / (shops[of].listings - listings)
+    return ticks
 
 
 def start(plan: Plan) -> list[Row]:

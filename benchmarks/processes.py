@@ -132,6 +132,11 @@ class Served:
             body = answer.read()
         return json.loads(body) if body else None
 
+    @property
+    def listings(self) -> int:
+        """How often a shop has been asked for orders."""
+        return int(self.ask("/stats")["listings"])
+
     def wait_count(self, n: int, by: Process, *, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until a receiver has counted so many."""
 
@@ -144,11 +149,11 @@ class Served:
 
     def wait_listings(self, more: int) -> None:
         """Wait until a shop has been asked for orders so many times more."""
-        self.wait_asked(self.ask("/stats")["listings"] + more)
+        self.wait_asked(self.listings + more)
 
     def wait_asked(self, times: int) -> None:
         """Wait until a shop has been asked for orders so many times."""
-        wait_until(lambda: self.ask("/stats")["listings"] >= times or None, f"{times} listings")
+        wait_until(lambda: self.listings >= times or None, f"{times} listings")
 
 
 @contextmanager

@@ -13,6 +13,8 @@ class Plan:
         ours: the environments of this side that are measured.
         rounds: of each measurement, interleaved; medians are shown.
         burst: events of a burst.
+        fast_burst: of one to Redis.
+        their_burst: of Celery's, which has the same rate for as long as it lasts.
         slow_burst: of the old design as it is written, which takes its time.
         idle_s: for how long idling is watched.
         many: known orders, and rows of the outbox, where their number must not matter.
@@ -20,8 +22,10 @@ class Plan:
 
     home: Path
     ours: tuple[str, ...]
-    rounds: int = 3
+    rounds: int = 2
     burst: int = 2000
-    slow_burst: int = 200
+    fast_burst: int = 5000
+    their_burst: int = 1000
+    slow_burst: int = 100
     idle_s: float = 20.0
     many: int = 100_000

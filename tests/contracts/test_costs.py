@@ -1,0 +1,336 @@
+"""What things cost, counted rather than timed: calls, statements, round trips, parses, bytes, modules.
+
+The bounds stand a little above what was counted. Whoever breaks one has made something dearer: make it
+cheaper again, or raise the bound and say why. What it comes to in seconds is measured by `make bench`.
+"""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import pytest
+import redis.asyncio as aioredis
+import structlog
+
+from shop_poller.alarm import Alarm
+from shop_poller.core.addresses import parse_sink
+from shop_poller.core.filters import EVERYTHING
+from shop_poller.core.messages import Voice
+from shop_poller.core.model import Page, Query
+from shop_poller.core.redis_address import parse_redis
+from shop_poller.core.retry import RetryPolicy
+from shop_poller.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.plan import PollPlan
+from shop_poller.ports import Batch, Sink, Store
+from shop_poller.sinks import make_sink
+from shop_poller.sources.connection import Connection
+from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.stores.redis import RedisStore
+from shop_poller.telemetry import Metrics, set_up_logging
+from support import wire
+from support.deliveries import outgoing
+from support.house import SHOP, FakeShop, FakeSink, House, house, refused
+from support.sink_peers import valkey_server
+from support.virtual_time import at_once, virtual_now
+
+N = 80
+"""Orders of a page: one that is nearly full would be followed by another question."""
+PLAN = PollPlan(shop=SHOP, sweep_every=timedelta(0))
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_a_daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is logged costs as much as anything."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    set_up_logging(level="info", style="json", secrets=["a-secret"])
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+class Calls:
+    """Calls made meanwhile in this thread, of Python's functions and of C's, by name."""
+
+    def __init__(self) -> None:
+        self.names: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        return self.names.total()
+
+    def note(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            self.names[frame.f_code.co_name] += 1
+        elif event == "c_call":
+            self.names[arg.__qualname__] += 1
+
+
+@contextmanager
+def counting() -> Iterator[Calls]:
+    calls = Calls()
+    sys.setprofile(calls.note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+@contextmanager
+def statements(house: House) -> Iterator[list[str]]:
+    """The SQL that the store executes meanwhile, with its values."""
+    seen: list[str] = []
+    house.store._db.set_trace_callback(seen.append)
+    try:
+        yield seen
+    finally:
+        house.store._db.set_trace_callback(None)
+
+
+def commits(seen: list[str]) -> int:
+    return sum(statement == "COMMIT" for statement in seen)
+
+
+def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
+    async def story() -> tuple[int, list[str]]:
+        async with house(tmp_path / "state.db", plan=PLAN) as here:
+            for _ in range(3):
+                await here.tick()
+            with statements(here) as seen, counting() as calls:
+                await here.tick()
+            return calls.total, seen
+
+    calls, seen = at_once(story())
+    assert commits(seen) == 1
+    assert len(seen) <= 3, seen
+    assert calls <= 800
+
+
+def test_a_tick_with_a_page_of_news_costs_one_commit(tmp_path: Path) -> None:
+    async def story() -> tuple[int, list[str]]:
+        async with house(tmp_path / "state.db", plan=PLAN) as here:
+            for _ in range(3):
+                await here.tick()
+            for order_id in range(1, N + 1):
+                here.shop.put(order_id, "processing")
+            with statements(here) as seen, counting() as calls:
+                await here.tick()
+            assert len(here.outgoing) == N
+            return calls.total, seen
+
+    calls, seen = at_once(story())
+    assert commits(seen) == 1
+    assert len(seen) / N <= 3.1
+    assert calls / N <= 300
+
+
+def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
+    count = 10 * N
+
+    async def story() -> tuple[int, list[str]]:
+        async with house(tmp_path / "state.db", shop=burst(count), plan=PLAN) as here:
+            await here.tick()
+            assert len(here.outgoing) == count
+            with statements(here) as seen, counting() as calls:
+                await here.deliver()
+            assert len(here.sinks[0].got) == count
+            return calls.total, seen
+
+    calls, seen = at_once(story())
+    assert commits(seen) / count <= 0.01
+    assert len(seen) / count <= 5.1
+    assert calls / count <= 480
+
+
+def burst(count: int) -> FakeShop:
+    shop = FakeShop()
+    for order_id in range(1, count + 1):
+        shop.put(
+            order_id,
+            "processing",
+            created_at=datetime(2026, 11, 23, 8, 30, tzinfo=UTC) + timedelta(seconds=order_id),
+        )
+    return shop
+
+
+PARSERS = ("from_json", "loads", "SchemaValidator.validate_json", "Decoder.decode")
+
+
+def page() -> bytes:
+    """An answer with a hundred full orders, as a real shop makes it."""
+    recorded = list(wire.orders_by_status().values())
+    orders = [{**recorded[n % len(recorded)], "id": n + 1} for n in range(N)]
+    content = {"data": orders}
+    result = {"content": [{"type": "text", "text": json.dumps(content)}], "structuredContent": content}
+    return json.dumps({"jsonrpc": "2.0", "id": 2, "result": result}).encode()
+
+
+async def read(body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Page, Calls, int]:
+    """Read it by the real source; returns also what was called, and the most bytes that were held at once."""
+    init = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}'
+    answers = [init, b"", body, b""]
+
+    async def ask(self: Connection, *_: Any, **__: Any) -> tuple[httpx.Response, bytes]:
+        del self
+        date = format_datetime(datetime.now(UTC), usegmt=True)
+        return httpx.Response(200, headers={"date": date}), answers.pop(0)
+
+    monkeypatch.setattr(Connection, "ask", ask)
+    source = WooCommerceMcp("http://shop.example/", consumer_key="ck_1", consumer_secret="cs_1")
+    tracemalloc.start()
+    try:
+        with counting() as calls:
+            found = await source.fetch(Query(per_page=N))
+        return found, calls, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_page_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = page()
+    found, calls, peak = at_once(read(body, monkeypatch))
+    assert len(found.orders) == N
+    assert sum(calls.names[name] for name in PARSERS) == 2, "initialize and the page"
+    assert calls.total / N <= 65
+    assert peak / len(body) <= 2.5
+
+
+REDIS_BURST = 300
+
+
+async def test_a_burst_takes_few_round_trips_to_redis() -> None:
+    server = valkey_server()
+    try:
+        address = f"redis://127.0.0.1:{server.port}/0"
+        store = RedisStore(parse_redis(address), prefix="shop:polling:", first_shop=SHOP)
+        sink = make_sink(parse_sink(f"{address}?channel=news#sink"), notify_secret=None, connections=8)
+        async with aioredis.Redis(port=server.port) as client, client.pubsub() as listener:
+            await listener.subscribe("news")
+            assert await store.take()
+            state, now = await store.register(SHOP, store.now()), store.now()
+            rows = [outgoing("sink", str(number)) for number in range(REDIS_BURST)]
+            await store.commit(SHOP, Batch(state=state, now=now, seen_at=now, outgoing=rows))
+            before = (await client.info("stats"))["total_reads_processed"]
+            dispatcher = dispatching(sink, store)
+            await dispatcher.run(until_idle=True)
+            trips = (await client.info("stats"))["total_reads_processed"] - before
+        await sink.aclose()
+        await store.aclose()
+    finally:
+        server.terminate()
+    assert dispatcher.delivered == REDIS_BURST
+    assert trips / REDIS_BURST <= 0.2
+
+
+def dispatching(sink: Sink, store: Store) -> Dispatcher:
+    metrics = Metrics(SHOP, [sink.name])
+    alarm = Alarm(
+        store, voice=Voice(SHOP), sinks={sink.name: EVERYTHING}, now=store.now, on_outgoing=lambda *_: None
+    )
+    return Dispatcher(
+        sink,
+        DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
+        store=store,
+        may_send=lambda: True,
+        alarm=alarm,
+        metrics=metrics,
+        now=store.now,
+        chance=lambda: 0.5,
+    )
+
+
+LARGE = ("known_orders", "outbox", "delivered", "dead_letters")
+
+
+def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None:
+    """Statements of a tick, a delivery and a burial; what counts rows for people is not among them."""
+
+    async def story() -> dict[str, list[str]]:
+        sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)
+        async with house(tmp_path / "state.db", sinks=[sink], plan=PLAN) as here:
+            with statements(here) as seen:
+                await here.tick()
+                for order_id in range(1, N + 1):
+                    here.shop.put(order_id, "processing")
+                await here.tick()
+                await here.deliver()
+                await here.store.open_orders(SHOP, after_id=0, limit=N)
+                await here.store.wake(sink.name)
+                await here.store.bury_expired(sink.name, head_before=virtual_now(), now=virtual_now())
+                await here.store.prune(SHOP, seen_before=virtual_now(), settled_before=virtual_now())
+            return {
+                statement: [row[3] for row in here.store._db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                for statement in seen
+                if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+            }
+
+    plans = at_once(story())
+    assert len(plans) > N
+    scans = {
+        statement[:200]: step
+        for statement, steps in plans.items()
+        for step in steps
+        if step.startswith("SCAN") and any(table in step.split() for table in LARGE) and " USING " not in step
+    }
+    assert scans == {}
+
+
+BUILD = """
+import asyncio, json, sys
+from shop_poller import app, cli
+from shop_poller.house import built
+from shop_poller.loading import load
+from shop_poller.stores import open_store
+from shop_poller.telemetry import set_up_logging
+
+async def main():
+    settings = load(environ=json.loads(sys.argv[1]))
+    set_up_logging(level="info", style="json", secrets=settings.secrets)
+    store = await open_store(settings.state, shop=settings.shop, prefix="")
+    async with built(settings, store) as house:
+        house.hooks()
+
+asyncio.run(main())
+print(json.dumps(sorted(sys.modules)))
+"""
+UNWANTED = (
+    "apprise", "celery", "fakeredis", "hypothesis", "markdown_it", "mcp", "pydantic.v1", "redis",
+    "shop_poller.check", "shop_poller.demo", "shop_poller.replay", "shop_poller.simulator",
+    "shop_poller.stores.redis", "shop_poller.sinks.apprise", "shop_poller.sinks.redis",
+)  # fmt: skip
+
+
+def test_the_daemon_loads_only_what_it_needs(tmp_path: Path) -> None:
+    settings = {
+        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
+        "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
+        "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
+        "SHOP_NOTIFY_URLS": "https://crm.example/hook",
+        "SHOP_STATE_URL": f"sqlite:///{tmp_path}/state.db",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, json.dumps(settings)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    modules = set(json.loads(done.stdout))
+    assert {name for name in UNWANTED if name in modules} == set()
