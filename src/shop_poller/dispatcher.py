@@ -10,11 +10,10 @@ sink is down the stream runs empty, and one delivery at a time probes, once a mi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import anyio
 import structlog
@@ -28,18 +27,15 @@ from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
 from shop_poller.ports import Bury, Outcome, Sink, Store
+from shop_poller.settler import STORE_WAIT_S, Settler, at_hand
 from shop_poller.telemetry import Edges, Log, Metrics
 
-T = TypeVar("T")
 CLAIM_BATCH = 100
 LOOK_EVERY_S = 60.0
 """How often what waits too long for a sink that is down is looked for."""
 LOOK_WHILE_UP_S = 10.0
 """The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
 clocks can be set."""
-STORE_WAIT_S = 1.0
-GATHER_S = 0.02
-"""How long the settler waits for more while deliveries are under way."""
 DEAD_AFTER = timedelta(minutes=10)
 """A sink that fails for so long without taking anything is told of."""
 FAR = datetime.max.replace(tzinfo=UTC)
@@ -109,7 +105,7 @@ class Dispatcher:
             chance=chance,
         )
         self._courier.gone = gone
-        self._held = 0  # claimed and not yet settled
+        self._settler = Settler(sink.name, store=store, alarm=alarm, now=now, on_settled=self._settled)
         self._woken = anyio.Event()
         self._to_wake = False
         self._recorded = True  # again, after it could not be; or perhaps before we came
@@ -140,6 +136,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Claim nothing more; senders finish the attempt they are at, the rest stays in the outbox."""
         self._courier.stopping = True
+        self._settler.in_haste = True
         self._courier.interrupt()
         self.wake()
 
@@ -152,7 +149,7 @@ class Dispatcher:
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
         outcomes, made = anyio.create_memory_object_stream[Outcome](self._plan.queue_size)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._settle, made)
+            tasks.start_soon(self._settler.run, made)
             async with queued, outcomes:
                 for _ in range(self._plan.senders):
                     tasks.start_soon(self._send, queued.clone(), outcomes.clone())
@@ -164,7 +161,9 @@ class Dispatcher:
         while not self._courier.stopping:
             self._woken = anyio.Event()
             deliveries: list[Delivery] = []
-            idle = not self._held  # before the claim: what is settled during it may free the next of a key
+            idle = (
+                not self._settler.held
+            )  # before the claim: what is settled during it may free the next of a key
             try:
                 await self._attend()
                 await self._tell()
@@ -204,7 +203,7 @@ class Dispatcher:
             room = self._plan.queue_size - queue.statistics().current_buffer_used
             limit = max(1, min(room, CLAIM_BATCH))
             deliveries = await self._store.claim(self._name, now=self._now(), limit=limit)
-        self._held += len(deliveries)
+        self._settler.held += len(deliveries)
         return deliveries
 
     async def _attend(self) -> None:
@@ -269,7 +268,7 @@ class Dispatcher:
         try:
             async with queued, outcomes:
                 async for delivery in queued:
-                    more = _at_hand(queued, self._courier.at_once - 1)
+                    more = at_hand(queued, self._courier.at_once - 1)
                     if not more:
                         await outcomes.send(await self._courier.deliver(delivery))
                         continue
@@ -279,49 +278,14 @@ class Dispatcher:
         finally:
             self.senders_alive -= 1
 
-    async def _settle(self, made: MemoryObjectReceiveStream[Outcome]) -> None:
-        """The settler: what became of deliveries, back into the outbox, as many at once as there are."""
-        batch: list[Outcome] = []
-        async with made:
-            try:
-                async for outcome in made:
-                    batch = [outcome, *_at_hand(made)]
-                    if self._held > len(batch) and not self._courier.stopping:
-                        await anyio.sleep(GATHER_S)  # a commit costs as much for many as for one
-                        batch += _at_hand(made)
-                    await self._record(batch)
-                    self._held -= len(batch)
-                    batch = []
-                    self.wake()
-            finally:
-                # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
-                left = [*batch, *_at_hand(made)]
-                with anyio.CancelScope(shield=True), suppress(TemporaryError):
-                    if left:
-                        await self._store.settle(left, self._now())
-
-    async def _record(self, batch: list[Outcome]) -> None:
-        while True:
-            try:
-                await self._store.settle(batch, self._now())
-            except TemporaryError as error:
-                self._alarm.cannot_record()
-                if self._edges.changed("settle", error.kind):
-                    self._log.error("deliveries cannot be recorded; trying on", error=str(error))
-                await anyio.sleep(STORE_WAIT_S)
-            else:
-                self._recorded = self._edges.changed("settle", "") or self._recorded
-                self._to_tell = self._to_tell or any(isinstance(outcome, Bury) for outcome in batch)
-                return
+    def _settled(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the settler's call
+        """Some keys may have another delivery that is due now."""
+        self._recorded = self._recorded or again
+        self._to_tell = self._to_tell or any(isinstance(outcome, Bury) for outcome in outcomes)
+        self.wake()
 
     def _turned(self) -> None:
         """The circuit opened or closed."""
         self._to_wake = self._to_wake or self._circuit.state is State.CLOSED
         self._courier.interrupt()
         self.wake()
-
-
-def _at_hand(stream: MemoryObjectReceiveStream[T], most: int | None = None) -> list[T]:
-    """What can be received without waiting."""
-    there = stream.statistics().current_buffer_used
-    return [stream.receive_nowait() for _ in range(there if most is None else min(there, most))]

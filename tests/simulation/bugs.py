@@ -126,7 +126,7 @@ def _greedy(_: Any) -> Any:
 
 async def _claim_all(dispatcher: Any) -> Any:
     deliveries = await dispatcher._store.claim(dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH)
-    dispatcher._held += len(deliveries)
+    dispatcher._settler.held += len(deliveries)
     return deliveries
 
 
@@ -143,9 +143,10 @@ def _blind_send(send: Any) -> Any:
 
 
 def _forgetful(_: Any) -> Any:
-    async def record_once(self: Any, batch: Any) -> None:
+    async def record_once(self: Any, batch: Any) -> bool:
         with suppress(TemporaryError):
             await self._store.settle(batch, self._now())
+        return False
 
     return record_once
 
@@ -176,7 +177,7 @@ BUGS = {
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
-    "what cannot be recorded is forgotten": Bug("dispatcher.Dispatcher", "_record", _forgetful, 200),
+    "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 200),
     "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
 }
 

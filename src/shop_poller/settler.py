@@ -1,0 +1,95 @@
+"""What became of deliveries, back into the outbox: many in one commit, and again until the store takes it."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from shop_poller.alarm import Alarm
+from shop_poller.core.errors import TemporaryError
+from shop_poller.ports import Outcome, Store
+from shop_poller.telemetry import Edges, Log
+
+T = TypeVar("T")
+GATHER_S = 0.02
+"""How long it waits for more while deliveries are under way: a commit costs as much for many as for one, but
+what is not committed when we are killed is sent again."""
+STORE_WAIT_S = 1.0
+
+
+class Settler:
+    """Settles the deliveries of one sink.
+
+    Args:
+        sink: its name.
+        store: has the outbox.
+        alarm: tells when the store does not take it.
+        now: our clock, aware UTC.
+        on_settled: called with what was settled; and whether that works again after it did not.
+
+    Attributes:
+        held: deliveries claimed and not yet settled.
+        in_haste: gather nothing.
+    """
+
+    def __init__(
+        self,
+        sink: str,
+        *,
+        store: Store,
+        alarm: Alarm,
+        now: Callable[[], datetime],
+        on_settled: Callable[[Sequence[Outcome], bool], None],
+    ) -> None:
+        self.held = 0
+        self.in_haste = False
+        self._store = store
+        self._alarm = alarm
+        self._now = now
+        self._on_settled = on_settled
+        self._edges = Edges()
+        self._log: Log = structlog.get_logger().bind(sink=sink)
+
+    async def run(self, made: MemoryObjectReceiveStream[Outcome]) -> None:
+        """Settle what is made, until nobody makes more."""
+        batch: list[Outcome] = []
+        async with made:
+            try:
+                async for outcome in made:
+                    batch = [outcome, *at_hand(made)]
+                    if self.held > len(batch) and not self.in_haste:
+                        await anyio.sleep(GATHER_S)
+                        batch += at_hand(made)
+                    again = await self._record(batch)
+                    self.held -= len(batch)
+                    settled, batch = batch, []
+                    self._on_settled(settled, again)
+            finally:
+                # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
+                left = [*batch, *at_hand(made)]
+                with anyio.CancelScope(shield=True), suppress(TemporaryError):
+                    if left:
+                        await self._store.settle(left, self._now())
+
+    async def _record(self, batch: Sequence[Outcome]) -> bool:
+        """Until it is done; whether that is news."""
+        while True:
+            try:
+                await self._store.settle(batch, self._now())
+            except TemporaryError as error:
+                self._alarm.cannot_record()
+                if self._edges.changed("settle", error.kind):
+                    self._log.error("deliveries cannot be recorded; trying on", error=str(error))
+                await anyio.sleep(STORE_WAIT_S)
+            else:
+                return self._edges.changed("settle", "")
+
+
+def at_hand(stream: MemoryObjectReceiveStream[T], most: int | None = None) -> list[T]:
+    """What can be received without waiting."""
+    there = stream.statistics().current_buffer_used
+    return [stream.receive_nowait() for _ in range(there if most is None else min(there, most))]
