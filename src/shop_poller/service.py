@@ -114,7 +114,7 @@ def obstacles(command: Path) -> Iterator[str]:
 
 def _advice() -> str:
     return (
-        "/opt: python3 -m venv /opt/shop-poller && /opt/shop-poller/bin/pip install shop-poller"
+        "/opt: python3 -m venv /opt/shop-poller && /opt/shop-poller/bin/pip install ."
         " (with a Python of the system, such as /usr/bin/python3)"
     )
 
