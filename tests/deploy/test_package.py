@@ -34,7 +34,7 @@ pytestmark = pytest.mark.package
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the sdist, and the wheel that was made of it."""
     place = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--outdir", place, ROOT]
+    command = [sys.executable, "-m", "build", "--outdir", str(place), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return place
@@ -69,8 +69,17 @@ def test_the_wheel_runs_where_nothing_else_is(wheel: Path, tmp_path: Path) -> No
     """In a fresh environment, with the versions that are tested and without what only tests need."""
     where = tmp_path / "venv"
     venv.create(where, with_pip=False, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", where, "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(where),
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), str(wheel)], check=True, capture_output=True)
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
