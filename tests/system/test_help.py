@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shop_poller import __version__
+from shop_poller.healthy import DEFAULT_LISTEN
 from support.commands import run_command, wait_until
 from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, examples
 from support.site import Site
@@ -62,8 +63,11 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
             site.polled()
         return
     if args[0] == "healthy":
-        with site.daemon(SHOP_HTTP_LISTEN="127.0.0.1:9108"):
-            assert site.run(*args, SHOP_HTTP_LISTEN=None).code == 0
+        with site.daemon() as running:
+            listens = running.http.removeprefix("http://")
+            args = [listens if arg == DEFAULT_LISTEN else arg for arg in args]
+            done = site.run(*args, SHOP_HTTP_LISTEN=listens)
+            assert (done.code, done.stdout, done.stderr) == (0, '{"status":"healthy"}\n', "")
         return
     if args[0] in {"status", "audit", "backfill", "deliveries"}:
         assert site.once().code == 0
