@@ -54,7 +54,7 @@ def steps(*numbers: int) -> str:
 
 def fit(python: Path) -> bool:
     """Whether it can make environments for us, and we can make a machine for it."""
-    able = ([python, "-c", READY], [*UNSHARED, "mount -t tmpfs none /opt"])
+    able = ([str(python), "-c", READY], [*UNSHARED, "mount -t tmpfs none /opt"])
     return not any(subprocess.run(command, capture_output=True, check=False).returncode for command in able)
 
 
