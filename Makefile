@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test simulate soak fuzz bench bench-full docs clean
+.PHONY: help install demo run test package simulate soak fuzz bench bench-full docs clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+
+package: $(VENV)/.dev ## build wheel and sdist, and run the wheel in an empty environment
+	$(BIN)/pytest -m package $(ARGS)
 
 simulate: $(VENV)/.dev ## worlds that are out to break the daemon (SEEDS=1000; ARGS="--seed 7" looks into one)
 	@cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m simulation --seeds $(SEEDS) $(ARGS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from shop_poller import __version__, replay_command
+from shop_poller import __version__, replay_command, service_commands
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.letter_commands import dead, deliveries
@@ -46,6 +46,7 @@ app.add_typer(deliveries, name="deliveries")
 
 def main() -> None:
     """Run the command line. An error that a user can cause is one line each, and an exit code."""
+    service_commands.answer_completion()
     try:
         app()
     except SettingsError as error:
@@ -272,3 +273,14 @@ def demo(
 
     set_up_logging(level="warning", style=None)
     anyio.run(lambda: play(locale=locale, seconds=seconds, say=say))
+
+
+app.command("install-service", epilog=service_commands.INSTALL_EPILOG)(service_commands.install_service)
+app.command(
+    "as-service",
+    epilog=service_commands.AS_SERVICE_EPILOG,
+    # What follows the command's name belongs to that command.
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(service_commands.as_service)
+app.command("healthy", epilog=service_commands.HEALTHY_EPILOG)(service_commands.healthy)
+app.command("completion", epilog=service_commands.COMPLETION_EPILOG)(service_commands.completion)

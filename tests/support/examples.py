@@ -1,8 +1,13 @@
 """The commands, and the examples that their help shows."""
 
-COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo")
+COMMANDS = (
+    "run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo",
+    "install-service", "as-service", "healthy", "completion",
+)  # fmt: skip
+AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
 GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
 DEMO = "shop-poller demo --seconds 20"
+INSTALL = "shop-poller install-service --yes"
 EXAMPLES = (
     "shop-poller run",
     "shop-poller run --once --dry-run",
@@ -16,6 +21,12 @@ EXAMPLES = (
     "shop-poller replay --since 2026-11-24T18:00:00 --dry-run",
     "shop-poller replay --since 2026-11-01 --sink crm --event new --yes",
     DEMO,
+    "shop-poller install-service --print",
+    INSTALL,
+    *AS_SERVICE,
+    "shop-poller healthy",
+    "shop-poller healthy --listen 127.0.0.1:9108",
+    "shop-poller completion bash",
     "shop-poller dead list",
     "shop-poller dead list --sink crm --limit 500 --json",
     "shop-poller dead show 1",

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from shop_poller import __version__
+from shop_poller.healthy import DEFAULT_LISTEN
 from support.commands import run_command, wait_until
-from support.examples import COMMANDS, EXAMPLES, GROUPS, examples
+from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, examples
 from support.site import Site
 
 WHOLE = [*COMMANDS, *(f"{group} {command}" for group, commands in GROUPS.items() for command in commands)]
@@ -48,16 +49,25 @@ def test_the_help_of_a_command_needs_no_settings(tmp_path: Path, command: str) -
     shown = examples(done.stdout)
     assert shown == [line for line in EXAMPLES if f"{line} ".startswith(f"shop-poller {command} ")]
     assert shown, "every command shows one"
-    if command != "demo":
+    if command in COMMANDS[COMMANDS.index("install-service") :]:
+        assert "Exit codes:" in done.stdout
+    elif command != "demo":
         assert "Exit codes: 2 settings" in done.stdout
 
 
-@pytest.mark.parametrize("example", [example for example in EXAMPLES if "demo" not in example])
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one not in {DEMO, INSTALL, *AS_SERVICE}])
 def test_an_example_does_what_it_says(site: Site, example: str) -> None:
     _, *args = example.split()
     if args == ["run"]:
         with site.daemon():
             site.polled()
+        return
+    if args[0] == "healthy":
+        with site.daemon() as running:
+            listens = running.http.removeprefix("http://")
+            args = [listens if arg == DEFAULT_LISTEN else arg for arg in args]
+            done = site.run(*args, SHOP_HTTP_LISTEN=listens)
+            assert (done.code, done.stdout, done.stderr) == (0, '{"status":"healthy"}\n', "")
         return
     if args[0] in {"status", "audit", "backfill", "deliveries"}:
         assert site.once().code == 0
