@@ -27,7 +27,7 @@ from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
 from shop_poller.ports import Bury, Outcome, Sink, Store
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 CLAIM_BATCH = 100
 LOOK_EVERY_S = 60.0
@@ -169,6 +169,7 @@ class Dispatcher:
                 self._edges.changed("outbox", "")
             except TemporaryError as error:
                 wait_s = STORE_WAIT_S
+                self._metrics.store_error(StoreUse.OUTBOX)
                 if self._edges.changed("outbox", error.kind):
                     self._log.error("the outbox cannot be read; trying on", error=str(error))
             for delivery in deliveries:
@@ -237,6 +238,7 @@ class Dispatcher:
                 to_tell = not await self._alarm.tell_dead_letters(self._name)
             self._edges.changed("alert", "")
         except TemporaryError as error:
+            self._metrics.store_error(StoreUse.ALERT)
             if self._edges.changed("alert", error.kind):
                 self._log.error("an alert could not be stored; trying on", error=str(error))
         self._to_tell = self._to_tell or to_tell
@@ -291,6 +293,7 @@ class Dispatcher:
                 await self._store.settle(batch, self._now())
             except TemporaryError as error:
                 self._alarm.cannot_record()
+                self._metrics.store_error(StoreUse.RECORD)
                 if self._edges.changed("settle", error.kind):
                     self._log.error("deliveries cannot be recorded; trying on", error=str(error))
                 await anyio.sleep(STORE_WAIT_S)
