@@ -49,8 +49,9 @@ soak: $(VENV)/.dev ## the long tests: kills by the hundred (SOAK_KILLS, SOAK_SEE
 fuzz: $(VENV)/.dev ## hostile input: thousands of new examples at every run
 	$(BIN)/pytest --hypothesis-profile explore tests/contracts/test_source_fuzz.py tests/contracts/test_hostile.py tests/shell/test_hostile_clients.py $(ARGS)
 
-docs: $(VENV)/.run ## write docs/configuration.md anew
+docs: $(VENV)/.run ## write docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python docs/configuration.py
+	$(BIN)/python docs/metrics.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
