@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from shop_poller import __version__
+from shop_poller.circuit import Circuit
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
@@ -518,3 +519,10 @@ def test_names_of_sinks_and_shops_are_escaped() -> None:
                  if f.name == "shop_queue_depth"]  # fmt: skip
 
     assert [sample.labels for sample in family.samples] == [{"shop": 'a"b', "sink": 'c\\d"\n'}]
+
+
+def test_a_breaker_that_was_open_when_a_tenure_ended_is_shown_closed_at_the_next(metrics: Metrics) -> None:
+    metrics.breaker("crm").set(1)
+    Circuit("crm", metrics)
+
+    assert _samples(metrics, "shop_breaker_open")["crm",] == 0
