@@ -67,8 +67,9 @@ bench: $(foreach of,plain fast bench,$(BENCH)/$(of)/.done) ## the old Celery des
 bench-full: $(foreach of,plain fast bench,$(BENCH)/$(of)/.done) ## the same with all that is counted in millions
 	@$(BENCH)/bench/bin/python -m benchmarks --full $(ARGS)
 
-docs: $(VENV)/.run ## write docs/configuration.md anew
+docs: $(VENV)/.run ## write docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python docs/configuration.py
+	$(BIN)/python docs/metrics.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

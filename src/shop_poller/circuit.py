@@ -23,6 +23,7 @@ class Circuit:
         self._metrics = metrics
         self._on_change = on_change
         self._breaker = Breaker()
+        self._metrics.breaker(peer).set(0)  # that of an earlier tenure may have been open when it ended
         self._log: Log = structlog.get_logger()
 
     @property

@@ -28,7 +28,7 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
 from shop_poller.ports import Bury, Outcome, Sink, Store
 from shop_poller.settler import STORE_WAIT_S, Settler, at_hand
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 CLAIM_BATCH = 100
 LOOK_EVERY_S = 60.0
@@ -105,7 +105,9 @@ class Dispatcher:
             chance=chance,
         )
         self._courier.gone = gone
-        self._settler = Settler(sink.name, store=store, alarm=alarm, now=now, on_settled=self._settled)
+        self._settler = Settler(
+            sink.name, store=store, alarm=alarm, metrics=metrics, now=now, on_settled=self._settled
+        )
         self._woken = anyio.Event()
         self._to_wake = False
         self._recorded = True  # again, after it could not be; or perhaps before we came
@@ -174,6 +176,7 @@ class Dispatcher:
                 self._edges.changed("outbox", "")
             except TemporaryError as error:
                 wait_s = STORE_WAIT_S
+                self._metrics.store_error(StoreUse.OUTBOX)
                 if self._edges.changed("outbox", error.kind):
                     self._log.error("the outbox cannot be read; trying on", error=str(error))
             for delivery in deliveries:
@@ -242,6 +245,7 @@ class Dispatcher:
                 to_tell = not await self._alarm.tell_dead_letters(self._name)
             self._edges.changed("alert", "")
         except TemporaryError as error:
+            self._metrics.store_error(StoreUse.ALERT)
             if self._edges.changed("alert", error.kind):
                 self._log.error("an alert could not be stored; trying on", error=str(error))
         self._to_tell = self._to_tell or to_tell

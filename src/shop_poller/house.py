@@ -9,6 +9,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from shop_poller.alarm import Alarm
+from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.core.schedule import stale, stale_after
@@ -22,7 +23,7 @@ from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Sink, Source, Store
 from shop_poller.settings import Settings
 from shop_poller.sources.auto import Choice
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 from shop_poller.tenure import Tenure
 from shop_poller.web.hooks import Hooks
 
@@ -63,6 +64,10 @@ class House:
         named = [named.event for named in settings.shop_status_events.values()]
         self._metrics = Metrics(settings.shop, self._names, named)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
+        self._metrics.interval.set(settings.shop_polling_interval)
+        self._metrics.started.set(store.now().timestamp())
+        if settings.shop_dialect != "auto":
+            self._metrics.dialect(Dialect(settings.shop_dialect))
         self._alarm = Alarm(
             store, voice=self._voice, sinks=self._wanted, now=store.now, on_outgoing=self._announce
         )
@@ -148,8 +153,15 @@ class House:
         if self.monitor.tenure is not None:
             self.monitor.tenure.poller.hint()
 
+    def chose(self, choice: Choice) -> None:
+        """The shop is asked in this dialect from now on."""
+        refused = {str(dialect): why for dialect, why in choice.refused.items()}
+        self._log.info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
+        self._metrics.dialect(choice.dialect)
+
     def complain(self, error: TemporaryError) -> None:
         """The state cannot be used: said once, until it can."""
+        self._metrics.store_error(StoreUse.BEGIN)
         if self._edges.changed("state", error.kind):
             self._log.error("the state cannot be read; trying on", error=str(error))
 
@@ -177,14 +189,14 @@ async def built(
     bind_contextvars(shop=settings.shop)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        source = make_source(settings, on_choice=_tell_choice)
+
+        def choose(choice: Choice) -> None:
+            house.chose(choice)  # it is there before anything is asked
+
+        source = make_source(settings, on_choice=choose)
         stack.push_async_callback(source.aclose)
         sinks = make_sinks(settings)
         for sink in sinks:
             stack.push_async_callback(sink.aclose)
-        yield House(settings, store, source, sinks, on_outgoing)
-
-
-def _tell_choice(choice: Choice) -> None:
-    refused = {str(dialect): why for dialect, why in choice.refused.items()}
-    structlog.get_logger().info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
+        house = House(settings, store, source, sinks, on_outgoing)
+        yield house

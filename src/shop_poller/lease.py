@@ -13,7 +13,7 @@ import structlog
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.ports import Right
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 TRY_EVERY_S = 1.0
 """How long after a clean stop, or after the last term of one that was killed, a follower leads at most."""
@@ -81,6 +81,7 @@ class Lease:
             took = await self._take()
         except TemporaryError as error:
             self._heard(nothing=True)
+            self._metrics.store_error(StoreUse.LEASE)
             if self._edges.changed("lease", error.kind):
                 self._log.error("the lease cannot be asked for; trying on", error=str(error))
             return False
@@ -135,6 +136,7 @@ class Lease:
                         return
                 except TemporaryError as error:
                     self._heard(nothing=True)
+                    self._metrics.store_error(StoreUse.LEASE)
                     if self._edges.changed("renewal", error.kind):
                         self._log.error("the lease cannot be renewed; trying on", error=str(error))
                 else:

@@ -7,7 +7,7 @@ from prometheus_client import generate_latest
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.health import illness
 from shop_poller.ports import ShopState, SinkStats, Store
-from shop_poller.telemetry import Metrics
+from shop_poller.telemetry import Metrics, StoreUse
 from shop_poller.tenure import Tenure
 
 
@@ -80,6 +80,7 @@ class Monitor:
         try:
             stats = await self._store.stats(self._shop)
         except ShopPollerError:
+            self._metrics.store_error(StoreUse.LOOK)
             return generate_latest(self._metrics.registry)
         now = self._store.now()
         self._metrics.known.set(stats.known)

@@ -30,10 +30,14 @@ from shop_poller.ledger import Ledger
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import Store
 from shop_poller.sweeper import Sweeper
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.telemetry import Edges, Log, Metrics, Stage, StoreUse
 
 PRUNE_EVERY_S = 3600.0
-FAILED = {"poll": "polling failed", "learning": "learning failed", "sweep": "the sweep failed"}
+FAILED = {
+    Stage.POLL: "polling failed",
+    Stage.LEARNING: "learning failed",
+    Stage.SWEEP: "the sweep failed",
+}
 
 
 class Poller:
@@ -135,7 +139,7 @@ class Poller:
             await self._alert_if_stale()
             return report
         started = anyio.current_time()
-        async with self._failing("poll", report):
+        async with self._failing(Stage.POLL, report):
             await self._poll(report, deadline)
             await self._prune()
         self._metrics.poll_duration.observe(anyio.current_time() - started)
@@ -151,7 +155,7 @@ class Poller:
         return pause_s
 
     @asynccontextmanager
-    async def _failing(self, what: str, report: TickReport) -> AsyncIterator[None]:
+    async def _failing(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
         """What goes wrong inside is reported and logged by its edges, not raised."""
         try:
             yield
@@ -195,14 +199,14 @@ class Poller:
 
         Both until the next tick is due or hinted; of learning a page at least.
         """
-        async with self._failing("learning", report):
+        async with self._failing(Stage.LEARNING, report):
             while self._learner.is_due and not self._stop.is_set():
                 await self._learner.page(report, deadline)
                 self._edges.changed("learning", "")
                 if self._is_wanted(deadline):
                     break
         swept = TickReport()  # what it reads again is not news, what it finds is
-        async with self._failing("sweep", swept):
+        async with self._failing(Stage.SWEEP, swept):
             # However many hints there are: a sweep that lacked a page has one between two ticks of the grid.
             yields = not (self._is_grid and self._starved)
             while (
@@ -227,6 +231,7 @@ class Poller:
         walk: cursor.Walk | None = cursor.start(self._ledger.state.cursor_at, overlap=self._plan.overlap)
         while walk is not None:
             walk, page = await self._fetcher.page(walk, deadline)
+            self._metrics.clock_ahead.set((self._now() - page.shop_time).total_seconds())
             step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
             walk = step.walk
             state = replace(self._ledger.state, cursor_at=step.cursor)
@@ -248,14 +253,15 @@ class Poller:
         else:
             self._prune_at = anyio.current_time() + PRUNE_EVERY_S
 
-    async def _failed(self, what: str, error: ShopPollerError, bug: Exception | None = None) -> None:
-        if what == "poll" and error.kind is not ErrorKind.CIRCUIT_OPEN:  # that is not what it suffers from
+    async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
+        if what is Stage.POLL and error.kind is not ErrorKind.CIRCUIT_OPEN:  # not what it suffers from
             self._ailment = error.kind
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
+        self._metrics.failed(what, error.kind)
         log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
         log(FAILED[what], error_type=error.kind, error=str(error), exc_info=bug)
-        if what == "poll" and error.kind is ErrorKind.AUTHENTICATION:
+        if what is Stage.POLL and error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:
             await self._alert_if_stale()
@@ -271,5 +277,6 @@ class Poller:
                 self._plan.shop, cause=self._ailment, since=state.last_poll_at or state.started_at
             )
         except ShopPollerError as error:
+            self._metrics.store_error(StoreUse.ALERT)
             if self._edges.changed("alert", error.kind):
                 self._log.error("an alert could not be stored", error=str(error))

@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from shop_poller.alarm import Alarm
 from shop_poller.core.errors import TemporaryError
 from shop_poller.ports import Outcome, Store
-from shop_poller.telemetry import Edges, Log
+from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 T = TypeVar("T")
 GATHER_S = 0.02
@@ -28,6 +28,7 @@ class Settler:
         sink: its name.
         store: has the outbox.
         alarm: tells when the store does not take it.
+        metrics: of the shop.
         now: our clock, aware UTC.
         on_settled: called with what was settled; and whether that works again after it did not.
 
@@ -42,6 +43,7 @@ class Settler:
         *,
         store: Store,
         alarm: Alarm,
+        metrics: Metrics,
         now: Callable[[], datetime],
         on_settled: Callable[[Sequence[Outcome], bool], None],
     ) -> None:
@@ -49,6 +51,7 @@ class Settler:
         self.in_haste = False
         self._store = store
         self._alarm = alarm
+        self._metrics = metrics
         self._now = now
         self._on_settled = on_settled
         self._edges = Edges()
@@ -82,6 +85,7 @@ class Settler:
                 await self._store.settle(batch, self._now())
             except TemporaryError as error:
                 self._alarm.cannot_record()
+                self._metrics.store_error(StoreUse.RECORD)
                 if self._edges.changed("settle", error.kind):
                     self._log.error("deliveries cannot be recorded; trying on", error=str(error))
                 await anyio.sleep(STORE_WAIT_S)

@@ -8,12 +8,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from enum import StrEnum
 from typing import Any, Literal, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from shop_poller import __version__
+from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
@@ -23,6 +25,26 @@ Log = structlog.typing.FilteringBoundLogger
 MASK = "***"
 STATUSES = (*sorted(DEFAULT_UNPAID), "processing", "completed")
 OTHER_STATUS = "other"
+
+
+class StoreUse(StrEnum):
+    """What the state was wanted for and could not be used: the label `use` of `shop_store_errors_total`."""
+
+    LEASE = "lease"  # to ask for the lease, or to keep it
+    BEGIN = "begin"  # to read it all, when the lease is won
+    POLL = "poll"  # to commit what a tick, a lesson or a sweep led to
+    OUTBOX = "outbox"  # to claim deliveries
+    RECORD = "record"  # to record what became of deliveries
+    ALERT = "alert"  # to store an admin alert
+    LOOK = "look"  # to answer /metrics
+
+
+class Stage(StrEnum):
+    """What the shop is asked for: the label `stage` of `shop_polling_failures_total`."""
+
+    POLL = "poll"
+    LEARNING = "learning"
+    SWEEP = "sweep"
 
 
 def set_up_logging(
@@ -128,7 +150,7 @@ class Edges:
 
 
 class Metrics:
-    """All metrics, on a registry of their own; docs/operations.md lists them.
+    """All metrics, on a registry of their own; docs/metrics.md lists them.
 
     Args:
         shop: the shop's id.
@@ -191,14 +213,40 @@ class Metrics:
         self._buried = make(Counter, "shop_deliveries_buried", "Deliveries given up", "sink")
         self._dead = make(Gauge, "shop_dead_letters", "Dead letters that lie in the store", "sink")
         self._hints = make(Counter, "shop_hints", "Webhooks that came", "outcome")
+        # What alerts are judged by: deploy/prometheus/shop-poller.rules.yml.
+        self.started = make(
+            Gauge,
+            "shop_started_timestamp_seconds",
+            "When this process began",
+        ).labels(shop)
+        self.interval = make(Gauge, "shop_poll_interval_seconds", "Seconds between two polls, as set").labels(
+            shop
+        )
+        self.clock_ahead = make(
+            Gauge, "shop_clock_ahead_seconds", "How far our clock was ahead of the shop's at its last answer"
+        ).labels(shop)
+        self._failures = make(
+            Counter,
+            "shop_polling_failures",
+            "Polls, lessons and sweeps cut short",
+            "stage",
+            "error_type",
+        )
+        self._store_errors = make(
+            Counter, "shop_store_errors", "Times that the state could not be used", "use"
+        )
+        self._dialect = make(
+            Gauge, "shop_dialect_info", "1 for the dialect in which the shop is asked", "dialect"
+        )
         Gauge("shop_poller_build_info", "What runs here", ("version",), registry=self.registry).labels(
             __version__
         ).set(1)
 
         self._shop = shop
-        self._begin_at_zero(names, tuple(events))
+        self._begin_at_zero()
+        self._begin_sinks_at_zero(names, tuple(events))
 
-    def _begin_at_zero(self, sinks: tuple[str, ...], events: tuple[str, ...]) -> None:
+    def _begin_at_zero(self) -> None:
         """Every label set exists from the start, so that the first event is an increase."""
         for status in (*STATUSES, OTHER_STATUS):
             self._orders.labels(self._shop, status)
@@ -206,7 +254,17 @@ class Metrics:
             self.poll_errors(kind, 0)
         for verdict in Verdict:
             self.hint(verdict, 0)
+        for stage in Stage:
+            for kind in ErrorKind:
+                self._failures.labels(self._shop, stage, kind)
+        for use in StoreUse:
+            self._store_errors.labels(self._shop, use)
+        for dialect in Dialect:
+            self._dialect.labels(self._shop, dialect)
         self.breaker(self._shop).set(0)
+
+    def _begin_sinks_at_zero(self, sinks: tuple[str, ...], events: tuple[str, ...]) -> None:
+        """As above."""
         for sink in sinks:
             for metric in (
                 self._queue, self._queue_size, self._senders, self._waiting, self._oldest, self._buried,
@@ -225,6 +283,21 @@ class Metrics:
     def poll_errors(self, kind: ErrorKind, amount: int = 1) -> None:
         """A request to the shop failed."""
         self._poll_errors.labels(self._shop, kind).inc(amount)
+
+    def failed(self, stage: Stage, kind: ErrorKind) -> None:
+        """A poll, lesson or sweep ended early, whatever the reason."""
+        self._failures.labels(self._shop, stage, kind).inc()
+        if kind is ErrorKind.STORE:
+            self.store_error(StoreUse.POLL)
+
+    def store_error(self, use: StoreUse) -> None:
+        """The state could not be used."""
+        self._store_errors.labels(self._shop, use).inc()
+
+    def dialect(self, chosen: Dialect) -> None:
+        """The shop is asked in this dialect from now on."""
+        for dialect in Dialect:
+            self._dialect.labels(self._shop, dialect).set(dialect is chosen)
 
     def sent(self, event_type: str, sink: str) -> None:
         """A sink took a notification."""

@@ -21,7 +21,6 @@ from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, Voice,
 from shop_poller.core.model import EventType, Order, OrderEvent
 from shop_poller.loading import load
 from shop_poller.settings import SettingsError
-from shop_poller.telemetry import Metrics
 from shop_poller.terminal import Exit
 
 ROOT = Path(__file__).parents[2]
@@ -171,20 +170,6 @@ def test_make_has_the_targets_named(readme: Path) -> None:
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", text(readme), re.MULTILINE)) <= targets
 
 
-def test_the_metrics_in_the_docs_are_those_exposed() -> None:
-    named = {
-        (metric, tuple(sorted(filter(None, labels.split(", ")))))
-        for metrics, labels, _ in rows(text("docs/operations.md"), "metric")
-        for metric in code(metrics)
-    }
-    exposed = set()
-    for metric in Metrics("shop", ["sink"]).registry.collect():
-        suffix = "_total" if metric.type == "counter" else ""
-        labels = {label for sample in metric.samples for label in sample.labels} - {"shop", "le"}
-        exposed.add((metric.name + suffix, tuple(sorted(labels))))
-    assert named == exposed
-
-
 def test_the_dialects_in_the_docs_are_those_spoken_in_the_order_of_choice() -> None:
     shop = "https://shop.example"
     dialects = candidates(shop)
@@ -204,18 +189,27 @@ def test_the_standings_in_the_docs_are_those_of_an_audit_with_their_exit_codes()
 
 
 def test_the_kinds_of_error_in_the_docs_exist() -> None:
-    pages = ("operations", "woocommerce", "notifications", "dialects")
+    pages = ("operations", "woocommerce", "notifications", "dialects", "runbook")
     for page in (f"docs/{name}.md" for name in pages):
         for name in re.findall(r"\b([A-Z]\w+Error)\b", text(page)):
             assert name in set(ErrorKind)
 
 
+def anchors(page: Path) -> set[str]:
+    """What can be linked to in a page, as forges name it."""
+    prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     for page in pages:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                there = page.parent / target if target else page
+                assert there.exists(), f"{page.name}: {target}"
+                assert not anchor or anchor in anchors(there), f"{page.name}: {target}#{anchor}"
 
 
 def test_versions_are_pinned_without_a_hosts_name() -> None:
@@ -230,9 +224,10 @@ def test_versions_are_pinned_without_a_hosts_name() -> None:
     assert {re.split(r"[\[><=]", name)[0].lower().replace("_", "-") for name in wanted} <= pinned
 
 
-def test_every_test_that_shows_a_guarantee_is_there() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text("docs/guarantees.md"))
-    assert len(named) > 20
+@pytest.mark.parametrize("page", ["guarantees", "security"])
+def test_every_test_that_shows_a_claim_is_there(page: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text(f"docs/{page}.md"))
+    assert len(named) > 18
     for path, test in named:
         assert not test or re.search(rf"^(async )?def {test}\(", text(path), re.MULTILINE), f"{path}::{test}"
 

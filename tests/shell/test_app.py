@@ -1,6 +1,7 @@
 """The composition root: what a process remembers from one tenure to the next."""
 
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 
 from shop_poller.app import run
 from shop_poller.clock import now
+from shop_poller.core.dialects import Dialect
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.house import House
 from shop_poller.ports import ShopState
 from shop_poller.settings import Settings
+from shop_poller.sources.auto import Choice
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.hooks import PATH
 from shop_poller.web.routes import make_app
@@ -122,6 +126,28 @@ async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
         await store.aclose()
     labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
     assert f"shop_notifications_sent_total{labels} 0.0" in shown.splitlines()
+
+
+async def test_the_metrics_know_what_was_set_and_when_it_began() -> None:
+    store = await SqliteStore.empty()
+    try:
+        before = time.time()
+        chosen = settings(shop_polling_interval=45, shop_dialect="rest")
+        house = House(chosen, store, FakeShop(), [FakeSink()], None)
+        house.complain(TemporaryError(ErrorKind.STORE, "disk full"))
+        lines = (await house.monitor.exposition()).decode().splitlines()
+        shown = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        house.chose(Choice(Dialect.EXECUTE, "the others do not answer", {}))
+        chosen_later = (await house.monitor.exposition()).decode().splitlines()
+    finally:
+        await store.aclose()
+    shop = 'shop="shop.example"'
+    assert float(shown[f"shop_poll_interval_seconds{{{shop}}}"]) == 45
+    assert before - 1 <= float(shown[f"shop_started_timestamp_seconds{{{shop}}}"]) <= time.time() + 1
+    assert float(shown[f'shop_dialect_info{{dialect="rest",{shop}}}']) == 1
+    assert float(shown[f'shop_store_errors_total{{{shop},use="begin"}}']) == 1
+    assert f'shop_dialect_info{{dialect="execute",{shop}}} 1.0' in chosen_later
+    assert f'shop_dialect_info{{dialect="rest",{shop}}} 0.0' in chosen_later
 
 
 async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(tmp_path: Path) -> None:

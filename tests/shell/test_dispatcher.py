@@ -572,6 +572,7 @@ async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeat
         await put(it, "1", "2")
         await anyio.sleep(600)
         assert await waiting(it) == 2
+        assert it.value("shop_store_errors_total", use="record") > 500
         fails.clear()
         await anyio.sleep(2)
         assert await waiting(it) == 0
@@ -592,6 +593,7 @@ async def test_the_outbox_is_read_again_when_the_store_works_again(
         monkeypatch.setattr(it.store, "claim", broken)
         await put(it, "1")
         await anyio.sleep(60)
+        assert it.value("shop_store_errors_total", use="outbox") > 50
         fails.clear()
         await anyio.sleep(2)
         assert keys(it.sinks[0].got) == ["1"]

@@ -136,6 +136,8 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing() -> None:
     await desk.hold_for(60)
     ((_, ended),) = desk.worked
     assert ended == pytest.approx(60)
+    labels = {"shop": SHOP, "use": "lease"}
+    assert desk.metrics.registry.get_sample_value("shop_store_errors_total", labels) == 2
 
 
 async def test_a_store_that_stays_away_ends_it_before_the_term_does() -> None:

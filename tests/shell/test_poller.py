@@ -143,6 +143,8 @@ async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: 
         await it.tick()
         assert [str(one.notification.event_type) for one in it.outgoing] == [NEW]
         assert it.value("shop_poll_errors_total", error_type="StoreError") == 1
+        assert it.value("shop_polling_failures_total", stage="poll", error_type="StoreError") == 1
+        assert it.value("shop_store_errors_total", use="poll") == 1
 
 
 async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_go_on(path: Path) -> None:
@@ -257,6 +259,13 @@ async def test_a_shop_that_is_down_at_the_first_start_has_its_orders_of_that_tim
 
 
 # --- Trouble ---
+
+
+async def test_how_far_our_clock_is_ahead_of_the_shops_is_shown(path: Path) -> None:
+    async with house(path) as it:
+        it.shop.clock_off = timedelta(minutes=-7)
+        await it.tick()
+        assert it.value("shop_clock_ahead_seconds") == pytest.approx(7 * 60, abs=1)
 
 
 async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) -> None:

@@ -17,10 +17,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from shop_poller import __version__
+from shop_poller.circuit import Circuit
+from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
-from shop_poller.telemetry import Edges, Log, Metrics, set_up_logging
+from shop_poller.telemetry import Edges, Log, Metrics, Stage, StoreUse, set_up_logging
 
 SHOP = "shop.example"
 SINKS = ("console:", "crm")
@@ -342,6 +344,11 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
         "shop_delivery_retries",
         "shop_deliveries_buried",
         "shop_dead_letters",
+        "shop_started_timestamp_seconds",
+        "shop_clock_ahead_seconds",
+        "shop_polling_failures",
+        "shop_store_errors",
+        "shop_dialect_info",
         "shop_poller_build_info",
     }
 
@@ -351,6 +358,9 @@ STATUSES = {
     "auto-draft", "draft", "trash", "other",
 }  # fmt: skip
 KINDS = {str(kind) for kind in ErrorKind}
+STAGES = {"poll", "learning", "sweep"}
+USES = {"lease", "begin", "poll", "outbox", "record", "alert", "look"}
+DIALECTS = {"woocommerce-mcp", "abilities", "rest", "execute"}
 EVENTS = {str(event_type) for event_type in EventType}
 
 
@@ -377,6 +387,12 @@ EVENTS = {str(event_type) for event_type in EventType}
         ("shop_delivery_retries_total", {(kind, sink) for kind in KINDS for sink in SINKS}),
         ("shop_deliveries_buried_total", {(sink,) for sink in SINKS}),
         ("shop_dead_letters", {(sink,) for sink in SINKS}),
+        ("shop_started_timestamp_seconds", {()}),
+        ("shop_poll_interval_seconds", {()}),
+        ("shop_clock_ahead_seconds", {()}),
+        ("shop_polling_failures_total", {(kind, stage) for kind in KINDS for stage in STAGES}),
+        ("shop_store_errors_total", {(use,) for use in USES}),
+        ("shop_dialect_info", {(dialect,) for dialect in DIALECTS}),
         ("shop_hints_total", {("accepted",), ("ignored",), ("refused",)}),
     ],
 )
@@ -384,6 +400,28 @@ def test_every_label_set_exists_from_the_start_at_zero(
     metrics: Metrics, name: str, expected: set[tuple[str, ...]]
 ) -> None:
     assert _samples(metrics, name) == dict.fromkeys(expected, 0.0)
+
+
+def test_a_poll_that_the_state_cut_short_is_an_error_of_the_state_too(metrics: Metrics) -> None:
+    metrics.failed(Stage.POLL, ErrorKind.STORE)
+    metrics.failed(Stage.SWEEP, ErrorKind.PROTOCOL)
+    metrics.store_error(StoreUse.OUTBOX)
+
+    failures = _samples(metrics, "shop_polling_failures_total")
+    assert {labels for labels, count in failures.items() if count} == {
+        ("StoreError", "poll"),
+        ("ProtocolError", "sweep"),
+    }
+    errors = _samples(metrics, "shop_store_errors_total")
+    assert {labels for labels, count in errors.items() if count} == {("poll",), ("outbox",)}
+
+
+def test_a_shop_is_asked_in_one_dialect_at_a_time(metrics: Metrics) -> None:
+    metrics.dialect(Dialect.REST)
+    metrics.dialect(Dialect.ABILITIES)
+
+    shown = _samples(metrics, "shop_dialect_info")
+    assert {labels for labels, value in shown.items() if value} == {("abilities",)}
 
 
 def test_events_that_the_owner_named_are_at_zero_from_the_start_too() -> None:
@@ -481,3 +519,10 @@ def test_names_of_sinks_and_shops_are_escaped() -> None:
                  if f.name == "shop_queue_depth"]  # fmt: skip
 
     assert [sample.labels for sample in family.samples] == [{"shop": 'a"b', "sink": 'c\\d"\n'}]
+
+
+def test_a_breaker_that_was_open_when_a_tenure_ended_is_shown_closed_at_the_next(metrics: Metrics) -> None:
+    metrics.breaker("crm").set(1)
+    Circuit("crm", metrics)
+
+    assert _samples(metrics, "shop_breaker_open")["crm",] == 0

@@ -307,6 +307,8 @@ async def test_a_store_that_cannot_be_read_does_not_spoil_the_scrape() -> None:
 
     assert found["shop_known_orders", ""] == 316  # as it was
     assert found["shop_healthy", ""] == 0
+    registry = ward.metrics.registry
+    assert registry.get_sample_value("shop_store_errors_total", {"shop": SHOP, "use": "look"}) == 1
 
 
 # --- Over HTTP ----------------------------------------------------------------------------------------------
