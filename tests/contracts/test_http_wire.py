@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -357,3 +358,84 @@ async def test_check_of_nobody_is_a_connection_error() -> None:
             await sink.check()
 
     assert caught.value.kind is ErrorKind.CONNECTION
+
+
+async def test_nothing_is_sent_that_is_not_ours_and_no_cookie_comes_back() -> None:
+    heads: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            length = next(
+                line for line in heads[-1].lower().split(b"\r\n") if line.startswith(b"content-length:")
+            )
+            await reader.readexactly(int(length.split(b":")[1]))
+            writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+    async with peer(talk) as receiver, http_sink(f"http://u:p%40@{LOOPBACK}:{receiver.port}/") as sink:
+        with anyio.fail_after(IN_TIME_S):
+            await sink.send(DELIVERY)
+            await sink.send(DELIVERY)
+
+    for head in heads:
+        names = sorted(line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:] if line)
+        assert names == [
+            b"accept",
+            b"authorization",
+            b"content-length",
+            b"content-type",
+            b"host",
+            b"idempotency-key",
+            b"user-agent",
+            b"webhook-id",
+            b"webhook-timestamp",
+        ]
+        assert b"Basic dTpwQA==" in head  # u:p@
+
+
+async def test_a_proxy_is_asked_with_its_password_which_no_error_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    async with peer(refuse) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"http://us:hunter2@{LOOPBACK}:{proxy.port}")
+        for scheme in ("http", "https"):
+            async with http_sink(f"{scheme}://shop.example/") as sink:
+                error = await failure(sink)
+            assert isinstance(error, TemporaryError)
+            assert "hunter2" not in "".join(traceback.format_exception(error))
+
+    assert heads[0].startswith(b"POST http://shop.example/ ")
+    assert heads[1].startswith(b"CONNECT shop.example:443 ")
+    assert all(b"basic dxm6ahvudgvymg==" in head.lower() for head in heads)  # us:hunter2
+
+
+@pytest.mark.parametrize("address", ["ftp://h:1", "http://h:port"])
+async def test_a_proxy_that_is_none_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with http_sink("http://shop.example/") as sink:
+        error = await failure(sink)
+
+    assert isinstance(error, PermanentError)
+    assert "\n" not in str(error)
