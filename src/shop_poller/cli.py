@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import aclosing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -98,7 +99,8 @@ def run(
     from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
 
     if not once:
-        anyio.run(lambda: house.run(settings))
+        # It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it.
+        anyio.run(house.run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     elif dry_run:
         _rehearse(settings)
     else:

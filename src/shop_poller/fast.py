@@ -3,7 +3,9 @@
 Importing this fails where the extra is not installed.
 """
 
+import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -24,6 +26,8 @@ def _httpx_errors() -> Iterator[None]:
         raise httpx.ReadError(str(error)) from error.__cause__
     except aiohttp.ClientError as error:
         raise httpx.RemoteProtocolError(str(error)) from error
+    except ValueError:  # a line break in a header; its text may be a key
+        raise httpx.LocalProtocolError("a header cannot be sent") from None
 
 
 class _Stream(httpx.AsyncByteStream):
@@ -50,6 +54,10 @@ class FastTransport(AiohttpTransport):
     """
 
     def __init__(self, *, verify: ssl.SSLContext, proxy: httpx.Proxy | None, limits: httpx.Limits) -> None:
+        if proxy is not None and proxy.auth is not None:
+            # aiohttp makes Proxy-Authorization of it; how httpx-aiohttp tells it warns of its end.
+            plain = f"{proxy.auth[0]}:{proxy.auth[1]}".encode()
+            proxy = httpx.Proxy(proxy.url, headers={"Authorization": f"Basic {b64encode(plain).decode()}"})
         super().__init__(verify=verify, proxy=proxy, limits=limits, client=self._session)
 
     def _session(self) -> aiohttp.ClientSession:
@@ -62,6 +70,12 @@ class FastTransport(AiohttpTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange; raises what httpx's own transport raises."""
+        # A connection that the peer closed meanwhile is noticed by the loop, in up to three turns, and
+        # replaced; aiohttp would send on it, and cannot know whether what it sent may be sent again.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        # aiohttp refuses an address with a password beside the header that was made of it.
+        request.url = request.url.copy_with(userinfo=b"")
         with _httpx_errors():
             response = await super().handle_async_request(request)
         response.stream = _Stream(cast("httpx.AsyncByteStream", response.stream))
