@@ -1,6 +1,5 @@
 """What lies between the daemon and everybody else: it delays, loses, and delivers when nobody waits."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -134,12 +133,3 @@ class ToShop(httpx.AsyncBaseTransport):
     async def _arrive(self, question: Request) -> httpx.Response:
         self._process.loaded.clear()
         return await given(self._world.answer(self._process, question))
-
-
-def client_over(transport: Callable[[str], httpx.AsyncBaseTransport]) -> Callable[..., httpx.AsyncClient]:
-    """In place of httpclient.http_client."""
-
-    def client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=transport(url), timeout=timeout_s)
-
-    return client

@@ -32,7 +32,7 @@ from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
 from simulation.judge import Judge
 from simulation.loop import RUNNING, SimulationLoop
-from simulation.network import LATENCY_S, MOODS, Receiver, ToReceiver, ToShop, client_over
+from simulation.network import LATENCY_S, MOODS, Receiver, ToReceiver, ToShop
 from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
 from simulation.processes import Process
 from support.no_sockets import small_pages
@@ -509,8 +509,10 @@ class World:
         def make_source(settings: Settings, **options: Any) -> Any:
             return self.judge.witness(running(), making.make_source(settings, **options))
 
-        def to_receiver(url: str) -> httpx.AsyncBaseTransport:
-            return ToReceiver(self, running(), self.receivers[url])
+        def transport(url: str) -> httpx.AsyncBaseTransport:
+            if url in self.receivers:
+                return ToReceiver(self, running(), self.receivers[url])
+            return ToShop(self, running())
 
         def after_failure(policy: RetryPolicy, **what: Any) -> RetryAt | DeadLetter:
             decision = retry.after_failure(policy, **what)
@@ -522,8 +524,7 @@ class World:
             "shop_poller.app.open_store": open_store,
             "shop_poller.house.make_source": make_source,
             "shop_poller.house.random": self.rng,
-            "shop_poller.sources.connection.http_client": client_over(lambda _: ToShop(self, running())),
-            "shop_poller.sinks.http.http_transport": to_receiver,
+            "shop_poller.httpclient.http_transport": transport,
             "shop_poller.simulator.tools.select": self.select,
             "shop_poller.simulator.rest.select": self.select,
             "anyio.open_signal_receiver": lambda *numbers: running().signals(*numbers),

@@ -55,11 +55,9 @@ class Wire(httpx.AsyncBaseTransport):
         return await given(self._endpoint.answer(question))
 
 
-def client_of(
-    endpoint: Endpoint, on_question: Callable[[], None], _: str, *, timeout_s: float
-) -> httpx.AsyncClient:
-    """In place of httpclient.http_client."""
-    return httpx.AsyncClient(transport=Wire(endpoint, on_question), timeout=timeout_s)
+def wire_to(endpoint: Endpoint, on_question: Callable[[], None], _: str) -> Wire:
+    """In place of httpclient.http_transport."""
+    return Wire(endpoint, on_question)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.sources import open_source
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.telemetry import Metrics
-from support.no_sockets import client_of, small_pages
+from support.no_sockets import small_pages, wire_to
 from support.virtual_time import EPOCH
 
 SHOP_ID = "shop.example"
@@ -239,9 +239,7 @@ async def bench_for(
             bench.meanwhile("asked", ())
 
         stack.enter_context(
-            patch(
-                "shop_poller.sources.connection.http_client", partial(client_of, bench.endpoint, on_question)
-            )
+            patch("shop_poller.httpclient.http_transport", partial(wire_to, bench.endpoint, on_question))
         )
         for room in ("tools", "abilities", "rest"):
             stack.enter_context(patch(f"shop_poller.simulator.{room}.select", bench.select))

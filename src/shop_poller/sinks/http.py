@@ -1,7 +1,6 @@
 """The sink `http(s)://`: a POST a notification, signed by the Standard Webhooks rules if a secret is set."""
 
 import time
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -12,7 +11,7 @@ from shop_poller.core.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.signature import signatures
-from shop_poller.httpclient import USER_AGENT, http_transport, retry_after_s, transport_errors
+from shop_poller.httpclient import HttpClient, retry_after_s, transport_errors
 
 TIMEOUT_S = 10.0
 SMALL_TALK_BYTES = 64 * 1024
@@ -40,13 +39,10 @@ class HttpSink:
 
     def __init__(self, address: SinkAddress, *, keys: Sequence[bytes]) -> None:
         self.name = address.name
-        self._url = httpx.URL(address.url)
+        self._url = address.url
         self._keys = keys
-        self._bounds = {"timeout": httpx.Timeout(TIMEOUT_S).as_dict()}
-        self._own = {"User-Agent": USER_AGENT, "Accept": "*/*", **_authorization(self._url)}
-        # A transport a sender: one pool shared by many costs three times the CPU. And no client around it:
-        # its cookies, redirects and hooks are of no use with a receiver, and cost a third.
-        self._idle: list[httpx.AsyncBaseTransport] = []
+        # A client a sender: one connection pool shared by many costs three times the CPU.
+        self._idle: list[HttpClient] = []
 
     async def send(self, delivery: Delivery) -> None:
         """Post one notification."""
@@ -64,30 +60,23 @@ class HttpSink:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for transport in self._idle:
-            await transport.aclose()
+        for client in self._idle:
+            await client.aclose()
 
     async def _request(
         self, method: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        request = httpx.Request(
-            method, self._url, content=content, headers=headers or self._own, extensions=self._bounds
-        )
-        transport = self._idle.pop() if self._idle else http_transport(str(self._url))
+        client = self._idle.pop() if self._idle else HttpClient(self._url, timeout_s=TIMEOUT_S)
         try:
-            response = await transport.handle_async_request(request)
-            try:
+            async with client.stream(method, content=content, headers=headers) as response:
                 await _hear_out(response)
-            finally:
-                await response.aclose()
+                return response
         finally:
-            self._idle.append(transport)
-        return response
+            self._idle.append(client)
 
     def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
         sent_at = int(time.time())
         headers = {
-            **self._own,
             "Content-Type": "application/json",
             "Idempotency-Key": delivery.event_id,
             "webhook-id": delivery.event_id,
@@ -98,14 +87,6 @@ class HttpSink:
                 self._keys, message_id=delivery.event_id, timestamp=sent_at, body=body
             )
         return headers
-
-
-def _authorization(url: httpx.URL) -> dict[str, str]:
-    """What the user and password in an address become (RFC 7617)."""
-    if not url.userinfo:
-        return {}
-    plain = f"{url.username}:{url.password}"
-    return {"Authorization": f"Basic {b64encode(plain.encode()).decode()}"}
 
 
 async def _hear_out(response: httpx.Response) -> None:

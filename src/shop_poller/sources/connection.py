@@ -8,8 +8,9 @@ from datetime import datetime
 import anyio
 import httpx
 
+from shop_poller.bodies import read_bounded
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.httpclient import http_client, http_date, read_bounded, transport_errors
+from shop_poller.httpclient import HttpClient, http_date, transport_errors
 from shop_poller.sources.credentials import Credentials
 
 REQUEST_TIMEOUT_S = 30.0
@@ -21,7 +22,7 @@ Read = Callable[[httpx.Response], Awaitable[bytes]]
 
 
 async def read_whole(response: httpx.Response) -> bytes:
-    """The body, unpacked; raises what httpclient.read_bounded raises."""
+    """The body, unpacked; raises what bodies.read_bounded raises."""
     return await read_bounded(response, limit=MAX_ANSWER_BYTES, peer=PEER)
 
 
@@ -34,9 +35,8 @@ class Connection:
     """
 
     def __init__(self, url: str, credentials: Credentials) -> None:
-        self._url = url
         self._credentials = credentials
-        self._client = http_client(url, timeout_s=REQUEST_TIMEOUT_S)
+        self._client = HttpClient(url, timeout_s=REQUEST_TIMEOUT_S, cookies=True)
 
     async def ask(
         self,
@@ -68,9 +68,7 @@ class Connection:
             content = json.dumps(message, separators=(",", ":"))
             own["Content-Type"] = "application/json"
         with transport_errors(PEER), anyio.fail_after(REQUEST_TIMEOUT_S):
-            async with self._client.stream(
-                method, url or self._url, content=content, headers=own
-            ) as response:
+            async with self._client.stream(method, url=url, content=content, headers=own) as response:
                 body = await read(response)
         for secret in self._credentials.secrets:  # a debugging page may show what it was asked with
             body = body.replace(secret, b"***")
@@ -80,7 +78,7 @@ class Connection:
         """DELETE the endpoint's session, whatever is answered; never raises."""
         own = {**self._credentials.headers, **headers}
         with suppress(ShopPollerError), transport_errors(PEER), anyio.fail_after(GOODBYE_TIMEOUT_S):
-            async with self._client.stream("DELETE", self._url, headers=own):
+            async with self._client.stream("DELETE", headers=own):
                 pass
 
     async def aclose(self) -> None:

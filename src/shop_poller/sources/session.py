@@ -10,8 +10,9 @@ import httpx
 from pydantic_core import from_json
 
 from shop_poller import __version__
+from shop_poller.bodies import BoundedBody
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
-from shop_poller.httpclient import BoundedBody, http_date
+from shop_poller.httpclient import http_date
 from shop_poller.sources.answers import COMMON_ADVICE, Advice, bound_parts, of_kind
 from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, Connection, read_whole, shop_time
 from shop_poller.sources.credentials import Credentials
