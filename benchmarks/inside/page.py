@@ -95,7 +95,8 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         shown = orders(PER_PAGE, first_id=first_id + PER_PAGE * number, at=datetime.now(UTC))
         if n_known:
             at = datetime.now(UTC) + timedelta(seconds=number + 1)
-            shown = orders(PER_PAGE, first_id=number + 1, at=at, step=n_known // PER_PAGE)
+            step = n_known // PER_PAGE
+            shown = orders(PER_PAGE, first_id=number % step + 1, at=at, step=step)
         size = replay.prepare(listing(shown))
         began = time.perf_counter()
         page = await source.fetch(QUERY)
