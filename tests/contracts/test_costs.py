@@ -235,7 +235,8 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
     finally:
         server.terminate()
     assert dispatcher.delivered == REDIS_BURST
-    assert trips / REDIS_BURST <= 0.2
+    # On a busy machine settlements are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
+    assert trips / REDIS_BURST <= 0.4
 
 
 def dispatching(sink: Sink, store: Store) -> Dispatcher:
