@@ -116,6 +116,8 @@ class Ledger:
             self.heartbeat_at = now
         self.state = state
         self.shop_time = page.shop_time
+        if outgoing:
+            self._on_outgoing(outgoing)
         self._note(broken, mended)
         for notification in notifications:
             self._log.info(
@@ -126,8 +128,6 @@ class Ledger:
             )
         for notification in silence:
             self._log.info("no order for too long", since=str(silent_since), event_id=notification.event_id)
-        if outgoing:
-            self._on_outgoing(outgoing)
 
     def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
         for item in broken:

@@ -4,6 +4,7 @@ A row is its key's head when it is the oldest undelivered one of its shop, sink 
 claimed, which is what keeps an order's events in order.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,13 +16,27 @@ from shop_poller.stores.bounds import BURY_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.file import transaction
 
+APPEND = (
+    "INSERT INTO outbox"
+    " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,"
+    " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
+)
+"""A row behind those of its key; or the key's head, if there are none."""
+AMONG = "seq IN (SELECT value FROM json_each(?))"
+
 
 def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
     """Add rows, within the caller's transaction."""
-    for row in outgoing:
-        told = row.notification
-        place = (row.sink, shop_id, told.key)
-        append(db, place, (told.event_id, str(told.event_type), told.body()), ms(now))
+    at = ms(now)
+    db.executemany(
+        APPEND,
+        (
+            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), told.body(), at, None)
+            for row in outgoing
+            for told in (row.notification,)
+        ),
+    )
 
 
 def append(
@@ -41,14 +56,7 @@ def append(
         at: since when it waits, and is due (ms).
         first_seq: of a row that was there before.
     """
-    behind = db.execute(
-        "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? LIMIT 1", place
-    ).fetchone()
-    db.execute(
-        "INSERT INTO outbox (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since,"
-        " first_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*place, *told, at, at, None if behind else at, first_seq),
-    )
+    db.execute(APPEND, (*place, *told, at, first_seq))
 
 
 def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) -> bool:
@@ -81,10 +89,10 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
     """Record what became of claimed rows."""
     acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
     with transaction(db):
-        db.executemany(
+        db.execute(
             "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-            " created_at, attempts, ?, body, first_seq FROM outbox WHERE seq = ?",
-            [(ms(now), delivery.seq) for delivery in acked],
+            f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
+            (ms(now), _seqs(acked)),
         )
         _remove(db, acked, now)
         for outcome in outcomes:
@@ -98,8 +106,8 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                     )
                 case _:  # acked above; or released: nothing happened to it
                     pass
-        db.executemany(
-            "DELETE FROM temp.claimed WHERE seq = ?", [(outcome.delivery.seq,) for outcome in outcomes]
+        db.execute(
+            f"DELETE FROM temp.claimed WHERE {AMONG}", (_seqs(outcome.delivery for outcome in outcomes),)
         )
 
 
@@ -135,12 +143,17 @@ def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
     """Take rows out; the next of each one's key becomes the head, and its age counts from now."""
-    db.executemany("DELETE FROM outbox WHERE seq = ?", [(delivery.seq,) for delivery in deliveries])
+    db.execute(f"DELETE FROM outbox WHERE {AMONG}", (_seqs(deliveries),))
     db.executemany(
         "UPDATE outbox SET head_since = ? WHERE head_since IS NULL AND seq ="
         " (SELECT min(seq) FROM outbox WHERE sink = ? AND shop_id = ? AND key = ?)",
         [(ms(now), delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries],
     )
+
+
+def _seqs(deliveries: Iterable[Delivery]) -> str:
+    """For AMONG."""
+    return json.dumps([delivery.seq for delivery in deliveries])
 
 
 def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
