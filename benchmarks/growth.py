@@ -22,13 +22,15 @@ def page(plan: Plan) -> list[Row]:
     """A page of 100 full orders, all new."""
     row = Row("a page of 100 full orders: from its bytes to the commit", "ms")
     reading = Row("of which reading it", "ms")
+    cpu = Row("CPU of such a page", "ms")
     for of in plan.ours:
         seen = inside(of, "page", _file(plan, "page"), PAGES)
         row.figures[of] = median(seen["page_ms"][WARM:])
         reading.figures[of] = median(seen["read_ms"][WARM:])
+        cpu.figures[of] = median(seen["cpu_ms"][WARM:])
         row.notes = f"{seen['bytes'] / 1000:.0f} KB, 100 notifications made"
         row.ask(of, 15)
-    return [row, reading]
+    return [row, reading, cpu]
 
 
 def known(plan: Plan) -> list[Row]:
