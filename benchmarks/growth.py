@@ -22,7 +22,7 @@ def page(plan: Plan) -> list[Row]:
     """A page of 100 full orders, all new."""
     row = Row("a page of 100 full orders: from its bytes to the commit", "ms")
     reading = Row("of which reading it", "ms")
-    cpu = Row("CPU of such a page", "ms")
+    cpu = Row("CPU of such a page, its log lines included", "ms")
     for of in plan.ours:
         seen = inside(of, "page", _file(plan, "page"), PAGES)
         row.figures[of] = median(seen["page_ms"][WARM:])
