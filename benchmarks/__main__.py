@@ -1,6 +1,7 @@
 """`make bench`: measures both sides in the same run, prints the figures, writes docs/benchmarks.md."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -88,6 +89,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then, too
     try:
         main()
     except BenchmarkError as error:

@@ -12,7 +12,7 @@ import redis
 
 from benchmarks.chart import chart
 from benchmarks.processes import ROOT, inside
-from benchmarks.results import Row, table
+from benchmarks.results import Row, figures, goals
 from benchmarks.settings import Plan
 from benchmarks.theirs import RedisServer, redis_server
 
@@ -35,9 +35,11 @@ def write(plan: Plan, rows: Sequence[Row], *, full: bool) -> None:
             "",
             "![times better than the Celery design at its best](benchmarks.svg)",
             "",
-            *table(rows),
+            *figures(rows),
             "",
             *notes,
+            "",
+            *goals(rows),
             "",
             END,
         ]

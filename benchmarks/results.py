@@ -36,9 +36,13 @@ class Check:
         """Whether it is so."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
+    @property
+    def goal(self) -> str:
+        """What is asked."""
+        return f"{'≥' if self.at_least else '≤'} {number(self.limit)}"
+
     def __str__(self) -> str:
-        relation = "≥" if self.at_least else "≤"
-        return f"{self.what} {number(self.value)} (goal {relation} {number(self.limit)})"
+        return f"{self.what} {number(self.value)} (goal {self.goal})"
 
 
 @dataclass
@@ -100,15 +104,20 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """A table in Markdown."""
-    lines = [
-        "| what | unit | " + " | ".join(COLUMNS.values()) + " | asked | met |",
-        "|---|---|" + "---|" * len(COLUMNS) + "---|---|",
-    ]
+def figures(rows: Sequence[Row]) -> list[str]:
+    """What was measured, as a table in Markdown."""
+    lines = [f"| what | unit | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     for row in rows:
         cells = [number(row.figures[of]) if of in row.figures else "" for of in COLUMNS]
-        asked = "<br>".join(map(str, row.checks))
-        met = "" if not row.checks else "yes" if all(check.met for check in row.checks) else "**no**"
-        lines.append(f"| {row.what} | {row.unit} | {' | '.join(cells)} | {asked} | {met} |")
+        lines.append(f"| {row.what} | {row.unit} | {' | '.join(cells)} |")
+    return lines
+
+
+def goals(rows: Sequence[Row]) -> list[str]:
+    """What was asked and what it came to, as a table in Markdown."""
+    lines = ["| what | of | goal | is | met |", "|---|---|---|---|---|"]
+    for row in rows:
+        for check in row.checks:
+            met = "yes" if check.met else "**no**"
+            lines.append(f"| {row.what} | {check.what} | {check.goal} | {number(check.value)} | {met} |")
     return lines

@@ -1,5 +1,6 @@
 """The other side: the Celery design on a real Valkey."""
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,7 +40,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def commands(self) -> int:
-        """How many commands it has processed, and how often it read from a socket."""
+        """How many commands it has processed, those of scripts too."""
         return self._stat("total_commands_processed")
 
     def round_trips(self) -> int:
@@ -74,8 +75,6 @@ def redis_server(home: Path) -> Iterator[RedisServer]:
 
 def free_port() -> int:
     """A port that nobody listens at."""
-    import socket  # noqa: PLC0415 - here alone
-
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 

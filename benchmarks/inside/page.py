@@ -4,7 +4,7 @@ The real source reads the bytes, the real clerk decides, the real store commits 
 left out. Each round's orders are new to the store, so that each makes a notification. With KNOWN, they lie
 scattered among so many known ones, and have changed without news.
 
-Prints the milliseconds of each round: {bytes, page_ms, read_ms}.
+Prints the milliseconds of each round: {bytes, page_ms, read_ms, cpu_ms}; the CPU is that of the log, too.
 """
 
 import asyncio
@@ -78,6 +78,12 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
     store = await SqliteStore.open(state)
     source = WooCommerceMcp("http://127.0.0.1/", consumer_key=KEY, consumer_secret=SECRET)
     metrics = Metrics(SHOP, [SINK])
+    committed_at = 0.0
+
+    def note(_: object) -> None:
+        nonlocal committed_at
+        committed_at = time.perf_counter()
+
     ledger = Ledger(
         await store.register(SHOP, now()),
         store=store,
@@ -85,31 +91,35 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         sinks={SINK: EVERYTHING},
         metrics=metrics,
         now=now,
-        on_outgoing=lambda _: None,
+        on_outgoing=note,  # called as soon as the store has said yes; what is logged comes afterwards
     )
     clerk = Clerk(PollPlan(shop=SHOP), ledger=ledger, metrics=metrics, now=now)
     baseline = now() - timedelta(hours=1)
-    size, page_ms, read_ms = 0, [], []
+    size, page_ms, read_ms, cpu_ms = 0, [], [], []
     first_id = int(time.time() * 1000)  # new, in a file that knows orders too
     for number in range(rounds):
         shown = orders(PER_PAGE, first_id=first_id + PER_PAGE * number, at=datetime.now(UTC))
         if n_known:
             at = datetime.now(UTC) + timedelta(seconds=number + 1)
-            shown = orders(PER_PAGE, first_id=number + 1, at=at, step=n_known // PER_PAGE)
+            step = n_known // PER_PAGE
+            shown = orders(PER_PAGE, first_id=number % step + 1, at=at, step=step)
         size = replay.prepare(listing(shown))
-        began = time.perf_counter()
+        began, cpu_s = time.perf_counter(), time.process_time()
         page = await source.fetch(QUERY)
         read = time.perf_counter()
         report = TickReport()
         polled = replace(ledger.state, baseline_at=baseline, cursor_at=baseline, last_poll_at=now())
         await clerk.decide(page, polled, report, walked=True)
-        done = time.perf_counter()
+        done, spent_s = time.perf_counter(), time.process_time() - cpu_s
+        if report.events:
+            done = committed_at
         if report.events != (0 if n_known else PER_PAGE) or len(page.orders) != PER_PAGE:
             raise RuntimeError(f"{report.events} events of {len(page.orders)} orders")
         page_ms.append((done - began) * 1000)
         read_ms.append((read - began) * 1000)
+        cpu_ms.append(spent_s * 1000)
     await store.aclose()
-    return {"bytes": size, "page_ms": page_ms, "read_ms": read_ms}
+    return {"bytes": size, "page_ms": page_ms, "read_ms": read_ms, "cpu_ms": cpu_ms}
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def test_a_tick_with_a_page_of_news_costs_one_commit(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) == 1
     assert len(seen) / N <= 3.1
-    assert calls / N <= 300
+    assert calls / N <= 215
 
 
 def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) / count <= 0.01
     assert len(seen) / count <= 5.1
-    assert calls / count <= 480
+    assert calls / count <= 390
 
 
 def burst(count: int) -> FakeShop:
@@ -208,7 +208,7 @@ def test_a_page_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found.orders) == N
     assert sum(calls.names[name] for name in PARSERS) == 2, "initialize and the page"
     assert calls.total / N <= 65
-    assert peak / len(body) <= 2.5
+    assert peak / len(body) <= 2.1
 
 
 REDIS_BURST = 300
@@ -235,7 +235,8 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
     finally:
         server.terminate()
     assert dispatcher.delivered == REDIS_BURST
-    assert trips / REDIS_BURST <= 0.2
+    # On a busy machine settlements are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
+    assert trips / REDIS_BURST <= 0.4
 
 
 def dispatching(sink: Sink, store: Store) -> Dispatcher:
