@@ -1,0 +1,39 @@
+"""Makes the pictures of the status page in docs/images anew: `make screenshots`. Needs /usr/bin/chromium."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from support.browser import CHROMIUM, browsing
+from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
+
+IMAGES = Path(__file__).parents[1] / "docs/images"
+
+
+async def main() -> None:
+    """Take all of them."""
+    for lang in ("en", "ru"):
+        for scheme, glance in (("light", WELL), ("dark", TROUBLED)):
+            async with (
+                staged(Stage(glance)) as address,
+                browsing(scheme="light" if scheme == "light" else "dark", lang=lang, scale=1.5) as page,
+            ):
+                if glance is TROUBLED:
+                    await page.goto(f"{address}/sign-in?lang={lang}")
+                    await page.fill("#token", TOKEN)
+                    await page.click("button")
+                await page.goto(f"{address}/?lang={lang}&still=1")
+                await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png", full_page=True)
+    async with (
+        staged(Stage(TROUBLED)) as address,
+        browsing(width=1100, height=900, lang="en") as page,
+    ):
+        await page.goto(f"{address}/?lang=en&still=1")
+        await page.screenshot(path=IMAGES / "status-desktop.png", full_page=True)
+
+
+if __name__ == "__main__":
+    if not CHROMIUM.exists():
+        sys.exit(f"there is no {CHROMIUM}; on Debian: apt install chromium")
+    IMAGES.mkdir(exist_ok=True)
+    asyncio.run(main())
