@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test simulate soak fuzz docs clean
+.PHONY: help install demo run test simulate soak fuzz docs screenshots clean
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -51,6 +51,9 @@ fuzz: $(VENV)/.dev ## hostile input: thousands of new examples at every run
 
 docs: $(VENV)/.run ## write docs/configuration.md anew
 	$(BIN)/python docs/configuration.py
+
+screenshots: $(VENV)/.dev ## take the pictures of the status page in docs/images anew, with Debian's chromium
+	cd tests && ../$(BIN)/python screenshots.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

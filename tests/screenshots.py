@@ -4,7 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from support.browser import CHROMIUM, browsing
+from shop_poller.web.glance import Glance
+from support.browser import CHROMIUM, Scheme, browsing
 from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
@@ -12,24 +13,25 @@ IMAGES = Path(__file__).parents[1] / "docs/images"
 
 async def main() -> None:
     """Take all of them."""
+    scenes: list[tuple[Scheme, Glance]] = [("light", WELL), ("dark", TROUBLED)]
     for lang in ("en", "ru"):
-        for scheme, glance in (("light", WELL), ("dark", TROUBLED)):
+        for scheme, glance in scenes:
             async with (
                 staged(Stage(glance)) as address,
-                browsing(scheme="light" if scheme == "light" else "dark", lang=lang, scale=1.5) as page,
+                browsing(scheme=scheme, lang=lang, scale=1.5) as page,
             ):
                 if glance is TROUBLED:
                     await page.goto(f"{address}/sign-in?lang={lang}")
                     await page.fill("#token", TOKEN)
                     await page.click("button")
                 await page.goto(f"{address}/?lang={lang}&still=1")
-                await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png", full_page=True)
+                await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png")
     async with (
         staged(Stage(TROUBLED)) as address,
-        browsing(width=1100, height=900, lang="en") as page,
+        browsing(width=1000, height=760, lang="en") as page,
     ):
         await page.goto(f"{address}/?lang=en&still=1")
-        await page.screenshot(path=IMAGES / "status-desktop.png", full_page=True)
+        await page.screenshot(path=IMAGES / "status-desktop.png")
 
 
 if __name__ == "__main__":

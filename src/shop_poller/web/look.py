@@ -65,4 +65,6 @@ class Look:
 
     def about(self, key: str) -> Markup:
         """What an event is about: an order, or a service."""
-        return fill("{text}", text=self.say("order", key=key)) if key.isdigit() else foreign(key)
+        if key.isdigit():
+            return fill("{text}", text=self.say("order", key=key))
+        return foreign(key.removeprefix("alert:").removeprefix("dead-letters:"))

@@ -28,8 +28,7 @@ def status_page(glance: Glance, look: Look) -> str:
         _tiles(look, glance),
         _chart(look, glance),
         sinks(look, glance),
-        events(look, glance),
-        letters(look, glance),
+        *(part(look, glance) for part in ((letters, events) if glance.dead else (events, letters))),
     ]
     body = fill(
         '{header}<main id="content" class="wide">{parts}</main>{footer}',
