@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 
+from shop_poller import alarm
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
@@ -19,7 +20,7 @@ from shop_poller.web.glance import Glance, Happening, SinkGlance
 from shop_poller.web.look import Look
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
-from shop_poller.web.troubles import SECTIONS, Trouble, troubles
+from shop_poller.web.troubles import troubles
 from shop_poller.web.words import TEXTS, event_name
 from support.scene import NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, front, settled
 
@@ -146,11 +147,18 @@ def test_troubles_are_found(glance: Glance, kinds: list[str]) -> None:
     assert [one.kind for one in troubles(glance)] == kinds
 
 
-@LOCALES
-@pytest.mark.parametrize("kind", SECTIONS)
-def test_every_trouble_has_words_and_a_place_to_read_on(kind: str, locale: Locale) -> None:
-    Trouble(kind)
-    assert TEXTS[locale][kind]
+@pytest.mark.parametrize(
+    ("service", "cause", "section"),
+    [
+        (SHOP, ErrorKind.AUTHENTICATION, "wrong-key"),
+        (SHOP, ErrorKind.TIMEOUT, "shop-down"),
+        ("crm", ErrorKind.AUTHENTICATION, "receiver-down"),
+        (alarm.STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
+    ],
+)
+def test_of_an_alert_it_says_where_to_read_on(service: str, cause: ErrorKind, section: str) -> None:
+    (trouble,) = troubles(replace(WELL, alerts=[Alert(service, cause, NOW)]))
+    assert trouble.section == f"docs/runbook.md#{section}"
 
 
 def test_both_languages_say_the_same_things() -> None:

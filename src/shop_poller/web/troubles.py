@@ -1,29 +1,35 @@
 """What is not well, judged from a glance: in which order a person should look, and where to read on."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
+from shop_poller.ports import Alert
 from shop_poller.web.glance import Glance, SinkGlance
 
 LATE = timedelta(minutes=10)
+STORE = "shop-poller:state"
+"""What remembers, as a service; see alarm.STORE."""
 
+RUNBOOK = "docs/runbook.md"
 SECTIONS: Mapping[str, str] = {
-    "store": "docs/operations.md#state-in-redis-or-valkey",
-    "polling": "docs/operations.md#what-to-do-when",
-    "workers": "docs/operations.md#health",
-    "leader": "docs/redis.md",
-    "alert": "docs/operations.md#what-to-do-when",
-    "open": "docs/operations.md#what-to-do-when",
-    "gone": "docs/operations.md#what-to-do-when",
-    "late": "docs/operations.md#what-to-do-when",
-    "orphan": "docs/operations.md#what-to-do-when",
-    "dead": "docs/operations.md#dead-letters",
-    "aside": "docs/operations.md#what-to-do-when",
+    "store": "shoppollerstoretrouble",
+    "polling": "shoppollernotpolling",
+    "workers": "shoppollernosenders",
+    "leader": "shoppollernoleader",
+    "alert": "receiver-down",
+    "keys": "wrong-key",
+    "shop": "shop-down",
+    "open": "shoppollerbreakeropen",
+    "gone": "receiver-down",
+    "late": "shoppollerdeliveriesstuck",
+    "orphan": "shoppollerdeliveriesstuck",
+    "dead": "shoppollerdeadletters",
+    "aside": "shoppollerorderssetaside",
 }
-"""Where in the docs it says what to do."""
+"""Where in the runbook it says what to do; of an alert it depends on what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Trouble:
     """Something that is not well.
 
     Attributes:
-        kind: a text of words.TEXTS, and a key of SECTIONS.
+        kind: a text of words.TEXTS.
+        about: a key of SECTIONS, if it is not the kind.
         grave: it does not work; else somebody should have a look.
         name: the service or sink.
         since: when it began, or when it was well last.
@@ -39,15 +46,17 @@ class Trouble:
 
     kind: str
     grave: bool = False
+    about: str = ""
     name: str = ""
     count: int = 0
     since: datetime | None = None
     cause: ErrorKind | None = None
     detail: str = ""
-    section: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "section", SECTIONS[self.kind])
+    @property
+    def section(self) -> str:
+        """Where it says what to do."""
+        return f"{RUNBOOK}#{SECTIONS[self.about or self.kind]}"
 
 
 def troubles(glance: Glance) -> list[Trouble]:
@@ -66,7 +75,14 @@ def _found(glance: Glance) -> Iterator[Trouble]:
     elif glance.illness:
         yield Trouble("polling", grave=True, since=state.last_poll_at if state else None)
     for alert in glance.alerts:
-        yield Trouble("alert", grave=True, name=alert.service, cause=alert.cause, since=alert.since)
+        yield Trouble(
+            "alert",
+            grave=True,
+            about=_about(alert, glance.shop),
+            name=alert.service,
+            cause=alert.cause,
+            since=alert.since,
+        )
     told = {alert.service for alert in glance.alerts}
     for sink in glance.sinks:
         yield from _of_sink(sink, glance.now, told=sink.name in told)
@@ -75,6 +91,14 @@ def _found(glance: Glance) -> Iterator[Trouble]:
         yield Trouble("dead", count=dead)
     if glance.set_aside:
         yield Trouble("aside", count=glance.set_aside)
+
+
+def _about(alert: Alert, shop: str) -> str:
+    if alert.service == STORE:
+        return "store"
+    if alert.service != shop:
+        return "alert"
+    return "keys" if alert.cause is ErrorKind.AUTHENTICATION else "shop"
 
 
 def _of_sink(sink: SinkGlance, now: datetime, *, told: bool) -> Iterator[Trouble]:
