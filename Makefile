@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test package simulate soak fuzz bench bench-full docs clean
+.PHONY: help install demo run test package simulate soak fuzz bench bench-full docs screenshots clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -70,6 +70,9 @@ bench-full: $(foreach of,plain fast bench,$(BENCH)/$(of)/.done) ## the same with
 docs: $(VENV)/.run ## write docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python docs/configuration.py
 	$(BIN)/python docs/metrics.py
+
+screenshots: $(VENV)/.dev ## take the pictures of the status page in docs/images anew, with Debian's chromium
+	cd tests && ../$(BIN)/python screenshots.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -194,7 +194,10 @@ async def _listening(settings: Settings, house: House) -> AsyncIterator[str]:
         listener = listen(*settings.shop_http_listen)
     except OSError as error:
         raise SettingsError([f"SHOP_HTTP_LISTEN: {error}"]) from error
-    async with serving(make_app(house.monitor, house.hooks()), listener) as address:
+    async with serving(
+        make_app(house.monitor, house.hooks(), house.front, acts=settings.shop_admin_token is not None),
+        listener,
+    ) as address:
         yield address
 
 

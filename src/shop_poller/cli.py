@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +10,14 @@ import anyio
 import typer
 
 from shop_poller import __version__, replay_command, service_commands
-from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.messages import Locale
 from shop_poller.letter_commands import dead, deliveries
+from shop_poller.poll_command import poll
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.terminal import (
     Config,
+    EnoughError,
     Exit,
     OutputError,
     Since,
@@ -43,6 +45,11 @@ app = typer.Typer(
 
 app.add_typer(dead, name="dead")
 app.add_typer(deliveries, name="deliveries")
+app.add_typer(poll, name="poll")
+
+WATCH_EVERY_S = 2.0
+CLEAR = "\x1b[H\x1b[2J"
+"""Tells a terminal to begin anew at its top."""
 
 
 def main() -> None:
@@ -163,7 +170,7 @@ def notify_test(config: Config = None) -> None:
     """Send one harmless notification to every sink."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.notify_test(load_settings(config)))
+    _report(checks.notify_test(load_settings(config, asks_shop=False)))
 
 
 def _report(findings: "AsyncIterator[Finding]") -> None:
@@ -187,22 +194,47 @@ def _report(findings: "AsyncIterator[Finding]") -> None:
 Examples:
   shop-poller status
   shop-poller status --json
+  shop-poller status --watch
 Exit codes: 2 settings, 5 state file."""
 )
 def status(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
 ) -> None:
     """Say where polling and deliveries stand; the daemon may be running."""
     from shop_poller import status as statuses  # noqa: PLC0415 - see the module's docstring
     from shop_poller.clock import now  # noqa: PLC0415
 
-    found = anyio.run(statuses.read_status, load_settings(config))
+    if watch and as_json:
+        raise typer.BadParameter("goes without --json", param_hint="--watch")
+    settings = load_settings(config, asks_shop=False)
+    if watch:
+        with suppress(KeyboardInterrupt, EnoughError):
+            anyio.run(_watch, settings)
+        return
+    found = anyio.run(statuses.read_status, settings)
     if as_json:
         say(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
     else:
         for line in statuses.render(found, now()):
             say(line)
+
+
+async def _watch(settings: Settings) -> None:
+    from shop_poller import status as statuses  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.clock import now  # noqa: PLC0415
+
+    while True:
+        try:
+            lines = statuses.render(await statuses.read_status(settings), now())
+        except TemporaryError as error:  # it may be readable again at the next look
+            lines = [str(error)]
+        if sys.stdout.isatty():
+            typer.echo(CLEAR, nl=False)
+        for line in (*lines, ""):
+            say(line)
+        await anyio.sleep(WATCH_EVERY_S)
 
 
 @app.command(

@@ -127,6 +127,26 @@ class Dispatcher:
         return self._courier.buried
 
     @property
+    def held(self) -> int:
+        """Deliveries in the queue, on their way, or about to be recorded."""
+        return self._settler.held
+
+    @property
+    def breaker(self) -> State:
+        """Whether the sink is talked to."""
+        return self._circuit.state
+
+    @property
+    def failing_since(self) -> datetime | None:
+        """When the first delivery failed after the last that did not; None while all is well."""
+        return self._courier.failing_since
+
+    @property
+    def ailment(self) -> ErrorKind:
+        """How the last one failed."""
+        return self._courier.ailment
+
+    @property
     def gone(self) -> bool:
         """The sink said 410: it gets nothing more."""
         return self._courier.gone

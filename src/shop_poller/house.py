@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -26,6 +27,9 @@ from shop_poller.sources.auto import Choice
 from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 from shop_poller.tenure import Tenure
 from shop_poller.web.hooks import Hooks
+
+if TYPE_CHECKING:
+    from shop_poller.web.front import Front
 
 OnOutgoing = Callable[[Sequence[Outgoing]], None]
 
@@ -147,6 +151,32 @@ class House:
         if secret is None:
             return None
         return Hooks(secret.get_secret_value(), hint=self._hint, metrics=self._metrics)
+
+    def front(self) -> "Front":
+        """What answers for the status page; imported only now, since most of its life nobody looks."""
+        from shop_poller.overview import Overview  # noqa: PLC0415
+        from shop_poller.web.front import Front  # noqa: PLC0415
+        from shop_poller.web.gate import Gate  # noqa: PLC0415
+
+        settings, token = self._settings, self._settings.shop_admin_token
+        overview = Overview(
+            shop=settings.shop,
+            sinks=self._names,
+            titles={named.event: named.title for named in settings.shop_status_events.values()},
+            polling=settings.shop_polling_enabled,
+            interval_s=settings.shop_polling_interval,
+            store=self._store,
+            monitor=self.monitor,
+            on_outgoing=self._announce,
+        )
+        listen = settings.shop_http_listen
+        return Front(
+            overview,
+            shop=settings.shop,
+            locale=settings.shop_locale,
+            hosts={*settings.shop_http_hosts, *(listen[:1] if listen else ())},
+            gate=Gate(token.get_secret_value(), shop=settings.shop) if token is not None else None,
+        )
 
     def _hint(self) -> None:
         """A follower does nothing: whoever leads finds it at the next tick."""

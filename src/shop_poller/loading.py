@@ -28,7 +28,11 @@ MISSING = {
 
 
 def load(
-    config: Path | None = None, *, environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".env")
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    dotenv: Path = Path(".env"),
+    asks_shop: bool = True,
 ) -> Settings:
     """Read the settings.
 
@@ -36,6 +40,7 @@ def load(
         config: a TOML file whose keys are the variables' names in lower case.
         environ: the environment.
         dotenv: a file of NAME=value lines, if it exists.
+        asks_shop: the keys of the shop are needed; else they may be missing.
 
     Raises:
         SettingsError: with every problem found.
@@ -63,7 +68,8 @@ def load(
     # A blank value means the default, as compose files and units write it; but blank turns the listener off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
-    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in _missing_proofs(values)]
+    missing = _missing_proofs(values) if asks_shop else []
+    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in missing]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -71,7 +77,7 @@ def load(
         details = error.errors(include_url=False)
         found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
     else:
-        problems += _contradictions(settings)
+        problems += _contradictions(settings, asks_shop=asks_shop)
     order = list(Settings.model_fields)
     problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
     if problems:
@@ -93,7 +99,7 @@ def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
     return missing[0]
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     """What is wrong of settings that are right each by itself."""
     found = []
     if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
@@ -115,7 +121,7 @@ def _contradictions(settings: Settings) -> list[str]:
             " SHOP_SWEEP_INTERVAL"
         )
     blind = settings.shop_dialect == "abilities" or not settings.proofs.fit(Dialect.REST)
-    if blind and not settings.shop_sweep_interval:
+    if asks_shop and blind and not settings.shop_sweep_interval:
         found.append(
             "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"
             " that was set aside can be shown again; unset it, or use another dialect"

@@ -78,6 +78,7 @@ class Poller:
         self._stop = anyio.Event()
         self._hint = anyio.Event()  # made anew by each tick
         self._began_at = -math.inf
+        self._next_at = -math.inf
         self._is_grid = True
         self._starved = False
         self._clerk = Clerk(plan, ledger=ledger, metrics=metrics, now=now)
@@ -87,6 +88,11 @@ class Poller:
         self._ailment = ErrorKind.INTERNAL
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
+
+    @property
+    def next_in_s(self) -> float:
+        """Seconds until the next tick of the grid; 0 while one is under way, or about to be."""
+        return max(0.0, self._next_at - anyio.current_time())
 
     def stop(self) -> None:
         """Begin no new tick."""
@@ -109,12 +115,14 @@ class Poller:
         number, grid_at = 0, origin
         while not self._stop.is_set():
             number += 1
+            self._next_at = -math.inf
             with bound_contextvars(tick=number):
                 report = await self.tick(next_at())
                 following = next_at()
                 self._is_grid, grid_at = self._began_at >= grid_at, following
                 if report.error is None and not report.paused_s:
                     await self.between_ticks(TickReport(), following)
+            self._next_at = following
             await self._rest(following)
 
     async def _rest(self, grid_at: float) -> None:

@@ -422,6 +422,20 @@ class Store(Right, Protocol):
         """
         ...
 
+    async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
+        """Count the deliveries that were made, or given up, by the hour.
+
+        Args:
+            shop_id: whose.
+            dead: those that were given up.
+            before: where the last hour ends, exclusive.
+            hours: how many.
+
+        Returns:
+            A count for each of the hours, the earliest first.
+        """
+        ...
+
     async def dead_ids(
         self,
         shop_id: str,

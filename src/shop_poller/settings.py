@@ -36,6 +36,9 @@ from shop_poller.core.transition import DEFAULT_UNPAID
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
 MIN_WEBHOOK_SECRET = 8
+MIN_ADMIN_TOKEN = 16
+HEADER_TOKEN = re.compile(rf"[!-~]{{{MIN_ADMIN_TOKEN},200}}")
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_CHANNEL = "notification:events"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
@@ -128,6 +131,25 @@ def _webhook_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     return value
 
 
+def _admin_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    text = value.get_secret_value()
+    if not HEADER_TOKEN.fullmatch(text):
+        raise ValueError(
+            f"should be {MIN_ADMIN_TOKEN} to 200 letters, digits and signs without blanks; make one with:"
+            " openssl rand -hex 24"
+        )
+    if info.data.get("shop_http_listen", "wrong") is None:
+        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+    return value
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        if not HOST_NAME.fullmatch(host):
+            raise ValueError("should be names such as poller.example, without port and https://")
+    return value
+
+
 def _no_more_than_a_year(value: float) -> float:
     if value > 366 * 24:
         raise ValueError("should be a year at most")
@@ -197,7 +219,17 @@ class Settings(BaseModel):
     shop_http_listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = Field(
         "127.0.0.1:9108",
         validate_default=True,
-        description="/metrics, /healthz, /livez, /readyz; empty turns it off",
+        description="the [status page](operations.md#the-status-page), /metrics, /healthz, /livez, /readyz;"
+        " empty turns it off",
+    )
+    shop_http_hosts: Annotated[Words, AfterValidator(_hosts)] = Field(
+        (),
+        description="names, besides localhost, that the status page may be called by; addresses always may",
+    )
+    shop_admin_token: Annotated[SecretStr, AfterValidator(_admin_token)] | None = Field(
+        None,
+        description="turns on what the status page and `shop-poller poll now` can do, for whoever knows it:"
+        " [actions](operations.md#actions)",
     )
     shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
         None,
@@ -363,6 +395,7 @@ class Settings(BaseModel):
             self.woocommerce_consumer_secret,
             self.wordpress_application_password,
             self.shop_webhook_secret,
+            self.shop_admin_token,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
         if self.shop_notify_secret is not None:
@@ -402,5 +435,6 @@ SECRETS = (
     "shop_notify_urls",
     "shop_notify_secret",
     "shop_webhook_secret",
+    "shop_admin_token",
 )
 """What may come from a file, and is never shown."""

@@ -50,13 +50,13 @@ class EnoughError(OutputError):
     """Whoever reads standard output (`head`) has read enough: of a mere list that is no failure."""
 
 
-def load_settings(config: Path | None) -> Settings:
-    """Load the settings, and set up logging as they say."""
+def load_settings(config: Path | None, *, asks_shop: bool = True) -> Settings:
+    """Load the settings, and set up logging as they say; without the shop's keys where it is not asked."""
     # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
 
-    settings = load(config)
+    settings = load(config, asks_shop=asks_shop)
     set_up_logging(level=settings.shop_log_level, style=settings.shop_log_format, secrets=settings.secrets)
     return settings
 

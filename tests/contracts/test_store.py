@@ -803,6 +803,29 @@ async def test_what_was_delivered_and_what_was_given_up_is_remembered(place: Pla
     assert [one.key for one in await store.settled(SHOP, dead=True, limit=9)] == ["2"]
 
 
+async def test_what_is_over_is_counted_by_the_hour(store: Store) -> None:
+    now = at(5 * HOUR)
+    over = [
+        ("A", at(2 * HOUR) - MS, False),  # a moment before the first of the three hours
+        ("A", at(2 * HOUR), False),
+        ("B", at(3 * HOUR) - MS, False),
+        ("A", at(3 * HOUR), True),
+        ("A", at(4 * HOUR), False),
+        ("A", now - MS, False),
+        ("A", now, False),  # a moment too late
+    ]
+    for n, (sink, when, dies) in enumerate(over):
+        await put(store, outgoing(sink, f"{n}", f"event {n}"))
+        one = await claim_one(store, sink)
+        await store.settle([Bury(one, "400") if dies else Ack(one)], when)
+
+    made = await store.by_the_hour(SHOP, dead=False, before=now, hours=3)
+    buried = await store.by_the_hour(SHOP, dead=True, before=now, hours=3)
+
+    assert (made, buried) == ([2, 0, 2], [0, 1, 0])
+    assert await store.by_the_hour(OTHER_SHOP, dead=False, before=now, hours=2) == [0, 0]
+
+
 # --- alerts -----------------------------------------------------------------------------------------------
 
 ALERT = Alert("woocommerce", ErrorKind.AUTHENTICATION, at(-60))

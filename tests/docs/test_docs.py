@@ -22,6 +22,7 @@ from shop_poller.core.model import EventType, Order, OrderEvent
 from shop_poller.loading import load
 from shop_poller.settings import SettingsError
 from shop_poller.terminal import Exit
+from shop_poller.web.troubles import RUNBOOK, SECTIONS
 
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
@@ -235,3 +236,10 @@ def test_every_test_that_shows_a_claim_is_there(page: str) -> None:
 def test_every_guarantee_has_a_test() -> None:
     for promise, shown_by in rows(text("docs/guarantees.md"), "promise"):
         assert "test_" in shown_by or shown_by.startswith("simulation"), promise
+
+
+@pytest.mark.skipif(not (ROOT / RUNBOOK).exists(), reason=f"there is no {RUNBOOK} in this tree yet")
+@pytest.mark.parametrize("section", sorted(set(SECTIONS.values())))
+def test_where_the_status_page_says_to_read_on_there_is_something_to_read(section: str) -> None:
+    headings = re.findall(r"^#+ (.+)$", text(RUNBOOK), re.MULTILINE)
+    assert section in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

@@ -98,6 +98,8 @@ def desk(tmp_path: Path) -> Desk:
         ("shop_log_level", "info"),
         ("shop_notify_secret", None),
         ("shop_webhook_secret", None),
+        ("shop_admin_token", None),
+        ("shop_http_hosts", ()),
         ("shop_brand_id", None),
         ("shop_target_roles", None),
         ("shop_target_users", None),
@@ -858,6 +860,44 @@ def test_the_secret_of_webhooks_is_not_one_that_is_guessed_at_once(desk: Desk) -
     assert desk.problems(SHOP_WEBHOOK_SECRET="1234567") == [
         "SHOP_WEBHOOK_SECRET: should have at least 8 characters, or anybody might guess it"
     ]
+
+
+def test_the_token_of_the_status_page_is_not_one_that_is_guessed_and_is_hidden(desk: Desk) -> None:
+    token = "0123456789abcdef"
+    assert token in desk.load(SHOP_ADMIN_TOKEN=token).secrets
+    for wrong in (token[1:], f"{token[:8]} {token[8:]}", f"{token}é", "x" * 201):
+        (problem,) = desk.problems(SHOP_ADMIN_TOKEN=wrong)
+        assert problem == (
+            "SHOP_ADMIN_TOKEN: should be 16 to 200 letters, digits and signs without blanks; make one with:"
+            " openssl rand -hex 24"
+        )
+    file = desk.write_secret("token", token.encode())
+    from_file = desk.load(SHOP_ADMIN_TOKEN_FILE=str(file)).shop_admin_token
+    assert from_file is not None
+    assert from_file.get_secret_value() == token
+
+
+def test_a_token_without_a_listener_is_of_no_use(desk: Desk) -> None:
+    (problem,) = desk.problems(SHOP_ADMIN_TOKEN="0123456789abcdef", SHOP_HTTP_LISTEN="")
+    assert problem.startswith("SHOP_ADMIN_TOKEN: needs the listener")
+
+
+def test_hosts_are_names_and_nothing_more(desk: Desk) -> None:
+    assert desk.load(SHOP_HTTP_HOSTS="poller.example, ops").shop_http_hosts == ("poller.example", "ops")
+    for wrong in ("https://poller.example", "poller.example:80", "*", "a/b"):
+        (problem,) = desk.problems(SHOP_HTTP_HOSTS=wrong)
+        assert "should be names such as poller.example" in problem
+
+
+def test_who_does_not_ask_the_shop_needs_no_keys(desk: Desk) -> None:
+    environ = {
+        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
+        "SHOP_SWEEP_INTERVAL": "0",
+    }
+    settings = load(environ=environ, dotenv=desk.dotenv, asks_shop=False)
+    assert settings.shop == "shop.example"
+    with pytest.raises(SettingsError):
+        load(environ=environ, dotenv=desk.dotenv)
 
 
 def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:

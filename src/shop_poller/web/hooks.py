@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from shop_poller.core.hooks import Verdict, judge
 from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.web.body import read_body
 
 PATH = "/hooks/woocommerce"
 MAX_BODY = 2**20
@@ -45,7 +46,7 @@ class Hooks:
         try:
             with anyio.fail_after(READ_S):
                 async with self._turns:
-                    body = await _read(request, MAX_BODY if signature else MAX_PING)
+                    body = await read_body(request, MAX_BODY if signature else MAX_PING)
         except TimeoutError:
             return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
         except ClientDisconnect:
@@ -75,13 +76,3 @@ class Hooks:
         log = self._log.warning if self._edges.changed(why, Verdict.REFUSED) else self._log.debug
         log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)
         return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
-
-
-async def _read(request: Request, limit: int) -> bytes | None:
-    """The body; None if it is too large, of which no more is read."""
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            return None
-        body += chunk
-    return bytes(body)

@@ -1,6 +1,8 @@
-"""/metrics, /healthz, /livez and /readyz; and what the shop sends by itself, if that is wanted."""
+"""/metrics, /healthz, /livez and /readyz, the status page; and what the shop sends by itself, if wanted."""
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -8,6 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from shop_poller.web.hooks import PATH, Hooks
+
+if TYPE_CHECKING:
+    from shop_poller.web.front import Front
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,12 +33,20 @@ class Vitals(Protocol):
         ...
 
 
-def make_app(vitals: Vitals, hooks: Hooks | None = None) -> Starlette:
+def make_app(
+    vitals: Vitals,
+    hooks: Hooks | None = None,
+    make_front: "Callable[[], Front] | None" = None,
+    *,
+    acts: bool = False,
+) -> Starlette:
     """The routes.
 
     Args:
         vitals: are asked.
         hooks: take webhooks; without them there is no such route.
+        make_front: makes what answers for the status page; called at its first request, since it is large.
+        acts: the page may act; else there are no such routes.
     """
 
     async def metrics(_: Request) -> Response:
@@ -58,4 +71,29 @@ def make_app(vitals: Vitals, hooks: Hooks | None = None) -> Starlette:
     ]
     if hooks is not None:
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
+    if make_front is not None:
+        routes += _front_routes(cache(make_front), acts=acts)
     return Starlette(routes=routes)
+
+
+def _front_routes(front: "Callable[[], Front]", *, acts: bool) -> list[Route]:
+    async def page(request: Request) -> Response:
+        return await front().page(request)
+
+    async def enter(request: Request) -> Response:
+        return await front().enter(request)
+
+    async def leave(request: Request) -> Response:
+        return await front().leave(request)
+
+    async def act(request: Request) -> Response:
+        return await front().act(request)
+
+    if not acts:
+        return [Route("/", page)]
+    return [
+        Route("/", page),
+        Route("/sign-in", enter, methods=["GET", "POST"]),
+        Route("/sign-out", leave, methods=["POST"]),
+        Route("/actions/{deed}", act, methods=["POST"]),
+    ]

@@ -208,6 +208,10 @@ class RedisStore:
         """What was delivered or given up."""
         return await self._outbox.settled(shop_id, dead=dead, limit=limit, only=sink, after=after)
 
+    async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
+        """How many were made, or given up, in each hour."""
+        return await self._letters.by_the_hour(shop_id, dead, before, hours)
+
     async def dead_ids(
         self,
         shop_id: str,

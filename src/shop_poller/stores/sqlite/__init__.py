@@ -243,6 +243,10 @@ class SqliteStore:
         """What was delivered or given up."""
         return await self._run(orders.settled, shop_id, dead=dead, limit=limit, sink=sink, after=after)
 
+    async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
+        """How many were made, or given up, in each hour."""
+        return await self._run(letters.by_the_hour, shop_id, dead=dead, before=before, hours=hours)
+
     async def dead_ids(
         self,
         shop_id: str,

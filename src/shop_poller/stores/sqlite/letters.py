@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Collection
 from datetime import datetime
 
-from shop_poller.clock import instant, ms
+from shop_poller.clock import HOUR_MS, instant, ms
 from shop_poller.ports import DeadLetter, Made
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
@@ -14,6 +14,21 @@ from shop_poller.stores.sqlite.file import transaction
 PLACE = "coalesce(first_seq, seq), seq"
 """Of one that was replayed: where it was at first."""
 THESE = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
+
+
+def by_the_hour(
+    db: sqlite3.Connection, shop_id: str, *, dead: bool, before: datetime, hours: int
+) -> list[int]:
+    """How many were delivered or given up in each hour; only the index is read."""
+    table, at = ("dead_letters", "buried_at") if dead else ("delivered", "delivered_at")
+    start = ms(before) - hours * HOUR_MS
+    rows = db.execute(
+        f"SELECT ({at} - :start) / {HOUR_MS} AS hour, count(*) FROM {table}"
+        f" WHERE shop_id = :shop AND {at} >= :start AND {at} < :before GROUP BY hour",
+        {"shop": shop_id, "start": start, "before": ms(before)},
+    )
+    counts = dict(rows.fetchall())
+    return [counts.get(hour, 0) for hour in range(hours)]
 
 
 def dead_ids(

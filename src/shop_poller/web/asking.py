@@ -1,0 +1,87 @@
+"""What a browser asks: by which name, in which language, with which form. All of it is bounded."""
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import parse_qs
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from shop_poller.core.messages import Locale
+from shop_poller.web.body import read_body
+
+MAX_BODY = 4096
+READ_S = 5.0
+MAX_SEQ = 2**63 - 1
+
+
+class RefusedError(Exception):
+    """What was asked for is not done.
+
+    Attributes:
+        status: the answer's.
+        text: why, a key of words.TEXTS.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form; of several of a name the first."""
+    try:
+        with anyio.fail_after(READ_S):
+            body = await read_body(request, MAX_BODY)
+    except (TimeoutError, ClientDisconnect):
+        raise RefusedError(408, "failed") from None
+    if body is None:
+        raise RefusedError(413, "failed")
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+    except ValueError:
+        raise RefusedError(400, "failed") from None
+    return {name: values[0] for name, values in fields.items()}
+
+
+def read_seq(fields: Mapping[str, str]) -> int:
+    """The dead letter that is meant; 0 if none is."""
+    text = fields.get("seq", "")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return number if number <= MAX_SEQ else 0
+
+
+def read_host(header: str) -> str:
+    """Host without its port, and without the brackets of an IPv6 address."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.rpartition(":")[0].lower().rstrip(".") if ":" in header else header.lower().rstrip(".")
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, which no name server can lead elsewhere."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:
+    """The language that was chosen; else the first of ours that the browser wants; else the default."""
+    wanted: list[tuple[float, int, str]] = []
+    for place, part in enumerate(accepted[:500].split(",")):
+        tag, _, weight = part.partition(";")
+        try:
+            quality = float(weight.strip().removeprefix("q=") or 1)
+        except ValueError:
+            continue
+        if quality > 0:
+            wanted.append((-quality, place, tag.strip().lower().partition("-")[0]))
+    for tag in (chosen, *(tag for _, _, tag in sorted(wanted))):
+        if tag == "ru":
+            return "ru"
+        if tag == "en":
+            return "en"
+    return default

@@ -1,0 +1,44 @@
+"""The small pages: where one signs in, and what was not done."""
+
+from shop_poller.web.frame import document
+from shop_poller.web.look import Look
+from shop_poller.web.markup import Markup, fill, foreign
+
+
+def form_page(look: Look, shop: str, *, problem: str = "") -> str:
+    """Where one signs in."""
+    body = fill(
+        '<header><h1>{shop}</h1></header><main id="content">{notice}<section aria-labelledby="enter">'
+        '<h2 id="enter">{title}</h2><form method="post" action="sign-in?lang={lang}">'
+        '<label for="token">{token}</label>'
+        '<input id="token" name="token" type="password" autocomplete="current-password" required'
+        ' maxlength="1000">'
+        '<div class="deeds"><button class="main">{title}</button></div></form>'
+        '<p><a href="./?lang={lang}">{back}</a></p></section></main>',
+        shop=foreign(shop),
+        notice=_problem(problem),
+        title=look.say("sign in"),
+        token=look.say("token"),
+        lang=look.locale,
+        back=look.say("back"),
+    )
+    return document(look, body, title=look.say("sign in"))
+
+
+def trouble_page(look: Look, shop: str, problem: str, *, back: str = "./") -> str:
+    """Something that was asked for was not done."""
+    body = fill(
+        '<header><h1>{shop}</h1></header><main id="content"><section aria-labelledby="failed">'
+        '<h2 id="failed">{title}</h2><p role="alert">{problem}</p>'
+        '<p><a href="{back}">{text}</a></p></section></main>',
+        shop=foreign(shop),
+        title=look.say("failed"),
+        problem=problem,
+        back=back,
+        text=look.say("back"),
+    )
+    return document(look, body, title=look.say("failed"), verdict="bad")
+
+
+def _problem(text: str) -> Markup:
+    return fill('<section class="notice" role="alert">{text}</section>', text=text) if text else Markup()

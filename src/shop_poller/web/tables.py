@@ -1,0 +1,142 @@
+"""The long parts of the status page: sinks, events with their deliveries, dead letters."""
+
+from datetime import datetime
+
+from shop_poller.core.breaker import State
+from shop_poller.ports import Settled
+from shop_poller.web.glance import Glance, Happening, SinkGlance
+from shop_poller.web.look import Look
+from shop_poller.web.markup import Markup, fill, foreign, joined
+from shop_poller.web.words import TEXTS
+
+
+def sinks(look: Look, glance: Glance) -> Markup:
+    """Whom we deliver to, how they do, and what waits for them."""
+    rows = joined(_sink(look, sink, glance.now) for sink in glance.sinks)
+    return fill(
+        '<section aria-labelledby="sinks"><h2 id="sinks">{title}</h2><table><thead><tr>'
+        '<th scope="col">{sink}</th><th scope="col">{state}</th>'
+        '<th scope="col" class="number">{waiting}</th></tr></thead>'
+        "<tbody>{rows}</tbody></table></section>",
+        title=look.say("sinks"),
+        sink=look.say("sink"),
+        state=look.say("state"),
+        waiting=look.say("waiting"),
+        rows=rows,
+    )
+
+
+def _sink(look: Look, sink: SinkGlance, now: datetime) -> Markup:
+    tone, state = _sink_state(look, sink, now)
+    return fill(
+        '<tr><th scope="row">{name}</th><td class="{tone}">{state}</td>'
+        '<td class="number">{waiting}</td></tr>',
+        name=foreign(sink.name),
+        tone=tone,
+        state=state,
+        waiting=look.number(sink.stored.waiting),
+    )
+
+
+def _sink_state(look: Look, sink: SinkGlance, now: datetime) -> tuple[str, str]:
+    """The tone and the words."""
+    if sink.failing_since is not None and sink.breaker is State.CLOSED:
+        return "is-some", look.say("failing", age=look.age((now - sink.failing_since).total_seconds()))
+    tone, words = {
+        State.OPEN: ("is-bad", "left alone"),
+        State.HALF_OPEN: ("is-some", "probing"),
+        State.CLOSED: ("is-good", "works"),
+        None: ("soft", "known to the leader"),
+    }[sink.breaker]
+    if not sink.named:
+        tone, words = "is-some", "not named"
+    elif sink.gone:
+        tone, words = "is-bad", "gone state"
+    return tone, look.say(words)
+
+
+def events(look: Look, glance: Glance) -> Markup:
+    """The latest events, each with its deliveries."""
+    rows = joined(_happening(look, one, glance) for one in glance.happenings)
+    table = fill(
+        '<table><thead><tr><th scope="col">{event}</th><th scope="col">{deliveries}</th></tr></thead>'
+        "<tbody>{rows}</tbody></table>",
+        event=look.say("event"),
+        deliveries=look.say("deliveries"),
+        rows=rows,
+    )
+    return fill(
+        '<section aria-labelledby="events"><h2 id="events">{title}</h2>{content}'
+        '<p class="soft">{privacy}</p></section>',
+        title=look.say("events"),
+        content=table if glance.happenings else fill("<p>{text}</p>", text=look.say("no events")),
+        privacy=look.say("privacy"),
+    )
+
+
+def _happening(look: Look, happening: Happening, glance: Glance) -> Markup:
+    return fill(
+        '<tr><th scope="row">{event}<br><span class="soft">{about}</span></th>'
+        "<td><ul>{deliveries}</ul></td></tr>",
+        event=look.event(happening.event_type, glance.titles),
+        about=look.about(happening.key),
+        deliveries=joined(_delivery(look, one, glance.now) for one in happening.deliveries),
+    )
+
+
+def _delivery(look: Look, over: Settled, now: datetime) -> Markup:
+    dead = bool(over.reason)
+    return fill(
+        '<li>{sink}: <span class="{tone}">{fate}</span> <span class="soft">{ago}</span></li>',
+        sink=foreign(over.sink),
+        tone="is-bad" if dead else "is-good",
+        fate=look.say("given up" if dead else "delivered"),
+        ago=look.ago(over.at, now),
+    )
+
+
+def letters(look: Look, glance: Glance) -> Markup:
+    """What was given up, with what can be done about it."""
+    count = sum(sink.stored.dead for sink in glance.sinks)
+    if glance.dead:
+        content = joined(_letter(look, one, glance) for one in glance.dead)
+    else:
+        content = fill("<p>{text}</p>", text=look.say("not known" if glance.trouble else "no letters"))
+    more = fill('<p class="soft">{text}</p>', text=look.say("shown", count=look.number(len(glance.dead))))
+    return fill(
+        '<section aria-labelledby="letters"><h2 id="letters">{title}</h2>{content}{more}</section>',
+        title=look.say("letters"),
+        content=content,
+        more=more if count > len(glance.dead) else Markup(),
+    )
+
+
+def _letter(look: Look, over: Settled, glance: Glance) -> Markup:
+    return fill(
+        '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>{deeds}'
+        "</article>",
+        event=look.event(over.event_type, glance.titles),
+        about=look.about(over.key),
+        to=fill(TEXTS[look.locale]["to"], name=foreign(over.sink)),
+        attempts=look.say("attempts", count=over.attempts),
+        ago=look.ago(over.at, glance.now),
+        reason=foreign(over.reason),
+        deeds=_deeds(look, over) if look.signed_in else Markup(),
+    )
+
+
+def _deeds(look: Look, over: Settled) -> Markup:
+    return fill(
+        '<div class="deeds"><form method="post" action="actions/replay?lang={lang}">'
+        '<input type="hidden" name="seq" value="{seq}">'
+        '<button aria-label="{replay}: {letter}">{replay}</button></form>'
+        '<details><summary aria-label="{drop}: {letter}">{drop}</summary>'
+        '<form method="post" action="actions/drop?lang={lang}"><input type="hidden" name="seq" value="{seq}">'
+        '<button class="danger" aria-label="{good}: {letter}">{good}</button></form></details></div>',
+        lang=look.locale,
+        seq=over.seq,
+        replay=look.say("replay"),
+        drop=look.say("drop"),
+        good=look.say("drop for good"),
+        letter=look.say("letter", seq=over.seq),
+    )

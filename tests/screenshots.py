@@ -1,0 +1,41 @@
+"""Makes the pictures of the status page in docs/images anew: `make screenshots`. Needs /usr/bin/chromium."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from shop_poller.web.glance import Glance
+from support.browser import CHROMIUM, Scheme, browsing
+from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
+
+IMAGES = Path(__file__).parents[1] / "docs/images"
+
+
+async def main() -> None:
+    """Take all of them."""
+    scenes: list[tuple[Scheme, Glance]] = [("light", WELL), ("dark", TROUBLED)]
+    for lang in ("en", "ru"):
+        for scheme, glance in scenes:
+            async with (
+                staged(Stage(glance)) as address,
+                browsing(scheme=scheme, lang=lang, scale=1.5) as page,
+            ):
+                if glance is TROUBLED:
+                    await page.goto(f"{address}/sign-in?lang={lang}")
+                    await page.fill("#token", TOKEN)
+                    await page.click("button")
+                await page.goto(f"{address}/?lang={lang}&still=1")
+                await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png")
+    async with (
+        staged(Stage(TROUBLED)) as address,
+        browsing(width=1000, height=760, lang="en") as page,
+    ):
+        await page.goto(f"{address}/?lang=en&still=1")
+        await page.screenshot(path=IMAGES / "status-desktop.png")
+
+
+if __name__ == "__main__":
+    if not CHROMIUM.exists():
+        sys.exit(f"there is no {CHROMIUM}; on Debian: apt install chromium")
+    IMAGES.mkdir(exist_ok=True)
+    asyncio.run(main())

@@ -1,0 +1,307 @@
+"""The status page: what it says, to whom, in which language; and that what is not ours stays text."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import anyio
+import httpx
+import pytest
+
+from shop_poller import alarm
+from shop_poller.core.breaker import State
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.messages import Locale
+from shop_poller.core.model import EventType
+from shop_poller.ports import Alert, SinkStats
+from shop_poller.web.glance import Glance, Happening, SinkGlance
+from shop_poller.web.look import Look
+from shop_poller.web.page import status_page
+from shop_poller.web.routes import make_app
+from shop_poller.web.troubles import troubles
+from shop_poller.web.words import TEXTS, event_name
+from support.scene import NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, front, settled
+
+pytestmark = pytest.mark.anyio
+LOCALES = pytest.mark.parametrize("locale", ["ru", "en"])
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}\u202e\x00"
+
+
+@asynccontextmanager
+async def visiting(stage: Stage, *, locale: Locale = "ru") -> AsyncIterator[httpx.AsyncClient]:
+    app = make_app(NO_VITALS, None, lambda: front(stage, token=None, locale=locale))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9108") as client:
+        yield client
+
+
+class Tags(HTMLParser):
+    """What tags and texts there are."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in {"meta", "link", "br", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def shown(glance: Glance, locale: Locale = "en") -> str:
+    return Tags(status_page(glance, Look(locale))).text
+
+
+# --- What it says ---
+
+
+@LOCALES
+def test_when_all_is_well_it_says_so_and_nothing_else(locale: Locale) -> None:
+    text = shown(WELL, locale)
+    assert TEXTS[locale]["well"] in text
+    assert "docs/" not in text
+    for name in ("attention", "unwell", "starting"):
+        assert TEXTS[locale][name] not in text
+
+
+def test_it_says_when_what_was_and_what_waits() -> None:
+    text = shown(TROUBLED)
+    for part in (
+        "Last poll 18 s ago", "Next poll in 42 s", "Oldest undelivered 25 min", "Outbox 14", "Queue 1",
+        "Dead letters 2", "Known orders 12,480", "Leads this process", "Delivered: 265, given up: 2",
+        "telegram left alone 14", "crm works 0", "order 1042", "422: unknown brand", "order 1038",
+        "Something does not work", "telegram : no connection, since 25 min ago",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_before_the_first_poll_it_is_neither_well_nor_ill() -> None:
+    assert WELL.state is not None
+    text = shown(replace(WELL, state=replace(WELL.state, last_poll_at=None)))
+    assert "Starting: the shop has not answered yet" in text
+    assert "All is well" not in text
+
+
+def test_polling_that_is_off_is_no_trouble() -> None:
+    text = shown(replace(WELL, polling=False, next_in_s=None))
+    assert "All is well" in text
+    assert "Next poll off" in text
+
+
+def test_a_follower_says_who_leads_and_what_the_store_knows() -> None:
+    sinks = [SinkGlance("crm", SinkStats(waiting=3, oldest_at=ago(seconds=5)))]
+    text = shown(replace(WELL, leads=False, leader="host-b/17", next_in_s=None, sinks=sinks))
+    assert "Leads host-b/17" in text
+    assert "Last poll 18 s ago" in text
+    assert "crm known to the leader 3" in text
+    assert "All is well" in text
+
+
+def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
+    text = shown(Glance(SHOP, "1", NOW, 60, polling=True, leads=True, trouble="state in /x: disk I/O error"))
+    assert "The state cannot be read: state in /x: disk I/O error" in text
+    for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
+        assert f"{name} not known" in text
+
+
+@pytest.mark.parametrize(
+    ("glance", "kinds"),
+    [
+        (WELL, []),
+        (replace(WELL, illness="Polling not running"), ["polling"]),
+        (replace(WELL, illness="No active workers"), ["workers"]),
+        (replace(WELL, leads=False), ["leader"]),
+        (replace(WELL, trouble="x", leads=False), ["store"]),
+        (replace(WELL, alerts=[Alert(SHOP, ErrorKind.AUTHENTICATION, NOW)]), ["alert"]),
+        (replace(WELL, set_aside=2), ["aside"]),
+        (replace(WELL, sinks=[SinkGlance("a", breaker=State.OPEN)]), ["open"]),
+        (replace(WELL, sinks=[SinkGlance("a", breaker=State.CLOSED, gone=True)]), ["gone"]),
+        (replace(WELL, sinks=[SinkGlance("a", SinkStats(waiting=1), named=False)]), ["orphan"]),
+        (replace(WELL, sinks=[SinkGlance("a", named=False)]), []),
+        (replace(WELL, sinks=[SinkGlance("a", SinkStats(dead=2))]), ["dead"]),
+        (replace(WELL, sinks=[SinkGlance("a", SinkStats(1, ago(minutes=10)))]), ["late"]),
+        (replace(WELL, sinks=[SinkGlance("a", SinkStats(1, ago(minutes=9)))]), []),
+        (TROUBLED, ["alert", "dead", "aside"]),
+    ],
+)
+def test_troubles_are_found(glance: Glance, kinds: list[str]) -> None:
+    assert [one.kind for one in troubles(glance)] == kinds
+
+
+@pytest.mark.parametrize(
+    ("service", "cause", "section"),
+    [
+        (SHOP, ErrorKind.AUTHENTICATION, "wrong-key"),
+        (SHOP, ErrorKind.TIMEOUT, "shop-down"),
+        ("crm", ErrorKind.AUTHENTICATION, "receiver-down"),
+        (alarm.STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
+    ],
+)
+def test_of_an_alert_it_says_where_to_read_on(service: str, cause: ErrorKind, section: str) -> None:
+    (trouble,) = troubles(replace(WELL, alerts=[Alert(service, cause, NOW)]))
+    assert trouble.section == f"docs/runbook.md#{section}"
+
+
+def test_both_languages_say_the_same_things() -> None:
+    assert TEXTS["ru"].keys() == TEXTS["en"].keys()
+    for name, text in TEXTS["en"].items():
+        fields = set(re.findall(r"{\w+}", text))
+        assert set(re.findall(r"{\w+}", TEXTS["ru"][name])) == fields, name
+
+
+@LOCALES
+@pytest.mark.parametrize("event", [event for event in EventType if event is not EventType.TEST])
+def test_every_event_has_a_name(event: EventType, locale: Locale) -> None:
+    assert event_name(event, locale)
+
+
+def test_an_event_of_the_owners_has_the_title_that_the_owner_gave() -> None:
+    over = settled(1, "crm", "7", "shop.packing", at=NOW)
+    happened = [Happening("shop.packing", "7", [over])]
+    told = replace(WELL, happenings=happened, titles={"shop.packing": "Packing"})
+    assert "Packing order 7 crm : delivered" in shown(told)
+
+
+# --- What it may not say, and what it is made of ---
+
+
+def test_what_is_not_ours_stays_text() -> None:
+    over = settled(1, EVIL, EVIL, EVIL, at=NOW, reason=EVIL)
+    evil = replace(
+        TROUBLED,
+        shop="<b>&\"'",
+        leads=False,
+        leader=EVIL,
+        alerts=[Alert(EVIL, ErrorKind.SERVER, NOW)],
+        sinks=[SinkGlance(EVIL, SinkStats(1, NOW, 1), named=False)],
+        happenings=[Happening(EVIL, EVIL, [over])],
+        dead=[over],
+        trouble=EVIL,
+        titles={EVIL: EVIL},
+    )
+    for locale in TEXTS:
+        page = status_page(evil, Look(locale, acts=True, signed_in=True, notice="<b>"))
+        tags = Tags(page)
+        assert not {"script", "img"} & set(tags.tags)
+        assert not any(name.startswith("on") for name in tags.attributes)
+        assert tags.open == []
+        assert page.count("<script") == 0
+        assert not {"\x00", "\u202e"} & set(page)
+        assert tags.texts.count("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}  ") >= 6
+
+
+def test_a_text_of_others_is_clipped() -> None:
+    over = settled(1, "crm", "7", "shop.order.new", at=NOW, reason="x" * 5000)
+    assert len(status_page(replace(WELL, dead=[over]), Look("en"))) < 20_000
+
+
+@pytest.mark.parametrize("glance", [WELL, TROUBLED])
+def test_it_is_well_made(glance: Glance) -> None:
+    tags = Tags(status_page(glance, Look("en", acts=True, signed_in=True)))
+    assert tags.open == []
+    assert tags.tags.count("h1") == tags.tags.count("main") == tags.tags.count("header") == 1
+    assert not {"script", "iframe"} & set(tags.tags)
+    assert "style" not in tags.attributes  # the policy would forbid it
+
+
+# --- Over HTTP ---
+
+
+async def test_it_is_html_that_nobody_keeps_frames_or_extends() -> None:
+    async with visiting(Stage()) as client:
+        answer = await client.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy.pop("style-src").startswith("'sha256-")
+    assert policy == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+    }
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert "src=" not in answer.text
+    assert "http:" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted", "default", "lang"),
+    [
+        ("", "", "ru", "ru"),
+        ("", "", "en", "en"),
+        ("", "en-GB,en;q=0.9,ru;q=0.5", "ru", "en"),
+        ("", "en;q=0.5, ru-RU", "en", "ru"),
+        ("", "de, en;q=0.1, ru;q=0", "ru", "en"),
+        ("", "ru;q=nonsense,*", "en", "en"),
+        ("?lang=en", "ru", "ru", "en"),
+        ("?lang=ru", "en", "en", "ru"),
+        ("?lang=xx", "en", "ru", "en"),
+    ],
+)
+async def test_the_language_is_the_one_that_is_wanted(
+    query: str, accepted: str, default: Locale, lang: str
+) -> None:
+    async with visiting(Stage(), locale=default) as client:
+        answer = await client.get(f"/{query}", headers={"accept-language": accepted})
+    assert f'<html lang="{lang}">' in answer.text
+
+
+async def test_it_looks_again_by_itself_in_the_same_language_unless_it_is_to_stand_still() -> None:
+    async with visiting(Stage()) as client:
+        moving, still = await client.get("/?lang=en"), await client.get("/?lang=en&still=1")
+    assert '<meta http-equiv="refresh" content="10;url=./?lang=en">' in moving.text
+    assert "refresh" not in still.text.split("<body>")[0].replace("<style>", "")
+    assert 'href="./?lang=en"' in still.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9108", 200),
+        ("[::1]:9108", 200),
+        ("192.168.1.7", 200),
+        ("localhost:9108", 200),
+        ("poller.example", 200),
+        ("POLLER.example.:9108", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:9108", 421),
+        ("evil.example:9108", 421),
+        ("", 421),
+    ],
+)
+async def test_it_answers_to_names_of_its_own_only(host: str, status: int) -> None:
+    async with visiting(Stage()) as client:
+        answer = await client.get("/", headers={"host": host})
+    assert answer.status_code == status
+    assert ("SHOP_HTTP_HOSTS" in answer.text) == (status == 421)
+
+
+async def test_however_many_look_at_the_same_time_the_store_is_asked_once() -> None:
+
+    stage = Stage()
+    async with visiting(stage) as client, anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(client.get, "/")
+    assert stage.looks == 1
