@@ -164,7 +164,9 @@ class Front:
             gate = self._may_try(request)
             if not gate.knows(request):
                 raise RefusedError(401, "not signed in")
-        elif self._gate is not None:
+        elif self._gate is None:
+            raise RefusedError(404, "missing")
+        else:
             # No browser adds this header to another site's form: whose page it was need not be asked.
             self._check(self._gate, token, request)
 
