@@ -1,7 +1,7 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo")
-GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
+GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail"), "poll": ("now",)}
 DEMO = "shop-poller demo --seconds 20"
 EXAMPLES = (
     "shop-poller run",
@@ -10,6 +10,7 @@ EXAMPLES = (
     "shop-poller notify-test",
     "shop-poller status",
     "shop-poller status --json",
+    "shop-poller status --watch",
     "shop-poller audit --since 2026-11-01",
     "shop-poller audit --since 2026-11-24T18:00:00 --json",
     "shop-poller backfill --since 2026-01-01",
@@ -27,6 +28,7 @@ EXAMPLES = (
     "shop-poller deliveries list",
     "shop-poller deliveries list --sink crm --limit 500 --json",
     "shop-poller deliveries tail",
+    "shop-poller poll now",
 )
 
 
