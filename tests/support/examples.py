@@ -1,16 +1,11 @@
 """The commands, and the examples that their help shows."""
 
-<<<<<<< HEAD
 COMMANDS = (
     "run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
-GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
-=======
-COMMANDS = ("run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo")
 GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail"), "poll": ("now",)}
->>>>>>> page
 DEMO = "shop-poller demo --seconds 20"
 INSTALL = "shop-poller install-service --yes"
 EXAMPLES = (
