@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from shop_poller import dispatcher
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.retry import RetryPolicy
@@ -35,8 +36,8 @@ async def put(it: House, *keys: str, sink: str = "sink") -> None:
     rows = [Outgoing(sink, notification(key)) for key in keys]
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.ledger.state, now=now, seen_at=now, outgoing=rows))
-    for dispatcher in it.dispatchers:
-        dispatcher.wake()
+    for each in it.dispatchers:
+        each.wake()
 
 
 async def waiting(it: House, sink: str = "sink") -> int:
@@ -273,7 +274,8 @@ async def test_one_row_that_keeps_failing_does_not_open_the_circuit(path: Path) 
         assert keys(sink.got) == ["good"]
 
 
-async def test_a_row_that_fails_for_three_days_is_buried(path: Path) -> None:
+async def test_a_row_that_fails_for_three_days_is_buried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with house(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
@@ -491,8 +493,9 @@ async def test_nobody_subscribed_means_not_delivered(path: Path) -> None:
 
 
 async def test_a_sink_away_for_three_days_has_its_old_rows_buried(
-    path: Path,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda _: down())
     async with house(path, sinks=[sink], in_memory=True) as it, it.delivering():
         await put(it, *map(str, range(700)))
