@@ -14,6 +14,9 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+MAX_HEADER = 100 * 1024
+"""Bytes; what httpx has for the whole head. aiohttp's 8 KB are less than some shops' cookies and policies."""
+
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
@@ -66,6 +69,8 @@ class FastTransport(AiohttpTransport):
             connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_s, ssl=self.ssl_context),
             cookie_jar=aiohttp.DummyCookieJar(),  # httpx keeps them, where they are wanted
             skip_auto_headers={"Accept", "Accept-Encoding", "User-Agent"},
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
