@@ -75,8 +75,8 @@ class FastTransport(AiohttpTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange; raises what httpx's own transport raises."""
-        # A connection that the peer closed meanwhile is noticed by the loop, in up to three turns, and
-        # replaced; aiohttp would send on it, and cannot know whether what it sent may be sent again.
+        # A connection that the peer closed while we were busy is noticed by the loop in three turns at most
+        # (asyncio's, with TLS), and replaced; aiohttp would send on it, and does not send a POST again.
         for _ in range(3):
             await asyncio.sleep(0)
         # aiohttp refuses an address with a password beside the header that was made of it.
