@@ -481,6 +481,14 @@ async def test_a_header_that_cannot_be_sent_is_refused_and_not_shown() -> None:
     assert receiver.posts == []
 
 
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
 async def test_a_proxy_is_asked_with_its_password_which_no_error_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -491,38 +499,61 @@ async def test_a_proxy_is_asked_with_its_password_which_no_error_shows(
         writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
 
-    for name in (
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-    ):
-        monkeypatch.delenv(name, raising=False)
     async with peer(refuse) as proxy:
-        monkeypatch.setenv("ALL_PROXY", f"http://us:hunter2@{LOOPBACK}:{proxy.port}")
+        monkeypatch.setenv("ALL_PROXY", f"http://us:{PASSWORD}@{LOOPBACK}:{proxy.port}")
         for scheme in ("http", "https"):
             async with http_sink(f"{scheme}://shop.example/") as sink:
                 error = await failure(sink)
             assert isinstance(error, TemporaryError)
-            assert "hunter2" not in "".join(traceback.format_exception(error))
+            assert PASSWORD not in "".join(traceback.format_exception(error))
 
     assert heads[0].startswith(b"POST http://shop.example/ ")
     assert heads[1].startswith(b"CONNECT shop.example:443 ")
     assert all(b"basic dxm6ahvudgvymg==" in head.lower() for head in heads)  # us:hunter2
 
 
-@pytest.mark.parametrize("address", ["ftp://h:1", "http://h:port"])
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "spared",
+    [None, ("no_proxy", "other.example"), ("NO_PROXY", "other.example, 127.0.0.1"), ("no_proxy", "*")],
+    ids=lambda spared: spared and " ".join(spared),
+)
+async def test_a_proxy_is_asked_but_for_whom_no_proxy_names(
+    monkeypatch: pytest.MonkeyPatch, name: str, spared: tuple[str, str] | None
+) -> None:
+    async with inbox() as receiver, inbox() as proxy, http_sink(receiver.url) as sink:
+        monkeypatch.setenv(name, proxy.url.removeprefix("http://").partition("/")[0])  # as some write it
+        if spared:
+            monkeypatch.setenv(*spared)
+        with anyio.fail_after(IN_TIME_S):
+            await sink.send(DELIVERY)
+
+    straight = spared is not None and spared[1] != "other.example"
+    assert (len(receiver.posts), len(proxy.posts)) == ((1, 0) if straight else (0, 1))
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://us:hunter2@h:1",
+        "socks5://us:hunter2@h:1",
+        "http://us:hunter2@h:port",
+        "http://us:hunter2@",
+        "http://us:hunter2@[",
+        "http://us:hunter2@[::1",
+        "http://[",
+    ],
+)
 async def test_a_proxy_that_is_none_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("http_proxy", address)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
     async with http_sink("http://shop.example/") as sink:
         error = await failure(sink)
 
     assert isinstance(error, PermanentError)
+    assert "the proxy that HTTP_PROXY or ALL_PROXY names" in str(error)
     assert "\n" not in str(error)
+    assert PASSWORD not in "".join(traceback.format_exception(error))
