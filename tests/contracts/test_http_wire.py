@@ -453,6 +453,7 @@ async def test_nothing_is_sent_that_is_not_ours_and_no_cookie_comes_back() -> No
         names = sorted(line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:] if line)
         assert names == [
             b"accept",
+            b"accept-encoding",
             b"authorization",
             b"content-length",
             b"content-type",
