@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import aclosing, suppress
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -106,12 +106,20 @@ def run(
     from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
 
     if not once:
-        # It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it.
-        anyio.run(house.run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+        anyio.run(house.run, settings, backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
         _rehearse(settings)
     else:
         _run_once(settings)
+
+
+def _has_uvloop() -> bool:
+    """It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it."""
+    try:
+        import_module("uvloop")
+    except ImportError:
+        return False
+    return True
 
 
 def _run_once(settings: Settings) -> None:

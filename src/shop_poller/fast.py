@@ -14,6 +14,9 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+MAX_HEADER = 100 * 1024
+"""Bytes; what httpx has for the whole head. aiohttp's 8 KB are less than some shops' cookies and policies."""
+
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
@@ -66,12 +69,14 @@ class FastTransport(AiohttpTransport):
             connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_s, ssl=self.ssl_context),
             cookie_jar=aiohttp.DummyCookieJar(),  # httpx keeps them, where they are wanted
             skip_auto_headers={"Accept", "Accept-Encoding", "User-Agent"},
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange; raises what httpx's own transport raises."""
-        # A connection that the peer closed meanwhile is noticed by the loop, in up to three turns, and
-        # replaced; aiohttp would send on it, and cannot know whether what it sent may be sent again.
+        # A connection that the peer closed while we were busy is noticed by the loop in three turns at most
+        # (asyncio's, with TLS), and replaced; aiohttp would send on it, and does not send a POST again.
         for _ in range(3):
             await asyncio.sleep(0)
         # aiohttp refuses an address with a password beside the header that was made of it.

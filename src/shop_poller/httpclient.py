@@ -74,13 +74,18 @@ def _proxy(url: str) -> httpx.Proxy | None:
     if not address or proxy_bypass(target.host):
         return None
     try:
-        return httpx.Proxy(address if "://" in address else f"http://{address}")
-    except (ValueError, httpx.InvalidURL) as error:
+        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+    except (ValueError, httpx.InvalidURL):  # its text may hold the password
+        proxy = None
+    # SOCKS takes a package that is not installed; what no host may have in it is told by "%".
+    host = "" if proxy is None or proxy.url.scheme not in {"http", "https"} else proxy.url.host
+    if not host or "%" in host:
         raise PermanentError(
             ErrorKind.REJECTED,
             f"the proxy that {target.scheme.upper()}_PROXY or ALL_PROXY names cannot be used; it should look"
             " like http://proxy.example:3128",
-        ) from error
+        )
+    return proxy
 
 
 class HttpClient:

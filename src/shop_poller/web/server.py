@@ -5,6 +5,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 
 import anyio
@@ -78,9 +79,10 @@ class _BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
+        self._came = monotonic()  # not the loop's time: uvloop's are many in a millisecond
         self._end = self.loop.call_later(MAX_CONNECTION_S, self._hang_up)
         if len(self.connections) > MAX_CONNECTIONS:
-            oldest = min(cast("set[_BoundedProtocol]", self.connections), key=lambda one: one._end.when())  # noqa: SLF001 - one of us
+            oldest = min(cast("set[_BoundedProtocol]", self.connections), key=lambda one: one._came)  # noqa: SLF001 - one of us
             self.connections.discard(oldest)
             oldest.transport.abort()
 
