@@ -1,4 +1,4 @@
-"""The extra `fast`: aiohttp as the transport of httpx, which takes a third of the CPU, and more memory.
+"""The extra `fast`: aiohttp as the transport of httpx, which takes less CPU, and more memory.
 
 Importing this fails where the extra is not installed.
 """
