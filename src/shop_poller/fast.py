@@ -23,14 +23,23 @@ def _httpx_errors() -> Iterator[None]:
     """What httpx-aiohttp calls by a wrong name, or not at all, by the name that it has in httpx."""
     try:
         yield
-    except httpx.ConnectTimeout as error:  # any connection that broke off
-        if isinstance(error.__cause__, TimeoutError):
-            raise
-        raise httpx.ReadError(str(error)) from error.__cause__
+    except httpx.TransportError as error:
+        cause = error.__cause__
+        # Any connection that broke off is called so.
+        broke_off = isinstance(error, httpx.ConnectTimeout) and not isinstance(cause, TimeoutError)
+        kind = httpx.ReadError if broke_off else type(error)
+        raise kind(_said(cause or error)) from cause
     except aiohttp.ClientError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error
+        raise httpx.RemoteProtocolError(_said(error)) from error
     except ValueError:  # a line break in a header; its text may be a key
         raise httpx.LocalProtocolError("a header cannot be sent") from None
+
+
+def _said(error: BaseException) -> str:
+    """In words without the address: its query may be a secret, and aiohttp names it whole."""
+    if isinstance(error, aiohttp.ClientOSError):  # these name host and port only
+        return str(error)
+    return type(error).__name__
 
 
 class _Stream(httpx.AsyncByteStream):

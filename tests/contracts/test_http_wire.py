@@ -116,6 +116,22 @@ async def test_an_answer_that_is_no_http_is_a_connection_error(said: bytes) -> N
     assert error.kind is ErrorKind.CONNECTION
 
 
+@pytest.mark.parametrize(
+    "said", [b"SMTP ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + 200_000 * b"x" + b"\r\n\r\n", b""]
+)
+async def test_no_trouble_shows_the_address_whose_query_may_be_a_secret(said: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(said)
+        await writer.drain()
+
+    async with peer(talk) as odd, http_sink(f"http://{LOOPBACK}:{odd.port}/hook?code=Geheim%2Fnis") as sink:
+        error = await failure(sink)
+
+    assert "Geheim" not in str(error)
+    assert "code" not in str(error)
+
+
 async def test_https_to_a_port_that_speaks_none_is_a_connection_error() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -535,6 +551,17 @@ async def test_a_proxy_is_asked_but_for_whom_no_proxy_names(
 
 
 @pytest.mark.usefixtures("no_proxies")
+async def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with inbox() as receiver, inbox() as proxy, http_sink(receiver.url) as sink:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", httpx.URL(receiver.url).netloc.decode())
+        with anyio.fail_after(IN_TIME_S):
+            await sink.send(DELIVERY)
+
+    assert (len(receiver.posts), len(proxy.posts)) == (1, 0)
+
+
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize(
     "address",
     [
@@ -554,7 +581,8 @@ async def test_a_proxy_that_is_none_is_told_in_one_line(
     async with http_sink("http://shop.example/") as sink:
         error = await failure(sink)
 
-    assert isinstance(error, PermanentError)
+    assert isinstance(error, TemporaryError), "no delivery is buried for it"
+    assert error.kind is ErrorKind.CONNECTION
     assert "the proxy that HTTP_PROXY or ALL_PROXY names" in str(error)
     assert "\n" not in str(error)
     assert PASSWORD not in "".join(traceback.format_exception(error))

@@ -57,6 +57,7 @@ async def serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # anybody could say with them who they are
         server_header=False,
         date_header=False,  # kept up to date by the loop that is not run, see below
         timeout_graceful_shutdown=GRACE_S,
