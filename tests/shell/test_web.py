@@ -415,6 +415,18 @@ async def test_one_can_only_look(ward: Ward) -> None:
                 assert (await client.request(method, path, content=b"x")).status_code == 405, path
 
 
+@pytest.mark.anyio
+async def test_nobody_can_say_who_they_are() -> None:
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(request.client.host if request.client else "")
+
+    async with served(Starlette(routes=[Route("/", who)])) as client:
+        answer = await client.get(
+            "/", headers={"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+        )
+    assert answer.text == LOOPBACK
+
+
 # --- Listening ----------------------------------------------------------------------------------------------
 
 
