@@ -20,6 +20,7 @@ from shop_poller.terminal import (
     EnoughError,
     Exit,
     OutputError,
+    ShopId,
     Since,
     complain,
     discard,
@@ -152,11 +153,11 @@ Example:
   shop-poller check
 Exit codes: 2 settings, 3 shop, 4 a sink, 5 state file."""
 )
-def check(config: Config = None) -> None:
+def check(config: Config = None, shop: ShopId = None) -> None:
     """Look whether shop, keys, clocks, state and sinks are right; change nothing."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.check(load_settings(config)))
+    _report(checks.check(load_settings(config, shop)))
 
 
 @app.command(
@@ -166,11 +167,11 @@ Example:
   shop-poller notify-test
 Exit codes: 2 settings, 4 a sink did not take it.""",
 )
-def notify_test(config: Config = None) -> None:
+def notify_test(config: Config = None, shop: ShopId = None) -> None:
     """Send one harmless notification to every sink."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.notify_test(load_settings(config, asks_shop=False)))
+    _report(checks.notify_test(load_settings(config, shop, asks_shop=False)))
 
 
 def _report(findings: "AsyncIterator[Finding]") -> None:
@@ -199,6 +200,7 @@ Exit codes: 2 settings, 5 state file."""
 )
 def status(
     config: Config = None,
+    shop: ShopId = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
 ) -> None:
@@ -208,7 +210,7 @@ def status(
 
     if watch and as_json:
         raise typer.BadParameter("goes without --json", param_hint="--watch")
-    settings = load_settings(config, asks_shop=False)
+    settings = load_settings(config, shop, asks_shop=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
             anyio.run(_watch, settings)
@@ -248,12 +250,13 @@ Exit codes: 2 settings, 3 the shop could not be read, 4 something is undelivered
 def audit(
     since: Since,
     config: Config = None,
+    shop: ShopId = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a line an order.")] = False,
 ) -> None:
     """Hold every order changed since then against what was announced; the daemon may be running."""
     from shop_poller import audit as audits  # noqa: PLC0415 - see the module's docstring
 
-    settings, tally = load_settings(config), audits.Tally()
+    settings, tally = load_settings(config, shop), audits.Tally()
 
     async def show() -> None:
         # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
@@ -279,11 +282,11 @@ Example:
   shop-poller backfill --since 2026-01-01
 Exit codes: 2 settings, 3 the shop could not be read (run it again to go on), 5 state."""
 )
-def backfill(since: Since, config: Config = None) -> None:
+def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
     """Learn silently the orders made from then on and before the watch began; the daemon may be running."""
     from shop_poller import backfill as backfills  # noqa: PLC0415 - see the module's docstring
 
-    settings = load_settings(config)
+    settings = load_settings(config, shop)
     with backfills.progress_bar() as show:
         done = anyio.run(backfills.backfill, settings, utc(since), show)
     say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
