@@ -1,5 +1,6 @@
 """What remembers: one folder a store, imported only when it is used."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,44 @@ from shop_poller.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from shop_poller.stores.redis import RedisStore
+    from shop_poller.stores.redis.connection import Line
+
+THREADS = 4
+"""For the files of all shops: a disk does no more at once."""
+CONNECTIONS = 64
+"""To Redis, for the stores of all shops."""
+
+
+class Shelf:
+    """Opens the stores of many shops, which share threads, or connections.
+
+    Args:
+        where: the state of any of them lies; in a file of its own each, or in one Redis.
+    """
+
+    def __init__(self, where: Path | RedisAddress) -> None:
+        self.line: Line | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        if isinstance(where, RedisAddress):
+            from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB
+            from shop_poller.stores.redis.connection import Line  # noqa: PLC0415 - as above
+
+            self.line = Line(make_client(where, CONNECTIONS), CONNECTIONS)
+        else:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
+
+    async def open(self, where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
+        """The store of one shop; for the rest see `open_store`."""
+        if isinstance(where, Path):
+            return await SqliteStore.open(where, self._threads)
+        return _redis(where, shop=shop, prefix=prefix, line=self.line)
+
+    async def aclose(self) -> None:
+        """Close what was shared, after all stores."""
+        if self.line is not None:
+            await self.line.aclose()
+        if self._threads is not None:
+            self._threads.shutdown()
 
 
 async def open_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
@@ -80,7 +119,7 @@ async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
     return copy
 
 
-def _redis(where: RedisAddress, *, shop: str, prefix: str) -> "RedisStore":
+def _redis(where: RedisAddress, *, shop: str, prefix: str, line: "Line | None" = None) -> "RedisStore":
     from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - it is 10 MB
 
-    return RedisStore(where, prefix=prefix, first_shop=shop)
+    return RedisStore(where, prefix=prefix, first_shop=shop, line=line)
