@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import aclosing, suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.messages import Locale
 from shop_poller.letter_commands import dead, deliveries
 from shop_poller.poll_command import poll
+from shop_poller.roster import choose
 from shop_poller.settings import Settings, SettingsError
+from shop_poller.shops_command import shops
 from shop_poller.terminal import (
     Config,
     EnoughError,
@@ -24,6 +27,7 @@ from shop_poller.terminal import (
     Since,
     complain,
     discard,
+    load_roster,
     load_settings,
     say,
     utc,
@@ -47,6 +51,7 @@ app = typer.Typer(
 app.add_typer(dead, name="dead")
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(poll, name="poll")
+app.add_typer(shops, name="shops")
 
 WATCH_EVERY_S = 2.0
 CLEAR = "\x1b[H\x1b[2J"
@@ -98,21 +103,26 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --once: print what would be sent; change nothing.")
     ] = False,
+    shop: ShopId = None,
 ) -> None:
-    """Watch the shop until SIGTERM or Ctrl-C."""
+    """Watch the shop, or all of several, until SIGTERM or Ctrl-C."""
     if dry_run and not once:
         raise typer.BadParameter("goes with --once", param_hint="--dry-run")
-    settings = load_settings(config)
+    roster = load_roster(config)
 
     from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
 
     if not once:
+        if shop is not None:
+            raise typer.BadParameter("goes with --once", param_hint="--shop")
+        several = len(roster.shops) > 1
+        daemon = partial(house.run_fleet, roster) if several else partial(house.run, roster.shops[0])
         # It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it.
-        anyio.run(house.run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+        anyio.run(daemon, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     elif dry_run:
-        _rehearse(settings)
+        _rehearse(choose(roster.shops, shop))
     else:
-        _run_once(settings)
+        _run_once(choose(roster.shops, shop))
 
 
 def _run_once(settings: Settings) -> None:

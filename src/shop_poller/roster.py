@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,27 @@ NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
 MOST_NAMED = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The shops that one process watches.
+
+    Attributes:
+        shops: at least one, in the order in which they are named.
+        prefix: of the keys in Redis that are no shop's own.
+    """
+
+    shops: tuple[Settings, ...]
+    prefix: str
+
+
 def load_shops(
     config: Path | None = None,
     *,
     environ: Mapping[str, str] = os.environ,
     dotenv: Path = Path(".env"),
     asks_shop: bool = True,
-) -> tuple[Settings, ...]:
-    """Read the settings of every shop, in the order in which they are named; for the arguments see `load`.
+) -> Roster:
+    """Read the settings of every shop; for the arguments see `load`.
 
     Raises:
         SettingsError: with every problem found.
@@ -76,7 +90,8 @@ def load_shops(
         problems += _twice(found.shops)
     if problems:
         raise SettingsError(problems)
-    return tuple(shops)
+    prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
+    return Roster(tuple(shops), str(prefix))
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:

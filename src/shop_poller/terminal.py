@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from shop_poller.roster import choose, load_shops
+from shop_poller.roster import Roster, choose, load_shops
 from shop_poller.settings import Settings
 
 
@@ -55,19 +55,19 @@ class EnoughError(OutputError):
 
 def load_settings(config: Path | None, shop: str | None = None, *, asks_shop: bool = True) -> Settings:
     """Load the settings of one shop, and set up logging as they say; for the rest see `load_roster`."""
-    return choose(load_roster(config, asks_shop=asks_shop), shop)
+    return choose(load_roster(config, asks_shop=asks_shop).shops, shop)
 
 
-def load_roster(config: Path | None, *, asks_shop: bool = True) -> tuple[Settings, ...]:
+def load_roster(config: Path | None, *, asks_shop: bool = True) -> Roster:
     """Load the settings of all shops, and set up logging; without their keys where they are not asked."""
     # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
 
-    shops = load_shops(config, asks_shop=asks_shop)
-    secrets = {secret for shop in shops for secret in shop.secrets}
-    set_up_logging(level=shops[0].shop_log_level, style=shops[0].shop_log_format, secrets=secrets)
-    return shops
+    roster = load_shops(config, asks_shop=asks_shop)
+    secrets, first = {secret for shop in roster.shops for secret in shop.secrets}, roster.shops[0]
+    set_up_logging(level=first.shop_log_level, style=first.shop_log_format, secrets=secrets)
+    return roster
 
 
 def say(line: str) -> None:

@@ -40,7 +40,9 @@ def folder(tmp_path: Path) -> Path:
 def roster(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -> tuple[Settings, ...]:
     config = folder / "shops.toml"
     config.write_text(text, encoding="utf-8")
-    return load_shops(config, environ={**ENVIRONMENT, **changes}, dotenv=folder / ".env", asks_shop=asks_shop)
+    return load_shops(
+        config, environ={**ENVIRONMENT, **changes}, dotenv=folder / ".env", asks_shop=asks_shop
+    ).shops
 
 
 def problems(folder: Path, text: str, **changes: Any) -> list[str]:
@@ -94,7 +96,7 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         "WOOCOMMERCE_CONSUMER_SECRET": "cs_x",
         "SHOP_STATE_URL": "sqlite:////tmp/x.db",
     }
-    (shop,) = load_shops(config, environ=environ, dotenv=folder / ".env")
+    (shop,) = load_shops(config, environ=environ, dotenv=folder / ".env").shops
     assert (shop.shop, shop.shop_polling_interval, shop.state) == ("shop.example", 45, Path("/tmp/x.db"))  # noqa: S108 - nothing is written there
 
 

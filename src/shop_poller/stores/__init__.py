@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shop_poller.core.redis_address import RedisAddress
-from shop_poller.ports import Batch, Store
+from shop_poller.ports import Batch, Crew, Store
 from shop_poller.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class Shelf:
         self.line: Line | None = None
         self._threads: ThreadPoolExecutor | None = None
         if isinstance(where, RedisAddress):
+            from shop_poller.stores.redis import connection  # noqa: PLC0415 - as above
             from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB
-            from shop_poller.stores.redis.connection import Line  # noqa: PLC0415 - as above
 
-            self.line = Line(make_client(where, CONNECTIONS), CONNECTIONS)
+            self.line = connection.Line(make_client(where, CONNECTIONS), CONNECTIONS)
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 
@@ -41,6 +41,20 @@ class Shelf:
         if isinstance(where, Path):
             return await SqliteStore.open(where, self._threads)
         return _redis(where, shop=shop, prefix=prefix, line=self.line)
+
+    def crew(self, where: Path | RedisAddress, *, prefix: str, name: str) -> Crew | None:
+        """The replicas that share the shops; None where there can be no other, since files have one owner.
+
+        Args:
+            where: the state lies.
+            prefix: of all keys.
+            name: of this replica.
+        """
+        if self.line is None or isinstance(where, Path):
+            return None
+        from shop_poller.stores.redis.crew import Crew as RedisCrew  # noqa: PLC0415 - as above
+
+        return RedisCrew(where, self.line, prefix=prefix, name=name)
 
     async def aclose(self) -> None:
         """Close what was shared, after all stores."""

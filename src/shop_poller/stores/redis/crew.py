@@ -9,7 +9,7 @@ from shop_poller.stores.redis.connection import Connection, Line, chunks
 from shop_poller.stores.redis.keys import Keys
 
 STAY_S = 6.0
-"""A replica that says nothing for so long is gone; before its leases are, so that others are ready for them."""
+"""A replica that says nothing for so long is gone; sooner than its leases: others are ready then."""
 
 
 class Crew:
