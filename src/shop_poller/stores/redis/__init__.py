@@ -131,7 +131,7 @@ class RedisStore:
     async def _lease(self, verb: str) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000)]
         asked_at = time.monotonic()
-        owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
+        owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         self._anchor = theirs, (asked_at + time.monotonic()) / 2
         return str(owner)

@@ -123,15 +123,6 @@ class Connection:
         Raises:
             TemporaryError: STORE; whether the script was run is then not known, unless it refused.
         """
-        async with self._line.others:
-            return await self._run(script, keys, args)
-
-    async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script that compares the lease's nonce; raises what `call` raises."""
-        async with self._line.writers:
-            return await self._run(script, keys, [self.nonce, *args])
-
-    async def _run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         scripts = self._line.scripts
         if script not in scripts:
             folder = resources.files(__package__).joinpath("scripts")
@@ -140,6 +131,16 @@ class Connection:
             scripts[script] = self._line.client.register_script(text)
         prepared = scripts[script]
         return await self._carry_out(lambda: prepared(keys=list(keys), args=list(args)))
+
+    async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run a script that compares the lease's nonce; raises what `call` raises."""
+        async with self._line.writers:
+            return await self.call(script, keys, [self.nonce, *args])
+
+    async def unfenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run any other script; raises what `call` raises."""
+        async with self._line.others:
+            return await self.call(script, keys, args)
 
     async def aclose(self) -> None:
         """Close the connections, unless others use them."""

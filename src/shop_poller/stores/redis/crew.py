@@ -30,12 +30,14 @@ class Crew:
 
     async def stay(self) -> list[str]:
         """Say that we are there, and learn who is."""
-        crew: list[str] = await self._connection.call("crew", [self._key], ["stay", self._name, _ms(STAY_S)])
+        crew: list[str] = await self._connection.unfenced(
+            "crew", [self._key], ["stay", self._name, _ms(STAY_S)]
+        )
         return crew
 
     async def leave(self) -> None:
         """Say that we go."""
-        await self._connection.call("crew", [self._key], ["leave", self._name, 0])
+        await self._connection.unfenced("crew", [self._key], ["leave", self._name, 0])
 
     async def leased(self, prefixes: Sequence[str]) -> list[bool]:
         """Whether somebody has the lease of each shop."""
