@@ -25,6 +25,8 @@ Log = structlog.typing.FilteringBoundLogger
 MASK = "***"
 STATUSES = (*sorted(DEFAULT_UNPAID), "processing", "completed")
 OTHER_STATUS = "other"
+BEGINNING = 12
+"""Characters by which a secret is looked for: more than those with which all keys begin."""
 
 
 class StoreUse(StrEnum):
@@ -125,10 +127,21 @@ def _masking(secrets: Iterable[str]) -> structlog.typing.Processor:
         )
     }
     longest_first = sorted(forms, key=len, reverse=True)  # one may be part of another
+    # Of a thousand shops there are ten thousand: they are looked up by how they begin, not tried one by one.
+    by_beginning: dict[str, list[str]] = {}
+    for form in longest_first:
+        by_beginning.setdefault(form[:BEGINNING], []).append(form)
+    lengths = sorted({len(beginning) for beginning in by_beginning}, reverse=True)
 
     def mask(_: Any, __: str, rendered: Any) -> str:
         line = str(rendered)
-        for form in longest_first:
+        here = {
+            form
+            for length in lengths
+            for at in range(len(line) - length + 1)
+            for form in by_beginning.get(line[at : at + length], ())
+        }
+        for form in sorted(here, key=len, reverse=True):
             line = line.replace(form, MASK)
         return line
 

@@ -1,7 +1,7 @@
 """Fleets in virtual time: replicas that share made-up shops over a made-up Redis, or one over files."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
 from shop_poller.core.places import apart
 from shop_poller.fleet import Fleet
@@ -33,6 +33,7 @@ from support.virtual_time import virtual_now
 
 ABOARD: ContextVar["Replica"] = ContextVar("ABOARD")
 ANSWER_S = 0.2
+TIMEOUT_S = 15.0
 PREFIX = "shop:polling:"
 
 
@@ -54,7 +55,8 @@ class Wire(FakeAsyncRedis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if self.replica.dead:
             raise RedisConnectionError("made up: killed")
-        return await super().execute_command(*args, **options)
+        carried_out: Callable[..., Awaitable[Any]] = super().execute_command
+        return await carried_out(*args, **options)
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Armada:
         """The longest time that each shop was not asked, in seconds."""
         longest: Counter[str] = Counter()
         last = {shop.shop: since for shop in self.shops}
-        for poll in sorted(self.polls, key=lambda poll: poll.began):
+        for poll in sorted((p for p in self.polls if p.began >= since), key=lambda poll: poll.began):
             longest[poll.shop] = max(longest[poll.shop], poll.began - last[poll.shop])  # type: ignore[assignment]
             last[poll.shop] = poll.began
         return {shop: max(longest[shop], until - at) for shop, at in last.items()}
@@ -184,6 +186,7 @@ class Witnessed:
         trouble = self._armada.troubles.get(self._shop, ANSWER_S)
         try:
             if isinstance(trouble, ShopPollerError):
+                await anyio.sleep(TIMEOUT_S if trouble.kind is ErrorKind.TIMEOUT else 0)
                 raise trouble
             await anyio.sleep(trouble)
             return await self._fake.fetch(query)
