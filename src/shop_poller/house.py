@@ -33,6 +33,8 @@ from shop_poller.web.hooks import Hooks
 if TYPE_CHECKING:
     from shop_poller.web.front import Front
 
+LOOK_EVERY_S = 60.0
+"""How often the outbox of one of many shops is looked at when nothing seems due."""
 OnOutgoing = Callable[[Sequence[Outgoing]], None]
 
 
@@ -116,6 +118,7 @@ class House:
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
             senders=settings.shop_senders,
             queue_size=settings.shop_queue_size,
+            look_every_s=None if self._turns is None else LOOK_EVERY_S,
         )
         dispatchers = [
             Dispatcher(

@@ -25,6 +25,7 @@ from shop_poller.settings import Settings
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import Line
 from shop_poller.stores.redis.crew import Crew
+from shop_poller.stores.redis.renewals import Renewals
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.telemetry import Book
 from support.house import FakeShop, FakeSink
@@ -113,6 +114,7 @@ class Armada:
         turns = Turns(self.most, lateness(book))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
         line = Line(wire)
+        line.renewals = Renewals()
         crew = Crew(ADDRESS, line, prefix=PREFIX, name=name) if self.in_redis else None
 
         async def open_store(settings: Settings) -> Store:

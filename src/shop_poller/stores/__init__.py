@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shop_poller.core.redis_address import RedisAddress
+from shop_poller.core.redis_address import RedisAddress, Topology
 from shop_poller.ports import Batch, Crew, Store
 from shop_poller.stores.sqlite import SqliteStore
 
@@ -29,10 +29,12 @@ class Shelf:
         self.line: Line | None = None
         self._threads: ThreadPoolExecutor | None = None
         if isinstance(where, RedisAddress):
-            from shop_poller.stores.redis import connection  # noqa: PLC0415 - as above
+            from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - as above
             from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB
 
             self.line = connection.Line(make_client(where, CONNECTIONS), CONNECTIONS)
+            if where.topology is not Topology.CLUSTER:
+                self.line.renewals = renewals.Renewals()
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 

@@ -131,7 +131,13 @@ class RedisStore:
     async def _lease(self, verb: str) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000)]
         asked_at = time.monotonic()
-        owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)
+        together = self._connection.renewals
+        if verb == "renew" and together is not None:
+            owner, seconds, micros, asked_at = await together.renew(
+                self._connection.unfenced, self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
+            )
+        else:
+            owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         self._anchor = theirs, (asked_at + time.monotonic()) / 2
         return str(owner)

@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.stores.redis.client import MAX_CONNECTIONS, Client, close_client
+from shop_poller.stores.redis.renewals import Renewals
 
 T = TypeVar("T")
 CHUNK = 500
@@ -57,11 +58,13 @@ class Line:
 
     Attributes:
         scripts: those that were used.
+        renewals: gather those of many shops; None where each shop has to be asked for by itself.
     """
 
     def __init__(self, client: Client, connections: int = MAX_CONNECTIONS) -> None:
         self.client = client
         self.scripts: dict[str, AsyncScript] = {}
+        self.renewals: Renewals | None = None
         # However many ask at once, there are connections left for the leases.
         others = max(1, connections // 8)
         self.readers = anyio.Semaphore(connections // 2)
@@ -97,6 +100,11 @@ class Connection:
         self._address = address
         self._line = line
         self._shared = shared
+
+    @property
+    def renewals(self) -> "Renewals | None":
+        """Gathers renewals, where the stores of many shops share the line."""
+        return self._line.renewals
 
     async def read(self, *command: str | int) -> Any:
         """Run one command that changes nothing.
