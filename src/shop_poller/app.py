@@ -15,12 +15,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
+import httpx
 import structlog
 from starlette.applications import Starlette
 
 from shop_poller import __version__, systemd
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.house import built
+from shop_poller.httpclient import transport_class
 from shop_poller.pace import Turns
 from shop_poller.plan import TickReport
 from shop_poller.ports import Outgoing, Store
@@ -98,6 +100,7 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
             sinks=[sink.name for sink in settings.sinks],
             state=settings.state_place,
             http=address,
+            fast=transport_class() is not httpx.AsyncHTTPTransport,
         )
         async with anyio.create_task_group() as background:
             background.start_soon(systemd.feed_watchdog)

@@ -4,7 +4,7 @@ import json
 import sys
 from contextlib import aclosing, suppress
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -117,12 +117,20 @@ def run(
             raise typer.BadParameter("goes with --once", param_hint="--shop")
         several = len(roster.shops) > 1
         daemon = partial(house.run_fleet, roster) if several else partial(house.run, roster.shops[0])
-        # It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it.
-        anyio.run(daemon, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+        anyio.run(daemon, backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
         _rehearse(choose(roster.shops, shop))
     else:
         _run_once(choose(roster.shops, shop))
+
+
+def _has_uvloop() -> bool:
+    """It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it."""
+    try:
+        import_module("uvloop")
+    except ImportError:
+        return False
+    return True
 
 
 def _run_once(settings: Settings) -> None:

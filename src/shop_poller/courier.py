@@ -111,17 +111,26 @@ class Courier:
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Outcome]:
         """Try to deliver several, and say of each what became of it, as soon as that is known."""
-        failures: dict[int, _Failure] = {}
-        if self._bulk is not None and self._may_send() and not self._held_back():
+        left, failures = list(deliveries), dict[int, _Failure]()
+        for attempt in (1, 2):  # a connection that broke once is no reason to go one by one
+            if self._bulk is None or not left or not self._may_send() or self._held_back():
+                break
+            if attempt > 1:
+                await self._pause(self._jitter_s(1))
             began = anyio.current_time()
-            errors = await self._send_all(self._bulk, deliveries)
-            for delivery, error in zip(deliveries, errors, strict=True):
-                if error is None:
+            errors = await self._send_all(self._bulk, left)
+            failures = {
+                delivery.seq: _Failure(began, error)
+                for delivery, error in zip(left, errors, strict=True)
+                if error is not None
+            }
+            for delivery in left:
+                if delivery.seq not in failures:
                     yield self._delivered(delivery)
-                else:
-                    failures[delivery.seq] = _Failure(began, error)
-            deliveries = [delivery for delivery in deliveries if delivery.seq in failures]
-        for delivery in deliveries:
+            left = [delivery for delivery in left if delivery.seq in failures]
+            if not all(isinstance(one.error, TemporaryError) for one in failures.values()):
+                break
+        for delivery in left:
             yield await self.deliver(delivery, failures.get(delivery.seq))
 
     async def deliver(self, delivery: Delivery, failure: _Failure | None = None) -> Outcome:
@@ -178,17 +187,13 @@ class Courier:
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-            jitter_s = full_jitter(
-                state.attempt_number, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, chance=self._chance()
-            )
-            return max(asked_s or 0.0, jitter_s)
+            return max(asked_s or 0.0, self._jitter_s(state.attempt_number))
 
         def enough(state: RetryCallState) -> bool:
             return state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S or self._held_back()
 
         async def pause(seconds: float) -> None:
-            with anyio.move_on_after(seconds):
-                await self._turn.wait()
+            await self._pause(seconds)
             if self._held_back():
                 raise _HeldBackError
 
@@ -200,6 +205,13 @@ class Courier:
             reraise=True,
         )
         return await retrying(attempt)
+
+    async def _pause(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._turn.wait()
+
+    def _jitter_s(self, attempt: int) -> float:
+        return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, chance=self._chance())
 
     async def _send(self, delivery: Delivery) -> None:
         if not self._may_send():

@@ -55,7 +55,8 @@ async def demo(*, locale: str, seconds: float | None, say: Callable[[str], None]
 
             def introduce(http: str) -> None:
                 say(f"A simulated shop is open at {address}; it is asked every {TICK_S:g} s what changed.")
-                say(f"Status page: {http}/   Metrics: {http}/metrics   Ctrl-C ends it.")
+                say(f"Status page: {http}/   Ctrl-C ends it.")
+                say(f"Metrics: {http}/metrics   Health: {http}/healthz")
                 say("Indented lines are what happens in the shop, lines with a time the notifications.\n")
                 tasks.start_soon(_tell, story, say)
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from shop_poller.alarm import Alarm
@@ -201,6 +202,7 @@ class Dispatcher:
                 self._metrics.store_error(StoreUse.OUTBOX)
                 if self._edges.changed("outbox", error.kind):
                     self._log.error("the outbox cannot be read; trying on", error=str(error))
+            await checkpoint_if_cancelled()  # then the senders may be gone, and the claims are void anyway
             for delivery in deliveries:
                 queue.send_nowait(delivery)  # there is room: nobody else puts anything in
             depth = queue.statistics().current_buffer_used

@@ -49,12 +49,14 @@ def http_transport(url: str) -> httpx.AsyncBaseTransport:
         url: what will be asked; decides whether TLS has to be set up, and about the proxy.
 
     Raises:
-        PermanentError: REJECTED, the environment names a proxy that cannot be used.
+        TemporaryError: CONNECTION, the environment names a proxy that cannot be used.
     """
     # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
-    trust = _trust() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    proxy = _proxy(url)
+    tls = url.startswith("https:") or (proxy is not None and proxy.url.scheme == "https")
+    trust = _trust() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
-    return transport_class()(verify=trust, limits=limits, proxy=_proxy(url))
+    return transport_class()(verify=trust, limits=limits, proxy=proxy)
 
 
 @cache
@@ -71,16 +73,24 @@ def _proxy(url: str) -> httpx.Proxy | None:
     """The proxy that the environment names for an address: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
     target, proxies = httpx.URL(url), getproxies()
     address = proxies.get(target.scheme) or proxies.get("all")
-    if not address or proxy_bypass(target.host):
+    # As httpx has it, an entry of NO_PROXY may have a port.
+    names = [target.host, f"{target.host}:{target.port}"] if target.port else [target.host]
+    if not address or any(map(proxy_bypass, names)):
         return None
     try:
-        return httpx.Proxy(address if "://" in address else f"http://{address}")
-    except (ValueError, httpx.InvalidURL) as error:
-        raise PermanentError(
-            ErrorKind.REJECTED,
+        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+    except (ValueError, httpx.InvalidURL):  # its text may hold the password
+        proxy = None
+    # SOCKS takes a package that is not installed; what no host may have in it is told by "%".
+    host = "" if proxy is None or proxy.url.scheme not in {"http", "https"} else proxy.url.host
+    if not host or "%" in host:
+        # Temporary: it is nobody's delivery that is wrong, and somebody will mend it.
+        raise TemporaryError(
+            ErrorKind.CONNECTION,
             f"the proxy that {target.scheme.upper()}_PROXY or ALL_PROXY names cannot be used; it should look"
             " like http://proxy.example:3128",
-        ) from error
+        )
+    return proxy
 
 
 class HttpClient:
@@ -121,7 +131,7 @@ class HttpClient:
 
         Raises:
             httpx.HTTPError, httpx.InvalidURL: see transport_errors.
-            PermanentError: what http_transport raises.
+            TemporaryError: what http_transport raises.
         """
         transport = self._transport or self._open()
         request = httpx.Request(

@@ -15,9 +15,10 @@ from shop_poller.ports import Outcome, Store
 from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 T = TypeVar("T")
+MANY = 64
 GATHER_S = 0.02
-"""How long it waits for more while deliveries are under way: a commit costs as much for many as for one, but
-what is not committed when we are killed is sent again."""
+"""While so many are held it waits for more of them: a commit costs as much for many as for one. While there
+are fewer it does not: what is not committed when we are killed is sent again."""
 STORE_WAIT_S = 1.0
 
 
@@ -64,7 +65,7 @@ class Settler:
             try:
                 async for outcome in made:
                     batch = [outcome, *at_hand(made)]
-                    if self.held > len(batch) and not self.in_haste:
+                    if self.held >= MANY and not self.in_haste:
                         await anyio.sleep(GATHER_S)
                         batch += at_hand(made)
                     again = await self._record(batch)

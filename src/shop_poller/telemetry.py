@@ -6,7 +6,7 @@ Logs tell edges, not repeats: the first failure and the recovery, not the thousa
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Literal, TextIO, cast
@@ -23,10 +23,9 @@ from shop_poller.core.transition import DEFAULT_UNPAID
 
 Log = structlog.typing.FilteringBoundLogger
 MASK = "***"
+SHORT = 8
 STATUSES = (*sorted(DEFAULT_UNPAID), "processing", "completed")
 OTHER_STATUS = "other"
-BEGINNING = 12
-"""Characters by which a secret is looked for: more than those with which all keys begin."""
 
 
 class StoreUse(StrEnum):
@@ -72,7 +71,7 @@ def set_up_logging(
         render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     else:
         render = structlog.processors.JSONRenderer(ensure_ascii=False)
-    masked = [structlog.processors.format_exc_info, render, _masking(secrets)]
+    masked = [structlog.processors.format_exc_info, _Masked(render, secrets)]
     structlog.configure(
         processors=[*shared, *masked],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -114,38 +113,62 @@ class _Patient:
             self._stream.flush()
 
 
-def _masking(secrets: Iterable[str]) -> structlog.typing.Processor:
-    """The last step: on the line as it will stand there, whatever it was made of."""
-    forms = {
-        form
-        for secret in filter(None, secrets)
-        for form in (
-            secret,
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-            repr(secret)[1:-1],
-            repr(secret.encode())[2:-1],
-        )
-    }
-    longest_first = sorted(forms, key=len, reverse=True)  # one may be part of another
-    # Of a thousand shops there are ten thousand: they are looked up by how they begin, not tried one by one.
-    by_beginning: dict[str, list[str]] = {}
-    for form in longest_first:
-        by_beginning.setdefault(form[:BEGINNING], []).append(form)
-    lengths = sorted({len(beginning) for beginning in by_beginning}, reverse=True)
+class _Masked:
+    """Renders an event without the secrets, whatever they are part of.
 
-    def mask(_: Any, __: str, rendered: Any) -> str:
-        line = str(rendered)
-        here = {
-            form
-            for length in lengths
-            for at in range(len(line) - length + 1)
-            for form in by_beginning.get(line[at : at + length], ())
-        }
-        for form in sorted(here, key=len, reverse=True):
-            line = line.replace(form, MASK)
+    Looked for are the forms that they may have in the line; nearly always there are none, and that is all. If
+    there are, texts are masked before they are rendered, so that the line stays what it is (JSON); and then
+    once more in it, for what only rendering made a text. There the shortest are left out, and numbers: they
+    would be found by chance.
+
+    Args:
+        render: the last processor.
+        secrets: of any length.
+    """
+
+    def __init__(self, render: structlog.typing.Processor, secrets: Iterable[str]) -> None:
+        self._render = render
+        self._secrets = sorted({*filter(None, secrets)}, key=len, reverse=True)  # one may be part of another
+        self._forms = sorted({form for one in self._secrets for form in _forms(one)}, key=len, reverse=True)
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        """The line; a processor of structlog."""
+        line = str(self._render(logger, method, dict(event)))
+        if not any(form in line for form in self._forms):
+            return line
+        line = str(self._render(logger, method, {key: self._clean(value) for key, value in event.items()}))
+        for form in self._forms:
+            if len(form) >= SHORT and not form.isdigit():
+                line = line.replace(form, MASK)
         return line
 
-    return mask
+    def _clean(self, value: Any) -> Any:
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {self._clean(k): self._clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(v) for v in value]
+        # Whatever else it is, the renderer would show its repr.
+        text = str(value) if isinstance(value, str | BaseException) else repr(value)
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _forms(secret: str) -> set[str]:
+    """How a text may stand in another: as it is, in JSON, in a repr, and that in another again."""
+    forms = {secret}
+    for _ in range(2):
+        for form in [*forms]:
+            forms |= {
+                json.dumps(form, ensure_ascii=False)[1:-1],
+                json.dumps(form)[1:-1],
+                repr(form)[1:-1],
+                repr(form.encode(errors="replace"))[2:-1],
+                form.replace("'", "\\'"),
+            }
+    return forms
 
 
 class Edges:

@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shop_poller import httpclient
 from shop_poller.core.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, Order, Query, UnreadableOrder
+from shop_poller.fast import FastTransport
 from shop_poller.httpclient import MAX_COOKIE, MAX_COOKIES
 from shop_poller.ports import Source
 from shop_poller.sinks.http import HttpSink
@@ -43,6 +46,15 @@ IN_TIME_S = 20.0
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True, params=[httpx.AsyncHTTPTransport, FastTransport], ids=["plain", "fast"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpclient, "transport_class", lambda: request.param)
+
+
+only_plain = pytest.mark.parametrize("transport", [httpx.AsyncHTTPTransport], indirect=True, ids=["plain"])
+"""For shops without a socket (scripted_shop), which are httpx's own transport."""
 
 
 def mcp(url: str) -> WooCommerceMcp:
@@ -142,6 +154,7 @@ def test_megabytes_of_control_characters_are_not_looked_at_one_by_one() -> None:
     assert isinstance(found, UnreadableOrder)
 
 
+@only_plain
 async def test_tools_by_the_million_are_not_all_kept() -> None:
     tools = [{"name": f"tool-{n}"} for n in range(MAX_TOOLS)]
     with scripted_shop() as shop:
@@ -360,6 +373,7 @@ types = st.sampled_from(
 encodings = st.sampled_from([""] * 8 + ["gzip", "br", "gzip, gzip", "\xff", "identity"])
 
 
+@only_plain
 @given(answers, types, encodings, st.sampled_from([200] * 8 + [100, 204, 302, 404, 429, 500, 999]))
 @example((rest, b"[" + b"[]," * 800_000 + b"0]"), "application/json", "", 200)
 @example((mcp, b'{"jsonrpc":"2.0","id":2,"result":' + b"[" * 1_000_000), "application/json", "", 200)

@@ -238,7 +238,6 @@ def test_every_guarantee_has_a_test() -> None:
         assert "test_" in shown_by or shown_by.startswith("simulation"), promise
 
 
-@pytest.mark.skipif(not (ROOT / RUNBOOK).exists(), reason=f"there is no {RUNBOOK} in this tree yet")
 @pytest.mark.parametrize("section", sorted(set(SECTIONS.values())))
 def test_where_the_status_page_says_to_read_on_there_is_something_to_read(section: str) -> None:
     headings = re.findall(r"^#+ (.+)$", text(RUNBOOK), re.MULTILINE)

@@ -26,9 +26,10 @@ IN_TIME_S = 10.0
 BODIES = [wire.request(name).body for name in wire.names("webhook")]
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"  # real sockets need real time
+@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Real sockets need real time; and the daemon has either loop."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 class Well:

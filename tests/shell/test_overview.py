@@ -57,10 +57,10 @@ async def over(store: SqliteStore, n: int, sink: str, *, dies: bool) -> None:
 
 
 async def test_who_leads_tells_of_its_parts(house: House, store: SqliteStore) -> None:
-    await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await house.begin()
     await over(store, 1, "console:", dies=False)
     await put(store, outgoing("old", "7", "event 7"))
+    await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await store.raise_alert(SHOP, Alert("console:", ErrorKind.TIMEOUT, now()), (), now())
     await store.raise_alert(SHOP, Alert("dead-letters:console:", ErrorKind.REJECTED, now()), (), now())
     seen = await overview(house, store).glance()
@@ -82,14 +82,16 @@ async def test_who_leads_tells_of_its_parts(house: House, store: SqliteStore) ->
 async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     house: House, store: SqliteStore
 ) -> None:
-    await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await over(store, 1, "console:", dies=True)
+    await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     page = overview(house, store)
     seen = await page.glance()
     assert (seen.leads, seen.next_in_s, seen.leader) == (False, None, await store.holder())
     assert [(sink.name, sink.held, sink.breaker, sink.stored.dead) for sink in seen.sinks] == [
         ("console:", None, None, 1)
     ]
+    assert seen.state is not None
+    assert seen.state.last_poll_at is not None
     assert page.poll_now() is Asked.FOLLOWS
     assert overview(house, store, polling=False).poll_now() is Asked.OFF
 

@@ -1,28 +1,9 @@
-"""Hundreds of worlds that are out to break the whole daemon; and the judge finds what it should."""
+"""Hundreds of worlds that are out to break the whole daemon."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-
-from simulation.bugs import BUGS
-
-TESTS = Path(__file__).parent.parent
-
-
-def simulate(*args: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, where a seed is the same world every time."""
-    return subprocess.run(
-        [sys.executable, "-m", "simulation", *args],
-        cwd=TESTS,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+from support.simulated_worlds import TESTS, simulate
 
 
 def test_all_is_well_in_hundreds_of_worlds() -> None:
@@ -40,12 +21,6 @@ def test_a_seed_is_the_same_world_every_time() -> None:
 def folder(text: str) -> str:
     """The state's, which has a name of chance."""
     return text.partition("state=")[2].partition("/state.db")[0]
-
-
-@pytest.mark.parametrize("bug", BUGS)
-def test_a_deliberate_bug_is_found(bug: str) -> None:
-    done = simulate("--bug", bug)
-    assert (done.returncode, "found by seed" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_seed_that_is_not_well_says_how_to_look_into_it() -> None:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from shop_poller import dispatcher
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
@@ -33,6 +34,12 @@ OWN = PollPlan(
 )
 PATIENT = PollPlan(SHOP, interval_s=600, overdue_after=timedelta(hours=24))
 LISTENING = PollPlan(SHOP, interval_s=600, silence_after=timedelta(hours=12))
+
+
+@pytest.fixture(autouse=True)
+def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or of days most of the time goes into looking for what is replayed."""
+    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)
 
 
 @pytest.fixture

@@ -236,6 +236,42 @@ def test_no_secret_is_logged(lines: Lines, leak: str, style: Any) -> None:
     assert SECRET not in text
 
 
+HARD = """it's "quoted" \\ and ä"""
+"""What stands in another text in many ways."""
+HARD_LEAKS: dict[str, Callable[[Log], None]] = {
+    "beside another quote": lambda log: log.warning("x", text=f"\"{HARD}\" '{HARD}'"),
+    "in a set": lambda log: log.warning("x", values={HARD}),
+    "in an error": lambda log: log.warning("x", error=TroubleError(HARD)),
+    "in JSON in a text": lambda log: log.warning("x", body=json.dumps({"key": HARD})),
+    "in a repr in a text": lambda log: log.warning("x", error=str(KeyError(HARD))),
+    "in bytes": lambda log: log.warning("x", body=HARD.encode()),
+}
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("leak", HARD_LEAKS)
+def test_a_secret_is_known_in_every_form_that_a_text_may_have(lines: Lines, leak: str, style: Any) -> None:
+    set_up_logging(level="info", style=style, secrets=[HARD])
+
+    HARD_LEAKS[leak](_log())
+
+    text = "\n".join(lines())
+    assert "***" in text
+    assert "quoted" not in text
+
+
+@pytest.mark.parametrize("secret", ["12345", "123456789", "event", "page"])
+def test_a_secret_that_is_anything_leaves_json_what_it_is(lines: Lines, secret: str) -> None:
+    set_up_logging(level="info", style="json", secrets=[secret])
+
+    _log().info("a page", orders=1234567890, text=f"it is {secret}")
+
+    (line,) = lines()
+    entry = json.loads(line)
+    assert entry["orders"] == 1234567890
+    assert entry["text"] == "it is ***"
+
+
 def test_one_secret_may_be_part_of_another(lines: Lines) -> None:
     set_up_logging(level="info", style="json", secrets=["pass", "pass-and-more"])
 

@@ -42,9 +42,10 @@ IN_TIME_S = 5.0
 """What takes milliseconds may take this long on a busy machine."""
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"  # real sockets need real time
+@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Real sockets need real time; and the daemon has either loop."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 # --- The parts that the monitor looks at, made up -----------------------------------------------------------

@@ -162,11 +162,11 @@ def _for_hours(plan: Plan) -> bool:
 BUGS = {
     "ack before send": Bug("dispatcher.Dispatcher", "_send", _ack_before_send, 20),
     "cursor before commit": Bug("ledger.Ledger", "commit", _cursor_before_commit, 20),
-    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 20),
+    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 100),
     "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
     "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours),
-    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 100, _on_redis),
+    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 400, _on_redis),
     "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
@@ -177,7 +177,7 @@ BUGS = {
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
-    "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 200),
+    "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 400),
     "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
 }
 

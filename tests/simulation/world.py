@@ -336,7 +336,7 @@ class World:
         }
         always = [self._create, self._change]
         if self.plan.on_redis:  # what two replicas make of a lease
-            always += [self._ambush, self._crowd]
+            always += [self._ambush, self._crowd, self._freeze]
         chosen = [
             deed for deed, weight in weights.items() for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
@@ -441,7 +441,7 @@ class World:
                 [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
             )
             when = self.rng.choice(["before", "after"])
-            if self.rng.random() < 0.4:
+            if self.rng.random() < 0.25:
                 trouble: Trouble = self.rng.choice(["refused", "refused", "lost"])
                 when, deed = "before", lambda: self._trouble_the_store(trouble, call)
             process.ambush = (f"{when} {call}", deed)

@@ -19,6 +19,11 @@ COMMAND = Path(sysconfig.get_path("scripts"), "shop-poller")
 PATIENCE_S = 30.0
 """What takes milliseconds may take this long on a machine that is busy with something else."""
 
+PLAIN = {"PYTHONPATH": str(Path(__file__).with_name("plain"))}
+"""The command as the default install has it."""
+FAST = {"PYTHONPATH": ""}
+"""With the extra `fast`, which is installed where the tests run."""
+
 T = TypeVar("T")
 
 
@@ -43,6 +48,7 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
         "LANG": "C.UTF-8",
         # What a process leaves open at its end is told on stderr, where the tests look.
         "PYTHONWARNINGS": "default::ResourceWarning",
+        **PLAIN,
         **settings,
     }
 

@@ -5,7 +5,7 @@ COMMANDS = (
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
-GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail")}
+GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail"), "poll": ("now",)}
 DEMO = "shop-poller demo --seconds 20"
 INSTALL = "shop-poller install-service --yes"
 EXAMPLES = (
@@ -15,6 +15,7 @@ EXAMPLES = (
     "shop-poller notify-test",
     "shop-poller status",
     "shop-poller status --json",
+    "shop-poller status --watch",
     "shop-poller audit --since 2026-11-01",
     "shop-poller audit --since 2026-11-24T18:00:00 --json",
     "shop-poller backfill --since 2026-01-01",
@@ -38,6 +39,7 @@ EXAMPLES = (
     "shop-poller deliveries list",
     "shop-poller deliveries list --sink crm --limit 500 --json",
     "shop-poller deliveries tail",
+    "shop-poller poll now",
 )
 
 

@@ -119,6 +119,19 @@ def test_trouble_with_the_shop_is_3(site: Site, trouble: str) -> None:
     assert "ok    sink" in done.stdout
 
 
+@pytest.mark.parametrize("address", ["http://us:hunter2@[", "socks5://us:hunter2@127.0.0.1:1"])
+@pytest.mark.parametrize("command", [("check",), ("run", "--once")], ids=" ".join)
+def test_a_proxy_that_is_none_is_3_in_a_line(site: Site, command: tuple[str, ...], address: str) -> None:
+    done = site.run(*command, ALL_PROXY=address)
+    assert done.code == 3
+    said = "the proxy that HTTP_PROXY or ALL_PROXY names cannot be used"
+    complaints = failures(done)[:1] if command == ("check",) else done.complaints
+    (complaint,) = complaints
+    assert said in complaint
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def dialects(done: Finished) -> list[str]:
     """What it says of the dialect."""
     return [line[6:] for line in done.lines if line[6:].startswith("dialect:")]

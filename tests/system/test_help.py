@@ -10,6 +10,7 @@ from shop_poller import __version__
 from shop_poller.healthy import DEFAULT_LISTEN
 from support.commands import run_command, wait_until
 from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, examples
+from support.receivers import reserved_port
 from support.site import Site
 
 WHOLE = [*COMMANDS, *(f"{group} {command}" for group, commands in GROUPS.items() for command in commands)]
@@ -78,6 +79,18 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
     if args[0] == "replay":
         site.shop.create_order("processing")
         assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 0
+    if args == ["status", "--watch"]:
+        with site.start(*args) as watching:
+            wait_until(lambda: watching.stdout, "a look")
+            assert watching.stop(signal.SIGINT) == 0
+        return
+    if args == ["poll", "now"]:
+        with reserved_port() as port:
+            site.settings |= {"SHOP_HTTP_LISTEN": f"127.0.0.1:{port}", "SHOP_ADMIN_TOKEN": "0123456789abcdef"}
+            with site.daemon():
+                site.polled()
+                assert site.run(*args).code == 0
+        return
     if args == ["deliveries", "tail"]:
         with site.daemon(), site.start(*args) as following:
             site.shop.create_order("processing")

@@ -10,7 +10,7 @@ from random import SystemRandom
 
 import pytest
 
-from support.commands import Running, wait_until
+from support.commands import FAST, PLAIN, Running, wait_until
 from support.ordeal import Ordeal
 from support.receivers import Post
 from support.redis_server import RedisServer, redis_server
@@ -28,9 +28,14 @@ def assert_sound(site: Site) -> None:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.parametrize("reaction", ["answers", "hangs", "hangs up"])
-def test_killed_between_commit_and_ack(site: Site, reaction: str) -> None:
+@pytest.mark.parametrize(
+    ("reaction", "extra"),
+    [("answers", PLAIN), ("hangs", PLAIN), ("hangs up", PLAIN), ("answers", FAST)],
+    ids=["answers", "hangs", "hangs up", "answers, fast"],
+)
+def test_killed_between_commit_and_ack(site: Site, reaction: str, extra: dict[str, str]) -> None:
     """The receiver has it, and the daemon is dead before it hears or can note down the answer."""
+    site.settings |= extra
     orders = [site.shop.create_order("processing") for _ in range(12)]
     for order in orders:
         site.shop.refund(order, 1)

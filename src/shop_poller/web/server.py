@@ -5,6 +5,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 
 import anyio
@@ -56,6 +57,7 @@ async def serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # anybody could say with them who they are
         server_header=False,
         date_header=False,  # kept up to date by the loop that is not run, see below
         timeout_graceful_shutdown=GRACE_S,
@@ -78,9 +80,10 @@ class _BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
+        self._came = monotonic()  # not the loop's time: uvloop's are many in a millisecond
         self._end = self.loop.call_later(MAX_CONNECTION_S, self._hang_up)
         if len(self.connections) > MAX_CONNECTIONS:
-            oldest = min(cast("set[_BoundedProtocol]", self.connections), key=lambda one: one._end.when())  # noqa: SLF001 - one of us
+            oldest = min(cast("set[_BoundedProtocol]", self.connections), key=lambda one: one._came)  # noqa: SLF001 - one of us
             self.connections.discard(oldest)
             oldest.transport.abort()
 
