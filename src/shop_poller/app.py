@@ -6,7 +6,10 @@ stop:   no new tick, no new claim; the running tick ends (10 s), senders end the
 """
 
 import os
+import resource
+import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,22 +17,26 @@ from dataclasses import dataclass
 import anyio
 import httpx
 import structlog
+from starlette.applications import Starlette
 
 from shop_poller import __version__, systemd
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.house import House, built
+from shop_poller.house import built
 from shop_poller.httpclient import transport_class
+from shop_poller.pace import Turns
 from shop_poller.plan import TickReport
-from shop_poller.ports import Outgoing, Stats, Store
+from shop_poller.ports import Outgoing, Store
+from shop_poller.roster import Roster
 from shop_poller.settings import Settings, SettingsError
-from shop_poller.stores import copy_store, open_store
-from shop_poller.telemetry import Log
+from shop_poller.shift import work
+from shop_poller.stores import Shelf, copy_store, open_store
+from shop_poller.telemetry import Book, Log
 from shop_poller.tenure import Tenure
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
 
-TICK_GRACE_S = 10.0
-SENDER_GRACE_S = 20.0
+FILES_A_SHOP, FILES_BESIDES = 6, 300
+"""Descriptors: the connection to a shop and to its sink, the four of a state file; and those of all else."""
 
 
 async def run(
@@ -49,14 +56,27 @@ async def run(
         SettingsError: the listener's address cannot be used.
         PermanentError: STORE, it cannot be used.
     """
-    stop = stop or anyio.Event()
+    await _until_told(lambda stop: _run(settings, stop, on_listen), stop or anyio.Event())
+
+
+async def run_fleet(
+    roster: Roster,
+    *,
+    stop: anyio.Event | None = None,
+    on_listen: Callable[[str], None] = lambda _: None,
+) -> None:
+    """The daemon for several shops; as `run`, but what one shop lacks is its own trouble."""
+    await _until_told(lambda stop: _run_fleet(roster, stop, on_listen), stop or anyio.Event())
+
+
+async def _until_told(daemon: Callable[[anyio.Event], Awaitable[None]], stop: anyio.Event) -> None:
     failures: list[Exception] = []
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
             # From before the store is opened until after it is closed: either may hang.
             tasks.start_soon(_obey, signals, stop)
             try:
-                await _run(settings, stop, on_listen)
+                await daemon(stop)
             except (SettingsError, ShopPollerError) as error:  # kept out of the group, which would wrap it
                 failures.append(error)
             tasks.cancel_scope.cancel()
@@ -69,7 +89,8 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
     async with AsyncExitStack() as stack:
         store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
         house = await stack.enter_async_context(built(settings, store))
-        address = await stack.enter_async_context(_listening(settings, house))
+        app = make_app(house.monitor, house.hooks(), house.front, acts=settings.shop_admin_token is not None)
+        address = await stack.enter_async_context(_listening(settings, app))
         on_listen(address)
         log.info(
             "started",
@@ -87,7 +108,7 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
             systemd.notify("READY=1")
             failure: PermanentError | None = None
             try:
-                await house.lease.hold(lambda: _work(settings, store, house, stop), stop)
+                await house.lease.hold(lambda: work(settings, store, house, stop), stop)
             except PermanentError as error:  # kept out of the group, which would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -96,30 +117,59 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
     log.info("stopped")
 
 
+async def _run_fleet(roster: Roster, stop: anyio.Event, on_listen: Callable[[str], None]) -> None:
+    from shop_poller.fleet import Fleet  # noqa: PLC0415 - one shop needs none of it
+    from shop_poller.fleet_vitals import FleetVitals, lateness  # noqa: PLC0415 - as above
+
+    log: Log = structlog.get_logger()
+    shops, first = roster.shops, roster.shops[0]
+    _make_room(FILES_BESIDES + FILES_A_SHOP * len(shops), log)
+    async with AsyncExitStack() as stack:
+        shelf = Shelf(first.state)
+        stack.push_async_callback(shelf.aclose)
+        name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        book = Book(is_crowded=len(shops) > first.shop_labelled_shops)
+        turns = Turns(first.shop_concurrent_polls, lateness(book))
+        fleet = Fleet(
+            shops,
+            lambda one: shelf.open(one.state, shop=one.shop, prefix=one.shop_redis_prefix),
+            book=book,
+            turns=turns,
+            crew=shelf.crew(first.state, prefix=roster.prefix, name=name),
+            name=name,
+        )
+        vitals = FleetVitals(fleet, book, turns)
+        address = await stack.enter_async_context(_listening(first, make_app(vitals)))
+        on_listen(address)
+        log.info("started", version=__version__, shops=len(shops), state=first.state_place, http=address)
+        async with anyio.create_task_group() as background:
+            background.start_soon(systemd.feed_watchdog)
+            background.start_soon(_say_stopping, stop)
+            background.start_soon(vitals.survey)
+            systemd.notify("READY=1")
+            await fleet.watch(stop)
+            background.cancel_scope.cancel()
+    log.info("stopped")
+
+
+def _make_room(files: int, log: Log) -> None:
+    """Let this process have so many files and connections open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files if unlimited else min(files, hard), hard))
+    if not unlimited and hard < files:
+        log.warning(
+            "too few files may be open for so many shops; raise LimitNOFILE, or ulimit -Hn",
+            may_be=hard,
+            should_be=files,
+        )
+
+
 async def _say_stopping(stop: anyio.Event) -> None:
     await stop.wait()
     systemd.notify("STOPPING=1")
     structlog.get_logger().info("stopping; what is not delivered waits in the outbox")
-
-
-async def _work(settings: Settings, store: Store, house: House, stop: anyio.Event) -> None:
-    """Poll and deliver until stopped, or until the lease is lost."""
-    log: Log = structlog.get_logger()
-    try:
-        tenure = await house.begin()
-        _warn_of_orphans(settings, await store.stats(settings.shop), log)
-    except TemporaryError as error:
-        house.complain(error)
-        return
-    try:
-        async with anyio.create_task_group() as work:
-            work.start_soon(_bounded, tenure.deliver, stop, SENDER_GRACE_S)
-            if settings.shop_polling_enabled:
-                work.start_soon(_bounded, tenure.poller.run, stop, TICK_GRACE_S)
-            await stop.wait()
-            tenure.stop()
-    finally:
-        house.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +194,10 @@ async def run_once(settings: Settings) -> RunReport:
     reports: list[RunReport] = []
     async with built(settings, store) as house:
 
-        async def work() -> None:
+        async def once() -> None:
             reports.append(await _run_once(settings, store, await house.begin()))
 
-        await house.lease.once(work)
+        await house.lease.once(once)
     if not reports:
         raise TemporaryError(
             ErrorKind.STORE, f"state in {settings.state_place}: the lease was lost meanwhile"
@@ -189,7 +239,7 @@ async def rehearse(settings: Settings, show: Callable[[Outgoing], None]) -> Tick
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, house: House) -> AsyncIterator[str]:
+async def _listening(settings: Settings, app: Starlette) -> AsyncIterator[str]:
     if settings.shop_http_listen is None:
         yield ""
         return
@@ -197,39 +247,8 @@ async def _listening(settings: Settings, house: House) -> AsyncIterator[str]:
         listener = listen(*settings.shop_http_listen)
     except OSError as error:
         raise SettingsError([f"SHOP_HTTP_LISTEN: {error}"]) from error
-    async with serving(
-        make_app(house.monitor, house.hooks(), house.front, acts=settings.shop_admin_token is not None),
-        listener,
-    ) as address:
+    async with serving(app, listener) as address:
         yield address
-
-
-def _warn_of_orphans(settings: Settings, stats: Stats, log: Log) -> None:
-    """Deliveries for sinks that were taken out of the settings would wait in silence."""
-    configured = {sink.name for sink in settings.sinks}
-    for name, sink in stats.sinks.items():
-        if sink.waiting and name not in configured:
-            log.warning(
-                "deliveries wait for a sink that is not in SHOP_NOTIFY_URLS any more; name it again to send"
-                " them",
-                sink=name,
-                deliveries=sink.waiting,
-            )
-
-
-async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace_s: float) -> None:
-    """Run some work; once stopped, it has a grace to come to its end."""
-
-    async def cut_short() -> None:
-        await stop.wait()
-        await anyio.sleep(grace_s)
-        structlog.get_logger().warning("cut short", after_s=grace_s)
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cut_short)
-        await work()
-        tasks.cancel_scope.cancel()
 
 
 async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> None:

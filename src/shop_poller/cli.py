@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import aclosing, suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,15 +15,19 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.messages import Locale
 from shop_poller.letter_commands import dead, deliveries
 from shop_poller.poll_command import poll
+from shop_poller.roster import choose
 from shop_poller.settings import Settings, SettingsError
+from shop_poller.shops_command import shops
 from shop_poller.terminal import (
     Config,
     EnoughError,
     Exit,
     OutputError,
+    ShopId,
     Since,
     complain,
     discard,
+    load_roster,
     load_settings,
     say,
     utc,
@@ -46,6 +51,7 @@ app = typer.Typer(
 app.add_typer(dead, name="dead")
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(poll, name="poll")
+app.add_typer(shops, name="shops")
 
 WATCH_EVERY_S = 2.0
 CLEAR = "\x1b[H\x1b[2J"
@@ -97,20 +103,25 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --once: print what would be sent; change nothing.")
     ] = False,
+    shop: ShopId = None,
 ) -> None:
-    """Watch the shop until SIGTERM or Ctrl-C."""
+    """Watch the shop, or all of several, until SIGTERM or Ctrl-C."""
     if dry_run and not once:
         raise typer.BadParameter("goes with --once", param_hint="--dry-run")
-    settings = load_settings(config)
+    roster = load_roster(config)
 
     from shop_poller import app as house  # noqa: PLC0415 - see the module's docstring
 
     if not once:
-        anyio.run(house.run, settings, backend_options={"use_uvloop": _has_uvloop()})
+        if shop is not None:
+            raise typer.BadParameter("goes with --once", param_hint="--shop")
+        several = len(roster.shops) > 1
+        daemon = partial(house.run_fleet, roster) if several else partial(house.run, roster.shops[0])
+        anyio.run(daemon, backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
-        _rehearse(settings)
+        _rehearse(choose(roster.shops, shop))
     else:
-        _run_once(settings)
+        _run_once(choose(roster.shops, shop))
 
 
 def _has_uvloop() -> bool:
@@ -160,11 +171,11 @@ Example:
   shop-poller check
 Exit codes: 2 settings, 3 shop, 4 a sink, 5 state file."""
 )
-def check(config: Config = None) -> None:
+def check(config: Config = None, shop: ShopId = None) -> None:
     """Look whether shop, keys, clocks, state and sinks are right; change nothing."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.check(load_settings(config)))
+    _report(checks.check(load_settings(config, shop)))
 
 
 @app.command(
@@ -174,11 +185,11 @@ Example:
   shop-poller notify-test
 Exit codes: 2 settings, 4 a sink did not take it.""",
 )
-def notify_test(config: Config = None) -> None:
+def notify_test(config: Config = None, shop: ShopId = None) -> None:
     """Send one harmless notification to every sink."""
     from shop_poller import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.notify_test(load_settings(config, asks_shop=False)))
+    _report(checks.notify_test(load_settings(config, shop, asks_shop=False)))
 
 
 def _report(findings: "AsyncIterator[Finding]") -> None:
@@ -207,6 +218,7 @@ Exit codes: 2 settings, 5 state file."""
 )
 def status(
     config: Config = None,
+    shop: ShopId = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
 ) -> None:
@@ -216,7 +228,7 @@ def status(
 
     if watch and as_json:
         raise typer.BadParameter("goes without --json", param_hint="--watch")
-    settings = load_settings(config, asks_shop=False)
+    settings = load_settings(config, shop, asks_shop=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
             anyio.run(_watch, settings)
@@ -256,12 +268,13 @@ Exit codes: 2 settings, 3 the shop could not be read, 4 something is undelivered
 def audit(
     since: Since,
     config: Config = None,
+    shop: ShopId = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a line an order.")] = False,
 ) -> None:
     """Hold every order changed since then against what was announced; the daemon may be running."""
     from shop_poller import audit as audits  # noqa: PLC0415 - see the module's docstring
 
-    settings, tally = load_settings(config), audits.Tally()
+    settings, tally = load_settings(config, shop), audits.Tally()
 
     async def show() -> None:
         # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
@@ -287,11 +300,11 @@ Example:
   shop-poller backfill --since 2026-01-01
 Exit codes: 2 settings, 3 the shop could not be read (run it again to go on), 5 state."""
 )
-def backfill(since: Since, config: Config = None) -> None:
+def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
     """Learn silently the orders made from then on and before the watch began; the daemon may be running."""
     from shop_poller import backfill as backfills  # noqa: PLC0415 - see the module's docstring
 
-    settings = load_settings(config)
+    settings = load_settings(config, shop)
     with backfills.progress_bar() as show:
         done = anyio.run(backfills.backfill, settings, utc(since), show)
     say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")

@@ -49,11 +49,13 @@ class DeliveryPlan:
     Attributes:
         senders: concurrent ones of each sink.
         queue_size: bound of each sink's stream.
+        look_every_s: how often the outbox is looked at when nothing seems due; None for the usual.
     """
 
     retry: RetryPolicy
     senders: int = 8
     queue_size: int = 1000
+    look_every_s: float | None = None
 
 
 class Dispatcher:
@@ -281,10 +283,11 @@ class Dispatcher:
             return STORE_WAIT_S
         if self._circuit.state is State.OPEN:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
+        look_every_s = self._plan.look_every_s or LOOK_WHILE_UP_S
         due_at = await self._store.next_due(self._name)
         if due_at is None:
-            return LOOK_WHILE_UP_S
-        return min(max((due_at - self._now()).total_seconds(), 0.0), LOOK_WHILE_UP_S)
+            return look_every_s
+        return min(max((due_at - self._now()).total_seconds(), 0.0), look_every_s)
 
     async def _send(
         self, queued: MemoryObjectReceiveStream[Delivery], outcomes: MemoryObjectSendStream[Outcome]

@@ -13,24 +13,28 @@ from shop_poller.alarm import Alarm
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.core.schedule import stale, stale_after
+from shop_poller.core.schedule import first_tick, stale, stale_after
+from shop_poller.core.sharing import phase
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
 from shop_poller.lease import Lease
 from shop_poller.ledger import Ledger
 from shop_poller.making import make_sinks, make_source, make_voice, poll_plan
 from shop_poller.monitor import Monitor
+from shop_poller.pace import Pace, Turns
 from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Sink, Source, Store
 from shop_poller.settings import Settings
 from shop_poller.sources.auto import Choice
-from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
+from shop_poller.telemetry import Book, Edges, Log, Metrics, StoreUse
 from shop_poller.tenure import Tenure
 from shop_poller.web.hooks import Hooks
 
 if TYPE_CHECKING:
     from shop_poller.web.front import Front
 
+LOOK_EVERY_S = 60.0
+"""How often the outbox of one of many shops is looked at when nothing seems due."""
 OnOutgoing = Callable[[Sequence[Outgoing]], None]
 
 
@@ -43,6 +47,8 @@ class House:
         source: asks the shop.
         sinks: deliver.
         on_outgoing: is shown what was put into the outbox.
+        book: where the metrics are kept, with those of other shops.
+        turns: that the shop takes with others to be asked.
     """
 
     def __init__(
@@ -52,7 +58,11 @@ class House:
         source: Source,
         sinks: Sequence[Sink],
         on_outgoing: OnOutgoing | None,
+        *,
+        book: Book | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns
         self._settings = settings
         self._store = store
         self._source = source
@@ -66,7 +76,7 @@ class House:
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
         named = [named.event for named in settings.shop_status_events.values()]
-        self._metrics = Metrics(settings.shop, self._names, named)
+        self._metrics = Metrics(settings.shop, self._names, named, book)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._metrics.interval.set(settings.shop_polling_interval)
         self._metrics.started.set(store.now().timestamp())
@@ -108,6 +118,7 @@ class House:
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
             senders=settings.shop_senders,
             queue_size=settings.shop_queue_size,
+            look_every_s=None if self._turns is None else LOOK_EVERY_S,
         )
         dispatchers = [
             Dispatcher(
@@ -123,18 +134,35 @@ class House:
             )
             for sink in self._sinks
         ]
+        pace = self._pace(ledger)
         poller = Poller(
             poll_plan(settings),
             ledger=ledger,
-            fetcher=Fetcher(self._source, shop=settings.shop, metrics=metrics, chance=random.random),
+            fetcher=Fetcher(
+                pace.paced(self._source), shop=settings.shop, metrics=metrics, chance=random.random
+            ),
             store=store,
             alarm=self._alarm,
             metrics=metrics,
             now=now,
+            pace=pace,
         )
         self._edges.changed("state", "")
         self.monitor.tenure = Tenure(poller, ledger, dispatchers)
         return self.monitor.tenure
+
+    def _pace(self, ledger: Ledger) -> Pace:
+        """At once, for a shop that is the only one; else at its point of the interval."""
+        if self._turns is None:
+            return Pace()
+        last_at = ledger.state.last_poll_at
+        first_in_s = first_tick(
+            phase(self._settings.shop),
+            interval_s=self._settings.shop_polling_interval,
+            now_s=self._store.now().timestamp(),
+            last_s=last_at.timestamp() if last_at else None,
+        )
+        return Pace(self._turns, first_in_s)
 
     def _own_up(self, ledger: Ledger) -> None:
         """Nobody polled while the store was away for long, and nobody could be told."""
@@ -213,7 +241,12 @@ class House:
 
 @asynccontextmanager
 async def built(
-    settings: Settings, store: Store, *, on_outgoing: OnOutgoing | None = None
+    settings: Settings,
+    store: Store,
+    *,
+    on_outgoing: OnOutgoing | None = None,
+    book: Book | None = None,
+    turns: Turns | None = None,
 ) -> AsyncIterator[House]:
     """Build the parts around a store; all is closed afterwards, the store too."""
     bind_contextvars(shop=settings.shop)
@@ -228,5 +261,5 @@ async def built(
         sinks = make_sinks(settings)
         for sink in sinks:
             stack.push_async_callback(sink.aclose)
-        house = House(settings, store, source, sinks, on_outgoing)
+        house = House(settings, store, source, sinks, on_outgoing, book=book, turns=turns)
         yield house

@@ -13,6 +13,7 @@ from shop_poller.terminal import (
     Config,
     EnoughError,
     Exit,
+    ShopId,
     SinkName,
     Yes,
     agreed,
@@ -25,6 +26,7 @@ from shop_poller.terminal import (
 if TYPE_CHECKING:
     from shop_poller.letters import Choice, Deed
     from shop_poller.ports import Settled
+    from shop_poller.settings import Settings
 
 MOST_SHOWN = 10_000
 MOST_DAYS = 36_500
@@ -56,10 +58,15 @@ Examples:
 Exit codes: 2 settings, 4 it could not print, 5 state.""",
 )
 def list_dead(
-    *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
+    *,
+    config: Config = None,
+    shop: ShopId = None,
+    sink: SinkName = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:
     """Say what was given up, the latest first; the daemon may be running."""
-    _list(config, sink, limit, dead=True, as_json=as_json)
+    _list(config, shop, sink, limit, dead=True, as_json=as_json)
 
 
 @dead.command(
@@ -68,11 +75,11 @@ Example:
   shop-poller dead show 1
 Exit codes: 2 settings, or there is none of that id; 4 it could not print; 5 state."""
 )
-def show(letter: Id, config: Config = None) -> None:
+def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
     """Say all of one dead letter, with the notification that could not be delivered."""
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
-    settings = load_settings(config)
+    settings = load_settings(config, shop)
     try:
         found = anyio.run(letters.letter, settings, letter)
     except letters.UnknownLetterError as error:
@@ -95,6 +102,7 @@ def replay(
     *,
     ids: Ids = None,
     config: Config = None,
+    shop: ShopId = None,
     sink: SinkName = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -103,7 +111,7 @@ def replay(
 ) -> None:
     """Put dead letters back into the outbox, with their old ids; the daemon may be running."""
     choice = _choice(ids, sink, older_than, newer_than, everything=everything)
-    _move("replay", choice, config, yes=yes)
+    _move("replay", choice, load_settings(config, shop), yes=yes)
 
 
 @dead.command(
@@ -118,6 +126,7 @@ def drop(
     *,
     ids: Ids = None,
     config: Config = None,
+    shop: ShopId = None,
     sink: SinkName = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -126,13 +135,16 @@ def drop(
 ) -> None:
     """Forget dead letters for good; the daemon may be running. Without a terminal many need --yes."""
     choice = _choice(ids, sink, older_than, newer_than, everything=everything)
-    _move("drop", choice, config, yes=yes)
+    _move("drop", choice, load_settings(config, shop), yes=yes)
 
 
-def _list(config: Config, sink: str | None, limit: int, *, dead: bool, as_json: bool) -> None:
+def _list(
+    config: Config, shop: str | None, sink: str | None, limit: int, *, dead: bool, as_json: bool
+) -> None:
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
-    found = anyio.run(partial(letters.over, load_settings(config), dead=dead, sink=sink, limit=limit))
+    settings = load_settings(config, shop)
+    found = anyio.run(partial(letters.over, settings, dead=dead, sink=sink, limit=limit))
     with suppress(EnoughError):
         for one in found:
             say(_shown(one, dead=dead, as_json=as_json))
@@ -170,10 +182,9 @@ def _choice(
     return choice
 
 
-def _move(deed: "Deed", choice: "Choice", config: Config, *, yes: bool) -> None:
+def _move(deed: "Deed", choice: "Choice", settings: "Settings", *, yes: bool) -> None:
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
-    settings = load_settings(config)
     try:
         chosen = anyio.run(letters.find, settings, choice)
     except (letters.UnknownLetterError, letters.UnknownSinkError) as error:
@@ -208,10 +219,15 @@ Examples:
 Exit codes: 2 settings, 4 it could not print, 5 state.""",
 )
 def list_delivered(
-    *, config: Config = None, sink: SinkName = None, limit: Limit = 50, as_json: AsJson = False
+    *,
+    config: Config = None,
+    shop: ShopId = None,
+    sink: SinkName = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:
     """Say what was delivered, and when, the latest first; the daemon may be running."""
-    _list(config, sink, limit, dead=False, as_json=as_json)
+    _list(config, shop, sink, limit, dead=False, as_json=as_json)
 
 
 @deliveries.command(
@@ -220,11 +236,13 @@ Example:
   shop-poller deliveries tail
 Exit codes: 2 settings, 4 it could not print, 5 state."""
 )
-def tail(*, config: Config = None, sink: SinkName = None, as_json: AsJson = False) -> None:
+def tail(
+    *, config: Config = None, shop: ShopId = None, sink: SinkName = None, as_json: AsJson = False
+) -> None:
     """Say what is delivered as it is delivered, until Ctrl-C; begins with the last ten."""
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
 
-    settings = load_settings(config)
+    settings = load_settings(config, shop)
 
     async def follow() -> None:
         async with aclosing(letters.tail(settings, sink)) as made:

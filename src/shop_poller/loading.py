@@ -6,6 +6,7 @@ All that is wrong is said at once.
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,23 @@ MISSING = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found, yet to be judged.
+
+    Attributes:
+        values: by the names of the settings.
+        origins: where each is from, to be said behind its name.
+        shops: the tables [[shops]] of the file.
+        problems: with what could not be read.
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    shops: list[Any]
+    problems: list[str]
+
+
 def load(
     config: Path | None = None,
     *,
@@ -34,7 +52,7 @@ def load(
     dotenv: Path = Path(".env"),
     asks_shop: bool = True,
 ) -> Settings:
-    """Read the settings.
+    """Read the settings of one shop; of several see roster.load_shops.
 
     Args:
         config: a TOML file whose keys are the variables' names in lower case.
@@ -45,9 +63,19 @@ def load(
     Raises:
         SettingsError: with every problem found.
     """
+    found = gather(config, environ=environ, dotenv=dotenv)
+    settings, problems = judge(found.values, found.origins, asks_shop=asks_shop)
+    if settings is None or found.problems or problems:
+        raise SettingsError([*found.problems, *problems])
+    return settings
+
+
+def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> Found:
+    """Read everything there is to be read; for the arguments see `load`."""
     problems: list[str] = []
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    shops: list[Any] = []
 
     def take(found: Mapping[str, Any], origin: str) -> None:
         for name, value in found.items():
@@ -56,7 +84,17 @@ def load(
                 origins[name.lower()] = origin
 
     if config is not None:
-        take(_toml(config, problems), f" (from {config})")
+        written = _toml(config, problems)
+        tables = written.pop("shops", [])
+        if isinstance(tables, list):
+            shops = tables
+        else:
+            problems.append(f"{config}: write [[shops]], with two brackets, before each shop")
+        problems.extend(
+            f"{config}: there is no setting {name!r}; the names are those of the variables, in lower case"
+            for name in sorted(set(written) - set(Settings.model_fields))
+        )
+        take(written, f" (from {config})")
     try:
         local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
     except (OSError, ValueError) as error:
@@ -65,6 +103,21 @@ def load(
     take(local, f" (from {dotenv})")
     take(environ, "")
     take(_secret_files({**local, **environ}, problems), " (from its file)")
+    return Found(values, origins, shops, problems)
+
+
+def judge(
+    values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool
+) -> tuple[Settings | None, list[str]]:
+    """Make settings of values, or say what is wrong with them.
+
+    Args:
+        values: as found.
+        origins: where each is from.
+        asks_shop: the keys of the shop are needed.
+    """
+    problems: list[str] = []
+    settings: Settings | None = None
     # A blank value means the default, as compose files and units write it; but blank turns the listener off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
@@ -80,9 +133,7 @@ def load(
         problems += _contradictions(settings, asks_shop=asks_shop)
     order = list(Settings.model_fields)
     problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
-    if problems:
-        raise SettingsError(problems)
-    return settings
+    return settings, problems
 
 
 def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
@@ -136,10 +187,6 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
         detail = error.strerror if isinstance(error, OSError) else error
         problems.append(f"{path}: cannot be read as TOML: {detail}")
         return {}
-    problems.extend(
-        f"{path}: there is no setting {name!r}; the names are those of the variables, in lower case"
-        for name in sorted(set(values) - set(Settings.model_fields))
-    )
     return values
 
 
@@ -153,15 +200,27 @@ def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dic
             if not credentials:
                 continue
             variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        if variable == "CREDENTIALS_DIRECTORY" and not path.exists():
+            continue  # not every secret has to be one
         try:
-            with path.open("rb") as file:
-                found[name] = file.read(MAX_FILE_BYTES).decode().strip()
-        except (OSError, ValueError) as error:
-            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error, FileNotFoundError):
-                continue  # not every secret has to be one
-            detail = error.strerror if isinstance(error, OSError) else "it is not text"
-            problems.append(f"{variable}: cannot read {path}: {detail}")
+            found[name] = read_secret(path)
+        except ValueError as error:
+            problems.append(f"{variable}: {error}")
     return found
+
+
+def read_secret(path: Path) -> str:
+    """What a file of one secret holds.
+
+    Raises:
+        ValueError: with what is wrong, in one line.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES).decode().strip()
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"cannot read {path}: {detail}") from error
 
 
 def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:

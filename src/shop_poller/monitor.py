@@ -1,12 +1,14 @@
 """How it goes: health, readiness and metrics of a running daemon."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from prometheus_client import generate_latest
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.health import illness
-from shop_poller.ports import ShopState, SinkStats, Store
+from shop_poller.core.schedule import stale
+from shop_poller.ports import ShopState, SinkStats, Stats, Store
 from shop_poller.telemetry import Metrics, StoreUse
 from shop_poller.tenure import Tenure
 
@@ -77,11 +79,21 @@ class Monitor:
     async def exposition(self) -> bytes:
         """All metrics; those of a store that cannot be read keep their last values."""
         self._metrics.healthy.set((await self.health())["status"] == "healthy")
+        with suppress(ShopPollerError):
+            await self.look()
+        return generate_latest(self._metrics.registry)
+
+    async def look(self) -> Stats:
+        """Count what lies in the store, and show it.
+
+        Raises:
+            TemporaryError, PermanentError: STORE, it cannot be read.
+        """
         try:
             stats = await self._store.stats(self._shop)
         except ShopPollerError:
             self._metrics.store_error(StoreUse.LOOK)
-            return generate_latest(self._metrics.registry)
+            raise
         now = self._store.now()
         self._metrics.known.set(stats.known)
         for sink in self._sinks:
@@ -92,7 +104,13 @@ class Monitor:
                 oldest_age_s=(now - waiting.oldest_at).total_seconds() if waiting.oldest_at else 0.0,
                 dead=waiting.dead,
             )
-        return generate_latest(self._metrics.registry)
+        return stats
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether there was no good poll in time, as far as this process knows."""
+        heartbeat_at = self.tenure.ledger.heartbeat_at if self.tenure else self._followed_at
+        return stale(heartbeat_at, self._store.now(), interval_s=self._interval_s)
 
     def _has_polled(self, state: ShopState | None) -> bool:
         if self.tenure is not None:

@@ -27,6 +27,7 @@ from shop_poller.core.schedule import hinted_tick, next_tick, stale
 from shop_poller.fetcher import Fetcher
 from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
+from shop_poller.pace import Pace
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import Store
 from shop_poller.sweeper import Sweeper
@@ -51,6 +52,7 @@ class Poller:
         alarm: tells when the shop does not work.
         metrics: of the shop.
         now: our clock, aware UTC.
+        pace: when the shop is asked, if it is one of many.
 
     Attributes:
         polled: there has been a good poll since the start.
@@ -66,8 +68,10 @@ class Poller:
         alarm: Alarm,
         metrics: Metrics,
         now: Callable[[], datetime],
+        pace: Pace | None = None,
     ) -> None:
         self.polled = False
+        self._pace = pace or Pace()
         self._plan = plan
         self._ledger = ledger
         self._fetcher = fetcher
@@ -106,17 +110,21 @@ class Poller:
         self._sweeper.interrupt()
 
     async def run(self) -> None:
-        """Tick on the grid, and between at hints, until stopped; the first tick starts at once."""
-        origin = anyio.current_time()
+        """Tick on the grid, and between at hints, until stopped; first at once, or as the pace says."""
+        origin = anyio.current_time() + self._pace.first_in_s
 
         def next_at() -> float:
             return next_tick(origin, self._plan.interval_s, anyio.current_time())
 
         number, grid_at = 0, origin
+        if self._pace.first_in_s:
+            self._next_at = origin
+            await self._rest(origin)
         while not self._stop.is_set():
             number += 1
             self._next_at = -math.inf
             with bound_contextvars(tick=number):
+                self._pace.due(grid_at if anyio.current_time() >= grid_at else None)
                 report = await self.tick(next_at())
                 following = next_at()
                 self._is_grid, grid_at = self._began_at >= grid_at, following
@@ -144,6 +152,7 @@ class Poller:
         self._began_at = anyio.current_time()
         self._hint = anyio.Event()  # what was hinted until now, this tick finds; what comes now, the next
         if report.paused_s:
+            self._pace.due(None)
             await self._alert_if_stale()
             return report
         started = anyio.current_time()
@@ -157,6 +166,7 @@ class Poller:
         """Wait while the shop is to be left alone, if that ends before the next tick; else say how long."""
         pause_s = self._fetcher.pause_s()
         if 0 < pause_s < deadline - anyio.current_time():
+            self._pace.due(None)  # that it waits is not for want of a turn
             with anyio.move_on_after(pause_s):
                 await self._stop.wait()
             pause_s = self._fetcher.pause_s()

@@ -533,3 +533,19 @@ class Store(Right, Protocol):
     async def aclose(self) -> None:
         """Let go of the store; never raises."""
         ...
+
+
+class Crew(Protocol):
+    """The replicas that share the shops of a fleet, as one of them sees it. All raise TemporaryError."""
+
+    async def stay(self) -> list[str]:
+        """Say that we are there, and learn the names of all who are; soon forgotten if not said again."""
+        ...
+
+    async def leave(self) -> None:
+        """Say that we go, so that the others need not wait for us to be forgotten."""
+        ...
+
+    async def leased(self, prefixes: Sequence[str]) -> list[bool]:
+        """Whether somebody has the lease of each shop."""
+        ...

@@ -13,6 +13,7 @@ from shop_poller.terminal import (
     DATES,
     Config,
     Exit,
+    ShopId,
     Since,
     SinkName,
     Yes,
@@ -51,6 +52,7 @@ def replay(
     sink: SinkName = None,
     event: Event = None,
     config: Config = None,
+    shop: ShopId = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -58,7 +60,7 @@ def replay(
     from shop_poller import letters  # noqa: PLC0415 - see the module's docstring
     from shop_poller import replay as replays  # noqa: PLC0415
 
-    settings, start = load_settings(config), utc(since)
+    settings, start = load_settings(config, shop), utc(since)
     end = until.replace(tzinfo=UTC) if until else None
     if end is not None and end <= start:
         raise typer.BadParameter("is not after --since", param_hint="--until")

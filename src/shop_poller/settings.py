@@ -236,6 +236,15 @@ class Settings(BaseModel):
         description="turns on /hooks/woocommerce, where the shop's webhooks make us poll at once; their"
         " Secret, see [hints.md](hints.md)",
     )
+    shop_concurrent_polls: int = Field(
+        100, ge=1, le=10_000, description="shops that are asked at the same time, of [several](fleets.md)"
+    )
+    shop_labelled_shops: int = Field(
+        50,
+        ge=0,
+        le=10_000,
+        description="of more shops than these [metrics are summed up](fleets.md#metrics) over all of them",
+    )
     shop_senders: int = Field(8, ge=1, le=100, description="concurrent senders of each sink")
     shop_queue_size: int = Field(1000, ge=1, le=100_000, description="bound of each sink's in-process queue")
     shop_initial_lookback: int = Field(

@@ -6,7 +6,7 @@ Logs tell edges, not repeats: the first failure and the recovery, not the thousa
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Literal, TextIO, cast
@@ -185,22 +185,99 @@ class Edges:
         return True
 
 
+Kind = Counter | Gauge | Histogram
+EVERYTHING = "*"
+"""The label of what is summed up over shops, or sinks."""
+KEPT = frozenset(
+    {
+        "shop_last_poll_timestamp_seconds",
+        "shop_poll_interval_seconds",
+        "shop_polling_enabled",
+        "shop_lease_held",
+        "shop_started_timestamp_seconds",
+    }
+)
+"""What every shop has, however many there are: whether it is watched, and by whom."""
+
+
+class Book:
+    """Metrics of several shops on one registry.
+
+    Of many shops, most would be more than Prometheus and we can bear, 150 series a shop: there counters are
+    summed up under shop="*", and of the gauges only those in KEPT remain.
+
+    Args:
+        is_crowded: there are many shops.
+    """
+
+    def __init__(self, *, is_crowded: bool = False) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
+        self.is_crowded = is_crowded
+        self.registry = CollectorRegistry()
+        self._families: dict[str, Any] = {}
+        self._version: Gauge | None = None
+        self._unseen = Gauge("unseen", "Takes what is not shown", registry=None)
+
+    def label(self, shop: str) -> str:
+        """What counters are labelled with."""
+        return EVERYTHING if self.is_crowded else shop
+
+    def family(self, kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
+        """A metric, with the label shop; made when it is asked for first."""
+        if self.is_crowded and kind is Gauge and name not in KEPT:
+            return _Unseen(self._unseen)
+        if name not in self._families:
+            self._families[name] = kind(name, text, ("shop", *labels), registry=self.registry, **options)
+        return self._families[name]
+
+    def say_version(self) -> None:
+        """Show what runs here, last of all."""
+        if self._version is None:
+            self._version = Gauge(
+                "shop_poller_build_info", "What runs here", ("version",), registry=self.registry
+            )
+            self._version.labels(__version__).set(1)
+
+    def forget(self, shop: str) -> None:
+        """Show nothing more of a shop, which another replica watches now."""
+        for family in self._families.values():
+            family.remove_by_labels({"shop": shop})
+
+
+class _Unseen:
+    """A family whose values are not shown."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+
+    def labels(self, *_: str) -> Gauge:
+        return self._gauge
+
+
 class Metrics:
-    """All metrics, on a registry of their own; docs/metrics.md lists them.
+    """All metrics of a shop; docs/metrics.md lists them.
 
     Args:
         shop: the shop's id.
         sinks: the sinks' names.
         events: names of events that the owner gave; those in the state from before are counted, too.
+        book: where they are kept, with those of other shops; else in one of their own.
     """
 
-    def __init__(self, shop: str, sinks: Iterable[str], events: Iterable[str] = ()) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
-        self.registry = CollectorRegistry()
+    def __init__(
+        self, shop: str, sinks: Iterable[str], events: Iterable[str] = (), book: Book | None = None
+    ) -> None:
+        book = book or Book()
+        self.registry = book.registry
+        self._is_crowded = book.is_crowded
         names = tuple(sinks)
+        if book.is_crowded:  # sinks and events are as many as shops, or more
+            names, events = (EVERYTHING,), ()
 
-        def make(kind: Callable[..., Any], name: str, text: str, *labels: str, **options: Any) -> Any:
-            return kind(name, text, ("shop", *labels), registry=self.registry, **options)
+        def make(kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
+            return book.family(kind, name, text, *labels, **options)
+
+        own_shop, shop = shop, book.label(shop)
 
         # The old design's names.
         self.poll_duration = make(
@@ -217,12 +294,12 @@ class Metrics:
         # Ours.
         self.last_poll = make(
             Gauge, "shop_last_poll_timestamp_seconds", "When the last good poll ended; 0: never"
-        ).labels(shop)
-        self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if the shop is polled").labels(shop)
+        ).labels(own_shop)
+        self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if the shop is polled").labels(own_shop)
         self.healthy = make(Gauge, "shop_healthy", "1 if /healthz says healthy").labels(shop)
         self.lease_held = make(
             Gauge, "shop_lease_held", "1 if this process has the right to write for the shop"
-        ).labels(shop)
+        ).labels(own_shop)
         self.learned = make(
             Counter, "shop_orders_learned", "Orders recorded without a notification: older than our watch"
         ).labels(shop)
@@ -254,9 +331,9 @@ class Metrics:
             Gauge,
             "shop_started_timestamp_seconds",
             "When this process began",
-        ).labels(shop)
+        ).labels(own_shop)
         self.interval = make(Gauge, "shop_poll_interval_seconds", "Seconds between two polls, as set").labels(
-            shop
+            own_shop
         )
         self.clock_ahead = make(
             Gauge, "shop_clock_ahead_seconds", "How far our clock was ahead of the shop's at its last answer"
@@ -274,9 +351,7 @@ class Metrics:
         self._dialect = make(
             Gauge, "shop_dialect_info", "1 for the dialect in which the shop is asked", "dialect"
         )
-        Gauge("shop_poller_build_info", "What runs here", ("version",), registry=self.registry).labels(
-            __version__
-        ).set(1)
+        book.say_version()
 
         self._shop = shop
         self._begin_at_zero()
@@ -312,6 +387,9 @@ class Metrics:
             for kind in ErrorKind:
                 self._retries.labels(self._shop, sink, kind)
 
+    def _sink(self, name: str) -> str:
+        return EVERYTHING if self._is_crowded else name
+
     def order(self, status: str) -> None:
         """An order was read."""
         self._orders.labels(self._shop, status if status in STATUSES else OTHER_STATUS).inc()
@@ -337,15 +415,15 @@ class Metrics:
 
     def sent(self, event_type: str, sink: str) -> None:
         """A sink took a notification."""
-        self._sent.labels(self._shop, event_type, sink).inc()
+        self._sent.labels(self._shop, event_type, self._sink(sink)).inc()
 
     def retried(self, sink: str, kind: ErrorKind) -> None:
         """A delivery failed and will be tried again."""
-        self._retries.labels(self._shop, sink, kind).inc()
+        self._retries.labels(self._shop, self._sink(sink), kind).inc()
 
     def buried(self, sink: str, amount: int = 1) -> None:
         """A delivery was given up."""
-        self._buried.labels(self._shop, sink).inc(amount)
+        self._buried.labels(self._shop, self._sink(sink)).inc(amount)
 
     def hint(self, outcome: Verdict, amount: int = 1) -> None:
         """A webhook came."""

@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from shop_poller.loading import load
+from shop_poller.roster import Roster, choose, load_shops
 from shop_poller.settings import Settings
 
 
@@ -31,6 +31,9 @@ Config = Annotated[
     typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
 ]
 
+ShopId = Annotated[
+    str | None, typer.Option("--shop", metavar="ID", help="Which one, where the file has [[shops]].")
+]
 SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only of this sink.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -50,15 +53,21 @@ class EnoughError(OutputError):
     """Whoever reads standard output (`head`) has read enough: of a mere list that is no failure."""
 
 
-def load_settings(config: Path | None, *, asks_shop: bool = True) -> Settings:
-    """Load the settings, and set up logging as they say; without the shop's keys where it is not asked."""
+def load_settings(config: Path | None, shop: str | None = None, *, asks_shop: bool = True) -> Settings:
+    """Load the settings of one shop, and set up logging as they say; for the rest see `load_roster`."""
+    return choose(load_roster(config, asks_shop=asks_shop).shops, shop)
+
+
+def load_roster(config: Path | None, *, asks_shop: bool = True) -> Roster:
+    """Load the settings of all shops, and set up logging; without their keys where they are not asked."""
     # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
 
-    settings = load(config, asks_shop=asks_shop)
-    set_up_logging(level=settings.shop_log_level, style=settings.shop_log_format, secrets=settings.secrets)
-    return settings
+    roster = load_shops(config, asks_shop=asks_shop)
+    secrets, first = {secret for shop in roster.shops for secret in shop.secrets}, roster.shops[0]
+    set_up_logging(level=first.shop_log_level, style=first.shop_log_format, secrets=secrets)
+    return roster
 
 
 def say(line: str) -> None:

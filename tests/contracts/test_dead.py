@@ -253,7 +253,7 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     assert await store.take()
     await store.register(SHOP, T0)
     (buried,) = await bury(store, outgoing("A", "1", "again"))
-    await store._connection._client.delete(f"{prefix}outbox")
+    await store._connection._line.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
         await store.replay_beside(SHOP, [buried.seq], at(2))
     assert await store.dead_ids(SHOP) == [buried.seq]

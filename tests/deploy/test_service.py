@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from shop_poller import service, service_commands
-from shop_poller.app import SENDER_GRACE_S, TICK_GRACE_S
 from shop_poller.settings import SECRETS
+from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S
 from support.commands import COMMAND, run_command
 
 ROOT = Path(__file__).parents[2]

@@ -39,3 +39,27 @@ def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:
 def stale_after(interval_s: float) -> timedelta:
     """For how long there may be no good poll."""
     return max(STALE_AFTER, timedelta(seconds=3 * interval_s))
+
+
+OVERDUE_S = 30.0
+"""A shop that was not polled for so long beyond its interval was not just handed over: nobody watched."""
+
+
+def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float | None) -> float:
+    """When a shop of many is polled first by whoever takes it over.
+
+    At its point of the grid that all replicas agree on, so that a thousand shops are not polled all at once;
+    but without delay if it has missed that point since another replica polled it last.
+
+    Args:
+        phase: the shop's point of the grid, from 0 up to 1.
+        interval_s: seconds between two ticks.
+        now_s: the present, by the clock that all replicas share, in seconds since 1970.
+        last_s: the last good poll, by the same clock; None if there was none.
+
+    Returns:
+        Seconds to wait, fewer than interval_s.
+    """
+    if last_s is not None and 0 <= now_s - last_s - interval_s < max(OVERDUE_S, interval_s):
+        return 0.0
+    return (phase * interval_s - now_s) % interval_s % interval_s  # once more: it may be rounded up to it

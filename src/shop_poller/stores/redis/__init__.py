@@ -32,7 +32,7 @@ from shop_poller.ports import (
 )
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.client import Client, make_client
-from shop_poller.stores.redis.connection import Connection
+from shop_poller.stores.redis.connection import Connection, Line
 from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.redis.letters import Letters
 from shop_poller.stores.redis.outbox import Outbox
@@ -50,6 +50,7 @@ class RedisStore:
         prefix: of every key.
         first_shop: the shop whose keys are named as the design before this one did.
         make: makes the client; tests have their own.
+        line: that the stores of several shops share; else it gets one of its own.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class RedisStore:
         prefix: str,
         first_shop: str,
         make: Callable[[RedisAddress], Client] = make_client,
+        line: Line | None = None,
     ) -> None:
         self.term_s = LEASE_S
         self._address = address
         self._keys = Keys(prefix, first_shop)
-        self._connection = Connection(address, make(address))
+        self._connection = Connection(address, line or Line(make(address)), shared=line is not None)
         self._shops = Shops(self._connection, self._keys)
         self._outbox = Outbox(self._connection, self._keys)
         self._letters = Letters(self._connection, self._keys, self._outbox)
@@ -129,7 +131,13 @@ class RedisStore:
     async def _lease(self, verb: str) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000)]
         asked_at = time.monotonic()
-        owner, seconds, micros = await self._connection.call("lease", [self._keys.lease], args)
+        together = self._connection.renewals
+        if verb == "renew" and together is not None:
+            owner, seconds, micros, asked_at = await together.renew(
+                self._connection.unfenced, self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
+            )
+        else:
+            owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         self._anchor = theirs, (asked_at + time.monotonic()) / 2
         return str(owner)

@@ -31,8 +31,8 @@ MAX_CONNECTIONS = 16
 """Of a store; see Connection for who waits for whom."""
 
 
-def make_client(address: RedisAddress) -> Client:
-    """A client for an address; it does not connect yet."""
+def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS) -> Client:
+    """A client for an address, of so many connections at most; it does not connect yet."""
     options = _options(address)
     if address.topology is Topology.CLUSTER:
         return RedisCluster(
@@ -40,7 +40,7 @@ def make_client(address: RedisAddress) -> Client:
             retry=Retry(NoBackoff(), 1),  # moved slots and a fail-over are followed once; see above
             **options,
         )
-    options |= {"db": address.database, "retry": Retry(NoBackoff(), 0), "max_connections": MAX_CONNECTIONS}
+    options |= {"db": address.database, "retry": Retry(NoBackoff(), 0), "max_connections": connections}
     if address.topology is Topology.SENTINEL:
         sentinels = Sentinel(  # type: ignore[no-untyped-call] # the library has no types for it
             address.hosts,

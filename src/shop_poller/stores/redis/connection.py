@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.stores.redis.client import MAX_CONNECTIONS, Client, close_client
+from shop_poller.stores.redis.renewals import Renewals
 
 T = TypeVar("T")
 CHUNK = 500
@@ -48,12 +49,41 @@ class RefusedError(TemporaryError):
     """The server answered that it did not do it."""
 
 
+class Line:
+    """A client, and who waits for whom to use it; the stores of many shops may share one.
+
+    Args:
+        client: speaks to the server, or servers.
+        connections: how many it may have.
+
+    Attributes:
+        scripts: those that were used.
+        renewals: gather those of many shops; None where each shop has to be asked for by itself.
+    """
+
+    def __init__(self, client: Client, connections: int = MAX_CONNECTIONS) -> None:
+        self.client = client
+        self.scripts: dict[str, AsyncScript] = {}
+        self.renewals: Renewals | None = None
+        # However many ask at once, there are connections left for the leases.
+        others = max(1, connections // 8)
+        self.readers = anyio.Semaphore(connections // 2)
+        self.writers = anyio.Semaphore(connections - connections // 2 - others)
+        self.others = anyio.Semaphore(others)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        with anyio.move_on_after(PATIENCE_S, shield=True):
+            await close_client(self.client)
+
+
 class Connection:
     """One server, or several that are one.
 
     Args:
         address: where, for messages.
-        client: speaks to it.
+        line: to it.
+        shared: others use the line, too: it stays open.
 
     Attributes:
         nonce: proves that the lease is ours; "" until it was asked for.
@@ -62,17 +92,19 @@ class Connection:
         patience_s: how long a command may take.
     """
 
-    def __init__(self, address: RedisAddress, client: Client) -> None:
+    def __init__(self, address: RedisAddress, line: Line, *, shared: bool = False) -> None:
         self.nonce = ""
         self.torn = False
         self.closed = False
         self.patience_s = PATIENCE_S
         self._address = address
-        self._client = client
-        self._scripts: dict[str, AsyncScript] = {}
-        # However many ask at once, there is a connection left for the lease.
-        self._readers = anyio.Semaphore(MAX_CONNECTIONS // 2)
-        self._writers = anyio.Semaphore(MAX_CONNECTIONS // 2 - 1)
+        self._line = line
+        self._shared = shared
+
+    @property
+    def renewals(self) -> "Renewals | None":
+        """Gathers renewals, where the stores of many shops share the line."""
+        return self._line.renewals
 
     async def read(self, *command: str | int) -> Any:
         """Run one command that changes nothing.
@@ -80,8 +112,8 @@ class Connection:
         Raises:
             TemporaryError: STORE.
         """
-        async with self._readers:
-            return await self._carry_out(lambda: self._client.execute_command(*command))
+        async with self._line.readers:
+            return await self._carry_out(lambda: self._line.client.execute_command(*command))
 
     async def fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
         """All of a hash, in parts; a few may come twice. Raises what `read` raises."""
@@ -99,24 +131,30 @@ class Connection:
         Raises:
             TemporaryError: STORE; whether the script was run is then not known, unless it refused.
         """
-        if script not in self._scripts:
+        scripts = self._line.scripts
+        if script not in scripts:
             folder = resources.files(__package__).joinpath("scripts")
             parts = ([APPEND] if script in APPENDING else []) + [script]
             text = "".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
-            self._scripts[script] = self._client.register_script(text)
-        prepared = self._scripts[script]
+            scripts[script] = self._line.client.register_script(text)
+        prepared = scripts[script]
         return await self._carry_out(lambda: prepared(keys=list(keys), args=list(args)))
 
     async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script that compares the lease's nonce; raises what `call` raises."""
-        async with self._writers:
+        async with self._line.writers:
             return await self.call(script, keys, [self.nonce, *args])
 
+    async def unfenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run any other script; raises what `call` raises."""
+        async with self._line.others:
+            return await self.call(script, keys, args)
+
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections, unless others use them."""
         self.closed = True
-        with anyio.move_on_after(PATIENCE_S, shield=True):
-            await close_client(self._client)
+        if not self._shared:
+            await self._line.aclose()
 
     async def _carry_out(self, command: Callable[[], Any]) -> Any:
         if self.closed:

@@ -224,7 +224,7 @@ class Outbox:
         due = [self._keys.due(sink) for sink in sorted({sink for _, sink in lanes})]
         keys = [self._keys.outbox, self._keys.lines, self._keys.heads, *due]
         keys += [self._keys.age(shop, sink) for shop, sink in lanes]
-        return bool(await self._connection.call("whole", keys, [len(due)]))
+        return bool(await self._connection.unfenced("whole", keys, [len(due)]))
 
     async def _first(self, key: str, count: int) -> list[tuple[int, datetime]]:
         """The first few of a sorted set, and the instants that they are sorted by."""

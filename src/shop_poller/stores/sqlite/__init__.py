@@ -48,26 +48,39 @@ Opener = Callable[[Path], tuple[sqlite3.Connection, int | None]]
 class SqliteStore:
     """The state in one SQLite file; made by `open`, `copy` or `peek`. For the methods see ports.Store.
 
-    All work is done in one thread of its own, so that a slow disk never stops the event loop.
+    All work is done in a thread of its own, or of those that the stores of several shops share, and one thing
+    after the other; so a slow disk never stops the event loop.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, *, path: Path, thread: ThreadPoolExecutor, lock: int | None
+        self,
+        db: sqlite3.Connection,
+        *,
+        path: Path,
+        threads: ThreadPoolExecutor,
+        shared: bool,
+        lock: int | None,
     ) -> None:
         self._db = db
         self._path = path
-        self._thread = thread
+        self._threads = threads
+        self._shared = shared
+        self._turn = asyncio.Lock()
         self._lock = lock
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, threads: ThreadPoolExecutor | None = None) -> Self:
         """Open the store for writing, creating or migrating it; one process at a time.
+
+        Args:
+            path: of the file.
+            threads: that the stores of several shops share; else it gets one of its own.
 
         Raises:
             PermanentError: STORE, in use by another process, not writable, not ours, or too new.
         """
-        return await cls._open(path, open_for_writing)
+        return await cls._open(path, open_for_writing, threads)
 
     @classmethod
     async def empty(cls) -> Self:
@@ -111,17 +124,17 @@ class SqliteStore:
         return await cls._open(path, open_beside)
 
     @classmethod
-    async def _open(cls, path: Path, opener: Opener) -> Self:
-        thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+    async def _open(cls, path: Path, opener: Opener, shared: ThreadPoolExecutor | None = None) -> Self:
+        threads = shared or ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
-            db, lock = await asyncio.get_running_loop().run_in_executor(thread, opener, path)
-        except (sqlite3.Error, OSError) as error:
-            thread.shutdown()
-            raise PermanentError(ErrorKind.STORE, explain(error, path)) from error
-        except BaseException:
-            thread.shutdown()
+            db, lock = await asyncio.get_running_loop().run_in_executor(threads, opener, path)
+        except BaseException as error:
+            if shared is None:
+                threads.shutdown()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise PermanentError(ErrorKind.STORE, explain(error, path)) from error
             raise
-        return cls(db, path=path, thread=thread, lock=lock)
+        return cls(db, path=path, threads=threads, shared=shared is not None, lock=lock)
 
     async def _run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -134,7 +147,8 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         try:
             with CancelScope(shield=True):  # a commit is never left unwatched; each takes milliseconds
-                result = await loop.run_in_executor(self._thread, call)
+                async with self._turn:
+                    result = await loop.run_in_executor(self._threads, call)
         except sqlite3.Error as error:
             raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
         return result
@@ -302,7 +316,9 @@ class SqliteStore:
             return
         self._closed = True
         with suppress(sqlite3.Error), CancelScope(shield=True):
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
-        self._thread.shutdown()
+            async with self._turn:
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._db.close)
+        if not self._shared:
+            self._threads.shutdown()
         if self._lock is not None:
             os.close(self._lock)

@@ -143,6 +143,7 @@ def _connection(target: str, *, uri: bool = False) -> Iterator[sqlite3.Connectio
         target,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,  # transactions are ours to begin
+        check_same_thread=False,  # by one thread at a time; the stores of several shops share some
         uri=uri,
     )
     try:

@@ -1,0 +1,98 @@
+"""When a shop of many is asked: at its own point of the interval, and not too many at the same time."""
+
+from collections.abc import Callable
+
+import anyio
+
+from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.model import Page, Query
+from shop_poller.ports import Source
+
+SLOW = frozenset({ErrorKind.TIMEOUT, ErrorKind.CONNECTION})
+"""How those fail that keep a turn for long."""
+SLOW_SHARE = 4
+"""One turn in so many is for shops that failed like that last time: they hold up nobody else."""
+
+
+class Turns:
+    """So many requests to shops at the same time at most.
+
+    Args:
+        most: of all together.
+        on_late: is told how long after its time a shop was asked, in seconds.
+    """
+
+    def __init__(self, most: int, on_late: Callable[[float], None]) -> None:
+        slow = most // SLOW_SHARE if most > 1 else 0
+        self.on_late = on_late
+        self._well = anyio.CapacityLimiter(most - slow)
+        self._slow = anyio.CapacityLimiter(slow) if slow else self._well
+
+    def of(self, *, slow: bool) -> anyio.CapacityLimiter:
+        """Where a shop takes its turn."""
+        return self._slow if slow else self._well
+
+    @property
+    def waiting(self) -> int:
+        """Shops that wait for their turn."""
+        limiters = {self._well, self._slow}
+        return sum(limiter.statistics().tasks_waiting for limiter in limiters)
+
+
+class Pace:
+    """When one shop is asked.
+
+    Args:
+        turns: are shared with other shops; None for a shop that is the only one.
+        first_in_s: seconds until the first tick.
+    """
+
+    def __init__(self, turns: Turns | None = None, first_in_s: float = 0.0) -> None:
+        self.first_in_s = first_in_s
+        self._turns = turns
+        self._due_at: float | None = None
+
+    def due(self, at: float | None) -> None:
+        """The next request is the first of a tick that was due then, on the loop's clock; None: of none."""
+        self._due_at = at
+
+    def paced(self, source: Source) -> Source:
+        """The source, asked when it is its turn."""
+        return source if self._turns is None else _Paced(source, self, self._turns)
+
+    def asked(self) -> None:
+        """It is the shop's turn now."""
+        if self._due_at is not None and self._turns is not None:
+            self._turns.on_late(anyio.current_time() - self._due_at)
+        self._due_at = None
+
+
+class _Paced:
+    """A source that waits for its turn. For the methods see ports.Source."""
+
+    def __init__(self, source: Source, pace: Pace, turns: Turns) -> None:
+        self._source = source
+        self._pace = pace
+        self._turns = turns
+        self._is_slow = False
+
+    @property
+    def most_ids(self) -> int:
+        """As many as the source."""
+        return self._source.most_ids
+
+    async def fetch(self, query: Query) -> Page:
+        """Ask, when it is our turn; waits between attempts hold none."""
+        async with self._turns.of(slow=self._is_slow):
+            self._pace.asked()
+            try:
+                page = await self._source.fetch(query)
+            except ShopPollerError as error:
+                self._is_slow = error.kind in SLOW
+                raise
+        self._is_slow = False
+        return page
+
+    async def aclose(self) -> None:
+        """Close the source."""
+        await self._source.aclose()

@@ -1,0 +1,201 @@
+"""Which shops one process watches: the one of the variables, or those of [[shops]] in the TOML file.
+
+A shop of several has settings like an only one: what stands in its table goes before what is said for all.
+Its state has a place of its own beside those of the others, so that nothing of one shop can touch another's.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from shop_poller.core.places import apart, file_apart
+from shop_poller.loading import Found, gather, judge, read_secret
+from shop_poller.settings import SECRETS, Settings, SettingsError
+
+MAX_SHOPS = 10_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""An id that may be part of a file's name and, since it has no colon, of a key's."""
+WAS_ALONE = "was_alone"
+KEYS = (
+    "woocommerce_consumer_key",
+    "woocommerce_consumer_secret",
+    "wordpress_username",
+    "wordpress_application_password",
+)
+OF_ONE = ("shop_id", "woocommerce_mcp_url", *KEYS)
+"""What is a shop's own: said for all, it would show one shop's keys to another."""
+OF_ALL = (
+    "redis_url",
+    "shop_redis_prefix",
+    "shop_state_url",
+    "shop_http_listen",
+    "shop_concurrent_polls",
+    "shop_labelled_shops",
+    "shop_log_format",
+    "shop_log_level",
+)
+NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
+"""What there is for one shop only."""
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The shops that one process watches.
+
+    Attributes:
+        shops: at least one, in the order in which they are named.
+        prefix: of the keys in Redis that are no shop's own.
+    """
+
+    shops: tuple[Settings, ...]
+    prefix: str
+
+
+def load_shops(
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    dotenv: Path = Path(".env"),
+    asks_shop: bool = True,
+) -> Roster:
+    """Read the settings of every shop; for the arguments see `load`.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    found = gather(config, environ=environ, dotenv=dotenv)
+    problems = list(found.problems)
+    shops: list[Settings] = []
+    if not found.shops:
+        settings, wrong = judge(found.values, found.origins, asks_shop=asks_shop)
+        problems += wrong
+        shops += [settings] if settings else []
+    elif len(found.shops) > MAX_SHOPS:
+        problems.append(f"{config}: has more than {MAX_SHOPS:,} shops; give some to another process")
+    else:
+        problems += _not_for_all(found)
+        home = config.parent if config else Path()
+        for number, table in enumerate(found.shops, 1):
+            shop, wrong = _shop(table, found, environ=environ, home=home, asks_shop=asks_shop)
+            name = table.get("shop_id") if isinstance(table, dict) else None
+            problems += [f"shop {name if isinstance(name, str) else number}: {problem}" for problem in wrong]
+            shops += [shop] if shop else []
+        problems += _twice(found.shops)
+    if problems:
+        raise SettingsError(problems)
+    prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
+    return Roster(tuple(shops), str(prefix))
+
+
+def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
+    """One of them.
+
+    Args:
+        shops: there are.
+        shop_id: which; None if there is only one.
+
+    Raises:
+        SettingsError: there are several, or none of that id.
+    """
+    if shop_id is None and len(shops) == 1:
+        return shops[0]
+    for one in shops:
+        if one.shop == shop_id:
+            return one
+    names = ", ".join(one.shop for one in shops[:MOST_NAMED])
+    there = f"{names}, …; `shop-poller shops list` names all" if len(shops) > MOST_NAMED else names
+    if shop_id is None:
+        raise SettingsError([f"--shop: is missing, and there are {len(shops):,} shops: {there}"])
+    raise SettingsError([f"--shop: there is no shop {shop_id!r}; there are: {there}"])
+
+
+def _not_for_all(found: Found) -> list[str]:
+    """What was said for all shops, and cannot be."""
+    problems = [
+        f"{name.upper()}{found.origins[name]}: is one shop's own; put it into its [[shops]] table"
+        for name in OF_ONE
+        if found.values.get(name)
+    ]
+    return problems + [
+        f"{name.upper()}{found.origins[name]}: there is no such thing with several shops yet; unset it"
+        for name in NOT_YET
+        if found.values.get(name)
+    ]
+
+
+def _shop(
+    table: Any, found: Found, *, environ: Mapping[str, str], home: Path, asks_shop: bool
+) -> tuple[Settings | None, list[str]]:
+    if not isinstance(table, dict):
+        return None, ["should be a table that begins with [[shops]]"]
+    own, problems = _own(table, environ=environ, home=home)
+    shop_id = own.get("shop_id")
+    if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
+        problems.append("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores")
+        return None, problems
+    origins = {name: origin for name, origin in found.origins.items() if name not in own}
+    settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop)
+    if settings is not None and not table.get(WAS_ALONE):
+        settings = settings.model_copy(update=_place(settings))
+    return settings, problems + wrong
+
+
+def _own(
+    table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """What a table says, with secrets fetched from where it says that they are."""
+    own: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in table.items():
+        of, _, how = name.rpartition("_")
+        if name in NOT_YET:
+            problems.append(f"{name}: there is no such thing with several shops yet; take it out")
+        elif name in OF_ALL:
+            problems.append(f"{name}: is for all shops; write it above the first [[shops]]")
+        elif name in Settings.model_fields:
+            own[name] = value
+        elif name == WAS_ALONE:
+            if not isinstance(value, bool):
+                problems.append(f"{name}: should be true or false")
+        elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
+            if not isinstance(value, str):
+                problems.append(f"{name}: should be text")
+                continue
+            try:
+                own[of] = read_secret(home / value) if how == "file" else _variable(value, environ)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        else:
+            problems.append(f"there is no setting {name!r} of a shop; docs/fleets.md lists them")
+    return own, problems
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    if not environ.get(name):
+        raise ValueError(f"there is no variable {name[:100]!r} in the environment")
+    return environ[name]
+
+
+def _place(settings: Settings) -> dict[str, Any]:
+    """Where the state of a shop lies that is one of several."""
+    if isinstance(settings.state, Path):
+        return {"shop_state_url": SecretStr(f"sqlite:///{file_apart(settings.state, settings.shop)}")}
+    return {"shop_redis_prefix": apart(settings.shop_redis_prefix, settings.shop)}
+
+
+def _twice(tables: Sequence[Any]) -> list[str]:
+    """What two shops cannot both have."""
+    tables = [table for table in tables if isinstance(table, dict)]
+    # File names differ by more than that on every system.
+    ids = Counter(str(table.get("shop_id", "")).lower() for table in tables)
+    problems = [f"shop {name}: two have this id" for name in sorted(ids) if name and ids[name] > 1]
+    if sum(table.get(WAS_ALONE) is True for table in tables) > 1:
+        problems.append(f"{WAS_ALONE}: only one shop can have been the only one")
+    return problems

@@ -1,0 +1,80 @@
+"""What is done for a shop while the right to write is ours, and how it comes to an end in good order."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+
+from shop_poller.core.errors import TemporaryError
+from shop_poller.house import House
+from shop_poller.ports import Stats, Store
+from shop_poller.settings import Settings
+from shop_poller.telemetry import Log
+
+TICK_GRACE_S = 10.0
+SENDER_GRACE_S = 20.0
+
+
+async def work(
+    settings: Settings,
+    store: Store,
+    house: House,
+    stop: anyio.Event,
+    *,
+    tick_grace_s: float = TICK_GRACE_S,
+    sender_grace_s: float = SENDER_GRACE_S,
+) -> None:
+    """Poll and deliver until stopped, or until the lease is lost.
+
+    Args:
+        settings: of the shop.
+        store: its state.
+        house: its parts.
+        stop: no new tick and no new claim from then on.
+        tick_grace_s: how long the tick that is under way may take then.
+        sender_grace_s: how long senders may take then to end their attempts.
+    """
+    log: Log = structlog.get_logger()
+    try:
+        tenure = await house.begin()
+        _warn_of_orphans(settings, await store.stats(settings.shop), log)
+    except TemporaryError as error:
+        house.complain(error)
+        return
+    try:
+        async with anyio.create_task_group() as work:
+            work.start_soon(_bounded, tenure.deliver, stop, sender_grace_s)
+            if settings.shop_polling_enabled:
+                work.start_soon(_bounded, tenure.poller.run, stop, tick_grace_s)
+            await stop.wait()
+            tenure.stop()
+    finally:
+        house.end()
+
+
+def _warn_of_orphans(settings: Settings, stats: Stats, log: Log) -> None:
+    """Deliveries for sinks that were taken out of the settings would wait in silence."""
+    configured = {sink.name for sink in settings.sinks}
+    for name, sink in stats.sinks.items():
+        if sink.waiting and name not in configured:
+            log.warning(
+                "deliveries wait for a sink that is not in SHOP_NOTIFY_URLS any more; name it again to send"
+                " them",
+                sink=name,
+                deliveries=sink.waiting,
+            )
+
+
+async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace_s: float) -> None:
+    """Run some work; once stopped, it has a grace to come to its end."""
+
+    async def cut_short() -> None:
+        await stop.wait()
+        await anyio.sleep(grace_s)
+        structlog.get_logger().warning("cut short", after_s=grace_s)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cut_short)
+        await work()
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,112 @@
+"""How replicas share shops, decided by each for itself."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shop_poller.core.schedule import OVERDUE_S, first_tick
+from shop_poller.core.sharing import MOST_AT_ONCE, phase, share, to_give, to_take, weight
+
+crews = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
+counts = st.integers(0, 120)
+
+
+@pytest.mark.parametrize(
+    ("shops", "replicas", "expected"),
+    [(0, 1, 0), (1, 1, 1), (1, 3, 1), (10, 3, 4), (12, 3, 4), (1000, 3, 334)],
+)
+def test_a_share_is_rounded_up_so_that_all_shops_are_watched(
+    shops: int, replicas: int, expected: int
+) -> None:
+    assert share(shops, replicas) == expected
+
+
+@given(crews, counts)
+def test_looks_in_turn_give_every_shop_to_somebody_evenly_and_then_nothing_moves(
+    crew: list[str], count: int
+) -> None:
+    shops = [f"shop-{number}" for number in range(count)]
+    has: dict[str, set[str]] = {replica: set() for replica in crew}
+    for _ in range(count // MOST_AT_ONCE + 2):
+        for replica in crew:
+            free = [shop for shop in shops if not any(shop in mine for mine in has.values())]
+            has[replica].update(to_take(replica, crew, shops=count, mine=len(has[replica]), free=free))
+    assert Counter(shop for mine in has.values() for shop in mine) == Counter(shops)
+    assert all(len(mine) <= share(count, len(crew)) for mine in has.values())
+    assert not any(to_give(one, crew, shops=count, mine=has[one]) for one in crew)
+
+
+@given(crews, counts)
+def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(crew: list[str], count: int) -> None:
+    mine = {f"shop-{number}" for number in range(count)}
+    given_away: set[str] = set()
+    while some := to_give(crew[0], crew, shops=count, mine=mine - given_away):
+        assert len(some) <= MOST_AT_ONCE
+        given_away.update(some)
+    kept = mine - given_away
+    assert len(kept) == share(count, len(crew))
+    assert (
+        not given_away
+        or not kept
+        or (max(weight(crew[0], shop) for shop in given_away) < min(weight(crew[0], shop) for shop in kept))
+    )
+
+
+def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> None:
+    crew, shops = ["a/1", "b/1", "c/1"], [f"shop-{number}" for number in range(90)]
+    wanted = Counter(
+        shop for one in crew for shop in to_take(one, crew, shops=len(shops), mine=0, free=shops)
+    )
+    assert len(wanted) >= 75
+    assert max(wanted.values()) <= 3
+
+
+def test_the_phases_of_a_thousand_shops_are_spread_over_the_interval() -> None:
+    tenths = Counter(int(10 * phase(f"shop-{number}.example")) for number in range(1000))
+    assert set(tenths) == set(range(10))
+    assert max(tenths.values()) < 150
+    assert phase("honey.example") == phase("honey.example")
+
+
+# --- The first tick -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last_s", "expected"),
+    [
+        (None, 30.0),  # never polled: at its point of the grid
+        (1_000_000_030.0, 30.0),  # just now, by another replica
+        (999_999_979.0, 0.0),  # its time has passed by a second
+        (1_000_000_000.0 - 60 - OVERDUE_S - 61, 30.0),  # nobody watched: no stampede
+    ],
+)
+def test_the_first_tick_is_at_the_shop_s_point_or_at_once_if_that_was_missed(
+    last_s: float | None, expected: float
+) -> None:
+    # 1,000,000,000 is 40 s into a minute; half of an interval is 30 s into it.
+    now_s = 1_000_000_040.0
+    assert now_s % 60 == 20
+    wait_s = first_tick(50 / 60, interval_s=60, now_s=now_s, last_s=last_s)
+    assert wait_s == pytest.approx(expected)
+
+
+@given(
+    st.floats(0, 1, exclude_max=True),
+    st.floats(1, 86_400),
+    st.floats(1.7e9, 2e9),
+    st.none() | st.floats(1.6e9, 2e9),
+)
+def test_the_first_tick_is_within_an_interval(
+    phase_: float, interval_s: float, now_s: float, last_s: float | None
+) -> None:
+    assert 0 <= first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=last_s) < interval_s
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 3600), st.floats(1.7e9, 2e9), st.floats(0, 86_400))
+def test_all_replicas_agree_on_the_grid(phase_: float, interval_s: int, now_s: float, later_s: float) -> None:
+    one = now_s + first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=None)
+    other = now_s + later_s + first_tick(phase_, interval_s=interval_s, now_s=now_s + later_s, last_s=None)
+    steps = (other - one) / interval_s
+    assert steps == pytest.approx(round(steps), abs=1e-3)

@@ -1,0 +1,210 @@
+"""Fleets in virtual time: who watches which shop, as replicas come, go and are killed."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from support.armada import Armada, Replica, in_virtual_time, shops
+
+pytestmark = pytest.mark.anyio
+
+INTERVAL_S = 20.0
+PROMISE_S = 15.0
+"""A shop is not left unpolled for longer than that, beyond its interval, whatever befalls a replica."""
+
+
+@pytest.fixture
+def armada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Armada:
+    made = Armada(tmp_path, shops(12))
+    in_virtual_time(monkeypatch, made)
+    return made
+
+
+def shares(*replicas: Replica) -> list[int]:
+    return [len(replica.leads) for replica in replicas]
+
+
+async def test_one_process_polls_every_shop_once_an_interval_and_not_all_at_once(armada: Armada) -> None:
+    armada.in_redis = False
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(10 * INTERVAL_S)
+        assert len(one.leads) == 12
+        assert await one.vitals.health() == {"status": "healthy", "shops": "12 of 12"}
+        assert (await one.vitals.readiness())["status"] == "ready"
+    began = {shop.shop: min(p.began for p in armada.polls if p.shop == shop.shop) for shop in armada.shops}
+    assert max(began.values()) < INTERVAL_S + 1
+    by_second = [sum(int(at) == second for at in began.values()) for second in range(21)]
+    assert max(by_second) <= 4  # no stampede
+    assert max(armada.gaps(10 * INTERVAL_S).values()) < INTERVAL_S + 1
+
+
+async def test_an_order_of_any_shop_is_told_to_that_shop_s_sink(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        armada.fakes["shop-3"].put(7, "processing")
+        await anyio.sleep(2 * INTERVAL_S)
+    assert armada.sinks["shop-3"].events() == [("7", "shop.order.new")]
+    assert not any(sink.got for shop, sink in armada.sinks.items() if shop != "shop-3")
+
+
+async def test_replicas_that_come_and_go_share_evenly_and_leave_no_shop_alone(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one) == [12]
+        two, three = launch(armada.replica("two")), launch(armada.replica("three"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one, two, three) == [4, 4, 4]
+        assert one.leads | two.leads | three.leads == {shop.shop for shop in armada.shops}
+
+        two.kill()
+        await anyio.sleep(PROMISE_S)
+        assert shares(one, three) == [6, 6]
+
+        three.stop.set()
+        await anyio.sleep(8)
+        assert shares(one) == [12]
+        two = launch(armada.replica("two again"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one, two) == [6, 6]
+        ended = anyio.current_time()
+    assert armada.doubles() == []
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
+
+
+@pytest.mark.parametrize("interval", [1, 5, 60])
+async def test_a_kill_leaves_no_shop_alone_for_long_at_any_interval(armada: Armada, interval: int) -> None:
+    armada.shops = shops(6, shop_polling_interval=interval)
+    async with armada.afloat() as launch:
+        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+        await anyio.sleep(2 * interval + 5)
+        assert sorted(shares(one, two)) == [3, 3]
+        one.kill()
+        await anyio.sleep(2 * interval + PROMISE_S)
+        assert shares(two) == [6]
+        ended = anyio.current_time()
+    assert armada.doubles() == []
+    assert max(armada.gaps(ended).values()) < interval + PROMISE_S
+
+
+async def test_a_move_waits_for_the_tick_that_is_under_way(armada: Armada) -> None:
+    armada.troubles = {shop.shop: 3.0 for shop in armada.shops}
+    async with armada.afloat() as launch:
+        launch(armada.replica("one"))
+        await anyio.sleep(4 * INTERVAL_S)
+        launch(armada.replica("two"))
+        await anyio.sleep(4 * INTERVAL_S)
+    assert {poll.replica for poll in armada.polls} == {"one", "two"}
+    assert armada.doubles() == []
+    # What was begun was ended, not cut off.
+    assert all(poll.ended - poll.began == pytest.approx(3.0) for poll in armada.polls[:-12])
+
+
+async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+        await anyio.sleep(2 * INTERVAL_S)
+        one.dead = two.dead = True  # it answers nobody
+        await anyio.sleep(INTERVAL_S)
+        assert shares(one, two) == [0, 0]  # nobody may write, for all they know
+        one.dead = two.dead = False
+        await anyio.sleep(PROMISE_S)
+        assert shares(one, two) == [6, 6]
+    assert armada.doubles() == []
+
+
+@pytest.mark.parametrize("in_redis", [True, False])
+async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> None:
+    armada.in_redis = in_redis
+    armada.troubles = {
+        "shop-0": TemporaryError(ErrorKind.CONNECTION, "made up: gone"),
+        "shop-1": PermanentError(ErrorKind.AUTHENTICATION, "made up: wrong keys"),
+    }
+    armada.broken = {
+        "shop-2": PermanentError(ErrorKind.STORE, "made up: damaged"),
+        "shop-3": RuntimeError("made up: a bug"),
+    }
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(20 * INTERVAL_S)
+        gaps = armada.gaps(20 * INTERVAL_S)
+        assert len(one.leads) == 10
+        assert (await one.vitals.health())["status"] == "healthy"
+        shown = (await one.vitals.exposition()).decode()
+        armada.broken.clear()
+        await anyio.sleep(60)
+        assert len(one.leads) == 12  # it was tried again
+    assert max(gap for shop, gap in gaps.items() if shop > "shop-3" or len(shop) > 6) < INTERVAL_S + 1
+    assert "shop_fleet_unwell_shops 2.0" in shown
+    assert [type_ for _, type_ in armada.sinks["shop-1"].events()] == ["service.unhealthy"]
+
+
+async def test_when_no_shop_at_all_is_polled_the_fleet_is_unhealthy(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        armada.troubles = {s.shop: TemporaryError(ErrorKind.CONNECTION, "made up") for s in armada.shops}
+        await anyio.sleep(400)
+        assert await one.vitals.health() == {"status": "unhealthy", "reason": "no shop is polled"}
+
+
+async def test_slow_shops_wait_for_one_another_and_nobody_waits_for_them(armada: Armada) -> None:
+    """Four turns, one of them for those that are slow; six that hang would fill all of them."""
+    armada.in_redis, armada.most = False, 4
+    slow = [f"shop-{number}" for number in range(6)]
+
+    async with armada.afloat() as launch:
+        launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        armada.troubles = {shop: TemporaryError(ErrorKind.TIMEOUT, "made up") for shop in slow}
+        await anyio.sleep(5 * INTERVAL_S)
+        since = anyio.current_time()
+        await anyio.sleep(20 * INTERVAL_S)
+        gaps = armada.gaps(anyio.current_time(), since)
+    assert all(any(p.shop == shop and p.began > since for p in armada.polls) for shop in slow)
+    assert max(gaps[shop.shop] for shop in armada.shops if shop.shop not in slow) < INTERVAL_S + 1
+
+
+async def test_no_more_shops_are_asked_at_once_than_there_are_turns(armada: Armada) -> None:
+    armada.in_redis, armada.most = False, 1
+    armada.troubles = {shop.shop: 4.0 for shop in armada.shops}  # more than there is time for
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(10 * INTERVAL_S)
+        late = one.book.registry.get_sample_value("shop_fleet_poll_lateness_seconds_sum")
+    polls = sorted(armada.polls, key=lambda poll: poll.began)
+    assert all(one.ended <= other.began for one, other in pairwise(polls))
+    assert late is not None
+    assert late > 10 * INTERVAL_S  # waiting counts
+
+
+async def test_a_shop_that_went_to_another_replica_is_shown_by_that_one_only(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        two = launch(armada.replica("two"))
+        await anyio.sleep(2 * INTERVAL_S)
+        for replica in (one, two):
+            shown = (await replica.vitals.exposition()).decode()
+            named = {shop.shop for shop in armada.shops if f'shop_lease_held{{shop="{shop.shop}"}}' in shown}
+            assert named == replica.leads
+            assert "shop_fleet_replicas 2.0" in shown
+            assert f"shop_fleet_watched_shops {len(named)}.0" in shown
+
+
+async def test_the_series_of_a_crowd_are_bounded(armada: Armada) -> None:
+    armada.crowded, armada.in_redis = True, False
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(3 * INTERVAL_S)
+        armada.fakes["shop-3"].put(7, "processing")
+        await anyio.sleep(3 * INTERVAL_S)
+        shown = (await one.vitals.exposition()).decode()
+    of_one = [line for line in shown.splitlines() if 'shop="shop-3"' in line]
+    assert len(of_one) == 5
+    assert 'shop_notifications_sent_total{event_type="shop.order.new",shop="*",sink="*"} 1.0' in shown

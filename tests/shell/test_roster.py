@@ -1,0 +1,175 @@
+"""Several shops in one file: what each gets, where its state lies, and how wrong tables are named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shop_poller.core.redis_address import RedisAddress
+from shop_poller.roster import MAX_SHOPS, choose, load_shops
+from shop_poller.settings import Settings, SettingsError
+
+TWO = """
+shop_state_url = "sqlite:////var/lib/shop-poller/state.db"
+shop_polling_interval = 30
+shop_locale = "en"
+
+[[shops]]
+shop_id = "honey"
+woocommerce_mcp_url = "https://honey.example/wp-json/woocommerce/mcp"
+woocommerce_consumer_key_file = "honey.key"
+woocommerce_consumer_secret_env = "HONEY_SECRET"
+shop_notify_urls = "https://crm.example/hooks#crm"
+
+[[shops]]
+shop_id = "tea"
+woocommerce_mcp_url = "https://tea.example/wp-json/woocommerce/mcp"
+woocommerce_consumer_key = "ck_tea"
+woocommerce_consumer_secret = "cs_tea"
+shop_polling_interval = 120
+"""
+ENVIRONMENT = {"HONEY_SECRET": "cs_honey", "SHOP_NOTIFY_URLS": "console:"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "honey.key").write_text("ck_honey\n", encoding="utf-8")
+    return tmp_path
+
+
+def roster(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -> tuple[Settings, ...]:
+    config = folder / "shops.toml"
+    config.write_text(text, encoding="utf-8")
+    return load_shops(
+        config, environ={**ENVIRONMENT, **changes}, dotenv=folder / ".env", asks_shop=asks_shop
+    ).shops
+
+
+def problems(folder: Path, text: str, **changes: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        roster(folder, text, **changes)
+    return caught.value.problems
+
+
+def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder: Path) -> None:
+    honey, tea = roster(folder, TWO)
+    assert (honey.shop, tea.shop) == ("honey", "tea")
+    assert (honey.shop_polling_interval, tea.shop_polling_interval) == (30, 120)
+    assert honey.shop_locale == tea.shop_locale == "en"
+    assert ([sink.name for sink in honey.sinks], [sink.name for sink in tea.sinks]) == (["crm"], ["console:"])
+    assert (honey.proofs.consumer_key, honey.proofs.consumer_secret) == ("ck_honey", "cs_honey")
+    assert (tea.proofs.consumer_key, tea.proofs.consumer_secret) == ("ck_tea", "cs_tea")
+    assert {"ck_honey", "cs_honey"} <= {*honey.secrets}
+
+
+def test_each_shop_has_a_place_of_its_own(folder: Path) -> None:
+    honey, tea = roster(folder, TWO)
+    assert honey.state == Path("/var/lib/shop-poller/state.db.shops/honey.db")
+    assert tea.state == Path("/var/lib/shop-poller/state.db.shops/tea.db")
+    in_redis = TWO.replace("sqlite:////var/lib/shop-poller/state.db", "redis://h:6379/3")
+    honey, tea = roster(folder, in_redis)
+    assert honey.state == tea.state
+    assert isinstance(honey.state, RedisAddress)
+    assert (honey.shop_redis_prefix, tea.shop_redis_prefix) == (
+        "shop:polling:shops:honey:",
+        "shop:polling:shops:tea:",
+    )
+
+
+@pytest.mark.parametrize("state", ["sqlite:////var/lib/shop-poller/state.db", "redis://h:6379/3"])
+def test_a_shop_that_was_alone_keeps_its_place_wherever_it_stands(folder: Path, state: str) -> None:
+    text = (
+        TWO.replace("sqlite:////var/lib/shop-poller/state.db", state) + "was_alone = true\n"  # the second one
+    )
+    _, tea = roster(folder, text)
+    assert tea.shop_redis_prefix == "shop:polling:"
+    if state.startswith("sqlite"):
+        assert tea.state == Path("/var/lib/shop-poller/state.db")
+
+
+def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> None:
+    config = folder / "shop.toml"
+    config.write_text("shop_polling_interval = 45\n", encoding="utf-8")
+    environ = {
+        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
+        "WOOCOMMERCE_CONSUMER_KEY": "ck_x",
+        "WOOCOMMERCE_CONSUMER_SECRET": "cs_x",
+        "SHOP_STATE_URL": "sqlite:////tmp/x.db",
+    }
+    (shop,) = load_shops(config, environ=environ, dotenv=folder / ".env").shops
+    assert (shop.shop, shop.shop_polling_interval, shop.state) == ("shop.example", 45, Path("/tmp/x.db"))  # noqa: S108 - nothing is written there
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (('"tea"', '"honey"'), "shop honey: two have this id"),
+        (('"tea"', '"Honey"'), "shop honey: two have this id"),
+        (('"tea"', '"te/a"'), "shop te/a: SHOP_ID: should be up to 100 letters"),
+        (('"tea"', '".."'), "shop ..: SHOP_ID: should be up to 100 letters"),
+        (('"tea"', '"a:b"'), "shop a:b: SHOP_ID: should be up to 100 letters"),
+        (("HONEY_SECRET", "NOBODY"), "there is no variable 'NOBODY' in the environment"),
+        (("honey.key", "none.key"), "shop honey: woocommerce_consumer_key_file: cannot read "),
+        (("= 120", "= 0"), "shop tea: SHOP_POLLING_INTERVAL: input should be greater than or equal to 1"),
+        (('woocommerce_consumer_secret = "cs_tea"', ""), "shop tea: WOOCOMMERCE_CONSUMER_SECRET: is missing"),
+        (('_url = "https://tea', '_url = "http://tea'), "shop tea: WOOCOMMERCE_MCP_URL: is plain http"),
+        (("= 120", '= 120\nfloor = "marble"'), "shop tea: there is no setting 'floor' of a shop"),
+        (("= 120", '= 120\nredis_url_env = "X"'), "shop tea: there is no setting 'redis_url_env' of a shop"),
+        (("= 120", "= 120\nwoocommerce_consumer_secret_env = 7"), "woocommerce_consumer_secret_env: should"),
+        (("= 120", '= 120\nwas_alone = "yes"'), "shop tea: was_alone: should be true or false"),
+        (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
+        (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "there is no such thing with several"),
+        (("[[shops]]", "[shops]", 1), "cannot be read as TOML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_shop(folder: Path, change: Any, problem: str) -> None:
+    found = problems(folder, TWO.replace(*change))
+    assert any(problem in line for line in found), found
+    assert not any("cs_tea" in line or "cs_honey" in line or "ck_" in line for line in found)
+
+
+def test_one_bracket_is_a_bracket_too_few(folder: Path) -> None:
+    (problem,) = problems(folder, '[shops]\nshop_id = "tea"\n', WOOCOMMERCE_MCP_URL="")[:1]
+    assert problem.endswith("write [[shops]], with two brackets, before each shop")
+
+
+@pytest.mark.parametrize("name", ["WOOCOMMERCE_MCP_URL", "WOOCOMMERCE_CONSUMER_SECRET", "SHOP_ID"])
+def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
+    """They would be shown to another shop."""
+    found = problems(folder, TWO, **{name: "https://one.example/"})
+    assert f"{name}: is one shop's own; put it into its [[shops]] table" in found
+
+
+def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
+    found = problems(folder, TWO, SHOP_ADMIN_TOKEN="0123456789abcdef")
+    assert "SHOP_ADMIN_TOKEN: there is no such thing with several shops yet; unset it" in found
+
+
+def test_two_cannot_both_have_been_the_only_one(folder: Path) -> None:
+    text = TWO.replace("shop_id", "was_alone = true\nshop_id")
+    assert "was_alone: only one shop can have been the only one" in problems(folder, text)
+
+
+def test_there_is_a_bound_of_shops(folder: Path) -> None:
+    (problem,) = problems(folder, "[[shops]]\n" * (MAX_SHOPS + 1))
+    assert "has more than 10,000 shops" in problem
+
+
+def test_a_command_has_to_be_told_which_shop(folder: Path) -> None:
+    shops = roster(folder, TWO)
+    assert choose(shops, "tea").shop == "tea"
+    assert choose(shops[:1], None) is choose(shops[:1], "honey") is shops[0]
+    with pytest.raises(SettingsError, match="--shop: is missing, and there are 2 shops: honey, tea"):
+        choose(shops, None)
+    with pytest.raises(SettingsError, match="--shop: there is no shop 'coffee'; there are: honey, tea"):
+        choose(shops, "coffee")
+
+
+def test_many_shops_are_not_all_named(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there are 22 shops: (\w+, ){10}…; `shop-poller shops list`"):
+        choose(roster(folder, TWO) * 11, None)
+
+
+def test_without_asking_the_shops_no_keys_are_needed(folder: Path) -> None:
+    text = TWO.replace('woocommerce_consumer_secret = "cs_tea"', "")
+    assert [shop.shop for shop in roster(folder, text, asks_shop=False)] == ["honey", "tea"]

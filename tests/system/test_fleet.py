@@ -1,0 +1,100 @@
+"""Several shops by the real command: one process over files, two over a real Valkey."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from shop_poller.simulator.keys import DEMO_KEY
+from support.commands import wait_until
+from support.redis_server import redis_server
+from support.simulated import RunningShop, shop_in_thread
+from support.site import Site
+
+OF_ONE = ("WOOCOMMERCE_MCP_URL", "WOOCOMMERCE_CONSUMER_KEY", "WOOCOMMERCE_CONSUMER_SECRET", "SHOP_ID")
+NAMES = ("honey", "tea", "bread")
+PROMISE_S = 16.0
+"""A second, and what a killed replica may cost."""
+
+
+@pytest.fixture
+def shops(site: Site) -> Iterator[dict[str, RunningShop]]:
+    """Three shops, and a file that names them."""
+    (site.home / "key").write_text(DEMO_KEY.consumer_key, encoding="utf-8")
+    site.settings.update(dict.fromkeys(OF_ONE), SHOP_SECRET=DEMO_KEY.consumer_secret)
+    with ExitStack() as stack:
+        served = {"honey": site.served, **{name: stack.enter_context(shop_in_thread()) for name in NAMES[1:]}}
+        (site.home / "shops.toml").write_text(
+            "".join(
+                f"""
+                [[shops]]
+                shop_id = "{name}"
+                woocommerce_mcp_url = "{shop.url}"
+                woocommerce_consumer_key_file = "key"
+                woocommerce_consumer_secret_env = "SHOP_SECRET"
+                """
+                for name, shop in served.items()
+            ),
+            encoding="utf-8",
+        )
+        yield served
+
+
+def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, RunningShop]) -> None:
+    with site.start("run", "--config", "shops.toml") as daemon:
+        daemon.wait_for("started")
+        for shop in shops.values():
+            shop.shop.create_order("processing")
+        site.receiver.wait_for(3)
+        assert daemon.get("/healthz").json() == {"status": "healthy", "shops": "3 of 3"}
+        assert daemon.get("/readyz").status_code == 200
+        assert 'shop_lease_held{shop="tea"} 1.0' in daemon.get("/metrics").text
+        assert daemon.stop() == 0
+        assert not daemon.logged("a bug, please report it; trying on")
+    assert {path.name for path in (site.home / "state" / "shop-poller.db.shops").glob("*.db")} == {
+        f"{name}.db" for name in NAMES
+    }
+    assert DEMO_KEY.consumer_secret not in daemon.stderr
+
+    listed = site.run("shops", "list", "--config", "shops.toml", "--json")
+    found = [json.loads(line) for line in listed.lines]
+    assert [one["shop"] for one in found] == list(NAMES)
+    assert all(one["last_poll_at"] and not one["trouble"] for one in found)
+    one = site.run("status", "--config", "shops.toml", "--shop", "tea", "--json")
+    assert json.loads(one.stdout)["known_orders"] == 1
+    missing = site.run("dead", "list", "--config", "shops.toml")
+    assert (missing.code, missing.complaints) == (
+        2,
+        ["shop-poller: --shop: is missing, and there are 3 shops: honey, tea, bread"],
+    )
+
+
+def test_each_shop_is_checked_and_the_bad_one_is_named(site: Site, shops: dict[str, RunningShop]) -> None:
+    well = site.run("shops", "check", "--config", "shops.toml")
+    assert (well.code, sorted(well.lines)) == (0, [f"ok    {name}" for name in sorted(NAMES)])
+    config = site.home / "shops.toml"
+    config.write_text(config.read_text().replace(shops["tea"].url, "http://127.0.0.1:1/"), encoding="utf-8")
+    bad = site.run("shops", "check", "--config", "shops.toml")
+    assert bad.code == 3
+    (line,) = [line for line in bad.lines if not line.startswith("ok")]
+    assert line.startswith("FAIL  tea: shop: ")
+
+
+def test_two_replicas_share_them_and_a_kill_loses_nothing(
+    site: Site, shops: dict[str, RunningShop], tmp_path: Path
+) -> None:
+    with redis_server(tmp_path, keeps=True) as server, ExitStack() as stack:
+        site.settings["SHOP_STATE_URL"] = server.url
+        one = stack.enter_context(site.start("run", "--config", "shops.toml"))
+        wait_until(lambda: one.get("/healthz").json()["shops"] == "3 of 3", "all of them")
+        two = stack.enter_context(site.start("run", "--config", "shops.toml"))
+        wait_until(lambda: two.get("/healthz").json().get("shops") == "1 of 3", "a share")
+        wait_until(lambda: one.get("/healthz").json()["shops"] == "2 of 3", "the rest")
+        one.kill()
+        for shop in shops.values():
+            shop.shop.create_order("processing")
+        wait_until(lambda: len({*site.receiver.event_ids}) == 3, "all orders", within_s=PROMISE_S)
+        assert two.get("/healthz").json()["shops"] == "3 of 3"
+        assert two.stop() == 0
