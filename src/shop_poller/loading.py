@@ -200,11 +200,11 @@ def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dic
             if not credentials:
                 continue
             variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
-        if variable == "CREDENTIALS_DIRECTORY" and not path.exists():
-            continue  # not every secret has to be one
         try:
             found[name] = read_secret(path)
         except ValueError as error:
+            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error.__cause__, FileNotFoundError):
+                continue  # not every secret has to be one
             problems.append(f"{variable}: {error}")
     return found
 

@@ -93,21 +93,24 @@ async def test_leases_are_renewed_together_each_by_its_nonce(shelf: Shelf, tmp_p
     assert (await thief.holder()).count("/") == 1
 
 
-async def test_a_renewal_that_fails_fails_for_all_that_went_together_and_only_once() -> None:
-    together, calls = Renewals(), 0
+@pytest.mark.parametrize("error", [TemporaryError(ErrorKind.STORE, "made up: away"), ZeroDivisionError()])
+async def test_a_renewal_that_fails_fails_for_all_that_went_together_and_only_once(error: Exception) -> None:
+    calls = 0
     failed: list[str] = []
 
     async def away(_: str, keys: Sequence[str], __: Sequence[Any]) -> Any:
         nonlocal calls
         calls += 1
         assert list(keys) == ["one", "two"]
-        raise TemporaryError(ErrorKind.STORE, "made up: away")
+        raise error
 
     async def renew(name: str) -> None:
         try:
-            await together.renew(away, name, "nonce", 1000)
-        except TemporaryError:
+            await together.renew(name, "nonce", 1000)
+        except (TemporaryError, ZeroDivisionError):
             failed.append(name)
+
+    together = Renewals(away)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(renew, "one")
@@ -116,7 +119,6 @@ async def test_a_renewal_that_fails_fails_for_all_that_went_together_and_only_on
 
 
 async def test_one_that_is_cancelled_takes_nobody_with_it() -> None:
-    together = Renewals()
     done: list[Any] = []
 
     async def answer(_: str, keys: Sequence[str], __: Sequence[Any]) -> Any:
@@ -124,7 +126,9 @@ async def test_one_that_is_cancelled_takes_nobody_with_it() -> None:
         return ["7", "0", *("nonce" for _ in keys)]
 
     async def renew(name: str) -> None:
-        done.append((await together.renew(answer, name, "nonce", 1000))[0])
+        done.append((await together.renew(name, "nonce", 1000))[0])
+
+    together = Renewals(answer)
 
     async with anyio.create_task_group() as tasks:
         with anyio.move_on_after(0.01):

@@ -922,6 +922,12 @@ def test_a_credential_that_cannot_be_read_is_named_and_one_that_is_not_there_is_
     problems = desk.problems(CREDENTIALS_DIRECTORY=str(desk.directory))
 
     assert problems == [f"CREDENTIALS_DIRECTORY: cannot read {credential}: Is a directory"]
+
+
+def test_credentials_that_are_no_directory_are_not_as_good_as_none(desk: Desk) -> None:
+    file = desk.write_secret("file", b"x")
+    problems = desk.problems(CREDENTIALS_DIRECTORY=str(file))
+    assert f"CREDENTIALS_DIRECTORY: cannot read {file}/SHOP_NOTIFY_SECRET: Not a directory" in problems
     assert desk.load(CREDENTIALS_DIRECTORY=str(desk.directory / "nowhere")) == desk.load()
 
 

@@ -23,7 +23,7 @@ from shop_poller.pace import Turns
 from shop_poller.ports import Store
 from shop_poller.settings import Settings
 from shop_poller.stores.redis import RedisStore
-from shop_poller.stores.redis.connection import Line
+from shop_poller.stores.redis.connection import Connection, Line
 from shop_poller.stores.redis.crew import Crew
 from shop_poller.stores.redis.renewals import Renewals
 from shop_poller.stores.sqlite import SqliteStore
@@ -114,7 +114,7 @@ class Armada:
         turns = Turns(self.most, lateness(book))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
         line = Line(wire)
-        line.renewals = Renewals()
+        line.renewals = Renewals(Connection(ADDRESS, line, shared=True).unfenced)
         crew = Crew(ADDRESS, line, prefix=PREFIX, name=name) if self.in_redis else None
 
         async def open_store(settings: Settings) -> Store:

@@ -34,7 +34,8 @@ class Shelf:
 
             self.line = connection.Line(make_client(where, CONNECTIONS), CONNECTIONS)
             if where.topology is not Topology.CLUSTER:
-                self.line.renewals = renewals.Renewals()
+                own = connection.Connection(where, self.line, shared=True)
+                self.line.renewals = renewals.Renewals(own.unfenced)
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 

@@ -134,7 +134,7 @@ class RedisStore:
         together = self._connection.renewals
         if verb == "renew" and together is not None:
             owner, seconds, micros, asked_at = await together.renew(
-                self._connection.unfenced, self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
+                self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
             )
         else:
             owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)

@@ -7,8 +7,6 @@ from typing import Any
 
 import anyio
 
-from shop_poller.core.errors import TemporaryError
-
 Run = Callable[[str, Sequence[str], Sequence[str | int]], Awaitable[Any]]
 
 GATHER_S = 0.1
@@ -17,17 +15,21 @@ MOST = 500
 
 
 class Renewals:
-    """Gathers renewals; for stores that share a server, not a Cluster, where each shop has its own slot."""
+    """Gathers renewals; for stores that share a server, not a Cluster, where each shop has its own slot.
 
-    def __init__(self) -> None:
+    Args:
+        run: runs a script, by a connection that no shop closes.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._waiting: list[tuple[str, str, asyncio.Future[list[Any]]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def renew(self, run: Run, lease: str, nonce: str, term_ms: int) -> list[Any]:
+    async def renew(self, lease: str, nonce: str, term_ms: int) -> list[Any]:
         """Renew one, together with what else is to be renewed just now.
 
         Args:
-            run: runs a script.
             lease: the key.
             nonce: ours.
             term_ms: the same for all.
@@ -43,10 +45,10 @@ class Renewals:
         self._waiting.append((lease, nonce, future))
         if self._task is None:
             # A task of its own: whoever came first may be cancelled, and the others still have to be renewed.
-            self._task = asyncio.create_task(self._send(run, term_ms))
+            self._task = asyncio.create_task(self._send(term_ms))
         return await future
 
-    async def _send(self, run: Run, term_ms: int) -> None:
+    async def _send(self, term_ms: int) -> None:
         await anyio.sleep(GATHER_S)
         self._task = None
         waiting, self._waiting = self._waiting, []
@@ -54,10 +56,10 @@ class Renewals:
             some = waiting[start : start + MOST]
             asked_at = time.monotonic()
             try:
-                seconds, micros, *owners = await run(
+                seconds, micros, *owners = await self._run(
                     "renew", [lease for lease, _, _ in some], [term_ms, *(nonce for _, nonce, _ in some)]
                 )
-            except TemporaryError as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits is told, or would wait for ever
                 for _, _, future in some:
                     if not future.done():
                         future.set_exception(error)

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -65,7 +65,8 @@ class SqliteStore:
         self._path = path
         self._threads = threads
         self._shared = shared
-        self._turn = asyncio.Lock()
+        # A thread of its own does one thing after the other anyway.
+        self._turn = asyncio.Lock() if shared else nullcontext()
         self._lock = lock
         self._closed = False
 
