@@ -144,6 +144,7 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
             spent = [process.cpu_s() - was for process, was in zip(costly, before, strict=True)]
             found["cpu_percent"] = [round(100 * s / passed, 1) for s in spent]
         time.sleep(args.interval + 20)
+        costly = [*replicas.values(), *([server] if server else [])]  # those that were killed are others now
         found["memory_mb"] = [round(process.memory_mb()[0], 1) for process in costly]
         found["lateness_p99_s"] = {number: late_p99(FIRST_PORT + number) for number in replicas}
         found["shares"] = [

@@ -24,7 +24,8 @@ class Renewals:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waiting: list[tuple[str, str, asyncio.Future[list[Any]]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # that gathers
+        self._tasks: set[asyncio.Task[None]] = set()  # that send: the loop itself would forget them
 
     async def renew(self, lease: str, nonce: str, term_ms: int) -> list[Any]:
         """Renew one, together with what else is to be renewed just now.
@@ -46,6 +47,8 @@ class Renewals:
         if self._task is None:
             # A task of its own: whoever came first may be cancelled, and the others still have to be renewed.
             self._task = asyncio.create_task(self._send(term_ms))
+            self._tasks.add(self._task)
+            self._task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _send(self, term_ms: int) -> None:
