@@ -28,6 +28,7 @@ class Overview:
         titles: of the owner's own events, by their names.
         polling: whether the shop is to be polled.
         interval_s: seconds between ticks.
+        in_redis: the store is Redis; else a file.
         store: is read; dead letters are moved in it.
         monitor: knows the health, and what works here.
         on_outgoing: called when something waits in the outbox.
@@ -41,6 +42,7 @@ class Overview:
         titles: Mapping[str, str],
         polling: bool,
         interval_s: float,
+        in_redis: bool,
         store: Store,
         monitor: Monitor,
         on_outgoing: Callable[[], None],
@@ -50,6 +52,7 @@ class Overview:
         self._titles = titles
         self._polling = polling
         self._interval_s = interval_s
+        self._in_redis = in_redis
         self._store = store
         self._monitor = monitor
         self._on_outgoing = on_outgoing
@@ -67,6 +70,8 @@ class Overview:
             interval_s=self._interval_s,
             polling=self._polling,
             leads=tenure is not None,
+            in_redis=self._in_redis,
+            failure=tenure.poller.failure if tenure is not None else None,
             illness=health.get("reason", ""),
             next_in_s=tenure.poller.next_in_s if tenure is not None and self._polling else None,
             sinks=self._with_sinks(Stats()),

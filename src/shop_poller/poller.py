@@ -28,7 +28,7 @@ from shop_poller.fetcher import Fetcher
 from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
 from shop_poller.plan import PollPlan, TickReport
-from shop_poller.ports import Store
+from shop_poller.ports import PollFailure, Store
 from shop_poller.sweeper import Sweeper
 from shop_poller.telemetry import Edges, Log, Metrics, Stage, StoreUse
 
@@ -54,6 +54,7 @@ class Poller:
 
     Attributes:
         polled: there has been a good poll since the start.
+        failure: why polls fail; None if the last one was good. It needs no store, which may be what fails.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Poller:
         now: Callable[[], datetime],
     ) -> None:
         self.polled = False
+        self.failure: PollFailure | None = None
         self._plan = plan
         self._ledger = ledger
         self._fetcher = fetcher
@@ -179,7 +181,7 @@ class Poller:
             await self._begin(deadline)
         await self._learner.begin(report, deadline)
         await self._walk(report, deadline)
-        self.polled = True
+        self.polled, self.failure = True, None
         if self._edges.changed("poll", ""):
             self._log.info("the shop answers again")
         await self._alarm.clear(self._plan.shop)
@@ -264,6 +266,10 @@ class Poller:
     async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
         if what is Stage.POLL and error.kind is not ErrorKind.CIRCUIT_OPEN:  # not what it suffers from
             self._ailment = error.kind
+            # What a bug says may be anything, a buyer's name too: it is for the log, which few read.
+            text = f"a bug, please report it: {type(bug).__name__}" if bug is not None else str(error)
+            since = self.failure.since if self.failure is not None else self._now()
+            self.failure = PollFailure(error.kind, text, since)
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(what, error.kind)

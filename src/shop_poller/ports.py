@@ -311,6 +311,21 @@ class Right(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PollFailure:
+    """Why polls fail now.
+
+    Attributes:
+        kind: what went wrong, in a word.
+        text: as in the log, for people.
+        since: the first failure after the last good poll, by our clock.
+    """
+
+    kind: ErrorKind
+    text: str
+    since: datetime
+
+
 class Store(Right, Protocol):
     """Remembers. One suite of tests holds for all: tests/contracts/test_store.py."""
 

@@ -11,7 +11,7 @@ from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.house import House
 from shop_poller.overview import HAPPENINGS, LETTERS, Overview
-from shop_poller.ports import Ack, Alert, Bury, ShopState
+from shop_poller.ports import Ack, Alert, Bury, PollFailure, ShopState
 from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.glance import Asked
@@ -44,6 +44,7 @@ def overview(house: House, store: SqliteStore, *, polling: bool = True) -> Overv
         titles={},
         polling=polling,
         interval_s=60,
+        in_redis=False,
         store=store,
         monitor=house.monitor,
         on_outgoing=lambda: None,
@@ -77,6 +78,14 @@ async def test_who_leads_tells_of_its_parts(house: House, store: SqliteStore) ->
     )
     assert (old.name, old.named, old.breaker, old.stored.waiting) == ("old", False, None, 1)
     assert (sum(seen.made), sum(seen.buried), len(seen.made)) == (1, 0, 24)
+
+
+async def test_why_polls_fail_is_told_by_who_polls(house: House, store: SqliteStore) -> None:
+    tenure = await house.begin()
+    page = overview(house, store)
+    assert (await page.glance()).failure is None
+    tenure.poller.failure = PollFailure(ErrorKind.TIMEOUT, "no answer", now())
+    assert (await page.glance()).failure == tenure.poller.failure
 
 
 async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
-from shop_poller.ports import Alert, Settled, ShopState, SinkStats
+from shop_poller.ports import Alert, PollFailure, Settled, ShopState, SinkStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Glance:
         now: by the store's clock.
         leads: this process does the work.
         leader: who has the right to write, for people; "" for nobody.
+        in_redis: the store is Redis; else a file.
+        failure: why polls fail here; None if the last one was good, or another replica polls.
         illness: what /healthz says is wrong; "" if nothing is.
         trouble: why the store cannot be read; all that it would tell is then empty.
         next_in_s: seconds until the next tick; None where another replica polls, or nobody.
@@ -67,6 +69,8 @@ class Glance:
     polling: bool
     leads: bool
     leader: str = ""
+    in_redis: bool = False
+    failure: PollFailure | None = None
     illness: str = ""
     trouble: str = ""
     next_in_s: float | None = None
