@@ -137,14 +137,15 @@ class Overview:
             )
         return found
 
-    def poll_now(self) -> Asked:
+    async def poll_now(self) -> tuple[Asked, float]:
         """Tick soon."""
         if not self._polling:
-            return Asked.OFF
-        if self._monitor.tenure is None:
-            return Asked.FOLLOWS
-        self._monitor.tenure.poller.hint()
-        return Asked.DONE
+            return Asked.OFF, 0.0
+        tenure = self._monitor.tenure
+        if tenure is None:  # without a store that says so there may be no other replica
+            return Asked.FOLLOWS if await self._store.holder() else Asked.NOBODY, 0.0
+        tenure.poller.hint()
+        return Asked.DONE, tenure.poller.left_alone_s
 
     async def replay(self, seq: int) -> Asked:
         """Put a dead letter back; whoever leads sends it."""

@@ -93,8 +93,13 @@ class Poller:
 
     @property
     def next_in_s(self) -> float:
-        """Seconds until the next tick of the grid; 0 while one is under way, or about to be."""
-        return max(0.0, self._next_at - anyio.current_time())
+        """Seconds until the shop is asked next, hints aside; 0 while it is, or is about to be."""
+        return max(0.0, self._next_at - anyio.current_time(), self.left_alone_s)
+
+    @property
+    def left_alone_s(self) -> float:
+        """Seconds for which the shop is left alone, by its own wish or after failures; 0 if it is not."""
+        return self._fetcher.pause_s()
 
     def stop(self) -> None:
         """Begin no new tick."""
@@ -274,7 +279,8 @@ class Poller:
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(what, error.kind)
         log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
-        log(FAILED[what], error_type=error.kind, error=str(error), exc_info=bug)
+        left_alone_s = round(self.left_alone_s) or None
+        log(FAILED[what], error_type=error.kind, error=str(error), left_alone_s=left_alone_s, exc_info=bug)
         if what is Stage.POLL and error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:

@@ -9,6 +9,7 @@ import pytest
 from shop_poller.clock import now
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.fetcher import Fetcher
 from shop_poller.house import House
 from shop_poller.overview import HAPPENINGS, LETTERS, Overview
 from shop_poller.ports import Ack, Alert, Bury, PollFailure, ShopState
@@ -101,8 +102,36 @@ async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     ]
     assert seen.state is not None
     assert seen.state.last_poll_at is not None
-    assert page.poll_now() is Asked.FOLLOWS
-    assert overview(house, store, polling=False).poll_now() is Asked.OFF
+    assert await page.poll_now() == (Asked.FOLLOWS, 0)
+    assert await overview(house, store, polling=False).poll_now() == (Asked.OFF, 0)
+
+
+async def test_where_no_leader_is_known_none_is_made_up(
+    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody() -> str:
+        return ""
+
+    async def gone() -> str:
+        raise TemporaryError(ErrorKind.STORE, "state in redis://x: no connection")
+
+    page = overview(house, store)
+    monkeypatch.setattr(store, "holder", nobody)
+    assert await page.poll_now() == (Asked.NOBODY, 0)
+    monkeypatch.setattr(store, "holder", gone)
+    with pytest.raises(TemporaryError, match="no connection"):
+        await page.poll_now()
+
+
+async def test_who_is_asked_to_poll_says_how_long_the_shop_is_left_alone(
+    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.begin()
+    page = overview(house, store)
+    assert await page.poll_now() == (Asked.DONE, 0)
+    monkeypatch.setattr(Fetcher, "pause_s", lambda _: 300.0)
+    assert await page.poll_now() == (Asked.DONE, 300)
+    assert (await page.glance()).next_in_s == 300
 
 
 async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(

@@ -101,6 +101,7 @@ def test_before_the_first_poll_it_is_neither_well_nor_ill() -> None:
     text = shown(replace(WELL, state=replace(WELL.state, last_poll_at=None)))
     assert "Starting: the shop has not answered yet" in text
     assert "All is well" not in text
+    assert TEXTS["en"]["well since"] not in text
 
 
 def test_polling_that_is_off_is_no_trouble() -> None:
@@ -123,6 +124,15 @@ def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
     assert "The state cannot be read: state in /x: disk I/O error" in text
     for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
         assert f"{name} not known" in text
+
+
+def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
+    lost = Glance(SHOP, "1", NOW, 60, polling=True, leads=False, trouble="x", sinks=[SinkGlance("crm")])
+    text = shown(lost)
+    for part in ("Next poll not known", "Queue not known", "Leads not known", "crm not known not known"):
+        assert part in text, part
+    assert "replica" not in text
+    assert "Next poll off" in shown(replace(lost, polling=False))
 
 
 @pytest.mark.parametrize(

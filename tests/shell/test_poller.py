@@ -85,6 +85,23 @@ async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pyt
     assert it.value("shop_poll_errors_total", error_type="InternalError") == 1
 
 
+async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
+    path: Path,
+) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(30)
+        it.shop.down = down(ErrorKind.UNAVAILABLE, retry_after_s=200)
+        with capture_logs() as log:
+            await anyio.sleep(40)
+        it.shop.down = None
+        said, next_at = it.poller.left_alone_s, anyio.current_time() + it.poller.next_in_s
+        it.shop.asked.clear()
+        await anyio.sleep(300)
+    assert [line["left_alone_s"] for line in log if line["event"] == "polling failed"] == [200]
+    assert said == pytest.approx(190)
+    assert ticks(it.shop)[0] == pytest.approx(next_at) == pytest.approx(260)
+
+
 async def test_why_polls_fail_is_known_until_one_is_good(path: Path) -> None:
     async with house(path) as it:
         it.shop.down = refused(ErrorKind.AUTHENTICATION)

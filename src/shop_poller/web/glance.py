@@ -56,7 +56,7 @@ class Glance:
         failure: why polls fail here; None if the last one was good, or another replica polls.
         illness: what /healthz says is wrong; "" if nothing is.
         trouble: why the store cannot be read; all that it would tell is then empty.
-        next_in_s: seconds until the next tick; None where another replica polls, or nobody.
+        next_in_s: seconds until the shop is asked next; None where another replica polls, or nobody.
         made: deliveries of the last hours, an hour each, the earliest first.
         buried: those given up, likewise.
         titles: of the owner's own events, by their names.
@@ -91,6 +91,7 @@ class Asked(StrEnum):
 
     DONE = "done"
     FOLLOWS = "follows"  # another replica polls
+    NOBODY = "nobody"  # no replica leads
     OFF = "off"  # nobody polls
     MISSING = "missing"  # there is no such dead letter any more, or its event waits already
 
@@ -102,8 +103,8 @@ class Inside(Protocol):
         """How it goes; never raises."""
         ...
 
-    def poll_now(self) -> Asked:
-        """Tick soon, if the shop may be asked."""
+    async def poll_now(self) -> tuple[Asked, float]:
+        """Tick as soon as the shop may be asked, and say in how many seconds that is; 0 for now."""
         ...
 
     async def replay(self, seq: int) -> Asked:
