@@ -102,6 +102,24 @@ async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
     assert ticks(it.shop)[0] == pytest.approx(next_at) == pytest.approx(260)
 
 
+async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_with_it(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(30)
+        it.shop.down = refused(ErrorKind.AUTHENTICATION)
+        with capture_logs() as log:
+            await anyio.sleep(5 * 60 + 40)
+            it.shop.down = None
+            await anyio.sleep(70)
+    assert [line["event"] for line in log if line["log_level"] != "debug" and "sink" not in line] == [
+        "polling failed",
+        "alert raised",
+        "left alone after failures; probed from time to time",
+        "works again",
+        "the shop answers again",
+        "alert cleared",
+    ]
+
+
 async def test_why_polls_fail_is_known_until_one_is_good(path: Path) -> None:
     async with house(path) as it:
         it.shop.down = refused(ErrorKind.AUTHENTICATION)

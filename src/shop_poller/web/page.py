@@ -29,7 +29,7 @@ def status_page(glance: Glance, look: Look) -> str:
         under = fill("<p>{text}</p>", text=look.say(calm))
     parts = [
         _notice(look),
-        _verdict(look, verdict, heading, under),
+        _verdict(verdict, heading, under),
         _tiles(look, glance),
         _chart(look, glance),
         sinks(look, glance),
@@ -73,7 +73,7 @@ def _notice(look: Look) -> Markup:
     return fill('<section class="notice full" role="status">{text}</section>', text=look.notice)
 
 
-def _verdict(look: Look, verdict: str, heading: str, under: Markup) -> Markup:
+def _verdict(verdict: str, heading: str, under: Markup) -> Markup:
     return fill(
         '<section class="verdict {verdict} full"><h2><span class="sign" aria-hidden="true">{sign}</span>'
         "{heading}</h2>{under}</section>",
