@@ -165,7 +165,6 @@ class House:
             sinks=self._names,
             titles={named.event: named.title for named in settings.shop_status_events.values()},
             polling=settings.shop_polling_enabled,
-            interval_s=settings.shop_polling_interval,
             in_redis=isinstance(settings.state, RedisAddress),
             store=self._store,
             monitor=self.monitor,

@@ -13,6 +13,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 
+STORE = "shop-poller:state"
+"""What remembers, as a service in alerts; no sink can have this name."""
+
 
 class Source(Protocol):
     """A shop that can be asked."""

@@ -44,7 +44,6 @@ def overview(house: House, store: SqliteStore, *, polling: bool = True) -> Overv
         sinks=["console:"],
         titles={},
         polling=polling,
-        interval_s=60,
         in_redis=False,
         store=store,
         monitor=house.monitor,
@@ -157,6 +156,14 @@ async def test_dead_letters_are_replayed_and_dropped_once(house: House, store: S
     assert [await page.drop(newest), await page.drop(newest)] == [Asked.DONE, Asked.MISSING]
     seen = await page.glance()
     assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.buried)) == ([], 1, 0)
+
+
+async def test_the_days_counts_follow_the_dead_letters_at_once(house: House, store: SqliteStore) -> None:
+    page = overview(house, store)
+    assert sum((await page.glance()).buried) == 0
+    await over(store, 1, "console:", dies=True)
+    seen = await page.glance()
+    assert (len(seen.dead), sum(seen.buried)) == (1, 1)
 
 
 async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(

@@ -10,12 +10,11 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller import alarm
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
-from shop_poller.ports import Alert, PollFailure, SinkStats
+from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.glance import Glance, Happening, SinkGlance
 from shop_poller.web.look import Look
 from shop_poller.web.page import status_page
@@ -120,14 +119,14 @@ def test_a_follower_says_who_leads_and_what_the_store_knows() -> None:
 
 
 def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
-    text = shown(Glance(SHOP, "1", NOW, 60, polling=True, leads=True, trouble="state in /x: disk I/O error"))
+    text = shown(Glance(SHOP, "1", NOW, polling=True, leads=True, trouble="state in /x: disk I/O error"))
     assert "The state cannot be read: state in /x: disk I/O error" in text
     for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
         assert f"{name} not known" in text
 
 
 def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
-    lost = Glance(SHOP, "1", NOW, 60, polling=True, leads=False, trouble="x", sinks=[SinkGlance("crm")])
+    lost = Glance(SHOP, "1", NOW, polling=True, leads=False, trouble="x", sinks=[SinkGlance("crm")])
     text = shown(lost)
     for part in ("Next poll not known", "Queue not known", "Leads not known", "crm not known not known"):
         assert part in text, part
@@ -171,7 +170,7 @@ def test_troubles_are_found(glance: Glance, kinds: list[str]) -> None:
         (SHOP, ErrorKind.AUTHENTICATION, "wrong-key"),
         (SHOP, ErrorKind.TIMEOUT, "shop-down"),
         ("crm", ErrorKind.AUTHENTICATION, "receiver-down"),
-        (alarm.STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
+        (STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
     ],
 )
 def test_of_an_alert_it_says_where_to_read_on(service: str, cause: ErrorKind, section: str) -> None:

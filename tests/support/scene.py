@@ -56,7 +56,6 @@ WELL = Glance(
     shop=SHOP,
     version="1.0.0",
     now=NOW,
-    interval_s=60,
     polling=True,
     leads=True,
     next_in_s=42,

@@ -70,6 +70,8 @@ class Front:
         self._turn = anyio.Lock()
         self._glance: Glance | None = None
         self._looked_at = 0.0
+        self._deeds = 0
+        self._seen_after = 0  # deeds that the glance shows
         self._pages: dict[Look, str] = {}  # of that glance
         self._log: Log = structlog.get_logger()
 
@@ -134,7 +136,7 @@ class Front:
             self._log.warning("an action failed", action=deed, error=str(error))
             return self._refusal(look, by_program, 503, "unusable", detail=error)
         self._log.info("done at somebody's wish", action=deed, dead_letter=seq or None)
-        self._glance = None
+        self._deeds += 1
         if by_program:
             return PlainTextResponse(f"{_done(Look('en'), deed, number)}\n", 200, HEADERS)
         # For the browser the page says it, where it is brought to.
@@ -198,9 +200,10 @@ class Front:
         """A glance that is no older than a moment; who comes meanwhile waits for the same one."""
         async with self._turn:
             now = anyio.current_time()
-            if self._glance is None or now - self._looked_at >= GLANCE_S:
+            deeds = self._deeds  # what is done during a glance, it may not show
+            if self._glance is None or deeds != self._seen_after or now - self._looked_at >= GLANCE_S:
                 self._glance = await self._inside.glance()
-                self._looked_at = now
+                self._looked_at, self._seen_after = now, deeds
                 self._pages = {}
             return self._glance
 

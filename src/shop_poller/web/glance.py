@@ -65,7 +65,6 @@ class Glance:
     shop: str
     version: str
     now: datetime
-    interval_s: float
     polling: bool
     leads: bool
     leader: str = ""

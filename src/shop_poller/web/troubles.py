@@ -6,13 +6,10 @@ from datetime import datetime, timedelta
 
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
-from shop_poller.ports import Alert
+from shop_poller.ports import STORE, Alert
 from shop_poller.web.glance import Glance, SinkGlance
 
 LATE = timedelta(minutes=10)
-STORE = "shop-poller:state"
-"""What remembers, as a service; see alarm.STORE."""
-
 RUNBOOK = "docs/runbook.md"
 SECTIONS: Mapping[str, str] = {
     "store": "shoppollerstoretrouble",
