@@ -12,7 +12,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import Voice, alert_notification, dead_letters_notification
 from shop_poller.core.model import EventType
-from shop_poller.ports import Alert, Outgoing, Store
+from shop_poller.ports import STORE, Alert, Outgoing, Store
 from shop_poller.telemetry import Log
 
 SUMMARY_EVERY = timedelta(hours=1)
@@ -20,8 +20,6 @@ MOST_COUNTED = 1000
 STORE_DEAD_AFTER = timedelta(minutes=5)
 TOLD = "dead-letters:"
 """Begins what stands among the alerts only to remember which dead letters were told of."""
-STORE = "shop-poller:state"
-"""What remembers, as a service; no sink can have this name."""
 ABOUT_OURSELVES = frozenset(
     {EventType.UNHEALTHY, EventType.RECOVERED, EventType.DEAD_LETTERS, EventType.TEST}
 )

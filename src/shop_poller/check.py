@@ -34,6 +34,11 @@ SHOP_ADVICE = {
 }
 """What to do about errors that do not say so themselves: at a tick they pass, or do not matter yet."""
 
+SHOWN = (
+    "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret, which log, metrics and page show"
+    " as the sink's name: put a #name at the end of the address"
+)
+
 SINK_ADVICE = {
     ErrorKind.CONNECTION: "check its address in SHOP_NOTIFY_URLS, and whether it runs",
     ErrorKind.TIMEOUT: "check whether it is overloaded, or a firewall stands before it",
@@ -66,6 +71,9 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     """Look at everything that the daemon needs; changes nothing anywhere."""
     every = f"every {settings.shop_polling_interval:g} s"
     yield Finding("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
+    shown = sum(address.shows_secret for address in settings.sinks)
+    if shown:
+        yield Finding("settings", "settings", f"{shown} {SHOWN}")
     async for finding in _check_shop(settings):
         yield finding
     yield await _check_state(settings)

@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars
 from shop_poller.alarm import Alarm
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.redis_address import RedisAddress
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.core.schedule import first_tick, stale, stale_after
 from shop_poller.core.sharing import phase
@@ -192,7 +193,7 @@ class House:
             sinks=self._names,
             titles={named.event: named.title for named in settings.shop_status_events.values()},
             polling=settings.shop_polling_enabled,
-            interval_s=settings.shop_polling_interval,
+            in_redis=isinstance(settings.state, RedisAddress),
             store=self._store,
             monitor=self.monitor,
             on_outgoing=self._announce,

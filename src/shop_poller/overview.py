@@ -27,7 +27,7 @@ class Overview:
         sinks: the names of the sinks.
         titles: of the owner's own events, by their names.
         polling: whether the shop is to be polled.
-        interval_s: seconds between ticks.
+        in_redis: the store is Redis; else a file.
         store: is read; dead letters are moved in it.
         monitor: knows the health, and what works here.
         on_outgoing: called when something waits in the outbox.
@@ -40,7 +40,7 @@ class Overview:
         sinks: Sequence[str],
         titles: Mapping[str, str],
         polling: bool,
-        interval_s: float,
+        in_redis: bool,
         store: Store,
         monitor: Monitor,
         on_outgoing: Callable[[], None],
@@ -49,12 +49,13 @@ class Overview:
         self._sinks = sinks
         self._titles = titles
         self._polling = polling
-        self._interval_s = interval_s
+        self._in_redis = in_redis
         self._store = store
         self._monitor = monitor
         self._on_outgoing = on_outgoing
         self._counts: tuple[list[int], list[int]] | None = None
         self._counted_at = 0.0
+        self._counted_dead = 0
 
     async def glance(self) -> Glance:
         """How it goes; what the store does not tell is left out."""
@@ -64,9 +65,10 @@ class Overview:
             shop=self._shop,
             version=__version__,
             now=self._store.now(),
-            interval_s=self._interval_s,
             polling=self._polling,
             leads=tenure is not None,
+            in_redis=self._in_redis,
+            failure=tenure.poller.failure if tenure is not None else None,
             illness=health.get("reason", ""),
             next_in_s=tenure.poller.next_in_s if tenure is not None and self._polling else None,
             sinks=self._with_sinks(Stats()),
@@ -83,7 +85,7 @@ class Overview:
         alerts = await store.alerts(shop)
         made = await store.settled(shop, dead=False, limit=DELIVERIES)
         dead = await store.settled(shop, dead=True, limit=LETTERS)
-        good, bad = await self._by_the_hour()
+        good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
             seen,
             leader="" if seen.leads else await store.holder(),
@@ -98,14 +100,16 @@ class Overview:
             buried=bad,
         )
 
-    async def _by_the_hour(self) -> tuple[list[int], list[int]]:
-        if self._counts is None or anyio.current_time() - self._counted_at >= COUNT_EVERY_S:
+    async def _by_the_hour(self, letters: int) -> tuple[list[int], list[int]]:
+        """The day's counts, young enough and not at odds with the number of dead letters beside them."""
+        old = anyio.current_time() - self._counted_at >= COUNT_EVERY_S
+        if self._counts is None or old or letters != self._counted_dead:
             now = self._store.now()
             self._counts = (
                 await self._store.by_the_hour(self._shop, dead=False, before=now, hours=HOURS),
                 await self._store.by_the_hour(self._shop, dead=True, before=now, hours=HOURS),
             )
-            self._counted_at = anyio.current_time()
+            self._counted_at, self._counted_dead = anyio.current_time(), letters
         return self._counts
 
     def _with_sinks(self, stats: Stats) -> list[SinkGlance]:
@@ -132,26 +136,25 @@ class Overview:
             )
         return found
 
-    def poll_now(self) -> Asked:
+    async def poll_now(self) -> tuple[Asked, float]:
         """Tick soon."""
         if not self._polling:
-            return Asked.OFF
-        if self._monitor.tenure is None:
-            return Asked.FOLLOWS
-        self._monitor.tenure.poller.hint()
-        return Asked.DONE
+            return Asked.OFF, 0.0
+        tenure = self._monitor.tenure
+        if tenure is None:  # without a store that says so there may be no other replica
+            return Asked.FOLLOWS if await self._store.holder() else Asked.NOBODY, 0.0
+        tenure.poller.hint()
+        return Asked.DONE, tenure.poller.left_alone_s
 
     async def replay(self, seq: int) -> Asked:
         """Put a dead letter back; whoever leads sends it."""
         moved = await self._store.replay_beside(self._shop, [seq], self._store.now())
-        self._counts = None
         self._on_outgoing()
         return Asked.DONE if moved else Asked.MISSING
 
     async def drop(self, seq: int) -> Asked:
         """Forget a dead letter."""
         moved = await self._store.drop_beside(self._shop, [seq])
-        self._counts = None
         return Asked.DONE if moved else Asked.MISSING
 
 

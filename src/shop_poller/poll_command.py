@@ -2,11 +2,10 @@
 
 import typer
 
+from shop_poller.healthy import EVERYWHERE
 from shop_poller.terminal import Config, Exit, complain, load_settings, say
 
 PATIENCE_S = 10.0
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, not we
-"""A daemon that listens on all addresses is asked on this machine's own."""
 MOST_SHOWN = 200
 
 poll = typer.Typer(no_args_is_help=True, help="Tell the running daemon to poll.")
@@ -37,7 +36,7 @@ def now(config: Config = None) -> None:
             Exit.SETTINGS,
         )
     host, port = settings.shop_http_listen
-    code, text = _ask(ANYWHERE.get(host, host), port, settings.shop_admin_token.get_secret_value())
+    code, text = _ask(EVERYWHERE.get(host, host), port, settings.shop_admin_token.get_secret_value())
     if code == 200:
         say(text)
     elif code == 401:

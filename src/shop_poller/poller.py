@@ -29,7 +29,7 @@ from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
 from shop_poller.pace import Pace
 from shop_poller.plan import PollPlan, TickReport
-from shop_poller.ports import Store
+from shop_poller.ports import PollFailure, Store
 from shop_poller.sweeper import Sweeper
 from shop_poller.telemetry import Edges, Log, Metrics, Stage, StoreUse
 
@@ -56,6 +56,7 @@ class Poller:
 
     Attributes:
         polled: there has been a good poll since the start.
+        failure: why polls fail; None if the last one was good. It needs no store, which may be what fails.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Poller:
     ) -> None:
         self.polled = False
         self._pace = pace or Pace()
+        self.failure: PollFailure | None = None
         self._plan = plan
         self._ledger = ledger
         self._fetcher = fetcher
@@ -95,8 +97,13 @@ class Poller:
 
     @property
     def next_in_s(self) -> float:
-        """Seconds until the next tick of the grid; 0 while one is under way, or about to be."""
-        return max(0.0, self._next_at - anyio.current_time())
+        """Seconds until the shop is asked next, hints aside; 0 while it is, or is about to be."""
+        return max(0.0, self._next_at - anyio.current_time(), self.left_alone_s)
+
+    @property
+    def left_alone_s(self) -> float:
+        """Seconds for which the shop is left alone, by its own wish or after failures; 0 if it is not."""
+        return self._fetcher.pause_s()
 
     def stop(self) -> None:
         """Begin no new tick."""
@@ -189,7 +196,7 @@ class Poller:
             await self._begin(deadline)
         await self._learner.begin(report, deadline)
         await self._walk(report, deadline)
-        self.polled = True
+        self.polled, self.failure = True, None
         if self._edges.changed("poll", ""):
             self._log.info("the shop answers again")
         await self._alarm.clear(self._plan.shop)
@@ -274,11 +281,16 @@ class Poller:
     async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
         if what is Stage.POLL and error.kind is not ErrorKind.CIRCUIT_OPEN:  # not what it suffers from
             self._ailment = error.kind
+            # What a bug says may be anything, a buyer's name too: it is for the log, which few read.
+            text = f"a bug, please report it: {type(bug).__name__}" if bug is not None else str(error)
+            since = self.failure.since if self.failure is not None else self._now()
+            self.failure = PollFailure(error.kind, text, since)
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(what, error.kind)
         log = self._log.warning if self._edges.changed(what, error.kind) else self._log.debug
-        log(FAILED[what], error_type=error.kind, error=str(error), exc_info=bug)
+        left_alone_s = round(self.left_alone_s) or None
+        log(FAILED[what], error_type=error.kind, error=str(error), left_alone_s=left_alone_s, exc_info=bug)
         if what is Stage.POLL and error.kind is ErrorKind.AUTHENTICATION:
             await self._alert()
         else:

@@ -13,6 +13,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 
+STORE = "shop-poller:state"
+"""What remembers, as a service in alerts; no sink can have this name."""
+
 
 class Source(Protocol):
     """A shop that can be asked."""
@@ -309,6 +312,21 @@ class Right(Protocol):
     async def holder(self) -> str:
         """Who has it, for people; "" for nobody."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailure:
+    """Why polls fail now.
+
+    Attributes:
+        kind: what went wrong, in a word.
+        text: as in the log, for people.
+        since: the first failure after the last good poll, by our clock.
+    """
+
+    kind: ErrorKind
+    text: str
+    since: datetime
 
 
 class Store(Right, Protocol):

@@ -128,6 +128,10 @@ def _what_is_left(command: str, settings: Path, credentials: Path) -> list[str]:
         "5. on with it, now and at every boot:",
         "     systemctl enable --now shop-poller",
         "     journalctl -fu shop-poller",
+        "6. if you like, a token for the buttons of the status page and for poll now, and a restart:",
+        f"     openssl rand -hex 24 | install -m 0600 /dev/stdin {credentials}/SHOP_ADMIN_TOKEN",
+        "     systemctl restart shop-poller",
+        f"     {as_service} poll now",
     ]
 
 

@@ -373,3 +373,19 @@ def test_no_listener_does_more_than_be_refused(text: str) -> None:
         if parsed is not None:
             assert parsed[0]
             assert 0 <= parsed[1] <= 65535
+
+
+@pytest.mark.parametrize(
+    ("address", "shows"),
+    [
+        ("https://hooks.example/services/T024/B17/aB3dE5fG7hI9kL1mN3pQ5rS7", True),
+        ("https://hooks.example/services/T024/B17/aB3dE5fG7hI9kL1mN3pQ5rS7#team", False),
+        ("https://n8n.example/webhook/5a7e9c1b-3d5f-4a6b-8c9d-0e1f2a3b4c5d", True),
+        ("https://crm.example/hooks/orders/v2", False),
+        ("https://crm.example/woocommerce-order-notifications", False),
+        ("redis://redis.example:6379/0?channel=aB3dE5fG7hI9kL1mN3pQ5rS7", False),
+        ("console:", False),
+    ],
+)
+def test_a_path_that_looks_like_a_secret_is_seen_unless_there_is_a_name(address: str, *, shows: bool) -> None:
+    assert parse_sink(address).shows_secret is shows

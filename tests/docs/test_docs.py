@@ -23,6 +23,7 @@ from shop_poller.loading import load
 from shop_poller.settings import SettingsError
 from shop_poller.terminal import Exit
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
+from shop_poller.web.words import TEXTS
 
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
@@ -236,6 +237,22 @@ def test_every_test_that_shows_a_claim_is_there(page: str) -> None:
 def test_every_guarantee_has_a_test() -> None:
     for promise, shown_by in rows(text("docs/guarantees.md"), "promise"):
         assert "test_" in shown_by or shown_by.startswith("simulation"), promise
+
+
+@pytest.mark.parametrize("section", ["Wrong key", "Shop down", "Receiver down", "Disk full", "Redis gone"])
+def test_what_the_page_says_of_a_breakage_is_in_the_runbook_in_its_words(section: str) -> None:
+    _, _, rest = text(RUNBOOK).partition(f"### {section}\n")
+    (bullet,) = re.findall(r"^- \*\*Page\*\*: (.+?)^- ", rest.partition("\n#")[0], re.MULTILINE | re.DOTALL)
+    said = [re.sub(r"\s+", " ", words) for words in re.findall(r'"([^"]+)"', bullet)]
+    known = []
+    for words in TEXTS["en"].values():
+        literal = [re.escape(part) for part in re.split(r"{\w+}", words)]
+        if sum(map(len, literal)) > 6:  # else it fits nearly everything
+            known.append(re.compile(".+".join(literal)))
+    assert len(said) > 1
+    for words in said:
+        named = words in TEXTS["en"].values()
+        assert named or any(one.fullmatch(words) for one in known), words
 
 
 @pytest.mark.parametrize("section", sorted(set(SECTIONS.values())))

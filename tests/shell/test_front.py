@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import anyio
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.web.gate import MOST_SESSIONS, SESSION_S, WRONG_AT_ONCE, WRONG_EVERY_S
-from shop_poller.web.glance import Asked
+from shop_poller.web.glance import Asked, Glance
 from shop_poller.web.routes import make_app
 from support.scene import NO_VITALS, TOKEN, TROUBLED, Stage, front
 
@@ -275,12 +276,34 @@ async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: Ask
     assert said.text.strip() in page.text
 
 
+async def test_that_nobody_leads_is_no_fault_of_the_asker(desk: Desk) -> None:
+    desk.stage.answer = Asked.NOBODY
+    said = await desk.act("poll", headers=BEARER)
+    assert (said.status_code, said.text) == (503, "No replica leads: nobody polls or delivers.\n")
+
+
+async def test_while_the_shop_is_left_alone_it_says_until_when(desk: Desk) -> None:
+    desk.stage.wait_s = 299.2
+    said = await desk.act("poll", headers=BEARER)
+    assert said.text.startswith("The shop is asked in 5 min; until then it is left alone")
+    await desk.sign_in()
+    sent_to = (await desk.act("poll")).headers["location"]
+    assert said.text.strip() in (await desk.client.get(sent_to.removeprefix(".."))).text
+
+
+async def test_a_page_that_stands_still_does_so_after_a_deed(desk: Desk) -> None:
+    await desk.sign_in()
+    answer = await desk.client.post("/actions/poll?lang=en&still=1", headers=OURS)
+    assert answer.headers["location"].endswith("&still=1")
+    assert "actions/poll?lang=en&amp;still=1" in (await desk.client.get("/?lang=en&still=1")).text
+
+
 async def test_a_store_that_fails_is_said_in_a_line(desk: Desk) -> None:
     desk.stage.broken = TemporaryError(ErrorKind.STORE, "state in /x: disk I/O error")
     answer = await desk.act("drop", "41", BEARER)
     assert (answer.status_code, answer.text) == (
         503,
-        "The state cannot be read: state in /x: disk I/O error\n",
+        "The state cannot be used: state in /x: disk I/O error\n",
     )
 
 
@@ -290,6 +313,28 @@ async def test_a_store_that_fails_is_said_in_a_line(desk: Desk) -> None:
 async def test_a_form_that_is_none_is_refused(desk: Desk, body: bytes) -> None:
     answer = await desk.client.post("/sign-in", content=body, headers=OURS)
     assert answer.status_code in {400, 401, 413}
+
+
+async def test_what_is_done_during_a_glance_is_seen_by_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = anyio.Event(), anyio.Event()
+    look = desk.stage.glance
+
+    async def slowly() -> Glance:
+        seen = await look()
+        begun.set()
+        await go_on.wait()
+        return seen
+
+    await desk.sign_in()
+    monkeypatch.setattr(desk.stage, "glance", slowly)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(desk.client.get, "/?lang=en")
+        await begun.wait()
+        await desk.act("replay", "57")
+        go_on.set()
+    assert "order 1038" not in (await desk.client.get("/?lang=en")).text
 
 
 async def test_after_a_deed_the_page_is_a_new_one(desk: Desk) -> None:

@@ -9,9 +9,10 @@ import pytest
 from shop_poller.clock import now
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.fetcher import Fetcher
 from shop_poller.house import House
 from shop_poller.overview import HAPPENINGS, LETTERS, Overview
-from shop_poller.ports import Ack, Alert, Bury, ShopState
+from shop_poller.ports import Ack, Alert, Bury, PollFailure, ShopState
 from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.glance import Asked
@@ -43,7 +44,7 @@ def overview(house: House, store: SqliteStore, *, polling: bool = True) -> Overv
         sinks=["console:"],
         titles={},
         polling=polling,
-        interval_s=60,
+        in_redis=False,
         store=store,
         monitor=house.monitor,
         on_outgoing=lambda: None,
@@ -79,6 +80,14 @@ async def test_who_leads_tells_of_its_parts(house: House, store: SqliteStore) ->
     assert (sum(seen.made), sum(seen.buried), len(seen.made)) == (1, 0, 24)
 
 
+async def test_why_polls_fail_is_told_by_who_polls(house: House, store: SqliteStore) -> None:
+    tenure = await house.begin()
+    page = overview(house, store)
+    assert (await page.glance()).failure is None
+    tenure.poller.failure = PollFailure(ErrorKind.TIMEOUT, "no answer", now())
+    assert (await page.glance()).failure == tenure.poller.failure
+
+
 async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     house: House, store: SqliteStore
 ) -> None:
@@ -92,8 +101,36 @@ async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     ]
     assert seen.state is not None
     assert seen.state.last_poll_at is not None
-    assert page.poll_now() is Asked.FOLLOWS
-    assert overview(house, store, polling=False).poll_now() is Asked.OFF
+    assert await page.poll_now() == (Asked.FOLLOWS, 0)
+    assert await overview(house, store, polling=False).poll_now() == (Asked.OFF, 0)
+
+
+async def test_where_no_leader_is_known_none_is_made_up(
+    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody() -> str:
+        return ""
+
+    async def gone() -> str:
+        raise TemporaryError(ErrorKind.STORE, "state in redis://x: no connection")
+
+    page = overview(house, store)
+    monkeypatch.setattr(store, "holder", nobody)
+    assert await page.poll_now() == (Asked.NOBODY, 0)
+    monkeypatch.setattr(store, "holder", gone)
+    with pytest.raises(TemporaryError, match="no connection"):
+        await page.poll_now()
+
+
+async def test_who_is_asked_to_poll_says_how_long_the_shop_is_left_alone(
+    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.begin()
+    page = overview(house, store)
+    assert await page.poll_now() == (Asked.DONE, 0)
+    monkeypatch.setattr(Fetcher, "pause_s", lambda _: 300.0)
+    assert await page.poll_now() == (Asked.DONE, 300)
+    assert (await page.glance()).next_in_s == 300
 
 
 async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
@@ -119,6 +156,14 @@ async def test_dead_letters_are_replayed_and_dropped_once(house: House, store: S
     assert [await page.drop(newest), await page.drop(newest)] == [Asked.DONE, Asked.MISSING]
     seen = await page.glance()
     assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.buried)) == ([], 1, 0)
+
+
+async def test_the_days_counts_follow_the_dead_letters_at_once(house: House, store: SqliteStore) -> None:
+    page = overview(house, store)
+    assert sum((await page.glance()).buried) == 0
+    await over(store, 1, "console:", dies=True)
+    seen = await page.glance()
+    assert (len(seen.dead), sum(seen.buried)) == (1, 1)
 
 
 async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(

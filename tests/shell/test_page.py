@@ -10,12 +10,11 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller import alarm
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
-from shop_poller.ports import Alert, SinkStats
+from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.glance import Glance, Happening, SinkGlance
 from shop_poller.web.look import Look
 from shop_poller.web.page import status_page
@@ -26,6 +25,8 @@ from support.scene import NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, fron
 
 pytestmark = pytest.mark.anyio
 LOCALES = pytest.mark.parametrize("locale", ["ru", "en"])
+FAILURE = PollFailure(ErrorKind.TIMEOUT, "no answer within 30 s", ago(minutes=3))
+FULL = PollFailure(ErrorKind.STORE, "state file /x: database or disk is full", ago(minutes=3))
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}\u202e\x00"
 
 
@@ -99,6 +100,7 @@ def test_before_the_first_poll_it_is_neither_well_nor_ill() -> None:
     text = shown(replace(WELL, state=replace(WELL.state, last_poll_at=None)))
     assert "Starting: the shop has not answered yet" in text
     assert "All is well" not in text
+    assert TEXTS["en"]["well since"] not in text
 
 
 def test_polling_that_is_off_is_no_trouble() -> None:
@@ -117,10 +119,19 @@ def test_a_follower_says_who_leads_and_what_the_store_knows() -> None:
 
 
 def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
-    text = shown(Glance(SHOP, "1", NOW, 60, polling=True, leads=True, trouble="state in /x: disk I/O error"))
+    text = shown(Glance(SHOP, "1", NOW, polling=True, leads=True, trouble="state in /x: disk I/O error"))
     assert "The state cannot be read: state in /x: disk I/O error" in text
     for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
         assert f"{name} not known" in text
+
+
+def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
+    lost = Glance(SHOP, "1", NOW, polling=True, leads=False, trouble="x", sinks=[SinkGlance("crm")])
+    text = shown(lost)
+    for part in ("Next poll not known", "Queue not known", "Leads not known", "crm not known not known"):
+        assert part in text, part
+    assert "replica" not in text
+    assert "Next poll off" in shown(replace(lost, polling=False))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,12 @@ def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
         (WELL, []),
         (replace(WELL, illness="Polling not running"), ["polling"]),
         (replace(WELL, illness="No active workers"), ["workers"]),
+        (replace(WELL, failure=FAILURE), ["poll failing"]),
+        (replace(WELL, failure=FAILURE, illness="Polling not running"), ["poll failing"]),
+        (replace(WELL, failure=FAILURE, illness="No active workers"), ["workers", "poll failing"]),
+        (replace(WELL, failure=FAILURE, alerts=[Alert(SHOP, ErrorKind.TIMEOUT, NOW)]), ["poll failing"]),
+        (replace(WELL, failure=FAILURE, trouble="x"), ["store", "poll failing"]),
+        (replace(WELL, failure=FULL, trouble="x"), ["store"]),
         (replace(WELL, leads=False), ["leader"]),
         (replace(WELL, trouble="x", leads=False), ["store"]),
         (replace(WELL, alerts=[Alert(SHOP, ErrorKind.AUTHENTICATION, NOW)]), ["alert"]),
@@ -153,11 +170,49 @@ def test_troubles_are_found(glance: Glance, kinds: list[str]) -> None:
         (SHOP, ErrorKind.AUTHENTICATION, "wrong-key"),
         (SHOP, ErrorKind.TIMEOUT, "shop-down"),
         ("crm", ErrorKind.AUTHENTICATION, "receiver-down"),
-        (alarm.STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
+        (STORE, ErrorKind.STORE, "shoppollerstoretrouble"),
     ],
 )
 def test_of_an_alert_it_says_where_to_read_on(service: str, cause: ErrorKind, section: str) -> None:
     (trouble,) = troubles(replace(WELL, alerts=[Alert(service, cause, NOW)]))
+    assert trouble.section == f"docs/runbook.md#{section}"
+
+
+@LOCALES
+def test_a_poll_that_failed_is_no_all_is_well_and_its_error_is_shown(locale: Locale) -> None:
+    text = shown(replace(WELL, failure=FULL), locale)
+    assert TEXTS[locale]["attention"] in text
+    assert TEXTS[locale]["well"] not in text
+    assert FULL.text in text
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        replace(WELL, illness="Polling not running"),
+        replace(WELL, alerts=[Alert(SHOP, ErrorKind.AUTHENTICATION, NOW)]),
+    ],
+)
+def test_polls_that_fail_are_grave_once_polling_counts_as_stopped_or_somebody_was_told(worse: Glance) -> None:
+    assert [one.grave for one in troubles(replace(WELL, failure=FAILURE))] == [False]
+    assert [one.grave for one in troubles(replace(worse, failure=FAILURE))] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_redis", "section"),
+    [
+        (ErrorKind.STORE, False, "disk-full"),
+        (ErrorKind.STORE, True, "redis-gone"),
+        (ErrorKind.AUTHENTICATION, False, "wrong-key"),
+        (ErrorKind.UNAVAILABLE, True, "shop-down"),
+        (ErrorKind.INTERNAL, False, "shoppollerbug"),
+    ],
+)
+def test_of_a_poll_that_failed_it_says_where_to_read_on(
+    kind: ErrorKind, section: str, *, in_redis: bool
+) -> None:
+    failure = PollFailure(kind, "x", NOW)
+    (trouble,) = troubles(replace(WELL, in_redis=in_redis, failure=failure))
     assert trouble.section == f"docs/runbook.md#{section}"
 
 

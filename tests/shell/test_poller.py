@@ -14,7 +14,7 @@ from shop_poller.core.learning import Phase
 from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.learner import Learner
 from shop_poller.plan import PollPlan, TickReport
-from shop_poller.ports import Batch
+from shop_poller.ports import Batch, PollFailure
 from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
 from support.virtual_time import EPOCH, virtual_now
 
@@ -83,6 +83,85 @@ async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pyt
             await anyio.sleep(61)
     assert ticks(it.shop) == [0, 60]
     assert it.value("shop_poll_errors_total", error_type="InternalError") == 1
+
+
+async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
+    path: Path,
+) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(30)
+        it.shop.down = down(ErrorKind.UNAVAILABLE, retry_after_s=200)
+        with capture_logs() as log:
+            await anyio.sleep(40)
+        it.shop.down = None
+        said, next_at = it.poller.left_alone_s, anyio.current_time() + it.poller.next_in_s
+        it.shop.asked.clear()
+        await anyio.sleep(300)
+    assert [line["left_alone_s"] for line in log if line["event"] == "polling failed"] == [200]
+    assert said == pytest.approx(190)
+    assert ticks(it.shop)[0] == pytest.approx(next_at) == pytest.approx(260)
+
+
+async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_with_it(path: Path) -> None:
+    async with house(path) as it, it.running():
+        await anyio.sleep(30)
+        it.shop.down = refused(ErrorKind.AUTHENTICATION)
+        with capture_logs() as log:
+            await anyio.sleep(5 * 60 + 40)
+            it.shop.down = None
+            await anyio.sleep(70)
+    assert [line["event"] for line in log if line["log_level"] != "debug" and "sink" not in line] == [
+        "polling failed",
+        "alert raised",
+        "left alone after failures; probed from time to time",
+        "works again",
+        "the shop answers again",
+        "alert cleared",
+    ]
+
+
+async def test_why_polls_fail_is_known_until_one_is_good(path: Path) -> None:
+    async with house(path) as it:
+        it.shop.down = refused(ErrorKind.AUTHENTICATION)
+        began = virtual_now()
+        await it.tick()
+        first = it.poller.failure
+        await anyio.sleep(60)
+        it.shop.down = refused(ErrorKind.NOT_FOUND)
+        await it.tick()
+        second = it.poller.failure
+        it.shop.down = None
+        await it.tick()
+        third = it.poller.failure
+    assert first == PollFailure(ErrorKind.AUTHENTICATION, "made up: AuthenticationError", began)
+    assert second == PollFailure(ErrorKind.NOT_FOUND, "made up: NotFoundError", began)
+    assert third is None
+
+
+async def test_a_full_disk_is_known_although_nothing_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise TemporaryError(ErrorKind.STORE, "disk full")
+
+    async with house(path) as it:
+        await it.tick()
+        monkeypatch.setattr(it.store, "commit", full)
+        monkeypatch.setattr(it.store, "raise_alert", full)
+        await it.tick()
+        assert it.poller.failure is not None
+        assert (it.poller.failure.kind, it.poller.failure.text) == (ErrorKind.STORE, "disk full")
+
+
+async def test_what_a_bug_says_is_for_the_log_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def bug(*_: object) -> None:
+        raise KeyError("Zinaida")
+
+    async with house(path) as it:
+        monkeypatch.setattr(it.shop, "fetch", bug)
+        await it.tick()
+        assert it.poller.failure is not None
+        assert it.poller.failure.text == "a bug, please report it: KeyError"
 
 
 # --- What a tick does ---

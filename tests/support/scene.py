@@ -56,7 +56,6 @@ WELL = Glance(
     shop=SHOP,
     version="1.0.0",
     now=NOW,
-    interval_s=60,
     polling=True,
     leads=True,
     next_in_s=42,
@@ -106,6 +105,7 @@ class Stage:
         looks: how often that was looked at.
         done: what was asked for.
         answer: what comes of asking for it.
+        wait_s: how long the shop is left alone.
         broken: every deed fails with it.
     """
 
@@ -114,13 +114,14 @@ class Stage:
     done: list[str] = field(default_factory=list)
     answer: Asked = Asked.DONE
     broken: ShopPollerError | None = None
+    wait_s: float = 0.0
 
     async def glance(self) -> Glance:
         self.looks += 1
         return self.seen
 
-    def poll_now(self) -> Asked:
-        return self._do("poll")
+    async def poll_now(self) -> tuple[Asked, float]:
+        return self._do("poll"), self.wait_s
 
     async def replay(self, seq: int) -> Asked:
         self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])

@@ -57,6 +57,13 @@ def test_it_changes_nothing(site: Site) -> None:
     assert len(site.receiver.posts) == 1
 
 
+def test_it_warns_of_an_address_whose_path_is_shown_and_looks_like_a_secret(site: Site) -> None:
+    secret = f"{site.receiver.url}/hooks/aB3dE5fG7hI9kL1mN3pQ5rS7"
+    done = site.run("check", SHOP_NOTIFY_URLS=f"{secret} {secret}#crm")
+    assert (done.code, failures(done)) == (0, [])
+    assert "1 sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret" in done.lines[1]
+
+
 def test_it_may_be_asked_beside_the_daemon(site: Site) -> None:
     with site.daemon(SHOP_POLLING_INTERVAL="3600") as daemon:
         wait_until(lambda: daemon.get("/readyz").status_code == 200, "readiness")

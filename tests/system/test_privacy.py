@@ -25,6 +25,7 @@ KEY = ApiKey("ck_" + "0a1b2c3d" * 5, "cs_" + "9e8d7c6b" * 5)
 NOTIFY_SECRET = "whsec_" + "dGhpcyBzaWducyBhbmQgbXVzdCBuZXZlciBiZSBzZWVu"
 PASSWORD = "open-sesame-4711"
 TOKEN = "token-8f14e45f"
+ADMIN_TOKEN = "e3b0c44298fc1c149afbf4c8996fb924"
 FIRST_NAMES = (
     "Ольга",
     "Пётр",
@@ -68,7 +69,7 @@ SECRET = re.compile(
         re.escape(secret)
         for secret in (
             KEY.consumer_key, KEY.consumer_secret, NOTIFY_SECRET, NOTIFY_SECRET.removeprefix("whsec_"),
-            PASSWORD, TOKEN, "hooks-user",
+            PASSWORD, TOKEN, ADMIN_TOKEN, "hooks-user",
         )
     )
 )  # fmt: skip
@@ -84,6 +85,7 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             WOOCOMMERCE_CONSUMER_KEY=KEY.consumer_key,
             WOOCOMMERCE_CONSUMER_SECRET=KEY.consumer_secret,
             SHOP_NOTIFY_SECRET=NOTIFY_SECRET,
+            SHOP_ADMIN_TOKEN=ADMIN_TOKEN,
             SHOP_NOTIFY_URLS=(
                 f"http://hooks-user:{PASSWORD}@{host}?key={TOKEN} console:"
                 f" http://hooks-user:{PASSWORD}@127.0.0.1:{dead}/dead?key={TOKEN}"
@@ -95,7 +97,7 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         with site.daemon() as daemon:
             found["command line"] = Path(f"/proc/{daemon.pid}/cmdline").read_text()
             _a_long_day(site, daemon)
-            for path in ("/metrics", "/healthz", "/readyz", "/livez"):
+            for path in ("/", "/metrics", "/healthz", "/readyz", "/livez"):
                 found[path] = daemon.get(path).text
             found |= _files(site, "while it runs")
             for args in (["status"], ["status", "--json"], ["check"], ["run", "--once", "--dry-run"]):
@@ -209,7 +211,7 @@ def test_the_first_name_is_only_where_it_has_to_be(produced: dict[str, str]) -> 
 
 
 def test_a_name_cannot_forge_a_line(produced: dict[str, str]) -> None:
-    for where in ("stdout", "stderr", "/metrics"):
+    for where in ("stdout", "stderr", "/", "/metrics"):
         assert not re.search(r"^X-Admin", produced[where], re.MULTILINE), where
         assert "\u202e" not in produced[where]
         assert "\r" not in produced[where]

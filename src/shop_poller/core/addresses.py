@@ -18,6 +18,8 @@ LISTEN = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/\s]*):[0-9]{1,5}")
 DATABASE = re.compile(r"(/[0-9]{0,5})?")
 COUNT = re.compile(r"[1-9][0-9]{0,8}")
 DEFAULT_MAXLEN = 10_000
+TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_.~%-]{20,}")
+"""A part of a path that may be a secret: long, and with a digit, as hardly any words are."""
 BAD_NAME = "a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores"
 
 
@@ -49,6 +51,13 @@ class SinkAddress:
     def password(self) -> str:
         """The password in the address; "" if there is none."""
         return urlsplit(self.url).password or ""
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether the name is the address, and the address has a path that looks like a secret."""
+        if self.scheme not in HTTP or "/" not in self.name:  # a #name has none
+            return False
+        return any(TOKEN.fullmatch(part) for part in urlsplit(self.url).path.split("/"))
 
     @property
     def secrets(self) -> list[str]:

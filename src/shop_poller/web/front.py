@@ -1,5 +1,6 @@
 """What answers for the status page: who may see it, who may act. Imported at the first request."""
 
+import math
 from collections.abc import Awaitable, Callable, Collection
 
 import anyio
@@ -41,6 +42,7 @@ HEADERS = {
 }
 REFUSALS: dict[Asked, str] = {
     Asked.FOLLOWS: "follows",
+    Asked.NOBODY: "leader",
     Asked.OFF: "polling off",
     Asked.MISSING: "missing",
 }
@@ -68,6 +70,8 @@ class Front:
         self._turn = anyio.Lock()
         self._glance: Glance | None = None
         self._looked_at = 0.0
+        self._deeds = 0
+        self._seen_after = 0  # deeds that the glance shows
         self._pages: dict[Look, str] = {}  # of that glance
         self._log: Log = structlog.get_logger()
 
@@ -125,31 +129,36 @@ class Front:
         try:
             self._let_in(request)
             seq = read_seq(await read_form(request)) if deed != "poll" else 0
-            await self._do(deed, seq)
+            number = await self._do(deed, seq)
         except RefusedError as error:
             return self._refusal(look, by_program, error.status, error.text)
         except ShopPollerError as error:
             self._log.warning("an action failed", action=deed, error=str(error))
-            return self._refusal(look, by_program, 503, "store", detail=error)
+            return self._refusal(look, by_program, 503, "unusable", detail=error)
         self._log.info("done at somebody's wish", action=deed, dead_letter=seq or None)
-        self._glance = None
+        self._deeds += 1
         if by_program:
-            return PlainTextResponse(f"{TEXTS['en'][f'done {deed}'].format(seq=seq)}\n", 200, HEADERS)
-        return RedirectResponse(f"../?lang={look.locale}&done={deed}&seq={seq}", 303, HEADERS)
+            return PlainTextResponse(f"{_done(Look('en'), deed, number)}\n", 200, HEADERS)
+        # For the browser the page says it, where it is brought to.
+        still = "&still=1" if look.still else ""
+        return RedirectResponse(f"../?lang={look.locale}&done={deed}&seq={number}{still}", 303, HEADERS)
 
-    async def _do(self, deed: str, seq: int) -> None:
+    async def _do(self, deed: str, seq: int) -> int:
+        """Do it, and give the number that is told of it: see `_done`."""
         deeds: dict[str, Callable[[int], Awaitable[Asked]]] = {
             "replay": self._inside.replay,
             "drop": self._inside.drop,
         }
         if deed == "poll":
-            asked = self._inside.poll_now()
+            asked, wait_s = await self._inside.poll_now()
+            seq = math.ceil(wait_s)
         elif deed in deeds and seq:
             asked = await deeds[deed](seq)
         else:
             raise RefusedError(404, "missing")
         if asked is not Asked.DONE:
-            raise RefusedError(409, REFUSALS[asked])
+            raise RefusedError(503 if asked is Asked.NOBODY else 409, REFUSALS[asked])
+        return seq
 
     def _refusal(self, look: Look, by_program: bool, status: int, text: str, **values: object) -> Response:  # noqa: FBT001 - private
         if by_program:
@@ -191,9 +200,10 @@ class Front:
         """A glance that is no older than a moment; who comes meanwhile waits for the same one."""
         async with self._turn:
             now = anyio.current_time()
-            if self._glance is None or now - self._looked_at >= GLANCE_S:
+            deeds = self._deeds  # what is done during a glance, it may not show
+            if self._glance is None or deeds != self._seen_after or now - self._looked_at >= GLANCE_S:
                 self._glance = await self._inside.glance()
-                self._looked_at = now
+                self._looked_at, self._seen_after = now, deeds
                 self._pages = {}
             return self._glance
 
@@ -205,7 +215,7 @@ class Front:
         signed_in = self._gate is not None and self._gate.knows(request)
         notice = ""
         if signed_in and done in {"poll", "replay", "drop"} and seq.isascii() and seq.isdigit():
-            notice = TEXTS[locale][f"done {done}"].format(seq=seq[:20])
+            notice = _done(Look(locale), done, int(seq[:20]))
         return Look(
             locale=locale,
             chosen=chosen in TEXTS,
@@ -222,6 +232,13 @@ class Front:
             return None
         text = "the listener is not known by this name; if it is right, add it to SHOP_HTTP_HOSTS\n"
         return PlainTextResponse(text, 421, HEADERS)
+
+
+def _done(look: Look, deed: str, number: int) -> str:
+    """What was done: to which dead letter, or in how many seconds the shop is polled."""
+    if deed == "poll" and number:
+        return look.say("done poll later", age=look.age(number))
+    return look.say(f"done {deed}", seq=number)
 
 
 def _html(text: str, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
-from shop_poller.ports import Alert, Settled, ShopState, SinkStats
+from shop_poller.ports import Alert, PollFailure, Settled, ShopState, SinkStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,11 @@ class Glance:
         now: by the store's clock.
         leads: this process does the work.
         leader: who has the right to write, for people; "" for nobody.
+        in_redis: the store is Redis; else a file.
+        failure: why polls fail here; None if the last one was good, or another replica polls.
         illness: what /healthz says is wrong; "" if nothing is.
         trouble: why the store cannot be read; all that it would tell is then empty.
-        next_in_s: seconds until the next tick; None where another replica polls, or nobody.
+        next_in_s: seconds until the shop is asked next; None where another replica polls, or nobody.
         made: deliveries of the last hours, an hour each, the earliest first.
         buried: those given up, likewise.
         titles: of the owner's own events, by their names.
@@ -63,10 +65,11 @@ class Glance:
     shop: str
     version: str
     now: datetime
-    interval_s: float
     polling: bool
     leads: bool
     leader: str = ""
+    in_redis: bool = False
+    failure: PollFailure | None = None
     illness: str = ""
     trouble: str = ""
     next_in_s: float | None = None
@@ -87,6 +90,7 @@ class Asked(StrEnum):
 
     DONE = "done"
     FOLLOWS = "follows"  # another replica polls
+    NOBODY = "nobody"  # no replica leads
     OFF = "off"  # nobody polls
     MISSING = "missing"  # there is no such dead letter any more, or its event waits already
 
@@ -98,8 +102,8 @@ class Inside(Protocol):
         """How it goes; never raises."""
         ...
 
-    def poll_now(self) -> Asked:
-        """Tick soon, if the shop may be asked."""
+    async def poll_now(self) -> tuple[Asked, float]:
+        """Tick as soon as the shop may be asked, and say in how many seconds that is; 0 for now."""
         ...
 
     async def replay(self, seq: int) -> Asked:

@@ -58,6 +58,10 @@ class Look:
         wanted += ["still=1"] if (self.still if still is None else still) else []
         return f"./?{'&'.join(wanted)}" if wanted else "./"
 
+    def deed(self, name: str) -> str:
+        """The address of an action, after which the page is in this look again."""
+        return f"actions/{name}?lang={self.locale}{'&still=1' if self.still else ''}"
+
     def event(self, event_type: str, titles: Mapping[str, str]) -> Markup:
         """What an event is called; of the owner's own their titles say it."""
         name = event_name(event_type, self.locale)

@@ -22,9 +22,14 @@ def status_page(glance: Glance, look: Look) -> str:
     heading = look.say({"good": "well", "some": "attention", "bad": "unwell"}[verdict])
     if starting:
         verdict, heading = "some", look.say("starting")
+    if found:
+        under = fill("<ul>{items}</ul>", items=joined(_trouble(look, one, glance.now) for one in found))
+    else:
+        calm = "starting since" if starting else "well since" if glance.polling else "resting"
+        under = fill("<p>{text}</p>", text=look.say(calm))
     parts = [
         _notice(look),
-        _verdict(look, glance, found, verdict, heading),
+        _verdict(verdict, heading, under),
         _tiles(look, glance),
         _chart(look, glance),
         sinks(look, glance),
@@ -68,11 +73,7 @@ def _notice(look: Look) -> Markup:
     return fill('<section class="notice full" role="status">{text}</section>', text=look.notice)
 
 
-def _verdict(look: Look, glance: Glance, found: list[Trouble], verdict: str, heading: str) -> Markup:
-    if found:
-        under = fill("<ul>{items}</ul>", items=joined(_trouble(look, one, glance.now) for one in found))
-    else:
-        under = fill("<p>{text}</p>", text=look.say("well since" if glance.polling else "resting"))
+def _verdict(verdict: str, heading: str, under: Markup) -> Markup:
     return fill(
         '<section class="verdict {verdict} full"><h2><span class="sign" aria-hidden="true">{sign}</span>'
         "{heading}</h2>{under}</section>",
@@ -120,7 +121,9 @@ def _tiles(look: Look, glance: Glance) -> Markup:
     }
     if glance.trouble:
         tiles.update(dict.fromkeys(("last poll", "lag", "outbox", "dead letters", "known"), unknown))
-        tiles["leads"] = look.say("this one") if glance.leads else unknown
+        if not glance.leads:  # there may be no other replica
+            tiles.update(dict.fromkeys(("queue", "leads"), unknown))
+            tiles["next poll"] = unknown if glance.polling else look.say("off")
     shown = joined(
         fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=look.say(name), value=value)
         for name, value in tiles.items()
@@ -150,9 +153,8 @@ def _poll_now(look: Look, glance: Glance) -> Markup:
     if not (glance.polling and glance.leads):
         return Markup()
     return fill(
-        '<form class="deeds" method="post" action="actions/poll?lang={lang}">'
-        '<button class="main">{text}</button></form>',
-        lang=look.locale,
+        '<form class="deeds" method="post" action="{action}"><button class="main">{text}</button></form>',
+        action=look.deed("poll"),
         text=look.say("poll now"),
     )
 

@@ -12,7 +12,7 @@ from shop_poller.web.words import TEXTS
 
 def sinks(look: Look, glance: Glance) -> Markup:
     """Whom we deliver to, how they do, and what waits for them."""
-    rows = joined(_sink(look, sink, glance.now) for sink in glance.sinks)
+    rows = joined(_sink(look, sink, glance) for sink in glance.sinks)
     return fill(
         '<section aria-labelledby="sinks"><h2 id="sinks">{title}</h2><table><thead><tr>'
         '<th scope="col">{sink}</th><th scope="col">{state}</th>'
@@ -26,15 +26,19 @@ def sinks(look: Look, glance: Glance) -> Markup:
     )
 
 
-def _sink(look: Look, sink: SinkGlance, now: datetime) -> Markup:
-    tone, state = _sink_state(look, sink, now)
+def _sink(look: Look, sink: SinkGlance, glance: Glance) -> Markup:
+    tone, state = _sink_state(look, sink, glance.now)
+    waiting = look.number(sink.stored.waiting)
+    if glance.trouble:  # the store would know; and who else delivers
+        waiting = look.say("not known")
+        state = look.say("not known") if sink.breaker is None else state
     return fill(
         '<tr><th scope="row">{name}</th><td class="{tone}">{state}</td>'
         '<td class="number">{waiting}</td></tr>',
         name=foreign(sink.name),
         tone=tone,
         state=state,
-        waiting=look.number(sink.stored.waiting),
+        waiting=waiting,
     )
 
 
@@ -127,13 +131,14 @@ def _letter(look: Look, over: Settled, glance: Glance) -> Markup:
 
 def _deeds(look: Look, over: Settled) -> Markup:
     return fill(
-        '<div class="deeds"><form method="post" action="actions/replay?lang={lang}">'
+        '<div class="deeds"><form method="post" action="{to_replay}">'
         '<input type="hidden" name="seq" value="{seq}">'
         '<button aria-label="{replay}: {letter}">{replay}</button></form>'
         '<details><summary aria-label="{drop}: {letter}">{drop}</summary>'
-        '<form method="post" action="actions/drop?lang={lang}"><input type="hidden" name="seq" value="{seq}">'
+        '<form method="post" action="{to_drop}"><input type="hidden" name="seq" value="{seq}">'
         '<button class="danger" aria-label="{good}: {letter}">{good}</button></form></details></div>',
-        lang=look.locale,
+        to_replay=look.deed("replay"),
+        to_drop=look.deed("drop"),
         seq=over.seq,
         replay=look.say("replay"),
         drop=look.say("drop"),

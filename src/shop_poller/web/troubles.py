@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 
 from shop_poller.core.breaker import State
 from shop_poller.core.errors import ErrorKind
-from shop_poller.ports import Alert
+from shop_poller.ports import STORE, Alert
 from shop_poller.web.glance import Glance, SinkGlance
 
 LATE = timedelta(minutes=10)
-STORE = "shop-poller:state"
-"""What remembers, as a service; see alarm.STORE."""
-
 RUNBOOK = "docs/runbook.md"
 SECTIONS: Mapping[str, str] = {
     "store": "shoppollerstoretrouble",
+    "disk": "disk-full",
+    "redis": "redis-gone",
+    "bug": "shoppollerbug",
     "polling": "shoppollernotpolling",
     "workers": "shoppollernosenders",
     "leader": "shoppollernoleader",
@@ -65,16 +65,15 @@ def troubles(glance: Glance) -> list[Trouble]:
 
 
 def _found(glance: Glance) -> Iterator[Trouble]:
-    state = glance.state
     if glance.trouble:
-        yield Trouble("store", grave=True, detail=glance.trouble)
+        about = "redis" if glance.in_redis else "store"
+        yield Trouble("store", grave=True, about=about, detail=glance.trouble)
     elif not glance.leads and not glance.leader:
         yield Trouble("leader", grave=True)
-    if glance.illness == "No active workers":
-        yield Trouble("workers", grave=True)
-    elif glance.illness:
-        yield Trouble("polling", grave=True, since=state.last_poll_at if state else None)
+    yield from _of_polling(glance)
     for alert in glance.alerts:
+        if alert.service == glance.shop and glance.failure is not None:  # that says more
+            continue
         yield Trouble(
             "alert",
             grave=True,
@@ -91,6 +90,29 @@ def _found(glance: Glance) -> Iterator[Trouble]:
         yield Trouble("dead", count=dead)
     if glance.set_aside:
         yield Trouble("aside", count=glance.set_aside)
+
+
+def _of_polling(glance: Glance) -> Iterator[Trouble]:
+    state, failure = glance.state, glance.failure
+    stopped = bool(glance.illness) and glance.illness != "No active workers"
+    if glance.illness and not stopped:
+        yield Trouble("workers", grave=True)
+    if failure is not None and not (glance.trouble and failure.kind is ErrorKind.STORE):
+        yield Trouble(
+            "poll failing",
+            grave=stopped or any(alert.service == glance.shop for alert in glance.alerts),
+            about=_cause(failure.kind, in_redis=glance.in_redis),
+            since=failure.since,
+            detail=failure.text,
+        )
+    elif stopped:
+        yield Trouble("polling", grave=True, since=state.last_poll_at if state else None)
+
+
+def _cause(kind: ErrorKind, *, in_redis: bool) -> str:
+    if kind is ErrorKind.STORE:
+        return "redis" if in_redis else "disk"
+    return {ErrorKind.AUTHENTICATION: "keys", ErrorKind.INTERNAL: "bug"}.get(kind, "shop")
 
 
 def _about(alert: Alert, shop: str) -> str:
