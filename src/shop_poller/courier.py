@@ -94,6 +94,7 @@ class Courier:
         self._now = now
         self._chance = chance
         self._last_success = -math.inf
+        self._not_before = -math.inf  # the sink asked to be left alone until then
         self._failing: set[int] = set()  # rows that failed since then
         self._edges = Edges()
         self._turn = anyio.Event()
@@ -244,7 +245,9 @@ class Courier:
         self._last_success = anyio.current_time()
         self._failing.clear()
         self.failing_since = None
-        self._circuit.success()
+        # A yes to what was on its way before the sink asked for time does not take that back.
+        if self._circuit.state is not State.OPEN or anyio.current_time() >= self._not_before:
+            self._circuit.success()
 
     def _failed(self, delivery: Delivery, error: ShopPollerError, began: float, log: Log) -> Outcome:
         """Judge whose failure it was, and what follows."""
@@ -256,6 +259,7 @@ class Courier:
         elif isinstance(error, PermanentError):
             self._answered()
         elif error.kind in PEER_DOWN and self._last_success < began:
+            self._not_before = anyio.current_time() + _asked_s(error)
             self._circuit.trip(at_least_s=_asked_s(error))
             self._metrics.retried(self._sink.name, error.kind)
             # Each probe is another row: a single one may be what hangs the sink.

@@ -162,6 +162,18 @@ async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -
     assert len([at for at, _ in sink.got if at == 0]) == 19, "the others wait for nothing"
 
 
+async def test_a_yes_from_before_it_asked_for_time_does_not_take_that_back(path: Path) -> None:
+    asked = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
+    sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(asked, None))
+    plan = DeliveryPlan(retry=PLAN.retry, senders=2)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, "slow", "early")
+        async with it.delivering():
+            await anyio.sleep(300)
+    assert keys(sink.got) == ["slow", "early"]
+    assert [at for at, delivery in sink.tried if delivery.key == "early"][1] >= 90
+
+
 async def test_a_connection_that_broke_once_is_no_reason_to_go_one_by_one(path: Path) -> None:
     broken = iter([down()] * 100)
     sink = FakeBulkSink(judge=lambda _: next(broken, None))
