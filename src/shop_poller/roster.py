@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from shop_poller.core.places import apart, file_apart
+from shop_poller.core.places import apart
 from shop_poller.loading import Found, gather, judge, read_secret
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
@@ -199,3 +199,13 @@ def _twice(tables: Sequence[Any]) -> list[str]:
     if sum(table.get(WAS_ALONE) is True for table in tables) > 1:
         problems.append(f"{WAS_ALONE}: only one shop can have been the only one")
     return problems
+
+
+def file_apart(path: Path, shop_id: str) -> Path:
+    """The file of one shop: in a directory beside the one that an only shop would have.
+
+    Args:
+        path: of an only shop, e.g. state/shop-poller.db.
+        shop_id: can be part of a file's name.
+    """
+    return path.with_name(f"{path.name}.shops") / f"{shop_id}.db"

@@ -55,7 +55,7 @@ def test_bash_completes_commands_groups_and_options(tmp_path: Path) -> None:
     )
     assert set(commands) == {*COMMANDS, *GROUPS}
     assert set(groups) == set(GROUPS["dead"])
-    assert set(options) == {"--config", "--once", "--dry-run", "--help"}
+    assert set(options) == {"--config", "--once", "--dry-run", "--shop", "--help"}
     assert values == ["en"]
     # Typer's own --install-completion writes to the shell's start files, and makes every start slower.
     assert set(besides) == {"--version", "--help"}

@@ -5,10 +5,18 @@ COMMANDS = (
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
-GROUPS = {"dead": ("list", "show", "replay", "drop"), "deliveries": ("list", "tail"), "poll": ("now",)}
+GROUPS = {
+    "dead": ("list", "show", "replay", "drop"),
+    "deliveries": ("list", "tail"),
+    "poll": ("now",),
+    "shops": ("list", "check"),
+}
 DEMO = "shop-poller demo --seconds 20"
 INSTALL = "shop-poller install-service --yes"
 EXAMPLES = (
+    "shop-poller shops list --config shops.toml",
+    "shop-poller shops list --config shops.toml --json",
+    "shop-poller shops check --config shops.toml",
     "shop-poller run",
     "shop-poller run --once --dry-run",
     "shop-poller check",

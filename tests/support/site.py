@@ -1,7 +1,7 @@
 """All that a system test needs: a shop, a receiver, and a directory where shop-poller is at home."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,9 @@ from support.receivers import Receiver, receiving
 from support.simulated import RunningShop, shop_in_thread
 
 SHOP_ID = "honey.example"
+
+
+OF_ONE = ("WOOCOMMERCE_MCP_URL", "WOOCOMMERCE_CONSUMER_KEY", "WOOCOMMERCE_CONSUMER_SECRET", "SHOP_ID")
 
 
 @dataclass
@@ -56,6 +59,22 @@ class Site:
             **changes,
         }
         return {name: value for name, value in settings.items() if value is not None}
+
+    def name_shops(self, urls: Mapping[str, str]) -> None:
+        """Write shops.toml, with the shops of these ids and addresses; the settings name none any more."""
+        (self.home / "key").write_text(DEMO_KEY.consumer_key, encoding="utf-8")
+        self.settings.update(dict.fromkeys(OF_ONE), SHOP_SECRET=DEMO_KEY.consumer_secret)
+        tables = (
+            f"""
+            [[shops]]
+            shop_id = "{name}"
+            woocommerce_mcp_url = "{url}"
+            woocommerce_consumer_key_file = "key"
+            woocommerce_consumer_secret_env = "SHOP_SECRET"
+            """
+            for name, url in urls.items()
+        )
+        (self.home / "shops.toml").write_text("".join(tables), encoding="utf-8")
 
     def run(self, *args: str, **changes: str | None) -> Finished:
         """Run a command to its end."""

@@ -116,7 +116,7 @@ def test_it_says_how_it_goes_over_http(site: Site) -> None:
             "/livez": (200, {"status": "alive"}),
             "/readyz": (200, {"status": "ready", "leader": "this one"}),
         }
-        assert daemon.get("/").status_code == 404
+        assert daemon.get("/nothing").status_code == 404
         site.shop.refund(order)
         site.receiver.wait_for(2)
         sink = site.receiver.url

@@ -106,7 +106,7 @@ def test_a_letter_is_listed_and_shown(site: Site) -> None:
     site.shop.create_order("processing")
     site.once()
     everything = listed(site, "dead", "list")
-    assert [one["id"] for one in everything] == sorted((one["id"] for one in everything), reverse=True)
+    assert everything == sorted(everything, key=lambda one: (one["at"], one["id"]), reverse=True)
     assert listed(site, "dead", "list", "--limit", "1") == everything[:1]
     sink = everything[0]["sink"]
     assert listed(site, "dead", "list", "--sink", sink) == everything

@@ -13,7 +13,6 @@ from support.redis_server import redis_server
 from support.simulated import RunningShop, shop_in_thread
 from support.site import Site
 
-OF_ONE = ("WOOCOMMERCE_MCP_URL", "WOOCOMMERCE_CONSUMER_KEY", "WOOCOMMERCE_CONSUMER_SECRET", "SHOP_ID")
 NAMES = ("honey", "tea", "bread")
 PROMISE_S = 16.0
 """A second, and what a killed replica may cost."""
@@ -22,23 +21,9 @@ PROMISE_S = 16.0
 @pytest.fixture
 def shops(site: Site) -> Iterator[dict[str, RunningShop]]:
     """Three shops, and a file that names them."""
-    (site.home / "key").write_text(DEMO_KEY.consumer_key, encoding="utf-8")
-    site.settings.update(dict.fromkeys(OF_ONE), SHOP_SECRET=DEMO_KEY.consumer_secret)
     with ExitStack() as stack:
         served = {"honey": site.served, **{name: stack.enter_context(shop_in_thread()) for name in NAMES[1:]}}
-        (site.home / "shops.toml").write_text(
-            "".join(
-                f"""
-                [[shops]]
-                shop_id = "{name}"
-                woocommerce_mcp_url = "{shop.url}"
-                woocommerce_consumer_key_file = "key"
-                woocommerce_consumer_secret_env = "SHOP_SECRET"
-                """
-                for name, shop in served.items()
-            ),
-            encoding="utf-8",
-        )
+        site.name_shops({name: shop.url for name, shop in served.items()})
         yield served
 
 

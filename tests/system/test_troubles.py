@@ -205,7 +205,7 @@ def test_a_careless_plugin_and_a_lost_session_are_no_trouble(site: Site) -> None
 
 
 def test_a_page_that_repeats_for_ever_is_no_endless_loop(site: Site) -> None:
-    with site.daemon() as daemon:
+    with site.daemon(SHOP_POLLING_INTERVAL="5") as daemon:  # no tick comes between the orders and the fault
         site.polled()
         wait_until(lambda: daemon.get("/readyz").status_code == 200, "readiness")
         for _ in range(100):

@@ -1,7 +1,6 @@
-"""Where the state of each of several shops lies, beside that of a shop that is the only one."""
+"""Where the state of each of several shops lies in Redis, beside that of a shop that is the only one."""
 
 import re
-from pathlib import Path
 
 HASH_TAG = re.compile(r"\{([^{}]+)\}")
 
@@ -18,13 +17,3 @@ def apart(prefix: str, shop_id: str) -> str:
     if HASH_TAG.search(prefix):
         return HASH_TAG.sub(rf"{{\1:{shop_id}}}", prefix, count=1)
     return f"{prefix}shops:{shop_id}:"
-
-
-def file_apart(path: Path, shop_id: str) -> Path:
-    """The file of one shop: in a directory beside the one that an only shop would have.
-
-    Args:
-        path: of an only shop, e.g. state/shop-poller.db.
-        shop_id: can be part of a file's name.
-    """
-    return path.with_name(f"{path.name}.shops") / f"{shop_id}.db"
