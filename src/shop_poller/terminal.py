@@ -62,6 +62,8 @@ def load_roster(config: Path | None, *, asks_shop: bool = True) -> Roster:
     """Load the settings of all shops, and set up logging; without their keys where they are not asked."""
     # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
+    # And httpx its own command line, with click.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
 
     roster = load_shops(config, asks_shop=asks_shop)

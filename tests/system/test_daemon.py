@@ -22,8 +22,10 @@ from support.site import Site
 from support.stories import Stories, held_up_daemon
 
 FIRST_REQUEST_S = 2.0
-IDLE_MB = 64.0
+IDLE_MB = 60.0
 FAST_IDLE_MB = 76.0
+REDIS_IDLE_MB = 66.0
+"""Its client takes some 6 MB, its sink what another one takes."""
 
 
 def answers(daemon: Running) -> dict[str, tuple[int, dict[str, str]]]:
@@ -49,7 +51,7 @@ def test_the_first_request_comes_within_two_seconds_of_the_start(site: Site) -> 
     [
         ("a file", PLAIN, IDLE_MB),
         ("a file", FAST, FAST_IDLE_MB),
-        ("Redis, and a channel of it", PLAIN, IDLE_MB),
+        ("Redis, and a channel of it", PLAIN, REDIS_IDLE_MB),
     ],
     ids=["a file", "a file, fast", "Redis, and a channel of it"],
 )
