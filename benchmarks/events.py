@@ -89,21 +89,31 @@ class Burst:
     round_trips: float = 0.0
 
 
+class _Bursts:
+    """What was seen of the bursts of each contender."""
+
+    def __init__(self) -> None:
+        self.rates, self.cpus = Samples(), Samples()
+
+    def add(self, of: str, burst: Burst) -> None:
+        """One more."""
+        self.rates.add(of, burst.rate)
+        self.cpus.add(of, burst.cpu_s)
+
+
 def webhooks(plan: Plan) -> list[Row]:
     """A burst to a webhook."""
     rate = Row("burst to a webhook", "a second", more_is_better=True)
     cpu = Row("CPU of 1,000 of them", "s")
-    rates, cpus = Samples(), Samples()
+    seen = _Bursts()
     for _ in range(plan.rounds):
         for of in plan.ours:
             for name, burst in ((of, ours(plan, of)), (f"bare {of}", _bare_post(plan, of))):
-                rates.add(name, burst.rate)
-                cpus.add(name, burst.cpu_s)
+                seen.add(name, burst)
         for of in ("written", "best"):
             burst = theirs(plan, kept=of == "best")
-            rates.add(of, burst.rate)
-            cpus.add(of, burst.cpu_s)
-    rate.figures, cpu.figures = rates.medians(), cpus.medians()
+            seen.add(of, burst)
+    rate.figures, cpu.figures = seen.rates.medians(), seen.cpus.medians()
     for of, times, cheaper in (("plain", 2.5, 2.5), ("fast", 6, 6)):
         rate.ask_ratio(of, "best", times)
         rate.ask_ratio(of, f"bare {of}", 0.75)
@@ -120,16 +130,14 @@ def pubsub(plan: Plan) -> list[Row]:
     """A burst to Redis Pub/Sub."""
     rate = Row("burst to Redis Pub/Sub", "a second", more_is_better=True)
     cpu = Row("CPU of 1,000 of them", "s")
-    rates, cpus = Samples(), Samples()
+    seen = _Bursts()
     for _ in range(plan.rounds):
         for of in plan.ours:
             for name, burst in ((of, ours(plan, of, by_redis=True)), (f"bare {of}", _bare_publish(plan, of))):
-                rates.add(name, burst.rate)
-                cpus.add(name, burst.cpu_s)
+                seen.add(name, burst)
         burst = theirs(plan, kept=True, by_redis=True)
-        rates.add("best", burst.rate)
-        cpus.add("best", burst.cpu_s)
-    rate.figures, cpu.figures = rates.medians(), cpus.medians()
+        seen.add("best", burst)
+    rate.figures, cpu.figures = seen.rates.medians(), seen.cpus.medians()
     for of in plan.ours:
         rate.ask_ratio(of, "best", 10)
         rate.ask_ratio(of, f"bare {of}", 0.5)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import anyio
 import httpx
 import structlog
+from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 
 from shop_poller import __version__, systemd
@@ -102,16 +103,12 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
             http=address,
             fast=transport_class() is not httpx.AsyncHTTPTransport,
         )
-        async with anyio.create_task_group() as background:
-            background.start_soon(systemd.feed_watchdog)
-            background.start_soon(_say_stopping, stop)
-            systemd.notify("READY=1")
-            failure: PermanentError | None = None
+        failure: PermanentError | None = None
+        async with _ready(stop):
             try:
                 await house.lease.hold(lambda: work(settings, store, house, stop), stop)
             except PermanentError as error:  # kept out of the group, which would wrap it
                 failure = error
-            background.cancel_scope.cancel()
         if failure is not None:
             raise failure
     log.info("stopped")
@@ -142,14 +139,21 @@ async def _run_fleet(roster: Roster, stop: anyio.Event, on_listen: Callable[[str
         address = await stack.enter_async_context(_listening(first, make_app(vitals)))
         on_listen(address)
         log.info("started", version=__version__, shops=len(shops), state=first.state_place, http=address)
-        async with anyio.create_task_group() as background:
-            background.start_soon(systemd.feed_watchdog)
-            background.start_soon(_say_stopping, stop)
+        async with _ready(stop) as background:
             background.start_soon(vitals.survey)
-            systemd.notify("READY=1")
             await fleet.watch(stop)
-            background.cancel_scope.cancel()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _ready(stop: anyio.Event) -> AsyncIterator[TaskGroup]:
+    """For as long as the context lasts systemd is told how it goes; what is started besides ends with it."""
+    async with anyio.create_task_group() as background:
+        background.start_soon(systemd.feed_watchdog)
+        background.start_soon(_say_stopping, stop)
+        systemd.notify("READY=1")
+        yield background
+        background.cancel_scope.cancel()
 
 
 def _make_room(files: int, log: Log) -> None:

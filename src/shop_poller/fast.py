@@ -88,8 +88,6 @@ class FastTransport(AiohttpTransport):
         # (asyncio's, with TLS), and replaced; aiohttp would send on it, and does not send a POST again.
         for _ in range(3):
             await asyncio.sleep(0)
-        # aiohttp refuses an address with a password beside the header that was made of it.
-        request.url = request.url.copy_with(userinfo=b"")
         with _httpx_errors():
             response = await super().handle_async_request(request)
         response.stream = _Stream(cast("httpx.AsyncByteStream", response.stream))

@@ -51,9 +51,9 @@ def http_transport(url: str) -> httpx.AsyncBaseTransport:
     Raises:
         TemporaryError: CONNECTION, the environment names a proxy that cannot be used.
     """
-    # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
     proxy = _proxy(url)
     tls = url.startswith("https:") or (proxy is not None and proxy.url.scheme == "https")
+    # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
     trust = _trust() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
     return transport_class()(verify=trust, limits=limits, proxy=proxy)

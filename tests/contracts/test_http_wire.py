@@ -5,8 +5,6 @@ import socket
 import ssl
 import threading
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -15,16 +13,13 @@ import pytest
 
 from shop_poller import httpclient
 from shop_poller.core.addresses import parse_sink
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.core.model import Delivery
-from shop_poller.core.signature import signing_keys
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.fast import FastTransport
-from shop_poller.ports import Sink
 from shop_poller.sinks.http import HttpSink
-from support.deliveries import delivery
 from support.sink_peers import (
     CERTIFICATE,
     LOOPBACK,
+    Talk,
     free_port,
     http_answer,
     inbox,
@@ -32,14 +27,9 @@ from support.sink_peers import (
     read_request,
     silence,
 )
+from support.sinks import DELIVERY, IN_TIME_S, PASSWORD, SOON_S, failure, http_sink
 
 pytestmark = pytest.mark.anyio
-
-PASSWORD = "hunter2"
-SOON_S = 0.05
-"""A time-out in tests of time-outs."""
-IN_TIME_S = 5.0
-"""What takes milliseconds may take this long on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +37,20 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-DELIVERY = delivery()
+def saying(said: bytes) -> Talk:
+    """A peer that answers one request with that, and hangs up."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(said)
+        await writer.drain()
+
+    return talk
 
 
 @pytest.fixture(autouse=True, params=[httpx.AsyncHTTPTransport, FastTransport], ids=["plain", "fast"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpclient, "transport_class", lambda: request.param)
-
-
-async def failure(sink: Sink, tell: Delivery = DELIVERY) -> ShopPollerError:
-    """The error with which a delivery fails, within the time that one may take."""
-    with anyio.fail_after(IN_TIME_S), pytest.raises((TemporaryError, PermanentError)) as caught:
-        await sink.send(tell)
-    return caught.value
-
-
-@asynccontextmanager
-async def http_sink(url: str, *, secret: str | None = None) -> AsyncIterator[HttpSink]:
-    sink = HttpSink(parse_sink(url), keys=signing_keys(secret) if secret else ())
-    try:
-        yield sink
-    finally:
-        await sink.aclose()
 
 
 # --- What arrives -------------------------------------------------------------------------------------------
@@ -104,12 +86,7 @@ async def test_a_receiver_that_says_nothing_is_a_timeout(monkeypatch: pytest.Mon
     ],
 )
 async def test_an_answer_that_is_no_http_is_a_connection_error(said: bytes) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(said)
-        await writer.drain()
-
-    async with peer(talk) as odd, http_sink(f"http://{LOOPBACK}:{odd.port}/") as sink:
+    async with peer(saying(said)) as odd, http_sink(f"http://{LOOPBACK}:{odd.port}/") as sink:
         error = await failure(sink)
 
     assert isinstance(error, TemporaryError)
@@ -120,12 +97,10 @@ async def test_an_answer_that_is_no_http_is_a_connection_error(said: bytes) -> N
     "said", [b"SMTP ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + 200_000 * b"x" + b"\r\n\r\n", b""]
 )
 async def test_no_trouble_shows_the_address_whose_query_may_be_a_secret(said: bytes) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(said)
-        await writer.drain()
-
-    async with peer(talk) as odd, http_sink(f"http://{LOOPBACK}:{odd.port}/hook?code=Geheim%2Fnis") as sink:
+    async with (
+        peer(saying(said)) as odd,
+        http_sink(f"http://{LOOPBACK}:{odd.port}/hook?code=Geheim%2Fnis") as sink,
+    ):
         error = await failure(sink)
 
     assert "Geheim" not in str(error)

