@@ -74,21 +74,25 @@ def test_the_phases_of_a_thousand_shops_are_spread_over_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last_s", "expected"),
+    ("point_s", "ago_s", "expected"),
     [
-        (None, 30.0),  # never polled: at its point of the grid
-        (1_000_000_030.0, 30.0),  # just now, by another replica
-        (999_999_979.0, 0.0),  # its time has passed by a second
-        (1_000_000_000.0 - 60 - OVERDUE_S - 61, 30.0),  # nobody watched: no stampede
+        (50, None, 30.0),  # never polled: at its point of the grid
+        (50, 30.0, 30.0),  # at its point, by another replica
+        (50, 5.0, 30.0),  # off it, and in half an interval or more there is one
+        (50, 50.0, 10.0),  # off it, and its point would be too late
+        (35, 1.0, 59.0),  # off it, and its point would be too soon
+        (50, 61.0, 0.0),  # its time has passed by a second
+        (50, 100.0 + OVERDUE_S, 30.0),  # nobody watched: no stampede
+        (50, -1.0, 30.0),  # that cannot be
     ],
 )
-def test_the_first_tick_is_at_the_shop_s_point_or_at_once_if_that_was_missed(
-    last_s: float | None, expected: float
+def test_the_first_tick_is_an_interval_after_the_last_or_at_the_shop_s_point_before_that(
+    point_s: int, ago_s: float | None, expected: float
 ) -> None:
-    # 1,000,000,000 is 40 s into a minute; half of an interval is 30 s into it.
     now_s = 1_000_000_040.0
     assert now_s % 60 == 20
-    wait_s = first_tick(50 / 60, interval_s=60, now_s=now_s, last_s=last_s)
+    last_s = None if ago_s is None else now_s - ago_s
+    wait_s = first_tick(point_s / 60, interval_s=60, now_s=now_s, last_s=last_s)
     assert wait_s == pytest.approx(expected)
 
 
@@ -101,7 +105,21 @@ def test_the_first_tick_is_at_the_shop_s_point_or_at_once_if_that_was_missed(
 def test_the_first_tick_is_within_an_interval(
     phase_: float, interval_s: float, now_s: float, last_s: float | None
 ) -> None:
-    assert 0 <= first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=last_s) < interval_s
+    assert 0 <= first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=last_s) <= interval_s
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(10, 3600), st.floats(1.7e9, 2e9), st.data())
+def test_however_often_a_shop_is_handed_over_it_waits_no_more_than_an_interval(
+    phase_: float, interval_s: float, now_s: float, data: st.DataObject
+) -> None:
+    """Each replica has it for a while that may end before its first tick."""
+    last_s = now_s
+    for after_s in data.draw(st.lists(st.floats(0, interval_s / 4), max_size=30)):
+        now_s += after_s
+        at_s = now_s + first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=last_s)
+        assert last_s + interval_s / 2 - 1e-3 <= at_s <= max(now_s, last_s + interval_s) + 1e-3
+        if at_s <= now_s + interval_s / 10:  # there was time for it
+            last_s = now_s = at_s
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 3600), st.floats(1.7e9, 2e9), st.floats(0, 86_400))

@@ -48,8 +48,9 @@ OVERDUE_S = 30.0
 def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float | None) -> float:
     """When a shop of many is polled first by whoever takes it over.
 
-    At its point of the grid that all replicas agree on, so that a thousand shops are not polled all at once;
-    but without delay if it has missed that point since another replica polled it last.
+    An interval after another replica polled it last, or without delay if that has passed. A little sooner, if
+    that is its point of the grid that all replicas agree on: so a thousand shops are not polled all at once,
+    and those that were once late find back to it.
 
     Args:
         phase: the shop's point of the grid, from 0 up to 1.
@@ -58,8 +59,13 @@ def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float |
         last_s: the last good poll, by the same clock; None if there was none.
 
     Returns:
-        Seconds to wait, fewer than interval_s.
+        Seconds to wait, an interval at most.
     """
-    if last_s is not None and 0 <= now_s - last_s - interval_s < max(OVERDUE_S, interval_s):
-        return 0.0
-    return (phase * interval_s - now_s) % interval_s % interval_s  # once more: it may be rounded up to it
+    grid_in_s = (
+        (phase * interval_s - now_s) % interval_s % interval_s
+    )  # once more: it may be rounded up to it
+    due_in_s = math.inf if last_s is None else last_s + interval_s - now_s
+    is_known = -max(OVERDUE_S, interval_s) < due_in_s <= interval_s
+    if not is_known or due_in_s - interval_s / 2 <= grid_in_s <= due_in_s:
+        return grid_in_s
+    return max(0.0, due_in_s)
