@@ -110,8 +110,8 @@ class Courier:
         self._turn.set()
         self._turn = anyio.Event()
 
-    async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Outcome]:
-        """Try to deliver several, and say of each what became of it, as soon as that is known."""
+    async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
+        """Try to deliver several, and say what became of them, as soon as that is known of some."""
         left, failures = list(deliveries), dict[int, _Failure]()
         for attempt in (1, 2):  # a connection that broke once is no reason to go one by one
             if self._bulk is None or not left or not self._may_send() or self._held_back():
@@ -125,14 +125,13 @@ class Courier:
                 for delivery, error in zip(left, errors, strict=True)
                 if error is not None
             }
-            for delivery in left:
-                if delivery.seq not in failures:
-                    yield self._delivered(delivery)
+            if done := [delivery for delivery in left if delivery.seq not in failures]:
+                yield self._delivered(done)
             left = [delivery for delivery in left if delivery.seq in failures]
             if not all(isinstance(one.error, TemporaryError) for one in failures.values()):
                 break
         for delivery in left:
-            yield await self.deliver(delivery, failures.get(delivery.seq))
+            yield [await self.deliver(delivery, failures.get(delivery.seq))]
 
     async def deliver(self, delivery: Delivery, failure: _Failure | None = None) -> Outcome:
         """Try to deliver, and say what became of it.
@@ -156,15 +155,17 @@ class Courier:
             say = log.warning if self._edges.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
             return self._failed(delivery, error, began, log)
-        return self._delivered(delivery)
+        (outcome,) = self._delivered([delivery])
+        return outcome
 
-    def _delivered(self, delivery: Delivery) -> Ack:
+    def _delivered(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         self._answered()
         self._edges.changed("sink", "")
-        self.delivered += 1
-        self._metrics.sent(delivery.event_type, self._sink.name)
-        self._log.info("delivered", **_named(delivery))
-        return Ack(delivery)
+        self.delivered += len(deliveries)
+        for delivery in deliveries:
+            self._metrics.sent(delivery.event_type, self._sink.name)
+            self._log.info("delivered", **_named(delivery))
+        return [Ack(delivery) for delivery in deliveries]
 
     def _held_back(self) -> bool:
         return self.stopping or self.gone or self._circuit.state is not State.CLOSED

@@ -31,7 +31,7 @@ from shop_poller.ports import Bury, Outcome, Sink, Store
 from shop_poller.settler import STORE_WAIT_S, Settler, at_hand
 from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
-CLAIM_BATCH = 100
+CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0
 """How often what waits too long for a sink that is down is looked for."""
 LOOK_WHILE_UP_S = 10.0
@@ -172,7 +172,7 @@ class Dispatcher:
             until_idle: end as soon as nothing that is due is left to try.
         """
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
-        outcomes, made = anyio.create_memory_object_stream[Outcome](self._plan.queue_size)
+        outcomes, made = anyio.create_memory_object_stream[Sequence[Outcome]](self._plan.queue_size)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._settler.run, made)
             async with queued, outcomes:
@@ -290,7 +290,9 @@ class Dispatcher:
         return min(max((due_at - self._now()).total_seconds(), 0.0), look_every_s)
 
     async def _send(
-        self, queued: MemoryObjectReceiveStream[Delivery], outcomes: MemoryObjectSendStream[Outcome]
+        self,
+        queued: MemoryObjectReceiveStream[Delivery],
+        outcomes: MemoryObjectSendStream[Sequence[Outcome]],
     ) -> None:
         """One sender: from the stream to the sink."""
         self.senders_alive += 1
@@ -299,11 +301,11 @@ class Dispatcher:
                 async for delivery in queued:
                     more = at_hand(queued, self._courier.at_once - 1)
                     if not more:
-                        await outcomes.send(await self._courier.deliver(delivery))
+                        await outcomes.send([await self._courier.deliver(delivery)])
                         continue
                     async with aclosing(self._courier.deliver_all([delivery, *more])) as made:
-                        async for outcome in made:
-                            await outcomes.send(outcome)
+                        async for some in made:
+                            await outcomes.send(some)
         finally:
             self.senders_alive -= 1
 

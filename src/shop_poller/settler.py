@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from typing import TypeVar
 
 import anyio
@@ -58,23 +59,23 @@ class Settler:
         self._edges = Edges()
         self._log: Log = structlog.get_logger().bind(sink=sink)
 
-    async def run(self, made: MemoryObjectReceiveStream[Outcome]) -> None:
+    async def run(self, made: MemoryObjectReceiveStream[Sequence[Outcome]]) -> None:
         """Settle what is made, until nobody makes more."""
         batch: list[Outcome] = []
         async with made:
             try:
-                async for outcome in made:
-                    batch = [outcome, *at_hand(made)]
+                async for some in made:
+                    batch = [*some, *chain(*at_hand(made))]
                     if self.held >= MANY and not self.in_haste:
                         await anyio.sleep(GATHER_S)
-                        batch += at_hand(made)
+                        batch += chain(*at_hand(made))
                     again = await self._record(batch)
                     self.held -= len(batch)
                     settled, batch = batch, []
                     self._on_settled(settled, again)
             finally:
                 # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
-                left = [*batch, *at_hand(made)]
+                left = [*batch, *chain(*at_hand(made))]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
                         await self._store.settle(left, self._now())

@@ -24,6 +24,13 @@ APPEND = (
 )
 """A row behind those of its key; or the key's head, if there are none."""
 AMONG = "seq IN (SELECT value FROM json_each(?))"
+"""Many rows by one statement: each step of one gives up Python's lock, and must wait to have it again."""
+NEXT_HEADS = (
+    "UPDATE outbox SET head_since = ? WHERE head_since IS NULL AND seq IN ("
+    " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(place.value, '$[0]')"
+    " AND shop_id = json_extract(place.value, '$[1]') AND key = json_extract(place.value, '$[2]'))"
+    " FROM json_each(?) AS place)"
+)
 
 
 def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
@@ -81,7 +88,9 @@ def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
         (sink, ms(now), limit),
     ).fetchall()
-    db.executemany("INSERT INTO temp.claimed VALUES (?)", ((row[0],) for row in rows))
+    db.execute(
+        "INSERT INTO temp.claimed SELECT value FROM json_each(?)", (json.dumps([row[0] for row in rows]),)
+    )
     return [codec.delivery(row) for row in rows]
 
 
@@ -144,11 +153,8 @@ def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
     """Take rows out; the next of each one's key becomes the head, and its age counts from now."""
     db.execute(f"DELETE FROM outbox WHERE {AMONG}", (_seqs(deliveries),))
-    db.executemany(
-        "UPDATE outbox SET head_since = ? WHERE head_since IS NULL AND seq ="
-        " (SELECT min(seq) FROM outbox WHERE sink = ? AND shop_id = ? AND key = ?)",
-        [(ms(now), delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries],
-    )
+    places = [(delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries]
+    db.execute(NEXT_HEADS, (ms(now), json.dumps(places)))
 
 
 def _seqs(deliveries: Iterable[Delivery]) -> str:
