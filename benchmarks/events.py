@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.ours import daemon, settings, wait_logged
+from benchmarks.ours import daemon, settings
 from benchmarks.processes import Process, Served, inside, serving
 from benchmarks.receiver import CHANNEL
 from benchmarks.results import Row, Samples
@@ -130,19 +130,26 @@ def pubsub(plan: Plan) -> list[Row]:
     """A burst to Redis Pub/Sub."""
     rate = Row("burst to Redis Pub/Sub", "a second", more_is_better=True)
     cpu = Row("CPU of 1,000 of them", "s")
-    seen = _Bursts()
+    unlogged = Row("the same burst, without log lines", "a second", more_is_better=True)
+    from_outbox = Row("a bare loop that takes them from an outbox in SQLite", "a second", more_is_better=True)
+    seen, seen_unlogged, seen_outbox = _Bursts(), Samples(), Samples()
     for _ in range(plan.rounds):
         for of in plan.ours:
             for name, burst in ((of, ours(plan, of, by_redis=True)), (f"bare {of}", _bare_publish(plan, of))):
                 seen.add(name, burst)
+            seen_unlogged.add(of, ours(plan, of, by_redis=True, log_level="warning").rate)
+            seen_outbox.add(f"bare {of}", _bare_publish(plan, of, from_outbox=True).rate)
         burst = theirs(plan, kept=True, by_redis=True)
         seen.add("best", burst)
     rate.figures, cpu.figures = seen.rates.medians(), seen.cpus.medians()
+    unlogged.figures, from_outbox.figures = seen_unlogged.medians(), seen_outbox.medians()
     for of in plan.ours:
         rate.ask_ratio(of, "best", 10)
         rate.ask_ratio(of, f"bare {of}", 0.5)
     rate.notes = f"{plan.fast_burst:,} events, {plan.their_burst:,} of Celery's; bare: a hundred at once"
-    return [rate, cpu]
+    unlogged.notes = "SHOP_LOG_LEVEL=warning"
+    from_outbox.notes = "a hundred at once, kept as delivered, a commit for each hundred; no log, no metrics"
+    return [rate, cpu, unlogged, from_outbox]
 
 
 def round_trips(plan: Plan) -> list[Row]:
@@ -159,7 +166,9 @@ def round_trips(plan: Plan) -> list[Row]:
     return [trips, commands]
 
 
-def ours(plan: Plan, of: str, *, by_redis: bool = False, in_redis: bool = False) -> Burst:
+def ours(
+    plan: Plan, of: str, *, by_redis: bool = False, in_redis: bool = False, log_level: str = "info"
+) -> Burst:
     """An outbox becomes due all at once."""
     count = plan.fast_burst if by_redis else plan.burst
     with ExitStack() as stack:
@@ -171,9 +180,9 @@ def ours(plan: Plan, of: str, *, by_redis: bool = False, in_redis: bool = False)
         sink = f"{server.url}?channel={CHANNEL}" if by_redis else f"{receiver.url}/hook"
         due = time.monotonic() + START_S + count / 5000
         inside(of, "fill", state, "outbox", count, due - time.monotonic())
-        env = settings(shop, state=state, sink=sink, SHOP_POLLING_INTERVAL="3600")
+        env = settings(shop, state=state, sink=sink, SHOP_POLLING_INTERVAL="3600", SHOP_LOG_LEVEL=log_level)
         process = stack.enter_context(daemon(of, env, home=plan.home))
-        wait_logged(process, "started")
+        shop.wait_asked(1)
         time.sleep(max(0.0, due - 0.5 - time.monotonic()))
         return _watched(count, process, receiver, server)
 
@@ -228,11 +237,13 @@ def _bare_post(plan: Plan, of: str) -> Burst:
         return Burst(_rate(plan.burst, receiver.ask("/stats")), cpu_s * 1000 / plan.burst)
 
 
-def _bare_publish(plan: Plan, of: str) -> Burst:
+def _bare_publish(plan: Plan, of: str, *, from_outbox: bool = False) -> Burst:
+    what = ["outbox"] if from_outbox else ["publish"]
+    file = [plan.home / f"bare-{time.monotonic_ns()}.db"] if from_outbox else []
     with (
         redis_server(plan.home) as server,
         serving("receiver", "--redis", str(server.port), home=plan.home) as receiver,
     ):
-        cpu_s = inside(of, "bare", "publish", server.port, plan.fast_burst)
+        cpu_s = inside(of, "bare", *what, server.port, plan.fast_burst, *file)
         stats = receiver.wait_count(plan.fast_burst // 100 * 100, receiver.process)
     return Burst(_rate(stats["count"], stats), cpu_s * 1000 / plan.fast_burst)

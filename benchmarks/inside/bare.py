@@ -3,6 +3,7 @@
 bare.py start URL MODULES     imports what the daemon imports, opens a file and a client, asks once
 bare.py post URL COUNT SENDERS
 bare.py publish PORT COUNT
+bare.py outbox PORT COUNT FILE    the same from an outbox in SQLite: read, publish, keep as delivered, commit
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import sqlite3
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,37 @@ async def post(url: str, count: int, senders: int) -> float:
     return time.process_time() - began
 
 
-async def publish(port: int, count: int) -> float:
-    """Publish so many, a hundred at once; returns CPU seconds without the start."""
+async def publish(port: int, batches: Iterable[Sequence[str]]) -> float:
+    """Publish bodies, a batch at once; returns CPU seconds without the start."""
     aioredis = importlib.import_module("redis.asyncio")
     receiver = importlib.import_module("benchmarks.receiver")
     began = time.process_time()
     async with aioredis.Redis(port=port) as redis:
-        for _ in range(count // PIPELINE):
+        for bodies in batches:
             async with redis.pipeline(transaction=False) as pipe:
-                for _ in range(PIPELINE):
-                    pipe.publish(receiver.CHANNEL, BODY)
+                for body in bodies:
+                    pipe.publish(receiver.CHANNEL, body)
                 await pipe.execute()
     return time.process_time() - began
+
+
+def outbox(file: str, count: int) -> Iterator[Sequence[str]]:
+    """Batches from a new outbox, each recorded as delivered when the next one is asked for."""
+    db = sqlite3.connect(file, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE outbox (seq INTEGER PRIMARY KEY, body TEXT)")
+    db.execute("CREATE TABLE delivered (seq INTEGER PRIMARY KEY, body TEXT)")
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO outbox (body) VALUES (?)", ((BODY,) for _ in range(count)))
+    db.execute("COMMIT")
+    while rows := db.execute("SELECT seq, body FROM outbox ORDER BY seq LIMIT ?", (PIPELINE,)).fetchall():
+        yield [body for _, body in rows]
+        last = rows[-1][0]
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO delivered SELECT seq, body FROM outbox WHERE seq <= ?", (last,))
+        db.execute("DELETE FROM outbox WHERE seq <= ?", (last,))
+        db.execute("COMMIT")
 
 
 def start(url: str, modules: str) -> float:
@@ -99,8 +119,10 @@ def main() -> None:
         figure = start(args[0], args[1])
     elif what == "post":
         figure = runner()(post(args[0], int(args[1]), int(args[2])))
+    elif what == "publish":
+        figure = runner()(publish(int(args[0]), [[BODY] * PIPELINE] * (int(args[1]) // PIPELINE)))
     else:
-        figure = runner()(publish(int(args[0]), int(args[1])))
+        figure = runner()(publish(int(args[0]), outbox(args[2], int(args[1]))))
     print(json.dumps(figure))
 
 
