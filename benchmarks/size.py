@@ -47,6 +47,7 @@ async def fill(where: Path | RedisAddress, shops: int, orders: int) -> None:
         await store.take()
         state, records = await store.register(shop_id, now()), [*known(orders // shops)]
         for start in range(0, len(records), AT_ONCE):
+            await store.renew()
             some = records[start : start + AT_ONCE]
             await store.commit(shop_id, Batch(state=state, now=now(), seen_at=now(), known=some, outgoing=[]))
         await store.release()
