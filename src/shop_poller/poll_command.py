@@ -3,7 +3,7 @@
 import typer
 
 from shop_poller.healthy import EVERYWHERE
-from shop_poller.terminal import Config, Exit, complain, load_settings, say
+from shop_poller.terminal import Config, Exit, complain, load_roster, say
 
 PATIENCE_S = 10.0
 MOST_SHOWN = 200
@@ -24,8 +24,18 @@ Exit codes: 2 settings, or the token is not the daemon's; 3 the daemon does not 
 does not poll."""
 )
 def now(config: Config = None) -> None:
-    """Tell the running daemon to poll at once; needs its SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN."""
-    settings = load_settings(config, asks_shop=False)
+    """Tell the running daemon to poll at once; needs its SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN.
+
+    Not with [[shops]] in the file yet: there is no SHOP_ADMIN_TOKEN then.
+    """
+    roster = load_roster(config, asks_shop=False)
+    if roster.from_tables:
+        raise _failed(
+            f"poll now: there is no such thing with [[shops]] in {config} yet; each of them is polled at its"
+            " SHOP_POLLING_INTERVAL, see `shop-poller shops list`",
+            Exit.SETTINGS,
+        )
+    settings = roster.shops[0]
     if settings.shop_http_listen is None:
         raise _failed(
             "SHOP_HTTP_LISTEN: is empty, so the daemon does not listen; name an address", Exit.SETTINGS

@@ -41,7 +41,7 @@ OF_ALL = (
     "shop_log_level",
 )
 NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
-"""What there is for one shop only."""
+"""What there is only for a shop that is not in a table."""
 MOST_NAMED = 10
 
 
@@ -52,10 +52,12 @@ class Roster:
     Attributes:
         shops: at least one, in the order in which they are named.
         prefix: of the keys in Redis that are no shop's own.
+        from_tables: whether they are those of [[shops]]; else there is the one of the variables.
     """
 
     shops: tuple[Settings, ...]
     prefix: str
+    from_tables: bool
 
 
 def load_shops(
@@ -91,7 +93,7 @@ def load_shops(
     if problems:
         raise SettingsError(problems)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
-    return Roster(tuple(shops), str(prefix))
+    return Roster(tuple(shops), str(prefix), bool(found.shops))
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
@@ -124,7 +126,7 @@ def _not_for_all(found: Found) -> list[str]:
         if found.values.get(name)
     ]
     return problems + [
-        f"{name.upper()}{found.origins[name]}: there is no such thing with several shops yet; unset it"
+        f"{name.upper()}{found.origins[name]}: there is no such thing with [[shops]] yet; unset it"
         for name in NOT_YET
         if found.values.get(name)
     ]
@@ -156,7 +158,7 @@ def _own(
     for name, value in table.items():
         of, _, how = name.rpartition("_")
         if name in NOT_YET:
-            problems.append(f"{name}: there is no such thing with several shops yet; take it out")
+            problems.append(f"{name}: there is no such thing with [[shops]] yet; take it out")
         elif name in OF_ALL:
             problems.append(f"{name}: is for all shops; write it above the first [[shops]]")
         elif name in Settings.model_fields:

@@ -28,7 +28,8 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path) -> None:
     ]
     with anyio.fail_after(30):
         await run_fleet(
-            Roster(tuple(fleet), "shop:polling:"), on_listen=lambda _: signal.raise_signal(signal.SIGTERM)
+            Roster(tuple(fleet), "shop:polling:", from_tables=True),
+            on_listen=lambda _: signal.raise_signal(signal.SIGTERM),
         )
 
 

@@ -118,7 +118,7 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         (("= 120", "= 120\nwoocommerce_consumer_secret_env = 7"), "woocommerce_consumer_secret_env: should"),
         (("= 120", '= 120\nwas_alone = "yes"'), "shop tea: was_alone: should be true or false"),
         (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
-        (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "there is no such thing with several"),
+        (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "shop_webhook_secret: there is no such"),
         (("[[shops]]", "[shops]", 1), "cannot be read as TOML"),
     ],
 )  # fmt: skip
@@ -142,7 +142,7 @@ def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
 
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
     found = problems(folder, TWO, SHOP_ADMIN_TOKEN="0123456789abcdef")
-    assert "SHOP_ADMIN_TOKEN: there is no such thing with several shops yet; unset it" in found
+    assert "SHOP_ADMIN_TOKEN: there is no such thing with [[shops]] yet; unset it" in found
 
 
 def test_two_cannot_both_have_been_the_only_one(folder: Path) -> None:

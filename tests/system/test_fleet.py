@@ -56,6 +56,19 @@ def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, Run
     )
 
 
+def test_poll_now_says_that_it_is_not_for_shops_in_tables(site: Site) -> None:
+    """Not that a token is missing, which would be refused."""
+    site.name_shops({"honey": site.served.url})
+    told = site.run("poll", "now", "--config", "shops.toml")
+    assert (told.code, told.complaints) == (
+        2,
+        [
+            "shop-poller: poll now: there is no such thing with [[shops]] in shops.toml yet; each of them is"
+            " polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`"
+        ],
+    )
+
+
 def test_each_shop_is_checked_and_the_bad_one_is_named(site: Site, shops: dict[str, RunningShop]) -> None:
     well = site.run("shops", "check", "--config", "shops.toml")
     assert (well.code, sorted(well.lines)) == (0, [f"ok    {name}" for name in sorted(NAMES)])
