@@ -101,7 +101,7 @@ async def _run(settings: Settings, stop: anyio.Event, on_listen: Callable[[str],
             sinks=[sink.name for sink in settings.sinks],
             state=settings.state_place,
             http=address,
-            fast=transport_class() is not httpx.AsyncHTTPTransport,
+            fast=_is_fast(),
         )
         failure: PermanentError | None = None
         async with _ready(stop):
@@ -138,7 +138,14 @@ async def _run_fleet(roster: Roster, stop: anyio.Event, on_listen: Callable[[str
         vitals = FleetVitals(fleet, book, turns)
         address = await stack.enter_async_context(_listening(first, make_app(vitals)))
         on_listen(address)
-        log.info("started", version=__version__, shops=len(shops), state=first.state_place, http=address)
+        log.info(
+            "started",
+            version=__version__,
+            shops=len(shops),
+            state=first.state_place,
+            http=address,
+            fast=_is_fast(),
+        )
         async with _ready(stop) as background:
             background.start_soon(vitals.survey)
             await fleet.watch(stop)
@@ -154,6 +161,11 @@ async def _ready(stop: anyio.Event) -> AsyncIterator[TaskGroup]:
         systemd.notify("READY=1")
         yield background
         background.cancel_scope.cancel()
+
+
+def _is_fast() -> bool:
+    """Whether the extra `fast` is installed, and used."""
+    return transport_class() is not httpx.AsyncHTTPTransport
 
 
 def _make_room(files: int, log: Log) -> None:

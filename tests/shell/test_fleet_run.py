@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import structlog
 
@@ -16,7 +17,8 @@ from support.armada import shops
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_signal_stops_it_in_good_order(tmp_path: Path) -> None:
+async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shop_poller.app.transport_class", lambda: httpx.AsyncHTTPTransport)
     fleet = [
         shops(
             number + 1,
@@ -26,11 +28,11 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path) -> None:
         )[number]
         for number in range(2)
     ]
-    with anyio.fail_after(30):
-        await run_fleet(
-            Roster(tuple(fleet), "shop:polling:", from_tables=True),
-            on_listen=lambda _: signal.raise_signal(signal.SIGTERM),
-        )
+    roster = Roster(tuple(fleet), "shop:polling:", from_tables=True)
+    with anyio.fail_after(30), structlog.testing.capture_logs() as logs:
+        await run_fleet(roster, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
+    assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
+    assert [log["fast"] for log in logs if log["event"] == "started"] == [False]
 
 
 @pytest.mark.parametrize(
