@@ -209,18 +209,23 @@ def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dic
     return found
 
 
-def read_secret(path: Path) -> str:
+def read_secret(path: Path, home: Path = Path()) -> str:
     """What a file of one secret holds.
 
+    Args:
+        path: of the file.
+        home: where a path that is not absolute begins.
+
     Raises:
-        ValueError: with what is wrong, in one line.
+        ValueError: with what is wrong, in one line; without the path if it may be the secret itself.
     """
     try:
-        with path.open("rb") as file:
+        with (home / path).open("rb") as file:
             return file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, ValueError) as error:
+        where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
         detail = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"cannot read {path}: {detail}") from error
+        raise ValueError(f"cannot read {where}: {detail}") from error
 
 
 def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:

@@ -21,6 +21,8 @@ from shop_poller.settings import SECRETS, Settings, SettingsError
 MAX_SHOPS = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """An id that may be part of a file's name and, since it has no colon, of a key's."""
+VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,2})?")
+"""A name in words, as no key and no password is written."""
 WAS_ALONE = "was_alone"
 KEYS = (
     "woocommerce_consumer_key",
@@ -171,7 +173,7 @@ def _own(
                 problems.append(f"{name}: should be text")
                 continue
             try:
-                own[of] = read_secret(home / value) if how == "file" else _variable(value, environ)
+                own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
         else:
@@ -180,8 +182,10 @@ def _own(
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
+    """What a variable holds; its name is shown only if it surely is not the secret itself."""
     if not environ.get(name):
-        raise ValueError(f"there is no variable {name[:100]!r} in the environment")
+        now = f" (now: {name!r})" if VARIABLE.fullmatch(name) else ""
+        raise ValueError(f"should be the name of a variable of the environment that is set{now}")
     return environ[name]
 
 

@@ -108,7 +108,11 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         (('"tea"', '"te/a"'), "shop te/a: SHOP_ID: should be up to 100 letters"),
         (('"tea"', '".."'), "shop ..: SHOP_ID: should be up to 100 letters"),
         (('"tea"', '"a:b"'), "shop a:b: SHOP_ID: should be up to 100 letters"),
-        (("HONEY_SECRET", "NOBODY"), "there is no variable 'NOBODY' in the environment"),
+        (
+            ("HONEY_SECRET", "NOBODY_S_2"),
+            "shop honey: woocommerce_consumer_secret_env: should be the name of a variable of the environment"
+            " that is set (now: 'NOBODY_S_2')",
+        ),
         (("honey.key", "none.key"), "shop honey: woocommerce_consumer_key_file: cannot read "),
         (("= 120", "= 0"), "shop tea: SHOP_POLLING_INTERVAL: input should be greater than or equal to 1"),
         (('woocommerce_consumer_secret = "cs_tea"', ""), "shop tea: WOOCOMMERCE_CONSUMER_SECRET: is missing"),
@@ -126,6 +130,32 @@ def test_what_is_wrong_is_named_with_its_shop(folder: Path, change: Any, problem
     found = problems(folder, TWO.replace(*change))
     assert any(problem in line for line in found), found
     assert not any("cs_tea" in line or "cs_honey" in line or "ck_" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "ck_4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6",
+        "CS_SECRET",
+        "WHSEC_AAAA",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "JBSWY3DPEHPK3PXP",
+        "AF_30C1_99",
+        "SESAME",
+        "abcd EFGH ijkl MNOP",
+        "redis://:sesame@h:6379/0",
+        "A_" * 40 + "B",
+        "NAME_OF\\nTWO_LINES",
+    ],
+)
+@pytest.mark.parametrize("how", ["env", "file"])
+def test_a_secret_where_its_variable_or_file_should_be_named_is_not_shown(
+    folder: Path, how: str, secret: str
+) -> None:
+    asked = f'woocommerce_consumer_secret_{how} = "{secret}"'
+    found = problems(folder, TWO.replace('woocommerce_consumer_secret_env = "HONEY_SECRET"', asked))
+    assert found[0].startswith(f"shop honey: woocommerce_consumer_secret_{how}: ")
+    assert not any(shown in line for line in found for shown in (secret, "sesame", "TWO_LINES"))
 
 
 def test_one_bracket_is_a_bracket_too_few(folder: Path) -> None:

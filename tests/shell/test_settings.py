@@ -915,6 +915,16 @@ def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:
     ]
 
 
+def test_a_secret_where_its_file_should_be_named_is_not_shown(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.directory)
+    assert desk.problems(WOOCOMMERCE_CONSUMER_KEY_FILE="ck_4f5a6b") == [
+        f"WOOCOMMERCE_CONSUMER_KEY_FILE: cannot read a file of that name in {desk.directory}:"
+        " No such file or directory"
+    ]
+
+
 def test_a_credential_that_cannot_be_read_is_named_and_one_that_is_not_there_is_none(desk: Desk) -> None:
     credential = desk.directory / "SHOP_NOTIFY_SECRET"
     credential.mkdir()
