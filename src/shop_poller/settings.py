@@ -41,6 +41,7 @@ HEADER_TOKEN = re.compile(rf"[!-~]{{{MIN_ADMIN_TOKEN},200}}")
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_CHANNEL = "notification:events"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+SQLITE = re.compile(r"sqlite:(//)?/", re.IGNORECASE)
 HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
 
 
@@ -356,8 +357,10 @@ class Settings(BaseModel):
                 )
             return address
         parts = split(address.get_secret_value())
-        if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or len(parts.path) < 2:
+        if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
             raise ValueError("should be sqlite:////path/to/shop-poller.db or redis://host:6379/0")
+        if {"#", "?"} & {*address.get_secret_value()}:
+            raise ValueError("has a # or ? in it: there are no options, and the path has to do without")
         return address
 
     @property
@@ -386,7 +389,8 @@ class Settings(BaseModel):
             address = self.shop_state_url.get_secret_value()
             if address.startswith("redis"):
                 return parse_redis(address)
-            return Path(split(address).path.removeprefix("/"))
+            # All that follows is the path: a directory that the system chose may have a # or ? in its name.
+            return Path(SQLITE.sub("", address.strip()))
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
         directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path(home) / "shop-poller"
         return Path(directory) / "shop-poller.db"

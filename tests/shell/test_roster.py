@@ -76,6 +76,15 @@ def test_each_shop_has_a_place_of_its_own(folder: Path) -> None:
     )
 
 
+def test_each_shop_has_a_place_of_its_own_also_where_the_state_directory_has_an_odd_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/srv/no#1/what?")
+    honey, tea = roster(folder, TWO.replace("shop_state_url", "# shop_state_url"))
+    assert honey.state == Path("/srv/no#1/what?/shop-poller.db.shops/honey.db")
+    assert tea.state == Path("/srv/no#1/what?/shop-poller.db.shops/tea.db")
+
+
 @pytest.mark.parametrize("state", ["sqlite:////var/lib/shop-poller/state.db", "redis://h:6379/3"])
 def test_a_shop_that_was_alone_keeps_its_place_wherever_it_stands(folder: Path, state: str) -> None:
     text = (
