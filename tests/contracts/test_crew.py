@@ -10,8 +10,9 @@ import pytest
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.places import apart
 from shop_poller.core.redis_address import parse_redis
-from shop_poller.stores import Shelf
+from shop_poller.stores import CONNECTIONS, Shelf
 from shop_poller.stores.redis import RedisStore
+from shop_poller.stores.redis.connection import Connection
 from shop_poller.stores.redis.renewals import Renewals
 from support.stores import shared_valkey
 
@@ -91,6 +92,37 @@ async def test_leases_are_renewed_together_each_by_its_nonce(shelf: Shelf, tmp_p
     assert shelf.line is not None
     assert await shelf.line.client.pttl(f"{tmp_path}:shops:honey:lease") > 1600
     assert (await thief.holder()).count("/") == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_ours_is_kept_however_many_wait_for_a_lease(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, together: bool
+) -> None:
+    """A server that is slow would else lose us the leases that we have for those that we want."""
+    where = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
+    prefix, real = f"{tmp_path}:", Connection.call
+    ours, crew = await opened(shelf, prefix, "honey"), shelf.crew(where, prefix=prefix, name="a/1")
+    assert crew is not None
+    assert await ours.take()
+    assert shelf.line is not None
+    if not together:  # as on a Cluster
+        shelf.line.renewals = None
+
+    async def hang(self: Connection, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        if args[0] == "take":
+            await anyio.sleep_forever()
+        return await real(self, script, keys, args)
+
+    monkeypatch.setattr(Connection, "call", hang)
+    wanted = [await opened(shelf, prefix, f"shop-{number}") for number in range(CONNECTIONS)]
+    async with anyio.create_task_group() as tasks:
+        for store in wanted:
+            tasks.start_soon(store.take)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            assert await ours.renew()
+            assert await crew.stay() == ["a/1"]
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("error", [TemporaryError(ErrorKind.STORE, "made up: away"), ZeroDivisionError()])

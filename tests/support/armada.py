@@ -114,7 +114,7 @@ class Armada:
         turns = Turns(self.most, lateness(book))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
         line = Line(wire)
-        line.renewals = Renewals(Connection(ADDRESS, line, shared=True).unfenced)
+        line.renewals = Renewals(Connection(ADDRESS, line, shared=True).keep)
         crew = Crew(ADDRESS, line, prefix=PREFIX, name=name) if self.in_redis else None
 
         async def open_store(settings: Settings) -> Store:

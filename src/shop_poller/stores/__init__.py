@@ -35,7 +35,7 @@ class Shelf:
             self.line = connection.Line(make_client(where, CONNECTIONS), CONNECTIONS)
             if where.topology is not Topology.CLUSTER:
                 own = connection.Connection(where, self.line, shared=True)
-                self.line.renewals = renewals.Renewals(own.unfenced)
+                self.line.renewals = renewals.Renewals(own.keep)
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 

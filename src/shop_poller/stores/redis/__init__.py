@@ -137,7 +137,8 @@ class RedisStore:
                 self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
             )
         else:
-            owner, seconds, micros = await self._connection.unfenced("lease", [self._keys.lease], args)
+            run = self._connection.keep if verb == "renew" else self._connection.unfenced
+            owner, seconds, micros = await run("lease", [self._keys.lease], args)
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         self._anchor = theirs, (asked_at + time.monotonic()) / 2
         return str(owner)

@@ -65,11 +65,13 @@ class Line:
         self.client = client
         self.scripts: dict[str, AsyncScript] = {}
         self.renewals: Renewals | None = None
-        # However many ask at once, there are connections left for the leases.
-        others = max(1, connections // 8)
+        # However many ask at once, there are connections left for the leases; and for those that we have
+        # there are, however many leases are asked for.
+        others, keepers = max(1, connections // 8), max(1, connections // 16)
         self.readers = anyio.Semaphore(connections // 2)
-        self.writers = anyio.Semaphore(connections - connections // 2 - others)
+        self.writers = anyio.Semaphore(connections - connections // 2 - others - keepers)
         self.others = anyio.Semaphore(others)
+        self.keepers = anyio.Semaphore(keepers)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -148,6 +150,11 @@ class Connection:
     async def unfenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run any other script; raises what `call` raises."""
         async with self._line.others:
+            return await self.call(script, keys, args)
+
+    async def keep(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run a script by which we keep what we have, and would lose soon; raises what `call` raises."""
+        async with self._line.keepers:
             return await self.call(script, keys, args)
 
     async def aclose(self) -> None:

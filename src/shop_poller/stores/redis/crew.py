@@ -30,9 +30,7 @@ class Crew:
 
     async def stay(self) -> list[str]:
         """Say that we are there, and learn who is."""
-        crew: list[str] = await self._connection.unfenced(
-            "crew", [self._key], ["stay", self._name, _ms(STAY_S)]
-        )
+        crew: list[str] = await self._connection.keep("crew", [self._key], ["stay", self._name, _ms(STAY_S)])
         return crew
 
     async def leave(self) -> None:
