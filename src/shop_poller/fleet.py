@@ -27,7 +27,7 @@ from shop_poller.telemetry import Book, Edges, Log
 
 LOOK_EVERY_S = 1.0
 RIVAL_S = 3.0
-"""How long somebody else may have the lease that we wanted before we leave that shop to them."""
+"""How long somebody may have a lease, and we no answer whether it is ours, before we leave them that shop."""
 RETRY_S = 30.0
 """What cannot be begun for one shop is tried again after so long."""
 HANDOVER_GRACE_S = 5.0
@@ -141,8 +141,10 @@ class Fleet:
     def _leave_to_rivals(self, taken: set[str]) -> None:
         """Two wanted the same shop, and the other was quicker; or the lease is ours from before a break."""
         for shop_id, berth in self.berths.items():
-            if shop_id in taken and not berth.leads and anyio.current_time() > berth.since + RIVAL_S:
-                berth.stop.set()
+            if shop_id in taken and not berth.leads:
+                was_refused = berth.house is not None and berth.house.lease.is_another_s
+                if was_refused or anyio.current_time() > berth.since + RIVAL_S:
+                    berth.stop.set()
 
     async def _leave(self, crew: Crew) -> None:
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from fakeredis import FakeAsyncRedis
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from support.armada import Armada, Replica, in_virtual_time, shops
@@ -116,6 +117,34 @@ async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) ->
         await anyio.sleep(PROMISE_S)
         assert shares(one, two) == [6, 6]
     assert armada.doubles() == []
+
+
+async def test_replicas_that_all_end_at_once_and_begin_anew_share_evenly(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        before = [launch(armada.replica(f"before {number}")) for number in range(4)]
+        await anyio.sleep(2 * INTERVAL_S)
+        for replica in before:
+            replica.kill()
+        after = [launch(armada.replica(f"after {number}")) for number in range(4)]
+        await anyio.sleep(PROMISE_S)
+        assert shares(*after) == [3, 3, 3, 3]
+        ended = anyio.current_time()
+    assert armada.doubles() == []
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
+
+
+async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+        await anyio.sleep(2 * INTERVAL_S)
+        await FakeAsyncRedis(server=armada.server).flushall()
+        await anyio.sleep(PROMISE_S)
+        assert shares(one, two) == [6, 6]
+        armada.fakes["shop-3"].put(7, "processing")
+        await anyio.sleep(2 * INTERVAL_S)
+        ended = anyio.current_time()
+    assert armada.sinks["shop-3"].events() == [("7", "shop.order.new")]
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
