@@ -75,6 +75,7 @@ class Fleet:
         berths: the shops that are ours now, by their ids.
         replicas: how many there were at the last look.
         looked_at: when that was, on the loop's clock.
+        is_blind: at the last look it could not be seen who is there.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Fleet:
         self.berths: dict[str, Berth] = {}
         self.replicas = 1
         self.looked_at = -math.inf
+        self.is_blind = False
         self._open_store = open_store
         self._book = book
         self._turns = turns
@@ -123,9 +125,11 @@ class Fleet:
             there = await crew.stay()
             leased = await crew.leased([self.shops[shop_id].shop_redis_prefix for shop_id in ids])
         except TemporaryError as error:  # whoever leads goes on leading for as long as the lease says
+            self.is_blind = True
             if self._edges.changed("crew", error.kind):
                 self._log.error("the other replicas cannot be seen; trying on", error=str(error))
             return
+        self.is_blind = False
         if self._edges.changed("crew", ",".join(there)):
             self._log.info("replicas", there=len(there), shops=len(ids))
         self.replicas = max(1, len(there))

@@ -66,6 +66,8 @@ class FleetVitals:
         wanted, leads = len(fleet.berths), len(self._berths())
         if not anyio.current_time() < fleet.looked_at + STUCK_S:
             return {"status": "not ready", "reason": "the shops were not looked for yet"}
+        if fleet.is_blind and not leads:
+            return {"status": "not ready", "reason": "the state cannot be reached; the log says why"}
         if wanted and not leads:
             return {"status": "not ready", "reason": f"none of {wanted} shops can be watched yet"}
         return {"status": "ready", **self._shares()}

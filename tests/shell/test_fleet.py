@@ -147,6 +147,19 @@ async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: Armad
     assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
+async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = armada.replica("one")
+        one.dead = True  # Redis is away from the start
+        launch(one)
+        await anyio.sleep(INTERVAL_S)
+        reason = "the state cannot be reached; the log says why"
+        assert await one.vitals.readiness() == {"status": "not ready", "reason": reason}
+        one.dead = False
+        await anyio.sleep(INTERVAL_S)
+        assert await one.vitals.readiness() == {"status": "ready", "shops": "12 of 12"}
+
+
 @pytest.mark.parametrize("in_redis", [True, False])
 async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> None:
     armada.in_redis = in_redis
