@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from structlog.contextvars import bound_contextvars
 
 from shop_poller.core.errors import ShopPollerError, TemporaryError
-from shop_poller.core.sharing import to_give, to_take
+from shop_poller.core.sharing import MOST_AT_ONCE, Leftovers, to_give, to_take
 from shop_poller.house import House, built
 from shop_poller.pace import Turns
 from shop_poller.ports import Crew, Store
@@ -98,6 +98,9 @@ class Fleet:
         self._turns = turns
         self._crew = crew
         self._name = name
+        self._there: list[str] = []
+        self._leftovers = Leftovers()
+        self._beyond: set[str] = set()  # our share: taken since nobody else did
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
 
@@ -135,11 +138,22 @@ class Fleet:
         self.replicas = max(1, len(there))
         taken = {shop_id for shop_id, is_leased in zip(ids, leased, strict=True) if is_leased}
         self._leave_to_rivals(taken)
-        mine = [shop_id for shop_id, berth in self.berths.items() if not berth.stop.is_set()]
+        # Who comes may know what the others did not, and who goes leaves room: all is shared out anew.
+        self._beyond = self._beyond & self.berths.keys() if there == self._there else set()
+        self._there = there
+        mine = [
+            shop_id
+            for shop_id, berth in self.berths.items()
+            if not berth.stop.is_set() and shop_id not in self._beyond
+        ]
         for shop_id in to_give(self._name, there, shops=len(ids), mine=mine):
             self.berths[shop_id].stop.set()
         free = [shop_id for shop_id in ids if shop_id not in taken and shop_id not in self.berths]
-        for shop_id in to_take(self._name, there, shops=len(ids), mine=len(mine), free=free):
+        left = self._leftovers.at(anyio.current_time(), free)[:MOST_AT_ONCE]
+        share = to_take(self._name, there, shops=len(ids), mine=len(mine), free=free)
+        if not share:
+            self._beyond.update(left)
+        for shop_id in share or left:
             self._begin(shop_id, tasks)
 
     def _leave_to_rivals(self, taken: set[str]) -> None:

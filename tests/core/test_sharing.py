@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.schedule import OVERDUE_S, first_tick
-from shop_poller.core.sharing import MOST_AT_ONCE, phase, share, to_give, to_take, weight
+from shop_poller.core.sharing import LEFT_S, MOST_AT_ONCE, Leftovers, phase, share, to_give, to_take, weight
 
 crews = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
 counts = st.integers(0, 120)
@@ -61,6 +61,15 @@ def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> No
     )
     assert len(wanted) >= 75
     assert max(wanted.values()) <= 3
+
+
+def test_what_nobody_takes_for_a_while_is_left_over_unless_shops_are_still_being_taken() -> None:
+    leftovers = Leftovers()
+    assert leftovers.at(100, ["honey", "tea"]) == []
+    assert leftovers.at(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
+    assert leftovers.at(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]
+    assert leftovers.at(101 + LEFT_S, ["honey", "bread"]) == []  # somebody took one, and may take more
+    assert leftovers.at(102 + LEFT_S, ["honey", "tea"]) == ["honey"]  # the other was taken meanwhile
 
 
 def test_the_phases_of_a_thousand_shops_are_spread_over_the_interval() -> None:

@@ -119,6 +119,60 @@ async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) ->
     assert armada.doubles() == []
 
 
+async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = armada.replica("one")
+        one.dead = True  # Redis is away from the start
+        launch(one)
+        await anyio.sleep(INTERVAL_S)
+        reason = "the state cannot be reached; the log says why"
+        assert await one.vitals.readiness() == {"status": "not ready", "reason": reason}
+        one.dead = False
+        await anyio.sleep(INTERVAL_S)
+        assert await one.vitals.readiness() == {"status": "ready", "shops": "12 of 12"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(slice(4), slice(12)), (slice(6), slice(6, 12)), (slice(8), slice(4, 12))],
+    ids=["some are new", "two fleets with the same prefix", "each knows some that are new"],
+)
+async def test_a_shop_that_only_some_know_is_watched_by_one_of_those(
+    armada: Armada, ours: slice, theirs: slice
+) -> None:
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one", armada.shops[ours]))
+        two = launch(armada.replica("two", armada.shops[theirs]))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert one.leads | two.leads == {shop.shop for shop in armada.shops}
+        before = set(one.leads)
+        await anyio.sleep(2 * INTERVAL_S)
+        assert one.leads == before  # nothing goes to and fro
+
+        three = launch(armada.replica("three"))
+        await anyio.sleep(2 * INTERVAL_S)
+        one.stop.set()
+        two.stop.set()
+        four = launch(armada.replica("four"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(three, four) == [6, 6]
+        ended = anyio.current_time()
+    assert armada.doubles() == []
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
+
+
+async def test_what_was_taken_beyond_the_share_is_shared_out_anew_when_another_comes(armada: Armada) -> None:
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        two = launch(armada.replica("two", armada.shops[:1]))  # its file is an old one
+        await anyio.sleep(2 * INTERVAL_S)
+        assert len(one.leads) >= 11
+        two.stop.set()
+        two = launch(armada.replica("two, with the new file"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one, two) == [6, 6]
+
+
 async def test_replicas_that_all_end_at_once_and_begin_anew_share_evenly(armada: Armada) -> None:
     async with armada.afloat() as launch:
         before = [launch(armada.replica(f"before {number}")) for number in range(4)]
@@ -145,19 +199,6 @@ async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: Armad
         ended = anyio.current_time()
     assert armada.sinks["shop-3"].events() == [("7", "shop.order.new")]
     assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
-
-
-async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: Armada) -> None:
-    async with armada.afloat() as launch:
-        one = armada.replica("one")
-        one.dead = True  # Redis is away from the start
-        launch(one)
-        await anyio.sleep(INTERVAL_S)
-        reason = "the state cannot be reached; the log says why"
-        assert await one.vitals.readiness() == {"status": "not ready", "reason": reason}
-        one.dead = False
-        await anyio.sleep(INTERVAL_S)
-        assert await one.vitals.readiness() == {"status": "ready", "shops": "12 of 12"}
 
 
 @pytest.mark.parametrize("in_redis", [True, False])

@@ -1,7 +1,7 @@
 """Fleets in virtual time: replicas that share made-up shops over a made-up Redis, or one over files."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -109,7 +109,8 @@ class Armada:
     def make_sinks(self, settings: Settings) -> list[FakeSink]:
         return [self.sinks.setdefault(settings.shop, FakeSink("console:"))]
 
-    def replica(self, name: str) -> Replica:
+    def replica(self, name: str, knows: Sequence[Settings] | None = None) -> Replica:
+        """One more; of other shops than all, if it has another file."""
         book = Book(is_crowded=self.crowded)
         turns = Turns(self.most, lateness(book))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
@@ -126,7 +127,8 @@ class Armada:
                 )
             return await SqliteStore.open(self.folder / f"{settings.shop}.db")
 
-        fleet = Fleet(self.shops, open_store, book=book, turns=turns, crew=crew, name=name)
+        known = self.shops if knows is None else knows
+        fleet = Fleet(known, open_store, book=book, turns=turns, crew=crew, name=name)
         made = wire.replica = Replica(name, fleet, FleetVitals(fleet, book, turns), book)
         return made
 

@@ -10,6 +10,10 @@ from hashlib import blake2b
 MOST_AT_ONCE = 50
 """Shops that are taken or given away at a time: each has its state read and a last tick ended."""
 
+LEFT_S = 3.0
+"""A shop that was free for so long is not about to be taken: all look every second, and who wanted another
+one, which somebody else got, has seen that by then."""
+
 
 def weight(replica: str, shop_id: str) -> int:
     """How much a replica is the one for a shop; the same for whoever computes it."""
@@ -41,6 +45,29 @@ def to_take(
         return better, -own
 
     return sorted(free, key=preference)[: max(0, room)]
+
+
+class Leftovers:
+    """Shops that nobody takes though all have their share: some replicas may not know them, or cannot watch.
+
+    While the file is changed some know more shops than others, and reckon with other shares.
+    """
+
+    def __init__(self) -> None:
+        self._free_since: dict[str, float] = {}
+
+    def at(self, now_s: float, free: Collection[str]) -> list[str]:
+        """Those that have been free for `LEFT_S`; none while shops are still being taken.
+
+        Args:
+            now_s: by any clock that only goes on.
+            free: those that nobody has, as seen now.
+        """
+        are_taken = len(free) < len(self._free_since)
+        self._free_since = {shop_id: self._free_since.get(shop_id, now_s) for shop_id in free}
+        if are_taken:
+            return []
+        return [shop_id for shop_id, since_s in self._free_since.items() if now_s - since_s >= LEFT_S]
 
 
 def to_give(replica: str, crew: Collection[str], *, shops: int, mine: Collection[str]) -> Sequence[str]:
