@@ -117,6 +117,11 @@ def test_the_first_tick_is_within_an_interval(
     assert 0 <= first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=last_s) <= interval_s
 
 
+def test_a_shop_that_was_polled_this_moment_is_polled_an_interval_later() -> None:
+    interval_s = 11.340917018806067  # the sum with an instant of this century is rounded up
+    assert first_tick(0, interval_s=interval_s, now_s=1.7e9, last_s=1.7e9) == interval_s
+
+
 @given(st.floats(0, 1, exclude_max=True), st.floats(10, 3600), st.floats(1.7e9, 2e9), st.data())
 def test_however_often_a_shop_is_handed_over_it_waits_no_more_than_an_interval(
     phase_: float, interval_s: float, now_s: float, data: st.DataObject

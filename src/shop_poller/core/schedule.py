@@ -64,7 +64,8 @@ def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float |
     grid_in_s = (
         (phase * interval_s - now_s) % interval_s % interval_s
     )  # once more: it may be rounded up to it
-    due_in_s = math.inf if last_s is None else last_s + interval_s - now_s
+    # In this order, so that rounding makes it no more than an interval.
+    due_in_s = math.inf if last_s is None else interval_s - (now_s - last_s)
     is_known = -max(OVERDUE_S, interval_s) < due_in_s <= interval_s
     if not is_known or due_in_s - interval_s / 2 <= grid_in_s <= due_in_s:
         return grid_in_s
