@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from shop_poller.telemetry import Metrics
+from shop_poller.metrics import Metrics
 
 PAGE = Path(__file__).with_suffix(".md")
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "shop-poller.rules.yml"
@@ -19,7 +19,7 @@ NAMED_BY_THE_OWNER = {
 HEAD = """\
 # Metrics
 
-Made from `src/shop_poller/telemetry.py` and `deploy/prometheus/shop-poller.rules.yml` by `make docs`.
+Made from `src/shop_poller/metrics.py` and `deploy/prometheus/shop-poller.rules.yml` by `make docs`.
 
 `/metrics` shows them in Prometheus' text format. Every label set is there from the start, at zero, so that the first event is
 an increase. All but `shop_poller_build_info` have the label `shop`. What the owner names (`SHOP_STATUS_EVENTS`) comes on top

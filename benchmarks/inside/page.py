@@ -27,11 +27,12 @@ from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import Voice
 from shop_poller.core.model import Query
 from shop_poller.ledger import Ledger
+from shop_poller.logs import set_up_logging
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.sources.connection import Connection
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.telemetry import Metrics, set_up_logging
 
 QUERY = Query(per_page=100)
 PER_PAGE = 100

@@ -12,8 +12,8 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import Voice, alert_notification, dead_letters_notification
 from shop_poller.core.model import EventType
+from shop_poller.logs import Log
 from shop_poller.ports import STORE, Alert, Outgoing, Store
-from shop_poller.telemetry import Log
 
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000

@@ -24,6 +24,8 @@ from shop_poller import __version__, systemd
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.house import built
 from shop_poller.httpclient import transport_class
+from shop_poller.logs import Log
+from shop_poller.metrics import Book
 from shop_poller.pace import Turns
 from shop_poller.plan import TickReport
 from shop_poller.ports import Outgoing, Store
@@ -31,7 +33,6 @@ from shop_poller.roster import Roster
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.shift import work
 from shop_poller.stores import Shelf, copy_store, open_store
-from shop_poller.telemetry import Book, Log
 from shop_poller.tenure import Tenure
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving

@@ -6,7 +6,8 @@ import anyio
 import structlog
 
 from shop_poller.core.breaker import Breaker, State
-from shop_poller.telemetry import Log, Metrics
+from shop_poller.logs import Log
+from shop_poller.metrics import Metrics
 
 
 class Circuit:

@@ -11,9 +11,10 @@ from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
 from shop_poller.core.sweep import missed
 from shop_poller.core.transition import Policy, decide, learnable
 from shop_poller.ledger import Ledger
+from shop_poller.logs import Log
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState
-from shop_poller.telemetry import Log, Metrics
 
 
 class Clerk:

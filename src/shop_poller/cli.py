@@ -324,7 +324,7 @@ def demo(
 ) -> None:
     """Show it: a simulated shop and the real daemon. Needs no settings."""
     from shop_poller.demo import demo as play  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415
+    from shop_poller.logs import set_up_logging  # noqa: PLC0415
 
     set_up_logging(level="warning", style=None)
     anyio.run(lambda: play(locale=locale, seconds=seconds, say=say))

@@ -19,8 +19,9 @@ from shop_poller.core.breaker import State
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, DeadLetter, RetryPolicy, after_failure, full_jitter
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics
 from shop_poller.ports import Ack, BulkSink, Bury, Outcome, Release, Retry, Sink
-from shop_poller.telemetry import Edges, Log, Metrics
 
 T = TypeVar("T")
 TRIES = 3

@@ -27,9 +27,10 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.courier import Courier
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics, StoreUse
 from shop_poller.ports import Bury, Outcome, Sink, Store
 from shop_poller.settler import STORE_WAIT_S, Settler, at_hand
-from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0

@@ -13,8 +13,9 @@ from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import full_jitter
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics
 from shop_poller.ports import Source
-from shop_poller.telemetry import Edges, Log, Metrics
 
 RETRIES = 3
 RETRY_BASE_S, RETRY_CAP_S = 1.0, 30.0

@@ -19,11 +19,12 @@ from structlog.contextvars import bound_contextvars
 from shop_poller.core.errors import ShopPollerError, TemporaryError
 from shop_poller.core.sharing import MOST_AT_ONCE, Leftovers, to_give, to_take
 from shop_poller.house import House, built
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Book
 from shop_poller.pace import Turns
 from shop_poller.ports import Crew, Store
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S, work
-from shop_poller.telemetry import Book, Edges, Log
 
 LOOK_EVERY_S = 1.0
 RIVAL_S = 3.0

@@ -8,9 +8,9 @@ from prometheus_client import Gauge, Histogram, generate_latest
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.fleet import LOOK_EVERY_S, Berth, Fleet
+from shop_poller.metrics import Book
 from shop_poller.pace import Turns
 from shop_poller.ports import Stats
-from shop_poller.telemetry import Book
 
 SURVEY_S = 120.0
 """How often what lies in each shop's store is counted."""

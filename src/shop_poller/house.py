@@ -20,14 +20,15 @@ from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
 from shop_poller.lease import Lease
 from shop_poller.ledger import Ledger
+from shop_poller.logs import Edges, Log
 from shop_poller.making import make_sinks, make_source, make_voice, poll_plan
+from shop_poller.metrics import Book, Metrics, StoreUse
 from shop_poller.monitor import Monitor
 from shop_poller.pace import Pace, Turns
 from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Sink, Source, Store
 from shop_poller.settings import Settings
 from shop_poller.sources.auto import Choice
-from shop_poller.telemetry import Book, Edges, Log, Metrics, StoreUse
 from shop_poller.tenure import Tenure
 from shop_poller.web.hooks import Hooks
 

@@ -8,8 +8,8 @@ from shop_poller.clerk import Clerk
 from shop_poller.core import learning
 from shop_poller.fetcher import Fetcher
 from shop_poller.ledger import Ledger
+from shop_poller.logs import Log
 from shop_poller.plan import TickReport
-from shop_poller.telemetry import Log
 
 AT_ONCE = 2000
 

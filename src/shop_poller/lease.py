@@ -12,8 +12,9 @@ import anyio
 import structlog
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics, StoreUse
 from shop_poller.ports import Right
-from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 TRY_EVERY_S = 1.0
 """How long after a clean stop, or after the last term of one that was killed, a follower leads at most."""

@@ -8,8 +8,9 @@ import structlog
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import Voice, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
+from shop_poller.logs import Log
+from shop_poller.metrics import Metrics
 from shop_poller.ports import Batch, Outgoing, ShopState, Store
-from shop_poller.telemetry import Log, Metrics
 
 
 class Ledger:

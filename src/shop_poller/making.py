@@ -10,13 +10,13 @@ from shop_poller.core.dialects import NEEDS, Dialect, candidates
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.messages import Voice
 from shop_poller.fetcher import Fetcher
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan
 from shop_poller.ports import ShopState, Sink, Source, Store
 from shop_poller.settings import Settings, SettingsError
 from shop_poller.sinks import make_sink
 from shop_poller.sources import open_source
 from shop_poller.sources.auto import Auto, Choice
-from shop_poller.telemetry import Metrics
 
 
 def make_source(settings: Settings, *, on_choice: Callable[[Choice], None] = lambda _: None) -> Source:

@@ -8,8 +8,8 @@ from prometheus_client import generate_latest
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.health import illness
 from shop_poller.core.schedule import stale
+from shop_poller.metrics import Metrics, StoreUse
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
-from shop_poller.telemetry import Metrics, StoreUse
 from shop_poller.tenure import Tenure
 
 

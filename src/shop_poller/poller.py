@@ -27,11 +27,12 @@ from shop_poller.core.schedule import hinted_tick, next_tick, stale
 from shop_poller.fetcher import Fetcher
 from shop_poller.learner import Learner
 from shop_poller.ledger import Ledger
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics, Stage, StoreUse
 from shop_poller.pace import Pace
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import PollFailure, Store
 from shop_poller.sweeper import Sweeper
-from shop_poller.telemetry import Edges, Log, Metrics, Stage, StoreUse
 
 PRUNE_EVERY_S = 3600.0
 FAILED = {

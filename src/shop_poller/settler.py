@@ -12,8 +12,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from shop_poller.alarm import Alarm
 from shop_poller.core.errors import TemporaryError
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics, StoreUse
 from shop_poller.ports import Outcome, Store
-from shop_poller.telemetry import Edges, Log, Metrics, StoreUse
 
 T = TypeVar("T")
 MANY = 64

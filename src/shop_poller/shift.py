@@ -7,9 +7,9 @@ import structlog
 
 from shop_poller.core.errors import TemporaryError
 from shop_poller.house import House
+from shop_poller.logs import Log
 from shop_poller.ports import Stats, Store
 from shop_poller.settings import Settings
-from shop_poller.telemetry import Log
 
 TICK_GRACE_S = 10.0
 SENDER_GRACE_S = 20.0

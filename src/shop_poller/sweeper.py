@@ -15,9 +15,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page
 from shop_poller.fetcher import Fetcher, P
 from shop_poller.ledger import Ledger
+from shop_poller.logs import Edges, Log
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState, Store
-from shop_poller.telemetry import Edges, Log
 
 OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
 """What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""

@@ -64,7 +64,7 @@ def load_roster(config: Path | None, *, asks_shop: bool = True) -> Roster:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
     # And httpx its own command line, with click.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-    from shop_poller.telemetry import set_up_logging  # noqa: PLC0415 - it is large
+    from shop_poller.logs import set_up_logging  # noqa: PLC0415 - it is large
 
     roster = load_shops(config, asks_shop=asks_shop)
     secrets, first = {secret for shop in roster.shops for secret in shop.secrets}, roster.shops[0]

@@ -32,13 +32,14 @@ from shop_poller.core.model import Page, Query
 from shop_poller.core.redis_address import parse_redis
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.logs import set_up_logging
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan
 from shop_poller.ports import Batch, Sink, Store
 from shop_poller.sinks import make_sink
 from shop_poller.sources.connection import Connection
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.redis import RedisStore
-from shop_poller.telemetry import Metrics, set_up_logging
 from support import wire
 from support.deliveries import outgoing
 from support.house import SHOP, FakeShop, FakeSink, House, house, refused
@@ -298,7 +299,7 @@ from shop_poller import app, cli
 from shop_poller.house import built
 from shop_poller.loading import load
 from shop_poller.stores import open_store
-from shop_poller.telemetry import set_up_logging
+from shop_poller.logs import set_up_logging
 
 async def main():
     settings = load(environ=json.loads(sys.argv[1]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shop_poller.telemetry import Metrics
+from shop_poller.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/shop-poller.rules.yml"

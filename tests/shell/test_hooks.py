@@ -11,7 +11,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from shop_poller.telemetry import Metrics
+from shop_poller.metrics import Metrics
 from shop_poller.web import hooks
 from shop_poller.web.hooks import MAX_BODY, PATH, Hooks
 from shop_poller.web.routes import Vitals, make_app

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shop_poller.telemetry import Metrics
+from shop_poller.metrics import Metrics
 from shop_poller.web import server
 from shop_poller.web.hooks import MAX_BODY, PATH, Hooks
 from shop_poller.web.routes import make_app

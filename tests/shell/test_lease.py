@@ -9,7 +9,7 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.lease import MARGIN_S, TRY_EVERY_S, Lease
-from shop_poller.telemetry import Metrics
+from shop_poller.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

@@ -25,10 +25,10 @@ from starlette.routing import Route
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.dispatcher import Dispatcher
 from shop_poller.ledger import Ledger
+from shop_poller.metrics import Metrics
 from shop_poller.monitor import Monitor
 from shop_poller.poller import Poller
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
-from shop_poller.telemetry import Metrics
 from shop_poller.tenure import Tenure
 from shop_poller.web import server
 from shop_poller.web.routes import make_app

@@ -19,6 +19,7 @@ from shop_poller.core.model import Page, Query
 from shop_poller.core.places import apart
 from shop_poller.fleet import Fleet
 from shop_poller.fleet_vitals import FleetVitals, lateness
+from shop_poller.metrics import Book
 from shop_poller.pace import Turns
 from shop_poller.ports import Store
 from shop_poller.settings import Settings
@@ -27,7 +28,6 @@ from shop_poller.stores.redis.connection import Connection, Line
 from shop_poller.stores.redis.crew import Crew
 from shop_poller.stores.redis.renewals import Renewals
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.telemetry import Book
 from support.house import FakeShop, FakeSink
 from support.stores import ADDRESS
 from support.virtual_time import virtual_now

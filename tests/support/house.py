@@ -19,11 +19,11 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.fetcher import Fetcher
 from shop_poller.ledger import Ledger
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan
 from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.telemetry import Metrics
 from support.virtual_time import virtual_now
 
 SHOP = "shop.example"

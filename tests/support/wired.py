@@ -22,6 +22,7 @@ from shop_poller.core.messages import Voice
 from shop_poller.core.model import Notification, Page, Query
 from shop_poller.fetcher import Fetcher
 from shop_poller.ledger import Ledger
+from shop_poller.metrics import Metrics
 from shop_poller.plan import PollPlan, TickReport
 from shop_poller.poller import Poller
 from shop_poller.ports import Outgoing, Source
@@ -33,7 +34,6 @@ from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.sources import open_source
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.telemetry import Metrics
 from support.no_sockets import small_pages, wire_to
 from support.virtual_time import EPOCH
 

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import Locale
-from shop_poller.telemetry import Log
+from shop_poller.logs import Log
 from shop_poller.web.asking import (
     RefusedError,
     is_address,

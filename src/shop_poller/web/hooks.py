@@ -8,7 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from shop_poller.core.hooks import Verdict, judge
-from shop_poller.telemetry import Edges, Log, Metrics
+from shop_poller.logs import Edges, Log
+from shop_poller.metrics import Metrics
 from shop_poller.web.body import read_body
 
 PATH = "/hooks/woocommerce"
