@@ -18,6 +18,8 @@ from shop_poller.logs import Edges, Log, set_up_logging
 
 SHOP = "shop.example"
 SECRET = "hunter2"
+OTHERS = [[], [f"ck_{number:040}" for number in range(100)]]
+"""Secrets of other shops: few and many are looked for in different ways."""
 
 Lines = Callable[[], list[str]]
 
@@ -210,10 +212,11 @@ LEAKS: dict[str, Callable[[Log], None]] = {
 }
 
 
+@pytest.mark.parametrize("others", OTHERS, ids=["few", "many"])
 @pytest.mark.parametrize("style", ["json", "console"])
 @pytest.mark.parametrize("leak", LEAKS)
-def test_no_secret_is_logged(lines: Lines, leak: str, style: Any) -> None:
-    set_up_logging(level="info", style=style, secrets=["another", SECRET, ""])
+def test_no_secret_is_logged(lines: Lines, leak: str, style: Any, others: list[str]) -> None:
+    set_up_logging(level="info", style=style, secrets=["another", SECRET, "", *others])
     try:
         _fail_in_a_chain()
     except TroubleError:
@@ -236,10 +239,13 @@ HARD_LEAKS: dict[str, Callable[[Log], None]] = {
 }
 
 
+@pytest.mark.parametrize("others", OTHERS, ids=["few", "many"])
 @pytest.mark.parametrize("style", ["json", "console"])
 @pytest.mark.parametrize("leak", HARD_LEAKS)
-def test_a_secret_is_known_in_every_form_that_a_text_may_have(lines: Lines, leak: str, style: Any) -> None:
-    set_up_logging(level="info", style=style, secrets=[HARD])
+def test_a_secret_is_known_in_every_form_that_a_text_may_have(
+    lines: Lines, leak: str, style: Any, others: list[str]
+) -> None:
+    set_up_logging(level="info", style=style, secrets=[HARD, *others])
 
     HARD_LEAKS[leak](_log())
 
@@ -258,6 +264,16 @@ def test_a_secret_that_is_anything_leaves_json_what_it_is(lines: Lines, secret: 
     entry = json.loads(line)
     assert entry["orders"] == 1234567890
     assert entry["text"] == "it is ***"
+
+
+@pytest.mark.parametrize("text", ["ck_{0:040}", "at its end: ck_{0:040}", "ck_{0:040} at its beginning"])
+def test_each_of_many_secrets_is_masked_wherever_it_stands(lines: Lines, text: str) -> None:
+    set_up_logging(level="info", style="json", secrets=OTHERS[1])
+
+    for number in (0, 57, 99):
+        _log().info(text.format(number))
+
+    assert all("***" in line and "ck_" not in line for line in lines())
 
 
 def test_one_secret_may_be_part_of_another(lines: Lines) -> None:
