@@ -155,8 +155,8 @@ def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
 
     calls, seen = at_once(story())
     assert commits(seen) / count <= 0.01
-    assert len(seen) / count <= 5.1
-    assert calls / count <= 390
+    assert len(seen) / count <= 0.05
+    assert calls / count <= 370
 
 
 def burst(count: int) -> FakeShop:
