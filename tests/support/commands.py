@@ -1,15 +1,20 @@
 """Starts the real command line in subprocesses, and watches it from outside."""
 
+import atexit
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import httpx
@@ -23,6 +28,13 @@ PLAIN = {"PYTHONPATH": str(Path(__file__).with_name("plain"))}
 """The command as the default install has it."""
 FAST = {"PYTHONPATH": ""}
 """With the extra `fast`, which is installed where the tests run."""
+AT_START = {
+    "LANG": "C.UTF-8",
+    # What a process leaves open at its end is told on stderr, where the tests look.
+    "PYTHONWARNINGS": "default::ResourceWarning",
+    **PLAIN,
+}
+"""What Python itself reads, once."""
 
 T = TypeVar("T")
 
@@ -45,10 +57,7 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "LANG": "C.UTF-8",
-        # What a process leaves open at its end is told on stderr, where the tests look.
-        "PYTHONWARNINGS": "default::ResourceWarning",
-        **PLAIN,
+        **AT_START,
         **settings,
     }
 
@@ -80,17 +89,58 @@ class Finished:
 def run_command(
     args: Sequence[str], *, home: Path, env: Mapping[str, str], within_s: float = 60.0
 ) -> Finished:
-    """Run a command to its end."""
-    done = subprocess.run(
-        [COMMAND, *args],
-        cwd=home,
-        env=environment(home, env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=within_s,
-        check=False,
-    )
-    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    """Run a command to its end, as a fork where that comes to the same: see support.fork_server."""
+    whole = environment(home, env)
+    if any(whole[name] != value for name, value in AT_START.items()):
+        done = subprocess.run(
+            [COMMAND, *args],
+            cwd=home,
+            env=whole,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=within_s,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    with TemporaryFile() as out, TemporaryFile() as err:
+        request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
+        code = _run_fork(request, [out.fileno(), err.fileno()], within_s)
+        texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
+    return Finished(code, *texts)
+
+
+@cache
+def _fork_server() -> socket.socket:
+    """Takes requests; one for all tests of this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("fork_server.py"), str(theirs.fileno()), COMMAND],
+            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    atexit.register(server.wait)
+    atexit.register(ours.close)  # before that: it ends then
+    return ours
+
+
+def _run_fork(request: bytes, outputs: list[int], within_s: float) -> int:
+    """Have a command run; returns its exit code, or minus the signal that ended it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            socket.send_fds(_fork_server(), [request], [*outputs, theirs.fileno()])
+        ours.settimeout(within_s)
+        with ours.makefile() as told:
+            pid = int(told.readline())
+            try:
+                return int(told.readline())
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                raise
 
 
 class Running:
