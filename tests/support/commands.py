@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,20 +91,40 @@ def run_command(
 ) -> Finished:
     """Run a command to its end, as a fork where that comes to the same: see support.fork_server."""
     whole = environment(home, env)
-    if any(whole[name] != value for name, value in AT_START.items()):
-        done = subprocess.run(
-            [COMMAND, *args],
-            cwd=home,
-            env=whole,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=within_s,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
-    with TemporaryFile() as out, TemporaryFile() as err:
-        request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
-        code = _run_fork(request, [out.fileno(), err.fileno()], within_s)
+    run = forked if all(whole[name] == value for name, value in AT_START.items()) else executed
+    return run(args, home=home, whole=whole, within_s=within_s)
+
+
+def executed(args: Sequence[str], *, home: Path, whole: Mapping[str, str], within_s: float) -> Finished:
+    """Run the installed command to its end, in an environment that is whole."""
+    done = subprocess.run(
+        [COMMAND, *args],
+        cwd=home,
+        env=whole,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=within_s,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def forked(args: Sequence[str], *, home: Path, whole: Mapping[str, str], within_s: float) -> Finished:
+    """The same, but for the imports, which were done once."""
+    request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, TemporaryFile() as out, TemporaryFile() as err:
+        with theirs:
+            socket.send_fds(_fork_server(), [request], [out.fileno(), err.fileno(), theirs.fileno()])
+        pid = int(ours.recv(20))
+        ours.settimeout(within_s)
+        try:
+            code = int(ours.recv(20))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            ours.settimeout(None)
+            ours.recv(20)  # it is gone then
+            raise subprocess.TimeoutExpired([COMMAND, *args], within_s) from None
         texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
     return Finished(code, *texts)
 
@@ -124,23 +144,6 @@ def _fork_server() -> socket.socket:
     atexit.register(server.wait)
     atexit.register(ours.close)  # before that: it ends then
     return ours
-
-
-def _run_fork(request: bytes, outputs: list[int], within_s: float) -> int:
-    """Have a command run; returns its exit code, or minus the signal that ended it."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            socket.send_fds(_fork_server(), [request], [*outputs, theirs.fileno()])
-        ours.settimeout(within_s)
-        with ours.makefile() as told:
-            pid = int(told.readline())
-            try:
-                return int(told.readline())
-            except TimeoutError:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                raise
 
 
 class Running:

@@ -1,6 +1,7 @@
 """Commands as forks of a process that has imported the command line: without half a second of imports each.
 
-It runs by itself, as a script: `Commands` starts it. Each command is a process of its own, with an id, a
+It runs by itself, as a script; support.commands starts it, and tests/system/test_forks.py holds it
+against the installed command. Each command is a process of its own, with an id, a
 directory, an environment and an output of its own, and begins where the installed script begins; what it
 needs besides, it imports itself, and it ends as Python ends.
 """
@@ -40,9 +41,9 @@ def become(fds: Sequence[int], args: Sequence[str], home: str, env: dict[str, st
     """Fork once more, and tell the tests the command's process id and then its exit code."""
     *outputs, told = fds
     if pid := os.fork():
-        os.write(told, f"{pid}\n".encode())
+        os.write(told, b"%d" % pid)
         _, status = os.waitpid(pid, 0)
-        os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os.write(told, b"%d" % os.waitstatus_to_exitcode(status))
         os._exit(0)
     os.close(told)
     for number, output in enumerate(outputs, 1):

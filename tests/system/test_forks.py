@@ -1,0 +1,43 @@
+"""What the tests run as forks (support.fork_server) does what the installed command does."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from support.commands import environment, executed, forked
+from support.site import Site
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--version",
+        "walk",
+        "dead",
+        "completion bash",
+        "dead list",
+        "check",
+        "run --once",
+        "run --once --dry-run",
+        "status",
+    ],
+)
+def test_a_fork_says_and_does_what_the_installed_command_does(site: Site, line: str) -> None:
+    whole = environment(site.home, site.environment())
+    ends = []
+    for run in (executed, forked):
+        site.served.seen.clear()
+        done = run(line.split(), home=site.home, whole=whole, within_s=60)
+        asked = [(seen.method, seen.tool) for seen in site.served.seen]
+        ends.append((done.code, done.stdout, done.complaints, asked, site.state.exists()))
+        shutil.rmtree(site.state.parent, ignore_errors=True)
+    assert ends[0] == ends[1]
+
+
+def test_a_fork_that_takes_too_long_is_killed_and_told(site: Site) -> None:
+    whole = environment(site.home, site.environment())
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked(["run"], home=site.home, whole=whole, within_s=2)
+    assert site.once().code == 0, "the state is nobody's any more"
