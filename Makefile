@@ -33,6 +33,8 @@ demo: $(VENV)/.run ## a simulated shop and the real daemon, in this terminal (AR
 run: $(VENV)/.run ## watch the shop that the environment or .env names
 	@$(BIN)/shop-poller run $(ARGS)
 
+# Tests of the daemon wait half of their time, so there are more of them at once than cores; the last ones are
+# shared out one by one, not by files.
 test: $(VENV)/.dev ## every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
