@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 
-LARGE = ("shop_poller.telemetry", "shop_poller.app", "shop_poller.status")
+LARGE = ("shop_poller.app", "shop_poller.status")
 """What nearly every command imports once it has begun."""
 KEPT_OUT = ("rich", "httpx._main")
 """What the command line keeps out of that; not yet where it begins (see shop_poller.terminal)."""
