@@ -40,7 +40,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 package: $(VENV)/.dev ## build wheel and sdist, and run the wheel in an empty environment
 	$(BIN)/pytest -m package $(ARGS)
