@@ -105,7 +105,7 @@ class Ordeal:
                 assert receiver.posts[before].body == receiver.posts[again].body
                 refused = id(receiver.posts[before]) not in taken
                 killed = any(before < death <= again for death in self._deaths)
-                assert refused or killed, f"{event_id} came again, and need not have"
+                assert refused or killed, f"{event_id} came again, and need not have: {before}, {again}"
         assert len(receiver.taken) - len(arrivals) <= (SENDERS + UNRECORDED) * self.kills.total()
 
     @property
@@ -136,7 +136,8 @@ class Ordeal:
             assert '"exception"' not in daemon.stderr
             assert "Traceback" not in daemon.stderr
         self._site.receiver.answer = lambda _: 200
-        self._go_on(0.05)  # what it sent in its last moment may be on its way still
+        self._go_on(0.05)
+        self._site.receiver.drain()  # what it sent in its last moment may be on its way still
         self._deaths.append(len(self._site.receiver.posts))
         if code == -9:
             self.kills[moment] += 1

@@ -54,6 +54,7 @@ class Receiver:
         methods: the method of every request, also of those that are no notification.
         answer: gives the status to answer with, or None to hang up; may take its time.
         closing: set when the receiver goes away: what waits must end then.
+        connections: those that are open.
     """
 
     port: int
@@ -62,6 +63,7 @@ class Receiver:
     methods: list[str] = field(default_factory=list)
     answer: Callable[[Post], int | None] = lambda _: 200
     closing: threading.Event = field(default_factory=threading.Event)
+    connections: set[socket.socket] = field(default_factory=set)
     _stories: defaultdict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -101,6 +103,16 @@ class Receiver:
         )  # fmt: skip
         return list(self.taken)
 
+    def drain(self) -> None:
+        """Wait until all that was sent by somebody who is dead now has arrived."""
+        with socket.create_connection(
+            (LOOPBACK, self.port)
+        ) as last:  # those before it have been accepted then
+            last.sendall(b"OPTIONS / HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\n\r\n")
+            while last.recv(4096):
+                pass
+        wait_until(lambda: not self.connections, "the end of all connections")
+
     def hang(self, _: Post) -> None:
         """An answer: none, for as long as the receiver is there."""
         self.closing.wait()
@@ -123,15 +135,14 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, receiver: Receiver, port: int) -> None:
         self.receiver = receiver
-        self._open: set[socket.socket] = set()
         super().__init__((LOOPBACK, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
+        self.receiver.connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self.receiver.connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -140,7 +151,7 @@ class _Server(socketserver.ThreadingTCPServer):
     def close(self) -> None:
         self.shutdown()
         self.receiver.closing.set()
-        for connection in list(self._open):
+        for connection in list(self.receiver.connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
