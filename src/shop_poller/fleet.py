@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from structlog.contextvars import bound_contextvars
 
 from shop_poller.core.errors import ShopPollerError, TemporaryError
-from shop_poller.core.sharing import MOST_AT_ONCE, Leftovers, to_give, to_take
+from shop_poller.core.sharing import Leftovers, at_once, share, to_give, to_take
 from shop_poller.house import House, built
 from shop_poller.logs import Edges, Log
 from shop_poller.metrics import Book
@@ -150,11 +150,11 @@ class Fleet:
         for shop_id in to_give(self._name, there, shops=len(ids), mine=mine):
             self.berths[shop_id].stop.set()
         free = [shop_id for shop_id in ids if shop_id not in taken and shop_id not in self.berths]
-        left = self._leftovers.at(anyio.current_time(), free)[:MOST_AT_ONCE]
-        share = to_take(self._name, there, shops=len(ids), mine=len(mine), free=free)
-        if not share:
+        left = self._leftovers.at(anyio.current_time(), free)[: at_once(share(len(ids), len(there)))]
+        ours = to_take(self._name, there, shops=len(ids), mine=len(mine), free=free)
+        if not ours:
             self._beyond.update(left)
-        for shop_id in share or left:
+        for shop_id in ours or left:
             self._begin(shop_id, tasks)
 
     def _leave_to_rivals(self, taken: set[str]) -> None:

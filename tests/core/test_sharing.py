@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.schedule import OVERDUE_S, first_tick
-from shop_poller.core.sharing import LEFT_S, MOST_AT_ONCE, Leftovers, phase, share, to_give, to_take, weight
+from shop_poller.core.sharing import (
+    LEFT_S,
+    MOST_AT_ONCE,
+    Leftovers,
+    at_once,
+    phase,
+    share,
+    to_give,
+    to_take,
+    weight,
+)
 
 crews = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
 counts = st.integers(0, 120)
@@ -52,6 +62,12 @@ def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(crew: l
         or not kept
         or (max(weight(crew[0], shop) for shop in given_away) < min(weight(crew[0], shop) for shop in kept))
     )
+
+
+@given(st.integers(1, 10_000), st.integers(2, 12))
+def test_what_one_replica_leaves_the_others_have_room_for_in_two_looks(count: int, replicas: int) -> None:
+    then = share(count, replicas - 1)
+    assert 2 * at_once(then) >= then - count // replicas
 
 
 def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> None:

@@ -93,6 +93,24 @@ async def test_a_kill_leaves_no_shop_alone_for_long_at_any_interval(armada: Arma
     assert max(armada.gaps(ended).values()) < interval + PROMISE_S
 
 
+async def test_a_kill_leaves_no_shop_of_very_many_alone_for_long(
+    armada: Armada, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a thousand would be, on a tenth of the scale."""
+    monkeypatch.setattr("shop_poller.core.sharing.MOST_AT_ONCE", 5)
+    armada.shops = shops(120, shop_polling_interval=60)
+    async with armada.afloat() as launch:
+        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+        await anyio.sleep(150)
+        assert shares(one, two) == [60, 60]
+        one.kill()
+        await anyio.sleep(60 + PROMISE_S)
+        assert shares(two) == [120]
+        ended = anyio.current_time()
+    assert armada.doubles() == []
+    assert max(armada.gaps(ended).values()) < 60 + PROMISE_S
+
+
 async def test_a_move_waits_for_the_tick_that_is_under_way(armada: Armada) -> None:
     armada.troubles = {shop.shop: 3.0 for shop in armada.shops}
     async with armada.afloat() as launch:

@@ -8,7 +8,11 @@ from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 MOST_AT_ONCE = 50
-"""Shops that are taken or given away at a time: each has its state read and a last tick ended."""
+"""Shops that are given away, or taken where they are few, at a time: each has its state read and a last tick
+ended."""
+LOOKS = 4
+"""A share of shops is taken in so many looks at most: of two replicas one leaves half of it, and the other has
+that taken within two seconds after the leases ended."""
 
 LEFT_S = 3.0
 """A shop that was free for so long is not about to be taken: all look every second, and who wanted another
@@ -25,6 +29,11 @@ def share(shops: int, replicas: int) -> int:
     return -(-shops // max(1, replicas))
 
 
+def at_once(own_share: int) -> int:
+    """The most shops that a replica with such a share takes at a time."""
+    return max(MOST_AT_ONCE, -(-own_share // LOOKS))
+
+
 def to_take(
     replica: str, crew: Collection[str], *, shops: int, mine: int, free: Sequence[str]
 ) -> Sequence[str]:
@@ -37,7 +46,8 @@ def to_take(
         mine: how many it has.
         free: those that nobody has.
     """
-    room = min(share(shops, len(crew)) - mine, MOST_AT_ONCE)
+    own_share = share(shops, len(crew))
+    room = min(own_share - mine, at_once(own_share))
 
     def preference(shop_id: str) -> tuple[int, int]:
         own = weight(replica, shop_id)
