@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from structlog.contextvars import bound_contextvars
 
 from shop_poller.core.errors import ShopPollerError, TemporaryError
+from shop_poller.core.schedule import SPREAD_S
 from shop_poller.core.sharing import Leftovers, at_once, share, to_give, to_take
 from shop_poller.house import House, built
 from shop_poller.logs import Edges, Log
@@ -31,6 +32,8 @@ RIVAL_S = 3.0
 """How long somebody may have a lease, and we no answer whether it is ours, before we leave them that shop."""
 RETRY_S = 30.0
 """What cannot be begun for one shop is tried again after so long."""
+SETTLE_S = SPREAD_S + RETRY_S
+"""For so long nobody wonders about a shop that was just taken, or whose lease was lost."""
 HANDOVER_GRACE_S = 5.0
 """For the tick and the attempts to deliver that are under way when a shop goes to another replica."""
 
@@ -45,6 +48,7 @@ class Berth:
         stop: ends it in good order.
         house: its parts, as soon as they are built.
         since: when it was taken, on the loop's clock.
+        well_at: when all was well with it last, as far as was looked; at first, when it was taken.
         edges: what was said about it last.
     """
 
@@ -52,13 +56,26 @@ class Berth:
         self.settings = settings
         self.stop = anyio.Event()
         self.house: House | None = None
-        self.since = anyio.current_time()
+        self.since = self.well_at = anyio.current_time()
         self.edges = Edges()
 
     @property
     def leads(self) -> bool:
         """Whether the right to write for the shop is ours."""
         return self.house is not None and self.house.lease.held()
+
+    @property
+    def is_unwell(self) -> bool:
+        """Whether the shop is not watched, or was not polled in good time; not before it could be."""
+        late_at = anyio.current_time() - SETTLE_S
+        if self.house is None or not self.leads:
+            return self.well_at < late_at
+        return self.settings.shop_polling_enabled and self.house.monitor.is_stale and self.since < late_at
+
+    def look(self) -> None:
+        """Remember that all is well, if it is."""
+        if self.leads and not self.is_unwell:
+            self.well_at = anyio.current_time()
 
 
 class Fleet:
@@ -113,7 +130,9 @@ class Fleet:
                     self._begin(shop_id, tasks)
             while not stop.is_set():
                 if self._crew is not None:
-                    await self._look(self._crew, tasks)
+                    await self._look_about(self._crew, tasks)
+                for berth in self.berths.values():
+                    berth.look()
                 self.looked_at = anyio.current_time()
                 with anyio.move_on_after(LOOK_EVERY_S):
                     await stop.wait()
@@ -122,18 +141,30 @@ class Fleet:
         if self._crew is not None:
             await self._leave(self._crew)
 
-    async def _look(self, crew: Crew, tasks: TaskGroup) -> None:
-        """See who is there and which shops are free; take and give away."""
-        ids = list(self.shops)
+    async def _look_about(self, crew: Crew, tasks: TaskGroup) -> None:
+        """Look; if nothing is seen, whoever leads goes on leading for as long as the lease says."""
         try:
-            there = await crew.stay()
-            leased = await crew.leased([self.shops[shop_id].shop_redis_prefix for shop_id in ids])
-        except TemporaryError as error:  # whoever leads goes on leading for as long as the lease says
+            await self._look(crew, tasks)
+        except TemporaryError as error:
             self.is_blind = True
             if self._edges.changed("crew", error.kind):
                 self._log.error("the other replicas cannot be seen; trying on", error=str(error))
-            return
-        self.is_blind = False
+        except Exception as bug:  # noqa: BLE001 - it must not end the watch of what we have
+            self.is_blind = True
+            if self._edges.changed("crew", repr(bug)):
+                self._log.error("a bug, please report it; trying on", error=str(bug), exc_info=bug)
+        else:
+            self.is_blind = False
+
+    async def _look(self, crew: Crew, tasks: TaskGroup) -> None:
+        """See who is there and which shops are free; take and give away.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        ids = list(self.shops)
+        there = await crew.stay()
+        leased = await crew.leased([self.shops[shop_id].shop_redis_prefix for shop_id in ids])
         if self._edges.changed("crew", ",".join(there)):
             self._log.info("replicas", there=len(there), shops=len(ids))
         self.replicas = max(1, len(there))

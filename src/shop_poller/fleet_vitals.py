@@ -1,13 +1,14 @@
 """How a fleet goes: health, readiness and metrics of all shops that this process watches."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import anyio
+import structlog
 from prometheus_client import Gauge, Histogram, generate_latest
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.fleet import LOOK_EVERY_S, Berth, Fleet
+from shop_poller.logs import Log
 from shop_poller.metrics import Book
 from shop_poller.pace import Turns
 from shop_poller.ports import Stats
@@ -35,13 +36,16 @@ class FleetVitals:
         self._book = book
         self._turns = turns
         self._counted: dict[str, Stats] = {}
+        self._log: Log = structlog.get_logger()
 
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(name, text, registry=book.registry)
 
         self._shops = gauge("shop_fleet_shops", "Shops that there are")
         self._watched = gauge("shop_fleet_watched_shops", "Shops whose lease this process has")
-        self._unwell = gauge("shop_fleet_unwell_shops", "Shops of those that were not polled in good time")
+        self._unwell = gauge(
+            "shop_fleet_unwell_shops", "Shops here that cannot be watched, or were not polled in good time"
+        )
         self._replicas = gauge("shop_fleet_replicas", "Replicas that share the shops")
         self._waiting = gauge("shop_fleet_waiting_polls", "Shops that wait for their turn to be asked")
         self._undelivered = gauge(
@@ -55,8 +59,8 @@ class FleetVitals:
         behind_s = anyio.current_time() - self._fleet.looked_at
         if behind_s > STUCK_S:
             return {"status": "unhealthy", "reason": f"stuck for {behind_s:.0f} s"}
-        watched = [berth for berth in self._berths() if berth.settings.shop_polling_enabled]
-        if watched and all(_is_unwell(berth) for berth in watched):
+        ours = [berth for berth in self._fleet.berths.values() if berth.settings.shop_polling_enabled]
+        if ours and all(berth.is_unwell for berth in ours):
             return {"status": "unhealthy", "reason": "no shop is polled"}
         return {"status": "healthy", **self._shares()}
 
@@ -77,7 +81,7 @@ class FleetVitals:
         watched = self._berths()
         self._shops.set(len(self._fleet.shops))
         self._watched.set(len(watched))
-        self._unwell.set(sum(_is_unwell(berth) for berth in watched))
+        self._unwell.set(sum(berth.is_unwell for berth in self._fleet.berths.values()))
         self._replicas.set(self._fleet.replicas)
         self._waiting.set(self._turns.waiting)
         ours = {berth.settings.shop for berth in watched}
@@ -104,9 +108,18 @@ class FleetVitals:
                 await anyio.sleep(LOOK_EVERY_S)
 
     async def _count(self, berth: Berth) -> None:
-        if berth.house is not None:
-            with suppress(ShopPollerError):  # it is counted as trouble with the state; the last numbers stand
-                self._counted[berth.settings.shop] = await berth.house.monitor.look()
+        if berth.house is None:
+            return
+        shop = berth.settings.shop
+        try:
+            self._counted[shop] = await berth.house.monitor.look()
+        except ShopPollerError:
+            pass  # it is counted as trouble with the state; the last numbers stand
+        except Exception as bug:  # noqa: BLE001 - what is wrong with one store must end no other shop's watch
+            if berth.edges.changed("survey", repr(bug)):
+                self._log.error("a bug, please report it; trying on", shop=shop, error=str(bug), exc_info=bug)
+        else:
+            berth.edges.changed("survey", "")
 
     def _berths(self) -> list[Berth]:
         return [berth for berth in self._fleet.berths.values() if berth.leads]
@@ -125,8 +138,3 @@ def lateness(book: Book) -> Callable[[float], None]:
     )
     observe: Callable[[float], None] = late.observe
     return observe
-
-
-def _is_unwell(berth: Berth) -> bool:
-    """Whether a shop that we lead was not polled in good time."""
-    return berth.house is None or berth.house.monitor.is_stale

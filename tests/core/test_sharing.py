@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.schedule import OVERDUE_S, first_tick
+from shop_poller.core.schedule import OVERDUE_S, SPREAD_S, first_tick
 from shop_poller.core.sharing import (
     LEFT_S,
     MOST_AT_ONCE,
@@ -152,7 +152,27 @@ def test_however_often_a_shop_is_handed_over_it_waits_no_more_than_an_interval(
             last_s = now_s = at_s
 
 
-@given(st.floats(0, 1, exclude_max=True), st.integers(1, 3600), st.floats(1.7e9, 2e9), st.floats(0, 86_400))
+@pytest.mark.parametrize("ago_s", [None, 7200.0 + 1, -1.0])
+def test_shops_that_nobody_watched_do_not_wait_a_long_interval_nor_come_all_at_once(
+    ago_s: float | None,
+) -> None:
+    now_s = 1.7e9
+    last_s = None if ago_s is None else now_s - ago_s
+    waits_s = [
+        first_tick(phase(f"shop-{number}"), interval_s=3600, now_s=now_s, last_s=last_s)
+        for number in range(1000)
+    ]
+    tenths = Counter(int(10 * wait_s / SPREAD_S) for wait_s in waits_s)
+    assert set(tenths) == set(range(10))
+    assert max(tenths.values()) < 150
+
+
+@given(
+    st.floats(0, 1, exclude_max=True),
+    st.integers(1, int(SPREAD_S)),
+    st.floats(1.7e9, 2e9),
+    st.floats(0, 86_400),
+)
 def test_all_replicas_agree_on_the_grid(phase_: float, interval_s: int, now_s: float, later_s: float) -> None:
     one = now_s + first_tick(phase_, interval_s=interval_s, now_s=now_s, last_s=None)
     other = now_s + later_s + first_tick(phase_, interval_s=interval_s, now_s=now_s + later_s, last_s=None)

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+import structlog
 from fakeredis import FakeAsyncRedis
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.fleet_vitals import SURVEY_S
+from shop_poller.ports import Stats
+from shop_poller.stores.redis import RedisStore
+from shop_poller.stores.redis.crew import Crew
 from support.armada import Armada, Replica, in_virtual_time, shops
 
 pytestmark = pytest.mark.anyio
@@ -241,8 +246,55 @@ async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> Non
         await anyio.sleep(60)
         assert len(one.leads) == 12  # it was tried again
     assert max(gap for shop, gap in gaps.items() if shop > "shop-3" or len(shop) > 6) < INTERVAL_S + 1
-    assert "shop_fleet_unwell_shops 2.0" in shown
+    assert "shop_fleet_unwell_shops 4.0" in shown  # those that cannot be begun, too
     assert [type_ for _, type_ in armada.sinks["shop-1"].events()] == ["service.unhealthy"]
+
+
+async def test_a_store_that_cannot_be_counted_ends_no_watch_and_is_told_once(
+    armada: Armada, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RedisStore.stats
+
+    async def odd(self: RedisStore, shop: str) -> Stats:
+        if shop == "shop-3":
+            raise ValueError("made up: a row that nobody wrote")
+        return await real(self, shop)
+
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        with structlog.testing.capture_logs() as logs:
+            monkeypatch.setattr(RedisStore, "stats", odd)
+            await anyio.sleep(3 * SURVEY_S)
+            monkeypatch.setattr(RedisStore, "stats", real)
+            await anyio.sleep(SURVEY_S)
+        assert len(one.leads) == 12
+        ended = anyio.current_time()
+    assert [log["shop"] for log in logs if log["log_level"] == "error"] == ["shop-3"]
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + 1
+
+
+async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
+    armada: Armada, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Crew.leased
+
+    async def odd(*_: object) -> list[bool]:
+        raise ValueError("made up")
+
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(2 * INTERVAL_S)
+        with structlog.testing.capture_logs() as logs:
+            monkeypatch.setattr(Crew, "leased", odd)
+            await anyio.sleep(3 * INTERVAL_S)
+            monkeypatch.setattr(Crew, "leased", real)
+        two = launch(armada.replica("two"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one, two) == [6, 6]
+        ended = anyio.current_time()
+    assert [log["error"] for log in logs if log["log_level"] == "error"] == ["made up"]
+    assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
 async def test_when_no_shop_at_all_is_polled_the_fleet_is_unhealthy(armada: Armada) -> None:
@@ -252,6 +304,52 @@ async def test_when_no_shop_at_all_is_polled_the_fleet_is_unhealthy(armada: Arma
         armada.troubles = {s.shop: TemporaryError(ErrorKind.CONNECTION, "made up") for s in armada.shops}
         await anyio.sleep(400)
         assert await one.vitals.health() == {"status": "unhealthy", "reason": "no shop is polled"}
+
+
+async def test_shops_that_cannot_be_begun_are_unwell_as_soon_as_they_could_have_been(armada: Armada) -> None:
+    async def unwell() -> tuple[str, float | None]:
+        await one.vitals.exposition()
+        counted = one.book.registry.get_sample_value("shop_fleet_unwell_shops")
+        return (await one.vitals.health())["status"], counted
+
+    armada.broken = {shop.shop: PermanentError(ErrorKind.STORE, "made up: damaged") for shop in armada.shops}
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(60)
+        assert await unwell() == ("healthy", 0)
+        await anyio.sleep(60)
+        assert await unwell() == ("unhealthy", 12)
+        del armada.broken["shop-3"]
+        await anyio.sleep(60)
+        assert await unwell() == ("healthy", 11)
+        armada.broken.clear()
+        await anyio.sleep(60)
+        assert await unwell() == ("healthy", 0)
+
+
+async def test_after_a_long_outage_shops_of_a_long_interval_are_polled_soon_and_nobody_is_unwell(
+    armada: Armada,
+) -> None:
+    armada.shops = shops(12, shop_polling_interval=3600)
+    async with armada.afloat() as launch:
+        before = launch(armada.replica("before"))
+        await anyio.sleep(70)
+        assert {poll.shop for poll in armada.polls} == {shop.shop for shop in armada.shops}
+        before.kill()
+        await anyio.sleep(4 * 3600)
+        since = anyio.current_time()
+        after = launch(armada.replica("after"))
+        for _ in range(90):
+            await anyio.sleep(1)
+            assert (await after.vitals.health())["status"] == "healthy"
+            await after.vitals.exposition()
+            assert after.book.registry.get_sample_value("shop_fleet_unwell_shops") == 0
+    began = [
+        min(poll.began - since for poll in armada.polls if poll.shop == shop.shop and poll.began > since)
+        for shop in armada.shops
+    ]
+    assert max(began) < 62
+    assert max(sum(int(at / 6) == tenth for at in began) for tenth in range(11)) <= 4  # no stampede
 
 
 async def test_slow_shops_wait_for_one_another_and_nobody_waits_for_them(armada: Armada) -> None:

@@ -141,7 +141,10 @@ class Armada:
             async def sail(replica: Replica) -> None:
                 ABOARD.set(replica)
                 with replica.scope:
-                    await replica.fleet.watch(replica.stop)
+                    async with anyio.create_task_group() as background:
+                        background.start_soon(replica.vitals.survey)
+                        await replica.fleet.watch(replica.stop)
+                        background.cancel_scope.cancel()
 
             def launch(replica: Replica) -> Replica:
                 there.append(replica)

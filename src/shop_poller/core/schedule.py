@@ -43,6 +43,8 @@ def stale_after(interval_s: float) -> timedelta:
 
 OVERDUE_S = 30.0
 """A shop that was not polled for so long beyond its interval was not just handed over: nobody watched."""
+SPREAD_S = 60.0
+"""Over so long the first polls of shops that nobody watched are spread: none waits a long interval for it."""
 
 
 def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float | None) -> float:
@@ -50,7 +52,8 @@ def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float |
 
     An interval after another replica polled it last, or without delay if that has passed. A little sooner, if
     that is its point of the grid that all replicas agree on: so a thousand shops are not polled all at once,
-    and those that were once late find back to it.
+    and those that were once late find back to it. One that nobody watched, or never, is polled within
+    `SPREAD_S`, at the first point of its grid if its interval is no longer than that.
 
     Args:
         phase: the shop's point of the grid, from 0 up to 1.
@@ -67,6 +70,8 @@ def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float |
     # In this order, so that rounding makes it no more than an interval.
     due_in_s = math.inf if last_s is None else interval_s - (now_s - last_s)
     is_known = -max(OVERDUE_S, interval_s) < due_in_s <= interval_s
-    if not is_known or due_in_s - interval_s / 2 <= grid_in_s <= due_in_s:
+    if not is_known:
+        return grid_in_s % min(interval_s, SPREAD_S)
+    if due_in_s - interval_s / 2 <= grid_in_s <= due_in_s:
         return grid_in_s
     return max(0.0, due_in_s)

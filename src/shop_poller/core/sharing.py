@@ -11,8 +11,8 @@ MOST_AT_ONCE = 50
 """Shops that are given away, or taken where they are few, at a time: each has its state read and a last tick
 ended."""
 LOOKS = 4
-"""A share of shops is taken in so many looks at most: of two replicas one leaves half of it, and the other has
-that taken within two seconds after the leases ended."""
+"""A share of shops is taken in so many looks at most. Of two replicas one leaves half of it: that is taken
+within two seconds after the leases ended."""
 
 LEFT_S = 3.0
 """A shop that was free for so long is not about to be taken: all look every second, and who wanted another
