@@ -1,6 +1,8 @@
 """When a shop of many is asked: at its own point of the interval, and not too many at the same time."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import anyio
 
@@ -12,25 +14,47 @@ SLOW = frozenset({ErrorKind.TIMEOUT, ErrorKind.CONNECTION})
 """How those fail that keep a turn for long."""
 SLOW_SHARE = 4
 """One turn in so many is for shops that failed like that last time: they hold up nobody else."""
+PATIENCE_S = 3.0
+"""What was not known to be slow, and has no answer after so long, waits for it without its turn."""
 
 
 class Turns:
-    """So many requests to shops at the same time at most.
+    """So many requests to shops at the same time at most, besides those that turned out to hang.
 
     Args:
-        most: of all together.
+        most: of all together; with fewer than `SLOW_SHARE` there are none for slow shops only.
         on_late: is told how long after its time a shop was asked, in seconds.
     """
 
     def __init__(self, most: int, on_late: Callable[[float], None]) -> None:
-        slow = most // SLOW_SHARE if most > 1 else 0
+        slow = most // SLOW_SHARE
         self.on_late = on_late
         self._well = anyio.CapacityLimiter(most - slow)
         self._slow = anyio.CapacityLimiter(slow) if slow else self._well
 
-    def of(self, *, slow: bool) -> anyio.CapacityLimiter:
-        """Where a shop takes its turn."""
-        return self._slow if slow else self._well
+    @asynccontextmanager
+    async def taken(self, *, slow: bool) -> AsyncIterator[None]:
+        """It is a shop's turn, once there is one; for `PATIENCE_S` at most if nobody knew that it is slow.
+
+        Where there are no turns for slow shops it is for as long as it takes.
+        """
+        limiter, holder = self._slow if slow else self._well, object()
+        await limiter.acquire_on_behalf_of(holder)
+        loop, is_ours = asyncio.get_running_loop(), True
+
+        def give_back() -> None:
+            nonlocal is_ours
+            if is_ours:
+                is_ours = False
+                limiter.release_on_behalf_of(holder)
+
+        timer = None if limiter is self._slow else loop.call_later(PATIENCE_S, give_back)
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            give_back()
 
     @property
     def waiting(self) -> int:
@@ -83,7 +107,7 @@ class _Paced:
 
     async def fetch(self, query: Query) -> Page:
         """Ask, when it is our turn; waits between attempts hold none."""
-        async with self._turns.of(slow=self._is_slow):
+        async with self._turns.taken(slow=self._is_slow):
             self._pace.asked()
             try:
                 page = await self._source.fetch(query)
