@@ -108,11 +108,11 @@ class FleetVitals:
                 await anyio.sleep(LOOK_EVERY_S)
 
     async def _count(self, berth: Berth) -> None:
-        if berth.house is None:
+        house, shop = berth.house, berth.settings.shop
+        if house is None:
             return
-        shop = berth.settings.shop
         try:
-            self._counted[shop] = await berth.house.monitor.look()
+            self._counted[shop] = await house.monitor.look()
         except ShopPollerError:
             pass  # it is counted as trouble with the state; the last numbers stand
         except Exception as bug:  # noqa: BLE001 - what is wrong with one store must end no other shop's watch
@@ -120,6 +120,9 @@ class FleetVitals:
                 self._log.error("a bug, please report it; trying on", shop=shop, error=str(bug), exc_info=bug)
         else:
             berth.edges.changed("survey", "")
+        now = self._fleet.berths.get(shop)
+        if now is None or now.house is None:  # it went to another replica meanwhile, and was shown once more
+            self._book.forget(shop)
 
     def _berths(self) -> list[Berth]:
         return [berth for berth in self._fleet.berths.values() if berth.leads]

@@ -9,12 +9,13 @@ import structlog
 from fakeredis import FakeAsyncRedis
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.sharing import to_give
 from shop_poller.fleet_vitals import SURVEY_S
 from shop_poller.pace import PATIENCE_S, Turns
 from shop_poller.ports import Stats
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.crew import Crew
-from support.armada import Armada, Replica, in_virtual_time, shops
+from support.armada import ABOARD, Armada, Replica, in_virtual_time, shops
 
 pytestmark = pytest.mark.anyio
 
@@ -433,6 +434,32 @@ async def test_a_shop_that_went_to_another_replica_is_shown_by_that_one_only(arm
             assert named == replica.leads
             assert "shop_fleet_replicas 2.0" in shown
             assert f"shop_fleet_watched_shops {len(named)}.0" in shown
+
+
+async def test_a_shop_that_goes_while_it_is_counted_is_not_shown_again(
+    armada: Armada, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, answered = RedisStore.stats, anyio.Event()
+    goes = to_give("one", ["one", "two"], shops=12, mine=[shop.shop for shop in armada.shops])[0]
+
+    async def slow(self: RedisStore, shop: str) -> Stats:
+        stats = await real(self, shop)
+        if shop == goes and ABOARD.get().name == "one":
+            await answered.wait()
+        return stats
+
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        await anyio.sleep(INTERVAL_S)
+        monkeypatch.setattr(RedisStore, "stats", slow)
+        await anyio.sleep(2 * SURVEY_S)
+        two = launch(armada.replica("two"))
+        await anyio.sleep(INTERVAL_S)
+        assert goes in two.leads
+        answered.set()
+        await anyio.sleep(1)
+        assert f'shop="{goes}"' not in (await one.vitals.exposition()).decode()
+        assert f'shop="{goes}"' in (await two.vitals.exposition()).decode()
 
 
 async def test_the_series_of_a_crowd_are_bounded(armada: Armada) -> None:
