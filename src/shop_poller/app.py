@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import httpx
@@ -37,8 +38,8 @@ from shop_poller.tenure import Tenure
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
 
-FILES_A_SHOP, FILES_BESIDES = 6, 300
-"""Descriptors: the connection to a shop and to its sink, the four of a state file; and those of all else."""
+FILES_A_STATE, FILES_BESIDES = 4, 300
+"""Descriptors: of a state file, with what lies beside it; and those that no shop has to itself."""
 
 
 async def run(
@@ -121,7 +122,7 @@ async def _run_fleet(roster: Roster, stop: anyio.Event, on_listen: Callable[[str
 
     log: Log = structlog.get_logger()
     shops, first = roster.shops, roster.shops[0]
-    _make_room(FILES_BESIDES + FILES_A_SHOP * len(shops), log)
+    _make_room(_files(shops), log)
     async with AsyncExitStack() as stack:
         shelf = Shelf(first.state)
         stack.push_async_callback(shelf.aclose)
@@ -167,6 +168,14 @@ async def _ready(stop: anyio.Event) -> AsyncIterator[TaskGroup]:
 def _is_fast() -> bool:
     """Whether the extra `fast` is installed, and used."""
     return transport_class() is not httpx.AsyncHTTPTransport
+
+
+def _files(shops: Sequence[Settings]) -> int:
+    """How many descriptors are needed at most: each sender may have a connection, which stays open."""
+    return FILES_BESIDES + sum(
+        1 + shop.shop_senders * len(shop.sinks) + (FILES_A_STATE if isinstance(shop.state, Path) else 0)
+        for shop in shops
+    )
 
 
 def _make_room(files: int, log: Log) -> None:

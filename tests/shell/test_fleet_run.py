@@ -10,7 +10,7 @@ import httpx
 import pytest
 import structlog
 
-from shop_poller.app import _make_room, run_fleet
+from shop_poller.app import _files, _make_room, run_fleet
 from shop_poller.roster import Roster
 from support.armada import shops
 
@@ -33,6 +33,18 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pyte
         await run_fleet(roster, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
     assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
     assert [log["fast"] for log in logs if log["event"] == "started"] == [False]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [("redis://127.0.0.1/0", 1 + 2 * 3), ("sqlite:///state.db", 1 + 2 * 3 + 4)]
+)
+def test_each_sender_of_each_sink_may_have_a_connection(state: str, expected: int) -> None:
+    sinks = "https://one.example/a https://two.example/b"
+    of_two, of_three = (
+        _files(shops(count, shop_state_url=state, shop_notify_urls=sinks, shop_senders=3)) for count in (2, 3)
+    )
+    assert of_three - of_two == expected
+    assert of_two > 2 * expected
 
 
 @pytest.mark.parametrize(
