@@ -138,8 +138,8 @@ class Fleet:
                     await stop.wait()
             for berth in self.berths.values():
                 berth.stop.set()
-        if self._crew is not None:
-            await self._leave(self._crew)
+            if self._crew is not None:  # now, so that the others take each shop as soon as it is let go of
+                await self._leave(self._crew)
 
     async def _look_about(self, crew: Crew, tasks: TaskGroup) -> None:
         """Look; if nothing is seen, whoever leads goes on leading for as long as the lease says."""

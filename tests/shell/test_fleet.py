@@ -131,6 +131,26 @@ async def test_a_move_waits_for_the_tick_that_is_under_way(armada: Armada) -> No
     assert all(poll.ended - poll.began == pytest.approx(3.0) for poll in armada.polls[:-12])
 
 
+async def test_what_a_replica_that_stops_lets_go_of_is_taken_though_one_of_its_shops_still_hangs(
+    armada: Armada,
+) -> None:
+    async with armada.afloat() as launch:
+        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+        await anyio.sleep(2 * INTERVAL_S)
+        assert shares(one, two) == [6, 6]
+        hangs = min(two.leads)
+        armada.troubles[hangs] = 60.0
+        await anyio.sleep(INTERVAL_S + 5)  # it is being asked
+        two.stop.set()
+        await anyio.sleep(3)
+        assert two.leads == {hangs}
+        assert shares(one) == [11]
+        await anyio.sleep(5)
+        assert shares(one, two) == [12, 0]
+        armada.troubles.clear()
+    assert armada.doubles() == []
+
+
 async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) -> None:
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
