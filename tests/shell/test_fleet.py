@@ -2,20 +2,27 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import structlog
 from fakeredis import FakeAsyncRedis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.sharing import to_give
 from shop_poller.fleet_vitals import SURVEY_S
 from shop_poller.pace import PATIENCE_S, Turns
 from shop_poller.ports import Stats
+from shop_poller.stores import CONNECTIONS
 from shop_poller.stores.redis import RedisStore
-from shop_poller.stores.redis.crew import Crew
+from shop_poller.stores.redis.connection import Line
+from shop_poller.stores.redis.crew import STAY_S, Crew
+from shop_poller.stores.redis.keys import Keys
 from support.armada import ABOARD, Armada, Replica, in_virtual_time, shops
+from support.stores import ADDRESS
 
 pytestmark = pytest.mark.anyio
 
@@ -493,3 +500,35 @@ async def test_the_series_of_a_crowd_are_bounded(armada: Armada) -> None:
     of_one = [line for line in shown.splitlines() if 'shop="shop-3"' in line]
     assert len(of_one) == 5
     assert 'shop_notifications_sent_total{event_type="shop.order.new",shop="*",sink="*"} 1.0' in shown
+
+
+class SlowCluster(RedisCluster):
+    """Answers each command after 10 ms, or refuses."""
+
+    def __init__(self) -> None:
+        self.under_way = self.most = 0
+        self.refuses = ""
+
+    async def execute_command(self, *args: Any, **_: Any) -> Any:
+        _, key = args
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await anyio.sleep(0.01)
+        finally:
+            self.under_way -= 1
+        if key == self.refuses:
+            raise RedisConnectionError("made up: gone")
+        return "somebody" if "-7:" in key else None
+
+
+async def test_on_a_cluster_leases_are_read_some_at_a_time() -> None:
+    slow, prefixes = SlowCluster(), [f"{{shop-{number}:}}polling:" for number in range(1000)]
+    crew = Crew(ADDRESS, Line(slow, CONNECTIONS), prefix="{shop:}polling:", name="a/1")
+    with anyio.fail_after(STAY_S / 4):  # one after the other it would be ten seconds, and the replica gone
+        assert await crew.leased(prefixes) == [number == 7 for number in range(1000)]
+    assert slow.most < CONNECTIONS // 2
+    slow.refuses = Keys(prefixes[500], "").lease
+    with pytest.raises(TemporaryError, match="made up: gone"):
+        await crew.leased(prefixes)
+    assert slow.under_way == 0

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 
+import anyio
 from redis.asyncio.cluster import RedisCluster
 
+from shop_poller.core.errors import TemporaryError
 from shop_poller.core.redis_address import RedisAddress
 from shop_poller.stores.redis.connection import Connection, Line, chunks
 from shop_poller.stores.redis.keys import Keys
 
 STAY_S = 6.0
 """A replica that says nothing for so long is gone; sooner than its leases: others are ready then."""
+
+AT_ONCE = 16
+"""Leases that are read at the same time, where each has to be read by itself: half of the line's readers."""
 
 
 class Crew:
@@ -48,9 +53,29 @@ class Crew:
     async def _owners(self, leases: Sequence[str]) -> list[str | None]:
         owners: list[str | None]
         if isinstance(self._line.client, RedisCluster):  # each shop has a slot of its own
-            owners = [await self._connection.read("GET", lease) for lease in leases]
+            owners = await self._one_by_one(leases)
         else:
             owners = await self._connection.read("MGET", *leases)
+        return owners
+
+    async def _one_by_one(self, leases: Sequence[str]) -> list[str | None]:
+        """Some at a time: a look that took longer than `STAY_S` would make us gone."""
+        owners: list[str | None] = [None] * len(leases)
+        left, failures = iter(range(len(leases))), list[TemporaryError]()
+
+        async def read() -> None:
+            try:
+                for number in left:
+                    owners[number] = await self._connection.read("GET", leases[number])
+            except TemporaryError as error:  # kept out of the group, which would wrap it
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(read)
+        for failure in failures:
+            raise failure
         return owners
 
 
