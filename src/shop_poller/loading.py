@@ -200,32 +200,37 @@ def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dic
             if not credentials:
                 continue
             variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        is_credential = variable == "CREDENTIALS_DIRECTORY"
         try:
-            found[name] = read_secret(path)
+            found[name] = read_secret(path, may_be_blank=is_credential)  # as the unit has it for the default
         except ValueError as error:
-            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error.__cause__, FileNotFoundError):
+            if is_credential and isinstance(error.__cause__, FileNotFoundError):
                 continue  # not every secret has to be one
             problems.append(f"{variable}: {error}")
     return found
 
 
-def read_secret(path: Path, home: Path = Path()) -> str:
+def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) -> str:
     """What a file of one secret holds.
 
     Args:
         path: of the file.
         home: where a path that is not absolute begins.
+        may_be_blank: there may be nothing in it.
 
     Raises:
         ValueError: with what is wrong, in one line; without the path if it may be the secret itself.
     """
+    where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
     try:
         with (home / path).open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode().strip()
+            secret = file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, ValueError) as error:
-        where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
         detail = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ValueError(f"cannot read {where}: {detail}") from error
+    if not secret and not may_be_blank:
+        raise ValueError(f"there is nothing in {path}; put the secret into it, or do not name it")
+    return secret
 
 
 def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:
