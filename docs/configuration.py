@@ -12,8 +12,9 @@ HEAD = """\
 
 Made from `src/shop_poller/settings.py` by `make docs`.
 
-Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`), `.env` in the
-working directory, the environment, secret files. In TOML the names are the same in lower case:
+Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`, or the systemd
+credential `shops.toml`), `.env` in the working directory, the environment, secret files.
+In TOML the names are the same in lower case:
 
 ```toml
 woocommerce_mcp_url = "https://shop.example/wp-json/woocommerce/mcp"

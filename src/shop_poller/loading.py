@@ -1,4 +1,4 @@
-"""Where settings come from: defaults < file (--config) < .env < environment < secret files.
+"""Where settings come from: defaults < file (--config, or a credential) < .env < environment < secret files.
 
 All that is wrong is said at once.
 """
@@ -18,6 +18,8 @@ from shop_poller.core.filters import problems as filter_problems
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_FILE_BYTES = 64 * 1024
+CONFIG_CREDENTIAL = "shops.toml"
+"""The service's credential that is the TOML file, where none is named."""
 
 MISSING = {
     "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
@@ -68,6 +70,13 @@ def load(
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems])
     return settings
+
+
+def config_credential(environ: Mapping[str, str]) -> Path | None:
+    """The TOML file that systemd gives to the service, if it does; the unit makes a blank one of none."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory, CONFIG_CREDENTIAL) if directory else None
+    return path if path and path.is_file() else None
 
 
 def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> Found:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from shop_poller.core.places import apart
-from shop_poller.loading import Found, gather, judge, read_secret
+from shop_poller.loading import Found, config_credential, gather, judge, read_secret
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_SHOPS = 10_000
@@ -71,9 +71,12 @@ def load_shops(
 ) -> Roster:
     """Read the settings of every shop; for the arguments see `load`.
 
+    Without a file that is named the service's is read, if it has one.
+
     Raises:
         SettingsError: with every problem found.
     """
+    config = config or config_credential(environ)
     found = gather(config, environ=environ, dotenv=dotenv)
     problems = list(found.problems)
     shops: list[Settings] = []

@@ -186,6 +186,29 @@ def test_an_empty_file_is_no_secret_and_not_the_default(folder: Path) -> None:
     ]
 
 
+def test_a_service_has_its_file_as_a_credential_unless_one_is_named(folder: Path) -> None:
+    credentials = folder / "credentials"
+    credentials.mkdir()
+    environ = {**ENVIRONMENT, "CREDENTIALS_DIRECTORY": str(credentials)}
+
+    def shops(config: Path | None) -> list[str]:
+        try:
+            return [one.shop for one in load_shops(config, environ=environ, dotenv=folder / ".env").shops]
+        except SettingsError as error:
+            return error.problems[:1]
+
+    nothing = shops(None)
+    assert nothing[0].startswith("WOOCOMMERCE_MCP_URL: is missing")
+    (credentials / "shops.toml").write_text("\n", encoding="utf-8")  # as the unit has it
+    assert shops(None) == nothing
+    (credentials / "shops.toml").write_text(TWO, encoding="utf-8")
+    (credentials / "honey.key").write_text("ck_honey", encoding="utf-8")
+    assert shops(None) == ["honey", "tea"]
+    named = folder / "named.toml"
+    named.write_text(TWO.replace('"tea"', '"coffee"'), encoding="utf-8")
+    assert shops(named) == ["honey", "coffee"]
+
+
 def test_one_bracket_is_a_bracket_too_few(folder: Path) -> None:
     (problem,) = problems(folder, '[shops]\nshop_id = "tea"\n', WOOCOMMERCE_MCP_URL="")[:1]
     assert problem.endswith("write [[shops]], with two brackets, before each shop")
