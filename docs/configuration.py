@@ -12,8 +12,9 @@ HEAD = """\
 
 Made from `src/shop_poller/settings.py` by `make docs`.
 
-Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`), `.env` in the
-working directory, the environment, secret files. In TOML the names are the same in lower case:
+Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`, or the systemd
+credential `shops.toml`), `.env` in the working directory, the environment, secret files.
+In TOML the names are the same in lower case:
 
 ```toml
 woocommerce_mcp_url = "https://shop.example/wp-json/woocommerce/mcp"
@@ -23,7 +24,8 @@ shop_notify_urls = "https://crm.example/hooks/orders#crm console:"
 
 A variable marked *secret* may come from a file: `WOOCOMMERCE_CONSUMER_SECRET_FILE=/run/secrets/wc`, or a systemd
 credential of the variable's name (`LoadCredential=WOOCOMMERCE_CONSUMER_SECRET:/etc/shop-poller/secret`). Its value is
-never shown in a log, an error or a metric.
+never shown in a log, an error or a metric. A file that is named and has nothing in it is refused; an empty credential means
+the default.
 
 An empty value means the default (but an empty `SHOP_HTTP_LISTEN` turns the listener off). Every problem is named, all at
 once, with exit code 2; `shop-poller check` looks without starting anything.

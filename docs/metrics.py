@@ -3,7 +3,14 @@
 import re
 from pathlib import Path
 
-from shop_poller.metrics import Metrics
+from prometheus_client import CollectorRegistry
+
+from shop_poller.fleet import Fleet
+from shop_poller.fleet_vitals import FleetVitals, lateness
+from shop_poller.metrics import Book, Metrics
+from shop_poller.pace import Turns
+from shop_poller.ports import Store
+from shop_poller.settings import Settings
 
 PAGE = Path(__file__).with_suffix(".md")
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "shop-poller.rules.yml"
@@ -22,11 +29,13 @@ HEAD = """\
 Made from `src/shop_poller/metrics.py` and `deploy/prometheus/shop-poller.rules.yml` by `make docs`.
 
 `/metrics` shows them in Prometheus' text format. Every label set is there from the start, at zero, so that the first event is
-an increase. All but `shop_poller_build_info` have the label `shop`. What the owner names (`SHOP_STATUS_EVENTS`) comes on top
-of the values of `event_type`.
+an increase. All but `shop_poller_build_info` and those of a fleet, `shop_fleet_…`, have the label `shop`; of more shops than
+`SHOP_LABELLED_SHOPS` [hardly any are left](fleets.md#metrics). A fleet's are there only with `[[shops]]`. What the owner
+names (`SHOP_STATUS_EVENTS`) comes on top of the values of `event_type`.
 
 Counters and what only the leader does are each replica's own: add counters up, and take such gauges from the replica whose
 `shop_lease_held` is 1. What lies in the store (`shop_outbox_…`, `shop_dead_letters`, `shop_known_orders`) is the same on all.
+Of a fleet's, add up all but `shop_fleet_shops` and `shop_fleet_replicas`, which every replica knows.
 
 An alert links to its section in the [runbook](runbook.md).
 
@@ -66,6 +75,21 @@ def uses(expression: str, recorded: dict[str, str]) -> set[str]:
     return found.union(*(uses(recorded[name], recorded) for name in found & recorded.keys()))
 
 
+def registry(*, is_crowded: bool = False) -> CollectorRegistry:
+    """All metrics there are: those of a shop, and those of a fleet; or what is left of them for many shops."""
+    book = Book(is_crowded=is_crowded)
+    Metrics("shop", ["sink"], book=book)
+    turns = Turns(1, lateness(book))
+    fleet = Fleet([], _never, book=book, turns=turns, crew=None, name="")
+    FleetVitals(fleet, book, turns)
+    return book.registry
+
+
+async def _never(_: Settings) -> Store:
+    """Opens the store of a shop, where there is none."""
+    raise AssertionError
+
+
 def page() -> str:
     """The whole page."""
     recorded, alerts = rules()
@@ -75,7 +99,7 @@ def page() -> str:
         return ", ".join(f"[{name}](runbook.md#{name.lower()})" for name in hits)
 
     lines = []
-    for metric in Metrics("shop", ["sink"]).registry.collect():
+    for metric in registry().collect():
         name = metric.name + ("_total" if metric.type == "counter" else "")
         values: dict[str, list[str]] = {}
         for sample in metric.samples:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 
 import anyio
@@ -114,8 +115,8 @@ async def _complete_since(settings: Settings, store: Store) -> datetime:
     """Since when every delivery that is over is remembered."""
     await begun(store, settings.shop)
     since = store.now() - timedelta(days=settings.shop_history_days)
-    for dead in (False, True):
-        over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED)
+    for dead, sink in product((False, True), settings.sinks):
+        over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED, sink=sink.name)
         if len(over) == MAX_SETTLED:  # older ones were dropped
             since = max(since, over[-1].at)
     return since

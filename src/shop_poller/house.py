@@ -78,10 +78,11 @@ class House:
         self._edges = Edges()
         self._log: Log = structlog.get_logger()
         named = [named.event for named in settings.shop_status_events.values()]
+        book = book or Book()
         self._metrics = Metrics(settings.shop, self._names, named, book)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._metrics.interval.set(settings.shop_polling_interval)
-        self._metrics.started.set(store.now().timestamp())
+        self._metrics.started.set(book.started_at.timestamp())
         if settings.shop_dialect != "auto":
             self._metrics.dialect(Dialect(settings.shop_dialect))
         self._alarm = Alarm(

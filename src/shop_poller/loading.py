@@ -1,4 +1,4 @@
-"""Where settings come from: defaults < file (--config) < .env < environment < secret files.
+"""Where settings come from: defaults < file (--config, or a credential) < .env < environment < secret files.
 
 All that is wrong is said at once.
 """
@@ -18,6 +18,8 @@ from shop_poller.core.filters import problems as filter_problems
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_FILE_BYTES = 64 * 1024
+CONFIG_CREDENTIAL = "shops.toml"
+"""The service's credential that is the TOML file, where none is named."""
 
 MISSING = {
     "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
@@ -68,6 +70,13 @@ def load(
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems])
     return settings
+
+
+def config_credential(environ: Mapping[str, str]) -> Path | None:
+    """The TOML file that systemd gives to the service, if it does; the unit makes a blank one of none."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory, CONFIG_CREDENTIAL) if directory else None
+    return path if path and path.is_file() else None
 
 
 def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> Found:
@@ -200,32 +209,37 @@ def _secret_files(environ: Mapping[str, str | None], problems: list[str]) -> dic
             if not credentials:
                 continue
             variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        is_credential = variable == "CREDENTIALS_DIRECTORY"
         try:
-            found[name] = read_secret(path)
+            found[name] = read_secret(path, may_be_blank=is_credential)  # as the unit has it for the default
         except ValueError as error:
-            if variable == "CREDENTIALS_DIRECTORY" and isinstance(error.__cause__, FileNotFoundError):
+            if is_credential and isinstance(error.__cause__, FileNotFoundError):
                 continue  # not every secret has to be one
             problems.append(f"{variable}: {error}")
     return found
 
 
-def read_secret(path: Path, home: Path = Path()) -> str:
+def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) -> str:
     """What a file of one secret holds.
 
     Args:
         path: of the file.
         home: where a path that is not absolute begins.
+        may_be_blank: there may be nothing in it.
 
     Raises:
         ValueError: with what is wrong, in one line; without the path if it may be the secret itself.
     """
+    where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
     try:
         with (home / path).open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode().strip()
+            secret = file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, ValueError) as error:
-        where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
         detail = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ValueError(f"cannot read {where}: {detail}") from error
+    if not secret and not may_be_blank:
+        raise ValueError(f"there is nothing in {path}; put the secret into it, or do not name it")
+    return secret
 
 
 def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:

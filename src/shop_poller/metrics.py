@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from shop_poller import __version__
+from shop_poller.clock import now
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
@@ -60,9 +61,13 @@ class Book:
 
     Args:
         is_crowded: there are many shops.
+
+    Attributes:
+        started_at: when this process began, which a shop that comes from another replica does not change.
     """
 
     def __init__(self, *, is_crowded: bool = False) -> None:
+        self.started_at = now()
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
         self.is_crowded = is_crowded
         self.registry = CollectorRegistry()

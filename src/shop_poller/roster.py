@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from shop_poller.core.places import apart
-from shop_poller.loading import Found, gather, judge, read_secret
+from shop_poller.loading import Found, config_credential, gather, judge, read_secret
 from shop_poller.settings import SECRETS, Settings, SettingsError
 
 MAX_SHOPS = 10_000
@@ -71,9 +71,12 @@ def load_shops(
 ) -> Roster:
     """Read the settings of every shop; for the arguments see `load`.
 
+    Without a file that is named the service's is read, if it has one.
+
     Raises:
         SettingsError: with every problem found.
     """
+    config = config or config_credential(environ)
     found = gather(config, environ=environ, dotenv=dotenv)
     problems = list(found.problems)
     shops: list[Settings] = []
@@ -156,7 +159,7 @@ def _own(
 ) -> tuple[dict[str, Any], list[str]]:
     """What a table says, with secrets fetched from where it says that they are."""
     own: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = _given_twice(table)
     for name, value in table.items():
         of, _, how = name.rpartition("_")
         if name in NOT_YET:
@@ -181,9 +184,19 @@ def _own(
     return own, problems
 
 
+def _given_twice(table: Mapping[str, Any]) -> list[str]:
+    """Secrets that a table has in more than one way, of which one would go unheeded."""
+    ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
+    return [
+        f"{name}: is given {len(given)} times, as {' and '.join(given)}; keep one"
+        for name, given in ways.items()
+        if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
+    ]
+
+
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     """What a variable holds; its name is shown only if it surely is not the secret itself."""
-    if not environ.get(name):
+    if not environ.get(name, "").strip():
         now = f" (now: {name!r})" if VARIABLE.fullmatch(name) else ""
         raise ValueError(f"should be the name of a variable of the environment that is set{now}")
     return environ[name]

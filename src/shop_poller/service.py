@@ -89,7 +89,7 @@ def service_files(command: Path, version: int) -> list[File]:
 
 def credentials() -> list[str]:
     """The names of the credentials that the unit loads."""
-    return re.findall(r"^LoadCredential=(\w+):", _template("shop-poller.service"), re.MULTILINE)
+    return re.findall(r"^LoadCredential=([\w.]+):", _template("shop-poller.service"), re.MULTILINE)
 
 
 def own_command() -> Path:

@@ -271,7 +271,7 @@ class Settings(BaseModel):
         30,
         ge=1,
         le=3660,
-        description="deliveries, made or dead, are remembered this long, 10,000 of each at most",
+        description="deliveries, made or dead, are remembered this long, 10,000 of a sink at most",
     )
     shop_delivery_max_age_hours: Hours = Field(72, gt=0, description="then a delivery is buried")
     shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")

@@ -767,6 +767,25 @@ async def test_dead_letters_are_bounded_in_number(store: Store) -> None:
     assert (await store.stats(OTHER_SHOP)).sinks["A"].dead == 200
 
 
+@pytest.mark.parametrize("dead", [True, False])
+async def test_a_sink_with_a_long_history_takes_no_room_of_another(
+    store: Store, *, dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite.orders", "redis.outbox"):
+        monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_SETTLED", 3)
+    await put(store, *(outgoing("A", f"{n}") for n in range(3)))
+    await put(store, *(outgoing("B", f"{n}") for n in range(9)))
+    claimed = [*await claim(store, "A"), *await claim(store, "B")]
+    for second, one in enumerate(sorted(claimed, key=lambda one: one.seq)):
+        await store.settle([Bury(one, "400") if dead else Ack(one)], at(second))
+    assert await prune_all(store) == 6
+    kept = await store.settled(SHOP, dead=dead, limit=99)
+    assert [(one.sink, one.key) for one in kept] == [
+        *(("B", f"{n}") for n in (8, 7, 6)),
+        *(("A", f"{n}") for n in (2, 1, 0)),
+    ]
+
+
 async def test_pruning_never_touches_what_is_still_to_be_delivered(store: Store) -> None:
     await put(store, outgoing(event_id="old"))
     state = await store.register(SHOP, T0)

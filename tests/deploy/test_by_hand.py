@@ -155,7 +155,7 @@ def test_the_readmes_begin_as_the_page_does() -> None:
 def test_the_page_names_what_is_written() -> None:
     for path in (service.UNIT, service.SETTINGS, service.CREDENTIALS):
         assert f"`{path}`" in START
-    assert set(re.findall(rf"{service.CREDENTIALS}/(\w+)", START)) <= set(service.credentials())
+    assert set(re.findall(rf"{service.CREDENTIALS}/([\w.]*\w)", START)) <= set(service.credentials())
     assert service.TEMPLATE_COMMAND in START
 
 

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from shop_poller import service, service_commands
+from shop_poller.loading import CONFIG_CREDENTIAL
 from shop_poller.settings import SECRETS
 from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S
 from support.commands import COMMAND, run_command
@@ -19,6 +20,16 @@ from support.commands import COMMAND, run_command
 ROOT = Path(__file__).parents[2]
 UNITS = ("shop-poller.service", "back-off.conf", "shop-poller.env", "redis.conf")
 WORST_EXPOSURE = 1.5
+SHOPS = "".join(
+    f"""
+[[shops]]
+shop_id = "{shop}"
+woocommerce_mcp_url = "https://{shop}.example/wp-json/woocommerce/mcp"
+woocommerce_consumer_key = "ck_{shop}"
+woocommerce_consumer_secret = "cs_{shop}"
+"""
+    for shop in ("honey", "tea")
+)
 ELSEWHERE = Path("/bin/true")  # systemd looks whether what a unit starts is there
 
 needs_systemd = pytest.mark.skipif(
@@ -92,7 +103,7 @@ def test_every_setting_of_the_unit_has_its_reason_above_it() -> None:
 
 
 def test_every_secret_may_be_a_credential_and_none_has_to_be() -> None:
-    names = [name.upper() for name in SECRETS]
+    names = [*(name.upper() for name in SECRETS), CONFIG_CREDENTIAL]
     assert sorted(service.credentials()) == sorted(names)
     assert sorted(values("LoadCredential")) == sorted(
         f"{name}:{service.CREDENTIALS}/{name}" for name in names
@@ -102,13 +113,23 @@ def test_every_secret_may_be_a_credential_and_none_has_to_be() -> None:
 
 def test_a_credential_that_is_only_a_blank_is_as_good_as_none(tmp_path: Path) -> None:
     """As SetCredential makes it of a file that is not there."""
-    for name in SECRETS:
-        (tmp_path / name.upper()).write_text("\n")
+    for name in (*(name.upper() for name in SECRETS), CONFIG_CREDENTIAL):
+        (tmp_path / name).write_text("\n")
     done = run_command(["check"], home=tmp_path, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert done.code == 2
     assert [line.split()[1] for line in done.complaints] == [
         "WOOCOMMERCE_MCP_URL:", "WOOCOMMERCE_CONSUMER_KEY:", "WOOCOMMERCE_CONSUMER_SECRET:",
     ]  # fmt: skip
+
+
+def test_several_shops_are_a_credential_that_every_command_finds(tmp_path: Path) -> None:
+    """Beside blank ones of keys, which are no shop's."""
+    for name in SECRETS:
+        (tmp_path / name.upper()).write_text("\n")
+    (tmp_path / CONFIG_CREDENTIAL).write_text(SHOPS)
+    done = run_command(["shops", "list"], home=tmp_path, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert done.code == 0, done.complaints
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["honey", "tea"]
 
 
 def test_systemd_waits_longer_than_the_daemon_needs_to_stop() -> None:

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from shop_poller.metrics import Metrics
-
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/shop-poller.rules.yml"
 TESTS = ROOT / "deploy/prometheus/shop-poller.test.yml"
@@ -40,10 +38,10 @@ PAGE = _page_of_metrics()
 RECORDED, ALERTS = PAGE.rules()
 
 
-def exposed() -> dict[str, set[str]]:
-    """Every series of ours, and its labels."""
+def exposed(*, is_crowded: bool = False) -> dict[str, set[str]]:
+    """Every series of ours, and its labels; or what is left of them for many shops."""
     series: dict[str, set[str]] = {}
-    for metric in Metrics("shop", ["sink"]).registry.collect():
+    for metric in PAGE.registry(is_crowded=is_crowded).collect():
         for sample in metric.samples:
             series.setdefault(sample.name, set()).update(sample.labels)
     return series
@@ -102,8 +100,8 @@ def test_what_rules_and_dashboard_name_is_there(expression: str) -> None:
     assert used <= series.keys() | RECORDED.keys()
     known = {label for name in used & series.keys() for label in series[name]} | FROM_SCRAPING
     assert labels(expression) <= known
-    registry = Metrics("shop", ["sink"]).registry
-    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    metrics = [*PAGE.registry().collect(), *PAGE.registry(is_crowded=True).collect()]
+    samples = [sample for metric in metrics for sample in metric.samples]
     for name, label, value in values(expression):
         assert value in {sample.labels.get(label) for sample in samples if sample.name == name}
 
@@ -120,6 +118,16 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
         assert re.search(r"^ +summary: \S", rule, re.MULTILINE), name
         assert re.search(r"^ +description: \S.+\.$", rule, re.MULTILINE), name
         assert re.search(rf"^ +runbook_url: docs/runbook\.md#{name.lower()}$", rule, re.MULTILINE), name
+
+
+def test_the_alerts_that_are_off_for_many_shops_are_those_said_to_be() -> None:
+    there = exposed(is_crowded=True).keys() | RECORDED.keys()
+    off = {
+        name for name, expr in ALERTS.items() if 'shop!="*"' in expr or not PAGE.uses(expr, RECORDED) <= there
+    }
+    (said,) = re.findall(r"^Off are (.+?)\.\s", text(ROOT / "docs/fleets.md"), re.MULTILINE | re.DOTALL)
+    assert off == set(re.findall(r"ShopPoller\w+", said))
+    assert not [name for name in off if "Fleet" in name]
 
 
 def test_every_alert_has_a_section_and_every_section_an_alert() -> None:

@@ -1,5 +1,9 @@
 """Metrics that exist from the start, and count what happens where it belongs."""
 
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +17,11 @@ from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
-from shop_poller.metrics import Metrics, Stage, StoreUse
+from shop_poller.house import built
+from shop_poller.loading import load
+from shop_poller.metrics import Book, Metrics, Stage, StoreUse
+from shop_poller.stores.sqlite import SqliteStore
+from support.virtual_time import at_once
 
 SHOP = "shop.example"
 SINKS = ("console:", "crm")
@@ -265,3 +273,20 @@ def test_a_breaker_that_was_open_when_a_tenure_ended_is_shown_closed_at_the_next
     Circuit("crm", metrics)
 
     assert _samples(metrics, "shop_breaker_open")["crm",] == 0
+
+
+def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Path) -> None:
+    environ = {
+        "WOOCOMMERCE_MCP_URL": f"https://{SHOP}/wp-json/woocommerce/mcp",
+        "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
+        "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
+    }
+    settings, book = load(environ=environ, dotenv=tmp_path / ".env"), Book(is_crowded=True)
+    book.started_at -= timedelta(hours=1)  # the shop was another replica's until now
+
+    async def story() -> float | None:
+        store = await SqliteStore.open(tmp_path / "state.db")
+        async with aclosing(store), built(settings, store, book=book):
+            return book.registry.get_sample_value("shop_started_timestamp_seconds", {"shop": SHOP})
+
+    assert at_once(story()) == book.started_at.timestamp()

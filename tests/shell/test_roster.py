@@ -28,7 +28,7 @@ woocommerce_consumer_key = "ck_tea"
 woocommerce_consumer_secret = "cs_tea"
 shop_polling_interval = 120
 """
-ENVIRONMENT = {"HONEY_SECRET": "cs_honey", "SHOP_NOTIFY_URLS": "console:"}
+ENVIRONMENT = {"HONEY_SECRET": "cs_honey", "BLANK_ONE": " ", "SHOP_NOTIFY_URLS": "console:"}
 
 
 @pytest.fixture
@@ -129,6 +129,16 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         (("= 120", '= 120\nfloor = "marble"'), "shop tea: there is no setting 'floor' of a shop"),
         (("= 120", '= 120\nredis_url_env = "X"'), "shop tea: there is no setting 'redis_url_env' of a shop"),
         (("= 120", "= 120\nwoocommerce_consumer_secret_env = 7"), "woocommerce_consumer_secret_env: should"),
+        (
+            ("= 120", '= 120\nwoocommerce_consumer_secret_env = "HONEY_SECRET"'),
+            "shop tea: woocommerce_consumer_secret: is given 2 times, as woocommerce_consumer_secret and"
+            " woocommerce_consumer_secret_env; keep one",
+        ),
+        (
+            ("= 120", '= 120\nshop_notify_secret_file = "a"\nshop_notify_secret_env = "HONEY_SECRET"'),
+            "shop tea: shop_notify_secret: is given 2 times, as shop_notify_secret_file and shop_notify_s",
+        ),
+        (("HONEY_SECRET", "BLANK_ONE"), "shop honey: woocommerce_consumer_secret_env: should be the name of"),
         (("= 120", '= 120\nwas_alone = "yes"'), "shop tea: was_alone: should be true or false"),
         (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
         (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "shop_webhook_secret: there is no such"),
@@ -165,6 +175,38 @@ def test_a_secret_where_its_variable_or_file_should_be_named_is_not_shown(
     found = problems(folder, TWO.replace('woocommerce_consumer_secret_env = "HONEY_SECRET"', asked))
     assert found[0].startswith(f"shop honey: woocommerce_consumer_secret_{how}: ")
     assert not any(shown in line for line in found for shown in (secret, "sesame", "TWO_LINES"))
+
+
+def test_an_empty_file_is_no_secret_and_not_the_default(folder: Path) -> None:
+    (folder / "honey.whsec").write_text(" \n", encoding="utf-8")
+    text = TWO.replace('"honey.key"', '"honey.key"\nshop_notify_secret_file = "honey.whsec"')
+    assert problems(folder, text) == [
+        "shop honey: shop_notify_secret_file: there is nothing in honey.whsec; put the secret into it,"
+        " or do not name it"
+    ]
+
+
+def test_a_service_has_its_file_as_a_credential_unless_one_is_named(folder: Path) -> None:
+    credentials = folder / "credentials"
+    credentials.mkdir()
+    environ = {**ENVIRONMENT, "CREDENTIALS_DIRECTORY": str(credentials)}
+
+    def shops(config: Path | None) -> list[str]:
+        try:
+            return [one.shop for one in load_shops(config, environ=environ, dotenv=folder / ".env").shops]
+        except SettingsError as error:
+            return error.problems[:1]
+
+    nothing = shops(None)
+    assert nothing[0].startswith("WOOCOMMERCE_MCP_URL: is missing")
+    (credentials / "shops.toml").write_text("\n", encoding="utf-8")  # as the unit has it
+    assert shops(None) == nothing
+    (credentials / "shops.toml").write_text(TWO, encoding="utf-8")
+    (credentials / "honey.key").write_text("ck_honey", encoding="utf-8")
+    assert shops(None) == ["honey", "tea"]
+    named = folder / "named.toml"
+    named.write_text(TWO.replace('"tea"', '"coffee"'), encoding="utf-8")
+    assert shops(named) == ["honey", "coffee"]
 
 
 def test_one_bracket_is_a_bracket_too_few(folder: Path) -> None:

@@ -17,7 +17,7 @@ from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.loading import load
 from shop_poller.making import poll_plan
-from shop_poller.settings import Settings, SettingsError
+from shop_poller.settings import SECRETS, Settings, SettingsError
 
 URL = "https://shop.example/wp-json/woocommerce/mcp"
 KEYS = {
@@ -917,6 +917,17 @@ def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:
         f"WOOCOMMERCE_CONSUMER_SECRET_FILE: cannot read {binary}: it is not text",
         f"REDIS_URL_FILE: cannot read {desk.directory}: Is a directory",
     ]
+
+
+@pytest.mark.parametrize("empty", ["", "\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_empty_secret_file_is_named_unless_it_is_a_credential(desk: Desk, name: str, empty: str) -> None:
+    path = desk.write_secret(name.upper(), empty)
+    assert desk.problems({f"{name.upper()}_FILE": str(path)})[0] == (
+        f"{name.upper()}_FILE: there is nothing in {path}; put the secret into it, or do not name it"
+    )
+    if name.upper() not in KEYS:  # the unit makes blank ones of those that are not there
+        assert desk.load(CREDENTIALS_DIRECTORY=str(desk.directory)) == desk.load()
 
 
 def test_a_secret_where_its_file_should_be_named_is_not_shown(

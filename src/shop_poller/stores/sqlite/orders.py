@@ -222,17 +222,30 @@ def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_b
             "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, ms(seen_before))
         )
         over = [
-            db.execute(
-                f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE shop_id = :shop AND"
-                f" ({at} < :before OR seq <= (SELECT seq FROM {table} WHERE shop_id = :shop"
-                " ORDER BY seq DESC LIMIT 1 OFFSET :most)) ORDER BY seq LIMIT :limit)",
-                {
-                    "shop": shop_id,
-                    "before": ms(settled_before),
-                    "most": MAX_SETTLED,
-                    "limit": PRUNE_LIMIT,
-                },
+            _prune_settled(db, shop_id, table, f"{at} < :before", before=ms(settled_before))
+            + sum(
+                _prune_settled(db, shop_id, table, "sink = :sink AND seq <= :last", sink=sink, last=last)
+                for sink, last in _beyond_bound(db, shop_id, table)
             )
             for table, at in (("dead_letters", "buried_at"), ("delivered", "delivered_at"))
         ]
-    return records.rowcount + aside.rowcount + sum(cursor.rowcount for cursor in over)
+    return records.rowcount + aside.rowcount + sum(over)
+
+
+def _beyond_bound(db: sqlite3.Connection, shop_id: str, table: str) -> list[tuple[str, int]]:
+    """The sinks that have more deliveries that are over than are kept, and the last seq to be dropped."""
+    return db.execute(
+        f"SELECT sink, (SELECT seq FROM {table} WHERE shop_id = :shop AND sink = sinks.sink"
+        " ORDER BY seq DESC LIMIT 1 OFFSET :most) AS last"
+        f" FROM (SELECT DISTINCT sink FROM {table} WHERE shop_id = :shop) AS sinks WHERE last IS NOT NULL",
+        {"shop": shop_id, "most": MAX_SETTLED},
+    ).fetchall()
+
+
+def _prune_settled(db: sqlite3.Connection, shop_id: str, table: str, which: str, **values: str | int) -> int:
+    """Drop the oldest deliveries that are over, a bounded number."""
+    return db.execute(
+        f"DELETE FROM {table} WHERE seq IN"
+        f" (SELECT seq FROM {table} WHERE shop_id = :shop AND {which} ORDER BY seq LIMIT :limit)",
+        {"shop": shop_id, "limit": PRUNE_LIMIT, **values},
+    ).rowcount
