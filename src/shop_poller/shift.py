@@ -36,12 +36,12 @@ async def work(
     """
     log: Log = structlog.get_logger()
     try:
-        tenure = await house.begin()
-        _warn_of_orphans(settings, await store.stats(settings.shop), log)
-    except TemporaryError as error:
-        house.complain(error)
-        return
-    try:
+        try:
+            tenure = await house.begin()
+            _warn_of_orphans(settings, await store.stats(settings.shop), log)
+        except TemporaryError as error:
+            house.complain(error)
+            return
         async with anyio.create_task_group() as work:
             work.start_soon(_bounded, tenure.deliver, stop, sender_grace_s)
             if settings.shop_polling_enabled:
