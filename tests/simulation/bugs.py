@@ -1,5 +1,9 @@
-"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on."""
+"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on.
 
+That a daemon ends by an exception finds none: it would as well if the bug were only made badly.
+"""
+
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -51,7 +55,7 @@ def _ack_before_send(_: Any) -> Any:
     async def _send(self: Any, queued: Any, outcomes: Any) -> None:
         async with queued, outcomes:
             async for delivery in queued:
-                await outcomes.send(Ack(delivery))
+                await outcomes.send([Ack(delivery)])
                 await self._courier.deliver(delivery)
 
     return _send
@@ -120,14 +124,13 @@ def _any_row(_: Any) -> Any:
     return claim
 
 
-def _greedy(_: Any) -> Any:
-    return lambda self, _: _claim_all(self)
+def _greedy(claim: Any) -> Any:
+    async def claim_much(self: Any, queue: Any) -> Any:
+        queue._state.max_buffer_size = math.inf  # or it would refuse what is too much
+        self._plan = replace(self._plan, queue_size=CLAIM_BATCH)
+        return await claim(self, queue)
 
-
-async def _claim_all(dispatcher: Any) -> Any:
-    deliveries = await dispatcher._store.claim(dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH)
-    dispatcher._settler.held += len(deliveries)
-    return deliveries
+    return claim_much
 
 
 def _nothing(_: Any) -> Any:

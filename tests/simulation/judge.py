@@ -84,6 +84,7 @@ class Judge:
 
     def __init__(self, world: "World") -> None:
         self.verdicts: list[str] = []
+        self.crashes: list[str] = []
         self.oracle: Oracle | None = None
         self.lines: dict[tuple[str, str], list[Due]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
@@ -318,6 +319,7 @@ class Judge:
         """A process ended by an exception that is not ours."""
         if not process.dead:
             self.fail(f"{process} ended by {error!r}")
+            self.crashes.append(self.verdicts[-1])
 
     # --- backups --------------------------------------------------------------------------------------------
 
