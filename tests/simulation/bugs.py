@@ -154,8 +154,46 @@ def _forgetful(_: Any) -> Any:
     return record_once
 
 
+def _all_taken(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        return [None for _ in await send_all(self, bulk, deliveries)]
+
+    return _send_all
+
+
+def _other_way_round(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        return (await send_all(self, bulk, deliveries))[::-1]
+
+    return _send_all
+
+
+def _all_again(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        before = getattr(self, "before", ())
+        is_second = {one.seq for one in deliveries} <= {one.seq for one in before}
+        self.before = before if is_second else list(deliveries)
+        errors = await send_all(self, bulk, self.before)
+        became = {one.seq: error for one, error in zip(self.before, errors, strict=True)}
+        return [became[one.seq] for one in deliveries]
+
+    return _send_all
+
+
+def _only_what_was_taken(deliver_all: Any) -> Any:
+    async def only_acks(self: Any, deliveries: Any) -> Any:
+        async for some in deliver_all(self, deliveries):
+            yield [one for one in some if isinstance(one, Ack)]
+
+    return only_acks
+
+
 def _on_redis(plan: Plan) -> bool:
     return plan.on_redis
+
+
+def _in_bulk(plan: Plan) -> bool:
+    return plan.in_bulk
 
 
 def _for_hours(plan: Plan) -> bool:
@@ -173,7 +211,7 @@ BUGS = {
     "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
-    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 400, _on_redis),
+    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 1200, _on_redis),
     "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
     "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
     "the first failure buries": Bug("core.retry", "after_failure", lambda _: _bury, 20),
@@ -181,6 +219,18 @@ BUGS = {
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
     "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 400),
+    "a batch counts as delivered, whatever failed": Bug(
+        "courier.Courier", "_send_all", _all_taken, 40, _in_bulk
+    ),
+    "a batch's answers are taken for one another's": Bug(
+        "courier.Courier", "_send_all", _other_way_round, 100, _in_bulk
+    ),
+    "a batch is sent again with what was taken": Bug(
+        "courier.Courier", "_send_all", _all_again, 100, _in_bulk
+    ),
+    "what failed of a batch is never settled": Bug(
+        "courier.Courier", "deliver_all", _only_what_was_taken, 40, _in_bulk
+    ),
     "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
 }
 
