@@ -30,7 +30,7 @@ class Bug:
         name: what of it is replaced.
         made: makes the replacement from what was there.
         within: seeds that it has to be found in.
-        only: in which worlds it can show at all; the others are passed by.
+        only: in which worlds it can show at all, or shows soonest; the others are passed by.
     """
 
     holder: str
@@ -211,7 +211,13 @@ BUGS = {
     "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
-    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 1200, _on_redis),
+    "claims outlive the lease": Bug(
+        "stores.redis.outbox.Outbox",
+        "forget",
+        _nothing,
+        1200,
+        lambda plan: plan.on_redis and not plan.in_bulk,
+    ),
     "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
     "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
     "the first failure buries": Bug("core.retry", "after_failure", lambda _: _bury, 20),
@@ -231,7 +237,9 @@ BUGS = {
     "what failed of a batch is never settled": Bug(
         "courier.Courier", "deliver_all", _only_what_was_taken, 40, _in_bulk
     ),
-    "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
+    "deaf to the shop's Retry-After": Bug(
+        "fetcher", "_asked_s", _nothing, 500, lambda plan: not plan.in_bulk
+    ),
 }
 
 
