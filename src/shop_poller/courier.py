@@ -6,7 +6,6 @@ each time, until it is too old. What the sink refuses for good is buried.
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -36,14 +35,6 @@ BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 class _HeldBackError(Exception):
     """This is not the moment: the lease is over, we are stopping, or the sink was found down."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An attempt that failed, and when it began."""
-
-    began: float
-    error: ShopPollerError
 
 
 class Courier:
@@ -113,28 +104,25 @@ class Courier:
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several, and say what became of them, as soon as that is known of some."""
-        left, failures = list(deliveries), dict[int, _Failure]()
+        left, failures = list(deliveries), dict[int, ShopPollerError]()
         for attempt in (1, 2):  # a connection that broke once is no reason to go one by one
             if self._bulk is None or not left or not self._may_send() or self._held_back():
                 break
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
-            began = anyio.current_time()
             errors = await self._send_all(self._bulk, left)
             failures = {
-                delivery.seq: _Failure(began, error)
-                for delivery, error in zip(left, errors, strict=True)
-                if error is not None
+                delivery.seq: error for delivery, error in zip(left, errors, strict=True) if error is not None
             }
             if done := [delivery for delivery in left if delivery.seq not in failures]:
                 yield self._delivered(done)
             left = [delivery for delivery in left if delivery.seq in failures]
-            if not all(isinstance(one.error, TemporaryError) for one in failures.values()):
+            if not all(isinstance(error, TemporaryError) for error in failures.values()):
                 break
         for delivery in left:
             yield [await self.deliver(delivery, failures.get(delivery.seq))]
 
-    async def deliver(self, delivery: Delivery, failure: _Failure | None = None) -> Outcome:
+    async def deliver(self, delivery: Delivery, failure: ShopPollerError | None = None) -> Outcome:
         """Try to deliver, and say what became of it.
 
         Args:
@@ -144,7 +132,7 @@ class Courier:
         probing = self._circuit.state is State.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery)
-        began = failure.began if failure else anyio.current_time()
+        began = anyio.current_time()  # what was taken since it failed with others says nothing of now
         try:
             await self._try(delivery, failure, tries=1 if probing else TRIES)
         except _HeldBackError:
@@ -171,14 +159,14 @@ class Courier:
     def _held_back(self) -> bool:
         return self.stopping or self.gone or self._circuit.state is not State.CLOSED
 
-    async def _try(self, delivery: Delivery, failure: _Failure | None, *, tries: int) -> None:
+    async def _try(self, delivery: Delivery, failure: ShopPollerError | None, *, tries: int) -> None:
         """Send, and send again within seconds where that may help."""
         if failure is None:
             try:  # outside of what retries: it costs as much as half of a request, and is seldom needed
                 return await self._send(delivery)
             except TemporaryError as error:
-                failure = _Failure(anyio.current_time(), error)
-        first: ShopPollerError | None = failure.error
+                failure = error
+        first: ShopPollerError | None = failure
 
         async def attempt() -> None:
             nonlocal first
@@ -254,13 +242,13 @@ class Courier:
     def _failed(self, delivery: Delivery, error: ShopPollerError, began: float, log: Log) -> Outcome:
         """Judge whose failure it was, and what follows."""
         self.ailment = error.kind
-        if isinstance(error, TemporaryError) and self._last_success < began:
+        if isinstance(error, TemporaryError) and self._last_success <= began:
             self.failing_since = self.failing_since or self._now()
         if error.kind is ErrorKind.GONE:
             self._give_up_sink()
         elif isinstance(error, PermanentError):
             self._answered()
-        elif error.kind in PEER_DOWN and self._last_success < began:
+        elif error.kind in PEER_DOWN and self._last_success <= began:
             self._not_before = anyio.current_time() + _asked_s(error)
             self._circuit.trip(at_least_s=_asked_s(error))
             self._metrics.retried(self._sink.name, error.kind)

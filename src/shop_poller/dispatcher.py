@@ -173,7 +173,9 @@ class Dispatcher:
             until_idle: end as soon as nothing that is due is left to try.
         """
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
-        outcomes, made = anyio.create_memory_object_stream[Sequence[Outcome]](self._plan.queue_size)
+        # Of what goes together fewer have room there: while nothing can be recorded, they stay in memory.
+        size = max(1, self._plan.queue_size // self._courier.at_once)
+        outcomes, made = anyio.create_memory_object_stream[Sequence[Outcome]](size)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._settler.run, made)
             async with queued, outcomes:

@@ -201,6 +201,23 @@ async def test_a_sink_that_goes_down_among_many_is_not_charged_to_them(path: Pat
     assert all(delivery.attempts == 0 for _, delivery in sink.got)
 
 
+async def test_one_that_got_through_alone_does_not_speak_for_those_that_failed_with_it(path: Path) -> None:
+    answers = iter([*[down()] * 40, None])  # a connection that broke twice, among twenty; then one is taken
+    sink = FakeBulkSink(judge=lambda _: next(answers, down()))
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(path, sinks=[sink], delivery=plan) as it:
+        await put(it, *map(str, range(20)))
+        async with it.delivering():
+            await anyio.sleep(50)
+            assert len(sink.tried) == 2 * 20 + 1 + 2, (
+                "one is taken, the next one tried on; then it was left alone"
+            )
+            sink.judge = lambda _: None
+            await anyio.sleep(120)
+    assert len(sink.got) == 20
+    assert all(delivery.attempts == 0 for _, delivery in sink.got)
+
+
 async def test_cut_short_during_a_claim_it_ends_without_a_word(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -640,6 +657,26 @@ async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeat
         await anyio.sleep(2)
         assert await waiting(it) == 0
         assert keys(it.sinks[0].tried) == ["1", "2"]
+
+
+async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, senders = 60, 2
+    plan = DeliveryPlan(retry=PLAN.retry, queue_size=size, senders=senders)
+    async with house(path, sinks=[FakeBulkSink()], delivery=plan) as it, it.delivering():
+        settle = it.store.settle
+
+        async def full(*_: object) -> None:
+            raise TemporaryError(ErrorKind.STORE, "disk full")
+
+        monkeypatch.setattr(it.store, "settle", full)
+        await put(it, *(str(n) for n in range(25 * size)))
+        await anyio.sleep(3600)
+        held = it.dispatchers[0].held
+        monkeypatch.setattr(it.store, "settle", settle)
+        # In the queue and on the way into it; with each sender, on the way to be recorded, and about to be.
+        assert size < held <= 2 * size + (size + 1) * (senders + 4)
 
 
 async def test_the_outbox_is_read_again_when_the_store_works_again(

@@ -41,8 +41,8 @@ def _hunt(name: str, start: int) -> int:
     for seed in filter(bug.can_show, range(start, start + bug.within)):
         with bug.in_place():
             result = run(seed)
-        if result.verdicts:
-            print(f"found by seed {seed}: {result.verdicts[0]}")
+        if signs := [one for one in result.verdicts if one not in result.crashes]:
+            print(f"found by seed {seed}: {signs[0]}")
             return 0
     print(f"not found within {bug.within} seeds")
     return 1

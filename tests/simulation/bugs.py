@@ -1,5 +1,9 @@
-"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on."""
+"""Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on.
 
+That a daemon ends by an exception finds none: it would as well if the bug were only made badly.
+"""
+
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,7 +30,7 @@ class Bug:
         name: what of it is replaced.
         made: makes the replacement from what was there.
         within: seeds that it has to be found in.
-        only: in which worlds it can show at all; the others are passed by.
+        only: in which worlds it can show at all, or shows soonest; the others are passed by.
     """
 
     holder: str
@@ -51,7 +55,7 @@ def _ack_before_send(_: Any) -> Any:
     async def _send(self: Any, queued: Any, outcomes: Any) -> None:
         async with queued, outcomes:
             async for delivery in queued:
-                await outcomes.send(Ack(delivery))
+                await outcomes.send([Ack(delivery)])
                 await self._courier.deliver(delivery)
 
     return _send
@@ -120,14 +124,13 @@ def _any_row(_: Any) -> Any:
     return claim
 
 
-def _greedy(_: Any) -> Any:
-    return lambda self, _: _claim_all(self)
+def _greedy(claim: Any) -> Any:
+    async def claim_much(self: Any, queue: Any) -> Any:
+        queue._state.max_buffer_size = math.inf  # or it would refuse what is too much
+        self._plan = replace(self._plan, queue_size=CLAIM_BATCH)
+        return await claim(self, queue)
 
-
-async def _claim_all(dispatcher: Any) -> Any:
-    deliveries = await dispatcher._store.claim(dispatcher._name, now=dispatcher._now(), limit=CLAIM_BATCH)
-    dispatcher._settler.held += len(deliveries)
-    return deliveries
+    return claim_much
 
 
 def _nothing(_: Any) -> Any:
@@ -151,8 +154,46 @@ def _forgetful(_: Any) -> Any:
     return record_once
 
 
+def _all_taken(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        return [None for _ in await send_all(self, bulk, deliveries)]
+
+    return _send_all
+
+
+def _other_way_round(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        return (await send_all(self, bulk, deliveries))[::-1]
+
+    return _send_all
+
+
+def _all_again(send_all: Any) -> Any:
+    async def _send_all(self: Any, bulk: Any, deliveries: Any) -> Any:
+        before = getattr(self, "before", ())
+        is_second = {one.seq for one in deliveries} <= {one.seq for one in before}
+        self.before = before if is_second else list(deliveries)
+        errors = await send_all(self, bulk, self.before)
+        became = {one.seq: error for one, error in zip(self.before, errors, strict=True)}
+        return [became[one.seq] for one in deliveries]
+
+    return _send_all
+
+
+def _only_what_was_taken(deliver_all: Any) -> Any:
+    async def only_acks(self: Any, deliveries: Any) -> Any:
+        async for some in deliver_all(self, deliveries):
+            yield [one for one in some if isinstance(one, Ack)]
+
+    return only_acks
+
+
 def _on_redis(plan: Plan) -> bool:
     return plan.on_redis
+
+
+def _in_bulk(plan: Plan) -> bool:
+    return plan.in_bulk
 
 
 def _for_hours(plan: Plan) -> bool:
@@ -170,7 +211,13 @@ BUGS = {
     "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
     "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
     "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
-    "claims outlive the lease": Bug("stores.redis.outbox.Outbox", "forget", _nothing, 400, _on_redis),
+    "claims outlive the lease": Bug(
+        "stores.redis.outbox.Outbox",
+        "forget",
+        _nothing,
+        1200,
+        lambda plan: plan.on_redis and not plan.in_bulk,
+    ),
     "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
     "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
     "the first failure buries": Bug("core.retry", "after_failure", lambda _: _bury, 20),
@@ -178,7 +225,21 @@ BUGS = {
     "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
     "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
     "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 400),
-    "deaf to the shop's Retry-After": Bug("fetcher", "_asked_s", _nothing, 200),
+    "a batch counts as delivered, whatever failed": Bug(
+        "courier.Courier", "_send_all", _all_taken, 40, _in_bulk
+    ),
+    "a batch's answers are taken for one another's": Bug(
+        "courier.Courier", "_send_all", _other_way_round, 100, _in_bulk
+    ),
+    "a batch is sent again with what was taken": Bug(
+        "courier.Courier", "_send_all", _all_again, 100, _in_bulk
+    ),
+    "what failed of a batch is never settled": Bug(
+        "courier.Courier", "deliver_all", _only_what_was_taken, 40, _in_bulk
+    ),
+    "deaf to the shop's Retry-After": Bug(
+        "fetcher", "_asked_s", _nothing, 500, lambda plan: not plan.in_bulk
+    ),
 }
 
 

@@ -33,11 +33,12 @@ BACKOFF_BASE_S, BACKOFF_CAP_S = 30.0, 7200.0
 PROBE_EVERY_S = 60.0
 MAX_PAUSE_S = 900.0
 TRIES = 3
+BULK = 100
 
 
 @dataclass
 class Sent:
-    """A request on its way to a receiver."""
+    """A notification on its way to a receiver, alone or with others."""
 
     process: "Process"
     tenure: int
@@ -84,6 +85,7 @@ class Judge:
 
     def __init__(self, world: "World") -> None:
         self.verdicts: list[str] = []
+        self.crashes: list[str] = []
         self.oracle: Oracle | None = None
         self.lines: dict[tuple[str, str], list[Due]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
@@ -214,7 +216,12 @@ class Judge:
                 self.fail(f"{process} holds two deliveries of {delivery.key} to {sink} at once")
             claims.held[delivery.seq] = delivery.key
         # In the stream, on the way into it, with senders, and as outcomes in their stream and in a commit.
-        most = 4 * self._world.plan.queue_size + self._world.plan.senders + 1
+        size, senders = self._world.plan.queue_size, self._world.plan.senders
+        if self._world.receivers[sink].bulk:
+            together = min(size + 1, BULK)
+            most = 2 * size + together * (senders + 3 * max(1, size // BULK) + 1)
+        else:
+            most = 4 * size + senders + 1
         if len(claims.held) > most:
             self.fail(f"{process} holds {len(claims.held)} deliveries to {sink}, {most} at most")
 
@@ -226,49 +233,63 @@ class Judge:
 
     # --- the receivers --------------------------------------------------------------------------------------
 
-    def sends(self, process: "Process", receiver: "Receiver", headers: dict[str, str], body: bytes) -> Sent:
-        """A process begins to tell a receiver something."""
+    def sends(
+        self, process: "Process", receiver: "Receiver", told: Sequence[tuple[str, bytes]]
+    ) -> Sequence[Sent]:
+        """A process begins to tell a receiver something: ids and bodies, in one request."""
+        claims, now = self._of(process, receiver.name), self._world.loop.time()
+        senders = self._world.plan.senders
+        claims.in_flight += 1
+        if claims.in_flight > senders:
+            self.fail(f"{process} has {claims.in_flight} requests to {receiver.name} at once")
+        if claims.failures >= 2 * TRIES * senders and now - claims.failed_at < PROBE_EVERY_S - 1:
+            self.fail(f"{process} does not leave {receiver.name} alone: {claims.failures} failures in a row")
+        sent = [self._sends(process, receiver, name, body) for name, body in told]
+        if len(sent) > BULK or len({one.key for one in sent}) < len(sent):
+            self.fail(f"{process} sends {len(sent)} to {receiver.name} at once: too many, or two of one key")
+        self.counts["batches of ten"] += len(sent) >= 10
+        self.counts["together"] += len(sent) if len(sent) > 1 else 0
+        return sent
+
+    def _sends(self, process: "Process", receiver: "Receiver", name: str, body: bytes) -> Sent:
         told = json.loads(body)
-        name = headers["webhook-id"]
         # An alert stands in the line of the service that it is about.
         key = self._keys.get(name, str(told["source_id"]))
         sent = Sent(process, process.tenure, receiver.name, key, name, body, self._world.loop.steps)
-        claims, now = self._of(process, receiver.name), self._world.loop.time()
-        place, plan = self._world.place, self._world.plan
+        place, now = self._world.place, self._world.loop.time()
         what = f"{told['event_type']} of {key} to {receiver.name}"
         if self._due(receiver.name, key, name) is None and (receiver.name, name) not in self._void:
             self.fail(f"{process} sends {what}, which was never committed")
         leader = place.leader()
         if leader is not None and leader != process.nonce and now - self._restored_at > 15:
             self.fail(f"{process} sends {what} without the lease")
-        claims.in_flight += 1
-        if claims.in_flight > plan.senders:
-            self.fail(f"{process} has {claims.in_flight} requests to {receiver.name} at once")
         tried = (process.number, process.tenure, receiver.name, name)
         if tried in self._ok:
             self.fail(f"{process} sends {what} again, though it got a yes")
         if now < self._not_before.get(tried, 0) - 0.1:
             self.fail(f"{process} sends {what} before the time that {receiver.name} asked for")
-        if claims.failures >= 2 * TRIES * plan.senders and now - claims.failed_at < PROBE_EVERY_S - 1:
-            self.fail(f"{process} does not leave {receiver.name} alone: {claims.failures} failures in a row")
         if self._bodies.setdefault(name, (key, told["event_type"])) != (key, told["event_type"]):
             self.fail(f"{process} sends {what} by an id that was another event's")
         return sent
 
-    def heard(self, sent: Sent, code: int | None, retry_after: str | None = None) -> None:
-        """A process got a receiver's answer, or none."""
-        claims = self._claims[sent.process.number, sent.tenure, sent.sink]
+    def heard(
+        self, several: Sequence[Sent], codes: Sequence[int | None], retry_after: str | None = None
+    ) -> None:
+        """A process got a receiver's answers, or none, to what it sent in one request."""
+        first = several[0]
+        claims = self._claims[first.process.number, first.tenure, first.sink]
         claims.in_flight -= 1
-        tried = (sent.process.number, sent.tenure, sent.sink, sent.event_id)
-        if code in DOWN:
+        if DOWN.issuperset(codes):
             claims.failures += 1
             claims.failed_at = self._world.loop.time()
         else:
             claims.failures = 0
-        if code is not None and 200 <= code < 300:
-            self._ok.add(tried)
-        if retry_after is not None:
-            self._not_before[tried] = self._world.loop.time() + float(retry_after)
+        for sent, code in zip(several, codes, strict=True):
+            tried = (sent.process.number, sent.tenure, sent.sink, sent.event_id)
+            if code is not None and 200 <= code < 300:
+                self._ok.add(tried)
+            if retry_after is not None:
+                self._not_before[tried] = self._world.loop.time() + float(retry_after)
 
     def arrives(self, sent: Sent, *, takes: bool, code: int) -> None:
         """A receiver was told something."""
@@ -318,6 +339,7 @@ class Judge:
         """A process ended by an exception that is not ours."""
         if not process.dead:
             self.fail(f"{process} ended by {error!r}")
+            self.crashes.append(self.verdicts[-1])
 
     # --- backups --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from shop_poller.simulator.routes import asks_for_orders
 from support.no_sockets import asked, given
 
 if TYPE_CHECKING:
+    from simulation.judge import Sent
     from simulation.processes import Process
     from simulation.world import World
 
@@ -40,27 +41,33 @@ class Receiver:
 
     Attributes:
         name: its sink's.
+        bulk: it takes many at once; see bulk.py.
         mood: how it is now.
         takes_s: how long it takes, when slow.
         asks_s: how long it asks to be left alone, when limited or busy.
         refuses: orders that it answers otherwise, by id: a code.
+        told: what is sent to it in bulk, by the process and the body.
     """
 
     name: str
+    bulk: bool = False
     mood: Mood = "well"
     takes_s: float = 0.0
     asks_s: int = 0
     refuses: dict[str, int] = field(default_factory=dict)
+    told: dict[tuple[int, bytes], "Sent"] = field(default_factory=dict)
+
+    def delay_s(self) -> float:
+        """How long it takes what it takes, before it says so."""
+        return {"slow": self.takes_s, "late": self.takes_s + 15}.get(self.mood, 0.0)
 
     def answer(self, key: str) -> tuple[bool, int, float]:
         """Whether it takes a notification, the code of its answer, and how long that takes (s)."""
         if self.mood in {"well", "slow", "late", "broken"} and key in self.refuses:
             return False, self.refuses[key], 0.0
         match self.mood:
-            case "slow":
-                return True, 200, self.takes_s
-            case "late":
-                return True, 200, self.takes_s + 15
+            case "slow" | "late":
+                return True, 200, self.delay_s()
             case "busy":
                 return False, 503, 0.0
             case "failing":
@@ -85,15 +92,16 @@ class ToReceiver(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
-        sent = self._world.judge.sends(self._process, self._receiver, dict(request.headers), body)
+        told = [(request.headers["webhook-id"], body)]
+        (sent,) = several = self._world.judge.sends(self._process, self._receiver, told)
         try:
             response: httpx.Response = await self._world.carry(
                 self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
             )
         except BaseException:
-            self._world.judge.heard(sent, None)
+            self._world.judge.heard(several, [None])
             raise
-        self._world.judge.heard(sent, response.status_code, response.headers.get("Retry-After"))
+        self._world.judge.heard(several, [response.status_code], response.headers.get("Retry-After"))
         return response
 
     async def _arrive(self, sent: Any) -> httpx.Response:

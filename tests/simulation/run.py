@@ -19,11 +19,13 @@ class Result:
 
     Attributes:
         verdicts: what must not be; empty if all was well.
+        crashes: those of them that say only that a daemon ended by an exception.
         notes: what happened last.
     """
 
     seed: int
     verdicts: list[str]
+    crashes: list[str]
     notes: list[str]
     steps: int
     hours: float
@@ -48,6 +50,14 @@ def run(seed: int) -> Result:
             with world.patches():
                 runner.run(world.live())
             judge = world.judge
-            return Result(seed, judge.verdicts, world.told(), loop.steps, loop.time() / 3600, judge.counts)
+            return Result(
+                seed,
+                judge.verdicts,
+                judge.crashes,
+                world.told(),
+                loop.steps,
+                loop.time() / 3600,
+                judge.counts,
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

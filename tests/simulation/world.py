@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ import structlog
 
 from shop_poller import making
 from shop_poller.core import retry
+from shop_poller.core.addresses import HTTP
 from shop_poller.core.retry import DeadLetter, RetryAt, RetryPolicy
+from shop_poller.ports import BulkSink
 from shop_poller.settings import Settings
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, Request
@@ -30,9 +32,10 @@ from shop_poller.simulator.listing import Found, Listing, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
+from simulation.bulk import Messenger, ToRedis
 from simulation.judge import Judge
 from simulation.loop import RUNNING, SimulationLoop
-from simulation.network import LATENCY_S, MOODS, Receiver, ToReceiver, ToShop
+from simulation.network import LATENCY_S, MOODS, Mood, Receiver, ToReceiver, ToShop
 from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
 from simulation.processes import Process
 from support.no_sockets import small_pages
@@ -42,6 +45,8 @@ STATUSES = (
     "processing", "processing", "completed", "pending", "on-hold",
     "cancelled", "refunded", "failed", "sborka",
 )  # fmt: skip
+IN_BULK = ("redis+stream://{}.example:6379/0?stream=orders", "redis://{}.example:6379/0?channel=orders")
+ONE_BY_ONE = "https://{}.example/"
 SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
     lambda _: faults.dropped(),
     lambda _: faults.captcha(),
@@ -64,11 +69,15 @@ class Plan:
 
     Attributes:
         on_redis: two daemons share a server; else one has a file.
+        sinks: the receivers' addresses.
+        crowd: how many orders are made at once, at most.
         deeds: how many things befall it.
         gap_s: mean time between two of them.
     """
 
     on_redis: bool
+    sinks: tuple[str, str]
+    crowd: int
     dialect: str
     interval_s: int
     sweep_s: int
@@ -79,19 +88,29 @@ class Plan:
     deeds: int
     gap_s: float
 
+    @property
+    def in_bulk(self) -> bool:
+        """Whether one of the receivers takes many at once; then there are many."""
+        return self.crowd > 12
+
     @classmethod
     def of(cls, rng: Random) -> "Plan":
         on_redis = rng.random() < 0.15
         slowly = not on_redis and rng.random() < 0.05  # hours, for which two replicas would renew a lease
+        in_bulk = not slowly and rng.random() < 0.33
+        kinds = rng.choice([IN_BULK, (IN_BULK[0], ONE_BY_ONE), (ONE_BY_ONE, IN_BULK[1])])
+        sinks = kinds if in_bulk else (ONE_BY_ONE, ONE_BY_ONE)
         return cls(
             on_redis=on_redis,
+            sinks=(sinks[0].format("a"), sinks[1].format("b")),
+            crowd=rng.choice([20, 60]) if in_bulk else 12,
             dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
             interval_s=600 if slowly else rng.choice([15, 60]),
             sweep_s=rng.choice([0, 0, 600]),
             skew_s=rng.choice([0, 0, 900]),
             overlap_s=rng.choice([10, 10, 120]),
-            senders=rng.choice([1, 2, 3]),
-            queue_size=rng.choice([1, 2, 5]),
+            senders=rng.choice([1, 2, 8] if in_bulk else [1, 2, 3]),
+            queue_size=rng.choice([1, 5, 100, 200] if in_bulk else [1, 2, 5]),
             deeds=rng.randint(8, 15) if slowly else rng.randint(6, 18),
             gap_s=1800.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
         )
@@ -111,7 +130,6 @@ class World:
         self.loop = loop
         self.notes: deque[tuple[float, Any, str, Mapping[str, Any]]] = deque(maxlen=400)
         self.processes: list[Process] = []
-        self.receivers = {name: Receiver(name) for name in ("https://a.example/", "https://b.example/")}
         self.shop = SimulatedShop(self.now, "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
         self.shop_is_down = False
@@ -137,12 +155,15 @@ class World:
                 "shop_clock_skew": self.plan.skew_s,
                 "shop_cursor_overlap": self.plan.overlap_s,
                 "shop_state_url": f"sqlite:///{folder}/state.db",
-                "shop_notify_urls": " ".join(self.receivers),
+                "shop_notify_urls": " ".join(self.plan.sinks),
                 "shop_http_listen": "",
                 "shop_senders": self.plan.senders,
                 "shop_queue_size": self.plan.queue_size,
             }
         )
+        self.receivers = {
+            sink.name: Receiver(sink.name, bulk=sink.scheme not in HTTP) for sink in self.settings.sinks
+        }
 
     # --- clocks ---------------------------------------------------------------------------------------------
 
@@ -233,7 +254,7 @@ class World:
         self._stock()
         if self.plan.interval_s > 60:  # hours, in which one order's events are refused again and again
             self.ours.add(self.shop.create_order("processing"))
-            self.receivers["https://a.example/"].refuses[str(max(self.ours))] = 500
+            next(iter(self.receivers.values())).refuses[str(max(self.ours))] = 500
         supervisors = [self.spawn(self._supervise()) for _ in range(2 if self.plan.on_redis else 1)]
         deeds = self._deeds()
         for _ in range(self.plan.deeds):
@@ -337,6 +358,8 @@ class World:
         always = [self._create, self._change]
         if self.plan.on_redis:  # what two replicas make of a lease
             always += [self._ambush, self._crowd, self._freeze]
+        if self.plan.in_bulk:
+            always += [self._rush, self._rush]
         chosen = [
             deed for deed, weight in weights.items() for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
@@ -348,7 +371,7 @@ class World:
         self.note(f"order {order_id} is made: {self.shop.order(order_id).status}")
 
     def _crowd(self) -> None:
-        for _ in range(self.rng.randint(4, 12)):
+        for _ in range(self.rng.randint(self.plan.crowd // 3, self.plan.crowd)):
             self._create()
 
     def _change(self) -> None:
@@ -389,19 +412,29 @@ class World:
     def _lose_sessions(self) -> None:
         self.endpoint.sessions.lose_all()
 
+    def _rush(self) -> None:
+        """Many orders, when a receiver that takes many at once is in trouble."""
+        self._crowd()
+        receiver = self.rng.choice([one for one in self.receivers.values() if one.bulk])
+        if receiver.mood == "well":
+            self._puts_into(receiver, self.rng.choice([*MOODS, "broken", "broken", "limited"]), [20, 60, 200])
+
     def _mood(self) -> None:
         receiver = self.rng.choice([*self.receivers.values()])
-        receiver.mood = self.rng.choice(MOODS)
+        self._puts_into(receiver, self.rng.choice(MOODS), [5, 30, 120, 600])
+
+    def _puts_into(self, receiver: Receiver, mood: Mood, lasts_s: Sequence[float]) -> None:
+        receiver.mood = mood
         receiver.takes_s = self.rng.choice([0.5, 4, 9])
         receiver.asks_s = self.rng.choice([0, 0, 3, 30, 300])
-        self.was_gone = self.was_gone or receiver.mood == "gone"
+        self.was_gone = self.was_gone or (mood == "gone" and not receiver.bulk)
         self.note(f"{receiver.name} is {receiver.mood}")
 
         def well() -> None:
             receiver.mood = "well"
             self.note(f"{receiver.name} is well")
 
-        self._later(self.rng.choice([5, 30, 120, 600]), well)
+        self._later(self.rng.choice(lasts_s), well)
 
     def _refusal(self) -> None:
         """One order, or rather its events, is what a receiver chokes on, or does not want."""
@@ -509,6 +542,16 @@ class World:
         def make_source(settings: Settings, **options: Any) -> Any:
             return self.judge.witness(running(), making.make_source(settings, **options))
 
+        def make_sinks(settings: Settings) -> list[Any]:
+            return [
+                Messenger(self, running(), sink) if isinstance(sink, BulkSink) else sink
+                for sink in making.make_sinks(settings)
+            ]
+
+        async def open_connection(*, host: str, **_: Any) -> Any:
+            (receiver,) = (one for one in self.receivers.values() if host in one.name)
+            return await ToRedis.open(self, running(), receiver)
+
         def transport(url: str) -> httpx.AsyncBaseTransport:
             if url in self.receivers:
                 return ToReceiver(self, running(), self.receivers[url])
@@ -523,6 +566,8 @@ class World:
             "shop_poller.courier.after_failure": after_failure,
             "shop_poller.app.open_store": open_store,
             "shop_poller.house.make_source": make_source,
+            "shop_poller.house.make_sinks": make_sinks,
+            "asyncio.open_connection": open_connection,
             "shop_poller.house.random": self.rng,
             "shop_poller.httpclient.http_transport": transport,
             "shop_poller.simulator.tools.select": self.select,
@@ -540,7 +585,7 @@ class World:
             "time.monotonic": self.loop.time,
         }.items():
             stack.enter_context(patch(target, value))
-        stack.enter_context(small_pages(5))
+        stack.enter_context(small_pages(25 if self.plan.in_bulk else 5))
         stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
         return stack
