@@ -62,7 +62,8 @@ class World:
         shown: list[ShownOrder] = []
         if "modified_after" in asked:
             now = time.monotonic()
-            if not shop.ticks or now - shop.ticks[-1] > ONE_TICK_S:
+            is_walk = asked.get("orderby") == "modified"  # not what is learned of the past
+            if is_walk and (not shop.ticks or now - shop.ticks[-1] > ONE_TICK_S):
                 shop.ticks.append(now)
             without = set(asked.get("exclude", "").split(","))
             after = asked["modified_after"][:19]
