@@ -106,10 +106,10 @@ class Courier:
         """Try to deliver several, and say what became of them, as soon as that is known of some."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
         for attempt in (1, 2):  # a connection that broke once is no reason to go one by one
-            if self._bulk is None or not left or not self._may_send() or self._held_back():
-                break
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
+            if self._bulk is None or not self._may_send() or self._held_back():
+                break
             errors = await self._send_all(self._bulk, left)
             failures = {
                 delivery.seq: error for delivery, error in zip(left, errors, strict=True) if error is not None
@@ -117,7 +117,8 @@ class Courier:
             if done := [delivery for delivery in left if delivery.seq not in failures]:
                 yield self._delivered(done)
             left = [delivery for delivery in left if delivery.seq in failures]
-            if not all(isinstance(error, TemporaryError) for error in failures.values()):
+            is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
+            if not left or not is_worth_it or self._held_back():
                 break
         for delivery in left:
             yield [await self.deliver(delivery, failures.get(delivery.seq))]

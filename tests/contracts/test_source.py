@@ -1361,6 +1361,17 @@ async def test_a_wish_to_be_left_alone_is_passed_on(
     assert problem.retry_after_s == expected
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_wish_to_be_left_alone_counts_also_where_no_answer_is_due(
+    shop: ScriptedShop, source: WooCommerceMcp, status: int
+) -> None:
+    shop.on(INITIALIZED, page("<h1>Too many</h1>", status, **{"retry-after": "5"}))
+    problem = await refused(source)
+    assert isinstance(problem, TemporaryError)
+    assert problem.retry_after_s == 5
+    assert shop.questions == []
+
+
 async def test_an_absurd_wish_is_still_a_number_of_seconds(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:

@@ -1,5 +1,6 @@
 """Deliveries in virtual time: order, retries, breakers, burials, and stopping."""
 
+import math
 from collections import Counter
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -184,6 +185,27 @@ async def test_a_connection_that_broke_once_is_no_reason_to_go_one_by_one(path: 
     assert sink.bulks[:2] == [100, 100]
     assert len(sink.got) == 100
     assert anyio.current_time() < 1
+
+
+async def test_many_that_failed_are_not_sent_again_without_the_lease(path: Path) -> None:
+    """It ends in the pause before they are tried once more, perhaps since we were frozen in it."""
+    ends_at = math.inf
+
+    def judge(_: Delivery) -> ShopPollerError:
+        nonlocal ends_at
+        ends_at = anyio.current_time() + 0.001
+        return down()
+
+    sink = FakeBulkSink(judge=judge)
+    plan = DeliveryPlan(retry=PLAN.retry, senders=1)
+    async with house(
+        path, sinks=[sink], delivery=plan, may_send=lambda: anyio.current_time() < ends_at
+    ) as it:
+        await put(it, *map(str, range(10)))
+        async with it.delivering():
+            await anyio.sleep(10)
+    assert sink.bulks == [10]
+    assert len(sink.tried) == 10
 
 
 async def test_a_sink_that_goes_down_among_many_is_not_charged_to_them(path: Path) -> None:

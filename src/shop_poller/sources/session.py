@@ -13,7 +13,7 @@ from shop_poller import __version__
 from shop_poller.bodies import BoundedBody
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.httpclient import http_date
-from shop_poller.sources.answers import COMMON_ADVICE, Advice, bound_parts, of_kind
+from shop_poller.sources.answers import COMMON_ADVICE, Advice, bound_parts, http_error, of_kind
 from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, Connection, read_whole, shop_time
 from shop_poller.sources.credentials import Credentials
 from shop_poller.sources.eventstream import EventStream
@@ -28,6 +28,7 @@ from shop_poller.sources.jsonrpc import (
 PROTOCOL_VERSION = "2025-06-18"
 VERSION = re.compile(r"[0-9A-Za-z.-]{1,40}")
 SESSION_ID = re.compile(r"[\x21-\x7e]{1,1000}")
+ASKS_FOR_TIME = frozenset({429, 503})
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 MAX_TOOL_PAGES = 10
 MAX_TOOLS = 10_000
@@ -139,7 +140,11 @@ class McpSession:
     async def _in_session(self, method: str, params: Mapping[str, Any]) -> tuple[Answer, httpx.Response]:
         if self._session is None:
             self._session = await self._initialize()  # kept from here on, to be ended whatever comes
-            await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}, self._session)
+            response, body = await self._post(
+                {"jsonrpc": "2.0", "method": "notifications/initialized"}, self._session
+            )
+            if response.status_code in ASKS_FOR_TIME:  # nothing else that is said to a notification counts
+                raise http_error(response.status_code, response.headers, body, self._advice)
         return await self._call(method, params, self._session)
 
     async def _initialize(self) -> dict[str, str]:
