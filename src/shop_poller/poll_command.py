@@ -28,11 +28,13 @@ def now(config: Config = None) -> None:
 
     Not with [[shops]] in the file yet: there is no SHOP_ADMIN_TOKEN then.
     """
+    from shop_poller.loading import CONFIG_CREDENTIAL  # noqa: PLC0415 - see the module's docstring
+
     roster = load_roster(config, asks_shop=False)
     if roster.from_tables:
         raise _failed(
-            f"poll now: there is no such thing with [[shops]] in {config} yet; each of them is polled at its"
-            " SHOP_POLLING_INTERVAL, see `shop-poller shops list`",
+            f"poll now: there is no such thing with [[shops]] in {config or CONFIG_CREDENTIAL} yet; each of"
+            " them is polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`",
             Exit.SETTINGS,
         )
     settings = roster.shops[0]

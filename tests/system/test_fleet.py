@@ -56,10 +56,14 @@ def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, Run
     )
 
 
-def test_poll_now_says_that_it_is_not_for_shops_in_tables(site: Site) -> None:
+@pytest.mark.parametrize("by_option", [True, False], ids=["named", "the service's own"])
+def test_poll_now_says_that_it_is_not_for_shops_in_tables(site: Site, *, by_option: bool) -> None:
     """Not that a token is missing, which would be refused."""
     site.name_shops({"honey": site.served.url})
-    told = site.run("poll", "now", "--config", "shops.toml")
+    if by_option:
+        told = site.run("poll", "now", "--config", "shops.toml")
+    else:
+        told = site.run("poll", "now", CREDENTIALS_DIRECTORY=str(site.home))
     assert (told.code, told.complaints) == (
         2,
         [
