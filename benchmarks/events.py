@@ -238,12 +238,13 @@ def _bare_post(plan: Plan, of: str) -> Burst:
 
 
 def _bare_publish(plan: Plan, of: str, *, from_outbox: bool = False) -> Burst:
-    what = ["outbox"] if from_outbox else ["publish"]
-    file = [plan.home / f"bare-{time.monotonic_ns()}.db"] if from_outbox else []
+    what, file = (
+        ("outbox", [plan.home / f"bare-{time.monotonic_ns()}.db"]) if from_outbox else ("publish", [])
+    )
     with (
         redis_server(plan.home) as server,
         serving("receiver", "--redis", str(server.port), home=plan.home) as receiver,
     ):
-        cpu_s = inside(of, "bare", *what, server.port, plan.fast_burst, *file)
+        cpu_s = inside(of, "bare", what, server.port, plan.fast_burst, *file)
         stats = receiver.wait_count(plan.fast_burst // 100 * 100, receiver.process)
     return Burst(_rate(stats["count"], stats), cpu_s * 1000 / plan.fast_burst)

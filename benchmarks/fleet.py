@@ -106,8 +106,11 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
         time.sleep(args.interval + 15)
         for process in replicas.values():
             process.check()
-        costly = [*replicas.values(), *([server.process] if server else [])]
-        before = [process.cpu_s() for process in costly]
+
+        def costly() -> list[Process]:
+            return [*replicas.values(), *([server.process] if server else [])]
+
+        before = [process.cpu_s() for process in costly()]
         kill_at = [args.seconds * (n + 1) / (args.kills + 1) for n in range(args.kills)]
         began = time.monotonic()
         while (passed := time.monotonic() - began) < args.seconds:
@@ -120,14 +123,10 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
             time.sleep(PLACE_EVERY_S)
         found: dict[str, Any] = {"run": vars(args)}
         if not args.kills:
-            spent = [process.cpu_s() - was for process, was in zip(costly, before, strict=True)]
+            spent = [process.cpu_s() - was for process, was in zip(costly(), before, strict=True)]
             found["cpu_percent"] = [round(100 * s / passed, 1) for s in spent]
         time.sleep(args.interval + 20)
-        costly = [
-            *replicas.values(),
-            *([server.process] if server else []),
-        ]  # those that were killed are others now
-        found["memory_mb"] = [round(process.memory_mb()[0], 1) for process in costly]
+        found["memory_mb"] = [round(process.memory_mb()[0], 1) for process in costly()]
         found["lateness_p99_s"] = {number: late_p99(FIRST_PORT + number) for number in replicas}
         found["shares"] = [
             json.loads(fetch(f"http://127.0.0.1:{FIRST_PORT + n}/healthz"))["shops"] for n in replicas

@@ -167,12 +167,11 @@ class Courier:
                 return await self._send(delivery)
             except TemporaryError as error:
                 failure = error
-        first: ShopPollerError | None = failure
 
         async def attempt() -> None:
-            nonlocal first
-            if first is not None:
-                error, first = first, None
+            nonlocal failure
+            if failure is not None:  # the first attempt was made already
+                error, failure = failure, None
                 raise error
             await self._send(delivery)
 

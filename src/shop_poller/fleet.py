@@ -192,7 +192,7 @@ class Fleet:
         """Two wanted the same shop, and the other was quicker; or the lease is ours from before a break."""
         for shop_id, berth in self.berths.items():
             if shop_id in taken and not berth.leads:
-                was_refused = berth.house is not None and berth.house.lease.is_another_s
+                was_refused = berth.house is not None and berth.house.lease.was_refused
                 if was_refused or anyio.current_time() > berth.since + RIVAL_S:
                     berth.stop.set()
 

@@ -33,12 +33,12 @@ class Lease:
 
     Attributes:
         silence_s: for how long the store had not answered before it did last.
-        is_another_s: whether another process had the right when we asked for it last.
+        was_refused: whether another process had the right when we asked for it last.
     """
 
     def __init__(self, right: Right, metrics: Metrics) -> None:
         self.silence_s = 0.0
-        self.is_another_s = False
+        self.was_refused = False
         self._right = right
         self._metrics = metrics
         self._deadline = -math.inf
@@ -95,7 +95,7 @@ class Lease:
     async def _take(self) -> bool:
         asked_at = anyio.current_time()
         took = await self._right.take()
-        self.is_another_s = not took
+        self.was_refused = not took
         self._heard()
         if took:
             self._good_from(asked_at)

@@ -64,9 +64,8 @@ def first_tick(phase: float, *, interval_s: float, now_s: float, last_s: float |
     Returns:
         Seconds to wait, an interval at most.
     """
-    grid_in_s = (
-        (phase * interval_s - now_s) % interval_s % interval_s
-    )  # once more: it may be rounded up to it
+    grid_in_s = (phase * interval_s - now_s) % interval_s
+    grid_in_s %= interval_s  # it may have been rounded up to it
     # In this order, so that rounding makes it no more than an interval.
     due_in_s = math.inf if last_s is None else interval_s - (now_s - last_s)
     is_known = -max(OVERDUE_S, interval_s) < due_in_s <= interval_s
