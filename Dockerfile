@@ -13,11 +13,16 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 
+# Built by nobody: what builds the package, and the package itself, run no code as root.
+RUN chown -R nobody:nogroup /src && install -d -o nobody -g nogroup /wheel \
+    && setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME=/tmp \
+        python3 -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheel /src
+
 # The versions that are tested, and nothing compiled: a library without a wheel fails here, and not on a customer's
 # machine. Without pip of its own: the base's installs into it.
 RUN python3 -m venv --without-pip /opt/shop-poller \
     && python3 -m pip --python /opt/shop-poller/bin/python install --no-cache-dir --disable-pip-version-check \
-        --only-binary :all: -c constraints.txt "/src${EXTRAS}" \
+        --only-binary :all: -c constraints.txt "$(echo /wheel/shop_poller-*.whl)${EXTRAS}" \
     && find /opt/shop-poller -type d -name tests -prune -exec rm -rf {} +
 
 # Python, without what only developers use; its modules are compiled, since nothing can be written where it runs.

@@ -15,11 +15,11 @@ import redis
 
 from benchmarks.theirs import redis_server
 from shop_poller.clock import now
+from shop_poller.config.places import apart
+from shop_poller.config.redis_address import RedisAddress, parse_redis
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.places import apart
-from shop_poller.core.redis_address import RedisAddress, parse_redis
 from shop_poller.ports import Batch
-from shop_poller.stores import Shelf
+from shop_poller.stores import StorePool
 
 AT_ONCE = 10_000
 PREFIX = "shop:polling:"
@@ -40,10 +40,10 @@ def known(count: int) -> Iterator[KnownOrder]:
 
 async def fill(where: Path | RedisAddress, shops: int, orders: int) -> None:
     """Let each shop know its share of the orders; with SQLite each in a file of its own."""
-    shelf = Shelf(where)
+    store_pool = StorePool(where)
     for shop_id in (f"shop-{number}" for number in range(shops)):
         place = where / f"{shop_id}.db" if isinstance(where, Path) else where
-        store = await shelf.open(place, shop=shop_id, prefix=apart(PREFIX, shop_id))
+        store = await store_pool.open(place, shop=shop_id, prefix=apart(PREFIX, shop_id))
         await store.take()
         state, records = await store.register(shop_id, now()), [*known(orders // shops)]
         for start in range(0, len(records), AT_ONCE):
@@ -52,7 +52,7 @@ async def fill(where: Path | RedisAddress, shops: int, orders: int) -> None:
             await store.commit(shop_id, Batch(state=state, now=now(), seen_at=now(), known=some, outgoing=[]))
         await store.release()
         await store.aclose()
-    await shelf.aclose()
+    await store_pool.aclose()
 
 
 def in_redis(home: Path, shops: int, orders: int) -> dict[str, float]:

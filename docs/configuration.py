@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from shop_poller.settings import SECRETS, Settings
+from shop_poller.config.settings import SECRETS, Settings
 
 PAGE = Path(__file__).with_suffix(".md")
 
 HEAD = """\
 # Configuration
 
-Made from `src/shop_poller/settings.py` by `make docs`.
+Made from `src/shop_poller/config/settings.py` by `make docs`.
 
 Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`, or the systemd
 credential `shops.toml`), `.env` in the working directory, the environment, secret files.

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from shop_poller.fleet import Fleet
-from shop_poller.fleet_vitals import FleetVitals, lateness
-from shop_poller.metrics import Book, Metrics
-from shop_poller.pace import Turns
+from shop_poller.config.settings import Settings
+from shop_poller.observability.metrics import Metrics, MetricsRegistry
+from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
-from shop_poller.settings import Settings
+from shop_poller.runtime.fleet import Fleet
+from shop_poller.runtime.fleet_status import FleetStatus, lateness
 
 PAGE = Path(__file__).with_suffix(".md")
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "shop-poller.rules.yml"
@@ -26,12 +26,12 @@ NAMED_BY_THE_OWNER = {
 HEAD = """\
 # Metrics
 
-Made from `src/shop_poller/metrics.py` and `deploy/prometheus/shop-poller.rules.yml` by `make docs`.
+Made from `src/shop_poller/observability/metrics.py` and `deploy/prometheus/shop-poller.rules.yml` by `make docs`.
 
 `/metrics` shows them in Prometheus' text format. Every label set is there from the start, at zero, so that the first event is
-an increase. All but `shop_poller_build_info` and those of a fleet, `shop_fleet_…`, have the label `shop`; of more shops than
-`SHOP_LABELLED_SHOPS` [hardly any are left](fleets.md#metrics). A fleet's are there only with `[[shops]]`. What the owner
-names (`SHOP_STATUS_EVENTS`) comes on top of the values of `event_type`.
+an increase. All but `shop_poller_build_info`, `shop_log_lines_dropped_total` and those of a fleet, `shop_fleet_…`, have the
+label `shop`; of more shops than `SHOP_LABELLED_SHOPS` [hardly any are left](fleets.md#metrics). A fleet's are there only with
+`[[shops]]`. What the owner names (`SHOP_STATUS_EVENTS`) comes on top of the values of `event_type`.
 
 Counters and what only the leader does are each replica's own: add counters up, and take such gauges from the replica whose
 `shop_lease_held` is 1. What lies in the store (`shop_outbox_…`, `shop_dead_letters`, `shop_known_orders`) is the same on all.
@@ -77,11 +77,11 @@ def uses(expression: str, recorded: dict[str, str]) -> set[str]:
 
 def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     """All metrics there are: those of a shop, and those of a fleet; or what is left of them for many shops."""
-    book = Book(is_crowded=is_crowded)
+    book = MetricsRegistry(is_crowded=is_crowded)
     Metrics("shop", ["sink"], book=book)
-    turns = Turns(1, lateness(book))
-    fleet = Fleet([], _never, book=book, turns=turns, crew=None, name="")
-    FleetVitals(fleet, book, turns)
+    limiter = PollLimiter(1, lateness(book))
+    fleet = Fleet([], _never, book=book, limiter=limiter, membership=None, name="")
+    FleetStatus(fleet, book, limiter)
     return book.registry
 
 

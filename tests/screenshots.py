@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from shop_poller.web.glance import Glance
+from shop_poller.web.snapshot import StatusSnapshot
 from support.browser import CHROMIUM, Scheme, browsing
 from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
 
@@ -13,14 +13,14 @@ IMAGES = Path(__file__).parents[1] / "docs/images"
 
 async def main() -> None:
     """Take all of them."""
-    scenes: list[tuple[Scheme, Glance]] = [("light", WELL), ("dark", TROUBLED)]
+    scenes: list[tuple[Scheme, StatusSnapshot]] = [("light", WELL), ("dark", TROUBLED)]
     for lang in ("en", "ru"):
-        for scheme, glance in scenes:
+        for scheme, snapshot in scenes:
             async with (
-                staged(Stage(glance)) as address,
+                staged(Stage(snapshot)) as address,
                 browsing(scheme=scheme, lang=lang, scale=1.5) as page,
             ):
-                if glance is TROUBLED:
+                if snapshot is TROUBLED:
                     await page.goto(f"{address}/sign-in?lang={lang}")
                     await page.fill("#token", TOKEN)
                     await page.click("button")

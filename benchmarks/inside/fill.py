@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.ours import SHOP, SINK
 from shop_poller.clock import now
-from shop_poller.core.messages import Voice, order_notification
+from shop_poller.config.redis_address import parse_redis
+from shop_poller.core.messages import MessageFormat, order_notification
 from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import Batch, Outgoing
 from shop_poller.stores import open_store
 
@@ -24,7 +24,7 @@ async def main() -> None:
     where = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:") else parse_redis(url)
     store = await open_store(where, shop=SHOP, prefix="shop:polling:")
     await store.take()
-    state, voice = await store.register(SHOP, now()), Voice(SHOP)
+    state, message_format = await store.register(SHOP, now()), MessageFormat(SHOP)
     for begin in range(0, count, BATCH):
         ids = range(begin + 1, min(begin + BATCH, count) + 1)
         known: list[KnownOrder] = []
@@ -40,7 +40,7 @@ async def main() -> None:
                 for i in ids
             )
             events = (OrderEvent(EventType.NEW, order, n=1, paid=True) for order in orders)
-            outgoing = [Outgoing(SINK, order_notification(event, voice, now=at)) for event in events]
+            outgoing = [Outgoing(SINK, order_notification(event, message_format, now=at)) for event in events]
         await store.commit(SHOP, Batch(state=state, now=at, seen_at=at, known=known, outgoing=outgoing))
     await store.release()
     await store.aclose()

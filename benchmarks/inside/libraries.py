@@ -3,7 +3,8 @@
 import json
 import sys
 
-from shop_poller import app, cli
+from shop_poller.cli import main as cli
+from shop_poller.runtime import app
 from shop_poller.stores import sqlite
 
 USED = (app, cli, sqlite)

@@ -21,16 +21,16 @@ import httpx
 
 from benchmarks.ours import KEY, SECRET, SHOP, SINK
 from benchmarks.shop import SESSION, listing, orders, tool_result
-from shop_poller.clerk import Clerk
 from shop_poller.clock import now
 from shop_poller.core.filters import EVERYTHING
-from shop_poller.core.messages import Voice
+from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Query
-from shop_poller.ledger import Ledger
-from shop_poller.logs import set_up_logging
-from shop_poller.metrics import Metrics
-from shop_poller.plan import PollPlan, TickReport
-from shop_poller.sources.connection import Connection
+from shop_poller.observability.logging import set_up_logging
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.order_processor import OrderProcessor
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.sources.connection import ShopConnection
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.sqlite import SqliteStore
 
@@ -71,11 +71,11 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
     """Measure it."""
     replay = Replay()
 
-    async def ask(self: Connection, method: str, **rest: Any) -> tuple[httpx.Response, bytes]:
+    async def ask(self: ShopConnection, method: str, **rest: Any) -> tuple[httpx.Response, bytes]:
         del self, method
         return replay.answer(rest.get("message"))
 
-    Connection.ask = ask  # type: ignore[method-assign] # the network is left out
+    ShopConnection.ask = ask  # type: ignore[method-assign] # the network is left out
     store = await SqliteStore.open(state)
     source = WooCommerceMcp("http://127.0.0.1/", consumer_key=KEY, consumer_secret=SECRET)
     metrics = Metrics(SHOP, [SINK])
@@ -85,16 +85,16 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         nonlocal committed_at
         committed_at = time.perf_counter()
 
-    ledger = Ledger(
+    state_writer = StateWriter(
         await store.register(SHOP, now()),
         store=store,
-        voice=Voice(SHOP),
+        message_format=MessageFormat(SHOP),
         sinks={SINK: EVERYTHING},
         metrics=metrics,
         now=now,
         on_outgoing=note,  # called as soon as the store has said yes; what is logged comes afterwards
     )
-    clerk = Clerk(PollPlan(shop=SHOP), ledger=ledger, metrics=metrics, now=now)
+    order_processor = OrderProcessor(PollPlan(shop=SHOP), state_writer=state_writer, metrics=metrics, now=now)
     baseline = now() - timedelta(hours=1)
     size, page_ms, read_ms, cpu_ms = 0, [], [], []
     first_id = time.time_ns() // 1000  # new, in a file that knows orders too
@@ -109,8 +109,8 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         page = await source.fetch(QUERY)
         read = time.perf_counter()
         report = TickReport()
-        polled = replace(ledger.state, baseline_at=baseline, cursor_at=baseline, last_poll_at=now())
-        await clerk.decide(page, polled, report, walked=True)
+        polled = replace(state_writer.state, baseline_at=baseline, cursor_at=baseline, last_poll_at=now())
+        await order_processor.decide(page, polled, report, walked=True)
         done, spent_s = time.perf_counter(), time.process_time() - cpu_s
         if report.events:
             done = committed_at

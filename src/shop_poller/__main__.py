@@ -1,18 +1,42 @@
 """Where the command begins. A container asks `healthy` every half minute: that does without the rest."""
 
+import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C while modules are imported: nothing is open yet, and an exception there shows a traceback, or
+        # is lost. cli.main lets it be Python's again.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    occupy_standard_descriptors()
     if sys.argv[1:] == ["healthy"]:
-        from shop_poller import healthy  # noqa: PLC0415 - see the module's docstring
+        from shop_poller.cli import healthcheck  # noqa: PLC0415 - see the module's docstring
 
-        sys.exit(healthy.main())
+        sys.exit(healthcheck.main())
 
-    from shop_poller import cli  # noqa: PLC0415
+    from shop_poller.cli import main as cli  # noqa: PLC0415
 
     cli.main()
+
+
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null where the process was started without standard input, output or error (`2>&-`).
+
+    Else the next file or socket gets such a number, and what a library writes to standard error goes into a
+    database. For text there is `sys.stderr` then, too; `sys.stdin` and `sys.stdout` stay None.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            assert null == number  # noqa: S101 - the lowest number that is free is taken
+            os.set_inheritable(null, True)  # noqa: FBT003 - the standard library's
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - lasts as long as the process
 
 
 if __name__ == "__main__":

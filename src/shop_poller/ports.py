@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.learning import Learning
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
+from shop_poller.core.refunds import RefundPage, RefundQuery
 
 STORE = "shop-poller:state"
 """What remembers, as a service in alerts; no sink can have this name."""
@@ -31,6 +32,23 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """Say goodbye to the shop and close connections; never raises."""
+        ...
+
+
+class RefundList(Protocol):
+    """A shop's own list of refunds, by their dates; not every shop has one."""
+
+    async def fetch(self, query: RefundQuery) -> RefundPage:
+        """Ask once.
+
+        Raises:
+            PermanentError: the shop has no such list, or does not show it to us.
+            TemporaryError: no answer, or none that is a list of refunds.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; never raises. It may be asked again."""
         ...
 
 
@@ -86,6 +104,8 @@ class ShopState:
         swept_at: our clock at the end of the last sweep.
         newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
         silence_told_at: since when there was the silence that was told last, by the shop's clock.
+        refunds_at: how far the shop's list of refunds was read, by the dates of the refunds; None before the
+            first time.
     """
 
     started_at: datetime
@@ -97,6 +117,7 @@ class ShopState:
     swept_at: datetime | None = None
     newest_order_at: datetime | None = None
     silence_told_at: datetime | None = None
+    refunds_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,15 +298,40 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSetAside:
+    """A stored row that was damaged; a copy of it is kept.
+
+    Attributes:
+        place: the table or the key that it was in.
+        name: of the row, for people.
+        reason: what was wrong, without what stood there.
+        at: when it was found.
+    """
+
+    place: str
+    name: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """What lies in the store for one shop."""
+    """What lies in the store for one shop.
+
+    Attributes:
+        known: orders.
+        set_aside: orders that could not be read.
+        sinks: what waits and lies dead, by sink.
+        rows_set_aside: rows of our own that were damaged.
+    """
 
     known: int = 0
     set_aside: int = 0
     sinks: Mapping[str, SinkStats] = field(default_factory=dict)
+    rows_set_aside: int = 0
 
 
-class Right(Protocol):
+class Lease(Protocol):
     """The right to write for a shop: one process has it, for a term that it renews."""
 
     @property
@@ -329,7 +375,7 @@ class PollFailure:
     since: datetime
 
 
-class Store(Right, Protocol):
+class Store(Lease, Protocol):
     """Remembers. One suite of tests holds for all: tests/contracts/test_store.py."""
 
     def now(self) -> datetime:
@@ -366,6 +412,10 @@ class Store(Right, Protocol):
         """The orders set aside as unreadable, with the reason."""
         ...
 
+    async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:
+        """The stored rows that were damaged, the latest first, a bounded number."""
+        ...
+
     async def commit(self, shop_id: str, batch: Batch) -> None:
         """Change known orders, outbox and state in one atomic commit."""
         ...
@@ -392,7 +442,9 @@ class Store(Right, Protocol):
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
         """Take deliveries that are due, the longest due first, only the oldest of each key.
 
-        A claim lasts until the delivery is settled, or the right to write ends.
+        A claim lasts until the delivery is settled, or the right to write ends. What is due later than
+        core.retry.LONGEST_DELAY from now is due now: so far ahead only a clock parks it that is wrong. Its
+        age cannot begin in the future either: it begins now.
         """
         ...
 
@@ -400,15 +452,27 @@ class Store(Right, Protocol):
         """Record what became of claimed deliveries, in one atomic commit."""
         ...
 
-    async def wake(self, sink: str) -> None:
-        """Make every parked delivery of a sink due, oldest first: the sink works again."""
+    async def release_parked(self, sink: str) -> bool:
+        """Make parked deliveries of a sink due, oldest first, a bounded number: the sink works again.
+
+        Returns:
+            Whether there may be more: then it is to be called again.
+        """
+        ...
+
+    async def clamp_due(self, sink: str, *, latest: datetime) -> int:
+        """Make what is due later than an instant due then, a bounded number of a sink's deliveries at a time.
+
+        Returns:
+            How many were moved; 0 once there are none left.
+        """
         ...
 
     async def next_due(self, sink: str) -> datetime | None:
         """When the next unclaimed delivery of a sink is due; None if there is none."""
         ...
 
-    async def bury_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
+    async def dead_letter_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
         """Bury unclaimed deliveries that have been their key's oldest for too long, a bounded number.
 
         Returns:
@@ -476,7 +540,7 @@ class Store(Right, Protocol):
         """One dead letter; None if there is none of that seq."""
         ...
 
-    async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+    async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back into the outbox, in the order of their events, in one atomic commit.
 
         Beside whoever has the right to write. Each gets a seq of its own and goes behind what waits already,
@@ -493,7 +557,7 @@ class Store(Right, Protocol):
         """
         ...
 
-    async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
+    async def drop_concurrently(self, shop_id: str, seqs: Collection[int]) -> int:
         """Forget dead letters, in one atomic commit, beside whoever has the right to write.
 
         Returns:
@@ -505,8 +569,8 @@ class Store(Right, Protocol):
         """The deliveries made from an instant on and before another one, in the order of their events."""
         ...
 
-    async def resend_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Put deliveries that were made back into the outbox; for the rest see `replay_beside`.
+    async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+        """Put deliveries that were made back into the outbox; for the rest see `replay_concurrently`.
 
         They are made no longer, but wait: a history has each once. One without its text is passed by.
 
@@ -523,7 +587,7 @@ class Store(Right, Protocol):
         """How far the last backfill has come; None if there was none."""
         ...
 
-    async def learn_beside(
+    async def learn_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known, and how far a backfill has come, in one commit.
@@ -548,16 +612,41 @@ class Store(Right, Protocol):
         """
         ...
 
+    async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
+        """Date back what is dated in the future and kept for a time from its date, or it stays for ever.
+
+        Args:
+            shop_id: whose records, and whose deliveries that are over; a bounded number of each at a time.
+            after: only what is dated later than that.
+            to: its new date.
+
+        Returns:
+            How many were changed.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Let go of the store; never raises."""
         ...
 
 
-class Crew(Protocol):
+class Membership(Protocol):
     """The replicas that share the shops of a fleet, as one of them sees it. All raise TemporaryError."""
 
     async def stay(self) -> list[str]:
         """Say that we are there, and learn the names of all who are; soon forgotten if not said again."""
+        ...
+
+    async def reports(self, unreached: Sequence[str], there: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Report which shops are not reached from here, and learn what the other replicas report.
+
+        Args:
+            unreached: the ids of shops, or only core.reach.EVERYTHING.
+            there: the replicas that are there, by `stay`.
+
+        Returns:
+            What each of those that are there does not reach.
+        """
         ...
 
     async def leave(self) -> None:

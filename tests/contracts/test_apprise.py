@@ -16,12 +16,12 @@ from typing import Any
 import anyio
 import pytest
 
-from shop_poller.core.addresses import parse_sink
+from shop_poller.config.addresses import parse_sink
+from shop_poller.config.loader import load
+from shop_poller.config.settings import SettingsError
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import EventType
-from shop_poller.loading import load
-from shop_poller.making import make_sinks
-from shop_poller.settings import SettingsError
+from shop_poller.runtime.factory import make_sinks
 from shop_poller.sinks import make_sink
 from support.deliveries import delivery
 from support.sink_peers import free_port, inbox
@@ -71,6 +71,21 @@ async def test_title_text_and_type_arrive() -> None:
     assert post.target == "/hooks/sesame-key"
     assert (got["title"], got["type"]) == (told["title"], "info")
     assert got["message"] == f"{told['message']}\n[5f0c6c1e]"
+
+
+@pytest.mark.parametrize("host", [None, "localhost", "shop.example"])
+async def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(
+    host: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    async with inbox() as receiver, inbox() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        await sink_at(receiver.url.replace("127.0.0.1", host or "127.0.0.1")).send(DELIVERY)
+
+    proxied = host == "shop.example"
+    assert (len(receiver.posts), len(proxy.posts)) == ((0, 1) if proxied else (1, 0))
 
 
 @pytest.mark.parametrize(
@@ -132,14 +147,14 @@ async def test_a_redirect_is_not_followed_with_the_token() -> None:
 
 
 async def test_a_slow_answer_is_heard_by_the_next_attempt_and_the_message_is_sent_once() -> None:
-    gate = anyio.Event()
+    admin_auth = anyio.Event()
     async with inbox() as receiver:
-        receiver.gate = gate.wait
+        receiver.admin_auth = admin_auth.wait
         sink = sink_at(receiver.url)
         with anyio.move_on_after(0.3) as attempt:
             await sink.send(DELIVERY)
         assert attempt.cancelled_caught
-        gate.set()
+        admin_auth.set()
         with anyio.fail_after(IN_TIME_S):
             await sink.send(DELIVERY)
             assert len(receiver.posts) == 1
@@ -148,15 +163,15 @@ async def test_a_slow_answer_is_heard_by_the_next_attempt_and_the_message_is_sen
 
 
 async def test_threads_that_were_given_up_count_until_they_end() -> None:
-    gate = anyio.Event()
+    admin_auth = anyio.Event()
     async with inbox() as receiver:
-        receiver.gate = gate.wait
+        receiver.admin_auth = admin_auth.wait
         sink = sink_at(receiver.url, connections=2)
         for n in range(5):
             with anyio.move_on_after(0.2):
                 await sink.send(delivery(f"{n}f0c6c1e-0000-5000-8000-000000000316"))
         assert sum(thread.name == "apprise" for thread in threading.enumerate()) == 2
-        gate.set()
+        admin_auth.set()
         with anyio.fail_after(IN_TIME_S):
             for n in range(5):
                 await sink.send(delivery(f"{n}f0c6c1e-0000-5000-8000-000000000316"))
@@ -232,7 +247,7 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
 
 
 def test_who_does_not_use_it_does_not_load_it() -> None:
-    code = "import sys, shop_poller.house; print('apprise' in sys.modules)"
+    code = "import sys, shop_poller.runtime.shop_runtime; print('apprise' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
 

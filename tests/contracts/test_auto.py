@@ -6,13 +6,16 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect, Proofs
+from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query
 from shop_poller.simulator import faults
 from shop_poller.simulator.keys import ApiKey, AppPassword
-from shop_poller.sources.auto import LATER_S, SOON_S, Auto
+from shop_poller.sources.auto import LATER_S, SOON_S, Auto, ChosenDialect
+from support.ability_shop import AbilityShop, raw
 from support.auto_shop import BOTH, KEYS, PASSWORD, AutoShop, auto_shop
+from support.mcp_peer import ADDRESSES, McpPeer, mcp_peer
+from support.scripted_shop import answer, scripted_shop
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +63,7 @@ BRIDGE = "https://shop.example/bridge"
     ],
 )
 async def test_the_first_that_answers_is_chosen(
-    shop: AutoShop, offers: set[Dialect], proofs: Proofs, chosen: Dialect
+    shop: AutoShop, offers: set[Dialect], proofs: KnownKeys, chosen: Dialect
 ) -> None:
     shop.endpoint.offers = {str(dialect) for dialect in offers}
     source = shop.auto(proofs)
@@ -143,6 +146,8 @@ async def test_a_shop_without_any_is_told_so(shop: AutoShop) -> None:
     error = await refused(shop.auto())
     assert error.kind is ErrorKind.NOT_FOUND
     assert isinstance(error, PermanentError)
+    assert "that WooCommerce is active" in str(error)
+    assert "MCP turned on" not in str(error), "the advice fits a shop of any version"
 
 
 @pytest.mark.parametrize(
@@ -340,3 +345,124 @@ async def test_wrong_passwords_of_wordpress_are_told_where_there_is_nothing_else
     error = await refused(shop.auto(PASSWORD))
     assert error.kind is ErrorKind.AUTHENTICATION
     assert PASSWORD.password not in str(error)
+
+
+# --- a dialect whose beginning is refused -------------------------------------------------------------------
+
+WORDPRESS_403 = '{"code":"rest_forbidden","message":"Sorry","data":{"status":403}}'
+REFUSALS: dict[str, tuple[int, str]] = {
+    "404, a page": (404, "<h1>Not Found</h1>"),
+    "404, nothing": (404, ""),
+    "404 of WordPress": (404, '{"code":"rest_no_route","message":"?","data":{"status":404}}'),
+    "405": (405, "<h1>Method Not Allowed</h1>"),
+    "400, nothing": (400, ""),
+    "400 of WordPress": (400, '{"code":"mcp_off","message":"?","data":{"status":400}}'),
+    "410": (410, ""),
+    "415": (415, ""),
+    "403, a firewall": (403, "<h1>Forbidden</h1>"),
+    "403 of WordPress": (403, WORDPRESS_403),
+    "200, -32601": (200, '{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"no initialize"}}'),
+    "200, -32000": (200, '{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"MCP is off"}}'),
+    "400, -32022": (
+        400,
+        '{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"?","data":{"supported":["2031-01-01"]}}}',
+    ),
+    "a redirect": (302, ""),
+}
+
+
+def refuse(shop: AutoShop, dialect: Dialect, name: str) -> None:
+    """Let the dialect's endpoint answer every request so."""
+    status, content = REFUSALS[name]
+    refused_path = httpx.URL(shop.endpoint.address(dialect)).path
+
+    def reply(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(status, content=content) if request.url.path == refused_path else None
+
+    shop.instead = reply
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("first", [MCP, ABILITIES])
+async def test_a_dialect_that_is_refused_from_the_start_is_passed_over(
+    shop: AutoShop, first: Dialect, name: str
+) -> None:
+    refuse(shop, first, name)
+    source = shop.auto(url=shop.endpoint.address(first))
+    assert await ask(source) is not first
+    await source.aclose()
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("first", [MCP, ABILITIES])
+async def test_a_dialect_that_is_refused_later_is_left_at_the_same_tick(
+    shop: AutoShop, first: Dialect, name: str
+) -> None:
+    """As when the plugin that has it is deactivated, or a firewall's rule changed."""
+    source = shop.auto(url=shop.endpoint.address(first))
+    assert await ask(source) is first
+    refuse(shop, first, name)
+    if first is ABILITIES and name == "403 of WordPress":  # no other dialect takes the same password
+        assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
+    else:
+        assert await ask(source) is not first
+    await source.aclose()
+
+
+async def test_revoked_keys_are_told_where_another_dialect_has_keys_of_its_own(shop: AutoShop) -> None:
+    source = shop.auto()
+    assert await ask(source) is MCP
+    shop.endpoint.keys = []
+    for _ in range(3):
+        assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
+    assert [choice.dialect for choice in shop.choices] == [MCP]
+    await source.aclose()
+
+
+async def test_keys_that_every_endpoint_forbids_are_told(shop: AutoShop) -> None:
+    source = shop.auto()
+    assert await ask(source) is MCP
+    paths = {httpx.URL(shop.endpoint.address(dialect)).path for dialect in (MCP, REST)}
+    shop.instead = lambda request: (
+        httpx.Response(403, content=WORDPRESS_403) if request.url.path in paths else None
+    )
+    assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
+    await source.aclose()
+
+
+@pytest.mark.parametrize(
+    "trouble", [faults.maintenance(), faults.rate_limited(), faults.bad_gateway()], ids=["503", "429", "502"]
+)
+async def test_an_outage_in_the_midst_of_life_is_no_reason_to_leave(
+    shop: AutoShop, trouble: faults.Fault
+) -> None:
+    source = shop.auto()
+    assert await ask(source) is MCP
+    shop.endpoint.faults.add(trouble, dialects=frozenset({"woocommerce-mcp"}))
+    await refused(source)
+    shop.endpoint.faults.clear()
+    assert await ask(source) is MCP
+    assert [choice.dialect for choice in shop.choices] == [MCP]
+    await source.aclose()
+
+
+async def test_a_shop_without_sessions_is_read_by_the_dialect_that_its_address_names() -> None:
+    with mcp_peer(MCP, speaks_initialize=False, speaks_stateless=True) as peer:
+        choices: list[ChosenDialect] = []
+        source = Auto({MCP: peer.source}, on_choice=choices.append)
+        assert len((await source.fetch(ASK)).items) == 1
+        assert [choice.dialect for choice in choices] == [MCP]
+        await source.aclose()
+
+
+async def test_the_newest_order_may_be_a_bad_one_when_a_dialect_is_chosen() -> None:
+    """The bundled adapter does not say that it is, and one order only is asked for."""
+    with scripted_shop(ADDRESSES[ABILITIES]) as peer:
+        orders = AbilityShop.of(raw(n, f"2026-11-23T00:{n:02}:00") for n in range(1, 31))
+        orders.bad, orders.masks = {30}, True
+        peer.on("tools/list", answer({"tools": [{"name": "mcp-adapter-execute-ability"}]}))
+        peer.on_call(orders.reply)
+        source = Auto({ABILITIES: McpPeer(ABILITIES).source})
+        page = await source.fetch(Query(per_page=100))
+        assert len(page.orders) == 29
+        await source.aclose()

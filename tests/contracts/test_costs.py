@@ -19,32 +19,36 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import redis.asyncio as aioredis
 import structlog
 
-from shop_poller.alarm import Alarm
-from shop_poller.core.addresses import parse_sink
+from shop_poller.alerts import Alarm
+from shop_poller.config.addresses import parse_sink
+from shop_poller.config.redis_address import parse_redis
+from shop_poller.core.dialects import Dialect
 from shop_poller.core.filters import EVERYTHING
-from shop_poller.core.messages import Voice
+from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Page, Query
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.dispatcher import DeliveryPlan, Dispatcher
-from shop_poller.logs import set_up_logging
-from shop_poller.metrics import Metrics
-from shop_poller.plan import PollPlan
+from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.observability.logging import set_up_logging
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch, Sink, Store
+from shop_poller.simulator.answers import Answer, Request
 from shop_poller.sinks import make_sink
-from shop_poller.sources.connection import Connection
+from shop_poller.sources.connection import ShopConnection
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.redis import RedisStore
 from support import wire
 from support.deliveries import outgoing
-from support.house import SHOP, FakeShop, FakeSink, House, house, refused
+from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, refused, shop_harness
 from support.sink_peers import valkey_server
 from support.virtual_time import at_once, virtual_now
+from support.wired import bench_for
 
 N = 80
 """Orders of a page: one that is nearly full would be followed by another question."""
@@ -94,14 +98,14 @@ def counting() -> Iterator[Calls]:
 
 
 @contextmanager
-def statements(house: House) -> Iterator[list[str]]:
+def statements(shop_harness: ShopHarness) -> Iterator[list[str]]:
     """The SQL that the store executes meanwhile, with its values."""
     seen: list[str] = []
-    house.store._db.set_trace_callback(seen.append)
+    shop_harness.store._db.set_trace_callback(seen.append)
     try:
         yield seen
     finally:
-        house.store._db.set_trace_callback(None)
+        shop_harness.store._db.set_trace_callback(None)
 
 
 def commits(seen: list[str]) -> int:
@@ -110,7 +114,7 @@ def commits(seen: list[str]) -> int:
 
 def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
     async def story() -> tuple[int, list[str]]:
-        async with house(tmp_path / "state.db", plan=PLAN) as here:
+        async with shop_harness(tmp_path / "state.db", plan=PLAN) as here:
             for _ in range(3):
                 await here.tick()
             with statements(here) as seen, counting() as calls:
@@ -123,9 +127,9 @@ def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
     assert calls <= 800
 
 
-def test_a_tick_with_a_page_of_news_costs_one_commit(tmp_path: Path) -> None:
+def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_walk(tmp_path: Path) -> None:
     async def story() -> tuple[int, list[str]]:
-        async with house(tmp_path / "state.db", plan=PLAN) as here:
+        async with shop_harness(tmp_path / "state.db", plan=PLAN) as here:
             for _ in range(3):
                 await here.tick()
             for order_id in range(1, N + 1):
@@ -136,16 +140,16 @@ def test_a_tick_with_a_page_of_news_costs_one_commit(tmp_path: Path) -> None:
             return calls.total, seen
 
     calls, seen = at_once(story())
-    assert commits(seen) == 1
+    assert commits(seen) == 2
     assert len(seen) / N <= 3.1
-    assert calls / N <= 215
+    assert calls / N <= 250  # of these 75 mask a line of the log, in a fifth of the time that 38 took before
 
 
 def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
     count = 10 * N
 
     async def story() -> tuple[int, list[str]]:
-        async with house(tmp_path / "state.db", shop=burst(count), plan=PLAN) as here:
+        async with shop_harness(tmp_path / "state.db", shop=burst(count), plan=PLAN) as here:
             await here.tick()
             assert len(here.outgoing) == count
             with statements(here) as seen, counting() as calls:
@@ -156,7 +160,7 @@ def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) / count <= 0.01
     assert len(seen) / count <= 0.05
-    assert calls / count <= 370
+    assert calls / count <= 410  # likewise
 
 
 def burst(count: int) -> FakeShop:
@@ -187,12 +191,12 @@ async def read(body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Page, Call
     init = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}'
     answers = [init, b"", body, b""]
 
-    async def ask(self: Connection, *_: Any, **__: Any) -> tuple[httpx.Response, bytes]:
+    async def ask(self: ShopConnection, *_: Any, **__: Any) -> tuple[httpx.Response, bytes]:
         del self
         date = format_datetime(datetime.now(UTC), usegmt=True)
         return httpx.Response(200, headers={"date": date}), answers.pop(0)
 
-    monkeypatch.setattr(Connection, "ask", ask)
+    monkeypatch.setattr(ShopConnection, "ask", ask)
     source = WooCommerceMcp("http://shop.example/", consumer_key="ck_1", consumer_secret="cs_1")
     tracemalloc.start()
     try:
@@ -243,7 +247,11 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
 def dispatching(sink: Sink, store: Store) -> Dispatcher:
     metrics = Metrics(SHOP, [sink.name])
     alarm = Alarm(
-        store, voice=Voice(SHOP), sinks={sink.name: EVERYTHING}, now=store.now, on_outgoing=lambda *_: None
+        store,
+        message_format=MessageFormat(SHOP),
+        sinks={sink.name: EVERYTHING},
+        now=store.now,
+        on_outgoing=lambda *_: None,
     )
     return Dispatcher(
         sink,
@@ -265,7 +273,7 @@ def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None
 
     async def story() -> dict[str, list[str]]:
         sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)
-        async with house(tmp_path / "state.db", sinks=[sink], plan=PLAN) as here:
+        async with shop_harness(tmp_path / "state.db", sinks=[sink], plan=PLAN) as here:
             with statements(here) as seen:
                 await here.tick()
                 for order_id in range(1, N + 1):
@@ -273,8 +281,8 @@ def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None
                 await here.tick()
                 await here.deliver()
                 await here.store.open_orders(SHOP, after_id=0, limit=N)
-                await here.store.wake(sink.name)
-                await here.store.bury_expired(sink.name, head_before=virtual_now(), now=virtual_now())
+                await here.store.release_parked(sink.name)
+                await here.store.dead_letter_expired(sink.name, head_before=virtual_now(), now=virtual_now())
                 await here.store.prune(SHOP, seen_before=virtual_now(), settled_before=virtual_now())
             return {
                 statement: [row[3] for row in here.store._db.execute(f"EXPLAIN QUERY PLAN {statement}")]
@@ -295,11 +303,12 @@ def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None
 
 BUILD = """
 import asyncio, json, sys
-from shop_poller import app, cli
-from shop_poller.house import built
-from shop_poller.loading import load
+from shop_poller.runtime import app
+from shop_poller.cli import main as cli
+from shop_poller.runtime.shop_runtime import built
+from shop_poller.config.loader import load
 from shop_poller.stores import open_store
-from shop_poller.logs import set_up_logging
+from shop_poller.observability.logging import set_up_logging
 
 async def main():
     settings = load(environ=json.loads(sys.argv[1]))
@@ -313,7 +322,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 UNWANTED = (
     "apprise", "celery", "fakeredis", "hypothesis", "markdown_it", "mcp", "pydantic.v1", "redis",
-    "shop_poller.check", "shop_poller.demo", "shop_poller.replay", "shop_poller.simulator",
+    "shop_poller.cli.check", "shop_poller.cli.demo", "shop_poller.cli.replay", "shop_poller.simulator",
     "shop_poller.stores.redis", "shop_poller.sinks.apprise", "shop_poller.sinks.redis",
 )  # fmt: skip
 
@@ -336,3 +345,61 @@ def test_the_daemon_loads_only_what_it_needs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     modules = set(json.loads(done.stdout))
     assert {name for name in UNWANTED if name in modules} == set()
+
+
+BURST, LARGE_BURST, FEW, MANY, IMPORT = 100, 400, 10, 250, 1000
+REQUESTS = {
+    "first contact": {"rest": 4, "woocommerce-mcp": 6, "abilities": 8},
+    "idle tick": {"rest": 1, "woocommerce-mcp": 1, "abilities": 1},
+    "burst": {"rest": 2, "woocommerce-mcp": 2, "abilities": 2},
+    "few open": {"rest": 2, "woocommerce-mcp": 2, "abilities": 11},
+    "many open": {"rest": 4, "woocommerce-mcp": 4, "abilities": 251},
+    "import": {"rest": 16, "woocommerce-mcp": 18, "abilities": 40},
+    "20 ticks after a large burst": {"rest": 32, "woocommerce-mcp": 32, "abilities": 32},
+}
+"""HTTP requests at most, as docs/woocommerce.md has them: "What it costs the shop"."""
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+@pytest.mark.parametrize("dialect", ["rest", "woocommerce-mcp", "abilities"])
+def test_how_often_a_shop_is_asked(what: str, dialect: str) -> None:
+    count = at_once(requests_for(Dialect(dialect), what))
+    sys.stdout.write(f"{what}: {count} requests of {dialect}\n")
+    assert 0 < count <= REQUESTS[what][dialect]
+
+
+async def requests_for(dialect: Dialect, what: str) -> int:
+    """How many requests it takes, sessions and what `tools/list` asks included."""
+    async with bench_for(dialect, per_page=100) as bench:
+        answer, count = bench.endpoint.answer, 0
+
+        def counted(request: Request) -> Answer:
+            nonlocal count
+            count += 1
+            return answer(request)
+
+        bench.endpoint.answer = counted  # type: ignore[method-assign] # it is what everything goes through
+        old = {"few open": FEW, "many open": MANY, "import": IMPORT}.get(what, 0)
+        for number in range(old):
+            created = bench.shop.clock() - timedelta(days=5, seconds=number)
+            bench.shop.create_order("processing", created=created, modified=created)
+        if what not in {"first contact", "import"}:
+            await bench.tick()
+            await bench.tick()
+            if what == "burst":
+                for _ in range(BURST):
+                    await anyio.sleep(0.5)
+                    bench.shop.create_order("processing")
+            elif what.endswith("large burst"):
+                for _ in range(LARGE_BURST):
+                    bench.shop.create_order("processing")
+            await anyio.sleep(60)
+            count = 0
+        if what.endswith("open"):
+            await bench.between_ticks()
+            return count
+        for _ in range(20 if what.startswith("20 ticks") else 1):
+            report = await bench.tick()
+            assert report.error is None
+            await anyio.sleep(60)
+        return count

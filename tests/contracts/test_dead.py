@@ -6,11 +6,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import Ack, Bury, Fate, Outgoing, Retry, Settled, SinkStats, Store
-from shop_poller.stores import beside_store
+from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import SHOP, T0, at, claim, claim_one, ids, outgoing, put
@@ -21,15 +21,17 @@ pytestmark = pytest.mark.anyio
 OTHER_SHOP = "other.example"
 
 
-async def bury(store: Store, *rows: Outgoing, seconds: float = 1, shop_id: str = SHOP) -> list[Delivery]:
+async def move_to_dead_letters(
+    store: Store, *rows: Outgoing, seconds: float = 1, shop_id: str = SHOP
+) -> list[Delivery]:
     """Put rows and give them up at once, in the order in which they were made."""
-    buried = []
+    dead_lettered = []
     await put(store, *rows, shop_id=shop_id)
     for sink in {row.sink: None for row in rows}:
         while some := await claim(store, sink, now=at(seconds)):
             await store.settle([Bury(one, f"no {one.event_id}") for one in some], at(seconds))
-            buried += some
-    return sorted(buried, key=lambda one: one.seq)
+            dead_lettered += some
+    return sorted(dead_lettered, key=lambda one: one.seq)
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -52,9 +54,9 @@ async def test_a_dead_letter_is_all_that_was_given_up(store: Store) -> None:
 
 
 async def test_they_are_chosen_by_sink_and_age(store: Store) -> None:
-    one, two = await bury(store, outgoing("A", "1"), outgoing("B", "2"), seconds=1)
-    (three,) = await bury(store, outgoing("A", "3"), seconds=3)
-    await bury(store, outgoing("A", "4"), shop_id=OTHER_SHOP)
+    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("B", "2"), seconds=1)
+    (three,) = await move_to_dead_letters(store, outgoing("A", "3"), seconds=3)
+    await move_to_dead_letters(store, outgoing("A", "4"), shop_id=OTHER_SHOP)
     assert await store.dead_ids(SHOP) == [one.seq, two.seq, three.seq]
     assert await store.dead_ids(SHOP, sink="A") == [one.seq, three.seq]
     assert await store.dead_ids(SHOP, sink="nobody") == []
@@ -75,7 +77,7 @@ async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
 
 async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
     for n in (1, 2, 3):
-        await bury(store, outgoing("A", f"{n}", f"event {n}"), seconds=n)
+        await move_to_dead_letters(store, outgoing("A", f"{n}", f"event {n}"), seconds=n)
         await put(store, outgoing("B", f"{n}", f"event {n}"))
         await store.settle([Ack(await claim_one(store, "B"))], at(n))
     for dead in (False, True):
@@ -89,14 +91,16 @@ async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store
 
 
 async def test_a_replayed_letter_is_sent_as_if_it_were_new_with_its_old_id_and_body(store: Store) -> None:
-    (buried,) = await bury(store, outgoing("A", "316", "the id", customer="Ольга / \\ 🛒"))
-    assert await store.replay_beside(SHOP, [buried.seq], at(60)) == 1
+    (dead_lettered,) = await move_to_dead_letters(
+        store, outgoing("A", "316", "the id", customer="Ольга / \\ 🛒")
+    )
+    assert await store.replay_concurrently(SHOP, [dead_lettered.seq], at(60)) == 1
     assert await store.dead_ids(SHOP) == []
     assert await store.next_due("A") == at(60)
     again = await claim_one(store, now=at(60))
-    assert again.seq > buried.seq
-    assert (again.event_id, again.body, again.key) == ("the id", buried.body, "316")
-    assert (again.event_type, again.attempts) == (buried.event_type, 0)
+    assert again.seq > dead_lettered.seq
+    assert (again.event_id, again.body, again.key) == ("the id", dead_lettered.body, "316")
+    assert (again.event_type, again.attempts) == (dead_lettered.event_type, 0)
     assert again.created_at == again.head_since == at(60)
     await store.settle([Ack(again)], at(61))
     assert (await store.stats(SHOP)).sinks == {}
@@ -104,27 +108,27 @@ async def test_a_replayed_letter_is_sent_as_if_it_were_new_with_its_old_id_and_b
 
 
 async def test_it_is_either_dead_or_waiting(store: Store) -> None:
-    one, two = await bury(store, outgoing("A", "1"), outgoing("A", "2"))
-    await store.replay_beside(SHOP, [two.seq], at(2))
+    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("A", "2"))
+    await store.replay_concurrently(SHOP, [two.seq], at(2))
     assert (await store.stats(SHOP)).sinks == {"A": SinkStats(waiting=1, oldest_at=at(2), dead=1)}
     assert [t.fate for t in await store.traces(SHOP, ["1", "2"])] == [Fate.DEAD, Fate.WAITING]
     assert await store.dead_ids(SHOP) == [one.seq]
 
 
 async def test_it_is_replayed_once(store: Store) -> None:
-    (buried,) = await bury(store, outgoing("A", "1", "once"))
-    asked = [buried.seq, buried.seq, buried.seq + 1000]
-    assert await store.replay_beside(SHOP, asked, at(2)) == 1
-    assert await store.replay_beside(SHOP, asked, at(3)) == 0
-    assert await store.replay_beside(SHOP, [], at(3)) == 0
+    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "once"))
+    asked = [dead_lettered.seq, dead_lettered.seq, dead_lettered.seq + 1000]
+    assert await store.replay_concurrently(SHOP, asked, at(2)) == 1
+    assert await store.replay_concurrently(SHOP, asked, at(3)) == 0
+    assert await store.replay_concurrently(SHOP, [], at(3)) == 0
     assert ids(await claim(store, now=at(9))) == ["once"]
 
 
 async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: Place, store: Store) -> None:
-    buried = await bury(store, *(outgoing("A", "1", f"dead {n}") for n in range(3)))
+    dead_lettered = await move_to_dead_letters(store, *(outgoing("A", "1", f"dead {n}") for n in range(3)))
     await put(store, outgoing("A", "1", "waits"), outgoing("B", "1", "elsewhere"), now=at(2))
-    seqs = [one.seq for one in buried]
-    assert await store.replay_beside(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
+    seqs = [one.seq for one in dead_lettered]
+    assert await store.replay_concurrently(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
     await put(store, outgoing("A", "1", "after"), now=at(4))
     store = await place.open()
     await store.register(SHOP, T0)
@@ -138,28 +142,30 @@ async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: P
 
 
 async def test_one_that_is_given_up_again_is_a_dead_letter_again(store: Store) -> None:
-    (buried,) = await bury(store, outgoing("A", "1", "stubborn"))
+    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "stubborn"))
     for n in range(2, 5):
         (seq,) = await store.dead_ids(SHOP)
-        assert await store.replay_beside(SHOP, [seq], at(n)) == 1
+        assert await store.replay_concurrently(SHOP, [seq], at(n)) == 1
         again = await claim_one(store, now=at(n))
         await store.settle([Bury(again, f"no {n}")], at(n))
     (over,) = await store.settled(SHOP, dead=True, limit=9)
     assert (over.event_id, over.reason, over.at) == ("stubborn", "no 4", at(4))
-    assert over.seq > buried.seq
+    assert over.seq > dead_lettered.seq
 
 
 async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
-    new, cancelled = await bury(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
+    new, cancelled = await move_to_dead_letters(
+        store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled")
+    )
     seq = new.seq
     for n in (2, 3):  # refused once more, and once more
-        await store.replay_beside(SHOP, [seq], at(n))
+        await store.replay_concurrently(SHOP, [seq], at(n))
         again = await claim_one(store, now=at(n))
         await store.settle([Bury(again, "no")], at(n))
         seq = again.seq
     assert seq > cancelled.seq
     assert await store.dead_ids(SHOP) == [seq, cancelled.seq], "so it is in batches, too"
-    assert await store.replay_beside(SHOP, [cancelled.seq, seq], at(9)) == 2
+    assert await store.replay_concurrently(SHOP, [cancelled.seq, seq], at(9)) == 2
     order = []
     while some := await claim(store, now=at(10)):
         order += ids(some)
@@ -168,30 +174,32 @@ async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(st
 
 
 async def test_claims_are_not_touched_by_it(store: Store) -> None:
-    (buried,) = await bury(store, outgoing("A", "1", "dead"))
+    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "dead"))
     await put(store, outgoing("A", "1", "under way"), now=at(2))
     claimed = await claim_one(store, now=at(2))
-    await store.replay_beside(SHOP, [buried.seq], at(3))
+    await store.replay_concurrently(SHOP, [dead_lettered.seq], at(3))
     assert await claim(store, now=at(9)) == []
     await store.settle([Ack(claimed)], at(4))
     assert ids(await claim(store, now=at(9))) == ["dead"]
 
 
 async def test_another_shops_letters_stay(store: Store) -> None:
-    (theirs,) = await bury(store, outgoing("A", "1"), shop_id=OTHER_SHOP)
-    assert await store.replay_beside(SHOP, [theirs.seq], at(2)) == 0
-    assert await store.drop_beside(SHOP, [theirs.seq]) == 0
+    (theirs,) = await move_to_dead_letters(store, outgoing("A", "1"), shop_id=OTHER_SHOP)
+    assert await store.replay_concurrently(SHOP, [theirs.seq], at(2)) == 0
+    assert await store.drop_concurrently(SHOP, [theirs.seq]) == 0
     assert await store.dead_ids(OTHER_SHOP) == [theirs.seq]
 
 
 async def test_two_who_replay_at_once_replay_each_once(store: Store) -> None:
-    buried = await bury(store, *(outgoing("A", f"{n}", f"event {n}") for n in range(40)))
-    seqs, replayed = [one.seq for one in buried], 0
+    dead_lettered = await move_to_dead_letters(
+        store, *(outgoing("A", f"{n}", f"event {n}") for n in range(40))
+    )
+    seqs, replayed = [one.seq for one in dead_lettered], 0
 
     async def replay(order: list[int]) -> None:
         nonlocal replayed
         for start in range(0, 40, 10):
-            done = await store.replay_beside(SHOP, order[start : start + 10], at(2))
+            done = await store.replay_concurrently(SHOP, order[start : start + 10], at(2))
             replayed += done
 
     async with anyio.create_task_group() as tasks:
@@ -205,14 +213,14 @@ async def test_two_who_replay_at_once_replay_each_once(store: Store) -> None:
 
 
 async def test_what_is_dropped_is_gone(place: Place, store: Store) -> None:
-    one, two = await bury(store, outgoing("A", "1"), outgoing("A", "2"))
-    assert await store.drop_beside(SHOP, [one.seq, one.seq, 999]) == 1
-    assert await store.drop_beside(SHOP, [one.seq]) == 0
+    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("A", "2"))
+    assert await store.drop_concurrently(SHOP, [one.seq, one.seq, 999]) == 1
+    assert await store.drop_concurrently(SHOP, [one.seq]) == 0
     store = await place.open()
     await store.register(SHOP, T0)
     assert await store.dead_ids(SHOP) == [two.seq]
     assert (await store.stats(SHOP)).sinks == {"A": SinkStats(dead=1)}
-    assert await store.replay_beside(SHOP, [one.seq], at(3)) == 0
+    assert await store.replay_concurrently(SHOP, [one.seq], at(3)) == 0
 
 
 # --- beside a process that has the right to write -----------------------------------------------------------
@@ -221,9 +229,9 @@ async def test_what_is_dropped_is_gone(place: Place, store: Store) -> None:
 async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
-    (buried,) = await bury(polling, outgoing("A", "1", "again"))
-    beside = await beside_store(path, shop=SHOP, prefix="")
-    assert await beside.replay_beside(SHOP, [buried.seq], at(2)) == 1
+    (dead_lettered,) = await move_to_dead_letters(polling, outgoing("A", "1", "again"))
+    beside = await concurrent_store(path, shop=SHOP, prefix="")
+    assert await beside.replay_concurrently(SHOP, [dead_lettered.seq], at(2)) == 1
     await put(polling, outgoing("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()
@@ -235,10 +243,10 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     polling = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await polling.take()
     await polling.register(SHOP, T0)
-    one, two = await bury(polling, outgoing("A", "1", "again"), outgoing("A", "2", "dropped"))
-    beside = await beside_store(address, shop=SHOP, prefix=prefix)
-    assert await beside.replay_beside(SHOP, [one.seq], at(2)) == 1
-    assert await beside.drop_beside(SHOP, [two.seq]) == 1
+    one, two = await move_to_dead_letters(polling, outgoing("A", "1", "again"), outgoing("A", "2", "dropped"))
+    beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
+    assert await beside.replay_concurrently(SHOP, [one.seq], at(2)) == 1
+    assert await beside.drop_concurrently(SHOP, [two.seq]) == 1
     await put(polling, outgoing("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert ids(await claim(polling, now=at(9))) == ["again"]
@@ -252,9 +260,9 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     store = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await store.take()
     await store.register(SHOP, T0)
-    (buried,) = await bury(store, outgoing("A", "1", "again"))
+    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "again"))
     await store._connection._line.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
-        await store.replay_beside(SHOP, [buried.seq], at(2))
-    assert await store.dead_ids(SHOP) == [buried.seq]
+        await store.replay_concurrently(SHOP, [dead_lettered.seq], at(2))
+    assert await store.dead_ids(SHOP) == [dead_lettered.seq]
     await store.aclose()

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shop_poller import httpclient
-from shop_poller.core.addresses import parse_sink
+from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, Order, Query, UnreadableOrder
-from shop_poller.fast import FastTransport
-from shop_poller.httpclient import MAX_COOKIE, MAX_COOKIES
+from shop_poller.http import client
+from shop_poller.http.aiohttp_transport import FastTransport
+from shop_poller.http.client import MAX_COOKIE, MAX_COOKIES
 from shop_poller.ports import Source
 from shop_poller.sinks.http import HttpSink
 from shop_poller.sources import connection
@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True, params=[httpx.AsyncHTTPTransport, FastTransport], ids=["plain", "fast"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpclient, "transport_class", lambda: request.param)
+    monkeypatch.setattr(client, "transport_class", lambda: request.param)
 
 
 only_plain = pytest.mark.parametrize("transport", [httpx.AsyncHTTPTransport], indirect=True, ids=["plain"])
@@ -139,7 +139,7 @@ async def test_what_says_that_it_is_too_much_is_not_read_at_all() -> None:
             assert (await refused(source)).kind is ErrorKind.TOO_LARGE
 
 
-async def test_more_orders_than_were_asked_for_are_an_error_however_many() -> None:
+async def test_far_more_orders_than_were_asked_for_are_an_error_however_many() -> None:
     async with shop_of(answering(b"[" + b'{"id":1},' * 200_000 + b'{"id":1}]')) as source:
         error = await refused(source)
     assert error.kind is ErrorKind.PROTOCOL
@@ -151,7 +151,8 @@ def test_megabytes_of_control_characters_are_not_looked_at_one_by_one() -> None:
     began = time.process_time()
     found = read_order(order | {"billing": {"first_name": "\x07" * 5_000_000}})
     assert time.process_time() - began < 0.5  # it takes a millisecond; one by one, three seconds
-    assert isinstance(found, UnreadableOrder)
+    assert isinstance(found, Order)
+    assert (found.number, found.currency_sign, found.customer) == (str(found.id), "", "")
 
 
 @only_plain
@@ -233,7 +234,7 @@ async def test_a_redirect_to_nowhere_is_a_redirect(address: str) -> None:
         assert "redirects" in str(await refused(source))
     async with receiver_of(answering(b"", to, status=b"302 Found")) as sink:
         error = await undelivered(sink)
-        assert error.kind is ErrorKind.UNAVAILABLE  # no verdict on the delivery
+        assert error.kind is ErrorKind.PROTOCOL
         assert "redirect" in str(error)
 
 
@@ -395,7 +396,6 @@ async def ask_a_shop_that_says(
         except ShopPollerError as error:
             told(error)
         else:
-            assert len(page.items) <= ASK.per_page
             for item in page.items:
                 check(item)
         finally:

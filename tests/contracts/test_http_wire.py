@@ -6,16 +6,20 @@ import ssl
 import threading
 import traceback
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from shop_poller import httpclient
-from shop_poller.core.addresses import parse_sink
+from shop_poller.config.addresses import parse_sink
+from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.fast import FastTransport
+from shop_poller.core.model import Query
+from shop_poller.http import client as httpclient
+from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.sinks.http import HttpSink
+from shop_poller.sources import open_source
 from support.sink_peers import (
     CERTIFICATE,
     LOOPBACK,
@@ -30,6 +34,8 @@ from support.sink_peers import (
 from support.sinks import DELIVERY, IN_TIME_S, PASSWORD, SOON_S, failure, http_sink
 
 pytestmark = pytest.mark.anyio
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
 
 
 @pytest.fixture(scope="module")
@@ -187,16 +193,12 @@ async def test_a_body_that_trickles_is_not_waited_for(monkeypatch: pytest.Monkey
     [
         b"Content-Length: 100\r\n\r\nx",
         b"Transfer-Encoding: chunked\r\n\r\nnonsense",
+        b"Transfer-Encoding: chunked\r\n\r\nnon\r\nsense\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}and more\r\n",
         b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz",
     ],
 )
-async def test_a_body_that_breaks_off_or_is_nonsense_does_not_undo_the_yes(
-    request: pytest.FixtureRequest, body: bytes
-) -> None:
-    if b"nonsense" in body and httpclient.transport_class() is FastTransport:
-        reason = "aiohttp parses head and body in one go: the yes is lost, and the delivery repeated"
-        request.applymarker(pytest.mark.xfail(raises=TemporaryError, strict=True, reason=reason))
-
+async def test_a_body_that_breaks_off_or_is_nonsense_does_not_undo_the_yes(body: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 202 Accepted\r\n" + body)
@@ -280,7 +282,7 @@ async def test_there_are_as_many_connections_as_concurrent_deliveries_and_they_a
     senders = 5
     async with inbox() as receiver, http_sink(receiver.url) as sink:
         together = asyncio.Barrier(senders)
-        receiver.gate = together.wait  # answers only when all of them are under way
+        receiver.admin_auth = together.wait  # answers only when all of them are under way
         for _ in range(4):
             with anyio.fail_after(IN_TIME_S):
                 async with anyio.create_task_group() as tasks:
@@ -420,6 +422,28 @@ async def test_check_of_nobody_is_a_connection_error() -> None:
             await sink.check()
 
     assert caught.value.kind is ErrorKind.CONNECTION
+    assert str(caught.value).startswith(f"no connection to {sink.name}: "), "nobody answered at all"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "it was closed before an answer came"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n", ""),  # the head is named
+        (b"220 smtp.example ESMTP\r\n\r\n", "what came is not HTTP"),
+    ],
+)
+async def test_somebody_who_breaks_off_is_told_from_nobody(answer: bytes, said: str) -> None:
+    async with (
+        peer(saying(answer)) as receiver,
+        http_sink(f"http://{LOOPBACK}:{receiver.port}/#crm") as sink,
+    ):
+        error = await failure(sink)
+
+    assert error.kind is ErrorKind.CONNECTION
+    assert "no connection" not in str(error)
+    if said:
+        assert str(error).startswith(f"the connection to crm failed: {said}; ")
 
 
 async def test_nothing_is_sent_that_is_not_ours_and_no_cookie_comes_back() -> None:
@@ -504,36 +528,93 @@ async def test_a_proxy_is_asked_with_its_password_which_no_error_shows(
     assert all(b"basic dxm6ahvudgvymg==" in head.lower() for head in heads)  # us:hunter2
 
 
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name that is not loopback's, and leads here all the same."""
+    ask = socket.getaddrinfo
+
+    def here(host: str | bytes | None, *args: Any, **options: Any) -> Any:
+        ours = host in {"home.example", b"home.example"}
+        return ask(LOOPBACK if ours else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+    return "home.example"
+
+
 @pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "spared",
-    [None, ("no_proxy", "other.example"), ("NO_PROXY", "other.example, 127.0.0.1"), ("no_proxy", "*")],
+    [None, ("no_proxy", "other.example"), ("NO_PROXY", "other.example, home.example"), ("no_proxy", "*")],
     ids=lambda spared: spared and " ".join(spared),
 )
 async def test_a_proxy_is_asked_but_for_whom_no_proxy_names(
-    monkeypatch: pytest.MonkeyPatch, name: str, spared: tuple[str, str] | None
+    monkeypatch: pytest.MonkeyPatch, home: str, name: str, spared: tuple[str, str] | None
 ) -> None:
-    async with inbox() as receiver, inbox() as proxy, http_sink(receiver.url) as sink:
+    async with inbox() as receiver, inbox() as proxy:
         monkeypatch.setenv(name, proxy.url.removeprefix("http://").partition("/")[0])  # as some write it
         if spared:
             monkeypatch.setenv(*spared)
-        with anyio.fail_after(IN_TIME_S):
-            await sink.send(DELIVERY)
+        async with http_sink(receiver.url.replace(LOOPBACK, home)) as sink:
+            with anyio.fail_after(IN_TIME_S):
+                await sink.send(DELIVERY)
 
     straight = spared is not None and spared[1] != "other.example"
     assert (len(receiver.posts), len(proxy.posts)) == ((1, 0) if straight else (0, 1))
 
 
 @pytest.mark.usefixtures("no_proxies")
-async def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with inbox() as receiver, inbox() as proxy, http_sink(receiver.url) as sink:
+async def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    async with inbox() as receiver, inbox() as proxy:
+        url = receiver.url.replace(LOOPBACK, home)
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        monkeypatch.setenv("NO_PROXY", httpx.URL(receiver.url).netloc.decode())
-        with anyio.fail_after(IN_TIME_S):
-            await sink.send(DELIVERY)
+        monkeypatch.setenv("NO_PROXY", httpx.URL(url).netloc.decode())
+        async with http_sink(url) as sink:
+            with anyio.fail_after(IN_TIME_S):
+                await sink.send(DELIVERY)
 
     assert (len(receiver.posts), len(proxy.posts)) == (1, 0)
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("proxied_by", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "host",
+    [LOOPBACK, "127.0.0.1", "LOCALHOST", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"],  # noqa: S104
+)
+async def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, host: str, proxied_by: str
+) -> None:
+    async with inbox() as receiver, inbox() as proxy:
+        monkeypatch.setenv(proxied_by, proxy.url)
+        async with http_sink(receiver.url.replace(LOOPBACK, host)) as sink:
+            with anyio.fail_after(IN_TIME_S):
+                await sink.send(DELIVERY)
+
+    assert (len(receiver.posts), len(proxy.posts)) == (1, 0)
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_the_case_loopback_through_proxy_goes_direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (CASES / "loopback-through-proxy" / "settings.env").read_text().split()
+    given = dict(line.split("=", 1) for line in lines)
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(http_answer("200 OK", "Date: Mon, 23 Nov 2026 09:51:00 GMT", body=b"[]"))
+        await writer.drain()
+
+    async with peer(answer) as shop, inbox() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        url = given["WOOCOMMERCE_MCP_URL"].replace(":8080", f":{shop.port}")
+        source = open_source(Dialect(given["SHOP_DIALECT"]), url, KnownKeys("ck_1", "cs_1"))
+        with anyio.fail_after(IN_TIME_S):
+            assert (await source.fetch(Query(per_page=1))).items == ()
+        await source.aclose()
+
+    assert asked[0].startswith(b"GET /wp-json/wc/v3/orders?")
+    assert proxy.posts == []
 
 
 @pytest.mark.usefixtures("no_proxies")

@@ -13,12 +13,15 @@ import anyio
 import pytest
 import redis
 
+from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import EventType, KnownOrder
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import Ack, Bury, Retry, ShopState
+from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore
+from shop_poller.stores.redis.connection import RedisConnection
+from shop_poller.stores.redis.membership import Membership
 from support.commands import wait_until
 from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, outgoing, put
 from support.redis_server import REDIS, RedisServer, redis_server, valkey_binary
@@ -64,6 +67,19 @@ def dump(server: RedisServer) -> dict[str, bytes]:
         return {
             key.decode(): client.dump(key) for key in client.keys("*") if key != f"{PREFIX}lease".encode()
         }
+
+
+def contents(server: RedisServer) -> dict[str, Any]:
+    """What each key holds, but the lease; a dump also shows in which order the server has a hash just now."""
+    with server.client as client:
+        look: dict[str, Any] = {
+            "string": client.get,
+            "hash": client.hgetall,
+            "set": client.smembers,
+            "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        }
+        keys = [str(key) for key in client.scan_iter() if key != f"{PREFIX}lease"]
+        return {key: look[str(client.type(key))](key) for key in keys}
 
 
 def restore(server: RedisServer, dumped: dict[str, bytes]) -> None:
@@ -195,16 +211,22 @@ async def test_where_the_two_hashes_disagree_the_plain_one_wins(
 async def test_what_an_earlier_version_wrote_lacks_what_it_did_not_know(
     server: RedisServer, store: RedisStore
 ) -> None:
-    record = replace(known_order(1, "pending"), awaiting_since=T0)
-    state = ShopState(T0, baseline_at=T0, newest_order_at=T0, silence_told_at=T0)
+    record = replace(
+        known_order(1, "pending"),
+        awaiting_since=T0,
+        refund_ids=frozenset({5}),
+        silent_refund_ids=frozenset({5}),
+    )
+    state = ShopState(T0, baseline_at=T0, newest_order_at=T0, silence_told_at=T0, refunds_at=T0)
     await store.commit(SHOP, batch(state=state, known=[record]))
     with server.client as client:
         details = json.loads(client.hget("shop:polling:known_details", "1"))
         del details["awaiting_since"]
+        del details["silent_refund_ids"]
         client.hset("shop:polling:known_details", "1", json.dumps(details))
-        client.hdel("shop:polling:state", "newest_order_at", "silence_told_at")
+        client.hdel("shop:polling:state", "newest_order_at", "silence_told_at", "refunds_at")
 
-    assert await store.known(SHOP, [1]) == {1: known_order(1, "pending")}
+    assert await store.known(SHOP, [1]) == {1: replace(known_order(1, "pending"), refund_ids=frozenset({5}))}
     assert await store.load(SHOP) == ShopState(T0, baseline_at=T0)
 
 
@@ -234,7 +256,7 @@ async def test_keys_of_another_shop_are_refused_and_not_changed(
     await store.register(SHOP, T0)
     await store.commit(SHOP, batch(known=[known_order(1)]))
     await store.release()
-    before = dump(server)
+    before = contents(server)
     other = RedisStore(parse_redis(server.url), prefix=PREFIX, first_shop="other.example")
     assert await other.take()
     for attempt in (
@@ -243,7 +265,7 @@ async def test_keys_of_another_shop_are_refused_and_not_changed(
     ):
         with pytest.raises(PermanentError, match=SHOP):
             await attempt()
-    assert dump(server) == before
+    assert contents(server) == before
     await other.aclose()
 
 
@@ -284,20 +306,20 @@ async def test_who_lost_the_lease_changes_nothing(server: RedisServer, store: Re
     (delivery,) = await claim(store, limit=1)
     with server.client as client:
         client.set(f"{PREFIX}lease", "somebody/else")
-    before = dump(server)
+    before = contents(server)
 
     for attempt in (
         partial(store.commit, SHOP, batch(outgoing(), known=[known_order(1)])),
         partial(store.settle, [Ack(delivery)], T0),
         partial(store.settle, [Bury(delivery, "no")], T0),
         partial(store.claim, "A", now=at(9), limit=9),
-        partial(store.bury_expired, "A", head_before=at(9), now=at(9)),
-        partial(store.wake, "A"),
+        partial(store.dead_letter_expired, "A", head_before=at(9), now=at(9)),
+        partial(store.release_parked, "A"),
     ):
         with pytest.raises(TemporaryError, match="another replica has the lease") as caught:
             await attempt()
         assert caught.value.kind is ErrorKind.STORE
-    assert dump(server) == before
+    assert contents(server) == before
     assert not await store.renew()
 
 
@@ -370,12 +392,12 @@ async def test_an_older_replica_is_noticed_and_gone_on_from(server: RedisServer,
     newer = ShopState(T0, baseline_at=T0, cursor_at=at(600), last_poll_at=at(600))
     await store.commit(SHOP, batch(outgoing("A", "3", "3/1"), state=newer, known=[known_order(3)]))
     restore(server, dumped)
-    before = dump(server)
+    before = contents(server)
 
     with pytest.raises(TemporaryError, match="not what was left there"):
         await store.commit(SHOP, batch(known=[known_order(4)]))
 
-    assert dump(server) == before
+    assert contents(server) == before
     assert not await store.renew()  # its right ends with this, so that all is read anew
     await store.release()
     assert await store.take()
@@ -447,7 +469,7 @@ def beside_the_first(store: RedisStore, monkeypatch: pytest.MonkeyPatch, *comman
         if not replayed and command[0] in commands:
             replayed.append(0)
             async with aclosing(store_at(f"redis://{store._address.place.partition('://')[2]}")) as other:
-                replayed[0] = await other.replay_beside(SHOP, await other.dead_ids(SHOP), at(50))
+                replayed[0] = await other.replay_concurrently(SHOP, await other.dead_ids(SHOP), at(50))
         return answer
 
     monkeypatch.setattr(store._connection, "read", reading)
@@ -581,10 +603,10 @@ async def test_a_key_that_is_not_ours_stops_a_commit_before_its_first_write(
     with server.client as client:
         client.delete(PREFIX + part)
         client.set(PREFIX + part, "somebody else's")
-    before = dump(server)
+    before = contents(server)
     with pytest.raises(TemporaryError, match="not ours"):
         await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
-    assert dump(server) == before
+    assert contents(server) == before
     with server.client as client:
         client.delete(PREFIX + part)
     await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
@@ -758,8 +780,8 @@ async def test_an_acl_user_with_the_rights_of_the_documentation_is_enough(tmp_pa
         client.hset("shop:polling:known_orders", mapping={"1": "processing"})
         await store.register(SHOP, T0)
         await lived_in(store)
-        await store.wake("A")
-        await store.bury_expired("A", head_before=at(99), now=at(99))
+        await store.release_parked("A")
+        await store.dead_letter_expired("A", head_before=at(99), now=at(99))
         await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
         await store.stats(SHOP)
         await store.aclose()
@@ -823,7 +845,7 @@ async def test_a_cluster_is_used_by_a_prefix_with_a_hash_tag(tmp_path: Path) -> 
         assert await store.take()
         await lived_in(store)
         assert ids(await claim(store, now=at(60))) == ["1/1"]
-        await store.wake("A")
+        await store.release_parked("A")
         assert (await store.stats(SHOP)).sinks["A"].waiting == 3
         await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
         await store.aclose()
@@ -872,3 +894,107 @@ async def test_what_an_older_version_wrote_meanwhile_is_open_too(
     store._shops.forget()
     await store.register(SHOP, at(1))
     assert await store.open_orders(SHOP, after_id=0, limit=9) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [1, None, "OK", [], [""], {"a": "b"}, True, float("inf"), ["", "x", "y"], ["", 10**30, 0]],
+    ids=repr,
+)
+async def test_an_answer_of_another_kind_is_an_error_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """A program that is not Redis, or one between that mixes answers up, must not end the daemon."""
+    store = RedisStore(parse_redis("redis://127.0.0.1:1/0"), prefix="p", first_shop=SHOP)
+
+    async def call(*_: object) -> object:
+        return answer
+
+    monkeypatch.setattr(store._connection, "_carry_out", call)
+    for ask in (store.take, store.release, store.check):
+        with pytest.raises(TemporaryError, match="answered something else than it was asked for") as caught:
+            await ask()
+        assert caught.value.kind is ErrorKind.STORE
+
+
+@pytest.mark.parametrize("answer", [1, None, "OK", [1], {"a": "b"}, True, float("inf")], ids=repr)
+async def test_so_it_is_when_a_fleet_asks_who_is_there(
+    monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    address = parse_redis("redis://127.0.0.1:1/0")
+    store_pool = StorePool(address)
+    membership = store_pool.membership(address, prefix="p", name="a")
+    assert isinstance(membership, Membership)
+
+    async def call(*_: object) -> object:
+        return answer
+
+    monkeypatch.setattr(membership._connection, "_carry_out", call)
+    with pytest.raises(TemporaryError, match="answered something else than it was asked for"):
+        await membership.stay()
+    with pytest.raises(TemporaryError, match="answered something else than it was asked for"):
+        await membership.leased(["one", "two", "three"])
+
+
+ODD: list[object] = [7, None, "OK", ["a"], [None], {"a": "b"}, ["0", "{}"], [0, {"1": "{}"}], [["a", "b"]]]
+
+
+async def everything(store: RedisStore) -> None:
+    """Use what a tenure uses: poll, deliver, settle, look, tidy up, mend."""
+    assert await store.take()
+    await store.register(SHOP, T0)
+    for number in (1, 2):
+        row = outgoing(key=str(number), event_id=f"event {number}")
+        await store.commit(SHOP, batch(row, known=[known_order(number)]))
+    await store.known(SHOP, [1, 2])
+    await store.open_orders(SHOP, after_id=0, limit=9)
+    claimed = await claim(store, now=at(1))
+    await store.settle([Ack(one) if number else Bury(one, "no") for number, one in enumerate(claimed)], at(2))
+    await store.dead_letter_expired("A", head_before=at(-1), now=at(3))
+    await store.release_parked("A")
+    await store.clamp_due("A", latest=at(4))
+    await store.next_due("A")
+    await store.stats(SHOP)
+    await store.prune(SHOP, seen_before=at(-1), settled_before=at(-1))
+    await store.redate(SHOP, after=at(5), to=at(5))
+    for seq in await store.dead_ids(SHOP):
+        await store.dead_letter(SHOP, seq)
+        await store.replay_concurrently(SHOP, [seq], at(6))
+    await store.traces(SHOP, frozenset({"1"}))
+    await store.settled(SHOP, dead=False, limit=9)
+    await store.rows_set_aside(SHOP)
+    store._outbox._must_mend = True
+    await store.register(SHOP, at(7))
+    await store.renew()
+    await store.holder()
+    await store.release()
+
+
+async def test_whichever_answer_is_another_s_it_is_an_error_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, server: RedisServer
+) -> None:
+    """Each command of a tenure in turn is answered what was meant for another one."""
+    number, odd_at = 0, 0
+    genuine = RedisConnection._carry_out
+
+    async def carry_out(connection: RedisConnection, command: Any) -> Any:
+        nonlocal number
+        number += 1
+        answer = await genuine(connection, command)
+        return ODD[odd_at % len(ODD)] if number == odd_at else answer
+
+    monkeypatch.setattr(RedisConnection, "_carry_out", carry_out)
+    failures: list[TemporaryError] = []
+    while odd_at <= number:  # one more than there were commands
+        number, odd_at = 0, odd_at + 1
+        with server.client as client:
+            client.flushall()
+        async with aclosing(store_at(server.url)) as store:
+            try:
+                await everything(store)
+            except TemporaryError as error:
+                failures.append(error)
+                number = max(number, odd_at)
+    assert odd_at > 60
+    assert len(failures) > odd_at / 2
+    assert {error.kind for error in failures} == {ErrorKind.STORE}

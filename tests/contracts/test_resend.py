@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from shop_poller.clock import ms
+from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import Ack, Bury, Fate, Made, Outgoing, Settled, SinkStats, Store
-from shop_poller.stores import beside_store
+from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore, file
 from support.deliveries import SHOP, T0, at, claim, claim_one, ids, outgoing, put
@@ -85,7 +85,7 @@ async def test_it_is_sent_as_if_it_were_new_with_its_old_id_and_body(place: Plac
     (first,) = await deliver(store, outgoing("A", "316", "the id", customer="Ольга / \\ \" ' 🛒"))
     store = await place.open()
     await store.register(SHOP, T0)
-    assert await store.resend_beside(SHOP, [first.seq], at(60)) == 1
+    assert await store.resend_concurrently(SHOP, [first.seq], at(60)) == 1
     assert await made(store) == []
     assert (await store.stats(SHOP)).sinks == {"A": SinkStats(waiting=1, oldest_at=at(60))}
     assert [trace.fate for trace in await store.traces(SHOP, ["316"])] == [Fate.WAITING]
@@ -105,28 +105,28 @@ async def test_it_can_be_sent_again_and_again(store: Store) -> None:
     (first,) = await deliver(store, outgoing("A", "1", "often"))
     for n in range(2, 6):
         (one,) = await made(store)
-        assert await store.resend_beside(SHOP, [one.over.seq], at(n)) == 1
+        assert await store.resend_concurrently(SHOP, [one.over.seq], at(n)) == 1
         (again,) = await deliver_all(store, "A", seconds=n)
         assert (again.event_id, again.body) == ("often", first.body)
 
 
 async def test_what_is_refused_this_time_is_a_dead_letter(store: Store) -> None:
     (first,) = await deliver(store, outgoing("A", "1", "refused"))
-    await store.resend_beside(SHOP, [first.seq], at(2))
+    await store.resend_concurrently(SHOP, [first.seq], at(2))
     again = await claim_one(store, now=at(2))
     await store.settle([Bury(again, "no")], at(3))
     assert await made(store) == []
     assert await store.dead_ids(SHOP) == [again.seq]
-    assert await store.replay_beside(SHOP, [again.seq], at(4)) == 1
+    assert await store.replay_concurrently(SHOP, [again.seq], at(4)) == 1
     assert ids(await claim(store, now=at(4))) == ["refused"]
 
 
 async def test_it_is_put_back_once(store: Store) -> None:
     (first,) = await deliver(store, outgoing("A", "1", "once"))
     asked = [first.seq, first.seq, first.seq + 1000]
-    assert await store.resend_beside(SHOP, asked, at(2)) == 1
-    assert await store.resend_beside(SHOP, asked, at(3)) == 0
-    assert await store.resend_beside(SHOP, [], at(3)) == 0
+    assert await store.resend_concurrently(SHOP, asked, at(2)) == 1
+    assert await store.resend_concurrently(SHOP, asked, at(3)) == 0
+    assert await store.resend_concurrently(SHOP, [], at(3)) == 0
     assert ids(await claim(store, now=at(9))) == ["once"]
     assert await claim(store, now=at(9)) == []
 
@@ -134,12 +134,12 @@ async def test_it_is_put_back_once(store: Store) -> None:
 async def test_what_waits_already_is_not_put_there_twice(store: Store) -> None:
     first, _ = await deliver(store, outgoing("A", "1", "again"), outgoing("B", "1", "again"))
     await put(store, outgoing("A", "1", "other"), outgoing("A", "1", "again"), now=at(2))
-    assert await store.resend_beside(SHOP, [first.seq], at(3)) == 0
+    assert await store.resend_concurrently(SHOP, [first.seq], at(3)) == 0
     assert len(await made(store)) == 2
     assert (await store.stats(SHOP)).sinks["A"].waiting == 2
     # To another sink, or of another order, it is another delivery.
     seqs = [one.over.seq for one in await made(store)]
-    assert await store.resend_beside(SHOP, seqs, at(3)) == 1
+    assert await store.resend_concurrently(SHOP, seqs, at(3)) == 1
     await deliver_all(store, "A", "B", seconds=9)
     assert len(await made(store)) == 4
 
@@ -148,7 +148,7 @@ async def test_of_an_event_that_was_delivered_twice_one_goes_back(store: Store) 
     await deliver(store, outgoing("A", "1", "twice"))
     await deliver(store, outgoing("A", "1", "twice"))
     seqs = [one.over.seq for one in await made(store)]
-    assert await store.resend_beside(SHOP, seqs, at(2)) == 1
+    assert await store.resend_concurrently(SHOP, seqs, at(2)) == 1
     assert [one.over.seq for one in await made(store)] == seqs[1:]
     assert ids(await claim(store, now=at(9))) == ["twice"]
 
@@ -158,7 +158,7 @@ async def test_a_dead_letter_whose_event_waits_already_stays_one(store: Store) -
     dead = await claim_one(store)
     await store.settle([Bury(dead, "no")], at(1))
     await put(store, outgoing("A", "1", "again"), now=at(2))
-    assert await store.replay_beside(SHOP, [dead.seq], at(3)) == 0
+    assert await store.replay_concurrently(SHOP, [dead.seq], at(3)) == 0
     assert await store.dead_ids(SHOP) == [dead.seq]
     assert (await store.stats(SHOP)).sinks["A"].waiting == 1
 
@@ -167,7 +167,7 @@ async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: P
     first = await deliver(store, *(outgoing("A", "1", f"made {n}") for n in range(3)))
     await put(store, outgoing("A", "1", "waits"), now=at(2))
     seqs = [one.seq for one in first]
-    assert await store.resend_beside(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
+    assert await store.resend_concurrently(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
     await put(store, outgoing("A", "1", "after"), outgoing("A", "2", "of another"), now=at(4))
     assert ids(await claim(store, now=at(4))) == ["waits", "of another"]
     store = await place.open()
@@ -178,14 +178,14 @@ async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: P
 
 async def test_what_was_sent_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
     new, cancelled = await deliver(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
-    await store.resend_beside(SHOP, [new.seq], at(2))
+    await store.resend_concurrently(SHOP, [new.seq], at(2))
     (again,) = await deliver_all(store, "A", seconds=2)
     assert [one.over.seq for one in await made(store)] == [again.seq, cancelled.seq]
-    assert await store.resend_beside(SHOP, [cancelled.seq, again.seq], at(3)) == 2
+    assert await store.resend_concurrently(SHOP, [cancelled.seq, again.seq], at(3)) == 2
     await store.settle([Bury(await claim_one(store, now=at(3)), "no")], at(3))
     (letter,) = await store.dead_ids(SHOP)
     assert await deliver_all(store, "A", seconds=4)
-    await store.replay_beside(SHOP, [letter], at(5))
+    await store.replay_concurrently(SHOP, [letter], at(5))
     await deliver_all(store, "A", seconds=5)
     assert [one.over.event_id for one in await made(store)] == ["new", "cancelled"], "of either kind"
 
@@ -194,7 +194,7 @@ async def test_claims_are_not_touched_by_it(store: Store) -> None:
     (first,) = await deliver(store, outgoing("A", "1", "made"))
     await put(store, outgoing("A", "1", "under way"), now=at(2))
     claimed = await claim_one(store, now=at(2))
-    await store.resend_beside(SHOP, [first.seq], at(3))
+    await store.resend_concurrently(SHOP, [first.seq], at(3))
     assert await claim(store, now=at(9)) == []
     await store.settle([Ack(claimed)], at(4))
     assert ids(await claim(store, now=at(9))) == ["made"]
@@ -202,7 +202,7 @@ async def test_claims_are_not_touched_by_it(store: Store) -> None:
 
 async def test_another_shops_deliveries_stay(store: Store) -> None:
     (theirs,) = await deliver(store, outgoing("A", "1"), shop_id=OTHER_SHOP)
-    assert await store.resend_beside(SHOP, [theirs.seq], at(2)) == 0
+    assert await store.resend_concurrently(SHOP, [theirs.seq], at(2)) == 0
     assert len(await made(store, shop_id=OTHER_SHOP)) == 1
 
 
@@ -211,7 +211,7 @@ async def test_what_was_delivered_before_texts_were_kept_is_told_and_stays(store
     await forget_texts(store)
     (new,) = await deliver(store, outgoing("A", "2", "new"), seconds=2)
     assert [(one.over.event_id, one.kept) for one in await made(store)] == [("old", False), ("new", True)]
-    assert await store.resend_beside(SHOP, [old.seq, new.seq], at(3)) == 1
+    assert await store.resend_concurrently(SHOP, [old.seq, new.seq], at(3)) == 1
     assert ids(await claim(store, now=at(9))) == ["new"]
     assert [one.event_id for one in await store.settled(SHOP, dead=False, limit=9)] == ["old"]
 
@@ -231,7 +231,7 @@ async def test_two_who_replay_at_once_put_each_back_once(store: Store) -> None:
     async def resend(order: list[int]) -> None:
         nonlocal moved
         for start in range(0, 40, 10):
-            done = await store.resend_beside(SHOP, order[start : start + 10], at(2))
+            done = await store.resend_concurrently(SHOP, order[start : start + 10], at(2))
             moved += done
 
     async with anyio.create_task_group() as tasks:
@@ -248,8 +248,8 @@ async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     (first,) = await deliver(polling, outgoing("A", "1", "again"))
-    beside = await beside_store(path, shop=SHOP, prefix="")
-    assert await beside.resend_beside(SHOP, [first.seq], at(2)) == 1
+    beside = await concurrent_store(path, shop=SHOP, prefix="")
+    assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, outgoing("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()
@@ -267,7 +267,7 @@ async def test_a_batch_that_fails_in_the_middle_leaves_all_as_it_was(tmp_path: P
         )
     )
     with pytest.raises(TemporaryError, match="the power is cut"):
-        await store.resend_beside(SHOP, [one.seq for one in first], at(2))
+        await store.resend_concurrently(SHOP, [one.seq for one in first], at(2))
     assert await made(store) == before
     assert (await store.stats(SHOP)).sinks == {}
     await store.aclose()
@@ -288,7 +288,7 @@ async def test_a_file_of_the_version_before_is_migrated_with_what_was_delivered(
     store = await SqliteStore.open(path)
     over = Settled(7, "A", "1", "old", "shop.order.new", 0, at(1))
     assert await made(store) == [Made(over, kept=False)]
-    assert await store.resend_beside(SHOP, [7], at(2)) == 0
+    assert await store.resend_concurrently(SHOP, [7], at(2)) == 0
     assert await store.settled(SHOP, dead=False, limit=9) == [over]
     await store.aclose()
 
@@ -299,8 +299,8 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     assert await polling.take()
     await polling.register(SHOP, T0)
     (first,) = await deliver(polling, outgoing("A", "1", "again"))
-    beside = await beside_store(address, shop=SHOP, prefix=prefix)
-    assert await beside.resend_beside(SHOP, [first.seq], at(2)) == 1
+    beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
+    assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, outgoing("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert await polling._outbox._is_whole()
@@ -318,6 +318,6 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     (first,) = await deliver(store, outgoing("A", "1", "again"))
     await store._connection._line.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
-        await store.resend_beside(SHOP, [first.seq], at(2))
+        await store.resend_concurrently(SHOP, [first.seq], at(2))
     assert len(await made(store)) == 1
     await store.aclose()

@@ -153,9 +153,63 @@ class TestOffers:
 class TestAbilities:
     def test_both_bounds_are_exclusive(self, scene: Scene) -> None:
         _, second, _ = (scene.order(s=s) for s in (1, 2, 3))
-        for field in ("modified", "date"):
-            bounds = {f"{field}_after": "2026-11-23T12:00:01Z", f"{field}_before": "2026-11-23T12:00:03Z"}
-            assert scene.queried(**bounds) == [second]
+        after, before = "2026-11-23T12:00:01Z", "2026-11-23T12:00:03Z"
+        assert scene.queried(modified_after=after, modified_before=before) == [second]
+
+    def test_of_both_bounds_of_creation_only_the_lower_is_exclusive(self, scene: Scene) -> None:
+        first, second, third = (scene.order(s=s) for s in (1, 2, 3))
+        after, before = "2026-11-23T12:00:01", "2026-11-23T12:00:03"
+        assert scene.queried(date_after=after, date_before=before, order="asc") == [second, third]
+        assert scene.queried(date_after=after, order="asc") == [second, third]
+        assert scene.queried(date_before=before, order="asc") == [first, second]
+
+    @pytest.mark.parametrize(
+        ("text", "zone", "asked_from_utc"),
+        [
+            ("2026-11-23T12:00:00", "Europe/Moscow", 12),  # a time without a zone is UTC
+            ("2026-11-23T12:00:00Z", "Europe/Moscow", 15),  # with one it is off by the shop's offset
+            ("2026-11-23T12:00:00+03:00", "Europe/Moscow", 12),
+            ("2026-11-23T12:00:00", "America/New_York", 12),
+            ("2026-11-23T12:00:00Z", "America/New_York", 7),
+            ("2026-11-23T12:00:00Z", "UTC", 12),
+        ],
+    )
+    def test_what_a_time_of_creation_means(
+        self, scene: Scene, text: str, zone: str, asked_from_utc: int
+    ) -> None:
+        scene.shop.zone = ZoneInfo(zone)
+        hours = range(6, 18)
+        for hour in hours:
+            scene.shop.create_order(order_id=hour, created=NOON.replace(hour=hour) + timedelta(seconds=1))
+        ids = scene.queried(date_after=text, orderby="id", order="asc", per_page=100)
+        assert ids == [hour for hour in hours if hour >= asked_from_utc]
+        ids = scene.queried(date_before=text, orderby="id", order="asc", per_page=100)
+        assert ids == [hour for hour in hours if hour < asked_from_utc]
+
+    def test_a_deleted_order_is_not_found(self, scene: Scene) -> None:
+        order = scene.order()
+        scene.shop.delete(order)
+        assert _text(scene.caller.ability(id=order)) == "Order not found."
+
+    def test_the_bundled_adapter_hides_every_reason_but_rights(self, scene: Scene) -> None:
+        scene.endpoint.adapter = "0.3.0"
+        hidden = "An error occurred while executing the tool."
+        assert _text(scene.caller.ability(id=1)) == hidden
+        assert _text(scene.caller.ability(per_page=1000)) == hidden
+        scene.endpoint.faults.add(faults.php_fatal("Oops"), times=1)
+        assert _text(scene.caller.ability()) == hidden
+        scene.shop.distort(scene.order(), faults.with_values(currency="XBT"))
+        assert _text(scene.caller.ability()) == hidden
+        scene.endpoint.lost_tools.add("woocommerce/orders-query")
+        assert _text(scene.caller.ability()) == (
+            "Permission denied: Ability 'woocommerce/orders-query' not found"
+        )
+        scene.endpoint.lost_tools.clear()
+        scene.endpoint.passwords = [AppPassword("reader", "x", can_view=False)]
+        scene.caller.password = scene.endpoint.passwords[0]
+        assert _text(scene.caller.ability()) == (
+            "Permission denied: Access denied for tool: mcp-adapter-execute-ability"
+        )
 
     @pytest.mark.parametrize(
         ("text", "asked_from_utc"),
@@ -317,22 +371,95 @@ class TestRest:
         body = {"exclude": [first], "_fields": ["id"], "dates_are_gmt": True}
         answer = scene.caller.rest_post(body)
         assert json.loads(answer.body) == [{"id": second}]
-        assert scene.caller.rest_post(body, x_http_method_override="POST").status == 501
+        assert scene.caller.rest_post(body, x_http_method_override="POST").status == 401
         assert _error(scene.caller.rest_post(b"{")) == (400, "rest_invalid_json")
         # Without its type a body is no JSON, and not read.
         assert len(_ids(scene.caller.rest_post(body, content_type="text/plain"))) == 2
 
     def test_tells_all_that_is_wrong_at_once(self, scene: Scene) -> None:
-        answer = scene.caller.rest("page=0&order=up&exclude=x&modified_after=1&foo=bar")
+        answer = scene.caller.rest("page=0&order=up&offset=x&modified_after=1&foo=bar")
         error = json.loads(answer.body)
         assert _error(answer) == (400, "rest_invalid_param")
-        assert error["message"] == "Invalid parameter(s): page, order, exclude, modified_after"
+        assert error["message"] == "Invalid parameter(s): page, order, offset, modified_after"
         assert {name: detail["code"] for name, detail in error["data"]["details"].items()} == {
             "page": "rest_out_of_bounds",
             "order": "rest_not_in_enum",
-            "exclude": "rest_invalid_type",
+            "offset": "rest_invalid_type",
             "modified_after": "rest_invalid_date",
         }
+
+    @pytest.mark.parametrize(("exclude", "left"), [("abc", 2), ("abc,1001", 1), ("1001abc", 1), ("0", 2)])
+    def test_takes_any_text_for_ids(self, scene: Scene, exclude: str, left: int) -> None:
+        for _ in range(2):
+            scene.order()
+        answer = scene.caller.rest(f"exclude={exclude}")
+        assert (answer.status, len(_ids(answer))) == (200, left)
+        assert _ids(scene.caller.rest("include=abc")) == []
+
+    @pytest.mark.parametrize("permissions", ["read", "read_write"])
+    @pytest.mark.parametrize(
+        ("method", "read", "read_write"),
+        [
+            ("GET", 200, 200),
+            ("HEAD", 200, 200),
+            ("OPTIONS", 200, 200),
+            ("POST", 401, 501),
+            ("DELETE", 401, 501),
+        ],
+    )
+    @pytest.mark.parametrize("of", ["", "/1001"])
+    def test_a_read_key_changes_nothing(  # noqa: PLR0917 - a table of three dimensions
+        self, scene: Scene, method: str, read: int, read_write: int, permissions: Any, of: str
+    ) -> None:
+        scene.order()
+        scene.endpoint.keys = [ApiKey("ck", "cs", permissions=permissions)]
+        authorization = scene.endpoint.keys[0].basic
+        answer = scene.caller.send(b"", method=method, path=ORDERS + of, authorization=authorization)
+        assert answer.status == (read if permissions == "read" else read_write)
+        if answer.status == 401:
+            assert _error(answer) == (401, "woocommerce_rest_authentication_error")
+        if method == "HEAD":
+            assert (answer.body, answer.headers["Allow"]) == (b"", "GET, POST")
+        if method == "HEAD" and not of:
+            assert answer.headers["X-WP-Total"] == "1"
+
+    def test_shows_one_order(self, scene: Scene) -> None:
+        order = scene.order()
+        answer = scene.caller.send(
+            b"", method="GET", path=f"{ORDERS}/{order}", authorization=scene.caller.key.basic
+        )
+        assert [json.loads(answer.body)] == json.loads(scene.caller.rest().body)
+        answer = scene.caller.send(
+            b"", method="GET", path=f"{ORDERS}/9", authorization=scene.caller.key.basic
+        )
+        assert _error(answer) == (404, "woocommerce_rest_shop_order_invalid_id")
+
+    def test_keys_in_the_query_let_nobody_in(self, scene: Scene) -> None:
+        key = scene.caller.key
+        query = f"consumer_key={key.consumer_key}&consumer_secret={key.consumer_secret}"
+        for authorization in ("", key.basic):
+            answer = scene.caller.rest(query, authorization=authorization)
+            assert _error(answer) == (401, "woocommerce_rest_cannot_view")
+
+    @pytest.mark.parametrize(
+        ("via", "status"), [("", 401), ("&via=wp-json/wc/", 200), ("&via=wp-json%2Fwc%2F", 401)]
+    )
+    def test_keys_are_looked_for_only_where_the_address_says_so(
+        self, scene: Scene, via: str, status: int
+    ) -> None:
+        query = f"rest_route=/wc/v3/orders{via}"
+        for path in ("/", "/index.php"):
+            answer = scene.caller.send(
+                b"", method="GET", path=path, query=query, authorization=scene.caller.key.basic
+            )
+            assert answer.status == status
+            if status == 401:
+                assert _error(answer) == (401, "invalid_username")
+            # WordPress's own passwords are good everywhere.
+            answer = scene.caller.send(
+                b"", method="GET", path=path, query=query, authorization=DEMO_PASSWORD.basic
+            )
+            assert answer.status == 200
 
     def test_says_so_if_a_filter_is_not_simulated(self, scene: Scene) -> None:
         assert _error(scene.caller.rest("search=x")) == (501, "not_simulated")
@@ -344,7 +471,7 @@ class TestRest:
             (ApiKey("ck", "other"), 401, "woocommerce_rest_authentication_error"),
             (ApiKey("ck", "cs", user_exists=False), 401, "woocommerce_rest_cannot_view"),
             (ApiKey("ck", "cs", can_view=False), 403, "woocommerce_rest_cannot_view"),
-            (ApiKey("another", "cs"), 401, "invalid_username"),
+            (ApiKey("another", "cs"), 401, "woocommerce_rest_cannot_view"),
         ],
     )
     def test_refuses(self, scene: Scene, key: ApiKey, status: int, code: str) -> None:
@@ -433,7 +560,7 @@ class TestFaults:
         scene.endpoint.keys = []
         scene.endpoint.faults.add(faults.php_fatal())
         scene.endpoint.faults.add(faults.rest_error("rest_forbidden", "Нельзя", 403))
-        assert _error(scene.caller.rest()) == (401, "invalid_username")
+        assert _error(scene.caller.rest()) == (401, "woocommerce_rest_cannot_view")
         assert _error(scene.caller.execute()) == (401, "authentication_failed")
 
     def test_may_be_about_some_dialects_only(self, scene: Scene) -> None:

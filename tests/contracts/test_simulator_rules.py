@@ -164,7 +164,7 @@ class TestListing:
 
 class TestOrder:
     @pytest.mark.parametrize(
-        ("deed", "moves"),
+        ("action", "moves"),
         [
             (lambda shop, order: shop.set_status(order, "completed"), True),
             (lambda shop, order: shop.refund(order, 10), True),
@@ -178,11 +178,11 @@ class TestOrder:
         ],
     )
     def test_what_moves_modified(
-        self, scene: Scene, deed: Callable[[SimulatedShop, int], object], *, moves: bool
+        self, scene: Scene, action: Callable[[SimulatedShop, int], object], *, moves: bool
     ) -> None:
         order = scene.order("processing")
         scene.now += timedelta(hours=1, microseconds=999_999)
-        deed(scene.shop, order)
+        action(scene.shop, order)
         hour = 13 if moves else 12
         assert scene.caller.get(order)["date_modified_gmt"] == f"2026-11-23T{hour}:00:00"
 

@@ -9,7 +9,7 @@ import re
 import traceback
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -132,15 +132,20 @@ async def test_every_request_is_what_the_shop_understands(shop: ScriptedShop, so
     assert len(set(numbers)) == len(numbers)
     assert "id" not in shop.asked[1].json  # a notification
     begun = shop.asked[0].json["params"]
-    assert begun["protocolVersion"] == "2025-06-18"
+    assert begun["protocolVersion"] == "2025-11-25"
     assert begun["clientInfo"]["name"] == "shop-poller"
     assert begun["capabilities"] == {}
     assert shop.asked[2].json["params"]["name"] == "woocommerce-orders-list"
     assert shop.asked[2].request.headers["mcp-protocol-version"] == "2025-06-18"
 
 
-WALK = {"orderby": "modified", "order": "asc", "dates_are_gmt": True}
-BACK = {"orderby": "date", "order": "desc", "dates_are_gmt": True}
+ALWAYS = {
+    "dates_are_gmt": True,
+    "_fields": "id,status,number,total,currency,currency_symbol,billing.first_name,date_created_gmt,"
+    "date_modified_gmt,date_paid_gmt,refunds,date_created,date_modified",
+}
+WALK = {"orderby": "modified", "order": "asc", **ALWAYS}
+BACK = {"orderby": "date", "order": "desc", **ALWAYS}
 QUERIES: list[tuple[Query, dict[str, Any]]] = [
     (Query(per_page=100), {"per_page": 100, **WALK}),
     (
@@ -183,7 +188,7 @@ async def test_a_query_is_asked_in_the_words_of_the_tool(
     assert shop.calls[0].arguments == arguments
     schema = json.loads((wire.WIRE / "orders/input-schemas.json").read_text())["woocommerce-orders-list"]
     properties = schema.get("properties") or schema["inputSchema"]["properties"]
-    assert set(arguments) <= set(properties)
+    assert set(arguments) - {"_fields"} <= set(properties)  # WordPress's own, of any REST request
     assert not {"page", "offset"} & set(arguments)
 
 
@@ -259,7 +264,7 @@ PAGES = {
     "orders/page-beyond": Page((), utc("2026-11-23T01:56:10")),
     "orders/status-Ltrash": Page((), utc("2026-11-23T01:56:15")),
     "errors/plain-permalinks": Page((ORDER_311,), utc("2026-11-23T01:59:08")),
-    "errors/php-notice": Page((ORDER_311,), utc("2026-11-23T01:59:05"), noise=NOTICE),
+    "errors/php-notice": Page((ORDER_311,), utc("2026-11-23T01:59:05"), preamble=NOTICE),
 }
 
 
@@ -462,11 +467,18 @@ def test_every_recorded_exchange_is_in_a_table() -> None:
     )
 
 
+MAYBE_LOST = {400, 403, 404, 405, 410}
+"""Statuses that may mean a lost session: they cost one new session and one repeat."""
+
+
 @pytest.mark.parametrize("name", RECORDED_ERRORS)
 async def test_a_recorded_error_is_named(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
+    await source.fetch(ASK)
     shop.on_call(recorded(name))
     RECORDED_ERRORS[name].check(await refused(source))
-    assert len(shop.calls) == 1  # a source does not retry
+    may_be_lost = wire.load(name).response.status in MAYBE_LOST
+    assert len(shop.calls) == 1 + (2 if may_be_lost else 1)  # a source does not retry
+    assert shop.methods.count("initialize") == (2 if may_be_lost else 1)
 
 
 WITHOUT_A_TOOL = [name for name in RECORDED_ERRORS if b'"result"' not in wire.load(name).response.body]
@@ -477,16 +489,28 @@ async def test_a_recorded_error_at_the_beginning_of_a_session_is_named_the_same(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
     shop.on("initialize", recorded(name))
+    shop.on_call(recorded(name))
     RECORDED_ERRORS[name].check(await refused(source))
-    assert shop.methods == ["initialize"]
+    assert shop.methods == ["initialize", *["tools/call"] * (name in ASK_IN_THE_OTHER_ERA)]
+
+
+ASK_IN_THE_OTHER_ERA = {
+    *("session/unknown-tool", "session/unknown-method", "session/bad-json", "session/text-plain"),
+}
+"""Refusals of `initialize` that a server without sessions may give; wrong keys and outages are none."""
 
 
 @pytest.mark.parametrize("name", RECORDED_ERRORS)
 async def test_an_error_is_no_lasting_harm(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
-    shop.on_call(recorded(name), recorded("orders/list-1"))
+    await source.fetch(ASK)
+    may_be_lost = wire.load(name).response.status in MAYBE_LOST
+    shop.on_call(*[recorded(name)] * (2 if may_be_lost else 1), recorded("orders/list-1"))
     await refused(source)
     assert await source.fetch(ASK) == PAGES["orders/list-1"]
-    assert shop.methods.count("initialize") == 1
+    begun = {f"session-{n}" for n in range(1, shop.sessions + 1)}
+    ended = {asked.session for asked in shop.asked if asked.method == "DELETE"}
+    assert len(begun - ended) == 1  # none is left behind
+    assert shop.methods.count("initialize") == (3 if may_be_lost else 1)
 
 
 CAPTCHA = (
@@ -517,8 +541,12 @@ OTHER_ERRORS: dict[str, tuple[Reply, Refusal]] = {
     "out of memory": (page("<p>There has been a critical error</p>", 500), Refusal(ErrorKind.SERVER)),
     "502": (page("<h1>502 Bad Gateway</h1>", 502), Refusal(ErrorKind.UNAVAILABLE)),
     "504": (page("<h1>504</h1>", 504), Refusal(ErrorKind.UNAVAILABLE)),
-    "520 of a CDN": (page("error code: 520", 520), Refusal(ErrorKind.SERVER)),
-    "a result with the wrong status": (orders(RAW, status=500), Refusal(ErrorKind.SERVER)),
+    "520 of a CDN": (page("error code: 520", 520), Refusal(ErrorKind.UNAVAILABLE)),
+    "530 of a CDN": (page("error code: 1016", 530), Refusal(ErrorKind.UNAVAILABLE)),
+    "509 of a hosting company": (page("Bandwidth Limit Exceeded", 509), Refusal(ErrorKind.UNAVAILABLE)),
+    "529, overloaded": (page("overloaded", 529), Refusal(ErrorKind.UNAVAILABLE)),
+    "599 of a proxy": (page("", 599), Refusal(ErrorKind.UNAVAILABLE)),
+    "555, which nobody defines": (page("?", 555), Refusal(ErrorKind.SERVER)),
     "JSON-RPC: internal error": (error(-32603, "Ошибка", 500), Refusal(ErrorKind.SERVER, words=("Ошибка",))),
     "JSON-RPC: no permission": (error(-32008, "no", 403), keys_wrong("-32008")),
     "JSON-RPC: unauthorised": (error(-32010, "no", 401), keys_wrong("-32010")),
@@ -531,15 +559,27 @@ OTHER_ERRORS: dict[str, tuple[Reply, Refusal]] = {
     "a tool's failure without words": (answer({"isError": True}), Refusal(ErrorKind.SERVER)),
     "a tool that returns nothing": (answer({}), Refusal(ErrorKind.PROTOCOL)),
     "a tool that returns null": (answer(None), Refusal(ErrorKind.PROTOCOL)),
-    "a tool that returns a list": (answer({"structuredContent": [RAW]}), Refusal(ErrorKind.PROTOCOL)),
+    "a tool that returns an empty list and no text": (
+        answer({"structuredContent": []}),
+        Refusal(ErrorKind.PROTOCOL, words=("a list without anything in it",)),
+    ),
+    "a tool that returns an empty object and no text": (
+        answer({"structuredContent": {}, "content": []}),
+        Refusal(ErrorKind.PROTOCOL, words=("an object without anything in it",)),
+    ),
     "a tool that returns only words": (
         answer({"content": [{"type": "text", "text": "No orders today"}]}),
         Refusal(ErrorKind.PROTOCOL, words=("No orders today",)),
     ),
-    "no list": (tool({"orders": []}), Refusal(ErrorKind.PROTOCOL)),
+    "no list": (tool({"orders": 5}), Refusal(ErrorKind.PROTOCOL, words=("a number instead of a list",))),
+    "an empty object for a list": (
+        tool({"data": {}}),
+        Refusal(ErrorKind.PROTOCOL, words=("an object instead of a list",)),
+    ),
+    "no list, and an error": (tool({"data": [], "error": "x"}), Refusal(ErrorKind.PROTOCOL)),
+    "no list, and no success": (tool({"orders": [], "success": False}), Refusal(ErrorKind.PROTOCOL)),
     "null for a list": (tool({"data": None}), Refusal(ErrorKind.PROTOCOL)),
     "words for a list": (tool({"data": "none"}), Refusal(ErrorKind.PROTOCOL)),
-    "an object for a list": (tool({"data": {"5": RAW}}), Refusal(ErrorKind.SERVER)),
     "a REST error dressed as success": (
         tool({"data": {"code": "rest_forbidden", "message": "Нельзя", "data": {"status": 401}}}),
         keys_wrong("rest_forbidden", "Нельзя"),
@@ -548,14 +588,14 @@ OTHER_ERRORS: dict[str, tuple[Reply, Refusal]] = {
         tool({"data": {"code": "db_error", "message": "gone", "data": None}}),
         Refusal(ErrorKind.SERVER, words=("db_error",)),
     ),
-    "an item that is no order": (orders(RAW, "order 7"), Refusal(ErrorKind.PROTOCOL)),
+    "an item that is no order": (orders("order 7"), Refusal(ErrorKind.PROTOCOL)),
     "an item without an id": (orders({"status": "processing"}), Refusal(ErrorKind.PROTOCOL)),
+    "many items without an id": (
+        orders({"status": "processing"}, {"id": 0}, {"id": [RAW["id"]]}),
+        Refusal(ErrorKind.PROTOCOL, words=("3 items without an order id",)),
+    ),
     "an answer to another question": (
         body(wire.load("orders/list-1").response.body.replace(b'"id":2', b'"id":77', 1)),
-        Refusal(ErrorKind.PROTOCOL, words=("another question",)),
-    ),
-    "an answer to nobody": (
-        body(wire.load("orders/list-1").response.body.replace(b'"id":2', b'"id":null', 1)),
         Refusal(ErrorKind.PROTOCOL, words=("another question",)),
     ),
     "a million deep": (body(b"[" * 1_000_000), Refusal(ErrorKind.PROTOCOL)),
@@ -573,9 +613,11 @@ OTHER_ERRORS: dict[str, tuple[Reply, Refusal]] = {
 @pytest.mark.parametrize("name", OTHER_ERRORS)
 async def test_an_answer_that_is_none_is_named(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
     reply, refusal = OTHER_ERRORS[name]
+    await source.fetch(ASK)
     shop.on_call(reply)
     refusal.check(await refused(source))
-    assert len(shop.calls) == 1
+    may_be_lost = reply(shop.calls[-1]).status_code in MAYBE_LOST or "a code that" in name
+    assert len(shop.calls) == 1 + (2 if may_be_lost else 1)
 
 
 async def test_what_a_page_says_is_quoted_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
@@ -585,14 +627,9 @@ async def test_what_a_page_says_is_quoted_in_a_few_words(shop: ScriptedShop, sou
     assert "<" not in told
 
 
-async def test_more_orders_than_asked_for_are_a_sign_of_a_shop_that_does_not_listen(
-    shop: ScriptedShop, source: WooCommerceMcp
-) -> None:
-    shop.on_call(orders(*(RAW | {"id": n} for n in range(1, 7))))
-    assert len((await source.fetch(Query(per_page=6))).items) == 6
-    problem = await refused(source, Query(per_page=5))
-    assert problem.kind is ErrorKind.PROTOCOL
-    assert "6 orders when asked for 5" in str(problem)
+async def test_more_orders_than_asked_for_are_read_too(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    shop.on_call(orders(*(RAW | {"id": n} for n in range(1, 301))))
+    assert len((await source.fetch(Query(per_page=5))).items) == 300
 
 
 # --- the session ------------------------------------------------------------------------------------------
@@ -631,8 +668,10 @@ async def test_a_session_that_is_lost_again_at_once_is_an_error_and_no_loop(
     shop.on_call(LOSSES[name])
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
     methods = [method for method in shop.methods if method != "tools/list"]  # see the next but one
-    assert methods == [*["initialize", INITIALIZED, "tools/call"] * 2, "DELETE"]
-    assert shop.asked[-1].session == "session-2"  # none is left behind, should it exist after all
+    once = ["initialize", INITIALIZED, "tools/call"] * 2 + ["DELETE"] * 2
+    # What may be about a parameter is asked again without the one that not every server knows.
+    assert methods == once * (2 if name == "session/no-name" else 1)
+    assert shop.asked[-1].session == f"session-{shop.sessions}"  # none is left behind, should it exist
     shop.on_call(recorded("orders/list-1"))
     assert await source.fetch(ASK) == PAGES["orders/list-1"]
 
@@ -642,8 +681,10 @@ async def test_a_shop_that_makes_no_session_is_an_error_and_no_loop(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
     shop.on("initialize", LOSSES[name])
+    shop.on_call(LOSSES[name])
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
-    assert shop.methods == ["initialize"]
+    both_eras = ["initialize", "tools/call"]
+    assert shop.methods == both_eras * (2 if name == "session/no-name" else 1)
 
 
 async def test_an_unknown_tool_by_the_code_of_a_lost_session_is_no_lost_session(
@@ -705,7 +746,7 @@ async def test_a_version_that_is_none_is_not_passed_on(
 ) -> None:
     shop.on("initialize", answer({"protocolVersion": version}, headers={"mcp-session-id": "session-1"}))
     await source.fetch(ASK)
-    assert shop.calls[0].request.headers["mcp-protocol-version"] == "2025-06-18"
+    assert shop.calls[0].request.headers["mcp-protocol-version"] == "2025-11-25"  # as proposed
 
 
 async def test_another_version_is_spoken_when_the_server_wants_it(
@@ -838,6 +879,9 @@ STREAMS: dict[str, list[bytes]] = {
     "before other events": [ANSWER, PROGRESS, OTHERS],
     "without a blank after the colon": [ANSWER.replace(b"data: ", b"data:")],
     "after a byte order mark": [b"\xef\xbb\xbf" + ANSWER.removeprefix(b"event: message\nid: 1\n")],
+    "without the line that ends it": [ANSWER[:-1]],
+    "without the end of its line": [PROGRESS, ANSWER[:-2]],
+    "JSON that is no event": [ANSWER[ANSWER.index(b"{") :]],
 }
 
 
@@ -899,7 +943,7 @@ async def test_an_event_stream_is_known_by_its_type_in_any_spelling(
 
 @pytest.mark.parametrize(
     "blocks",
-    [[], [PROGRESS], [OTHERS, QUESTION], [ANSWER[:-1]], [ANSWER[:-30] + b"\n\n"]],
+    [[], [PROGRESS], [OTHERS, QUESTION], [ANSWER[:-30]], [ANSWER[:-30] + b"\n\n"]],
     ids=["nothing", "only a notification", "only others'", "never ended", "cut short"],
 )
 async def test_an_event_stream_without_our_answer_is_an_error(
@@ -963,25 +1007,25 @@ NOISES = {
 async def test_noise_before_the_answer_is_reported_and_the_answer_read(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
-    noise, told = NOISES[name]
-    shop.on_call(orders(RAW, before=noise))
+    preamble, told = NOISES[name]
+    shop.on_call(orders(RAW, before=preamble))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
-    assert found.noise == told
+    assert found.preamble == told
 
 
 async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(orders(RAW, before="<b>Deprecated</b>: много\n\x1b[2J" * 50_000))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
-    assert found.noise.startswith("Deprecated : много")
-    assert found.noise.isprintable()
-    assert len(found.noise) <= 200
+    assert found.preamble.startswith("Deprecated : много")
+    assert found.preamble.isprintable()
+    assert len(found.preamble) <= 200
 
 
 async def test_a_clean_answer_has_no_noise(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(recorded("orders/list-1"))
-    assert (await source.fetch(ASK)).noise == ""
+    assert (await source.fetch(ASK)).preamble == ""
 
 
 async def test_noise_before_the_beginning_of_a_session_does_no_harm(
@@ -1019,27 +1063,9 @@ UNREADABLE: list[tuple[str, object]] = [
     ("status", [PRIVATE]),
     ("status", PRIVATE * 100),
     ("status", "x" * MB),
-    ("number", PRIVATE * 100),
-    ("number", {"a": PRIVATE}),
-    ("total", MISSING),
-    ("total", None),
-    ("total", ""),
-    ("total", PRIVATE),
-    ("total", "1,930.00"),
-    ("total", "1 930"),
-    ("total", "1e9"),
-    ("total", "1e999999"),
-    ("total", "NaN"),
-    ("total", "١٩٣٠"),
-    ("total", "1930.00\n"),
-    ("total", True),
-    ("total", {"amount": PRIVATE}),
-    ("total", "9" * 100),
-    ("total", "9" * 10_000_000),
-    ("currency", ["RUB"]),
-    ("currency", PRIVATE * 10),
-    ("currency_symbol", PRIVATE * 10),
-    ("billing", {"first_name": [PRIVATE]}),
+    ("status", "wc-"),
+    ("status", " \t"),
+    ("status", True),
     ("date_created_gmt", MISSING),
     ("date_created_gmt", None),
     ("date_created_gmt", PRIVATE),
@@ -1054,29 +1080,21 @@ UNREADABLE: list[tuple[str, object]] = [
     ("date_modified_gmt", "99999-01-01T00:00:00"),
     ("date_modified_gmt", "9999-12-31T23:59:59"),
     ("date_modified_gmt", "9999-12-31T23:59:59-23:00"),
-    ("date_modified_gmt", 1_795_427_999),
+    ("date_modified_gmt", 0),
+    ("date_modified_gmt", False),
+    ("date_modified_gmt", 999_999_999_999_999),
+    ("date_modified_gmt", float("nan")),
     ("date_modified_gmt", {"date": PRIVATE}),
-    ("date_modified_gmt", "2026-11-23T02:03:07" + "0" * 10_000_000),
-    ("date_paid_gmt", PRIVATE),
-    ("date_paid_gmt", [PRIVATE]),
-    ("refunds", PRIVATE),
-    ("refunds", {"5": PRIVATE}),
-    ("refunds", [PRIVATE]),
-    ("refunds", [{"id": PRIVATE, "total": "-1.00"}]),
-    ("refunds", [{"total": "-1.00"}]),
-    ("refunds", [{"id": 5}]),
-    ("refunds", [{"id": 5, "total": PRIVATE}]),
-    ("refunds", [{"id": 5, "total": "-1.00"}, None]),
-    ("refunds", [{"id": 2**63, "total": "-1.00"}]),
-    ("refunds", [{"id": 10**4000, "total": "-1.00"}]),
-    ("refunds", [{"id": 0, "total": "-1.00"}]),
-    ("refunds", [{"id": n, "total": "-1.00"} for n in range(5_000)]),
+    ("date_modified_gmt", {"date": "2026-11-23 02:03:07", "timezone": "Moon/Base"}),
+    ("date_modified_gmt", {"date": "2026-11-23 02:03:07", "timezone": "../../etc/passwd"}),
+    ("date_modified_gmt", {"date": "9000-12-31 02:03:07", "timezone": "-99:99"}),
+    ("date_modified_gmt", "2026-11-23T02:03:07" + "0" * 1_000_000),
 ]
 
 
 def spoilt(field: str, value: object) -> dict[str, Any]:
-    """A whole order, but for one field."""
-    order = RAW | {"id": 2, field: value}
+    """A whole order, but for one field, and the shop's own time, which can stand in for another."""
+    order = {name: each for name, each in RAW.items() if name != "date_created"} | {"id": 2, field: value}
     if value is MISSING:
         del order[field]
     return order
@@ -1114,22 +1132,157 @@ async def test_half_an_order_is_set_aside_with_all_its_reasons(
     shop.on_call(orders({"id": 2}))
     (bad,) = (await source.fetch(ASK)).items
     assert isinstance(bad, UnreadableOrder)
-    for field in ("status", "total", "date_created_gmt", "date_modified_gmt"):
+    for field in ("status", "date_created_gmt", "date_modified_gmt"):
         assert field in bad.reason
+    assert "total" not in bad.reason  # without it an order is read
     assert (bad.modified_at, bad.created_at) == (None, None)
+
+
+NO_IDS: list[object] = [PRIVATE, None, 0, -5, 1.5, True, 2**63, 10**4000]
+NO_DATES: list[object] = [
+    *("", " ", "0", "-0001-11-30T00:00:00", "0000-00-00 00:00:00", "0000-00-00T00:00:00"),
+    *("1969-12-31T23:59:59", "never", "x" * MB),
+    *(False, True, 0, [], [PRIVATE], {}, {"date": None}),
+]
+AT = utc("2026-11-23T02:03:07")
+DATES_OF_AT: list[object] = [
+    "2026-11-23 02:03:07",
+    " 2026-11-23T02:03:07 ",
+    "2026-11-23T02:03:07.000000Z",
+    "2026-11-23T05:03:07+0300",
+    "2026-11-22 21:03:07-05:00",
+    1_795_399_387,
+    1_795_399_387.9,
+    "1795399387",
+    "1795399387.000",
+    1_795_399_387_000,
+    "1795399387000",
+    "2026-11-23 02:03:07 UTC",
+    "2026-11-23T02:03:07 GMT",
+    "2026-11-23t02:03:07z",
+    "2026-11-23  02:03:07",
+    "2026/11/23 02:03:07",
+    "Mon, 23 Nov 2026 05:03:07 +0300",
+    "Mon, 23 Nov 2026 02:03:07 GMT",
+    {"date": "2026-11-23 02:03:07.000000", "timezone_type": 3, "timezone": "UTC"},
+    {"date": "2026-11-23 05:03:07.000000", "timezone_type": 1, "timezone": "+03:00"},
+    {"date": "2026-11-23 05:03:07.000000", "timezone_type": 3, "timezone": "Europe/Moscow"},
+    {"date": "2026-11-23 02:03:07"},
+]
+
+
+def with_each(
+    field: str, name: str, values: Iterable[tuple[object, object]]
+) -> list[tuple[str, object, dict[str, object]]]:
+    """Rows for ODD_BUT_FINE: what the shop may write in a field, and what the order has then."""
+    return [(field, value, {name: found}) for value, found in values]
 
 
 ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
     # field, value, and what the order has then
-    ("status", "wc-сборка", {"status": "wc-сборка"}),
+    ("status", "wc-сборка", {"status": "сборка"}),
+    ("status", "wc-processing", {"status": "processing"}),
+    ("status", " Wc-On-Hold\n", {"status": "on-hold"}),
+    ("status", "Completed", {"status": "completed"}),
+    ("status", "обра\u202eботка", {"status": "обра ботка"}),
+    ("number", "Я" * 100, {"number": "2"}),
+    ("number", {"a": PRIVATE}, {"number": "2"}),
+    ("number", None, {"number": "2"}),
+    ("number", False, {"number": "2"}),
+    ("number", 1001.5, {"number": "1001.5"}),
     ("number", 1001, {"number": "1001"}),
     ("number", "A-1001/б", {"number": "A-1001/б"}),
     ("number", "", {"number": "2"}),
     ("number", MISSING, {"number": "2"}),
-    ("total", 1930, {"total": "1930"}),
-    ("total", "0.00", {"total": "0.00"}),
-    ("total", "-5.00", {"total": "-5.00"}),
-    ("total", "1930", {"total": "1930"}),
+    *with_each(
+        "total",
+        "total",
+        (
+            (1930, "1930"),
+            (1930.5, "1930.5"),
+            ("0.00", "0.00"),
+            ("-5.00", "-5.00"),
+            ("1930", "1930"),
+            ("0.00012345", "0.00012345"),
+            ("12345678901234567.89", "12345678901234567.89"),
+            # binary noise, and what PHP makes of a number
+            ("12.3400000000001", "12.34"),
+            ("12.339999999999998", "12.34"),
+            (100.00000000000001, "100.00"),
+            (0.1 + 0.2, "0.30"),
+            (33.333333333333336, "33.33"),
+            ("1234567890.1200001", "1234567890.12"),
+            ("5.0050000000000003", "5.005"),
+            ("1.0E+2", "100.00"),
+            ("1e9", "1000000000.00"),
+            ("1.2E-10", "0.00"),
+            (-0.0, "0.0"),
+            ("-0", "0"),
+            ("-0.00", "0.00"),
+            ("+5.00", "5.00"),
+            (".5", "0.50"),
+            ("  5.00 ", "5.00"),
+            ("1930.00\n", "1930.00"),
+            # as people write it
+            ("1,930.00", "1930.00"),
+            ("1,234,567.89", "1234567.89"),
+            ("1,930", "1930.00"),
+            ("1930,50", "1930.50"),
+            ("1.234,50", "1234.50"),
+            ("1.234.567", "1234567.00"),
+            ("1 930", "1930.00"),
+            ("1\u202f930,00 ₽", "1930.00"),
+            ("1'930.00", "1930.00"),
+            ("$5.00", "5.00"),
+            ("RUB 1930.00", "1930.00"),
+            ('<span class="amount">1,930.00&nbsp;&#8381;</span>', "1930.00"),
+            ("١٩٣٠", "1930.00"),
+            # nothing that is an amount: not known, and no reason to keep the order back
+            (MISSING, ""),
+            (None, ""),
+            ("", ""),
+            (PRIVATE, ""),
+            ("Street-X 5", ""),
+            ("1e999999", ""),
+            ("-1e-999999", "0.00"),
+            ("NaN", ""),
+            (float("nan"), ""),
+            (float("inf"), ""),
+            (True, ""),
+            ([], ""),
+            ({"amount": PRIVATE}, ""),
+            ("9" * 100, ""),
+            ("9" * 1_000_000, ""),
+            (10**21, ""),
+        ),
+    ),
+    ("currency", ["RUB"], {"currency": "", "currency_sign": "₽"}),
+    ("currency", "<b>RUB</b>" * 10, {"currency": ""}),
+    ("currency", None, {"currency": ""}),
+    *with_each(
+        "currency_symbol",
+        "currency_sign",
+        (
+            ('<img src="https://shop.example/riyal.svg" class="sar">', "RUB"),
+            ('<i class="sar"></i>', "RUB"),
+            ("&lt;i&gt;", "RUB"),
+            ("&#8381;", "₽"),
+            ("&euro;", "€"),
+            ("руб.", "руб."),
+            ("[sar_icon]", "RUB"),
+            ("\ue900", "RUB"),
+            ("Я" * 21, "RUB"),
+            ("x" * MB, "RUB"),
+            (None, "RUB"),
+            (False, "RUB"),
+            (["₽"], "RUB"),
+        ),
+    ),
+    ("billing", "Anna", {"customer": ""}),
+    ("billing", False, {"customer": ""}),
+    ("billing", [{"first_name": "Anna"}], {"customer": ""}),
+    ("billing", {"first_name": [PRIVATE]}, {"customer": ""}),
+    ("billing", {"first_name": 5}, {"customer": ""}),
     ("currency_symbol", MISSING, {"currency_sign": "RUB"}),
     ("currency_symbol", "", {"currency_sign": "RUB"}),
     ("billing", MISSING, {"customer": ""}),
@@ -1139,7 +1292,7 @@ ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
     ("billing", {"first_name": "Ёж 🦔"}, {"customer": "Ёж 🦔"}),
     # A buyer must not be able to keep an order from being announced, nor to write what is not a name.
     ("billing", {"first_name": "Я" * 201}, {"customer": "Я" * 200}),
-    ("billing", {"first_name": "Я" * 1_000_000}, {"customer": "Я" * 200}),
+    ("billing", {"first_name": "Я" * 100_000}, {"customer": "Я" * 200}),
     ("billing", {"first_name": "\x00Анна\r\n\x1b[2J\x9b"}, {"customer": "Анна   [2J"}),
     ("billing", {"first_name": "Анна\u2028\u202eаннА\u2066"}, {"customer": "Анна  аннА"}),
     ("billing", {"first_name": "👩\u200d👧 می\u200cخواهم"}, {"customer": "👩\u200d👧 می\u200cخواهم"}),
@@ -1148,6 +1301,10 @@ ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
     ("currency_symbol", "\u202d₽\u202c", {"currency_sign": "₽"}),
     ("date_paid_gmt", None, {"paid_at": None}),
     ("date_paid_gmt", MISSING, {"paid_at": None}),
+    *with_each("date_paid_gmt", "paid_at", ((value, None) for value in NO_DATES)),
+    *with_each("date_created_gmt", "created_at", ((value, AT) for value in DATES_OF_AT)),
+    *with_each("date_modified_gmt", "modified_at", ((value, AT) for value in DATES_OF_AT)),
+    *with_each("date_paid_gmt", "paid_at", ((value, AT) for value in DATES_OF_AT)),
     ("date_modified_gmt", "2031-01-01T00:00:00", {"modified_at": utc("2031-01-01T00:00:00")}),
     ("date_modified_gmt", "2026-11-23T02:03:07Z", {"modified_at": utc("2026-11-23T02:03:07")}),
     ("date_modified_gmt", "2026-11-23T05:03:07+03:00", {"modified_at": utc("2026-11-23T02:03:07")}),
@@ -1157,6 +1314,30 @@ ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
     ("refunds", None, {"refunds": None}),
     ("refunds", [{"id": 5, "reason": "", "total": "-1.50"}], {"refunds": (Refund(5, "1.50"),)}),
     ("refunds", [{"id": 5, "total": "1.50"}], {"refunds": (Refund(5, "1.50"),)}),
+    ("refunds", False, {"refunds": ()}),
+    ("refunds", "", {"refunds": ()}),
+    ("refunds", {}, {"refunds": ()}),
+    ("refunds", PRIVATE, {"refunds": None}),
+    (
+        "refunds",
+        {"0": {"id": 5, "total": "-1.50"}, "2": {"id": "7", "total": -2}},
+        {"refunds": (Refund(5, "1.50"), Refund(7, "2"))},
+    ),
+    ("refunds", {"id": 5, "total": "-1.50"}, {"refunds": (Refund(5, "1.50"),)}),
+    ("refunds", [5, "6", 7.0], {"refunds": (Refund(5, ""), Refund(6, ""), Refund(7, ""))}),
+    ("refunds", [{"id": 5, "amount": "1.50"}], {"refunds": (Refund(5, "1.50"),)}),
+    ("refunds", [{"id": 5, "total": "-1.5000000000000002"}], {"refunds": (Refund(5, "1.50"),)}),
+    ("refunds", [{"id": 5, "total": "-0.00"}], {"refunds": (Refund(5, "0.00"),)}),
+    ("refunds", [{"id": 5}], {"refunds": (Refund(5, ""),)}),
+    ("refunds", [{"id": 5, "total": PRIVATE}], {"refunds": (Refund(5, ""),)}),
+    ("refunds", [{"id": 5, "total": "-1.00"}, None, PRIVATE, {}], {"refunds": (Refund(5, "1.00"),)}),
+    ("refunds", [{"id": 5, "total": "-1.00"}] * 2, {"refunds": (Refund(5, "1.00"),)}),
+    *with_each("refunds", "refunds", (([{"id": bad, "total": "-1.00"}], ()) for bad in NO_IDS)),
+    (
+        "refunds",
+        [{"id": n, "total": "-1.00"} for n in range(1, 5_001)],
+        {"refunds": tuple(Refund(n, "1.00") for n in range(4_001, 5_001))},
+    ),
     ("date_created", PRIVATE, {"created_at": utc(RAW["date_created_gmt"])}),  # a field that is not looked at
     ("line_items", None, {"id": 2}),
     ("meta_data", {"any": "thing"}, {"id": 2}),
@@ -1175,13 +1356,76 @@ async def test_an_order_may_be_odd(
 
 
 @pytest.mark.parametrize(
-    "order_id", [MISSING, None, 0, -5, "16", 16.5, True, 2**63, [16], {"id": 16}], ids=name_of
+    "order_id",
+    [MISSING, None, 0, -5, "x16", "", 16.5, True, 2**63, "9" * 30, [16], {"id": 16}, float("nan")],
+    ids=name_of,
 )
-async def test_an_item_without_an_id_is_an_error_because_it_could_never_be_found_again(
+async def test_an_item_without_an_id_is_passed_over_and_told(
     shop: ScriptedShop, source: WooCommerceMcp, order_id: object
 ) -> None:
-    shop.on_call(orders(GOOD[0], spoilt("id", order_id)))
+    shop.on_call(orders(GOOD[0], spoilt("id", order_id), PRIVATE, GOOD[1]))
+    found = await source.fetch(ASK)
+    assert [item.id for item in found.items] == [1, 3]
+    assert found.preamble == "2 items without an order id"
+    shop.on_call(orders(spoilt("id", order_id)))
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
+
+
+@pytest.mark.parametrize("order_id", ["16", " 16 ", "16.0", 16.0], ids=repr)
+async def test_an_id_may_be_text(shop: ScriptedShop, source: WooCommerceMcp, order_id: object) -> None:
+    shop.on_call(orders(spoilt("id", order_id)))
+    found = await source.fetch(ASK)
+    assert [(item.id, type(item.id)) for item in found.items] == [(16, int)]
+    assert found.preamble == ""
+
+
+LOCAL: list[tuple[dict[str, object], str, str]] = [
+    # what the shop says                                  made                   modified, in UTC
+    ({"date_created_gmt": None}, "2026-11-23T02:00:00", "2026-11-23T03:00:00"),
+    ({"date_created_gmt": ""}, "2026-11-23T02:00:00", "2026-11-23T03:00:00"),
+    # The offset is not known: as late as can be, and not later than it was modified.
+    ({"date_created_gmt": None, "date_modified": None}, "2026-11-23T03:00:00", "2026-11-23T03:00:00"),
+    (
+        {"date_created_gmt": None, "date_modified": None, "date_created": "2026-11-20T05:00:00"},
+        "2026-11-20T17:00:00",
+        "2026-11-23T03:00:00",
+    ),
+    (
+        {"date_created_gmt": None, "date_modified": "2026-12-23T03:00:00"},  # no offset at all
+        "2026-11-23T03:00:00",
+        "2026-11-23T03:00:00",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "created", "modified"), LOCAL, ids=lambda value: str(value)[:60])
+async def test_the_shops_own_time_stands_in_for_utc(
+    shop: ScriptedShop, source: WooCommerceMcp, changes: dict[str, object], created: str, modified: str
+) -> None:
+    times = {
+        "date_created": "2026-11-23T05:00:00",
+        "date_created_gmt": "2026-11-23T02:00:00",
+        "date_modified": "2026-11-23T06:00:00",
+        "date_modified_gmt": "2026-11-23T03:00:00",
+    }
+    shop.on_call(orders(RAW | times | changes))
+    (order,) = (await source.fetch(ASK)).items
+    assert isinstance(order, Order)
+    assert (order.created_at, order.modified_at) == (utc(created), utc(modified))
+
+
+async def test_when_an_order_was_modified_is_not_guessed(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+    """The walk goes by it: a wrong one would lead it past others."""
+    for changes in (
+        {"date_modified_gmt": None},
+        {"date_modified_gmt": "yesterday"},
+        {"date_modified_gmt": None, "date_created": None},
+        {"date_modified_gmt": None, "date_created_gmt": None},
+    ):
+        shop.on_call(orders(RAW | changes))
+        (order,) = (await source.fetch(ASK)).items
+        assert isinstance(order, UnreadableOrder)
+        assert "date_modified_gmt" in order.reason
 
 
 # --- bounds -----------------------------------------------------------------------------------------------
@@ -1428,10 +1672,10 @@ async def test_a_page_that_shows_our_own_headers_does_not_make_us_tell_the_keys(
         shop.on_call(reply)
         assert "HTTP_X_MCP_API_KEY" in str(await refused(source))
     shop.on_call(orders(RAW, before=shown))
-    noise = (await source.fetch(ASK)).noise
-    assert "HTTP_X_MCP_API_KEY" in noise
-    assert KEY not in noise
-    assert SECRET not in noise
+    preamble = (await source.fetch(ASK)).preamble
+    assert "HTTP_X_MCP_API_KEY" in preamble
+    assert KEY not in preamble
+    assert SECRET not in preamble
 
 
 @pytest.mark.parametrize("secret", ["cs_x\n", "cs_\r\nX-Evil: 1", "cs_\x00", "сs_кириллица", "cs_\x7f"])

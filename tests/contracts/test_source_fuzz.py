@@ -4,26 +4,31 @@ Starts from recorded bytes, cut and stirred, and from whatever Hypothesis thinks
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import example, given, note
+from hypothesis import assume, example, given, note
 from hypothesis import strategies as st
 
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.httpclient import http_date, retry_after_s
+from shop_poller.http.client import http_date, retry_after_s
 from shop_poller.sources.answers import quote, read_json, rest_error
 from shop_poller.sources.eventstream import EventStream
-from shop_poller.sources.jsonrpc import Answer, SessionLostError, read_answer, read_tool_result
+from shop_poller.sources.jsonrpc import Answer, read_answer, read_tool_result
 from shop_poller.sources.listing import read_items
 from shop_poller.sources.orders import read_order
-from shop_poller.sources.rest import STARTS
+from shop_poller.sources.rpc_errors import SessionLostError
+from shop_poller.sources.values import amount
 from support import wire
 
 OURS = (TemporaryError, PermanentError, SessionLostError)
+
+AMOUNT = re.compile(r"-?[0-9]{1,21}(\.[0-9]{1,8})?")
 
 BODIES = [
     wire.load(name).response.body
@@ -91,8 +96,8 @@ def read(request_id: int, status: int, own: dict[str, str], body: bytes) -> Answ
     except OURS as error:
         told(error)
         return None
-    assert answer.noise == quote(answer.noise) or "<" in answer.noise or ">" in answer.noise
-    assert len(answer.noise) <= 200
+    assert answer.preamble == quote(answer.preamble) or "<" in answer.preamble or ">" in answer.preamble
+    assert len(answer.preamble) <= 200
     return answer
 
 
@@ -111,6 +116,10 @@ def read_whole(body: bytes) -> None:
     for failure in (content, data):
         if isinstance(failure, dict):
             told(rest_error(failure, 500))
+    try:
+        read_items(content, Query(per_page=100))
+    except OURS as error:
+        told(error)
     for item in data if isinstance(data, list) else []:
         read_item(item)
 
@@ -122,7 +131,7 @@ def read_item(item: object) -> None:
         told(error)
         return
     assert isinstance(item, dict)
-    assert order.id == item["id"]
+    assert order.id == float(item["id"])
     if isinstance(order, UnreadableOrder):
         assert order.reason.isprintable()
         assert 5 < len(order.reason) <= 300
@@ -136,7 +145,10 @@ def read_item(item: object) -> None:
             order.customer,
         )
         assert all(len(text) <= 200 for text in bounded)
-        json.dumps(bounded).encode()  # can be stored and sent
+        "".join(bounded).encode()  # can be stored and sent
+        for amount in (order.total, *(refund.amount for refund in order.refunds or ())):
+            assert not amount or AMOUNT.fullmatch(amount)
+        assert len(order.refunds or ()) <= 1000
     for instant in (order.created_at, order.modified_at):
         assert instant is None or (instant.microsecond == 0 and 1969 <= instant.year <= 9001)
 
@@ -173,10 +185,10 @@ def test_a_recorded_answer_however_stirred_is_read_to_its_end(body: bytes) -> No
 
 
 @given(st.text(max_size=50), st.sampled_from([body for body in BODIES if b'"id":2,"result"' in body[:40]]))
-def test_noise_before_an_answer_never_hides_it(noise: str, body: bytes) -> None:
-    if noise.strip() and '{"jsonrpc"' not in noise:
-        answer = read(2, 200, {}, noise.encode() + body)
-        assert answer == read(2, 200, {}, body) or (answer is not None and answer.noise)
+def test_noise_before_an_answer_never_hides_it(preamble: str, body: bytes) -> None:
+    if preamble.strip() and '{"jsonrpc"' not in preamble:
+        answer = read(2, 200, {}, preamble.encode() + body)
+        assert answer == read(2, 200, {}, body) or (answer is not None and answer.preamble)
 
 
 @given(anything)
@@ -194,8 +206,8 @@ def test_any_bytes_are_a_list_in_plain_json_or_one_of_our_errors(
     status: int, own: dict[str, str], body: bytes
 ) -> None:
     try:
-        listed, noise = read_json(list, status, own, body, starts=STARTS)
-        assert quote(noise) == noise or "<" in noise or ">" in noise
+        listed, preamble = read_json(list, status, own, body)
+        assert quote(preamble) == preamble or "<" in preamble or ">" in preamble
         read_items(listed, Query(per_page=100))
     except OURS as error:
         told(error)
@@ -228,6 +240,85 @@ def test_an_order_with_anything_in_its_fields_is_read_or_set_aside(
 @given(anything)
 def test_anything_in_the_place_of_an_order_is_one_of_our_errors_or_has_an_id(item: object) -> None:
     read_item(item)
+
+
+junk = st.dictionaries(
+    st.text(max_size=12).filter(lambda name: name not in {*FIELDS, "date_created", "date_modified"}),
+    anything,
+    max_size=5,
+)
+
+
+@given(
+    st.sampled_from(LISTED),
+    st.dictionaries(st.sampled_from(FIELDS), anything | dates, max_size=2),
+    junk,
+    st.sampled_from(["billing", "refunds"]),
+)
+def test_what_is_not_used_never_changes_what_is_read(
+    order: dict[str, Any], changed: dict[str, Any], junk: dict[str, Any], inner: str
+) -> None:
+    """Whatever a plugin adds to an order, or to a part of it."""
+    plain = order | changed
+
+    def read(row: dict[str, Any]) -> object:
+        try:
+            return read_order(row)
+        except TemporaryError as error:
+            return str(error)
+
+    assert read(junk | plain) == read(plain)
+    kept = plain.get(inner)
+    extra = {name: value for name, value in junk.items() if name not in {"first_name", "total", "amount"}}
+    if isinstance(kept, dict) and ("id" in kept or inner == "billing"):
+        assert read(plain | {inner: extra | kept}) == read(plain)
+    if isinstance(kept, list):
+        rows = [extra | row if isinstance(row, dict) else row for row in kept]
+        assert read(plain | {inner: rows}) == read(plain)
+
+
+@given(st.sampled_from(LISTED), st.text(max_size=30), st.text(max_size=30))
+def test_what_stands_around_a_list_never_changes_what_is_read(
+    order: dict[str, Any], before: str, after: str
+) -> None:
+    """Text that begins no JSON, and wrappings."""
+    assume(not set("[{") & set(before + after))
+    listed = [order | {"id": 1}, order | {"id": 2}]
+    expected = read_items(listed, Query(per_page=100))
+    for content in (
+        listed,
+        {"orders": listed},
+        {"0": listed[0], "7": listed[1]},
+        {"data": {"orders": listed}},
+    ):
+        text = f"{before}\n{json.dumps(content)}\n{after}"
+        found, _ = read_json(list, 200, {}, text.encode())
+        assert read_items(found, Query(per_page=100)) == expected
+
+
+@given(st.sampled_from(LISTED), st.integers(2, 10_000), st.text(max_size=20))
+def test_a_list_that_is_cut_off_is_never_read_as_empty(order: dict[str, Any], at: int, after: str) -> None:
+    whole = json.dumps([order, order])
+    body = f"{whole[: min(at, len(whole) - 1)]}{after}"
+    try:
+        listed, _ = read_json(list, 200, {}, body.encode("utf-8", "replace"))
+    except OURS as error:
+        told(error)
+    else:
+        assert listed
+
+
+@given(st.text() | st.sampled_from(["1,234.50", "1.0E+2", "-0", "12.3400000000001"]) | numbers)
+def test_anything_is_an_amount_or_none(value: object) -> None:
+    found = amount(value)
+    assert not found or AMOUNT.fullmatch(found)
+    assert amount(found) == found
+
+
+@given(st.decimals(-(10**15), 10**15, places=2))
+def test_an_amount_of_two_decimals_is_kept_as_it_is(value: Decimal) -> None:
+    assert amount(str(value)) == (str(value) if value else "0.00")
+    assert Decimal(amount(f"{value:,}")) == value
 
 
 @given(st.sampled_from(FIELDS[2:]), st.text("СмирноваПетрова", min_size=12, max_size=400))

@@ -1,6 +1,6 @@
-"""The source against a peer that none of us wrote: a server built with the official `mcp` SDK.
+"""The sources against a peer that none of us wrote: a server built with the official `mcp` SDK.
 
-Over real HTTP on a loopback port, answering in JSON and in event streams.
+Over real HTTP on a loopback port, answering in JSON and in event streams, in both eras of the protocol.
 """
 
 import asyncio
@@ -10,19 +10,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import httpx
 import pytest
 import uvicorn
 from mcp.server import MCPServer
+from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ProgressNotification, ProgressNotificationParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query
+from shop_poller.sources.abilities import Abilities
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from support import wire
 
@@ -32,10 +35,21 @@ ORDERS = list(wire.orders_by_status().values())
 ASK = Query(per_page=100)
 
 
+Mode = Literal["stateful", "stateless", "newer era only"]
+"""With sessions; without, but with initialize; only calls as of 2026-07-28. The first two speak both eras."""
+
+
 class Listing(TypedDict):
     """What the tool returns."""
 
     data: list[dict[str, Any]]
+
+
+class Executed(TypedDict):
+    """What the tool that executes abilities returns."""
+
+    success: bool
+    data: dict[str, Any]
 
 
 @dataclass
@@ -44,11 +58,15 @@ class Peer:
 
     Attributes:
         json: answer in JSON; else in event streams.
+        mode: which calls it takes.
+        versions: of the protocol, as the requests named them.
         asked: what the tool was called with.
         requests: method, JSON-RPC session and key of every HTTP request.
     """
 
     json: bool
+    mode: Mode = "stateful"
+    versions: list[str | None] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     server: MCPServer[Any] = field(init=False)
@@ -88,19 +106,49 @@ class Peer:
             left = [listed for listed in ORDERS if listed["id"] not in (exclude or [])]
             return {"data": left[:per_page]}
 
-        self.app = self.server.streamable_http_app(json_response=self.json, streamable_http_path="/mcp")
+        @self.server.tool("mcp-adapter-execute-ability")
+        async def execute(ability_name: str, parameters: dict[str, Any]) -> Executed:
+            self.asked.append({"ability_name": ability_name, **parameters})
+            left = [
+                _as_ability(order) for order in ORDERS if order["id"] not in parameters.get("exclude", [])
+            ]
+            return {"success": True, "data": {"orders": left[: parameters["per_page"]]}}
+
+        self.app = self.server.streamable_http_app(
+            json_response=self.json, streamable_http_path="/mcp", stateless_http=self.mode == "stateless"
+        )
         return self.app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         session, key = (headers.get(name) for name in (b"mcp-session-id", b"x-mcp-api-key"))
         self.requests.append((scope["method"], session and session.decode(), key and key.decode()))
-        await self.app(scope, receive, send)
+        version = headers.get(b"mcp-protocol-version")
+        self.versions.append(version and version.decode())
+        if self.mode == "newer era only":
+            manager = self.server.session_manager
+            await handle_modern_request(
+                manager.app,
+                manager.security_settings,
+                self.json,
+                manager._lifespan_state,
+                scope,
+                receive,
+                send,
+            )
+        else:
+            await self.app(scope, receive, send)
 
     @property
     def sessions(self) -> set[str]:
         """Those that are open."""
         return set(self.server.session_manager._server_instances)
+
+
+def _as_ability(order: dict[str, Any]) -> dict[str, Any]:
+    """An order without what the ability does not show."""
+    names = ("id", "status", "currency", "currency_symbol", "total", "date_created_gmt", "date_modified_gmt")
+    return {name: order[name] for name in names}
 
 
 class Uvicorn(uvicorn.Server):
@@ -159,7 +207,7 @@ async def test_orders_are_listed_in_one_session_that_is_ended_at_exit(peer: Peer
             found = await source.fetch(Query(per_page=2, exclude=frozenset({ORDERS[0]["id"]})))
             assert [item.id for item in found.items] == [ORDERS[1]["id"], ORDERS[2]["id"]]
             assert before <= found.shop_time <= datetime.now(UTC)
-            assert found.noise == ""
+            assert found.preamble == ""
             everything = (await source.fetch(ASK)).items
             assert [item.id for item in everything] == [listed["id"] for listed in ORDERS]
             assert all(isinstance(item, Order) for item in everything)
@@ -242,3 +290,101 @@ async def test_a_wrong_path_is_named(peer: Peer) -> None:
         with pytest.raises(PermanentError) as caught:
             await source.fetch(ASK)
         assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
+# --- both eras ----------------------------------------------------------------------------------------------
+
+MODES: list[Mode] = ["stateful", "stateless", "newer era only"]
+STATELESS_VERSION = "2026-07-28"
+
+
+@asynccontextmanager
+async def dialect_of(dialect: Dialect, url: str) -> AsyncIterator[WooCommerceMcp | Abilities]:
+    source: WooCommerceMcp | Abilities = WooCommerceMcp(url, consumer_key="ck_1", consumer_secret="cs_1")
+    if dialect is Dialect.ABILITIES:
+        source = Abilities(url, username="watchman", password="abcd EFGH 1234 ijkl MNOP 5678")
+    try:
+        yield source
+    finally:
+        await source.aclose()
+
+
+@pytest.fixture(params=[Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES])
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    found: Dialect = request.param
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_orders_are_listed_in_every_mode(peer: Peer, dialect: Dialect, mode: Mode) -> None:
+    peer.mode = mode
+    peer.restart()
+    async with serving(peer) as url, dialect_of(dialect, url) as source:
+        for _ in range(3):
+            items = (await source.fetch(ASK)).items
+            assert [item.id for item in items] == [listed["id"] for listed in ORDERS]
+        assert await source.offered()
+        assert len(peer.asked) == 3
+    if mode == "newer era only":
+        assert peer.versions == [None, *[STATELESS_VERSION] * 4]  # initialize is refused once
+        assert {session for _, session, _ in peer.requests} == {None}
+    else:
+        assert peer.versions[0] is None
+        assert set(peer.versions[1:]) == {"2025-11-25"}
+    assert peer.sessions == set()
+
+
+async def test_a_server_that_is_upgraded_and_set_back_is_read_all_the_same(
+    peer: Peer, dialect: Dialect
+) -> None:
+    modes: list[Mode] = ["newer era only", "stateless", "newer era only", "stateful"]
+    async with serving(peer) as url:
+        port = httpx.URL(url).port or 0
+    async with dialect_of(dialect, url) as source:
+        for mode in modes:
+            peer.mode = mode
+            peer.restart()
+            async with serving(peer, port):
+                # The connection that the last server closed is found out at the first request.
+                with contextlib.suppress(TemporaryError):
+                    await source.fetch(ASK)
+                assert len((await source.fetch(ASK)).items) == len(ORDERS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_server_without_our_tool_is_no_wrong_key(peer: Peer, dialect: Dialect, mode: Mode) -> None:
+    peer.mode = mode
+    peer.restart()
+    async with serving(peer) as url, dialect_of(dialect, url) as source:
+        for tool in ("woocommerce-orders-list", "mcp-adapter-execute-ability"):
+            peer.server.remove_tool(tool)
+        for _ in range(2):
+            with pytest.raises((TemporaryError, PermanentError)) as caught:
+                await source.fetch(ASK)
+            assert caught.value.kind is not ErrorKind.AUTHENTICATION
+        assert len(peer.requests) < 20
+        assert len(peer.sessions) <= 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_tool_that_takes_no_unknown_argument_is_asked_without(peer: Peer, mode: Mode) -> None:
+    peer.mode = mode
+    peer.restart()
+    tool = peer.server._tool_manager._tools["woocommerce-orders-list"]
+    model = tool.fn_metadata.arg_model
+    model.model_config["extra"] = "forbid"
+    model.model_rebuild(force=True)
+    async with serving(peer) as url, source_of(url) as source:
+        assert len((await source.fetch(ASK)).items) == len(ORDERS)
+        assert len(peer.requests) == (3 if mode == "newer era only" else 4)  # the refusal is among them
+        await source.fetch(ASK)
+        assert len(peer.requests) == (4 if mode == "newer era only" else 5)
+        assert len(peer.asked) == 2
+
+
+async def test_a_wrong_path_is_named_in_every_dialect(peer: Peer, dialect: Dialect) -> None:
+    async with serving(peer) as url, dialect_of(dialect, url + "/nowhere") as source:
+        with pytest.raises(PermanentError) as caught:
+            await source.fetch(ASK)
+        assert caught.value.kind is ErrorKind.NOT_FOUND
+        assert len(peer.requests) == 2  # once in each era

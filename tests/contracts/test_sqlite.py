@@ -457,7 +457,7 @@ async def test_a_file_that_became_read_only_is_named_and_is_used_again_when_it_c
     for attempt in (
         put(store, outgoing(key="2")),
         store.settle([Ack(delivery)], T0),
-        store.wake("A"),
+        store.release_parked("A"),
         store.register("another.example", T0),
         store.prune(SHOP, seen_before=T0, settled_before=T0),
     ):

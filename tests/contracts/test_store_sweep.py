@@ -98,7 +98,7 @@ async def test_only_what_is_unknown_is_learned(store: Store) -> None:
     await store.register(SHOP, T0)
     mine = KnownOrder(1, "cancelled", at(3), announced_new=True)
     await store.commit(SHOP, batch(known=[mine]))
-    fresh = await store.learn_beside(
+    fresh = await store.learn_concurrently(
         SHOP, [known_order(1, "processing"), known_order(2), known_order(3, "completed")], HALFWAY, at(1)
     )
     assert fresh == 2
@@ -113,18 +113,18 @@ async def test_where_a_backfill_stands_is_kept_with_what_it_learned(place: Place
     store = await place.open()
     await store.register(SHOP, T0)
     assert await store.backfill(SHOP) is None
-    await store.learn_beside(SHOP, [known_order(1), known_order(2)], HALFWAY, T0)
+    await store.learn_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0)
     store = await place.open()
     stands = await store.backfill(SHOP)
     assert stands == Backfill(at(-1000), at(-500), learned=2)
-    await store.learn_beside(SHOP, [known_order(2), known_order(3)], stands, T0)
+    await store.learn_concurrently(SHOP, [known_order(2), known_order(3)], stands, T0)
     assert await store.backfill(SHOP) == Backfill(at(-1000), at(-500), learned=3)
     assert await store.backfill(OTHER_SHOP) is None
 
 
 async def test_what_was_learned_beside_grows_old_as_all_else(store: Store) -> None:
     await store.register(SHOP, T0)
-    await store.learn_beside(SHOP, [known_order(1)], HALFWAY, at(0))
+    await store.learn_concurrently(SHOP, [known_order(1)], HALFWAY, at(0))
     assert await store.prune(SHOP, seen_before=at(0), settled_before=at(0)) == 0
     assert await store.prune(SHOP, seen_before=at(1), settled_before=at(0)) == 1
     assert await store.known(SHOP, [1]) == {}
@@ -136,7 +136,7 @@ async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
     await polling.register(SHOP, T0)
     beside = await SqliteStore.beside(path)
     await polling.commit(SHOP, batch(known=[known_order(1)]))
-    assert await beside.learn_beside(SHOP, [known_order(1), known_order(2)], HALFWAY, T0) == 1
+    assert await beside.learn_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0) == 1
     await polling.commit(SHOP, batch(known=[known_order(3)]))
     assert set(await polling.known(SHOP, [1, 2, 3])) == {1, 2, 3}
     await beside.aclose()

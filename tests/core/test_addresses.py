@@ -8,8 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shop_poller.core.addresses import SinkAddress, is_loopback, parse_listen, parse_sink, split
+from shop_poller.config.addresses import (
+    SinkAddress,
+    parse_listen,
+    parse_sink,
+    split,
+)
 from shop_poller.core.filters import Filter
+from shop_poller.core.hosts import is_loopback, is_never_proxied
 
 SECRET = "hunter2"
 
@@ -327,6 +333,11 @@ def test_splitting_refuses_without_repeating_the_address() -> None:
         ("shop.example", False),
         ("localhost.shop.example", False),
         ("127.0.0.1.shop.example", False),
+        ("LocalHost", True),
+        ("localhost.", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
+        ("shop.localhost", False),  # a resolver may not know that
         ("127.1", False),  # some take it for loopback; then it may as well be written out
         ("2130706433", False),
         ("", False),
@@ -334,6 +345,29 @@ def test_splitting_refuses_without_repeating_the_address() -> None:
 )
 def test_only_what_stays_on_this_machine_is_loopback(host: str, expected: bool) -> None:  # noqa: FBT001 - a table
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("localhost", "LOCALHOST.", "shop.localhost", "a.b.LocalHost.")),
+        *((host, True) for host in ("localhost.localdomain", "localhost6", "ip6-localhost", "IP6-Loopback.")),
+        *((host, True) for host in ("127.0.0.1", "127.255.255.254", "::1", "[::1]", "::ffff:127.0.0.1")),
+        *((host, True) for host in ("0.0.0.0", "::", "::ffff:0.0.0.0", "0")),  # noqa: S104 - nobody listens
+        *((host, True) for host in ("127.1", "127.0.1", "0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001")),
+        *((host, False) for host in ("10.0.0.1", "192.168.1.1", "126.1", "128.1", "2113929216", "0x80.1")),
+        *(
+            (host, False)
+            for host in ("localhost.example", "mylocalhost", "127.0.0.1.example", "", "1.2.3.4.5")
+        ),
+        *(
+            (host, False)
+            for host in ("fe80::1", "2001:db8::1", "::ffff:10.0.0.1", "4294967296", "127.0.0.08")
+        ),
+    ],
+)
+def test_what_is_this_machine_is_never_asked_for_through_a_proxy(host: str, expected: bool) -> None:  # noqa: FBT001
+    assert is_never_proxied(host) is expected
 
 
 @pytest.mark.parametrize(

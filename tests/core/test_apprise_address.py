@@ -2,7 +2,7 @@
 
 import pytest
 
-from shop_poller.core.addresses import parse_sink
+from shop_poller.config.addresses import parse_sink
 from shop_poller.core.filters import Filter
 
 TOKEN = "123456:AAbbccdd"

@@ -5,7 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Entry, Evidence, Sent, Standing
+from shop_poller.core.audit import (
+    FAULTS,
+    HIDDEN,
+    UNDELIVERED,
+    Auditor,
+    Count,
+    Entry,
+    Evidence,
+    Sent,
+    Standing,
+)
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import EventType, KnownOrder, Order, Refund, UnreadableOrder
 from shop_poller.core.transition import Policy, decide
@@ -49,7 +59,17 @@ CASES = {
     "just changed": (replace(ORDER, status="cancelled", modified_at=LATER), KNOWN, Standing.CHANGING),
     "just touched": (replace(ORDER, modified_at=LATER), KNOWN, Standing.CHANGING),
     "only touched": (replace(ORDER, modified_at=T0), KNOWN, Standing.FINE),
-    "polled since": (ORDER, replace(KNOWN, status="completed", modified_at=T0), Standing.FINE),
+    "dated before what is known": (ORDER, replace(KNOWN, modified_at=T0), Standing.FINE),
+    "and not as it is known": (
+        replace(ORDER, status="cancelled"),
+        replace(KNOWN, modified_at=T0),
+        Standing.MISSED,
+    ),
+    "even if both are of this moment": (
+        replace(ORDER, status="cancelled", modified_at=LATER),
+        replace(KNOWN, modified_at=LATER + HOUR),
+        Standing.MISSED,
+    ),
     "unknown": (ORDER, None, Standing.MISSED),
     "unknown, and no event": (replace(ORDER, status="pending"), None, Standing.MISSED),
     "unknown, just made": (replace(ORDER, modified_at=LATER), None, Standing.CHANGING),
@@ -123,6 +143,23 @@ def test_refunds_that_were_told_are_named_and_those_that_were_swallowed_are_not(
     evidence = sent("delivered", event=EventType.PARTIALLY_REFUNDED, n=9)
     announced = judge(replace(ORDER, refunds=refunds), known, evidence).announced
     assert list(announced) == ["shop.order.new", "shop.order.partially_refunded (9)"]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "read", "differs"),
+    [(3, 3, 3, False), (3, 5, 4, False), (200, 200, 20, True), (120, 120, 60, True), (0, 0, 7, True)],
+)
+def test_a_count_that_does_not_fit_what_was_read_is_told(
+    lowest: int,
+    highest: int,
+    read: int,
+    differs: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    count = Count(lowest, highest, read)
+
+    assert count.differs == differs
+    hides = f"; {HIDDEN}" if read < lowest else ""
+    assert count.text().endswith(f" orders, {read} could be read{hides}")
 
 
 def test_every_standing_is_a_fault_or_undelivered_or_all_right() -> None:

@@ -1,5 +1,6 @@
 """The circuit breaker as a state machine: which moves there are, and that there are no others."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shop_poller.core.breaker import Breaker, State
+from shop_poller.core.breaker import Breaker, BreakerState
 
-CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 FRESH = Breaker()
 SHAKEN = Breaker(failures=4)
@@ -37,14 +38,18 @@ NOW = 130.0
         ("the probe works", PROBING, "success", CLOSED, 0),
         ("no second probe", PROBING, "probe", HALF_OPEN, 5),
         ("a straggler fails", TRIPPED, "failure", OPEN, 5),
+        ("the cooldown ends early", TRIPPED, "end_cooldown", OPEN, 5),
+        ("nothing to end", SHAKEN, "end_cooldown", CLOSED, 4),
+        ("nor while a probe is under way", PROBING, "end_cooldown", HALF_OPEN, 5),
     ],
 )
-def test_the_moves(title: str, breaker: Breaker, move: str, state: State, failures: int) -> None:
-    moves = {
+def test_the_moves(title: str, breaker: Breaker, move: str, state: BreakerState, failures: int) -> None:
+    moves: dict[str, Callable[[], Breaker]] = {
         "success": breaker.success,
         "failure": lambda: breaker.failure(NOW),
         "trip": lambda: breaker.trip(NOW),
         "probe": breaker.probe,
+        "end_cooldown": lambda: breaker.end_cooldown(NOW),
     }
 
     after = moves[move]()
@@ -80,6 +85,15 @@ def test_a_failed_probe_opens_it_for_another_minute_from_then_on() -> None:
     assert again.wait_s(170.0) == 60.0
 
 
+def test_a_cooldown_that_is_ended_allows_one_probe_and_no_more() -> None:
+    ended = TRIPPED.end_cooldown(110.0)
+
+    assert ended.wait_s(110.0) == 0.0
+    assert ended.probe().failure(111.0).wait_s(111.0) == 60.0
+    assert ended.probe().success().state is CLOSED
+    assert TRIPPED.end_cooldown(200.0) == TRIPPED, "one that is over does not begin again"
+
+
 def test_after_a_probe_that_worked_it_takes_five_failures_again() -> None:
     breaker = PROBING.success()
     for _ in range(4):
@@ -92,6 +106,16 @@ def test_after_a_probe_that_worked_it_takes_five_failures_again() -> None:
 @pytest.mark.parametrize(("at_least_s", "wait_s"), [(0.0, 60.0), (59.0, 60.0), (600.0, 600.0)])
 def test_a_peer_may_ask_to_be_left_alone_for_longer(at_least_s: float, wait_s: float) -> None:
     assert FRESH.trip(100.0, at_least_s=at_least_s).wait_s(100.0) == wait_s
+
+
+@pytest.mark.parametrize(
+    ("within_s", "at_least_s", "wait_s"),
+    [(15.0, 0.0, 15.0), (0.0, 0.0, 0.0), (600.0, 0.0, 60.0), (15.0, 30.0, 30.0), (15.0, 600.0, 600.0)],
+)
+def test_a_peer_that_may_be_back_sooner_is_probed_sooner_but_not_against_its_wish(
+    within_s: float, at_least_s: float, wait_s: float
+) -> None:
+    assert FRESH.trip(100.0, at_least_s=at_least_s, within_s=within_s).wait_s(100.0) == wait_s
 
 
 def test_the_cooldown_and_the_threshold_can_be_chosen() -> None:
@@ -212,11 +236,11 @@ TestAnyCaller.settings = settings(max_examples=settings().max_examples // 3, sta
     plain=st.lists(st.floats(0, 100), max_size=6),
 )
 def test_once_open_nothing_shortens_the_wait(asked: list[tuple[float, float]], plain: list[float]) -> None:
-    deeds = sorted(
+    actions = sorted(
         [*((at, longest) for at, longest in asked), *((at, None) for at in plain)], key=lambda d: d[0]
     )
     breaker = Breaker()
-    for at, longest in deeds:
+    for at, longest in actions:
         before = breaker.wait_s(at)
         breaker = breaker.failure(at) if longest is None else breaker.trip(at, at_least_s=longest)
         assert breaker.wait_s(at) >= before

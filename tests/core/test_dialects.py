@@ -2,7 +2,7 @@
 
 import pytest
 
-from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, Proofs, candidates, endpoint, of_url
+from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, KnownKeys, candidates, endpoint, of_url
 
 MCP, ABILITIES, REST, EXECUTE = Dialect
 S = "https://shop.example"
@@ -70,14 +70,14 @@ def test_what_the_address_names_comes_first_then_what_sees_most() -> None:
 
 
 def test_each_needs_proofs_of_its_own_kind() -> None:
-    keys, password = Proofs("ck", "cs"), Proofs(username="u", password="p")
+    keys, password = KnownKeys("ck", "cs"), KnownKeys(username="u", password="p")
     for dialect in Dialect:
         assert keys.fit(dialect) is (dialect is not ABILITIES)
         assert password.fit(dialect) is (dialect is ABILITIES)
-        assert not Proofs("ck", "", "u", "").fit(dialect)
+        assert not KnownKeys("ck", "", "u", "").fit(dialect)
         assert ("WORDPRESS" in NEEDS[dialect]) is password.fit(dialect)
-    assert "ck" not in repr(Proofs("ck_1", "cs_1", "anna", "pw"))
-    assert "pw" not in repr(Proofs("ck_1", "cs_1", "anna", "pw"))
+    assert "ck" not in repr(KnownKeys("ck_1", "cs_1", "anna", "pw"))
+    assert "pw" not in repr(KnownKeys("ck_1", "cs_1", "anna", "pw"))
 
 
 def test_only_abilities_are_half_blind() -> None:

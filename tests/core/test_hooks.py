@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shop_poller.core.hooks import Verdict, is_genuine, judge
+from shop_poller.core.hooks import Judging, Verdict
 from support import wire
 from support.hooks import SECRET, sign
 
@@ -17,10 +17,20 @@ bodies = st.binary(max_size=2000)
 secrets = st.text(min_size=8, max_size=100)
 
 
+def judging(body: bytes, secret: str) -> Judging:
+    judged = Judging(secret)
+    judged.add(body)
+    return judged
+
+
+def is_genuine(body: bytes, *, signature: str, secret: str) -> bool:
+    return judging(body, secret).is_genuine(signature)
+
+
 def verdict(
     body: bytes, *, signature: str = "", topic: str = "order.updated", secret: str = SECRET
 ) -> Verdict:
-    return judge(body, signature=signature, topic=topic, secret=secret)
+    return judging(body, secret).verdict(signature=signature, topic=topic)
 
 
 @pytest.mark.parametrize("name", ORDERS)

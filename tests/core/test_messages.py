@@ -15,7 +15,7 @@ from shop_poller.core import messages
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import (
     Locale,
-    Voice,
+    MessageFormat,
     alert_notification,
     event_id,
     money,
@@ -49,22 +49,26 @@ ORDER = Order(
 )
 REFUND = Refund(id=7, amount="100.00")
 WAIT = Wait(since=SINCE, lasted=timedelta(hours=24, minutes=59))
-RU = Voice(shop_id="shop.example")
-EN = Voice(shop_id="shop.example", locale="en")
+RU = MessageFormat(shop_id="shop.example")
+EN = MessageFormat(shop_id="shop.example", locale="en")
 
 
-def told(type_: EventType, voice: Voice = RU, *, order: Order = ORDER, n: int = 1) -> Notification:
+def told(
+    type_: EventType, message_format: MessageFormat = RU, *, order: Order = ORDER, n: int = 1
+) -> Notification:
     """The notification of something that happened to order 101."""
     refund = REFUND if type_ is PARTIAL else None
     wait = WAIT if type_ is OVERDUE else None
     event = OrderEvent(type_, order, n=n, paid=True, refund=refund, wait=wait)
-    return order_notification(event, voice, now=NOW)
+    return order_notification(event, message_format, now=NOW)
 
 
 def alarm(
-    type_: EventType, voice: Voice = RU, *, cause: ErrorKind = ErrorKind.AUTHENTICATION
+    type_: EventType, message_format: MessageFormat = RU, *, cause: ErrorKind = ErrorKind.AUTHENTICATION
 ) -> Notification:
-    return alert_notification(type_, voice, service="shop.example", cause=cause, since=SINCE, now=NOW)
+    return alert_notification(
+        type_, message_format, service="shop.example", cause=cause, since=SINCE, now=NOW
+    )
 
 
 # --- The words ---------------------------------------------------------------------------------------------
@@ -167,8 +171,8 @@ def test_the_data_are_these_and_no_more(type_: EventType) -> None:
 def test_the_data_of_a_partial_refund_name_it() -> None:
     data = told(PARTIAL).data
 
-    assert set(data) == KEYS | {"amount", "refund_id"}
-    assert (data["amount"], data["refund_id"]) == ("100.00", 7)
+    assert set(data) == KEYS | {"amount", "refund_id", "fully_refunded"}
+    assert (data["amount"], data["refund_id"], data["fully_refunded"]) == ("100.00", 7, False)
     assert data["total"] == "1930.00", "the total stays gross"
 
 
@@ -203,9 +207,11 @@ def test_the_data_say_whether_it_was_paid() -> None:
 
 
 @pytest.mark.parametrize("type_", [NEW, CANCELLED, REFUNDED, FAILED, PARTIAL, OVERDUE])
-@pytest.mark.parametrize("voice", [RU, EN], ids=["ru", "en"])
-def test_of_the_buyer_only_the_first_name_goes_out_and_only_as_data(type_: EventType, voice: Voice) -> None:
-    wire = told(type_, voice, order=replace(ORDER, customer="Сигизмунд")).wire()
+@pytest.mark.parametrize("message_format", [RU, EN], ids=["ru", "en"])
+def test_of_the_buyer_only_the_first_name_goes_out_and_only_as_data(
+    type_: EventType, message_format: MessageFormat
+) -> None:
+    wire = told(type_, message_format, order=replace(ORDER, customer="Сигизмунд")).wire()
 
     assert wire["data"].pop("customer") == "Сигизмунд"
     assert "Сигизмунд" not in json.dumps(wire, ensure_ascii=False)
@@ -251,9 +257,9 @@ def test_nobody_is_targeted_unless_configured() -> None:
 
 
 def test_brand_and_targets_are_the_owners() -> None:
-    voice = replace(RU, brand_id="b1", target_roles=("manager",), target_users=("u1", "u2"))
+    message_format = replace(RU, brand_id="b1", target_roles=("manager",), target_users=("u1", "u2"))
 
-    sent = json.loads(json.dumps(told(NEW, voice).wire()))
+    sent = json.loads(json.dumps(told(NEW, message_format).wire()))
 
     assert (sent["brand_id"], sent["target_roles"], sent["target_users"]) == ("b1", ["manager"], ["u1", "u2"])
 
@@ -287,9 +293,12 @@ def test_a_receiver_that_knows_other_levels_gets_those(type_: EventType, level: 
 
 
 def test_the_levels_of_alerts_are_mapped_too() -> None:
-    voice = replace(RU, levels={"critical": "error", "info": "debug"})
+    message_format = replace(RU, levels={"critical": "error", "info": "debug"})
 
-    assert (alarm(UNHEALTHY, voice).level, alarm(RECOVERED, voice).level) == ("error", "debug")
+    assert (alarm(UNHEALTHY, message_format).level, alarm(RECOVERED, message_format).level) == (
+        "error",
+        "debug",
+    )
 
 
 # --- Ids ---------------------------------------------------------------------------------------------------
@@ -367,14 +376,16 @@ PACKING = StatusEvent(
 )
 
 
-def own(words: StatusEvent = PACKING, voice: Voice = RU, order: Order = ORDER) -> Notification:
+def own(
+    words: StatusEvent = PACKING, message_format: MessageFormat = RU, order: Order = ORDER
+) -> Notification:
     event = OrderEvent(words.event, order, n=2, paid=True, words=words)
-    return order_notification(event, voice, now=NOW)
+    return order_notification(event, message_format, now=NOW)
 
 
-@pytest.mark.parametrize("voice", [RU, EN], ids=["ru", "en"])
-def test_an_event_of_the_owners_own_has_the_owners_words(voice: Voice) -> None:
-    wire = own(voice=voice).wire()
+@pytest.mark.parametrize("message_format", [RU, EN], ids=["ru", "en"])
+def test_an_event_of_the_owners_own_has_the_owners_words(message_format: MessageFormat) -> None:
+    wire = own(message_format=message_format).wire()
 
     assert (wire["event_type"], wire["level"]) == ("shop.order.packing", "warning")
     assert wire["title"] == "Заказ A-101 собирается"
@@ -385,7 +396,7 @@ def test_an_event_of_the_owners_own_has_the_owners_words(voice: Voice) -> None:
 
 
 def test_its_level_is_mapped_like_any() -> None:
-    assert own(voice=replace(RU, levels={"warning": "warn"})).level == "warn"
+    assert own(message_format=replace(RU, levels={"warning": "warn"})).level == "warn"
 
 
 def test_what_a_shop_writes_is_no_template_there_either() -> None:
@@ -401,7 +412,7 @@ def test_what_a_shop_writes_is_no_template_there_either() -> None:
 
 
 @pytest.mark.parametrize(
-    ("voice", "title", "message"),
+    ("message_format", "title", "message"),
     [
         (
             RU,
@@ -417,9 +428,11 @@ def test_what_a_shop_writes_is_no_template_there_either() -> None:
     ],
     ids=["ru", "en"],
 )
-def test_a_silence_says_since_when_and_what_to_do(voice: Voice, title: str, message: str) -> None:
+def test_a_silence_says_since_when_and_what_to_do(
+    message_format: MessageFormat, title: str, message: str
+) -> None:
     moscow = timezone(timedelta(hours=3))
-    notification = silence_notification(SINCE.astimezone(moscow), voice, now=NOW)
+    notification = silence_notification(SINCE.astimezone(moscow), message_format, now=NOW)
 
     assert (notification.title, notification.message) == (title, message)
     assert (notification.event_type, notification.level) == ("shop.silence", "warning")
@@ -429,8 +442,8 @@ def test_a_silence_says_since_when_and_what_to_do(voice: Voice, title: str, mess
 
 
 def test_a_silence_goes_to_whom_the_owner_wants_at_the_level_that_the_receiver_knows() -> None:
-    voice = replace(RU, brand_id="b1", target_roles=("manager",), levels={"warning": "warn"})
-    notification = silence_notification(SINCE, voice, now=NOW)
+    message_format = replace(RU, brand_id="b1", target_roles=("manager",), levels={"warning": "warn"})
+    notification = silence_notification(SINCE, message_format, now=NOW)
 
     assert (notification.brand_id, notification.target_roles, notification.level) == (
         "b1",
@@ -451,9 +464,9 @@ def test_a_silence_has_one_id_and_the_next_another() -> None:
 
 
 def test_an_alert_goes_to_the_administrators() -> None:
-    voice = replace(RU, brand_id="b1", target_roles=("manager",), target_users=("u1",))
+    message_format = replace(RU, brand_id="b1", target_roles=("manager",), target_users=("u1",))
 
-    sent = json.loads(json.dumps(alarm(UNHEALTHY, voice).wire()))
+    sent = json.loads(json.dumps(alarm(UNHEALTHY, message_format).wire()))
 
     assert (sent["event_type"], sent["level"]) == ("service.unhealthy", "critical")
     assert (sent["target_roles"], sent["target_users"]) == (["administrator"], None)
@@ -474,7 +487,7 @@ def test_the_end_of_an_alert_is_information() -> None:
 
 
 @pytest.mark.parametrize(
-    ("type_", "voice", "title", "message"),
+    ("type_", "message_format", "title", "message"),
     [
         (
             UNHEALTHY,
@@ -495,9 +508,9 @@ def test_the_end_of_an_alert_is_information() -> None:
     ],
 )
 def test_an_alert_says_what_does_not_work_and_since_when(
-    type_: EventType, voice: Voice, title: str, message: str
+    type_: EventType, message_format: MessageFormat, title: str, message: str
 ) -> None:
-    assert (alarm(type_, voice).title, alarm(type_, voice).message) == (title, message)
+    assert (alarm(type_, message_format).title, alarm(type_, message_format).message) == (title, message)
 
 
 def test_two_outages_have_two_ids_and_one_has_one() -> None:
@@ -518,15 +531,17 @@ def test_two_outages_have_two_ids_and_one_has_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("voice", "title", "message"),
+    ("message_format", "title", "message"),
     [
         (RU, "Проверка связи", "Уведомления магазина shop.example доходят. Ничего делать не нужно"),
         (EN, "Test", "Notifications of shop.example arrive. Nothing needs to be done"),
     ],
     ids=["ru", "en"],
 )
-def test_a_trial_notification_is_harmless_and_like_any_other(voice: Voice, title: str, message: str) -> None:
-    sent = messages.sample_notification(voice, now=NOW).wire()
+def test_a_trial_notification_is_harmless_and_like_any_other(
+    message_format: MessageFormat, title: str, message: str
+) -> None:
+    sent = messages.sample_notification(message_format, now=NOW).wire()
 
     assert set(sent) == FIELDS
     assert (sent["event_type"], sent["level"]) == ("service.test", "info")
@@ -572,7 +587,7 @@ def test_both_languages_know_the_same_causes() -> None:
 @pytest.mark.parametrize("cause", list(ErrorKind))
 @pytest.mark.parametrize("locale", get_args(Locale))
 def test_whatever_the_cause_an_alert_can_be_written(cause: ErrorKind, locale: Locale) -> None:
-    voice = replace(RU, locale=locale)
+    message_format = replace(RU, locale=locale)
 
-    assert re.match(r"shop\.example: \S.*\. ", alarm(UNHEALTHY, voice, cause=cause).message)
-    assert alarm(UNHEALTHY, voice, cause=cause).data["error_type"] == cause
+    assert re.match(r"shop\.example: \S.*\. ", alarm(UNHEALTHY, message_format, cause=cause).message)
+    assert alarm(UNHEALTHY, message_format, cause=cause).data["error_type"] == cause

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.places import apart
-from shop_poller.roster import NAME, file_apart
+from shop_poller.config.places import apart
+from shop_poller.config.shops import NAME, file_apart
 from shop_poller.stores.redis.keys import Keys
 
 ids = st.from_regex(NAME, fullmatch=True)

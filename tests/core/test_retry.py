@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.retry import (
     MAX_RETRY_AFTER_S,
-    DeadLetter,
+    GiveUp,
     RetryAt,
     RetryPolicy,
     after_failure,
@@ -37,7 +37,7 @@ def outcome(
     age: timedelta = timedelta(0),
     chance: float = 1.0,
     policy: RetryPolicy = POLICY,
-) -> RetryAt | DeadLetter:
+) -> RetryAt | GiveUp:
     return after_failure(policy, attempts=attempts, head_since=NOW - age, error=error, now=NOW, chance=chance)
 
 
@@ -170,7 +170,7 @@ def test_never_sooner_than_asked_and_never_later_than_the_bounds(
 def test_a_permanent_error_is_a_dead_letter_at_once(attempts: int, kind: ErrorKind) -> None:
     result = outcome(PermanentError(kind, "the receiver answered 422"), attempts=attempts)
 
-    assert result == DeadLetter("the receiver answered 422")
+    assert result == GiveUp("the receiver answered 422")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,8 @@ def test_a_permanent_error_is_a_dead_letter_at_once(attempts: int, kind: ErrorKi
     [
         (timedelta(0), False),
         (timedelta(hours=71, minutes=59, seconds=59), False),
+        (timedelta(hours=72) - timedelta(microseconds=1), False),
+        (timedelta(hours=72), True),
         (timedelta(hours=72, seconds=1), True),
         (timedelta(days=30), True),
         (timedelta(hours=-1), False),  # our clock was set back
@@ -189,19 +191,19 @@ def test_age_since_it_became_the_oldest_decides_and_not_the_number_of_attempts(
     dead: bool,  # noqa: FBT001 - a column of the table
     attempts: int,
 ) -> None:
-    assert isinstance(outcome(age=age, attempts=attempts), DeadLetter) is dead
+    assert isinstance(outcome(age=age, attempts=attempts), GiveUp) is dead
 
 
 def test_a_dead_letter_says_why() -> None:
     result = outcome(age=timedelta(hours=80), attempts=41)
 
-    assert isinstance(result, DeadLetter)
+    assert isinstance(result, GiveUp)
     assert "41" in result.reason
     assert "nobody there" in result.reason
 
 
 def test_what_the_receiver_asks_for_does_not_keep_an_old_row_alive() -> None:
-    assert isinstance(outcome(asked(60.0), age=timedelta(hours=80)), DeadLetter)
+    assert isinstance(outcome(asked(60.0), age=timedelta(hours=80)), GiveUp)
 
 
 @given(attempts, chances, st.timedeltas(timedelta(0), timedelta(hours=200)))

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.health import illness
-from shop_poller.core.schedule import HINT_GAP_S, hinted_tick, next_tick, stale
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.health import unhealthy_reason
+from shop_poller.core.schedule import (
+    HINT_GAP_S,
+    PollTrigger,
+    alert_due,
+    ends_pause,
+    hinted_tick,
+    next_tick,
+    pause_s,
+    stale,
+)
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
@@ -100,6 +110,72 @@ def test_polling_is_stale_after_five_minutes_or_three_intervals(
     assert stale(NOW - timedelta(seconds=age_s), NOW, interval_s=interval_s) is expected
 
 
+# --- Pauses ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked_s", "expected"),
+    [
+        (ErrorKind.RATE_LIMIT, 20.0, 20.0),
+        (ErrorKind.RATE_LIMIT, 600.0, 600.0),
+        (ErrorKind.RATE_LIMIT, 1e9, 900.0),
+        (ErrorKind.RATE_LIMIT, None, 60.0),
+        (ErrorKind.RATE_LIMIT, 0.0, 0.0),
+        # What WordPress says during every update.
+        (ErrorKind.UNAVAILABLE, 600.0, 60.0),
+        (ErrorKind.UNAVAILABLE, 5.0, 5.0),
+        (ErrorKind.UNAVAILABLE, None, 0.0),
+        # A 500 or 408 with Retry-After.
+        (ErrorKind.SERVER, 3600.0, 60.0),
+        (ErrorKind.TIMEOUT, 120.0, 60.0),
+    ],
+)
+def test_only_too_many_requests_is_left_alone_for_longer_than_a_minute(
+    kind: ErrorKind, asked_s: float | None, expected: float
+) -> None:
+    assert pause_s(kind, asked_s) == expected
+
+
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_the_owner_ends_every_pause_and_a_webhook_only_that_of_a_shop_that_was_down(kind: ErrorKind) -> None:
+    assert ends_pause(PollTrigger.OWNER, kind)
+    assert ends_pause(PollTrigger.WEBHOOK, kind) is (kind is ErrorKind.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempt_s", "expected"),
+    [
+        (ErrorKind.UNAVAILABLE, 0, False),
+        (ErrorKind.UNAVAILABLE, 300, False),  # asked before polling was stale, however long ago that is now
+        (ErrorKind.UNAVAILABLE, 300.001, True),
+        (ErrorKind.CONNECTION, 299, False),
+        (ErrorKind.STORE, 301, True),
+        (ErrorKind.INTERNAL, 301, True),
+        (ErrorKind.RATE_LIMIT, 301, True),
+        (ErrorKind.AUTHENTICATION, 0, True),
+        (ErrorKind.UNAVAILABLE, -9999, False),  # our clock was set back
+    ],
+)
+def test_an_alert_needs_a_request_that_was_sent_when_polling_was_stale(
+    kind: ErrorKind,
+    attempt_s: float,
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    attempted_at = NOW + timedelta(seconds=attempt_s)
+
+    assert alert_due(kind, attempted_at=attempted_at, last_good=NOW, interval_s=60) is expected
+
+
+@given(st.sampled_from(ErrorKind), st.floats(0, 86_400), st.floats(1, 7200))
+def test_no_alert_but_of_keys_comes_before_healthz_turns_bad(
+    kind: ErrorKind, attempt_s: float, interval_s: float
+) -> None:
+    attempted_at = NOW + timedelta(seconds=attempt_s)
+    if alert_due(kind, attempted_at=attempted_at, last_good=NOW, interval_s=interval_s):
+        is_stale = stale(NOW, attempted_at, interval_s=interval_s)
+        assert is_stale or kind is ErrorKind.AUTHENTICATION
+
+
 # --- Health, which is judged by it --------------------------------------------------------------------------
 
 
@@ -122,7 +198,7 @@ def test_health_in_the_words_of_the_celery_design(
     senders: int,
     expected: str | None,
 ) -> None:
-    reason = illness(
+    reason = unhealthy_reason(
         polling=polling,
         heartbeat_at=NOW - timedelta(seconds=age_s),
         now=NOW,

@@ -10,7 +10,7 @@ from shop_poller.core.schedule import OVERDUE_S, SPREAD_S, first_tick
 from shop_poller.core.sharing import (
     LEFT_S,
     MOST_AT_ONCE,
-    Leftovers,
+    Orphans,
     at_once,
     phase,
     share,
@@ -35,32 +35,37 @@ def test_a_share_is_rounded_up_so_that_all_shops_are_watched(
 
 @given(crews, counts)
 def test_looks_in_turn_give_every_shop_to_somebody_evenly_and_then_nothing_moves(
-    crew: list[str], count: int
+    membership: list[str], count: int
 ) -> None:
     shops = [f"shop-{number}" for number in range(count)]
-    has: dict[str, set[str]] = {replica: set() for replica in crew}
+    has: dict[str, set[str]] = {replica: set() for replica in membership}
     for _ in range(count // MOST_AT_ONCE + 2):
-        for replica in crew:
+        for replica in membership:
             free = [shop for shop in shops if not any(shop in mine for mine in has.values())]
-            has[replica].update(to_take(replica, crew, shops=count, mine=len(has[replica]), free=free))
+            has[replica].update(to_take(replica, membership, shops=count, mine=len(has[replica]), free=free))
     assert Counter(shop for mine in has.values() for shop in mine) == Counter(shops)
-    assert all(len(mine) <= share(count, len(crew)) for mine in has.values())
-    assert not any(to_give(one, crew, shops=count, mine=has[one]) for one in crew)
+    assert all(len(mine) <= share(count, len(membership)) for mine in has.values())
+    assert not any(to_give(one, membership, shops=count, mine=has[one]) for one in membership)
 
 
 @given(crews, counts)
-def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(crew: list[str], count: int) -> None:
+def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(
+    membership: list[str], count: int
+) -> None:
     mine = {f"shop-{number}" for number in range(count)}
     given_away: set[str] = set()
-    while some := to_give(crew[0], crew, shops=count, mine=mine - given_away):
+    while some := to_give(membership[0], membership, shops=count, mine=mine - given_away):
         assert len(some) <= MOST_AT_ONCE
         given_away.update(some)
     kept = mine - given_away
-    assert len(kept) == share(count, len(crew))
+    assert len(kept) == share(count, len(membership))
     assert (
         not given_away
         or not kept
-        or (max(weight(crew[0], shop) for shop in given_away) < min(weight(crew[0], shop) for shop in kept))
+        or (
+            max(weight(membership[0], shop) for shop in given_away)
+            < min(weight(membership[0], shop) for shop in kept)
+        )
     )
 
 
@@ -71,16 +76,16 @@ def test_what_one_replica_leaves_the_others_have_room_for_in_two_looks(count: in
 
 
 def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> None:
-    crew, shops = ["a/1", "b/1", "c/1"], [f"shop-{number}" for number in range(90)]
+    membership, shops = ["a/1", "b/1", "c/1"], [f"shop-{number}" for number in range(90)]
     wanted = Counter(
-        shop for one in crew for shop in to_take(one, crew, shops=len(shops), mine=0, free=shops)
+        shop for one in membership for shop in to_take(one, membership, shops=len(shops), mine=0, free=shops)
     )
     assert len(wanted) >= 75
     assert max(wanted.values()) <= 3
 
 
 def test_what_nobody_takes_for_a_while_is_left_over_unless_shops_are_still_being_taken() -> None:
-    leftovers = Leftovers()
+    leftovers = Orphans()
     assert leftovers.at(100, ["honey", "tea"]) == []
     assert leftovers.at(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
     assert leftovers.at(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]

@@ -202,3 +202,15 @@ def test_whatever_is_written_it_is_read_or_refused_in_one_line(value: object) ->
         assert event.event not in set(EventType)
         assert event.level in LEVELS.values()
         assert f"{event.title}{event.message}".encode()
+
+
+@pytest.mark.parametrize("status", ["wc-packing", " Packing ", "WC-PACKING"])
+def test_a_status_may_be_written_as_the_database_has_it(status: str) -> None:
+    (found,) = parse(json.dumps({status: {"title": "x", "message": "y"}})).items()
+    assert found[0] == "packing"
+    assert found[1].event == "shop.order.packing"
+
+
+def test_a_status_with_an_event_of_its_own_has_one_however_it_is_written() -> None:
+    with pytest.raises(ValueError, match=r"cancelled has an event of its own"):
+        parse({"wc-Cancelled": {"title": "x", "message": "y"}})

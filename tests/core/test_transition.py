@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent, Refund, StatusEvent, Wait
-from shop_poller.core.transition import AWAITING, DEFAULT_UNPAID, Decision, Policy, decide, learn
+from shop_poller.core.transition import (
+    AWAITING,
+    DEFAULT_UNPAID,
+    LOST_STATUS,
+    REFUND_HOLD,
+    Decision,
+    Policy,
+    decide,
+    learn,
+    learnable,
+)
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 POLICY = Policy(baseline_at=BASELINE)
@@ -31,21 +41,26 @@ def seen(
     created: int = YOUNG,
     paid: int | None = None,
     modified: int = YOUNG,
-    refunds: Iterable[int] | None = (),
+    refunds: Iterable[int] | Mapping[int, str] | None = (),
+    total: str = "1930.00",
 ) -> Order:
-    """Order 101 as the shop shows it; times are seconds from the baseline."""
+    """Order 101 as the shop shows it; times are seconds from the baseline.
+
+    A refund gives its id back, or what a mapping says.
+    """
+    given = refunds if isinstance(refunds, Mapping) else {i: f"{i}.00" for i in refunds or ()}
     return Order(
         id=101,
         number="101",
         status=status,
-        total="1930.00",
+        total=total,
         currency="RUB",
         currency_sign="₽",
         customer="Мария",
         created_at=BASELINE + timedelta(seconds=created),
         modified_at=BASELINE + timedelta(seconds=modified),
         paid_at=None if paid is None else BASELINE + timedelta(seconds=paid),
-        refunds=None if refunds is None else tuple(Refund(i, f"{i}.00") for i in refunds),
+        refunds=None if refunds is None else tuple(Refund(i, amount) for i, amount in given.items()),
     )
 
 
@@ -442,6 +457,171 @@ def test_an_order_first_seen_with_a_refund_is_new_before_it_is_refunded() -> Non
     assert types(decide(None, seen(PAID, refunds=[8, 7]), POLICY)) == [NEW, PARTIAL, PARTIAL]
 
 
+@pytest.mark.parametrize("amount", ["0.00", "0", "0.0000"])
+def test_a_refund_of_nothing_is_no_event_and_is_remembered(amount: str) -> None:
+    """It restocks."""
+    before = known(PAID, told=True)
+    restocked = decide(before, seen(PAID, refunds={7: amount}), POLICY)
+    assert restocked.events == ()
+    assert restocked.known.refund_ids == frozenset({7})
+    later = decide(restocked.known, seen(PAID, refunds={7: "5.00", 8: "10.00"}), POLICY)
+    assert [event.n for event in later.events] == [8]
+
+
+def test_a_refund_of_nothing_is_no_event_of_an_order_first_seen_with_it() -> None:
+    assert types(decide(None, seen(PAID, refunds={7: "0.00"}), POLICY)) == [NEW]
+
+
+def test_a_refund_of_an_amount_that_cannot_be_read_is_told() -> None:
+    told = decide(known(PAID, told=True), seen(PAID, refunds={7: ""}), POLICY)
+    assert [(event.n, event.fully_refunded) for event in told.events] == [(7, False)]
+
+
+FULL = [
+    # total, refunds, and which of them give back all of the money
+    ("1930.00", {7: "1930.00"}, [True]),
+    ("1930", {7: "1930.0000"}, [True]),
+    ("1930.00", {7: "2000.00"}, [True]),
+    ("1.00", {7: "1.00"}, [True]),
+    ("0.01", {7: "0.01"}, [True]),
+    ("1930.00", {7: "1929.99"}, [False]),
+    ("1930.00", {8: "1000.00", 7: "930.00"}, [False, True]),
+    ("1930.00", {7: "930.00", 8: "1000.00", 9: "1.00"}, [False, True, True]),
+    ("1930.00", {7: "1930.00", 8: "0.00"}, [True]),
+    ("0.00", {7: "5.00"}, [False]),
+    ("", {7: "5.00"}, [False]),
+    ("-5.00", {7: "5.00"}, [False]),
+    ("1930.00", {7: "", 8: "1930.00"}, [False, True]),
+]
+
+
+@pytest.mark.parametrize(("total", "refunds", "full"), FULL, ids=str)
+def test_a_refund_that_gives_back_all_of_the_money_says_so(
+    total: str, refunds: dict[int, str], full: list[bool]
+) -> None:
+    decision = decide(known(PAID, told=True), seen(PAID, refunds=refunds, total=total), POLICY)
+    assert [event.fully_refunded for event in decision.events] == full
+    # As it is said of each by itself, when they were made one after the other.
+    record, told = known(PAID, told=True), list[bool]()
+    for refund_id in sorted(refunds):
+        so_far = {i: amount for i, amount in refunds.items() if i <= refund_id}
+        decision = decide(record, seen(PAID, refunds=so_far, total=total), POLICY)
+        record = decision.known
+        told += [event.fully_refunded for event in decision.events]
+    assert told == full
+
+
+def test_what_was_given_back_before_counts_towards_all_of_it() -> None:
+    before = known(PAID, told=True, refunds=[7])
+    (event,) = decide(before, seen(PAID, refunds={7: "1000.00", 8: "930.00"}), POLICY).events
+    assert (event.n, event.fully_refunded) == (8, True)
+
+
+# --- Refunds that may be half written -----------------------------------------------------------------------
+
+HOLD_S = REFUND_HOLD.total_seconds()
+
+
+def looking(at: float, *settled: int) -> Policy:
+    """A policy that holds refunds; the shop's clock in seconds from the baseline."""
+    return replace(POLICY, shop_time=BASELINE + timedelta(seconds=at), settled=frozenset(settled))
+
+
+REST_OF_IT = {7: "930.00", 8: "1000.00"}
+"""Refund 7 is known, 8 is the rest."""
+
+
+def test_the_remainder_is_held_until_the_status_follows() -> None:
+    before = known(PAID, told=True, refunds=[7])
+    held = decide(before, seen(PAID, refunds=REST_OF_IT), looking(YOUNG + 1))
+    assert (held.events, held.held, held.known.refund_ids) == ((), frozenset({8}), frozenset({7}))
+    refunded = decide(held.known, seen("refunded", refunds=REST_OF_IT), looking(YOUNG + 3))
+    assert types(refunded) == [REFUNDED]
+    assert (refunded.held, refunded.known.refund_ids) == (frozenset(), frozenset({7, 8}))
+
+
+def test_the_remainder_is_told_when_the_status_stays() -> None:
+    before = known(PAID, told=True, refunds=[7])
+    order = seen(PAID, refunds=REST_OF_IT)
+    held = decide(before, order, looking(YOUNG + 1))
+    told = decide(held.known, order, looking(YOUNG + 1 + HOLD_S, 101))
+    assert [(event.type, event.n, event.fully_refunded) for event in told.events] == [(PARTIAL, 8, True)]
+    assert (told.held, told.known.refund_ids) == (frozenset(), frozenset({7, 8}))
+    assert decide(told.known, order, looking(YOUNG + 99)).events == ()
+
+
+def test_another_refund_made_at_the_same_time_is_not_held_with_it() -> None:
+    decision = decide(known(PAID, told=True), seen(PAID, refunds=REST_OF_IT), looking(YOUNG))
+    assert [event.n for event in decision.events] == [7]
+    assert (decision.held, decision.known.refund_ids) == (frozenset({8}), frozenset({7}))
+
+
+def test_a_refund_of_nothing_is_held_until_its_amount_is_written() -> None:
+    """WooCommerce saves a refund before it has its amount."""
+    before = known(PAID, told=True)
+    held = decide(before, seen(PAID, refunds={7: "0.00"}), looking(YOUNG))
+    assert (held.events, held.held, held.known.refund_ids) == ((), frozenset({7}), frozenset())
+    written = decide(held.known, seen(PAID, refunds={7: "5.00"}), looking(YOUNG + 1))
+    assert [event.n for event in written.events] == [7]
+    nothing = decide(held.known, seen(PAID, refunds={7: "0.00"}), looking(YOUNG + 60, 101))
+    assert (nothing.events, nothing.known.refund_ids) == ((), frozenset({7}))
+
+
+@pytest.mark.parametrize("ago", [HOLD_S, HOLD_S + 1, 3600])
+def test_an_order_first_seen_that_was_not_touched_for_a_while_is_told_at_once(ago: float) -> None:
+    order = seen(PAID, refunds={7: "1930.00"})
+    decision = decide(None, order, looking(YOUNG + ago))
+    assert [(event.type, event.fully_refunded) for event in decision.events] == [
+        (NEW, False),
+        (PARTIAL, True),
+    ]
+    fresh = decide(None, order, looking(YOUNG + HOLD_S - 1))
+    assert (types(fresh), fresh.held) == ([NEW], frozenset({7}))
+
+
+def test_an_order_as_old_as_the_watch_is_ours_and_its_refund_is_held() -> None:
+    order = seen(PAID, created=0, refunds={7: "1930.00"})
+    decision = decide(None, order, looking(YOUNG + 1))
+    assert (types(decision), decision.held) == ([NEW], frozenset({7}))
+
+
+@pytest.mark.parametrize(("ago", "held"), [(0.0, True), (HOLD_S - 1, True), (HOLD_S, False), (3600, False)])
+def test_a_refund_whose_date_is_known_is_held_for_no_longer_than_that(ago: float, *, held: bool) -> None:
+    order = seen(PAID, refunds=REST_OF_IT)
+    made_at = BASELINE + timedelta(seconds=YOUNG)
+    dated = replace(order, refunds=tuple(replace(r, created_at=made_at) for r in order.refunds or ()))
+    decision = decide(known(PAID, told=True, refunds=[7]), dated, looking(YOUNG + ago))
+    assert ([event.n for event in decision.events], decision.held) == (
+        ([], frozenset({8})) if held else ([8], frozenset())
+    )
+
+
+@pytest.mark.parametrize("was_told", [True, False])
+def test_a_refund_of_a_cancelled_order_says_whether_money_had_come_in(*, was_told: bool) -> None:
+    before = known(PAID if was_told else "pending", told=was_told)
+    decision = decide(before, seen("cancelled", refunds=[5]), POLICY)
+    assert [(event.type, event.paid) for event in decision.events] == [
+        (CANCELLED, was_told),
+        (PARTIAL, was_told),
+    ]
+
+
+def test_an_old_order_that_is_learned_holds_nothing() -> None:
+    decision = decide(None, seen(PAID, created=-5, refunds={7: "1930.00"}), looking(YOUNG))
+    assert (decision.events, decision.held, decision.known.refund_ids) == ((), frozenset(), frozenset({7}))
+
+
+@pytest.mark.parametrize("status", ["refunded", "trash"])
+def test_what_is_swallowed_is_not_held(status: str) -> None:
+    decision = decide(known(PAID, told=True), seen(status, refunds=REST_OF_IT), looking(YOUNG))
+    assert (decision.held, decision.known.refund_ids) == (frozenset(), frozenset({7, 8}))
+
+
+def test_a_part_of_the_money_is_never_held() -> None:
+    decision = decide(known(PAID, told=True), seen(PAID, refunds={7: "1929.99"}), looking(YOUNG))
+    assert ([event.n for event in decision.events], decision.held) == ([7], frozenset())
+
+
 # --- Orders that were never seen ---------------------------------------------------------------------------
 
 
@@ -553,6 +733,19 @@ def test_learning_counts_as_announced_but_is_not_counted() -> None:
         decided={},
         refund_ids=frozenset({7}),
     )
+
+
+def test_learnable_is_what_is_no_news() -> None:
+    """What is learned is never told: an order that is news has to be left to the walk."""
+    orders = [
+        replace(seen(PAID, created=-600), id=1),
+        replace(seen(PAID, created=-600, paid=5), id=2),  # paid on our watch
+        replace(seen(PAID, created=5), id=3),
+        replace(seen("pending", created=5), id=4),
+        replace(seen("refunded", created=-600), id=5),
+    ]
+    assert learnable(orders, POLICY) == [learn(order, POLICY) for order in orders if order.id in {1, 4, 5}]
+    assert learnable([], POLICY) == []
 
 
 def test_a_cancelled_order_that_was_learned_paid_says_so() -> None:
@@ -779,7 +972,12 @@ class Told:
 CUSTOM = ["shipped", "quote", "wc-processing", "Processing", "", "возврат"]
 statuses = st.sampled_from(STATUSES) | st.sampled_from(CUSTOM) | st.text(max_size=8)
 seconds = st.integers(-3, 3) | st.integers(-10_000_000, 10_000_000)
-refund_ids = st.none() | st.lists(st.integers(1, 6), unique=True, max_size=4)
+amounts = st.sampled_from(["0.00", "1.00", "965.00", "1930.00", ""])
+refund_ids = (
+    st.none()
+    | st.lists(st.integers(1, 6), unique=True, max_size=4)
+    | st.dictionaries(st.integers(1, 6), amounts, max_size=4)
+)
 
 
 @st.composite
@@ -809,6 +1007,8 @@ policies = st.builds(
     cancelled_unpaid=st.booleans(),
     status_events=st.just({}) | own_events,
     overdue_before=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
+    shop_time=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
+    settled=st.sampled_from([frozenset(), frozenset({101})]),
 )
 
 
@@ -908,7 +1108,8 @@ def test_no_life_is_overdue_twice_or_without_waiting(life: list[Order], changing
 def test_the_set_of_seen_refunds_only_grows(life: list[Order], policy: Policy) -> None:
     for look in live(life, policy):
         before = (look.before and look.before.refund_ids) or frozenset()
-        shown = {refund.id for refund in look.order.refunds or ()}
+        shown = {refund.id for refund in look.order.refunds or ()} - look.decision.held
+        assert not before & look.decision.held
         if look.decision.known.refund_ids is None:
             assert not before
             assert look.order.refunds is None
@@ -978,3 +1179,26 @@ def test_every_event_of_the_celery_design_is_ours_too(life: list[Order]) -> None
         if theirs is None or (look.before is None and newest < BASELINE):
             continue  # nothing, or an unknown order that is older than the baseline: learned silently
         assert theirs in types(look.decision)
+
+
+# --- a record whose status is damaged ---------------------------------------------------------------------
+
+
+def damaged(modified: int = YOUNG, **known: object) -> KnownOrder:
+    at = BASELINE + timedelta(seconds=modified)
+    record = KnownOrder(101, LOST_STATUS, at, announced_new=True, decided={NEW: 1})
+    return replace(record, **known)  # type: ignore[arg-type] # of many types
+
+
+@pytest.mark.parametrize("status", ["cancelled", "refunded", "failed"])
+def test_without_a_status_what_was_not_modified_is_no_news(status: str) -> None:
+    decision = decide(damaged(), seen(status), POLICY)
+    assert decision.events == ()
+    assert decision.known.status == status
+
+
+def test_without_a_status_what_was_modified_is_news_unless_it_was_told_before() -> None:
+    (event,) = decide(damaged(), seen("cancelled", modified=YOUNG + 1), POLICY).events
+    assert event.type == CANCELLED
+    told = damaged(decided={NEW: 1, CANCELLED: 1})
+    assert decide(told, seen("cancelled", modified=YOUNG + 1), POLICY).events == ()

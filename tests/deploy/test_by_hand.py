@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller import service
+from shop_poller.cli import systemd_unit
 from shop_poller.simulator.keys import DEMO_KEY
 from support.commands import started, wait_until
 from support.site import Site, site_at
@@ -77,14 +77,14 @@ def test_started_as_systemd_starts_it_it_polls_delivers_and_says_how_it_goes(sit
     """With keys from credentials, settings from the environment, state where it is told, and a watchdog."""
     credentials = site.home / "credentials"
     credentials.mkdir()
-    for name in service.credentials():
+    for name in systemd_unit.credentials():
         (credentials / name).write_text("\n")  # as SetCredential has it
     (credentials / "WOOCOMMERCE_CONSUMER_KEY").write_text(DEMO_KEY.consumer_key + "\n")
     (credentials / "WOOCOMMERCE_CONSUMER_SECRET").write_text(DEMO_KEY.consumer_secret + "\n")
     (credentials / "SHOP_NOTIFY_URLS").write_text(site.receiver.url + "#crm\n")
     state = site.home / "state"
     state.mkdir()
-    (words,) = re.findall(r"^ExecStart=\S+ (.+)$", service.unit(Path("/bin/true")), re.MULTILINE)
+    (words,) = re.findall(r"^ExecStart=\S+ (.+)$", systemd_unit.unit(Path("/bin/true")), re.MULTILINE)
     site.shop.create_order("processing")
     with systemd(site.home / "notify") as told:
         env = {
@@ -121,7 +121,7 @@ def allowed() -> set[str]:
         return {call for one in groups[name] for call in calls(one)}
 
     found = set(calls("@default"))
-    for names in re.findall(r"^SystemCallFilter=(.+)$", service.unit(Path("/bin/true")), re.MULTILINE):
+    for names in re.findall(r"^SystemCallFilter=(.+)$", systemd_unit.unit(Path("/bin/true")), re.MULTILINE):
         named = {call for name in names.lstrip("~").split() for call in calls(name)}
         found = found - named if names.startswith("~") else found | named
     return found
@@ -148,15 +148,19 @@ def test_it_makes_no_system_call_that_the_unit_forbids(site: Site) -> None:
 
 def test_the_readmes_begin_as_the_page_does() -> None:
     for readme in ("README.md", "README.ru.md"):
-        lines = re.findall(r"^    (sudo .+)$", (ROOT / readme).read_text(encoding="utf-8"), re.MULTILINE)
+        lines = re.findall(
+            r"^    (sudo .+|make wheel)$", (ROOT / readme).read_text(encoding="utf-8"), re.MULTILINE
+        )
         assert "\n".join(lines) + "\n" == steps(2, 3)
 
 
 def test_the_page_names_what_is_written() -> None:
-    for path in (service.UNIT, service.SETTINGS, service.CREDENTIALS):
+    for path in (systemd_unit.UNIT, systemd_unit.SETTINGS, systemd_unit.CREDENTIALS):
         assert f"`{path}`" in START
-    assert set(re.findall(rf"{service.CREDENTIALS}/([\w.]*\w)", START)) <= set(service.credentials())
-    assert service.TEMPLATE_COMMAND in START
+    assert set(re.findall(rf"{systemd_unit.CREDENTIALS}/([\w.]*\w)", START)) <= set(
+        systemd_unit.credentials()
+    )
+    assert systemd_unit.TEMPLATE_COMMAND in START
 
 
 @pytest.mark.package
@@ -189,9 +193,9 @@ def test_following_the_page_word_by_word_gives_a_service_that_is_right(site: Sit
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.splitlines()
     for name in ("WOOCOMMERCE_CONSUMER_KEY", "WOOCOMMERCE_CONSUMER_SECRET", "SHOP_NOTIFY_URLS"):
-        assert f"600 {service.CREDENTIALS}/{name}" in told
-    assert f"ExecStart={service.TEMPLATE_COMMAND} run" in told
-    assert f"written         {service.UNIT}" in told
+        assert f"600 {systemd_unit.CREDENTIALS}/{name}" in told
+    assert f"ExecStart={systemd_unit.TEMPLATE_COMMAND} run" in told
+    assert f"written         {systemd_unit.UNIT}" in told
     checked = [line for line in told if line.startswith(("ok  ", "FAIL"))]
     assert len(checked) > 3
     assert not [line for line in checked if not line.startswith("ok  ")]

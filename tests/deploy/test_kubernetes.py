@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from shop_poller import __version__
-from shop_poller.settings import SECRETS, Settings
-from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.config.settings import SECRETS, Settings
+from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
 from shop_poller.web.routes import make_app
 from support.dockerfile import instructions
 

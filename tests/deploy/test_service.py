@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from shop_poller import service, service_commands
-from shop_poller.loading import CONFIG_CREDENTIAL
-from shop_poller.settings import SECRETS
-from shop_poller.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.cli import service as service_commands
+from shop_poller.cli import systemd_unit as service
+from shop_poller.config.loader import CONFIG_CREDENTIAL
+from shop_poller.config.settings import SECRETS
+from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
 from support.commands import COMMAND, run_command
 
 ROOT = Path(__file__).parents[2]

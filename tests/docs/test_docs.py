@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller.cli import app
+from shop_poller.cli.console import Exit
+from shop_poller.cli.main import app
+from shop_poller.config.loader import load
+from shop_poller.config.settings import SettingsError
 from shop_poller.core import status_events
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
 from shop_poller.core.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, Voice, order_notification
+from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, MessageFormat, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
-from shop_poller.loading import load
-from shop_poller.settings import SettingsError
-from shop_poller.terminal import Exit
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
 from shop_poller.web.words import TEXTS
 
@@ -129,7 +129,9 @@ def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
     at = datetime(2026, 11, 23, 9, 50, tzinfo=UTC)
     order = Order(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
     event = OrderEvent(EventType.NEW, order, n=1, paid=True)
-    sent = order_notification(event, Voice("shop.example"), now=at + timedelta(seconds=12, milliseconds=345))
+    sent = order_notification(
+        event, MessageFormat("shop.example"), now=at + timedelta(seconds=12, milliseconds=345)
+    )
     assert json.loads(shown) == json.loads(sent.body())
 
 
@@ -226,7 +228,54 @@ def test_versions_are_pinned_without_a_hosts_name() -> None:
     assert {re.split(r"[\[><=]", name)[0].lower().replace("_", "-") for name in wanted} <= pinned
 
 
-@pytest.mark.parametrize("page", ["guarantees", "security"])
+def pins_of_the_build() -> dict[str, str]:
+    """The versions that the package is built with, by name; "" for one that may be any."""
+    wanted = tomllib.loads(text("pyproject.toml"))["build-system"]["requires"]
+    return {name: version for name, _, version in (line.partition("==") for line in wanted)}
+
+
+def test_what_builds_the_package_is_pinned() -> None:
+    pins = pins_of_the_build()
+    # hatchling, what it needs, and what it asks for when pip installs with -e.
+    needed = {"hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers", "editables"}
+    assert set(pins) == needed
+    assert all(re.fullmatch(r"[0-9][A-Za-z0-9.!+]*", version) for version in pins.values()), pins
+    tested = dict(line.split("==") for line in text("constraints.txt").splitlines())
+    assert pins == {name: tested[name] for name in pins}
+
+
+PRIVILEGED = re.compile(r"sudo \S*pip3? install (?P<what>.+)")
+
+
+def test_no_page_lets_root_build() -> None:
+    found = [
+        (page.name, command["what"])
+        for page in [
+            *ROOT.glob("docs/*.md"),
+            *ROOT.glob("README*.md"),
+            ROOT / "src/shop_poller/cli/systemd_unit.py",
+        ]
+        for command in PRIVILEGED.finditer(page.read_text(encoding="utf-8"))
+    ]
+    assert {name for name, _ in found} >= {"start.md", "README.md", "README.ru.md"}
+    for page_name, what in found:
+        words = what.strip("\"'").split()
+        assert "." not in words, f"{page_name}: root builds the package"
+        assert not any(word.startswith((".[", "-e", "/src")) for word in words), f"{page_name}: {what}"
+
+
+def test_the_image_is_built_by_nobody() -> None:
+    (build, install) = (
+        re.sub(r"\\\n\s*", " ", block)
+        for block in re.findall(r"^RUN (.*?[^\\])$", text("Dockerfile"), re.MULTILINE | re.DOTALL)
+        if "-m pip " in block
+    )
+    assert re.search(r"setpriv --reuid=nobody --regid=nogroup --clear-groups [^&]* pip wheel .* /src", build)
+    assert "--only-binary :all:" in install
+    assert not re.search(r'pip .*install .*"/src', install)
+
+
+@pytest.mark.parametrize("page", ["guarantees", "security", "unusual-input", "failure-modes"])
 def test_every_test_that_shows_a_claim_is_there(page: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text(f"docs/{page}.md"))
     assert len(named) > 18
@@ -259,3 +308,32 @@ def test_what_the_page_says_of_a_breakage_is_in_the_runbook_in_its_words(section
 def test_where_the_status_page_says_to_read_on_there_is_something_to_read(section: str) -> None:
     headings = re.findall(r"^#+ (.+)$", text(RUNBOOK), re.MULTILINE)
     assert section in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_the_architecture_names_every_module() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    code = ROOT / "src/shop_poller"
+    packages = ("core", "config", "http", "observability", "polling", "delivery", "runtime", "cli")
+    modules = [path for package in packages for path in sorted((code / package).glob("[a-z]*.py"))]
+    assert [str(path.relative_to(code)) for path in modules if f"`{path.name}`" not in page] == []
+
+
+def test_the_classes_in_the_glossary_are_where_it_says() -> None:
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[A-Z].+?) \| (`[a-z].+?) \|", page, re.MULTILINE)
+    assert len(rows) > 15
+    for names, places in rows:
+        paths = [ROOT / "src/shop_poller" / place for place in re.findall(r"`(.+?)`", places)]
+        files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+        code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        for name in re.findall(r"`(.+?)`", names):
+            assert re.search(rf"^class {name}\b", code, re.MULTILINE), f"{name} is not in {places}"
+
+
+def test_what_contributing_names_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = ROOT / "src/shop_poller"
+    named = re.findall(r"`((?:src|tests|docs|polling|delivery|cli)/[\w./-]+)`", page)
+    named += re.findall(r"\]\(([\w./-]+)\)", page)
+    assert len(named) > 12
+    assert [path for path in named if not ((ROOT / path).exists() or (code / path).exists())] == []

@@ -10,9 +10,9 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Batch, Outcome, Outgoing
+from shop_poller.ports import Batch, Bury, Outcome, Outgoing
 from support.deliveries import notification
-from support.house import SHOP, FakeSink, House, down, house, refused
+from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +26,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-async def put(it: House, *keys: str, sink: str) -> None:
+async def put(it: ShopHarness, *keys: str, sink: str) -> None:
     rows = [Outgoing(sink, notification(key)) for key in keys]
     now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.ledger.state, now=now, seen_at=now, outgoing=rows))
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, outgoing=rows))
     for dispatcher in it.dispatchers:
-        dispatcher.wake()
+        dispatcher.look_soon()
 
 
 def told(sink: FakeSink) -> list[str]:
@@ -52,7 +52,7 @@ def pair(judge: Any) -> tuple[FakeSink, FakeSink]:
 
 async def test_a_sink_that_is_down_for_long_is_told_to_the_others_once_and_so_is_its_end(path: Path) -> None:
     ill, well = pair(lambda _: down())
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(9 * MINUTE)
         assert told(well) == []
@@ -71,7 +71,7 @@ async def test_a_sink_that_is_down_for_long_is_told_to_the_others_once_and_so_is
 
 async def test_a_sink_that_takes_nothing_is_dead_even_if_each_failure_is_a_deliverys_own(path: Path) -> None:
     ill, well = pair(lambda _: down(ErrorKind.SERVER))
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")  # one row alone never opens the circuit
         await anyio.sleep(30 * MINUTE)
         assert told(well) == ["service.unhealthy"]
@@ -79,7 +79,7 @@ async def test_a_sink_that_takes_nothing_is_dead_even_if_each_failure_is_a_deliv
 
 async def test_a_sink_that_chokes_on_one_row_and_takes_others_is_not_dead(path: Path) -> None:
     ill, well = pair(lambda d: down(ErrorKind.SERVER) if d.key == "1" else None)
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         for n in range(30):
             await put(it, f"9{n}", sink="ill")
@@ -89,7 +89,7 @@ async def test_a_sink_that_chokes_on_one_row_and_takes_others_is_not_dead(path: 
 
 async def test_a_short_outage_is_not_told(path: Path) -> None:
     ill, well = pair(lambda _: down())
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(8 * MINUTE)
         ill.judge = lambda _: None
@@ -100,10 +100,10 @@ async def test_a_short_outage_is_not_told(path: Path) -> None:
 
 async def test_a_restart_repeats_no_alert_and_still_tells_the_end(path: Path) -> None:
     ill, well = pair(lambda _: down())
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(HOUR)
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await anyio.sleep(HOUR)
         assert told(well) == ["service.unhealthy"]
         ill.judge = lambda _: None
@@ -120,7 +120,7 @@ def no_orders(delivery: Delivery) -> Any:
 
 async def test_the_first_dead_letter_is_told_at_once_and_the_rest_in_one_summary(path: Path) -> None:
     ill, well = pair(no_orders)
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(1)
         assert told(well) == ["service.dead_letters"]
@@ -142,7 +142,7 @@ async def test_the_first_dead_letter_is_told_at_once_and_the_rest_in_one_summary
 
 async def test_an_alert_that_is_buried_itself_raises_none(path: Path) -> None:
     ill, well = FakeSink("ill", judge=lambda _: refused()), FakeSink("well", judge=lambda _: refused())
-    async with house(path, sinks=[ill, well]) as it, it.delivering():
+    async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(2.1 * HOUR)
         assert [d.event_type for _, d in well.tried] == ["service.dead_letters"]
@@ -151,7 +151,7 @@ async def test_an_alert_that_is_buried_itself_raises_none(path: Path) -> None:
 
 async def test_a_sink_that_is_the_only_one_hears_of_its_own_dead_letters(path: Path) -> None:
     only = FakeSink("only", judge=no_orders)
-    async with house(path, sinks=[only]) as it, it.delivering():
+    async with shop_harness(path, sinks=[only]) as it, it.delivering():
         await put(it, "1", sink="only")
         await anyio.sleep(1)
     assert told(only) == ["service.dead_letters"]
@@ -161,7 +161,7 @@ async def test_a_restart_repeats_no_dead_letters_and_tells_those_that_were_not(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ill, well = pair(no_orders)
-    async with house(path, sinks=[ill, well]) as it:
+    async with shop_harness(path, sinks=[ill, well]) as it:
 
         async def full_disk(*_: Any) -> None:
             raise TemporaryError(ErrorKind.STORE, "disk full")
@@ -172,7 +172,7 @@ async def test_a_restart_repeats_no_dead_letters_and_tells_those_that_were_not(
             await anyio.sleep(10)
     assert told(well) == []
     for _ in range(3):
-        async with house(path, sinks=[ill, well]) as it, it.delivering():
+        async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
             await anyio.sleep(1.1 * HOUR)
     assert told(well) == ["service.dead_letters"]
 
@@ -181,7 +181,7 @@ async def test_deliveries_go_on_while_alerts_cannot_be_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ill, well = pair(lambda d: refused() if d.key == "1" else None)
-    async with house(path, sinks=[ill, well]) as it:
+    async with shop_harness(path, sinks=[ill, well]) as it:
 
         async def full_disk(*_: Any) -> None:
             raise TemporaryError(ErrorKind.STORE, "disk full")
@@ -198,11 +198,40 @@ async def test_deliveries_go_on_while_alerts_cannot_be_stored(
     assert told(well) == ["service.dead_letters"]
 
 
+async def test_an_alert_that_was_stored_although_the_store_says_that_it_failed_is_told_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ill, well = pair(no_orders)
+    async with shop_harness(path, sinks=[ill, well]) as it:
+        store_alert, is_lost = it.store.raise_alert, True
+
+        async def answer_lost(*args: Any) -> None:
+            nonlocal is_lost
+            await store_alert(*args)
+            if is_lost:
+                is_lost = False
+                await anyio.sleep(1)
+                await put(it, "2", sink="ill")  # a second dead letter comes before it is tried again
+                (second,) = await it.store.claim("ill", now=virtual_now(), limit=9)
+                await it.store.settle([Bury(second, "made up")], virtual_now())
+                raise TemporaryError(ErrorKind.STORE, "disk error, after all was written")
+
+        monkeypatch.setattr(it.store, "raise_alert", answer_lost)
+        async with it.delivering():
+            await put(it, "1", sink="ill")
+            await anyio.sleep(50 * MINUTE)
+            assert not is_lost
+            assert [body["data"]["count"] for body in bodies(well)] == [1]
+            await anyio.sleep(HOUR)
+    assert [body["data"]["count"] for body in bodies(well)] == [1, 1]
+    assert len({body["event_id"] for body in bodies(well)}) == 2
+
+
 # --- The store ---
 
 
 async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.alarm.cannot_record()
         began = virtual_now()
         await anyio.sleep(10 * MINUTE)
@@ -218,7 +247,7 @@ async def test_a_store_that_could_not_record_for_long_is_told_when_it_can(
     path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, alerts: list[str]
 ) -> None:
     sinks = [FakeSink("a"), FakeSink("b")]
-    async with house(path, sinks=sinks) as it, it.delivering():
+    async with shop_harness(path, sinks=sinks) as it, it.delivering():
         settle, fails = it.store.settle, [True]
 
         async def full(outcomes: list[Outcome], now: datetime) -> None:
@@ -241,7 +270,7 @@ async def test_a_store_that_could_not_record_for_long_is_told_when_it_can(
 async def test_one_outage_of_the_store_is_one_alert_while_the_shop_is_polled(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         settle, commit, fails = it.store.settle, it.store.commit, list[bool]()
 
         async def guarded(real: Any, *args: Any) -> None:

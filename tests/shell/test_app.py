@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,21 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.app import run
 from shop_poller.clock import now
+from shop_poller.config.settings import Settings
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.house import House
 from shop_poller.ports import ShopState
-from shop_poller.settings import Settings
-from shop_poller.sources.auto import Choice
+from shop_poller.runtime.app import run
+from shop_poller.runtime.shop_runtime import ShopRuntime
+from shop_poller.runtime.signals import STOPPING, on_signal
+from shop_poller.sources.auto import ChosenDialect
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.hooks import PATH
 from shop_poller.web.routes import make_app
 from support.deliveries import batch
 from support.hooks import SECRET, headers
-from support.house import FakeShop, FakeSink
+from support.shop_harness import FakeShop, FakeSink
 
 pytestmark = pytest.mark.anyio
 
@@ -45,20 +47,20 @@ async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: boo
     """What the administrators hear at the first good poll of a tenure."""
     store = await SqliteStore.empty()
     try:
-        house = House(settings(), store, FakeShop(), [FakeSink("console:")], None)
+        shop_runtime = ShopRuntime(settings(), store, FakeShop(), [FakeSink("console:")], None)
         if last_poll_ago_s is not None:
             last_poll_at = now() - timedelta(seconds=last_poll_ago_s)
             state = ShopState(
                 last_poll_at, baseline_at=last_poll_at, cursor_at=last_poll_at, last_poll_at=last_poll_at
             )
             await store.commit(SHOP, batch(state=state))
-        if recalled:  # an earlier tenure, before the store was emptied
-            await house.begin()
-            house.end()
+        if recalled:  # an earlier leader session, before the store was emptied
+            await shop_runtime.begin()
+            shop_runtime.end()
             await store.commit(SHOP, batch(state=ShopState(now())))
-        house.lease.silence_s = silence_s
-        tenure = await house.begin()
-        await tenure.poller.tick(1e9)
+        shop_runtime.lease.silence_s = silence_s
+        leader_session = await shop_runtime.begin()
+        await leader_session.poller.tick(1e9)
         return [delivery.event_type for delivery in await store.claim("console:", now=now(), limit=9)] + [
             f"{sink.waiting} waiting" for sink in (await store.stats(SHOP)).sinks.values()
         ]
@@ -84,8 +86,8 @@ async def test_what_was_short_or_covered_by_another_replica_is_not_told() -> Non
 async def test_a_hint_is_for_whoever_leads_and_a_follower_does_nothing() -> None:
     store, shop = await SqliteStore.empty(), FakeShop()
     try:
-        house = House(settings(shop_webhook_secret=SECRET), store, shop, [FakeSink()], None)
-        transport = httpx.ASGITransport(make_app(house.monitor, house.hooks()))
+        shop_runtime = ShopRuntime(settings(shop_webhook_secret=SECRET), store, shop, [FakeSink()], None)
+        transport = httpx.ASGITransport(make_app(shop_runtime.monitor, shop_runtime.hooks()))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
 
             async def asked_for_a_hint() -> int:
@@ -96,14 +98,14 @@ async def test_a_hint_is_for_whoever_leads_and_a_follower_does_nothing() -> None
                 return len(shop.asked) - before
 
             assert await asked_for_a_hint() == 0
-            tenure = await house.begin()
+            leader_session = await shop_runtime.begin()
             async with anyio.create_task_group() as work:
-                work.start_soon(tenure.poller.run)
+                work.start_soon(leader_session.poller.run)
                 await anyio.sleep(10)
                 assert await asked_for_a_hint() == 1
-                house.end()
+                shop_runtime.end()
                 assert await asked_for_a_hint() == 0
-                tenure.stop()
+                leader_session.stop()
     finally:
         await store.aclose()
 
@@ -111,7 +113,7 @@ async def test_a_hint_is_for_whoever_leads_and_a_follower_does_nothing() -> None
 async def test_webhooks_are_not_wanted_without_a_secret() -> None:
     store = await SqliteStore.empty()
     try:
-        assert House(settings(), store, FakeShop(), [FakeSink()], None).hooks() is None
+        assert ShopRuntime(settings(), store, FakeShop(), [FakeSink()], None).hooks() is None
     finally:
         await store.aclose()
 
@@ -120,8 +122,10 @@ async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
     packing = {"sborka": {"title": "Собирается", "message": "Заказ #{id} собирается"}}
     store = await SqliteStore.empty()
     try:
-        house = House(settings(shop_status_events=packing), store, FakeShop(), [FakeSink()], None)
-        shown = (await house.monitor.exposition()).decode()
+        shop_runtime = ShopRuntime(
+            settings(shop_status_events=packing), store, FakeShop(), [FakeSink()], None
+        )
+        shown = (await shop_runtime.monitor.exposition()).decode()
     finally:
         await store.aclose()
     labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
@@ -133,12 +137,12 @@ async def test_the_metrics_know_what_was_set_and_when_it_began() -> None:
     try:
         before = time.time()
         chosen = settings(shop_polling_interval=45, shop_dialect="rest")
-        house = House(chosen, store, FakeShop(), [FakeSink()], None)
-        house.complain(TemporaryError(ErrorKind.STORE, "disk full"))
-        lines = (await house.monitor.exposition()).decode().splitlines()
+        shop_runtime = ShopRuntime(chosen, store, FakeShop(), [FakeSink()], None)
+        shop_runtime.complain(TemporaryError(ErrorKind.STORE, "disk full"))
+        lines = (await shop_runtime.monitor.exposition()).decode().splitlines()
         shown = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        house.chose(Choice(Dialect.EXECUTE, "the others do not answer", {}))
-        chosen_later = (await house.monitor.exposition()).decode().splitlines()
+        shop_runtime.chose(ChosenDialect(Dialect.EXECUTE, "the others do not answer", {}))
+        chosen_later = (await shop_runtime.monitor.exposition()).decode().splitlines()
     finally:
         await store.aclose()
     shop = 'shop="shop.example"'
@@ -150,6 +154,7 @@ async def test_the_metrics_know_what_was_set_and_when_it_began() -> None:
     assert f'shop_dialect_info{{dialect="rest",{shop}}} 0.0' in chosen_later
 
 
+@pytest.mark.usefixtures("signals_as_they_were")
 async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(tmp_path: Path) -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
@@ -168,41 +173,99 @@ async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(t
     assert heard == []  # it came to the daemon, which stopped
 
 
-@pytest.mark.parametrize("where", ["open_store", "close"])
-async def test_a_second_signal_ends_it_at_once_while_it_opens_or_closes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """Either may hang, on a disk or a network that does."""
-    ended = anyio.Event()
+@pytest.fixture
+def signals_as_they_were() -> Iterator[None]:
+    """After a signal the kernel's own actions stay in force, since the process is about to end."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
-    class AtOnceError(Exception):
-        pass
+
+class AtOnceError(Exception):
+    """The process would have ended here."""
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+@pytest.mark.parametrize("first", STOPPING)
+async def test_a_second_signal_is_the_kernels_while_it_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: signal.Signals
+) -> None:
+    """The state may hang, on a disk or a network that does."""
+    stop = anyio.Event()
 
     async def hang(*_args: object, **_more: object) -> None:
-        if where == "open_store":
-            signal.raise_signal(signal.SIGTERM)
-            await anyio.sleep(0.01)
+        assert not any(signal.getsignal(number) is signal.SIG_DFL for number in STOPPING)
+        signal.raise_signal(first)
+        assert all(signal.getsignal(number) is signal.SIG_DFL for number in STOPPING)
+        with anyio.fail_after(1):
+            await stop.wait()
+        raise AtOnceError
+
+    monkeypatch.setattr("shop_poller.runtime.app.open_store", hang)
+    with pytest.raises(AtOnceError):
+        await run(settings(shop_state_url=f"sqlite:///{tmp_path}/state.db", shop_http_listen=""), stop=stop)
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+async def test_a_signal_ends_it_at_once_if_it_stops_already_and_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    async def hang(*_args: object, **_more: object) -> None:
         signal.raise_signal(signal.SIGTERM)
         for _ in range(100):  # a signal comes in real time, however little of it
             await anyio.sleep(0.01)
-            if ended.is_set():
+            if killed:
                 raise AtOnceError
 
-    monkeypatch.setattr("shop_poller.app.os.kill", lambda *_: ended.set())
-    if where == "close":
-        monkeypatch.setattr(SqliteStore, "aclose", hang)
-    else:
-        monkeypatch.setattr("shop_poller.app.open_store", hang)
-    with pytest.raises(ExceptionGroup) as caught:
+    monkeypatch.setattr("shop_poller.runtime.app.os.kill", lambda _, number: killed.append(number))
+    monkeypatch.setattr(SqliteStore, "aclose", hang)
+    with pytest.raises(AtOnceError):
         await run(
             settings(
                 shop_state_url=f"sqlite:///{tmp_path}/state.db",
                 shop_http_listen="",
                 shop_polling_enabled=False,
             ),
-            stop=stopped() if where == "close" else None,
+            stop=stopped(),
         )
-    assert caught.group_contains(AtOnceError)
+    assert killed == [signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU])
+async def test_signals_that_mean_nothing_to_it_do_not_end_it(tmp_path: Path, number: signal.Signals) -> None:
+    stop = anyio.Event()
+
+    def signalled(_: str) -> None:
+        signal.raise_signal(number)
+        assert not stop.is_set()
+        stop.set()
+
+    before = signal.getsignal(number)
+    await run(
+        settings(
+            shop_state_url=f"sqlite:///{tmp_path}/state.db",
+            shop_http_listen="127.0.0.1:0",
+            shop_polling_enabled=False,
+        ),
+        stop=stop,
+        on_listen=signalled,
+    )
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("was_ignored", [True, False])
+async def test_a_hang_up_that_was_ignored_from_the_start_stays_ignored(*, was_ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if was_ignored else signal.SIG_DFL)
+    try:
+        with on_signal(STOPPING, lambda _: None):
+            assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == was_ignored
+            assert callable(signal.getsignal(signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def stopped() -> anyio.Event:

@@ -10,15 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
-from shop_poller import dispatcher
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.dispatcher import DeliveryPlan
-from shop_poller.ports import Batch, Outcome, Outgoing
+from shop_poller.delivery import dispatcher
+from shop_poller.delivery.dispatcher import DeliveryPlan
+from shop_poller.ports import STORE, Batch, Outcome, Outgoing
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import notification
-from support.house import SHOP, FakeBulkSink, FakeSink, House, down, house, refused
+from support.shop_harness import SHOP, FakeBulkSink, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -32,21 +32,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-async def put(it: House, *keys: str, sink: str = "sink") -> None:
+async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
     """One new delivery a key."""
     rows = [Outgoing(sink, notification(key)) for key in keys]
     now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.ledger.state, now=now, seen_at=now, outgoing=rows))
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, outgoing=rows))
     for each in it.dispatchers:
-        each.wake()
+        each.look_soon()
 
 
-async def waiting(it: House, sink: str = "sink") -> int:
+async def waiting(it: ShopHarness, sink: str = "sink") -> int:
     stats = (await it.store.stats(SHOP)).sinks.get(sink)
     return stats.waiting if stats else 0
 
 
-async def dead(it: House, sink: str = "sink") -> int:
+async def dead(it: ShopHarness, sink: str = "sink") -> int:
     stats = (await it.store.stats(SHOP)).sinks.get(sink)
     return stats.dead if stats else 0
 
@@ -68,7 +68,7 @@ def keys(attempts: list[tuple[float, Delivery]]) -> list[str]:
 
 
 async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path) -> None:
-    async with house(path) as it, it.delivering():
+    async with shop_harness(path) as it, it.delivering():
         await anyio.sleep(10)
         await put(it, "1", "2", "3")
         await anyio.sleep(0.1)
@@ -80,7 +80,7 @@ async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path)
 
 
 async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.sinks[0].judge = lambda _: refused()
         await put(it, "1", "2")
         async with it.delivering():
@@ -89,7 +89,7 @@ async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: 
             it.sinks[0].judge = lambda _: None
             await anyio.sleep(600)
             beside = await SqliteStore.beside(path)
-            assert await beside.replay_beside(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 3, (
+            assert await beside.replay_concurrently(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 3, (
                 "with the alert of the two"
             )
             await beside.aclose()
@@ -102,7 +102,7 @@ async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: 
 async def test_an_idle_outbox_is_not_looked_at_more_often_than_that(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         looks, claim = 0, it.store.claim
 
         async def counted(sink: str, *, now: datetime, limit: int) -> list[Delivery]:
@@ -119,7 +119,7 @@ async def test_an_idle_outbox_is_not_looked_at_more_often_than_that(
 async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) -> None:
     slow_first = iter([5.0])
     sink = FakeSink(judge=lambda d: next(slow_first, 0.0) if d.key == "1" else 0.0)
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "1", "1", "1", "2", "2")
         async with it.delivering():
             await anyio.sleep(60)
@@ -131,7 +131,7 @@ async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) 
 async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
     sink = FakeSink(judge=lambda _: 1.0)
     plan = DeliveryPlan(retry=PLAN.retry, senders=5)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(50)))
         await it.deliver()
     assert sink.most_at_once == 5
@@ -141,7 +141,7 @@ async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
 async def test_a_sink_that_takes_many_gets_them_together(path: Path) -> None:
     sink = FakeBulkSink()
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(250)))
         await it.deliver()
         assert await waiting(it) == 0
@@ -154,7 +154,7 @@ async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -
     refusals = iter([down(), down()])
     sink = FakeBulkSink(judge=lambda d: next(refusals, None) if d.key == "7" else None)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(20)))
         await it.deliver()
         assert await waiting(it) == 0
@@ -167,7 +167,7 @@ async def test_a_yes_from_before_it_asked_for_time_does_not_take_that_back(path:
     asked = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
     sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(asked, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=2)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, "slow", "early")
         async with it.delivering():
             await anyio.sleep(300)
@@ -179,7 +179,7 @@ async def test_a_connection_that_broke_once_is_no_reason_to_go_one_by_one(path: 
     broken = iter([down()] * 100)
     sink = FakeBulkSink(judge=lambda _: next(broken, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(100)))
         await it.deliver()
     assert sink.bulks[:2] == [100, 100]
@@ -198,7 +198,7 @@ async def test_many_that_failed_are_not_sent_again_without_the_lease(path: Path)
 
     sink = FakeBulkSink(judge=judge)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(
+    async with shop_harness(
         path, sinks=[sink], delivery=plan, may_send=lambda: anyio.current_time() < ends_at
     ) as it:
         await put(it, *map(str, range(10)))
@@ -212,7 +212,7 @@ async def test_a_sink_that_goes_down_among_many_is_not_charged_to_them(path: Pat
     taken = iter(range(50))
     sink = FakeBulkSink(judge=lambda _: down() if next(taken, None) is None else None)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(100)))
         async with it.delivering():
             await anyio.sleep(50)
@@ -227,7 +227,7 @@ async def test_one_that_got_through_alone_does_not_speak_for_those_that_failed_w
     answers = iter([*[down()] * 40, None])  # a connection that broke twice, among twenty; then one is taken
     sink = FakeBulkSink(judge=lambda _: next(answers, down()))
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(20)))
         async with it.delivering():
             await anyio.sleep(50)
@@ -243,7 +243,7 @@ async def test_one_that_got_through_alone_does_not_speak_for_those_that_failed_w
 async def test_cut_short_during_a_claim_it_ends_without_a_word(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await put(it, "1")
         claim, claiming = it.store.claim, anyio.Event()
 
@@ -264,7 +264,7 @@ async def test_cut_short_during_a_claim_it_ends_without_a_word(
 
 async def test_a_refusal_for_good_among_many_buries_just_that_one(path: Path) -> None:
     sink = FakeBulkSink(judge=lambda d: refused() if d.key == "7" else None)
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(20)))
         await it.deliver()
         assert (await waiting(it), await dead(it)) == (0, 1)
@@ -274,7 +274,7 @@ async def test_a_refusal_for_good_among_many_buries_just_that_one(path: Path) ->
 async def test_many_that_find_the_sink_down_are_put_back_uncharged(path: Path) -> None:
     sink = FakeBulkSink(judge=lambda _: down())
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(50)))
         async with it.delivering():
             await anyio.sleep(50)
@@ -288,7 +288,7 @@ async def test_many_that_find_the_sink_down_are_put_back_uncharged(path: Path) -
 async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:
     sink = FakeSink(judge=lambda _: 100.0)
     plan = DeliveryPlan(retry=PLAN.retry, senders=2, queue_size=10)
-    async with house(path, sinks=[sink], delivery=plan) as it:
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(500)))
         async with it.delivering():
             await anyio.sleep(5)
@@ -302,7 +302,7 @@ async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:
 
 async def test_a_row_that_fails_is_tried_three_times_and_then_parked_for_longer_each_time(path: Path) -> None:
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad", "good")
         await anyio.sleep(0.1)
         await put(it, "another")
@@ -320,16 +320,28 @@ async def test_a_row_that_fails_is_tried_three_times_and_then_parked_for_longer_
 async def test_the_first_delay_comes_up_within_the_claim_if_the_sink_asks_for_little(path: Path) -> None:
     answers = iter([down(ErrorKind.SERVER, retry_after_s=7)])
     sink = FakeSink(judge=lambda _: next(answers, None))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
     assert times(sink.tried) == [0, 7]
 
 
+@pytest.mark.parametrize(("asked_s", "attempts"), [(9.5, 0), (10.0, 0), (10.001, 1), (11.0, 1)])
+async def test_a_wait_of_up_to_ten_seconds_is_part_of_the_claim_and_a_longer_one_is_charged(
+    path: Path, asked_s: float, attempts: int
+) -> None:
+    answers = iter([down(ErrorKind.SERVER, retry_after_s=asked_s)])
+    sink = FakeSink(judge=lambda _: next(answers, None))
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(HOUR)
+    assert [delivery.attempts for delivery in orders(sink.got)] == [attempts]
+
+
 async def test_a_row_waits_as_long_as_the_sink_asks(path: Path) -> None:
     answers = iter([down(ErrorKind.SERVER, retry_after_s=600)])
     sink = FakeSink(judge=lambda _: next(answers, None))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
     assert times(sink.tried) == [0, 600]
@@ -337,12 +349,12 @@ async def test_a_row_waits_as_long_as_the_sink_asks(path: Path) -> None:
 
 async def test_a_parked_row_survives_a_restart(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2)
     sink.judge = lambda _: None
     before = len(sink.tried)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await anyio.sleep(5)
         assert len(sink.tried) == before, "it is not due yet"
         await anyio.sleep(60)
@@ -353,7 +365,7 @@ async def test_a_parked_row_survives_a_restart(path: Path) -> None:
 async def test_what_is_refused_for_good_is_buried_at_once_and_the_next_of_its_key_goes_on(path: Path) -> None:
     answers = iter([refused()])
     sink = FakeSink(judge=lambda _: next(answers, None))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "1")
         await anyio.sleep(1)
         assert await dead(it) == 1
@@ -362,9 +374,12 @@ async def test_what_is_refused_for_good_is_buried_at_once_and_the_next_of_its_ke
     assert it.value("shop_deliveries_buried_total", sink="sink") == 1
 
 
-async def test_one_row_that_keeps_failing_does_not_open_the_circuit(path: Path) -> None:
+async def test_one_row_that_keeps_failing_does_not_open_the_circuit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         await anyio.sleep(24 * HOUR)
         assert it.value("shop_breaker_open", peer="sink") == 0
@@ -376,7 +391,7 @@ async def test_one_row_that_keeps_failing_does_not_open_the_circuit(path: Path) 
 async def test_a_row_that_fails_for_three_days_is_buried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         for hour in range(80):
             await put(it, f"good {hour}")  # the sink is well: the row is what it chokes on
@@ -393,7 +408,7 @@ async def test_a_bug_in_a_sink_parks_the_row_and_kills_nobody(path: Path) -> Non
         return None
 
     sink = FakeSink(judge=judge)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad", "good")
         await anyio.sleep(5)
         assert keys(sink.got) == ["good"]
@@ -407,7 +422,7 @@ async def test_a_bug_in_a_sink_parks_the_row_and_kills_nobody(path: Path) -> Non
 
 async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down())
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(10)
         assert it.value("shop_breaker_open", peer="sink") == 1
@@ -431,7 +446,7 @@ async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged
 async def test_when_a_sink_is_back_what_waited_goes_out_at_once_oldest_first(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down())
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
-    async with house(path, sinks=[sink], delivery=plan) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():
         for n in range(20):
             await put(it, str(n))
             await anyio.sleep(10)
@@ -446,7 +461,7 @@ async def test_when_a_sink_is_back_what_waited_goes_out_at_once_oldest_first(pat
 
 async def test_rows_parked_for_their_own_failure_go_out_too_when_the_sink_is_back(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, *map(str, range(10)))
         await anyio.sleep(2 * HOUR)
         assert it.value("shop_breaker_open", peer="sink") == 1, "five rows in a row failed"
@@ -455,9 +470,23 @@ async def test_rows_parked_for_their_own_failure_go_out_too_when_the_sink_is_bac
         assert len(sink.got) == 10
 
 
+async def test_many_that_wait_are_made_due_some_at_a_time_and_all_go_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shop_poller.stores.sqlite.outbox.WAKE_LIMIT", 3)
+    async with shop_harness(path) as it, it.delivering():
+        it.sinks[0].judge = lambda _: down()
+        await put(it, *(f"{n}" for n in range(20)))
+        await anyio.sleep(HOUR)
+        assert it.value("shop_breaker_open", peer="sink") == 1
+        it.sinks[0].judge = lambda _: None
+        await anyio.sleep(61)
+        assert sorted(set(keys(it.sinks[0].got)), key=int) == [f"{n}" for n in range(20)]
+
+
 async def test_a_dead_sink_holds_up_nobody(path: Path) -> None:
     dead_one, good = FakeSink("dead", judge=lambda _: 1e9), FakeSink("good")
-    async with house(path, sinks=[dead_one, good]) as it, it.delivering():
+    async with shop_harness(path, sinks=[dead_one, good]) as it, it.delivering():
         for n in range(20):
             await put(it, str(n), sink="dead")
             await put(it, str(n), sink="good")
@@ -468,7 +497,7 @@ async def test_a_dead_sink_holds_up_nobody(path: Path) -> None:
 
 async def test_a_row_that_hangs_a_living_sink_is_charged_and_does_not_stop_it(path: Path) -> None:
     sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         for n in range(600):
             await put(it, str(n))
@@ -481,7 +510,7 @@ async def test_a_row_that_hangs_a_living_sink_is_charged_and_does_not_stop_it(pa
 
 async def test_a_row_that_hangs_a_quiet_sink_is_one_probe_among_others(path: Path) -> None:
     sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         await anyio.sleep(120)
         assert it.value("shop_breaker_open", peer="sink") == 1
@@ -493,7 +522,7 @@ async def test_a_row_that_hangs_a_quiet_sink_is_one_probe_among_others(path: Pat
 async def test_a_sink_that_asks_to_be_left_alone_is(path: Path) -> None:
     answers = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=1000)])
     sink = FakeSink(judge=lambda _: next(answers, None))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(0.1)
         tried = len(sink.tried)
@@ -510,7 +539,7 @@ async def test_who_waits_to_try_again_does_not_when_the_sink_asked_to_be_left_al
         return down(ErrorKind.SERVER, retry_after_s=5)
 
     sink = FakeSink(judge=judge)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, *map(str, range(7)))
         await anyio.sleep(0.3)
         await put(it, "asks")
@@ -528,7 +557,7 @@ async def test_a_plain_failure_does_not_shorten_what_the_sink_asked_for(path: Pa
         return next(slow_failures, None) or down()
 
     sink = FakeSink(judge=judge)
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "asks", "1")
         await anyio.sleep(3500)
         assert it.value("shop_breaker_open", peer="sink") == 1
@@ -541,7 +570,7 @@ async def test_a_plain_failure_does_not_shorten_what_the_sink_asked_for(path: Pa
 async def test_without_the_lease_nothing_is_claimed_sent_or_charged_and_nobody_spins(path: Path) -> None:
     held = False
     sink = FakeSink()
-    async with house(path, sinks=[sink], may_send=lambda: held) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], may_send=lambda: held) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(HOUR)
         assert sink.tried == []
@@ -559,7 +588,7 @@ async def test_a_probe_that_the_lease_held_back_is_made_again(path: Path) -> Non
         # As when the lease ends between the claim of a probe and its sending, once.
         return not (sink.tried and len(claimed) == 1)
 
-    async with house(path, sinks=[sink], may_send=may_send) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], may_send=may_send) as it, it.delivering():
         claim = it.store.claim
 
         async def watched(*args: Any, **kwargs: Any) -> list[Delivery]:
@@ -579,9 +608,10 @@ async def test_a_probe_that_the_lease_held_back_is_made_again(path: Path) -> Non
         assert keys(sink.got) == ["1"]
 
 
-async def test_nobody_subscribed_means_not_delivered(path: Path) -> None:
+async def test_nobody_subscribed_means_not_delivered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda _: down(ErrorKind.NO_SUBSCRIBER))
-    async with house(path, sinks=[sink]) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(24 * HOUR)
         assert await waiting(it) == 1
@@ -596,7 +626,7 @@ async def test_a_sink_away_for_three_days_has_its_old_rows_buried(
 ) -> None:
     monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda _: down())
-    async with house(path, sinks=[sink], in_memory=True) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], in_memory=True) as it, it.delivering():
         await put(it, *map(str, range(700)))
         await anyio.sleep(71 * HOUR)
         await put(it, "young")
@@ -605,6 +635,7 @@ async def test_a_sink_away_for_three_days_has_its_old_rows_buried(
         assert await dead(it) == 700
         assert await waiting(it) == 2, "with the alert, for whom there is nobody else to tell"
         assert it.value("shop_deliveries_buried_total", sink="sink") == 700
+        assert it.dispatchers[0].dead_lettered == 700, "`run --once` reports them and exits accordingly"
 
 
 # --- 410 ---
@@ -617,7 +648,7 @@ def services(sink: FakeSink) -> list[str]:
 
 async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_hear_of_it(path: Path) -> None:
     gone, other = FakeSink("gone", judge=lambda _: refused(ErrorKind.GONE)), FakeSink("other")
-    async with house(path, sinks=[gone, other]) as it, it.delivering():
+    async with shop_harness(path, sinks=[gone, other]) as it, it.delivering():
         await put(it, "1", sink="gone")
         await anyio.sleep(1)
         await put(it, "2", sink="gone")
@@ -627,7 +658,7 @@ async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_hear_of_it(p
         assert await waiting(it, "gone") == 1
         assert await dead(it, "gone") == 1
     gone.judge = lambda _: None
-    async with house(path, sinks=[gone, other]) as it, it.delivering():
+    async with shop_harness(path, sinks=[gone, other]) as it, it.delivering():
         await anyio.sleep(1)
         assert keys(gone.got)[0] == "2", "after a restart it is tried again"
         await anyio.sleep(61)
@@ -641,7 +672,7 @@ async def test_a_sink_that_is_gone_says_so_to_many_at_once_and_is_told_of_once(
         return refused(ErrorKind.GONE)
 
     gone, other = FakeSink("gone", judge=judge), FakeSink("other")
-    async with house(path, sinks=[gone, other]) as it:
+    async with shop_harness(path, sinks=[gone, other]) as it:
         store_it, failures = it.store.raise_alert, iter([down(ErrorKind.STORE)] * 2)
 
         async def full_disk(*args: Any) -> None:
@@ -662,7 +693,7 @@ async def test_a_sink_that_is_gone_says_so_to_many_at_once_and_is_told_of_once(
 async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path) as it, it.delivering():
+    async with shop_harness(path) as it, it.delivering():
         settle, fails = it.store.settle, [True]
 
         async def full(outcomes: list[Outcome], now: datetime) -> None:
@@ -681,12 +712,63 @@ async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeat
         assert keys(it.sinks[0].tried) == ["1", "2"]
 
 
+async def test_when_the_alert_about_a_store_fails_too_it_is_sent_by_a_later_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_harness(path) as it, it.delivering():
+        settle, raise_alert = it.store.settle, it.store.raise_alert
+        fails, alerts_fail = [True], [down(ErrorKind.STORE)] * 2
+
+        async def full(outcomes: list[Outcome], now: datetime) -> None:
+            if fails:
+                raise down(ErrorKind.STORE)
+            await settle(outcomes, now)
+
+        async def full_for_alerts(*args: Any) -> None:
+            if args[1].service == STORE and alerts_fail:
+                raise alerts_fail.pop()
+            await raise_alert(*args)
+
+        monkeypatch.setattr(it.store, "settle", full)
+        monkeypatch.setattr(it.store, "raise_alert", full_for_alerts)
+        await put(it, "1")
+        await anyio.sleep(600)
+        fails.clear()
+        await anyio.sleep(60)
+    assert alerts_fail == []
+    assert services(it.sinks[0])[1:] == ["service.unhealthy", "service.recovered"]
+
+
+async def test_outcomes_are_recorded_when_it_is_cut_short_while_the_store_fails(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_harness(path) as it:
+        settle, failures = it.store.settle, [down(ErrorKind.STORE)]
+
+        async def fails_once(outcomes: list[Outcome], now: datetime) -> None:
+            if failures:
+                raise failures.pop()
+            await settle(outcomes, now)
+
+        monkeypatch.setattr(it.store, "settle", fails_once)
+        async with anyio.create_task_group() as tasks:
+            for each in it.dispatchers:
+                tasks.start_soon(each.run)
+            await put(it, "1", "2")
+            await anyio.sleep(0.5)
+            assert failures == []
+            assert await waiting(it) == 2
+            tasks.cancel_scope.cancel()
+        assert keys(it.sinks[0].tried) == ["1", "2"]
+        assert await waiting(it) == 0, "or they would be sent again"
+
+
 async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, senders = 60, 2
     plan = DeliveryPlan(retry=PLAN.retry, queue_size=size, senders=senders)
-    async with house(path, sinks=[FakeBulkSink()], delivery=plan) as it, it.delivering():
+    async with shop_harness(path, sinks=[FakeBulkSink()], delivery=plan) as it, it.delivering():
         settle = it.store.settle
 
         async def full(*_: object) -> None:
@@ -704,7 +786,7 @@ async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_a
 async def test_the_outbox_is_read_again_when_the_store_works_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path) as it, it.delivering():
+    async with shop_harness(path) as it, it.delivering():
         claim, fails = it.store.claim, [True]
 
         async def broken(*args: object, **kwargs: object) -> list[Delivery]:
@@ -726,7 +808,7 @@ async def test_the_outbox_is_read_again_when_the_store_works_again(
 
 async def test_stopping_finishes_the_attempts_under_way_and_leaves_the_rest(path: Path) -> None:
     sink = FakeSink(judge=lambda _: 5.0)
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(100)))
         async with it.delivering():
             await anyio.sleep(1)
@@ -734,14 +816,14 @@ async def test_stopping_finishes_the_attempts_under_way_and_leaves_the_rest(path
         assert len(sink.got) == PLAN.senders
         assert await waiting(it) == 100 - PLAN.senders
     sink.judge = lambda _: None
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await it.deliver()
     assert sorted(keys(sink.got), key=int) == [str(n) for n in range(100)]
 
 
 async def test_stopping_does_not_wait_for_retries(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER, retry_after_s=9))
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "1")
         async with it.delivering():
             await anyio.sleep(0.1)
@@ -752,7 +834,7 @@ async def test_stopping_does_not_wait_for_retries(path: Path) -> None:
 
 async def test_a_run_until_idle_ends_when_nothing_due_is_left(path: Path) -> None:
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "bad", *map(str, range(250)))
         await it.deliver()
         assert len(sink.got) == 250
@@ -762,15 +844,34 @@ async def test_a_run_until_idle_ends_when_nothing_due_is_left(path: Path) -> Non
 
 async def test_a_run_until_idle_delivers_all_of_one_order(path: Path) -> None:
     sink = FakeSink()
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *["1"] * 5)
         await it.deliver()
         assert await waiting(it) == 0
 
 
+async def test_a_run_until_idle_delivers_what_became_free_during_its_last_claim(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = FakeSink(judge=lambda _: 1.0)
+    async with shop_harness(path, sinks=[sink]) as it:
+        claim = it.store.claim
+
+        async def slow(name: str, *, now: datetime, limit: int) -> list[Delivery]:
+            claimed = await claim(name, now=now, limit=limit)
+            await anyio.sleep(0 if claimed else 5)  # meanwhile the first of the key is delivered and recorded
+            return claimed
+
+        monkeypatch.setattr(it.store, "claim", slow)
+        await put(it, "1", "1")
+        await it.deliver()
+        assert len(sink.got) == 2
+        assert await waiting(it) == 0
+
+
 async def test_a_run_until_idle_ends_when_the_sink_is_down(path: Path) -> None:
     sink = FakeSink(judge=lambda _: down())
-    async with house(path, sinks=[sink]) as it:
+    async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(250)))
         await it.deliver()
         assert await waiting(it) == 250

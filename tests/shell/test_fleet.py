@@ -1,5 +1,7 @@
 """Fleets in virtual time: who watches which shop, as replicas come, go and are killed."""
 
+import errno
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.sharing import to_give
-from shop_poller.fleet_vitals import SURVEY_S
-from shop_poller.pace import PATIENCE_S, Turns
+from shop_poller.polling.limiter import PATIENCE_S, PollLimiter
 from shop_poller.ports import Stats
+from shop_poller.runtime.fleet_status import SURVEY_S
 from shop_poller.stores import CONNECTIONS
 from shop_poller.stores.redis import RedisStore
-from shop_poller.stores.redis.connection import Line
-from shop_poller.stores.redis.crew import STAY_S, Crew
+from shop_poller.stores.redis.connection import ConnectionPool
 from shop_poller.stores.redis.keys import Keys
-from support.armada import ABOARD, Armada, Replica, in_virtual_time, shops
+from shop_poller.stores.redis.membership import STAY_S, Membership
+from support.fleet_harness import ABOARD, FleetHarness, Replica, in_virtual_time, shops
 from support.stores import ADDRESS
 
 pytestmark = pytest.mark.anyio
@@ -32,8 +34,8 @@ PROMISE_S = 15.0
 
 
 @pytest.fixture
-def armada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Armada:
-    made = Armada(tmp_path, shops(12))
+def armada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetHarness:
+    made = FleetHarness(tmp_path, shops(12))
     in_virtual_time(monkeypatch, made)
     return made
 
@@ -42,14 +44,16 @@ def shares(*replicas: Replica) -> list[int]:
     return [len(replica.leads) for replica in replicas]
 
 
-async def test_one_process_polls_every_shop_once_an_interval_and_not_all_at_once(armada: Armada) -> None:
+async def test_one_process_polls_every_shop_once_an_interval_and_not_all_at_once(
+    armada: FleetHarness,
+) -> None:
     armada.in_redis = False
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         await anyio.sleep(10 * INTERVAL_S)
         assert len(one.leads) == 12
-        assert await one.vitals.health() == {"status": "healthy", "shops": "12 of 12"}
-        assert (await one.vitals.readiness())["status"] == "ready"
+        assert await one.health_reporter.health() == {"status": "healthy", "shops": "12 of 12"}
+        assert (await one.health_reporter.readiness())["status"] == "ready"
     began = {shop.shop: min(p.began for p in armada.polls if p.shop == shop.shop) for shop in armada.shops}
     assert max(began.values()) < INTERVAL_S + 1
     by_second = [sum(int(at) == second for at in began.values()) for second in range(21)]
@@ -57,7 +61,7 @@ async def test_one_process_polls_every_shop_once_an_interval_and_not_all_at_once
     assert max(armada.gaps(10 * INTERVAL_S).values()) < INTERVAL_S + 1
 
 
-async def test_an_order_of_any_shop_is_told_to_that_shop_s_sink(armada: Armada) -> None:
+async def test_an_order_of_any_shop_is_told_to_that_shop_s_sink(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         launch(armada.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
@@ -67,7 +71,7 @@ async def test_an_order_of_any_shop_is_told_to_that_shop_s_sink(armada: Armada) 
     assert not any(sink.got for shop, sink in armada.sinks.items() if shop != "shop-3")
 
 
-async def test_replicas_that_come_and_go_share_evenly_and_leave_no_shop_alone(armada: Armada) -> None:
+async def test_replicas_that_come_and_go_share_evenly_and_leave_no_shop_alone(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
@@ -93,7 +97,9 @@ async def test_replicas_that_come_and_go_share_evenly_and_leave_no_shop_alone(ar
 
 
 @pytest.mark.parametrize("interval", [1, 5, 60])
-async def test_a_kill_leaves_no_shop_alone_for_long_at_any_interval(armada: Armada, interval: int) -> None:
+async def test_a_kill_leaves_no_shop_alone_for_long_at_any_interval(
+    armada: FleetHarness, interval: int
+) -> None:
     armada.shops = shops(6, shop_polling_interval=interval)
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
@@ -108,24 +114,24 @@ async def test_a_kill_leaves_no_shop_alone_for_long_at_any_interval(armada: Arma
 
 
 async def test_a_kill_leaves_no_shop_of_very_many_alone_for_long(
-    armada: Armada, monkeypatch: pytest.MonkeyPatch
+    armada: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a thousand would be, on a tenth of the scale."""
-    monkeypatch.setattr("shop_poller.core.sharing.MOST_AT_ONCE", 5)
-    armada.shops = shops(120, shop_polling_interval=60)
+    """As a thousand would be, on a smaller scale."""
+    monkeypatch.setattr("shop_poller.core.sharing.MOST_AT_ONCE", 3)
+    armada.shops = shops(72, shop_polling_interval=60)
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
         await anyio.sleep(150)
-        assert shares(one, two) == [60, 60]
+        assert shares(one, two) == [36, 36]
         one.kill()
         await anyio.sleep(60 + PROMISE_S)
-        assert shares(two) == [120]
+        assert shares(two) == [72]
         ended = anyio.current_time()
     assert armada.doubles() == []
     assert max(armada.gaps(ended).values()) < 60 + PROMISE_S
 
 
-async def test_a_move_waits_for_the_tick_that_is_under_way(armada: Armada) -> None:
+async def test_a_move_waits_for_the_tick_that_is_under_way(armada: FleetHarness) -> None:
     armada.troubles = {shop.shop: 3.0 for shop in armada.shops}
     async with armada.afloat() as launch:
         launch(armada.replica("one"))
@@ -139,7 +145,7 @@ async def test_a_move_waits_for_the_tick_that_is_under_way(armada: Armada) -> No
 
 
 async def test_what_a_replica_that_stops_lets_go_of_is_taken_though_one_of_its_shops_still_hangs(
-    armada: Armada,
+    armada: FleetHarness,
 ) -> None:
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
@@ -158,7 +164,7 @@ async def test_what_a_replica_that_stops_lets_go_of_is_taken_though_one_of_its_s
     assert armada.doubles() == []
 
 
-async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) -> None:
+async def test_redis_that_is_away_costs_no_more_than_its_time(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
         await anyio.sleep(2 * INTERVAL_S)
@@ -171,17 +177,24 @@ async def test_redis_that_is_away_costs_no_more_than_its_time(armada: Armada) ->
     assert armada.doubles() == []
 
 
-async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: Armada) -> None:
+async def test_a_replica_is_not_stuck_before_its_first_look(armada: FleetHarness) -> None:
+    async with armada.afloat():
+        one = armada.replica("one")
+        assert (await one.health_reporter.health())["status"] == "healthy"
+        assert (await one.health_reporter.readiness())["status"] == "not ready"
+
+
+async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one = armada.replica("one")
         one.dead = True  # Redis is away from the start
         launch(one)
         await anyio.sleep(INTERVAL_S)
         reason = "the state cannot be reached; the log says why"
-        assert await one.vitals.readiness() == {"status": "not ready", "reason": reason}
+        assert await one.health_reporter.readiness() == {"status": "not ready", "reason": reason}
         one.dead = False
         await anyio.sleep(INTERVAL_S)
-        assert await one.vitals.readiness() == {"status": "ready", "shops": "12 of 12"}
+        assert await one.health_reporter.readiness() == {"status": "ready", "shops": "12 of 12"}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +203,7 @@ async def test_a_replica_that_has_not_seen_the_others_yet_is_not_ready(armada: A
     ids=["some are new", "two fleets with the same prefix", "each knows some that are new"],
 )
 async def test_a_shop_that_only_some_know_is_watched_by_one_of_those(
-    armada: Armada, ours: slice, theirs: slice
+    armada: FleetHarness, ours: slice, theirs: slice
 ) -> None:
     async with armada.afloat() as launch:
         one = launch(armada.replica("one", armada.shops[ours]))
@@ -213,7 +226,9 @@ async def test_a_shop_that_only_some_know_is_watched_by_one_of_those(
     assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
-async def test_what_was_taken_beyond_the_share_is_shared_out_anew_when_another_comes(armada: Armada) -> None:
+async def test_what_was_taken_beyond_the_share_is_shared_out_anew_when_another_comes(
+    armada: FleetHarness,
+) -> None:
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         two = launch(armada.replica("two", armada.shops[:1]))  # its file is an old one
@@ -225,7 +240,7 @@ async def test_what_was_taken_beyond_the_share_is_shared_out_anew_when_another_c
         assert shares(one, two) == [6, 6]
 
 
-async def test_replicas_that_all_end_at_once_and_begin_anew_share_evenly(armada: Armada) -> None:
+async def test_replicas_that_all_end_at_once_and_begin_anew_share_evenly(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         before = [launch(armada.replica(f"before {number}")) for number in range(4)]
         await anyio.sleep(2 * INTERVAL_S)
@@ -239,7 +254,7 @@ async def test_replicas_that_all_end_at_once_and_begin_anew_share_evenly(armada:
     assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
-async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: Armada) -> None:
+async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one, two = launch(armada.replica("one")), launch(armada.replica("two"))
         await anyio.sleep(2 * INTERVAL_S)
@@ -254,7 +269,7 @@ async def test_redis_that_comes_back_empty_costs_no_shop_its_watch(armada: Armad
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
-async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> None:
+async def test_bad_shops_harm_no_other(armada: FleetHarness, *, in_redis: bool) -> None:
     armada.in_redis = in_redis
     armada.troubles = {
         "shop-0": TemporaryError(ErrorKind.CONNECTION, "made up: gone"),
@@ -269,8 +284,8 @@ async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> Non
         await anyio.sleep(20 * INTERVAL_S)
         gaps = armada.gaps(20 * INTERVAL_S)
         assert len(one.leads) == 10
-        assert (await one.vitals.health())["status"] == "healthy"
-        shown = (await one.vitals.exposition()).decode()
+        assert (await one.health_reporter.health())["status"] == "healthy"
+        shown = (await one.health_reporter.exposition()).decode()
         armada.broken.clear()
         await anyio.sleep(60)
         assert len(one.leads) == 12  # it was tried again
@@ -280,7 +295,7 @@ async def test_bad_shops_harm_no_other(armada: Armada, *, in_redis: bool) -> Non
 
 
 async def test_a_store_that_cannot_be_counted_ends_no_watch_and_is_told_once(
-    armada: Armada, monkeypatch: pytest.MonkeyPatch
+    armada: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = RedisStore.stats
 
@@ -304,9 +319,9 @@ async def test_a_store_that_cannot_be_counted_ends_no_watch_and_is_told_once(
 
 
 async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
-    armada: Armada, monkeypatch: pytest.MonkeyPatch
+    armada: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Crew.leased
+    real = Membership.leased
 
     async def odd(*_: object) -> list[bool]:
         raise ValueError("made up")
@@ -315,9 +330,9 @@ async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
         one = launch(armada.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
         with structlog.testing.capture_logs() as logs:
-            monkeypatch.setattr(Crew, "leased", odd)
+            monkeypatch.setattr(Membership, "leased", odd)
             await anyio.sleep(3 * INTERVAL_S)
-            monkeypatch.setattr(Crew, "leased", real)
+            monkeypatch.setattr(Membership, "leased", real)
         two = launch(armada.replica("two"))
         await anyio.sleep(2 * INTERVAL_S)
         assert shares(one, two) == [6, 6]
@@ -326,20 +341,51 @@ async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
     assert max(armada.gaps(ended).values()) < INTERVAL_S + PROMISE_S
 
 
-async def test_when_no_shop_at_all_is_polled_the_fleet_is_unhealthy(armada: Armada) -> None:
+async def test_a_full_disk_at_the_first_opening_is_told_and_the_shop_is_watched_once_there_is_room(
+    armada: FleetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armada.in_redis, real, is_full = False, os.pwrite, True
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        if is_full and str(Path(f"/proc/self/fd/{descriptor}").readlink()).endswith("/shop-3.db.lock"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    async with armada.afloat() as launch:
+        one = launch(armada.replica("one"))
+        with structlog.testing.capture_logs() as logs:
+            await anyio.sleep(100)
+        assert len(one.leads) == 11
+        expected = {"status": "healthy", "shops": "11 of 12", "not_watched": "shop-3"}
+        assert await one.health_reporter.health() == expected
+        await one.health_reporter.exposition()
+        assert one.book.registry.get_sample_value("shop_fleet_unwell_shops") == 1
+        errors = [str(log["error"]) for log in logs if log["log_level"] == "error"]
+        assert len(errors) == 1
+        assert "No space left" in errors[0]
+        is_full = False
+        await anyio.sleep(60)
+        assert len(one.leads) == 12
+        assert await one.health_reporter.health() == {"status": "healthy", "shops": "12 of 12"}
+
+
+async def test_when_no_shop_at_all_is_polled_the_fleet_is_unhealthy(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
         armada.troubles = {s.shop: TemporaryError(ErrorKind.CONNECTION, "made up") for s in armada.shops}
         await anyio.sleep(400)
-        assert await one.vitals.health() == {"status": "unhealthy", "reason": "no shop is polled"}
+        assert await one.health_reporter.health() == {"status": "unhealthy", "reason": "no shop is polled"}
 
 
-async def test_shops_that_cannot_be_begun_are_unwell_as_soon_as_they_could_have_been(armada: Armada) -> None:
+async def test_shops_that_cannot_be_begun_are_unwell_as_soon_as_they_could_have_been(
+    armada: FleetHarness,
+) -> None:
     async def unwell() -> tuple[str, float | None]:
-        await one.vitals.exposition()
+        await one.health_reporter.exposition()
         counted = one.book.registry.get_sample_value("shop_fleet_unwell_shops")
-        return (await one.vitals.health())["status"], counted
+        return (await one.health_reporter.health())["status"], counted
 
     armada.broken = {shop.shop: PermanentError(ErrorKind.STORE, "made up: damaged") for shop in armada.shops}
     async with armada.afloat() as launch:
@@ -357,7 +403,7 @@ async def test_shops_that_cannot_be_begun_are_unwell_as_soon_as_they_could_have_
 
 
 async def test_after_a_long_outage_shops_of_a_long_interval_are_polled_soon_and_nobody_is_unwell(
-    armada: Armada,
+    armada: FleetHarness,
 ) -> None:
     armada.shops = shops(12, shop_polling_interval=3600)
     async with armada.afloat() as launch:
@@ -370,8 +416,8 @@ async def test_after_a_long_outage_shops_of_a_long_interval_are_polled_soon_and_
         after = launch(armada.replica("after"))
         for _ in range(90):
             await anyio.sleep(1)
-            assert (await after.vitals.health())["status"] == "healthy"
-            await after.vitals.exposition()
+            assert (await after.health_reporter.health())["status"] == "healthy"
+            await after.health_reporter.exposition()
             assert after.book.registry.get_sample_value("shop_fleet_unwell_shops") == 0
     began = [
         min(poll.began - since for poll in armada.polls if poll.shop == shop.shop and poll.began > since)
@@ -381,7 +427,7 @@ async def test_after_a_long_outage_shops_of_a_long_interval_are_polled_soon_and_
     assert max(sum(int(at / 6) == tenth for at in began) for tenth in range(11)) <= 4  # no stampede
 
 
-async def test_slow_shops_wait_for_one_another_and_nobody_waits_for_them(armada: Armada) -> None:
+async def test_slow_shops_wait_for_one_another_and_nobody_waits_for_them(armada: FleetHarness) -> None:
     """Four turns, one of them for those that are slow; six that hang would fill all of them."""
     armada.in_redis, armada.most = False, 4
     slow = [f"shop-{number}" for number in range(6)]
@@ -398,7 +444,9 @@ async def test_slow_shops_wait_for_one_another_and_nobody_waits_for_them(armada:
     assert max(gaps[shop] for shop in well) < INTERVAL_S + 5
 
 
-async def test_a_host_of_many_shops_that_begins_to_hang_holds_up_none_of_the_others(armada: Armada) -> None:
+async def test_a_host_of_many_shops_that_begins_to_hang_holds_up_none_of_the_others(
+    armada: FleetHarness,
+) -> None:
     """Thirty of eighty; eight turns, two of them for those that are known to be slow."""
     armada.shops = shops(80, shop_polling_interval=60)
     armada.in_redis, armada.most = False, 8
@@ -419,11 +467,11 @@ async def test_a_host_of_many_shops_that_begins_to_hang_holds_up_none_of_the_oth
 async def test_who_hangs_keeps_the_turn_only_where_there_are_none_for_slow_shops(
     most: int, expected: list[float]
 ) -> None:
-    turns, began = Turns(most, lambda _: None), list[float]()
+    limiter, began = PollLimiter(most, lambda _: None), list[float]()
     since = anyio.current_time()
 
     async def ask(seconds: float) -> None:
-        async with turns.taken(slow=False):
+        async with limiter.taken(slow=False):
             began.append(anyio.current_time() - since)
             await anyio.sleep(seconds)
 
@@ -436,7 +484,7 @@ async def test_who_hangs_keeps_the_turn_only_where_there_are_none_for_slow_shops
         assert began == expected
 
 
-async def test_no_more_shops_are_asked_at_once_than_there_are_turns(armada: Armada) -> None:
+async def test_no_more_shops_are_asked_at_once_than_there_are_turns(armada: FleetHarness) -> None:
     armada.in_redis, armada.most = False, 1
     armada.troubles = {shop.shop: 4.0 for shop in armada.shops}  # more than there is time for
     async with armada.afloat() as launch:
@@ -449,14 +497,14 @@ async def test_no_more_shops_are_asked_at_once_than_there_are_turns(armada: Arma
     assert late > 10 * INTERVAL_S  # waiting counts
 
 
-async def test_a_shop_that_went_to_another_replica_is_shown_by_that_one_only(armada: Armada) -> None:
+async def test_a_shop_that_went_to_another_replica_is_shown_by_that_one_only(armada: FleetHarness) -> None:
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
         two = launch(armada.replica("two"))
         await anyio.sleep(2 * INTERVAL_S)
         for replica in (one, two):
-            shown = (await replica.vitals.exposition()).decode()
+            shown = (await replica.health_reporter.exposition()).decode()
             named = {shop.shop for shop in armada.shops if f'shop_lease_held{{shop="{shop.shop}"}}' in shown}
             assert named == replica.leads
             assert "shop_fleet_replicas 2.0" in shown
@@ -464,7 +512,7 @@ async def test_a_shop_that_went_to_another_replica_is_shown_by_that_one_only(arm
 
 
 async def test_a_shop_that_goes_while_it_is_counted_is_not_shown_again(
-    armada: Armada, monkeypatch: pytest.MonkeyPatch
+    armada: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, answered = RedisStore.stats, anyio.Event()
     goes = to_give("one", ["one", "two"], shops=12, mine=[shop.shop for shop in armada.shops])[0]
@@ -485,18 +533,18 @@ async def test_a_shop_that_goes_while_it_is_counted_is_not_shown_again(
         assert goes in two.leads
         answered.set()
         await anyio.sleep(1)
-        assert f'shop="{goes}"' not in (await one.vitals.exposition()).decode()
-        assert f'shop="{goes}"' in (await two.vitals.exposition()).decode()
+        assert f'shop="{goes}"' not in (await one.health_reporter.exposition()).decode()
+        assert f'shop="{goes}"' in (await two.health_reporter.exposition()).decode()
 
 
-async def test_the_series_of_a_crowd_are_bounded(armada: Armada) -> None:
+async def test_the_series_of_a_crowd_are_bounded(armada: FleetHarness) -> None:
     armada.crowded, armada.in_redis = True, False
     async with armada.afloat() as launch:
         one = launch(armada.replica("one"))
         await anyio.sleep(3 * INTERVAL_S)
         armada.fakes["shop-3"].put(7, "processing")
         await anyio.sleep(3 * INTERVAL_S)
-        shown = (await one.vitals.exposition()).decode()
+        shown = (await one.health_reporter.exposition()).decode()
     of_one = [line for line in shown.splitlines() if 'shop="shop-3"' in line]
     assert len(of_one) == 5
     assert 'shop_notifications_sent_total{event_type="shop.order.new",shop="*",sink="*"} 1.0' in shown
@@ -524,11 +572,11 @@ class SlowCluster(RedisCluster):
 
 async def test_on_a_cluster_leases_are_read_some_at_a_time() -> None:
     slow, prefixes = SlowCluster(), [f"{{shop-{number}:}}polling:" for number in range(1000)]
-    crew = Crew(ADDRESS, Line(slow, CONNECTIONS), prefix="{shop:}polling:", name="a/1")
+    membership = Membership(ADDRESS, ConnectionPool(slow, CONNECTIONS), prefix="{shop:}polling:", name="a/1")
     with anyio.fail_after(STAY_S / 4):  # one after the other it would be ten seconds, and the replica gone
-        assert await crew.leased(prefixes) == [number == 7 for number in range(1000)]
+        assert await membership.leased(prefixes) == [number == 7 for number in range(1000)]
     assert slow.most < CONNECTIONS // 2
     slow.refuses = Keys(prefixes[500], "").lease
     with pytest.raises(TemporaryError, match="made up: gone"):
-        await crew.leased(prefixes)
+        await membership.leased(prefixes)
     assert slow.under_way == 0

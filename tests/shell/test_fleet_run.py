@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,24 @@ import httpx
 import pytest
 import structlog
 
-from shop_poller.app import _files, _make_room, run_fleet
-from shop_poller.roster import Roster
-from support.armada import shops
+from shop_poller.config.shops import ShopsConfig
+from shop_poller.runtime.app import _files, _make_room, run_fleet
+from support.fleet_harness import shops
 
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def sigint_as_it_was() -> Iterator[None]:
+    """After a signal the kernel's own actions stay in force, since the process is about to end."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_as_it_was")
 async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shop_poller.app.transport_class", lambda: httpx.AsyncHTTPTransport)
+    monkeypatch.setattr("shop_poller.runtime.app.transport_class", lambda: httpx.AsyncHTTPTransport)
     fleet = [
         shops(
             number + 1,
@@ -28,9 +38,9 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pyte
         )[number]
         for number in range(2)
     ]
-    roster = Roster(tuple(fleet), "shop:polling:", from_tables=True)
+    shops_config = ShopsConfig(tuple(fleet), "shop:polling:", from_tables=True)
     with anyio.fail_after(30), structlog.testing.capture_logs() as logs:
-        await run_fleet(roster, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
+        await run_fleet(shops_config, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
     assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
     assert [log["fast"] for log in logs if log["event"] == "started"] == [False]
 
@@ -48,21 +58,25 @@ def test_each_sender_of_each_sink_may_have_a_connection(state: str, expected: in
 
 
 @pytest.mark.parametrize(
-    ("limits", "wanted", "set_to", "warned"),
+    ("limits", "wanted", "at_least", "set_to", "warned"),
     [
-        ((1024, 4096), 500, None, False),
-        ((1024, 4096), 3000, (3000, 4096), False),
-        ((1024, 4096), 9000, (4096, 4096), True),
-        ((1024, resource.RLIM_INFINITY), 9000, (9000, resource.RLIM_INFINITY), False),
+        ((1024, 4096), 500, 0, None, False),
+        ((1024, 4096), 3000, 0, (3000, 4096), False),
+        ((1024, 4096), 9000, 0, (4096, 4096), True),
+        ((1024, resource.RLIM_INFINITY), 9000, 0, (9000, resource.RLIM_INFINITY), False),
+        ((1024, 9000), 500, 4096, (4096, 9000), False),
+        ((1024, 9000), 5000, 4096, (5000, 9000), False),
+        ((1024, 2000), 500, 4096, (2000, 2000), False),
+        ((5000, 9000), 500, 4096, None, False),
     ],
 )
 async def test_there_is_room_for_as_many_files_as_the_shops_need(
-    monkeypatch: pytest.MonkeyPatch, limits: Any, wanted: int, set_to: Any, *, warned: bool
+    monkeypatch: pytest.MonkeyPatch, limits: Any, wanted: int, at_least: int, set_to: Any, *, warned: bool
 ) -> None:
     made: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: made.append(limit))
     with structlog.testing.capture_logs() as logs:
-        _make_room(wanted, structlog.get_logger())
+        _make_room(wanted, structlog.get_logger(), at_least=at_least)
     assert made == ([] if set_to is None else [set_to])
     assert [log["log_level"] for log in logs] == (["warning"] if warned else [])

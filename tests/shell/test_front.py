@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.web.gate import MOST_SESSIONS, SESSION_S, WRONG_AT_ONCE, WRONG_EVERY_S
-from shop_poller.web.glance import Asked, Glance
+from shop_poller.web.admin_auth import MOST_SESSIONS, SESSION_S, WRONG_AT_ONCE, WRONG_EVERY_S
 from shop_poller.web.routes import make_app
-from support.scene import NO_VITALS, TOKEN, TROUBLED, Stage, front
+from shop_poller.web.snapshot import ActionResult, StatusSnapshot
+from support.scene import HOSTS, NO_VITALS, TOKEN, TROUBLED, Stage, front
 
 pytestmark = pytest.mark.anyio
 
@@ -47,15 +47,19 @@ class Desk:
     async def sign_in(self, token: str = TOKEN, **headers: str) -> httpx.Response:
         return await self.client.post("/sign-in?lang=en", data={"token": token}, headers={**OURS, **headers})
 
-    async def act(self, deed: str, seq: str = "", headers: dict[str, str] = OURS) -> httpx.Response:
-        return await self.client.post(f"/actions/{deed}?lang=en", data={"seq": seq}, headers=headers)
+    async def act(self, action: str, seq: str = "", headers: dict[str, str] = OURS) -> httpx.Response:
+        return await self.client.post(f"/actions/{action}?lang=en", data={"seq": seq}, headers=headers)
 
 
 @asynccontextmanager
 async def visiting(*, token: str | None = TOKEN) -> AsyncIterator[Desk]:
     desk = Desk()
     app = make_app(
-        NO_VITALS, None, lambda: front(desk.stage, token=token, clock=desk.clock), acts=token is not None
+        NO_VITALS,
+        None,
+        lambda: front(desk.stage, token=token, clock=desk.clock),
+        acts=token is not None,
+        hosts=HOSTS,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as desk.client:
         yield desk
@@ -104,22 +108,22 @@ async def test_over_https_the_session_stays_there(desk: Desk) -> None:
     assert "Secure" in answer.headers["set-cookie"]
 
 
-@pytest.mark.parametrize(("deed", "seq", "done"), DEEDS)
-async def test_who_is_signed_in_can_do_it(desk: Desk, deed: str, seq: str, done: str) -> None:
+@pytest.mark.parametrize(("action", "seq", "done"), DEEDS)
+async def test_who_is_signed_in_can_do_it(desk: Desk, action: str, seq: str, done: str) -> None:
     await desk.sign_in()
-    answer = await desk.act(deed, seq)
+    answer = await desk.act(action, seq)
     assert answer.status_code == 303
     assert desk.stage.done == [done]
     page = await desk.client.get(f"/actions/{answer.headers['location']}".replace("/actions/../", "/"))
     assert 'role="status"' in page.text
 
 
-@pytest.mark.parametrize(("deed", "seq", "_"), DEEDS)
-async def test_who_is_not_signed_in_cannot(desk: Desk, deed: str, seq: str, _: str) -> None:
-    answer = await desk.act(deed, seq)
+@pytest.mark.parametrize(("action", "seq", "_"), DEEDS)
+async def test_who_is_not_signed_in_cannot(desk: Desk, action: str, seq: str, _: str) -> None:
+    answer = await desk.act(action, seq)
     assert (answer.status_code, "You are not signed in" in answer.text) == (401, True)
     desk.client.cookies.set("shop_poller_00000000", "made-up")
-    assert (await desk.act(deed, seq)).status_code == 401
+    assert (await desk.act(action, seq)).status_code == 401
     assert desk.stage.done == []
 
 
@@ -204,9 +208,11 @@ async def test_under_a_name_that_is_not_ours_nothing_is_done(desk: Desk, path: s
 # --- A program ---
 
 
-@pytest.mark.parametrize(("deed", "seq", "done"), DEEDS)
-async def test_a_program_shows_the_token_and_gets_a_line(desk: Desk, deed: str, seq: str, done: str) -> None:
-    answer = await desk.act(deed, seq, BEARER)
+@pytest.mark.parametrize(("action", "seq", "done"), DEEDS)
+async def test_a_program_shows_the_token_and_gets_a_line(
+    desk: Desk, action: str, seq: str, done: str
+) -> None:
+    answer = await desk.act(action, seq, BEARER)
     assert (answer.status_code, answer.text.count("\n")) == (200, 1)
     assert desk.stage.done == [done]
 
@@ -265,8 +271,8 @@ async def test_an_unknown_deed_is_none(desk: Desk) -> None:
     assert (await desk.act("explode", "1", BEARER)).status_code == 404
 
 
-@pytest.mark.parametrize("answer", [Asked.FOLLOWS, Asked.OFF, Asked.MISSING])
-async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: Asked) -> None:
+@pytest.mark.parametrize("answer", [ActionResult.FOLLOWS, ActionResult.OFF, ActionResult.MISSING])
+async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: ActionResult) -> None:
     desk.stage.answer = answer
     said = await desk.act("poll", headers=BEARER)
     assert said.status_code == 409
@@ -277,18 +283,9 @@ async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: Ask
 
 
 async def test_that_nobody_leads_is_no_fault_of_the_asker(desk: Desk) -> None:
-    desk.stage.answer = Asked.NOBODY
+    desk.stage.answer = ActionResult.NOBODY
     said = await desk.act("poll", headers=BEARER)
     assert (said.status_code, said.text) == (503, "No replica leads: nobody polls or delivers.\n")
-
-
-async def test_while_the_shop_is_left_alone_it_says_until_when(desk: Desk) -> None:
-    desk.stage.wait_s = 299.2
-    said = await desk.act("poll", headers=BEARER)
-    assert said.text.startswith("The shop is asked in 5 min; until then it is left alone")
-    await desk.sign_in()
-    sent_to = (await desk.act("poll")).headers["location"]
-    assert said.text.strip() in (await desk.client.get(sent_to.removeprefix(".."))).text
 
 
 async def test_a_page_that_stands_still_does_so_after_a_deed(desk: Desk) -> None:
@@ -319,16 +316,16 @@ async def test_what_is_done_during_a_glance_is_seen_by_the_next(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = anyio.Event(), anyio.Event()
-    look = desk.stage.glance
+    look = desk.stage.snapshot
 
-    async def slowly() -> Glance:
+    async def slowly() -> StatusSnapshot:
         seen = await look()
         begun.set()
         await go_on.wait()
         return seen
 
     await desk.sign_in()
-    monkeypatch.setattr(desk.stage, "glance", slowly)
+    monkeypatch.setattr(desk.stage, "snapshot", slowly)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(desk.client.get, "/?lang=en")
         await begun.wait()

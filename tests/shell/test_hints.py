@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import EventType, Page, Query
-from shop_poller.plan import PollPlan
+from shop_poller.polling.plan import PollPlan
 from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.routes import make_app
 from support import wire
 from support.hooks import headers
-from support.house import SHOP, FakeShop, House, down, house, refused
+from support.shop_harness import SHOP, FakeShop, ShopHarness, down, refused, shop_harness
 from support.virtual_time import EPOCH
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def ticks(shop: FakeShop) -> list[float]:
 
 
 @asynccontextmanager
-async def hooked(it: House) -> AsyncIterator[httpx.AsyncClient]:
+async def hooked(it: ShopHarness) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the route, with no socket between: those know nothing of virtual time."""
     hooks = Hooks("a secret of the shop", hint=it.poller.hint, metrics=it.metrics)
     app = make_app(None, hooks)  # type: ignore[arg-type] # nobody asks for health here
@@ -52,7 +52,7 @@ async def hooked(it: House) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_a_hint_is_a_tick_at_once_and_the_grid_stays_where_it_is(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(25.5)
         it.poller.hint()
         await anyio.sleep(100)
@@ -60,7 +60,11 @@ async def test_a_hint_is_a_tick_at_once_and_the_grid_stays_where_it_is(path: Pat
 
 
 async def test_an_event_is_delivered_within_a_second_of_its_hint(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=3600)) as it, it.running(), hooked(it) as client:
+    async with (
+        shop_harness(path, plan=PollPlan(SHOP, interval_s=3600)) as it,
+        it.running(),
+        hooked(it) as client,
+    ):
         for number in range(1, 21):
             await anyio.sleep(7.3 + number / 10)
             it.shop.put(number, "processing")
@@ -73,7 +77,7 @@ async def test_an_event_is_delivered_within_a_second_of_its_hint(path: Path) -> 
 
 
 async def test_hints_within_a_second_of_a_tick_are_one_tick_when_it_is_over(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(30)
         for _ in range(9):
             it.poller.hint()
@@ -83,7 +87,7 @@ async def test_hints_within_a_second_of_a_tick_are_one_tick_when_it_is_over(path
 
 
 async def test_hints_while_a_tick_runs_are_one_tick_after_it(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         it.shop.troubles.append(5.0)
         it.poller.hint()
@@ -95,7 +99,7 @@ async def test_hints_while_a_tick_runs_are_one_tick_after_it(path: Path) -> None
 
 
 async def test_what_changes_after_the_shop_was_asked_is_found_by_the_tick_after(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         fetch = it.shop.fetch
 
@@ -114,7 +118,7 @@ async def test_what_changes_after_the_shop_was_asked_is_found_by_the_tick_after(
 
 
 async def test_a_hint_just_before_the_grids_tick_waits_for_it(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(59.5)
         it.poller.hint()
         await anyio.sleep(30)
@@ -122,7 +126,7 @@ async def test_a_hint_just_before_the_grids_tick_waits_for_it(path: Path) -> Non
 
 
 async def test_a_shop_that_is_polled_every_second_is_not_polled_more_often(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=1)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=1)) as it, it.running():
         for _ in range(40):
             it.poller.hint()
             await anyio.sleep(0.25)
@@ -130,7 +134,7 @@ async def test_a_shop_that_is_polled_every_second_is_not_polled_more_often(path:
 
 
 async def test_a_hint_before_the_first_tick_is_that_tick(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.poller.hint()
         async with it.running():
             await anyio.sleep(30)
@@ -138,7 +142,7 @@ async def test_a_hint_before_the_first_tick_is_that_tick(path: Path) -> None:
 
 
 async def test_a_hinted_tick_that_hangs_takes_no_more_than_the_grids_own_would(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(58)
         it.shop.troubles.append(30.0)
         it.poller.hint()
@@ -150,7 +154,7 @@ async def test_a_hinted_tick_that_hangs_takes_no_more_than_the_grids_own_would(p
 
 
 async def test_a_hint_is_no_reason_to_begin_a_tick_while_stopping(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         async with it.running():
             await anyio.sleep(10)
             it.poller.stop()
@@ -160,7 +164,7 @@ async def test_a_hint_is_no_reason_to_begin_a_tick_while_stopping(path: Path) ->
 
 
 async def test_it_stops_at_once_while_a_hint_waits_for_its_second(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         async with it.running():
             await anyio.sleep(0.2)
             it.poller.hint()
@@ -170,10 +174,10 @@ async def test_it_stops_at_once_while_a_hint_waits_for_its_second(path: Path) ->
 
 
 async def test_it_stops_at_once_though_it_was_told_to_while_it_left_the_shop_alone(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         async with it.running():
             await anyio.sleep(1)
-            it.shop.troubles.append(down(ErrorKind.UNAVAILABLE, retry_after_s=70))
+            it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=70))
             await anyio.sleep(120)  # the tick at 120 waits for 130
         assert anyio.current_time() == pytest.approx(121)
 
@@ -183,7 +187,7 @@ async def test_it_stops_at_once_though_it_was_told_to_while_it_left_the_shop_alo
 
 @pytest.mark.parametrize("every_s", [0.1, 1.0, 7.0])
 async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: float) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
@@ -196,7 +200,7 @@ async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: floa
 
 
 async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.asked.clear()
         it.shop.troubles.extend([down(ErrorKind.RATE_LIMIT, retry_after_s=20)] * 4)
@@ -208,7 +212,7 @@ async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path:
 
 
 async def test_a_hint_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.down = down()
         it.poller.hint()
@@ -226,7 +230,7 @@ async def test_a_hint_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked
 
 @pytest.mark.parametrize("trouble", [down(), refused(ErrorKind.AUTHENTICATION), down(ErrorKind.SERVER)])
 async def test_a_flood_does_not_shorten_the_breakers_wait(path: Path, trouble: ShopPollerError) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
         it.shop.down = trouble
@@ -240,10 +244,10 @@ async def test_a_flood_does_not_shorten_the_breakers_wait(path: Path, trouble: S
 
 
 async def test_the_grids_tick_comes_though_a_hint_came_while_the_shop_was_left_alone(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
-        it.shop.troubles.append(down(ErrorKind.UNAVAILABLE, retry_after_s=100))
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=100))
         await anyio.sleep(60)  # asked at 60; to be left alone until 160
         for _ in range(10):
             it.poller.hint()
@@ -253,7 +257,7 @@ async def test_the_grids_tick_comes_though_a_hint_came_while_the_shop_was_left_a
 
 
 async def test_a_hint_makes_no_two_polls_of_a_pause_that_ends_just_before_the_grids_tick(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         it.shop.asked.clear()
         it.shop.troubles.extend(
@@ -270,7 +274,7 @@ async def test_a_hint_makes_no_two_polls_of_a_pause_that_ends_just_before_the_gr
 
 
 async def test_learning_makes_room_for_a_hint_at_the_next_page(path: Path) -> None:
-    async with house(path, in_memory=True) as it:
+    async with shop_harness(path, in_memory=True) as it:
         for order_id in range(1, 4_001):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
@@ -291,19 +295,19 @@ async def test_learning_makes_room_for_a_hint_at_the_next_page(path: Path) -> No
             assert it.sinks[0].events() == [("9999", NEW)]
             assert it.sinks[0].got[0][0] - began <= 7
             await anyio.sleep(50)
-            assert it.ledger.state.learning is None, "and it goes on after it"
+            assert it.state_writer.state.learning is None, "and it goes on after it"
     assert it.value("shop_orders_learned_total") - learned >= 2000 - 100
 
 
 async def test_a_flood_does_not_keep_it_from_learning(path: Path) -> None:
-    async with house(path, in_memory=True) as it:
+    async with shop_harness(path, in_memory=True) as it:
         for order_id in range(1, 3_001):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         async with it.running():
             for _ in range(300):
                 it.poller.hint()
                 await anyio.sleep(0.1)
-        assert it.ledger.state.learning is None
+        assert it.state_writer.state.learning is None
 
 
 # --- Whoever sends what ---
@@ -330,7 +334,7 @@ async def test_hooks_are_at_most_a_poll_a_second_and_nothing_else(
         "product": (BODY, headers(BODY, topic="product.updated")),
         "tampered": (BODY.replace(b"on-hold", b"refunded"), headers(BODY)),
     }
-    async with house(path, in_memory=True) as it, hooked(it) as client:
+    async with shop_harness(path, in_memory=True) as it, hooked(it) as client:
         origin = anyio.current_time()
         it.shop.put(320, "pending")
         hints = 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shop_poller.metrics import Metrics
+from shop_poller.observability.metrics import Metrics
 from shop_poller.web import server
 from shop_poller.web.hooks import MAX_BODY, PATH, Hooks
 from shop_poller.web.routes import make_app
@@ -78,8 +78,8 @@ bodies = (
 def test_whatever_is_posted_is_a_hint_only_if_it_is_the_shops(
     body: bytes, cuts: list[int], signed: str, said: tuple[bytes, bytes], end: str
 ) -> None:
-    (noise, topic), genuine = said, sign(body).encode()
-    signature = {"genuine": [genuine], "none": [], "odd": [noise], "twice": [noise, genuine]}[signed]
+    (preamble, topic), genuine = said, sign(body).encode()
+    signature = {"genuine": [genuine], "none": [], "odd": [preamble], "twice": [preamble, genuine]}[signed]
     desk = Desk()
     head = [(b"x-wc-webhook-topic", topic), *((b"x-wc-webhook-signature", one) for one in signature)]
     status, text = asyncio.run(posted(desk, head, _cut(body, cuts), end=end))

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.lease import MARGIN_S, TRY_EVERY_S, Lease
-from shop_poller.metrics import Metrics
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.observability.metrics import Metrics
+from shop_poller.runtime.lease import MARGIN_S, RENEWALS, TRY_EVERY_S, LeaseKeeper
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +27,8 @@ class FakeRight:
         said: what it was asked, and when.
     """
 
-    takes: deque[bool | TemporaryError] = field(default_factory=lambda: deque([True]))
-    renewals: deque[bool | TemporaryError] = field(default_factory=lambda: deque([True]))
+    takes: deque[bool | ShopPollerError] = field(default_factory=lambda: deque([True]))
+    renewals: deque[bool | ShopPollerError] = field(default_factory=lambda: deque([True]))
     term_s: float = TERM_S
     answer_s: float = 0.0
     said: list[tuple[float, str]] = field(default_factory=list)
@@ -44,11 +45,11 @@ class FakeRight:
     async def holder(self) -> str:
         return "elsewhere/7"
 
-    async def _answer(self, what: str, answers: deque[bool | TemporaryError]) -> bool:
+    async def _answer(self, what: str, answers: deque[bool | ShopPollerError]) -> bool:
         self.said.append((anyio.current_time(), what))
         await anyio.sleep(self.answer_s)
         answer = answers.popleft() if len(answers) > 1 else answers[0]
-        if isinstance(answer, TemporaryError):
+        if isinstance(answer, ShopPollerError):
             raise answer
         return answer
 
@@ -63,11 +64,11 @@ class Desk:
     right: FakeRight
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, ["console:"]))
     worked: list[tuple[float, float]] = field(default_factory=list)
-    lease: Lease = field(init=False)
+    lease: LeaseKeeper = field(init=False)
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lease = Lease(self.right, self.metrics)
+        self.lease = LeaseKeeper(self.right, self.metrics)
         self.began = anyio.current_time()
 
     @property
@@ -111,6 +112,51 @@ async def test_who_takes_it_works_and_renews_it() -> None:
     assert desk.right.said[-1][1] == "release"
     assert not desk.lease.held()
     assert desk.gauge == 0
+
+
+async def test_before_it_is_taken_nothing_is_held() -> None:
+    desk = Desk(FakeRight(takes=deque([False])))
+    assert not desk.lease.held()
+    await desk.hold_for(5 * TERM_S)
+    assert not desk.lease.held()
+    assert desk.worked == []
+
+
+async def test_whether_another_has_it_is_known() -> None:
+    desk = Desk(FakeRight(takes=deque([False] * 10 + [True])))
+    known = [desk.lease.was_refused]
+    for seconds in (5 * TRY_EVERY_S, 10 * TRY_EVERY_S):
+        await desk.hold_for(seconds)
+        known.append(desk.lease.was_refused)
+    assert desk.worked
+    assert known == [False, True, False]
+
+
+async def test_following_is_logged_once_and_so_is_each_change() -> None:
+    desk = Desk(FakeRight(takes=deque([False] * 5 + [True]), renewals=deque([True, AWAY, AWAY, True, False])))
+    with capture_logs() as log:
+        await desk.hold_for(5 * TERM_S)
+    assert [line["event"] for line in log][:5] == [
+        "following: another replica has the lease",
+        "leading: the lease is ours",
+        "the lease cannot be renewed; trying on",
+        "the lease was lost; what it covers stops",
+        "leading: the lease is ours",
+    ]
+
+
+async def test_a_release_that_takes_time_is_awaited_although_we_are_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk, released = Desk(FakeRight()), []
+
+    async def slow() -> None:
+        await anyio.sleep(2)
+        released.append(anyio.current_time())
+
+    monkeypatch.setattr(desk.right, "release", slow)
+    await desk.hold_for(5)
+    assert released, "or another replica would wait for the end of the term"
 
 
 async def test_who_does_not_get_it_asks_again_and_works_when_it_is_free() -> None:
@@ -220,10 +266,62 @@ async def test_how_long_the_store_was_silent_is_remembered() -> None:
     assert silences[:2] == pytest.approx([400, 0])
 
 
+async def test_a_store_that_hangs_until_the_lease_ends_was_silent_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(FakeRight(takes=deque([True, *[AWAY] * 30, True])))
+    silences: list[float] = []
+
+    async def hang() -> bool:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def work() -> None:
+        silences.append(desk.lease.silence_s)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(desk.right, "renew", hang)
+    await desk.hold_for(TERM_S - MARGIN_S + 32 * TRY_EVERY_S, work)
+    assert silences == pytest.approx([0, 31 * TRY_EVERY_S])
+
+
+async def test_a_store_that_answers_again_right_after_the_lease_ended_was_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(FakeRight())
+    silences: list[float] = []
+
+    async def work() -> None:
+        silences.append(desk.lease.silence_s)
+        await anyio.sleep_forever()
+
+    async def hang() -> bool:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(desk.right, "renew", hang)
+    await desk.hold_for(TERM_S - MARGIN_S + 2 * TRY_EVERY_S, work)
+    assert silences == pytest.approx([0, TRY_EVERY_S])
+
+
+async def test_a_store_that_failed_until_the_lease_ended_was_silent_from_the_first_failure_on() -> None:
+    desk = Desk(FakeRight(renewals=deque([AWAY])))
+    silences: list[float] = []
+
+    async def work() -> None:
+        silences.append(desk.lease.silence_s)
+        await anyio.sleep_forever()
+
+    await desk.hold_for(TERM_S - MARGIN_S + 2 * TRY_EVERY_S, work)
+    first_failure = TERM_S / RENEWALS
+    assert silences == pytest.approx([0, TERM_S - MARGIN_S + TRY_EVERY_S - first_failure])
+
+
 async def test_once_is_now_or_never() -> None:
     desk = Desk(FakeRight(takes=deque([False])))
-    with pytest.raises(PermanentError, match="elsewhere/7 has the lease"):
+    with pytest.raises(PermanentError, match="elsewhere/7 has the lease") as caught:
         await desk.lease.once(desk.work)
+    assert caught.value.kind is ErrorKind.STORE, "the exit code follows from it"
 
     desk = Desk(FakeRight())
     done = []
@@ -246,3 +344,32 @@ async def test_work_that_breaks_lets_go_of_it_and_is_not_hidden() -> None:
         await desk.lease.hold(work, anyio.Event())
     assert caught.group_contains(ZeroDivisionError)
     assert desk.right.said[-1][1] == "release"
+
+
+REPLACED = PermanentError(ErrorKind.STORE, "made up: the state file was replaced")
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_state_that_was_replaced_ends_the_work_and_is_not_hidden(*, once: bool) -> None:
+    desk = Desk(FakeRight(renewals=deque([True, REPLACED])))
+    with pytest.raises(PermanentError) as caught:
+        await (desk.lease.once(desk.work) if once else desk.lease.hold(desk.work, anyio.Event()))
+    assert caught.value is REPLACED
+    assert desk.worked == [pytest.approx((0, 2 * TERM_S / RENEWALS))]
+    assert [what for _, what in desk.right.said] == ["take", "renew", "renew", "release"]
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("error", [AWAY, REPLACED], ids=["for a while", "for good"])
+async def test_an_error_of_the_work_comes_out_as_it_is(error: ShopPollerError, *, once: bool) -> None:
+    """The exit code and the one line for the owner are made from it."""
+    desk = Desk(FakeRight())
+
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(ShopPollerError) as caught:
+        await (desk.lease.once(work) if once else desk.lease.hold(work, anyio.Event()))
+    assert caught.value is error
+    assert [what for _, what in desk.right.said] == ["take", "release"]
+    assert not desk.lease.held()

@@ -9,12 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from shop_poller import letters
+from shop_poller.cli import dead_letters
+from shop_poller.cli.dead_letters import LetterFilter
+from shop_poller.config.loader import load
+from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
-from shop_poller.letters import Choice
-from shop_poller.loading import load
 from shop_poller.ports import Ack, Outgoing, Settled
-from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import at, batch, notification
 
@@ -59,7 +59,7 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
         told.append(one.event_id)
 
     async def follow() -> None:
-        async with aclosing(letters.tail(settings, None)) as made:
+        async with aclosing(dead_letters.tail(settings, None)) as made:
             async for one in made:
                 tell(one)
 
@@ -81,7 +81,7 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
 
 
 async def following(settings: Settings, tell: Callable[[str], None]) -> None:
-    async with aclosing(letters.tail(settings, None)) as made:
+    async with aclosing(dead_letters.tail(settings, None)) as made:
         async for one in made:
             tell(one.event_id)
 
@@ -141,11 +141,11 @@ async def test_a_file_that_is_yet_to_be_migrated_cannot_be_followed(
     with pytest.raises(
         PermanentError, match="was written by an older shop-poller; start `shop-poller run` once"
     ):
-        await anext(letters.tail(settings, None))
+        await anext(dead_letters.tail(settings, None))
 
 
 async def test_of_an_empty_store_it_tells_the_first(settings: Settings, store: SqliteStore) -> None:
-    async with aclosing(letters.tail(settings, "B")) as made, anyio.create_task_group() as tasks:
+    async with aclosing(dead_letters.tail(settings, "B")) as made, anyio.create_task_group() as tasks:
 
         async def later() -> None:
             await anyio.sleep(30)
@@ -162,26 +162,26 @@ DAY = timedelta(days=1)
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(frozenset({1, 2})),
-        Choice(sink="A"),
-        Choice(older_than=DAY),
-        Choice(newer_than=timedelta(0)),
-        Choice(sink="", older_than=DAY, newer_than=3 * DAY),
-        Choice(everything=True),
+        LetterFilter(frozenset({1, 2})),
+        LetterFilter(sink="A"),
+        LetterFilter(older_than=DAY),
+        LetterFilter(newer_than=timedelta(0)),
+        LetterFilter(sink="", older_than=DAY, newer_than=3 * DAY),
+        LetterFilter(everything=True),
     ],
 )
-def test_a_choice_in_one_way_is_one(choice: Choice) -> None:
+def test_a_choice_in_one_way_is_one(choice: LetterFilter) -> None:
     assert choice.problem == ""
 
 
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(),
-        Choice(frozenset({1}), sink="A"),
-        Choice(frozenset({1}), everything=True),
-        Choice(older_than=timedelta(0), everything=True),
+        LetterFilter(),
+        LetterFilter(frozenset({1}), sink="A"),
+        LetterFilter(frozenset({1}), everything=True),
+        LetterFilter(older_than=timedelta(0), everything=True),
     ],
 )
-def test_none_or_several_are_told(choice: Choice) -> None:
+def test_none_or_several_are_told(choice: LetterFilter) -> None:
     assert choice.problem

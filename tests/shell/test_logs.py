@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.errors import ErrorKind
-from shop_poller.logs import Edges, Log, set_up_logging
+from shop_poller.observability.logging import ChangeLogger, Log, set_up_logging
 
 SHOP = "shop.example"
 SECRET = "hunter2"
@@ -299,7 +299,7 @@ def test_without_secrets_nothing_is_masked(lines: Lines) -> None:
 
 
 def test_edges_are_said_and_repeats_are_not() -> None:
-    edges = Edges()
+    edges = ChangeLogger()
     states = ["", "down", "down", "down", "slow", "slow", "", "", "down"]
 
     said = [state for state in states if edges.changed("shop", state)]
@@ -311,7 +311,7 @@ def test_edges_are_said_and_repeats_are_not() -> None:
 def test_what_is_said_of_one_thing_has_nothing_to_do_with_another(
     states: list[tuple[str, str]],
 ) -> None:
-    together, alone = Edges(), {"a": Edges(), "b": Edges()}
+    together, alone = ChangeLogger(), {"a": ChangeLogger(), "b": ChangeLogger()}
 
     for thing, state in states:
         assert together.changed(thing, state) == alone[thing].changed(thing, state)

@@ -12,14 +12,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from shop_poller import __version__
-from shop_poller.circuit import Circuit
+from shop_poller.circuit_breaker import Circuit
+from shop_poller.config.loader import load
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
-from shop_poller.house import built
-from shop_poller.loading import load
-from shop_poller.metrics import Book, Metrics, Stage, StoreUse
+from shop_poller.observability.metrics import Metrics, MetricsRegistry, Stage, StoreUse
+from shop_poller.runtime.shop_runtime import built
 from shop_poller.stores.sqlite import SqliteStore
 from support.virtual_time import at_once
 
@@ -81,6 +81,7 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
         "shop_orders_learned",
         "shop_sweep_found",
         "shop_orders_set_aside",
+        "shop_rows_set_aside",
         "shop_known_orders",
         "shop_breaker_open",
         "shop_queue_depth",
@@ -93,8 +94,10 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
         "shop_dead_letters",
         "shop_started_timestamp_seconds",
         "shop_clock_ahead_seconds",
+        "shop_clock_steps",
         "shop_polling_failures",
         "shop_store_errors",
+        "shop_log_lines_dropped",
         "shop_dialect_info",
         "shop_poller_build_info",
     }
@@ -200,8 +203,8 @@ def test_what_happens_is_counted_where_it_belongs(metrics: Metrics) -> None:
     metrics.poll_errors(ErrorKind.TIMEOUT)
     metrics.sent(EventType.NEW, "crm")
     metrics.retried("crm", ErrorKind.NO_SUBSCRIBER)
-    metrics.buried("crm")
-    metrics.buried("crm", 2)
+    metrics.dead_lettered("crm")
+    metrics.dead_lettered("crm", 2)
     metrics.breaker("crm").set(1)
     metrics.queue("crm", depth=3, size=1000, senders=8)
     metrics.outbox("crm", waiting=5, oldest_age_s=1.5, dead=7)
@@ -281,7 +284,7 @@ def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Pa
         "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
         "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
     }
-    settings, book = load(environ=environ, dotenv=tmp_path / ".env"), Book(is_crowded=True)
+    settings, book = load(environ=environ, dotenv=tmp_path / ".env"), MetricsRegistry(is_crowded=True)
     book.started_at -= timedelta(hours=1)  # the shop was another replica's until now
 
     async def story() -> float | None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from shop_poller.core.dialects import Dialect
 from shop_poller.simulator import faults
-from support.deeds import BAD_CURRENCY
 from support.history import History
+from support.shop_actions import BAD_CURRENCY
 from support.virtual_time import at_once
 from support.wired import SHOP_ID, Moment, bench_for
 
@@ -190,7 +190,7 @@ class Life:
     def _do_to(self, order_id: int, step: Step) -> None:
         history, shop = self.history, self.history.bench.shop
         status = STATUSES[step.how % len(STATUSES)]
-        deeds: dict[str, Callable[[], object]] = {
+        actions: dict[str, Callable[[], object]] = {
             "status": lambda: history.set_status(order_id, status),
             "refund": lambda: history.refund(order_id, part=step.how % 4 != 0),
             "fill": lambda: history.fill(order_id, status),
@@ -205,7 +205,7 @@ class Life:
             "spoil": lambda: history.spoil(order_id, step.how, touched=step.who % 2 == 0),
             "mend": history.mend_all,
         }
-        deeds[step.what]()
+        actions[step.what]()
 
 
 async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: Sequence[Step]) -> History:
@@ -225,7 +225,7 @@ async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_nothing_is_missed_and_nothing_is_told_twice(dialect: Dialect) -> None:
-    @settings(max_examples=60)
+    @settings(max_examples=25)  # and thousands in the long run below
     @given(lists(STOCKS, 8), lists(STEPS, 30))
     def check(stock: list[tuple[str, timedelta]], steps: list[Step]) -> None:
         at_once(live(dialect, stock, steps))

@@ -4,20 +4,20 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from shop_poller.clock import now
-from shop_poller.core.breaker import State
+from shop_poller.config.settings import Settings
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.fetcher import Fetcher
-from shop_poller.house import House
-from shop_poller.overview import HAPPENINGS, LETTERS, Overview
 from shop_poller.ports import Ack, Alert, Bury, PollFailure, ShopState
-from shop_poller.settings import Settings
+from shop_poller.runtime.shop_runtime import ShopRuntime
+from shop_poller.runtime.status_page_data import HAPPENINGS, LETTERS, Overview
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.web.glance import Asked
+from shop_poller.web.snapshot import ActionResult
 from support.deliveries import batch, claim_one, outgoing, put
-from support.house import SHOP, FakeShop, FakeSink
+from support.shop_harness import SHOP, FakeShop, FakeSink, down
 
 pytestmark = pytest.mark.anyio
 
@@ -31,14 +31,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def house(store: SqliteStore) -> House:
+def shop_runtime(store: SqliteStore) -> ShopRuntime:
     settings = Settings.model_validate(
         {"woocommerce_mcp_url": f"https://{SHOP}/wp-json/woocommerce/mcp", "shop_polling_interval": 60}
     )
-    return House(settings, store, FakeShop(), [FakeSink("console:")], None)
+    return ShopRuntime(settings, store, FakeShop(), [FakeSink("console:")], None)
 
 
-def overview(house: House, store: SqliteStore, *, polling: bool = True) -> Overview:
+def overview(shop_runtime: ShopRuntime, store: SqliteStore, *, polling: bool = True) -> Overview:
     return Overview(
         shop=SHOP,
         sinks=["console:"],
@@ -46,7 +46,9 @@ def overview(house: House, store: SqliteStore, *, polling: bool = True) -> Overv
         polling=polling,
         in_redis=False,
         store=store,
-        monitor=house.monitor,
+        monitor=shop_runtime.monitor,
+        session=lambda: shop_runtime.session.snapshot() if shop_runtime.session is not None else None,
+        poll_now=shop_runtime._poll_now,
         on_outgoing=lambda: None,
     )
 
@@ -57,56 +59,61 @@ async def over(store: SqliteStore, n: int, sink: str, *, dies: bool) -> None:
     await store.settle([Bury(one, "422") if dies else Ack(one)], now() - timedelta(seconds=100 - n))
 
 
-async def test_who_leads_tells_of_its_parts(house: House, store: SqliteStore) -> None:
-    await house.begin()
+async def test_who_leads_tells_of_its_parts(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
+    await shop_runtime.begin()
     await over(store, 1, "console:", dies=False)
     await put(store, outgoing("old", "7", "event 7"))
     await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await store.raise_alert(SHOP, Alert("console:", ErrorKind.TIMEOUT, now()), (), now())
     await store.raise_alert(SHOP, Alert("dead-letters:console:", ErrorKind.REJECTED, now()), (), now())
-    seen = await overview(house, store).glance()
-    assert (seen.leads, seen.leader, seen.trouble, seen.illness) == (True, "", "", "No active workers")
+    seen = await overview(shop_runtime, store).snapshot()
+    assert (seen.leads, seen.leader, seen.trouble, seen.unhealthy_reason) == (
+        True,
+        "",
+        "",
+        "No active workers",
+    )
     assert seen.state is not None
     assert seen.state.last_poll_at is not None
     assert [alert.service for alert in seen.alerts] == ["console:"]
     console, old = seen.sinks
     assert (console.held, console.breaker, console.gone, console.failing_since) == (
         0,
-        State.CLOSED,
+        BreakerState.CLOSED,
         False,
         None,
     )
     assert (old.name, old.named, old.breaker, old.stored.waiting) == ("old", False, None, 1)
-    assert (sum(seen.made), sum(seen.buried), len(seen.made)) == (1, 0, 24)
+    assert (sum(seen.made), sum(seen.dead_lettered), len(seen.made)) == (1, 0, 24)
 
 
-async def test_why_polls_fail_is_told_by_who_polls(house: House, store: SqliteStore) -> None:
-    tenure = await house.begin()
-    page = overview(house, store)
-    assert (await page.glance()).failure is None
-    tenure.poller.failure = PollFailure(ErrorKind.TIMEOUT, "no answer", now())
-    assert (await page.glance()).failure == tenure.poller.failure
+async def test_why_polls_fail_is_told_by_who_polls(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
+    leader_session = await shop_runtime.begin()
+    page = overview(shop_runtime, store)
+    assert (await page.snapshot()).failure is None
+    leader_session.poller.outage.failure = PollFailure(ErrorKind.TIMEOUT, "no answer", now())
+    assert (await page.snapshot()).failure == leader_session.poller.failure
 
 
 async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
-    house: House, store: SqliteStore
+    shop_runtime: ShopRuntime, store: SqliteStore
 ) -> None:
     await over(store, 1, "console:", dies=True)
     await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
-    page = overview(house, store)
-    seen = await page.glance()
+    page = overview(shop_runtime, store)
+    seen = await page.snapshot()
     assert (seen.leads, seen.next_in_s, seen.leader) == (False, None, await store.holder())
     assert [(sink.name, sink.held, sink.breaker, sink.stored.dead) for sink in seen.sinks] == [
         ("console:", None, None, 1)
     ]
     assert seen.state is not None
     assert seen.state.last_poll_at is not None
-    assert await page.poll_now() == (Asked.FOLLOWS, 0)
-    assert await overview(house, store, polling=False).poll_now() == (Asked.OFF, 0)
+    assert await page.poll_now() == ActionResult.FOLLOWS
+    assert await overview(shop_runtime, store, polling=False).poll_now() == ActionResult.OFF
 
 
 async def test_where_no_leader_is_known_none_is_made_up(
-    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    shop_runtime: ShopRuntime, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nobody() -> str:
         return ""
@@ -114,32 +121,40 @@ async def test_where_no_leader_is_known_none_is_made_up(
     async def gone() -> str:
         raise TemporaryError(ErrorKind.STORE, "state in redis://x: no connection")
 
-    page = overview(house, store)
+    page = overview(shop_runtime, store)
     monkeypatch.setattr(store, "holder", nobody)
-    assert await page.poll_now() == (Asked.NOBODY, 0)
+    assert await page.poll_now() == ActionResult.NOBODY
     monkeypatch.setattr(store, "holder", gone)
     with pytest.raises(TemporaryError, match="no connection"):
         await page.poll_now()
 
 
-async def test_who_is_asked_to_poll_says_how_long_the_shop_is_left_alone(
-    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+async def test_who_is_asked_to_poll_does_so_whatever_pause_there_is(
+    shop_runtime: ShopRuntime, store: SqliteStore
 ) -> None:
-    await house.begin()
-    page = overview(house, store)
-    assert await page.poll_now() == (Asked.DONE, 0)
-    monkeypatch.setattr(Fetcher, "pause_s", lambda _: 300.0)
-    assert await page.poll_now() == (Asked.DONE, 300)
-    assert (await page.glance()).next_in_s == 300
+    leader_session = await shop_runtime.begin()
+    shop = shop_runtime._source
+    assert isinstance(shop, FakeShop)
+    shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=300))
+    page = overview(shop_runtime, store)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(leader_session.poller.run)
+        await anyio.sleep(1)
+        assert (await page.snapshot()).next_in_s == pytest.approx(299)
+        shop.asked.clear()
+        assert await page.poll_now() is ActionResult.DONE
+        await anyio.sleep(1)
+        assert shop.asked
+        leader_session.stop()
 
 
 async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
-    house: House, store: SqliteStore
+    shop_runtime: ShopRuntime, store: SqliteStore
 ) -> None:
     for n in range(HAPPENINGS + 3):
         await over(store, n, "a", dies=False)
         await over(store, n, "b", dies=True)
-    seen = await overview(house, store).glance()
+    seen = await overview(shop_runtime, store).snapshot()
     assert len(seen.happenings) == HAPPENINGS
     assert len(seen.dead) == LETTERS
     first = seen.happenings[0]
@@ -147,32 +162,36 @@ async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
     assert {(one.sink, bool(one.reason)) for one in first.deliveries} == {("a", False), ("b", True)}
 
 
-async def test_dead_letters_are_replayed_and_dropped_once(house: House, store: SqliteStore) -> None:
+async def test_dead_letters_are_replayed_and_dropped_once(
+    shop_runtime: ShopRuntime, store: SqliteStore
+) -> None:
     for n in range(2):
         await over(store, n, "console:", dies=True)
-    page = overview(house, store)
-    newest, oldest = (one.seq for one in (await page.glance()).dead)
-    assert [await page.replay(oldest), await page.replay(oldest)] == [Asked.DONE, Asked.MISSING]
-    assert [await page.drop(newest), await page.drop(newest)] == [Asked.DONE, Asked.MISSING]
-    seen = await page.glance()
-    assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.buried)) == ([], 1, 0)
+    page = overview(shop_runtime, store)
+    newest, oldest = (one.seq for one in (await page.snapshot()).dead)
+    assert [await page.replay(oldest), await page.replay(oldest)] == [ActionResult.DONE, ActionResult.MISSING]
+    assert [await page.drop(newest), await page.drop(newest)] == [ActionResult.DONE, ActionResult.MISSING]
+    seen = await page.snapshot()
+    assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.dead_lettered)) == ([], 1, 0)
 
 
-async def test_the_days_counts_follow_the_dead_letters_at_once(house: House, store: SqliteStore) -> None:
-    page = overview(house, store)
-    assert sum((await page.glance()).buried) == 0
+async def test_the_days_counts_follow_the_dead_letters_at_once(
+    shop_runtime: ShopRuntime, store: SqliteStore
+) -> None:
+    page = overview(shop_runtime, store)
+    assert sum((await page.snapshot()).dead_lettered) == 0
     await over(store, 1, "console:", dies=True)
-    seen = await page.glance()
-    assert (len(seen.dead), sum(seen.buried)) == (1, 1)
+    seen = await page.snapshot()
+    assert (len(seen.dead), sum(seen.dead_lettered)) == (1, 1)
 
 
 async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(
-    house: House, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    shop_runtime: ShopRuntime, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_: str) -> None:
         raise TemporaryError(ErrorKind.STORE, "state in x: disk I/O error")
 
     monkeypatch.setattr(store, "stats", broken)
-    seen = await overview(house, store).glance()
+    seen = await overview(shop_runtime, store).snapshot()
     assert (seen.trouble, seen.state, list(seen.made)) == ("state in x: disk I/O error", None, [])
     assert [sink.name for sink in seen.sinks] == ["console:"]

@@ -10,18 +10,18 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.core.breaker import State
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
 from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
-from shop_poller.web.glance import Glance, Happening, SinkGlance
-from shop_poller.web.look import Look
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
+from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
+from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS, event_name
-from support.scene import NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, front, settled
+from support.scene import HOSTS, NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, front, settled
 
 pytestmark = pytest.mark.anyio
 LOCALES = pytest.mark.parametrize("locale", ["ru", "en"])
@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}\u202e
 
 @asynccontextmanager
 async def visiting(stage: Stage, *, locale: Locale = "ru") -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(NO_VITALS, None, lambda: front(stage, token=None, locale=locale))
+    app = make_app(NO_VITALS, None, lambda: front(stage, token=None, locale=locale), hosts=HOSTS)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9108") as client:
         yield client
@@ -68,8 +68,8 @@ class Tags(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
-def shown(glance: Glance, locale: Locale = "en") -> str:
-    return Tags(status_page(glance, Look(locale))).text
+def shown(snapshot: StatusSnapshot, locale: Locale = "en") -> str:
+    return Tags(status_page(snapshot, ViewContext(locale))).text
 
 
 # --- What it says ---
@@ -88,8 +88,8 @@ def test_it_says_when_what_was_and_what_waits() -> None:
     text = shown(TROUBLED)
     for part in (
         "Last poll 18 s ago", "Next poll in 42 s", "Oldest undelivered 25 min", "Outbox 14", "Queue 1",
-        "Dead letters 2", "Known orders 12,480", "Leads this process", "Delivered: 265, given up: 2",
-        "telegram left alone 14", "crm works 0", "order 1042", "422: unknown brand", "order 1038",
+        "Dead letters 2", "Known orders 12,480", "Leads this process", "Delivered: 265, failed: 2",
+        "telegram paused 14", "crm OK 0", "order 1042", "422: unknown brand", "order 1038",
         "Something does not work", "telegram : no connection, since 25 min ago",
     ):  # fmt: skip
         assert part in text, part
@@ -110,7 +110,7 @@ def test_polling_that_is_off_is_no_trouble() -> None:
 
 
 def test_a_follower_says_who_leads_and_what_the_store_knows() -> None:
-    sinks = [SinkGlance("crm", SinkStats(waiting=3, oldest_at=ago(seconds=5)))]
+    sinks = [SinkSnapshot("crm", SinkStats(waiting=3, oldest_at=ago(seconds=5)))]
     text = shown(replace(WELL, leads=False, leader="host-b/17", next_in_s=None, sinks=sinks))
     assert "Leads host-b/17" in text
     assert "Last poll 18 s ago" in text
@@ -119,14 +119,16 @@ def test_a_follower_says_who_leads_and_what_the_store_knows() -> None:
 
 
 def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
-    text = shown(Glance(SHOP, "1", NOW, polling=True, leads=True, trouble="state in /x: disk I/O error"))
+    text = shown(
+        StatusSnapshot(SHOP, "1", NOW, polling=True, leads=True, trouble="state in /x: disk I/O error")
+    )
     assert "The state cannot be read: state in /x: disk I/O error" in text
     for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
         assert f"{name} not known" in text
 
 
 def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
-    lost = Glance(SHOP, "1", NOW, polling=True, leads=False, trouble="x", sinks=[SinkGlance("crm")])
+    lost = StatusSnapshot(SHOP, "1", NOW, polling=True, leads=False, trouble="x", sinks=[SinkSnapshot("crm")])
     text = shown(lost)
     for part in ("Next poll not known", "Queue not known", "Leads not known", "crm not known not known"):
         assert part in text, part
@@ -135,14 +137,14 @@ def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
 
 
 @pytest.mark.parametrize(
-    ("glance", "kinds"),
+    ("snapshot", "kinds"),
     [
         (WELL, []),
-        (replace(WELL, illness="Polling not running"), ["polling"]),
-        (replace(WELL, illness="No active workers"), ["workers"]),
+        (replace(WELL, unhealthy_reason="Polling not running"), ["polling"]),
+        (replace(WELL, unhealthy_reason="No active workers"), ["workers"]),
         (replace(WELL, failure=FAILURE), ["poll failing"]),
-        (replace(WELL, failure=FAILURE, illness="Polling not running"), ["poll failing"]),
-        (replace(WELL, failure=FAILURE, illness="No active workers"), ["workers", "poll failing"]),
+        (replace(WELL, failure=FAILURE, unhealthy_reason="Polling not running"), ["poll failing"]),
+        (replace(WELL, failure=FAILURE, unhealthy_reason="No active workers"), ["workers", "poll failing"]),
         (replace(WELL, failure=FAILURE, alerts=[Alert(SHOP, ErrorKind.TIMEOUT, NOW)]), ["poll failing"]),
         (replace(WELL, failure=FAILURE, trouble="x"), ["store", "poll failing"]),
         (replace(WELL, failure=FULL, trouble="x"), ["store"]),
@@ -150,18 +152,19 @@ def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
         (replace(WELL, trouble="x", leads=False), ["store"]),
         (replace(WELL, alerts=[Alert(SHOP, ErrorKind.AUTHENTICATION, NOW)]), ["alert"]),
         (replace(WELL, set_aside=2), ["aside"]),
-        (replace(WELL, sinks=[SinkGlance("a", breaker=State.OPEN)]), ["open"]),
-        (replace(WELL, sinks=[SinkGlance("a", breaker=State.CLOSED, gone=True)]), ["gone"]),
-        (replace(WELL, sinks=[SinkGlance("a", SinkStats(waiting=1), named=False)]), ["orphan"]),
-        (replace(WELL, sinks=[SinkGlance("a", named=False)]), []),
-        (replace(WELL, sinks=[SinkGlance("a", SinkStats(dead=2))]), ["dead"]),
-        (replace(WELL, sinks=[SinkGlance("a", SinkStats(1, ago(minutes=10)))]), ["late"]),
-        (replace(WELL, sinks=[SinkGlance("a", SinkStats(1, ago(minutes=9)))]), []),
+        (replace(WELL, rows_set_aside=2), ["damaged"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", breaker=BreakerState.OPEN)]), ["open"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", breaker=BreakerState.CLOSED, gone=True)]), ["gone"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(waiting=1), named=False)]), ["orphan"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", named=False)]), []),
+        (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(dead=2))]), ["dead"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(minutes=10)))]), ["late"]),
+        (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(minutes=9)))]), []),
         (TROUBLED, ["alert", "dead", "aside"]),
     ],
 )
-def test_troubles_are_found(glance: Glance, kinds: list[str]) -> None:
-    assert [one.kind for one in troubles(glance)] == kinds
+def test_troubles_are_found(snapshot: StatusSnapshot, kinds: list[str]) -> None:
+    assert [one.kind for one in troubles(snapshot)] == kinds
 
 
 @pytest.mark.parametrize(
@@ -189,11 +192,13 @@ def test_a_poll_that_failed_is_no_all_is_well_and_its_error_is_shown(locale: Loc
 @pytest.mark.parametrize(
     "worse",
     [
-        replace(WELL, illness="Polling not running"),
+        replace(WELL, unhealthy_reason="Polling not running"),
         replace(WELL, alerts=[Alert(SHOP, ErrorKind.AUTHENTICATION, NOW)]),
     ],
 )
-def test_polls_that_fail_are_grave_once_polling_counts_as_stopped_or_somebody_was_told(worse: Glance) -> None:
+def test_polls_that_fail_are_grave_once_polling_counts_as_stopped_or_somebody_was_told(
+    worse: StatusSnapshot,
+) -> None:
     assert [one.grave for one in troubles(replace(WELL, failure=FAILURE))] == [False]
     assert [one.grave for one in troubles(replace(worse, failure=FAILURE))] == [True]
 
@@ -247,14 +252,14 @@ def test_what_is_not_ours_stays_text() -> None:
         leads=False,
         leader=EVIL,
         alerts=[Alert(EVIL, ErrorKind.SERVER, NOW)],
-        sinks=[SinkGlance(EVIL, SinkStats(1, NOW, 1), named=False)],
+        sinks=[SinkSnapshot(EVIL, SinkStats(1, NOW, 1), named=False)],
         happenings=[Happening(EVIL, EVIL, [over])],
         dead=[over],
         trouble=EVIL,
         titles={EVIL: EVIL},
     )
     for locale in TEXTS:
-        page = status_page(evil, Look(locale, acts=True, signed_in=True, notice="<b>"))
+        page = status_page(evil, ViewContext(locale, acts=True, signed_in=True, notice="<b>"))
         tags = Tags(page)
         assert not {"script", "img"} & set(tags.tags)
         assert not any(name.startswith("on") for name in tags.attributes)
@@ -266,12 +271,12 @@ def test_what_is_not_ours_stays_text() -> None:
 
 def test_a_text_of_others_is_clipped() -> None:
     over = settled(1, "crm", "7", "shop.order.new", at=NOW, reason="x" * 5000)
-    assert len(status_page(replace(WELL, dead=[over]), Look("en"))) < 20_000
+    assert len(status_page(replace(WELL, dead=[over]), ViewContext("en"))) < 20_000
 
 
-@pytest.mark.parametrize("glance", [WELL, TROUBLED])
-def test_it_is_well_made(glance: Glance) -> None:
-    tags = Tags(status_page(glance, Look("en", acts=True, signed_in=True)))
+@pytest.mark.parametrize("snapshot", [WELL, TROUBLED])
+def test_it_is_well_made(snapshot: StatusSnapshot) -> None:
+    tags = Tags(status_page(snapshot, ViewContext("en", acts=True, signed_in=True)))
     assert tags.open == []
     assert tags.tags.count("h1") == tags.tags.count("main") == tags.tags.count("header") == 1
     assert not {"script", "iframe"} & set(tags.tags)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shop_poller.core.model import Query, UnreadableOrder
 from shop_poller.sources import poison
-from shop_poller.sources.abilities import parameters
+from shop_poller.sources.ability_query import parameters
 from shop_poller.sources.jsonrpc import InvalidOutputError
 from shop_poller.sources.poison import AHEAD, MAX_REMEMBERED, TOGETHER, WINDOW, WINDOWS, Poisoned
 from support import wire
@@ -184,7 +184,7 @@ HIGHEST = 3_000_000
 )
 async def test_the_culprit_is_found_by_its_id(highest: int, bad: int) -> None:
     window = Window(bad)
-    assert await poison.culprit(window.fails, highest) == bad
+    assert await poison.find_bad_order(window.fails, highest) == bad
     assert len(window.questions) <= WINDOWS + 15
     assert max(map(len, window.questions)) <= WINDOW
     assert all(min(without, default=1) >= 1 for without in window.questions)
@@ -194,12 +194,12 @@ async def test_the_culprit_is_found_by_its_id(highest: int, bad: int) -> None:
 async def test_any_culprit_within_reach_is_found(highest: int, back: int) -> None:
     bad = highest - back
     if 1 <= bad > highest + AHEAD - WINDOW * WINDOWS:
-        assert await poison.culprit(Window(bad).fails, highest) == bad
+        assert await poison.find_bad_order(Window(bad).fails, highest) == bad
 
 
 @given(st.sets(st.integers(12_000 + AHEAD - WINDOW + 1, 12_000 + AHEAD), min_size=1, max_size=20))
 async def test_of_several_one_is_found(bad: set[int]) -> None:
-    assert await poison.culprit(Window(*bad).fails, 12_000) in bad
+    assert await poison.find_bad_order(Window(*bad).fails, 12_000) in bad
 
 
 async def test_one_after_the_other_is_found_when_each_answers_for_itself() -> None:
@@ -209,14 +209,14 @@ async def test_one_after_the_other_is_found_when_each_answers_for_itself() -> No
     async def fails(without: Collection[int]) -> bool:
         return next(n for n in orders if n not in without) in bad
 
-    assert await poison.culprit(fails, 41_000) in bad
+    assert await poison.find_bad_order(fails, 41_000) in bad
 
 
 @pytest.mark.parametrize("bad", [{7, 40_000}, {1, 26_000, 26_001}, {26_000, 45_000}])
 async def test_several_in_several_windows_are_found_one_by_one(bad: set[int]) -> None:
     found: set[int] = set()
     while bad - found:
-        one = await poison.culprit(Window(*bad - found).fails, 41_000)
+        one = await poison.find_bad_order(Window(*bad - found).fails, 41_000)
         assert one in bad - found
         found.add(one)
 
@@ -224,7 +224,7 @@ async def test_several_in_several_windows_are_found_one_by_one(bad: set[int]) ->
 @pytest.mark.parametrize("bad", [HIGHEST + AHEAD + 1, HIGHEST + AHEAD - WINDOW * WINDOWS])
 async def test_a_culprit_out_of_reach_is_not_found(bad: int) -> None:
     window = Window(bad)
-    assert await poison.culprit(window.fails, HIGHEST) is None
+    assert await poison.find_bad_order(window.fails, HIGHEST) is None
     assert len(window.questions) == WINDOWS + TOGETHER - 1
 
 

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.learning import Phase
 from shop_poller.core.model import EventType, Order, Page, Query
-from shop_poller.learner import Learner
-from shop_poller.plan import PollPlan, TickReport
+from shop_poller.polling.initial_import import InitialImport
+from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.ports import Batch, PollFailure
-from support.house import SHOP, FakeShop, FakeSink, House, down, house, refused
+from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import EPOCH, virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -38,26 +38,26 @@ def ticks(shop: FakeShop) -> list[float]:
 
 
 async def test_the_first_tick_starts_at_once_and_the_others_on_a_grid(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(185)
     assert ticks(it.shop) == [0, 60, 120, 180]
 
 
 async def test_a_day_of_ticks_does_not_drift(path: Path) -> None:
-    async with house(path, in_memory=True) as it, it.running():
+    async with shop_harness(path, in_memory=True) as it, it.running():
         await anyio.sleep(24 * 3600 - 1)
     assert ticks(it.shop) == [60 * n for n in range(24 * 60)]
     assert it.value("shop_poll_duration_seconds_count") == 24 * 60
 
 
 async def test_a_fraction_of_a_second_is_an_interval_too(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=1.5)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=1.5)) as it, it.running():
         await anyio.sleep(6.1)
     assert ticks(it.shop) == [0, 1.5, 3, 4.5, 6]
 
 
 async def test_a_slow_tick_is_not_overlapped_and_missed_ticks_are_skipped(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         it.shop.asked.clear()
         it.shop.troubles.append(130.0)
@@ -67,7 +67,7 @@ async def test_a_slow_tick_is_not_overlapped_and_missed_ticks_are_skipped(path: 
 
 
 async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         calls = iter([ZeroDivisionError("a bug"), None, None])
 
@@ -85,12 +85,53 @@ async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pyt
     assert it.value("shop_poll_errors_total", error_type="InternalError") == 1
 
 
+async def test_a_backlog_is_pruned_step_by_step_after_one_tick(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_harness(path) as it:
+        await it.tick()
+        steps: list[float] = []
+
+        async def prune(*_: object, **__: object) -> int:
+            steps.append(anyio.current_time())
+            return 1_000 if len(steps) < 40 else 0
+
+        monkeypatch.setattr(it.store, "prune", prune)
+        monkeypatch.setattr(it.poller, "_prune_at", 0.0)
+        async with it.running():
+            await anyio.sleep(1)
+            assert len(steps) == 40
+            await anyio.sleep(3_500)
+            assert len(steps) == 40, "nothing was left: it is looked again after an hour"
+            await anyio.sleep(200)
+            assert len(steps) == 41
+
+
+async def test_a_long_backlog_holds_up_no_tick(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shop_harness(path) as it:
+        await it.tick()
+        it.shop.asked.clear()
+        steps: list[float] = []
+
+        async def prune(*_: object, **__: object) -> int:
+            await anyio.sleep(7)
+            steps.append(anyio.current_time())
+            return 1_000
+
+        monkeypatch.setattr(it.store, "prune", prune)
+        monkeypatch.setattr(it.poller, "_prune_at", 0.0)
+        async with it.running():
+            await anyio.sleep(299)
+    assert ticks(it.shop) == [0, 60, 120, 180, 240]
+    assert len(steps) == 5 * 5, "it goes on from tick to tick"
+
+
 async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
     path: Path,
 ) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(30)
-        it.shop.down = down(ErrorKind.UNAVAILABLE, retry_after_s=200)
+        it.shop.down = down(ErrorKind.RATE_LIMIT, retry_after_s=200)
         with capture_logs() as log:
             await anyio.sleep(40)
         it.shop.down = None
@@ -103,7 +144,7 @@ async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
 
 
 async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_with_it(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(30)
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
         with capture_logs() as log:
@@ -121,7 +162,7 @@ async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_wi
 
 
 async def test_why_polls_fail_is_known_until_one_is_good(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
         began = virtual_now()
         await it.tick()
@@ -144,7 +185,7 @@ async def test_a_full_disk_is_known_although_nothing_can_be_written(
     async def full(*_: object) -> None:
         raise TemporaryError(ErrorKind.STORE, "disk full")
 
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         monkeypatch.setattr(it.store, "commit", full)
         monkeypatch.setattr(it.store, "raise_alert", full)
@@ -157,7 +198,7 @@ async def test_what_a_bug_says_is_for_the_log_alone(path: Path, monkeypatch: pyt
     async def bug(*_: object) -> None:
         raise KeyError("Zinaida")
 
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         monkeypatch.setattr(it.shop, "fetch", bug)
         await it.tick()
         assert it.poller.failure is not None
@@ -168,7 +209,7 @@ async def test_what_a_bug_says_is_for_the_log_alone(path: Path, monkeypatch: pyt
 
 
 async def test_what_happens_between_ticks_is_announced_once(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.put(1, "pending")
         await anyio.sleep(60)
@@ -183,7 +224,7 @@ async def test_what_happens_between_ticks_is_announced_once(path: Path) -> None:
 
 async def test_every_sink_gets_every_event(path: Path) -> None:
     sinks = [FakeSink("a"), FakeSink("b")]
-    async with house(path, sinks=sinks) as it, it.running():
+    async with shop_harness(path, sinks=sinks) as it, it.running():
         it.shop.put(1, "processing")
         await anyio.sleep(61)
     assert [sink.events() for sink in sinks] == [[("1", NEW)], [("1", NEW)]]
@@ -191,20 +232,20 @@ async def test_every_sink_gets_every_event(path: Path) -> None:
 
 async def test_a_restart_repeats_nothing_and_misses_nothing(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
         shop.put(1, "processing")
         await anyio.sleep(61)
     await anyio.sleep(3600)
     shop.put(2, "processing")
     shop.put(1, "cancelled")
     await anyio.sleep(3600)
-    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
         await anyio.sleep(61)
     assert sink.events() == [("1", NEW), ("1", "shop.order.cancelled"), ("2", NEW)]
 
 
 async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         it.shop.put(1, "processing")
         commit = it.store.commit
@@ -212,11 +253,11 @@ async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: 
         async def full(_: str, __: Batch) -> None:
             raise TemporaryError(ErrorKind.STORE, "disk full")
 
-        cursor = it.ledger.state.cursor_at
+        cursor = it.state_writer.state.cursor_at
         await anyio.sleep(60)
         monkeypatch.setattr(it.store, "commit", full)
         await it.tick()
-        assert it.ledger.state.cursor_at == cursor, "memory must not run ahead of the store"
+        assert it.state_writer.state.cursor_at == cursor, "memory must not run ahead of the store"
         assert it.outgoing == []
         monkeypatch.setattr(it.store, "commit", commit)
         await it.tick()
@@ -227,7 +268,7 @@ async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: 
 
 
 async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_go_on(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.spoil(7)
         it.shop.put(8, "processing")
@@ -242,7 +283,7 @@ async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_go_on(pa
 
 
 async def test_orders_are_counted_by_status(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.shop.put(1, "processing")
         it.shop.put(2, "sborka")
         await it.tick()
@@ -255,7 +296,7 @@ async def test_orders_are_counted_by_status(path: Path) -> None:
 
 async def test_what_was_there_before_is_learned_and_not_announced(path: Path) -> None:
     long_ago = EPOCH - timedelta(days=3)
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         for order_id, status in enumerate(("pending", "on-hold", "processing", "completed"), 1):
             it.shop.put(order_id, status, created_at=long_ago)
         await anyio.sleep(61)
@@ -273,7 +314,7 @@ async def test_what_was_there_before_is_learned_and_not_announced(path: Path) ->
 
 
 async def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         for order_id in range(1, 10_001):
             it.shop.put(order_id, "completed", created_at=EPOCH - timedelta(days=400))
@@ -288,14 +329,14 @@ async def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing(p
 async def test_two_thousand_are_learned_before_the_first_decision_and_the_rest_between_ticks(
     path: Path,
 ) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         for order_id in range(1, 2_501):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
-        position = it.ledger.state.learning
+        position = it.state_writer.state.learning
         assert position is not None
         assert position.count == 2000
-        assert it.ledger.state.last_poll_at is not None, "deciding has begun"
+        assert it.state_writer.state.last_poll_at is not None, "deciding has begun"
         async with it.running():
             await anyio.sleep(1)
         after = await it.store.load(SHOP)
@@ -308,16 +349,16 @@ async def test_learning_goes_on_after_a_restart_where_it_stood(path: Path) -> No
     shop = FakeShop()
     for order_id in range(1, 1001):
         shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
-    async with house(path, shop=shop) as it:
-        shop.troubles.extend([0.0] * 5 + [refused()])
+    async with shop_harness(path, shop=shop) as it:
+        shop.troubles.extend([0.0] * 5 + [refused()] * 3)  # others are asked before it ends
         await it.tick()
-        assert it.ledger.state.learning is not None
-        assert it.ledger.state.learning.phase is Phase.OPEN
+        assert it.state_writer.state.learning is not None
+        assert it.state_writer.state.learning.phase is Phase.OPEN
         learned = it.value("shop_orders_learned_total")
         assert 0 < learned < 1000
-        assert it.ledger.state.last_poll_at is None, "nothing may be decided before it is all learned"
+        assert it.state_writer.state.last_poll_at is None, "nothing may be decided before it is all learned"
     shop.asked.clear()
-    async with house(path, shop=shop) as it:
+    async with shop_harness(path, shop=shop) as it:
         await it.tick()
         assert it.value("shop_orders_learned_total") == 1000 - learned
         assert it.outgoing == []
@@ -326,7 +367,7 @@ async def test_learning_goes_on_after_a_restart_where_it_stood(path: Path) -> No
 async def test_a_shop_that_is_down_at_the_first_start_has_its_orders_of_that_time_announced(
     path: Path,
 ) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         it.shop.down = down()
         await anyio.sleep(3 * 3600)
         it.shop.put(1, "processing", created_at=EPOCH + timedelta(minutes=1))
@@ -341,14 +382,14 @@ async def test_a_shop_that_is_down_at_the_first_start_has_its_orders_of_that_tim
 
 
 async def test_how_far_our_clock_is_ahead_of_the_shops_is_shown(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.shop.clock_off = timedelta(minutes=-7)
         await it.tick()
         assert it.value("shop_clock_ahead_seconds") == pytest.approx(7 * 60, abs=1)
 
 
 async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.shop.troubles.extend([down(), down(ErrorKind.TIMEOUT), down(ErrorKind.SERVER)])
         it.shop.put(1, "processing")
         await it.tick()
@@ -357,7 +398,7 @@ async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) ->
 
 
 async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         it.shop.down = down()
         await it.tick()
         waits = [b - a for (a, _), (b, _) in zip(it.shop.asked, it.shop.asked[1:], strict=False)]
@@ -365,7 +406,7 @@ async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
 
 
 async def test_wrong_keys_are_not_tried_again_and_alerted_at_once_and_once(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
         asked = len(it.shop.asked)
@@ -382,14 +423,14 @@ async def test_an_unreachable_shop_is_alerted_when_health_turns_bad_and_the_aler
     path: Path,
 ) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
         await anyio.sleep(61)
         shop.down = down()
         await anyio.sleep(299)
         assert sink.events() == []
         await anyio.sleep(121)
         assert [type_ for _, type_ in sink.events()] == ["service.unhealthy"]
-    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
         await anyio.sleep(3600)
         assert len(sink.got) == 1, "it is known already"
         shop.down = None
@@ -403,17 +444,17 @@ async def test_an_unreachable_shop_is_alerted_when_health_turns_bad_and_the_aler
 
 async def test_restarts_do_not_put_off_the_alert(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
         await anyio.sleep(61)
     shop.down = down()
     for _ in range(3):
-        async with house(path, shop=shop, sinks=[sink]) as it, it.running():
+        async with shop_harness(path, shop=shop, sinks=[sink]) as it, it.running():
             await anyio.sleep(240)
     assert [type_ for _, type_ in sink.events()] == ["service.unhealthy"]
 
 
 async def test_a_walk_that_never_ends_is_an_outage_however_much_of_it_is_committed(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         for order_id in range(1, 151):
             it.shop.put(order_id, "processing")
@@ -430,7 +471,7 @@ async def test_a_walk_that_never_ends_is_an_outage_however_much_of_it_is_committ
 
 
 async def test_a_breaker_is_probed_every_minute_though_it_opens_within_a_tick(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         it.shop.down = down()
         it.shop.asked.clear()
@@ -441,7 +482,7 @@ async def test_a_breaker_is_probed_every_minute_though_it_opens_within_a_tick(pa
 
 
 async def test_a_clock_that_is_wrong_once_makes_nothing_old(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         it.shop.put(1, "processing")
         await anyio.sleep(7200)
@@ -455,7 +496,46 @@ async def test_a_clock_that_is_wrong_once_makes_nothing_old(path: Path) -> None:
     assert it.sinks[0].events() == [("1", NEW), ("2", NEW)]
 
 
-async def many_to_learn(it: House) -> None:
+@pytest.mark.parametrize("off", [timedelta(days=200), timedelta(days=-200)])
+async def test_our_clock_that_is_wrong_once_makes_nothing_old(
+    path: Path, monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    ours = [timedelta(0)]
+    monkeypatch.setattr("support.shop_harness.virtual_now", lambda: virtual_now() + ours[0])
+    shop = FakeShop()
+    monkeypatch.setattr(shop, "clock", lambda: virtual_now().replace(microsecond=0))
+    async with shop_harness(path, shop=shop) as it, it.running():
+        await anyio.sleep(61)
+        it.shop.put(1, "processing")
+        await anyio.sleep(7200)
+        ours[0] = off
+        it.shop.put(2, "processing")
+        await anyio.sleep(3660)  # it is pruned meanwhile
+        ours[0] = timedelta(0)
+        await anyio.sleep(7200)
+        assert set(await it.store.known(SHOP, [1, 2])) == {1, 2}
+
+
+async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "shop_poller.delivery.dispatcher.LOOK_WHILE_UP_S", 600.0
+    )  # no delivery is what it is about
+    plan = PollPlan(SHOP, retention=timedelta(days=2), interval_s=600)
+    async with shop_harness(path, plan=plan, in_memory=True) as it, it.running():
+        await anyio.sleep(1)
+        it.shop.spoil(7)
+        await anyio.sleep(601)
+        assert set(it.state_writer.set_aside) == {7}
+        del it.shop.orders[7]
+        await anyio.sleep(3 * 24 * HOUR)
+        assert await it.store.set_aside(SHOP) == {}
+        assert it.state_writer.set_aside == {}
+        assert it.value("shop_orders_set_aside") == 0
+
+
+async def many_to_learn(it: ShopHarness) -> None:
     """More than are learned at once; the first tick is over."""
     for order_id in range(1, 2_501):
         it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
@@ -463,13 +543,13 @@ async def many_to_learn(it: House) -> None:
 
 
 async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await many_to_learn(it)
 
         async def bug(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(Learner, "page", bug)
+        monkeypatch.setattr(InitialImport, "page", bug)
         it.shop.put(9_999, "processing")
         async with it.running():
             await anyio.sleep(130)
@@ -483,7 +563,7 @@ async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
     path: Path, kind: ErrorKind, limit: int, size: int
 ) -> None:
     """A hundred whole orders may be too much for PHP's memory, or its time."""
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         fetch, sizes = it.shop.fetch, list[int]()
 
@@ -506,7 +586,7 @@ async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
 
 
 async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         for order_id in range(1, 201):
             it.shop.put(order_id, "processing")
@@ -523,7 +603,7 @@ async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path
 
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
     """Learning may read it before the walk does."""
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await many_to_learn(it)
         old = max(it.shop.orders)  # learned last
         order = it.shop.orders[old]
@@ -533,7 +613,7 @@ async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_fi
         it.shop.orders[old] = replace(
             order, status="processing", paid_at=it.shop.clock(), modified_at=it.shop.clock()
         )
-        while it.ledger.state.learning is not None:
+        while it.state_writer.state.learning is not None:
             await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
         await it.tick()
         await it.deliver()
@@ -541,7 +621,7 @@ async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_fi
 
 
 async def test_after_a_tick_that_failed_nothing_is_learned(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await many_to_learn(it)
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
         it.shop.asked.clear()
@@ -551,7 +631,7 @@ async def test_after_a_tick_that_failed_nothing_is_learned(path: Path) -> None:
 
 
 async def test_learning_that_fails_while_walks_work_is_said_once(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await many_to_learn(it)
         fetch = it.shop.fetch
 
@@ -569,7 +649,7 @@ async def test_learning_that_fails_while_walks_work_is_said_once(path: Path) -> 
 
 
 async def test_a_long_walk_is_no_outage(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         for order_id in range(1, 1001):
             it.shop.put(order_id, "processing")
@@ -582,7 +662,7 @@ async def test_a_long_walk_is_no_outage(path: Path) -> None:
 
 
 async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
@@ -591,7 +671,7 @@ async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(p
 
 
 async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=10)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT))
@@ -600,16 +680,16 @@ async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> No
 
 
 async def test_a_shop_cannot_send_us_away_for_more_than_a_quarter_of_an_hour(path: Path) -> None:
-    async with house(path) as it, it.running():
+    async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.asked.clear()
-        it.shop.troubles.append(down(ErrorKind.UNAVAILABLE, retry_after_s=1e9))
+        it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=1e9))
         await anyio.sleep(1000)
     assert ticks(it.shop) == [60, 960]
 
 
 async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_probe(path: Path) -> None:
-    async with house(path, plan=PollPlan(SHOP, interval_s=10)) as it:
+    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it:
         await it.tick()
         it.shop.asked.clear()
         it.shop.down = down()
@@ -623,20 +703,35 @@ async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_pro
             assert it.value("shop_breaker_open", peer=SHOP) == 0
 
 
+async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
+    plan = PollPlan(SHOP, interval_s=10)
+    async with shop_harness(path, plan=plan) as it, it.running():
+        await anyio.sleep(11)
+        it.shop.down = down(ErrorKind.TIMEOUT)
+        await anyio.sleep(50)
+        assert it.value("shop_breaker_open", peer=SHOP) == 1
+        asked = len(it.shop.asked)
+        await it.poller.tick(anyio.current_time() + 1)
+        assert len(it.shop.asked) == asked, "nothing is asked while the circuit is open"
+        assert it.poller.failure is not None
+        assert it.poller.failure.kind is ErrorKind.TIMEOUT
+        assert it.poller.failure.text == "made up: TimeoutError"
+
+
 async def test_an_answer_too_large_is_asked_for_in_halves(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         it.shop.asked.clear()
         it.shop.troubles.extend([down(ErrorKind.TOO_LARGE), down(ErrorKind.TOO_LARGE)])
         it.shop.put(1, "processing")
         await it.tick()
-        assert [query.per_page for _, query in it.shop.asked] == [100, 50, 25]
+        assert [query.per_page for _, query in it.shop.asked] == [100, 50, 25, 50, 100]  # and on to the end
         assert len(it.outgoing) == 1
         assert it.value("shop_breaker_open", peer=SHOP) == 0
 
 
 async def test_stopping_waits_for_the_tick_under_way(path: Path) -> None:
-    async with house(path) as it:
+    async with shop_harness(path) as it:
         await it.tick()
         it.shop.put(1, "processing")
         it.shop.troubles.append(5.0)
@@ -651,7 +746,7 @@ async def test_stopping_waits_for_the_tick_under_way(path: Path) -> None:
 
 async def test_an_order_whose_record_was_dropped_is_not_announced_again(path: Path) -> None:
     plan = PollPlan(SHOP, retention=timedelta(days=7))
-    async with house(path, plan=plan) as it:
+    async with shop_harness(path, plan=plan) as it:
         await it.tick()
         it.shop.put(1, "processing")
         await it.tick()
@@ -664,3 +759,16 @@ async def test_an_order_whose_record_was_dropped_is_not_announced_again(path: Pa
         await it.tick()
         assert len(it.outgoing) == 1
         assert virtual_now() > EPOCH + timedelta(days=8)
+
+
+async def test_text_around_the_answers_is_logged_once_though_it_counts(path: Path) -> None:
+    """As the comment of a cache, which tells how long it took."""
+    async with shop_harness(path) as it:
+        with capture_logs() as log:
+            for took in ("0.412", "0.398", "12", "3.5"):
+                it.shop.preamble = f"Dynamic page generated in {took} seconds. Key: 9f8{took[-1]}c"
+                await it.tick()
+            it.shop.preamble = "Warning: x in y.php"
+            await it.tick()
+    said = [line["text"] for line in log if "around its answers" in line["event"]]
+    assert [text[:7] for text in said] == ["Dynamic", "Warning"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller import replay
+from shop_poller.cli import replay
+from shop_poller.cli.dead_letters import AT_ONCE
+from shop_poller.cli.replay import ReplayFilter
 from shop_poller.clock import now
-from shop_poller.letters import AT_ONCE
-from shop_poller.loading import load
+from shop_poller.config.loader import load
+from shop_poller.config.settings import Settings
 from shop_poller.ports import Ack, Outgoing, Settled
-from shop_poller.replay import Choice
-from shop_poller.settings import Settings
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import T0, batch, claim, ids, notification
 
@@ -63,8 +63,8 @@ def names(again: list[Settled]) -> list[str]:
     return [one.event_id for one in again]
 
 
-async def find(settings: Settings, **choice: str) -> replay.Found:
-    return await replay.find(settings, Choice(LONG_AGO, **choice))  # type: ignore[arg-type] # sink and event
+async def find(settings: Settings, **choice: str) -> replay.FoundDeliveries:
+    return await replay.find(settings, ReplayFilter(LONG_AGO, **choice))  # type: ignore[arg-type] # sink and event
 
 
 async def test_all_that_fits_is_chosen_and_only_for_sinks_that_there_are(
@@ -109,10 +109,10 @@ async def test_the_future_is_not_chosen(settings: Settings, store: SqliteStore) 
     await deliver(store, "A1")
     early = (await store.settled(SHOP, dead=False, limit=1))[0].at
     later = early + timedelta(days=1)
-    found = await replay.find(settings, Choice(early, later))
+    found = await replay.find(settings, ReplayFilter(early, later))
     assert names([*found.again]) == ["A1"]
     assert found.before < later, "who goes on with it chooses nothing that was sent meanwhile"
-    assert (await replay.find(settings, Choice(LONG_AGO, early))).again == []
+    assert (await replay.find(settings, ReplayFilter(LONG_AGO, early))).again == []
 
 
 def settled(*places: str) -> list[Settled]:
@@ -153,7 +153,7 @@ async def test_who_was_cut_off_goes_on_and_nothing_is_lost_or_doubled_or_out_of_
     sent = await deliver_waiting(store, "A")
     assert 0 < len(sent) < len(everything)
 
-    second = await replay.find(settings, Choice(LONG_AGO, first.before))
+    second = await replay.find(settings, ReplayFilter(LONG_AGO, first.before))
     counts: list[tuple[int, int]] = []
     await replay.put_back(settings, second.again, lambda meant, put: counts.append((meant, put)))
     assert all(meant == put <= AT_ONCE for meant, put in counts)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shop_poller.core.redis_address import RedisAddress
-from shop_poller.roster import MAX_SHOPS, choose, load_shops
-from shop_poller.settings import Settings, SettingsError
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings, SettingsError
+from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
 
 TWO = """
 shop_state_url = "sqlite:////var/lib/shop-poller/state.db"
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def roster(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -> tuple[Settings, ...]:
+def shops_config(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -> tuple[Settings, ...]:
     config = folder / "shops.toml"
     config.write_text(text, encoding="utf-8")
     return load_shops(
@@ -47,12 +47,12 @@ def roster(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -
 
 def problems(folder: Path, text: str, **changes: Any) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        roster(folder, text, **changes)
+        shops_config(folder, text, **changes)
     return caught.value.problems
 
 
 def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder: Path) -> None:
-    honey, tea = roster(folder, TWO)
+    honey, tea = shops_config(folder, TWO)
     assert (honey.shop, tea.shop) == ("honey", "tea")
     assert (honey.shop_polling_interval, tea.shop_polling_interval) == (30, 120)
     assert honey.shop_locale == tea.shop_locale == "en"
@@ -63,11 +63,11 @@ def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder:
 
 
 def test_each_shop_has_a_place_of_its_own(folder: Path) -> None:
-    honey, tea = roster(folder, TWO)
+    honey, tea = shops_config(folder, TWO)
     assert honey.state == Path("/var/lib/shop-poller/state.db.shops/honey.db")
     assert tea.state == Path("/var/lib/shop-poller/state.db.shops/tea.db")
     in_redis = TWO.replace("sqlite:////var/lib/shop-poller/state.db", "redis://h:6379/3")
-    honey, tea = roster(folder, in_redis)
+    honey, tea = shops_config(folder, in_redis)
     assert honey.state == tea.state
     assert isinstance(honey.state, RedisAddress)
     assert (honey.shop_redis_prefix, tea.shop_redis_prefix) == (
@@ -80,7 +80,7 @@ def test_each_shop_has_a_place_of_its_own_also_where_the_state_directory_has_an_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/srv/no#1/what?")
-    honey, tea = roster(folder, TWO.replace("shop_state_url", "# shop_state_url"))
+    honey, tea = shops_config(folder, TWO.replace("shop_state_url", "# shop_state_url"))
     assert honey.state == Path("/srv/no#1/what?/shop-poller.db.shops/honey.db")
     assert tea.state == Path("/srv/no#1/what?/shop-poller.db.shops/tea.db")
 
@@ -90,7 +90,7 @@ def test_a_shop_that_was_alone_keeps_its_place_wherever_it_stands(folder: Path, 
     text = (
         TWO.replace("sqlite:////var/lib/shop-poller/state.db", state) + "was_alone = true\n"  # the second one
     )
-    _, tea = roster(folder, text)
+    _, tea = shops_config(folder, text)
     assert tea.shop_redis_prefix == "shop:polling:"
     if state.startswith("sqlite"):
         assert tea.state == Path("/var/lib/shop-poller/state.db")
@@ -226,6 +226,51 @@ def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
     assert "SHOP_ADMIN_TOKEN: there is no such thing with [[shops]] yet; unset it" in found
 
 
+ON_A_CLUSTER = TWO.replace(
+    'shop_state_url = "sqlite:////var/lib/shop-poller/state.db"',
+    'shop_state_url = "redis+cluster://a:6379,b:6379"\nshop_redis_prefix = "{shop}:polling:"',
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "name"),
+    [
+        (ON_A_CLUSTER, {}, "SHOP_STATE_URL (from "),
+        (ON_A_CLUSTER.replace("redis+cluster", "rediss+cluster"), {}, "SHOP_STATE_URL (from "),
+        (TWO, {"SHOP_STATE_URL": "redis+cluster://a", "SHOP_REDIS_PREFIX": "{s}:"}, "SHOP_STATE_URL: "),
+        (
+            TWO.replace("shop_state_url", "redis_url").replace("sqlite:///", "redis+cluster://u:pw-of-it@h")
+            .replace("h/var/lib/shop-poller/state.db", "h:6379"),
+            {"SHOP_REDIS_PREFIX": "{s}:"},
+            "REDIS_URL (from ",
+        ),
+        (ON_A_CLUSTER.replace('shop_redis_prefix = "{shop}:polling:"', ""), {}, "SHOP_STATE_URL (from "),
+        (ON_A_CLUSTER.replace('"tea"\n', '"tea"\nwas_alone = true\n'), {}, "SHOP_STATE_URL (from "),
+    ],
+)  # fmt: skip
+def test_several_shops_are_refused_on_a_cluster(
+    folder: Path, text: str, changes: dict[str, str], name: str
+) -> None:
+    found = problems(folder, text, **changes)
+    (problem,) = [problem for problem in found if "for one shop only" in problem]
+    assert problem.startswith(name)
+    assert "redis+sentinel://" in problem
+    assert "\n" not in problem
+    assert "pw-of-it" not in "".join(found)
+
+
+def test_one_shop_is_welcome_on_a_cluster(folder: Path) -> None:
+    (only,) = shops_config(folder, ON_A_CLUSTER[: ON_A_CLUSTER.rindex("[[shops]]")])
+    assert isinstance(only.state, RedisAddress)
+    alone: dict[str, Any] = {
+        "SHOP_STATE_URL": "redis+cluster://a", "SHOP_REDIS_PREFIX": "{s}:",
+        "WOOCOMMERCE_CONSUMER_KEY": "ck_1", "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
+        "WOOCOMMERCE_MCP_URL": "https://a.example/wp-json/woocommerce/mcp",
+    }  # fmt: skip
+    (only,) = shops_config(folder, "", **alone)
+    assert isinstance(only.state, RedisAddress)
+
+
 def test_two_cannot_both_have_been_the_only_one(folder: Path) -> None:
     text = TWO.replace("shop_id", "was_alone = true\nshop_id")
     assert "was_alone: only one shop can have been the only one" in problems(folder, text)
@@ -237,7 +282,7 @@ def test_there_is_a_bound_of_shops(folder: Path) -> None:
 
 
 def test_a_command_has_to_be_told_which_shop(folder: Path) -> None:
-    shops = roster(folder, TWO)
+    shops = shops_config(folder, TWO)
     assert choose(shops, "tea").shop == "tea"
     assert choose(shops[:1], None) is choose(shops[:1], "honey") is shops[0]
     with pytest.raises(SettingsError, match="--shop: is missing, and there are 2 shops: honey, tea"):
@@ -248,9 +293,9 @@ def test_a_command_has_to_be_told_which_shop(folder: Path) -> None:
 
 def test_many_shops_are_not_all_named(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"there are 22 shops: (\w+, ){10}…; `shop-poller shops list`"):
-        choose(roster(folder, TWO) * 11, None)
+        choose(shops_config(folder, TWO) * 11, None)
 
 
 def test_without_asking_the_shops_no_keys_are_needed(folder: Path) -> None:
     text = TWO.replace('woocommerce_consumer_secret = "cs_tea"', "")
-    assert [shop.shop for shop in roster(folder, text, asks_shop=False)] == ["honey", "tea"]
+    assert [shop.shop for shop in shops_config(folder, text, asks_shop=False)] == ["honey", "tea"]

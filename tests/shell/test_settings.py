@@ -13,12 +13,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shop_poller.config.loader import load
+from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
-from shop_poller.loading import load
-from shop_poller.making import poll_plan
-from shop_poller.settings import SECRETS, Settings, SettingsError
+from shop_poller.runtime.factory import poll_plan
 
+CYRILLIC = "xn--80apaahi7a3c.xn--p1ai"
+SHOP = "https://shop.example"
+CASES = Path(__file__).parents[1] / "data" / "cases"
 URL = "https://shop.example/wp-json/woocommerce/mcp"
 KEYS = {
     "WOOCOMMERCE_MCP_URL": URL,
@@ -522,11 +525,81 @@ def test_an_overdue_payment_needs_the_sweep(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://shop.example/wp-json#x", "https://shop.example/wp json", "https://шоп.рф/"]
+    ("url", "character"),
+    [
+        ("https://shop.example/wp-json#x", "#"),
+        ("https://shop.example/wp-json#", "#"),
+        ("https://shop.example/wp json", "U+0020"),
+        ("https://shop.example/wp\u00a0json", "U+00A0"),
+        ("https://shop\u200b.example/", "U+200B"),
+        ("https://магазин\u00ad.example/", "U+00AD"),
+    ],
 )
-def test_an_address_is_one_that_can_be_asked(desk: Desk, url: str) -> None:
+def test_an_address_is_one_that_can_be_asked(desk: Desk, url: str, character: str) -> None:
     (problem,) = desk.problems(WOOCOMMERCE_MCP_URL=url)
-    assert problem.startswith("WOOCOMMERCE_MCP_URL: has a #, a space or a letter that no address has")
+    assert problem.startswith("WOOCOMMERCE_MCP_URL: has a character that this address may not have")
+    assert f"({character})" in problem
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://i\N{HEAVY BLACK HEART}.example/",
+        "https://магазин-.example/",
+        "https://мага_зин.example/",
+        f"https://{'ы' * 70}.example/",
+    ],
+)
+def test_a_host_that_no_domain_can_have_is_to_be_written_otherwise(desk: Desk, url: str) -> None:
+    (problem,) = desk.problems(WOOCOMMERCE_MCP_URL=url)
+    assert problem.startswith("WOOCOMMERCE_MCP_URL: has a host name with letters that no domain may have")
+    assert "xn--" in problem
+
+
+@pytest.mark.parametrize(
+    "host", ["shop..example", ".shop.example", "shop,example", "<shop>", "магазин,example"]
+)
+def test_a_host_that_cannot_be_is_an_error_that_shows_a_good_one(desk: Desk, host: str) -> None:
+    (problem,) = desk.problems(WOOCOMMERCE_MCP_URL=f"https://{host}/wp-json")
+    assert problem.startswith(
+        ("WOOCOMMERCE_MCP_URL: has an invalid host name", "WOOCOMMERCE_MCP_URL: has a host name with letters")
+    )
+    assert host not in problem
+
+
+def test_the_case_idn_address_is_taken(desk: Desk) -> None:
+    name, _, value = (CASES / "idn-address" / "settings.env").read_text().strip().partition("=")
+    settings = desk.load({name: value})
+    assert settings.woocommerce_mcp_url == "https://xn--80aairftm.example"
+    assert settings.shop == "xn--80aairftm.example"
+
+
+@pytest.mark.parametrize(
+    ("url", "sent", "shop"),
+    [
+        ("https://кирилица.рф/wp-json", f"https://{CYRILLIC}/wp-json", CYRILLIC),
+        ("https://КИРИЛИЦА.РФ.:8443/", f"https://{CYRILLIC}:8443/", CYRILLIC),
+        ("https://München.example", "https://xn--mnchen-3ya.example", "xn--mnchen-3ya.example"),
+        ("https://straße.example/", "https://xn--strae-oqa.example/", "xn--strae-oqa.example"),
+        ("https://xn--strae-oqa.example/", "https://xn--strae-oqa.example/", "xn--strae-oqa.example"),
+        ("https://XN--STRAE-oqa.example/", "https://XN--STRAE-oqa.example/", "xn--strae-oqa.example"),
+        ("https://xn--i-7iq.example/", "https://xn--i-7iq.example/", "xn--i-7iq.example"),
+        ("https://shop。example/", "https://shop.example/", "shop.example"),
+        ("https://ｓｈｏｐ.example/", "https://shop.example/", "shop.example"),
+        ("https://Shop.example./", "https://Shop.example./", "shop.example."),
+        ("https://under_score.example/", "https://under_score.example/", "under_score.example"),
+        ("https://[2001:db8::1]:8443/", "https://[2001:db8::1]:8443/", "2001:db8::1"),
+        (f"{SHOP}/шоп/wp-json", f"{SHOP}/%D1%88%D0%BE%D0%BF/wp-json", "shop.example"),
+        (f"{SHOP}/%20/ы?q=ы&a=%20", f"{SHOP}/%20/%D1%8B?q=%D1%8B&a=%20", "shop.example"),
+    ],
+)  # fmt: skip
+def test_an_address_in_letters_of_any_language_is_kept_as_it_is_sent(
+    desk: Desk, url: str, sent: str, shop: str
+) -> None:
+    settings = desk.load(WOOCOMMERCE_MCP_URL=url)
+    assert settings.woocommerce_mcp_url == sent
+    assert settings.shop == shop
 
 
 def test_a_dialect_is_a_word(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from support.simulated_worlds import TESTS, simulate
 MADE_BADLY = """
 from simulation.__main__ import _hunt
 from simulation.bugs import BUGS, Bug
-BUGS["made badly"] = Bug("dispatcher.Dispatcher", "_claim", lambda _: lambda *_: None, 3)
+BUGS["made badly"] = Bug("delivery.dispatcher.Dispatcher", "_claim", lambda _: lambda *_: None, 3)
 raise SystemExit(_hunt("made badly", 0))
 """
 

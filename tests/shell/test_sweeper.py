@@ -1,9 +1,10 @@
 """The sweep on the bench, in virtual time: when, how much, what it finds, and that it is in nobody's way."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -12,12 +13,18 @@ from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, Order, Page, Query
-from shop_poller.plan import PollPlan, TickReport
-from shop_poller.sweeper import MAX_FAILURES, MAX_OPEN
-from support.house import SHOP, FakeShop, House, down, house, refused
-from support.virtual_time import virtual_now
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.sweeper import MAX_FAILURES, MAX_OPEN
+from support.shop_harness import SHOP, FakeShop, ShopHarness, down, refused, shop_harness
+from support.virtual_time import THREADLESS, Backend, virtual_now
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> Backend:
+    return THREADLESS
+
 
 HOUR = 3600.0
 PLAN = PollPlan(SHOP, sweep_every=timedelta(hours=1))
@@ -30,28 +37,37 @@ def path(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def swept(path: Path, *, shop: FakeShop | None = None, plan: PollPlan = PLAN) -> AsyncIterator[House]:
+async def swept(
+    path: Path, *, shop: FakeShop | None = None, plan: PollPlan = PLAN
+) -> AsyncIterator[ShopHarness]:
     """A house that sweeps; it has polled and swept an empty shop once."""
-    async with house(path, shop=shop, plan=plan, in_memory=True) as it:
+    async with shop_harness(path, shop=shop, plan=plan, in_memory=True) as it:
         await it.tick()
         await sweep(it)
         it.shop.asked.clear()
         yield it
 
 
-async def sweep(it: House) -> None:
+async def sweep(it: ShopHarness) -> None:
     """What is done between two ticks."""
     await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
 
 
-def hide(it: House, order_id: int, status: str) -> None:
+def hide(it: ShopHarness, order_id: int, status: str) -> None:
     """A status changes past WooCommerce, as by a plugin's SQL: no date moves."""
     order = it.shop.orders[order_id]
     assert isinstance(order, Order)
     it.shop.orders[order_id] = replace(order, status=status)
 
 
-def sweeps(it: House) -> list[Query]:
+def redate(it: ShopHarness, order_id: int, status: str, by: timedelta) -> None:
+    """A status changes, and the date of modification moves by so much."""
+    order = it.shop.orders[order_id]
+    assert isinstance(order, Order)
+    it.shop.orders[order_id] = replace(order, status=status, modified_at=order.modified_at + by)
+
+
+def sweeps(it: ShopHarness) -> list[Query]:
     """What was asked by sweeps: neither walks nor learning do."""
     return [query for _, query in it.shop.asked if query.ids or query.created_after]
 
@@ -178,7 +194,7 @@ async def test_what_the_next_tick_would_show_is_told_and_not_counted_as_missed(p
 
 
 async def test_it_comes_after_a_tick_once_an_interval(path: Path) -> None:
-    async with house(path, plan=PLAN, in_memory=True) as it, it.running():
+    async with shop_harness(path, plan=PLAN, in_memory=True) as it, it.running():
         await anyio.sleep(5 * HOUR + 30)
     times = [at for at, query in it.shop.asked if query.created_after]
     assert times == [0, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR, 5 * HOUR]
@@ -186,16 +202,16 @@ async def test_it_comes_after_a_tick_once_an_interval(path: Path) -> None:
 
 async def test_it_can_be_turned_off(path: Path) -> None:
     plan = replace(PLAN, sweep_every=timedelta(0))
-    async with house(path, plan=plan, in_memory=True) as it, it.running():
+    async with shop_harness(path, plan=plan, in_memory=True) as it, it.running():
         await anyio.sleep(3 * HOUR)
     assert sweeps(it) == []
 
 
 async def test_a_restart_does_not_sweep_before_its_time(path: Path) -> None:
-    async with house(path, plan=PLAN) as it:
+    async with shop_harness(path, plan=PLAN) as it:
         await it.tick()
         await sweep(it)
-    async with house(path, plan=PLAN, shop=it.shop) as it:
+    async with shop_harness(path, plan=PLAN, shop=it.shop) as it:
         it.shop.asked.clear()
         await it.tick()
         await sweep(it)
@@ -206,7 +222,7 @@ async def test_a_restart_does_not_sweep_before_its_time(path: Path) -> None:
 
 
 async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_was(path: Path) -> None:
-    async with house(path, plan=PLAN) as it:
+    async with shop_harness(path, plan=PLAN) as it:
         await it.tick()
         await sweep(it)
         for order_id in range(1, 251):
@@ -224,14 +240,14 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
 
         it.shop.fetch = failing  # type: ignore[method-assign, assignment]
         await sweep(it)
-        assert it.ledger.state.sweep_after_id == 100
+        assert it.state_writer.state.sweep_after_id == 100
         del it.shop.fetch
-    async with house(path, plan=PLAN, shop=it.shop) as it:
+    async with shop_harness(path, plan=PLAN, shop=it.shop) as it:
         it.shop.asked.clear()
         await it.tick()
         await sweep(it)
         assert [min(query.ids) for query in sweeps(it) if query.ids] == [101, 201]
-        assert it.ledger.state.sweep_after_id == 0
+        assert it.state_writer.state.sweep_after_id == 0
 
 
 async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path: Path) -> None:
@@ -283,11 +299,11 @@ async def test_recent_orders_that_cannot_be_listed_are_passed_by_and_the_open_on
 
 
 async def test_a_clock_set_back_does_not_put_it_off(path: Path) -> None:
-    async with house(path, plan=PLAN) as it:
+    async with shop_harness(path, plan=PLAN) as it:
         await it.tick()
-        ahead = replace(it.ledger.state, swept_at=virtual_now() + timedelta(days=300))
-        await it.ledger.commit(ahead, Page((), virtual_now()))
-    async with house(path, plan=PLAN, shop=it.shop) as it:
+        ahead = replace(it.state_writer.state, swept_at=virtual_now() + timedelta(days=300))
+        await it.state_writer.commit(ahead, Page((), virtual_now()))
+    async with shop_harness(path, plan=PLAN, shop=it.shop) as it:
         await it.tick()
         await sweep(it)
         assert sweeps(it) != []
@@ -295,14 +311,14 @@ async def test_a_clock_set_back_does_not_put_it_off(path: Path) -> None:
 
 async def test_while_there_is_something_to_learn_nothing_is_swept(path: Path) -> None:
     shop = FakeShop()
-    async with house(path, shop=shop, plan=PLAN, in_memory=True) as it:
+    async with shop_harness(path, shop=shop, plan=PLAN, in_memory=True) as it:
         for order_id in range(1, 2301):
             shop.put(order_id, "processing", created_at=virtual_now() - timedelta(days=1))
         await it.tick()
         await it.poller.between_ticks(TickReport(), anyio.current_time())  # no time for more than a page
-        assert (it.ledger.state.learning is None, sweeps(it)) == (False, [])
+        assert (it.state_writer.state.learning is None, sweeps(it)) == (False, [])
         await sweep(it)
-        assert it.ledger.state.learning is None
+        assert it.state_writer.state.learning is None
         assert sweeps(it) != []
 
 
@@ -325,10 +341,10 @@ async def test_it_never_delays_a_tick(path: Path) -> None:
             await anyio.sleep(3 * HOUR - 1)
         ticks = sorted({at for at, query in it.shop.asked if query.modified_after})
     assert ticks == [60 * n for n in range(180)]
-    assert it.ledger.state.swept_at is not None
+    assert it.state_writer.state.swept_at is not None
 
 
-async def test_pages_too_slow_for_a_tick_become_smaller_until_they_fit(path: Path) -> None:
+async def test_pages_too_slow_for_a_tick_are_awaited_and_become_smaller_until_they_fit(path: Path) -> None:
     async with swept(path) as it:
         for order_id in range(1, 81):
             it.shop.put(order_id, "processing")
@@ -347,8 +363,16 @@ async def test_pages_too_slow_for_a_tick_become_smaller_until_they_fit(path: Pat
         it.shop.asked.clear()
         async with it.running():
             await anyio.sleep(1200)
-        sizes = [query.per_page for query in sweeps(it)]
-    assert max(sizes) <= 40
+        answered = [(at, query.per_page) for at, query in it.shop.asked if query.ids or query.created_after]
+        sizes = [size for _, size in answered]
+        ticks = [at for at, query in it.shop.asked if query.modified_after]
+    assert sizes[0] == 100, "how slow the shop is shows the first answer"
+    assert sizes[:3] == [100, 50, 25]
+    assert all(later <= earlier for earlier, later in pairwise(sizes))
+    assert not [at for at in ticks for end, size in answered if end - 1.5 * size < at < end]
+    # A tick waits for the answer, the next one is on the grid again, and five more come before the next page.
+    assert [at - HOUR for at in ticks if at % 60] == [150, 495]
+    assert [end - HOUR - 1.5 * size for end, size in answered][:3] == [0, 420, 780]
     assert it.sinks[0].events()[-1] == ("1", CANCELLED)
     assert it.value("shop_sweep_found_total") == 1
 
@@ -437,7 +461,7 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
         it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
         with capture_logs() as logs:
             await sweep(it)
-        assert it.ledger.state.sweep_after_id == 0
+        assert it.state_writer.state.sweep_after_id == 0
         report = await it.poller.tick(anyio.current_time() + 60)
         assert (report.error, report.paused_s) == (None, 0)  # and the breaker is closed
         await it.deliver()
@@ -516,15 +540,15 @@ async def test_a_bug_in_a_sweep_does_not_make_it_ask_all_the_time(
             calls += 1
             raise ZeroDivisionError
 
-        monkeypatch.setattr("shop_poller.sweeper.Sweeper._ask", bug)
+        monkeypatch.setattr("shop_poller.polling.sweeper.Sweeper._ask", bug)
         async with it.running():
             await anyio.sleep(HOUR - 10)
     assert calls == 1
     assert ticks_of(it) >= 59
 
 
-def ticks_of(it: House) -> int:
-    return sum(1 for _, query in it.shop.asked if query.modified_after)
+def ticks_of(it: ShopHarness) -> int:
+    return len({at for at, query in it.shop.asked if query.modified_after})
 
 
 async def test_an_old_answer_that_a_cache_kept_is_not_believed(path: Path) -> None:
@@ -550,6 +574,31 @@ async def test_an_old_answer_that_a_cache_kept_is_not_believed(path: Path) -> No
     assert it.sinks[0].events() == [("1", FAILED)]
 
 
+async def test_a_change_with_an_older_date_is_announced_by_the_next_sweep(path: Path) -> None:
+    async with swept(path) as it:
+        for order_id in (1, 2, 3):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)  # beyond the window of the sweep: asked for by its id
+        it.shop.put(4, "processing")  # within it
+        await it.tick()
+        for order_id in (1, 4):  # an ERP writes its own dates
+            redate(it, order_id, "cancelled", timedelta(hours=-2))
+        redate(it, 2, "processing", timedelta(hours=-2))  # nothing but the date
+        await anyio.sleep(HOUR)
+        await it.tick()
+        await it.deliver()
+        told = len(it.sinks[0].events())
+        with capture_logs() as logs:
+            await sweep(it)
+        await it.tick()
+        await sweep(it)
+        await it.deliver()
+    assert sorted(it.sinks[0].events()[told:]) == [("1", CANCELLED), ("4", CANCELLED)]
+    found = [log for log in logs if "sweep found" in log["event"]]
+    assert sorted(log["order"] for log in found) == [1, 4]
+
+
 async def test_hints_do_not_starve_it(path: Path) -> None:
     """Anybody who has recorded one webhook can send it again and again."""
     async with swept(path) as it:
@@ -569,12 +618,13 @@ async def test_hints_do_not_starve_it(path: Path) -> None:
             for _ in range(600):
                 await anyio.sleep(1)
                 it.poller.hint()
-        swept_at = it.ledger.state.swept_at
+        swept_at = it.state_writer.state.swept_at
     assert swept_at is not None
     assert virtual_now() - swept_at < timedelta(minutes=10)
 
 
-async def test_a_hint_interrupts_a_sweep(path: Path) -> None:
+async def test_a_hint_waits_for_the_answer_to_a_sweep_and_for_no_more(path: Path) -> None:
+    """PHP computes an answer whether or not anybody waits for it."""
     async with swept(path) as it:
         await anyio.sleep(HOUR)
         fetch = it.shop.fetch
@@ -589,8 +639,11 @@ async def test_a_hint_interrupts_a_sweep(path: Path) -> None:
             await anyio.sleep(10)
             it.shop.put(1, "processing")
             it.poller.hint()
+            await anyio.sleep(39)
+            assert (ticks_of(it), len(sweeps(it))) == (1, 0), "it is still being answered"
             await anyio.sleep(2)
             assert it.sinks[0].events() == [("1", NEW)]
+            assert (ticks_of(it), len(sweeps(it))) == (2, 1)
 
 
 async def test_stopping_does_not_wait_for_a_sweep(path: Path) -> None:
@@ -600,3 +653,128 @@ async def test_stopping_does_not_wait_for_a_sweep(path: Path) -> None:
         with anyio.fail_after(5):
             async with it.running():
                 await anyio.sleep(1)
+
+
+# --- short intervals ----------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A shop whose answers to sweeps take their time; counts those that nobody waited for.
+
+    Args:
+        it: whose shop it is.
+        takes_s: of how many orders were asked for.
+    """
+
+    def __init__(self, it: ShopHarness, takes_s: Callable[[int], float]) -> None:
+        self.begun: list[float] = []
+        self.abandoned = 0
+        self._fetch = it.shop.fetch
+        self._takes_s = takes_s
+        it.shop.fetch = self.fetch  # type: ignore[method-assign]
+
+    async def fetch(self, query: Query) -> Page:
+        page = await self._fetch(query)
+        if query.ids or query.created_after:
+            self.begun.append(anyio.current_time())
+            try:
+                await anyio.sleep(self._takes_s(query.per_page))
+            except BaseException:
+                self.abandoned += 1
+                raise
+        return page
+
+
+@pytest.mark.parametrize("interval_s", [1, 5, 15, 60])
+@pytest.mark.parametrize(
+    "takes_s",
+    [lambda _: 0.2, lambda _: 8.0, lambda size: 0.05 * size, lambda size: 0.3 * size, lambda _: 29.0],
+    ids=["quick", "8 s", "5 s a hundred", "30 s a hundred", "29 s"],
+)
+async def test_a_sweep_makes_progress_abandons_nothing_and_lets_ticks_go_on(
+    path: Path, interval_s: float, takes_s: Callable[[int], float]
+) -> None:
+    plan = PollPlan(SHOP, interval_s=interval_s, sweep_every=timedelta(hours=1))
+    async with swept(path, plan=plan) as it:
+        for order_id in range(1, 251):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        hide(it, 1, "cancelled")
+        await it.tick()
+        shop = Counted(it, takes_s)
+        it.shop.asked.clear()
+        async with it.running():
+            await anyio.sleep(HOUR - 60)
+            ticks = [at for at, query in it.shop.asked if query.modified_after]
+            assert shop.abandoned == 0
+            assert it.sinks[0].events()[-1] == ("1", CANCELLED)
+        assert it.state_writer.state.swept_at is not None
+        assert virtual_now() - it.state_writer.state.swept_at < timedelta(hours=1)
+    gaps = [later - earlier for earlier, later in pairwise(ticks)]
+    late = [gap for gap in gaps if gap > interval_s + 0.001]
+    assert all(gap <= 30 + interval_s for gap in late), "no tick waits for more than one answer"
+    assert len(ticks) * interval_s >= (HOUR - 60) * (0.45 if interval_s < 5 else 0.8)
+    assert len(shop.begun) <= 400
+
+
+async def test_a_question_that_times_out_is_half_as_large_the_next_time(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        fetch, sizes = it.shop.fetch, []
+
+        async def slow(query: Query) -> Page:
+            if query.created_after:
+                sizes.append(query.per_page)
+                if query.per_page > 30:
+                    await anyio.sleep(30)
+                    raise down(ErrorKind.TIMEOUT)
+            return await fetch(query)
+
+        it.shop.fetch = slow  # type: ignore[method-assign]
+        async with it.running():
+            await anyio.sleep(HOUR - 60)
+        assert sizes == [100, 50, 25]
+        assert it.state_writer.state.swept_at is not None
+        assert virtual_now() - it.state_writer.state.swept_at < timedelta(hours=1)
+
+
+@pytest.mark.parametrize("interval_s", [1, 5, 60])
+async def test_hints_at_any_interval_leave_a_sweep_its_answers(path: Path, interval_s: float) -> None:
+    plan = PollPlan(SHOP, interval_s=interval_s, sweep_every=timedelta(hours=1))
+    async with swept(path, plan=plan) as it:
+        for order_id in range(1, 251):
+            it.shop.put(order_id, "processing")
+        await it.tick()
+        await anyio.sleep(72 * HOUR)
+        shop = Counted(it, lambda _: 3.0)
+        async with it.running():
+            for _ in range(600):
+                await anyio.sleep(1)
+                it.poller.hint()
+            assert shop.abandoned == 0
+        assert it.state_writer.state.swept_at is not None
+        assert virtual_now() - it.state_writer.state.swept_at < timedelta(minutes=10)
+
+
+async def test_only_stopping_abandons_an_answer(path: Path) -> None:
+    async with swept(path) as it:
+        await anyio.sleep(HOUR)
+        shop = Counted(it, lambda _: 25.0)
+        async with it.running():
+            await anyio.sleep(5)
+        assert shop.abandoned == 1
+        assert len(shop.begun) == 1
+
+
+async def test_a_sweep_that_is_cut_short_is_closed(path: Path) -> None:
+    """Else the garbage collector would end its generators in any order, and log what that leads to."""
+    async with shop_harness(path, plan=PLAN, in_memory=True) as it:
+        await it.tick()
+        await it.poller._sweeper.page(TickReport())
+        pages = it.poller._sweeper._pages
+        assert pages is not None
+        it.poller.stop()
+        await it.poller.run()
+        with pytest.raises(StopAsyncIteration):  # it has ended
+            await anext(pages)

@@ -9,13 +9,13 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shop_poller import dispatcher
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
-from shop_poller.plan import PollPlan
+from shop_poller.delivery import dispatcher
+from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch
-from support.house import SHOP, FakeShop, FakeSink, House, down, house
+from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, shop_harness
 from support.virtual_time import EPOCH, virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ def bodies(sink: FakeSink, event_type: str) -> list[dict[str, object]]:
 async def test_what_a_sink_does_not_want_makes_no_row_for_it(path: Path) -> None:
     sinks = [FakeSink("all"), FakeSink("failures"), FakeSink("news")]
     filters = {"failures": Filter(levels=("error",)), "news": Filter(("new",))}
-    async with house(path, sinks=sinks, filters=filters, plan=OFF) as it, it.running():
+    async with shop_harness(path, sinks=sinks, filters=filters, plan=OFF) as it, it.running():
         await anyio.sleep(1)
         it.shop.put(1, "processing")
         await anyio.sleep(600)
@@ -81,7 +81,7 @@ async def test_alerts_and_silence_are_filtered_too(path: Path) -> None:
         "shop": Filter(("silence",)),
         "service": Filter(("service.*",)),
     }
-    async with house(path, sinks=sinks, filters=filters, plan=LISTENING) as it, it.running():
+    async with shop_harness(path, sinks=sinks, filters=filters, plan=LISTENING) as it, it.running():
         await anyio.sleep(13 * 3600)
         since = virtual_now()
         await it.alarm.raise_for("another", cause=ErrorKind.TIMEOUT, since=since)
@@ -100,7 +100,7 @@ async def test_alerts_and_silence_are_filtered_too(path: Path) -> None:
 
 async def test_a_status_that_the_owner_named_is_told_once_over_restarts(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=OWN) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=OWN) as it, it.running():
         assert it.value("shop_notifications_sent_total", event_type=PACKING, sink="sink") == 0
         await anyio.sleep(1)
         shop.put(1, "processing")
@@ -109,7 +109,7 @@ async def test_a_status_that_the_owner_named_is_told_once_over_restarts(path: Pa
         shop.put(2, "sborka")
         await anyio.sleep(600)
     shop.put(1, "sborka")  # touched
-    async with house(path, shop=shop, sinks=[sink], plan=OWN) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=OWN) as it, it.running():
         await anyio.sleep(1200)
     assert sorted(sink.events()) == [("1", NEW), ("1", PACKING), ("2", NEW), ("2", PACKING)]
     assert sink.events().index(("2", NEW)) < sink.events().index(("2", PACKING))
@@ -120,7 +120,7 @@ async def test_a_status_that_the_owner_named_is_told_once_over_restarts(path: Pa
 
 
 async def test_a_status_that_nobody_named_is_not_told(path: Path) -> None:
-    async with house(path, plan=OFF) as it, it.running():
+    async with shop_harness(path, plan=OFF) as it, it.running():
         it.shop.put(1, "processing")
         await anyio.sleep(1)
         it.shop.put(1, "sborka")
@@ -130,11 +130,11 @@ async def test_a_status_that_nobody_named_is_not_told(path: Path) -> None:
 
 async def test_what_waits_is_delivered_though_its_event_is_not_named_any_more(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=OWN) as it:
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=OWN) as it:
         shop.put(1, "sborka")
         await it.tick()
     assert sink.got == []
-    async with house(path, shop=shop, sinks=[sink], plan=OFF) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=OFF) as it, it.running():
         shop.put(1, "cancelled")
         await anyio.sleep(601)
         assert it.value("shop_notifications_sent_total", event_type=PACKING, sink="sink") == 1
@@ -146,7 +146,7 @@ async def test_what_waits_is_delivered_though_its_event_is_not_named_any_more(pa
 # --- Payments that are overdue ---
 
 
-async def touched(it: House, *order_ids: int, hours: int) -> None:
+async def touched(it: ShopHarness, *order_ids: int, hours: int) -> None:
     """These orders are seen again once an hour, as they are."""
     for _ in range(hours):
         for order_id in order_ids:
@@ -156,7 +156,7 @@ async def touched(it: House, *order_ids: int, hours: int) -> None:
 
 async def test_a_payment_is_overdue_once_over_restarts_and_the_order_new_when_it_is_paid(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
         await anyio.sleep(1)
         shop.put(1, "pending")
         shop.put(2, "pending")
@@ -164,7 +164,7 @@ async def test_a_payment_is_overdue_once_over_restarts_and_the_order_new_when_it
         await touched(it, 1, 2, 3, hours=12)
         shop.put(1, "on-hold")
     assert sink.events() == []
-    async with house(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
         shop.put(2, "processing")
         await touched(it, 1, 2, 3, hours=30)
     assert sink.events() == [("2", NEW), ("1", OVERDUE)]
@@ -172,7 +172,7 @@ async def test_a_payment_is_overdue_once_over_restarts_and_the_order_new_when_it
     assert overdue["message"] == "Заказ #1 на сумму 1930.00 ₽ ждёт оплаты уже 24 ч"
     assert overdue["level"] == "warning"
     assert overdue["data"]["awaiting_since"] == "2026-11-23T09:00:01.000Z"  # type: ignore[index] # it is an object
-    async with house(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
         await touched(it, 1, 2, 3, hours=30)
         shop.put(1, "processing")
         await anyio.sleep(HOUR)
@@ -180,7 +180,7 @@ async def test_a_payment_is_overdue_once_over_restarts_and_the_order_new_when_it
 
 
 async def test_a_payment_may_be_late_for_ever_if_nobody_asks(path: Path) -> None:
-    async with house(path, plan=OFF) as it, it.running():
+    async with shop_harness(path, plan=OFF) as it, it.running():
         it.shop.put(1, "pending")
         await touched(it, 1, hours=50)
     assert it.sinks[0].events() == []
@@ -188,12 +188,12 @@ async def test_a_payment_may_be_late_for_ever_if_nobody_asks(path: Path) -> None
 
 async def test_switched_on_later_it_tells_what_has_been_waiting_since_before(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=OFF) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=OFF) as it, it.running():
         shop.put(1, "failed")
         await anyio.sleep(HOUR)
         shop.put(1, "pending")
         await touched(it, 1, hours=40)
-    async with house(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
         await touched(it, 1, hours=1)
     (overdue,) = bodies(sink, OVERDUE)
     assert overdue["message"] == "Заказ #1 на сумму 1930.00 ₽ ждёт оплаты уже 40 ч"
@@ -204,7 +204,7 @@ async def test_switched_on_later_it_tells_what_has_been_waiting_since_before(pat
 
 async def test_a_silence_is_told_once_over_restarts_until_the_next_order(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
         await anyio.sleep(1)
         shop.put(1, "processing")
         await anyio.sleep(12 * HOUR - 602)
@@ -213,7 +213,7 @@ async def test_a_silence_is_told_once_over_restarts_until_the_next_order(path: P
         assert sink.events() == [("1", NEW), ("silence", SILENCE)]
         shop.put(2, "pending")  # somebody tries, and cannot pay
         await anyio.sleep(24 * HOUR)
-    async with house(path, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
         await anyio.sleep(24 * HOUR)
         assert sink.events() == [("1", NEW), ("silence", SILENCE)]
         shop.put(3, "processing")
@@ -229,13 +229,13 @@ async def test_a_silence_is_told_once_over_restarts_until_the_next_order(path: P
 
 
 async def test_nobody_is_told_of_a_silence_who_did_not_ask(path: Path) -> None:
-    async with house(path, plan=OFF, in_memory=True) as it, it.running():
+    async with shop_harness(path, plan=OFF, in_memory=True) as it, it.running():
         await anyio.sleep(72 * HOUR)
     assert it.sinks[0].events() == []
 
 
 async def test_without_any_order_the_silence_begins_with_our_watch(path: Path) -> None:
-    async with house(path, plan=LISTENING) as it, it.running():
+    async with shop_harness(path, plan=LISTENING) as it, it.running():
         # There were orders before, and they are touched: that is no sign of life.
         it.shop.put(1, "processing", created_at=EPOCH - timedelta(days=3))
         await anyio.sleep(HOUR)
@@ -249,13 +249,13 @@ async def test_without_any_order_the_silence_begins_with_our_watch(path: Path) -
 
 async def test_the_same_silence_has_the_same_id_after_a_crash(path: Path) -> None:
     shop, sink = FakeShop(), FakeSink()
-    async with house(path, shop=shop, sinks=[sink], plan=LISTENING) as it:
+    async with shop_harness(path, shop=shop, sinks=[sink], plan=LISTENING) as it:
         await it.tick()
     shutil.copy(path, path.with_name("backup.db"))
     await anyio.sleep(12 * HOUR)
     for name in ("state.db", "backup.db"):
         place = path.with_name(name)
-        async with house(place, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
+        async with shop_harness(place, shop=shop, sinks=[sink], plan=LISTENING) as it, it.running():
             await anyio.sleep(HOUR)
     first, second = bodies(sink, SILENCE)
     assert first["event_id"] == second["event_id"]
@@ -264,7 +264,7 @@ async def test_the_same_silence_has_the_same_id_after_a_crash(path: Path) -> Non
 async def test_a_silence_is_stored_with_the_poll_that_saw_it_or_not_at_all(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(path, plan=LISTENING) as it:
+    async with shop_harness(path, plan=LISTENING) as it:
         await it.tick()
         await anyio.sleep(12 * HOUR)
         commit = it.store.commit
@@ -274,7 +274,7 @@ async def test_a_silence_is_stored_with_the_poll_that_saw_it_or_not_at_all(
 
         monkeypatch.setattr(it.store, "commit", full)
         await it.tick()
-        assert it.ledger.state.silence_told_at is None
+        assert it.state_writer.state.silence_told_at is None
         monkeypatch.setattr(it.store, "commit", commit)
         with capture_logs() as logs:
             await it.tick()
@@ -285,7 +285,7 @@ async def test_a_silence_is_stored_with_the_poll_that_saw_it_or_not_at_all(
 
 
 async def test_a_shop_that_is_away_is_not_silent_and_what_it_sold_meanwhile_counts(path: Path) -> None:
-    async with house(path, plan=LISTENING) as it, it.running():
+    async with shop_harness(path, plan=LISTENING) as it, it.running():
         await anyio.sleep(1)
         it.shop.down = down()
         await anyio.sleep(30 * HOUR)
@@ -299,11 +299,11 @@ async def test_a_shop_that_is_away_is_not_silent_and_what_it_sold_meanwhile_coun
 
 async def test_while_learning_no_silence_is_told(path: Path) -> None:
     plan = PollPlan(SHOP, silence_after=timedelta(minutes=30))  # the look-back is an hour
-    async with house(path, plan=plan) as it:
+    async with shop_harness(path, plan=plan) as it:
         for order_id in range(1, 2_501):
             it.shop.put(order_id, "pending", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
-        assert it.ledger.state.learning is not None
+        assert it.state_writer.state.learning is not None
         assert it.outgoing == []
         async with it.running():
             await anyio.sleep(61)

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from shop_poller.systemd import feed_watchdog, notify
+from shop_poller.runtime.systemd import feed_watchdog, notify
 
 
 class FakeSystemd:

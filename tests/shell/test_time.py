@@ -10,6 +10,7 @@ import pytest
 from shop_poller.core.dialects import Dialect
 from shop_poller.simulator.faults import clock_skew
 from support.history import History
+from support.pairs import each_with_each_of
 from support.virtual_time import at_once
 from support.wired import Bench, bench_for
 
@@ -78,7 +79,7 @@ def test_a_shop_at_the_edge_of_the_world(dialect: Dialect, zone: str) -> None:
         async with bench_for(dialect, zone=zone) as bench:
             business = Business(bench)
             await business.history.tick()
-            await business.go_on(minutes=20)
+            await business.go_on(minutes=16)
             await business.close()
 
     at_once(story())
@@ -127,15 +128,18 @@ def test_the_shop_moves_to_another_zone(dialect: Dialect) -> None:
 # --- Clocks that are wrong ----------------------------------------------------------------------------------
 
 
-@both_ways
-@in_two_dialects
-@pytest.mark.parametrize("off", [7 * MINUTE, 5 * HOUR])
+@each_with_each_of(
+    "dialect",
+    [Dialect.REST, Dialect.ABILITIES],
+    off={"minutes": 7 * MINUTE, "hours": 5 * HOUR},
+    sign={"ahead": 1, "behind": -1},
+)
 def test_the_shops_clock_is_wrong(dialect: Dialect, off: timedelta, sign: int) -> None:
     async def story() -> None:
         async with bench_for(dialect, shop_ahead=sign * off) as bench:
             business = Business(bench)
             await business.history.tick()
-            await business.go_on(minutes=20)
+            await business.go_on(minutes=16)
             await business.close()
 
     at_once(story())
@@ -152,7 +156,7 @@ def test_the_date_header_alone_is_wrong(dialect: Dialect, sign: int) -> None:
             bench.endpoint.faults.add(clock_skew(off.total_seconds()))
             business = Business(bench, date_ahead=off)
             await business.history.tick()
-            await business.go_on(minutes=20)
+            await business.go_on(minutes=16)
             await anyio.sleep(3 * 3600)
             await business.go_on(minutes=5)
             await business.close()
@@ -167,7 +171,7 @@ def test_our_own_clock_is_an_hour_wrong(dialect: Dialect, sign: int) -> None:
         async with bench_for(dialect, host_ahead=sign * HOUR) as bench:
             business = Business(bench)
             await business.history.tick()
-            await business.go_on(minutes=20)
+            await business.go_on(minutes=16)
             await bench.start()
             await business.go_on(minutes=5)
             await business.close()

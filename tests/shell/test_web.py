@@ -23,13 +23,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.dispatcher import Dispatcher
-from shop_poller.ledger import Ledger
-from shop_poller.metrics import Metrics
-from shop_poller.monitor import Monitor
-from shop_poller.poller import Poller
+from shop_poller.delivery.dispatcher import Dispatcher
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.poller import Poller
+from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
-from shop_poller.tenure import Tenure
+from shop_poller.runtime.leader_session import LeaderSession
+from shop_poller.runtime.status import Monitor
 from shop_poller.web import server
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
@@ -99,7 +99,7 @@ class Ward:
     """A daemon, as the monitor sees it."""
 
     poller: FakePoller | None = field(default_factory=FakePoller)
-    ledger: FakeLedger = field(default_factory=FakeLedger)
+    state_writer: FakeLedger = field(default_factory=FakeLedger)
     dispatchers: list[FakeDispatcher] = field(default_factory=lambda: [FakeDispatcher(), FakeDispatcher()])
     store: FakeStore = field(default_factory=FakeStore)
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, SINKS))
@@ -110,21 +110,20 @@ class Ward:
     @property
     def monitor(self) -> Monitor:
         self.store.clock = self.now
-        monitor = Monitor(
+        session = LeaderSession(
+            cast("Poller", self.poller or FakePoller()),
+            cast("StateWriter", self.state_writer),
+            cast("list[Dispatcher]", self.dispatchers),
+        )
+        return Monitor(
             shop=SHOP,
             polling=self.poller is not None,
             sinks=SINKS,
             store=cast("Store", self.store),
             metrics=self.metrics,
             interval_s=self.interval_s,
+            session=lambda: session.vitals() if self.leads else None,
         )
-        if self.leads:
-            monitor.tenure = Tenure(
-                cast("Poller", self.poller),
-                cast("Ledger", self.ledger),
-                cast("list[Dispatcher]", self.dispatchers),
-            )
-        return monitor
 
 
 POLLING_STOPPED = {"status": "unhealthy", "reason": "Polling not running"}
@@ -160,7 +159,7 @@ async def test_polling_has_stopped_after_five_minutes_or_three_intervals(
         (limit + MS, POLLING_STOPPED),
         (10 * limit, POLLING_STOPPED),
     ):
-        ward.ledger.heartbeat_at = NOW - since
+        ward.state_writer.heartbeat_at = NOW - since
         assert await ward.monitor.health() == expected, since
 
 
@@ -186,14 +185,14 @@ async def test_somebody_has_to_be_there_to_deliver(senders: list[int], expected:
 
 @pytest.mark.anyio
 async def test_polling_is_named_first_when_both_are_out_of_order() -> None:
-    ward = Ward(dispatchers=[FakeDispatcher(0)], ledger=FakeLedger(NOW - timedelta(days=1)))
+    ward = Ward(dispatchers=[FakeDispatcher(0)], state_writer=FakeLedger(NOW - timedelta(days=1)))
 
     assert await ward.monitor.health() == POLLING_STOPPED
 
 
 @pytest.mark.anyio
 async def test_a_poller_that_is_disabled_is_healthy_and_says_so() -> None:
-    ward = Ward(poller=None, ledger=FakeLedger(NOW - timedelta(days=30)))
+    ward = Ward(poller=None, state_writer=FakeLedger(NOW - timedelta(days=30)))
 
     assert await ward.monitor.health() == {"status": "healthy", "polling": "disabled"}
 
@@ -219,7 +218,7 @@ async def test_ready_is_a_store_that_can_be_read_and_a_first_good_poll() -> None
     }
     assert await _ready(Ward(poller=None)) == ready  # nothing will ever be polled
     # It is about starting up: a shop that is away later does not undo it.
-    assert await _ready(Ward(ledger=FakeLedger(NOW - timedelta(days=1)))) == ready
+    assert await _ready(Ward(state_writer=FakeLedger(NOW - timedelta(days=1)))) == ready
 
 
 @pytest.mark.anyio
@@ -299,7 +298,7 @@ async def test_what_was_delivered_meanwhile_is_no_longer_shown_as_waiting() -> N
 
 @pytest.mark.anyio
 async def test_a_store_that_cannot_be_read_does_not_spoil_the_scrape() -> None:
-    ward = Ward(ledger=FakeLedger(NOW - timedelta(hours=1)))
+    ward = Ward(state_writer=FakeLedger(NOW - timedelta(hours=1)))
     ward.store.stored = Stats(known=316)
     await _scraped(ward)
     ward.store.broken = TemporaryError(ErrorKind.STORE, "the disk is full")
@@ -334,9 +333,9 @@ async def served(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 async def test_healthz_is_200_or_503_with_the_reason(ward: Ward) -> None:
     async with served(make_app(ward.monitor)) as client:
         well = await client.get("/healthz")
-        ward.ledger.heartbeat_at = NOW - timedelta(hours=1)
+        ward.state_writer.heartbeat_at = NOW - timedelta(hours=1)
         ill = await client.get("/healthz")
-        ward.ledger.heartbeat_at = NOW
+        ward.state_writer.heartbeat_at = NOW
         for dispatcher in ward.dispatchers:
             dispatcher.senders_alive = 0
         idle = await client.get("/healthz")
@@ -355,7 +354,7 @@ async def test_healthz_is_200_or_503_with_the_reason(ward: Ward) -> None:
 
 @pytest.mark.anyio
 async def test_livez_is_the_loop_alone(ward: Ward) -> None:
-    ward.ledger.heartbeat_at = NOW - timedelta(days=1)
+    ward.state_writer.heartbeat_at = NOW - timedelta(days=1)
     ward.store.broken = TemporaryError(ErrorKind.STORE, "gone")
     ward.dispatchers.clear()
 

@@ -3,9 +3,10 @@
 That a daemon ends by an exception finds none: it would as well if the bug were only made badly.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from random import Random
@@ -13,12 +14,15 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-from shop_poller.core.errors import TemporaryError
+import anyio
+
+from shop_poller.core.errors import ShopPollerError, TemporaryError
 from shop_poller.core.model import Page
-from shop_poller.core.retry import DeadLetter
-from shop_poller.dispatcher import CLAIM_BATCH
+from shop_poller.core.retry import GiveUp
+from shop_poller.delivery.dispatcher import CLAIM_BATCH
 from shop_poller.ports import Ack, Release
-from simulation.world import Plan
+from simulation.fleets import FleetPlan, is_fleet
+from simulation.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,26 @@ class Bug:
         name: what of it is replaced.
         made: makes the replacement from what was there.
         within: seeds that it has to be found in.
-        only: in which worlds it can show at all, or shows soonest; the others are passed by.
+        only: in which worlds of one shop it can show at all, or shows soonest; the others are passed by.
+        fleets: likewise, in which worlds of fleets; then it is not looked for in those of one shop.
+        first: the seed that is tried before the others: it showed the bug when that was hunted last.
     """
 
     holder: str
     name: str
     made: Callable[[Any], Any]
     within: int
-    only: Callable[[Plan], bool] = lambda _: True
+    only: Callable[[Plan], bool] | None = None
+    fleets: Callable[[FleetPlan], bool] | None = None
+    first: int = 0
 
     def can_show(self, seed: int) -> bool:
         """Whether that seed's world is one of those."""
-        return self.only(Plan.of(Random(seed)))
+        if is_fleet(seed):
+            if self.fleets is None:
+                return self.only is None
+            return self.fleets(FleetPlan.of(Random(seed)))
+        return self.fleets is None and (self.only is None or self.only(Plan.of(Random(seed))))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -56,7 +68,7 @@ def _ack_before_send(_: Any) -> Any:
         async with queued, outcomes:
             async for delivery in queued:
                 await outcomes.send([Ack(delivery)])
-                await self._courier.deliver(delivery)
+                await self._sender.deliver(delivery)
 
     return _send
 
@@ -91,6 +103,25 @@ def _cursor_to_now(step: Any) -> Any:
     return step_to_now
 
 
+def _ends_by_page_size(advance: Any) -> Any:
+    def end_with_a_short_page(self: Any, page: Page, per_page: int) -> Any:
+        return None if len(page.items) < per_page else advance(self, page, per_page)
+
+    return end_with_a_short_page
+
+
+def _cursor_past_unread(step: Any) -> Any:
+    def step_to_now_in_the_middle(walk: Any, page: Page, **what: Any) -> Any:
+        taken = step(walk, page, **what)
+        return replace(taken, cursor=page.shop_time) if taken.walk is not None else taken
+
+    return step_to_now_in_the_middle
+
+
+def _newer_only(_: Any) -> Any:
+    return lambda *_: False  # what is dated before what is known contradicts nothing
+
+
 def _jitter_before_clamp(_: Any) -> Any:
     def full_jitter(attempt: int, *, base_s: float, cap_s: float, chance: float) -> float:
         return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30) * chance)
@@ -119,7 +150,7 @@ def _any_row(_: Any) -> Any:
             (sink, ms(now), limit),
         ).fetchall()
         db.executemany("INSERT INTO temp.claimed VALUES (?)", ((row[0],) for row in rows))
-        return [codec.delivery(row) for row in rows]
+        return [codec.delivery(row, now)[0] for row in rows]
 
     return claim
 
@@ -188,6 +219,97 @@ def _only_what_was_taken(deliver_all: Any) -> Any:
     return only_acks
 
 
+def _final_at_once(refused: Any) -> Any:
+    def refused_for_good(self: Any, seq: int, **what: Any) -> Any:
+        return replace(refused(self, seq, **what), is_final=True)
+
+    return refused_for_good
+
+
+def _hinting(refuse: Any) -> Any:
+    def refuse_and_hint(self: Any, *args: Any, **what: Any) -> Any:
+        self._hint()
+        return refuse(self, *args, **what)
+
+    return refuse_and_hint
+
+
+def _with_hooks(plan: Plan) -> bool:
+    return plan.interval_s >= 60 and not plan.sweep_s
+
+
+def _once_leased(leased: Any) -> Any:
+    async def remembered(self: Any, prefixes: Any) -> Any:
+        self.ever = getattr(self, "ever", set()) | {
+            one for one, is_leased in zip(prefixes, await leased(self, prefixes), strict=True) if is_leased
+        }
+        return [one in self.ever for one in prefixes]
+
+    return remembered
+
+
+def _deaf_to_the_end(_: Any) -> Any:
+    async def renew(self: Any) -> None:
+        while True:
+            await anyio.sleep(self._right.term_s / 4)
+            with suppress(TemporaryError):
+                await self._right.renew()
+            self._good_from(anyio.current_time())
+
+    return renew
+
+
+def _one_line(turn: Any) -> Any:
+    lock: list[Any] = []
+
+    @asynccontextmanager
+    async def turn_of_all(self: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        if not lock or lock[0][0] is not loop:
+            lock[:] = [(loop, anyio.Lock())]
+        async with lock[0][1]:
+            try:
+                async with turn(self):
+                    yield
+            except ShopPollerError:
+                await anyio.sleep(60)
+                raise
+
+    return turn_of_all
+
+
+def _always_healthy(_: Any) -> Any:
+    async def health(_: Any) -> dict[str, str]:
+        return {"status": "healthy"}
+
+    return health
+
+
+def _unhealthy_for_one(health: Any) -> Any:
+    async def unhealthy_for_one(self: Any) -> Any:
+        if any(slot.is_unwell for slot in self._fleet.slots.values()):
+            return {"status": "unhealthy", "reason": "no shop is polled"}
+        return await health(self)
+
+    return unhealthy_for_one
+
+
+def _any_fleet(_: FleetPlan) -> bool:
+    return True
+
+
+def _shared(plan: FleetPlan) -> bool:
+    return plan.processes > 1
+
+
+def _slow(plan: FleetPlan) -> bool:
+    return plan.processes == 1 and plan.gap_s >= 30
+
+
+def _slow_files(plan: FleetPlan) -> bool:
+    return not plan.on_redis and plan.gap_s >= 30
+
+
 def _on_redis(plan: Plan) -> bool:
     return plan.on_redis
 
@@ -200,48 +322,116 @@ def _for_hours(plan: Plan) -> bool:
     return plan.interval_s > 60
 
 
+def _capped(plan: Plan) -> bool:
+    return "capped" in plan.shop.kinds
+
+
+def _dated_back(plan: Plan) -> bool:
+    return "older stamps" in plan.shop.kinds
+
+
 BUGS = {
-    "ack before send": Bug("dispatcher.Dispatcher", "_send", _ack_before_send, 20),
-    "cursor before commit": Bug("ledger.Ledger", "commit", _cursor_before_commit, 20),
-    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 100),
+    "ack before send": Bug("delivery.dispatcher.Dispatcher", "_send", _ack_before_send, 20),
+    "cursor before commit": Bug("polling.state_writer.StateWriter", "commit", _cursor_before_commit, 20),
+    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 100, first=19),
     "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
+    "a walk ends with a short page": Bug(
+        "core.cursor.KeysetPosition", "advance", _ends_by_page_size, 50, _capped, first=10
+    ),
+    "the cursor moves past unread orders": Bug("core.cursor", "step", _cursor_past_unread, 50),
+    "a sweep goes by dates": Bug("polling.order_processor", "contradicts", _newer_only, 50, _dated_back),
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
-    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours),
-    "no nonce": Bug("stores.redis.connection.Connection", "fenced", _no_nonce, 400, _on_redis),
-    "no look at the lease before sending": Bug("courier.Courier", "_send", _blind_send, 400, _on_redis),
-    "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20),
-    "more is claimed than there is room for": Bug("dispatcher.Dispatcher", "_claim", _greedy, 20),
+    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours, first=15),
+    "no nonce": Bug("stores.redis.connection.RedisConnection", "fenced", _no_nonce, 400, _on_redis, first=31),
+    "no look at the lease before sending": Bug(
+        "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, first=190
+    ),
+    "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20, first=9),
+    "more is claimed than there is room for": Bug("delivery.dispatcher.Dispatcher", "_claim", _greedy, 20),
     "claims outlive the lease": Bug(
         "stores.redis.outbox.Outbox",
         "forget",
         _nothing,
         1200,
         lambda plan: plan.on_redis and not plan.in_bulk,
+        first=512,
     ),
-    "what was not tried counts as delivered": Bug("courier", "Release", lambda _: Ack, 20),
-    "what was delivered counts as not tried": Bug("courier", "Ack", lambda _: Release, 20),
-    "the first failure buries": Bug("core.retry", "after_failure", lambda _: _bury, 20),
+    "what was not tried counts as delivered": Bug("delivery.sender", "Release", lambda _: Ack, 20),
+    "what was delivered counts as not tried": Bug("delivery.sender", "Ack", lambda _: Release, 20),
+    "the first failure buries": Bug(
+        "core.retry", "after_failure", lambda _: _move_to_dead_letters, 20, first=15
+    ),
+    "the first 404 of a receiver that starts is final": Bug(
+        "core.refusals.Refusals", "refused", _final_at_once, 100, first=4
+    ),
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
-    "no breaker": Bug("circuit.Circuit", "_move", _nothing, 20),
-    "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200),
-    "what cannot be recorded is forgotten": Bug("settler.Settler", "_record", _forgetful, 400),
+    "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20),
+    "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200, first=29),
+    "what cannot be recorded is forgotten": Bug(
+        "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=69
+    ),
     "a batch counts as delivered, whatever failed": Bug(
-        "courier.Courier", "_send_all", _all_taken, 40, _in_bulk
+        "delivery.sender.Sender", "_send_all", _all_taken, 40, _in_bulk, first=22
     ),
     "a batch's answers are taken for one another's": Bug(
-        "courier.Courier", "_send_all", _other_way_round, 100, _in_bulk
+        "delivery.sender.Sender", "_send_all", _other_way_round, 100, _in_bulk, first=22
     ),
     "a batch is sent again with what was taken": Bug(
-        "courier.Courier", "_send_all", _all_again, 100, _in_bulk
+        "delivery.sender.Sender", "_send_all", _all_again, 100, _in_bulk, first=22
     ),
     "what failed of a batch is never settled": Bug(
-        "courier.Courier", "deliver_all", _only_what_was_taken, 40, _in_bulk
+        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=76
     ),
     "deaf to the shop's Retry-After": Bug(
-        "fetcher", "_asked_s", _nothing, 500, lambda plan: not plan.in_bulk
+        "polling.page_fetcher",
+        "pause_s",
+        lambda _: lambda *_: 0.0,
+        500,
+        lambda plan: not plan.in_bulk,
+        first=134,
+    ),
+    "ten minutes of maintenance": Bug(
+        "polling.page_fetcher",
+        "pause_s",
+        lambda _: lambda _, asked_s: asked_s or 0.0,
+        1300,
+        lambda plan: not plan.in_bulk,
+        first=1197,
+    ),
+    "webhooks are no hints": Bug(
+        "runtime.shop_runtime.ShopRuntime", "_hint", _nothing, 400, _with_hooks, first=86
+    ),
+    "whoever signs is the shop": Bug(
+        "core.hooks.Judging", "is_genuine", lambda _: lambda _, signature: bool(signature), 300
+    ),
+    "what is refused is a hint all the same": Bug(
+        "web.hooks.Hooks", "_refuse", _hinting, 600, _with_hooks, first=55
+    ),
+    "a daemon writes its log itself": Bug("observability.output.Output", "start", _nothing, 60, first=25),
+    "dropped lines of the log are not told": Bug(
+        "observability.output.Output", "_drop", _nothing, 200, first=11
+    ),
+    "a process that is killed keeps its shops": Bug(
+        "stores.redis.membership.Membership", "leased", _once_leased, 300, fleets=_shared
+    ),
+    "a lease that is lost is not noticed": Bug(
+        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98
+    ),
+    "a bad shop holds up the others": Bug(
+        "polling.limiter._InTurn", "turn", _one_line, 300, fleets=_any_fleet, first=53
+    ),
+    "a shop that is not reached stays": Bug(
+        "runtime.fleet.Fleet", "_release_unreached", _nothing, 600, fleets=_shared, first=203
+    ),
+    "/healthz is always healthy": Bug("runtime.status.Monitor", "health", _always_healthy, 300, first=15),
+    "/healthz of a fleet is always healthy": Bug(
+        "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow, first=188
+    ),
+    "/healthz of a fleet is that of its worst shop": Bug(
+        "runtime.fleet_status.FleetStatus", "health", _unhealthy_for_one, 300, fleets=_slow_files, first=23
     ),
 }
 
 
-def _bury(*_: Any, **__: Any) -> DeadLetter:
-    return DeadLetter("made up")
+def _move_to_dead_letters(*_: Any, **__: Any) -> GiveUp:
+    return GiveUp("made up")

@@ -10,14 +10,14 @@ import anyio
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import Delivery
 from shop_poller.ports import BulkSink
-from simulation.network import LATENCY_S, LOST_S, Receiver
+from simulation.network import LATENCY_S, LOST_S, Receiver, lost
 
 if TYPE_CHECKING:
     from simulation.judge import Sent
     from simulation.processes import Process
     from simulation.world import World
 
-GREETINGS = {b"CLIENT": b"+OK\r\n", b"PING": b"+PONG\r\n"}
+GREETINGS = {b"CLIENT": b"+OK\r\n", b"PING": b"+PONG\r\n", b"INFO": b"$11\r\nrole:master\r\n"}
 YES = {b"PUBLISH": b":1\r\n", b"XADD": b"$3\r\n1-1\r\n"}
 NOBODY = {b"PUBLISH": b":0\r\n", b"XADD": b"-WRONGTYPE made up: it is a list\r\n"}
 FULL = b"-OOM made up: command not allowed\r\n"
@@ -75,7 +75,7 @@ class ToRedis:
         """In place of asyncio.open_connection."""
         await anyio.sleep(LOST_S if receiver.mood == "silent" else world.rng.expovariate(1 / LATENCY_S))
         if process.dead or receiver.mood == "down":
-            raise ConnectionRefusedError(111, "made up: connection refused")
+            raise lost(world, ConnectionRefusedError(111, "made up: connection refused"))
         connection = cls(world, process, receiver)
         return connection.reader, connection
 
@@ -117,12 +117,15 @@ class ToRedis:
         answer = self._refusal(command, sent.key)
         if not answer:
             self._world.judge.arrives(sent, takes=True, code=200)
+            self._receiver.loading_since = None
         return answer or YES[command]
 
     def _refusal(self, command: bytes, key: str) -> bytes:
         """Why it does not take a notification; b"" if it does."""
         match self._receiver.mood:
             case "busy":
+                if self._receiver.loading_since is None:
+                    self._receiver.loading_since = self._world.loop.time()
                 return b"-LOADING made up: it has just been started\r\n"
             case "failing":
                 return FULL

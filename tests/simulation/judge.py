@@ -5,21 +5,23 @@ What is observed is what the shop showed in an answer that was committed: of tha
 
 import copy
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import Page, Query
-from shop_poller.core.retry import DeadLetter, RetryAt
-from shop_poller.ports import Ack, Batch, Bury, Outgoing, Source
+from shop_poller.core.retry import GiveUp, RetryAt
+from shop_poller.ports import Ack, Batch, Bury, Outgoing, Source, Trace
 from shop_poller.simulator.orders import SimulatedOrder
-from simulation.places import SHOP, Call, RedisPlace
+from simulation.places import Call, RedisPlace
 from support.oracle import Oracle
 
 if TYPE_CHECKING:
@@ -27,13 +29,26 @@ if TYPE_CHECKING:
     from simulation.processes import Process
     from simulation.world import World
 
-FOR_GOOD = {code for code in range(400, 500) if code not in {408, 409, 425, 429}}
-DOWN = {None, 408, 429, 502, 503, 504, 302}
+MAY_PASS = {401, 403, 404, 405, 302}
+"""A receiver that took something before has to say so for minutes before it is believed."""
+FOR_GOOD = {code for code in range(400, 500) if code not in {408, 409, 425, 429}} - MAY_PASS
+DOWN = {None, 408, 429, 502, 503, 504, 521}
+REFUSED_FOR_S, REFUSED_TIMES = 300.0, 3
 BACKOFF_BASE_S, BACKOFF_CAP_S = 30.0, 7200.0
 PROBE_EVERY_S = 60.0
+SWITCHING_S, SOON_S = 600.0, 5.0
+"""For so long a server that takes no writes is probed so often: its address may lead to another one."""
 MAX_PAUSE_S = 900.0
+LATE_S = 10.0
+SUMMARY = "alert:dead-letters:"
+LEASE_KNOWN_S = 12.0
+"""So long after its lease ended a process may not know it."""
 TRIES = 3
 BULK = 100
+STALE_S, HEALTH_SLACK_S = 300.0, 30.0
+SOON_AFTER_HINT_S, PAUSED_S, OFF_GRID_S = 10.0, 120.0, 6.0
+EXCUSED_S = 15.0
+"""For so long nobody wonders that two ask a shop, after a state was set back or a process ran again."""
 
 
 @dataclass
@@ -41,7 +56,7 @@ class Sent:
     """A notification on its way to a receiver, alone or with others."""
 
     process: "Process"
-    tenure: int
+    leader_session: int
     sink: str
     key: str
     event_id: str
@@ -60,6 +75,7 @@ class Due:
     event_id: str
     acked_step: int | None = None
     is_buried: bool = False
+    owed_at: float = 0.0
 
 
 @dataclass
@@ -74,10 +90,17 @@ class Claims:
 
 @dataclass
 class Sight:
-    """An answer: what was asked, and the orders that the source read from it, as the shop had them."""
+    """An answer: what was asked, and the orders that the source read from it, as the shop had them.
+
+    Attributes:
+        is_end: it is empty, and the shop tells of no more pages.
+        disturbances: how many there were when it came.
+    """
 
     query: Query
     readable: Sequence[SimulatedOrder]
+    is_end: bool
+    disturbances: int
 
 
 class Judge:
@@ -94,11 +117,22 @@ class Judge:
         self._void: set[tuple[str, str]] = set()  # committed once, and set back
         self._took: set[tuple[str, str]] = set()
         self._rejected: set[tuple[str, str]] = set()
+        self._refused: dict[tuple[str, str], list[float]] = defaultdict(list)  # by sink and event
+        self._refusing: dict[str, list[float]] = defaultdict(list)  # by sink, since it took something
+        self._redirected: set[tuple[str, str]] = set()  # it may have arrived: one more answer is enough
+        self._worked: set[str] = set()  # sinks; as the store knows it
         self._bodies: dict[str, tuple[str, str]] = {}
         self._ok: set[tuple[int, int, str, str]] = set()
         self._not_before: dict[tuple[int, int, str, str], float] = {}
         self._claims: dict[tuple[int, int, str], Claims] = defaultdict(Claims)
         self._restored_at = -1e9
+        self.reached_at = -1e9  # the shop was asked for orders then, and the request arrived
+        self.failed_at = -1e9  # a question to the shop failed then
+        self.polled_at: float | None = None  # the last good poll; None if there was none yet
+        self._last_poll_at: datetime | None = None
+        self.answer_lost_at = -1e9  # something was written then, and the process was told that it was not
+        self._asking: dict[int, tuple[Process, int]] = {}  # requests under way: of whom, and its freezes then
+        self._cursor: datetime | None = None
 
     def fail(self, text: str) -> None:
         """Something must not be."""
@@ -111,7 +145,8 @@ class Judge:
         """A process got its store's answer."""
         name, args, _ = call
         if name == "take" and result:
-            process.tenure += 1
+            process.leader_session += 1
+            process.led_since = self._world.loop.time()
             if isinstance(self._world.place, RedisPlace):
                 process.nonce = self._world.place.nonce(process.store)
         elif name == "claim":
@@ -154,10 +189,11 @@ class Judge:
             for order in () if first_contact else sight.readable:
                 if sight.query.statuses:
                     self.oracle.learns(order)
-                else:
-                    expected += self.oracle.sees(order)
+                elif not self._may_wait(order, sight.query, batch):
+                    expected += self.oracle.sees(order, self._held(order, batch))
         told = [
-            (due.order_id, due.kind, event_id(SHOP, str(due.order_id), due.kind, due.n)) for due in expected
+            (due.order_id, due.kind, event_id(self._world.shop_id, str(due.order_id), due.kind, due.n))
+            for due in expected
         ]
         for sink in self._world.receivers:
             given = [
@@ -168,7 +204,58 @@ class Judge:
             if given != told:
                 self.fail(f"{process} decided {given} for {sink}, where {told} follows")
         self.counts["observed"] += len(told)
+        if batch.state.last_poll_at != self._last_poll_at:
+            self._last_poll_at, self.polled_at = batch.state.last_poll_at, self._world.loop.time()
         self._owe(process, batch.outgoing)
+        self._look_at_the_cursor(process, batch)
+        if sight is not None and sight.is_end and sight.query.modified_after and not sight.query.newest_first:
+            self._look_at_the_end(process, batch, sight)
+
+    def _look_at_the_end(self, process: "Process", batch: Batch, sight: Sight) -> None:
+        """An empty page ends a walk, so that a tick at which nothing happened costs one request."""
+        polled_at, is_disturbed = batch.state.last_poll_at, sight.disturbances != self._world.disturbances
+        if not is_disturbed and (polled_at is None or (batch.now - polled_at).total_seconds() > LATE_S):
+            self.fail(f"{process} does not end its walk with an empty page")
+
+    def _may_wait(self, order: SimulatedOrder, query: Query, batch: Batch) -> bool:
+        """Whether a sweep saw an order that is dated before what was seen of it, and did not decide yet.
+
+        Such an answer may be an old one that a cache kept. It has to be decided once it is confirmed: at
+        the end nothing may be missing.
+        """
+        memory = self.oracle.memories.get(order.id) if self.oracle else None
+        is_dated_back = (
+            memory is not None and memory.modified is not None and order.modified < memory.modified
+        )
+        is_walk = query.modified_after is not None
+        return is_dated_back and not is_walk and order.id not in {one.id for one in batch.known}
+
+    def _held(self, order: SimulatedOrder, batch: Batch) -> set[int]:
+        """Refunds that may be half written and were not decided yet; at the end none may be missing."""
+        assert self.oracle is not None
+        doubtful = self.oracle.may_be_half_written(order)
+        if not doubtful:
+            return doubtful
+        known = next((one.refund_ids for one in batch.known if one.id == order.id), None)
+        return doubtful - (known or frozenset())
+
+    def _look_at_the_cursor(self, process: "Process", batch: Batch) -> None:
+        """What the next walk does not ask for any more must have been seen."""
+        cursor, overlap_s = batch.state.cursor_at, self._world.plan.overlap_s
+        if self.oracle is None or cursor is None or "older stamps" in self._world.plan.shop.kinds:
+            return
+        if cursor == self._cursor:
+            return
+        self._cursor = cursor
+        passed = cursor - timedelta(seconds=overlap_s)
+        for order_id in self._world.ours:
+            order, memory = self._world.shop.order(order_id), self.oracle.memories.get(order_id)
+            if order.modified <= passed and (memory is None or memory.modified != order.modified):
+                seen = memory and f"{memory.status}, {memory.modified:%T}"
+                self.fail(
+                    f"{process} moves the cursor to {cursor:%T}, past order {order_id} ({order.status},"
+                    f" {order.modified:%T}), which it did not read (seen: {seen})"
+                )
 
     def _owe(self, process: "Process", outgoing: Sequence[Outgoing]) -> None:
         for one in outgoing:
@@ -178,7 +265,7 @@ class Judge:
                 self.fail(
                     f"{process} put {told.event_type} of {told.key} into the outbox of {one.sink} twice"
                 )
-            line.append(Due(told.event_id))
+            line.append(Due(told.event_id, owed_at=self._world.loop.time()))
             self._keys[told.event_id] = told.key
             self._void.discard((one.sink, told.event_id))
 
@@ -190,16 +277,35 @@ class Judge:
             case Ack():
                 if name not in self._took:
                     self.fail(f"{process} acked {delivery.event_type} of {delivery.key}, which nobody took")
+                self._worked.add(delivery.sink)
                 if due is not None:
                     due.acked_step = self._world.loop.steps
             case Bury():
-                if name not in self._rejected:
+                if name not in self._rejected and not self._is_refused_for_long(name, due):
                     self.fail(f"{process} gave up {delivery.event_type} of {delivery.key}: {outcome.reason}")
                 if due is not None:
                     due.is_buried = True
 
+    def _is_refused_for_long(self, name: tuple[str, str], due: Due | None) -> bool:
+        """Whether a refusal that may pass has lasted: of this event, or of all since it is owed."""
+        if not self._refused[name]:
+            return False
+        if name[0] not in self._worked:
+            return True
+        now, owed_at = self._world.loop.time(), due.owed_at if due is not None else 0.0
+        of_all = self._refusing[name[0]]
+        waited = not of_all or now - owed_at >= REFUSED_FOR_S - 1 or name in self._redirected
+        return any(
+            len(times) >= REFUSED_TIMES and now - times[0] >= REFUSED_FOR_S - 1
+            for times in (self._refused[name], of_all if waited else [])
+        )
+
+    def _may_repeat(self, key: str) -> bool:
+        """A summary of dead letters may, after a clock that was ahead: its date then lies in the future."""
+        return key.startswith(SUMMARY) and self._world.told_time_at > 0
+
     def puts_off(
-        self, decision: RetryAt | DeadLetter, *, attempts: int, error: ShopPollerError, now: datetime
+        self, decision: RetryAt | GiveUp, *, attempts: int, error: ShopPollerError, now: datetime
     ) -> None:
         """A delivery failed: half of the doubled wait at least, spread below its ceiling, clamped first."""
         if isinstance(decision, RetryAt):
@@ -226,7 +332,7 @@ class Judge:
             self.fail(f"{process} holds {len(claims.held)} deliveries to {sink}, {most} at most")
 
     def _of(self, process: "Process", sink: str) -> Claims:
-        return self._claims[process.number, process.tenure, sink]
+        return self._claims[process.number, process.leader_session, sink]
 
     def _due(self, sink: str, key: str, name: str) -> Due | None:
         return next((due for due in self.lines[sink, key] if due.event_id == name), None)
@@ -242,7 +348,9 @@ class Judge:
         claims.in_flight += 1
         if claims.in_flight > senders:
             self.fail(f"{process} has {claims.in_flight} requests to {receiver.name} at once")
-        if claims.failures >= 2 * TRIES * senders and now - claims.failed_at < PROBE_EVERY_S - 1:
+        since = receiver.loading_since
+        every_s = SOON_S if since is not None and now - since < SWITCHING_S + PROBE_EVERY_S else PROBE_EVERY_S
+        if claims.failures >= 2 * TRIES * senders and now - claims.failed_at < every_s - 1:
             self.fail(f"{process} does not leave {receiver.name} alone: {claims.failures} failures in a row")
         sent = [self._sends(process, receiver, name, body) for name, body in told]
         if len(sent) > BULK or len({one.key for one in sent}) < len(sent):
@@ -255,16 +363,23 @@ class Judge:
         told = json.loads(body)
         # An alert stands in the line of the service that it is about.
         key = self._keys.get(name, str(told["source_id"]))
-        sent = Sent(process, process.tenure, receiver.name, key, name, body, self._world.loop.steps)
+        sent = Sent(process, process.leader_session, receiver.name, key, name, body, self._world.loop.steps)
         place, now = self._world.place, self._world.loop.time()
         what = f"{told['event_type']} of {key} to {receiver.name}"
         if self._due(receiver.name, key, name) is None and (receiver.name, name) not in self._void:
             self.fail(f"{process} sends {what}, which was never committed")
         leader = place.leader()
-        if leader is not None and leader != process.nonce and now - self._restored_at > 15:
+        # The clock of Redis may have ended the lease: nobody else may have it before its holder knows.
+        is_cut_short = leader == "" and now - self._world.server_set_at < LEASE_KNOWN_S
+        if (
+            leader is not None
+            and leader != process.nonce
+            and now - self._restored_at > 15
+            and not is_cut_short
+        ):
             self.fail(f"{process} sends {what} without the lease")
-        tried = (process.number, process.tenure, receiver.name, name)
-        if tried in self._ok:
+        tried = (process.number, process.leader_session, receiver.name, name)
+        if tried in self._ok and not self._may_repeat(key):
             self.fail(f"{process} sends {what} again, though it got a yes")
         if now < self._not_before.get(tried, 0) - 0.1:
             self.fail(f"{process} sends {what} before the time that {receiver.name} asked for")
@@ -277,7 +392,7 @@ class Judge:
     ) -> None:
         """A process got a receiver's answers, or none, to what it sent in one request."""
         first = several[0]
-        claims = self._claims[first.process.number, first.tenure, first.sink]
+        claims = self._claims[first.process.number, first.leader_session, first.sink]
         claims.in_flight -= 1
         if DOWN.issuperset(codes):
             claims.failures += 1
@@ -285,7 +400,7 @@ class Judge:
         else:
             claims.failures = 0
         for sent, code in zip(several, codes, strict=True):
-            tried = (sent.process.number, sent.tenure, sent.sink, sent.event_id)
+            tried = (sent.process.number, sent.leader_session, sent.sink, sent.event_id)
             if code is not None and 200 <= code < 300:
                 self._ok.add(tried)
             if retry_after is not None:
@@ -294,17 +409,22 @@ class Judge:
     def arrives(self, sent: Sent, *, takes: bool, code: int) -> None:
         """A receiver was told something."""
         name = (sent.sink, sent.event_id)
-        if code in FOR_GOOD:
-            self._rejected.add(name)
+        self._refuses(name, code)
         if not takes:
             return
         due = self._due(sent.sink, sent.key, sent.event_id)
         if name in self._took:
             self.counts["repeats"] += 1
-            if due is not None and due.acked_step is not None and sent.at_step > due.acked_step:
+            if (
+                due is not None
+                and due.acked_step is not None
+                and sent.at_step > due.acked_step
+                and not self._may_repeat(sent.key)
+            ):
                 self.fail(f"{sent.process} sends {sent.event_id} of {sent.key} again, though it was acked")
             return
         self._took.add(name)
+        self._refusing[sent.sink].clear()
         self.counts["taken"] += 1
         if due is None:
             return
@@ -314,20 +434,116 @@ class Judge:
             if not earlier.is_buried and (sent.sink, earlier.event_id) not in self._took:
                 self.fail(f"{sent.sink} takes an event of {sent.key} before an earlier one")
 
+    def _refuses(self, name: tuple[str, str], code: int) -> None:
+        if code in FOR_GOOD:
+            self._rejected.add(name)
+        if code in MAY_PASS:
+            for times in (self._refused[name], self._refusing[name[0]]):
+                times.append(self._world.loop.time())
+        if code == 302:
+            self._redirected.add(name)
+
     # --- the shop -------------------------------------------------------------------------------------------
+
+    def approaches(self, process: "Process") -> None:
+        """A process sends the shop a request: soon enough after it heard of maintenance."""
+        closed, process.shop_closed = process.shop_closed, None
+        plan, now = self._world.plan, self._world.loop.time()
+        if closed is None or plan.interval_s > PROBE_EVERY_S:
+            return
+        leader_session, since, disturbances = closed
+        if leader_session != process.leader_session or disturbances != self._world.disturbances:
+            return
+        if now - since > PROBE_EVERY_S + plan.interval_s + LATE_S:
+            self.fail(f"{process} left the shop alone for {now - since:.0f} s because of maintenance")
+
+    def leaves(self, process: "Process") -> None:
+        """A process got an answer to its request to the shop, or waits for none any more."""
+        self._asking.pop(process.number, None)
+
+    def reached(self, *, is_poll: bool) -> None:
+        """A request arrived at the shop."""
+        if is_poll:
+            self.reached_at = self._world.loop.time()
+
+    def _ask_one_at_a_time(self, process: "Process") -> None:
+        """Nobody asks a shop while somebody else does, unless it was frozen, or the state set back."""
+        if process.only_looks:
+            return
+        now = self._world.loop.time()
+        for other, freezes in self._asking.values():
+            froze = other.frozen or other.freezes != freezes
+            excused_at = max(self._restored_at, process.thawed_at, other.thawed_at)
+            if other.number != process.number and not froze and now - excused_at > EXCUSED_S:
+                self.fail(f"{process} asks the shop while {other} does")
+        self._asking[process.number] = (process, process.freezes)
 
     def asks(self, process: "Process") -> None:
         """A process asks the shop for orders."""
-        tenure, until = process.shop_not_before
-        if tenure == process.tenure and self._world.loop.time() < until - 0.1:
+        self._ask_one_at_a_time(process)
+        leader_session, until = process.shop_not_before
+        if leader_session == process.leader_session and self._world.loop.time() < until - 0.1:
             self.fail(f"{process} asks the shop, which asked to be left alone for a while")
 
     def answered(self, process: "Process", response: httpx.Response) -> None:
         """A process got the shop's answer."""
         asked = response.headers.get("Retry-After", "")
+        if response.status_code == 503:
+            process.shop_closed = (process.leader_session, self._world.loop.time(), self._world.disturbances)
         if response.status_code == 429 and asked.isdigit():
             until = self._world.loop.time() + min(float(asked), MAX_PAUSE_S)
-            process.shop_not_before = (process.tenure, until)
+            process.shop_not_before = (process.leader_session, until)
+
+    async def expects_a_poll(self, process: "Process", since: float) -> None:
+        """A genuine webhook came to a process: whoever leads looks soon, if nothing forbids it."""
+        world, leader_session = self._world, process.leader_session
+        disturbances = world.disturbances
+        await anyio.sleep(SOON_AFTER_HINT_S)
+        now = world.loop.time()
+        is_excused = (
+            not process.alive
+            or process.is_told_to_stop
+            or process.leader_session != leader_session
+            or process.led_since < 0  # it never led, and nobody may lead just now
+            or process.nonce != (world.place.leader() or "")
+            or world.disturbances != disturbances
+            or bool(world.place.troubles)
+            or max(self.failed_at, self._restored_at, process.thawed_at) > now - PAUSED_S
+            or process.asks_until > now - SOON_AFTER_HINT_S / 2  # an answer is awaited, by a sweep too
+            or now < process.shop_not_before[1]
+            or now - process.led_since < PAUSED_S
+            or world.plan.sweep_s > 0
+        )
+        if not is_excused and process.walked_at < since:
+            self.fail(f"{process} does not look though a webhook came {now - since:.0f} s ago")
+
+    def walks(self, process: "Process") -> None:
+        """A process asks what changed: on its grid or after a hint, and not since something forged came."""
+        now, plan = self._world.loop.time(), self._world.plan
+        last_at, process.walked_at = process.walked_at, now
+        if process.grid[0] != process.leader_session:
+            process.grid = (process.leader_session, now)
+        off_s = (now - process.grid[1]) % plan.interval_s
+        is_due = off_s < OFF_GRID_S or plan.interval_s - off_s < OFF_GRID_S or now - last_at < OFF_GRID_S
+        paused_at = max(self.failed_at, process.hint_at, process.thawed_at)
+        is_calm = now - paused_at > PAUSED_S and not self._world.place.troubles and not plan.sweep_s
+        if now - process.no_hint_at < 2 and is_calm and not is_due:
+            self.fail(f"{process} asks what changed because of a webhook that is no hint")
+
+    def health(self, process: "Process", code: int, told: str) -> None:
+        """A process said how it does: it must be true, but for what happens just now."""
+        world, now = self._world, self._world.loop.time()
+        changed_at = max(self._restored_at, world.told_time_at, process.thawed_at)
+        if self.polled_at is None or changed_at > self.polled_at:
+            return  # its clock, or what it reads, tells it something else
+        stale_s, since_s = max(STALE_S, 3 * world.plan.interval_s), now - self.polled_at
+        follows = isinstance(world.place, RedisPlace) and process.nonce != world.place.leader()
+        if code == 200 and since_s > stale_s + HEALTH_SLACK_S and not (follows and world.place.troubles):
+            self.fail(f"{process} says that it is healthy, {since_s:.0f} s after the last good poll")
+        ends = process.is_told_to_stop and "No active workers" in told
+        knows_of_it = self.answer_lost_at < self.polled_at
+        if code != 200 and since_s < stale_s - HEALTH_SLACK_S and knows_of_it and not ends:
+            self.fail(f"{process} says {told}, {since_s:.0f} s after the last good poll")
 
     def witness(self, process: "Process", source: Source) -> "Witness":
         """The process's view of the shop."""
@@ -352,10 +568,12 @@ class Judge:
         oracle, lines = copy.deepcopy(saved)
         before = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self.oracle, self.lines = oracle, defaultdict(list, lines)
+        self._cursor = None
         after = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self._void |= before - after
         self._restored_at = self._world.loop.time()
         self._ok.clear()  # the store does not know of it any more
+        self._worked.clear()
         self.counts["restored"] += 1
         for process in self._world.processes:
             process.sight = None
@@ -370,6 +588,20 @@ class Judge:
         )
         return dict(Counter(unsettled))
 
+    def keys(self) -> set[str]:
+        """The orders and alerts of which something was to be told."""
+        return {key for _, key in self.lines}
+
+    def forgotten(self, traces: Sequence[Trace]) -> list[str]:
+        """The deliveries that are over and have no trace: an audit would take them for lost."""
+        remembered = {(trace.sink, trace.event_id) for trace in traces}
+        return [
+            f"{due.event_id} of {key} to {sink}"
+            for (sink, key), line in self.lines.items()
+            for due in line
+            if (due.is_buried or due.acked_step is not None) and (sink, due.event_id) not in remembered
+        ]
+
     # --- the end --------------------------------------------------------------------------------------------
 
     def missing(self) -> list[str]:
@@ -378,8 +610,12 @@ class Judge:
         memories = self.oracle.memories if self.oracle else {}
         for order in self._world.shop.orders:
             memory = memories.get(order.id)
-            if order.id in self._world.ours and (memory is None or memory.status != order.status):
+            if order.id not in self._world.ours:
+                continue
+            if memory is None or memory.status != order.status:
                 found.append(f"order {order.id} is {order.status}, seen as {memory and memory.status}")
+            elif not memory.refunds >= {refund.id for refund in order.refunds}:
+                found.append(f"a refund of order {order.id} was not seen")
         for (sink, key), line in self.lines.items():
             for due in line:
                 if not due.is_buried and due.acked_step is None:
@@ -398,8 +634,8 @@ class Witness:
         self._process = process
         self._source = source
         self._failures = 0
-        self._failed_at = -1e9
-        self._tenure = 0
+        self._failed_at = self._hinted_at = -1e9
+        self._leader_session = 0
 
     @property
     def most_ids(self) -> int:
@@ -407,17 +643,27 @@ class Witness:
 
     async def fetch(self, query: Query) -> Page:
         process, now = self._process, self._world.loop.time()
-        if self._tenure != process.tenure:  # each has a breaker of its own
-            self._tenure, self._failures = process.tenure, 0
-        if self._failures >= 5 and now - self._failed_at < PROBE_EVERY_S - 1 and not self._world.plan.sweep_s:
+        if self._leader_session != process.leader_session:  # each has a breaker of its own
+            self._leader_session, self._failures = process.leader_session, 0
+        is_too_soon = self._failures >= 5 and now - self._failed_at < PROBE_EVERY_S - 1
+        if is_too_soon and process.hint_at >= self._failed_at and now - self._hinted_at >= PROBE_EVERY_S - 1:
+            self._hinted_at, is_too_soon = now, False  # a webhook ends a pause, once a minute
+        if is_too_soon and not self._world.plan.sweep_s:
             self._world.judge.fail(f"{process} does not leave the shop alone after {self._failures} failures")
         process.sight = None
+        if query.modified_after is not None and not query.ids:
+            self._world.judge.walks(process)
+        process.only_looks = query.per_page == 1  # whether the shop can be reached, or at first contact
+        process.asks_until = math.inf
         try:
             page = await self._source.fetch(query)
         except ShopPollerError:
-            self._failures += 1
+            self._failures += query.modified_after is not None  # a sweep that fails opens no circuit
+            self._world.judge.failed_at = self._world.loop.time()
             self._failed_at = self._world.loop.time()
             raise
+        finally:
+            process.asks_until = self._world.loop.time()
         self._failures = 0
         readable = []
         for order in page.orders:
@@ -428,7 +674,8 @@ class Witness:
                 )
                 continue
             readable.append(versions[-1])
-        process.sight = Sight(query, readable)
+        is_end = not page.items and (page.total_pages or 1) <= 1
+        process.sight = Sight(query, readable, is_end, self._world.disturbances)
         return page
 
     async def aclose(self) -> None:

@@ -1,5 +1,7 @@
 """What lies between the daemon and everybody else: it delays, loses, and delivers when nobody waits."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,7 +21,19 @@ LATENCY_S = 0.05
 LOST_S = 1e6
 
 Mood: TypeAlias = Literal[
-    "well", "down", "silent", "slow", "late", "broken", "busy", "failing", "limited", "gone", "moved"
+    "well",
+    "down",
+    "silent",
+    "slow",
+    "late",
+    "broken",
+    "busy",
+    "behind",
+    "failing",
+    "limited",
+    "gone",
+    "moved",
+    "starting",
 ]
 MOODS: tuple[Mood, ...] = (
     "down",  # nobody listens
@@ -28,11 +42,29 @@ MOODS: tuple[Mood, ...] = (
     "late",  # it takes what it gets, and says so when nobody waits any more
     "broken",  # it takes what it gets, and the connection breaks off before it says so
     "busy",  # 503
+    "behind",  # 521: Cloudflare finds no server behind it
     "failing",  # 500
     "limited",  # 429, with Retry-After
     "gone",  # 410
     "moved",  # a redirect
+    "starting",  # 404, as a proxy says of what it does not know yet
 )
+
+
+LIBRARY_ERRORS: tuple[Callable[[], Exception], ...] = (
+    lambda: RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
+    lambda: AttributeError("'NoneType' object has no attribute 'writelines'"),
+    lambda: asyncio.IncompleteReadError(b"", 2),
+    lambda: ExceptionGroup("made up", [IndexError("pop from an empty deque")]),
+    anyio.ClosedResourceError,
+)
+"""What client libraries were seen to raise when a connection is lost, besides what they mean to raise."""
+
+
+def lost(world: "World", usual: Exception) -> Exception:
+    """How a client library says that a connection is lost: mostly as it means to."""
+    number = world.loop.steps % (3 * len(LIBRARY_ERRORS))
+    return LIBRARY_ERRORS[number]() if number < len(LIBRARY_ERRORS) else usual
 
 
 @dataclass
@@ -46,6 +78,7 @@ class Receiver:
         takes_s: how long it takes, when slow.
         asks_s: how long it asks to be left alone, when limited or busy.
         refuses: orders that it answers otherwise, by id: a code.
+        loading_since: when it said that it takes no writes, if it took nothing since.
         told: what is sent to it in bulk, by the process and the body.
     """
 
@@ -55,6 +88,7 @@ class Receiver:
     takes_s: float = 0.0
     asks_s: int = 0
     refuses: dict[str, int] = field(default_factory=dict)
+    loading_since: float | None = None
     told: dict[tuple[int, bytes], "Sent"] = field(default_factory=dict)
 
     def delay_s(self) -> float:
@@ -70,6 +104,8 @@ class Receiver:
                 return True, 200, self.delay_s()
             case "busy":
                 return False, 503, 0.0
+            case "behind":
+                return False, 521, 0.0
             case "failing":
                 return False, 500, 0.0
             case "limited":
@@ -78,6 +114,8 @@ class Receiver:
                 return False, 410, 0.0
             case "moved":
                 return False, 302, 0.0
+            case "starting":
+                return False, 404, 0.0
             case _:
                 return True, 204, 0.0
 
@@ -112,7 +150,7 @@ class ToReceiver(httpx.AsyncBaseTransport):
         self._world.judge.arrives(sent, takes=takes, code=code)
         await anyio.sleep(seconds)
         if receiver.mood == "broken" and takes:
-            raise httpx.ReadError("made up: the connection broke off")
+            raise lost(self._world, httpx.ReadError("made up: the connection broke off"))
         headers = {}
         if code in {429, 503} and receiver.asks_s:
             headers["Retry-After"] = str(receiver.asks_s)
@@ -130,14 +168,19 @@ class ToShop(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         question = await asked(request)
+        self._world.judge.approaches(self._process)
         if asks_for_orders(question):
             self._world.judge.asks(self._process)
-        response: httpx.Response = await self._world.carry(
-            self._process, lambda: self._arrive(question), down=self._world.shop_is_down
-        )
+        try:
+            response: httpx.Response = await self._world.to_shop(
+                self._process, lambda: self._arrive(question)
+            )
+        finally:
+            self._world.judge.leaves(self._process)
         self._world.judge.answered(self._process, response)
         return response
 
     async def _arrive(self, question: Request) -> httpx.Response:
         self._process.loaded.clear()
+        self._world.judge.reached(is_poll=asks_for_orders(question))
         return await given(self._world.answer(self._process, question))

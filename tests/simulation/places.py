@@ -13,11 +13,13 @@ import anyio
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.redis_address import parse_redis
 from shop_poller.ports import Store
 from shop_poller.stores.redis import RedisStore
+from shop_poller.stores.redis.connection import ConnectionPool
 from shop_poller.stores.sqlite import SqliteStore
+from simulation.network import lost
 from support.stores import fake_client
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ WRITES = {"commit", "raise_alert", "clear_alert", "settle"}
 Call: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)
 SCRIPT: ContextVar[str] = ContextVar("SCRIPT", default="")
+CALLER: ContextVar[Any] = ContextVar("CALLER", default=None)
+"""Whose call it is: in a fleet the stores of all shops of a process share a client."""
 
 Trouble: TypeAlias = Literal["refused", "lost", "slow"]
 Troubles: TypeAlias = dict[tuple[Trouble, str], float]
@@ -138,6 +142,7 @@ class SqlitePlace:
                 self._world.judge.applied(process, call)
             # What a claim writes is in memory only, and never lost.
             if trouble == "lost" and name in WRITES:
+                self._world.judge.answer_lost_at = self._world.loop.time()
                 raise TemporaryError(ErrorKind.STORE, "made up: disk I/O error, after all was written")
             await anyio.sleep(self._world.rng.expovariate(500))
             return result
@@ -179,7 +184,7 @@ class CarriedRedis(FakeAsyncRedis):
     place: "RedisPlace"
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        call, script = CALL.get(), SCRIPT.get()
+        call, script, caller = CALL.get(), SCRIPT.get(), CALLER.get() or self.process
         trouble = throw(self.world.rng, self.place.troubles, call[0] if call else "")
         carried_out: Callable[..., Awaitable[Any]] = super().execute_command
 
@@ -189,34 +194,49 @@ class CarriedRedis(FakeAsyncRedis):
             result = await carried_out(*args, **options)
             is_run = args[0] in {"EVALSHA", "EVAL"}  # and not looked up
             if is_run and call is not None and call[0] in WRITES and script in {"commit", "settle"}:
-                self.world.judge.applied(self.process, call)
+                caller.world.judge.applied(caller, call)
             if trouble == "lost":
-                raise RedisConnectionError("made up: the connection broke off")
+                caller.world.judge.answer_lost_at = caller.world.loop.time()
+                raise lost(self.world, RedisConnectionError("made up: the connection broke off"))
             return result
 
         if trouble == "refused":
             await anyio.sleep(0.01)
-            raise RedisConnectionError("made up: connection refused")
+            raise lost(self.world, RedisConnectionError("made up: connection refused"))
         return await self.world.carry(
             self.process, arrive, down=False, error=RedisConnectionError("made up: no route")
         )
 
 
 class RedisPlace:
-    """A server, that several processes share."""
+    """A server, that several processes share.
 
-    def __init__(self, world: "World") -> None:
+    Args:
+        world: whose network carries commands to it.
+        server: another place's, for the state of one more shop.
+        prefix: of the shop's keys.
+    """
+
+    def __init__(self, world: "World", *, server: FakeServer | None = None, prefix: str = PREFIX) -> None:
         self.troubles: Troubles = {}
+        self.server = self._server = server or FakeServer(server_type="redis", version=(7,))
         self._world = world
-        self._server = FakeServer(server_type="redis", version=(7,))
+        self._prefix = prefix
 
-    async def open(self, process: "Process") -> Store:
-        def make(_: Any) -> Any:
-            client = CarriedRedis(server=self._server, decode_responses=True, protocol=2)
-            client.world, client.process, client.place = self._world, process, self
-            return client
+    def client(self, process: "Process") -> Any:
+        """A process's connection."""
+        client = CarriedRedis(server=self._server, decode_responses=True, protocol=2)
+        client.world, client.process, client.place = self._world, process, self
+        return client
 
-        store = RedisStore(ADDRESS, prefix=PREFIX, first_shop=SHOP, make=make)
+    async def open(self, process: "Process", line: ConnectionPool | None = None) -> Store:
+        store = RedisStore(
+            ADDRESS,
+            prefix=self._prefix,
+            first_shop=self._world.shop_id,
+            make=lambda _: self.client(process),
+            line=line,
+        )
         run = store._connection.call
 
         async def named(script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
@@ -230,11 +250,12 @@ class RedisPlace:
 
         async def call(call: Call, method: Callable[..., Awaitable[Any]]) -> Any:
             _, args, kwargs = call
-            token = CALL.set(call)
+            token, caller = CALL.set(call), CALLER.set(process)
             try:
                 return await method(*args, **kwargs)
             finally:
                 CALL.reset(token)
+                CALLER.reset(caller)
 
         return cast("Store", Watched(store, process, call))
 
@@ -244,7 +265,7 @@ class RedisPlace:
     def leader(self) -> str | None:
         database = self._server.dbs[0]
         database.time = self._world.server_time()
-        item = database.get(f"{PREFIX}lease".encode())
+        item = database.get(f"{self._prefix}lease".encode())
         return item.value.decode() if item else ""
 
     def save(self) -> Any:
@@ -257,7 +278,12 @@ class RedisPlace:
             database[key] = item
 
     async def look(self) -> Store:
-        return RedisStore(ADDRESS, prefix=PREFIX, first_shop=SHOP, make=lambda _: fake_client(self._server))
+        return RedisStore(
+            ADDRESS,
+            prefix=self._prefix,
+            first_shop=self._world.shop_id,
+            make=lambda _: fake_client(self._server),
+        )
 
     def close(self) -> None:
         pass

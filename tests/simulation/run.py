@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulation.fleets import FleetWorld, is_fleet
 from simulation.loop import SimulationLoop
 from simulation.world import World
 
@@ -46,7 +47,7 @@ def run(seed: int) -> Result:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             loop = runner.get_loop()
             assert isinstance(loop, SimulationLoop)
-            world = World(seed, folder, loop)
+            world = FleetWorld(seed, folder, loop) if is_fleet(seed) else World(seed, folder, loop)
             with world.patches():
                 runner.run(world.live())
             judge = world.judge

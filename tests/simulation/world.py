@@ -3,41 +3,45 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from contextvars import Context, copy_context
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from signal import SIG_DFL, SIGINT, SIGTERM
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import anyio
 import httpx
 import structlog
+from pydantic import SecretStr
 
-from shop_poller import making
+from shop_poller.config.addresses import HTTP
+from shop_poller.config.settings import Settings
 from shop_poller.core import retry
-from shop_poller.core.addresses import HTTP
-from shop_poller.core.retry import DeadLetter, RetryAt, RetryPolicy
+from shop_poller.core.retry import LONGEST_DELAY, GiveUp, RetryAt, RetryPolicy
 from shop_poller.ports import BulkSink
-from shop_poller.settings import Settings
-from shop_poller.simulator import faults
+from shop_poller.runtime import app, factory
+from shop_poller.simulator import faults, quirks
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY
-from shop_poller.simulator.listing import Found, Listing, select
+from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.web.routes import make_app
 from simulation.bulk import Messenger, ToRedis
 from simulation.judge import Judge
 from simulation.loop import RUNNING, SimulationLoop
 from simulation.network import LATENCY_S, MOODS, Mood, Receiver, ToReceiver, ToShop
 from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
-from simulation.processes import Process
+from simulation.plan import Plan
+from simulation.processes import Process, running
+from simulation.standard_error import StandardError, blocks_log
+from simulation.visitors import Visitor, sends_hooks
+from support.hooks import SECRET
 from support.no_sockets import small_pages
 from support.virtual_time import EPOCH
 
@@ -45,8 +49,11 @@ STATUSES = (
     "processing", "processing", "completed", "pending", "on-hold",
     "cancelled", "refunded", "failed", "sborka",
 )  # fmt: skip
-IN_BULK = ("redis+stream://{}.example:6379/0?stream=orders", "redis://{}.example:6379/0?channel=orders")
-ONE_BY_ONE = "https://{}.example/"
+JUMPS = (
+    *(timedelta(minutes=minutes) for minutes in (2, 15, 59)),
+    *(timedelta(days=days) for days in (1, 2, 2, 3.5, 40, 400, 3650)),
+)
+SERVER_JUMPS = (timedelta(seconds=15), timedelta(seconds=60))
 SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
     lambda _: faults.dropped(),
     lambda _: faults.captcha(),
@@ -63,92 +70,67 @@ SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What kind of world a seed makes.
-
-    Attributes:
-        on_redis: two daemons share a server; else one has a file.
-        sinks: the receivers' addresses.
-        crowd: how many orders are made at once, at most.
-        deeds: how many things befall it.
-        gap_s: mean time between two of them.
-    """
-
-    on_redis: bool
-    sinks: tuple[str, str]
-    crowd: int
-    dialect: str
-    interval_s: int
-    sweep_s: int
-    skew_s: int
-    overlap_s: int
-    senders: int
-    queue_size: int
-    deeds: int
-    gap_s: float
-
-    @property
-    def in_bulk(self) -> bool:
-        """Whether one of the receivers takes many at once; then there are many."""
-        return self.crowd > 12
-
-    @classmethod
-    def of(cls, rng: Random) -> "Plan":
-        on_redis = rng.random() < 0.15
-        slowly = not on_redis and rng.random() < 0.05  # hours, for which two replicas would renew a lease
-        in_bulk = not slowly and rng.random() < 0.33
-        kinds = rng.choice([IN_BULK, (IN_BULK[0], ONE_BY_ONE), (ONE_BY_ONE, IN_BULK[1])])
-        sinks = kinds if in_bulk else (ONE_BY_ONE, ONE_BY_ONE)
-        return cls(
-            on_redis=on_redis,
-            sinks=(sinks[0].format("a"), sinks[1].format("b")),
-            crowd=rng.choice([20, 60]) if in_bulk else 12,
-            dialect=rng.choice(["woocommerce-mcp", "rest", "rest"]),
-            interval_s=600 if slowly else rng.choice([15, 60]),
-            sweep_s=rng.choice([0, 0, 600]),
-            skew_s=rng.choice([0, 0, 900]),
-            overlap_s=rng.choice([10, 10, 120]),
-            senders=rng.choice([1, 2, 8] if in_bulk else [1, 2, 3]),
-            queue_size=rng.choice([1, 5, 100, 200] if in_bulk else [1, 2, 5]),
-            deeds=rng.randint(8, 15) if slowly else rng.randint(6, 18),
-            gap_s=1800.0 if slowly else rng.choice([3.0, 10.0, 30.0]),
-        )
+ASKS_CLOCK_S = 12.0
+"""Each renewal of the lease asks Redis for the time; some may fail."""
 
 
 class World:
     """See the module's docstring.
 
+    Attributes:
+        outages_s: how long the shop may be down.
+
     Args:
         seed: makes all the chance there is.
         folder: for files.
+        plan: what kind of world it is; None lets the seed decide.
+        shop_id: the shop's.
     """
 
-    def __init__(self, seed: int, folder: Path, loop: SimulationLoop) -> None:
+    outages_s = (20, 90, 400)
+
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        loop: SimulationLoop,
+        *,
+        plan: Plan | None = None,
+        shop_id: str = SHOP,
+    ) -> None:
         self.rng = Random(seed)
-        self.plan = Plan.of(self.rng)
+        self.plan = plan or Plan.of(self.rng)
+        self.shop_id = shop_id
         self.loop = loop
         self.notes: deque[tuple[float, Any, str, Mapping[str, Any]]] = deque(maxlen=400)
         self.processes: list[Process] = []
-        self.shop = SimulatedShop(self.now, "Europe/Moscow", url=f"https://{SHOP}", first_id=1)
+        self.shop = SimulatedShop(self.shop_now, "Europe/Moscow", url=f"https://{shop_id}", first_id=1)
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
+        self.plan.shop.set_up(self.endpoint)
         self.shop_is_down = False
         self.was_gone = False  # one of the receivers: until a start
         self.ours: set[int] = set()
+        self.disturbances = 0  # of the daemons themselves: for a while they may not ask the shop
+        self.seed = seed
+        self.clock_set_at = -1e9
         self._host_off = timedelta(0)
+        self._shop_off = timedelta(0)
+        self._server_off = timedelta(0)
+        self.server_set_at = -1e9
         self._saved: Any = None
+        self._stderr: StandardError | None = None
         self._brings_back = False
         self._is_storm = True
         self._context: Context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.place: Place = RedisPlace(self) if self.plan.on_redis else SqlitePlace(self, folder)
+        self.place: Place = self.make_place(folder)
         self.judge = Judge(self)
         self.settings = Settings.model_validate(
             {
                 "woocommerce_mcp_url": self.endpoint.address(self.plan.dialect),
                 "woocommerce_consumer_key": DEMO_KEY.consumer_key,
                 "woocommerce_consumer_secret": DEMO_KEY.consumer_secret,
-                "shop_id": SHOP,
+                "shop_id": shop_id,
                 "shop_dialect": self.plan.dialect,
                 "shop_polling_interval": self.plan.interval_s,
                 "shop_sweep_interval": self.plan.sweep_s,
@@ -161,9 +143,19 @@ class World:
                 "shop_queue_size": self.plan.queue_size,
             }
         )
+        if sends_hooks(seed):  # the listener has no socket here
+            self.settings = self.settings.model_copy(update={"shop_webhook_secret": SecretStr(SECRET)})
         self.receivers = {
             sink.name: Receiver(sink.name, bulk=sink.scheme not in HTTP) for sink in self.settings.sinks
         }
+
+    def make_place(self, folder: Path) -> Place:
+        """Where the state lies."""
+        return RedisPlace(self) if self.plan.on_redis else SqlitePlace(self, folder)
+
+    async def daemon(self) -> None:
+        """What a process runs."""
+        await app.run(self.settings)
 
     # --- clocks ---------------------------------------------------------------------------------------------
 
@@ -171,13 +163,22 @@ class World:
         """True time, to the millisecond."""
         return EPOCH + timedelta(milliseconds=round(self.loop.time() * 1000))
 
+    @property
+    def told_time_at(self) -> float:
+        """Since when every process knows what the clocks say: that of Redis is asked now and then."""
+        return max(self.clock_set_at, self.server_set_at + ASKS_CLOCK_S)
+
     def host_now(self) -> datetime:
         """The clock of the daemons' hosts."""
         return self.now() + self._host_off
 
+    def shop_now(self) -> datetime:
+        """The shop's clock."""
+        return self.now() + self._shop_off
+
     def server_time(self) -> float:
         """The clock of Redis, in seconds."""
-        return self.now().timestamp()
+        return (self.now() + self._server_off).timestamp()
 
     def note(self, text: str) -> None:
         """For people who look into what happened."""
@@ -235,14 +236,18 @@ class World:
         self.spawn(work())
         return await answer
 
+    async def to_shop(self, process: Process, arrive: Callable[[], Awaitable[Any]]) -> Any:
+        """Take a request to the shop and the answer back."""
+        return await self.carry(process, arrive, down=self.shop_is_down)
+
     def answer(self, process: Process, request: Request) -> Answer:
         """The shop's answer."""
         self._asking = process
         return self.endpoint.answer(request)
 
-    def select(self, orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+    def select(self, orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = HONEST) -> Found:
         """As WooCommerce does it; the judge knows what was loaded."""
-        found = select(orders, listing)
+        found = select(orders, listing, paging)
         for order in found.orders:
             self._asking.loaded.setdefault(order.id, []).append(order)
         return found
@@ -256,13 +261,27 @@ class World:
             self.ours.add(self.shop.create_order("processing"))
             next(iter(self.receivers.values())).refuses[str(max(self.ours))] = 500
         supervisors = [self.spawn(self._supervise()) for _ in range(2 if self.plan.on_redis else 1)]
-        deeds = self._deeds()
-        for _ in range(self.plan.deeds):
-            await anyio.sleep(self.rng.expovariate(1 / self.plan.gap_s))
+        self.spawn(Visitor(self).look_at_health())
+        if blocks_log(self.seed):
+            self._stderr = StandardError(self.judge.fail)
+            self.spawn(self._stderr.hold_now_and_then(self))
+        if sends_hooks(self.seed):
+            self.spawn(Visitor(self).send_hooks())
+        await self._storm(self.plan.actions, self.plan.gap_s)
+        await self._calm()
+        await self._end(supervisors)
+
+    async def _storm(self, count: int, gap_s: float) -> None:
+        """So many things happen, some seconds apart; until the judge finds something."""
+        actions = self._actions()
+        for _ in range(count):
+            await anyio.sleep(self.rng.expovariate(1 / gap_s))
             if self.judge.verdicts:
                 break
-            self.rng.choice(deeds)()
-        await self._calm()
+            self.rng.choice(actions)()
+
+    async def _end(self, supervisors: Sequence[asyncio.Task[Any]]) -> None:
+        """All daemons stop; the state must be what follows from what was seen."""
         self._is_storm = False
         for process in self.processes:
             if process.alive:
@@ -276,6 +295,9 @@ class World:
             await self._look_into_the_store()
         for task in [*self._tasks]:
             task.cancel()
+        stderr, self._stderr = self._stderr, None
+        if stderr is not None:
+            stderr.close()
 
     def _stock(self) -> None:
         """Orders that were there before."""
@@ -288,17 +310,22 @@ class World:
         self.note("--- calm ---")
         self.place.troubles.clear()
         self.endpoint.faults.clear()
+        self.plan.shop.set_up(self.endpoint)
         self.shop_is_down = False
         for receiver in self.receivers.values():
             receiver.mood = "well"
             receiver.refuses.clear()
         for process in self.processes:
             process.thaw()
+        self._set_right()
         if self.was_gone or self.rng.random() < 0.3:  # only a start makes a sink that was gone be tried again
             for process in self.processes:
                 if process.alive:
                     process.terminate()
-        ends_at = self.loop.time() + 4 * 3600 + 3 * self.plan.interval_s
+        # What a clock parked that was ahead for a while may have to wait for longer: see decision 16.
+        clocks_were_off = self.told_time_at >= 0
+        patience_s = LONGEST_DELAY.total_seconds() if clocks_were_off else 0.0
+        ends_at = self.loop.time() + 4 * 3600 + patience_s + 3 * self.plan.interval_s
         while not self.judge.verdicts:
             await anyio.sleep(self.plan.interval_s / 2)
             missing = self.judge.missing()
@@ -310,12 +337,14 @@ class World:
     async def _look_into_the_store(self) -> None:
         store = await self.place.look()
         try:
-            stats = await store.stats(SHOP)
+            stats = await store.stats(self.shop_id)
             waiting = {name: sink.waiting for name, sink in stats.sinks.items() if sink.waiting}
             if waiting != self.judge.waiting():  # nothing, or an alert of the last moment
                 self.judge.fail(f"in the outbox is {waiting}, where {self.judge.waiting()} should be")
             memories = self.judge.oracle.memories if self.judge.oracle else {}
-            known = await store.known(SHOP, memories.keys())
+            if gone := self.judge.forgotten(await store.traces(self.shop_id, self.judge.keys())):
+                self.judge.fail(f"nothing is remembered of {gone}")
+            known = await store.known(self.shop_id, memories.keys())
             if {n: one.status for n, one in known.items()} != {n: m.status for n, m in memories.items()}:
                 self.judge.fail("what is known is not what was seen")
         finally:
@@ -334,7 +363,7 @@ class World:
             self.note(f"{process} ended")
             await anyio.sleep(self.rng.expovariate(1 / 5))
 
-    def _deeds(self) -> list[Callable[[], None]]:
+    def _actions(self) -> list[Callable[[], None]]:
         """What may happen: in each world some of it often, and some of it never."""
         weights: dict[Callable[[], None], int] = {
             self._create: 9,
@@ -354,21 +383,49 @@ class World:
             self._backup: 4,
             self._restore: 4,
             self._set_clock: 1,
+            self._jump: 2,
+            self._start_with_a_wrong_clock: 1,
+            self._set_server_clock: 2 if self.plan.on_redis else 0,
         }
         always = [self._create, self._change]
+        for kind, actions in {
+            "older stamps": [self._change_dated_back, self._change_dated_back, self._set_shop_clock],
+            "updates": [self._update_the_shop, self._update_the_shop],
+            "sessions": [self._lose_sessions, self._lose_sessions],
+            "nginx": [self._crowd, self._crowd],
+            "hidden": [self._crowd],
+            "capped": [self._crowd],
+        }.items():
+            if kind in self.plan.shop.kinds:
+                always += actions
         if self.plan.on_redis:  # what two replicas make of a lease
             always += [self._ambush, self._crowd, self._freeze]
         if self.plan.in_bulk:
             always += [self._rush, self._rush]
         chosen = [
-            deed for deed, weight in weights.items() for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
+            action
+            for action, weight in weights.items()
+            for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
         return [*always * (1 + len(chosen) // 4), *chosen]
 
     def _create(self) -> None:
         order_id = self.shop.create_order(self.rng.choice(STATUSES))
+        if "odd paid dates" in self.plan.shop.lenient:
+            self.shop.distort(order_id, quirks.odd_paid_date(self.rng.choice(quirks.ODD_PAID_DATES)))
+        if self._is_to_be_hidden():
+            hidden = self.shop.paging.hidden | {order_id}
+            self.shop.paging = replace(self.shop.paging, hidden=hidden)
+            self.note(f"order {order_id} is made and never shown")
+            return
         self.ours.add(order_id)
         self.note(f"order {order_id} is made: {self.shop.order(order_id).status}")
+
+    def _is_to_be_hidden(self) -> bool:
+        """So few that no page consists of them alone, which would look like the end of a list."""
+        if "hidden" not in self.plan.shop.kinds or len(self.shop.paging.hidden) >= self.plan.per_page - 1:
+            return False
+        return self.rng.random() < 0.3
 
     def _crowd(self) -> None:
         for _ in range(self.rng.randint(self.plan.crowd // 3, self.plan.crowd)):
@@ -386,6 +443,29 @@ class World:
             self.shop.set_status(order_id, status, at=max(stamp, self.shop.order(order_id).modified))
             self.note(f"order {order_id} becomes {status}")
         return None
+
+    def _change_dated_back(self) -> None:
+        """An ERP writes its own dates: the change is stamped earlier than what it changes."""
+        if self.ours:
+            order = self.shop.order(self.rng.choice(sorted(self.ours)[-6:]))
+            at = order.modified - timedelta(seconds=self.rng.choice([1, 30, 700, 5000, 90_000]))
+            status = self.rng.choice(STATUSES)
+            if status != order.status:
+                self.shop.set_status(order.id, status, at=at)
+                self.note(f"order {order.id} becomes {status}, dated {at:%F %T}")
+            elif order.total > order.refunded:
+                self.shop.refund(order.id, (order.total - order.refunded) / 4, at=at)
+                self.note(f"a part of order {order.id} is refunded, dated {at:%F %T}")
+
+    def _set_shop_clock(self) -> None:
+        self._shop_off = timedelta(seconds=self.rng.choice([-3600, -100, -20, 0, 0, 20, 3600]))
+        self.note(f"the shop's clock is off by {self._shop_off}")
+
+    def _update_the_shop(self) -> None:
+        """WordPress updates a plugin: for seconds it answers 503, and says that it takes ten minutes."""
+        self.endpoint.faults.add(faults.maintenance(html=self.rng.random() < 0.3))
+        self.note("the shop is updated")
+        self._later(self.rng.choice([2, 14, 40, 90]), lambda: self.endpoint.faults.clear("maintenance"))
 
     def _refund(self) -> None:
         if self.ours:
@@ -407,7 +487,7 @@ class World:
         def over() -> None:
             self.shop_is_down = False
 
-        self._later(self.rng.choice([20, 90, 400]), over)
+        self._later(self.rng.choice(self.outages_s), over)
 
     def _lose_sessions(self) -> None:
         self.endpoint.sessions.lose_all()
@@ -440,7 +520,10 @@ class World:
         """One order, or rather its events, is what a receiver chokes on, or does not want."""
         if self.ours:
             receiver = self.rng.choice([*self.receivers.values()])
-            key, code = str(self.rng.choice(sorted(self.ours)[-3:])), self.rng.choice([500, 500, 400, 409])
+            key, code = (
+                str(self.rng.choice(sorted(self.ours)[-3:])),
+                self.rng.choice([500, 500, 400, 409, 403]),
+            )
             receiver.refuses[key] = code
             self.note(f"{receiver.name} answers {code} to order {key}")
             self._later(self.rng.choice([60, 600, 20_000]), lambda: receiver.refuses.pop(key, None))
@@ -465,19 +548,20 @@ class World:
         if process.alive and not process.frozen:
             process.freeze()
             self._later(self.rng.choice([1, 8, 11, 13, 40]), process.thaw)
+            self.disturbances += 1
 
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
         if (process := self._someone()) is not None:
             call = self.rng.choice(["commit", "commit", "claim", "claim", "settle", "settle", "raise_alert"])
-            deed: Callable[[], None] = self.rng.choice(
+            action: Callable[[], None] = self.rng.choice(
                 [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
             )
             when = self.rng.choice(["before", "after"])
             if self.rng.random() < 0.25:
                 trouble: Trouble = self.rng.choice(["refused", "refused", "lost"])
-                when, deed = "before", lambda: self._trouble_the_store(trouble, call)
-            process.ambush = (f"{when} {call}", deed)
+                when, action = "before", lambda: self._trouble_the_store(trouble, call)
+            process.ambush = (f"{when} {call}", action)
 
     def _store_trouble(self) -> None:
         troubles: list[Trouble] = ["refused", "lost", "slow"]
@@ -485,6 +569,7 @@ class World:
 
     def _trouble_the_store(self, trouble: Trouble, call: str = "", *, likely: float = 1.0) -> None:
         """One of its methods fails for a while, or any of them."""
+        self.disturbances += 1
         self.place.troubles[trouble, call] = likely
         self.note(f"the store: {trouble} {call}, {likely}")
         self._later(self.rng.choice([1, 5, 30]), lambda: self.place.troubles.pop((trouble, call), None))
@@ -514,12 +599,49 @@ class World:
     def _set_clock(self) -> None:
         jump = timedelta(seconds=self.rng.choice([-3600, -40, 40, 3600]))
         self._host_off += jump
+        self.clock_set_at = self.loop.time()
+        self.disturbances += 1
         self.note(f"the hosts' clocks are set by {jump}")
 
-    def _later(self, seconds: float, deed: Callable[[], object]) -> None:
+    def _jump(self) -> None:
+        """The hosts' clocks are wrong by up to years, for a while."""
+        self._set_hosts(self.rng.choice([-1, 1]) * self.rng.choice(JUMPS))
+        self._later(self.rng.choice([1, 8, 8, 60, 900]), self._set_right)
+
+    def _start_with_a_wrong_clock(self) -> None:
+        """As before NTP: a start with a clock that is set right a little later."""
+        self._set_hosts(self.rng.choice([-1, 1]) * self.rng.choice(JUMPS))
+        for process in self.processes:
+            process.kill()
+        self._later(self.rng.choice([8, 30, 200]), self._set_right)
+
+    def _set_hosts(self, off: timedelta) -> None:
+        self._host_off, self.clock_set_at = off, self.loop.time()
+        self.disturbances += 1
+        self.note(f"the hosts' clocks are off by {off}")
+
+    def _set_server_clock(self) -> None:
+        """The clock of Redis is stepped, and keys expire by it."""
+        off = self.rng.choice([-1, 1]) * self.rng.choice([*JUMPS, *JUMPS, *SERVER_JUMPS])
+        self._set_server(off)
+        self._later(self.rng.choice([8, 60, 900]), lambda: self._set_server(timedelta(0)))
+
+    def _set_server(self, off: timedelta) -> None:
+        if off != self._server_off:
+            self._server_off = off
+            self.server_set_at = self.loop.time()
+            self.disturbances += 1
+            self.note(f"the clock of Redis is off by {off}")
+
+    def _set_right(self) -> None:
+        """All clocks but the shop's are right."""
+        self._set_hosts(timedelta(0))
+        self._set_server(timedelta(0))
+
+    def _later(self, seconds: float, action: Callable[[], object]) -> None:
         async def wait() -> None:
             await anyio.sleep(seconds)
-            deed()
+            action()
 
         self.spawn(wait())
 
@@ -528,11 +650,15 @@ class World:
     def patches(self) -> ExitStack:
         """Puts the world around the daemon's own code."""
         stack = ExitStack()
+        for target, value in self.replacements().items():
+            stack.enter_context(patch(target, value))
+        stack.enter_context(small_pages(self.plan.per_page))
+        stack.callback(structlog.configure, **structlog.get_config())
+        structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
+        return stack
 
-        def running() -> Process:
-            process = RUNNING.get()
-            assert isinstance(process, Process)
-            return process
+    def replacements(self) -> dict[str, Any]:
+        """What is put in place of parts of the product and of libraries, by its name."""
 
         async def open_store(*_: Any, **__: Any) -> Any:
             process = running()
@@ -540,12 +666,12 @@ class World:
             return process.store
 
         def make_source(settings: Settings, **options: Any) -> Any:
-            return self.judge.witness(running(), making.make_source(settings, **options))
+            return self.judge.witness(running(), factory.make_source(settings, **options))
 
         def make_sinks(settings: Settings) -> list[Any]:
             return [
                 Messenger(self, running(), sink) if isinstance(sink, BulkSink) else sink
-                for sink in making.make_sinks(settings)
+                for sink in factory.make_sinks(settings)
             ]
 
         async def open_connection(*, host: str, **_: Any) -> Any:
@@ -557,40 +683,39 @@ class World:
                 return ToReceiver(self, running(), self.receivers[url])
             return ToShop(self, running())
 
-        def after_failure(policy: RetryPolicy, **what: Any) -> RetryAt | DeadLetter:
+        def make_site(*args: Any, **options: Any) -> Any:
+            running().site = make_app(*args, **options)
+            return running().site
+
+        def after_failure(policy: RetryPolicy, **what: Any) -> RetryAt | GiveUp:
             decision = retry.after_failure(policy, **what)
             self.judge.puts_off(decision, attempts=what["attempts"], error=what["error"], now=what["now"])
             return decision
 
-        for target, value in {
-            "shop_poller.courier.after_failure": after_failure,
-            "shop_poller.app.open_store": open_store,
-            "shop_poller.house.make_source": make_source,
-            "shop_poller.house.make_sinks": make_sinks,
+        return {
+            "shop_poller.delivery.sender.after_failure": after_failure,
+            "shop_poller.runtime.app.open_store": open_store,
+            "shop_poller.runtime.app.make_app": make_site,
+            "shop_poller.runtime.shop_runtime.make_source": make_source,
+            "shop_poller.runtime.shop_runtime.make_sinks": make_sinks,
             "asyncio.open_connection": open_connection,
-            "shop_poller.house.random": self.rng,
-            "shop_poller.httpclient.http_transport": transport,
+            "shop_poller.runtime.shop_runtime.random": self.rng,
+            "shop_poller.http.client.http_transport": transport,
             "shop_poller.simulator.tools.select": self.select,
             "shop_poller.simulator.rest.select": self.select,
-            "anyio.open_signal_receiver": lambda *numbers: running().signals(*numbers),
-            # A second signal ends a process at once.
-            "shop_poller.app.os": SimpleNamespace(getpid=int, kill=lambda *_: running().kill()),
-            "shop_poller.app.signal": SimpleNamespace(
-                SIGTERM=SIGTERM, SIGINT=SIGINT, SIG_DFL=SIG_DFL, signal=lambda *_: None
-            ),
+            "shop_poller.stores.redis.now": self.host_now,  # before Redis was asked for the time
+            "shop_poller.runtime.app.on_signal": lambda _, stop: running().on_signal(stop),
+            "shop_poller.runtime.app.ignoring_signals": nullcontext,
             # Looked for less often, or most of the time would go into looking.
-            "shop_poller.dispatcher.LOOK_WHILE_UP_S": float(self.plan.interval_s),
-            "shop_poller.lease.TRY_EVERY_S": 3.0,
+            "shop_poller.delivery.dispatcher.LOOK_WHILE_UP_S": float(self.plan.interval_s),
+            "shop_poller.runtime.lease.TRY_EVERY_S": 3.0,
             "time.time": self.server_time,
             "time.monotonic": self.loop.time,
-        }.items():
-            stack.enter_context(patch(target, value))
-        stack.enter_context(small_pages(25 if self.plan.in_bulk else 5))
-        stack.callback(structlog.configure, **structlog.get_config())
-        structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
-        return stack
+        }
 
     def _log(self, _: Any, method: str, event: Any) -> str:
         process = RUNNING.get()
         self.notes.append((self.loop.time(), process, method, event))
+        if self._stderr is not None:
+            self._stderr.log(f"{method} {event.get('event')}")
         raise structlog.DropEvent

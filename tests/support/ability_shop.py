@@ -1,7 +1,7 @@
 """The ability `woocommerce/orders-query` over a few orders: one bad order fails a page.
 
-Seen on a real shop (tests/data/wire/abilities). It has no second key to sort by: which of the orders of one
-second come first depends on how many are asked for.
+Seen on real shops (tests/data/wire/abilities and 2026-11). It has no second key to sort by: which of the
+orders of one second come first depends on how many are asked for.
 """
 
 import random
@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from support.scripted_shop import Asked, Reply, answer, tool
 
+MASKED = "An error occurred while executing the tool."
+"""All that the bundled adapter says, whatever the reason."""
 REASON = "is not one of AED, AFN, ALL, AMD, ANG, AOA, ARS, AUD, AWG, AZN, and ZMW."
 
 
@@ -39,7 +42,11 @@ class AbilityShop:
         bad: ids of the orders that fail every page that they are on.
         mute: the errors do not say where in the page the order stands.
         asked: the parameters of every question.
+        masks: the errors do not say anything, as the bundled adapter's.
+        down: every question fails, as without a database.
+        throws: bad orders make PHP throw an exception instead of breaking the output's rules.
         no_such_order: how asking for an id that is not there fails; "" if the list is just empty.
+        zone: the shop's time zone.
         seed: how the orders of one second lie.
         chance: if given, they lie in another way at each question.
     """
@@ -48,7 +55,11 @@ class AbilityShop:
     bad: set[int] = field(default_factory=set)
     mute: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
-    no_such_order: str = ""
+    masks: bool = False
+    down: bool = False
+    throws: bool = False
+    no_such_order: str = "Order not found."
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     seed: int = 7
     chance: random.Random | None = None
 
@@ -61,22 +72,15 @@ class AbilityShop:
     def page(self, asked: dict[str, Any]) -> list[dict[str, Any]] | str:
         """The orders that are asked for, or the words of the failure."""
         self.asked.append(asked)
-        excluded = set(asked.get("exclude", ()))
-        listed = [order for order in self.orders.values() if order["id"] not in excluded]
-        if "id" in asked:
-            listed = [order for order in listed if order["id"] == asked["id"]]
-            if not listed and self.no_such_order:
-                return self.no_such_order
-        if "status" in asked:
-            listed = [order for order in listed if order["status"] == asked["status"]]
-        for name, key, sign in (
-            ("modified_after", "date_modified_gmt", 1),
-            ("date_after", "date_created_gmt", 1),
-            ("date_before", "date_created_gmt", -1),
-        ):
-            if name in asked:
-                bound = _instant(asked[name].removesuffix("Z"))
-                listed = [order for order in listed if sign * (_instant(order[key]) - bound) > 0]
+        if self.down:
+            return MASKED if self.masks else "Error establishing a database connection"
+        page = self._page(asked)
+        return MASKED if self.masks and isinstance(page, str) else page
+
+    def _page(self, asked: dict[str, Any]) -> list[dict[str, Any]] | str:
+        listed = self.matching(asked)
+        if "id" in asked and not listed and self.no_such_order:
+            return self.no_such_order
         listed.sort(key=lambda order: self._whim(asked["per_page"], order["id"]))
         key = {"date": "date_created_gmt", "date_modified": "date_modified_gmt", "id": "id"}[asked["orderby"]]
         listed.sort(key=lambda order: order[key], reverse=asked["order"] == "desc")
@@ -84,19 +88,54 @@ class AbilityShop:
         page = listed[first : first + asked["per_page"]]
         for place, order in enumerate(page):
             if order["id"] in self.bad:
+                if self.throws:
+                    return 'Ability "woocommerce/orders-query" callback threw an exception: no currency'
                 path = "" if self.mute else f"output[orders][{place}][currency] "
                 return f'Ability "woocommerce/orders-query" has invalid output. Reason: {path}{REASON}'
         return page
+
+    def matching(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        """The orders that are asked for, on all pages."""
+        excluded = set(asked.get("exclude", ()))
+        listed = [order for order in self.orders.values() if order["id"] not in excluded]
+        if "id" in asked:
+            listed = [order for order in listed if order["id"] == asked["id"]]
+        if "status" in asked:
+            listed = [order for order in listed if order["status"] == asked["status"]]
+        if "modified_after" in asked:
+            after = self._modified_bound(asked["modified_after"])
+            listed = [order for order in listed if _instant(order["date_modified_gmt"]) > after]
+        if "date_after" in asked:
+            after = self._created_bound(asked["date_after"])
+            listed = [order for order in listed if _instant(order["date_created_gmt"]) > after]
+        if "date_before" in asked:
+            before = self._created_bound(asked["date_before"]) + (1 if "date_after" in asked else 0)
+            listed = [order for order in listed if _instant(order["date_created_gmt"]) < before]
+        return listed
+
+    def _modified_bound(self, text: str) -> float:
+        """With a `Z` it is UTC, without it is the shop's own time."""
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=self.zone)).timestamp()
+
+    def _created_bound(self, text: str) -> float:
+        """Without a zone it is UTC; with a `Z` the shop reads its own wall clock's time as UTC."""
+        instant = datetime.fromisoformat(text)
+        wall_clock = instant.astimezone(self.zone) if instant.tzinfo else instant
+        return wall_clock.replace(tzinfo=UTC).timestamp()
 
     def _whim(self, per_page: int, order_id: int) -> float:
         return (self.chance or random.Random(f"{self.seed}/{per_page}/{order_id}")).random()
 
     def reply(self, asked: Asked) -> Any:
         """The answer to a tools/call."""
-        page = self.page(asked.arguments["parameters"])
+        question = asked.arguments["parameters"]
+        page = self.page(question)
         if isinstance(page, str):
             return answer({"content": [{"type": "text", "text": page}], "isError": True})(asked)
-        return abilities(*page)(asked)
+        pages = -(-len(self.matching(question)) // question["per_page"])
+        data = {"orders": page, "total_pages": pages, "page": 1, "per_page": question["per_page"]}
+        return tool({"success": True, "data": data})(asked)
 
 
 def abilities(*listed: object, **options: Any) -> Reply:

@@ -10,17 +10,17 @@ import anyio
 import httpx
 import respx
 
-from shop_poller.core.dialects import NEEDS, Proofs, candidates
+from shop_poller.core.dialects import NEEDS, KnownKeys, candidates
 from shop_poller.simulator.answers import Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.sources import open_source
-from shop_poller.sources.auto import Auto, Choice
+from shop_poller.sources.auto import Auto, ChosenDialect
 
-KEYS = Proofs(DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret)
-PASSWORD = Proofs(username=DEMO_PASSWORD.username, password=DEMO_PASSWORD.password)
-BOTH = Proofs(KEYS.consumer_key, KEYS.consumer_secret, PASSWORD.username, PASSWORD.password)
+KEYS = KnownKeys(DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret)
+PASSWORD = KnownKeys(username=DEMO_PASSWORD.username, password=DEMO_PASSWORD.password)
+BOTH = KnownKeys(KEYS.consumer_key, KEYS.consumer_secret, PASSWORD.username, PASSWORD.password)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -31,6 +31,7 @@ class AutoShop:
     Attributes:
         down: what every request meets, if set.
         on_request: is shown every request before it is answered.
+        instead: what is answered in place of the shop's own answer, if it gives one.
         asked: method and path of every request.
         choices: what `auto` said.
     """
@@ -38,11 +39,12 @@ class AutoShop:
     endpoint: Endpoint
     down: Exception | None = None
     on_request: Callable[[httpx.Request], None] = lambda _: None
+    instead: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
     asked: list[str] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[ChosenDialect] = field(default_factory=list)
     seconds: float = 0.0
 
-    def auto(self, proofs: Proofs = BOTH, *, url: str | None = None) -> Auto:
+    def auto(self, proofs: KnownKeys = BOTH, *, url: str | None = None) -> Auto:
         """As app.make_source builds it."""
         address = url or self.endpoint.url
         dialects = candidates(address)
@@ -61,6 +63,8 @@ class AutoShop:
         await anyio.lowlevel.checkpoint()  # as over a network, one may be cut off here
         if self.down is not None:
             raise self.down
+        if (instead := self.instead(request)) is not None:
+            return instead
         answer = self.endpoint.answer(
             Request(
                 method=request.method,

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import Any, TypeVar
 
 import httpx
@@ -35,6 +37,10 @@ AT_START = {
     **PLAIN,
 }
 """What Python itself reads, once."""
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For `verify` of requests to our own listeners: else httpx reads all certificates of the world for each one,
+which takes more CPU than most answers."""
 
 T = TypeVar("T")
 
@@ -87,35 +93,67 @@ class Finished:
 
 
 def run_command(
-    args: Sequence[str], *, home: Path, env: Mapping[str, str], within_s: float = 60.0
+    args: Sequence[str],
+    *,
+    home: Path,
+    env: Mapping[str, str],
+    within_s: float = 60.0,
+    stdout: int | None = None,
 ) -> Finished:
-    """Run a command to its end, as a fork where that comes to the same: see support.fork_server."""
+    """Run a command to its end, as a fork where that comes to the same: see support.fork_server.
+
+    Args:
+        args: the command's.
+        home: the directory that it runs in, and its user's.
+        env: besides what every command has.
+        within_s: it is killed after that.
+        stdout: a descriptor that it prints to; a file of ours if there is none.
+    """
     whole = environment(home, env)
-    run = forked if all(whole[name] == value for name, value in AT_START.items()) else executed
-    return run(args, home=home, whole=whole, within_s=within_s)
+    begins_alike = all(whole[name] == value for name, value in AT_START.items() if name not in PLAIN)
+    run = forked if begins_alike and {name: whole[name] for name in PLAIN} in (PLAIN, FAST) else executed
+    return run(args, home=home, whole=whole, within_s=within_s, stdout=stdout)
 
 
-def executed(args: Sequence[str], *, home: Path, whole: Mapping[str, str], within_s: float) -> Finished:
+def executed(
+    args: Sequence[str],
+    *,
+    home: Path,
+    whole: Mapping[str, str],
+    within_s: float,
+    stdout: int | None = None,
+) -> Finished:
     """Run the installed command to its end, in an environment that is whole."""
     done = subprocess.run(
         [COMMAND, *args],
         cwd=home,
         env=whole,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE,
         timeout=within_s,
         check=False,
     )
-    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return Finished(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 
-def forked(args: Sequence[str], *, home: Path, whole: Mapping[str, str], within_s: float) -> Finished:
+def forked(
+    args: Sequence[str],
+    *,
+    home: Path,
+    whole: Mapping[str, str],
+    within_s: float,
+    stdout: int | None = None,
+) -> Finished:
     """The same, but for the imports, which were done once."""
     request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, TemporaryFile() as out, TemporaryFile() as err:
         with theirs:
-            socket.send_fds(_fork_server(), [request], [out.fileno(), err.fileno(), theirs.fileno()])
+            printed_to = out.fileno() if stdout is None else stdout
+            socket.send_fds(
+                _fork_server(whole["PYTHONPATH"]), [request], [printed_to, err.fileno(), theirs.fileno()]
+            )
         pid = int(ours.recv(20))
         ours.settimeout(within_s)
         try:
@@ -130,13 +168,13 @@ def forked(args: Sequence[str], *, home: Path, whole: Mapping[str, str], within_
 
 
 @cache
-def _fork_server() -> socket.socket:
-    """Takes requests; one for all tests of this process."""
+def _fork_server(python_path: str) -> socket.socket:
+    """Takes requests; one for all tests of this process, and another for the extra `fast`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("fork_server.py"), str(theirs.fileno()), COMMAND],
-            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START},
+            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START, "PYTHONPATH": python_path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -154,7 +192,8 @@ class Running:
         self._stdout = stdout
         self._stderr = stderr
         self._read = 0
-        self._lines: list[bytes] = []
+        self._entries: list[dict[str, Any]] = []
+        self._reading = Lock()  # a made-up peer looks into the log from a thread of its own
 
     @property
     def pid(self) -> int:
@@ -175,15 +214,18 @@ class Running:
     @property
     def log(self) -> list[dict[str, Any]]:
         """What it has logged so far; fails if there is anything but whole JSON lines on stderr."""
-        *whole, rest = self._stderr.read_bytes().split(b"\n")
-        assert not rest or self.alive, f"half a line: {rest!r}"
-        entries: list[dict[str, Any]] = []
-        for line in whole:
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                raise AssertionError(f"no JSON in the log: {line.decode()}") from None
-        return entries
+        with self._reading:
+            with self._stderr.open("rb") as file:
+                file.seek(self._read)  # what was read before is not read again, however often one looks
+                *whole, rest = file.read().split(b"\n")
+            assert not rest or self.alive, f"half a line: {rest!r}"
+            for line in whole:
+                try:
+                    self._entries.append(json.loads(line))
+                except ValueError:
+                    raise AssertionError(f"no JSON in the log: {line.decode()}") from None
+                self._read += len(line) + 1
+            return [*self._entries]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log's entries with this text."""
@@ -206,12 +248,14 @@ class Running:
 
     def get(self, path: str) -> httpx.Response:
         """Ask its listener."""
-        return httpx.get(self.http + path, timeout=PATIENCE_S, trust_env=False)
+        return httpx.get(self.http + path, timeout=PATIENCE_S, trust_env=False, verify=NO_TLS)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         """Send something to its listener."""
         address = self.http + path
-        return httpx.post(address, content=body, headers=headers, timeout=PATIENCE_S, trust_env=False)
+        return httpx.post(
+            address, content=body, headers=headers, timeout=PATIENCE_S, trust_env=False, verify=NO_TLS
+        )
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of its metrics."""
@@ -251,7 +295,12 @@ class Running:
 
 @contextmanager
 def started(
-    args: Sequence[str], *, home: Path, env: Mapping[str, str], before: Sequence[str] = ()
+    args: Sequence[str],
+    *,
+    home: Path,
+    env: Mapping[str, str],
+    before: Sequence[str] = (),
+    stdout: int | None = None,
 ) -> Iterator[Running]:
     """Run a command beside the test; what is left of it is killed at the end of the block.
 
@@ -260,19 +309,20 @@ def started(
         home: its directory.
         env: its settings.
         before: a command that executes it, e.g. ["nice"].
+        stdout: a descriptor, else it is a file.
     """
     number = len(list(home.glob("*.stderr")))
-    stdout, stderr = home / f"{number}.stdout", home / f"{number}.stderr"
-    with stdout.open("wb") as out, stderr.open("wb") as err:
+    printed, stderr = home / f"{number}.stdout", home / f"{number}.stderr"
+    with printed.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
             [*before, COMMAND, *args],
             cwd=home,
             env=environment(home, env),
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=out if stdout is None else stdout,
             stderr=err,
         )
-    running = Running(process, stdout, stderr)
+    running = Running(process, printed, stderr)
     try:
         yield running
     except BaseException as error:

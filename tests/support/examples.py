@@ -1,7 +1,8 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = (
-    "run", "check", "notify-test", "status", "audit", "backfill", "replay", "demo",
+    "run", "check", "notify-test", "status", "audit", "backfill", "replay", "backup",
+    "restore", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
@@ -10,6 +11,7 @@ GROUPS = {
     "deliveries": ("list", "tail"),
     "poll": ("now",),
     "shops": ("list", "check"),
+    "state": ("check", "aside"),
 }
 DEMO = "shop-poller demo --seconds 20"
 INSTALL = "shop-poller install-service --yes"
@@ -29,6 +31,9 @@ EXAMPLES = (
     "shop-poller backfill --since 2026-01-01",
     "shop-poller replay --since 2026-11-24T18:00:00 --dry-run",
     "shop-poller replay --since 2026-11-01 --sink crm --event new --yes",
+    "shop-poller backup shop-poller.tar",
+    "shop-poller backup shop-poller.tar --overwrite",
+    "shop-poller restore shop-poller.tar",
     DEMO,
     "shop-poller install-service --print",
     INSTALL,
@@ -48,6 +53,11 @@ EXAMPLES = (
     "shop-poller deliveries list --sink crm --limit 500 --json",
     "shop-poller deliveries tail",
     "shop-poller poll now",
+    "shop-poller state check",
+    "shop-poller state check --json",
+    "shop-poller state check --repair",
+    "shop-poller state aside",
+    "shop-poller state aside --forget",
 )
 
 

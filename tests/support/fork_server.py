@@ -14,12 +14,13 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
-LARGE = ("shop_poller.app", "shop_poller.status")
+LARGE = ("shop_poller.runtime.app", "shop_poller.cli.status")
 """What nearly every command imports once it has begun."""
 KEPT_OUT = ("rich", "httpx._main")
-"""What the command line keeps out of that; not yet where it begins (see shop_poller.terminal)."""
+"""What the command line keeps out of that; not yet where it begins (see shop_poller.cli.console)."""
 
 
 def serve(requests: socket.socket) -> None:
@@ -60,12 +61,14 @@ def main() -> None:
     """Import, serve, and be a command."""
     requests = socket.socket(fileno=int(sys.argv[1]))
     sys.path[0] = os.path.dirname(sys.argv[2])  # noqa: PTH120 - as Python sets it
-    import_module("shop_poller.cli")
+    import_module("shop_poller.cli.main")
     sys.modules.update(dict.fromkeys(KEPT_OUT))  # type: ignore[arg-type] # None means: cannot be imported
     for name in LARGE:
         import_module(name)
     for name in KEPT_OUT:
         del sys.modules[name]
+    with suppress(ImportError):  # where the extra is kept out: see support/plain
+        import_module("shop_poller.http.aiohttp_transport")
     gc.freeze()
     serve(requests)
     sys.exit(import_module("shop_poller.__main__").main())

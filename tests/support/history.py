@@ -10,14 +10,14 @@ from datetime import timedelta
 import anyio
 
 from shop_poller.core.messages import event_id
-from support.deeds import Deeds
 from support.oracle import NEW, Oracle, Told, is_paid
+from support.shop_actions import ShopActions
 from support.wired import SHOP_ID, Bench, Sight
 
 CLOSED = {"cancelled", "completed", "refunded", "trash", "checkout-draft"}
 
 
-class History(Deeds):
+class History(ShopActions):
     """What happens to a shop, and to those who watch it.
 
     Args:
@@ -46,36 +46,36 @@ class History(Deeds):
         Returns:
             Whether it was a good poll.
         """
-        began = self._last_began if late else self.deeds
-        self._last_began = self.deeds
+        began = self._last_began if late else self.actions
+        self._last_began = self.actions
         report = await self.bench.tick()
         self._listen()
         if report.error is not None or report.paused_s:
             assert may_fail, f"a tick failed: {report.error}"
             return False
-        due = {n for n, deed in self.shown.items() if deed <= began and n not in self.hidden}
+        due = {n for n, action in self.shown.items() if action <= began and n not in self.hidden}
         self._hold_against_the_shop(due)
         await self._sweep(may_fail=may_fail)
         return True
 
     async def _sweep(self, *, may_fail: bool) -> None:
-        state = self.bench.ledger.state
+        state = self.bench.state_writer.state
         if self.bench.poller._sweeper._pages is None:  # none is under way
-            self._sweep_began = self.deeds
+            self._sweep_began = self.actions
             self._sweepable = await self._in_reach_of_a_sweep()
         report = await self.bench.between_ticks()
         self._listen()
         assert may_fail or report.error is None, f"a sweep failed: {report.error}"
-        if self.bench.ledger.state.swept_at == state.swept_at:
+        if self.bench.state_writer.state.swept_at == state.swept_at:
             return
         self._swept = self._sweep_began
-        done = {n for n, deed in self.hidden.items() if deed <= self._sweep_began}
+        done = {n for n, action in self.hidden.items() if action <= self._sweep_began}
         self._hold_against_the_shop(done & self._sweepable)
         for order_id in done:
-            deed = self.hidden.pop(order_id)
+            action = self.hidden.pop(order_id)
             self.shown.pop(order_id, None)
             if order_id in self._sweepable:
-                self.shown[order_id] = deed
+                self.shown[order_id] = action
         self.poisoned = {n for n in self.poisoned if n in self.hidden or not self.readable(n)}
 
     async def _in_reach_of_a_sweep(self) -> set[int]:
@@ -121,10 +121,10 @@ class History(Deeds):
         await anyio.sleep(20 * 60)
         for _ in range(3):  # a sweep may be under way, and only the next one is whole
             await self.tick()
-            if self._swept >= self.deeds:
+            if self._swept >= self.actions:
                 break
             await anyio.sleep(61 * 60)
-        assert self._swept >= self.deeds, "no sweep came to its end"
+        assert self._swept >= self.actions, "no sweep came to its end"
         assert not self.hidden
         await self._audit()
 

@@ -10,6 +10,7 @@ header) may be off, its stamps may lag behind that clock, an edit may become vis
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 from shop_poller.core.model import Order, Page, Query, UnreadableOrder
 
@@ -27,13 +28,11 @@ def second_of(instant: datetime) -> int:
 
 
 def pages_of(orders: int, per_page: int) -> int:
-    """How many questions it takes to read so many orders of a shop that stands still.
+    """How many questions it takes to read so many orders of a shop that stands still and tells no count.
 
-    Full pages, and one that is shorter. If that one is nearly full, it might have been full but for orders
-    that cannot be loaded: one question more.
+    Those that bring something new, and one that brings nothing.
     """
-    full, rest = divmod(orders, per_page)
-    return full + (2 if rest * 10 >= per_page * 9 else 1)
+    return ceil(orders / per_page) + 1  # of no orders the first answer says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,13 @@ class ModelShop:
         answer_s: how long it takes from reading its database to the end of its answer.
         dated_on_arrival: its Date header tells when the question came (Apache), not when it was answered.
         answers: how often it was asked.
-        ignores: what it does not listen to of a query: modified_after, exclude, orderby.
+        ignores: what it does not listen to of a query: modified_after, exclude, orderby, page.
+        cap: the most rows of a page, whatever is asked for; 0 for none.
+        cap_counts: the pages that it counts are of the capped size.
+        counts: it tells how many orders and pages match.
+        miscounts: it tells this number of orders instead.
+        hidden: orders that it selects, counts and then takes out of the page.
+        doubled: each row comes so many times, and is counted so many times (a join).
         unloadable: orders that it selects and then cannot load: left out, never seen.
         unreadable: orders that cannot be read by us; True if their dates can.
         meanwhile: what happens within an answer, before each order of a page is loaded; takes the ids of the
@@ -88,6 +93,12 @@ class ModelShop:
     dated_on_arrival: bool = False
     answers: int = 0
     ignores: frozenset[str] = frozenset()
+    cap: int = 0
+    cap_counts: bool = True
+    counts: bool = False
+    miscounts: int | None = None
+    hidden: Collection[int] = frozenset()
+    doubled: int = 1
     unloadable: Collection[int] = frozenset()
     unreadable: Mapping[int, bool] = field(default_factory=dict)
     meanwhile: Callable[[Sequence[int], int], None] = _nothing
@@ -145,25 +156,35 @@ class ModelShop:
         return self.clock() - self.lag_s
 
     def answer(self, query: Query) -> Page:
-        """The first page of what matches."""
+        """The page of what matches that is asked for."""
         self.answers += 1
         arrived = self.clock()
-        items = tuple(self._item(row) for row in self.garble(self._load(self._select(query))))
+        matching = self._select(query)
+        size = min(query.per_page, self.cap or query.per_page)
+        begin = 0 if "page" in self.ignores else (query.page - 1) * size
+        loaded = self._load(matching[begin : begin + size])
+        items = tuple(self._item(row) for row in self.garble(loaded))
         self.pass_time(self.answer_s)
-        return Page(items, at(arrived if self.dated_on_arrival else self.clock()))
+        total = len(matching) if self.miscounts is None else self.miscounts
+        return Page(
+            items,
+            at(arrived if self.dated_on_arrival else self.clock()),
+            total=total if self.counts else None,
+            total_pages=ceil(total / (size if self.cap_counts else query.per_page)) if self.counts else None,
+        )
 
     def _select(self, query: Query) -> list[int]:
         newest_first = query.newest_first or "orderby" in self.ignores
         matching = [row for row in self.rows.values() if self._matches(row, query)]
         matching.sort(key=_KEYS[newest_first])
-        return [row.id for row in matching[: query.per_page]]
+        return [row.id for row in matching for _ in range(self.doubled)]
 
     def _load(self, ids: Sequence[int]) -> list[Row]:
         loaded = []
         for place, order_id in enumerate(ids):
             self.meanwhile(ids, place)
             row = self.rows.get(order_id)
-            if row is not None and order_id not in self.unloadable:
+            if row is not None and order_id not in self.unloadable and order_id not in self.hidden:
                 loaded.append(row)
         return loaded
 

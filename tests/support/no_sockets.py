@@ -74,10 +74,9 @@ def small_pages(per_page: int) -> Iterator[None]:
         for target, value in (
             ("core.cursor.start", small(cursor.start)),
             ("core.cursor.past", small(cursor.past)),
-            ("core.cursor.NEARLY_FULL", 1 - 1 / per_page),
             ("core.learning.lesson", small(learning.lesson)),
-            ("sweeper.MAX_PER_PAGE", per_page),
-            ("fetcher.MAX_PER_PAGE", per_page),
+            ("polling.sweeper.MAX_PER_PAGE", per_page),
+            ("polling.page_fetcher.MAX_PER_PAGE", per_page),
             ("sources.poison.WINDOW", 100),
             ("sources.poison.AHEAD", 250),
             ("sources.poison.FARTHEST", 4750),

@@ -5,8 +5,10 @@ simulator's own orders instead of what a source made of them: whoever errs, the 
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from shop_poller.simulator.orders import SimulatedOrder
 
@@ -40,6 +42,7 @@ class Memory:
     """What was seen of an order last, and all that was told of it or passed over."""
 
     status: str
+    modified: datetime | None = None
     was_paid: bool = False
     refunds: set[int] = field(default_factory=set)
     told: Counter[str] = field(default_factory=Counter)
@@ -64,8 +67,28 @@ class Oracle:
         if order.id not in self.memories:
             self._remember(order, Memory(order.status))
 
-    def sees(self, order: SimulatedOrder) -> list[Told]:
-        """What is to be told of an order that is seen so now."""
+    def may_be_half_written(self, order: SimulatedOrder) -> set[int]:
+        """Refunds, not seen before, that bring the sum to the total although the status does not say so.
+
+        The shop writes the refund first and the status some seconds later: such a refund may be held.
+        """
+        memory, given = self.memories.get(order.id), Decimal(0)
+        found: set[int] = set()
+        if self.blind or order.status in {"refunded", "trash"}:
+            return found
+        for refund in sorted(order.refunds, key=lambda one: one.id):
+            given += refund.amount
+            if 0 < order.total <= given:
+                found.add(refund.id)
+        return found - (memory.refunds if memory else set())
+
+    def sees(self, order: SimulatedOrder, held: Collection[int] = ()) -> list[Told]:
+        """What is to be told of an order that is seen so now.
+
+        Args:
+            order: the order.
+            held: refunds that are neither told nor remembered yet.
+        """
         memory = self.memories.get(order.id)
         kinds = self._of_a_stranger(order) if memory is None else self._of_a_known(memory, order)
         memory = memory or Memory(order.status)
@@ -73,8 +96,12 @@ class Oracle:
         for kind in kinds:
             memory.told[kind] += 1
             told.append(Told(order.id, kind, memory.told[kind]))
-        told += [Told(order.id, PARTLY_REFUNDED, refund_id) for refund_id in self._parts(memory, order)]
-        self._remember(order, memory)
+        told += [
+            Told(order.id, PARTLY_REFUNDED, refund_id)
+            for refund_id in self._parts(memory, order)
+            if refund_id not in held
+        ]
+        self._remember(order, memory, held)
         return told
 
     def _of_a_stranger(self, order: SimulatedOrder) -> list[str]:
@@ -99,11 +126,12 @@ class Oracle:
             return []
         return sorted({refund.id for refund in order.refunds} - memory.refunds)
 
-    def _remember(self, order: SimulatedOrder, memory: Memory) -> None:
+    def _remember(self, order: SimulatedOrder, memory: Memory, held: Collection[int] = ()) -> None:
         memory.status = order.status
+        memory.modified = order.modified
         memory.was_paid = memory.was_paid or is_paid(order.status) or order.status == "refunded"
         if not self.blind:
-            memory.refunds |= {refund.id for refund in order.refunds}
+            memory.refunds |= {refund.id for refund in order.refunds}.difference(held)
         self.memories[order.id] = memory
 
 

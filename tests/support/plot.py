@@ -73,13 +73,13 @@ class Plot:
         while len(self._plans[order_id]) > 1 and self._chance.random() < 0.6:  # much at once, in its order
             self._step(order_id, self._plans[order_id].pop(0))
 
-    def _step(self, order_id: int, deed: str) -> None:
+    def _step(self, order_id: int, action: str) -> None:
         shop = self._site.shop
-        if deed == "partial":
+        if action == "partial":
             shop.refund(order_id, self._chance.randint(1, 99))
             self._expected[order_id].append("partially_refunded")
             return
-        shop.set_status(order_id, deed)
-        told = ENDS[deed]
+        shop.set_status(order_id, action)
+        told = ENDS[action]
         if told is not None:
             self._expected[order_id].append(told)

@@ -19,7 +19,7 @@ class Batch:
     """Orders that change in the same moment, so that their dates of change are the same."""
 
     order_ids: list[int]
-    turns: int
+    limiter: int
     due: float
 
 
@@ -45,11 +45,11 @@ class Restless:
         for batch in self._batches:
             if batch.due > now:
                 continue
-            batch.turns -= 1
+            batch.limiter -= 1
             batch.due = now + self._chance.expovariate(1 / PACE_S)
             for order_id in batch.order_ids:
-                self._turn(order_id, ENDS if batch.turns == 0 else TURNS)
-        self._batches = [batch for batch in self._batches if batch.turns]
+                self._turn(order_id, ENDS if batch.limiter == 0 else TURNS)
+        self._batches = [batch for batch in self._batches if batch.limiter]
         while begin_more and len(self._batches) < self._at_once:
             self._begin()
         return bool(self._batches)
@@ -66,8 +66,8 @@ class Restless:
         statuses = self._chance.choices(BEGINNINGS, k=size)
         order_ids = [self._site.shop.create_order(status) for status in statuses]
         self.lives |= {order_id: [status] for order_id, status in zip(order_ids, statuses, strict=True)}
-        turns = self._chance.randint(1, 5)
-        self._batches.append(Batch(order_ids, turns, now + self._chance.expovariate(1 / PACE_S)))
+        limiter = self._chance.randint(1, 5)
+        self._batches.append(Batch(order_ids, limiter, now + self._chance.expovariate(1 / PACE_S)))
 
     def _turn(self, order_id: int, statuses: Sequence[str]) -> None:
         life = self.lives[order_id]

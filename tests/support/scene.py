@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from shop_poller.core.breaker import State
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.ports import Alert, Settled, ShopState, SinkStats
-from shop_poller.web.front import Front
-from shop_poller.web.gate import Gate
-from shop_poller.web.glance import Asked, Glance, Happening, SinkGlance
-from shop_poller.web.routes import Vitals, make_app
+from shop_poller.web.admin_auth import AdminAuth
+from shop_poller.web.routes import HealthReporter, make_app
 from shop_poller.web.server import listen, serving
+from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.status_page import StatusPage
 
 SHOP = "shop.example"
 TOKEN = "a-token-that-nobody-guesses"
 NOW = datetime(2026, 11, 25, 12, 0, 7, tzinfo=UTC)
-NO_VITALS = cast("Vitals", None)  # nobody asks for them here
+NO_VITALS = cast("HealthReporter", None)  # nobody asks for them here
 MADE = (4, 2, 1, 0, 0, 1, 3, 7, 12, 15, 18, 14, 16, 21, 19, 17, 22, 25, 20, 14, 11, 9, 8, 6)
 
 
@@ -52,7 +52,7 @@ def _events() -> list[Happening]:
     ]
 
 
-WELL = Glance(
+WELL = StatusSnapshot(
     shop=SHOP,
     version="1.0.0",
     now=NOW,
@@ -62,12 +62,12 @@ WELL = Glance(
     state=ShopState(ago(days=90), ago(days=90), ago(seconds=20), last_poll_at=ago(seconds=18)),
     known=12_480,
     sinks=[
-        SinkGlance("crm", SinkStats(), held=0, breaker=State.CLOSED),
-        SinkGlance("telegram", SinkStats(), held=0, breaker=State.CLOSED),
+        SinkSnapshot("crm", SinkStats(), held=0, breaker=BreakerState.CLOSED),
+        SinkSnapshot("telegram", SinkStats(), held=0, breaker=BreakerState.CLOSED),
     ],
     happenings=_events(),
     made=MADE,
-    buried=(0,) * 24,
+    dead_lettered=(0,) * 24,
 )
 """All is well."""
 
@@ -80,18 +80,18 @@ TROUBLED = replace(
     set_aside=1,
     alerts=[Alert("telegram", ErrorKind.CONNECTION, ago(minutes=25))],
     sinks=[
-        SinkGlance("crm", SinkStats(dead=2), held=1, breaker=State.CLOSED),
-        SinkGlance(
+        SinkSnapshot("crm", SinkStats(dead=2), held=1, breaker=BreakerState.CLOSED),
+        SinkSnapshot(
             "telegram",
             SinkStats(waiting=14, oldest_at=ago(minutes=25)),
             held=0,
-            breaker=State.OPEN,
+            breaker=BreakerState.OPEN,
             failing_since=ago(minutes=25),
-            ailment=ErrorKind.CONNECTION,
+            last_error_kind=ErrorKind.CONNECTION,
         ),
     ],
     dead=LETTERS,
-    buried=(*(0,) * 20, 1, 0, 0, 1),
+    dead_lettered=(*(0,) * 20, 1, 0, 0, 1),
 )
 """A sink is away, and another one refused something."""
 
@@ -105,36 +105,38 @@ class Stage:
         looks: how often that was looked at.
         done: what was asked for.
         answer: what comes of asking for it.
-        wait_s: how long the shop is left alone.
         broken: every deed fails with it.
     """
 
-    seen: Glance = WELL
+    seen: StatusSnapshot = WELL
     looks: int = 0
     done: list[str] = field(default_factory=list)
-    answer: Asked = Asked.DONE
+    answer: ActionResult = ActionResult.DONE
     broken: ShopPollerError | None = None
-    wait_s: float = 0.0
 
-    async def glance(self) -> Glance:
+    async def snapshot(self) -> StatusSnapshot:
         self.looks += 1
         return self.seen
 
-    async def poll_now(self) -> tuple[Asked, float]:
-        return self._do("poll"), self.wait_s
+    async def poll_now(self) -> ActionResult:
+        return self._do("poll")
 
-    async def replay(self, seq: int) -> Asked:
+    async def replay(self, seq: int) -> ActionResult:
         self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])
         return self._do(f"replay {seq}")
 
-    async def drop(self, seq: int) -> Asked:
+    async def drop(self, seq: int) -> ActionResult:
         return self._do(f"drop {seq}")
 
-    def _do(self, deed: str) -> Asked:
+    def _do(self, action: str) -> ActionResult:
         if self.broken is not None:
             raise self.broken
-        self.done.append(deed)
+        self.done.append(action)
         return self.answer
+
+
+HOSTS = ("poller.example",)
+"""Names that the listener is called by."""
 
 
 def front(
@@ -143,11 +145,13 @@ def front(
     token: str | None = TOKEN,
     locale: Locale = "ru",
     clock: Callable[[], float] | None = None,
-) -> Front:
-    gate = None
+) -> StatusPage:
+    admin_auth = None
     if token is not None:
-        gate = Gate(token, shop=SHOP) if clock is None else Gate(token, shop=SHOP, clock=clock)
-    return Front(stage, shop=SHOP, locale=locale, hosts={"poller.example"}, gate=gate)
+        admin_auth = (
+            AdminAuth(token, shop=SHOP) if clock is None else AdminAuth(token, shop=SHOP, clock=clock)
+        )
+    return StatusPage(stage, shop=SHOP, locale=locale, admin_auth=admin_auth)
 
 
 @asynccontextmanager
@@ -157,6 +161,8 @@ async def staged(stage: Stage, *, token: str | None = TOKEN, locale: Locale = "r
     Yields:
         Its address.
     """
-    app = make_app(NO_VITALS, None, lambda: front(stage, token=token, locale=locale), acts=token is not None)
+    app = make_app(
+        NO_VITALS, None, lambda: front(stage, token=token, locale=locale), acts=token is not None, hosts=HOSTS
+    )
     async with serving(app, listen("127.0.0.1", 0)) as address:
         yield address

@@ -112,6 +112,7 @@ def recorded(name: str) -> Reply:
     headers = {
         k: v for k, v in exchange.response.headers.items() if k not in {"transfer-encoding", "connection"}
     }
+    headers.setdefault("date", DATE)  # it was not kept in every recording
 
     def reply(asked: Asked) -> httpx.Response:
         content = exchange.response.body

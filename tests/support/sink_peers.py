@@ -66,13 +66,13 @@ class Inbox:
         url: where it listens.
         posts: what arrived.
         answers: status and headers of the next answers; then it is 200.
-        gate: is waited for before an answer.
+        admin_auth: is waited for before an answer.
     """
 
     url: str = ""
     posts: list[Post] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    gate: Callable[[], Awaitable[object]] | None = None
+    admin_auth: Callable[[], Awaitable[object]] | None = None
 
     @property
     def connections(self) -> set[tuple[str, int]]:
@@ -93,8 +93,8 @@ class Inbox:
                 connection=tuple(scope["client"]),
             )
         )
-        if self.gate is not None:
-            await self.gate()
+        if self.admin_auth is not None:
+            await self.admin_auth()
         status, headers = self.answers.pop(0) if self.answers else (200, {})
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from shop_poller.core.addresses import parse_sink
+from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.signature import signing_keys

@@ -63,6 +63,7 @@ class Site:
     def name_shops(self, urls: Mapping[str, str]) -> None:
         """Write shops.toml, with the shops of these ids and addresses; the settings name none any more."""
         (self.home / "key").write_text(DEMO_KEY.consumer_key, encoding="utf-8")
+        (self.home / "key").chmod(0o600)
         self.settings.update(dict.fromkeys(OF_ONE), SHOP_SECRET=DEMO_KEY.consumer_secret)
         tables = (
             f"""
@@ -108,8 +109,9 @@ class Site:
 
     @property
     def walks(self) -> list[dict[str, Any]]:
-        """What the shop was asked by walks through what changed, one a tick and page."""
-        return [listing for listing in self.served.listings if listing["orderby"].endswith("modified")]
+        """What each walk through what changed asked first; the questions that follow leave out orders."""
+        asked = [listing for listing in self.served.listings if listing["orderby"].endswith("modified")]
+        return [listing for listing in asked if "exclude" not in listing]
 
     def polled(self, more: int = 1) -> None:
         """Wait until the shop has been asked what changed so many times more."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fakeredis import FakeAsyncRedis, FakeServer
 
-from shop_poller.core.redis_address import parse_redis
+from shop_poller.config.redis_address import parse_redis
 from shop_poller.ports import Store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
@@ -43,7 +43,7 @@ def shared_redis() -> RedisServer:
 
 
 def fake_client(server: FakeServer) -> Any:
-    return FakeAsyncRedis(server=server, decode_responses=True, protocol=2)
+    return FakeAsyncRedis(server=server, decode_responses=True, encoding_errors="surrogateescape", protocol=2)
 
 
 async def led(store: RedisStore) -> Store:

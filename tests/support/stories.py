@@ -11,7 +11,7 @@ from typing import TypeVar
 import httpx
 
 from shop_poller.simulator import faults
-from support.commands import Running, started, wait_until
+from support.commands import NO_TLS, Running, started, wait_until
 from support.examples import DEMO
 from support.receivers import Receiver
 from support.site import site_at
@@ -56,11 +56,11 @@ def watched_demo(home: Path) -> Demo:
     """Run the example of `demo --help` to its end, and look at its metrics meanwhile."""
     _, *args = DEMO.split()
     with started(args, home=home, env={}) as demo:
-        metrics = httpx.get(address_in(demo, "Metrics"), timeout=30, trust_env=False)
-        health = httpx.get(address_in(demo, "Health"), timeout=30, trust_env=False)
+        metrics = httpx.get(address_in(demo, "Metrics"), timeout=30, trust_env=False, verify=NO_TLS)
+        health = httpx.get(address_in(demo, "Health"), timeout=30, trust_env=False, verify=NO_TLS)
         code = demo.wait(within_s=60)
     try:
-        httpx.get(str(metrics.url), timeout=30, trust_env=False)
+        httpx.get(str(metrics.url), timeout=30, trust_env=False, verify=NO_TLS)
         still_listens = True
     except httpx.ConnectError:
         still_listens = False
@@ -94,7 +94,7 @@ def held_up_daemon(home: Path) -> HeldUp:
     with site_at(home) as site:
         order = site.shop.create_order("processing")
         site.receiver.answer = site.receiver.hang
-        with site.daemon() as daemon:
+        with site.daemon(SHOP_SWEEP_INTERVAL="0") as daemon:  # its request would be the one that hangs
             wait_until(lambda: site.receiver.posts, "a notification")
             site.served.faults.add(faults.slow(3600))
             site.polled()

@@ -40,8 +40,11 @@ class Exchange:
 
 
 def load(name: str) -> Exchange:
-    """Read one exchange by its name, such as session/initialize."""
+    """Read one exchange by its name, such as session/initialize or 2026-11/rest-fields."""
     raw = (WIRE / f"{name}.http").read_bytes()
+    if not raw.startswith(b"# REQUEST"):  # the form of 2026-11: the answer begins with HTTP's first line
+        start = raw.index(b"\nHTTP/1.1 ")
+        return Exchange(_message(raw[:start] + b"\n\n"), _message(raw[start + 1 :]))
     _, request, _, response = re.split(rb"^# (REQUEST|RESPONSE[^\n]*)\r?\n", raw, flags=re.MULTILINE)[1:]
     return Exchange(_message(request), _message(response))
 

@@ -15,24 +15,24 @@ from unittest.mock import patch
 import anyio
 from structlog.testing import capture_logs
 
-from shop_poller.alarm import Alarm
-from shop_poller.core.dialects import Dialect, Proofs
+from shop_poller.alerts import Alarm
+from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.filters import EVERYTHING
-from shop_poller.core.messages import Voice
+from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Notification, Page, Query
-from shop_poller.fetcher import Fetcher
-from shop_poller.ledger import Ledger
-from shop_poller.metrics import Metrics
-from shop_poller.plan import PollPlan, TickReport
-from shop_poller.poller import Poller
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.poller import Poller
+from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import Outgoing, Source
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
-from shop_poller.simulator.listing import Found, Listing, select
+from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.sources import open_source
+from shop_poller.sources import open_refunds, open_source
 from shop_poller.stores.sqlite import SqliteStore
 from support.no_sockets import small_pages, wire_to
 from support.virtual_time import EPOCH
@@ -41,7 +41,7 @@ SHOP_ID = "shop.example"
 URL = f"https://{SHOP_ID}"
 SINK = "sink"
 INTERVAL_S = 60.0
-PROOFS = Proofs(
+PROOFS = KnownKeys(
     DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret, DEMO_PASSWORD.username, DEMO_PASSWORD.password
 )
 PLAN = PollPlan(SHOP_ID, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
@@ -75,6 +75,7 @@ class Bench:
         epoch: true time at the beginning.
         shop_ahead: how far the shop's clock is ahead of true time, its stamps and its Date header.
         host_ahead: how far our own clock is.
+        refunds: whether the shop's list of refunds is read.
 
     Attributes:
         meanwhile: happens at the moments of every answer; takes the ids that were selected.
@@ -83,7 +84,7 @@ class Bench:
         loaded: how the shop loaded each order since the last question.
     """
 
-    ledger: Ledger
+    state_writer: StateWriter
     poller: Poller
 
     def __init__(
@@ -96,6 +97,7 @@ class Bench:
         epoch: datetime,
         shop_ahead: timedelta,
         host_ahead: timedelta,
+        refunds: bool,
     ) -> None:
         self.dialect = dialect
         self.store = store
@@ -111,36 +113,42 @@ class Bench:
         self._epoch = epoch
         self._origin = anyio.current_time()
         self._source: Source | None = None
+        self._reads_refunds = refunds
 
     async def start(self) -> None:
         """The daemon starts; if it ran already, it ends first, and goes on with the state that it left."""
         await self.end()
         await self.store.take()
-        metrics, voice = Metrics(SHOP_ID, [SINK]), Voice(SHOP_ID)
+        metrics, message_format = Metrics(SHOP_ID, [SINK]), MessageFormat(SHOP_ID)
         alarm = Alarm(
-            self.store, voice=voice, sinks={SINK: EVERYTHING}, now=self.host_now, on_outgoing=lambda: None
+            self.store,
+            message_format=message_format,
+            sinks={SINK: EVERYTHING},
+            now=self.host_now,
+            on_outgoing=lambda: None,
         )
         await alarm.load()
-        self.ledger = Ledger(
+        self.state_writer = StateWriter(
             await self.store.register(SHOP_ID, self.host_now()),
             store=self.store,
-            voice=voice,
+            message_format=message_format,
             sinks={SINK: EVERYTHING},
             metrics=metrics,
             now=self.host_now,
             on_outgoing=self._announce,
         )
-        await self.ledger.load()
+        await self.state_writer.load()
         self._source = open_source(self.dialect, URL, PROOFS)
         witness = Witness(self, self._source)
         self.poller = Poller(
             self.plan,
-            ledger=self.ledger,
+            state_writer=self.state_writer,
             fetcher=Fetcher(witness, shop=SHOP_ID, metrics=metrics, chance=lambda: 0.5),
             store=self.store,
             alarm=alarm,
             metrics=metrics,
             now=self.host_now,
+            refunds=open_refunds(URL, PROOFS) if self._reads_refunds else None,
         )
 
     async def end(self) -> None:
@@ -167,9 +175,9 @@ class Bench:
         await self.poller.between_ticks(report, anyio.current_time() + INTERVAL_S)
         return report
 
-    def select(self, orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+    def select(self, orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = HONEST) -> Found:
         """As WooCommerce does it: choose the ids, then load the orders; some may have changed meanwhile."""
-        found = select(orders, listing)
+        found = select(orders, listing, paging)
         self.meanwhile("selected", [order.id for order in found.orders])
         there = {order.id: order for order in self.shop.orders}
         loaded = [there[order.id] for order in found.orders if order.id in there]
@@ -218,6 +226,7 @@ async def bench_for(
     shop_ahead: timedelta = timedelta(0),
     host_ahead: timedelta = timedelta(0),
     per_page: int = 5,
+    refunds: bool = False,
 ) -> AsyncIterator[Bench]:
     """Put a shop and the daemon on the bench. Pages are small, so that a few orders make many of them."""
     async with AsyncExitStack() as stack:
@@ -233,13 +242,14 @@ async def bench_for(
             epoch=epoch,
             shop_ahead=shop_ahead,
             host_ahead=host_ahead,
+            refunds=refunds,
         )
 
         def on_question() -> None:
             bench.meanwhile("asked", ())
 
         stack.enter_context(
-            patch("shop_poller.httpclient.http_transport", partial(wire_to, bench.endpoint, on_question))
+            patch("shop_poller.http.client.http_transport", partial(wire_to, bench.endpoint, on_question))
         )
         for room in ("tools", "abilities", "rest"):
             stack.enter_context(patch(f"shop_poller.simulator.{room}.select", bench.select))

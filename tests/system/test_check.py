@@ -1,16 +1,20 @@
 """`check` and `notify-test`: a line for each thing, what to do where it is not well, and an exit code."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from shop_poller.simulator import faults
-from shop_poller.simulator.answers import page
-from shop_poller.simulator.faults import Fault
+from shop_poller.simulator.answers import Answer, Request, page
+from shop_poller.simulator.faults import Fault, Handler
 from shop_poller.simulator.keys import DEMO_PASSWORD
+from shop_poller.simulator.spoiling import wp_die
+from support import cases
 from support.commands import Finished, wait_until
 from support.receivers import receiving, reserved_port
 from support.site import SHOP_ID, Site
@@ -46,6 +50,7 @@ def test_it_changes_nothing(site: Site) -> None:
         ("tools/list", None),
         ("tools/call", "woocommerce-orders-list"),  # `auto` sees that it answers
         ("tools/call", "woocommerce-orders-list"),
+        ("tools/call", "woocommerce-orders-list"),  # the recent ones, for their statuses
         ("DELETE", None),
     ]
     assert site.served.endpoint.sessions.of(site.served.key.user) == []
@@ -107,7 +112,11 @@ TROUBLES = {
         "shop: the shop answered 429:",
         "wait a few minutes",
     ),
-    "broken connection": (_fault(faults.dropped()), "shop: no connection", "check WOOCOMMERCE_MCP_URL"),
+    "broken connection": (
+        _fault(faults.dropped()),
+        "shop: the connection to the shop failed: it was closed before an answer came",
+        "check the address",
+    ),
     "PHP broken": (_fault(faults.php_fatal()), "shop: the shop says:", "PHP error log"),
     "no Date": (_fault(faults.no_date()), "shop: the shop's answer has no Date header", "proxy"),
 }
@@ -129,9 +138,9 @@ def test_trouble_with_the_shop_is_3(site: Site, trouble: str) -> None:
 @pytest.mark.parametrize("address", ["http://us:hunter2@[", "socks5://us:hunter2@127.0.0.1:1"])
 @pytest.mark.parametrize("command", [("check",), ("run", "--once")], ids=" ".join)
 def test_a_proxy_that_is_none_is_3_in_a_line(site: Site, command: tuple[str, ...], address: str) -> None:
-    done = site.run(*command, ALL_PROXY=address)
+    done = site.run(*command, ALL_PROXY=address, WOOCOMMERCE_MCP_URL="https://shop.example")
     assert done.code == 3
-    said = "the proxy that HTTP_PROXY or ALL_PROXY names cannot be used"
+    said = "the proxy that HTTPS_PROXY or ALL_PROXY names cannot be used"
     complaints = failures(done)[:1] if command == ("check",) else done.complaints
     (complaint,) = complaints
     assert said in complaint
@@ -180,6 +189,56 @@ def test_it_says_what_a_dialect_cannot_see_and_which_would(site: Site) -> None:
     )
 
 
+def statuses(done: Finished) -> list[str]:
+    """What it says of statuses."""
+    assert (done.code, failures(done)) == (0, [])
+    return [line[6:].partition(": ")[2] for line in done.lines if line[6:].startswith("statuses:")]
+
+
+def test_it_says_how_custom_statuses_count_and_warns_where_nothing_was_paid(site: Site) -> None:
+    for status in ("processing", "pending", "completed", "trash"):
+        site.shop.create_order(status)
+    assert statuses(site.run("check")) == []
+    for raw in ("unpaid-custom-status/order_a.json", "unpaid-custom-status/order_b.json"):
+        (order,) = cases.load(raw)
+        for _ in range(2):
+            made = site.shop.create_order("pending")
+            shown = {"status": f"wc-{order['status']}", "date_paid_gmt": order["date_paid_gmt"]}
+            site.shop.distort(made, faults.with_values(**shown))
+    paid = site.shop.create_order("processing")
+    site.shop.distort(paid, faults.with_values(status="sborka"))
+    known_unpaid = "SHOP_UNPAID_STATUSES names it"
+    warned = "counts as paid, but 2 of them have no date of payment; if such orders are not paid, name it in"
+    for dialect in ("woocommerce-mcp", "rest"):
+        assert statuses(site.run("check", SHOP_DIALECT=dialect)) == [
+            f"warning: pending-deposit (2 of the recent orders) {warned} SHOP_UNPAID_STATUSES",
+            f"warning: pos-open (2 of the recent orders) {warned} SHOP_UNPAID_STATUSES",
+            "sborka (1 of the recent orders) counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES",
+        ]
+    assert statuses(site.run("check", SHOP_UNPAID_STATUSES="wc-pos-open Pending-Deposit"))[:2] == [
+        f"pending-deposit (2 of the recent orders) counts as not paid: {known_unpaid}",
+        f"pos-open (2 of the recent orders) counts as not paid: {known_unpaid}",
+    ]
+    done = site.once(SHOP_UNPAID_STATUSES="wc-pos-open Pending-Deposit")
+    assert done.code == 0
+    assert sorted(order for order, event in site.receiver.events if event == "new") == sorted(
+        str(order.id) for order in site.shop.orders if order.status in {"processing", "completed"}
+    )
+
+
+def test_a_shop_that_does_not_answer_with_that_many_is_well_all_the_same(site: Site) -> None:
+    site.shop.create_order("sborka")
+    asked: list[str] = []
+
+    def large(request: Request, onward: Handler) -> Answer:
+        asked.append(request.body.decode())
+        return wp_die(500, "no memory", {}) if '"per_page":100' in asked[-1] else onward(request)
+
+    site.served.faults.add(Fault("no memory", large))
+    assert statuses(site.run("check")) == []
+    assert any('"per_page":100' in body for body in asked)
+
+
 def test_a_shop_that_is_not_there_is_3(site: Site) -> None:
     with reserved_port() as port:
         done = site.run("check", WOOCOMMERCE_MCP_URL=f"http://127.0.0.1:{port}/wp-json/woocommerce/mcp")
@@ -187,6 +246,16 @@ def test_a_shop_that_is_not_there_is_3(site: Site) -> None:
     assert done.code == 3
     assert failure.startswith("shop: no connection to the shop")
     assert failure.endswith("check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop")
+
+
+def test_a_shop_that_redirects_is_about_the_address(site: Site) -> None:
+    there = "https://www.shop.example/wp-json/woocommerce/mcp"
+    moved = Answer(301, b"", {"Location": there})
+    site.served.faults.add(Fault("moved", lambda _request, _onward: moved))
+    done = site.run("check")
+    (failure,) = failures(done)
+    assert done.code == 3
+    assert failure.startswith(f"address: the shop redirects to {there}")
 
 
 @pytest.mark.parametrize(("skew_s", "direction"), [(600, "ahead of"), (-600, "behind")])
@@ -290,3 +359,33 @@ def failures_of_test(done: Finished) -> list[str]:
     """The same, where the console's own lines are among them."""
     assert done.stderr == ""
     return [line.removeprefix("FAIL  ") for line in done.lines if line.startswith("FAIL")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("a symbolic link", lambda lock: lock.symlink_to("nowhere")),
+        ("a special file", os.mkfifo),
+        ("another file", lambda lock: lock.write_text("keep me " * 100)),
+    ],
+    ids=["link", "pipe", "other file"],
+)
+def test_what_would_not_let_the_daemon_lock_its_state_is_found(
+    site: Site, kind: str, make: Callable[[Path], object]
+) -> None:
+    assert site.once().code == 0
+    lock = site.state.with_name(f"{site.state.name}.lock")
+    lock.unlink()
+    make(lock)
+    before = lock.lstat()
+    done = site.run("check")
+    assert done.code == 5
+    (failure,) = failures(done)
+    assert f"{lock} is {kind}, not a lock file of shop-poller; move it away and start again" in failure
+    assert lock.lstat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_lock_of_a_daemon_that_runs_is_no_trouble_and_stays_its_own(site: Site) -> None:
+    with site.daemon():
+        assert site.run("check").code == 0
+        assert "is in use by another shop-poller" in site.once().stderr

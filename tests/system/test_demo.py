@@ -1,5 +1,6 @@
 """`demo`: every kind of event comes, word by word; it ends by itself or by Ctrl-C, and leaves nothing."""
 
+import os
 import re
 import signal
 import socket
@@ -61,13 +62,25 @@ def test_every_kind_of_event_comes_word_by_word(stories: Stories) -> None:
 
 
 @pytest.mark.usefixtures("left_behind")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_can_be_ended(tmp_path: Path, number: signal.Signals) -> None:
     with started(["demo", "--locale", "en"], home=tmp_path, env={}) as demo:
         wait_until(lambda: "[shop.order.new]" in demo.stdout, "a notification")
         assert demo.stop(number) == 0
     assert demo.stderr == ""
     assert re.search(r"New order: Order #\d+ for \d+\.\d\d ₽", demo.stdout)
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_it_ends_when_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    """As `demo | head -3` does."""
+    read, write = os.pipe()
+    with started(["demo"], home=tmp_path, env={}, stdout=write) as demo:
+        os.close(write)
+        assert os.read(read, 10) != b""
+        os.close(read)
+        assert demo.wait() == 0
+    assert demo.stderr == ""
 
 
 @pytest.mark.usefixtures("left_behind")

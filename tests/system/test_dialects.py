@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shop_poller.simulator.keys import DEMO_PASSWORD
+from shop_poller.simulator.refunds import ROUTE as REFUNDS
 from support.commands import wait_until
 from support.site import SHOP_ID, Site
 
@@ -26,7 +27,10 @@ def test_an_orders_life_is_told_in_every_dialect(site: Site, dialect: str) -> No
             site.shop.set_status(order, status)
             site.receiver.wait_for(number)
     assert site.receiver.story(order) == ["failed", "new", "cancelled", "refunded"]
-    assert {seen.dialect for seen in site.served.seen} == {dialect}
+    # The list of refunds belongs to no dialect: it is asked for once, with the consumer key.
+    asked = [seen for seen in site.served.seen if not seen.request.path.endswith(REFUNDS)]
+    assert len(site.served.seen) - len(asked) == (0 if dialect == "abilities" else 1)
+    assert {seen.dialect for seen in asked} == {dialect}
 
 
 def test_a_shop_that_is_upgraded_overnight_keeps_working_and_nothing_is_told_twice(site: Site) -> None:
@@ -87,3 +91,25 @@ def test_without_a_sweep_auto_leaves_abilities_alone(site: Site) -> None:
     assert done.code == 3
     assert "FAIL  dialect: the shop answered 404" in done.stdout
     assert "ok    dialect: abilities" in site.run("check", **PASSWORD).stdout
+
+
+@pytest.mark.parametrize("dialect", ["auto", "woocommerce-mcp", "rest"])
+def test_a_refund_that_moves_no_date_is_told_by_the_real_command_after_a_restart_too(
+    site: Site, dialect: str
+) -> None:
+    site.settings.update(SHOP_DIALECT=dialect)
+    orders = [
+        site.shop.create_order("completed", created=site.shop.clock() - timedelta(days=200)) for _ in range(2)
+    ]
+    site.served.endpoint.refunds.is_there = False  # WooCommerce is too old
+    assert site.once().code == 0
+    site.shop.refund(orders[0], "1.00", touch=False)
+    site.shop.refund(orders[1], touch=False)
+    assert site.once(SHOP_SWEEP_INTERVAL="1").code == 0
+    assert site.receiver.posts == []
+    site.served.endpoint.refunds.is_there = True
+    with site.daemon(SHOP_SWEEP_INTERVAL="1"):
+        site.receiver.wait_for(2)
+    with site.daemon(SHOP_SWEEP_INTERVAL="1"):
+        site.polled(2)
+    assert [site.receiver.story(order) for order in orders] == [["partially_refunded"], ["refunded"]]

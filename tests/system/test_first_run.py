@@ -16,7 +16,10 @@ FIELDS = {
     "event_id", "event_type", "level", "source_module", "source_id", "title", "message", "data", "brand_id",
     "target_roles", "target_users", "created_at",
 }  # fmt: skip
-DATA = {"total", "customer", "status", "number", "currency", "paid", "date_modified", "amount", "refund_id"}
+DATA = {
+    "total", "customer", "status", "number", "currency", "paid", "date_modified",
+    "amount", "refund_id", "fully_refunded",
+}  # fmt: skip
 
 
 def words(post: Post) -> tuple[str, ...]:

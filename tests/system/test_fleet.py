@@ -84,6 +84,24 @@ def test_each_shop_is_checked_and_the_bad_one_is_named(site: Site, shops: dict[s
     assert line.startswith("FAIL  tea: shop: ")
 
 
+@pytest.mark.usefixtures("shops")
+@pytest.mark.parametrize(
+    "command",
+    [["run"], ["shops", "check"], ["check", "--shop", "tea"], ["shops", "list"], ["status", "--shop", "tea"]],
+    ids=" ".join,
+)
+def test_several_shops_on_a_cluster_are_refused_with_one_line(site: Site, command: list[str]) -> None:
+    site.settings |= {
+        "SHOP_STATE_URL": "redis+cluster://u:pw-of-it@127.0.0.1:1",
+        "SHOP_REDIS_PREFIX": "{s}:polling:",
+    }
+    told = site.run(*command, "--config", "shops.toml")
+    assert told.code == 2
+    (line,) = told.complaints
+    assert "SHOP_STATE_URL: a Redis Cluster is for one shop only" in line
+    assert "pw-of-it" not in line
+
+
 def test_two_replicas_share_them_and_a_kill_loses_nothing(
     site: Site, shops: dict[str, RunningShop], tmp_path: Path
 ) -> None:

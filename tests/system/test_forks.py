@@ -6,29 +6,37 @@ import subprocess
 
 import pytest
 
-from support.commands import environment, executed, forked
+from support.commands import FAST, PLAIN, environment, executed, forked
 from support.site import Site
 
 MEASURED = re.compile(r"[\d.,]+ (?=s\b|MB\b)")
 """Of the shop's answer and of the disk: other each time."""
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "--version",
-        "walk",
-        "dead",
-        "completion bash",
-        "dead list",
-        "check",
-        "run --once",
-        "run --once --dry-run",
-        "status",
-    ],
+LINES = (
+    "",
+    "--version",
+    "walk",
+    "dead",
+    "completion bash",
+    "dead list",
+    "check",
+    "run --once",
+    "run --once --dry-run",
+    "status",
 )
-def test_a_fork_says_and_does_what_the_installed_command_does(site: Site, line: str) -> None:
+ASKING = ("check", "run --once", "status")
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [*((line, PLAIN) for line in LINES), *((line, FAST) for line in ASKING)],
+    ids=[*LINES, *(f"{line}, fast" for line in ASKING)],
+)
+def test_a_fork_says_and_does_what_the_installed_command_does(
+    site: Site, line: str, extra: dict[str, str]
+) -> None:
+    site.settings |= extra
     whole = environment(site.home, site.environment())
     ends = []
     for run in (executed, forked):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shop_poller import __version__
-from shop_poller.healthy import DEFAULT_LISTEN
+from shop_poller.cli.healthcheck import DEFAULT_LISTEN
 from support.commands import run_command, wait_until
 from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, examples
 from support.receivers import reserved_port
@@ -56,6 +56,23 @@ def test_the_help_of_a_command_needs_no_settings(tmp_path: Path, command: str) -
         assert "Exit codes: 2 settings" in done.stdout
 
 
+def prepare(site: Site, args: list[str]) -> None:
+    """Have what the example is about."""
+    if args[0] == "shops":
+        site.name_shops({"honey": site.served.url})
+    if args[0] in {"status", "audit", "backfill", "deliveries", "backup", "restore", "state"}:
+        assert site.once().code == 0
+    if args[0] == "restore" or "--overwrite" in args:
+        assert site.run("backup", "shop-poller.tar").code == 0
+    if args[0] == "dead":
+        site.receiver.answer = lambda _: 422
+        site.shop.create_order("processing")
+        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 4
+    if args[0] == "replay":
+        site.shop.create_order("processing")
+        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 0
+
+
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if one not in {DEMO, INSTALL, *AS_SERVICE}])
 def test_an_example_does_what_it_says(site: Site, example: str) -> None:
     _, *args = example.split()
@@ -70,17 +87,7 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
             done = site.run(*args, SHOP_HTTP_LISTEN=listens)
             assert (done.code, done.stdout, done.stderr) == (0, '{"status":"healthy"}\n', "")
         return
-    if args[0] == "shops":
-        site.name_shops({"honey": site.served.url})
-    if args[0] in {"status", "audit", "backfill", "deliveries"}:
-        assert site.once().code == 0
-    if args[0] == "dead":
-        site.receiver.answer = lambda _: 422
-        site.shop.create_order("processing")
-        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 4
-    if args[0] == "replay":
-        site.shop.create_order("processing")
-        assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 0
+    prepare(site, args)
     if args == ["status", "--watch"]:
         with site.start(*args) as watching:
             wait_until(lambda: watching.stdout, "a look")

@@ -11,7 +11,7 @@ from random import SystemRandom
 import pytest
 
 from support.commands import FAST, PLAIN, Running, wait_until
-from support.ordeal import Ordeal
+from support.kill_test import KillTest
 from support.receivers import Post
 from support.redis_server import RedisServer, redis_server
 from support.site import Site
@@ -87,7 +87,7 @@ def server(request: pytest.FixtureRequest, site: Site) -> Iterator[RedisServer |
 
 
 def test_killed_at_random(site: Site, server: RedisServer | None) -> None:
-    Ordeal(site, seed=2, server=server).run(kills=4)
+    KillTest(site, seed=2, server=server).run(kills=4)
 
 
 @pytest.mark.soak
@@ -99,6 +99,6 @@ def test_killed_at_random_hundreds_of_times(site: Site, server: RedisServer | No
         sys.stdout.write(f"{place}, SOAK_SEED={seed}: {line}\n")
         sys.stdout.flush()
 
-    Ordeal(site, seed, server=server).run(int(os.environ.get("SOAK_KILLS") or 500), say)
+    KillTest(site, seed, server=server).run(int(os.environ.get("SOAK_KILLS") or 500), say)
     if server is None:
         assert_sound(site)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from support.commands import Running, started, wait_until
+from shop_poller.simulator import faults
+from support.commands import NO_TLS, Running, started, wait_until
 from support.receivers import reserved_port
 from support.site import Site
 
@@ -31,9 +32,11 @@ def page(daemon: Running) -> str:
     return answer.text
 
 
-def act(daemon: Running, deed: str, **fields: str) -> httpx.Response:
+def act(daemon: Running, action: str, **fields: str) -> httpx.Response:
     headers = {"authorization": f"Bearer {TOKEN}"}
-    return httpx.post(f"{daemon.http}/actions/{deed}", data=fields, headers=headers, trust_env=False)
+    return httpx.post(
+        f"{daemon.http}/actions/{action}", data=fields, headers=headers, trust_env=False, verify=NO_TLS
+    )
 
 
 def test_it_shows_how_it_goes_without_names_and_costs_little(site: Site) -> None:
@@ -74,6 +77,17 @@ def test_poll_now_polls_at_once(site: Site, port: int) -> None:
             "shop-poller: SHOP_ADMIN_TOKEN: is not the daemon's; set both to the same"
         ]
         assert TOKEN not in daemon.stderr
+
+
+def test_poll_now_overrides_what_the_shop_asked_for(site: Site, port: int) -> None:
+    assert port
+    with site.daemon(SHOP_POLLING_INTERVAL="5") as daemon:
+        site.polled(1)
+        site.served.faults.add(faults.rate_limited(900), times=1)
+        wait_until(lambda: "15 min" in page(daemon).split("Next poll")[1][:60], "the pause")
+        site.shop.create_order("processing")
+        assert site.run("poll", "now").stdout == "The shop is asked now.\n"
+        site.receiver.wait_for(1)
 
 
 def test_poll_now_says_what_it_lacks(site: Site, port: int) -> None:

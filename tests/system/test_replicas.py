@@ -130,16 +130,16 @@ def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Call
 
         for number in range(1, rounds + 1):
             which = chance.randrange(2)
-            deed = chance.choice(["kill", "freeze", "restart the server", "hang the server"])
+            action = chance.choice(["kill", "freeze", "restart the server", "hang the server"])
             go_on(chance.uniform(0.5, 3))
-            if deed == "kill":
+            if action == "kill":
                 replicas[which].kill()
                 replicas[which] = stack.enter_context(site.start("run", SHOP_SENDERS="3"))
-            elif deed == "freeze":
+            elif action == "freeze":
                 replicas[which].send(signal.SIGSTOP)
                 go_on(LEASE_S + 3)
                 replicas[which].send(signal.SIGCONT)
-            elif deed == "restart the server":
+            elif action == "restart the server":
                 server.end()
                 go_on(chance.uniform(0, 2))
                 server.start()
@@ -148,7 +148,7 @@ def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Call
                 go_on(chance.uniform(1, LEASE_S + 5))
                 server.thaw()
             posts, events = len(site.receiver.posts), len({*site.receiver.event_ids})
-            say(f"{number} {deed}: {plot.finished} orders done, {events} events, {posts - events} again")
+            say(f"{number} {action}: {plot.finished} orders done, {events} events, {posts - events} again")
         wait_until(lambda: not plot.go_on(begin_more=False), "the end of every order", within_s=120)
         wait_until(lambda: not site.status()["sinks"], "an empty outbox")
     plot.check()

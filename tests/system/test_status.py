@@ -31,6 +31,7 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
         "learning": None,
         "known_orders": 0,
         "set_aside": {},
+        "rows_set_aside": [],
         "alerts": {},
         "sinks": {},
         "latest_dead_letters": [],

@@ -133,7 +133,10 @@ def test_a_file_that_is_damaged_itself_is_5_in_one_line(site: Site) -> None:
     assert (done.code, done.stdout) == (5, "")
     (complaint,) = done.stderr.splitlines()
     assert complaint.startswith(f"shop-poller: state file {site.state}: ")
-    assert complaint.endswith("the file is damaged: restore a backup, or move it away to start anew")
+    assert complaint.endswith(
+        "the file is damaged: `shop-poller state check` says where; restore a backup, or move the file away"
+        " to start over"
+    )
     assert len(site.receiver.posts) == 1
 
 

@@ -12,7 +12,7 @@ from shop_poller.simulator.endpoint import PATH
 from shop_poller.simulator.faults import Fault, Handler
 from shop_poller.simulator.keys import ApiKey
 from shop_poller.simulator.shop import SimulatedShop
-from support.commands import wait_until
+from support.commands import Running, wait_until
 from support.receivers import receiving, reserved_port
 from support.simulated import shop_in_thread, wall_clock
 from support.site import SHOP_ID, Site
@@ -148,11 +148,17 @@ PARADE = {
 }
 
 
+def end_of_a_tick(daemon: Running) -> None:
+    ticks = daemon.metric("shop_poll_duration_seconds_count")
+    wait_until(lambda: daemon.metric("shop_poll_duration_seconds_count") > ticks, "the end of a tick")
+
+
 def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
     with site.daemon(SHOP_SWEEP_INTERVAL="0", SHOP_DIALECT="woocommerce-mcp") as daemon:
         first = site.shop.create_order("processing")
         site.receiver.wait_for(1)
         for number, (name, fault) in enumerate(PARADE.items(), 2):
+            end_of_a_tick(daemon)  # an order is delivered before that; the fault is for the next one
             asked = len(site.walks)
             site.served.faults.add(fault, times=1)
             order = site.shop.create_order("processing")
@@ -163,8 +169,6 @@ def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
             assert len(walks) >= 2, f"{name}: the walk that failed, and the one that brought the order"
             assert walks[1]["modified_after"] <= walks[0]["modified_after"], f"{name} moved the cursor"
         assert daemon.get("/healthz").json() == {"status": "healthy"}
-        passing = {"a PHP fatal", "a dropped connection"}  # within the tick, mostly
-        assert len(daemon.logged("polling failed")) >= len(PARADE.keys() - passing)
     assert site.receiver.story(first) == ["new"]
     assert alerts(site) == []
 
@@ -198,8 +202,8 @@ def test_a_careless_plugin_and_a_lost_session_are_no_trouble(site: Site) -> None
         site.receiver.wait_for(1)
         site.polled(2)
         assert daemon.logged("polling failed") == []
-        (noise,) = (entry for entry in daemon.log if "PHP notice" in entry["event"])
-        assert "careless.php" in noise["text"]
+        (preamble,) = (entry for entry in daemon.log if "PHP notice" in entry["event"])
+        assert "careless.php" in preamble["text"]
         assert site.served.count("initialize") == 2
     assert site.receiver.story(order) == ["new"]
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import EventType, KnownOrder, Order, UnreadableOrder
-from shop_poller.core.sweep import missed
+from shop_poller.core.sweep import contradicts, missed
 from shop_poller.core.transition import Policy, decide
 
 
@@ -69,6 +69,35 @@ class Evidence:
     complete_since: datetime
 
 
+HIDDEN = "a plugin, or the rights of the key's user, may hide the others"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many orders the shop has by a count of its own, beside how many could be read.
+
+    Attributes:
+        lowest: by the shop's count, before or after the audit's walk: whichever is lower.
+        highest: likewise, whichever is higher.
+        read: orders that the walk showed.
+    """
+
+    lowest: int
+    highest: int
+    read: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two do not fit, whatever changed between them."""
+        return not self.lowest <= self.read <= self.highest
+
+    def text(self) -> str:
+        """One line, for people."""
+        shop = f"{self.lowest:,}" if self.lowest == self.highest else f"{self.lowest:,} to {self.highest:,}"
+        hides = f"; {HIDDEN}" if self.read < self.lowest else ""
+        return f"the shop counts {shop} orders, {self.read:,} could be read{hides}"
+
+
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """Judges orders, one by one.
@@ -83,6 +112,16 @@ class Auditor:
     polled_to: datetime
     unwanted: Collection[str] = ()
 
+    def contradicts(self, item: Order | UnreadableOrder, known: KnownOrder | None) -> bool:
+        """Whether an order is dated before what is known of it and is not as it is known.
+
+        Either it was polled again since the shop answered this, or its date went back: another question
+        tells which.
+        """
+        if isinstance(item, UnreadableOrder):
+            return False
+        return contradicts(known, item, decide(known, item, self.policy))
+
     def judge(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
         """How an order stands."""
         announced = self._announced(item, known, evidence)
@@ -95,14 +134,15 @@ class Auditor:
         return Entry(item.id, standing, item.status, known_as, announced, detail)
 
     def _standing(self, order: Order, known: KnownOrder | None) -> tuple[Standing, str]:
-        if known is not None and known.modified_at > order.modified_at:
-            return Standing.FINE, ""  # polled again since the shop answered this
         decision = decide(known, order, self.policy)
+        is_older = known is not None and known.modified_at > order.modified_at
+        if is_older and not contradicts(known, order, decision):
+            return Standing.FINE, ""
         # That a payment is overdue comes with time, not with a change: the sweep tells it in its turn.
         events = [event.type for event in decision.events if event.type != EventType.PAYMENT_OVERDUE]
-        if order.modified_at > self.polled_to:
+        if order.modified_at > self.polled_to and not is_older:
             return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
-        if events or missed(known, order, decision, polled_to=self.polled_to):
+        if is_older or events or missed(known, order, decision, polled_to=self.polled_to):
             due = ", ".join(str(event) for event in events) or "nothing to announce"
             return Standing.MISSED, f"to be announced: {due}"
         return (Standing.OLD if decision.learned else Standing.FINE), ""

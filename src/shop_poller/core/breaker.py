@@ -5,11 +5,12 @@ closed ── threshold failures, or a trip ──→ open ── cooldown over 
   └────────────── success ───────────────────┼──── failure ───────────────┘
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """The three states of every circuit breaker."""
 
     CLOSED = "closed"
@@ -28,36 +29,47 @@ class Breaker:
 
     threshold: int = 5
     cooldown_s: float = 60.0
-    state: State = State.CLOSED
+    state: BreakerState = BreakerState.CLOSED
     failures: int = 0
     opened_at: float = 0.0
 
     def wait_s(self, now: float) -> float:
         """Seconds until something may be tried: 0 if now, the cooldown's rest if open."""
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             return max(0.0, self.opened_at + self.cooldown_s - now)
         return 0.0
 
     def probe(self) -> "Breaker":
         """One try is under way while open; no other may start until it is known how it ended."""
-        return replace(self, state=State.HALF_OPEN) if self.state is State.OPEN else self
+        return replace(self, state=BreakerState.HALF_OPEN) if self.state is BreakerState.OPEN else self
+
+    def end_cooldown(self, now: float) -> "Breaker":
+        """Somebody knows better, or wants to know: the probe need not wait."""
+        return replace(self, opened_at=-math.inf) if self.wait_s(now) else self
 
     def success(self) -> "Breaker":
         """The peer works."""
-        if self.state is State.CLOSED and not self.failures:
+        if self.state is BreakerState.CLOSED and not self.failures:
             return self
-        return replace(self, state=State.CLOSED, failures=0)
+        return replace(self, state=BreakerState.CLOSED, failures=0)
 
     def failure(self, now: float) -> "Breaker":
         """One more failure in a row."""
         failures = self.failures + 1
-        if self.state is State.HALF_OPEN or failures >= self.threshold:
+        if self.state is BreakerState.HALF_OPEN or failures >= self.threshold:
             return self.trip(now)
         return replace(self, failures=failures)
 
-    def trip(self, now: float, *, at_least_s: float = 0.0) -> "Breaker":
-        """The peer is down as a whole: open at once, for longer than the cooldown if it asked for that."""
-        opened_at = now + max(0.0, at_least_s - self.cooldown_s)
-        if self.state is State.OPEN:  # what it asked for before stands
+    def trip(self, now: float, *, at_least_s: float = 0.0, within_s: float | None = None) -> "Breaker":
+        """The peer is down as a whole: open at once.
+
+        Args:
+            now: the present.
+            at_least_s: the peer asked for so long; more than the cooldown is honoured.
+            within_s: probe sooner than after the cooldown, since the peer may be back sooner.
+        """
+        wait_s = self.cooldown_s if within_s is None else min(within_s, self.cooldown_s)
+        opened_at = now - self.cooldown_s + max(wait_s, at_least_s)
+        if self.state is BreakerState.OPEN:  # what it asked for before stands
             opened_at = max(opened_at, self.opened_at)
-        return replace(self, state=State.OPEN, failures=self.threshold, opened_at=opened_at)
+        return replace(self, state=BreakerState.OPEN, failures=self.threshold, opened_at=opened_at)

@@ -1,5 +1,6 @@
 """The ways that a shop can be asked, where each answers, and what each cannot see: docs/dialects.md."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,13 +50,15 @@ NEEDS: Mapping[Dialect, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Proofs:
+class KnownKeys:
     """What proves who we are: a pair, or both of them. "" for what is missing; none of it is ever shown."""
 
     consumer_key: str = field(default="", repr=False)
     consumer_secret: str = field(default="", repr=False)
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+    also: tuple[str, ...] = field(default=(), repr=False)
+    """Secrets that the shop knows besides, such as that of its webhooks: it must not show them either."""
 
     def fit(self, dialect: Dialect) -> bool:
         """Whether they are of the kind that a dialect needs."""
@@ -67,13 +70,25 @@ class Proofs:
 API = "/wp-json"
 EXECUTE = "/execute"
 INDEX = "/index.php"
+PLAIN = "rest_route"
+"""With plain permalinks the route stands in this parameter of the query."""
+
+KNOWN = re.compile(
+    r"(?P<prefix>.*?)"
+    r"(?P<route>/woocommerce/mcp|/mcp/mcp-adapter-default-server|/wc/v[0-9]+(?:/[^?#]*)?)/*",
+    re.IGNORECASE,
+)
+"""Everything before one of our routes is where the shop's REST API is, whatever a site calls `wp-json`."""
+LEGACY = re.compile(r"(?P<root>.*?)/wc-(?:api|auth)(?:/.*)?", re.IGNORECASE)
+"""WooCommerce's API before 2.6 stood beside WordPress's own, never in it."""
 
 
 def endpoint(url: str, dialect: Dialect) -> str:
     """Where a dialect answers.
 
     Args:
-        url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop; pretty or plain permalinks.
+        url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop; pretty or plain permalinks, and
+            whatever the site calls `wp-json`.
         dialect: which one.
     """
     if of_url(url) is dialect:
@@ -83,23 +98,30 @@ def endpoint(url: str, dialect: Dialect) -> str:
     if dialect is Dialect.EXECUTE:
         return urlunsplit(parts._replace(path=path + EXECUTE))
     route, queries = ROUTES[dialect], parse_qsl(parts.query, keep_blank_values=True)
-    if any(name == "rest_route" for name, _ in queries):
-        asked = [(name, route if name == "rest_route" else value) for name, value in queries]
+    if any(name == PLAIN for name, _ in queries):
+        asked = [(name, route if name == PLAIN else value) for name, value in queries]
         return urlunsplit(parts._replace(query=urlencode(asked, safe="/")))
-    bare = path in {"", INDEX} or path.endswith(API)
-    if of_url(url) is None and not bare and dialect is not Dialect.REST:
+    known = KNOWN.fullmatch(path)
+    bare = path in {"", INDEX} or path.lower().endswith(API) or LEGACY.fullmatch(path)
+    if known is None and not bare and dialect is not Dialect.REST and of_url(url) is None:
         return url  # an MCP server of somebody's own: whichever tools it has
-    return urlunsplit(parts._replace(path=_root(path) + API + route))
+    if known is None:
+        return urlunsplit(parts._replace(path=_root(path) + API + route))
+    prefix = known["prefix"]
+    return urlunsplit(parts._replace(path=(prefix + API if prefix in {"", INDEX} else prefix) + route))
 
 
 def of_url(url: str) -> Dialect | None:
     """The dialect that an address names; None if it is the shop's own, or nobody knows."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
-    route = dict(parse_qsl(parts.query)).get("rest_route", path.partition(API)[2]).rstrip("/")
+    plain = dict(parse_qsl(parts.query)).get(PLAIN)
     if path.endswith(EXECUTE):
         return Dialect.EXECUTE
-    return next((dialect for dialect, known in ROUTES.items() if route == known), None)
+    known = KNOWN.fullmatch(path)
+    route = plain if plain is not None else known["route"] if known else ""
+    route = route.rstrip("/").lower()
+    return next((dialect for dialect, its in ROUTES.items() if route == its), None)
 
 
 def candidates(url: str) -> list[Dialect]:
@@ -111,7 +133,25 @@ def candidates(url: str) -> list[Dialect]:
     )
 
 
+def with_keys_read(url: str) -> str:
+    """An address of the REST API at which WooCommerce looks at consumer keys.
+
+    It does so only where the address has `wp-json/wc/` in it, which that of a shop with plain permalinks has
+    not; any parameter may have it.
+    """
+    parts = urlsplit(url)
+    if PLAIN not in dict(parse_qsl(parts.query, keep_blank_values=True)) or KEYS_READ in url:
+        return url
+    return urlunsplit(parts._replace(query=f"{parts.query}&via={KEYS_READ}"))
+
+
+KEYS_READ = "wp-json/wc/"
+
+
 def _root(path: str) -> str:
     """Where WordPress is: "" but for one in a folder; with /index.php where the shop cannot rewrite."""
-    root, api, _ = path.removesuffix(EXECUTE).partition(API)
-    return root if api else root.removesuffix(INDEX)
+    path = path.removesuffix(EXECUTE)
+    if legacy := LEGACY.fullmatch(path):
+        path = legacy["root"]
+    at = path.lower().find(API)
+    return path[:at] if at >= 0 else path.removesuffix(INDEX)

@@ -6,6 +6,8 @@ a TemporaryError may go away by itself, a PermanentError will not until a person
 
 from enum import StrEnum
 
+from shop_poller.core.plain_text import plain
+
 
 class ErrorKind(StrEnum):
     """What went wrong, in a word: the label `error_type` of the metrics and of the alerts."""
@@ -51,14 +53,14 @@ RETRY_AT_ONCE = frozenset(
 
 
 class ShopPollerError(Exception):
-    """What both errors share.
+    """What both errors share. Its text is one line, whoever wrote a part of it.
 
     Attributes:
         kind: what went wrong, in a word.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
+        super().__init__(plain(message))
         self.kind = kind
 
 
@@ -67,12 +69,38 @@ class TemporaryError(ShopPollerError):
 
     Attributes:
         retry_after_s: seconds that the peer asked us to wait, if it did.
+        probe_after_s: seconds after which the address may lead to another server that works; None if
+            nothing says so.
+        has_advice: the message says what to do, so that nothing general is to be added.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        probe_after_s: float | None = None,
+        has_advice: bool = False,
+    ) -> None:
         super().__init__(kind, message)
         self.retry_after_s = retry_after_s
+        self.probe_after_s = probe_after_s
+        self.has_advice = has_advice
 
 
 class PermanentError(ShopPollerError):
-    """It will not work until somebody changes something."""
+    """It will not work until somebody changes something.
+
+    Attributes:
+        may_pass: a peer that is starting or being updated gives the same answer, so that it is final only
+            after it has lasted; see core.refusals.
+        may_be_done: the peer may have done what it was asked to do, although it did not say yes.
+    """
+
+    def __init__(
+        self, kind: ErrorKind, message: str, *, may_pass: bool = False, may_be_done: bool = False
+    ) -> None:
+        super().__init__(kind, message)
+        self.may_pass = may_pass
+        self.may_be_done = may_be_done

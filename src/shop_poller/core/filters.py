@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from shop_poller.core.model import Notification
+from shop_poller.core.showing import is_harmless
 
 MOST_WORDS = 100
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,70}\*?")
@@ -87,5 +88,6 @@ def _names(word: str, event_type: str) -> bool:
 
 def _unknown(what: str, word: str, known: Iterable[str]) -> str:
     # With an & forgotten a word may go on with the receiver's token.
-    named = f"{what} {word!r}" if PLAIN.fullmatch(word) else f"such {what} as one that is named"
+    may_be_named = PLAIN.fullmatch(word) and is_harmless(word.removesuffix("*"), is_name=True)
+    named = f"{what} {word!r}" if may_be_named else f"such {what} as one that is named"
     return f"there is no {named}; there are {', '.join(sorted(known))}"

@@ -5,7 +5,7 @@ from datetime import datetime
 from shop_poller.core.schedule import stale
 
 
-def illness(
+def unhealthy_reason(
     *, polling: bool, heartbeat_at: datetime, now: datetime, interval_s: float, senders_alive: int
 ) -> str | None:
     """Why the daemon is unhealthy, in the words of the design before this one; None when it is well.

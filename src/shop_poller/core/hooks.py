@@ -13,6 +13,8 @@ from enum import StrEnum
 ORDERS = "order."
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 """What a shop sends, unsigned, when a webhook is saved: it only wants to know whether somebody answers."""
+MAX_PING = 64
+"""Of what comes without a signature: more than the ping of a shop need not be read."""
 
 
 class Verdict(StrEnum):
@@ -23,25 +25,43 @@ class Verdict(StrEnum):
     REFUSED = "refused"  # not the shop's, as far as can be told
 
 
-def judge(body: bytes, *, signature: str, topic: str, secret: str) -> Verdict:
-    """What a webhook comes to.
+class Judging:
+    """Judges a body that comes in parts, of which it keeps no more than a ping has.
 
     Args:
-        body: as it was sent.
-        signature: the header `X-WC-Webhook-Signature`, "" if there is none.
-        topic: the header `X-WC-Webhook-Topic`, e.g. "order.updated". It is not signed.
         secret: what the shop signs with.
+
+    Attributes:
+        size: bytes so far.
     """
-    if not signature and PING.fullmatch(body):
-        return Verdict.IGNORED
-    if not is_genuine(body, signature=signature, secret=secret):
-        return Verdict.REFUSED
-    return Verdict.ACCEPTED if topic.startswith(ORDERS) else Verdict.IGNORED
 
+    def __init__(self, secret: str) -> None:
+        # The environment's bytes, should they be no UTF-8.
+        self._mac = hmac.new(secret.encode(errors="surrogateescape"), digestmod=hashlib.sha256)
+        self._begin = b""
+        self.size = 0
 
-def is_genuine(body: bytes, *, signature: str, secret: str) -> bool:
-    """Whether who sent this knows the secret: base64(HMAC-SHA256(body, secret)), as WooCommerce signs."""
-    key = secret.encode(errors="surrogateescape")  # the environment's bytes, should they be no UTF-8
-    expected = base64.b64encode(hmac.digest(key, body, hashlib.sha256))
-    # As bytes: compare_digest takes no text beyond ASCII. What cannot be encoded is no base64 anyway.
-    return hmac.compare_digest(expected, signature.encode(errors="replace"))
+    def add(self, part: bytes) -> None:
+        """The next part of the body."""
+        self._mac.update(part)
+        self._begin += part[: MAX_PING + 1 - len(self._begin)]
+        self.size += len(part)
+
+    def verdict(self, *, signature: str, topic: str) -> Verdict:
+        """What the whole body comes to.
+
+        Args:
+            signature: the header `X-WC-Webhook-Signature`, "" if there is none.
+            topic: the header `X-WC-Webhook-Topic`, e.g. "order.updated". It is not signed.
+        """
+        if not signature and PING.fullmatch(self._begin):
+            return Verdict.IGNORED
+        if not self.is_genuine(signature):
+            return Verdict.REFUSED
+        return Verdict.ACCEPTED if topic.startswith(ORDERS) else Verdict.IGNORED
+
+    def is_genuine(self, signature: str) -> bool:
+        """Whether who sent this knows the secret: base64(HMAC-SHA256(body, secret)), as WooCommerce signs."""
+        expected = base64.b64encode(self._mac.digest())
+        # As bytes: compare_digest takes no text beyond ASCII. What cannot be encoded is no base64 anyway.
+        return hmac.compare_digest(expected, signature.encode(errors="replace"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shop_poller.core.cursor import MAX_PER_PAGE, Keyset, halve, is_last
+from shop_poller.core.cursor import MAX_PER_PAGE, KeysetPosition, halve
 from shop_poller.core.model import Page, Query
 
 OPEN_STATUSES = ("pending", "on-hold", "processing")
@@ -38,12 +38,12 @@ class Learning:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class ImportQuery:
     """A walk through the past, from new to old. Begins anew after a restart where Learning stands."""
 
     learning: Learning
     baseline_at: datetime
-    keyset: Keyset
+    keyset_position: KeysetPosition
     per_page: int = MAX_PER_PAGE
 
     def query(self) -> Query:
@@ -52,20 +52,23 @@ class Lesson:
         return Query(
             per_page=self.per_page,
             newest_first=True,
-            created_before=self.keyset.bound,
+            created_before=self.keyset_position.bound,
             # An order is modified when it is completed, so this finds every one that was.
             modified_after=self.baseline_at - COMPLETED_FOR if completed else None,
             statuses=("completed",) if completed else OPEN_STATUSES,
-            exclude=self.keyset.exclude,
+            exclude=self.keyset_position.exclude,
+            page=self.keyset_position.number,
         )
 
-    def sized(self, per_page: int) -> "Lesson":
+    def sized(self, per_page: int) -> "ImportQuery":
         """The same in steps of that size."""
-        return replace(self, per_page=per_page)
+        return replace(
+            self, per_page=per_page, keyset_position=self.keyset_position.resized(self.per_page, per_page)
+        )
 
-    def halved(self) -> "Lesson":
+    def halved(self) -> "ImportQuery":
         """The same in smaller steps; raises what `halve` raises."""
-        return replace(self, per_page=halve(self.per_page))
+        return self.sized(halve(self.per_page))
 
 
 def begin(baseline_at: datetime) -> Learning:
@@ -73,22 +76,21 @@ def begin(baseline_at: datetime) -> Learning:
     return Learning(Phase.OPEN, baseline_at)
 
 
-def lesson(learning: Learning, baseline_at: datetime) -> Lesson:
+def lesson(learning: Learning, baseline_at: datetime) -> ImportQuery:
     """Go on where learning stands."""
-    return Lesson(learning, baseline_at, Keyset(learning.created_before, descending=True))
+    return ImportQuery(learning, baseline_at, KeysetPosition(learning.created_before, descending=True))
 
 
-def advance(current: Lesson, page: Page, *, learned: int) -> Lesson | None:
+def advance(current: ImportQuery, page: Page, *, learned: int) -> ImportQuery | None:
     """Take one page of which `learned` orders were new to us; None when all is learned.
 
     Raises:
         TemporaryError: PROTOCOL, see Keyset.advance.
     """
     count = current.learning.count + learned
-    if not is_last(len(page.items), current.per_page):
-        keyset = current.keyset.advance([(item.id, item.created_at) for item in page.items])
-        position = replace(current.learning, created_before=keyset.bound, count=count)
-        return replace(current, learning=position, keyset=keyset)
+    if keyset_position := current.keyset_position.advance(page, current.per_page):
+        position = replace(current.learning, created_before=keyset_position.bound, count=count)
+        return replace(current, learning=position, keyset_position=keyset_position)
     if current.learning.phase is Phase.OPEN:
         position = Learning(Phase.COMPLETED, current.baseline_at, count)
         return lesson(position, current.baseline_at)

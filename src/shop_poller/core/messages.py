@@ -130,7 +130,7 @@ CAUSES: Mapping[Locale, Mapping[ErrorKind, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class MessageFormat:
     """How notifications are written.
 
     Attributes:
@@ -161,11 +161,11 @@ def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:
 
 
 def money(amount: str, sign: str) -> str:
-    """An amount as people read it, e.g. "1930.00 ₽"."""
-    return f"{amount} {sign}".strip()
+    """An amount as people read it, e.g. "1930.00 ₽"; "? ₽" if it is not known ("")."""
+    return f"{amount or '?'} {sign}".strip()
 
 
-def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Notification:
+def order_notification(event: OrderEvent, message_format: MessageFormat, *, now: datetime) -> Notification:
     """Write the notification of an order's event."""
     order, total = event.order, money(event.order.total, event.order.currency_sign)
     data: dict[str, Any] = {
@@ -180,7 +180,11 @@ def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Not
     amount = ""
     if event.refund is not None:
         amount = money(event.refund.amount, order.currency_sign)
-        data |= {"amount": event.refund.amount, "refund_id": event.refund.id}
+        data |= {
+            "amount": event.refund.amount,
+            "refund_id": event.refund.id,
+            "fully_refunded": event.fully_refunded,
+        }
     hours = ""
     if event.wait is not None:
         hours = _hours(event.wait.lasted)
@@ -190,27 +194,27 @@ def order_notification(event: OrderEvent, voice: Voice, *, now: datetime) -> Not
         title, message = (_fill(text, order, total) for text in (event.words.title, event.words.message))
     else:
         level = LEVELS[event.type]
-        title, template = ORDER_TEXTS[voice.locale][event.type]
+        title, template = ORDER_TEXTS[message_format.locale][event.type]
         message = template.format(id=order.id, total=total, amount=amount, hours=hours)
     return Notification(
         key=str(order.id),
-        event_id=event_id(voice.shop_id, str(order.id), event.type, event.n),
+        event_id=event_id(message_format.shop_id, str(order.id), event.type, event.n),
         event_type=event.type,
-        level=voice.levels.get(level, level),
+        level=message_format.levels.get(level, level),
         source_id=str(order.id),
         title=title,
         message=message,
         data=data,
         created_at=now,
-        brand_id=voice.brand_id,
-        target_roles=voice.target_roles,
-        target_users=voice.target_users,
+        brand_id=message_format.brand_id,
+        target_roles=message_format.target_roles,
+        target_users=message_format.target_users,
     )
 
 
 def alert_notification(
     event_type: EventType,
-    voice: Voice,
+    message_format: MessageFormat,
     *,
     service: str,
     cause: ErrorKind,
@@ -221,102 +225,102 @@ def alert_notification(
 
     Args:
         event_type: UNHEALTHY or RECOVERED.
-        voice: how notifications are written.
+        message_format: how notifications are written.
         service: what stopped or works again: the shop's id or a sink's name.
         cause: why it stopped.
         since: the last time it worked; both edges of one outage carry the same.
         now: when this is written.
     """
-    title, template = ALERT_TEXTS[voice.locale][event_type]
-    causes = CAUSES[voice.locale]
+    title, template = ALERT_TEXTS[message_format.locale][event_type]
+    causes = CAUSES[message_format.locale]
     return Notification(
         key=f"alert:{service}",
-        event_id=event_id(voice.shop_id, service, event_type, iso(since)),
+        event_id=event_id(message_format.shop_id, service, event_type, iso(since)),
         event_type=event_type,
-        level=_level(event_type, voice),
-        source_id=voice.shop_id,
+        level=_level(event_type, message_format),
+        source_id=message_format.shop_id,
         title=title,
         message=template.format(service=service, cause=causes[cause], since=iso(since)),
         data={"service_name": service, "error_type": str(cause), "since": iso(since)},
         created_at=now,
-        brand_id=voice.brand_id,
+        brand_id=message_format.brand_id,
         target_roles=("administrator",),
         target_users=None,
     )
 
 
 def dead_letters_notification(
-    sink: str, voice: Voice, *, count: int, reason: str, since: datetime, now: datetime
+    sink: str, message_format: MessageFormat, *, count: int, reason: str, since: datetime, now: datetime
 ) -> Notification:
     """Write an admin alert: deliveries were given up.
 
     Args:
         sink: where they should have gone.
-        voice: how notifications are written.
+        message_format: how notifications are written.
         count: how many since the last time that this was told.
         reason: why the last of them was given up.
         since: when the first of them was.
         now: when this is written.
     """
-    title, template = DEAD_LETTER_TEXTS[voice.locale]
+    title, template = DEAD_LETTER_TEXTS[message_format.locale]
     key = f"alert:dead-letters:{sink}"
     return Notification(
         key=key,
-        event_id=event_id(voice.shop_id, key, EventType.DEAD_LETTERS, iso(since)),
+        event_id=event_id(message_format.shop_id, key, EventType.DEAD_LETTERS, iso(since)),
         event_type=EventType.DEAD_LETTERS,
-        level=_level(EventType.DEAD_LETTERS, voice),
-        source_id=voice.shop_id,
+        level=_level(EventType.DEAD_LETTERS, message_format),
+        source_id=message_format.shop_id,
         title=title,
         message=template.format(sink=sink, count=count, reason=reason),
         data={"service_name": sink, "count": count, "reason": reason, "since": iso(since)},
         created_at=now,
-        brand_id=voice.brand_id,
+        brand_id=message_format.brand_id,
         target_roles=("administrator",),
         target_users=None,
     )
 
 
-def silence_notification(since: datetime, voice: Voice, *, now: datetime) -> Notification:
+def silence_notification(since: datetime, message_format: MessageFormat, *, now: datetime) -> Notification:
     """Write that nobody has bought anything for too long.
 
     Args:
         since: when the last order was paid, or since when we watch, by the shop's clock.
-        voice: how notifications are written.
+        message_format: how notifications are written.
         now: when this is written.
     """
-    title, template = SILENCE_TEXTS[voice.locale]
+    title, template = SILENCE_TEXTS[message_format.locale]
     return Notification(
         key="silence",
-        event_id=event_id(voice.shop_id, "silence", EventType.SILENCE, iso(since)),
+        event_id=event_id(message_format.shop_id, "silence", EventType.SILENCE, iso(since)),
         event_type=EventType.SILENCE,
-        level=_level(EventType.SILENCE, voice),
-        source_id=voice.shop_id,
+        level=_level(EventType.SILENCE, message_format),
+        source_id=message_format.shop_id,
         title=title,
         message=template.format(since=f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"),
         data={"since": iso(since)},
         created_at=now,
-        brand_id=voice.brand_id,
-        target_roles=voice.target_roles,
-        target_users=voice.target_users,
+        brand_id=message_format.brand_id,
+        target_roles=message_format.target_roles,
+        target_users=message_format.target_users,
     )
 
 
-def sample_notification(voice: Voice, *, now: datetime) -> Notification:
+def sample_notification(message_format: MessageFormat, *, now: datetime) -> Notification:
     """Write a harmless notification that shows whether notifications arrive."""
-    title, template = TEST_TEXTS[voice.locale]
+    title, template = TEST_TEXTS[message_format.locale]
     return Notification(
         key="test",
-        event_id=event_id(voice.shop_id, "test", EventType.TEST, iso(now)),
+        event_id=event_id(message_format.shop_id, "test", EventType.TEST, iso(now)),
         event_type=EventType.TEST,
-        level=_level(EventType.TEST, voice),
-        source_id=voice.shop_id,
+        level=_level(EventType.TEST, message_format),
+        source_id=message_format.shop_id,
         title=title,
-        message=template.format(shop=voice.shop_id),
+        message=template.format(shop=message_format.shop_id),
         data={},
         created_at=now,
-        brand_id=voice.brand_id,
-        target_roles=voice.target_roles,
-        target_users=voice.target_users,
+        brand_id=message_format.brand_id,
+        target_roles=message_format.target_roles,
+        target_users=message_format.target_users,
     )
 
 
@@ -338,6 +342,6 @@ def _hours(lasted: timedelta) -> str:
     return f"{math.floor(hours)}" if hours >= 1 else f"{hours:.2g}"
 
 
-def _level(event_type: EventType, voice: Voice) -> str:
+def _level(event_type: EventType, message_format: MessageFormat) -> str:
     level = LEVELS[event_type]
-    return voice.levels.get(level, level)
+    return message_format.levels.get(level, level)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -24,16 +25,28 @@ class EventType(StrEnum):
     TEST = "service.test"
 
 
+ALERTS = frozenset({EventType.UNHEALTHY, EventType.RECOVERED, EventType.DEAD_LETTERS})
+"""What tells administrators of a fault, perhaps of the one that its own delivery meets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refund:
     """Money given back.
 
     Attributes:
-        amount: a positive decimal number as text, e.g. "100.00".
+        amount: a positive decimal number as text, e.g. "100.00"; "" if it could not be read.
+        created_at: when it was made, by the shop's clock. An order does not tell; only the shop's list of
+            refunds does, see core.refunds. None where nobody looked.
     """
 
     id: int
     amount: str
+    created_at: datetime | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no money was given back: a refund that restocks, or one that is not written whole yet."""
+        return bool(self.amount) and not amount_of(self.amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class Order:
     """An order as the source showed it: what deciding and telling need, and nothing more of the buyer.
 
     Attributes:
-        total: gross, a decimal number as text, as the shop writes it.
+        total: gross, a decimal number as text, as the shop writes it; "" if it could not be read.
         currency: ISO 4217 code, e.g. "RUB".
         currency_sign: what people write, e.g. "₽".
         customer: the buyer's first name; "" if the shop has none.
@@ -79,7 +92,7 @@ class UnreadableOrder:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to a source: the first page of the orders that match, sorted.
+    """One question to a source: a page of the orders that match, sorted.
 
     Attributes:
         newest_first: False sorts by time of modification, ascending; True by creation, descending.
@@ -89,6 +102,8 @@ class Query:
         statuses: empty means every status that the shop lists.
         exclude: order ids to leave out.
         ids: these orders and no others, as many as Source.most_ids at once; empty means all.
+        page: which page of the answer, from 1. Only a shop that hides whole pages is asked for another
+            than the first: see cursor.Keyset.
     """
 
     per_page: int
@@ -99,20 +114,32 @@ class Query:
     statuses: tuple[str, ...] = ()
     exclude: frozenset[int] = frozenset()
     ids: frozenset[int] = frozenset()
+    page: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A source's answer to a Query, in the source's order.
 
+    Its length says nothing about the end of the list: sites cap the page size, and plugins and rights take
+    orders out of a page after it was selected.
+
     Attributes:
+        items: each order once, as its last row shows it: a join makes several rows of one.
         shop_time: the shop's own clock when it answered.
-        noise: text that stood before the answer (PHP notices), cut to one line; "" if none.
+        preamble: text that stood around the answer (PHP notices), cut to one line; "" if none.
+        total: how many orders match the query, by the shop's own count (X-WP-Total); None if not told.
+        total_pages: how many pages they fill, by the shop's own count (X-WP-TotalPages); None if not told.
     """
 
     items: tuple[Order | UnreadableOrder, ...]
     shop_time: datetime
-    noise: str = ""
+    preamble: str = ""
+    total: int | None = None
+    total_pages: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", tuple({item.id: item for item in self.items}.values()))
 
     @property
     def orders(self) -> list[Order]:
@@ -130,6 +157,8 @@ class KnownOrder:
         refund_ids: refunds announced or learned; None while no source has shown refunds.
         awaiting_since: since when it waits to be paid, by the shop's clock; None if it does not, or in a
             record of an earlier version.
+        silent_refund_ids: those of refund_ids that were recorded without an event, because it was not known
+            whether they are older than the baseline. One that the shop's list of refunds dates later is news.
     """
 
     id: int
@@ -139,6 +168,7 @@ class KnownOrder:
     decided: Mapping[str, int] = field(default_factory=dict)
     refund_ids: frozenset[int] | None = None
     awaiting_since: datetime | None = None
+    silent_refund_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +204,7 @@ class OrderEvent:
         n: which one of its type for this order, from 1; for a partial refund the refund's id.
         paid: whether money had come in before.
         refund: of a partial refund.
+        fully_refunded: of a partial refund: with it all of the money was given back.
         words: of an event that the owner named.
         wait: of a payment that is overdue.
     """
@@ -183,6 +214,7 @@ class OrderEvent:
     n: int
     paid: bool
     refund: Refund | None = None
+    fully_refunded: bool = False
     words: StatusEvent | None = None
     wait: Wait | None = None
 
@@ -254,6 +286,26 @@ class Delivery:
     created_at: datetime
     head_since: datetime
     first_seq: int = 0
+
+    def waits_since(self, now: datetime) -> datetime:
+        """`head_since`, but not before the notification was written.
+
+        A clock that was behind may have dated the row by years too early. `created_at` of the notification is
+        the shop's date then.
+
+        Args:
+            now: what our clock says; what was written after that tells nothing, since the clock is behind.
+        """
+        try:
+            written_at = datetime.fromisoformat(json.loads(self.body)["created_at"])
+            return max(self.head_since, written_at) if written_at <= now else self.head_since
+        except (KeyError, TypeError, ValueError):  # a body of an old version, or without a zone
+            return self.head_since
+
+
+def amount_of(number: str) -> Decimal:
+    """The value of a decimal number as text; 0 of one that could not be read ("")."""
+    return Decimal(number or 0)
 
 
 def iso(instant: datetime) -> str:

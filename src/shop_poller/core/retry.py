@@ -9,6 +9,10 @@ MAX_RETRY_AFTER_S = 24 * 3600.0
 """What a peer may ask us to wait at most."""
 
 
+LONGEST_DELAY = timedelta(seconds=MAX_RETRY_AFTER_S)
+"""Nothing is parked for longer: what is due later than that was parked by a clock that was ahead."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How a delivery that failed is retried.
@@ -32,7 +36,7 @@ class RetryAt:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class GiveUp:
     """Give the delivery up; a person can see why."""
 
     reason: str
@@ -58,7 +62,7 @@ def after_failure(
     error: ShopPollerError,
     now: datetime,
     chance: float,
-) -> RetryAt | DeadLetter:
+) -> RetryAt | GiveUp:
     """What becomes of a delivery after a claim failed that is charged to it.
 
     Args:
@@ -70,9 +74,9 @@ def after_failure(
         chance: 0 to 1.
     """
     if isinstance(error, PermanentError):
-        return DeadLetter(str(error))
+        return GiveUp(str(error))
     if now - head_since >= policy.max_age:
-        return DeadLetter(f"gave up after {attempts} claims: {error}")
+        return GiveUp(f"gave up after {attempts} claims: {error}")
     # At least half of the wait is kept, so that it grows and does not hammer.
     wait_s = full_jitter(attempts, base_s=policy.base_s, cap_s=policy.cap_s, chance=(1 + chance) / 2)
     asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None

@@ -1,7 +1,18 @@
-"""When the next tick is, and when polling counts as stopped."""
+"""When the next tick is, how long a shop is not asked, and when polling counts as stopped."""
 
 import math
 from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shop_poller.core.errors import ErrorKind
+
+PROBE_EVERY_S = 60.0
+"""A shop that is unavailable is asked again after so long at most, whatever its Retry-After says: WordPress
+says ten minutes during updates that take seconds."""
+MAX_PAUSE_S = 15 * 60.0
+"""So long a shop may ask us to wait that says "too many requests"."""
+RATE_LIMIT_WAIT_S = 60.0
+"""How long a shop is not asked that says "too many requests" without saying until when."""
 
 STALE_AFTER = timedelta(minutes=5)
 HINT_GAP_S = 1.0
@@ -39,6 +50,55 @@ def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:
 def stale_after(interval_s: float) -> timedelta:
     """For how long there may be no good poll."""
     return max(STALE_AFTER, timedelta(seconds=3 * interval_s))
+
+
+class PollTrigger(StrEnum):
+    """Why a shop is polled between two ticks of the grid."""
+
+    WEBHOOK = "webhook"  # the shop sent one, so it is up
+    OWNER = "owner"  # "poll now"
+
+
+def ends_pause(trigger: PollTrigger, kind: ErrorKind) -> bool:
+    """Whether a trigger ends a pause before its time.
+
+    The owner's "poll now" ends every pause. A webhook shows that a shop is up again that was unavailable. It
+    does not show that the shop takes more requests, so it ends no pause that the shop asked for with a 429,
+    and none after other failures.
+
+    Args:
+        trigger: what came.
+        kind: the failure that the pause follows.
+    """
+    return trigger is PollTrigger.OWNER or kind is ErrorKind.UNAVAILABLE
+
+
+def pause_s(kind: ErrorKind, asked_s: float | None) -> float:
+    """For how long a shop is not asked after a failure, in seconds from when the question was sent.
+
+    Args:
+        kind: the failure.
+        asked_s: the shop's Retry-After; None if it sent none.
+    """
+    if kind is ErrorKind.RATE_LIMIT:
+        return min(RATE_LIMIT_WAIT_S if asked_s is None else asked_s, MAX_PAUSE_S)
+    return min(asked_s or 0.0, PROBE_EVERY_S)
+
+
+def alert_due(kind: ErrorKind, *, attempted_at: datetime, last_good: datetime, interval_s: float) -> bool:
+    """Whether administrators are alerted of a poll that failed.
+
+    Refused keys are alerted at once. Any other failure counts only if the shop was asked after polling had
+    become stale: while we only wait (the shop asked us to, or the circuit is open) nobody knows whether the
+    shop is still down. See docs/woocommerce.md, "Maintenance".
+
+    Args:
+        kind: the failure.
+        attempted_at: when the request was sent that failed.
+        last_good: the last good poll, or the start if there was none.
+        interval_s: seconds between two ticks.
+    """
+    return kind is ErrorKind.AUTHENTICATION or stale(last_good, attempted_at, interval_s=interval_s)
 
 
 OVERDUE_S = 30.0

@@ -35,29 +35,29 @@ def at_once(own_share: int) -> int:
 
 
 def to_take(
-    replica: str, crew: Collection[str], *, shops: int, mine: int, free: Sequence[str]
+    replica: str, membership: Collection[str], *, shops: int, mine: int, free: Sequence[str]
 ) -> Sequence[str]:
     """The free shops that a replica takes now.
 
     Args:
         replica: that decides.
-        crew: every replica, it too.
+        membership: every replica, it too.
         shops: how many there are.
         mine: how many it has.
         free: those that nobody has.
     """
-    own_share = share(shops, len(crew))
+    own_share = share(shops, len(membership))
     room = min(own_share - mine, at_once(own_share))
 
     def preference(shop_id: str) -> tuple[int, int]:
         own = weight(replica, shop_id)
-        better = sum(weight(other, shop_id) > own for other in crew if other != replica)
+        better = sum(weight(other, shop_id) > own for other in membership if other != replica)
         return better, -own
 
     return sorted(free, key=preference)[: max(0, room)]
 
 
-class Leftovers:
+class Orphans:
     """Shops that nobody takes though all have their share: some replicas may not know them, or cannot watch.
 
     While the file is changed some know more shops than others, and reckon with other shares.
@@ -80,9 +80,9 @@ class Leftovers:
         return [shop_id for shop_id, since_s in self._free_since.items() if now_s - since_s >= LEFT_S]
 
 
-def to_give(replica: str, crew: Collection[str], *, shops: int, mine: Collection[str]) -> Sequence[str]:
+def to_give(replica: str, membership: Collection[str], *, shops: int, mine: Collection[str]) -> Sequence[str]:
     """The shops that a replica gives away now, since it has more than its share: those that suit it least."""
-    beyond = min(len(mine) - share(shops, len(crew)), MOST_AT_ONCE)
+    beyond = min(len(mine) - share(shops, len(membership)), MOST_AT_ONCE)
     return sorted(mine, key=lambda shop_id: weight(replica, shop_id))[: max(0, beyond)]
 
 

@@ -8,11 +8,15 @@ from typing import Any
 
 from shop_poller.core.messages import LEVELS, PLACEHOLDER
 from shop_poller.core.model import EventType, StatusEvent
+from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.statuses import bare
 from shop_poller.core.transition import STATUS_EVENTS
 
 PLACEHOLDERS = ("{id}", "{number}", "{total}", "{customer}", "{status}")
 NAME = re.compile(r"shop\.[a-z0-9_.]{1,60}")
 KEYS = ("event", "level", "title", "message")
+FORMAT = re.compile(r"![rsa]\b|:[<>^]?[0-9]{0,3}(?=})")
+"""What Python's own formats have behind a name; no sign of a password."""
 MOST = 50
 MAX_STATUS = 100
 MAX_TITLE = 100
@@ -37,17 +41,30 @@ def parse(value: object) -> dict[str, StatusEvent]:
         raise ValueError(f"should be JSON such as {EXAMPLE}")
     if len(table) > MOST:
         raise ValueError(f"names {len(table)} statuses; {MOST} at most")
-    return {status: _event(status, entry) for status, entry in table.items()}
+    found: dict[str, StatusEvent] = {}
+    for status, entry in table.items():
+        try:
+            found[bare(status)] = _event(status, entry)
+        except ValueError as error:
+            if is_harmless(bare(status), is_name=True):
+                raise
+            raise ValueError(str(error).replace(bare(status), "one of the statuses")) from None
+    return found
 
 
 def _event(status: str, entry: Mapping[str, Any]) -> StatusEvent:
-    if not _is_line(status, MAX_STATUS):
-        raise ValueError(f"has a status that is no text of 1 to {MAX_STATUS} characters: {status[:40]!a}")
+    if not _is_line(status, MAX_STATUS) or not bare(status):
+        raise ValueError(
+            f"has a status that is no text of 1 to {MAX_STATUS} characters: {shown(status, limit=40)}"
+        )
+    status = bare(status)
     if status in STATUS_EVENTS:
         raise ValueError(f"{status} has an event of its own, {STATUS_EVENTS[status]}; leave it out")
     unknown = sorted(set(entry) - set(KEYS))
     if unknown:
-        raise ValueError(f"{status}: there is no {unknown[0][:40]!a}; there are {', '.join(KEYS)}")
+        raise ValueError(
+            f"{status}: there is no {shown(unknown[0], is_name=True)}; there are {', '.join(KEYS)}"
+        )
     return StatusEvent(
         event=_name(status, entry.get("event")),
         level=_level(status, entry.get("level", "info")),
@@ -61,8 +78,8 @@ def _name(status: str, name: object) -> str:
         name = f"shop.order.{status.replace('-', '_')}"
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(
-            f"{status}: {str(name)[:80]!r} is no name for an event; set its event to shop. and up to 60 of"
-            " a-z, 0-9, _ and dot"
+            f"{status}: {shown(name, is_name=True)} is no name for an event; set its event to shop. and up to"
+            " 60 of a-z, 0-9, _ and dot"
         )
     if name in set(EventType):
         raise ValueError(f"{status}: {name} is an event already; set its event to another name")
@@ -72,7 +89,9 @@ def _name(status: str, name: object) -> str:
 def _level(status: str, level: object) -> str:
     levels = sorted(set(LEVELS.values()))
     if not isinstance(level, str) or level not in levels:
-        raise ValueError(f"{status}: there is no level {str(level)[:40]!a}; there are {', '.join(levels)}")
+        raise ValueError(
+            f"{status}: there is no level {shown(level, is_name=True)}; there are {', '.join(levels)}"
+        )
     return level
 
 
@@ -83,7 +102,9 @@ def _text(status: str, key: str, text: object, longest: int) -> str:
         raise ValueError(f"{status}: {key} should be a line of 1 to {longest} characters")
     strange = [found for found in PLACEHOLDER.findall(text) if found not in PLACEHOLDERS]
     if strange or set("{}") & set(PLACEHOLDER.sub("", text)):
-        what = strange[0][:40] if strange else "a brace by itself"
+        what = "a brace by itself"
+        if strange:
+            what = strange[0][:40] if is_harmless(FORMAT.sub("", strange[0])) else "a text in braces"
         raise ValueError(f"{status}: {key} has {what} in it; braces are for {' '.join(PLACEHOLDERS)}")
     return text
 

@@ -6,13 +6,17 @@ change back, or hide it from one list. So from time to time orders are listed ag
     RECENT    made within the window, newest first    a walk, from the start at each sweep
     BROKEN    set aside as unreadable                 by their ids
     OPEN      known, and in no last status            by their ids, from where the last sweep ended
+
+Status and content are compared, not dates: a change may be dated before what is known (an ERP that writes its
+own dates, a clock that was set back). Such an answer may also be an old one that a cache kept, so it counts
+only if another question shows the same (`contradicts`, `made_at`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shop_poller.core.cursor import Past, halve, past
+from shop_poller.core.cursor import SECOND, CreatedWalk, halve, past
 from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
 
@@ -51,7 +55,33 @@ class ByIds:
         return ByIds(self.ids[: halve(len(self.ids))])
 
 
-def recent(shop_time: datetime, window: timedelta) -> Past:
+MAX_CONFIRMING = 50
+"""Pages of the walk that confirms one order."""
+
+
+def made_at(second: datetime) -> CreatedWalk:
+    """The walk through the orders made in one second, to confirm what another question showed of one."""
+    return past(since=second - SECOND, before=second + SECOND)
+
+
+def contradicts(known: KnownOrder | None, order: Order, decision: Decision) -> bool:
+    """Whether an order is dated before what is known of it, and yet is not as it is known.
+
+    A refund that is held counts: to be looked at again, it has to be noted as held.
+
+    Args:
+        known: what is known.
+        order: what the shop showed.
+        decision: what would follow.
+    """
+    if known is None or order.modified_at >= known.modified_at:
+        return False
+    if decision.events or decision.held:
+        return True
+    return replace(decision.known, modified_at=known.modified_at) != known
+
+
+def recent(shop_time: datetime, window: timedelta) -> CreatedWalk:
     """The walk through what was made of late.
 
     Args:

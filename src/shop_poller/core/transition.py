@@ -8,21 +8,38 @@ The whole of it, read top to bottom; docs/woocommerce.md tells why:
     cancelled, refunded, failed            any other status, or none the same
     a status that the owner named          any other status, or none the event named for it
     a refund id, status neither refunded   not that id               partially_refunded, one each
-      nor trash
+      nor trash, and money in it
     pending, on-hold, for too long and     not announced as overdue  payment_overdue
       made on our watch
     anything else                          anything                  none
 
 An order that was never seen is held against the baseline first (see `_young_enough`): what is older than
 our watch is learned, not told.
+
+A refund that brings the sum to the total, or that has no money in it, may be half written: the status, or the
+amount, follows. It is held for REFUND_HOLD before it is believed (see `_doubtful`, and docs/decisions/0015).
+
+An order does not say when its refunds were made. Where the shop's list of refunds said it (core.refunds), a
+refund made at or after the baseline is news even if the order is older and was never seen, or was recorded
+with that refund before anybody knew its date (see `_is_late`).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent, StatusEvent, Wait
+from shop_poller.core.model import (
+    EventType,
+    KnownOrder,
+    Order,
+    OrderEvent,
+    Refund,
+    StatusEvent,
+    Wait,
+    amount_of,
+)
 
 DEFAULT_UNPAID = frozenset(
     {
@@ -50,6 +67,11 @@ STATUS_EVENTS: Mapping[str, str] = {
 AWAITING = frozenset({"pending", "on-hold"})
 """Where an order waits to be paid."""
 
+LOST_STATUS = "(damaged)"
+"""Stands for the status of an order of which our record is damaged; no shop has such a one."""
+REFUND_HOLD = timedelta(seconds=15)
+"""How long a refund that may be half written is held."""
+
 SWALLOWS_REFUNDS = frozenset({"refunded", "trash"})
 """Where a refund of its own is no news: all of it was given back, or the order is away."""
 
@@ -66,6 +88,8 @@ class Policy:
         overdue_before: orders that wait to be paid since then or longer are overdue: the shop's clock less
             `overdue_after`; None if that is no news.
         overdue_after: how long an order may wait.
+        shop_time: the shop's clock when it showed the order; None holds no refund.
+        settled: ids of the orders whose refunds have been held for REFUND_HOLD.
     """
 
     baseline_at: datetime
@@ -74,6 +98,8 @@ class Policy:
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_before: datetime | None = None
     overdue_after: timedelta = timedelta(0)
+    shop_time: datetime | None = None
+    settled: frozenset[int] = frozenset()
 
     def is_paid(self, status: str) -> bool:
         """Whether an order in this status has been paid."""
@@ -88,19 +114,22 @@ class Decision:
         events: what to announce, in order.
         known: what to remember from now on.
         learned: an unknown order was recorded without a word because it is older than our watch.
+        held: refunds that are neither told nor remembered yet; look again after REFUND_HOLD.
     """
 
     events: tuple[OrderEvent, ...]
     known: KnownOrder
     learned: bool = False
+    held: frozenset[int] = frozenset()
 
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     """Decide what to announce of an order, and what to remember of it."""
+    held = _held(known, order, policy)
     events = [
         *_new(known, order, policy),
         *_status_changed(known, order, policy),
-        *_partly_refunded(known, order, policy),
+        *_partly_refunded(known, order, policy, held),
         *_overdue(known, order, policy),
     ]
     if known is None:
@@ -108,14 +137,15 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     old = known is None and order.created_at < policy.baseline_at
     return Decision(
         events=tuple(events),
-        known=_remember(known, order, policy, events),
+        known=_remember(known, order, policy, events, held),
         learned=old and not events,
+        held=held,
     )
 
 
 def learn(order: Order, policy: Policy) -> KnownOrder:
     """What to remember of an order that was there before us: as if all of it had been announced."""
-    return _remember(None, order, policy, [])
+    return _remember(None, order, policy, [], frozenset())
 
 
 def learnable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
@@ -135,29 +165,118 @@ def _new(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEv
 def _status_changed(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
     words = policy.status_events.get(order.status)
     type_ = words.event if words else STATUS_EVENTS.get(order.status)
-    if type_ is None or (known is not None and known.status == order.status):
-        return []
+    if type_ is None or (known is not None and _is_in_status(known, order, type_)):
+        late = order.status == "refunded" and any(_is_late(r, known, policy) for r in order.refunds or ())
+        if type_ is None or not late:
+            return []
     event = _event(type_, known, order, policy, words=words)
     muted = type_ == EventType.CANCELLED and not event.paid and not policy.cancelled_unpaid
     return [] if muted else [event]
 
 
-def _partly_refunded(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
+def _is_in_status(known: KnownOrder, order: Order, type_: str) -> bool:
+    """Whether the order was in this status before.
+
+    If our record of its status is damaged, it was, unless the shop has modified the order since and this
+    was never announced of it: so that damage announces nothing old and hides nothing new.
+    """
+    if known.status != LOST_STATUS:
+        return known.status == order.status
+    return order.modified_at <= known.modified_at or type_ in known.decided
+
+
+def _partly_refunded(
+    known: KnownOrder | None, order: Order, policy: Policy, held: frozenset[int]
+) -> list[OrderEvent]:
+    if not order.refunds:  # as hardly any order has
+        return []
+    paid, completing = _was_paid(known, order, policy), _completing(order)
+    return [
+        OrderEvent(
+            EventType.PARTIALLY_REFUNDED,
+            order,
+            n=refund.id,
+            paid=paid,
+            refund=refund,
+            fully_refunded=completing is not None and refund.id >= completing,
+        )
+        for refund in _fresh_refunds(known, order, policy)
+        if not refund.is_nothing and refund.id not in held
+    ]
+
+
+def _fresh_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list[Refund]:
+    """The refunds that are not known yet and may be news, in the order in which they were made."""
     if order.refunds is None or order.status in SWALLOWS_REFUNDS:
         return []
     if known is None:
         # An order that was over before we first saw it is told as cancelled, and only as that.
         seen = frozenset(r.id for r in order.refunds) if order.status == "cancelled" else frozenset()
     elif known.refund_ids is None:
-        return []  # the source that showed it before could not see refunds: these may be old
+        # The source that showed it before could not see refunds: these may be old.
+        seen = frozenset(r.id for r in order.refunds)
     else:
         seen = known.refund_ids
-    fresh = sorted((r for r in order.refunds if r.id not in seen), key=lambda r: r.id)
-    paid = _was_paid(known, order, policy)
-    return [
-        OrderEvent(EventType.PARTIALLY_REFUNDED, order, n=refund.id, paid=paid, refund=refund)
-        for refund in fresh
-    ]
+    late = {r.id for r in order.refunds if _is_late(r, known, policy)}
+    if known is None and order.status == "cancelled" and order.created_at >= policy.baseline_at:
+        late = set()
+    return sorted((r for r in order.refunds if r.id not in seen or r.id in late), key=lambda r: r.id)
+
+
+def _completing(order: Order) -> int | None:
+    """The refund that brings the sum to the order's total, by id; None if they do not come to it."""
+    total, given = amount_of(order.total), Decimal(0)
+    for refund in sorted(order.refunds or (), key=lambda r: r.id):
+        given += amount_of(refund.amount)
+        if 0 < total <= given:
+            return refund.id
+    return None
+
+
+def _held(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
+    """The refunds that are neither told nor remembered yet."""
+    if not order.refunds:
+        return frozenset()
+    doubtful, shop_time = _doubtful(known, order, policy), policy.shop_time
+    if not doubtful or shop_time is None:
+        return frozenset()
+    # A refund whose own date is known has been written for as long as that.
+    dated = {
+        r.id: r.created_at > shop_time - REFUND_HOLD for r in order.refunds or () if r.created_at is not None
+    }
+    doubtful = frozenset(refund_id for refund_id in doubtful if dated.get(refund_id, True))
+    if known is None and order.created_at < policy.baseline_at:
+        return doubtful & dated.keys()  # the others are learned
+    # Of an order that was never seen before, the date tells that nothing has been written for a while.
+    is_old = known is None and order.modified_at <= shop_time - REFUND_HOLD
+    return frozenset() if is_old or order.id in policy.settled else doubtful
+
+
+def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
+    """The fresh refunds that may be half written.
+
+    WooCommerce writes the refund first. Then it asks the payment gateway for the money, and sets the status
+    `refunded` when all has been given back: for some seconds the remainder looks like a partial refund. And
+    it writes the refund twice: the first time, for a moment, without its amount.
+    """
+    completing = _completing(order)
+    return frozenset(
+        refund.id
+        for refund in _fresh_refunds(known, order, policy)
+        if refund.is_nothing or (completing is not None and refund.id >= completing)
+    )
+
+
+def _is_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
+    """Whether a refund was made on our watch, by its own date, and was never announced nor judged."""
+    if refund.created_at is None or refund.created_at < policy.baseline_at or _is_announced_refunded(known):
+        return False
+    return known is None or known.refund_ids is None or refund.id in known.silent_refund_ids
+
+
+def _is_announced_refunded(known: KnownOrder | None) -> bool:
+    """Whether it was announced that all of the money was given back, maybe without a sight of the refunds."""
+    return known is not None and known.status == "refunded" and EventType.REFUNDED in known.decided
 
 
 def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
@@ -206,23 +325,34 @@ def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
 def _young_enough(event: OrderEvent, policy: Policy) -> bool:
     """Whether an order that was never seen before is young enough for this event to be news.
 
-    Being paid is news from the moment of payment; everything else only of orders made on our watch.
-    So a plugin that touches ten thousand old orders announces nothing.
+    Being paid is news from the moment of payment, a refund from the moment that the shop's list of refunds
+    gives for it; everything else only of orders made on our watch. So a plugin that touches ten thousand old
+    orders announces nothing.
     """
     newest = event.order.created_at
+    if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:
+        newest = max(newest, event.refund.created_at)
+    if event.order.status == "refunded" and event.type != EventType.NEW:
+        newest = max([newest, *(r.created_at for r in event.order.refunds or () if r.created_at is not None)])
     if event.type == EventType.NEW and event.order.paid_at is not None:
         newest = max(newest, event.order.paid_at)
     return newest >= policy.baseline_at
 
 
-def _remember(known: KnownOrder | None, order: Order, policy: Policy, events: list[OrderEvent]) -> KnownOrder:
+def _remember(
+    known: KnownOrder | None,
+    order: Order,
+    policy: Policy,
+    events: list[OrderEvent],
+    held: frozenset[int],
+) -> KnownOrder:
     # A refunded order was paid once: it never becomes a new one afterwards.
     paid = policy.is_paid(order.status) or order.status == "refunded"
     decided = Counter(known.decided if known else {})
     decided.update(e.type for e in events if e.type != EventType.PARTIALLY_REFUNDED)
     refund_ids = known.refund_ids if known else None
     if order.refunds is not None:
-        refund_ids = (refund_ids or frozenset()) | {refund.id for refund in order.refunds}
+        refund_ids = (refund_ids or frozenset()) | {refund.id for refund in order.refunds} - held
     return KnownOrder(
         id=order.id,
         status=order.status,
@@ -231,4 +361,27 @@ def _remember(known: KnownOrder | None, order: Order, policy: Policy, events: li
         decided=dict(decided),
         refund_ids=refund_ids,
         awaiting_since=_awaiting_since(known, order),
+        silent_refund_ids=_silent_refunds(known, order, policy, events, held),
     )
+
+
+def _silent_refunds(
+    known: KnownOrder | None,
+    order: Order,
+    policy: Policy,
+    events: list[OrderEvent],
+    held: frozenset[int],
+) -> frozenset[int]:
+    """The refunds that are recorded without an event and without a date that says whether they are news."""
+    if any(event.order.status == "refunded" for event in events):
+        return frozenset()  # all of the money was announced as given back
+    silent = known.silent_refund_ids if known else frozenset()
+    if not order.refunds:
+        return silent
+    undated = {refund.id for refund in order.refunds or () if refund.created_at is None}
+    if known is None:
+        silent |= undated if order.created_at < policy.baseline_at else frozenset()
+    elif known.refund_ids is None and not _is_announced_refunded(known):
+        silent |= undated
+    judged = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held
+    return silent - judged - {event.n for event in events if event.type == EventType.PARTIALLY_REFUNDED}

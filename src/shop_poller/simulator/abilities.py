@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from shop_poller.simulator.keys import AppPassword
 from shop_poller.simulator.listing import Listing, in_zone, select
 from shop_poller.simulator.orders import JsonObject, SimulatedOrder
-from shop_poller.simulator.rendering import ShopFace, order_json
+from shop_poller.simulator.rendering import ShopFace, order_json, unpadded
 from shop_poller.simulator.routes import EXECUTE_ABILITY, ORDERS_QUERY
 from shop_poller.simulator.schema import as_bool, as_int, as_list, first_complaint, parse_date
 from shop_poller.simulator.shop import BUILT_IN_STATUSES, SimulatedShop
@@ -78,10 +77,10 @@ class AbilityTools:
         given: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
         known = [one for one in _recorded()["abilities"] if one["name"] not in self._site.lost_tools]
         if name == DISCOVER:
-            return _good({"abilities": known})
+            return success({"abilities": known})
         ability = given["ability_name"]
         if ability not in [one["name"] for one in known]:
-            return failure(f"Ability '{ability}' not found")
+            return self._refused(f"Ability '{ability}' not found")
         return self._about(ability, name, given, holder)
 
     def _about(self, ability: str, tool: str, given: Mapping[str, Any], holder: AppPassword) -> JsonObject:
@@ -89,22 +88,36 @@ class AbilityTools:
             return failure(f"The simulator does not simulate {ability}.")
         if tool == EXECUTE_ABILITY:
             return self._query(given["parameters"] or {}, holder)
-        return _good(_orders_query(self._site.shop))
+        return success(_orders_query(self._site.shop))
 
     def _query(self, parameters: Mapping[str, Any], holder: AppPassword) -> JsonObject:
         if not holder.can_view:
-            return failure("Permission denied")
+            return self._denied()
         shop = self._site.shop
         ability = _orders_query(shop)
         if complaint := first_complaint(parameters, ability["input_schema"]):
             return failure(invalid("input", ORDERS_QUERY, complaint))
         if missing := [name for name in _NOT_SIMULATED if name in parameters]:
             return failure(f"The simulator does not simulate {', '.join(missing)}.")
+        if "id" in parameters and not shop.has(as_int(parameters["id"])):
+            return failure("Order not found.")
         data = self._run(_read(parameters, shop))
         # One order that does not fit the schema, and the whole page is refused.
         if complaint := first_complaint(data, ability["output_schema"], "output"):
             return failure(invalid("output", ORDERS_QUERY, complaint))
-        return _good({"success": True, "data": data})
+        return success({"success": True, "data": data})
+
+    @property
+    def _is_bundled(self) -> bool:
+        return self._site.adapter == "0.3.0"
+
+    def _denied(self) -> JsonObject:
+        text = "Permission denied"
+        return failure(f"{text}: Access denied for tool: {EXECUTE_ABILITY}" if self._is_bundled else text)
+
+    def _refused(self, why: str) -> JsonObject:
+        # The old copy finds this out when it checks the rights *(read)*.
+        return failure(f"Permission denied: {why}" if self._is_bundled else why)
 
     def _run(self, query: "_Query") -> JsonObject:
         shop = self._site.shop
@@ -112,11 +125,11 @@ class AbilityTools:
         # page to the next an order may slip through.
         rows = shop.orders
         self._site.rng.shuffle(rows)
-        found = select(rows, query.listing)
+        found = select(rows, query.listing, shop.paging)
         return {
             "orders": [_brief_json(order, shop.face, line_items=query.line_items) for order in found.orders],
             # Beyond the last page there are no pages at all.
-            "total_pages": math.ceil(found.total / query.listing.per_page) if found.orders else 0,
+            "total_pages": found.pages if found.orders else 0,
             "page": query.page,
             "per_page": query.listing.per_page,
         }
@@ -135,8 +148,11 @@ def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
     per_page = 1 if by_id else as_int(parameters.get("per_page", 10))
     order_by = parameters.get("orderby", "date")
 
-    def instant(name: str) -> datetime | None:
-        return _instant(parameters[name], shop.zone) if name in parameters else None
+    def modified(name: str) -> datetime | None:
+        return _modified_bound(parameters[name], shop.zone) if name in parameters else None
+
+    def created(name: str) -> datetime | None:
+        return _created_bound(parameters[name], shop.zone) if name in parameters else None
 
     listing = Listing(
         statuses=frozenset([parameters["status"]] if "status" in parameters else _listed(shop)),
@@ -146,16 +162,26 @@ def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
         descending=parameters.get("order", "desc") == "desc",
         include=(as_int(parameters["id"]),) if by_id else (),
         exclude=frozenset(as_int(item) for item in as_list(parameters.get("exclude", []))),
-        created_after=instant("date_after"),
-        created_before=instant("date_before"),
-        modified_after=instant("modified_after"),
-        modified_before=instant("modified_before"),
+        created_after=created("date_after"),
+        created_before=created("date_before"),
+        created_before_is_inclusive="date_after" in parameters,
+        modified_after=modified("modified_after"),
+        modified_before=modified("modified_before"),
     )
     return _Query(listing, page, as_bool(parameters.get("include_line_items", False)))
 
 
-def _instant(text: str, zone: tzinfo) -> datetime:
-    """Read a time: with its own zone if it is written exactly so, else by the shop's clock."""
+def _created_bound(text: str, zone: tzinfo) -> datetime:
+    """Read `date_after` or `date_before`: the shop's wall clock of the time, taken for UTC.
+
+    So a time without a zone is UTC, and one with a zone is off by the shop's own offset.
+    """
+    date = parse_date(text)
+    return in_zone(date if date.tzinfo is None else date.astimezone(zone), UTC)
+
+
+def _modified_bound(text: str, zone: tzinfo) -> datetime:
+    """Read `modified_*`: with its own zone if it is written exactly so, else by the shop's clock."""
     date = parse_date(text)
     # WooCommerce knows one form with a zone. Any other is read by PHP, whose wall clock of UTC is
     # then taken for the shop's: a fraction of a second or a space, and the `Z` means nothing.
@@ -208,18 +234,8 @@ def _brief_line(row: object) -> object:
     brief = {name: row[name] for name in _BRIEF_LINE if name in row}
     # These two are sent as the database has them: 646.5, where the REST API says 646.50.
     for name in {"subtotal", "total"} & brief.keys():
-        brief[name] = _unpadded(brief[name])
+        brief[name] = unpadded(brief[name])
     return brief
-
-
-def _unpadded(amount: object) -> object:
-    if isinstance(amount, str) and "." in amount:
-        return amount.rstrip("0").rstrip(".")
-    return amount
-
-
-def _good(data: JsonObject) -> JsonObject:
-    return {**success(data), "isError": False}
 
 
 @cache

@@ -1,11 +1,12 @@
 """The two MCP servers of a site: what differs between them, and from version to version.
 
-WooCommerce brings an old copy of WordPress's MCP adapter for its own endpoint; the plugin MCP
-Adapter serves the abilities.
+WooCommerce brings an old copy of WordPress's MCP adapter, 0.3.0, for its own endpoint; the plugin
+MCP Adapter serves the abilities. PHP loads each class once: either copy may serve both endpoints.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from shop_poller.simulator.orders import JsonObject
 
@@ -20,7 +21,7 @@ SESSION_NOT_FOUND = -32005
 
 @dataclass(frozen=True)
 class Adapter:
-    """One MCP server's ways.
+    """How one MCP server of a site behaves.
 
     Attributes:
         versions: The protocol versions that `initialize` echoes; whatever else is asked for gets
@@ -31,6 +32,8 @@ class Adapter:
         integer_ids: Whether a call's id that is no integer breaks the handler.
         checks_version: Whether a header MCP-Protocol-Version of another version is an error.
         no_stream: The code and the text of the error for a GET; None is an empty body.
+        says_no_error: Whether a good result of a tool contains `isError: false`.
+        hides_reasons: Whether the tool that executes abilities reports each failure by the same text.
     """
 
     versions: Sequence[str]
@@ -40,46 +43,81 @@ class Adapter:
     integer_ids: bool
     checks_version: bool
     no_stream: tuple[int, str] | None
+    says_no_error: bool
+    hides_reasons: bool
 
 
-WOOCOMMERCE_ADAPTER = Adapter(
-    versions=("2025-06-18",),
-    welcome={
-        "serverInfo": {"name": "WooCommerce MCP Server", "version": "1.0.0"},
-        "capabilities": {"tools": {}, "resources": {}, "prompts": {}, "logging": {}, "completions": {}},
-        "instructions": "AI-accessible WooCommerce operations via MCP",
-    },
-    # HTTP 200: the adapter takes it for an error of the application's.
-    unknown_session=(INVALID_PARAMS, "Invalid params: Invalid or expired session"),
-    notified=200,
-    integer_ids=True,
-    checks_version=False,
-    no_stream=(INTERNAL_ERROR, "Internal error: SSE streaming not yet implemented"),
-)
-_PLUGIN_050 = Adapter(
-    versions=("2025-11-25", "2025-06-18", "2024-11-05"),
-    welcome={
-        "capabilities": {
-            "prompts": {"listChanged": False},
-            "resources": {"subscribe": False, "listChanged": False},
-            "tools": {"listChanged": False},
-        },
-        "serverInfo": {"name": "MCP Adapter Default Server", "version": "v1.0.0"},
-        "instructions": "Default MCP server for WordPress abilities discovery and execution",
-    },
-    unknown_session=(SESSION_NOT_FOUND, "Session not found: Invalid or expired session"),
-    notified=202,
-    integer_ids=False,  # (read)
-    checks_version=True,
-    no_stream=None,
-)
-# Recorded of 0.4.1 is its error for an unknown session, and read that the check came with 0.5.0;
-# the rest is taken to be the same.
-PLUGIN_ADAPTERS: Mapping[str, Adapter] = {
-    "0.5.0": _PLUGIN_050,
-    "0.4.1": replace(
-        _PLUGIN_050,
-        unknown_session=WOOCOMMERCE_ADAPTER.unknown_session,
-        checks_version=False,
-    ),
+AdapterVersion: TypeAlias = Literal["0.5.0", "0.4.1", "0.3.0"]
+
+_WOOCOMMERCE: JsonObject = {
+    "serverInfo": {"name": "WooCommerce MCP Server", "version": "1.0.0"},
+    "instructions": "AI-accessible WooCommerce operations via MCP",
 }
+_DEFAULT_SERVER: JsonObject = {
+    "serverInfo": {"name": "MCP Adapter Default Server", "version": "v1.0.0"},
+    "instructions": "Default MCP server for WordPress abilities discovery and execution",
+}
+
+
+def _bundled(server: JsonObject) -> Adapter:
+    """The copy that WooCommerce brings, 0.3.0."""
+    capabilities: JsonObject = {
+        "tools": {},
+        "resources": {},
+        "prompts": {},
+        "logging": {},
+        "completions": {},
+    }
+    return Adapter(
+        versions=("2025-06-18",),
+        welcome={
+            "serverInfo": server["serverInfo"],
+            "capabilities": capabilities,
+            "instructions": server["instructions"],
+        },
+        # HTTP 200: the adapter takes it for an error of the application's.
+        unknown_session=(INVALID_PARAMS, "Invalid params: Invalid or expired session"),
+        notified=200,
+        integer_ids=True,
+        checks_version=False,
+        no_stream=(INTERNAL_ERROR, "Internal error: SSE streaming not yet implemented"),
+        says_no_error=False,
+        hides_reasons=True,
+    )
+
+
+def _plugin(server: JsonObject) -> Adapter:
+    """The plugin, 0.5.0; recorded is also a later state of it, which behaves the same."""
+    capabilities: JsonObject = {
+        "prompts": {"listChanged": False},
+        "resources": {"subscribe": False, "listChanged": False},
+        "tools": {"listChanged": False},
+    }
+    return Adapter(
+        versions=("2025-11-25", "2025-06-18", "2024-11-05"),
+        welcome={"capabilities": capabilities, **server},
+        unknown_session=(SESSION_NOT_FOUND, "Session not found: Invalid or expired session"),
+        notified=202,
+        integer_ids=False,
+        checks_version=True,
+        no_stream=None,
+        says_no_error=True,
+        hides_reasons=False,
+    )
+
+
+def _versions(server: JsonObject) -> Mapping[AdapterVersion, Adapter]:
+    bundled, plugin = _bundled(server), _plugin(server)
+    return {
+        "0.5.0": plugin,
+        # Recorded of 0.4.1 is its error for an unknown session, and read that the check came with
+        # 0.5.0; the rest is taken to be the same.
+        "0.4.1": replace(plugin, unknown_session=bundled.unknown_session, checks_version=False),
+        "0.3.0": bundled,
+    }
+
+
+WOOCOMMERCE_ADAPTERS = _versions(_WOOCOMMERCE)
+"""How `woocommerce/mcp` behaves, by the version of the adapter that is loaded."""
+DEFAULT_SERVER_ADAPTERS = _versions(_DEFAULT_SERVER)
+"""How `mcp/mcp-adapter-default-server` behaves, likewise."""

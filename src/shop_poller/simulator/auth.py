@@ -1,10 +1,14 @@
 """Who is asking: each dialect's way to tell. A refusal is the answer itself."""
 
 from base64 import b64decode
+from dataclasses import replace
+from urllib.parse import parse_qs
 
-from shop_poller.simulator.answers import Answer, Request
+from shop_poller.simulator.answers import NO_CACHE, Answer, Request
 from shop_poller.simulator.keys import ApiKey, AppPassword
 from shop_poller.simulator.site import Site
+
+_KEY_ERROR = "woocommerce_rest_authentication_error"
 
 
 def by_api_key(site: Site, request: Request) -> ApiKey | Answer:
@@ -34,32 +38,47 @@ def by_password(site: Site, request: Request) -> AppPassword | Answer:
     return found
 
 
-def for_rest(site: Site, request: Request) -> ApiKey | AppPassword | Answer:
+def for_rest(site: Site, request: Request, *, writing: bool = False) -> ApiKey | AppPassword | Answer:
     """The key in Authorization, as the REST API wants it; WordPress's own passwords do, too.
 
-    An unknown key is taken for a user's name by whoever looks next *(read)*: its error is that of
-    an unknown user.
+    WooCommerce looks for keys only if the address contains `wp-json/wc/`; elsewhere WordPress takes a
+    key for the name of a user. Keys in the query let nobody in.
     """
-    name, secret = _credentials(site, request) or ("", "")
+    credentials = _credentials(site, request)
+    if credentials is None or {"consumer_key", "consumer_secret"} <= parse_qs(request.query).keys():
+        return _nobody(site)
+    name, secret = credentials
+    if "wp-json/wc/" not in f"{request.path}?{request.query}":
+        return _user_of_rest(site, request)
     key = next((key for key in site.keys if key.consumer_key == name), None)
-    if key is None:
-        return _application_password(site, request) or _nobody(site)
+    if key is not None:
+        return _key_of_rest(site, key, secret, writing=writing)
+    is_user = name in {one.username for one in site.passwords}
+    return _user_of_rest(site, request) if is_user else _nobody(site)
+
+
+def _user_of_rest(site: Site, request: Request) -> AppPassword | Answer:
+    found = _application_password(site, request) or _nobody(site)
+    if isinstance(found, Answer):
+        return replace(found, headers={**found.headers, "Vary": "Origin"})
+    return found
+
+
+def _key_of_rest(site: Site, key: ApiKey, secret: str, *, writing: bool) -> ApiKey | Answer:
     if key.consumer_secret != secret:
-        return _unwelcome(site, "Consumer secret is invalid.")
+        return site.refuse(_KEY_ERROR, "Consumer secret is invalid.", Vary="Origin")
     if not key.user_exists:
         return _nobody(site)
-    if not key.allows(writing=False):
-        return _unwelcome(site, "The API key provided does not have read permissions.")
+    if not key.allows(writing=writing):
+        text = f"The API key provided does not have {'write' if writing else 'read'} permissions."
+        answer = site.refuse(_KEY_ERROR, text)
+        return replace(answer, headers={**answer.headers, **NO_CACHE})
     return key
 
 
 def _nobody(site: Site) -> Answer:
     text = "Sorry, you cannot list resources."
     return site.refuse("woocommerce_rest_cannot_view", text, Vary="Origin")
-
-
-def _unwelcome(site: Site, text: str) -> Answer:
-    return site.refuse("woocommerce_rest_authentication_error", text, Vary="Origin")
 
 
 def _application_password(site: Site, request: Request) -> AppPassword | Answer | None:

@@ -8,16 +8,22 @@ from random import Random
 
 from shop_poller.simulator import auth
 from shop_poller.simulator.abilities import AbilityTools
-from shop_poller.simulator.adapters import PLUGIN_ADAPTERS, WOOCOMMERCE_ADAPTER
+from shop_poller.simulator.adapters import (
+    DEFAULT_SERVER_ADAPTERS,
+    WOOCOMMERCE_ADAPTERS,
+    AdapterVersion,
+)
 from shop_poller.simulator.answers import SERVER, Answer, Request, page
 from shop_poller.simulator.bridge import Bridge
 from shop_poller.simulator.faults import Faults
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
 from shop_poller.simulator.mcp import McpServer
+from shop_poller.simulator.refunds import RestRefunds
 from shop_poller.simulator.rest import RestOrders
 from shop_poller.simulator.routes import ROUTES, Dialect, dialect_of
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.simulator.site import AdapterVersion, Site
+from shop_poller.simulator.site import Site
+from shop_poller.simulator.spoiling import without_reasons
 from shop_poller.simulator.tools import Tools
 
 PATH = f"/wp-json{ROUTES[Dialect.WOOCOMMERCE_MCP]}"
@@ -31,13 +37,14 @@ class Endpoint(Site):
     Attributes:
         offers: The names of the dialects that are there; change it to upgrade the shop overnight.
         faults: The troubles that are switched on.
+        refunds: The list of refunds, which belongs to the REST API.
 
     Args:
         shop: The shop.
         keys: The API keys that are good.
         passwords: The application passwords that are good.
         require_https: Whether plain http is refused, as a real shop does unless it is told not to.
-        adapter: The version of the plugin MCP Adapter.
+        adapter: The version of the MCP adapter that speaks `abilities`.
         offers: The dialects that are there: all but `execute`, which no real shop has, unless given.
         rng: Where the order of a database's ties comes from; seeded if not given.
     """
@@ -58,8 +65,13 @@ class Endpoint(Site):
         )
         self.offers: set[str] = set(offers)
         self.faults = Faults()
-        woocommerce = McpServer(self, Tools(shop), lambda: WOOCOMMERCE_ADAPTER, auth.by_api_key)
-        plugin = McpServer(self, AbilityTools(self), lambda: PLUGIN_ADAPTERS[self.adapter], auth.by_password)
+        self.refunds = RestRefunds(self)
+        woocommerce = McpServer(
+            self, Tools(shop), lambda: WOOCOMMERCE_ADAPTERS[self.woocommerce_adapter], auth.by_api_key
+        )
+        plugin = McpServer(
+            self, AbilityTools(self), lambda: DEFAULT_SERVER_ADAPTERS[self.adapter], auth.by_password
+        )
         self._dialects = {
             Dialect.WOOCOMMERCE_MCP: woocommerce.answer,
             Dialect.ABILITIES: plugin.answer,
@@ -78,7 +90,10 @@ class Endpoint(Site):
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; the answer has a Date of the shop's clock."""
-        return self.dated(self.faults.around(self._serve)(request))
+        answer = self.faults.around(self._serve)(request)
+        if DEFAULT_SERVER_ADAPTERS[self.adapter].hides_reasons and dialect_of(request) is Dialect.ABILITIES:
+            answer = without_reasons(answer)
+        return self.dated(answer)
 
     def dated(self, answer: Answer) -> Answer:
         """Put the Date of the shop's clock, and the server's name, on an answer."""
@@ -92,6 +107,8 @@ class Endpoint(Site):
         line = f"{request.method} {request.path}?{request.query} HTTP/1.1\r\n"
         if len(line) > MAX_REQUEST_LINE_BYTES:
             return page(414, "414", "<h1>414 Request-URI Too Large</h1>")
+        if Dialect.REST in self.offers and self.refunds.concerns(request):
+            return self.refunds.answer(request)
         dialect = dialect_of(request)
         if dialect is None or dialect not in self.offers:
             return self.no_route()

@@ -1,12 +1,13 @@
 """The query behind `woocommerce-orders-list`: which orders, in which order, which page."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from shop_poller.simulator.orders import SimulatedOrder
-from shop_poller.simulator.schema import as_bool, as_int, as_list, parse_date
+from shop_poller.simulator.schema import as_bool, as_int, as_list, id_in, parse_date
 
 # What the schema offers and no test has needed so far. Asking for one is answered with an error:
 # a filter that is silently ignored would prove something that is not so.
@@ -24,7 +25,7 @@ NOT_SIMULATED = (
 
 @dataclass(frozen=True)
 class Listing:
-    """One question for orders. Instants are aware UTC and all four of them are exclusive."""
+    """One question for orders. Instants are aware UTC; all are exclusive unless a flag says otherwise."""
 
     statuses: frozenset[str]
     per_page: int = 10
@@ -35,6 +36,7 @@ class Listing:
     exclude: frozenset[int] = frozenset()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    created_before_is_inclusive: bool = False
     modified_after: datetime | None = None
     modified_before: datetime | None = None
 
@@ -67,8 +69,8 @@ def read_listing(arguments: Mapping[str, Any], *, registered: Sequence[str], zon
         skip=offset or (page - 1) * per_page,
         order_by=arguments.get("orderby", "date"),
         descending=arguments.get("order", "desc") == "desc",
-        include=tuple(as_int(item) for item in as_list(arguments.get("include", []))),
-        exclude=frozenset(as_int(item) for item in as_list(arguments.get("exclude", []))),
+        include=tuple(id_in(item) for item in as_list(arguments.get("include", []))),
+        exclude=frozenset(id_in(item) for item in as_list(arguments.get("exclude", []))),
         created_after=instant("after"),
         created_before=instant("before"),
         modified_after=instant("modified_after"),
@@ -77,21 +79,51 @@ def read_listing(arguments: Mapping[str, Any], *, registered: Sequence[str], zon
 
 
 @dataclass(frozen=True)
+class Paging:
+    """How a site cuts a list into pages. Themes and plugins change that; all of it is legal.
+
+    Attributes:
+        cap: The most rows of a page, whatever `per_page` says; None is no cap.
+        counts_as_asked: Whether the number of pages is told as if there were no cap.
+        hidden: Orders that are taken out of a page after the query, and counted all the same.
+        rows_per_order: How often each order is found, as by a join; rows are what is counted and cut.
+    """
+
+    cap: int | None = None
+    counts_as_asked: bool = False
+    hidden: frozenset[int] = frozenset()
+    rows_per_order: int = 1
+
+
+HONEST = Paging()
+
+
+@dataclass(frozen=True)
 class Found:
     """The orders of one page, sorted, and how many there are on all pages."""
 
     orders: list[SimulatedOrder]
     total: int
+    pages: int
 
 
-def select(orders: Iterable[SimulatedOrder], listing: Listing) -> Found:
+def select(orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = HONEST) -> Found:
     """Answer a question."""
     found = [order for order in orders if _wanted(order, listing)]
     if listing.order_by == "include" and listing.include:
         found.sort(key=lambda order: listing.include.index(order.id))
     else:
         found.sort(key=lambda order: _sort_key(order, listing.order_by), reverse=listing.descending)
-    return Found(found[listing.skip : listing.skip + listing.per_page], len(found))
+    if paging.rows_per_order > 1:
+        found = [order for order in found for _ in range(paging.rows_per_order)]
+    per_page, skip = listing.per_page, listing.skip
+    if paging.cap is not None and paging.cap < per_page:
+        # Page 2 begins where page 1 ended; an offset that is no page's stays as it is.
+        skip = skip if skip % per_page else skip // per_page * paging.cap
+        per_page = paging.cap
+    page = [order for order in found[skip : skip + per_page] if order.id not in paging.hidden]
+    counted_by = listing.per_page if paging.counts_as_asked else per_page
+    return Found(page, len(found), math.ceil(len(found) / counted_by))
 
 
 def _instant(text: str, zone: tzinfo, *, in_gmt: bool) -> datetime:
@@ -113,13 +145,20 @@ def _wanted(order: SimulatedOrder, listing: Listing) -> bool:
         order.status in listing.statuses
         and (not listing.include or order.id in listing.include)
         and order.id not in listing.exclude
-        and _between(order.created, listing.created_after, listing.created_before)
+        and _between(
+            order.created,
+            listing.created_after,
+            listing.created_before,
+            inclusive=listing.created_before_is_inclusive,
+        )
         and _between(order.modified, listing.modified_after, listing.modified_before)
     )
 
 
-def _between(at: datetime, after: datetime | None, before: datetime | None) -> bool:
-    return (after is None or at > after) and (before is None or at < before)
+def _between(
+    at: datetime, after: datetime | None, before: datetime | None, *, inclusive: bool = False
+) -> bool:
+    return (after is None or at > after) and (before is None or at < before or (inclusive and at == before))
 
 
 def _sort_key(order: SimulatedOrder, order_by: str) -> tuple[Any, ...]:

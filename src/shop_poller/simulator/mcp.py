@@ -8,6 +8,7 @@ from shop_poller.simulator.adapters import INVALID_REQUEST, Adapter
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.rpc import Envelope, H, RpcServer, Toolbox, rpc_error
 from shop_poller.simulator.site import Site
+from shop_poller.simulator.stateless import StatelessServer
 
 _ALLOW = "POST, GET, DELETE"
 
@@ -48,14 +49,31 @@ class McpServer(Generic[H]):
         session_id, version = (
             headers.get(name) or None for name in ("mcp-session-id", "mcp-protocol-version")
         )
+        if self._is_stateless(version):
+            return self._stateless(request, holder)
+        return self._in_session(request, Envelope(holder, session_id, version))
+
+    def _in_session(self, request: Request, caller: Envelope[H]) -> Answer:
         match request.method:
             case "POST":
-                return self._post(request, Envelope(holder, session_id, version))
+                return self._post(request, caller)
             case "DELETE":
-                return self._end_session(holder, session_id)
+                return self._end_session(caller.holder, caller.session_id)
             case _:
                 error = self._adapter().no_stream
                 return self._json(405, None if error is None else rpc_error(0, *error))
+
+    def _is_stateless(self, version: str | None) -> bool:
+        if self._site.era == "both":
+            return version is not None and version not in self._adapter().versions
+        return self._site.era == "stateless"
+
+    def _stateless(self, request: Request, holder: H) -> Answer:
+        if request.method != "POST":
+            return self._site.json(405, None, allow="POST")
+        body = request.rpc if request.is_json else None
+        reply = StatelessServer(self._site, self._tools, self._adapter()).reply(body, request.headers, holder)
+        return self._site.json(reply.status, reply.body, allow="POST")
 
     def _post(self, request: Request, caller: Envelope[H]) -> Answer:
         body = request.rpc if request.is_json else None

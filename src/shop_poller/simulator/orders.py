@@ -22,6 +22,7 @@ class Refund:
     id: int
     amount: Decimal
     reason: str
+    created: datetime
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class SimulatedOrder:
         return replace(self, status=status, modified=at, paid=paid, completed=completed)
 
     def with_refund(self, refund: Refund, at: datetime) -> "SimulatedOrder":
-        """The order after money was given back; the status follows once nothing is left."""
+        """The order after money was given back at a moment; the status follows once nothing is left."""
         order = replace(self, refunds=(*self.refunds, refund), modified=at)
         return order.with_status("refunded", at) if order.refunded >= order.total else order
 

@@ -1,17 +1,18 @@
-"""WooCommerce's REST API, as far as it lists orders: GET `…/wc/v3/orders`."""
+"""WooCommerce's REST API, as far as it shows orders: GET `…/wc/v3/orders` and `…/wc/v3/orders/<id>`."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from shop_poller.simulator import auth
 from shop_poller.simulator.answers import Answer, Request, wordpress_error
+from shop_poller.simulator.keys import ApiKey, AppPassword
 from shop_poller.simulator.listing import Listing, read_listing, select
 from shop_poller.simulator.rendering import order_json
-from shop_poller.simulator.routes import ROUTES, Dialect
-from shop_poller.simulator.schema import Complaint, as_list, first_complaint
+from shop_poller.simulator.routes import ROUTES, Dialect, route_of
+from shop_poller.simulator.schema import Complaint, as_bool, as_list, first_complaint, id_in
 from shop_poller.simulator.site import Site
 from shop_poller.simulator.tools import listing_schema, not_simulated
 
@@ -20,15 +21,19 @@ _ALLOW = "GET, POST"
 _MAX_PARAMS = 1000
 # What WooCommerce puts on the addresses of the other pages, if it was not asked for.
 _DEFAULTS = {"status[0]": "any", "dp": "2", "context": "view"}
+_FLAGS = {"dates_are_gmt"}
+_LISTS = {"status", "include", "exclude"}
+# Whatever they contain is read as ids, and never refused.
+_UNCHECKED = {"include", "exclude"}
 
 Params = Mapping[str, Any]
 
 
 class RestOrders:
-    """Answers requests for lists of orders.
+    """Answers requests for orders.
 
     A POST with `_method=GET` in its address, or the header `X-HTTP-Method-Override: GET`, is a GET, and
-    its JSON body is read like a query *(read)*: the way round an address that is too long.
+    its JSON body is read like a query: the way round an address that is too long.
 
     Args:
         site: The site that it belongs to.
@@ -43,18 +48,36 @@ class RestOrders:
         if method == "POST":
             override = request.headers.get("x-http-method-override", method)
             method = _query(request).get("_method", override).upper()
-        if method not in ("GET", "POST"):
-            return self._site.no_route()
-        holder = auth.for_rest(self._site, request)
+        if method == "OPTIONS":
+            return self._site.json(200, {"namespace": "wc/v3", "methods": _ALLOW.split(", ")}, allow=_ALLOW)
+        writing = method not in ("GET", "HEAD")
+        holder = auth.for_rest(self._site, request, writing=writing)
         if request.breaks_its_word:
             return self._site.broken_json(allow=None if isinstance(holder, Answer) else _ALLOW)
+        if method not in ("GET", "HEAD", "POST", "DELETE"):
+            return self._site.no_route()
         if isinstance(holder, Answer):
             return holder
+        answer = self._let_in(request, holder, writing=writing)
+        return replace(answer, body=b"") if method == "HEAD" else answer
+
+    def _let_in(self, request: Request, holder: ApiKey | AppPassword, *, writing: bool) -> Answer:
         if not holder.can_view:
             return self._error("woocommerce_rest_cannot_view", "Sorry, you cannot list resources.", 403)
-        if method == "POST":
-            return self._error("not_simulated", "The simulator does not simulate making an order.", 501)
-        return self._list(_params(request), _query(request))
+        if writing:
+            text = "The simulator does not simulate changes by the REST API."
+            return self._error("not_simulated", text, 501)
+        return self._show(request)
+
+    def _show(self, request: Request) -> Answer:
+        route = route_of(request)
+        if route == ROUTES[Dialect.REST]:
+            return self._list(_params(request), _shown_query(request))
+        order_id = int((route or "").rpartition("/")[2])
+        shop = self._site.shop
+        if not shop.has(order_id):
+            return self._error("woocommerce_rest_shop_order_invalid_id", "Invalid ID.", 404)
+        return self._site.json(200, order_json(shop.order(order_id), shop.face, links=True), allow=_ALLOW)
 
     def _list(self, params: Params, query: Params) -> Answer:
         shop = self._site.shop
@@ -63,13 +86,14 @@ class RestOrders:
         if missing := not_simulated(params):
             return self._error("not_simulated", missing, 501)
         listing = read_listing(params, registered=shop.statuses, zone=shop.zone)
-        found = select(shop.orders, listing)
+        found = select(shop.orders, listing, shop.paging)
         orders = [order_json(order, shop.face, links=True) for order in found.orders]
         if fields := as_list(params.get("_fields", [])):
             orders = [_only(order, [str(field).split(".") for field in fields]) for order in orders]
-        pages = math.ceil(found.total / listing.per_page)
-        totals = {"X-WP-Total": str(found.total), "X-WP-TotalPages": str(pages)}
-        return self._site.json(200, orders, allow=_ALLOW, **totals, **self._links(listing, pages, query))
+        totals = {"X-WP-Total": str(found.total), "X-WP-TotalPages": str(found.pages)}
+        return self._site.json(
+            200, orders, allow=_ALLOW, **totals, **self._links(listing, found.pages, query)
+        )
 
     def _links(self, listing: Listing, pages: int, query: Params) -> dict[str, str]:
         """The neighbouring pages; they stand where the address of the REST index stood."""
@@ -83,17 +107,11 @@ class RestOrders:
         links = [f'<{address}page={number}>; rel="{rel}"' for rel, number in neighbours]
         return {"Link": ", ".join(links)} if links else {}
 
-    def _address(self, query: Params) -> str:
+    def _address(self, shown: Params) -> str:
         """The question's own address, but for the page, which is to be added."""
-        shown: dict[str, str] = {}
-        for name, value in query.items():
-            if isinstance(value, list):
-                shown |= {f"{name}[{i}]": item for i, item in enumerate(value)}
-            elif name != "page":
-                shown[name] = value
-        shown |= {name: value for name, value in _DEFAULTS.items() if name.partition("[")[0] not in query}
         base = self._site.shop.face.rest(ROUTES[Dialect.REST])
-        return f"{base}{'&' if '?' in base else '?'}{urlencode(shown)}&"
+        query = f"{urlencode(shown)}&" if shown else ""
+        return f"{base}{'&' if '?' in base else '?'}{query}"
 
     def _invalid(self, bad: Mapping[str, Complaint]) -> Answer:
         params = {name: complaint.text for name, complaint in bad.items()}
@@ -112,7 +130,9 @@ class RestOrders:
 def _complaints(params: Params, schemas: Mapping[str, Any]) -> dict[str, Complaint]:
     """What is wrong with the parameters, all of them at once; unknown ones are ignored."""
     found = {
-        name: first_complaint(value, schemas[name], name) for name, value in params.items() if name in schemas
+        name: first_complaint(value, schemas[name], name)
+        for name, value in params.items()
+        if name in schemas and name not in _UNCHECKED
     }
     return {name: complaint for name, complaint in found.items() if complaint is not None}
 
@@ -120,6 +140,26 @@ def _complaints(params: Params, schemas: Mapping[str, Any]) -> dict[str, Complai
 def _params(request: Request) -> Params:
     body = request.rpc if request.is_json and isinstance(request.rpc, dict) else {}
     return {**_query(request), **body}
+
+
+def _shown_query(request: Request) -> Params:
+    """The query as WooCommerce repeats it in the header Link: as WordPress understood it, without the page.
+
+    Of a POST it is the address alone, however long the body is, and without what was not asked for.
+    """
+    query = _query(request)
+    if request.method == "POST":
+        return {name: value for name, value in query.items() if name != "page"}
+    shown: dict[str, str] = {}
+    for name, value in query.items():
+        if name in _LISTS or isinstance(value, list):
+            items = [id_in(item) if name in _UNCHECKED else item for item in as_list(value)]
+            shown |= {f"{name}[{i}]": str(item) for i, item in enumerate(items)}
+        elif name in _FLAGS:
+            shown[name] = str(int(as_bool(value)))
+        elif name != "page":
+            shown[name] = value
+    return shown | {name: value for name, value in _DEFAULTS.items() if name.partition("[")[0] not in query}
 
 
 def _query(request: Request) -> Params:

@@ -1,5 +1,6 @@
 """The four ways to ask the shop for its orders, and which of them a request is meant for."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -34,19 +35,26 @@ _BY_ROUTE = {route: dialect for dialect, route in ROUTES.items()}
 # The old design's bridge was no part of WordPress: it may stand at the shop's root as well.
 _BRIDGES = ("/execute", "/bridge/execute")
 _API = "/wp-json"
+_ONE_ORDER = re.compile(re.escape(ROUTES[Dialect.REST]) + r"/\d+", re.ASCII)
 
 
 def dialect_of(request: Request) -> Dialect | None:
     """The dialect that answers at the request's address; None if nothing does."""
     if request.path in _BRIDGES:
         return Dialect.EXECUTE
+    route = route_of(request)
+    if route is None or _ONE_ORDER.fullmatch(route):
+        return None if route is None else Dialect.REST
+    return _BY_ROUTE.get(route)
+
+
+def route_of(request: Request) -> str | None:
+    """The route of WordPress's REST API that a request is for, without a slash at its end."""
     if request.path in ("/index.php", "/"):
-        route = parse_qs(request.query).get("rest_route", [""])[0]
-    elif request.path.startswith(_API):
-        route = request.path.removeprefix(_API)
-    else:
-        return None
-    return _BY_ROUTE.get(route.rstrip("/"))
+        return parse_qs(request.query).get("rest_route", [""])[0].rstrip("/")
+    if request.path.startswith(_API):
+        return request.path.removeprefix(_API).rstrip("/")
+    return None
 
 
 def is_call(request: Request, method: str) -> bool:
@@ -68,6 +76,8 @@ def asks_for_orders(request: Request) -> bool:
         case Dialect.ABILITIES:
             called = _tool(request) == EXECUTE_ABILITY
             return called and _arguments(request).get("ability_name") == ORDERS_QUERY
+        case Dialect.REST:
+            return route_of(request) == ROUTES[Dialect.REST]
         case None:
             return False
         case _:

@@ -192,6 +192,8 @@ class RpcServer(Generic[H]):
         result = None if lost else self._tools.call(str(name), params.get("arguments", {}), holder)
         if result is None:
             return rpc_error(call_id, TOOL_NOT_FOUND, f"Tool not found: {name}")
+        if self._adapter.says_no_error:
+            result.setdefault("isError", False)
         return rpc_result(call_id, result)
 
 

@@ -61,6 +61,12 @@ def as_int(value: object) -> int:
     return int(float(str(value)))
 
 
+def id_in(value: object) -> int:
+    """Read an id as PHP's absint does: the digits that the text begins with; 0 if there are none."""
+    found = re.match(r"\s*[+-]?(\d+)", str(value), re.ASCII)
+    return int(found[1]) if found else 0
+
+
 def as_bool(value: object) -> bool:
     """Read a boolean; WordPress also takes 0, 1 and the words."""
     return value in _TRUE

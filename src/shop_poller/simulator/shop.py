@@ -10,6 +10,7 @@ from random import Random
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shop_poller.simulator.goods import SHIPPING, Customer, Line, basket, random_customer, random_lines
+from shop_poller.simulator.listing import HONEST
 from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, Refund, SimulatedOrder
 from shop_poller.simulator.rendering import ShopFace
 
@@ -67,6 +68,7 @@ class SimulatedShop:
         self.url = url
         self.custom_statuses = tuple(custom_statuses)
         self.plain_permalinks = False
+        self.paging = HONEST
         self._rng = rng or Random(0)  # noqa: S311 - made-up names and order keys, no secrets
         self._ids = itertools.count(first_id)
         self._row_ids = itertools.count(2001)
@@ -86,6 +88,10 @@ class SimulatedShop:
     def orders(self) -> list[SimulatedOrder]:
         """All orders as they stand, trash and drafts included."""
         return list(self._orders.values())
+
+    def has(self, order_id: int) -> bool:
+        """Say whether there is such an order."""
+        return order_id in self._orders
 
     def order(self, order_id: int) -> SimulatedOrder:
         """The order as it stands; raises NoSuchOrderError."""
@@ -177,6 +183,7 @@ class SimulatedShop:
         *,
         at: datetime | None = None,
         refund_id: int | None = None,
+        touch: bool = True,
     ) -> int:
         """Give money back: modified moves; the status becomes `refunded` once nothing is left.
 
@@ -186,6 +193,7 @@ class SimulatedShop:
             reason: The refund's reason.
             at: When.
             refund_id: An id of one's own; the next free one if not given.
+            touch: Whether the order's modified moves. With PayPal's plugin it does not.
 
         Returns:
             The refund's id.
@@ -198,7 +206,10 @@ class SimulatedShop:
         given = left if amount is None else Decimal(amount)
         if not 0 < given <= left:
             raise ValueError(f"cannot refund {given} of {left} left in order {order_id}")
-        return self._give_back(order, given, reason, moment, refund_id)
+        given_id = self._give_back(order, given, reason, moment, refund_id)
+        if not touch:
+            self._orders[order_id] = replace(self.order(order_id), modified=order.modified)
+        return given_id
 
     def delete_refund(self, order_id: int, refund_id: int) -> None:
         """Delete a refund: modified does not move, nor does the status."""
@@ -264,7 +275,7 @@ class SimulatedShop:
         at: datetime,
         refund_id: int | None = None,
     ) -> int:
-        refund = Refund(self._next_id(refund_id), amount, reason)
+        refund = Refund(self._next_id(refund_id), amount, reason, at)
         self._orders[order.id] = order.with_refund(refund, at)
         return refund.id
 

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from random import Random
 from typing import Literal, TypeAlias
 
+from shop_poller.simulator.adapters import AdapterVersion
 from shop_poller.simulator.answers import Answer, php_json, rest_headers, wordpress_error
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
 from shop_poller.simulator.sessions import Sessions
 from shop_poller.simulator.shop import SimulatedShop
 
-AdapterVersion: TypeAlias = Literal["0.5.0", "0.4.1"]
+Era: TypeAlias = Literal["sessions", "stateless", "both"]
+"""Which revisions of MCP a server speaks: those with `initialize`, the stateless one, or both."""
 
 
 class Site:
@@ -20,8 +22,11 @@ class Site:
         keys: The API keys that are good; change it to revoke or add one.
         passwords: The application passwords that are good.
         require_https: Whether plain http is refused.
-        adapter: The version of the plugin MCP Adapter, which is what speaks `abilities`.
+        adapter: The version of the MCP adapter that speaks `abilities`.
+        woocommerce_adapter: The version of the MCP adapter that speaks `woocommerce-mcp`.
+        era: Which revisions of MCP both MCP servers speak.
         lost_tools: The names of MCP tools, and of abilities, that are there no more.
+        required_capabilities: What a client of the stateless revision has to be capable of.
         sessions: The MCP sessions; both MCP servers count a user's together.
         rng: Where the order of a database's ties comes from; seeded if not given.
     """
@@ -41,7 +46,10 @@ class Site:
         self.passwords = list(passwords)
         self.require_https = require_https
         self.adapter: AdapterVersion = adapter
+        self.woocommerce_adapter: AdapterVersion = "0.3.0"
+        self.era: Era = "sessions"
         self.lost_tools: set[str] = set()
+        self.required_capabilities: set[str] = set()
         self.sessions = Sessions(shop.clock)
         self.rng = rng or Random(0)  # noqa: S311 - an order of rows, no secret
 

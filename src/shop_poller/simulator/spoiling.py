@@ -1,6 +1,7 @@
 """How one trouble looks in each dialect: an answer in, the spoilt answer out."""
 
 import json
+import re
 from dataclasses import replace
 
 from shop_poller.simulator.answers import JSON_TYPE, NO_CACHE, Answer, Request, php_json, wordpress_error
@@ -13,6 +14,22 @@ _CRITICAL = (
     '<a href="https://wordpress.org/documentation/article/faq-troubleshooting/">'
     "Learn more about troubleshooting WordPress.</a></p>"
 )
+
+
+HIDDEN_REASON = "An error occurred while executing the tool."
+_FAILURE = re.compile(rb'("content":\[\{"type":"text","text":")((?:[^"\\]|\\.)*)("\}\],"isError":true)')
+
+
+def without_reasons(answer: Answer) -> Answer:
+    """What the bundled adapter makes of a tool's failure: the same text for each, but for rights."""
+
+    def hide(found: re.Match[bytes]) -> bytes:
+        text = found[2] if found[2].startswith(b"Permission denied") else HIDDEN_REASON.encode()
+        return found[1] + text + found[3]
+
+    return (
+        replace(answer, body=_FAILURE.sub(hide, answer.body)) if b'"isError":true' in answer.body else answer
+    )
 
 
 def wp_die(status: int, message: str, headers: dict[str, str]) -> Answer:
@@ -72,7 +89,12 @@ def is_good(answer: Answer, request: Request) -> bool:
     """Say whether an answer is none of the errors that come first: of the keys, the session, the call."""
     if answer.status != 200:
         return False
-    return dialect_of(request) not in MCP_DIALECTS or "result" in json.loads(answer.body)
+    if dialect_of(request) not in MCP_DIALECTS:
+        return True
+    try:
+        return "result" in json.loads(answer.body)
+    except ValueError:  # another fault spoiled it before
+        return False
 
 
 def _with_result(answer: Answer, result: JsonObject) -> Answer:

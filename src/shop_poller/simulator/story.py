@@ -79,11 +79,11 @@ class Story:
         if not open_orders or (len(open_orders) < _MAX_OPEN and self._rng.random() < 0.4):
             return self._comes(self._shop.create_order())
         order = self._rng.choice(open_orders)
-        deeds, weights = zip(*self._deeds(order), strict=True)
-        deed: Callable[[int], str] = self._rng.choices(deeds, weights)[0]
-        return deed(order.id)
+        actions, weights = zip(*self._actions(order), strict=True)
+        action: Callable[[int], str] = self._rng.choices(actions, weights)[0]
+        return action(order.id)
 
-    def _deeds(self, order: SimulatedOrder) -> tuple[tuple[Callable[[int], str], int], ...]:
+    def _actions(self, order: SimulatedOrder) -> tuple[tuple[Callable[[int], str], int], ...]:
         """What may become of an order, and how likely each is."""
         if order.status == "processing":
             some = 2 if order.refunded == 0 and order.total > 100 else 0

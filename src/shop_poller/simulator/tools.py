@@ -11,9 +11,9 @@ from shop_poller.simulator.answers import php_json, wordpress_error
 from shop_poller.simulator.keys import ApiKey
 from shop_poller.simulator.listing import NOT_SIMULATED, read_listing, select
 from shop_poller.simulator.orders import JsonObject
-from shop_poller.simulator.rendering import order_json
+from shop_poller.simulator.rendering import order_json, with_fields
 from shop_poller.simulator.routes import ORDERS_LIST
-from shop_poller.simulator.schema import Complaint, as_int, first_complaint
+from shop_poller.simulator.schema import Complaint, as_int, as_list, first_complaint
 from shop_poller.simulator.shop import NoSuchOrderError, SimulatedShop
 
 ORDERS_GET = "woocommerce-orders-get"
@@ -80,7 +80,11 @@ def list_orders(shop: SimulatedShop, arguments: Mapping[str, Any], *, can_view: 
         text = "Sorry, you cannot list resources."
         return wordpress_error("woocommerce_rest_cannot_view", text, 403)
     listing = read_listing(arguments, registered=shop.statuses, zone=shop.zone)
-    return [order_json(order, shop.face, links=True) for order in select(shop.orders, listing).orders]
+    found = select(shop.orders, listing, shop.paging)
+    orders = [order_json(order, shop.face, links=True) for order in found.orders]
+    if fields := as_list(arguments.get("_fields", [])):
+        return [with_fields(order, fields, shop.face) for order in orders]
+    return orders
 
 
 def listing_schema(shop: SimulatedShop) -> JsonObject:

@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from shop_poller.core.addresses import APPRISE, HTTP, REDIS, STREAM, SinkAddress
+from shop_poller.config.addresses import APPRISE, HTTP, REDIS, STREAM, SinkAddress
 from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
 

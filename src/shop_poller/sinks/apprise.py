@@ -11,16 +11,25 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from threading import Thread, local
+from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 
-from shop_poller.core.addresses import SinkAddress
+from shop_poller.config.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.hosts import is_never_proxied
+from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
+from shop_poller.core.plain_text import one_line
+from shop_poller.peer_errors import reason, translated
+from shop_poller.sinks.statuses import TEMPORARY
 
 try:
     from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
+    from apprise.conversion import convert_between
     from apprise.plugins import NotifyBase
 except ModuleNotFoundError as error:
     raise ValueError("needs Apprise; install it: pip install 'shop-poller[apprise]'") from error
@@ -32,12 +41,6 @@ MOST_REMEMBERED = 1000
 """Answers that came after their attempt was over."""
 MAX_REASON = 300
 STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
-KINDS = {
-    429: ErrorKind.RATE_LIMIT,
-    502: ErrorKind.UNAVAILABLE,
-    503: ErrorKind.UNAVAILABLE,
-    504: ErrorKind.UNAVAILABLE,
-}
 TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
 
 
@@ -67,6 +70,22 @@ for chatty in ("urllib3", "requests"):  # they show whole URLs, and Telegram's h
     logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
+def _never_proxy_this_machine() -> None:
+    """Apprise asks by requests, and has no say in proxies; requests would ask one for this machine, too."""
+    sessions: Any = import_module("requests.sessions")
+    of_environment: Callable[..., dict[str, str]] = sessions.get_environ_proxies
+
+    def proxies(url: str, no_proxy: str | None = None) -> dict[str, str]:
+        if is_never_proxied(urlsplit(url).hostname or ""):
+            return {}
+        return of_environment(url, no_proxy=no_proxy)
+
+    sessions.get_environ_proxies = proxies
+
+
+_never_proxy_this_machine()
+
+
 class AppriseSink:
     """Sends by one Apprise URL. For the methods see ports.Sink.
 
@@ -81,7 +100,7 @@ class AppriseSink:
     def __init__(self, address: SinkAddress, *, connections: int) -> None:
         self.name = address.name
         self._url = address.url
-        self._secrets = [re.compile(re.escape(secret), re.IGNORECASE) for secret in address.secrets]
+        self._masker = Masker(address.secrets)
         self._asset = AppriseAsset(
             app_id="shop-poller",
             http_redirects=False,  # a URL with a token in it is for one host
@@ -113,21 +132,32 @@ class AppriseSink:
         """Nothing to close: connections live as long as a message takes."""
 
     async def _begin(self, delivery: Delivery) -> "_Sending":
+        text = message(delivery)
         await self._room.acquire()
+        try:
+            with translated(self.name, _not_sent):
+                sending = self._start(text)
+        except BaseException:  # nothing runs that would give it back
+            self._room.release()
+            raise
+        while len(self._sendings) >= MOST_REMEMBERED:
+            del self._sendings[next(iter(self._sendings))]
+        self._sendings[delivery.event_id] = sending
+        return sending
+
+    def _start(self, text: tuple[str, str, NotifyType]) -> "_Sending":
         service = self._idle.pop() if self._idle else self._service()
 
         def over() -> None:
             self._idle.append(service)
             self._room.release()
 
-        while len(self._sendings) >= MOST_REMEMBERED:
-            del self._sendings[next(iter(self._sendings))]
-        sending = self._sendings[delivery.event_id] = _Sending(service, delivery, over)
-        return sending
+        return _Sending(self.name, service, text, over)
 
     def _service(self) -> NotifyBase:
         said = HEARD.begin()
-        service = Apprise.instantiate(self._url, asset=self._asset)
+        with translated(self.name, lambda why: ValueError(f"Apprise cannot use this URL: {why}")):
+            service = Apprise.instantiate(self._url, asset=self._asset)
         if not isinstance(service, NotifyBase):
             why = self._clean(said[0]) if said else "it knows no such service"
             raise ValueError(f"Apprise cannot use this URL: {why}")  # noqa: TRY004 - it is a value that is wrong
@@ -143,21 +173,20 @@ class AppriseSink:
             kind = ErrorKind.CONNECTION
         else:
             status = int(found[1])
-            kind = KINDS.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.REJECTED)
+            kind = TEMPORARY.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.REJECTED)
         return TemporaryError(kind, f"Apprise: {self._clean(text) or 'it was not sent'}")
 
     def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = secret.sub("***", text)
-        return "".join(char if char.isprintable() else " " for char in text)[:MAX_REASON]
+        return one_line(self._masker.mask(text), MAX_REASON)
 
 
 class _Sending:
     """A message on its way out, in a daemon thread, so that it does not hold the end of the process.
 
     Args:
+        name: the sink's.
         service: sends it.
-        delivery: what.
+        text: title, body and type.
         over: is called on the event loop when the thread is at its end.
 
     Attributes:
@@ -165,12 +194,15 @@ class _Sending:
         said: what Apprise said meanwhile.
     """
 
-    def __init__(self, service: NotifyBase, delivery: Delivery, over: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, service: NotifyBase, text: tuple[str, str, NotifyType], over: Callable[[], None]
+    ) -> None:
         self.done = anyio.Event()
         self.ok = False
         self.said: list[str] = []
+        self._name = name
         self._service = service
-        self._delivery = delivery
+        self._text = text
         self._over = over
         self._loop = asyncio.get_running_loop()
         Thread(target=self._run, name="apprise", daemon=True).start()
@@ -181,14 +213,16 @@ class _Sending:
         return self.done.is_set()
 
     def _run(self) -> None:
-        title, body, notify_type = message(self._delivery)
+        title, body, notify_type = self._text
         said = HEARD.begin()
         try:
+            title, body, target = as_shown(self._service, title, body)
             # Not through Apprise(…).notify, which would try again by itself.
             self.ok = self._service.notify(
-                body=body, title=title, notify_type=notify_type, body_format=NotifyFormat.TEXT
+                body=body, title=title, notify_type=notify_type, body_format=target
             )
-        except Exception as error:  # noqa: BLE001 - a hundred plugins; whatever one raises, it was not sent
+        except BaseException as error:  # noqa: BLE001 - a hundred plugins; whatever one raises, it was not sent
+            reason(self._name, error)  # says it in the log
             said.append(type(error).__name__)
         self.said = said
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -197,6 +231,31 @@ class _Sending:
     def _finish(self) -> None:
         self._over()
         self.done.set()
+
+
+def _not_sent(why: str) -> TemporaryError:
+    return TemporaryError(ErrorKind.CONNECTION, f"Apprise: {why}")
+
+
+def as_shown(service: NotifyBase, title: str, body: str) -> tuple[str, str, NotifyFormat]:
+    """Plain text in the format that a service sends, so that what a buyer typed is shown as it was typed.
+
+    This is what Apprise(…).notify does before it calls a service; a service that is called by itself takes
+    markup in the text for its own.
+
+    Returns:
+        Title, body, and their format.
+    """
+    resolve = getattr(service, "resolve_format", None)  # before Apprise 2 a service had one format
+    target: NotifyFormat = resolve(NotifyFormat.TEXT) if resolve else service.notify_format
+    if title and service.title_maxlen <= 0:  # it is sent as a part of the body
+        title = _converted(title, target)
+    return title, _converted(body, target), target
+
+
+def _converted(text: str, target: NotifyFormat) -> str:
+    convert: Callable[..., str] = convert_between
+    return convert(NotifyFormat.TEXT, target, content=text)
 
 
 def message(delivery: Delivery) -> tuple[str, str, NotifyType]:

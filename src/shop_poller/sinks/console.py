@@ -12,11 +12,37 @@ from threading import Thread
 
 import anyio
 
-from shop_poller.core.addresses import SinkAddress
+from shop_poller.config.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
+from shop_poller.core.plain_text import plain
+from shop_poller.observability.output import write_all
+from shop_poller.peer_errors import translated
 
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
+
+
+class Printer:
+    """Prints one line at a time on standard output, which may be held: whoever prints waits, and nobody else.
+
+    Args:
+        write: takes a line.
+    """
+
+    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+        self._write = write or _to_stdout
+        self._turn = anyio.Lock()
+        self._last: _Printing | None = None
+
+    async def print(self, line: str) -> None:
+        """Print one line; raises what writing raises."""
+        async with self._turn:
+            if self._last is not None:  # a sender may have given up on it while it is still held
+                await self._last.done.wait()
+            self._last = printing = _Printing(self._write, line)
+            await printing.done.wait()
+        if printing.error is not None:
+            raise printing.error
 
 
 class ConsoleSink:
@@ -29,24 +55,13 @@ class ConsoleSink:
 
     def __init__(self, address: SinkAddress, *, write: Callable[[str], object] | None = None) -> None:
         self.name = address.name
-        self._write = write or _to_stdout
-        self._turn = anyio.Lock()
-        self._last: _Printing | None = None
+        self._printer = Printer(write)
 
     async def send(self, delivery: Delivery) -> None:
         """Print one line."""
         line = render(delivery)
-        async with self._turn:
-            if self._last is not None:  # a sender may have given up on it while it is still held
-                await self._last.done.wait()
-            self._last = printing = _Printing(self._write, line)
-            await printing.done.wait()
-        if isinstance(printing.error, OSError):
-            raise TemporaryError(
-                ErrorKind.CONNECTION, f"cannot print: {printing.error.strerror}"
-            ) from printing.error
-        if printing.error is not None:
-            raise printing.error
+        with translated(self.name, _cannot_print):  # there may be no thread to be had, too
+            await self._printer.print(line)
 
     async def check(self) -> str:
         """There is nothing that could be wrong."""
@@ -54,6 +69,10 @@ class ConsoleSink:
 
     async def aclose(self) -> None:
         """Nothing to close."""
+
+
+def _cannot_print(why: str) -> TemporaryError:
+    return TemporaryError(ErrorKind.CONNECTION, f"cannot print: {why}")
 
 
 class _Printing:
@@ -88,13 +107,11 @@ def render(delivery: Delivery) -> str:
         f" {notification['message']}{f' ({customer})' if customer else ''}  [{delivery.event_type}]"
     )
     # What a buyer typed as a name must not move the cursor or forge a line.
-    return "".join(c if c.isprintable() else "�" for c in line)
+    return plain(line, instead="�")
 
 
 def _to_stdout(line: str) -> None:
     if sys.stdout is None:  # it was closed before we started
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     # Past Python's buffer: its lock, held by a thread that hangs, would break the interpreter's end.
-    unwritten = f"{line}\n".encode(sys.stdout.encoding, errors="replace")
-    while unwritten:
-        unwritten = unwritten[os.write(sys.stdout.fileno(), unwritten) :]
+    write_all(sys.stdout.fileno(), f"{line}\n".encode(sys.stdout.encoding, errors="replace"))

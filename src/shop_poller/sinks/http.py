@@ -2,31 +2,33 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import anyio
 import httpx
 
-from shop_poller.core.addresses import SinkAddress
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.config.addresses import SinkAddress
+from shop_poller.core import chat_hooks
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
 from shop_poller.core.signature import signatures
-from shop_poller.httpclient import HttpClient, retry_after_s, transport_errors
+from shop_poller.http.client import (
+    HttpClient,
+    StrayResponseError,
+    answered_for_sure,
+    retry_after_s,
+    transport_errors,
+)
+from shop_poller.sinks import redirects
+from shop_poller.sinks.statuses import refusal
 
 TIMEOUT_S = 10.0
 SMALL_TALK_BYTES = 64 * 1024
 SMALL_TALK_S = 1.0
 """How much of an answer's body is read, and for how long, to keep the connection."""
 
-TEMPORARY = {
-    408: ErrorKind.TIMEOUT,
-    409: ErrorKind.REJECTED,
-    425: ErrorKind.REJECTED,
-    429: ErrorKind.RATE_LIMIT,
-    502: ErrorKind.UNAVAILABLE,
-    503: ErrorKind.UNAVAILABLE,
-    504: ErrorKind.UNAVAILABLE,
-}
+REFUSES_TO_LOOK = frozenset({400, 403, 404, 405, 501})
+"""Answers to OPTIONS by which nothing can be told of a POST."""
 
 
 class HttpSink:
@@ -39,24 +41,37 @@ class HttpSink:
 
     def __init__(self, address: SinkAddress, *, keys: Sequence[bytes]) -> None:
         self.name = address.name
+        self._address = address
         self._url = address.url
         self._keys = keys
+        self._masker = Masker(address.secrets)
         # A client a sender: one connection pool shared by many costs three times the CPU.
         self._idle: list[HttpClient] = []
 
     async def send(self, delivery: Delivery) -> None:
         """Post one notification."""
         body = delivery.body.encode()
-        with transport_errors(self.name):
+        with transport_errors(self.name, self._masker.mask):
             response = await self._request("POST", content=body, headers=self._headers(delivery, body))
-        if not response.is_success:
-            raise _refusal(response)
+        if not response.is_success and not self._is_yes(response):
+            raise self._refusal(response)
 
     async def check(self) -> str:
         """See whether somebody answers there; nothing is posted."""
-        with transport_errors(self.name):
+        hook = self._address.chat_hook
+        if hook is not None and hook.is_certain:
+            raise PermanentError(ErrorKind.PROTOCOL, chat_hooks.advice(hook))
+        with transport_errors(self.name, self._masker.mask):
             response = await self._request("OPTIONS")
-        return f"answers (HTTP {response.status_code} to OPTIONS)"
+        status = response.status_code
+        said = f"answers (HTTP {status} to OPTIONS)"
+        if response.is_redirect and not self._address.takes_redirects:
+            said += f"; {redirects.advice(self._address, response, was_sent=False)}"
+        if hook is None:
+            return said
+        if status in REFUSES_TO_LOOK:
+            raise PermanentError(ErrorKind.PROTOCOL, f"{said}; it {chat_hooks.advice(hook)}")
+        return f"{said}; it {chat_hooks.advice(hook)}"
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -67,12 +82,26 @@ class HttpSink:
         self, method: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         client = self._idle.pop() if self._idle else HttpClient(self._url, timeout_s=TIMEOUT_S)
-        try:
+
+        async def exchange() -> httpx.Response:
             async with client.stream(method, content=content, headers=headers) as response:
                 await _hear_out(response)
                 return response
+
+        try:
+            return await answered_for_sure(exchange)
         finally:
             self._idle.append(client)
+
+    def _is_yes(self, response: httpx.Response) -> bool:
+        """A redirect with which the owner is content: the receiver has done its work."""
+        return self._address.takes_redirects and response.status_code in redirects.SEE_OTHER
+
+    def _refusal(self, response: httpx.Response) -> ShopPollerError:
+        message = f"the receiver answered {response.status_code}"
+        if 300 <= response.status_code < 400:
+            return redirects.refusal(self._address, response, message)
+        return refusal(response.status_code, message, retry_after_s=retry_after_s(response.headers))
 
     def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
         sent_at = int(time.time())
@@ -96,26 +125,13 @@ async def _hear_out(response: httpx.Response) -> None:
     connection is closed.
     """
     heard = 0
-    with suppress(httpx.HTTPError), anyio.move_on_after(SMALL_TALK_S):
-        async for chunk in response.aiter_raw():
-            heard += len(chunk)
-            if heard > SMALL_TALK_BYTES:
-                return
-
-
-def _refusal(response: httpx.Response) -> ShopPollerError:
-    status = response.status_code
-    message = f"the receiver answered {status}"
-    if response.is_redirect:
-        return TemporaryError(
-            ErrorKind.UNAVAILABLE, f"{message}, a redirect; name the final address in SHOP_NOTIFY_URLS"
-        )
-    if status in TEMPORARY:
-        return TemporaryError(TEMPORARY[status], message, retry_after_s=retry_after_s(response.headers))
-    if status >= 500:
-        return TemporaryError(ErrorKind.SERVER, message, retry_after_s=retry_after_s(response.headers))
-    if status == 410:
-        return PermanentError(ErrorKind.GONE, f"{message}: do not send here any more")
-    if status >= 400:
-        return PermanentError(ErrorKind.REJECTED, message)
-    return TemporaryError(ErrorKind.PROTOCOL, message)
+    try:
+        with anyio.move_on_after(SMALL_TALK_S):
+            async for chunk in response.aiter_raw():
+                heard += len(chunk)
+                if heard > SMALL_TALK_BYTES:
+                    return
+    except StrayResponseError:
+        raise
+    except httpx.HTTPError:
+        pass

@@ -1,14 +1,16 @@
 """What reads a shop: one file a dialect, and one that chooses among them."""
 
-from shop_poller.core.dialects import Dialect, Proofs, endpoint
-from shop_poller.ports import Source
+from shop_poller.core.dialects import Dialect, KnownKeys, endpoint
+from shop_poller.core.refunds import refunds_url
+from shop_poller.ports import RefundList, Source
 from shop_poller.sources.abilities import Abilities
 from shop_poller.sources.execute import Execute
+from shop_poller.sources.refunds import RestRefunds
 from shop_poller.sources.rest import Rest
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 
 
-def open_source(dialect: Dialect, url: str, proofs: Proofs) -> Source:
+def open_source(dialect: Dialect, url: str, proofs: KnownKeys) -> Source:
     """The source for one dialect.
 
     Args:
@@ -17,13 +19,27 @@ def open_source(dialect: Dialect, url: str, proofs: Proofs) -> Source:
         proofs: of the kind that the dialect needs.
     """
     where = endpoint(url, dialect)
-    keys = {"consumer_key": proofs.consumer_key, "consumer_secret": proofs.consumer_secret}
+    key, secret, also = proofs.consumer_key, proofs.consumer_secret, proofs.also
     match dialect:
         case Dialect.WOOCOMMERCE_MCP:
-            return WooCommerceMcp(where, **keys)
+            return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also)
         case Dialect.ABILITIES:
-            return Abilities(where, username=proofs.username, password=proofs.password)
+            return Abilities(where, username=proofs.username, password=proofs.password, also=also)
         case Dialect.REST:
-            return Rest(where, **keys)
+            return Rest(where, consumer_key=key, consumer_secret=secret, also=also)
         case Dialect.EXECUTE:
-            return Execute(where, **keys)
+            return Execute(where, consumer_key=key, consumer_secret=secret, also=also)
+
+
+def open_refunds(url: str, proofs: KnownKeys) -> RefundList | None:
+    """The shop's own list of refunds, see core/refunds.py; None if its address cannot be told.
+
+    Args:
+        url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
+        proofs: a consumer key.
+    """
+    where = refunds_url(endpoint(url, Dialect.REST))
+    if where is None:
+        return None
+    key, secret = proofs.consumer_key, proofs.consumer_secret
+    return RestRefunds(where, consumer_key=key, consumer_secret=secret, also=proofs.also)

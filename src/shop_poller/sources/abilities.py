@@ -3,19 +3,21 @@
 It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: core.dialects.BLIND_TO.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.core.model import Order, Page, Query, UnreadableOrder
+from shop_poller.core.model import Page, Query, UnreadableOrder
 from shop_poller.sources import poison
-from shop_poller.sources.answers import COMMON_ADVICE
+from shop_poller.sources.ability_query import Edge, Item, Listed, edges, merged, parameters, sum_of
+from shop_poller.sources.answers import COMMON_ADVICE, count
 from shop_poller.sources.credentials import application_password
-from shop_poller.sources.jsonrpc import InvalidOutputError, tool_error
-from shop_poller.sources.listing import read_items
+from shop_poller.sources.jsonrpc import InvalidOutputError, UnexplainedError, tool_error
+from shop_poller.sources.listing import read_items, unnamed
 from shop_poller.sources.poison import Poisoned
 from shop_poller.sources.session import McpSession
 
@@ -25,8 +27,14 @@ MAX_FOUND = 10
 """Bad orders that one question may find; the next goes on from there."""
 MAX_QUESTIONS = 300
 """So many may it take to find them, half a minute of a shop's time; the search for one is ended."""
+MAX_QUESTIONS_UNEXPLAINED = 150
+"""The same where the shop does not say that an order is the cause."""
 MAX_TRIES = 10
 """Pages of one order each that are looked at for the newest that is good."""
+MAX_TRIES_UNEXPLAINED = 3
+NEVER = datetime(2100, 1, 1, tzinfo=UTC)
+"""No order is made after that: asking for those made later is an empty question."""
+NO_SUCH_ORDER = re.compile(r"\border not found\b", re.IGNORECASE)
 
 ADVICE = COMMON_ADVICE | {
     ErrorKind.AUTHENTICATION: "check the user name and its application password (not a consumer key, and over"
@@ -39,15 +47,6 @@ REMEDY = (
     " or set SHOP_DIALECT=rest"
 )
 
-Item = Order | UnreadableOrder
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    items: tuple[Item, ...]
-    shop_time: datetime
-    noise: str
-
 
 class Abilities:
     """Lists orders by the ability `woocommerce/orders-query`. For the methods see ports.Source.
@@ -56,15 +55,23 @@ class Abilities:
         url: the endpoint.
         username: of a user of WordPress who may view orders.
         password: an application password of that user's, with blanks or without.
+        also: other secrets that the shop knows.
     """
 
     most_ids = 1
 
-    def __init__(self, url: str, *, username: str, password: str) -> None:
-        self._session = McpSession(url, application_password(username, password), ADVICE)
+    def __init__(self, url: str, *, username: str, password: str, also: Sequence[str] = ()) -> None:
+        self._session = McpSession(url, application_password(username, password, also), ADVICE)
         self._poisoned = Poisoned()
         self._highest = 0
         self._questions = 0
+        self._inclusive: frozenset[Edge] = frozenset()
+        self._is_unexplained = False  # the search under way is for a cause that the shop does not tell
+
+    @property
+    def is_refused(self) -> bool:
+        """There is no MCP endpoint for us here, by the last answer."""
+        return self._session.is_refused
 
     async def fetch(self, query: Query) -> Page:
         """Ask once; an order that spoils the answer is found by more questions, and set aside."""
@@ -73,10 +80,16 @@ class Abilities:
         # The ability takes one status at a time.
         asked = [replace(query, statuses=(status,)) for status in query.statuses] or [query]
         answers = [await self._without_the_bad(each) for each in asked]
-        items = answers[0].items if len(answers) == 1 else _merged(answers, query)
-        noise = next((answer.noise for answer in answers if answer.noise), "")
+        items = answers[0].items if len(answers) == 1 else merged(answers, query)
+        preamble = next((answer.preamble for answer in answers if answer.preamble), "")
         untold = self._poisoned.untold(query.exclude)
-        return Page((*items, *untold), answers[0].shop_time, noise)
+        return Page(
+            (*items, *untold),
+            answers[0].shop_time,
+            preamble,
+            total=sum_of(answer.total for answer in answers),
+            total_pages=sum_of(answer.total_pages for answer in answers),
+        )
 
     async def offered(self) -> bool:
         """Whether the endpoint has the tool that executes abilities; raises what `fetch` raises."""
@@ -95,28 +108,79 @@ class Abilities:
                 raise
             bad = self._poisoned.asked_for(order_id, poison.reason(error.said))
             return Page((bad,), error.shop_time)
+        except UnexplainedError as error:
+            return await self._not_shown(order_id, error)
         self._poisoned.healed(order_id)
         items = (item for item in listed.items if _of_status(item, query.statuses))
-        return Page(tuple(items), listed.shop_time, listed.noise)
+        return Page(tuple(items), listed.shop_time, listed.preamble)
 
-    async def _without_the_bad(self, query: Query) -> _Listed:
-        questions = self._questions
+    async def _not_shown(self, order_id: int, error: UnexplainedError) -> Page:
+        """An order that the shop does not show by its id: it was deleted, or it is bad, or the shop is.
+
+        The words are translated, and one adapter hides them: "Order not found." and the reason why an order
+        cannot be shown may read the same.
+        """
+        if NO_SUCH_ORDER.search(error.said) and error.shop_time is not None:
+            self._poisoned.healed(order_id)
+            return Page((), error.shop_time)
+        empty = await self._empty(Query(per_page=1), error)
+        if order_id in self._poisoned.ids:
+            return Page((self._poisoned.asked_for(order_id, poison.reason(error.said)),), empty.shop_time)
+        if not poison.names_an_exception(error.said):
+            return Page((), empty.shop_time)
+        await self._some_order(error)
+        return Page((self._poisoned.asked_for(order_id, poison.reason(error.said)),), empty.shop_time)
+
+    async def _without_the_bad(self, query: Query) -> Listed:
+        questions, most = self._questions, MAX_QUESTIONS
         for _ in range(MAX_FOUND + 1):
-            if self._questions - questions > MAX_QUESTIONS:
+            if self._questions - questions > most:
                 break
             asked = replace(query, exclude=query.exclude | self._poisoned.ids)
+            self._is_unexplained = False
             try:
                 return await self._ask(asked)
             except InvalidOutputError as error:
                 if not poison.concerns_an_order(error.said):
                     raise
                 failure = error
+            except UnexplainedError as error:
+                await self._empty(asked, error)
+                await self._some_order(error)
+                failure, most = InvalidOutputError(error.said, error.shop_time), MAX_QUESTIONS_UNEXPLAINED
+                self._is_unexplained = True
             await self._set_aside(asked, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
             "the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
             f" {REMEDY}",
         )
+
+    async def _empty(self, query: Query, error: UnexplainedError) -> Listed:
+        """Ask the same of no order at all; raises the error if that fails, too: no order is the cause."""
+        asked = replace(
+            query,
+            per_page=1,
+            page=1,
+            created_after=NEVER,
+            created_before=None,
+            ids=frozenset(),
+            exclude=frozenset(),
+        )
+        try:
+            return await self._ask(asked)
+        except (InvalidOutputError, UnexplainedError):
+            raise error from None
+
+    async def _some_order(self, error: UnexplainedError) -> None:
+        """See that the shop can show any order; raises the error if not: no single order is the cause."""
+        for page, order in [*((n, "desc") for n in range(1, MAX_TRIES_UNEXPLAINED + 1)), (1, "asc")]:
+            try:
+                if (await self._by_position(page, order)).items:
+                    return
+            except (InvalidOutputError, UnexplainedError):
+                continue
+        raise error
 
     async def _set_aside(self, query: Query, failure: InvalidOutputError) -> None:
         """Find one order that makes a question fail, and remember it; or the shop changed meanwhile."""
@@ -141,21 +205,27 @@ class Abilities:
     async def _search(self, question: Query, highest: int) -> int | None:
         """Among the newest, then by when it was made, then everywhere."""
         still_fails = partial(poison.fails, self._ids, question)
-        found = await poison.culprit(still_fails, highest, windows=poison.NEAR, together=1)
+        found = await poison.find_bad_order(still_fails, highest, windows=poison.NEAR, together=1)
         if found is None:
             made_at = await poison.made_at(self._ids, question)
             near = await poison.id_about(self._ids, made_at, self._poisoned.ids)
             if near is not None:
                 top = near + poison.WINDOW
-                found = await poison.culprit(still_fails, top, windows=poison.NEAR, together=1)
-        return found if found is not None else await poison.culprit(still_fails, highest)
+                found = await poison.find_bad_order(still_fails, top, windows=poison.NEAR, together=1)
+        return found if found is not None else await poison.find_bad_order(still_fails, highest)
 
     async def _guilt(self, order_id: int) -> str:
         """Why the shop cannot show this order; "" if it can, or has none."""
+        by_id = Query(per_page=1, ids=frozenset({order_id}))
         try:
-            await self._ask(Query(per_page=1, ids=frozenset({order_id})))
+            await self._ask(by_id)
         except InvalidOutputError as error:
             return poison.reason(error.said)
+        except UnexplainedError as error:
+            await self._empty(Query(per_page=1), error)  # or the shop broke meanwhile
+            if not self._is_unexplained:
+                return ""  # there is no such order
+            return poison.reason(error.said) if await poison.fails(self._ids, by_id) else ""
         except PermanentError:
             pass  # there is no such order, perhaps
         return ""
@@ -163,12 +233,13 @@ class Abilities:
     async def _highest_id(self) -> int:
         """The highest id that is known. If all of the newest orders are bad, the good ones do not tell it."""
         for page in range(1, MAX_TRIES + 1):
-            newest: dict[str, Any] = {"orderby": "id", "order": "desc", "per_page": 1, "page": page}
-            if self._poisoned.ids:
-                newest["exclude"] = sorted(self._poisoned.ids)
             try:
-                listed = await self._call(newest, Query(per_page=1))
+                listed = await self._by_position(page, "desc")
             except InvalidOutputError:
+                continue
+            except UnexplainedError:
+                if not self._is_unexplained:
+                    raise
                 continue
             if listed.items:
                 return self._highest
@@ -176,66 +247,53 @@ class Abilities:
         bad = self._poisoned.ids
         return max(self._highest, max(bad) if bad else poison.FARTHEST)
 
+    async def _by_position(self, page: int, order: str) -> Listed:
+        """The one order at that place in the list of all, sorted by id."""
+        asked: dict[str, Any] = {"orderby": "id", "order": order, "per_page": 1, "page": page}
+        if self._poisoned.ids:
+            asked["exclude"] = sorted(self._poisoned.ids)
+        return await self._call(asked, Query(per_page=1))
+
     async def _ids(self, query: Query) -> Sequence[int]:
-        return [item.id for item in (await self._ask(query)).items]
+        try:
+            return [item.id for item in (await self._ask(query)).items]
+        except UnexplainedError as error:
+            if not self._is_unexplained:
+                raise
+            raise InvalidOutputError(error.said, error.shop_time) from None
 
-    async def _ask(self, query: Query) -> _Listed:
-        return await self._call(parameters(query), query)
+    async def _ask(self, query: Query) -> Listed:
+        listed = await self._call(parameters(query, self._inclusive), query)
+        seen = edges(listed.items, query) - self._inclusive
+        if not seen:
+            return listed
+        self._inclusive |= seen
+        return await self._call(parameters(query, self._inclusive), query)
 
-    async def _call(self, asked: dict[str, Any], query: Query) -> _Listed:
+    async def _call(self, asked: dict[str, Any], query: Query) -> Listed:
         self._questions += 1
         answer = await self._session.call_tool(TOOL, {"ability_name": ABILITY, "parameters": asked})
         if answer.content.get("success") is False:
             said = answer.content.get("error")
             raise tool_error(said if isinstance(said, str) else "", ADVICE, answer.shop_time)
-        data = answer.content if "code" in answer.content else answer.content.get("data")
+        data = answer.content.get("data")
         found = data if isinstance(data, dict) else {}
-        items = read_items(found if "code" in found else found.get("orders"), query, ADVICE)
+        try:
+            # PHP writes an empty object as []: in the place of the object it is no empty list of orders.
+            items = read_items({} if data == [] else answer.content, query, ADVICE)
+        except PermanentError as error:
+            if query.ids and error.kind is ErrorKind.NOT_FOUND:  # the order, not the ability
+                raise UnexplainedError(str(error), "Order not found", answer.shop_time) from None
+            raise
         self._highest = max((self._highest, *(item.id for item in items)))
-        return _Listed(items, answer.shop_time, answer.noise)
-
-
-def parameters(query: Query) -> dict[str, Any]:
-    """A query, of one status and one id at most, in the ability's own words."""
-    asked: dict[str, Any] = {
-        "per_page": query.per_page,
-        "orderby": "date" if query.newest_first else "date_modified",
-        "order": "desc" if query.newest_first else "asc",
-    }
-    if query.modified_after is not None:
-        asked["modified_after"] = _zulu(query.modified_after)
-    if query.created_after is not None:
-        asked["date_after"] = _zulu(query.created_after)
-    if query.created_before is not None:
-        asked["date_before"] = _zulu(query.created_before)
-    if query.statuses:
-        (asked["status"],) = query.statuses
-    if query.exclude:
-        asked["exclude"] = sorted(query.exclude)
-    if query.ids:
-        (asked["id"],) = query.ids
-    return asked
+        return Listed(
+            items,
+            answer.shop_time,
+            answer.preamble or unnamed(answer.content, items),
+            total=count(found.get("total")),
+            total_pages=count(found.get("total_pages")),
+        )
 
 
 def _of_status(item: Item, statuses: Sequence[str]) -> bool:
     return not statuses or isinstance(item, UnreadableOrder) or item.status in statuses
-
-
-def _zulu(instant: datetime) -> str:
-    """UTC and its `Z`: without it the time would be the shop's, and with a fraction the zone is ignored."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _merged(answers: Sequence[_Listed], query: Query) -> tuple[Item, ...]:
-    """The first page of several lists, each sorted as asked.
-
-    An order that changed its status meanwhile may be in two of them: the later answer counts.
-    """
-    placed: dict[int, tuple[datetime, Item]] = {}
-    for answer in answers:
-        at = datetime.max.replace(tzinfo=UTC) if query.newest_first else datetime.min.replace(tzinfo=UTC)
-        for item in answer.items:
-            at = (item.created_at if query.newest_first else item.modified_at) or at
-            placed[item.id] = (at, item)
-    ordered = sorted(placed.values(), key=lambda pair: pair[0], reverse=query.newest_first)
-    return tuple(item for _, item in ordered[: query.per_page])

@@ -7,11 +7,12 @@ from time import monotonic
 import anyio
 import structlog
 
-from shop_poller.core.dialects import BLIND_TO, Dialect
+from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.ports import Source
 from shop_poller.sources.abilities import Abilities
+from shop_poller.sources.answers import RedirectedError
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 
 NOT_HERE = (
@@ -31,7 +32,7 @@ PROBE = Query(per_page=1, newest_first=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenDialect:
     """What was chosen.
 
     Attributes:
@@ -62,10 +63,10 @@ class Auto:
         openers: Mapping[Dialect, Callable[[], Source]],
         *,
         missing: Mapping[Dialect, str] | None = None,
-        on_choice: Callable[[Choice], None] = lambda _: None,
+        on_choice: Callable[[ChosenDialect], None] = lambda _: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.choice: Choice | None = None
+        self.choice: ChosenDialect | None = None
         self._openers = dict(openers)
         self._missing = dict(missing or {})
         self._on_choice = on_choice
@@ -91,15 +92,32 @@ class Auto:
         assert self._source is not None  # noqa: S101 - chosen, or an error
         try:
             return await self._source.fetch(query)
-        except PermanentError as error:
-            if error.kind is not ErrorKind.NOT_FOUND:
+        except ShopPollerError as error:
+            dialects = self._after(error)
+            if not dialects:
                 raise
             structlog.get_logger().warning("the shop lost its dialect; choosing anew", error=str(error))
         await self.aclose()
-        await self._choose(list(self._openers))
+        await self._choose(dialects)
         if len(query.ids) > self.most_ids:
             raise TemporaryError(ErrorKind.PROTOCOL, "the dialect changed; asking anew")
         return await self._source.fetch(query)
+
+    def _after(self, error: ShopPollerError) -> list[Dialect]:
+        """The dialects to choose from after an error; none if the chosen one is kept to.
+
+        It is left when the shop has it no more, or refuses every call in it. Wrong keys are no reason to
+        leave: that must be told. Unless only this endpoint refuses them (403): then those that need the same
+        keys are asked, and if none of them takes the keys, that is told.
+        """
+        dialects = list(self._openers)
+        if isinstance(error, PermanentError) and error.kind is ErrorKind.NOT_FOUND:
+            return dialects
+        if not getattr(self._source, "is_refused", False) or self.choice is None:
+            return []
+        if error.kind is ErrorKind.AUTHENTICATION:
+            return [d for d in dialects if NEEDS[d] == NEEDS[self.choice.dialect]]
+        return dialects
 
     async def aclose(self) -> None:
         """Let go of what was chosen."""
@@ -149,11 +167,25 @@ class Auto:
                 self._again_at = self._clock() + self._pause_s
                 first = "it is the first that fits address and keys"
                 why = "those before it do not answer" if errors else first
-                self.choice = Choice(dialect, why, refused)
+                self.choice = ChosenDialect(dialect, why, refused)
                 self._on_choice(self.choice)
                 return
-        # What is at the bridge's address of a shop that has no bridge tells least of all.
-        raise min(errors, key=lambda one: (one[0] is Dialect.EXECUTE, NOT_HERE.index(one[1].kind)))[1]
+        raise min(errors, key=_says_little)[1]
+
+
+def _says_little(refusal: tuple[Dialect, ShopPollerError]) -> tuple[bool, int, bool, bool]:
+    """How little the error of a dialect tells, to sort by.
+
+    What is at the bridge's address of a shop that has no bridge tells least of all. Where all are refused
+    alike, the advice of `rest` fits every shop: that of the MCP dialects speaks of switching on MCP.
+    """
+    dialect, error = refusal
+    return (
+        dialect is Dialect.EXECUTE,
+        NOT_HERE.index(error.kind),
+        not isinstance(error, RedirectedError),
+        dialect is not Dialect.REST,
+    )
 
 
 async def _close(source: Source) -> None:

@@ -4,13 +4,19 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import anyio
+import anyio.lowlevel
 import httpx
 
-from shop_poller.bodies import read_bounded
+from shop_poller.config.addresses import secrets_in
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.httpclient import HttpClient, http_date, transport_errors
+from shop_poller.core.masking import CHUNK, Masker, without
+from shop_poller.core.redirects import leads_back
+from shop_poller.http.body import read_bounded
+from shop_poller.http.client import HttpClient, answered_for_sure, http_date, transport_errors
+from shop_poller.sources.answers import redirect_error
 from shop_poller.sources.credentials import Credentials
 
 REQUEST_TIMEOUT_S = 30.0
@@ -26,7 +32,7 @@ async def read_whole(response: httpx.Response) -> bytes:
     return await read_bounded(response, limit=MAX_ANSWER_BYTES, peer=PEER)
 
 
-class Connection:
+class ShopConnection:
     """A client of one endpoint. Requests are made one at a time.
 
     Args:
@@ -35,7 +41,10 @@ class Connection:
     """
 
     def __init__(self, url: str, credentials: Credentials) -> None:
+        self._url = url
         self._credentials = credentials
+        in_url = secrets_in(url)
+        self._maskers = [credentials.masker, *([Masker(in_url)] if in_url else [])]
         self._client = HttpClient(url, timeout_s=REQUEST_TIMEOUT_S, cookies=True)
 
     async def ask(
@@ -58,6 +67,7 @@ class Connection:
 
         Raises:
             PermanentError: AUTHENTICATION, nothing is sent since the credentials cannot be right.
+            PermanentError, TemporaryError: a redirect, which is not followed.
             TemporaryError, PermanentError: no answer, see httpclient.transport_errors; too large.
         """
         if self._credentials.flaw:
@@ -67,12 +77,57 @@ class Connection:
         if message is not None:
             content = json.dumps(message, separators=(",", ":"))
             own["Content-Type"] = "application/json"
-        with transport_errors(PEER), anyio.fail_after(REQUEST_TIMEOUT_S):
-            async with self._client.stream(method, url=url, content=content, headers=own) as response:
-                body = await read(response)
-        for secret in self._credentials.secrets:  # a debugging page may show what it was asked with
-            body = body.replace(secret, b"***")
-        return response, body
+        with transport_errors(PEER, self._masked), anyio.fail_after(REQUEST_TIMEOUT_S):
+            exchange = partial(self._exchange, method, url, content, own, read)
+            response, body = await answered_for_sure(exchange)
+            if self._may_have_wanted_cookies(response, url):
+                response, body = await answered_for_sure(exchange)
+        if response.is_redirect:
+            raise redirect_error(response.status_code, url or self._url, self._redacted(response.headers))
+        self._clear_headers(response)
+        return response, await self._cleared_in_turns(body)
+
+    async def _exchange(
+        self, method: str, url: str | None, content: str | None, headers: Mapping[str, str], read: Read
+    ) -> tuple[httpx.Response, bytes]:
+        async with self._client.stream(method, url=url, content=content, headers=headers) as response:
+            return response, b"" if response.is_redirect else await read(response)
+
+    def _may_have_wanted_cookies(self, response: httpx.Response, url: str | None) -> bool:
+        """A redirect to the same address with a cookie: with the cookie the answer may come."""
+        there = response.headers.get("location", "")
+        cookie = response.is_redirect and "set-cookie" in response.headers
+        return bool(cookie and there and leads_back(url or self._url, there))
+
+    def _masked(self, text: str) -> str:
+        for masker in self._maskers:
+            text = masker.mask(text)
+        return text
+
+    def _clear_headers(self, response: httpx.Response) -> None:
+        pairs = response.headers.raw
+        together = b"\n".join(value for _, value in pairs)
+        if any(masker.mask_bytes(together) is not together for masker in self._maskers):
+            response.headers = httpx.Headers([(name, self._cleared(value)) for name, value in pairs])
+
+    def _cleared(self, raw: bytes) -> bytes:
+        for masker in self._maskers:
+            raw = masker.mask_bytes(raw)
+        return raw
+
+    async def _cleared_in_turns(self, body: bytes) -> bytes:
+        """A debugging page may show what it was asked with; a large answer must not hold the other shops."""
+        for masker in self._maskers:
+            found = []
+            for spans in masker.find(body):
+                found += spans
+                if len(body) > CHUNK:
+                    await anyio.lowlevel.checkpoint()
+            body = without(body, found)
+        return body
+
+    def _redacted(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {name: self._masked(value) for name, value in headers.items()}
 
     async def say_goodbye(self, headers: Mapping[str, str]) -> None:
         """DELETE the endpoint's session, whatever is answered; never raises."""

@@ -9,9 +9,13 @@ class EventStream:
 
     Lines end in CR LF, LF or CR; an event ends at an empty line; its data lines are joined by LF. How much is
     held is for the caller to bound. The work is linear in the bytes fed, however they are cut.
+
+    Attributes:
+        has_events: there was a line of data.
     """
 
     def __init__(self) -> None:
+        self.has_events = False
         self._line: list[bytes] = []
         self._begun = False
         self._after_cr = False
@@ -36,7 +40,15 @@ class EventStream:
                 data, self._data = b"\n".join(self._data), []
                 yield data
 
+    def end(self) -> bytes:
+        """The data of the event that the end of the stream left without its empty line; it may be cut off."""
+        line, self._line = b"".join(self._line), []
+        self._take(line if self._begun else line.removeprefix(BOM_UTF8))
+        data, self._data = b"\n".join(self._data), []
+        return data
+
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name == b"data":
+            self.has_events = True
             self._data.append(value.removeprefix(b" "))

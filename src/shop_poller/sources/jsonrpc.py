@@ -1,45 +1,46 @@
 """What an MCP endpoint's bytes mean: a JSON-RPC result, a tool's, or one of our errors. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.sources.answers import (
-    COMMON_ADVICE,
-    STATUSES,
-    Advice,
-    by_status,
-    http_error,
-    of_kind,
-    parse,
-    quote,
-    rest_error,
-    word,
+from shop_poller.sources.answers import COMMON_ADVICE, Advice, no_answer, of_kind, parse, quote
+from shop_poller.sources.rows import describe, find_error, find_rows
+from shop_poller.sources.rpc_errors import (
+    NO_TOOL,
+    SESSION_LOST,
+    maybe_lost,
+    rpc_error,
+    wordpress_error,
 )
 
-START_OF_ANSWER = b'{"jsonrpc"'
-
-INVALID_PARAMS = -32602
-LOST_SESSION = frozenset({-32600, INVALID_PARAMS, -32005})
-"""Codes that say, of a call that is well-formed, that its session is missing, unknown or expired."""
-
-CODES = {
-    -32601: ErrorKind.NOT_FOUND,
-    -32003: ErrorKind.NOT_FOUND,
-    -32008: ErrorKind.AUTHENTICATION,
-    -32010: ErrorKind.AUTHENTICATION,
-    -32603: ErrorKind.SERVER,
-}
+MAX_BLOCKS = 100
+"""Pieces of content that are looked at in what a tool returned."""
 
 INVALID_OUTPUT = re.compile(r"\boutput\[\w{1,50}\]|has invalid output")
 """The path is not translated, the words may be."""
 
+NO_ABILITY = re.compile(
+    r"\bability\s+['\"]?[\w/-]{1,100}['\"]?\s+(?:is |was )?not (?:found|registered)", re.IGNORECASE
+)
+"""WordPress knows no such ability; one adapter says it as "Permission denied: Ability … not found"."""
 
-class SessionLostError(Exception):
-    """The shop does not know our session (any more); the text is what it said."""
+
+class UnexplainedError(TemporaryError):
+    """A tool failed in words that do not say whether an order or the shop is the cause.
+
+    Attributes:
+        said: the shop's own words; long, and not for people.
+        shop_time: the shop's clock when it answered, if it told.
+    """
+
+    def __init__(self, message: str, said: str, shop_time: datetime | None) -> None:
+        super().__init__(ErrorKind.SERVER, message)
+        self.said = said
+        self.shop_time = shop_time
 
 
 class InvalidOutputError(PermanentError):
@@ -61,11 +62,11 @@ class Answer:
     """A JSON-RPC result.
 
     Attributes:
-        noise: one line of what stood before it; "" if nothing did.
+        preamble: one line of what stood before it; "" if nothing did.
     """
 
     result: Any
-    noise: str = ""
+    preamble: str = ""
 
 
 def read_answer(
@@ -74,6 +75,8 @@ def read_answer(
     headers: Mapping[str, str],
     body: bytes,
     advice: Advice = COMMON_ADVICE,
+    *,
+    in_session: bool = False,
 ) -> Answer:
     """Read the answer to a JSON-RPC call.
 
@@ -83,84 +86,182 @@ def read_answer(
         headers: with lower-case names.
         body: unpacked; of an event stream, the data of the event that answers.
         advice: the dialect's.
+        in_session: the call carried the id of a session.
 
     Raises:
-        SessionLostError: initialise again.
+        SessionLostError: initialize again.
         TemporaryError, PermanentError: whatever else it says.
     """
-    payload, noise = parse(body, (START_OF_ANSWER,))
+    payload, preamble = parse(body)
+    payload = own_answer(payload, request_id)
     if not isinstance(payload, dict) or status == 429:
-        raise http_error(status, headers, body, advice)
+        raise maybe_lost(
+            status,
+            no_answer("an answer of JSON-RPC", status, headers, body, payload=payload, advice=advice),
+            body,
+            in_session=in_session,
+        )
     error = payload.get("error")
-    if isinstance(error, dict):
-        raise _rpc_error(error, status, headers, advice)
+    if isinstance(error, dict) and (error or "result" not in payload):
+        raise rpc_error(error, status, headers, advice, in_session=in_session)
     if "code" in payload and "jsonrpc" not in payload:
-        raise rest_error(payload, status, headers, advice)
-    if status != 200 or "result" not in payload:
-        raise http_error(status, headers, body, advice)
-    if payload.get("id") != request_id:
+        raise maybe_lost(*wordpress_error(payload, status, headers, advice), body, in_session=in_session)
+    if "result" not in payload or not (200 <= status < 300 or _names_call(payload, request_id)):
+        raise maybe_lost(
+            status,
+            no_answer("an answer of JSON-RPC", status, headers, body, payload=payload, advice=advice),
+            body,
+            in_session=in_session,
+        )
+    if not answers(payload, request_id):
         raise TemporaryError(
             ErrorKind.PROTOCOL,
             "the shop answered another question than ours; a cache may stand before its MCP address",
         )
-    return Answer(payload["result"], noise)
+    return Answer(payload["result"], preamble)
+
+
+def own_answer(payload: object, request_id: object) -> object:
+    """The response to a call among several, or in a wrapping; the payload itself if there is none in it.
+
+    Until revision 2025-03-26 a response could be sent in a list; some servers still make one of a single one.
+    """
+    listed: list[object] = []
+    if isinstance(payload, list):
+        listed = payload[:MAX_BLOCKS]
+    elif isinstance(payload, dict) and not payload.keys() & {"jsonrpc", "result", "error"}:
+        listed = list(payload.values())[:MAX_BLOCKS]
+    own = (item for item in listed if isinstance(item, dict) and is_response(item, request_id))
+    return next((item for item in own if "jsonrpc" in item), payload)
+
+
+def is_response(message: Mapping[str, Any], request_id: object) -> bool:
+    """Whether a message is the answer to our call: others have no id, or are requests of the server's own."""
+    if "method" in message or not isinstance(request_id, int):
+        return False
+    return ("result" in message or "error" in message or "id" in message) and answers(message, request_id)
+
+
+def _names_call(payload: Mapping[str, Any], request_id: int) -> bool:
+    """Whether a result is beyond doubt the call's, so that the status of HTTP does not matter."""
+    return "jsonrpc" in payload and payload.get("id") is not None and answers(payload, request_id)
+
+
+def answers(payload: Mapping[str, Any], request_id: int) -> bool:
+    """Whether a JSON-RPC response belongs to a call, the only one under way.
+
+    Some servers echo the number as text or as a float, or leave it out. Any other id is refused: a cache may
+    repeat the answer to an earlier call.
+    """
+    echoed = payload.get("id")
+    if echoed is None:
+        return True
+    if isinstance(echoed, str):
+        text = echoed.strip()
+        whole, _, fraction = text.partition(".")
+        return whole == str(request_id) and not fraction.strip("0")
+    return not isinstance(echoed, bool) and isinstance(echoed, int | float) and echoed == request_id
+
+
+def is_lost_in_words(result: Any) -> bool:
+    """Whether a tool's failure says that the session is lost."""
+    if not isinstance(result, dict) or not result.get("isError"):
+        return False
+    return any(SESSION_LOST.search(text) for block in _blocks(result) for text in _texts(block))
 
 
 def read_tool_result(
     result: Any, advice: Advice = COMMON_ADVICE, shop_time: datetime | None = None
 ) -> dict[str, Any]:
-    """The object that a tool returned.
+    """The object that a tool returned; a list is read as `{"data": list}`.
+
+    It may stand in `structuredContent`, as JSON in a text or a resource of `content`, or in several of them,
+    one of which is empty. The first with rows in it counts, then the first that is an object or a list.
 
     Raises:
         InvalidOutputError: it made one that breaks its own rules.
-        TemporaryError, PermanentError: it reports another failure, or is no object.
+        TemporaryError, PermanentError: it reports another failure, or returned neither object nor list.
     """
+    if isinstance(result, list) and find_rows(result):
+        return {"data": result}
     if not isinstance(result, dict):
-        raise TemporaryError(ErrorKind.PROTOCOL, "the shop's tool returned no object")
-    text = _text(result)
-    if result.get("isError"):
-        raise tool_error(text, advice, shop_time)
-    content = result.get("structuredContent")
-    if content is None:
-        content, _ = parse(text.encode())  # servers without structured content say it as text only
-    if not isinstance(content, dict):
-        said = quote(text) or "nothing at all"
-        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop's tool returned no object but {said}")
-    return content
+        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop's tool returned {describe(result)}, no object")
+    texts = [text for block in _blocks(result) for text in _texts(block)]
+    if result.get("isError") and result["isError"] not in ("false", "0"):
+        raise tool_error(next(iter(texts), ""), advice, shop_time)
+    first: dict[str, Any] | None = None
+    for content in _contents(result, texts):
+        whole = {"data": content} if isinstance(content, list) else content
+        if find_rows(whole) or find_error(whole):
+            return whole
+        first = whole if first is None else first
+    if first is None:
+        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop's tool returned {_instead(result, texts)}")
+    return first
 
 
 def tool_error(text: str, advice: Advice, shop_time: datetime | None) -> ShopPollerError:
     """The error for a tool's failure, which comes as HTTP 200 with words only."""
     said = f"the shop says: {quote(text) or 'nothing'}"
-    if text.startswith("Permission denied") or "does not have necessary permission" in text:
-        return of_kind(ErrorKind.AUTHENTICATION, said, advice)
-    if text.startswith("Ability '") and text.endswith("not found"):
-        return of_kind(ErrorKind.NOT_FOUND, said, advice)
     if text.startswith('Ability "') and "threw an exception" in text:
-        return of_kind(ErrorKind.SERVER, said, advice)
+        return _unexplained(said, text, advice, shop_time)
     if INVALID_OUTPUT.search(text):
         return InvalidOutputError(text, shop_time)
+    if NO_ABILITY.search(text) or NO_TOOL.search(text):
+        return of_kind(ErrorKind.NOT_FOUND, said, advice)
+    if text.startswith("Permission denied") or "does not have necessary permission" in text:
+        return of_kind(ErrorKind.AUTHENTICATION, said, advice)
     if text.startswith('Ability "'):
         return of_kind(ErrorKind.REJECTED, said, advice)
-    return of_kind(ErrorKind.SERVER, said, advice)
+    return _unexplained(said, text, advice, shop_time)
 
 
-def _text(result: Mapping[str, Any]) -> str:
+def _unexplained(said: str, text: str, advice: Advice, shop_time: datetime | None) -> UnexplainedError:
+    return UnexplainedError(str(of_kind(ErrorKind.SERVER, said, advice)), text, shop_time)
+
+
+def _contents(result: Mapping[str, Any], texts: Sequence[str]) -> Iterator[dict[str, Any] | list[Any]]:
+    """What a tool may have returned, the likeliest first. PHP writes an empty object as []."""
+    structured = result.get("structuredContent")
+    if isinstance(structured, str):
+        structured, _ = parse(structured.encode("utf-8", "replace"))
+    if isinstance(structured, dict | list) and structured:
+        yield structured
+    for text in texts:
+        said, _ = parse(text.encode("utf-8", "replace"))
+        if isinstance(said, dict | list) and said != {}:
+            yield said
+    if len(texts) > 1:  # one text in several blocks
+        said, _ = parse("".join(texts).encode("utf-8", "replace"))
+        if isinstance(said, dict | list) and said != {}:
+            yield said
+    for block in _blocks(result):
+        for key in ("json", "data"):
+            if isinstance(block.get(key), dict | list) and block[key]:
+                yield block[key]
+
+
+def _blocks(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     content = result.get("content")
-    first = content[0] if isinstance(content, list) and content else None
-    text = first.get("text") if isinstance(first, dict) else None
-    return text if isinstance(text, str) else ""
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if isinstance(content, dict):  # one block, or a list that became an object
+        content = [content] if "type" in content else list(content.values())
+    blocks = content if isinstance(content, list) else []
+    return [block for block in blocks[:MAX_BLOCKS] if isinstance(block, dict)]
 
 
-def _rpc_error(
-    error: Mapping[str, Any], status: int, headers: Mapping[str, str], advice: Advice
-) -> Exception:
-    code = error.get("code")
-    said = f"{word(code)}: {word(error.get('message'))}"
-    if isinstance(code, int) and code in LOST_SESSION:
-        return SessionLostError(f"the shop says {said}")
-    if isinstance(code, int) and code in CODES:
-        return of_kind(CODES[code], f"the shop says {said}", advice)
-    if status in STATUSES:  # a code of somebody else's: the status says more
-        return by_status(status, said, headers, advice)
-    return of_kind(ErrorKind.PROTOCOL, f"the shop says {said}", advice)
+def _texts(block: Mapping[str, Any]) -> list[str]:
+    resource = block.get("resource")
+    own = [block.get("text"), resource.get("text") if isinstance(resource, dict) else None]
+    return [text for text in own if isinstance(text, str)]
+
+
+def _instead(result: Mapping[str, Any], texts: Sequence[str]) -> str:
+    """What a tool returned instead of an object or a list."""
+    said = next(filter(None, map(quote, texts)), "")
+    if said:
+        return f"only text ({said})"
+    if "structuredContent" in result:
+        return f"{describe(result['structuredContent'])} without anything in it"
+    return "nothing at all"

@@ -1,87 +1,37 @@
 """From WooCommerce's JSON of an order to an Order, or to a reason why not.
 
-Only what we use is looked at and bounded; the buyer's other data are not even read.
+Only what we use is looked at and bounded; the buyer's other data are not even read. A field that cannot be
+read falls back: the currency's code for its sign, "not paid", an amount that is not known. Only an order
+without an id, a status or a date is set aside.
 """
 
-import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Refund, UnreadableOrder
+from shop_poller.core.plain_text import USUAL, plain
+from shop_poller.core.statuses import bare
+from shop_poller.sources.values import (
+    MAX_NAME,
+    amount,
+    instant,
+    local_time,
+    order_id,
+    sign,
+    text,
+    whole_number,
+)
 
-MAX_REASON = 300
-MAX_NAME = 200
-MAX_ID = 2**63 - 1
-"""What a database can hold."""
-
-
-def _utc(value: object) -> datetime:
-    """WooCommerce's `…_gmt` times have no zone and a resolution of one second: "2026-11-23T02:03:07"."""
-    if not isinstance(value, str) or len(value) > 40:
-        raise ValueError("is no date")
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("is no date") from None  # Python's own words would quote it
-    if not 1970 <= instant.year <= 9000:
-        raise ValueError("is a date out of all bounds")
-    aware = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-    return aware.replace(microsecond=0)
-
-
-def _first_name(billing: object) -> object:
-    """The one thing about the buyer that is kept. PHP writes an empty object as [].
-
-    It is cut rather than refused: a buyer who types a long one must not keep an order from being announced.
-    """
-    name = (billing.get("first_name") or "") if isinstance(billing, Mapping) else ""
-    return _tame(name[:MAX_NAME]) if isinstance(name, str) else name
-
-
-def _tame(text: object) -> object:
-    """Text that moves no cursor, breaks no line and turns no direction, wherever it is shown."""
-    if not isinstance(text, str) or len(text) > MAX_NAME or text.isprintable():
-        return text  # what is too long is refused for that: looking at megabytes takes seconds
-    return "".join(" " if _is_control(c) else c for c in text).strip()
-
-
-def _is_control(c: str) -> bool:
-    # Not all that is unprintable: emoji and Persian names have joiners in them.
-    return unicodedata.category(c) in CONTROLS or unicodedata.bidirectional(c) in TURNS
-
-
-CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
-TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-Tame = BeforeValidator(_tame)
-Instant = Annotated[datetime, BeforeValidator(_utc)]
-Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,20}(\.[0-9]{1,10})?$")]
-
-
-class _Refund(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    id: Annotated[int, Field(gt=0, le=MAX_ID)]
-    total: Amount
-
-
-class _Order(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    id: int
-    status: Annotated[str, StringConstraints(min_length=1, max_length=60)]
-    number: Annotated[str, StringConstraints(max_length=60), Tame] = ""
-    total: Amount
-    currency: Annotated[str, StringConstraints(max_length=10), Tame] = ""
-    currency_symbol: Annotated[str, StringConstraints(max_length=20), Tame] = ""
-    billing: Annotated[str, StringConstraints(max_length=MAX_NAME), BeforeValidator(_first_name)] = ""
-    date_created_gmt: Instant
-    date_modified_gmt: Instant
-    date_paid_gmt: Instant | None = None
-    refunds: Annotated[list[_Refund], Field(max_length=1000)] | None = None
+MAX_STATUS = 60
+MAX_NUMBER = 60
+MAX_CURRENCY = 10
+MAX_REFUNDS = 1000
+MAX_OFFSET = timedelta(hours=15)
+LATEST_OFFSET = timedelta(hours=12)
+"""How far UTC may be ahead of a shop's own time."""
 
 
 def read_order(payload: object) -> Order | UnreadableOrder:
@@ -90,46 +40,120 @@ def read_order(payload: object) -> Order | UnreadableOrder:
     Raises:
         TemporaryError: PROTOCOL, it does not even have an id, so it is no order that could be set aside.
     """
-    order_id = payload.get("id") if isinstance(payload, Mapping) else None
-    if not isinstance(order_id, int) or isinstance(order_id, bool) or not 0 < order_id <= MAX_ID:
+    number = order_id(payload)
+    if number is None or not isinstance(payload, dict):
         raise TemporaryError(ErrorKind.PROTOCOL, "the shop's list of orders has an item without an order id")
-    try:
-        order = _Order.model_validate(payload)
-    except ValidationError as error:
-        return _unreadable(order_id, payload, error)
+    return read_named(number, payload)
+
+
+def read_named(number: int, payload: Mapping[str, Any]) -> Order | UnreadableOrder:
+    """Read an item whose id is known."""
+    status, currency = _status(payload.get("status")), _currency(payload.get("currency"))
+    created_at, modified_at = _dates(payload)
+    if not status or created_at is None or modified_at is None:
+        needed = {"status": status, "date_created_gmt": created_at, "date_modified_gmt": modified_at}
+        problems = (
+            f"{name}: {'is missing' if payload.get(name) is None else 'cannot be read'}"
+            for name, found in needed.items()
+            if not found
+        )
+        return UnreadableOrder(number, "; ".join(problems), modified_at, created_at)
     return Order(
-        id=order.id,
-        number=order.number or str(order.id),
-        status=order.status,
-        total=order.total,
-        currency=order.currency,
-        currency_sign=order.currency_symbol or order.currency,
-        customer=order.billing,
-        created_at=order.date_created_gmt,
-        modified_at=order.date_modified_gmt,
-        paid_at=order.date_paid_gmt,
-        refunds=None
-        if order.refunds is None
-        else tuple(Refund(refund.id, refund.total.removeprefix("-")) for refund in order.refunds),
+        id=number,
+        number=text(payload.get("number"), MAX_NUMBER) or str(number),
+        status=status,
+        total=amount(payload.get("total")),
+        currency=currency,
+        currency_sign=sign(payload.get("currency_symbol")) or currency,
+        customer=_first_name(payload.get("billing")),
+        created_at=created_at,
+        modified_at=modified_at,
+        paid_at=instant(payload.get("date_paid_gmt")),
+        refunds=_refunds(payload.get("refunds")),
     )
 
 
-def _unreadable(order_id: int, payload: Any, error: ValidationError) -> UnreadableOrder:
-    # Fields and rules only: the values may be personal.
-    problems = (
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False, include_context=False)
-    )
-    return UnreadableOrder(
-        id=order_id,
-        reason="; ".join(problems)[:MAX_REASON],
-        modified_at=_maybe_utc(payload.get("date_modified_gmt")),
-        created_at=_maybe_utc(payload.get("date_created_gmt")),
-    )
+def _status(value: object) -> str:
+    if type(value) is str and len(value) <= MAX_STATUS:
+        return _known_status(value)
+    return bare(text(value, MAX_STATUS))
 
 
-def _maybe_utc(value: object) -> datetime | None:
-    try:
-        return _utc(value)
-    except ValueError:
+def _currency(value: object) -> str:
+    return _known_currency(value) if type(value) is str and len(value) <= MAX_CURRENCY else ""
+
+
+@lru_cache(maxsize=100)  # there are few, and every order has one
+def _known_status(value: str) -> str:
+    return bare(text(value, MAX_STATUS))
+
+
+@lru_cache(maxsize=100)
+def _known_currency(value: str) -> str:
+    return text(value, MAX_CURRENCY)
+
+
+def _first_name(billing: object) -> str:
+    """The one thing about the buyer that is kept. PHP writes an empty object as [].
+
+    It is cut rather than refused: a buyer who types a long one must not keep an order from being announced.
+    """
+    name = billing.get("first_name") if isinstance(billing, dict) else None
+    if type(name) is not str:
+        return ""
+    name = name[:MAX_NAME]
+    return name if USUAL.fullmatch(name) else plain(name).strip()
+
+
+def _dates(payload: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """When an order was made and modified; the shop's own time may stand in for when it was made.
+
+    That has no zone. What the order's two times of modification say of the same instant tells it; without
+    them the order counts as made as late as it can have been, so that it is not taken for one that is older
+    than our watch. A time of modification is never guessed: the walk goes by it.
+    """
+    created, modified = instant(payload.get("date_created_gmt")), instant(payload.get("date_modified_gmt"))
+    if created is not None or modified is None:
+        return created, modified
+    own = local_time(payload.get("date_created"))
+    if own is not None:
+        offset = _offset(local_time(payload.get("date_modified")), modified)
+        made_at = own.replace(tzinfo=UTC) + (LATEST_OFFSET if offset is None else -offset)
+        created = min(made_at, modified)
+    return created, modified
+
+
+def _offset(own: datetime | None, utc: datetime) -> timedelta | None:
+    """How far the shop's own time is ahead of UTC; None if that cannot be told."""
+    offset = None if own is None else own.replace(tzinfo=UTC) - utc
+    return offset if offset is not None and abs(offset) <= MAX_OFFSET else None
+
+
+def _refunds(listed: object) -> tuple[Refund, ...] | None:
+    """The refunds of an order; None where they cannot be seen, which is not the same as none.
+
+    PHP writes a list with gaps as an object, and may write false or "" for none.
+    """
+    if listed == []:
+        return ()
+    if isinstance(listed, dict):
+        listed = [listed] if "id" in listed else list(listed.values())
+    if listed is False or listed == "":
+        return ()
+    if not isinstance(listed, list):
         return None
+    found: dict[int, Refund] = {}
+    for row in listed:
+        number = order_id(row) if isinstance(row, dict) else whole_number(row)
+        if number is not None:
+            found[number] = Refund(number, _given_back(row))
+    newest = sorted(found)[-MAX_REFUNDS:]
+    return tuple(found[number] for number in found if number >= newest[0])
+
+
+def _given_back(row: object) -> str:
+    """How much, a positive number; "" if that cannot be read."""
+    if not isinstance(row, dict):
+        return ""
+    given = amount(row.get("total")) or amount(row.get("amount"))
+    return given.removeprefix("-")

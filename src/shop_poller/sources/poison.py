@@ -43,6 +43,11 @@ def concerns_an_order(said: str) -> bool:
     return path is None or PLACE.match(path[1]) is not None
 
 
+def names_an_exception(said: str) -> bool:
+    """Whether an error tells of PHP's own: the shop broke over an order, so that there is one."""
+    return "threw an exception" in said
+
+
 def place(said: str) -> int | None:
     """Where in its page the first bad order stands, from 0, if the error tells."""
     path = PATH.search(said)
@@ -121,7 +126,7 @@ async def fails(ask: Ask, query: Query, without: Collection[int] = ()) -> bool:
     return False
 
 
-async def culprit(
+async def find_bad_order(
     still_fails: Callable[[Collection[int]], Awaitable[bool]],
     highest: int,
     *,

@@ -1,35 +1,52 @@
 """The dialect `rest`: WooCommerce's REST API, any version: …/wp-json/wc/v3/orders."""
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
 from typing import Any
-from urllib.parse import urlencode
+
+import httpx
+import structlog
 
 from shop_poller.core.cursor import MAX_PER_PAGE
-from shop_poller.core.errors import ErrorKind
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
-from shop_poller.sources.answers import COMMON_ADVICE, EMPTY_LIST, read_json
-from shop_poller.sources.connection import Connection, shop_time
-from shop_poller.sources.credentials import basic_key
-from shop_poller.sources.listing import arguments, read_items
+from shop_poller.sources.answers import COMMON_ADVICE, count, read_json
+from shop_poller.sources.connection import shop_time
+from shop_poller.sources.listing import arguments, read_items, unnamed
+from shop_poller.sources.rest_endpoint import MAX_IDS_IN_ADDRESS, RestEndpoint
 
-MAX_URL = 4000
-"""Bytes; servers refuse longer ones from 4 or 8 KB on, by their own settings."""
+POST_AGAIN_S = 3600.0
+"""How long a server that refused a POST is asked by GET alone."""
+MAX_PAGES = 50
+"""Pages that are looked through for orders that are not left out, where they cannot be left out by id."""
+POST_REFUSED = frozenset(
+    {
+        *(ErrorKind.NOT_FOUND, ErrorKind.AUTHENTICATION, ErrorKind.REJECTED),
+        *(ErrorKind.PROTOCOL, ErrorKind.SERVER, ErrorKind.CONNECTION),
+    }
+)
+"""What a server says, or does, that lets no POST through; the rest speaks of the shop as a whole."""
+TIMES_DOWN = 2
+"""POSTs to a shop that seems to be down, before it is asked by GET whether it is."""
+MADE_AN_ORDER = 201
 
 FIELDS = ",".join(
     (
         *("id", "status", "number", "total", "currency", "currency_symbol", "billing.first_name"),
         *("date_created_gmt", "date_modified_gmt", "date_paid_gmt", "refunds"),
+        *("date_created", "date_modified"),
     )
 )
 """What read_order reads: a tenth of an order, and nothing of the buyer but the name."""
 
-ACCEPT = {"Accept": "application/json"}
-STARTS = (b'[{"', EMPTY_LIST, b'{"code"')
-
 ADVICE = COMMON_ADVICE | {
     ErrorKind.AUTHENTICATION: "check the consumer key and secret, that the key may read and its user may view"
     " orders, and that the address begins with https (over plain http the shop ignores keys)",
-    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that permalinks are not"
-    " plain (or end the address in /?rest_route=/wc/v3/orders)",
+    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that the site has not"
+    " renamed wp-json (or give the full address of /wc/v3/orders); with plain permalinks the address ends in"
+    " /?rest_route=/",
 }
 
 
@@ -40,40 +57,117 @@ class Rest:
         url: the endpoint; may have a query (plain permalinks).
         consumer_key: of WooCommerce's REST API, e.g. ck_….
         consumer_secret: likewise, cs_….
+        also: other secrets that the shop knows.
     """
 
     most_ids = MAX_PER_PAGE
 
-    def __init__(self, url: str, *, consumer_key: str, consumer_secret: str) -> None:
-        self._url = url
-        self._connection = Connection(url, basic_key(consumer_key, consumer_secret))
+    def __init__(
+        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+    ) -> None:
+        self._endpoint = RestEndpoint(
+            url, consumer_key=consumer_key, consumer_secret=consumer_secret, also=also
+        )
+        self._down = 0  # POSTs that were answered as if the shop was down, one after the other
+        self._post_from = -math.inf  # no POST before that, on the monotonic clock
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once."""
+        """Ask once; where the server lets no POST through, in smaller questions."""
         asked = {**arguments(query), "_fields": FIELDS}
-        url = f"{self._url}{'&' if '?' in self._url else '?'}{_in_url(asked)}"
-        if len(url) <= MAX_URL:
-            response, body = await self._connection.ask("GET", headers=ACCEPT, url=url)
-        else:
-            # A GET all the same, says WordPress, and reads a JSON body whatever the method is. It is said in
-            # the address: a header may get lost on the way, and a POST that is one would make an order.
-            url = f"{self._url}{'&' if '?' in self._url else '?'}_method=GET"
-            response, body = await self._connection.ask("POST", headers=ACCEPT, url=url, message=asked)
-        listed, noise = read_json(
-            list, response.status_code, response.headers, body, starts=STARTS, advice=ADVICE
-        )
-        return Page(read_items(listed, query, ADVICE), shop_time(response.headers), noise)
+        if self._endpoint.fits_in_address(asked, ids=len(query.exclude) + len(query.ids)):
+            return (await self._get(query, asked))[0]
+        if monotonic() >= self._post_from:
+            try:
+                page, is_answer = await self._post(query, asked)
+            except ShopPollerError as error:
+                # Firewalls say 502 or 503 to a POST, too: of a shop that is down, only its GET tells.
+                self._down += error.kind is ErrorKind.UNAVAILABLE
+                if error.kind not in POST_REFUSED and not (
+                    error.kind is ErrorKind.UNAVAILABLE and self._down >= TIMES_DOWN
+                ):
+                    raise
+                why = str(error)
+            else:
+                self._down = 0
+                if is_answer:
+                    return page
+                why = "it answered another question"
+            page = await self._get_in_parts(query)
+            self._down = 0
+            self._post_from = max(self._post_from, monotonic() + POST_AGAIN_S)
+            structlog.get_logger().warning("the shop's server refuses POST; using GET instead", error=why)
+            return page
+        return await self._get_in_parts(query)
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._connection.aclose()
+        await self._endpoint.aclose()
+
+    async def _get(self, query: Query, asked: Mapping[str, Any]) -> tuple[Page, bool]:
+        return _read(*await self._endpoint.get(asked), query)
+
+    async def _post(self, query: Query, asked: Mapping[str, Any]) -> tuple[Page, bool]:
+        response, body = await self._endpoint.post(asked)
+        if response.status_code == MADE_AN_ORDER:
+            self._post_from = math.inf
+            structlog.get_logger().error(
+                "the shop treated a read request as a new order: something in between removes _method=GET"
+                " from the address; look for an empty order in the shop, and give the key the permission Read"
+            )
+        return _read(response, body, query)
+
+    async def _get_in_parts(self, query: Query) -> Page:
+        """Ask for ids a few at a time; of what is to be left out, leave out the rest here.
+
+        Only then other pages than the first are asked for: an order that changes meanwhile moves those behind
+        it one up, and the next question shows again what was passed over by that.
+        """
+        if query.ids:
+            pages = [await self._get_all(replace(query, ids=part)) for part in _parts(query.ids)]
+            return replace(pages[-1], items=tuple(item for page in pages for item in page.items))
+        return await self._get_all(query)
+
+    async def _get_all(self, query: Query) -> Page:
+        some = frozenset(sorted(query.exclude)[: MAX_IDS_IN_ADDRESS - len(query.ids)])
+        asked = {**arguments(replace(query, exclude=some)), "_fields": FIELDS}
+        first = int(asked.get("page", 1))
+        last: tuple[int, ...] = ()
+        for number in range(first, first + MAX_PAGES):
+            page, _ = await self._get(query, asked | ({"page": number} if number > 1 else {}))
+            shown = tuple(item.id for item in page.items)
+            wanted = tuple(item for item in page.items if item.id not in query.exclude)
+            if shown == last or query.exclude <= some:  # it ignores page numbers, or was asked for all
+                return replace(page, total=None, total_pages=None)
+            if wanted or not page.items:
+                return replace(page, items=wanted, total=None, total_pages=None)
+            last = shown
+        raise TemporaryError(
+            ErrorKind.REJECTED,
+            "the shop's server refuses POST, and GET cannot exclude so many orders; allow POST to"
+            " the shop's API",
+        )
 
 
-def _in_url(asked: dict[str, Any]) -> str:
-    return urlencode({name: _text(value) for name, value in asked.items()}, safe=",:")
+def _read(response: httpx.Response, body: bytes, query: Query) -> tuple[Page, bool]:
+    """A page, and whether it can be the answer to the query: a body that got lost is no question.
+
+    Orders that were to be left out say nothing of that: some shops ignore it, and the walk can do without.
+    """
+    listed, preamble = read_json(list, response.status_code, response.headers, body, advice=ADVICE)
+    items = read_items(listed, query, ADVICE)
+    is_answer = not query.ids or {item.id for item in items} <= query.ids
+    has_all_fields = any(isinstance(row, Mapping) and "line_items" in row for row in listed)
+    page = Page(
+        items,
+        shop_time(response.headers),
+        preamble or unnamed(listed, items),
+        total=count(response.headers.get("x-wp-total")),
+        total_pages=count(response.headers.get("x-wp-totalpages")),
+    )
+    return page, is_answer and not has_all_fields
 
 
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _parts(ids: frozenset[int]) -> Iterator[frozenset[int]]:
+    listed = sorted(ids)
+    for at in range(0, len(listed), MAX_IDS_IN_ADDRESS):
+        yield frozenset(listed[at : at + MAX_IDS_IN_ADDRESS])

@@ -1,11 +1,18 @@
 """The dialect `woocommerce-mcp`: WooCommerce's own MCP endpoint, from 10.3 on: …/wp-json/woocommerce/mcp."""
 
+from collections.abc import Sequence
+
+import structlog
+
 from shop_poller.core.cursor import MAX_PER_PAGE
-from shop_poller.core.errors import ErrorKind
+from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
 from shop_poller.sources.answers import COMMON_ADVICE
 from shop_poller.sources.credentials import api_key
-from shop_poller.sources.listing import arguments, read_items
+from shop_poller.sources.jsonrpc import UnexplainedError
+from shop_poller.sources.listing import arguments, read_items, unnamed
+from shop_poller.sources.rest import FIELDS
+from shop_poller.sources.rpc_errors import UNKNOWN_ARGUMENT, ParametersRefusedError, RpcRefusedError
 from shop_poller.sources.session import McpSession
 
 TOOL = "woocommerce-orders-list"
@@ -23,18 +30,40 @@ class WooCommerceMcp:
         url: the endpoint.
         consumer_key: of WooCommerce's REST API, e.g. ck_….
         consumer_secret: likewise, cs_….
+        also: other secrets that the shop knows.
     """
 
     most_ids = MAX_PER_PAGE
 
-    def __init__(self, url: str, *, consumer_key: str, consumer_secret: str) -> None:
-        self._session = McpSession(url, api_key(consumer_key, consumer_secret), ADVICE)
+    def __init__(
+        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+    ) -> None:
+        self._session = McpSession(url, api_key(consumer_key, consumer_secret, also), ADVICE)
+        self._takes_fields: bool | None = None  # None: not known yet
+
+    @property
+    def is_refused(self) -> bool:
+        """There is no MCP endpoint for us here, by the last answer."""
+        return self._session.is_refused
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once."""
-        answer = await self._session.call_tool(TOOL, arguments(query))
-        data = answer.content if "code" in answer.content else answer.content.get("data")
-        return Page(read_items(data, query, ADVICE), answer.shop_time, answer.noise)
+        """Ask once; again without `_fields` if the tool may not take that."""
+        if self._takes_fields is False:
+            return await self._ask(query)
+        try:
+            page = await self._ask(query, _fields=FIELDS)
+        except ShopPollerError as error:
+            if not self._may_be_the_fields(error):
+                raise
+            try:
+                page = await self._ask(query)
+            except ShopPollerError:
+                raise error from None
+            self._takes_fields = False
+            structlog.get_logger().info("the shop's tool does not support _fields", error=str(error))
+            return page
+        self._takes_fields = True
+        return page
 
     async def offered(self) -> bool:
         """Whether the endpoint has the tool; raises what `fetch` raises."""
@@ -43,3 +72,23 @@ class WooCommerceMcp:
     async def aclose(self) -> None:
         """End the session."""
         await self._session.aclose()
+
+    async def _ask(self, query: Query, **more: str) -> Page:
+        answer = await self._session.call_tool(TOOL, {**arguments(query), **more})
+        items = read_items(answer.content, query, ADVICE)
+        return Page(items, answer.shop_time, answer.preamble or unnamed(answer.content, items))
+
+    def _may_be_the_fields(self, error: ShopPollerError) -> bool:
+        """Whether an error may come from an argument that the tool does not know.
+
+        WordPress names the argument. Other servers say it in many ways, so that at the first question any
+        failure of the tool itself counts.
+        """
+        if UNKNOWN_ARGUMENT.search(str(error)):
+            return True
+        if self._takes_fields:
+            return False
+        if isinstance(error, UnexplainedError):
+            return not error.said.startswith('Ability "')
+        refused = isinstance(error, RpcRefusedError) and not self._session.is_refused
+        return refused or isinstance(error, ParametersRefusedError)

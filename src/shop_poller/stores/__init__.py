@@ -4,13 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shop_poller.core.redis_address import RedisAddress, Topology
-from shop_poller.ports import Batch, Crew, Store
+from shop_poller.config.redis_address import RedisAddress, Topology
+from shop_poller.ports import Batch, Membership, RowSetAside, Store
+from shop_poller.stores.damage import StateFinding
 from shop_poller.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from shop_poller.stores.redis import RedisStore
-    from shop_poller.stores.redis.connection import Line
+    from shop_poller.stores.redis.connection import ConnectionPool
 
 THREADS = 4
 """For the files of all shops: a disk does no more at once."""
@@ -18,7 +19,7 @@ CONNECTIONS = 64
 """To Redis, for the stores of all shops."""
 
 
-class Shelf:
+class StorePool:
     """Opens the stores of many shops, which share threads, or connections.
 
     Args:
@@ -26,15 +27,15 @@ class Shelf:
     """
 
     def __init__(self, where: Path | RedisAddress) -> None:
-        self.line: Line | None = None
+        self.line: ConnectionPool | None = None
         self._threads: ThreadPoolExecutor | None = None
         if isinstance(where, RedisAddress):
             from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - as above
             from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB
 
-            self.line = connection.Line(make_client(where, CONNECTIONS), CONNECTIONS)
+            self.line = connection.ConnectionPool(make_client(where, CONNECTIONS), CONNECTIONS)
             if where.topology is not Topology.CLUSTER:
-                own = connection.Connection(where, self.line, shared=True)
+                own = connection.RedisConnection(where, self.line, shared=True)
                 self.line.renewals = renewals.Renewals(own.keep)
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
@@ -45,7 +46,7 @@ class Shelf:
             return await SqliteStore.open(where, self._threads)
         return _redis(where, shop=shop, prefix=prefix, line=self.line)
 
-    def crew(self, where: Path | RedisAddress, *, prefix: str, name: str) -> Crew | None:
+    def membership(self, where: Path | RedisAddress, *, prefix: str, name: str) -> Membership | None:
         """The replicas that share the shops; None where there can be no other, since files have one owner.
 
         Args:
@@ -55,7 +56,7 @@ class Shelf:
         """
         if self.line is None or isinstance(where, Path):
             return None
-        from shop_poller.stores.redis.crew import Crew as RedisCrew  # noqa: PLC0415 - as above
+        from shop_poller.stores.redis.membership import Membership as RedisCrew  # noqa: PLC0415 - as above
 
         return RedisCrew(where, self.line, prefix=prefix, name=name)
 
@@ -90,7 +91,7 @@ async def peek_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
     return _redis(where, shop=shop, prefix=prefix)
 
 
-async def beside_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
+async def concurrent_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
     """The store for an address, to learn orders or move dead letters beside whoever polls.
 
     Raises:
@@ -108,10 +109,66 @@ async def beside_store(where: Path | RedisAddress, *, shop: str, prefix: str) ->
 
 
 async def follow_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to see what is written to it from now on; raises what `beside_store` does."""
+    """The store for an address, to see what is written to it from now on; raises as `concurrent_store`."""
     if isinstance(where, Path):
         return await SqliteStore.follow(where)
-    return await beside_store(where, shop=shop, prefix=prefix)
+    return await concurrent_store(where, shop=shop, prefix=prefix)
+
+
+async def inspect_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> list[StateFinding]:
+    """Everything that is wrong with a state; may run beside whoever writes to it.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, there is none, or it cannot be read at all.
+    """
+    store = (
+        await SqliteStore.peek(where) if isinstance(where, Path) else _redis(where, shop=shop, prefix=prefix)
+    )
+    try:
+        return await store.inspect(shop)
+    finally:
+        await store.aclose()
+
+
+async def repair_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> list[StateFinding]:
+    """Put right what can be; nobody else may be writing to the state.
+
+    Returns:
+        What was wrong.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, there is none, it cannot be read at all, or it is in use.
+    """
+    if isinstance(where, Path):
+        await (await SqliteStore.peek(where)).aclose()  # which makes none
+        store: SqliteStore | RedisStore = await SqliteStore.open(where)
+    else:
+        store = _redis(where, shop=shop, prefix=prefix)
+    try:
+        return await store.repair(shop)
+    finally:
+        await store.aclose()
+
+
+async def set_aside_in_store(
+    where: Path | RedisAddress, *, shop: str, prefix: str, forget: bool
+) -> list[RowSetAside]:
+    """The rows that were damaged and of which copies are kept; `forget` drops these copies.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, there is none, or it cannot be used.
+    """
+    if isinstance(where, Path):
+        store: SqliteStore | RedisStore = await (SqliteStore.beside if forget else SqliteStore.peek)(where)
+    else:
+        store = _redis(where, shop=shop, prefix=prefix)
+    try:
+        found = await store.rows_set_aside(shop)
+        if forget:
+            await store.forget_set_aside(shop)
+        return found
+    finally:
+        await store.aclose()
 
 
 async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
@@ -130,13 +187,19 @@ async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
     finally:
         await original.aclose()
     copy = await SqliteStore.empty()
-    await copy.commit(shop, Batch(state=state, now=now, seen_at=now, known=known))
-    for alert in alerts.values():
-        await copy.raise_alert(shop, alert, (), now)
+    try:
+        await copy.commit(shop, Batch(state=state, now=now, seen_at=now, known=known))
+        for alert in alerts.values():
+            await copy.raise_alert(shop, alert, (), now)
+    except BaseException:
+        await copy.aclose()
+        raise
     return copy
 
 
-def _redis(where: RedisAddress, *, shop: str, prefix: str, line: "Line | None" = None) -> "RedisStore":
+def _redis(
+    where: RedisAddress, *, shop: str, prefix: str, line: "ConnectionPool | None" = None
+) -> "RedisStore":
     from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - it is 10 MB
 
     return RedisStore(where, prefix=prefix, first_shop=shop, line=line)

@@ -1,7 +1,6 @@
-"""What a browser asks: by which name, in which language, with which form. All of it is bounded."""
+"""What a browser asks: in which language, with which form. All of it is bounded."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from urllib.parse import parse_qs
 
 import anyio
@@ -15,7 +14,7 @@ READ_S = 5.0
 MAX_SEQ = 2**63 - 1
 
 
-class RefusedError(Exception):
+class ActionRefusedError(Exception):
     """What was asked for is not done.
 
     Attributes:
@@ -35,13 +34,13 @@ async def read_form(request: Request) -> dict[str, str]:
         with anyio.fail_after(READ_S):
             body = await read_body(request, MAX_BODY)
     except (TimeoutError, ClientDisconnect):
-        raise RefusedError(408, "failed") from None
+        raise ActionRefusedError(408, "failed") from None
     if body is None:
-        raise RefusedError(413, "failed")
+        raise ActionRefusedError(413, "failed")
     try:
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
     except ValueError:
-        raise RefusedError(400, "failed") from None
+        raise ActionRefusedError(400, "failed") from None
     return {name: values[0] for name, values in fields.items()}
 
 
@@ -50,22 +49,6 @@ def read_seq(fields: Mapping[str, str]) -> int:
     text = fields.get("seq", "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     return number if number <= MAX_SEQ else 0
-
-
-def read_host(header: str) -> str:
-    """Host without its port, and without the brackets of an IPv6 address."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0].lower().rstrip(".") if ":" in header else header.lower().rstrip(".")
-
-
-def is_address(host: str) -> bool:
-    """Whether it is an IP address, which no name server can lead elsewhere."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:

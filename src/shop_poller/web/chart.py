@@ -10,20 +10,20 @@ LEAST = 2
 
 
 def chart(
-    made: Sequence[int], buried: Sequence[int], *, title: str, text: str, ends: tuple[str, str]
+    made: Sequence[int], dead_lettered: Sequence[int], *, title: str, text: str, ends: tuple[str, str]
 ) -> Markup:
     """A bar an hour: what was delivered, and on top of it what was given up.
 
     Args:
         made: counts, the earliest first.
-        buried: likewise, as many.
+        dead_lettered: likewise, as many.
         title: names the picture.
         text: says what is to be seen, for who cannot.
         ends: what stands below the first bar and below the last.
     """
-    most = max((sum(pair) for pair in zip(made, buried, strict=True)), default=0) or 1
+    most = max((sum(pair) for pair in zip(made, dead_lettered, strict=True)), default=0) or 1
     bars = []
-    for place, (good, bad) in enumerate(zip(made, buried, strict=True)):
+    for place, (good, bad) in enumerate(zip(made, dead_lettered, strict=True)):
         x, low, high = place * (BAR + GAP), _height(good, most), _height(bad, most)
         bars.append(_bar(x, HEIGHT - low, low, "made") if good else _bar(x, HEIGHT - 1, 1, "none"))
         if bad:

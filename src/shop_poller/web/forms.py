@@ -1,11 +1,11 @@
 """The small pages: where one signs in, and what was not done."""
 
 from shop_poller.web.frame import document
-from shop_poller.web.look import Look
 from shop_poller.web.markup import Markup, fill, foreign
+from shop_poller.web.view_context import ViewContext
 
 
-def form_page(look: Look, shop: str, *, problem: str = "") -> str:
+def form_page(look: ViewContext, shop: str, *, problem: str = "") -> str:
     """Where one signs in."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content">{notice}<section aria-labelledby="enter">'
@@ -25,7 +25,7 @@ def form_page(look: Look, shop: str, *, problem: str = "") -> str:
     return document(look, body, title=look.say("sign in"))
 
 
-def trouble_page(look: Look, shop: str, problem: str, *, back: str = "./") -> str:
+def trouble_page(look: ViewContext, shop: str, problem: str, *, back: str = "./") -> str:
     """Something that was asked for was not done."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content"><section aria-labelledby="failed">'

@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from shop_poller.web.look import Look
 from shop_poller.web.markup import Markup, fill
+from shop_poller.web.view_context import ViewContext
 
 REFRESH_S = 10
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -40,7 +40,9 @@ DOCUMENT = """<!doctype html>
 """
 
 
-def document(look: Look, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False) -> str:
+def document(
+    look: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
+) -> str:
     """A whole page around its body."""
     again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=look.place())
     return fill(

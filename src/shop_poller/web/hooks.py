@@ -7,17 +7,12 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from shop_poller.core.hooks import Verdict, judge
-from shop_poller.logs import Edges, Log
-from shop_poller.metrics import Metrics
-from shop_poller.web.body import read_body
+from shop_poller.core.hooks import MAX_PING, Judging, Verdict
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.observability.metrics import Metrics
 
 PATH = "/hooks/woocommerce"
 MAX_BODY = 2**20
-MAX_PING = 64
-"""Of what comes without a signature: more than the ping of a shop is nothing to be kept in memory."""
-AT_ONCE = 4
-"""Bodies that are read at the same time; others wait, as long as one may take to be read."""
 READ_S = 10.0
 
 NOT_SIGNED = "there is no signature: set Secret in WooCommerce to what SHOP_WEBHOOK_SECRET is"
@@ -37,36 +32,30 @@ class Hooks:
         self._secret = secret
         self._hint = hint
         self._metrics = metrics
-        self._turns = anyio.Semaphore(AT_ONCE)
-        self._edges = Edges()
+        self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     async def receive(self, request: Request) -> Response:
         """The route: 200; or 400, 401, 408 or 413 with a line that says why."""
         signature = request.headers.get("x-wc-webhook-signature", "")
+        judging = Judging(self._secret)
         try:
             with anyio.fail_after(READ_S):
-                async with self._turns:
-                    body = await read_body(request, MAX_BODY if signature else MAX_PING)
+                is_whole = await _read(request, judging, MAX_BODY if signature else MAX_PING)
         except TimeoutError:
             return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
         except ClientDisconnect:
             return self._refuse(400, "the body ended before its end")
-        if body is None and not signature:
+        if not is_whole and not signature:
             return self._refuse(401, NOT_SIGNED)
-        if body is None:
+        if not is_whole:
             return self._refuse(413, f"the body has more than {MAX_BODY} bytes")
-        verdict = judge(
-            body,
-            signature=signature,
-            topic=request.headers.get("x-wc-webhook-topic", ""),
-            secret=self._secret,
-        )
+        verdict = judging.verdict(signature=signature, topic=request.headers.get("x-wc-webhook-topic", ""))
         if verdict is Verdict.REFUSED:
             return self._refuse(401, DOES_NOT_FIT if signature else NOT_SIGNED)
         self._metrics.hint(verdict)
         if verdict is Verdict.ACCEPTED:
-            if self._edges.changed("webhooks", verdict):
+            if self._changes.changed("webhooks", verdict):
                 self._log.info("webhooks of the shop arrive")
             self._hint()
         return Response()
@@ -74,6 +63,21 @@ class Hooks:
     def _refuse(self, status: int, why: str, *, close: bool = False) -> Response:
         self._metrics.hint(Verdict.REFUSED)
         # Each reason is told once in a process's life: anybody can send us these, and as many as they like.
-        log = self._log.warning if self._edges.changed(why, Verdict.REFUSED) else self._log.debug
+        log = self._log.warning if self._changes.changed(why, Verdict.REFUSED) else self._log.debug
         log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)
         return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
+
+
+async def _read(request: Request, judging: Judging, limit: int) -> bool:
+    """Read the body, of which nothing is kept; False if it has more bytes than that, and no more is read.
+
+    However many bodies come slowly, they take no memory, and nobody has to wait for them.
+
+    Raises:
+        ClientDisconnect: it ended before its end.
+    """
+    async for part in request.stream():
+        if judging.size + len(part) > limit:
+            return False
+        judging.add(part)
+    return True

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Iterable
 
+from shop_poller.core.plain_text import plain
+
 CLIPPED = 300
 """Letters of one text that is not ours: a receiver's answer may be as long as it likes."""
 
@@ -30,5 +32,5 @@ def joined(parts: Iterable[Markup]) -> Markup:
 
 def foreign(text: str) -> Markup:
     """A text of somebody else: clipped, and kept from turning the direction of what is around it."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
+    shown = plain(text)
     return fill("<bdi>{text}</bdi>", text=shown if len(shown) <= CLIPPED else f"{shown[:CLIPPED]}…")

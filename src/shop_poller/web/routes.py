@@ -1,23 +1,25 @@
 """/metrics, /healthz, /livez and /readyz, the status page; and what the shop sends by itself, if wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from shop_poller.web.hooks import PATH, Hooks
+from shop_poller.web.hosts import HostGuard
 
 if TYPE_CHECKING:
-    from shop_poller.web.front import Front
+    from shop_poller.web.status_page import StatusPage
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Vitals(Protocol):
+class HealthReporter(Protocol):
     """What can be asked about how it goes."""
 
     async def health(self) -> dict[str, str]:
@@ -34,33 +36,35 @@ class Vitals(Protocol):
 
 
 def make_app(
-    vitals: Vitals,
+    health_reporter: HealthReporter,
     hooks: Hooks | None = None,
-    make_front: "Callable[[], Front] | None" = None,
+    make_front: "Callable[[], StatusPage] | None" = None,
     *,
     acts: bool = False,
+    hosts: Collection[str] = (),
 ) -> Starlette:
     """The routes.
 
     Args:
-        vitals: are asked.
+        health_reporter: are asked.
         hooks: take webhooks; without them there is no such route.
         make_front: makes what answers for the status page; called at its first request, since it is large.
         acts: the page may act; else there are no such routes.
+        hosts: names that the listener may be called by, besides addresses and localhost.
     """
 
     async def metrics(_: Request) -> Response:
-        return Response(await vitals.exposition(), media_type=METRICS_TYPE)
+        return Response(await health_reporter.exposition(), media_type=METRICS_TYPE)
 
     async def healthz(_: Request) -> Response:
-        health = await vitals.health()
+        health = await health_reporter.health()
         return JSONResponse(health, 200 if health["status"] == "healthy" else 503)
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
-        readiness = await vitals.readiness()
+        readiness = await health_reporter.readiness()
         return JSONResponse(readiness, 200 if readiness["status"] == "ready" else 503)
 
     routes = [
@@ -69,14 +73,18 @@ def make_app(
         Route("/livez", livez),
         Route("/readyz", readyz),
     ]
+    open_paths = {PATH, *(route.path for route in routes)}
     if hooks is not None:
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
     if make_front is not None:
         routes += _front_routes(cache(make_front), acts=acts)
-    return Starlette(routes=routes)
+    guard = Middleware(HostGuard, hosts=hosts, open_paths=open_paths)
+    app = Starlette(routes=routes, middleware=[guard])
+    app.router.redirect_slashes = False  # it redirects to whatever Host says
+    return app
 
 
-def _front_routes(front: "Callable[[], Front]", *, acts: bool) -> list[Route]:
+def _front_routes(front: "Callable[[], StatusPage]", *, acts: bool) -> list[Route]:
     async def page(request: Request) -> Response:
         return await front().page(request)
 
@@ -95,5 +103,5 @@ def _front_routes(front: "Callable[[], Front]", *, acts: bool) -> list[Route]:
         Route("/", page),
         Route("/sign-in", enter, methods=["GET", "POST"]),
         Route("/sign-out", leave, methods=["POST"]),
-        Route("/actions/{deed}", act, methods=["POST"]),
+        Route("/actions/{action}", act, methods=["POST"]),
     ]

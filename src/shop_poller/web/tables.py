@@ -2,17 +2,17 @@
 
 from datetime import datetime
 
-from shop_poller.core.breaker import State
+from shop_poller.core.breaker import BreakerState
 from shop_poller.ports import Settled
-from shop_poller.web.glance import Glance, Happening, SinkGlance
-from shop_poller.web.look import Look
 from shop_poller.web.markup import Markup, fill, foreign, joined
+from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
 
-def sinks(look: Look, glance: Glance) -> Markup:
+def sinks(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """Whom we deliver to, how they do, and what waits for them."""
-    rows = joined(_sink(look, sink, glance) for sink in glance.sinks)
+    rows = joined(_sink(look, sink, snapshot) for sink in snapshot.sinks)
     return fill(
         '<section aria-labelledby="sinks"><h2 id="sinks">{title}</h2><table><thead><tr>'
         '<th scope="col">{sink}</th><th scope="col">{state}</th>'
@@ -26,10 +26,10 @@ def sinks(look: Look, glance: Glance) -> Markup:
     )
 
 
-def _sink(look: Look, sink: SinkGlance, glance: Glance) -> Markup:
-    tone, state = _sink_state(look, sink, glance.now)
+def _sink(look: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Markup:
+    tone, state = _sink_state(look, sink, snapshot.now)
     waiting = look.number(sink.stored.waiting)
-    if glance.trouble:  # the store would know; and who else delivers
+    if snapshot.trouble:  # the store would know; and who else delivers
         waiting = look.say("not known")
         state = look.say("not known") if sink.breaker is None else state
     return fill(
@@ -42,14 +42,14 @@ def _sink(look: Look, sink: SinkGlance, glance: Glance) -> Markup:
     )
 
 
-def _sink_state(look: Look, sink: SinkGlance, now: datetime) -> tuple[str, str]:
+def _sink_state(look: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[str, str]:
     """The tone and the words."""
-    if sink.failing_since is not None and sink.breaker is State.CLOSED:
+    if sink.failing_since is not None and sink.breaker is BreakerState.CLOSED:
         return "is-some", look.say("failing", age=look.age((now - sink.failing_since).total_seconds()))
     tone, words = {
-        State.OPEN: ("is-bad", "left alone"),
-        State.HALF_OPEN: ("is-some", "probing"),
-        State.CLOSED: ("is-good", "works"),
+        BreakerState.OPEN: ("is-bad", "left alone"),
+        BreakerState.HALF_OPEN: ("is-some", "probing"),
+        BreakerState.CLOSED: ("is-good", "works"),
         None: ("soft", "known to the leader"),
     }[sink.breaker]
     if not sink.named:
@@ -59,9 +59,9 @@ def _sink_state(look: Look, sink: SinkGlance, now: datetime) -> tuple[str, str]:
     return tone, look.say(words)
 
 
-def events(look: Look, glance: Glance) -> Markup:
+def events(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """The latest events, each with its deliveries."""
-    rows = joined(_happening(look, one, glance) for one in glance.happenings)
+    rows = joined(_happening(look, one, snapshot) for one in snapshot.happenings)
     table = fill(
         '<table><thead><tr><th scope="col">{event}</th><th scope="col">{deliveries}</th></tr></thead>'
         "<tbody>{rows}</tbody></table>",
@@ -73,22 +73,22 @@ def events(look: Look, glance: Glance) -> Markup:
         '<section aria-labelledby="events"><h2 id="events">{title}</h2>{content}'
         '<p class="soft">{privacy}</p></section>',
         title=look.say("events"),
-        content=table if glance.happenings else fill("<p>{text}</p>", text=look.say("no events")),
+        content=table if snapshot.happenings else fill("<p>{text}</p>", text=look.say("no events")),
         privacy=look.say("privacy"),
     )
 
 
-def _happening(look: Look, happening: Happening, glance: Glance) -> Markup:
+def _happening(look: ViewContext, happening: Happening, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<tr><th scope="row">{event}<br><span class="soft">{about}</span></th>'
         "<td><ul>{deliveries}</ul></td></tr>",
-        event=look.event(happening.event_type, glance.titles),
+        event=look.event(happening.event_type, snapshot.titles),
         about=look.about(happening.key),
-        deliveries=joined(_delivery(look, one, glance.now) for one in happening.deliveries),
+        deliveries=joined(_delivery(look, one, snapshot.now) for one in happening.deliveries),
     )
 
 
-def _delivery(look: Look, over: Settled, now: datetime) -> Markup:
+def _delivery(look: ViewContext, over: Settled, now: datetime) -> Markup:
     dead = bool(over.reason)
     return fill(
         '<li>{sink}: <span class="{tone}">{fate}</span> <span class="soft">{ago}</span></li>',
@@ -99,37 +99,37 @@ def _delivery(look: Look, over: Settled, now: datetime) -> Markup:
     )
 
 
-def letters(look: Look, glance: Glance) -> Markup:
+def letters(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """What was given up, with what can be done about it."""
-    count = sum(sink.stored.dead for sink in glance.sinks)
-    if glance.dead:
-        content = joined(_letter(look, one, glance) for one in glance.dead)
+    count = sum(sink.stored.dead for sink in snapshot.sinks)
+    if snapshot.dead:
+        content = joined(_letter(look, one, snapshot) for one in snapshot.dead)
     else:
-        content = fill("<p>{text}</p>", text=look.say("not known" if glance.trouble else "no letters"))
-    more = fill('<p class="soft">{text}</p>', text=look.say("shown", count=look.number(len(glance.dead))))
+        content = fill("<p>{text}</p>", text=look.say("not known" if snapshot.trouble else "no letters"))
+    more = fill('<p class="soft">{text}</p>', text=look.say("shown", count=look.number(len(snapshot.dead))))
     return fill(
         '<section aria-labelledby="letters"><h2 id="letters">{title}</h2>{content}{more}</section>',
         title=look.say("letters"),
         content=content,
-        more=more if count > len(glance.dead) else Markup(),
+        more=more if count > len(snapshot.dead) else Markup(),
     )
 
 
-def _letter(look: Look, over: Settled, glance: Glance) -> Markup:
+def _letter(look: ViewContext, over: Settled, snapshot: StatusSnapshot) -> Markup:
     return fill(
-        '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>{deeds}'
-        "</article>",
-        event=look.event(over.event_type, glance.titles),
+        '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>'
+        "{actions}</article>",
+        event=look.event(over.event_type, snapshot.titles),
         about=look.about(over.key),
         to=fill(TEXTS[look.locale]["to"], name=foreign(over.sink)),
         attempts=look.say("attempts", count=over.attempts),
-        ago=look.ago(over.at, glance.now),
+        ago=look.ago(over.at, snapshot.now),
         reason=foreign(over.reason),
-        deeds=_deeds(look, over) if look.signed_in else Markup(),
+        actions=_actions(look, over) if look.signed_in else Markup(),
     )
 
 
-def _deeds(look: Look, over: Settled) -> Markup:
+def _actions(look: ViewContext, over: Settled) -> Markup:
     return fill(
         '<div class="deeds"><form method="post" action="{to_replay}">'
         '<input type="hidden" name="seq" value="{seq}">'
@@ -137,8 +137,8 @@ def _deeds(look: Look, over: Settled) -> Markup:
         '<details><summary aria-label="{drop}: {letter}">{drop}</summary>'
         '<form method="post" action="{to_drop}"><input type="hidden" name="seq" value="{seq}">'
         '<button class="danger" aria-label="{good}: {letter}">{good}</button></form></details></div>',
-        to_replay=look.deed("replay"),
-        to_drop=look.deed("drop"),
+        to_replay=look.action("replay"),
+        to_drop=look.action("drop"),
         seq=over.seq,
         replay=look.say("replay"),
         drop=look.say("drop"),

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shop_poller.core.breaker import State
+from shop_poller.core import clocks
+from shop_poller.core.breaker import BreakerState
+from shop_poller.core.clocks import ClockTrouble, Whose
 from shop_poller.core.errors import ErrorKind
 from shop_poller.ports import STORE, Alert
-from shop_poller.web.glance import Glance, SinkGlance
+from shop_poller.web.snapshot import SinkSnapshot, StatusSnapshot
 
 LATE = timedelta(minutes=10)
 RUNBOOK = "docs/runbook.md"
@@ -26,8 +28,10 @@ SECTIONS: Mapping[str, str] = {
     "gone": "receiver-down",
     "late": "shoppollerdeliveriesstuck",
     "orphan": "shoppollerdeliveriesstuck",
+    "clock": "shoppollerclock",
     "dead": "shoppollerdeadletters",
     "aside": "shoppollerorderssetaside",
+    "damaged": "damaged-state",
 }
 """Where in the runbook it says what to do; of an alert it depends on what it is about."""
 
@@ -42,6 +46,7 @@ class Trouble:
         grave: it does not work; else somebody should have a look.
         name: the service or sink.
         since: when it began, or when it was well last.
+        seconds: by so many a clock is wrong.
     """
 
     kind: str
@@ -52,6 +57,7 @@ class Trouble:
     since: datetime | None = None
     cause: ErrorKind | None = None
     detail: str = ""
+    seconds: float = 0.0
 
     @property
     def section(self) -> str:
@@ -59,49 +65,71 @@ class Trouble:
         return f"{RUNBOOK}#{SECTIONS[self.about or self.kind]}"
 
 
-def troubles(glance: Glance) -> list[Trouble]:
+def troubles(snapshot: StatusSnapshot) -> list[Trouble]:
     """All of them, the gravest first."""
-    return sorted(_found(glance), key=lambda one: not one.grave)
+    return sorted(_found(snapshot), key=lambda one: not one.grave)
 
 
-def _found(glance: Glance) -> Iterator[Trouble]:
-    if glance.trouble:
-        about = "redis" if glance.in_redis else "store"
-        yield Trouble("store", grave=True, about=about, detail=glance.trouble)
-    elif not glance.leads and not glance.leader:
+def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
+    if snapshot.trouble:
+        about = "redis" if snapshot.in_redis else "store"
+        yield Trouble("store", grave=True, about=about, detail=snapshot.trouble)
+    elif not snapshot.leads and not snapshot.leader:
         yield Trouble("leader", grave=True)
-    yield from _of_polling(glance)
-    for alert in glance.alerts:
-        if alert.service == glance.shop and glance.failure is not None:  # that says more
+    yield from _of_polling(snapshot)
+    clock = snapshot.clock or _dated_ahead(snapshot)
+    if clock is not None:
+        yield Trouble(
+            f"{clock.whose}: {clock.fault}", grave=clock.is_grave, about="clock", seconds=clock.seconds
+        )
+    for alert in snapshot.alerts:
+        if alert.service == snapshot.shop and snapshot.failure is not None:  # that says more
             continue
         yield Trouble(
             "alert",
             grave=True,
-            about=_about(alert, glance.shop),
+            about=_about(alert, snapshot.shop),
             name=alert.service,
             cause=alert.cause,
             since=alert.since,
         )
-    told = {alert.service for alert in glance.alerts}
-    for sink in glance.sinks:
-        yield from _of_sink(sink, glance.now, told=sink.name in told)
-    dead = sum(sink.stored.dead for sink in glance.sinks)
+    told = {alert.service for alert in snapshot.alerts}
+    for sink in snapshot.sinks:
+        yield from _of_sink(sink, snapshot.now, told=sink.name in told)
+    dead = sum(sink.stored.dead for sink in snapshot.sinks)
     if dead:
         yield Trouble("dead", count=dead)
-    if glance.set_aside:
-        yield Trouble("aside", count=glance.set_aside)
+    if snapshot.set_aside:
+        yield Trouble("aside", count=snapshot.set_aside)
+    if snapshot.rows_set_aside:
+        yield Trouble("damaged", count=snapshot.rows_set_aside)
 
 
-def _of_polling(glance: Glance) -> Iterator[Trouble]:
-    state, failure = glance.state, glance.failure
-    stopped = bool(glance.illness) and glance.illness != "No active workers"
-    if glance.illness and not stopped:
+def _dated_ahead(snapshot: StatusSnapshot) -> ClockTrouble | None:
+    """What is stored cannot be of a time to come."""
+    over = [*snapshot.dead, *(one for happening in snapshot.happenings for one in happening.deliveries)]
+    return clocks.trouble(
+        Whose.OF_REDIS if snapshot.in_redis else Whose.OURS,
+        now=snapshot.now,
+        behind_shop_s=None,
+        stored=[
+            snapshot.state.last_poll_at if snapshot.state else None,
+            *(sink.stored.oldest_at for sink in snapshot.sinks),
+            *(one.at for one in over),
+        ],
+    )
+
+
+def _of_polling(snapshot: StatusSnapshot) -> Iterator[Trouble]:
+    state, failure = snapshot.state, snapshot.failure
+    stopped = bool(snapshot.unhealthy_reason) and snapshot.unhealthy_reason != "No active workers"
+    if snapshot.unhealthy_reason and not stopped:
         yield Trouble("workers", grave=True)
-    if failure is not None and not (glance.trouble and failure.kind is ErrorKind.STORE):
+    if failure is not None and not (snapshot.trouble and failure.kind is ErrorKind.STORE):
         yield Trouble(
             "poll failing",
-            grave=stopped or any(alert.service == glance.shop for alert in glance.alerts),
-            about=_cause(failure.kind, in_redis=glance.in_redis),
+            grave=stopped or any(alert.service == snapshot.shop for alert in snapshot.alerts),
+            about=_cause(failure.kind, in_redis=snapshot.in_redis),
             since=failure.since,
             detail=failure.text,
         )
@@ -123,7 +151,7 @@ def _about(alert: Alert, shop: str) -> str:
     return "keys" if alert.cause is ErrorKind.AUTHENTICATION else "shop"
 
 
-def _of_sink(sink: SinkGlance, now: datetime, *, told: bool) -> Iterator[Trouble]:
+def _of_sink(sink: SinkSnapshot, now: datetime, *, told: bool) -> Iterator[Trouble]:
     if not sink.named:
         if sink.stored.waiting:
             yield Trouble("orphan", name=sink.name, count=sink.stored.waiting)
@@ -132,7 +160,7 @@ def _of_sink(sink: SinkGlance, now: datetime, *, told: bool) -> Iterator[Trouble
         return
     if sink.gone:
         yield Trouble("gone", grave=True, name=sink.name)
-    elif sink.breaker in {State.OPEN, State.HALF_OPEN}:
-        yield Trouble("open", name=sink.name, cause=sink.ailment or ErrorKind.CIRCUIT_OPEN)
+    elif sink.breaker in {BreakerState.OPEN, BreakerState.HALF_OPEN}:
+        yield Trouble("open", name=sink.name, cause=sink.last_error_kind or ErrorKind.CIRCUIT_OPEN)
     elif sink.stored.oldest_at is not None and now - sink.stored.oldest_at >= LATE:
         yield Trouble("late", name=sink.name, since=sink.stored.oldest_at)

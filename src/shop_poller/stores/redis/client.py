@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from shop_poller.core.redis_address import RedisAddress, Topology
+from shop_poller.config.redis_address import RedisAddress, Topology
 
 Client = aioredis.Redis | RedisCluster
 
@@ -23,6 +23,8 @@ CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 3.0
 """Our largest script takes milliseconds. Well below the lease's term, so that a server that hangs, or a
 connection that is half-open, is given up before the lease is lost for it."""
+LARGE_TIMEOUT_S = 60.0
+"""For the values of a backup, which may have hundreds of megabytes."""
 SENTINEL_TIMEOUT_S = 1.0
 """Sentinels are asked one after the other: two that hang must leave time for the third."""
 IDLE_CHECK_S = 20
@@ -31,9 +33,17 @@ MAX_CONNECTIONS = 16
 """Of a store; see Connection for who waits for whom."""
 
 
-def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS) -> Client:
-    """A client for an address, of so many connections at most; it does not connect yet."""
+def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS, *, binary: bool = False) -> Client:
+    """A client for an address; it does not connect yet.
+
+    Args:
+        address: of one server, or several.
+        connections: that it may have at most.
+        binary: answers are bytes, and may be large: they get more time.
+    """
     options = _options(address)
+    if binary:
+        options |= {"decode_responses": False, "socket_timeout": LARGE_TIMEOUT_S}
     if address.topology is Topology.CLUSTER:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
@@ -59,6 +69,17 @@ def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS) -> Cl
     return aioredis.Redis(host=host, port=port, **options)
 
 
+async def drop_connections(client: Client) -> None:
+    """Close the connections that nobody uses just now: the address may lead to another server by now.
+
+    Those in use are closed when they meet the same answer. A Cluster's nodes are looked for anew.
+    """
+    if isinstance(client, RedisCluster):
+        await client.aclose()  # it opens itself again when it is used
+    else:
+        await client.connection_pool.disconnect(inuse_connections=False)
+
+
 async def close_client(client: Client) -> None:
     """Close a client's connections, those to Sentinels too, which the library forgets."""
     await client.aclose()
@@ -72,6 +93,9 @@ def _options(address: RedisAddress) -> dict[str, Any]:
         "username": address.username or None,
         "password": address.password or None,
         "decode_responses": True,
+        # What is not UTF-8 is one bad value, see stores.stored; an error while an answer is read would leave
+        # the rest of it to the next command.
+        "encoding_errors": "surrogateescape",
         "protocol": 2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
         "socket_timeout": ANSWER_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,

@@ -1,17 +1,22 @@
-"""Between what stands in Redis and the house's own things. Instants are milliseconds since 1970, UTC."""
+"""Between what stands in Redis and the objects of core. Instants are milliseconds since 1970, UTC."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
-from shop_poller.core.errors import ErrorKind
-from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.sweep import CLOSED
+from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import Alert, DeadLetter, Fate, Outgoing, Settled, ShopState, Trace
+from shop_poller.stores import stored
 from shop_poller.stores.redis.keys import LANE
+
+PARTS_OF_A_NAME = 6
+"""Shop, sink, key, number, when it was made, event: see `name_in_line`."""
+ID_DIGITS = 19
 
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
 """Of an order of which only the status is known (the design before this one kept no more): it was told."""
@@ -23,12 +28,14 @@ def naive_iso(value: datetime) -> str:
 
 
 def from_naive_iso(text: str) -> datetime | None:
-    """An instant as the design before this one wrote it; None if it is none."""
+    """An instant as the design before this one wrote it; None if it is none, or cannot be right."""
     try:
         value = datetime.fromisoformat(text)
-    except ValueError:
+        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if not stored.EARLIEST <= aware < stored.LATEST:
+        return None
     return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
 
 
@@ -47,36 +54,25 @@ def state_fields(state: ShopState) -> dict[str, str]:
         "swept_at": _maybe(state.swept_at),
         "newest_order_at": _maybe(state.newest_order_at),
         "silence_told_at": _maybe(state.silence_told_at),
+        "refunds_at": _maybe(state.refunds_at),
     }
 
 
-def shop_state(fields: Mapping[str, str]) -> ShopState | None:
-    """From the fields of `state`; None if it was never written."""
-    if "started_at" not in fields:
-        return None
+def shop_state(fields: Mapping[str, str]) -> tuple[ShopState | None, list[str]]:
+    """From the fields of `state`; None if it was never written; the problems."""
+    if not fields.keys() & STATE_FIELDS:
+        return None, []
+    return stored.shop_state(fields)
 
-    def at(name: str) -> datetime | None:
-        return instant(fields[name]) if name in fields else None
 
-    phase, before_at = fields.get("learning_phase"), at("learning_before_at")
-    return ShopState(
-        started_at=instant(fields["started_at"]),
-        baseline_at=at("baseline_at"),
-        cursor_at=at("cursor_at"),
-        last_poll_at=at("last_poll_at"),
-        learning=Learning(Phase(phase), before_at, int(fields["learning_count"]))
-        if phase and before_at
-        else None,
-        sweep_after_id=int(fields.get("sweep_after_id", 0)),
-        swept_at=at("swept_at"),
-        newest_order_at=at("newest_order_at"),
-        silence_told_at=at("silence_told_at"),
-    )
+def is_id(text: str) -> bool:
+    """Whether a text is an order's id."""
+    return text.isascii() and text.isdigit() and len(text) <= ID_DIGITS and int(text) <= stored.MOST
 
 
 def open_name(order_id: int | str) -> str:
     """An order's name in `known_open`: the order of names is that of ids."""
-    return f"{int(order_id):019d}"
+    return f"{int(order_id):0{ID_DIGITS}d}"
 
 
 def known_row(order: KnownOrder) -> list[str | bool]:
@@ -92,37 +88,46 @@ def known_row(order: KnownOrder) -> list[str | bool]:
 
 def known_details(order: KnownOrder) -> str:
     """What is known of an order besides its status, stamped with that status."""
-    return json.dumps(
-        {
-            "status": order.status,
-            "modified_at": ms(order.modified_at),
-            "announced_new": order.announced_new,
-            "decided": {str(type_): n for type_, n in order.decided.items()},
-            "refund_ids": None if order.refund_ids is None else sorted(order.refund_ids),
-            "awaiting_since": None if order.awaiting_since is None else ms(order.awaiting_since),
-        }
-    )
+    details = {
+        "status": order.status,
+        "modified_at": ms(order.modified_at),
+        "announced_new": order.announced_new,
+        "decided": {str(type_): n for type_, n in order.decided.items()},
+        "refund_ids": None if order.refund_ids is None else sorted(order.refund_ids),
+        "awaiting_since": None if order.awaiting_since is None else ms(order.awaiting_since),
+    }
+    if order.silent_refund_ids:  # rare; memory is dear
+        details["silent_refund_ids"] = sorted(order.silent_refund_ids)
+    return json.dumps(details)
 
 
-def known_order(order_id: int, status: str | None, details: str | None) -> KnownOrder | None:
-    """An order's record from both hashes; where they disagree, the plain one wins."""
+def known_order(
+    order_id: int, status: str | None, details: str | None
+) -> tuple[KnownOrder | None, list[str]]:
+    """An order's record from both hashes; where they disagree, the plain one wins; the problems."""
+    reading = stored.Reading()
+    if status is not None and status != LOST_STATUS:
+        status = reading.text(status, "status", LOST_STATUS)
     if details is None:
         if status is None:
-            return None
-        return KnownOrder(order_id, status, EPOCH, announced_new=status in ANNOUNCED_BEFORE)
-    kept = json.loads(details)
-    refund_ids, awaiting_since = kept["refund_ids"], kept.get("awaiting_since")
+            return None, []
+        announced = status in ANNOUNCED_BEFORE
+        return KnownOrder(order_id, status, EPOCH, announced_new=announced), reading.problems
+    kept = reading.json(details, "details")
+    if not isinstance(kept, dict):
+        if kept is not None:
+            reading.problems.append("details are not a record")
+        known = LOST_STATUS if status is None else status
+        return KnownOrder(order_id, known, EPOCH, announced_new=known not in stored.UNPAID), reading.problems
     # Written by somebody else meanwhile, who announced what the status says.
-    overruled = status is not None and status != kept["status"]
-    return KnownOrder(
-        id=order_id,
-        status=status or kept["status"],
-        modified_at=instant(kept["modified_at"]),
-        announced_new=kept["announced_new"] or (overruled and status in ANNOUNCED_BEFORE),
-        decided=kept["decided"],
-        refund_ids=None if refund_ids is None else frozenset(refund_ids),
-        awaiting_since=None if awaiting_since is None else instant(awaiting_since),
+    is_lost = status in {None, LOST_STATUS}
+    overruled = not is_lost and status != kept.get("status")
+    found, problems = stored.known_order(
+        order_id, kept | {"status": kept.get("status") if is_lost else status}
     )
+    if overruled and status in ANNOUNCED_BEFORE:
+        found = replace(found, announced_new=True)
+    return found, [*reading.problems, *problems]
 
 
 def alert_text(alert: Alert) -> str:
@@ -130,10 +135,15 @@ def alert_text(alert: Alert) -> str:
     return json.dumps({"cause": str(alert.cause), "since": ms(alert.since)})
 
 
-def alert(service: str, text: str) -> Alert:
-    """From a field of `alerts`."""
-    kept = json.loads(text)
-    return Alert(service, ErrorKind(kept["cause"]), instant(kept["since"]))
+def alert(service: str, text: str) -> tuple[Alert | None, list[str]]:
+    """From a field of `alerts`; None if it cannot be told what it was; the problems."""
+    return stored.alert(service, record(text))
+
+
+def record(text: object) -> dict[str, Any]:
+    """What a field says that is a JSON object; {} if it is none."""
+    found = stored.Reading().json(text, "", most=stored.MOST_BODY)
+    return found if isinstance(found, dict) else {}
 
 
 def lane(shop_id: str, sink: str) -> str:
@@ -184,23 +194,39 @@ def row_again(shop_id: str, over: Settled, body: str, created_at: datetime) -> s
     )
 
 
-def delivery(seq: str, row_text: str, head: str) -> Delivery:
-    """From a field of `outbox` and one of `heads`."""
-    kept: dict[str, Any] = json.loads(row_text)
+def delivery(seq: str, row_text: str, head: str, now: datetime) -> tuple[Delivery | None, list[str]]:
+    """From a field of `outbox` and one of `heads`; None if it cannot be delivered; the problems."""
+    kept = record(row_text)
     since, _, attempts = head.partition(" ")
-    return Delivery(
-        seq=int(seq),
-        shop_id=kept["shop"],
-        sink=kept["sink"],
-        key=kept["key"],
-        event_id=kept["event_id"],
-        event_type=kept["event_type"],
-        body=kept["body"],
-        attempts=int(attempts),
-        created_at=instant(kept["created_at"]),
-        head_since=instant(since),
-        first_seq=kept.get("first_seq", 0),
-    )
+    raw = kept | {"shop_id": kept.get("shop"), "head_since": since, "attempts": attempts}
+    return stored.delivery(seq, raw, now)
+
+
+def is_meant_as_row(field: str) -> bool:
+    """Whether a field of `outbox` is a row, or a damaged one: all others are named by a word."""
+    return field == "" or field[0] in "0123456789"
+
+
+def row_of(delivery: Delivery) -> str:
+    """To a field of `outbox`, of a delivery that waits there already."""
+    kept = {
+        "shop": delivery.shop_id,
+        "sink": delivery.sink,
+        "key": delivery.key,
+        "event_id": delivery.event_id,
+        "event_type": delivery.event_type,
+        "body": delivery.body,
+        "created_at": ms(delivery.created_at),
+    } | ({"first_seq": delivery.first_seq} if delivery.first_seq else {})
+    return json.dumps(kept, ensure_ascii=False)
+
+
+def from_line(name: str) -> dict[str, str]:
+    """What the name of a delivery in `outbox:lines` says of it; {} if it is no such name."""
+    parts = name.split(LANE)
+    if len(parts) != PARTS_OF_A_NAME:
+        return {}
+    return dict(zip(("shop_id", "sink", "key", "seq", "created_at", "event_id"), parts, strict=True))
 
 
 def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
@@ -218,40 +244,41 @@ def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
     return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
 
 
-def settled(seq: str, text: str) -> Settled:
-    """From a field of `delivered` or `dead_letters`."""
-    kept = json.loads(text)
-    return Settled(
-        seq=int(seq),
-        sink=kept["sink"],
-        key=kept["key"],
-        event_id=kept["event_id"],
-        event_type=kept["event_type"],
-        attempts=kept["attempts"],
-        at=instant(kept["at"]),
-        reason=kept.get("reason", ""),
-        first_seq=kept.get("first_seq", 0),
-    )
+def redated(text: str, at: datetime) -> str:
+    """A field of `delivered` or `dead_letters` with another date; one that cannot be read stays as it is."""
+    kept = record(text)
+    return json.dumps(kept | {"at": ms(at)}, ensure_ascii=False) if kept else text
 
 
-def dead_letter(seq: str, text: str) -> DeadLetter:
-    """From a field of `dead_letters`."""
-    kept = json.loads(text)
-    return DeadLetter(settled(seq, text), kept["body"], instant(kept["created_at"]))
+def settled(seq: str, text: str, *, dead: bool) -> tuple[Settled | None, list[str]]:
+    """From a field of `delivered` or `dead_letters`; None if it cannot be told what it was; the problems."""
+    return stored.settled(seq, record(text), dead=dead)
 
 
-def trace(text: str, fate: Fate) -> Trace:
-    """From a field of `outbox`, `delivered` or `dead_letters`."""
-    kept = json.loads(text)
-    return Trace(
-        sink=kept["sink"],
-        key=kept["key"],
-        event_id=kept["event_id"],
-        event_type=kept["event_type"],
-        fate=fate,
-        at=instant(kept["created_at"] if fate is Fate.WAITING else kept["at"]),
-    )
+def dead_letter(seq: str, text: str) -> DeadLetter | None:
+    """From a field of `dead_letters`; None if it cannot be told what it was."""
+    kept, (over, _) = record(text), settled(seq, text, dead=True)
+    reading = stored.Reading()
+    body = reading.text(kept.get("body"), "body", "(cannot be read)", most=stored.MOST_BODY)
+    return DeadLetter(over, body, reading.moment(kept.get("created_at"), "", over.at)) if over else None
+
+
+def trace(seq: str, text: str, fate: Fate) -> Trace | None:
+    """From a field of `outbox`, `delivered` or `dead_letters`; None if it cannot be told what it was."""
+    kept = record(text)
+    raw = kept | {"at": kept.get("created_at" if fate is Fate.WAITING else "at"), "attempts": 0}
+    over, _ = stored.settled(seq, raw, dead=False)
+    return Trace(over.sink, over.key, over.event_id, over.event_type, fate, over.at) if over else None
+
+
+def instant_of(score: str) -> datetime:
+    """The instant that a member of a sorted set is sorted by; the nearest that can be right."""
+    number = float(score)
+    return instant(int(min(max(number, 0.0), ms(stored.LATEST)))) if number == number else EPOCH  # noqa: PLR0124 - NaN
 
 
 def _maybe(value: datetime | None) -> str:
     return "" if value is None else str(ms(value))
+
+
+STATE_FIELDS = frozenset(state_fields(ShopState(started_at=EPOCH)))

@@ -1,9 +1,17 @@
 """The names of the keys. docs/redis.md lists them; those of the design before this one are kept."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+PER_LANE = ("outbox:due:", "outbox:age:", "delivered:by_age:", "dead_letters:by_age:")
+"""How the names of those keys begin of which each sink has its own."""
 LANE = "\x1f"
 """Separates shop, sink, key and number in what names a delivery's place; no name has it in it."""
+
+
+def split_lanes(members: Iterable[str]) -> list[tuple[str, str]]:
+    """Shop and sink of each lane, from the members of `Keys.lanes`."""
+    return [(shop, sink) for shop, _, sink in (member.partition(LANE) for member in members)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,13 @@ class Keys:
         return f"{self.prefix}lease"
 
     @property
+    def rows_set_aside(self) -> str:
+        """Hash: place and name of each row that was damaged to a copy of it."""
+        return f"{self.prefix}rows_set_aside"
+
+    @property
     def outbox(self) -> str:
-        """Hash: number to the delivery; also the last number given, and each shop's revision."""
+        """Hash: number to the delivery; also the last number given, revisions, and how many those are."""
         return f"{self.prefix}outbox"
 
     @property
@@ -95,8 +108,13 @@ class Keys:
         return f"{self.prefix}outbox:heads"
 
     @property
+    def mending(self) -> str:
+        """Hash: how far the outbox's order was made anew, while that is done."""
+        return f"{self.prefix}outbox:mending"
+
+    @property
     def lanes(self) -> str:
-        """Set: every shop and sink that ever had a delivery."""
+        """Set: every shop and sink that has a delivery, waiting or over."""
         return f"{self.prefix}outbox:lanes"
 
     @property
@@ -129,3 +147,50 @@ class Keys:
     def dead(self, shop_id: str, sink: str) -> str:
         """Sorted set: numbers of dead letters by when they were buried."""
         return f"{self.prefix}dead_letters:by_age:{shop_id}:{sink}"
+
+    def all(self, lanes: Iterable[tuple[str, str]]) -> list[str]:
+        """Every key of the state of the first shop, whether it is there or not; without the lease.
+
+        Args:
+            lanes: the shop and the sink of each that ever had a delivery.
+        """
+        shop = self.shop(self.first_shop)
+        keys = [
+            shop.state, shop.last_poll_time, shop.known_orders, shop.known_details, shop.known_seen,
+            shop.known_open, shop.backfill, shop.set_aside, shop.alerts, self.outbox, self.lines, self.heads,
+            self.lanes, self.mending, self.dead_letters, self.delivered, self.texts, self.rows_set_aside,
+        ]  # fmt: skip
+        for shop_id, sink in lanes:
+            keys += self.lane(shop_id, sink)
+        return list(dict.fromkeys(keys))
+
+    def types(self, shop_id: str) -> dict[str, str]:
+        """The type that each key of fixed name must have, of one shop and of all that it shares."""
+        shop = self.shop(shop_id)
+        return {
+            self.lease: "string",
+            shop.last_poll_time: "string",
+            shop.state: "hash",
+            shop.known_orders: "hash",
+            shop.known_details: "hash",
+            shop.known_seen: "zset",
+            shop.known_open: "zset",
+            shop.set_aside: "hash",
+            shop.alerts: "hash",
+            shop.backfill: "hash",
+            self.outbox: "hash",
+            self.lines: "zset",
+            self.heads: "hash",
+            self.mending: "hash",
+            self.lanes: "set",
+            self.dead_letters: "hash",
+            self.delivered: "hash",
+            self.texts: "hash",
+            self.rows_set_aside: "hash",
+        }
+
+    def lane(self, shop_id: str, sink: str) -> list[str]:
+        """The sorted sets of one lane."""
+        return [
+            self.due(sink), self.age(shop_id, sink), self.made(shop_id, sink), self.dead(shop_id, sink),
+        ]  # fmt: skip

@@ -1,26 +1,32 @@
 """Shops: where polling stands, known orders, alerts."""
 
 import json
+import re
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from shop_poller.clock import instant, ms
+from shop_poller.clock import ms, to_milliseconds
 from shop_poller.core import learning
+from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import Alert, Backfill, Batch, Outgoing, ShopState
-from shop_poller.stores.bounds import PRUNE_LIMIT
+from shop_poller.stores import stored
+from shop_poller.stores.bounds import CLAMP_LIMIT, PRUNE_LIMIT
+from shop_poller.stores.damage import Original
 from shop_poller.stores.redis import codec
-from shop_poller.stores.redis.connection import Connection, RefusedError, chunks
+from shop_poller.stores.redis.aside import Aside
+from shop_poller.stores.redis.connection import RedisConnection, RefusedError, chunks
 from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.records import WIPED, Records
 
+REV = re.compile(r"[0-9a-f]{16}")
 UNSURE = 50
 """Most commits in a row of which it is not known whether they were carried out."""
 
@@ -31,11 +37,14 @@ class Shops:
     Args:
         connection: to the server.
         keys: where what stands.
+        aside: keeps copies of damaged rows.
     """
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, aside: Aside) -> None:
         self._connection = connection
         self._keys = keys
+        self._records = Records(connection, keys)
+        self._aside = aside
         # The revisions that may be ours: that of the last commit, and of those whose answer was lost since.
         self._revs: dict[str, tuple[str, deque[str]]] = {}
 
@@ -51,31 +60,38 @@ class Shops:
         """
         fields = await self._hash(self._keys.shop(shop_id).state)
         owner = fields.get("shop", shop_id)
-        if owner != shop_id:
+        if owner != shop_id and stored.NAME.fullmatch(owner):
             raise PermanentError(
                 ErrorKind.STORE,
                 f"the keys {self._keys.prefix}* in Redis are those of the shop {owner}, not of {shop_id}; set"
                 " SHOP_REDIS_PREFIX to another one, or SHOP_ID to what it was",
             )
-        return codec.shop_state(fields)
+        state, problems = codec.shop_state(fields)
+        await self._note(Original(shop_id, "state", shop_id, problems, fields))
+        return state
+
+    async def _note(self, one: Original) -> None:
+        await self._aside.note(one, to_milliseconds(datetime.now(UTC)))
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
         """A shop's state; its life begins now if it has none, or goes on where another design left it."""
         state = await self.load(shop_id)
+        await self._mend_revs(shop_id)
         if not await self._is_whole(shop_id):
             # Part of it was evicted. What is gone could be the news of orders that count as announced: so all
             # begins anew, as from an empty store, and what is young is announced again, by the same ids.
             structlog.get_logger().error(
                 "part of the state is gone; beginning anew: set maxmemory-policy noeviction", shop=shop_id
             )
-            await self._wipe(shop_id)
+            await self._records.wipe(shop_id)
+            self._revs.pop(shop_id, None)
             state = None
-        adopted = await self._adopt_records(shop_id, now)
+        adopted = await self._records.adopt(shop_id, now)
         rev, open_rev = await self._connection.read(
             "HMGET", self._keys.shop(shop_id).state, "rev", "open_rev"
         )
-        if adopted or rev is None or rev != open_rev or not await self._has_open(shop_id):
-            await self._mend_open(shop_id)
+        if adopted or rev is None or rev != open_rev or not await self._records.has_open(shop_id):
+            await self._records.find_open(shop_id)
         if state is not None and open_rev is None:
             # Left by a version that did not listen for silence: it is counted from here, without an alarm.
             state = replace(state, newest_order_at=state.last_poll_at)
@@ -89,12 +105,12 @@ class Shops:
     async def snapshot(self, shop_id: str, now: datetime) -> tuple[ShopState, list[KnownOrder]]:
         """What `register` would begin with, and every record; nothing is written."""
         state = await self.load(shop_id) or await self._beginning(shop_id, now)
-        keys = self._keys.shop(shop_id)
-        ids = {
-            *await self._connection.read("HKEYS", keys.known_orders),
-            *await self._connection.read("HKEYS", keys.known_details),
-        }
-        known = await self.known(shop_id, [int(order_id) for order_id in ids if order_id.isdigit()])
+        keys, ids = self._keys.shop(shop_id), set[int]()
+        for key in (keys.known_orders, keys.known_details):
+            async for order_id, _ in self._connection.fields(key):
+                if codec.is_id(order_id):
+                    ids.add(int(order_id))
+        known = await self.known(shop_id, sorted(ids))
         return state, list(known.values())
 
     async def known(self, shop_id: str, ids: Sequence[int]) -> dict[int, KnownOrder]:
@@ -104,7 +120,10 @@ class Shops:
             statuses = await self._connection.read("HMGET", keys.known_orders, *some)
             details = await self._connection.read("HMGET", keys.known_details, *some)
             for order_id, status, detail in zip(some, statuses, details, strict=True):
-                record = codec.known_order(order_id, status, detail)
+                record, problems = codec.known_order(order_id, status, detail)
+                if problems:
+                    raw = {"status": status, "details": detail}
+                    await self._note(Original(shop_id, "known_orders", str(order_id), problems, raw))
                 if record is not None:
                     found[order_id] = record
         return found
@@ -113,16 +132,18 @@ class Shops:
         """Ids of known orders in no last status."""
         key, after = self._keys.shop(shop_id).known_open, codec.open_name(after_id)
         names = await self._connection.read("ZRANGEBYLEX", key, f"({after}", "+", "LIMIT", 0, limit)
-        return [int(name) for name in names]
+        return [int(name) for name in names if codec.is_id(name)]
 
     async def backfill(self, shop_id: str) -> Backfill | None:
         """How far the last backfill has come."""
         fields = await self._hash(self._keys.shop(shop_id).backfill)
         if not fields:
             return None
-        return Backfill(instant(fields["since"]), instant(fields["created_before"]), int(fields["learned"]))
+        found, problems = stored.backfill(fields)
+        await self._note(Original(shop_id, "backfill", shop_id, problems, fields))
+        return found
 
-    async def learn_beside(
+    async def learn_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known; no lease is needed."""
@@ -140,13 +161,22 @@ class Shops:
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read, with the reason."""
-        stored = await self._hash(self._keys.shop(shop_id).set_aside)
-        return {int(order_id): text.partition(" ")[2] for order_id, text in stored.items()}
+        return {
+            int(order_id): text.partition(" ")[2] if stored.is_clean(text) else "(cannot be read)"
+            async for order_id, text in self._connection.fields(self._keys.shop(shop_id).set_aside)
+            if codec.is_id(order_id)
+        }
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
         """The alerts raised and not cleared, by service."""
-        stored = await self._hash(self._keys.shop(shop_id).alerts)
-        return {service: codec.alert(service, text) for service, text in stored.items()}
+        found = {}
+        for service, text in (await self._hash(self._keys.shop(shop_id).alerts)).items():
+            alert, problems = codec.alert(service, text)
+            name = stored.name_of(service)
+            await self._note(Original(shop_id, "alerts", name, problems, {"service": service, "alert": text}))
+            if alert is not None:
+                found[service] = alert
+        return found
 
     async def count(self, shop_id: str) -> tuple[int, int]:
         """How many orders are known, and set aside."""
@@ -166,7 +196,9 @@ class Shops:
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
                 "seen_at": ms(batch.seen_at),
                 "known": [codec.known_row(order) for order in batch.known],
-                "set_aside": [[str(o.id), f"{ms(batch.now)} {o.reason}"] for o in batch.set_aside],
+                "set_aside": [
+                    [str(o.id), f"{ms(max(batch.now, batch.seen_at))} {o.reason}"] for o in batch.set_aside
+                ],
                 "mended": [str(order_id) for order_id in batch.mended],
             },
         )
@@ -184,21 +216,47 @@ class Shops:
         old = await self._connection.read(
             "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
         )
-        aside = [
-            order_id
-            for order_id, text in (await self._hash(keys.set_aside)).items()
-            if int(text.partition(" ")[0]) < ms(seen_before)
-        ][:PRUNE_LIMIT]
+        where = [keys.known_orders, keys.known_details, keys.known_seen, keys.known_open]
+        for some in chunks(old):
+            await self._connection.fenced("forget", [self._keys.lease, keys.state, *where], some)
+        return len(old) + await self._prune_set_aside(keys.set_aside, ms(seen_before))
+
+    async def _prune_set_aside(self, key: str, before: int) -> int:
+        dropped = 0
+        async for some in self._connection.scan("HSCAN", key):
+            old = [order_id for order_id, text in some.items() if _since(text) < before]
+            for ids in chunks(old):
+                where = [self._keys.lease, key]
+                commands = json.dumps([["HDEL", 1, *ids]], ensure_ascii=False)
+                await self._connection.fenced("apply", where, [commands])
+            dropped += len(old)
+            if dropped >= PRUNE_LIMIT:
+                break
+        return dropped
+
+    async def redate(self, shop_id: str, after: datetime, to: datetime) -> int:
+        """Date back records that are dated in the future, a bounded number."""
+        keys = self._keys.shop(shop_id)
+        late = await self._connection.read(
+            "ZRANGEBYSCORE", keys.known_seen, f"({ms(after)}", "+inf", "LIMIT", 0, CLAMP_LIMIT
+        )
+        some: list[tuple[str, str]] = []
+        async for order_id, text in self._connection.fields(keys.set_aside):
+            if _since(text) > ms(after):
+                some.append((order_id, text.partition(" ")[2]))
+            if len(some) >= CLAMP_LIMIT:
+                break
         commands: list[list[str | int]] = []
-        if old:
-            commands += [["HDEL", 1, *old], ["HDEL", 2, *old], ["ZREM", 3, *old]]
-            commands.append(["ZREM", 5, *(codec.open_name(order_id) for order_id in old)])
-        if aside:
-            commands.append(["HDEL", 4, *aside])
+        if late:
+            commands.append(["ZADD", 1, "LT", "XX", *(part for id_ in late for part in (ms(to), id_))])
+        if some:
+            commands.append(
+                ["HSET", 2, *(part for id_, reason in some for part in (id_, f"{ms(to)} {reason}"))]
+            )
         if commands:
-            where = [keys.known_orders, keys.known_details, keys.known_seen, keys.set_aside, keys.known_open]
-            await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
-        return len(old) + len(aside)
+            where = [self._keys.lease, keys.known_seen, keys.set_aside]
+            await self._connection.fenced("apply", where, [json.dumps(commands, ensure_ascii=False)])
+        return len(late) + len(some)
 
     async def _commit(
         self, shop_id: str, outgoing: Sequence[Outgoing], now: datetime, what: Mapping[str, Any]
@@ -245,6 +303,59 @@ class Shops:
             raise
         self._revs[shop_id] = (rev, deque(maxlen=UNSURE))
 
+    async def move_wrong_keys(self, shop_id: str, now: datetime, more: Mapping[str, str]) -> None:
+        """After one was met: what is no key of ours is renamed, and what it held begun anew.
+
+        Args:
+            shop_id: whose keys, besides those that it shares.
+            now: is part of the new names.
+            more: types of keys whose names are not fixed.
+        """
+        if not self._connection.has_wrong_type:
+            return
+        moved = await self._aside.move_wrong_keys({**self._keys.types(shop_id), **more}, now)
+        self._connection.has_wrong_type = False
+        revs = [await self._connection.read("HGET", key, field) for key, field in self._places(shop_id)]
+        rev = next((one for one in revs if one), None)
+        if rev is None:
+            return
+        commands = [
+            ["HSET", number, field, rev]
+            for number, (key, field) in enumerate(self._places(shop_id), 1)
+            if key in moved
+        ]
+        if commands:
+            where = [key for key, _ in self._places(shop_id)]
+            await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
+        self._revs.pop(shop_id, None)
+
+    async def _mend_revs(self, shop_id: str) -> None:
+        """A revision that is none, in a key that is there, was damaged; the others say what it was.
+
+        One that is gone with its key, or is another revision, is no damage: see `register`.
+        """
+        places = self._places(shop_id)
+        revs = [await self._connection.read("HGET", key, field) for key, field in places]
+        good = {rev for rev in revs if rev and REV.fullmatch(rev)}
+        if len(good) != 1 or len({*revs}) == 1 or str(revs[0]).startswith(WIPED):
+            return
+        (rev,) = good
+        commands = [
+            ["HSET", number, places[number - 1][1], rev]
+            for number, found in enumerate(revs, 1)
+            if found not in good and await self._connection.read("EXISTS", places[number - 1][0])
+        ]
+        if commands:
+            structlog.get_logger().error("a stored revision is damaged and is set right", shop=shop_id)
+            where = [self._keys.lease, *(key for key, _ in places)]
+            await self._connection.fenced("apply", where, [json.dumps(commands)])
+            self._revs.pop(shop_id, None)
+
+    def _places(self, shop_id: str) -> list[tuple[str, str]]:
+        """Where the revision of the last commit stands: key and field."""
+        keys = self._keys.shop(shop_id)
+        return [(keys.state, "rev"), (keys.known_details, "rev"), (self._keys.outbox, f"rev:{shop_id}")]
+
     async def _is_whole(self, shop_id: str) -> bool:
         """Whether all hashes are of the same commit."""
         keys, rev = self._keys.shop(shop_id), await self._read_rev(shop_id) or None
@@ -255,6 +366,15 @@ class Shops:
         """Where a shop without a state of ours begins: nowhere, or where the design before this one was."""
         last = await self._connection.read("GET", self._keys.shop(shop_id).last_poll_time)
         last_poll_at = codec.from_naive_iso(last) if last else None
+        if (
+            last_poll_at is None
+            and last
+            and await self._connection.read("EXISTS", self._keys.shop(shop_id).known_orders)
+        ):
+            # Somebody polled, and when cannot be read: of the last days every order that was seen is known.
+            problems = ["it is not a valid time"]
+            await self._note(Original(shop_id, "last_poll_time", shop_id, problems, {"value": last}))
+            last_poll_at = now - READ_AGAIN
         if last_poll_at is None:
             return ShopState(started_at=now)
         return ShopState(
@@ -265,60 +385,14 @@ class Shops:
             learning=learning.begin(last_poll_at),
         )
 
-    async def _adopt_records(self, shop_id: str, now: datetime) -> bool:
-        """Records of the design before this one are kept as long as ours, counted from now.
-
-        It may have run again for a while, and its EXPIRE with it.
-
-        Returns:
-            Whether there were any.
-        """
-        keys = self._keys.shop(shop_id)
-        ours = await self._connection.read("EXISTS", keys.state)
-        if ours and await self._connection.read("TTL", keys.known_orders) < 0:
-            return False
-        ids = await self._connection.read("HKEYS", keys.known_orders)
-        if not ids:
-            return False
-        structlog.get_logger().info("taking over what is known", orders=len(ids))
-        commands: list[list[str | int]] = [["PERSIST", 1]]  # its EXPIRE would still drop them all
-        commands += [
-            ["ZADD", 2, "NX", *(part for id_ in some for part in (ms(now), id_))] for some in chunks(ids)
-        ]
-        where = [self._keys.lease, keys.known_orders, keys.known_seen]
-        await self._connection.fenced("apply", where, [json.dumps(commands)])
-        return True
-
-    async def _has_open(self, shop_id: str) -> bool:
-        """Whether `known_open` is there: not evicted, nor empty."""
-        return bool(await self._connection.read("EXISTS", self._keys.shop(shop_id).known_open))
-
-    async def _mend_open(self, shop_id: str) -> None:
-        """Find the orders that may still change."""
-        keys = self._keys.shop(shop_id)
-        statuses = await self._hash(keys.known_orders)
-        names = [
-            codec.open_name(id_) for id_, status in statuses.items() if id_.isdigit() and status not in CLOSED
-        ]
-        commands: list[list[str | int]] = [["DEL", 1]]
-        commands += [["ZADD", 1, *(part for name in some for part in ("0", name))] for some in chunks(names)]
-        await self._connection.fenced("apply", [self._keys.lease, keys.known_open], [json.dumps(commands)])
-
-    async def _wipe(self, shop_id: str) -> None:
-        keys = self._keys.shop(shop_id)
-        where = [
-            keys.state, keys.last_poll_time, keys.known_orders, keys.known_details, keys.known_seen,
-            keys.set_aside, keys.known_open, keys.backfill,
-        ]  # fmt: skip
-        commands: list[list[str | int]] = [["DEL", n] for n in range(1, len(where) + 1)]
-        where.append(self._keys.outbox)
-        commands.append(["HDEL", len(where), f"rev:{shop_id}"])
-        await self._connection.fenced("apply", [self._keys.lease, *where], [json.dumps(commands)])
-        self._revs.pop(shop_id, None)
-
     async def _read_rev(self, shop_id: str) -> str:
         return await self._connection.read("HGET", self._keys.shop(shop_id).state, "rev") or ""
 
     async def _hash(self, key: str) -> dict[str, str]:
         stored: dict[str, str] = await self._connection.read("HGETALL", key)
         return stored
+
+
+def _since(text: str) -> int:
+    """Since when (ms) an order is set aside, from a field of `set_aside`; 0 if that cannot be read."""
+    return stored.Reading().whole(text.partition(" ")[0], "", high=stored.MOST)

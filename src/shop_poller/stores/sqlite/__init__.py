@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import CancelScope
@@ -16,6 +18,7 @@ from anyio import CancelScope
 from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Delivery, KnownOrder
+from shop_poller.peer_errors import translated
 from shop_poller.ports import (
     Alert,
     Backfill,
@@ -24,25 +27,90 @@ from shop_poller.ports import (
     Made,
     Outcome,
     Outgoing,
+    RowSetAside,
     Settled,
     ShopState,
     Stats,
     Trace,
 )
-from shop_poller.stores.sqlite import letters, orders, outbox
+from shop_poller.stores.damage import StateFinding
+from shop_poller.stores.sqlite import dead_letters, inspection, orders, outbox, rows
 from shop_poller.stores.sqlite.file import (
+    StateConnection,
     explain,
-    open_beside,
+    is_beyond_use,
+    open_concurrently,
     open_copy,
     open_empty,
     open_for_reading,
     open_for_writing,
     open_to_follow,
 )
+from shop_poller.stores.sqlite.guard import FileGuard
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Opener = Callable[[Path], tuple[sqlite3.Connection, int | None]]
+Opener = Callable[[Path], tuple[StateConnection, int | None]]
+Opened = tuple[StateConnection, int | None, FileGuard | None]
+IN_MEMORY: tuple[Opener, ...] = (open_copy, open_empty)
+"""What these open has no file that somebody could take away."""
+
+
+class _FileGoneError(Exception):
+    """The files of the state are not those that were opened."""
+
+
+class _Opening:
+    """Opens a file in a thread; if nobody waits for it any more, the thread closes it again.
+
+    Args:
+        opener: opens the file.
+        path: of the file.
+    """
+
+    def __init__(self, opener: Opener, path: Path) -> None:
+        self._opener = opener
+        self._path = path
+        self._mutex = Lock()
+        self._is_abandoned = False
+        self._opened: Opened | None = None
+
+    def __call__(self) -> Opened:
+        """Open it; raises what the opener raises."""
+        db, lock = self._opener(self._path)
+        try:
+            guard = None if self._opener in IN_MEMORY else FileGuard(self._path, lock)
+        except BaseException:
+            _close(db, lock)
+            raise
+        opened = db, lock, guard
+        with self._mutex:
+            self._opened = opened
+            if self._is_abandoned:
+                self._close()
+        return opened
+
+    def abandon(self) -> None:
+        """Close what was opened, or will be; nothing happens if nothing was."""
+        with self._mutex:
+            self._is_abandoned = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._opened is None:
+            return
+        db, lock, _ = self._opened
+        self._opened = None
+        _close(db, lock)
+
+
+def _close(db: StateConnection, lock: int | None) -> None:
+    try:
+        with suppress(sqlite3.Error):
+            db.close()
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 class SqliteStore:
@@ -54,12 +122,13 @@ class SqliteStore:
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        db: StateConnection,
         *,
         path: Path,
         threads: ThreadPoolExecutor,
         shared: bool,
         lock: int | None,
+        guard: FileGuard | None,
     ) -> None:
         self._db = db
         self._path = path
@@ -68,6 +137,8 @@ class SqliteStore:
         # A thread of its own does one thing after the other anyway.
         self._turn = asyncio.Lock() if shared else nullcontext()
         self._lock = lock
+        self._looked_at: dict[str, int] = {}  # by sink: the last seq that was looked at by `wake`
+        self._guard = guard
         self._closed = False
 
     @classmethod
@@ -122,26 +193,39 @@ class SqliteStore:
         Raises:
             PermanentError: STORE, there is none, it is too old or too new, or cannot be written to.
         """
-        return await cls._open(path, open_beside)
+        return await cls._open(path, open_concurrently)
 
     @classmethod
     async def _open(cls, path: Path, opener: Opener, shared: ThreadPoolExecutor | None = None) -> Self:
         threads = shared or ThreadPoolExecutor(1, thread_name_prefix="store")
+        opening = _Opening(opener, path)
         try:
-            db, lock = await asyncio.get_running_loop().run_in_executor(threads, opener, path)
+            with translated(str(path), partial(_unusable, path), passing=(sqlite3.Error, OSError)):
+                running = asyncio.get_running_loop().run_in_executor(threads, opening)
+            db, lock, guard = await running
         except BaseException as error:
+            opening.abandon()
             if shared is None:
                 threads.shutdown()
             if isinstance(error, sqlite3.Error | OSError):
                 raise PermanentError(ErrorKind.STORE, explain(error, path)) from error
             raise
-        return cls(db, path=path, threads=threads, shared=shared is not None, lock=lock)
+        return cls(db, path=path, threads=threads, shared=shared is not None, lock=lock, guard=guard)
 
     async def _run(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, work: Callable[Concatenate[StateConnection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def call() -> T:
-            return work(self._db, *args, **kwargs)
+            if self._guard is None:
+                return work(self._db, *args, **kwargs)
+            problem = self._guard.problem()
+            if problem is not None:
+                raise _FileGoneError(problem)
+            self._guard.note_change()  # what was written beside us
+            try:
+                return work(self._db, *args, **kwargs)
+            finally:
+                self._guard.note_change()
 
         if self._closed:
             raise TemporaryError(ErrorKind.STORE, f"state file {self._path}: is closed already")
@@ -149,9 +233,15 @@ class SqliteStore:
         try:
             with CancelScope(shield=True):  # a commit is never left unwatched; each takes milliseconds
                 async with self._turn:
-                    result = await loop.run_in_executor(self._threads, call)
+                    with translated(str(self._path), partial(_unusable, self._path)):
+                        running = loop.run_in_executor(self._threads, call)
+                    result = await running
         except sqlite3.Error as error:
+            if is_beyond_use(error):
+                raise PermanentError(ErrorKind.STORE, explain(error, self._path)) from error
             raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
+        except _FileGoneError as error:
+            raise TemporaryError(ErrorKind.STORE, str(error)) from error
         return result
 
     @property
@@ -165,7 +255,17 @@ class SqliteStore:
         return True
 
     async def renew(self) -> bool:
-        """It is never lost."""
+        """It is never lost, unless somebody takes the file away.
+
+        Raises:
+            PermanentError: STORE, the file that is open is not the one of that name any more.
+        """
+        try:
+            await self._run(lambda _: None)
+        except TemporaryError as error:
+            if isinstance(error.__cause__, _FileGoneError):
+                raise PermanentError(ErrorKind.STORE, str(error)) from error
+            raise
         return True
 
     async def release(self) -> None:
@@ -202,6 +302,26 @@ class SqliteStore:
         """The orders that could not be read."""
         return await self._run(orders.set_aside, shop_id)
 
+    async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:
+        """The stored rows that were damaged."""
+        return await self._run(rows.rows_set_aside, shop_id)
+
+    async def inspect(self, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - a file is looked at as a whole
+        """Everything that is wrong with the state; changes nothing."""
+        return await self._run(inspection.inspect, now())
+
+    async def repair(self, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - likewise
+        """Put right what can be, and keep copies.
+
+        Returns:
+            What was wrong.
+        """
+        return await self._run(inspection.repair, now())
+
+    async def forget_set_aside(self, shop_id: str) -> int:
+        """Drop the copies of damaged rows."""
+        return await self._run(rows.forget, shop_id)
+
     async def commit(self, shop_id: str, batch: Batch) -> None:
         """Change known orders, outbox and state at once."""
         await self._run(orders.commit, shop_id, batch)
@@ -230,17 +350,24 @@ class SqliteStore:
         """Record what became of claimed deliveries."""
         await self._run(outbox.settle, outcomes, now)
 
-    async def wake(self, sink: str) -> None:
-        """Make parked deliveries due."""
-        await self._run(outbox.wake, sink)
+    async def release_parked(self, sink: str) -> bool:
+        """Make parked deliveries due, some at a time."""
+        last = await self._run(outbox.release_parked, sink, self._looked_at.pop(sink, 0))
+        if last is not None:
+            self._looked_at[sink] = last
+        return last is not None
+
+    async def clamp_due(self, sink: str, *, latest: datetime) -> int:
+        """Let nothing be due later than that."""
+        return await self._run(outbox.clamp_due, sink, latest)
 
     async def next_due(self, sink: str) -> datetime | None:
         """When the next delivery is due."""
         return await self._run(outbox.next_due, sink)
 
-    async def bury_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
+    async def dead_letter_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
         """Bury what waited too long."""
-        return await self._run(outbox.bury_expired, sink, head_before, now)
+        return await self._run(outbox.dead_letter_expired, sink, head_before, now)
 
     async def stats(self, shop_id: str) -> Stats:
         """Count what lies in the store."""
@@ -260,7 +387,7 @@ class SqliteStore:
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
         """How many were made, or given up, in each hour."""
-        return await self._run(letters.by_the_hour, shop_id, dead=dead, before=before, hours=hours)
+        return await self._run(dead_letters.by_the_hour, shop_id, dead=dead, before=before, hours=hours)
 
     async def dead_ids(
         self,
@@ -271,27 +398,27 @@ class SqliteStore:
         before: datetime | None = None,
     ) -> list[int]:
         """The dead letters' seqs."""
-        return await self._run(letters.dead_ids, shop_id, sink=sink, since=since, before=before)
+        return await self._run(dead_letters.dead_ids, shop_id, sink=sink, since=since, before=before)
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
         """One dead letter."""
-        return await self._run(letters.dead_letter, shop_id, seq)
+        return await self._run(dead_letters.dead_letter, shop_id, seq)
 
-    async def replay_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+    async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back behind what waits."""
-        return await self._run(letters.replay, shop_id, seqs, now)
+        return await self._run(dead_letters.replay, shop_id, seqs, now)
 
-    async def drop_beside(self, shop_id: str, seqs: Collection[int]) -> int:
+    async def drop_concurrently(self, shop_id: str, seqs: Collection[int]) -> int:
         """Forget dead letters."""
-        return await self._run(letters.drop, shop_id, seqs)
+        return await self._run(dead_letters.drop, shop_id, seqs)
 
     async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
         """What was delivered within a time."""
-        return await self._run(letters.made, shop_id, since, before)
+        return await self._run(dead_letters.made, shop_id, since, before)
 
-    async def resend_beside(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
+    async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put deliveries that were made back behind what waits."""
-        return await self._run(letters.resend, shop_id, seqs, now)
+        return await self._run(dead_letters.resend, shop_id, seqs, now)
 
     async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
         """What became of the deliveries of these keys."""
@@ -301,11 +428,15 @@ class SqliteStore:
         """How far the last backfill has come."""
         return await self._run(orders.backfill, shop_id)
 
-    async def learn_beside(
+    async def learn_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known."""
-        return await self._run(orders.learn_beside, shop_id, records, position, now)
+        return await self._run(orders.learn_concurrently, shop_id, records, position, now)
+
+    async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
+        """Date back what is dated in the future."""
+        return await self._run(orders.redate, shop_id, after, to)
 
     async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
         """Drop what is old."""
@@ -316,10 +447,20 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        with suppress(sqlite3.Error), CancelScope(shield=True):
-            async with self._turn:
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._db.close)
-        if not self._shared:
-            self._threads.shutdown()
-        if self._lock is not None:
-            os.close(self._lock)
+        try:
+            # RuntimeError: the threads have ended already, so nothing uses the connection any more.
+            with suppress(sqlite3.Error, RuntimeError), CancelScope(shield=True):
+                async with self._turn:
+                    await asyncio.get_running_loop().run_in_executor(self._threads, self._db.close)
+        finally:
+            if not self._shared:
+                self._threads.shutdown()
+            if self._lock is not None:
+                os.close(self._lock)
+
+
+def _unusable(path: Path, why: str) -> TemporaryError:
+    """No thread can be started, for one."""
+    return TemporaryError(
+        ErrorKind.STORE, f"state file {path}: {why}; check the limits on threads and memory"
+    )

@@ -1,13 +1,13 @@
-"""Between rows and the house's own things. Instants are stored as whole milliseconds since 1970, UTC."""
+"""Between rows and the objects of core. Instants are stored as whole milliseconds since 1970, UTC."""
 
 import json
 from datetime import datetime
 from typing import Any
 
 from shop_poller.clock import instant, ms
-from shop_poller.core.learning import Learning, Phase
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import Settled, ShopState
+from shop_poller.stores import stored
 
 Row = tuple[Any, ...]
 
@@ -17,32 +17,15 @@ def maybe_ms(value: datetime | None) -> int | None:
     return None if value is None else ms(value)
 
 
-def maybe_instant(stored: int | None) -> datetime | None:
-    """To read an instant that may be missing."""
-    return None if stored is None else instant(stored)
-
-
 SHOP = (
     "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
-    " sweep_after_id, swept_at, newest_order_at, silence_told_at"
+    " sweep_after_id, swept_at, newest_order_at, silence_told_at, refunds_at"
 )
 
 
-def shop_state(row: Row) -> ShopState:
-    """From the columns SHOP."""
-    started_at, baseline_at, cursor_at, last_poll_at, phase, before_at, count, *others = row
-    sweep_after_id, swept_at, newest_at, told_at = others
-    return ShopState(
-        started_at=instant(started_at),
-        baseline_at=maybe_instant(baseline_at),
-        cursor_at=maybe_instant(cursor_at),
-        last_poll_at=maybe_instant(last_poll_at),
-        learning=Learning(Phase(phase), instant(before_at), count) if phase else None,
-        sweep_after_id=sweep_after_id,
-        swept_at=maybe_instant(swept_at),
-        newest_order_at=maybe_instant(newest_at),
-        silence_told_at=maybe_instant(told_at),
-    )
+def shop_state(row: Row) -> tuple[ShopState, list[str]]:
+    """From the columns SHOP; the problems."""
+    return stored.shop_state(dict(zip(SHOP.split(", "), row, strict=True)))
 
 
 def shop_row(state: ShopState) -> Row:
@@ -60,24 +43,25 @@ def shop_row(state: ShopState) -> Row:
         maybe_ms(state.swept_at),
         maybe_ms(state.newest_order_at),
         maybe_ms(state.silence_told_at),
+        maybe_ms(state.refunds_at),
     )
 
 
-KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since"
+KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since, silent_refund_ids"
 
 
-def known_order(row: Row) -> KnownOrder:
-    """From the columns KNOWN."""
-    order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since = row
-    return KnownOrder(
-        id=order_id,
-        status=status,
-        modified_at=instant(modified_at),
-        announced_new=bool(announced_new),
-        decided=json.loads(decided),
-        refund_ids=None if refund_ids is None else frozenset(json.loads(refund_ids)),
-        awaiting_since=maybe_instant(awaiting_since),
-    )
+def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
+    """From the columns KNOWN; the problems."""
+    raw = dict(zip(KNOWN.split(", "), row, strict=True))
+    for name in ("decided", "refund_ids", "silent_refund_ids"):
+        text = raw[name]
+        if text:  # what is no JSON stays a text, which is named by its column
+            raw[name] = stored.Reading().json(text, name) if isinstance(text, str) else text
+            raw[name] = text if raw[name] is None else raw[name]
+    raw["silent_refund_ids"] = raw["silent_refund_ids"] or None
+    order_id = raw["order_id"]
+    found, problems = stored.known_order(order_id if type(order_id) is int else -1, raw)
+    return found, problems if found.id >= 0 else ["order_id is not an id", *problems]
 
 
 def known_row(order: KnownOrder) -> Row:
@@ -90,31 +74,40 @@ def known_row(order: KnownOrder) -> Row:
         json.dumps(dict(order.decided)),
         None if order.refund_ids is None else json.dumps(sorted(order.refund_ids)),
         maybe_ms(order.awaiting_since),
+        json.dumps(sorted(order.silent_refund_ids)) if order.silent_refund_ids else None,
     )
 
 
 DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq"
 
 
-def delivery(row: Row) -> Delivery:
-    """From the columns DELIVERY."""
-    seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq = row
-    return Delivery(
-        seq=seq,
-        shop_id=shop_id,
-        sink=sink,
-        key=key,
-        event_id=event_id,
-        event_type=event_type,
-        body=body,
-        attempts=attempts,
-        created_at=instant(created_at),
-        head_since=instant(head_since),
-        first_seq=first_seq or 0,
-    )
+PLAIN = (int, str, str, str, str, str, str, int, int, int, type(None))
+"""The types of a delivery's columns, as nearly all are; such a row is read at the least cost."""
 
 
-def settled(row: Row) -> Settled:
-    """From seq, sink, key, event_id, event_type, attempts, when, reason, first_seq."""
-    seq, sink, key, event_id, event_type, attempts, at, reason, first_seq = row
-    return Settled(seq, sink, key, event_id, event_type, attempts, instant(at), reason, first_seq or 0)
+def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
+    """From the columns DELIVERY; None if it cannot be delivered; the problems."""
+    if tuple(map(type, row)) == PLAIN:
+        seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, _ = row
+        names = f"{shop_id}{sink}{key}{event_id}{event_type}"
+        if (
+            0 < seq <= stored.BIGGEST_SEQ
+            and 0 <= attempts <= stored.MOST_COUNT
+            and 0 <= created_at <= stored.LATEST_MS
+            and 0 <= head_since <= stored.LATEST_MS
+            and shop_id and sink and key and event_id and event_type
+            and stored.is_notification(body, names)
+        ):  # fmt: skip
+            return Delivery(
+                seq, shop_id, sink, key, event_id, event_type, body, attempts,
+                instant(created_at), instant(head_since),
+            ), []  # fmt: skip
+    raw = dict(zip(DELIVERY.split(", "), row, strict=True))
+    return stored.delivery(raw["seq"], raw, now)
+
+
+def settled(row: Row, *, dead: bool) -> tuple[Settled | None, list[str]]:
+    """From seq, sink, key, event_id, event_type, attempts, when, reason, first_seq; likewise."""
+    names = ("seq", "sink", "key", "event_id", "event_type", "attempts", "at", "reason", "first_seq")
+    raw = dict(zip(names, row, strict=True))
+    return stored.settled(raw["seq"], raw, dead=dead)

@@ -3,10 +3,12 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from shop_poller.clock import instant, ms
-from shop_poller.core.errors import ErrorKind
+from shop_poller.clock import now as present
+from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.model import KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import (
@@ -21,39 +23,80 @@ from shop_poller.ports import (
     Stats,
     Trace,
 )
-from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT
-from shop_poller.stores.sqlite import codec, outbox
-from shop_poller.stores.sqlite.file import transaction
+from shop_poller.stores import stored
+from shop_poller.stores.bounds import PRUNE_LIMIT
+from shop_poller.stores.damage import Original
+from shop_poller.stores.sqlite import codec, history, outbox
+from shop_poller.stores.sqlite.file import StateConnection, transaction
+from shop_poller.stores.sqlite.rows import keep
 
 EARLIEST = -(2**62)
 """Before any instant (ms)."""
+DATED = (
+    ("known_orders", "order_id", "seen_at"),
+    ("set_aside", "order_id", "since"),
+    *((table, "seq", at) for table, at in history.KINDS.items()),
+)
+"""What is kept for a time: table, key, and since when."""
 CLOSED_SQL = "({})".format(", ".join(f"'{status}'" for status in CLOSED))
 """Written out, not bound: or SQLite could not see that the index is for just these, and would refuse."""
 
 
-def load(db: sqlite3.Connection, shop_id: str) -> ShopState | None:
+def load(db: StateConnection, shop_id: str) -> ShopState | None:
     """A shop's state, if it was ever heard of."""
     row = db.execute(f"SELECT {codec.SHOP} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
-    return codec.shop_state(row) if row else None
+    if row is None:
+        return None
+    state, problems = codec.shop_state(row)
+    _note(db, Original(shop_id, "shops", shop_id, problems, _raw(codec.SHOP, row)))
+    return state
 
 
-def register(db: sqlite3.Connection, shop_id: str, now: datetime) -> ShopState:
-    """A shop's state; its life begins now if it has none."""
+def register(db: StateConnection, shop_id: str, now: datetime) -> ShopState:
+    """A shop's state; its life begins now if it has none.
+
+    If only its row is gone, and its orders are known, polling goes back to before the last change of any.
+    """
     with transaction(db):
-        db.execute("INSERT OR IGNORE INTO shops (shop_id, started_at) VALUES (?, ?)", (shop_id, ms(now)))
+        begun = db.execute(
+            "INSERT OR IGNORE INTO shops (shop_id, started_at) VALUES (?, ?)", (shop_id, ms(now))
+        )
+        (last,) = (
+            db.execute(
+                "SELECT max(seen_at) FROM known_orders WHERE shop_id = ? AND typeof(seen_at) = 'integer'"
+                " AND seen_at <= ?",
+                (shop_id, ms(now)),
+            ).fetchone()
+            if begun.rowcount
+            else (None,)
+        )
+        if last is not None:
+            db.damage.tell(shop_id, "shops", shop_id, ["it is missing, and orders of the shop are known"])
+            again = max(instant(last) - READ_AGAIN, stored.EARLIEST)
+            db.execute(
+                "UPDATE shops SET baseline_at = ?1, cursor_at = ?1 WHERE shop_id = ?2", (ms(again), shop_id)
+            )
     state = load(db, shop_id)
     assert state is not None  # noqa: S101 - just made
     return state
 
 
-def known(db: sqlite3.Connection, shop_id: str, ids: list[int]) -> dict[int, KnownOrder]:
+def known(db: StateConnection, shop_id: str, ids: list[int]) -> dict[int, KnownOrder]:
     """What is known of these orders."""
     rows = db.execute(
         f"SELECT {codec.KNOWN} FROM known_orders WHERE shop_id = ?"
         " AND order_id IN (SELECT value FROM json_each(?))",
         (shop_id, json.dumps(ids)),
     )
-    return {row[0]: codec.known_order(row) for row in rows}
+    found = {}
+    for row in rows.fetchall():
+        order, problems = codec.known_order(row)
+        if problems:
+            name = stored.name_of(row[0])
+            _note(db, Original(shop_id, "known_orders", name, problems, _raw(codec.KNOWN, row)))
+        if order.id >= 0:
+            found[order.id] = order
+    return found
 
 
 def open_orders(db: sqlite3.Connection, shop_id: str, after_id: int, limit: int) -> list[int]:
@@ -63,18 +106,21 @@ def open_orders(db: sqlite3.Connection, shop_id: str, after_id: int, limit: int)
         f" AND status NOT IN {CLOSED_SQL} ORDER BY order_id LIMIT ?",
         (shop_id, after_id, limit),
     )
-    return [order_id for (order_id,) in rows]
+    return [order_id for (order_id,) in rows if type(order_id) is int]
 
 
-def backfill(db: sqlite3.Connection, shop_id: str) -> Backfill | None:
+def backfill(db: StateConnection, shop_id: str) -> Backfill | None:
     """How far the last backfill has come."""
-    row = db.execute(
-        "SELECT since, created_before, learned FROM backfills WHERE shop_id = ?", (shop_id,)
-    ).fetchone()
-    return Backfill(instant(row[0]), instant(row[1]), row[2]) if row else None
+    columns = "since, created_before, learned"
+    row = db.execute(f"SELECT {columns} FROM backfills WHERE shop_id = ?", (shop_id,)).fetchone()
+    if row is None:
+        return None
+    found, problems = stored.backfill(_raw(columns, row))
+    _note(db, Original(shop_id, "backfills", shop_id, problems, _raw(columns, row)))
+    return found
 
 
-def learn_beside(
+def learn_concurrently(
     db: sqlite3.Connection, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
 ) -> int:
     """Record orders of which nothing is known; the daemon may be writing, too."""
@@ -82,7 +128,7 @@ def learn_beside(
         fresh = [
             db.execute(
                 f"INSERT OR IGNORE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (shop_id, ms(now), *codec.known_row(order)),
             ).rowcount
             for order in records
@@ -110,15 +156,23 @@ def traces(db: sqlite3.Connection, shop_id: str, keys: list[str]) -> list[Trace]
         + " ORDER BY 1",
         {"shop": shop_id, "keys": json.dumps(keys)},
     )
-    return [
-        Trace(sink, key, event_id, event_type, Fate(fate), instant(at))
-        for _, sink, key, event_id, event_type, fate, at in rows
-    ]
+    found = []
+    for seq, *texts, fate, at in rows:
+        raw = dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True))
+        over, _ = stored.settled(seq, {**raw, "at": at, "attempts": 0}, dead=False)
+        if over is not None:
+            found.append(Trace(over.sink, over.key, over.event_id, over.event_type, Fate(fate), over.at))
+    return found
 
 
 def set_aside(db: sqlite3.Connection, shop_id: str) -> dict[int, str]:
     """The orders that could not be read, with the reason."""
-    return dict(db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,)))
+    rows = db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,))
+    return {
+        order_id: reason if isinstance(reason, str) and stored.is_clean(reason) else "(cannot be read)"
+        for order_id, reason in rows
+        if type(order_id) is int
+    }
 
 
 def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
@@ -127,17 +181,17 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
     with transaction(db):
         db.execute(
             f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (shop_id, *codec.shop_row(batch.state)),
         )
         db.executemany(
             f"INSERT OR REPLACE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((shop_id, seen_at, *codec.known_row(order)) for order in batch.known),
         )
         db.executemany(
             "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?)",
-            ((shop_id, order.id, order.reason, ms(batch.now)) for order in batch.set_aside),
+            ((shop_id, order.id, order.reason, max(seen_at, ms(batch.now))) for order in batch.set_aside),
         )
         db.executemany(
             "DELETE FROM set_aside WHERE shop_id = ? AND order_id = ?",
@@ -146,10 +200,15 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
         outbox.insert(db, shop_id, batch.outgoing, batch.now)
 
 
-def alerts(db: sqlite3.Connection, shop_id: str) -> dict[str, Alert]:
+def alerts(db: StateConnection, shop_id: str) -> dict[str, Alert]:
     """The alerts raised and not cleared, by service."""
-    rows = db.execute("SELECT service, cause, since FROM alerts WHERE shop_id = ?", (shop_id,))
-    return {service: Alert(service, ErrorKind(cause), instant(since)) for service, cause, since in rows}
+    columns, found = "service, cause, since", {}
+    for row in db.execute(f"SELECT {columns} FROM alerts WHERE shop_id = ?", (shop_id,)).fetchall():
+        alert, problems = stored.alert(row[0], _raw(columns, row))
+        _note(db, Original(shop_id, "alerts", stored.name_of(row[0]), problems, _raw(columns, row)))
+        if alert is not None:
+            found[alert.service] = alert
+    return found
 
 
 def raise_alert(
@@ -177,15 +236,28 @@ def clear_alert(
 def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
     """Count what lies in the file."""
     dead = db.execute("SELECT sink, count(*) FROM dead_letters WHERE shop_id = ? GROUP BY sink", (shop_id,))
-    sinks = {sink: SinkStats(dead=n) for sink, n in dead}
+    sinks = {sink: SinkStats(dead=n) for sink, n in dead if _is_name(sink)}
     waiting = db.execute(
-        "SELECT sink, count(*), min(created_at) FROM outbox WHERE shop_id = ? GROUP BY sink", (shop_id,)
+        "SELECT sink, count(*), min(iif(typeof(created_at) = 'integer' AND created_at BETWEEN 0 AND ?,"
+        " created_at, NULL)) FROM outbox WHERE shop_id = ? GROUP BY sink",
+        (ms(stored.LATEST), shop_id),
     )
     for sink, n, oldest_at in waiting:
-        sinks[sink] = SinkStats(n, instant(oldest_at), sinks.get(sink, SinkStats()).dead)
-    (n_known,) = db.execute("SELECT count(*) FROM known_orders WHERE shop_id = ?", (shop_id,)).fetchone()
-    (n_aside,) = db.execute("SELECT count(*) FROM set_aside WHERE shop_id = ?", (shop_id,)).fetchone()
-    return Stats(known=n_known, set_aside=n_aside, sinks=sinks)
+        if _is_name(sink):
+            oldest = None if oldest_at is None else instant(oldest_at)
+            sinks[sink] = SinkStats(n, oldest, sinks.get(sink, SinkStats()).dead)
+
+    def count(table: str, shops: str = "(?)") -> int:
+        return int(
+            db.execute(f"SELECT count(*) FROM {table} WHERE shop_id IN {shops}", (shop_id,)).fetchone()[0]
+        )
+
+    return Stats(
+        known=count("known_orders"),
+        set_aside=count("set_aside"),
+        sinks=sinks,
+        rows_set_aside=count("rows_set_aside", "(?, '')"),
+    )
 
 
 def settled(
@@ -207,45 +279,61 @@ def settled(
         f" ORDER BY {at} DESC, seq DESC LIMIT :limit",
         {"shop": shop_id, "sink": sink, "limit": limit, "after": EARLIEST if after is None else ms(after)},
     )
-    return [codec.settled(row) for row in rows]
+    return [over for row in rows if (over := codec.settled(row, dead=dead)[0]) is not None]
 
 
-def prune(db: sqlite3.Connection, shop_id: str, seen_before: datetime, settled_before: datetime) -> int:
-    """Drop old records, and old or too many deliveries that are over."""
+def prune(db: StateConnection, shop_id: str, seen_before: datetime, settled_before: datetime) -> int:
+    """Drop old records, and old or too many deliveries that are over; each in short transactions."""
+    dropped = 0
+    for table, at in (("known_orders", "seen_at"), ("set_aside", "since")):
+        with transaction(db):
+            dropped += db.execute(
+                f"DELETE FROM {table} WHERE shop_id = :shop AND order_id IN (SELECT order_id"
+                f" FROM {table} WHERE shop_id = :shop AND {at} < :before ORDER BY {at} LIMIT :limit)",
+                {"shop": shop_id, "before": ms(seen_before), "limit": PRUNE_LIMIT},
+            ).rowcount
     with transaction(db):
-        records = db.execute(
-            "DELETE FROM known_orders WHERE shop_id = :shop AND order_id IN (SELECT order_id"
-            " FROM known_orders WHERE shop_id = :shop AND seen_at < :before ORDER BY seen_at LIMIT :limit)",
-            {"shop": shop_id, "before": ms(seen_before), "limit": PRUNE_LIMIT},
+        db.execute(
+            "DELETE FROM rows_set_aside WHERE id IN (SELECT id FROM rows_set_aside"
+            " WHERE shop_id IN (?, '') AND at < ? ORDER BY id LIMIT ?)",
+            (shop_id, ms(seen_before), PRUNE_LIMIT),
         )
-        aside = db.execute(
-            "DELETE FROM set_aside WHERE shop_id = ? AND since < ?", (shop_id, ms(seen_before))
+    return dropped + history.prune(db, shop_id, settled_before)
+
+
+def redate(db: sqlite3.Connection, shop_id: str, after: datetime, to: datetime) -> int:
+    """Date back what is dated in the future, of each kind a bounded number."""
+    values = {"shop": shop_id, "after": ms(after), "to": ms(to), "limit": PRUNE_LIMIT}
+    found = [
+        (table, key, at)
+        for table, key, at in DATED
+        if db.execute(
+            f"SELECT 1 FROM {table} WHERE shop_id = :shop AND {at} > :after LIMIT 1", values
+        ).fetchone()
+    ]
+    if not found:
+        return 0
+    with transaction(db):
+        return sum(
+            db.execute(
+                f"UPDATE {table} SET {at} = :to WHERE shop_id = :shop AND {key} IN (SELECT {key} FROM {table}"
+                f" WHERE shop_id = :shop AND {at} > :after LIMIT :limit)",
+                values,
+            ).rowcount
+            for table, key, at in found
         )
-        over = [
-            _prune_settled(db, shop_id, table, f"{at} < :before", before=ms(settled_before))
-            + sum(
-                _prune_settled(db, shop_id, table, "sink = :sink AND seq <= :last", sink=sink, last=last)
-                for sink, last in _beyond_bound(db, shop_id, table)
-            )
-            for table, at in (("dead_letters", "buried_at"), ("delivered", "delivered_at"))
-        ]
-    return records.rowcount + aside.rowcount + sum(over)
 
 
-def _beyond_bound(db: sqlite3.Connection, shop_id: str, table: str) -> list[tuple[str, int]]:
-    """The sinks that have more deliveries that are over than are kept, and the last seq to be dropped."""
-    return db.execute(
-        f"SELECT sink, (SELECT seq FROM {table} WHERE shop_id = :shop AND sink = sinks.sink"
-        " ORDER BY seq DESC LIMIT 1 OFFSET :most) AS last"
-        f" FROM (SELECT DISTINCT sink FROM {table} WHERE shop_id = :shop) AS sinks WHERE last IS NOT NULL",
-        {"shop": shop_id, "most": MAX_SETTLED},
-    ).fetchall()
+def _note(db: StateConnection, one: Original) -> None:
+    """Log a damaged row and keep a copy, once, where this connection may write; writing it corrects it."""
+    if one.problems and db.is_writer and (one.place, one.name) not in db.damage.told:
+        with suppress(sqlite3.Error), transaction(db):  # a full disk must not keep it from being read
+            keep(db, one, present())
 
 
-def _prune_settled(db: sqlite3.Connection, shop_id: str, table: str, which: str, **values: str | int) -> int:
-    """Drop the oldest deliveries that are over, a bounded number."""
-    return db.execute(
-        f"DELETE FROM {table} WHERE seq IN"
-        f" (SELECT seq FROM {table} WHERE shop_id = :shop AND {which} ORDER BY seq LIMIT :limit)",
-        {"shop": shop_id, "limit": PRUNE_LIMIT, **values},
-    ).rowcount
+def _raw(columns: str, row: codec.Row) -> dict[str, object]:
+    return dict(zip(columns.split(", "), row, strict=True))
+
+
+def _is_name(sink: object) -> bool:
+    return isinstance(sink, str) and stored.is_clean(sink)

@@ -7,14 +7,21 @@ claimed, which is what keeps an order's events in order.
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from shop_poller.clock import instant, ms
+from shop_poller.clock import MS, instant, ms
+from shop_poller.clock import now as present
 from shop_poller.core.model import Delivery
+from shop_poller.core.retry import LONGEST_DELAY
 from shop_poller.ports import Ack, Bury, Outcome, Outgoing, Retry
-from shop_poller.stores.bounds import BURY_LIMIT, WAITED_TOO_LONG
-from shop_poller.stores.sqlite import codec
-from shop_poller.stores.sqlite.file import transaction
+from shop_poller.stores.bounds import BURY_LIMIT, CLAMP_LIMIT, WAITED_TOO_LONG, WAKE_LIMIT
+from shop_poller.stores.sqlite import codec, history
+from shop_poller.stores.sqlite.codec import Row
+from shop_poller.stores.sqlite.file import StateConnection, transaction
+from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, mend, put_right
+from shop_poller.stores.stored import LATEST
 
 APPEND = (
     "INSERT INTO outbox"
@@ -23,13 +30,16 @@ APPEND = (
     " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
 )
 """A row behind those of its key; or the key's head, if there are none."""
+WAITING = next(table for table in QUICK if table.name == "outbox")
+MOST_ROUNDS = 100
+"""A claim that meets damaged rows only gives up after so many times as many rows as it was asked for."""
 AMONG = "seq IN (SELECT value FROM json_each(?))"
 """Many rows by one statement: each step of one gives up Python's lock, and must wait to have it again."""
 NEXT_HEADS = (
-    "UPDATE outbox SET head_since = ? WHERE head_since IS NULL AND seq IN ("
+    "UPDATE outbox SET head_since = ?1, due_at = min(due_at, ?1) WHERE head_since IS NULL AND seq IN ("
     " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(place.value, '$[0]')"
     " AND shop_id = json_extract(place.value, '$[1]') AND key = json_extract(place.value, '$[2]'))"
-    " FROM json_each(?) AS place)"
+    " FROM json_each(?2) AS place)"
 )
 
 
@@ -75,31 +85,60 @@ def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) ->
     return found.fetchone() is not None
 
 
-def forget_claims(db: sqlite3.Connection) -> None:
-    """All claims are void."""
+def forget_claims(db: StateConnection) -> None:
+    """All claims are void; what is damaged is set aside before work begins."""
     db.execute("DELETE FROM temp.claimed")
+    mend(db, present())
 
 
-def claim(db: sqlite3.Connection, sink: str, now: datetime, limit: int) -> list[Delivery]:
-    """Take due heads that nobody has."""
-    rows = db.execute(
-        f"SELECT {codec.DELIVERY} FROM outbox"
-        " WHERE sink = ? AND head_since IS NOT NULL AND due_at <= ?"
+def claim(db: StateConnection, sink: str, now: datetime, limit: int) -> list[Delivery]:
+    """Take due heads that nobody has; those that cannot be delivered are set aside."""
+    at, found = ms(now), list[Delivery]()
+    for _ in range(MOST_ROUNDS):
+        most = limit - len(found)
+        read = _heads(db, "due_at <= ?", sink, at, most)
+        if len(read) < most:  # apart, or the index could not give them in their order
+            read += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, most - len(read))
+        some = _deliverable(db, read, now)
+        seqs = _seqs(some)
+        if any(delivery.head_since > now for delivery in some):
+            db.execute(f"UPDATE outbox SET head_since = min(head_since, ?) WHERE {AMONG}", (at, seqs))
+            some = [replace(one, head_since=min(one.head_since, now)) for one in some]
+        db.execute("INSERT OR IGNORE INTO temp.claimed SELECT value FROM json_each(?)", (seqs,))
+        found += some
+        if len(some) == len(read):
+            break
+    return found
+
+
+def _heads(db: sqlite3.Connection, which: str, sink: str, at: int, limit: int) -> list[tuple[Any, ...]]:
+    """Heads that nobody has, the longest due first."""
+    return db.execute(
+        f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since IS NOT NULL AND {which}"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
-        (sink, ms(now), limit),
+        (sink, at, limit),
     ).fetchall()
-    db.execute(
-        "INSERT INTO temp.claimed SELECT value FROM json_each(?)", (json.dumps([row[0] for row in rows]),)
-    )
-    return [codec.delivery(row) for row in rows]
+
+
+def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> list[Delivery]:
+    """Rows with the columns OUTBOX as deliveries; what is wrong with one is put right, or it is set aside."""
+    now = min(now, present())
+    judged = [(row, *codec.delivery(row[:-1], now)) for row in read]
+    wrong = [dict(zip(OUTBOX.split(", "), row, strict=True)) for row, _, problems in judged if problems]
+    if wrong:
+        with transaction(db):
+            for values in wrong:
+                put_right(db, Damaged(WAITING, values, *WAITING.judge(values, present())), present())
+    return [delivery for _, delivery, _ in judged if delivery is not None]
 
 
 def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
     """Record what became of claimed rows."""
     acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
+    dead_lettered: list[Delivery] = []
     with transaction(db):
         db.execute(
-            "INSERT INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+            "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
             f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
             (ms(now), _seqs(acked)),
         )
@@ -107,7 +146,8 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
         for outcome in outcomes:
             match outcome:
                 case Bury():
-                    _bury(db, outcome.delivery, outcome.reason, now)
+                    dead_lettered.append(outcome.delivery)
+                    _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
                 case Retry():
                     db.execute(
                         "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ? WHERE seq = ?",
@@ -115,39 +155,74 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
                     )
                 case _:  # acked above; or released: nothing happened to it
                     pass
+        history.trim(db, "delivered", acked)
+        history.trim(db, "dead_letters", dead_lettered)
         db.execute(
             f"DELETE FROM temp.claimed WHERE {AMONG}", (_seqs(outcome.delivery for outcome in outcomes),)
         )
 
 
-def wake(db: sqlite3.Connection, sink: str) -> None:
-    """Make parked rows due, in the order in which they were made."""
+def release_parked(db: sqlite3.Connection, sink: str, after: int) -> int | None:
+    """Make some parked rows due, each at the time when it was made.
+
+    Args:
+        db: the store.
+        sink: to which they go.
+        after: rows up to this seq were looked at already.
+
+    Returns:
+        The last seq that was looked at; None if there are no more.
+    """
     with transaction(db):
-        db.execute("UPDATE outbox SET due_at = created_at WHERE sink = ? AND due_at > created_at", (sink,))
+        seqs = [
+            seq
+            for (seq,) in db.execute(
+                "SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, WAKE_LIMIT)
+            )
+        ]
+        if not seqs:
+            return None
+        db.execute(
+            "UPDATE outbox SET due_at = created_at"
+            " WHERE seq BETWEEN ? AND ? AND sink = ? AND due_at > created_at",
+            (seqs[0], seqs[-1], sink),
+        )
+    return seqs[-1] if len(seqs) == WAKE_LIMIT else None
+
+
+def clamp_due(db: sqlite3.Connection, sink: str, latest: datetime) -> int:
+    """Let no head be due later than that, a bounded number at a time."""
+    return db.execute(
+        "UPDATE outbox SET due_at = :latest WHERE seq IN (SELECT seq FROM outbox WHERE sink = :sink"
+        " AND head_since IS NOT NULL AND due_at > :latest ORDER BY due_at DESC LIMIT :limit)",
+        {"sink": sink, "latest": ms(latest), "limit": CLAMP_LIMIT},
+    ).rowcount
 
 
 def next_due(db: sqlite3.Connection, sink: str) -> datetime | None:
     """When the next head that nobody has is due."""
     row = db.execute(
         "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
-        " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at LIMIT 1",
-        (sink,),
+        " AND due_at BETWEEN 0 AND ? AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at LIMIT 1",
+        (sink, ms(LATEST)),
     ).fetchone()
-    return instant(row[0]) if row else None
+    return instant(int(row[0])) if row else None
 
 
-def bury_expired(db: sqlite3.Connection, sink: str, head_before: datetime, now: datetime) -> int:
+def dead_letter_expired(db: StateConnection, sink: str, head_before: datetime, now: datetime) -> int:
     """Bury heads that nobody has and that became such before an instant."""
     rows = db.execute(
-        f"SELECT {codec.DELIVERY} FROM outbox WHERE sink = ? AND head_since <= ?"
+        f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
         (sink, ms(head_before), BURY_LIMIT),
     ).fetchall()
-    if rows:
+    expired = [one for one in _deliverable(db, rows, now) if one.waits_since(now) <= head_before]
+    if expired:
         with transaction(db):
-            for row in rows:
-                _bury(db, codec.delivery(row), WAITED_TOO_LONG, now)
-    return len(rows)
+            for delivery in expired:
+                _move_to_dead_letters(db, delivery, WAITED_TOO_LONG, now)
+            history.trim(db, "dead_letters", expired)
+    return len(expired)
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
@@ -162,10 +237,10 @@ def _seqs(deliveries: Iterable[Delivery]) -> str:
     return json.dumps([delivery.seq for delivery in deliveries])
 
 
-def _bury(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
+def _move_to_dead_letters(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
     db.execute(
-        "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
-        " attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
+        "INSERT OR REPLACE INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body,"
+        " created_at, attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
         (ms(now), reason, delivery.seq),
     )
     _remove(db, [delivery], now)

@@ -1,4 +1,4 @@
--- What commit.lua and letters.lua begin with: put a row at the end of its line.
+-- What commit.lua and dead_letters.lua begin with: put a row at the end of its line.
 --
 -- at: the names of outbox, lines, heads, lanes, and of the lane's `due` and `age`; lane: shop and sink;
 -- row: {key, event id, text}. It waits, and is due, since `now` (ms).

@@ -37,9 +37,18 @@ end
 if not ours or (redis.call('HGET', details, 'rev') or '') ~= rev or (redis.call('HGET', outbox, mark) or '') ~= rev then
   return redis.error_reply('TORN the state is not what was left there')
 end
+local counter = redis.call('HGET', outbox, 'seq')
+if counter and not (string.match(counter, '^%d+$') and #counter < 16) then -- or the commit ends in its middle
+  return redis.error_reply('TORN the counter of deliveries is not a number')
+end
 redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev) -- known_open is right as of this commit
 redis.call('HSET', details, 'rev', batch.rev)
-redis.call('HSET', outbox, mark, batch.rev)
+if redis.call('HLEN', outbox) == 0 then -- its fields that are no rows are counted from the first one on
+  redis.call('HSET', outbox, 'seq', 0, 'others', 2)
+end
+if redis.call('HSET', outbox, mark, batch.rev) == 1 and redis.call('HEXISTS', outbox, 'others') == 1 then
+  redis.call('HINCRBY', outbox, 'others', 1)
+end
 
 for field, value in pairs(batch.state) do
   if value == '' then
@@ -51,6 +60,8 @@ end
 if batch.last_poll_time ~= '' then
   redis.call('SET', last_poll_time, batch.last_poll_time)
 end
+-- Of how many orders `known_open` is, `state` knows, too: else it could not be seen that part of it was evicted.
+local is_complete = rev == '' or redis.call('HGET', state, 'open') == tostring(redis.call('ZCARD', known_open))
 for _, order in ipairs(batch.known) do
   redis.call('HSET', known, order[1], order[2])
   redis.call('HSET', details, order[1], order[3])
@@ -60,6 +71,11 @@ for _, order in ipairs(batch.known) do
   else
     redis.call('ZREM', known_open, order[4])
   end
+end
+if is_complete then
+  redis.call('HSET', state, 'open', redis.call('ZCARD', known_open))
+else
+  redis.call('HDEL', state, 'open')
 end
 for _, order in ipairs(batch.set_aside) do
   redis.call('HSET', set_aside, order[1], order[2])

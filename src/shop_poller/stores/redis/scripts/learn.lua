@@ -10,6 +10,7 @@ local state, known, details, seen, open, backfill = KEYS[1], KEYS[2], KEYS[3], K
 if redis.call('HEXISTS', state, 'started_at') == 0 then
   return redis.error_reply('ERR no state yet; `shop-poller run` makes it')
 end
+local is_complete = redis.call('HGET', state, 'open') == tostring(redis.call('ZCARD', open)) -- see commit.lua
 local learned = 0
 for _, order in ipairs(cjson.decode(ARGV[3])) do
   local id = order[1]
@@ -22,6 +23,11 @@ for _, order in ipairs(cjson.decode(ARGV[3])) do
     end
     learned = learned + 1
   end
+end
+if is_complete then
+  redis.call('HSET', state, 'open', redis.call('ZCARD', open))
+else
+  redis.call('HDEL', state, 'open')
 end
 local position = cjson.decode(ARGV[4])
 redis.call('HSET', backfill, 'since', position[1], 'created_before', position[2])

@@ -1,16 +1,51 @@
--- A piece of the outbox's order made anew, if we still have the lease and nothing was put into the outbox since it
--- was read: what others put back meanwhile is not in these commands.
+-- A part of the outbox's lines put in order: the first of each line that has a row is its head, and is due; the
+-- others are not; names without a row are dropped. Others append rows meanwhile, which is right before and after.
 --
--- KEYS: lease, outbox, then the keys of the commands. ARGV: our nonce, the last number given as it was read, the
--- commands as JSON: each [name, number of its key, argument, …]. Answers 0 if all is to be read again.
+-- KEYS: lease, outbox, lines, heads, mending, then `due` of each lane.
+-- ARGV: our nonce, the name after which it goes on ("": at the first), the line of the last row before it, how many
+-- names, then the lanes.
+-- Answers how many names were looked at. Where it goes on, and how many heads there were, is kept in `mending`, for
+-- whoever has the lease then.
+
+local outbox, lines, heads, mending = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local after, last, firsts = ARGV[2], ARGV[3], 0
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')
 end
-if (redis.call('HGET', KEYS[2], 'seq') or '') ~= ARGV[2] then
-  return 0
+local due = {} -- by the lane
+for i = 5, #ARGV do
+  due[ARGV[i]] = KEYS[i + 1]
 end
-for _, command in ipairs(cjson.decode(ARGV[3])) do
-  redis.call(command[1], KEYS[2 + command[2]], unpack(command, 3))
+
+-- Whether a name is that of a row: it may be the name that the row had before one of them was damaged.
+local function fits(row, place, made_at, event_id)
+  local read, kept = pcall(cjson.decode, row)
+  if not read or type(kept) ~= 'table' or type(kept.created_at) ~= 'number' then
+    return string.find(row, event_id, 1, true)
+  end
+  return place == table.concat({tostring(kept.shop), tostring(kept.sink), tostring(kept.key), ''}, '\31')
+    and made_at == string.format('%.0f', kept.created_at) and event_id == kept.event_id
 end
-return 1
+
+local names = redis.call('ZRANGEBYLEX', lines, after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, ARGV[4])
+for _, name in ipairs(names) do
+  local place, number, made_at, event_id = string.match(name, '^(.*\31)0*(%d+)\31(%-?%d+)\31(.*)$')
+  local row = number and redis.call('HGET', outbox, number)
+  local when = number and due[string.match(place, '^([^\31]*\31[^\31]*)\31')]
+  if not row or not when or not fits(row, place, made_at, event_id) then
+    redis.call('ZREM', lines, name)
+  elseif place == last then
+    redis.call('HDEL', heads, number)
+    redis.call('ZREM', when, number)
+  else
+    last = place
+    firsts = firsts + 1
+    redis.call('HSETNX', heads, number, made_at .. ' 0')
+    redis.call('ZADD', when, 'NX', made_at, number)
+  end
+  after = name
+end
+redis.call('HSET', mending, 'position', after, 'line', last)
+redis.call('HINCRBY', mending, 'heads', firsts)
+return #names

@@ -2,29 +2,23 @@
 --
 -- KEYS: lease, outbox, lines, heads, dead_letters, delivered, texts; then `due`, `age`, `dead` and `made` of each
 -- lane.
--- ARGV: our nonce, now (ms), the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
+-- ARGV: our nonce, now (ms), how many `dead` and `made` each keep at most, how many of the oldest are dropped at most
+-- for each that is added beyond that, the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
 -- due (ms) of a retry or what is to be remembered, charge of a retry, event id, text of an ack].
 -- What is not in its line any more was settled before, or is another row by the same number: left alone.
 
 local outbox, lines, heads, dead_letters, delivered, texts = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local now, outcomes = ARGV[2], cjson.decode(ARGV[3])
+local now, most, trim, outcomes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), cjson.decode(ARGV[5])
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')
 end
 
-local function remove(due, age, seq, line, name)
-  redis.call('ZREM', lines, line .. name)
-  redis.call('ZREM', due, seq)
-  redis.call('ZREM', age, seq)
-  redis.call('HDEL', heads, seq)
-  redis.call('HDEL', outbox, seq)
-  local following = redis.call('ZRANGEBYLEX', lines, '[' .. line, '(' .. line .. '\255', 'LIMIT', 0, 1)[1]
-  if following then
-    local number, made_at = string.match(string.sub(following, #line + 1), '^0*(%d+)\31(%-?%d+)\31')
-    redis.call('HSET', heads, number, now .. ' 0')
-    redis.call('ZADD', due, made_at, number)
-  end
+local added = {} -- to each history that got more
+
+local function add(number, ages, hashes)
+  redis.call('ZADD', ages, now, number)
+  added[ages] = {count = (added[ages] or {count = 0}).count + 1, hashes = hashes}
 end
 
 for _, outcome in ipairs(outcomes) do
@@ -38,20 +32,34 @@ for _, outcome in ipairs(outcomes) do
   local verb, lane, seq, line, name = outcome[1], outcome[2], outcome[3], outcome[4], outcome[5]
   local due, age, dead, made = KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane], KEYS[7 + 4 * lane]
   if redis.call('ZSCORE', lines, line .. name) then
+    local at = {outbox = outbox, lines = lines, heads = heads, due = due, age = age}
     -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
     if verb == 'ack' then
-      remove(due, age, seq, line, name)
+      take_out(at, now, seq, line, line .. name)
       redis.call('HSET', delivered, seq, outcome[6])
       redis.call('HSET', texts, seq, outcome[9])
-      redis.call('ZADD', made, now, seq)
+      add(seq, made, {delivered, texts})
     elseif verb == 'bury' then
-      remove(due, age, seq, line, name)
+      take_out(at, now, seq, line, line .. name)
       redis.call('HSET', dead_letters, seq, outcome[6])
-      redis.call('ZADD', dead, now, seq)
+      add(seq, dead, {dead_letters})
     elseif redis.call('HEXISTS', heads, seq) == 1 then
-      local since, attempts = string.match(redis.call('HGET', heads, seq), '(%-?%d+) (%d+)')
+      local since, attempts = string.match(redis.call('HGET', heads, seq), '^(%d+) (%d+)$')
+      since, attempts = since or now, attempts or 0
       redis.call('HSET', heads, seq, since .. ' ' .. string.format('%.0f', attempts + outcome[7]))
       redis.call('ZADD', due, outcome[6], seq)
+    end
+  end
+end
+
+for ages, more in pairs(added) do
+  local excess = redis.call('ZCARD', ages) - most
+  if excess > 0 then
+    for _, number in ipairs(redis.call('ZRANGE', ages, 0, math.min(excess, trim * more.count) - 1)) do
+      redis.call('ZREM', ages, number)
+      for _, hash in ipairs(more.hashes) do
+        redis.call('HDEL', hash, number)
+      end
     end
   end
 end

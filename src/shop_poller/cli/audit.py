@@ -1,0 +1,283 @@
+"""`audit`: order by order, what the shop says, what is known, what was announced and delivered.
+
+The orders are counted in another way, too: by the shop's own count, or by listing them in another order. A
+walk that misses some cannot notice that by itself.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Any
+
+import anyio
+
+from shop_poller.config.settings import Settings
+from shop_poller.core import cursor
+from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Count, Entry, Evidence, Sent, Standing
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.model import Order, Page, Query, UnreadableOrder, iso
+from shop_poller.core.sweep import AHEAD, MAX_CONFIRMING, made_at
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.ports import Store
+from shop_poller.runtime.factory import asking, begun, poll_plan
+from shop_poller.stores import peek_store
+from shop_poller.stores.bounds import MAX_SETTLED
+
+MAX_EXCLUDE = 5000
+"""Most orders left out of the question what else the shop counts."""
+PATIENCE_S = 60.0
+"""How long an answer is waited for, with all retries: nobody else waits for the audit."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How all orders stand, and how many there are by the shop's own count."""
+
+    standings: dict[int, Standing] = field(default_factory=dict)
+    count: Count | None = None
+
+    def counts(self) -> Counter[Standing]:
+        """How many stand how."""
+        return Counter(self.standings.values())
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Orders were missed, something of them was lost, or not all of them could be read."""
+        return self.unaccounted > 0 or (self.count is not None and self.count.differs)
+
+    @property
+    def unaccounted(self) -> int:
+        """Orders that were missed, or of which something was lost."""
+        return sum(self.counts()[standing] for standing in FAULTS)
+
+    @property
+    def undelivered(self) -> int:
+        """Orders of which a notification is still to be delivered, or was given up."""
+        return sum(self.counts()[standing] for standing in UNDELIVERED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: the last line."""
+        return {
+            "orders": len(self.standings),
+            "counted_by_shop": [self.count.lowest, self.count.highest] if self.count else None,
+            "standings": self.counts(),
+            "verdict": self.verdict(),
+        }
+
+    def verdict(self) -> str:
+        """All of it in one line."""
+        counts, orders = self.counts(), f"{len(self.standings):,} orders"
+        notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
+        if self.is_incomplete or self.undelivered:
+            uncounted = [self.count.text()] if self.count and self.count.differs else []
+            faults = [f"of {orders} {', '.join(notable)}"] if notable else []
+            return f"not everything is accounted for: {'; '.join([*uncounted, *faults])}"
+        later = f"; {counts[Standing.CHANGING]:,} changed a moment ago, the next poll will show them"
+        return f"everything accounted for: {orders}{later if counts[Standing.CHANGING] else ''}"
+
+
+async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGenerator[Entry]:
+    """Judge every order that was modified after an instant, as the shop lists them.
+
+    Args:
+        settings: as loaded.
+        since: exclusive.
+        tally: is filled in.
+
+    Raises:
+        PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
+        TemporaryError: the shop does not answer.
+    """
+    store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store), asking(settings) as fetcher:
+        await begun(store, settings.shop)
+        complete_since: datetime | None = None
+        before = await _count(fetcher, since)
+        walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
+        while walk is not None:
+            walk, page = await fetcher.page(walk, _deadline())
+            complete_since = complete_since or await _complete_since(settings, store, page.shop_time)
+            page = await _confirmed(settings, store, fetcher, page)
+            for entry in await _judge(settings, store, page, complete_since):
+                tally.standings[entry.order_id] = entry.standing
+                yield entry
+            walk = cursor.step(replace(walk, pages=0), page, clock_skew=timedelta(0)).walk
+        tally.count = await _counted(fetcher, since, tally.standings.keys(), before, page.shop_time)
+
+
+def _deadline() -> float:
+    return anyio.current_time() + PATIENCE_S
+
+
+async def _counted(
+    fetcher: Fetcher, since: datetime, read: Collection[int], before: int | None, walked_at: datetime
+) -> Count:
+    """How many orders there are, by a count that does not depend on the walk.
+
+    Args:
+        fetcher: asks the shop.
+        since: modified after this instant.
+        read: what the walk showed.
+        before: the shop's own count before the walk; None if it does not tell.
+        walked_at: the shop's clock at the end of the walk.
+    """
+    after = await _count(fetcher, since)
+    # A count that is lower than what was read is none: some plugins turn counting off.
+    unread: int | None = None
+    if before is not None and after is not None and max(before, after) >= len(read):
+        if min(before, after) <= len(read) or len(read) > MAX_EXCLUDE:
+            return Count(min(before, after), max(before, after), len(read))
+        # A join makes several rows of an order, and the shop counts those: what does it count besides?
+        with suppress(ShopPollerError):  # so long a question may be refused, or answered without a count
+            unread = await _count(fetcher, since, besides=read)
+    if unread is None:
+        unread = len(await _listed_otherwise(fetcher, since, read, walked_at))
+    return Count(len(read) + unread, len(read) + unread, len(read))
+
+
+async def _count(fetcher: Fetcher, since: datetime, besides: Collection[int] = ()) -> int | None:
+    """How many orders were modified after an instant, by the shop's own count; None if it does not tell."""
+    query = Query(per_page=1, modified_after=since, exclude=frozenset(besides))
+    page = await fetcher.fetch(query, _deadline())
+    # Of pages with one order each there are as many as orders.
+    return page.total if page.total is not None else page.total_pages
+
+
+async def _listed_otherwise(
+    fetcher: Fetcher, since: datetime, read: Collection[int], before: datetime
+) -> set[int]:
+    """The orders that the walk by modification did not show, and one by creation does.
+
+    Args:
+        fetcher: asks the shop.
+        since: modified after this instant.
+        read: what was shown.
+        before: the shop's clock at the end of the first walk: what changed later is not its fault.
+    """
+    unread: set[int] = set()
+    walk: cursor.CreatedWalk | None = cursor.past(since=None, before=before + AHEAD, modified_after=since)
+    while walk is not None:
+        walk, page = await fetcher.page(walk, _deadline())
+        unread |= {
+            item.id
+            for item in page.items
+            if item.id not in read and item.modified_at is not None and item.modified_at < before
+        }
+        walk = walk.advance(page)
+    return unread
+
+
+async def _confirmed(settings: Settings, store: Store, fetcher: Fetcher, page: Page) -> Page:
+    """The same page, with orders that contradict what is known of them as another question shows them."""
+    auditor = await _auditor(settings, store, page)
+    ids = [item.id for item in page.items]
+    known = await store.known(settings.shop, ids) if ids else {}
+    items = list(page.items)
+    for place, item in enumerate(items):
+        if isinstance(item, Order) and auditor.contradicts(item, known.get(item.id)):
+            items[place] = await _listed_by_creation(fetcher, item) or item
+    return replace(page, items=tuple(items))
+
+
+async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | UnreadableOrder | None:
+    """The same order as a list by creation shows it; None if it does not."""
+    walk = made_at(order.created_at)
+    for _ in range(MAX_CONFIRMING):
+        walk, page = await fetcher.page(walk, _deadline())
+        found = next((item for item in page.items if item.id == order.id), None)
+        following = None if found is not None else walk.advance(page)
+        if following is None:
+            return found
+        walk = following
+    return None
+
+
+async def _judge(settings: Settings, store: Store, page: Page, complete_since: datetime) -> list[Entry]:
+    """Judge one page by what the store knows now, which is not older than the page."""
+    auditor = await _auditor(settings, store, page)
+    shop = settings.shop
+    ids = [item.id for item in page.items]
+    known = await store.known(shop, ids) if ids else {}
+    traces = await store.traces(shop, [str(order_id) for order_id in ids]) if ids else []
+    sent: dict[str, list[Sent]] = {}
+    for trace in traces:
+        sent.setdefault(trace.event_id, []).append(Sent(trace.sink, trace.fate, trace.at))
+    evidence = Evidence(sent, complete_since)
+    return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
+
+
+async def _auditor(settings: Settings, store: Store, page: Page) -> Auditor:
+    plan = poll_plan(settings)
+    state = await begun(store, settings.shop)
+    assert state.baseline_at is not None  # noqa: S101 - begun looked
+    assert state.cursor_at is not None  # noqa: S101 - comes with the baseline
+    return Auditor(
+        settings.shop,
+        plan.policy(state.baseline_at, shop_time=page.shop_time, now=store.now()),
+        polled_to=state.cursor_at - plan.overlap,
+        unwanted=_unwanted(settings),
+    )
+
+
+def _unwanted(settings: Settings) -> set[str]:
+    """The events that the filters of all sinks leave out."""
+    wanted = {
+        event
+        for event, level in settings.events
+        if any(sink.filter.wants(event, level) for sink in settings.sinks)
+    }
+    return {event for event, _ in settings.events} - wanted
+
+
+async def _complete_since(settings: Settings, store: Store, shop_time: datetime | None = None) -> datetime:
+    """Since when every delivery that is over is remembered; not for longer by a clock of ours that is behind.
+
+    Args:
+        settings: as loaded.
+        store: has the deliveries.
+        shop_time: the shop's clock; None if it did not tell.
+    """
+    now = max(store.now(), shop_time) if shop_time else store.now()
+    since = now - timedelta(days=settings.shop_history_days)
+    for dead, sink in product((False, True), settings.sinks):
+        over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED, sink=sink.name)
+        if len(over) == MAX_SETTLED:  # older ones were dropped
+            since = max(since, over[-1].at)
+    return since
+
+
+def lines(entry: Entry) -> list[str]:
+    """One order, for people."""
+    known = f"known {entry.known_as}" if entry.known_as else "unknown"
+    told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
+    detail = f": {entry.detail}" if entry.detail else ""
+    return [
+        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{told}{detail}",
+        *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
+    ]
+
+
+def as_dict(entry: Entry) -> dict[str, Any]:
+    """One order, for programs."""
+    return {
+        "order": entry.order_id,
+        "standing": entry.standing,
+        "shop_says": entry.shop_says or None,
+        "known_as": entry.known_as or None,
+        "announced": _announced(entry.announced),
+        "detail": entry.detail,
+    }
+
+
+def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[str, str | None]]]:
+    return {
+        name: [{"sink": sent.sink, "fate": sent.fate, "at": iso(sent.at)} for sent in several]
+        for name, several in announced.items()
+    }
+
+
+def _sent(several: Iterable[Sent]) -> str:
+    return ", ".join(f"{sent.sink} {sent.fate} {iso(sent.at)}" for sent in several) or "no record any more"

@@ -1,0 +1,158 @@
+"""`backfill`: learn the orders that were made before the watch began, beside the daemon.
+
+A later cancellation or refund of theirs is then judged rightly. Gentle: one request at a time, a pause after
+each as long as it took, and patience while the shop asks for it. Where it stands is kept with every page.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import anyio
+import typer
+
+from shop_poller.config.settings import Settings
+from shop_poller.core.cursor import SECOND, CreatedWalk, past
+from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.model import Page, iso
+from shop_poller.core.transition import learnable
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.ports import Backfill, Store
+from shop_poller.runtime.factory import asking, begun, poll_plan
+from shop_poller.stores import concurrent_store
+
+PATIENT_KINDS = RETRY_AT_ONCE | {ErrorKind.CIRCUIT_OPEN}
+BAR = 1000
+PAUSE_S = 60.0
+MAX_PAUSES = 30
+"""So many in a row: half an hour without an answer is no time to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillProgress:
+    """How far it has come.
+
+    Attributes:
+        share: of the time to go through, 0 to 1.
+        orders: read in this run.
+        learned: recorded, in earlier runs too.
+        waiting: what it waits for; "" if it does not.
+    """
+
+    share: float
+    orders: int
+    learned: int
+    waiting: str = ""
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[BackfillProgress], None]]:
+    """On a terminal: the share, orders and their rate, and the time left; elsewhere nothing."""
+    began, text = time.monotonic(), ""
+    bar = typer.progressbar(
+        range(BAR),
+        label="backfill",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        item_show_func=lambda _: text,
+    )
+    with bar:
+
+        def show(progress: BackfillProgress) -> None:
+            nonlocal text
+            rate = progress.orders / max(time.monotonic() - began, 0.001)
+            text = progress.waiting or f"{progress.orders:,} orders, {rate:.0f}/s"
+            bar.update(max(0, round(BAR * progress.share) - bar.pos))
+            bar.render_progress()
+
+        yield show
+
+
+class Backfiller:
+    """Goes through the past of one shop.
+
+    Args:
+        settings: as loaded.
+        store: opened beside whoever polls.
+        fetcher: asks the shop.
+        show: is told of every step.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, fetcher: Fetcher, show: Callable[[BackfillProgress], None]
+    ) -> None:
+        self._shop = settings.shop
+        self._plan = poll_plan(settings)
+        self._store = store
+        self._fetcher = fetcher
+        self._show = show
+        self._orders = 0
+
+    async def run(self, since: datetime) -> BackfillProgress:
+        """Learn what was made from an instant on, up to the baseline, newest first.
+
+        Raises:
+            PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
+            TemporaryError: the shop did not answer for long; run it again to go on.
+        """
+        top = (await begun(self._store, self._shop)).baseline_at
+        assert top is not None  # noqa: S101 - begun looked
+        if since >= top:
+            raise PermanentError(
+                ErrorKind.REJECTED, f"the watch began at {iso(top)}; what was made since then is known anyway"
+            )
+        position = await self._store.backfill(self._shop)
+        if position is None or position.created_before <= position.since:  # none yet, or it came to its end
+            position = Backfill(since, top)
+        position = replace(position, since=since)
+        walk: CreatedWalk | None = past(since=since - SECOND, before=position.created_before)
+        while walk is not None and position.created_before > since:
+            began = anyio.current_time()
+            walk, page = await self._page(walk, position, top)
+            walk = walk.advance(page)
+            before = walk.keyset_position.bound if walk else since
+            policy = self._plan.policy(top, shop_time=page.shop_time, now=self._store.now())
+            records = learnable(page.orders, policy)
+            fresh = await self._store.learn_concurrently(
+                self._shop,
+                records,
+                replace(position, created_before=before),
+                max(
+                    page.shop_time, self._store.now()
+                ),  # kept for a time counted from here, as the state writer does
+            )
+            position = replace(position, created_before=before, learned=position.learned + fresh)
+            self._orders += len(page.items)
+            self._show(self._progress(position, top))
+            await anyio.sleep(anyio.current_time() - began)
+        return self._progress(position, top)
+
+    async def _page(self, walk: CreatedWalk, position: Backfill, top: datetime) -> tuple[CreatedWalk, Page]:
+        pauses = 0
+        while True:
+            try:
+                return await self._fetcher.page(walk, float("inf"))
+            except TemporaryError as error:
+                pauses += 1
+                if error.kind not in PATIENT_KINDS or pauses > MAX_PAUSES:
+                    raise
+                self._show(self._progress(position, top, waiting=str(error)))
+                await anyio.sleep(max(error.retry_after_s or 0.0, PAUSE_S))
+
+    def _progress(self, position: Backfill, top: datetime, *, waiting: str = "") -> BackfillProgress:
+        whole = (top - position.since).total_seconds()
+        done = (top - max(position.created_before, position.since)).total_seconds()
+        share = min(1.0, done / whole) if whole > 0 else 1.0
+        return BackfillProgress(share, self._orders, position.learned, waiting)
+
+
+async def backfill(
+    settings: Settings, since: datetime, show: Callable[[BackfillProgress], None]
+) -> BackfillProgress:
+    """Learn what was made from an instant on; raises what Backfiller.run raises."""
+    store = await concurrent_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store), asking(settings) as fetcher:
+        return await Backfiller(settings, store, fetcher, show).run(since)

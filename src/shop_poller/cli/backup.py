@@ -1,0 +1,259 @@
+"""`backup`: the state of every shop as one file.
+
+for each shop: copy it beside FILE → add it to the archive beside FILE → at the end sync, and the name FILE
+"""
+
+import fcntl
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, BinaryIO, cast
+
+from shop_poller import __version__
+from shop_poller.cli.archive import ArchiveWriter, is_backup
+from shop_poller.clock import now
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.stores.sqlite import backup as files
+from shop_poller.stores.sqlite.file import MIGRATIONS, explain
+
+Show = Callable[[str, int, int], None]
+"""Is told which shop it is about, and how much is done of how much."""
+
+
+class BackupRefusedError(Exception):
+    """What was asked for is not done; the text says why, and what to do."""
+
+
+class CannotWriteError(Exception):
+    """The file of the backup cannot be written."""
+
+
+@dataclass
+class BackupReport:
+    """What was done.
+
+    Attributes:
+        done: the shops whose state was copied, or put back.
+        left: a line for each shop that was not, with the reason.
+        failed: of these lines, those that are failures.
+    """
+
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+async def back_up(
+    shops: Sequence[Settings], target: Path | None, *, overwrite: bool, show: Show
+) -> BackupReport:
+    """Write the state of shops to a file; the daemon may be running.
+
+    Args:
+        shops: whose states lie all in files, or all in Redis.
+        target: the file; None for standard output.
+        overwrite: it may be there already.
+        show: is told how far it is.
+
+    Raises:
+        RefusedError: the file is there, or must not be written.
+        CannotWriteError: it cannot be written.
+        PermanentError, TemporaryError: STORE, there is no state, or it cannot be read.
+    """
+    if target is not None:
+        _check_target(shops, target, overwrite=overwrite)
+    report = BackupReport()
+    with _spool(target) as (out, part):
+        kind = "redis" if isinstance(shops[0].state, RedisAddress) else "sqlite"
+        schema = redis_layout() if kind == "redis" else len(MIGRATIONS)
+        with _writing(target):
+            archive = ArchiveWriter(out, kind=kind, schema=schema, version=__version__, now=now())
+        for shop in shops:
+            await _add(shop, archive, target, show, report)
+        if not report.done:
+            raise PermanentError(ErrorKind.STORE, "; ".join([*report.failed, *report.left][:3]))
+        with _writing(target):
+            archive.finish()
+            out.flush()
+            if target is not None and part is not None:
+                os.fsync(out.fileno())
+                _name(part, target, overwrite=overwrite)
+    return report
+
+
+async def _add(
+    shop: Settings, archive: ArchiveWriter, target: Path | None, show: Show, report: BackupReport
+) -> None:
+    """Copy the state of one shop, and add it; an error concerns this shop only."""
+    try:
+        with _scratch(target) as scratch:
+            if not await _copy(shop, scratch, show):
+                report.left.append(
+                    f"{shop.shop}: no state yet in {shop.state_place}; check SHOP_STATE_URL if it was polled"
+                    " before"
+                )
+                return
+            with scratch.open("rb") as content, _writing(target):
+                archive.add(shop.shop, content)
+    except ShopPollerError as error:
+        report.failed.append(f"{shop.shop}: {error}")
+    else:
+        report.done.append(shop.shop)
+
+
+async def _copy(shop: Settings, scratch: Path, show: Show) -> bool:
+    state = shop.state
+    if isinstance(state, RedisAddress):
+        from shop_poller.stores.redis.backup import StateKeys  # noqa: PLC0415 - it is 10 MB
+
+        keys = StateKeys(state, prefix=shop.shop_redis_prefix, shop=shop.shop)
+        try:
+            with scratch.open("r+b") as to:
+                return await keys.export(to)
+        finally:
+            await keys.aclose()
+    if not state.exists():
+        return False
+    try:
+        files.copy_state(state, scratch, lambda done, of: show(shop.shop, done, of))
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            raise CannotWriteError(f"{scratch}: {error}; free some space and run it again") from error
+        raise PermanentError(ErrorKind.STORE, explain(error, state)) from error
+    return True
+
+
+def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -> None:
+    try:
+        about = target.lstat()
+    except FileNotFoundError:
+        about = None
+    except OSError as error:
+        raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
+    if not target.parent.is_dir():
+        raise BackupRefusedError(f"{target}: there is no directory {target.parent}; make it first")
+    taken = {Path(os.path.realpath(shop.state)) for shop in shops if isinstance(shop.state, Path)}
+    taken |= {path.with_name(f"{path.name}{end}") for path in taken for end in (*files.BESIDE, ".lock")}
+    if Path(os.path.realpath(target)) in taken:
+        raise BackupRefusedError(f"{target}: is the state itself; name another file")
+    if about is None:
+        return
+    if not stat.S_ISREG(about.st_mode):
+        raise BackupRefusedError(f"{target}: exists and is not a regular file; name another file")
+    if not overwrite:
+        raise BackupRefusedError(f"{target}: already exists; name another file, or use --overwrite")
+    try:
+        if is_backup(target):
+            return
+    except OSError as error:
+        raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
+    # The state of a shop that was not asked for, the settings, a key: a slip must not cost any of them.
+    raise BackupRefusedError(f"{target}: exists and is not a backup; name another file")
+
+
+@contextmanager
+def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
+    """Where the archive goes first: beside the file that it will be; or straight to standard output."""
+    if target is None:
+        with _writing(target):
+            number = os.dup(sys.stdout.fileno())
+        out = os.fdopen(number, "wb")
+        try:
+            yield out, None
+        finally:
+            with suppress(OSError):  # it was flushed, or has failed already
+                out.close()
+        return
+    part = target.with_name(f".{target.name}.part")
+    with _writing(target):
+        file = private_file(part)
+    with file:
+        try:
+            yield file, part
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _scratch(target: Path | None) -> Iterator[Path]:
+    """An empty file for a copy of one state, gone at the end of the block."""
+    with ExitStack() as stack:
+        with _writing(target):
+            if target is None:
+                path = Path(stack.enter_context(TemporaryDirectory(prefix="shop-poller-")), "state")
+            else:
+                path = target.with_name(f".{target.name}.state")
+            private_file(path).close()
+        stack.callback(path.unlink, missing_ok=True)
+        yield path
+
+
+def private_file(path: Path) -> BinaryIO:
+    """A new, empty file that nobody else may read, whatever the umask; a leftover of that name is taken over.
+
+    Raises:
+        RefusedError: another backup writes to it.
+        OSError: it cannot be made.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    number = os.open(path, flags, 0o600)
+    try:
+        _check_ours(number, path)
+        os.fchmod(number, 0o600)
+        os.ftruncate(number, 0)
+    except BaseException:
+        os.close(number)
+        raise
+    return cast("BinaryIO", os.fdopen(number, "r+b"))
+
+
+def _check_ours(number: int, path: Path) -> None:
+    about = os.fstat(number)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_uid != os.geteuid():
+        raise BackupRefusedError(f"{path}: belongs to another user or is not a regular file; move it away")
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BackupRefusedError(f"{path}: another backup is being written to that file") from error
+
+
+@contextmanager
+def _writing(target: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(f"{target or 'standard output'}: {error.strerror}") from error
+
+
+def _name(part: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the finished archive its name, at once."""
+    if overwrite:
+        part.replace(target)
+    else:
+        try:
+            target.hardlink_to(part)
+        except FileExistsError as error:
+            raise BackupRefusedError(
+                f"{target}: already exists; name another file, or use --overwrite"
+            ) from error
+        except OSError as error:  # a file system without hard links
+            if target.exists():
+                raise BackupRefusedError(f"{target}: already exists; name another file") from error
+            part.replace(target)
+    files.sync_directory(target.parent)
+
+
+def redis_layout() -> int:
+    """How this version lays out the keys in Redis."""
+    from shop_poller.stores.redis.backup import LAYOUT  # noqa: PLC0415 - it is 10 MB
+
+    return LAYOUT

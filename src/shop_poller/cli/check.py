@@ -1,0 +1,317 @@
+"""`check` and `notify-test`: is everything right, a line each, and what to do where it is not."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from shop_poller.clock import now
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.clocks import AGREE, Whose, described, trouble
+from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, candidates
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.messages import sample_notification
+from shop_poller.core.model import Delivery, Order, Query
+from shop_poller.core.statuses import OWN
+from shop_poller.core.transition import Policy
+from shop_poller.ports import ShopState, Sink, Source
+from shop_poller.runtime.exposure import exposed, summary
+from shop_poller.runtime.factory import make_message_format, make_sinks, make_source, unpaid_statuses
+from shop_poller.sources import open_source
+from shop_poller.sources.answers import RedirectedError
+from shop_poller.sources.auto import PROBE, Auto, ChosenDialect
+from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.stores.sqlite.file import check_lock, explain
+
+CLOCK_TOLERANCE_S = 60.0
+HELD = "nothing old is dropped from the state"
+LEAST_FREE_BYTES = 100 * 2**20
+SINK_TIMEOUT_S = 10.0
+RECENT = Query(per_page=100, newest_first=True)
+MAX_STATUSES = 10
+PAYMENT_DATE = "the date of payment"  # as BLIND_TO has it
+
+SHOP_ADVICE = {
+    ErrorKind.CONNECTION: "check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop",
+    ErrorKind.TIMEOUT: "check whether the shop's own pages are slow, too",
+    ErrorKind.RATE_LIMIT: "wait a few minutes; if it stays so, ask whoever runs the shop's server",
+}
+"""What to do about errors that do not say so themselves: at a tick they pass, or do not matter yet."""
+
+SHOWN = (
+    "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret, which log, metrics and page show"
+    " as the sink's name: put a #name at the end of the address"
+)
+
+SINK_ADVICE = {
+    ErrorKind.CONNECTION: "check its address in SHOP_NOTIFY_URLS, and whether it runs",
+    ErrorKind.TIMEOUT: "check whether it is overloaded, or a firewall stands before it",
+    ErrorKind.RATE_LIMIT: "wait a few minutes; deliveries do so by themselves",
+    ErrorKind.UNAVAILABLE: "check whether it is well, and whether its address is right",
+    ErrorKind.SERVER: "look into its log",
+    ErrorKind.REJECTED: "check its address in SHOP_NOTIFY_URLS, and look into its log",
+    ErrorKind.GONE: "take it out of SHOP_NOTIFY_URLS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One thing that was looked at.
+
+    Attributes:
+        part: whose it is: settings, shop, state or sink.
+        about: what was looked at.
+        text: what was found, and what to do if it is not well.
+        ok: False if the daemon could not do its work like this.
+    """
+
+    part: str
+    about: str
+    text: str
+    ok: bool = True
+
+
+async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
+    """Look at everything that the daemon needs; changes nothing anywhere.
+
+    Args:
+        settings: as loaded.
+        files: that secrets, or all settings, were read from.
+    """
+    every = f"every {settings.shop_polling_interval:g} s"
+    yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
+    shown = sum(address.shows_secret for address in settings.sinks)
+    if shown:
+        yield CheckResult("settings", "settings", f"{shown} {SHOWN}")
+    async for finding in _check_shop(settings):
+        yield finding
+    yield await _check_state(settings)
+    for line in summary(exposed([settings], files)):
+        yield CheckResult("state", "permissions", f"warning: {line}")
+    async with _sinks(settings) as sinks:
+        for sink in sinks:
+            yield await _attempt(sink, sink.check)
+
+
+async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Send one harmless notification to every sink."""
+    notification = sample_notification(make_message_format(settings), now=now())
+    async with _sinks(settings) as sinks:
+        for sink in sinks:
+            delivery = Delivery(
+                seq=0,
+                shop_id=settings.shop,
+                sink=sink.name,
+                key=notification.key,
+                event_id=notification.event_id,
+                event_type=notification.event_type,
+                body=notification.body(),
+                attempts=0,
+                created_at=notification.created_at,
+                head_since=notification.created_at,
+            )
+            yield await _attempt(sink, partial(_send, sink, delivery))
+
+
+async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
+    source = make_source(settings)
+    began = anyio.current_time()
+    choice: ChosenDialect | None = None
+    try:
+        page = await source.fetch(PROBE)
+        answered_in_s = anyio.current_time() - began
+        choice = source.choice if isinstance(source, Auto) else None
+        recent = await _recent(source)
+    except ShopPollerError as error:
+        if error.kind in {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}:
+            yield CheckResult("shop", "shop", "answers")
+        about = {ErrorKind.AUTHENTICATION: "keys", ErrorKind.NOT_FOUND: "dialect"}.get(error.kind, "shop")
+        if isinstance(error, RedirectedError):
+            about = "address"
+        yield CheckResult("shop", about, _advised(error, SHOP_ADVICE), ok=False)
+        return
+    finally:
+        await source.aclose()
+    yield CheckResult("shop", "shop", f"answers in {answered_in_s:.1f} s")
+    yield CheckResult("shop", "keys", "accepted, with the right to view orders")
+    dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
+    why = choice.why if choice else "SHOP_DIALECT names it"
+    yield CheckResult("shop", "dialect", f"{dialect}: {why}")
+    if BLIND_TO[dialect]:
+        yield CheckResult("shop", "dialect", await _blind(settings, dialect))
+    for text in custom_statuses(recent, settings, sees_payment=PAYMENT_DATE not in BLIND_TO[dialect]):
+        yield CheckResult("shop", "statuses", text)
+    ahead_s = (page.shop_time - now()).total_seconds()
+    if abs(ahead_s) <= CLOCK_TOLERANCE_S:
+        yield CheckResult("shop", "clocks", "the shop's and ours agree")
+    else:
+        yield CheckResult(
+            "shop",
+            "clocks",
+            f"the shop's is {described(ahead_s)} {'ahead of' if ahead_s > 0 else 'behind'} ours; nothing is"
+            " missed, but set both by NTP so that times in messages are right"
+            + (f"; {HELD} until then" if abs(ahead_s) > AGREE.total_seconds() else ""),
+        )
+
+
+async def _recent(source: Source) -> list[Order]:
+    """The newest orders; none if there is no answer to that many at once."""
+    try:
+        return (await source.fetch(RECENT)).orders
+    except ShopPollerError:
+        return []
+
+
+def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment: bool) -> list[str]:
+    """How each status counts that is none of WooCommerce's own, one line per status.
+
+    Args:
+        orders: the recent ones.
+        settings: as loaded.
+        sees_payment: whether the dialect shows when an order was paid.
+    """
+    policy = Policy(baseline_at=now(), unpaid_statuses=unpaid_statuses(settings))
+    by_status: dict[str, list[Order]] = {}
+    for order in orders:
+        if order.status not in OWN:
+            by_status.setdefault(order.status, []).append(order)
+    return [
+        _custom_status(status, found, paid=policy.is_paid(status), sees_payment=sees_payment)
+        for status, found in sorted(by_status.items())[:MAX_STATUSES]
+    ]
+
+
+def _custom_status(status: str, orders: Sequence[Order], *, paid: bool, sees_payment: bool) -> str:
+    seen = f"{status} ({len(orders)} of the recent orders)"
+    if not paid:
+        return f"{seen} counts as not paid: SHOP_UNPAID_STATUSES names it"
+    unpaid = sum(order.paid_at is None for order in orders)
+    if not sees_payment or not unpaid:
+        return f"{seen} counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES"
+    return (
+        f"warning: {seen} counts as paid, but {unpaid} of them {'has' if unpaid == 1 else 'have'} no date of"
+        " payment; if such orders are not paid, name it in SHOP_UNPAID_STATUSES"
+    )
+
+
+async def _blind(settings: Settings, dialect: Dialect) -> str:
+    """What a dialect cannot see, and which other one would."""
+    others = []
+    for other in candidates(settings.woocommerce_mcp_url):
+        if BLIND_TO[other] or other is Dialect.EXECUTE:
+            continue
+        if not settings.proofs.fit(other):
+            others.append(f"{other} would, it needs {NEEDS[other]}")
+        elif await _answers(settings, other):
+            others.append(f"{other} would, and it answers: set SHOP_DIALECT={other}")
+    return f"{dialect} cannot see {', '.join(BLIND_TO[dialect])}; {'; '.join(others) or 'no other answers'}"
+
+
+async def _answers(settings: Settings, dialect: Dialect) -> bool:
+    source = open_source(dialect, settings.woocommerce_mcp_url, settings.proofs)
+    try:
+        await source.fetch(PROBE)
+    except ShopPollerError:
+        return False
+    finally:
+        await source.aclose()
+    return True
+
+
+async def _check_state(settings: Settings) -> CheckResult:
+    if isinstance(settings.state, RedisAddress):
+        return await _check_redis(settings, settings.state)
+    return await _check_file(settings, settings.state)
+
+
+async def _check_redis(settings: Settings, address: RedisAddress) -> CheckResult:
+    from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - it is 10 MB
+
+    store = RedisStore(address, prefix=settings.shop_redis_prefix, first_shop=settings.shop)
+    try:
+        found = f"{address.place} {await store.check()}"
+        off_s = (store.now() - now()).total_seconds()
+        if abs(off_s) > CLOCK_TOLERANCE_S:
+            side = "ahead of" if off_s > 0 else "behind"
+            found += (
+                f"; its clock, which dates what is stored, is {described(off_s)} {side} ours: set both by NTP"
+            )
+        return CheckResult("state", "state", found)
+    except ShopPollerError as error:
+        return CheckResult("state", "state", str(error), ok=False)
+    finally:
+        await store.aclose()
+
+
+async def _check_file(settings: Settings, path: Path) -> CheckResult:
+    state: ShopState | None = None
+    if await anyio.Path(path).exists():
+        try:
+            store = await SqliteStore.peek(path)
+            state = await store.load(settings.shop)
+            await store.aclose()
+        except ShopPollerError as error:
+            return CheckResult("state", "state", str(error), ok=False)
+    try:
+        check_lock(path)
+    except PermanentError as error:
+        return CheckResult("state", "state", str(error), ok=False)
+    except OSError as error:
+        return CheckResult("state", "state", explain(error, path), ok=False)
+    nearest = _nearest_existing(path)
+    if not os.access(nearest, os.W_OK):
+        text = f"{path}: this user may not write to {nearest}; check who owns it, or set SHOP_STATE_URL"
+        return CheckResult("state", "state", text, ok=False)
+    free = shutil.disk_usage(nearest).free
+    if free < LEAST_FREE_BYTES:
+        text = f"{path}: only {free // 2**20} MB free on its disk; free some space"
+        return CheckResult("state", "state", text, ok=False)
+    stored = [state.last_poll_at] if state is not None else []
+    clock = trouble(Whose.OURS, now=now(), behind_shop_s=None, stored=stored)
+    text = f"{path} can be written, {free // 2**20:,} MB free"
+    return CheckResult("state", "state", f"{text}; {clock}" if clock else text)
+
+
+def _nearest_existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+@asynccontextmanager
+async def _sinks(settings: Settings) -> AsyncIterator[list[Sink]]:
+    sinks = make_sinks(settings)
+    try:
+        yield sinks
+    finally:
+        for sink in sinks:
+            await sink.aclose()
+
+
+async def _send(sink: Sink, delivery: Delivery) -> str:
+    await sink.send(delivery)
+    return f"took it (event_id {delivery.event_id})"
+
+
+async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckResult:
+    about = f"sink {sink.name}"
+    try:
+        with anyio.fail_after(SINK_TIMEOUT_S):
+            return CheckResult("sink", about, await attempt())
+    except TimeoutError:
+        text = f"no answer within {SINK_TIMEOUT_S:.0f} s; {SINK_ADVICE[ErrorKind.TIMEOUT]}"
+        return CheckResult("sink", about, text, ok=False)
+    except ShopPollerError as error:
+        return CheckResult("sink", about, _advised(error, SINK_ADVICE), ok=False)
+
+
+def _advised(error: ShopPollerError, advice: Mapping[ErrorKind, str]) -> str:
+    if error.kind not in advice or (isinstance(error, TemporaryError) and error.has_advice):
+        return str(error)
+    return f"{str(error).rstrip('.')}; {advice[error.kind]}"

@@ -1,0 +1,97 @@
+"""`demo`: a simulated shop and the real daemon, in one terminal; nothing is left behind."""
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio
+
+from shop_poller.clock import now
+from shop_poller.config.settings import Settings
+from shop_poller.runtime import app
+from shop_poller.simulator.asgi import create_app
+from shop_poller.simulator.endpoint import Endpoint
+from shop_poller.simulator.keys import DEMO_KEY
+from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.simulator.story import Story
+from shop_poller.sinks.console import Printer
+from shop_poller.web.server import listen, serving
+
+TICK_S = 2.0
+LOOPBACK = "127.0.0.1"
+
+
+async def demo(*, locale: str, seconds: float | None) -> OSError | None:
+    """Run until the time is over, or until Ctrl-C.
+
+    Args:
+        locale: language of the notifications.
+        seconds: how long; None for as long as wanted.
+
+    Returns:
+        Why nothing can be printed any more, if that is what ended it.
+    """
+    shop = SimulatedShop(now)
+    endpoint = Endpoint(shop)
+    story = Story(shop, random.Random())  # noqa: S311 - it tells a story and keeps no secret
+    stop = anyio.Event()
+    failures: list[OSError] = []
+
+    def failed(error: OSError) -> None:
+        failures.append(error)
+        stop.set()
+
+    with tempfile.TemporaryDirectory(prefix="shop-poller-demo-") as directory:
+        async with (
+            serving(create_app(endpoint), listen(LOOPBACK, 0)) as address,
+            anyio.create_task_group() as tasks,
+        ):
+            shop.url = address
+            settings = Settings.model_validate(
+                {
+                    "woocommerce_mcp_url": endpoint.url,
+                    "woocommerce_consumer_key": DEMO_KEY.consumer_key,
+                    "woocommerce_consumer_secret": DEMO_KEY.consumer_secret,
+                    "shop_id": "demo",
+                    "shop_polling_interval": TICK_S,
+                    "shop_state_url": f"sqlite:///{Path(directory, 'shop-poller.db')}",
+                    "shop_notify_urls": "console:",
+                    "shop_http_listen": f"{LOOPBACK}:0",
+                    "shop_locale": locale,
+                }
+            )
+
+            def introduce(http: str) -> None:
+                introduction = [
+                    f"A simulated shop is open at {address}; it is asked every {TICK_S:g} s what changed.",
+                    f"Status page: {http}/   Ctrl-C ends it.",
+                    f"Metrics: {http}/metrics   Health: {http}/healthz",
+                    "Indented lines are what happens in the shop, lines with a time the notifications.",
+                    "",
+                ]
+                tasks.start_soon(_tell, introduction, story, failed)
+
+            if seconds is not None:
+                tasks.start_soon(_end_after, seconds, stop)
+            await app.run(settings, stop=stop, on_listen=introduce)
+            tasks.cancel_scope.cancel()
+    return failures[0] if failures else None
+
+
+async def _tell(introduction: Sequence[str], story: Story, failed: Callable[[OSError], None]) -> None:
+    """Print what happens in the shop, until nobody can read it any more (`demo | head`)."""
+    printer = Printer()
+    try:
+        for line in introduction:
+            await printer.print(line)
+        while True:
+            await printer.print(f"    {story.step()}")
+            await anyio.sleep(story.pause_s)
+    except OSError as error:
+        failed(error)
+
+
+async def _end_after(seconds: float, stop: anyio.Event) -> None:
+    await anyio.sleep(seconds)
+    stop.set()

@@ -1,0 +1,251 @@
+"""`restore`: what `backup` wrote takes the place of the state.
+
+take every lock → put each state together beside its file → verify it → then, shop by shop, the name
+"""
+
+import os
+import resource
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from sqlite3 import Error as SqliteError
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
+
+from shop_poller.cli.archive import MOST_SHOWN, ArchiveReader, open_regular, reading
+from shop_poller.cli.backup import BackupReport, Show, private_file, redis_layout
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.plain_text import one_line
+from shop_poller.observability.metrics import Metrics
+from shop_poller.runtime.lease import LeaseKeeper
+from shop_poller.stores import concurrent_store
+from shop_poller.stores.sqlite import backup as files
+from shop_poller.stores.sqlite.file import MIGRATIONS, explain, keep_owner, lock_for, restoring
+
+
+async def restore(shops: Sequence[Settings], source: Path, *, show: Show) -> BackupReport:
+    """Put the states of a backup back; refused while a daemon runs.
+
+    Args:
+        shops: those of the settings that are to be put back, if the backup has them.
+        source: the backup; or a database, if there is one shop.
+        show: is told how far it is.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, the file is not a backup of these shops, or a state is in use.
+    """
+    try:
+        with open_regular(source) as file:
+            is_database = files.is_database(file)
+        if is_database:
+            return _restore_database(shops, source)
+        with reading(source) as archive:
+            return await _restore_archive(shops, source, archive, show)
+    except OSError as error:
+        place = error.filename or source
+        raise PermanentError(ErrorKind.STORE, f"{place}: {error.strerror}; nothing was changed") from error
+
+
+async def _restore_archive(
+    shops: Sequence[Settings], source: Path, archive: ArchiveReader, show: Show
+) -> BackupReport:
+    manifest, there = archive.manifest, {shop.shop: shop for shop in shops}
+    in_redis = isinstance(shops[0].state, RedisAddress)
+    if manifest.kind != ("redis" if in_redis else "sqlite"):
+        raise _no(
+            source,
+            f"is a backup of a state in {'a file' if in_redis else 'Redis'}, and the settings keep it in"
+            f" {'Redis' if in_redis else 'a file'}",
+        )
+    known = redis_layout() if in_redis else len(MIGRATIONS)
+    if manifest.schema > known:
+        raise _no(
+            source,
+            f"was made by a newer shop-poller ({manifest.version}, schema {manifest.schema}; this one knows"
+            f" up to {known}); install that one",
+        )
+    wanted = [there[shop] for shop in manifest.shops if shop in there]
+    if not wanted:
+        of = ", ".join(list(manifest.shops)[:3])
+        raise _no(source, f"is a backup of {of}; the settings name {', '.join(list(there)[:3])}")
+    report = BackupReport()
+    report.left += [
+        f"{shop}: is in the backup, but not in the settings or not named by --shop"
+        for shop in manifest.shops
+        if shop not in there
+    ]
+    report.left += [
+        f"{shop}: is not in the backup; its state stays" for shop in there if shop not in manifest.shops
+    ]
+    if in_redis:
+        await _restore_all_keys(wanted, archive, show, report)
+    else:
+        _restore_files(wanted, source, archive, show, report)
+    return report
+
+
+def _restore_files(
+    shops: Sequence[Settings], source: Path, archive: ArchiveReader, show: Show, report: BackupReport
+) -> None:
+    with ExitStack() as stack:
+        _raise_limit()
+        for shop in shops:
+            stack.enter_context(_locked(shop))
+        for number, shop in enumerate(shops):
+            show(shop.shop, number, len(shops))
+            with _explained(shop), _new_state(shop, stack) as to:
+                archive.extract(shop.shop, to)
+            found = files.verify(restoring(_path(shop)), source)
+            if found and shop.shop not in found:  # there is none if it was never polled
+                raise _of_another(source, found, shop)
+        for shop in shops:
+            _put_in_place(shop, report)
+
+
+def _restore_database(shops: Sequence[Settings], source: Path) -> BackupReport:
+    """Put back what `sqlite3 … .backup` made, or a copy of a state file that nobody had open."""
+    if len(shops) > 1:
+        raise _no(source, "is a database of one shop; name the shop with --shop")
+    shop = shops[0]
+    if isinstance(shop.state, RedisAddress):
+        raise _no(source, "is a database, and the settings keep the state in Redis")
+    if Path(os.path.realpath(source)) == Path(os.path.realpath(shop.state)):
+        raise _no(source, "is the state itself")
+    report = BackupReport()
+    with ExitStack() as stack:
+        stack.enter_context(_locked(shop))
+        with _explained(shop), _new_state(shop, stack) as to:
+            files.copy_database(source, restoring(shop.state), to)
+        found = files.verify(restoring(shop.state), source)
+        if shop.shop not in found:
+            raise _of_another(source, found, shop)
+        _put_in_place(shop, report)
+    return report
+
+
+def _put_in_place(shop: Settings, report: BackupReport) -> None:
+    """Let the new state of one shop take its place; what is wrong there is no other shop's trouble."""
+    try:
+        with _explained(shop):
+            files.put_in_place(_path(shop))
+    except ShopPollerError as error:
+        report.failed.append(f"{shop.shop}: {error}")
+    else:
+        report.done.append(shop.shop)
+
+
+@contextmanager
+def _explained(shop: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (SqliteError, OSError) as error:
+        raise PermanentError(
+            ErrorKind.STORE, f"{explain(error, _path(shop))}; nothing was changed"
+        ) from error
+
+
+def _of_another(source: Path, found: Collection[str], shop: Settings) -> PermanentError:
+    of = one_line(", ".join(sorted(found)[:3]), MOST_SHOWN) or "no shop"
+    return _no(source, f"is a state of {of}, and the settings name {shop.shop} (SHOP_ID)")
+
+
+@contextmanager
+def _locked(shop: Settings) -> Iterator[None]:
+    """The lock of a shop's state, whose directory is made if it is missing."""
+    path = _path(shop)
+    with _explained(shop):
+        missing = [part for part in path.parents if not part.exists()]
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.geteuid():
+            for part in reversed(missing):
+                with suppress(OSError):
+                    _own(part)
+        lock = lock_for(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _own(directory: Path) -> None:
+    """Give a directory to whoever has the one above."""
+    number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        keep_owner(number, directory.parent)
+    finally:
+        os.close(number)
+
+
+def _new_state(shop: Settings, stack: ExitStack) -> BinaryIO:
+    """An empty file where the next state is put together; gone at the end, if it did not take its place."""
+    new = restoring(_path(shop))
+    new.unlink(missing_ok=True)
+    stack.callback(new.unlink, missing_ok=True)
+    return private_file(new)
+
+
+async def _restore_all_keys(
+    shops: Sequence[Settings], archive: ArchiveReader, show: Show, report: BackupReport
+) -> None:
+    for shop in shops:
+        if holder := await _leader(shop):
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"{holder} has the lease and works on {shop.shop}; stop every replica first; nothing was"
+                " changed",
+            )
+    for shop in shops:
+        try:
+            await _restore_keys(shop, archive, show)
+        except ShopPollerError as error:
+            report.failed.append(f"{shop.shop}: {error}")
+        else:
+            report.done.append(shop.shop)
+
+
+async def _leader(shop: Settings) -> str:
+    store = await concurrent_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
+    try:
+        return await store.holder()
+    finally:
+        await store.aclose()
+
+
+async def _restore_keys(shop: Settings, archive: ArchiveReader, show: Show) -> None:
+    from shop_poller.stores.redis.backup import StateKeys  # noqa: PLC0415 - it is 10 MB
+
+    keys = StateKeys(cast("RedisAddress", shop.state), prefix=shop.shop_redis_prefix, shop=shop.shop)
+    try:
+        with TemporaryFile() as content:
+            archive.extract(shop.shop, content)
+            size, done = content.tell(), 0
+            content.seek(0)
+
+            def step(read: int) -> None:
+                nonlocal done
+                done += read
+                show(shop.shop, done, size)
+
+            async def work() -> None:
+                await keys.swap(await keys.stage(content, step))
+
+            await LeaseKeeper(keys.store, Metrics(shop.shop, ())).once(work)
+    finally:
+        await keys.aclose()
+
+
+def _path(shop: Settings) -> Path:
+    return cast("Path", shop.state)
+
+
+def _raise_limit() -> None:
+    """Each shop's lock is an open file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _no(source: Path, why: str) -> PermanentError:
+    return PermanentError(ErrorKind.STORE, f"{source}: {why}; nothing was changed")

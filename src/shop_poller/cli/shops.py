@@ -1,0 +1,135 @@
+"""The commands `shops list` and `shops check`. What only they need is imported in them, as in cli.py."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+
+from shop_poller.cli.console import Config, EnoughError, Exit, OutputError, load_shops_config, say
+from shop_poller.config.addresses import secrets_in
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.masking import Masker
+
+if TYPE_CHECKING:
+    from shop_poller.cli.check import CheckResult
+
+AT_ONCE = 16
+"""Shops that are looked at at the same time."""
+
+shops = typer.Typer(no_args_is_help=True, help="Look at the shops of a file with [[shops]], or at the one.")
+
+
+@shops.command(
+    "list",
+    epilog="""\b
+Examples:
+  shop-poller shops list --config shops.toml
+  shop-poller shops list --config shops.toml --json
+Exit codes: 2 settings, 4 it could not print.""",
+)
+def list_shops(
+    *,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: an object a line.")] = False,
+) -> None:
+    """Say which shops there are, who watches each, and when it was polled last; the daemon may be running."""
+    shops_config = load_shops_config(config, asks_shop=False)
+    found: dict[str, dict[str, Any]] = {}
+
+    async def look(shop: Settings) -> None:
+        found[shop.shop] = await _described(shop)
+
+    anyio.run(_each, shops_config.shops, look)
+    with suppress(EnoughError):
+        for shop in shops_config.shops:
+            about = found[shop.shop]
+            say(json.dumps(about, ensure_ascii=False) if as_json else _line(about))
+
+
+@shops.command(
+    epilog="""\b
+Example:
+  shop-poller shops check --config shops.toml
+Exit codes: 2 settings, 3 a shop, 4 a sink, 5 state; of several the least."""
+)
+def check(config: Config = None) -> None:
+    """Look whether every shop, its keys, state and sinks are right, a line each; change nothing."""
+    from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.runtime.exposure import exposed, summary  # noqa: PLC0415
+
+    shops_config = load_shops_config(config)
+    codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
+    failed: list[Exit] = []
+    unprinted: list[OutputError] = []
+
+    for line in summary(exposed(shops_config.shops, shops_config.files)):
+        say(f"ok    permissions: warning: {line}")
+
+    async def look(shop: Settings) -> None:
+        wrong: list[CheckResult] = [finding async for finding in checks.check(shop) if not finding.ok]
+        failed.extend(codes[finding.part] for finding in wrong)
+        text = "; ".join(f"{finding.about}: {finding.text}" for finding in wrong)
+        try:
+            say(f"FAIL  {shop.shop}: {text}" if wrong else f"ok    {shop.shop}")
+        except OutputError as error:  # kept out of the group, which would wrap it
+            unprinted.append(error)
+
+    anyio.run(_each, shops_config.shops, look)
+    if unprinted:
+        raise unprinted[0]
+    if failed:
+        raise typer.Exit(min(failed))
+
+
+async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awaitable[None]]) -> None:
+    """Look at every shop, at some of them at the same time."""
+    room = anyio.CapacityLimiter(AT_ONCE)
+
+    async def take_turn(shop: Settings) -> None:
+        async with room:
+            await look(shop)
+
+    async with anyio.create_task_group() as tasks:
+        for shop in shops_config:
+            tasks.start_soon(take_turn, shop)
+
+
+async def _described(shop: Settings) -> dict[str, Any]:
+    """What is set, and what the store knows; of one that cannot be read, why."""
+    from shop_poller.core.model import iso  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.stores import peek_store  # noqa: PLC0415
+
+    about: dict[str, Any] = {
+        "shop": shop.shop,
+        "url": Masker(secrets_in(shop.woocommerce_mcp_url)).mask(shop.woocommerce_mcp_url),
+        "interval_s": shop.shop_polling_interval,
+        "sinks": [sink.name for sink in shop.sinks],
+        "leader": None,
+        "last_poll_at": None,
+        "trouble": None,
+    }
+    try:
+        store = await peek_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
+        try:
+            state = await store.load(shop.shop)
+            if isinstance(shop.state, RedisAddress):  # who has a file open cannot be seen from outside
+                about["leader"] = await store.holder() or None
+            if state is not None and state.last_poll_at is not None:
+                about["last_poll_at"] = iso(state.last_poll_at)
+        finally:
+            await store.aclose()
+    except ShopPollerError as error:
+        about["trouble"] = str(error)
+    return about
+
+
+def _line(about: dict[str, Any]) -> str:
+    last = about["trouble"] or about["last_poll_at"] or "never polled"
+    leader = f", by {about['leader']}" if about["leader"] else ""
+    words = (about["shop"], about["url"], f"every {about['interval_s']:g} s", ", ".join(about["sinks"]))
+    return "  ".join((*words, f"{last}{leader}"))

@@ -1,0 +1,133 @@
+"""The commands `state check` and `state aside`. What only one command needs is imported in it (cli.py)."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+
+from shop_poller.cli.console import Config, EnoughError, Exit, ShopId, load_shops_config, say
+from shop_poller.config.shops import choose
+from shop_poller.core.errors import ShopPollerError
+
+if TYPE_CHECKING:
+    from shop_poller.config.settings import Settings
+    from shop_poller.ports import RowSetAside
+    from shop_poller.stores.damage import StateFinding
+
+state = typer.Typer(no_args_is_help=True, help="Check the stored state, and repair it.")
+
+Repair = Annotated[
+    bool,
+    typer.Option("--repair", help="Correct or take out what is damaged; keep copies. Stop the daemon first."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: an object a line, one for each shop.")]
+Forget = Annotated[bool, typer.Option("--forget", help="Then drop these copies.")]
+
+
+@state.command(
+    epilog="""\b
+Examples:
+  shop-poller state check
+  shop-poller state check --json
+  shop-poller state check --repair
+Exit codes: 2 settings; 5 damage is left, the state cannot be read, or (--repair) the daemon uses it."""
+)
+def check(
+    *, config: Config = None, shop: ShopId = None, repair: Repair = False, as_json: AsJson = False
+) -> None:
+    """Report damaged rows and keys, one line each; without --repair the daemon may be running."""
+    shops_config = load_shops_config(config, asks_shop=False)
+    shops = shops_config.shops if shop is None else [choose(shops_config.shops, shop)]
+    if not anyio.run(_check_all, shops, repair, as_json):
+        raise typer.Exit(Exit.STATE)
+
+
+@state.command(
+    epilog="""\b
+Examples:
+  shop-poller state aside
+  shop-poller state aside --forget
+Exit codes: 2 settings, 5 state."""
+)
+def aside(
+    *, config: Config = None, shop: ShopId = None, as_json: AsJson = False, forget: Forget = False
+) -> None:
+    """List the damaged rows that were set aside; the daemon may be running."""
+    shops_config = load_shops_config(config, asks_shop=False)
+    shops = shops_config.shops if shop is None else [choose(shops_config.shops, shop)]
+    with suppress(EnoughError):
+        anyio.run(_list_all, shops, as_json, forget)
+
+
+async def _check_all(shops: "Sequence[Settings]", repair: bool, as_json: bool) -> bool:  # noqa: FBT001 - of a command
+    """Check every shop.
+
+    Returns:
+        Whether nothing is wrong any more.
+    """
+    is_well = True
+    for shop in shops:
+        try:
+            found = await _find(shop, repair=repair)
+            kept = await _kept(shop)
+        except ShopPollerError as error:
+            is_well = False
+            say(
+                json.dumps({"shop": shop.shop, "error": str(error)})
+                if as_json
+                else f"FAIL  {shop.shop}: {error}"
+            )
+            continue
+        is_well = is_well and all(repair and one.fix for one in found)
+        if as_json:
+            about = {"shop": shop.shop, "repaired": repair, "rows_set_aside": [_row(one) for one in kept]}
+            say(json.dumps(about | {"findings": [one.as_dict() for one in found]}, ensure_ascii=False))
+            continue
+        for one in found:
+            say(f"{'done' if repair and one.fix else 'FAIL'}  {shop.shop}: {one.line()}")
+        if not found:
+            say(f"ok    {shop.shop}: nothing is damaged")
+        if not repair and any(one.fix for one in found):
+            say(f"note  {shop.shop}: stop the daemon and run `shop-poller state check --repair`")
+        if kept:
+            say(f"note  {shop.shop}: rows are set aside, `shop-poller state aside` lists them")
+    return is_well
+
+
+async def _find(shop: "Settings", *, repair: bool) -> "list[StateFinding]":
+    from shop_poller.stores import inspect_store, repair_store  # noqa: PLC0415 - see the module's docstring
+
+    look = repair_store if repair else inspect_store
+    return await look(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
+
+
+async def _kept(shop: "Settings", *, forget: bool = False) -> "list[RowSetAside]":
+    from shop_poller.stores import set_aside_in_store  # noqa: PLC0415 - see the module's docstring
+
+    return await set_aside_in_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix, forget=forget)
+
+
+async def _list_all(shops: "Sequence[Settings]", as_json: bool, forget: bool) -> None:  # noqa: FBT001 - of a command
+    for shop in shops:
+        kept = await _kept(shop, forget=forget)
+        if as_json:
+            say(
+                json.dumps(
+                    {"shop": shop.shop, "rows_set_aside": [_row(one) for one in kept]}, ensure_ascii=False
+                )
+            )
+            continue
+        for one in kept:
+            row = _row(one)
+            say(f"{row['at']}  {shop.shop}: {one.place} {one.name}: {one.reason}")
+        if not kept:
+            say(f"{shop.shop}: no row is set aside")
+
+
+def _row(one: "RowSetAside") -> dict[str, Any]:
+    from shop_poller.core.model import iso  # noqa: PLC0415 - see the module's docstring
+
+    return {"place": one.place, "name": one.name, "reason": one.reason, "at": iso(one.at)}

@@ -1,0 +1,162 @@
+"""`status`: where a shop's polling and its deliveries stand, read from the store."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from shop_poller.alerts import MARKERS
+from shop_poller.cli.dead_letters import as_dict
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.model import iso
+from shop_poller.ports import Alert, RowSetAside, Settled, ShopState, Stats
+from shop_poller.stores import peek_store
+
+LATEST = 10
+"""So many dead letters and deliveries are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the store knows of a shop.
+
+    Attributes:
+        now: what the clock says that dates what is stored; None if that is not known.
+        whose: that clock is.
+    """
+
+    shop: str
+    state: ShopState | None
+    stats: Stats
+    set_aside: dict[int, str]
+    alerts: dict[str, Alert]
+    dead: list[Settled]
+    delivered: list[Settled]
+    rows_set_aside: list[RowSetAside]
+    now: datetime | None = None
+    whose: Whose = Whose.OURS
+
+    @property
+    def clock(self) -> str:
+        """What is wrong with the clock that dates what is stored, in words; "" if nothing is."""
+        if self.now is None or self.state is None:
+            return ""
+        oldest = [sink.oldest_at for sink in self.stats.sinks.values()]
+        dated = [over.at for over in (*self.delivered[:1], *self.dead[:1])]
+        stored = [self.state.last_poll_at, *oldest, *dated]
+        return str(trouble(self.whose, now=self.now, behind_shop_s=None, stored=stored) or "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: instants are ISO 8601 in UTC, or null."""
+        state = self.state
+        return {
+            "shop": self.shop,
+            "started_at": _iso(state.started_at) if state else None,
+            "last_poll_at": _iso(state.last_poll_at) if state else None,
+            "cursor_at": _iso(state.cursor_at) if state else None,
+            "baseline_at": _iso(state.baseline_at) if state else None,
+            "learning": state.learning.phase if state and state.learning else None,
+            **({"clock": self.clock} if self.clock else {}),
+            "known_orders": self.stats.known,
+            "set_aside": {str(order_id): reason for order_id, reason in self.set_aside.items()},
+            "rows_set_aside": [
+                {"place": one.place, "name": one.name, "reason": one.reason, "at": iso(one.at)}
+                for one in self.rows_set_aside
+            ],
+            "alerts": {
+                name: {"error_type": alert.cause, "since": iso(alert.since)}
+                for name, alert in self.alerts.items()
+            },
+            "sinks": {
+                name: {
+                    "waiting": sink.waiting,
+                    "oldest_at": _iso(sink.oldest_at),
+                    "dead_letters": sink.dead,
+                }
+                for name, sink in self.stats.sinks.items()
+            },
+            "latest_dead_letters": [as_dict(one) for one in self.dead],
+            "latest_delivered": [as_dict(one) for one in self.delivered],
+        }
+
+
+async def read_status(settings: Settings) -> Status:
+    """Read the store beside a daemon that may be writing to it.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, there is none, or it cannot be read.
+    """
+    shop = settings.shop
+    store = await peek_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
+    try:
+        found = Status(
+            shop,
+            await store.load(shop),
+            await store.stats(shop),
+            await store.set_aside(shop),
+            {name: one for name, one in (await store.alerts(shop)).items() if not name.startswith(MARKERS)},
+            await store.settled(shop, dead=True, limit=LATEST),
+            await store.settled(shop, dead=False, limit=LATEST),
+            await store.rows_set_aside(shop),
+        )
+        with suppress(ShopPollerError):  # what was read is told all the same
+            await store.ask_clock()
+        whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
+        return replace(found, now=store.now(), whose=whose)
+    finally:
+        await store.aclose()
+
+
+def render(status: Status, now: datetime) -> list[str]:
+    """Lines for people."""
+    state, stats = status.state, status.stats
+    if state is None:
+        return [f"shop        {status.shop}: never polled with this state"]
+    lines = [
+        f"shop        {status.shop}",
+        f"last poll   {_ago(state.last_poll_at, now)}",
+        f"cursor      {_iso(state.cursor_at) or 'none yet'}, by the shop's clock",
+        f"watching    since {_iso(state.baseline_at) or 'its first answer, which is still to come'}",
+        f"known       {stats.known:,} orders",
+    ]
+    if status.clock:
+        lines.append(f"clock       {status.clock}")
+    if state.learning is not None:
+        lines.append(f"learning    {state.learning.phase} orders, {state.learning.count:,} so far")
+    lines += [f"set aside   order {order_id}: {reason}" for order_id, reason in status.set_aside.items()]
+    lines += [f"set aside   stored row {one.place} {one.name}: {one.reason}" for one in status.rows_set_aside]
+    lines += [
+        f"alert       {name}: {alert.cause} since {iso(alert.since)}" for name, alert in status.alerts.items()
+    ]
+    for name, sink in stats.sinks.items():
+        oldest = f", oldest {_ago(sink.oldest_at, now)}" if sink.oldest_at else ""
+        lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")
+    if not stats.sinks:
+        lines.append("outbox      empty")
+    if status.delivered:
+        lines.append(f"delivered   last {_ago(status.delivered[0].at, now)}")
+    lines += [
+        f"dead letter {one.key} {one.event_type} to {one.sink}, {_ago(one.at, now)}: {one.reason}"
+        for one in status.dead
+    ]
+    return lines
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else iso(instant)
+
+
+def _ago(instant: datetime | None, now: datetime) -> str:
+    if instant is None:
+        return "never"
+    seconds = (now - instant).total_seconds()
+    if seconds < -NOTABLE.total_seconds():
+        return f"{iso(instant)} ({described(seconds)} in the future)"
+    seconds = max(seconds, 0.0)
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{iso(instant)} ({seconds / size:.0f} {unit} ago)"
+    return f"{iso(instant)} ({seconds:.0f} seconds ago)"

@@ -1,0 +1,172 @@
+"""The systemd service: what is written where, and what would keep it from running."""
+
+import difflib
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+UNIT = Path("/etc/systemd/system/shop-poller.service")
+BACK_OFF = UNIT.with_name("shop-poller.service.d") / "back-off.conf"
+SETTINGS = Path("/etc/shop-poller/shop-poller.env")
+CREDENTIALS = Path("/etc/shop-poller/credentials")
+TEMPLATE_COMMAND = "/opt/shop-poller/bin/shop-poller"
+BACK_OFF_SINCE = 254
+"""The first systemd that knows RestartSteps."""
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nothing is put there
+"""What the service does not see: ProtectHome and PrivateTmp."""
+PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)
+SHARED = {
+    "User", "DynamicUser", "StateDirectory", "StateDirectoryMode", "UMask", "WorkingDirectory", "Environment",
+    "EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted", "SetCredential",
+}  # fmt: skip
+"""What a command has to have of the unit to find the service's settings, keys and state."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFile:
+    """A file to be written.
+
+    Attributes:
+        path: where, below the root.
+        text: what is in it.
+        mode: who may read it.
+        yours: is left as it is once it is there: it is for people to write.
+    """
+
+    path: Path
+    text: str
+    mode: int = 0o644
+    yours: bool = False
+
+    def diff(self, root: Path) -> list[str] | None:
+        """The lines that writing it would change; none if it is as it should be; None if it is not there.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        path = below(root, self.path)
+        if not path.exists():
+            return None
+        there = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return list(difflib.unified_diff(there, self.text.splitlines(), str(path), "new", lineterm=""))
+
+    def write(self, root: Path) -> None:
+        """Write it; whoever reads it meanwhile sees the old one or the new one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = below(root, self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(self.text, encoding="utf-8")
+        temporary.chmod(self.mode)
+        temporary.replace(path)
+
+
+def below(root: Path, path: Path) -> Path:
+    """An absolute path, seen from a directory that stands for the root."""
+    return root / path.relative_to("/")
+
+
+def unit(command: Path) -> str:
+    """The unit that starts this command."""
+    return _template("shop-poller.service").replace(TEMPLATE_COMMAND, str(command))
+
+
+def service_files(command: Path, version: int) -> list[ServiceFile]:
+    """What makes the service, for a version of systemd."""
+    back_off = [ServiceFile(BACK_OFF, _template("back-off.conf"))] if version >= BACK_OFF_SINCE else []
+    settings = ServiceFile(SETTINGS, _template("shop-poller.env"), mode=0o640, yours=True)
+    return [ServiceFile(UNIT, unit(command)), *back_off, settings]
+
+
+def credentials() -> list[str]:
+    """The names of the credentials that the unit loads."""
+    return re.findall(r"^LoadCredential=([\w.]+):", _template("shop-poller.service"), re.MULTILINE)
+
+
+def own_command() -> Path:
+    """The path of the command that runs now, as the service should start it."""
+    called = Path(sys.argv[0])
+    return (called if called.name == "shop-poller" else Path(sys.prefix, "bin", "shop-poller")).resolve()
+
+
+def obstacles(command: Path) -> Iterator[str]:
+    """What would keep the service, another user in a sandbox, from executing a command: a line each."""
+    if not PLAIN.fullmatch(str(command)):
+        yield f"{command} has characters that a unit file gives a meaning; install it at {_advice()}"
+    for path in dict.fromkeys((command, Path(sys.executable).resolve(), Path(__file__).resolve())):
+        home = next((home for home in HIDDEN if path.is_relative_to(home)), None)
+        if home is not None:
+            yield f"{path} lies in {home}, which the service does not see; install it at {_advice()}"
+            continue
+        closed = [part for part in (path, *path.parents) if part.exists() and not _open(part)]
+        if closed:
+            yield f"{closed[-1]} is closed to other users, and the service is one: chmod -R o+rX {closed[-1]}"
+
+
+def _advice() -> str:
+    return (
+        "/opt: make wheel && sudo python3 -m venv /opt/shop-poller &&"
+        " sudo /opt/shop-poller/bin/pip install -c constraints.txt dist/*.whl"
+        " (with a Python of the system, such as /usr/bin/python3)"
+    )
+
+
+def _open(path: Path) -> bool:
+    """Whether other users may pass through a directory, or read a file."""
+    return bool(path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH))
+
+
+def systemd_version() -> int:
+    """The version of systemd, or 0 where there is none."""
+    try:
+        done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    except OSError:
+        return 0
+    found = re.match(r"systemd (\d+)", done.stdout)
+    return int(found[1]) if found else 0
+
+
+def installed_unit() -> str:
+    """The unit as systemd knows it, with its drop-ins; empty if there is none.
+
+    Raises:
+        OSError: there is no systemd.
+    """
+    command = ["systemctl", "cat", "--no-pager", UNIT.name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - a constant
+
+
+def as_service(unit_text: str, command: list[str], *, terminal: bool) -> list[str]:
+    """The command line that runs a command as the service: with its user, state, settings and keys.
+
+    Args:
+        unit_text: of the unit and its drop-ins.
+        command: with its arguments.
+        terminal: whether to run it on this terminal; else through pipes.
+    """
+    lines = [line.strip() for line in unit_text.splitlines()]
+    shared = [f"--property={line}" for line in lines if line.partition("=")[0] in SHARED]
+    how = ["--quiet", "--wait", "--collect", "--pty" if terminal else "--pipe"]
+    return ["systemd-run", *how, *shared, "--", *command]
+
+
+def become(command: list[str]) -> None:
+    """Go on as another command.
+
+    Raises:
+        OSError: it is not there.
+    """
+    os.execvp(command[0], command)  # noqa: S606 - that is the point
+
+
+def _template(name: str) -> str:
+    return files("shop_poller").joinpath("units", name).read_text(encoding="utf-8")

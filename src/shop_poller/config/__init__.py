@@ -1,0 +1,1 @@
+"""Settings, the shops file, and the addresses that settings name."""

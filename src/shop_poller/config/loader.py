@@ -1,0 +1,274 @@
+"""Where settings come from: defaults < file (--config, or a credential) < .env < environment < secret files.
+
+All that is wrong is said at once.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.core.dialects import Dialect
+from shop_poller.core.filters import problems as filter_problems
+from shop_poller.core.showing import is_harmless, shown, shown_place
+
+MAX_FILE_BYTES = 64 * 1024
+CONFIG_CREDENTIAL = "shops.toml"
+"""The service's credential that is the TOML file, where none is named."""
+
+MISSING = {
+    "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
+    "woocommerce_consumer_key": "is missing; make one under WooCommerce → Settings → Advanced → REST API",
+    "woocommerce_consumer_secret": "is missing; it was shown once when the key was made",
+    "wordpress_username": "is missing; set it to the user whose application password it is",
+    "wordpress_application_password": "is missing; make one under Users → Profile → Application Passwords",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredSettings:
+    """What was found, yet to be judged.
+
+    Attributes:
+        values: by the names of the settings.
+        origins: where each is from, to be said behind its name.
+        shops: the tables [[shops]] of the file.
+        problems: with what could not be read.
+        files: that secrets, or all settings, were read from.
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    shops: list[Any]
+    problems: list[str]
+    files: list[Path] = field(default_factory=list)
+
+
+def load(
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    dotenv: Path = Path(".env"),
+    asks_shop: bool = True,
+) -> Settings:
+    """Read the settings of one shop; of several see shops.load_shops.
+
+    Args:
+        config: a TOML file whose keys are the variables' names in lower case.
+        environ: the environment.
+        dotenv: a file of NAME=value lines, if it exists.
+        asks_shop: the keys of the shop are needed; else they may be missing.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    found = gather(config, environ=environ, dotenv=dotenv)
+    settings, problems = judge(found.values, found.origins, asks_shop=asks_shop)
+    if settings is None or found.problems or problems:
+        raise SettingsError([*found.problems, *problems])
+    return settings
+
+
+def config_credential(environ: Mapping[str, str]) -> Path | None:
+    """The TOML file that systemd gives to the service, if it does; the unit makes a blank one of none."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory, CONFIG_CREDENTIAL) if directory else None
+    return path if path and path.is_file() else None
+
+
+def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> GatheredSettings:
+    """Read everything there is to be read; for the arguments see `load`."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    shops: list[Any] = []
+    files: list[Path] = []
+
+    def take(found: Mapping[str, Any], origin: str) -> None:
+        for name, value in found.items():
+            if name.lower() in Settings.model_fields and value is not None:
+                values[name.lower()] = value
+                origins[name.lower()] = origin
+
+    if config is not None:
+        written = _toml(config, problems)
+        tables = written.pop("shops", [])
+        if isinstance(tables, list):
+            shops = tables
+        else:
+            problems.append(f"{config}: write [[shops]], with two brackets, before each shop")
+        problems.extend(
+            f"{config}: there is no setting {shown(name, is_name=True)}; the names are those of the"
+            " variables, in lower case"
+            for name in sorted(set(written) - set(Settings.model_fields))
+        )
+        take(written, f" (from {config})")
+        if _has_secrets([written, *shops]):
+            files.append(config)
+    try:
+        local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+        files += [dotenv] if local else []
+    except (OSError, ValueError) as error:
+        problems.append(f"{dotenv}: cannot be read: {error}")
+        local = {}
+    take(local, f" (from {dotenv})")
+    take(environ, "")
+    take(_secret_files({**local, **environ}, problems, files), " (from its file)")
+    return GatheredSettings(values, origins, shops, problems, files)
+
+
+def judge(
+    values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool
+) -> tuple[Settings | None, list[str]]:
+    """Make settings of values, or say what is wrong with them.
+
+    Args:
+        values: as found.
+        origins: where each is from.
+        asks_shop: the keys of the shop are needed.
+    """
+    problems: list[str] = []
+    settings: Settings | None = None
+    # A blank value means the default, as compose files and units write it; but blank turns the listener off.
+    values = {name: "" if str(value).isspace() else value for name, value in values.items()}
+    values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
+    missing = _missing_proofs(values) if asks_shop else []
+    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in missing]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        secrets = [str(values[name]) for name in SECRETS if name in values]
+        details = error.errors(include_url=False)
+        found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
+    else:
+        problems += _contradictions(settings, asks_shop=asks_shop)
+    order = list(Settings.model_fields)
+    problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
+    return settings, problems
+
+
+def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
+    """Which of the values are missing that prove who we are, in the chosen dialect."""
+    keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
+    password = ("wordpress_username", "wordpress_application_password")
+    needed = {"abilities": [password], "auto": [keys, password]}.get(
+        str(values.get("shop_dialect", "auto")), [keys]
+    )
+    missing = [[name for name in pair if name not in values] for pair in needed]
+    halves = [names for names, pair in zip(missing, needed, strict=True) if 0 < len(names) < len(pair)]
+    if halves or [] in missing:  # `auto` is content with either pair, but not with half a one
+        return [name for names in halves for name in names]
+    return missing[0]
+
+
+def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
+    """What is wrong of settings that are right each by itself."""
+    found = []
+    if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
+        found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+    events, levels = (set(names) for names in zip(*settings.events, strict=True))
+    found += [
+        f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {problem}"
+        for sink in settings.sinks
+        for problem in filter_problems(sink.filter, events=events, levels=levels)
+    ]
+    if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"
+            " order is forgotten"
+        )
+    if settings.shop_pending_payment_threshold and not settings.shop_sweep_interval:
+        found.append(
+            "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
+            " SHOP_SWEEP_INTERVAL"
+        )
+    blind = settings.shop_dialect == "abilities" or not settings.proofs.fit(Dialect.REST)
+    if asks_shop and blind and not settings.shop_sweep_interval:
+        found.append(
+            "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"
+            " that was set aside can be shown again; unset it, or use another dialect"
+        )
+    return found
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        is_path = path.suffix == ".toml" or path.exists()
+        may_be_path = is_path or all(is_harmless(part, is_name=True) for part in path.parts)
+        where = path if may_be_path else "the file of --config"
+        problems.append(f"{where}: cannot be read as TOML: {detail}")
+        return {}
+    return values
+
+
+def _has_secrets(tables: Iterable[Any]) -> bool:
+    """Whether any of these tables has a secret itself, not just the name of a file or a variable."""
+    return any(isinstance(table, dict) and not table.keys().isdisjoint(SECRETS) for table in tables)
+
+
+def _secret_files(
+    environ: Mapping[str, str | None], problems: list[str], files: list[Path]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    for name in SECRETS:
+        variable = f"{name.upper()}_FILE"
+        path = Path(environ.get(variable) or "")
+        if not environ.get(variable):
+            if not credentials:
+                continue
+            variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
+        is_credential = variable == "CREDENTIALS_DIRECTORY"
+        try:
+            found[name] = read_secret(path, may_be_blank=is_credential)  # as the unit has it for the default
+            files.append(path)
+        except ValueError as error:
+            if is_credential and isinstance(error.__cause__, FileNotFoundError):
+                continue  # not every secret has to be one
+            problems.append(f"{variable}: {error}")
+    return found
+
+
+def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) -> str:
+    """What a file of one secret holds.
+
+    Args:
+        path: of the file.
+        home: where a path that is not absolute begins.
+        may_be_blank: there may be nothing in it.
+
+    Raises:
+        ValueError: with what is wrong, in one line; without the path if it may be the secret itself.
+    """
+    where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
+    try:
+        with (home / path).open("rb") as file:
+            secret = file.read(MAX_FILE_BYTES).decode().strip()
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"cannot read {where}: {detail}") from error
+    if not secret and not may_be_blank:
+        raise ValueError(f"there is nothing in {path}; put the secret into it, or do not name it")
+    return secret
+
+
+def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return f"{name.upper()}: {MISSING[name]}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    value = str(detail["input"])
+    # An address may hold a password or keys, and a secret may have been pasted into the wrong variable.
+    hidden = name in {*SECRETS, "woocommerce_mcp_url"} or "@" in value or any(s in value for s in secrets)
+    now = "" if hidden else f" (now: {shown(detail['input'])})"
+    return f"{name.upper()}{origins.get(name, '')}: {text}{now}"

@@ -1,0 +1,468 @@
+"""Every setting: its name, default, bounds and meaning. docs/configuration.md is made from this file."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from shop_poller.config.addresses import (
+    HTTP,
+    NO_CHARACTER,
+    REDIS,
+    SinkAddress,
+    ascii_address,
+    parse_listen,
+    parse_sink,
+    secrets_in,
+    split,
+)
+from shop_poller.config.redis_address import RedisAddress, Topology, parse_redis
+from shop_poller.core.dialects import KnownKeys
+from shop_poller.core.hosts import is_loopback
+from shop_poller.core.messages import LEVELS
+from shop_poller.core.model import StatusEvent
+from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.signature import signing_keys
+from shop_poller.core.status_events import parse as parse_status_events
+from shop_poller.core.transition import DEFAULT_UNPAID
+
+HASH_TAG = re.compile(r"\{[^{}]+\}")
+MIN_WEBHOOK_SECRET = 8
+MIN_ADMIN_TOKEN = 16
+HEADER_TOKEN = re.compile(rf"[!-~]{{{MIN_ADMIN_TOKEN},200}}")
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
+DEFAULT_CHANNEL = "notification:events"
+SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+SQLITE = re.compile(r"sqlite:(//)?/", re.IGNORECASE)
+HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
+
+
+class SettingsError(Exception):
+    """Some settings are wrong.
+
+    Attributes:
+        problems: a line each: the variable, what is wrong with it, what to do; no secrets.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _words(value: object) -> object:
+    """Lists are written with spaces or commas between."""
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
+def _sinks(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be addresses with spaces between")  # noqa: TRY004 - pydantic collects ValueErrors
+    if re.search(r",\s*[a-z+]+:", value):
+        raise ValueError("has a comma between two addresses; put spaces between them")
+    sinks = tuple(parse_sink(address) for address in value.split())
+    names = [sink.name for sink in sinks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"two sinks have the name {shown_place(twice[0])}; give each its own by adding #name"
+        )
+    return sinks
+
+
+def _listen(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be text, e.g. 127.0.0.1:9108")  # noqa: TRY004 - as above
+    return parse_listen(value)
+
+
+def _levels(value: object) -> object:
+    try:
+        levels = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        levels = None
+    if not isinstance(levels, dict) or not all(isinstance(to, str) and to for to in levels.values()):
+        raise ValueError('should be JSON such as {"error": "critical"}')
+    unknown = sorted(set(levels) - set(LEVELS.values()))
+    if unknown:
+        name = shown(unknown[0], is_name=True)
+        raise ValueError(f"there is no level {name}; there are {', '.join(sorted(set(LEVELS.values())))}")
+    return levels
+
+
+def _key(value: SecretStr) -> SecretStr:
+    if not HEADER_SAFE.fullmatch(value.get_secret_value()):
+        raise ValueError(
+            "should be letters, digits and underscores only; was a space or line copied with it?"
+        )
+    return value
+
+
+def _username(value: str) -> str:
+    if ":" in value or not value.isprintable() or not value.isascii() or len(value) > 100:
+        raise ValueError("should be the name that the user signs in with, without a colon")
+    return value
+
+
+def _password(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("should be 24 letters and digits, in groups of four; copy it once more")
+    return value
+
+
+def _signing_key(value: SecretStr) -> SecretStr:
+    signing_keys(value.get_secret_value())
+    return value
+
+
+def _webhook_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    if value.get_secret_value() != value.get_secret_value().strip():
+        raise ValueError("has blanks around it; WooCommerce would sign with another one")
+    if len(value.get_secret_value()) < MIN_WEBHOOK_SECRET:
+        raise ValueError(f"should have at least {MIN_WEBHOOK_SECRET} characters, or anybody might guess it")
+    if info.data.get("shop_http_listen", "wrong") is None:
+        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+    return value
+
+
+def _admin_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    text = value.get_secret_value()
+    if not HEADER_TOKEN.fullmatch(text):
+        raise ValueError(
+            f"should be {MIN_ADMIN_TOKEN} to 200 letters, digits and signs without blanks; make one with:"
+            " openssl rand -hex 24"
+        )
+    if info.data.get("shop_http_listen", "wrong") is None:
+        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+    return value
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        if not HOST_NAME.fullmatch(host):
+            raise ValueError("should be names such as poller.example, without port and https://")
+    return value
+
+
+def _no_more_than_a_year(value: float) -> float:
+    if value > 366 * 24:
+        raise ValueError("should be a year at most")
+    return value
+
+
+Hours = Annotated[float, AfterValidator(_no_more_than_a_year)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+
+
+class Settings(BaseModel):
+    """Every setting, by its variable's name in lower case."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    shop_allow_insecure: bool = Field(
+        default=False, description="let the keys go over plain http to a host other than this machine"
+    )
+    woocommerce_mcp_url: str = Field(
+        description="the shop's MCP address, e.g. https://shop.example/wp-json/woocommerce/mcp, or its own;"
+        " [other forms](dialects.md#what-to-write-into-woocommerce_mcp_url)"
+    )
+    woocommerce_consumer_key: Key | None = Field(
+        None, description="made under WooCommerce → Settings → Advanced → REST API; Read is enough"
+    )
+    woocommerce_consumer_secret: Key | None = Field(None, description="shown once when the key is made")
+    wordpress_username: Annotated[str, AfterValidator(_username)] | None = Field(
+        None, description="whose application password it is; only the dialect abilities needs the two"
+    )
+    wordpress_application_password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
+        None, description="made under Users → Profile → Application Passwords"
+    )
+    shop_id: str = Field(
+        "",
+        description="in every key, label and event id; default: the host of the shop's URL, as xn--… if it is"
+        " in other letters",
+    )
+    shop_dialect: Literal["auto", "woocommerce-mcp", "abilities", "rest", "execute"] = Field(
+        "auto", description="the way the shop is asked: docs/dialects.md"
+    )
+    shop_polling_enabled: bool = Field(
+        default=True, description="false: ask nothing, only deliver what is in the outbox"
+    )
+    shop_polling_interval: float = Field(60, ge=1, le=86_400, description="seconds between ticks")
+    redis_url: SecretStr | None = Field(
+        None, description="the old design's Redis; the default of the next two when set"
+    )
+    shop_redis_prefix: str = Field(
+        "shop:polling:",
+        min_length=1,
+        max_length=100,
+        pattern=r"^[!-~]+$",
+        description="begins the name of every key in Redis; on a Cluster it has to have a {hash tag}",
+    )
+    shop_state_url: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="where state lives: sqlite:////path, redis(s)://host:6379/0, redis+sentinel://host:26379/master/0,"
+        " redis+cluster://host:6379; default: REDIS_URL if set, else the state directory's shop-poller.db",
+    )
+    shop_notify_urls: Annotated[tuple[SinkAddress, ...], BeforeValidator(_sinks)] | None = Field(
+        None, description="sinks, with spaces between; default: console:"
+    )
+    shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
+        None,
+        description="signs what is sent to http(s) sinks by the Standard Webhooks rules, whsec_…; two with a"
+        " space between while you [change it](notifications.md#changing-the-secret)",
+    )
+    shop_http_listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = Field(
+        "127.0.0.1:9108",
+        validate_default=True,
+        description="the [status page](operations.md#the-status-page), /metrics, /healthz, /livez, /readyz;"
+        " empty turns it off",
+    )
+    shop_http_hosts: Annotated[Words, AfterValidator(_hosts)] = Field(
+        (),
+        description="names, besides localhost, that the status page may be called by; addresses always may",
+    )
+    shop_admin_token: Annotated[SecretStr, AfterValidator(_admin_token)] | None = Field(
+        None,
+        description="turns on what the status page and `shop-poller poll now` can do, for whoever knows it:"
+        " [actions](operations.md#actions)",
+    )
+    shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
+        None,
+        description="turns on /hooks/woocommerce, where the shop's webhooks make us poll at once; their"
+        " Secret, see [hints.md](hints.md)",
+    )
+    shop_concurrent_polls: int = Field(
+        100, ge=1, le=10_000, description="shops that are asked at the same time, of [several](fleets.md)"
+    )
+    shop_labelled_shops: int = Field(
+        50,
+        ge=0,
+        le=10_000,
+        description="of more shops than these [metrics are summed up](fleets.md#metrics) over all of them",
+    )
+    shop_senders: int = Field(8, ge=1, le=100, description="concurrent senders of each sink")
+    shop_queue_size: int = Field(1000, ge=1, le=100_000, description="bound of each sink's in-process queue")
+    shop_initial_lookback: int = Field(
+        3600, ge=0, le=30 * 86_400, description="seconds before the first start that are announced too"
+    )
+    shop_cursor_overlap: int = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="seconds before the newest change that ticks re-read, until they have passed",
+    )
+    shop_clock_skew: int = Field(
+        900, ge=0, le=86_400, description="seconds that the shop's stamps may lag behind its Date header"
+    )
+    shop_sweep_interval: float = Field(
+        3600,
+        ge=0,
+        le=30 * 86_400,
+        description="seconds between sweeps, which find what polling cannot see; 0: none",
+    )
+    shop_sweep_window: float = Field(
+        48, gt=0, le=30 * 24, description="hours: orders made within are swept, whatever their status"
+    )
+    shop_state_retention_days: int = Field(
+        90, ge=7, le=3660, description="an order's record is kept this long after its last change"
+    )
+    shop_history_days: int = Field(
+        30,
+        ge=1,
+        le=3660,
+        description="deliveries, made or dead, are remembered this long, 10,000 of a sink at most",
+    )
+    shop_delivery_max_age_hours: Hours = Field(72, gt=0, description="then a delivery is buried")
+    shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
+    shop_unpaid_statuses: Words = Field(
+        tuple(sorted(DEFAULT_UNPAID)),
+        description="custom statuses named here do not count as paid; all others do",
+    )
+    shop_cancelled_unpaid: bool = Field(
+        default=True, description="false: say nothing when an order is cancelled that was never paid"
+    )
+    shop_status_events: Annotated[dict[str, StatusEvent], BeforeValidator(parse_status_events)] = Field(
+        {},
+        description="JSON: statuses that are news besides, each with `title` and `message`;"
+        " see [events of your own](notifications.md#events-of-your-own)",
+    )
+    shop_pending_payment_threshold: Hours = Field(
+        0, ge=0, description="hours that an order may wait to be paid before that is told; 0: for ever"
+    )
+    shop_silence_alert_hours: Hours = Field(
+        0, ge=0, description="hours that may pass without a paid order before that is told; 0: for ever"
+    )
+    shop_level_map: Annotated[dict[str, str], BeforeValidator(_levels)] = Field(
+        {}, description='other names for levels, e.g. {"error":"critical"}'
+    )
+    shop_brand_id: str | None = Field(None, max_length=100, description="brand_id of the notifications")
+    shop_target_roles: Words | None = Field(None, description="target_roles of the notifications")
+    shop_target_users: Words | None = Field(None, description="target_users of the notifications")
+    shop_log_format: Literal["json", "console"] | None = Field(
+        None, description="default: console on a terminal, else json"
+    )
+    shop_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="how much is logged"
+    )
+
+    @field_validator("woocommerce_mcp_url")
+    @classmethod
+    def _check_url(cls, value: str, info: ValidationInfo) -> str:
+        parts = split(value)
+        if parts.scheme not in HTTP or not parts.hostname:
+            raise ValueError("should be https://your-shop/wp-json/woocommerce/mcp")
+        if parts.fragment or "#" in value:
+            raise ValueError(f"{NO_CHARACTER} (#); leave out what follows it")
+        if parts.username is not None:
+            raise ValueError("has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead")
+        insecure = parts.scheme == "http" and not is_loopback(parts.hostname)
+        if insecure and not info.data.get("shop_allow_insecure"):
+            raise ValueError(
+                "is plain http, which would show the keys to everyone on the way; use https://"
+                " (or set SHOP_ALLOW_INSECURE=true if you know why)"
+            )
+        return ascii_address(value)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = split(value.get_secret_value())
+            if parts.scheme not in REDIS or parts.query or parts.fragment:
+                raise ValueError("should be redis(s)://host:port/0")
+            parse_sink(f"{value.get_secret_value()}?channel={DEFAULT_CHANNEL}")
+        return value
+
+    @field_validator("shop_id")
+    @classmethod
+    def _check_shop_id(cls, value: str) -> str:
+        if value and not SHOP_ID.fullmatch(value):
+            raise ValueError("should be up to 100 letters, digits, dots, colons, dashes or underscores")
+        return value
+
+    @field_validator("shop_state_url")
+    @classmethod
+    def _check_state(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        address = value or info.data.get("redis_url")
+        if address is None:
+            return None
+        if address.get_secret_value().startswith("redis"):
+            redis = parse_redis(address.get_secret_value())
+            prefix = info.data.get("shop_redis_prefix", "")
+            if redis.topology is Topology.CLUSTER and not HASH_TAG.search(prefix):
+                raise ValueError(
+                    "is a Cluster, where all our keys have to be in one slot; set SHOP_REDIS_PREFIX to"
+                    " something with a {hash tag}, e.g. {shop}:polling:"
+                )
+            return address
+        parts = split(address.get_secret_value())
+        if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
+            raise ValueError("should be sqlite:////path/to/shop-poller.db or redis://host:6379/0")
+        if {"#", "?"} & {*address.get_secret_value()}:
+            raise ValueError("has a # or ? in it: there are no options, and the path has to do without")
+        return address
+
+    @property
+    def shop(self) -> str:
+        """The shop's id: SHOP_ID, or the host of its address."""
+        return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
+
+    @property
+    def proofs(self) -> KnownKeys:
+        """What proves to the shop who we are."""
+
+        def text(secret: SecretStr | None) -> str:
+            return secret.get_secret_value() if secret is not None else ""
+
+        return KnownKeys(
+            consumer_key=text(self.woocommerce_consumer_key),
+            consumer_secret=text(self.woocommerce_consumer_secret),
+            username=self.wordpress_username or "",
+            password=text(self.wordpress_application_password),
+            also=(text(self.shop_webhook_secret),) if self.shop_webhook_secret is not None else (),
+        )
+
+    @property
+    def state(self) -> Path | RedisAddress:
+        """Where state lives: a file, or Redis."""
+        if self.shop_state_url is not None:
+            address = self.shop_state_url.get_secret_value()
+            if address.startswith("redis"):
+                return parse_redis(address)
+            # All that follows is the path: a directory that the system chose may have a # or ? in its name.
+            return Path(SQLITE.sub("", address.strip()))
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+        directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path(home) / "shop-poller"
+        return Path(directory) / "shop-poller.db"
+
+    @property
+    def state_place(self) -> str:
+        """Where state lives, as it may be shown."""
+        return self.state.place if isinstance(self.state, RedisAddress) else str(self.state)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be seen: to be masked wherever it turns up."""
+        hidden = (
+            self.woocommerce_consumer_key,
+            self.woocommerce_consumer_secret,
+            self.wordpress_application_password,
+            self.shop_webhook_secret,
+            self.shop_admin_token,
+        )
+        found = [secret.get_secret_value() for secret in hidden if secret is not None]
+        if self.shop_notify_secret is not None:
+            found += self.shop_notify_secret.get_secret_value().split()
+        found += secrets_in(self.woocommerce_mcp_url)
+        if self.redis_url is not None:
+            found += parse_redis(self.redis_url.get_secret_value()).secrets
+        for sink in self.sinks:
+            found += sink.secrets
+        if isinstance(self.state, RedisAddress):
+            found += self.state.secrets
+        return found
+
+    @property
+    def events(self) -> frozenset[tuple[str, str]]:
+        """Every event that there can be, with its level as it goes out."""
+        own = [(named.event, named.level) for named in self.shop_status_events.values()]
+        return frozenset(
+            (str(event), self.shop_level_map.get(level, level)) for event, level in (*LEVELS.items(), *own)
+        )
+
+    @property
+    def sinks(self) -> tuple[SinkAddress, ...]:
+        """Where to deliver to."""
+        if self.shop_notify_urls is not None:
+            return self.shop_notify_urls
+        if self.redis_url is not None:
+            return (parse_sink(f"{self.redis_url.get_secret_value()}?channel={DEFAULT_CHANNEL}"),)
+        return (parse_sink("console:"),)
+
+
+SECRETS = (
+    "woocommerce_consumer_key",
+    "woocommerce_consumer_secret",
+    "wordpress_application_password",
+    "redis_url",
+    "shop_state_url",
+    "shop_notify_urls",
+    "shop_notify_secret",
+    "shop_webhook_secret",
+    "shop_admin_token",
+)
+"""What may come from a file, and is never shown."""

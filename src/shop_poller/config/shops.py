@@ -1,0 +1,262 @@
+"""Which shops one process watches: the one of the variables, or those of [[shops]] in the TOML file.
+
+A shop of several has settings like an only one: what stands in its table goes before what is said for all.
+Its state has a place of its own beside those of the others, so that nothing of one shop can touch another's.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from shop_poller.config.loader import GatheredSettings, config_credential, gather, judge, read_secret
+from shop_poller.config.places import apart
+from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.core.showing import is_harmless, shown
+
+MAX_SHOPS = 10_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""An id that may be part of a file's name and, since it has no colon, of a key's."""
+VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,2})?")
+"""A name in words, as no key and no password is written."""
+CLUSTER = re.compile(r"\s*rediss?\+cluster:", re.IGNORECASE)
+WAS_ALONE = "was_alone"
+KEYS = (
+    "woocommerce_consumer_key",
+    "woocommerce_consumer_secret",
+    "wordpress_username",
+    "wordpress_application_password",
+)
+OF_ONE = ("shop_id", "woocommerce_mcp_url", *KEYS)
+"""What is a shop's own: said for all, it would show one shop's keys to another."""
+OF_ALL = (
+    "redis_url",
+    "shop_redis_prefix",
+    "shop_state_url",
+    "shop_http_listen",
+    "shop_concurrent_polls",
+    "shop_labelled_shops",
+    "shop_log_format",
+    "shop_log_level",
+)
+NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
+"""What there is only for a shop that is not in a table."""
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ShopsConfig:
+    """The shops that one process watches.
+
+    Attributes:
+        shops: at least one, in the order in which they are named.
+        prefix: of the keys in Redis that are no shop's own.
+        from_tables: whether they are those of [[shops]]; else there is the one of the variables.
+        files: that secrets, or all settings, were read from.
+    """
+
+    shops: tuple[Settings, ...]
+    prefix: str
+    from_tables: bool
+    files: tuple[Path, ...] = ()
+
+
+def load_shops(
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    dotenv: Path = Path(".env"),
+    asks_shop: bool = True,
+) -> ShopsConfig:
+    """Read the settings of every shop; for the arguments see `load`.
+
+    Without a file that is named the service's is read, if it has one.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    config = config or config_credential(environ)
+    found = gather(config, environ=environ, dotenv=dotenv)
+    problems = list(found.problems)
+    shops: list[Settings] = []
+    if not found.shops:
+        settings, wrong = judge(found.values, found.origins, asks_shop=asks_shop)
+        problems += wrong
+        shops += [settings] if settings else []
+    elif len(found.shops) > MAX_SHOPS:
+        problems.append(f"{config}: has more than {MAX_SHOPS:,} shops; give some to another process")
+    else:
+        problems += _not_for_all(found)
+        home = config.parent if config else Path()
+        for number, table in enumerate(found.shops, 1):
+            shop, wrong = _shop(table, found, environ=environ, home=home, asks_shop=asks_shop)
+            name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
+            problems += [f"shop {name or number}: {problem}" for problem in wrong]
+            shops += [shop] if shop else []
+        problems += _twice(found.shops)
+        problems += _on_a_cluster(found)
+    if problems:
+        raise SettingsError(problems)
+    prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
+    files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
+    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files)
+
+
+def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
+    """One of them.
+
+    Args:
+        shops: there are.
+        shop_id: which; None if there is only one.
+
+    Raises:
+        SettingsError: there are several, or none of that id.
+    """
+    if shop_id is None and len(shops) == 1:
+        return shops[0]
+    for one in shops:
+        if one.shop == shop_id:
+            return one
+    names = ", ".join(one.shop for one in shops[:MOST_NAMED])
+    there = f"{names}, …; `shop-poller shops list` names all" if len(shops) > MOST_NAMED else names
+    if shop_id is None:
+        raise SettingsError([f"--shop: is missing, and there are {len(shops):,} shops: {there}"])
+    raise SettingsError([f"--shop: there is no shop {shown(shop_id, is_name=True)}; there are: {there}"])
+
+
+def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
+    """The files that tables name for secrets."""
+    names = [f"{name}_file" for name in SECRETS]
+    return [home / table[name] for table in tables for name in names if name in table]
+
+
+def _not_for_all(found: GatheredSettings) -> list[str]:
+    """What was said for all shops, and cannot be."""
+    problems = [
+        f"{name.upper()}{found.origins[name]}: is one shop's own; put it into its [[shops]] table"
+        for name in OF_ONE
+        if found.values.get(name)
+    ]
+    return problems + [
+        f"{name.upper()}{found.origins[name]}: there is no such thing with [[shops]] yet; unset it"
+        for name in NOT_YET
+        if found.values.get(name)
+    ]
+
+
+def _shop(
+    table: Any, found: GatheredSettings, *, environ: Mapping[str, str], home: Path, asks_shop: bool
+) -> tuple[Settings | None, list[str]]:
+    if not isinstance(table, dict):
+        return None, ["should be a table that begins with [[shops]]"]
+    own, problems = _own(table, environ=environ, home=home)
+    shop_id = own.get("shop_id")
+    if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
+        problems.append("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores")
+        return None, problems
+    origins = {name: origin for name, origin in found.origins.items() if name not in own}
+    settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop)
+    if settings is not None and not table.get(WAS_ALONE):
+        settings = settings.model_copy(update=_place(settings))
+    return settings, problems + wrong
+
+
+def _may_be_named(shop_id: object) -> str:
+    """The id of a shop, if it is one and not perhaps a key of it."""
+    return shop_id if isinstance(shop_id, str) and is_harmless(shop_id, is_name=True) else ""
+
+
+def _own(
+    table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """What a table says, with secrets fetched from where it says that they are."""
+    own: dict[str, Any] = {}
+    problems = _given_twice(table)
+    for name, value in table.items():
+        of, _, how = name.rpartition("_")
+        if name in NOT_YET:
+            problems.append(f"{name}: there is no such thing with [[shops]] yet; take it out")
+        elif name in OF_ALL:
+            problems.append(f"{name}: is for all shops; write it above the first [[shops]]")
+        elif name in Settings.model_fields:
+            own[name] = value
+        elif name == WAS_ALONE:
+            if not isinstance(value, bool):
+                problems.append(f"{name}: should be true or false")
+        elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
+            if not isinstance(value, str):
+                problems.append(f"{name}: should be text")
+                continue
+            try:
+                own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        else:
+            problems.append(
+                f"there is no setting {shown(name, is_name=True)} of a shop; docs/fleets.md lists them"
+            )
+    return own, problems
+
+
+def _given_twice(table: Mapping[str, Any]) -> list[str]:
+    """Secrets that a table has in more than one way, of which one would go unheeded."""
+    ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
+    return [
+        f"{name}: is given {len(given)} times, as {' and '.join(given)}; keep one"
+        for name, given in ways.items()
+        if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
+    ]
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    """What a variable holds; its name is shown only if it surely is not the secret itself."""
+    if not environ.get(name, "").strip():
+        now = f" (now: {name!r})" if VARIABLE.fullmatch(name) else ""
+        raise ValueError(f"should be the name of a variable of the environment that is set{now}")
+    return environ[name]
+
+
+def _place(settings: Settings) -> dict[str, Any]:
+    """Where the state of a shop lies that is one of several."""
+    if isinstance(settings.state, Path):
+        return {"shop_state_url": SecretStr(f"sqlite:///{file_apart(settings.state, settings.shop)}")}
+    return {"shop_redis_prefix": apart(settings.shop_redis_prefix, settings.shop)}
+
+
+def _twice(tables: Sequence[Any]) -> list[str]:
+    """What two shops cannot both have."""
+    tables = [table for table in tables if isinstance(table, dict)]
+    # File names differ by more than that on every system.
+    ids = Counter(str(table.get("shop_id", "")).lower() for table in tables)
+    twice = [name for name in sorted(ids) if name and ids[name] > 1]
+    problems = [f"shop {_may_be_named(name) or 'ids'}: two have this id" for name in twice]
+    if sum(table.get(WAS_ALONE) is True for table in tables) > 1:
+        problems.append(f"{WAS_ALONE}: only one shop can have been the only one")
+    return problems
+
+
+def _on_a_cluster(found: GatheredSettings) -> list[str]:
+    """Several shops with their state in a Redis Cluster: docs/decisions/0017 says why that is refused."""
+    given = [name for name in ("shop_state_url", "redis_url") if str(found.values.get(name) or "").strip()]
+    if len(found.shops) == 1 or not given or not CLUSTER.match(str(found.values[given[0]])):
+        return []
+    origin = found.origins[given[0]]
+    return [
+        f"{given[0].upper()}{origin}: a Redis Cluster is for one shop only, since one node that"
+        " hangs would stop all shops; use one server (redis://) or Sentinel (redis+sentinel://)"
+    ]
+
+
+def file_apart(path: Path, shop_id: str) -> Path:
+    """The file of one shop: in a directory beside the one that an only shop would have.
+
+    Args:
+        path: of an only shop, e.g. state/shop-poller.db.
+        shop_id: can be part of a file's name.
+    """
+    return path.with_name(f"{path.name}.shops") / f"{shop_id}.db"

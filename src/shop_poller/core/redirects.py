@@ -1,0 +1,134 @@
+"""Where a redirect leads, and what it is for: an address to use instead, a login, a page of maintenance.
+
+Keys are sent nowhere but to the address in the settings, so a redirect is an error; it is to say what to do.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit, urlunsplit
+
+from shop_poller.core.dialects import PLAIN, of_url
+from shop_poller.core.plain_text import plain
+
+MAX_SHOWN = 200
+"""Characters of an address that are shown."""
+
+LOGIN = re.compile(
+    r"/(?:wp-login\.php|wp-admin|log-?in|sign-?in|my-account|auth|sso|account/login)\b", re.IGNORECASE
+)
+WAITING = re.compile(
+    r"/[^/]*(?:maint[ae]n|coming-?soon|under-?construction|wartung|offline|be-right-back|launching)",
+    re.IGNORECASE,
+)
+LANGUAGE = re.compile(r"/[a-z]{2,3}(?:[-_][a-z]{2,4})?", re.IGNORECASE)
+
+
+class Reason(StrEnum):
+    """What a redirect is for, as far as its address tells."""
+
+    NOWHERE = "nowhere"  # no address, or none that can be asked
+    SAME = "same"  # the address that was asked
+    HTTPS = "https"
+    HTTP = "http"
+    HOST = "host"  # with or without www, or another domain
+    SLASH = "slash"
+    LANGUAGE = "language"
+    PATH = "path"  # another place for the same endpoint
+    LOGIN = "login"
+    WAITING = "waiting"  # maintenance, a shop that is not open yet
+    PAGE = "page"  # something for visitors
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where a redirect leads.
+
+    Attributes:
+        to: the address, as it may be shown: no user, password or query but that of plain permalinks; "" if
+            there is none.
+        is_usable: whether it is for the endpoint that was asked, and can be the setting.
+    """
+
+    reason: Reason
+    to: str
+    is_usable: bool
+
+
+def read_redirect(asked: str, location: str) -> Redirect:
+    """Find out where a redirect leads.
+
+    Args:
+        asked: the address that was asked.
+        location: the header, as it came; may be relative.
+    """
+    here = urlsplit(asked)
+    try:
+        there = urlsplit(urljoin(asked, "".join(location.split())[:4000])) if location.strip() else None
+        if there is None or there.scheme not in {"http", "https"} or not there.hostname:
+            return Redirect(Reason.NOWHERE, "", is_usable=False)
+        port = f":{there.port}" if there.port else ""
+    except ValueError:
+        return Redirect(Reason.NOWHERE, "", is_usable=False)
+    host = there.hostname if ":" not in there.hostname else f"[{there.hostname}]"
+    shown = _shown(there._replace(netloc=f"{host}{port}"))
+    reason = _reason(here, there)
+    stays_safe = there.scheme == "https" or here.scheme == "http"
+    is_usable = (
+        reason in {Reason.HTTPS, Reason.HOST, Reason.SLASH, Reason.LANGUAGE, Reason.PATH}
+        and stays_safe
+        and len(shown) <= MAX_SHOWN
+    )
+    return Redirect(reason, _cut(shown), is_usable)
+
+
+def leads_back(asked: str, location: str) -> bool:
+    """Whether a redirect leads to the very address that was asked, query and all."""
+    try:
+        return urlsplit(urljoin(asked, location.strip()))._replace(fragment="") == urlsplit(asked)
+    except ValueError:
+        return False
+
+
+def _reason(here: SplitResult, there: SplitResult) -> Reason:  # noqa: PLR0911 - a table
+    if LOGIN.search(there.path) and not LOGIN.search(here.path):
+        return Reason.LOGIN
+    if WAITING.search(there.path) and not WAITING.search(here.path):
+        return Reason.WAITING
+    ours, theirs = here.path.rstrip("/"), there.path.rstrip("/")
+    if ours == theirs and _route(here) == _route(there):
+        if (here.scheme, there.scheme) == ("https", "http"):
+            return Reason.HTTP
+        if here.hostname != there.hostname:
+            return Reason.HOST
+        if here.scheme != there.scheme:
+            return Reason.HTTPS
+        if _port(here) != _port(there):
+            return Reason.HOST
+        return Reason.SAME if here.path == there.path else Reason.SLASH
+    if theirs.endswith(ours) and ours and LANGUAGE.fullmatch(theirs.removesuffix(ours)):
+        return Reason.LANGUAGE
+    named = of_url(urlunsplit(here))
+    if named is not None and named is of_url(urlunsplit(there)):
+        return Reason.PATH
+    return Reason.PAGE
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _route(parts: SplitResult) -> str:
+    return dict(parse_qsl(parts.query)).get(PLAIN, "").rstrip("/")
+
+
+def _shown(parts: SplitResult) -> str:
+    route = dict(parse_qsl(parts.query)).get(PLAIN, "")
+    query = f"{PLAIN}={quote(route, safe='/')}" if route else ""
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
+    return urlunsplit(parts._replace(path=path, query=query, fragment=""))
+
+
+def _cut(shown: str) -> str:
+    printable = "".join(char if char.isprintable() and char != " " else "?" for char in plain(shown))
+    return printable if len(printable) <= MAX_SHOWN else f"{printable[:MAX_SHOWN]}…"

@@ -1,0 +1,113 @@
+"""When a refusal that may pass is final: a receiver that starts behind a proxy answers 404 for a while.
+
+A sink that has delivered before gets several minutes. A refusal is final when the same delivery was refused
+for REFUSAL_LASTS_S in REFUSAL_TRIES tries at least; or when the sink refused everything for that long, and
+the delivery could have been taken for that long. Seconds are monotonic, so that a clock that is set ends
+nothing early.
+"""
+
+from dataclasses import dataclass
+
+from shop_poller.core.retry import full_jitter
+
+REFUSAL_LASTS_S = 300.0
+REFUSAL_TRIES = 3
+REFUSED_BASE_S, REFUSED_CAP_S = 30.0, 60.0
+"""How long a delivery that was refused waits: a receiver that starts is found within a minute."""
+PROBE_AFTER_S = 15.0
+"""How soon a sink is probed that refuses several: orders that it would take wait behind those."""
+KEPT_CAP_S = 600.0
+"""The longest wait of an alert that is kept although it was refused."""
+SEVERAL = 3
+"""Different deliveries refused in a row are the sink's failure."""
+MOST_REMEMBERED = 1000
+"""Deliveries; the refusals of one that is forgotten count from the start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Refusals in a row.
+
+    Attributes:
+        since: the first, in monotonic seconds.
+        tries: how many there were.
+        is_final: whether they lasted long enough.
+        is_sinks: whether several deliveries were refused in a row, and nothing was taken between them.
+        is_only: whether no other delivery was refused in the same row.
+    """
+
+    since: float
+    tries: int = 1
+    is_final: bool = False
+    is_sinks: bool = False
+    is_only: bool = True
+
+
+class Refusals:
+    """The refusals of one sink that may pass."""
+
+    def __init__(self) -> None:
+        self._by_seq: dict[int, Refusal] = {}
+        self._all: Refusal | None = None  # of anything, since something was taken
+        self._in_a_row: set[int] = set()  # SEVERAL at most: more prove nothing more
+
+    def refused(self, seq: int, *, waited_s: float, now: float) -> Refusal:
+        """Count one more refusal.
+
+        Args:
+            seq: the delivery's.
+            waited_s: seconds since it became its order's oldest.
+            now: the present, monotonic seconds.
+
+        Returns:
+            What is known of the refusals that matter for this delivery.
+        """
+        of_all = self._all = _once_more(self._all, now)
+        own = _once_more(self._by_seq.pop(seq, None), now)
+        if len(self._in_a_row) < SEVERAL:
+            self._in_a_row.add(seq)
+        lasts_s = now - own.since
+        if own.tries < REFUSAL_TRIES or lasts_s < REFUSAL_LASTS_S:
+            lasts_s = min(now - of_all.since, waited_s)
+        tries = max(own.tries, of_all.tries)
+        is_final = tries >= REFUSAL_TRIES and lasts_s >= REFUSAL_LASTS_S
+        if not is_final:
+            while len(self._by_seq) >= MOST_REMEMBERED:
+                del self._by_seq[next(iter(self._by_seq))]
+            self._by_seq[seq] = own
+        return Refusal(
+            since=now - lasts_s,
+            tries=own.tries,
+            is_final=is_final,
+            is_sinks=len(self._in_a_row) >= SEVERAL,
+            is_only=self._in_a_row == {seq},
+        )
+
+    def took(self) -> None:
+        """The sink took something, or answered otherwise: what it refuses it does not refuse to all."""
+        self._all = None
+        self._in_a_row.clear()
+
+    def over(self, seq: int) -> None:
+        """This delivery is not refused any more."""
+        self._by_seq.pop(seq, None)
+
+    def interrupted(self) -> None:
+        """The sink was down meanwhile: what it refuses afterwards it does because it starts, perhaps."""
+        self.took()
+        self._by_seq.clear()
+
+
+def refused_wait_s(attempts: int, *, chance: float, cap_s: float = REFUSED_CAP_S) -> float:
+    """Seconds until a delivery that was refused is tried again.
+
+    Args:
+        attempts: claims that failed, this one included.
+        chance: 0 to 1.
+        cap_s: the longest wait.
+    """
+    return full_jitter(attempts, base_s=REFUSED_BASE_S, cap_s=cap_s, chance=(1 + chance) / 2)
+
+
+def _once_more(before: Refusal | None, now: float) -> Refusal:
+    return Refusal(before.since, before.tries + 1) if before else Refusal(now)

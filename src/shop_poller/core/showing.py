@@ -1,0 +1,94 @@
+"""Whether what somebody wrote as a setting may be shown in an error. Pure.
+
+A secret may have been pasted into the wrong variable. So a value is shown only if it is short, and made of
+words and small numbers as no key, token or generated password is; of any other its length is told. A word of
+LONGEST_WORD letters at most is shown whatever it is: a typing error could not be found otherwise.
+"""
+
+import re
+
+LONGEST = 80
+LONGEST_WORD = 9
+MOST_DIGITS = 7
+MIXED = re.compile(r"[0-9]{1,6}[a-zA-Z]{1,3}|[a-zA-Z]{1,3}[0-9]{1,2}")
+"""A number with its unit, or a word with its number: 10min, v2."""
+WORD = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+", re.ASCII)
+PIECES = re.compile(r"[^\W_]+")
+PREFIX = re.compile(
+    r"(?i)(?<![a-z0-9])(?:[cs]k|cs|pk|rk|whsec|ghp|gho|glpat|xox[a-z]|eyj|basic|bearer)(?=[_.-]|\s)"
+)
+"""How keys and tokens begin."""
+ADDRESS = re.compile(r"://|@|//")
+LONG_WORDS = frozenset(
+    {"application", "concurrent", "consumer", "everywhere", "notifications", "processing", "woocommerce"}
+)
+NAMES = re.compile(r"[^\W\d_]{2,}(?:[_.][^\W_]{1,15}){1,6}")
+"""Words with a line or a dot between, as settings, events and hosts are called."""
+SIGNS = re.compile(r"""["'{}\[\]:,]+""")
+"""What is between words that do not belong together, in JSON above all."""
+OF_PASSWORDS = re.compile(r"[!$^&*~|<>?`]")
+"""What no value of a setting has but a password, or an address."""
+FEW_SIGNS = 3
+"""What has no more different ones is no secret."""
+MOST_WORDS = 2
+"""More words than these, one after the other, may be a phrase that is a password."""
+
+
+def is_harmless(text: str, *, is_name: bool = False) -> bool:
+    """Whether a text can be no secret.
+
+    Args:
+        text: as it was written.
+        is_name: it should be the name of something, which may have any number of words in it.
+    """
+    if len({*text}) <= FEW_SIGNS:
+        return True
+    if len(text) > LONGEST or any(sign.search(text) for sign in (PREFIX, ADDRESS, OF_PASSWORDS)):
+        return False
+    pieces = PIECES.findall(text)
+    if not all(map(_is_word, pieces)):
+        return False
+    if sum(len(piece) == 4 for piece in pieces) >= 4:  # an application password comes in such groups
+        return False
+    may_be_long = is_name and NAMES.fullmatch(text) is not None
+    phrases = SIGNS.split(text)
+    return may_be_long or all(len(PIECES.findall(phrase)) <= MOST_WORDS for phrase in phrases)
+
+
+def shown(value: object, *, is_name: bool = False, limit: int = LONGEST) -> str:
+    """A value as an error may quote it: itself, or only what it is like.
+
+    Args:
+        value: of any type, as it was found.
+        is_name: see `is_harmless`.
+        limit: characters of it.
+    """
+    text = str(value)
+    if is_harmless(text, is_name=is_name):
+        return repr(text[:limit])
+    if isinstance(value, dict | list | tuple):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return f"a text of {len(text):,} characters"
+
+
+def _is_word(piece: str) -> bool:
+    if piece.isdigit():
+        return len(piece) <= MOST_DIGITS
+    if MIXED.fullmatch(piece):
+        return True
+    if not piece.isalpha():
+        return False
+    return (len(piece) <= LONGEST_WORD or piece.lower() in LONG_WORDS) and (
+        not piece.isascii() or WORD.fullmatch(piece) is not None
+    )
+
+
+def shown_place(name: str) -> str:
+    """The name of a sink, which may be its address, without what in its path may be a secret."""
+    scheme, found, place = name.partition("://")
+    if not found:
+        return name
+    host, *parts = place.split("/")
+    return "/".join(
+        (f"{scheme}://{host}", *(part if is_harmless(part, is_name=True) else "…" for part in parts))
+    )

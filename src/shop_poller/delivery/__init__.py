@@ -1,0 +1,1 @@
+"""From the outbox to a sink: dispatch, send, and record the outcomes."""

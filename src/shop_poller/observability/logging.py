@@ -1,0 +1,155 @@
+"""What is logged, and that no secret is.
+
+Logs tell edges, not repeats: the first failure and the recovery, not the thousandth failure of the same kind.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import datetime
+from typing import Any, Literal, TextIO, cast
+
+import structlog
+
+from shop_poller.core.masking import SHORT, Masker
+from shop_poller.core.plain_text import USUAL, plain
+from shop_poller.observability.output import Output
+
+Log = structlog.typing.FilteringBoundLogger
+GAP = "lines of this log were dropped: standard error was blocked, full or without a reader"
+_stderr: Output | None = None
+
+
+def set_up_logging(
+    *, level: str, style: Literal["json", "console"] | None, secrets: Iterable[str] = ()
+) -> None:
+    """Send structlog and the standard library's logging to stderr, one line an event.
+
+    Args:
+        level: debug, info, warning, error.
+        style: None chooses console on a terminal, else json.
+        secrets: are masked wherever they turn up.
+    """
+    global _stderr  # noqa: PLW0603 - the process has one
+    _stderr = stderr = sys.stderr if isinstance(sys.stderr, Output) else Output(sys.stderr)
+    console = sys.stderr.isatty() if style is None else style == "console"
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: structlog.typing.Processor
+    masked: list[structlog.typing.Processor]
+    if console:
+        render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    else:
+        render = structlog.processors.JSONRenderer(ensure_ascii=False)
+    masked = [structlog.processors.format_exc_info, _Masked(render, secrets)]
+
+    def describe_gap(lines: int, since: datetime) -> str:
+        event = {"event": GAP, "lines": lines, "since": f"{since:%Y-%m-%dT%H:%M:%S.%fZ}"}
+        for processor in shared[1:]:
+            event = cast("dict[str, Any]", processor(None, "warning", event))
+        return str(render(None, "warning", event))
+
+    stderr.describe_gap = describe_gap
+    structlog.configure(
+        processors=[*shared, *masked],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stderr)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *masked],
+        )
+    )
+    # Libraries speak up only when something is wrong; their chatter is ours to repeat or not.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # Somebody who speaks no HTTP to the listener is no news, however often.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+def log_in_background() -> None:
+    """From now on nobody waits for standard error: see `output`. For a daemon, before its event loop runs."""
+    global _stderr  # noqa: PLW0603 - the process has one
+    _stderr = _stderr or Output(sys.stderr)
+    sys.stderr = _stderr
+    _stderr.start()
+
+
+def finish_log() -> None:
+    """Write what is not written yet, for output.FLUSH_S at most.
+
+    If that is not enough, nobody waits for standard error later either: the process must come to its end.
+    """
+    if isinstance(sys.stderr, Output) and sys.stderr.finish():
+        sys.stderr = sys.stderr.stream
+
+
+class _Masked:
+    """Renders an event without the secrets, whatever they are part of; core/masking.py knows their forms.
+
+    They are looked for in the line; nearly always there are none, and that is all. If there are, texts are
+    masked before they are rendered, so that the line stays what it is (JSON); and then once more in it, for
+    what only rendering made a text. There the shortest are left out, and numbers: they would be found by
+    chance.
+
+    Args:
+        render: the last processor.
+        secrets: of any length.
+    """
+
+    def __init__(self, render: structlog.typing.Processor, secrets: Iterable[str]) -> None:
+        self._render = render
+        secrets = set(secrets)
+        self._masker = Masker(secrets)
+        self._rendered = Masker(one for one in secrets if len(one) >= SHORT and not one.isdigit())
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        """The line; a processor of structlog."""
+        line = str(self._render(logger, method, dict(event)))
+        if not USUAL.fullmatch(line):
+            event = {key: _plain(key, value) for key, value in event.items()}
+            line = str(self._render(logger, method, dict(event)))
+        if self._masker.mask(line) == line:
+            return line
+        line = str(self._render(logger, method, {key: self._clean(value) for key, value in event.items()}))
+        return self._rendered.mask(line)
+
+    def _clean(self, value: Any) -> Any:
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {self._clean(k): self._clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(v) for v in value]
+        # Whatever else it is, the renderer would show its repr.
+        return self._masker.mask(str(value) if isinstance(value, str | BaseException) else repr(value))
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A value as it may be shown, whoever wrote it; a traceback has lines."""
+    if key in {"exception", "stack"} and isinstance(value, str):
+        return "\n".join(map(plain, value.split("\n")))
+    if isinstance(value, Mapping):
+        return {plain(str(name)): _plain("", one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain("", one) for one in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+class ChangeLogger:
+    """Remembers what was said last about each thing, so that only changes are said."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, str] = {}
+
+    def changed(self, thing: str, state: str) -> bool:
+        """Whether this is news about the thing; "" is how everything starts."""
+        if self._state.get(thing, "") == state:
+            return False
+        self._state[thing] = state
+        return True

@@ -1,0 +1,162 @@
+"""Exceptions of client libraries, translated where a library is called into errors of the peer.
+
+A library may raise anything: uvloop a bare RuntimeError for a connection that was closed, redis-py an
+AttributeError, a plugin any type. None of it may end the daemon, and none of it is an internal error. So each
+adapter wraps its calls of the library, and nothing else, in `translated`: an error in our own code stays what
+it is.
+
+What only says that the connection is gone is expected. Any other type is logged once for each peer, with its
+traceback. The traceback has no exception texts: they may quote a key, an address or an order.
+"""
+
+import asyncio
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import anyio
+import structlog
+
+from shop_poller.core.errors import ShopPollerError
+
+MAX_REPORTED = 1000
+"""Pairs of type and peer that are remembered; what comes after them is not logged."""
+MAX_FRAMES = 20
+"""Innermost frames of each exception that are logged."""
+MAX_LINKED = 8
+"""Exceptions of one traceback: causes, contexts, members of groups."""
+
+LOST = "the connection was closed"
+CLOSED_TYPES = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, EOFError)
+"""Types by which a library says that the connection is gone; asyncio.IncompleteReadError is an EOFError."""
+CLOSED_TEXTS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
+    (RuntimeError, re.compile(r"handler is closed|\b(?:Event loop|Session|Connector|Transport) is closed")),
+    (
+        AttributeError,  # redis-py closes a connection while a command of another task uses it
+        re.compile(r"'NoneType' object has no attribute '(?:write|read|drain|close|is_closing|gets|feed)"),
+    ),
+)
+"""Types that may mean anything, and the texts by which they say that the connection is gone."""
+
+_reported: set[tuple[str, str]] = set()
+
+
+@contextmanager
+def translated(
+    peer: str,
+    make_error: Callable[[str], Exception],
+    *,
+    passing: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
+    """Turn what a client library raises into an error of its peer; wrap the library's call only.
+
+    A cancellation of this task passes. A CancelledError that nobody asked for does not: a library cancelled a
+    future of its own, and the task would end without a word.
+
+    Args:
+        peer: who was called, for the log; without a secret.
+        make_error: makes the error of a reason, which is one line and quotes nothing.
+        passing: types that the caller handles itself; ShopPollerError is always one of them.
+
+    Raises:
+        Exception: what `make_error` makes.
+    """
+    try:
+        yield
+    except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
+        if isinstance(error, (ShopPollerError, *passing)) or _is_ours(error):
+            raise
+        # Not "from error": whoever logs this one would log the text of that one, too.
+        raise make_error(reason(peer, error)) from None
+
+
+@contextmanager
+def ignored(peer: str, *, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Continue whatever a client library raises: nothing depends on the call.
+
+    Args:
+        peer: who was called, for the log; without a secret.
+        expected: types that are not logged.
+    """
+    with suppress(_IgnoredError, *expected), translated(peer, _IgnoredError, passing=expected):
+        yield
+
+
+def reason(peer: str, error: BaseException, whole: BaseException | None = None) -> str:
+    """Say in a few words what an exception of a client library means; log an unexpected one once.
+
+    Args:
+        peer: who was called, for the log.
+        error: what the library raised.
+        whole: the group of which it is a member, if it is.
+    """
+    whole = whole or error
+    if isinstance(error, BaseExceptionGroup):
+        reasons = {reason(peer, one, whole) for one in error.exceptions[:MAX_LINKED]}
+        return "; ".join(sorted(reasons))[:500]
+    if isinstance(error, OSError):
+        return " ".join(str(error.strerror or type(error).__name__).split())[:200]
+    if is_closed_connection(error):
+        return LOST
+    _report(peer, error, whole)
+    return f"unexpected {type(error).__name__} in the client library; the log has its traceback"
+
+
+def is_closed_connection(error: BaseException) -> bool:
+    """Whether an exception says no more than that the connection is gone."""
+    if isinstance(error, CLOSED_TYPES):
+        return True
+    text = str(error)[:500]
+    return any(isinstance(error, kind) and sign.search(text) for kind, sign in CLOSED_TEXTS)
+
+
+class _IgnoredError(Exception):
+    """Is caught where it is raised."""
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it is a cancellation of this task, or the end of the process; also as a member of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_ours(one) for one in error.exceptions)
+    if isinstance(error, asyncio.CancelledError):
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a thread without an event loop, where nobody cancels anything
+            return False
+        return task is None or task.cancelling() > 0  # anyio's scopes cancel in this way, too
+    return not isinstance(error, Exception)
+
+
+def _report(peer: str, error: BaseException, whole: BaseException) -> None:
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if (peer, kind) in _reported or len(_reported) >= MAX_REPORTED:
+        return
+    _reported.add((peer, kind))
+    with suppress(Exception):  # it may be a MemoryError
+        structlog.get_logger().warning(
+            "unexpected error in a client library; handled as a failure of the peer",
+            peer=peer,
+            error_type=kind,
+            exception=trace(whole),
+        )
+
+
+def trace(error: BaseException) -> str:
+    """The traceback of an exception and of those behind it, without their texts; bounded."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(found) < MAX_LINKED:
+        one = waiting.pop(0)
+        if one is None or any(one is other for other in found):
+            continue
+        found.append(one)
+        waiting += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions[:MAX_LINKED]
+    parts = [
+        f"{''.join(traceback.format_tb(one.__traceback__, limit=-MAX_FRAMES))}"
+        f"{type(one).__module__}.{type(one).__qualname__}\n"
+        for one in reversed(found)
+    ]
+    return f"Traceback (most recent call last; without texts):\n{''.join(parts)}".rstrip()

@@ -1,0 +1,65 @@
+"""Learns the orders that were there before us: many before the first decision, the rest between ticks."""
+
+from dataclasses import replace
+
+import structlog
+
+from shop_poller.core import learning
+from shop_poller.observability.logging import Log
+from shop_poller.polling.order_processor import OrderProcessor
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.polling.plan import TickReport
+from shop_poller.polling.state_writer import StateWriter
+
+AT_ONCE = 2000
+
+
+class InitialImport:
+    """Learns one shop.
+
+    Args:
+        state_writer: what has been committed.
+        order_processor: writes down what is learned.
+        fetcher: asks the shop.
+    """
+
+    def __init__(
+        self, *, state_writer: StateWriter, order_processor: OrderProcessor, fetcher: Fetcher
+    ) -> None:
+        self._state_writer = state_writer
+        self._order_processor = order_processor
+        self._fetcher = fetcher
+        self._lesson: learning.ImportQuery | None = None
+        self._log: Log = structlog.get_logger()
+
+    @property
+    def is_due(self) -> bool:
+        """There is something left to learn."""
+        return self._state_writer.state.learning is not None
+
+    async def begin(self, report: TickReport, deadline: float) -> None:
+        """Before the first decision: as much as is learned at once.
+
+        Raises:
+            TemporaryError, PermanentError: no answer, or no commit; call again.
+        """
+        while (stands := self._state_writer.state.learning) is not None and stands.count < AT_ONCE:
+            await self.page(report, deadline)
+
+    async def page(self, report: TickReport, deadline: float) -> None:
+        """Record one page; raises what `begin` raises."""
+        state = self._state_writer.state
+        assert state.learning is not None  # noqa: S101 - the callers looked
+        assert state.baseline_at is not None  # noqa: S101 - learning begins with it
+        lesson = self._lesson or learning.lesson(state.learning, state.baseline_at)
+        lesson, page = await self._fetcher.page(lesson, deadline)
+        fresh = await self._order_processor.unknown(page, state)
+        following = learning.advance(lesson, page, learned=len(fresh))
+        position = following.learning if following else None
+        await self._order_processor.learn(page, fresh, replace(state, learning=position), report)
+        self._lesson = following
+        self._log.info(
+            "learning the orders that were there before",
+            phase=position.phase if position else "done",
+            orders=lesson.learning.count + len(fresh),
+        )

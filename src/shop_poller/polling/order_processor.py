@@ -1,0 +1,158 @@
+"""Decides on pages of orders, whoever asked for them, and has the state writer commit what follows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from shop_poller.core import silence
+from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
+from shop_poller.core.sweep import contradicts, missed
+from shop_poller.core.transition import Policy, decide, learnable
+from shop_poller.observability.logging import Log
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.held_refunds import HeldRefunds
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.ports import ShopState
+
+
+class OrderProcessor:
+    """Works for the walk, for learning and for the sweep, which take turns.
+
+    Args:
+        plan: how the shop is polled.
+        state_writer: what has been committed.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+
+    Attributes:
+        held: refunds that are neither told nor remembered yet; the caller looks at them again.
+    """
+
+    def __init__(
+        self, plan: PollPlan, *, state_writer: StateWriter, metrics: Metrics, now: Callable[[], datetime]
+    ) -> None:
+        self._plan = plan
+        self._state_writer = state_writer
+        self._metrics = metrics
+        self._now = now
+        self.held = HeldRefunds()
+        self._log: Log = structlog.get_logger()
+
+    async def decide(
+        self,
+        page: Page,
+        state: ShopState,
+        report: TickReport,
+        *,
+        walked: bool = False,
+        polled_to: datetime | None = None,
+        is_confirmed: bool = False,
+    ) -> list[Order]:
+        """Decide on a page of orders, and commit what follows.
+
+        Args:
+            page: what the shop answered.
+            state: where polling stands after it.
+            report: counts what was done.
+            walked: it is the last page of a walk: now a silence can be told.
+            polled_to: of a sweep: what was modified up to here, polling should have shown.
+            is_confirmed: of a sweep: another question showed the same, so it counts whatever its date says.
+
+        Returns:
+            Orders of a sweep that contradict what is known and are dated before it: to be confirmed.
+
+        Raises:
+            TemporaryError: STORE; nothing was changed.
+        """
+        known = await self._state_writer.known(page.orders)
+        policy = replace(self._policy(page, state), shop_time=page.shop_time, settled=self.held.settled())
+        state, silent_since = self._listen(page, state, policy, walked=walked)
+        changed: dict[int, KnownOrder] = {}
+        events: list[OrderEvent] = []
+        found: list[Order] = []
+        doubtful: list[Order] = []
+        held: dict[int, Order | None] = {}
+        learned = 0
+        for order in page.orders:
+            before = known.get(order.id)
+            decision = decide(before, order, policy)
+            if polled_to is not None and not is_confirmed:
+                if contradicts(before, order, decision):
+                    doubtful.append(order)
+                    continue
+                if before is not None and order.modified_at < before.modified_at:
+                    continue  # the same as known but for its date
+            held[order.id] = order if decision.held else None
+            events += decision.events
+            learned += decision.learned
+            if decision.known != before:
+                known[order.id] = changed[order.id] = decision.known
+            if polled_to is not None and missed(before, order, decision, polled_to=polled_to):
+                found.append(order)
+        if polled_to is None:
+            state = self.held.hold_back(state, held.values())
+        await self._state_writer.commit(
+            state, page, known=changed.values(), events=events, silent_since=silent_since
+        )
+        self.held.note(held, walked=polled_to is None)
+        report.events += len(events) + (silent_since is not None)
+        self._count(report, page, learned=learned)
+        self._metrics.sweep_found.inc(len(found))
+        for order in found:
+            self._log.warning(
+                "the sweep found what polling could not see",
+                order=order.id,
+                status=order.status,
+                modified=str(order.modified_at),
+            )
+        return doubtful
+
+    async def unknown(self, page: Page, state: ShopState) -> list[KnownOrder]:
+        """What to remember of the orders of a page that are new to us, as if all of it had been announced.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        known, policy = await self._state_writer.known(page.orders), self._policy(page, state)
+        return learnable((order for order in page.orders if order.id not in known), policy)
+
+    async def learn(
+        self, page: Page, records: Sequence[KnownOrder], state: ShopState, report: TickReport
+    ) -> None:
+        """Commit records without announcing anything; raises what `decide` raises."""
+        await self._state_writer.commit(state, page, known=records)
+        self._count(report, page, learned=len(records))
+
+    def _listen(
+        self, page: Page, state: ShopState, policy: Policy, *, walked: bool
+    ) -> tuple[ShopState, datetime | None]:
+        """Note when the newest order was paid; and since when there is a silence to tell, if there is one."""
+        newest = silence.newest_order(
+            state.newest_order_at, page.orders, policy=policy, shop_time=page.shop_time
+        )
+        state = replace(state, newest_order_at=newest)
+        if not walked or not self._plan.silence_after or state.learning is not None:
+            return state, None
+        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
+        since = silence.untold(
+            newest_order_at=newest,
+            baseline_at=state.baseline_at,
+            told_at=state.silence_told_at,
+            shop_time=page.shop_time,
+            threshold=self._plan.silence_after,
+        )
+        return replace(state, silence_told_at=since or state.silence_told_at), since
+
+    def _policy(self, page: Page, state: ShopState) -> Policy:
+        assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
+        return self._plan.policy(state.baseline_at, shop_time=page.shop_time, now=self._now())
+
+    def _count(self, report: TickReport, page: Page, *, learned: int) -> None:
+        report.orders += len(page.items)
+        report.learned += learned
+        self._metrics.learned.inc(learned)
+        for order in page.orders:
+            self._metrics.order(order.status)

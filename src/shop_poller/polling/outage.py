@@ -1,0 +1,90 @@
+"""Why polls of one shop fail now, and the alert about it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from shop_poller.alerts import Alarm
+from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.schedule import alert_due
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.observability.metrics import Metrics, StoreUse
+from shop_poller.polling.plan import PollPlan
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.ports import PollFailure
+
+
+class Outage:
+    """Lasts from the first failed poll to the next good one. A failed sweep or import is none.
+
+    Args:
+        plan: how the shop is polled.
+        state_writer: knows the last good poll.
+        alarm: alerts administrators.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+
+    Attributes:
+        failure: why the last poll failed; None if it was good.
+    """
+
+    def __init__(
+        self,
+        plan: PollPlan,
+        *,
+        state_writer: StateWriter,
+        alarm: Alarm,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.failure: PollFailure | None = None
+        self._plan = plan
+        self._state_writer = state_writer
+        self._alarm = alarm
+        self._metrics = metrics
+        self._now = now
+        self._attempted_at: datetime | None = None
+        self._changes = ChangeLogger()
+        self._log: Log = structlog.get_logger()
+
+    async def failed(self, kind: ErrorKind, text: str, *, attempted_at: datetime) -> None:
+        """A poll failed; alert, if it is time.
+
+        Args:
+            kind: what went wrong.
+            text: the same for people.
+            attempted_at: when the request was sent that failed.
+        """
+        self.failure = PollFailure(kind, text, self.failure.since if self.failure else self._now())
+        self._attempted_at = attempted_at
+        await self.alert_if_due()
+
+    async def over(self) -> None:
+        """A poll was good.
+
+        Raises:
+            TemporaryError: STORE, that could not be told; call again.
+        """
+        self.failure = self._attempted_at = None
+        await self._alarm.clear(self._plan.shop)
+
+    async def alert_if_due(self) -> None:
+        """Alert, once, with the cause of the last failure; again if it could not be stored before."""
+        if self.failure is None or self._attempted_at is None:
+            return
+        if not alert_due(
+            self.failure.kind,
+            attempted_at=self._attempted_at,
+            last_good=self._state_writer.heartbeat_at,
+            interval_s=self._plan.interval_s,
+        ):
+            return
+        state = self._state_writer.state
+        since = state.last_poll_at or state.started_at
+        try:
+            await self._alarm.raise_for(self._plan.shop, cause=self.failure.kind, since=since)
+        except ShopPollerError as error:
+            self._metrics.store_error(StoreUse.ALERT)
+            if self._changes.changed("alert", error.kind):
+                self._log.error("an alert could not be stored", error=str(error))

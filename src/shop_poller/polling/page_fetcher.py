@@ -1,0 +1,311 @@
+"""Asks a source with patience: other questions and retries within the tick, a circuit breaker, and pauses."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, Self, TypeVar
+
+import anyio
+import structlog
+
+from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.cursor import MAX_PER_PAGE, halve, may_hide_more
+from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.long_questions import can_shorten, is_long, only_new, shortened
+from shop_poller.core.model import Page, Query
+from shop_poller.core.page_size import LIGHTER_S, PageSize
+from shop_poller.core.reach import Polls
+from shop_poller.core.retry import full_jitter
+from shop_poller.core.schedule import PROBE_EVERY_S, PollTrigger, ends_pause, pause_s
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.observability.metrics import Metrics
+from shop_poller.ports import Source
+
+RETRIES = 3
+RETRY_BASE_S, RETRY_CAP_S = 1.0, 30.0
+COUNTED = re.compile(r"\w*\d[\w.]*")
+"""A word that is another one in each answer: a cache tells how long it took."""
+TOO_HEAVY = frozenset(
+    {ErrorKind.SERVER, ErrorKind.TIMEOUT, ErrorKind.UNAVAILABLE, ErrorKind.CONNECTION, ErrorKind.TOO_LARGE}
+)
+"""What a page may be answered with that is too much for PHP's memory or time, or for a server before it."""
+REFUSED = frozenset({ErrorKind.REJECTED, ErrorKind.PROTOCOL})
+"""What a firewall may answer a question with that is too long for it, or an answer that was cut off."""
+REFUSED_IF_LONG = REFUSED | {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}
+"""The same for a question that leaves out many orders: a short one was answered just before."""
+
+
+class _Position(Protocol):
+    """A walk, a lesson or a list of ids: what asks for pages, in smaller ones if need be."""
+
+    def query(self) -> Query: ...
+
+    def sized(self, per_page: int) -> Self: ...
+
+    def halved(self) -> Self: ...
+
+
+P = TypeVar("P", bound=_Position)
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """A question for one order, which has no other size."""
+
+    only: Query
+
+    def query(self) -> Query:
+        return self.only
+
+    def sized(self, _: int) -> "_Only":
+        return self
+
+    def halved(self) -> "_Only":
+        return _Only(replace(self.only, per_page=halve(self.only.per_page)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt(Generic[P]):
+    """One of several attempts at a page.
+
+    Attributes:
+        position: what is asked for.
+        short: the question leaves out fewer orders than the position does.
+        was_short: this, or one before it, was.
+        number: from 1; an answer above the size bound is none.
+    """
+
+    position: P
+    short: bool = False
+    was_short: bool = False
+    number: int = 1
+
+
+class Fetcher:
+    """Stands between the poller and its source.
+
+    Args:
+        source: is asked; does not retry by itself.
+        shop: the shop's id.
+        metrics: count what fails.
+        chance: a throw of dice, 0 to 1.
+
+    Attributes:
+        asked_at: when the last request was sent, on the event loop's clock.
+        polls: how the requests of polls fared, those of sweeps aside.
+    """
+
+    def __init__(self, source: Source, *, shop: str, metrics: Metrics, chance: Callable[[], float]) -> None:
+        self.asked_at = -math.inf
+        self.polls = Polls()
+        self._source = source
+        self._metrics = metrics
+        self._chance = chance
+        self._circuit = Circuit(shop, metrics)
+        self._not_before = -math.inf
+        self._paused_for = ErrorKind.CONNECTION  # the failure that the pause follows
+        self._webhook_at = -math.inf  # when a webhook ended a pause last
+        self._pause_ended = anyio.Event()  # made anew by each wait
+        self._size = PageSize(MAX_PER_PAGE, MAX_PER_PAGE)
+        self._short_until = -math.inf  # long questions are asked as short ones
+        self._changes = ChangeLogger()
+        self._log: Log = structlog.get_logger()
+
+    def pause_s(self) -> float:
+        """Seconds for which the shop is not to be asked; 0 if it may be."""
+        return max(0.0, self._not_before - anyio.current_time(), self._circuit.wait_s())
+
+    def end_pause(self, trigger: PollTrigger) -> None:
+        """Ask again at once, if the trigger is reason enough; see schedule.ends_pause.
+
+        Webhooks end one pause in a minute at most: somebody who recorded one may send it again and again.
+        """
+        now = anyio.current_time()
+        if not self.pause_s() or not ends_pause(trigger, self._paused_for):
+            return
+        if trigger is PollTrigger.WEBHOOK:
+            if now - self._webhook_at < PROBE_EVERY_S:
+                return
+            self._webhook_at = now
+        self._not_before = now
+        self._circuit.end_cooldown()
+        self._pause_ended.set()
+
+    def heed(self, error: ShopPollerError) -> None:
+        """Pause as the answer to a request beside this one asked for; 429 speaks of the whole shop."""
+        if isinstance(error, TemporaryError) and error.kind is ErrorKind.RATE_LIMIT:
+            until = anyio.current_time() + pause_s(error.kind, error.retry_after_s)
+            self._not_before, self._paused_for = max(self._not_before, until), error.kind
+
+    @property
+    def most_ids(self) -> int:
+        """How many orders can be asked for by their ids at once."""
+        return self._source.most_ids
+
+    async def page(self, position: P, deadline: float, *, patient: bool = True) -> tuple[P, Page]:
+        """The next page of a walk or lesson, of a size that the shop answers.
+
+        A page that fails is followed by a smaller one, or one that leaves out fewer orders, within the same
+        tick: see core/page_size.py and core/long_questions.py. An empty page that is smaller than usual is
+        followed by one of the usual size (of a sweep: of the size that it asked for), where the shop tells no
+        count.
+
+        Args:
+            position: where it stands.
+            deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
+            patient: what passes quickly is asked again; a sweep is not patient, and finds its own sizes.
+
+        Returns:
+            The position that was asked with in the end, and the answer.
+
+        Raises:
+            TemporaryError, PermanentError: no answer.
+        """
+        wanted = self._size.most if patient else position.query().per_page
+        if patient or wanted > self._size.current:
+            position = position.sized(self._size.current)
+        asked, page = await self._ask(position, deadline, patient=patient)
+        largest = min(wanted, self._size.largest(anyio.current_time()))
+        if may_hide_more(asked.query(), page, largest=largest):
+            return await self._ask(asked.sized(largest), deadline, patient=patient)
+        return asked, page
+
+    async def fetch(self, query: Query, deadline: float) -> Page:
+        """Ask for one order; what passes quickly is asked again.
+
+        Raises:
+            TemporaryError, PermanentError: no answer.
+        """
+        return (await self._ask(_Only(query), deadline, patient=True))[1]
+
+    async def _ask(self, position: P, deadline: float, *, patient: bool) -> tuple[P, Page]:
+        short = anyio.current_time() < self._short_until and can_shorten(position.query())
+        attempt = _Attempt(position, short)
+        while True:
+            query = attempt.position.query()
+            try:
+                page = await self._ask_once(shortened(query) if attempt.short else query, patient=patient)
+                if attempt.short:
+                    return self._read_short(attempt.position, page)
+            except ShopPollerError as error:
+                following = self._after(error, attempt, patient=patient)
+                is_other = (following.position, following.short) != (attempt.position, attempt.short)
+                again_at = self._again_at(error, attempt, deadline, patient=patient, is_other=is_other)
+                if again_at is None:
+                    raise
+                attempt = following
+                await self._wait(again_at, error.kind)
+            else:
+                if patient and not isinstance(position, _Only):
+                    self._size = self._size.answered(query.per_page, anyio.current_time())
+                return attempt.position, page
+
+    def _after(self, error: ShopPollerError, attempt: "_Attempt[P]", *, patient: bool) -> "_Attempt[P]":
+        """What to ask after a failure: a shorter question, a smaller page, or the same again."""
+        position, query, kind = attempt.position, attempt.position.query(), error.kind
+        if kind is ErrorKind.TOO_LARGE:
+            smaller = position.halved()
+            log = self._log.warning if self._changes.changed("size", kind) else self._log.debug
+            log("answer too large, asking for less", per_page=smaller.query().per_page)
+            if patient:
+                self._size = self._size.broke(query.per_page)
+            return replace(attempt, position=smaller, short=False)
+        again = replace(attempt, number=attempt.number + 1)
+        if kind not in TOO_HEAVY | (REFUSED_IF_LONG if is_long(query) else REFUSED):
+            return again
+        if attempt.short:
+            self._short_until = -math.inf
+            if attempt.number == 1:  # it was shortened because of an earlier question
+                return replace(again, short=False, was_short=True)
+        is_known_size = not patient or query.per_page <= max(1, self._size.proven)
+        if can_shorten(query) and not attempt.was_short and (is_known_size or attempt.number > 1):
+            return replace(again, short=True, was_short=True)
+        if patient and query.per_page > 1:
+            is_last = kind not in RETRY_AT_ONCE or attempt.number >= RETRIES
+            self._size = self._size.broke(query.per_page, is_last=is_last)
+            return replace(again, position=position.sized(self._size.current), short=False)
+        return replace(again, short=False)
+
+    def _again_at(
+        self,
+        error: ShopPollerError,
+        attempt: "_Attempt[P]",
+        deadline: float,
+        *,
+        patient: bool,
+        is_other: bool,
+    ) -> float | None:
+        """When to ask again within this tick, on the event loop's clock; None if not."""
+        now = anyio.current_time()
+        if error.kind is ErrorKind.TOO_LARGE:
+            return now
+        asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        until = now if error.kind is ErrorKind.RATE_LIMIT else self.asked_at
+        until += pause_s(error.kind, asked_s)
+        is_open = self._circuit.wait_s() > 0
+        # A long question comes after a short one that was answered, so two more at once do no harm.
+        others = 2 if patient and is_long(attempt.position.query()) else 1
+        is_free = is_other and attempt.number <= others and asked_s is None and not is_open
+        if is_free and (not patient or error.kind not in RETRY_AT_ONCE):
+            return now
+        if patient and error.kind in RETRY_AT_ONCE:
+            jitter_s = full_jitter(
+                attempt.number, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, chance=self._chance()
+            )
+            until = max(until, now + jitter_s)
+            if until < deadline and attempt.number <= RETRIES and not is_open:
+                return until
+            if is_free and attempt.number == 1:  # the next tick is due: a smaller question goes before it
+                return now
+        elif asked_s is None:
+            return None
+        # A wait that would pass the next tick ends this one; in any case the shop is not asked until then.
+        self._not_before, self._paused_for = until, error.kind
+        return None
+
+    def _read_short(self, position: P, page: Page) -> tuple[P, Page]:
+        """What is new in the answer to a shortened question.
+
+        Raises:
+            TemporaryError: PROTOCOL, see long_questions.only_new.
+        """
+        page, is_whole = only_new(page, position.query())
+        self._short_until = anyio.current_time() + LIGHTER_S
+        # The size of the page says nothing about the end of the walk here.
+        return (position if is_whole else position.sized(len(page.items))), page
+
+    async def _wait(self, until: float, kind: ErrorKind) -> None:
+        """Wait before a question is asked again; `end_pause` ends it."""
+        if until <= anyio.current_time():
+            return
+        self._not_before, self._paused_for, self._pause_ended = until, kind, anyio.Event()
+        with anyio.CancelScope(deadline=until):
+            await self._pause_ended.wait()
+
+    async def _ask_once(self, query: Query, *, patient: bool) -> Page:
+        wait_s = self._circuit.wait_s()
+        if wait_s > 0:
+            raise TemporaryError(
+                ErrorKind.CIRCUIT_OPEN, f"the shop failed too often in a row; asking again in {wait_s:.0f} s"
+            )
+        self._circuit.probe()
+        self.asked_at = anyio.current_time()
+        try:
+            page = await self._source.fetch(query)
+        except ShopPollerError as error:
+            self._metrics.poll_errors(error.kind)
+            if error.kind is ErrorKind.TOO_LARGE:  # an answer after all, and ours to ask for less
+                self._circuit.success()
+            elif patient:  # what is not urgent is no reason to leave the shop alone
+                self._circuit.failure()
+                self._paused_for = error.kind
+                self.polls = replace(self.polls, failures=self.polls.failures + 1, kind=error.kind)
+            raise
+        self._circuit.success()
+        self.polls = Polls(has_answered=True)
+        if self._changes.changed("noise", COUNTED.sub("0", page.preamble)) and page.preamble:
+            self._log.warning(
+                "the shop prints text around its answers: a PHP notice, or a cache?", text=page.preamble
+            )
+        return page

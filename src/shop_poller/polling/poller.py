@@ -1,0 +1,412 @@
+"""One tick: ask what changed, decide, commit; again at the next point of the grid, or at a hint.
+
+    learn (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
+
+Between ticks, page by page: learning what was too much at once, and the sweep.
+
+All of it runs one after the other in one task: an answer is never applied to an order that was touched after
+it was asked for.
+"""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import anyio
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from shop_poller.alerts import Alarm
+from shop_poller.core import cursor, learning
+from shop_poller.core.clocks import AGREE
+from shop_poller.core.cursor import MAX_PER_PAGE
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.model import Page, Query
+from shop_poller.core.reach import Polls
+from shop_poller.core.schedule import PROBE_EVERY_S, PollTrigger, hinted_tick, next_tick
+from shop_poller.core.sweep import ByIds
+from shop_poller.observability.clock_watch import ClockWatch
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.observability.metrics import Metrics, Stage
+from shop_poller.polling.initial_import import InitialImport
+from shop_poller.polling.limiter import PollSchedule
+from shop_poller.polling.order_processor import OrderProcessor
+from shop_poller.polling.outage import Outage
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.polling.sweeper import Sweeper
+from shop_poller.ports import PollFailure, RefundList, Store
+
+PRUNE_EVERY_S = 3600.0
+"""How often it is looked for what is past its time, once nothing is left of it."""
+PRUNE_STEPS = 50
+"""Steps of pruning that follow one another after a tick: 200,000 rows too many are gone after four."""
+FAILED = {
+    Stage.POLL: "polling failed",
+    Stage.LEARNING: "learning failed",
+    Stage.SWEEP: "the sweep failed",
+}
+
+
+class Poller:
+    """Polls one shop.
+
+    Args:
+        plan: how.
+        state_writer: what has been committed.
+        fetcher: asks the shop.
+        store: is pruned.
+        alarm: tells when the shop does not work.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+        pace: when the shop is asked, if it is one of many.
+        refunds: the shop's own list of refunds; None where it cannot be asked for one.
+        clock: watches our clock; None for a watch of its own.
+
+    Attributes:
+        polled: there has been a good poll since the start.
+        outage: why polls fail, while they do.
+    """
+
+    def __init__(
+        self,
+        plan: PollPlan,
+        *,
+        state_writer: StateWriter,
+        fetcher: Fetcher,
+        store: Store,
+        alarm: Alarm,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        pace: PollSchedule | None = None,
+        refunds: RefundList | None = None,
+        clock: ClockWatch | None = None,
+    ) -> None:
+        self.polled = False
+        self._clock = clock or ClockWatch(now, metrics=metrics)
+        self._now = now = self._clock.now
+        self._schedule = pace or PollSchedule()
+        self._plan = plan
+        self._state_writer = state_writer
+        self._fetcher = fetcher
+        self._store = store
+        self.outage = Outage(plan, state_writer=state_writer, alarm=alarm, metrics=metrics, now=now)
+        self._metrics = metrics
+        self._stop = anyio.Event()
+        self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" counts most
+        self._called = anyio.Event()  # something came that a wait depends on; made anew by each wait
+        self._began_at = -math.inf
+        self._next_at = -math.inf
+        self._is_grid = True
+        self._order_processor = OrderProcessor(plan, state_writer=state_writer, metrics=metrics, now=now)
+        self._initial_import = InitialImport(
+            state_writer=state_writer, order_processor=self._order_processor, fetcher=fetcher
+        )
+        self._sweeper = Sweeper(
+            plan,
+            state_writer=state_writer,
+            order_processor=self._order_processor,
+            fetcher=fetcher,
+            store=store,
+            now=now,
+            refunds=refunds,
+        )
+        self._prune_at = -math.inf
+        self._read_before = cursor.ReadBefore()
+        self._changes = ChangeLogger()
+        self._log: Log = structlog.get_logger()
+
+    @property
+    def failure(self) -> PollFailure | None:
+        """Why polls fail; None if the last one was good. It needs no store, which may be what fails."""
+        return self.outage.failure
+
+    @property
+    def polls(self) -> Polls:
+        """How the requests to the shop fared since it was taken."""
+        return self._fetcher.polls
+
+    @property
+    def next_in_s(self) -> float:
+        """Seconds until the shop is asked next, hints aside; 0 while it is, or is about to be."""
+        return max(0.0, self._next_at - anyio.current_time(), self.left_alone_s)
+
+    @property
+    def left_alone_s(self) -> float:
+        """Seconds for which the shop is left alone, by its own wish or after failures; 0 if it is not."""
+        return self._fetcher.pause_s()
+
+    def stop(self) -> None:
+        """Begin no new tick."""
+        self._stop.set()
+        self._called.set()
+        self._sweeper.stop()
+
+    def hint(self, trigger: PollTrigger = PollTrigger.WEBHOOK) -> None:
+        """Something may have changed: tick soon, if the shop may be asked. Many hints are one.
+
+        Args:
+            trigger: what came; decides which pauses it ends, see schedule.ends_pause.
+        """
+        if self._trigger is not PollTrigger.OWNER:
+            self._trigger = trigger
+        self._fetcher.end_pause(trigger)
+        self._called.set()
+
+    async def run(self) -> None:
+        """Tick on the grid, and between at hints, until stopped; first at once, or as the pace says."""
+        try:
+            await self._tick_until_stopped()
+        finally:
+            await self._sweeper.aclose()
+
+    async def _tick_until_stopped(self) -> None:
+        origin = anyio.current_time() + self._schedule.first_in_s
+
+        def next_at() -> float:
+            return next_tick(origin, self._plan.interval_s, anyio.current_time())
+
+        number, grid_at = 0, origin
+        if self._schedule.first_in_s:
+            await self._rest(origin)
+        while not self._stop.is_set():
+            number += 1
+            self._next_at = -math.inf
+            with bound_contextvars(tick=number):
+                self._schedule.due(grid_at if anyio.current_time() >= grid_at else None)
+                report = await self.tick(next_at())
+                following = next_at()
+                self._is_grid, grid_at = self._began_at >= grid_at, following
+                if report.error is None and not report.paused_s:
+                    await self.between_ticks(TickReport(), following)
+            await self._rest(following, probe_at=self._probe_at(report))
+
+    def _probe_at(self, report: TickReport) -> float:
+        """When to ask again, on the event loop's clock: a shop that is unavailable within a minute."""
+        is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
+        return self._fetcher.asked_at + PROBE_EVERY_S if is_down else math.inf
+
+    async def _rest(self, grid_at: float, probe_at: float = math.inf) -> None:
+        """Wait until the next tick is due: the grid's, or an earlier one at a hint or to probe the shop."""
+        self._next_at = min(grid_at, probe_at)
+        while not self._stop.is_set():
+            tick_at, now = grid_at, anyio.current_time()
+            if self._trigger is not None:
+                self._fetcher.end_pause(self._trigger)  # one that began after it came
+                tick_at = hinted_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
+            elif probe_at < grid_at:
+                tick_at = hinted_tick(self._began_at, grid_at, max(now, probe_at))
+            if tick_at <= now:
+                return
+            await self._wait_until(tick_at)
+
+    async def _wait_until(self, instant: float) -> None:
+        """Wait until then, or until something is called for."""
+        self._called = anyio.Event()
+        with anyio.CancelScope(deadline=instant):
+            await self._called.wait()
+
+    async def tick(self, deadline: float) -> TickReport:
+        """Poll once. What goes wrong outside is reported, not raised.
+
+        Args:
+            deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
+        """
+        report = TickReport(paused_s=await self._bide(deadline))
+        self._began_at = anyio.current_time()
+        self._trigger = None  # what was hinted until now, this tick finds; what comes now, the next
+        if report.paused_s:
+            self._schedule.due(None)
+            await self.outage.alert_if_due()  # it may not have been stored before
+            return report
+        started = anyio.current_time()
+        async with self._failing(Stage.POLL, report):
+            await self._poll(report, deadline)
+            await self._prune(deadline)
+        self._metrics.poll_duration.observe(anyio.current_time() - started)
+        return report
+
+    async def _bide(self, deadline: float) -> float:
+        """Wait while the shop is not to be asked, if that ends before the next tick; else say how long."""
+        while 0 < (pause_s := self._fetcher.pause_s()) < deadline - anyio.current_time():
+            self._schedule.due(None)  # that it waits is not for want of a turn
+            if self._stop.is_set():
+                break
+            await self._wait_until(anyio.current_time() + pause_s)
+        return self._fetcher.pause_s()
+
+    @asynccontextmanager
+    async def _failing(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
+        """What goes wrong inside is reported and logged by its edges, not raised."""
+        try:
+            yield
+        except ShopPollerError as error:
+            report.error = error
+            await self._failed(what, error)
+        except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is told in full
+            report.error = PermanentError(ErrorKind.INTERNAL, f"a bug, please report it: {bug!r}")
+            await self._failed(what, report.error, bug)
+
+    async def _poll(self, report: TickReport, deadline: float) -> None:
+        if self._state_writer.state.baseline_at is None:
+            await self._begin(deadline)
+        self._resume()
+        await self._initial_import.begin(report, deadline)
+        await self._walk(report, deadline)
+        self.polled = True
+        if self._changes.changed("poll", ""):
+            self._log.info("the shop answers again")
+        await self.outage.over()
+
+    async def _begin(self, deadline: float) -> None:
+        """Find the baseline by the shop's clock, from its first answer ever."""
+        page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
+        self._clock.heard(page.shop_time)
+        baseline_at = learning.baseline(
+            shop_time=page.shop_time,
+            started_at=self._state_writer.state.started_at,
+            now=self._now(),
+            lookback=self._plan.lookback,
+        )
+        begun = replace(
+            self._state_writer.state,
+            baseline_at=baseline_at,
+            cursor_at=baseline_at,
+            learning=learning.begin(baseline_at),
+        )
+        await self._state_writer.commit(begun, Page((), page.shop_time))
+        self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
+
+    def _resume(self) -> None:
+        """A store that lost its cursor, and only that, has orders read again."""
+        state = self._state_writer.state
+        if state.cursor_at is None and state.baseline_at is not None:
+            again = cursor.read_again_from(state.baseline_at, state.last_poll_at)
+            self._state_writer.state = replace(state, cursor_at=again)
+            self._log.error("the stored cursor is missing; orders are read again", since=str(again))
+
+    async def between_ticks(self, report: TickReport, deadline: float) -> None:
+        """After a good tick: learn what was too much at once, then sweep if it is time.
+
+        Both until the next tick is due or hinted; of learning a page at least. What was asked is awaited.
+        """
+        await self.look_again(report, deadline, waits=False)
+        async with self._failing(Stage.LEARNING, report):
+            while self._initial_import.is_due and not self._stop.is_set():
+                await self._initial_import.page(report, deadline)
+                self._changes.changed("learning", "")
+                if self._is_wanted(deadline):
+                    break
+        swept = TickReport()  # what it reads again is not news, what it finds is
+        async with self._failing(Stage.SWEEP, swept):
+            asked = False
+            while self._sweeper.is_due and not self._stop.is_set():
+                left_s = deadline - anyio.current_time()
+                if not self._sweeper.may_ask(left_s, triggered=self._trigger is not None):
+                    break
+                await self._sweeper.page(swept)
+                self._changes.changed("sweep", "")
+                asked = True
+            if self._is_grid and not asked and self._sweeper.is_due:
+                self._sweeper.put_off()
+        report.events += swept.events
+        report.learned += swept.learned
+        await self.look_again(report, deadline)
+
+    async def look_again(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
+        """Look at the orders again whose refunds are held, once they have been for REFUND_HOLD.
+
+        Args:
+            report: counts what was done.
+            deadline: nothing is waited for beyond it, on the event loop's clock.
+            waits: until they have been held long enough; else only those are looked at that have.
+        """
+        looked = TickReport()
+        held = self._order_processor.held
+        async with self._failing(Stage.SWEEP, looked):
+            while (due_at := held.due_at) is not None and self._trigger is None and not self._stop.is_set():
+                if anyio.current_time() < due_at:
+                    if not waits or due_at >= deadline:
+                        break
+                    await self._wait_until(due_at)
+                    continue
+                ids = held.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
+                asked, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
+                await self._order_processor.decide(page, self._state_writer.state, looked)
+                held.let_go(set(asked.ids) - {order.id for order in page.orders})
+        report.events += looked.events
+
+    def _is_wanted(self, deadline: float) -> bool:
+        """Something more urgent is to be done: the next tick."""
+        return self._trigger is not None or anyio.current_time() >= deadline
+
+    async def _walk(self, report: TickReport, deadline: float) -> None:
+        """Go through what changed since the cursor; every page is decided and committed as it comes."""
+        assert self._state_writer.state.cursor_at is not None  # noqa: S101 - it came with the baseline
+        overlap = self._plan.overlap
+        read = self._read_before.up_to(self._order_processor.held.first_modified_at)
+        walk: cursor.Walk | None = cursor.start(
+            self._state_writer.state.cursor_at, overlap=overlap, read=read
+        )
+        while walk is not None:
+            walk, page = await self._fetcher.page(walk, deadline)
+            self._clock.heard(page.shop_time)
+            if not self._read_before.holds_at(page.shop_time):
+                self._read_before = cursor.ReadBefore()
+                walk = cursor.start(self._state_writer.state.cursor_at, overlap=overlap)
+                continue
+            step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
+            asked, walk = walk, step.walk
+            state = replace(self._state_writer.state, cursor_at=step.cursor)
+            polled_s: float | None = None
+            if walk is None:
+                polled_s, state = anyio.current_time(), replace(state, last_poll_at=self._now())
+            await self._order_processor.decide(page, state, report, walked=walk is None)
+            if walk is None:
+                self._clock.mark(self._state_writer.heartbeat_at, at=polled_s)
+                self._read_before = self._read_before.after(asked, page, overlap=overlap)
+
+    async def _prune(self, deadline: float) -> None:
+        """Drop what is past its time, for half of the time until the next tick at most; then the rest."""
+        if anyio.current_time() < self._prune_at or self._state_writer.shop_time is None:
+            return
+        days_at = self._clock.look().days_at
+        if self._changes.changed("prune", "" if days_at else "held") and days_at is None:
+            self._log.warning("nothing old is dropped until the clocks agree and are steady for a day")
+        if days_at is None:
+            return
+        now = self._now()
+        await self._store.redate(
+            self._plan.shop, after=max(now, self._state_writer.shop_time) + AGREE, to=now
+        )
+        seen_before, settled_before = days_at - self._plan.retention, days_at - self._plan.history
+        has_dropped, until = False, (anyio.current_time() + deadline) / 2
+        for _ in range(PRUNE_STEPS):
+            if not await self._store.prune(
+                self._plan.shop, seen_before=seen_before, settled_before=settled_before
+            ):
+                self._prune_at = anyio.current_time() + PRUNE_EVERY_S
+                break
+            has_dropped = True
+            if self._is_wanted(until) or self._stop.is_set():
+                break
+        if has_dropped:
+            await self._state_writer.load()
+
+    async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
+        if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
+            self._metrics.poll_errors(error.kind)
+        self._metrics.failed(what, error.kind)
+        log = self._log.warning if self._changes.changed(what, error.kind) else self._log.debug
+        left_alone_s = round(self.left_alone_s) or None
+        log(FAILED[what], error_type=error.kind, error=str(error), left_alone_s=left_alone_s, exc_info=bug)
+        if what is Stage.POLL:
+            # What a bug says may be anything, a buyer's name too: it is for the log, which few read.
+            text = f"a bug, please report it: {type(bug).__name__}" if bug is not None else str(error)
+            asked_s = anyio.current_time() - max(self._fetcher.asked_at, self._began_at)
+            last_good = self._state_writer.heartbeat_at
+            attempted_at = last_good + self._clock.elapsed(last_good) - timedelta(seconds=asked_s)
+            await self.outage.failed(error.kind, text, attempted_at=attempted_at)

@@ -1,0 +1,151 @@
+"""What polling has committed: memory moves only after the store said yes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from shop_poller.core.clocks import AGREE
+from shop_poller.core.filters import Filter, takers
+from shop_poller.core.messages import MessageFormat, order_notification, silence_notification
+from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
+from shop_poller.observability.logging import Log
+from shop_poller.observability.metrics import Metrics
+from shop_poller.ports import Batch, Outgoing, ShopState, Store
+
+
+class StateWriter:
+    """The state of one shop's polling.
+
+    Args:
+        state: as the store has it, from Store.register.
+        store: remembers.
+        message_format: how notifications are written.
+        sinks: the names of those to tell, and what each wants.
+        metrics: of the shop.
+        now: our clock, aware UTC.
+        on_outgoing: called after each commit that put something into the outbox.
+
+    Attributes:
+        state: where polling stands.
+        heartbeat_at: the last good poll, or the start if there was none yet.
+        shop_time: the shop's clock at the last commit.
+        set_aside: the orders that could not be read, with the reason.
+    """
+
+    def __init__(
+        self,
+        state: ShopState,
+        *,
+        store: Store,
+        message_format: MessageFormat,
+        sinks: Mapping[str, Filter],
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        on_outgoing: Callable[[Sequence[Outgoing]], None],
+    ) -> None:
+        self.state = state
+        self.heartbeat_at = state.last_poll_at or now()
+        self.shop_time: datetime | None = None
+        self._store = store
+        self._message_format = message_format
+        self._sinks = sinks
+        self._metrics = metrics
+        self._now = now
+        self._on_outgoing = on_outgoing
+        self.set_aside: dict[int, str] = {}
+        self._log: Log = structlog.get_logger()
+
+    async def load(self) -> None:
+        """Read from the store what is kept in memory too.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        self.set_aside = await self._store.set_aside(self._message_format.shop_id)
+        self._show()
+
+    async def known(self, orders: Iterable[Order]) -> dict[int, KnownOrder]:
+        """What is known of these orders.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        ids = [order.id for order in orders]
+        return await self._store.known(self._message_format.shop_id, ids) if ids else {}
+
+    async def commit(
+        self,
+        state: ShopState,
+        page: Page,
+        *,
+        known: Iterable[KnownOrder] = (),
+        events: Sequence[OrderEvent] = (),
+        silent_since: datetime | None = None,
+    ) -> None:
+        """Store all that a page led to, at once; only then does it count.
+
+        Args:
+            state: where polling stands afterwards.
+            page: what was read.
+            known: records that changed.
+            events: what to tell of orders.
+            silent_since: tell that there was no order since then.
+
+        Raises:
+            TemporaryError: STORE; nothing was changed.
+        """
+        now = self._now()
+        # A receiver is not told of an event of 1970, or of the next year.
+        told_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
+        notifications = [order_notification(event, self._message_format, now=told_at) for event in events]
+        silence = (
+            [silence_notification(silent_since, self._message_format, now=told_at)] if silent_since else []
+        )
+        told = (*notifications, *silence)
+        outgoing = [Outgoing(sink, n) for n in told for sink in takers(self._sinks, n)]
+        broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
+        mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
+        await self._store.commit(
+            self._message_format.shop_id,
+            Batch(
+                state=state,
+                now=now,
+                seen_at=max(page.shop_time, now),
+                known=tuple(known),
+                outgoing=outgoing,
+                set_aside=broken,
+                mended=mended,
+            ),
+        )
+        if state.last_poll_at != self.state.last_poll_at:
+            self.heartbeat_at = now
+        self.state = state
+        self.shop_time = page.shop_time
+        if outgoing:
+            self._on_outgoing(outgoing)
+        self._note(broken, mended)
+        for notification in notifications:
+            self._log.info(
+                "order event",
+                order=notification.source_id,
+                event_type=notification.event_type,
+                event_id=notification.event_id,
+            )
+        for notification in silence:
+            self._log.info("no order for too long", since=str(silent_since), event_id=notification.event_id)
+
+    def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
+        for item in broken:
+            if self.set_aside.get(item.id) != item.reason:
+                self._log.warning("order set aside: it cannot be read", order=item.id, reason=item.reason)
+                self.set_aside[item.id] = item.reason
+        for order_id in mended:
+            self._log.info("an order set aside can be read again", order=order_id)
+            del self.set_aside[order_id]
+        self._show()
+
+    def _show(self) -> None:
+        self._metrics.set_aside.set(len(self.set_aside))
+        if self.state.last_poll_at is not None:
+            self._metrics.last_poll.set(self.state.last_poll_at.timestamp())

@@ -1,0 +1,388 @@
+"""Sweeps one shop between its ticks: core/sweep.py tells what is looked at, and why."""
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+
+import anyio
+import structlog
+
+from shop_poller.core import sweep
+from shop_poller.core.cursor import MAX_PER_PAGE, CreatedWalk
+from shop_poller.core.errors import ErrorKind, ShopPollerError
+from shop_poller.core.model import Page
+from shop_poller.core.refunds import RefundPage, with_dates
+from shop_poller.core.sweep_pace import SweepPace
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.polling.order_processor import OrderProcessor
+from shop_poller.polling.page_fetcher import Fetcher, P
+from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.polling.refund_walk import FoundRefunds, RefundWalker
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.ports import RefundList, ShopState, Store
+
+OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
+"""What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""
+
+MAX_RECENT, MAX_BROKEN, MAX_OPEN = 100, 100, 300
+"""Pages of each kind in one sweep; what is left of the open orders has its turn in the next."""
+
+MAX_DOUBTFUL = 100
+"""Orders to be confirmed in one sweep; the others have their turn in the next."""
+
+MAX_FAILURES = 3
+"""So many in a row, and it is the shop that is broken, not an order."""
+
+RETRY_S = 300.0
+"""After what passes by itself; but not after "too many requests"."""
+
+
+class Sweeper:
+    """Asks one page at a time; each is decided and committed as it comes.
+
+    Args:
+        plan: when, and how far back.
+        state_writer: what has been committed.
+        order_processor: decides.
+        fetcher: asks the shop.
+        store: knows which orders are not final yet.
+        now: our clock.
+        refunds: the shop's own list of refunds; None where it cannot be asked for one.
+    """
+
+    def __init__(
+        self,
+        plan: PollPlan,
+        *,
+        state_writer: StateWriter,
+        order_processor: OrderProcessor,
+        fetcher: Fetcher,
+        store: Store,
+        now: Callable[[], datetime],
+        refunds: RefundList | None = None,
+    ) -> None:
+        self._plan = plan
+        self._state_writer = state_writer
+        self._order_processor = order_processor
+        self._fetcher = fetcher
+        self._store = store
+        self._now = now
+        self._refunds = RefundWalker(plan, state_writer=state_writer, store=store, source=refunds, now=now)
+        self._not_before = -math.inf
+        self._pages: AsyncGenerator[None] | None = None  # the sweep under way
+        self._asking = anyio.CancelScope()
+        self._report = TickReport()
+        self._is_stopped = False
+        self._doubtful: dict[int, datetime] = {}  # orders to be confirmed, and when they were made
+        self._schedule = SweepPace(plan.interval_s, MAX_PER_PAGE, MAX_PER_PAGE)
+        self._changes = ChangeLogger()
+        self._log: Log = structlog.get_logger()
+
+    @property
+    def is_due(self) -> bool:
+        """It is time for a sweep, or one is under way."""
+        state = self._state_writer.state
+        if not self._plan.sweep_every or state.learning is not None or self._state_writer.shop_time is None:
+            return False
+        if anyio.current_time() < self._not_before:
+            return False
+        # A clock that was set back is no reason to wait.
+        swept_at, now = state.swept_at, self._now()
+        return self._pages is not None or not (
+            swept_at and swept_at <= now < swept_at + self._plan.sweep_every
+        )
+
+    def may_ask(self, left_s: float, *, triggered: bool) -> bool:
+        """Whether the next page is to be asked for before the next tick; see SweepPace.may_ask."""
+        return self._schedule.may_ask(left_s, triggered=triggered)
+
+    def put_off(self) -> None:
+        """A tick of the grid passed, and no page was asked for before the next."""
+        self._schedule = self._schedule.passed()
+
+    def stop(self) -> None:
+        """The answer to what is being asked is not awaited."""
+        self._is_stopped = True
+        self._asking.cancel()
+
+    async def aclose(self) -> None:
+        """End the sweep under way, from the inside out.
+
+        The garbage collector would end its generators in any order, and log that one of them runs already.
+        """
+        pages, self._pages = self._pages, None
+        if pages is not None:
+            with anyio.CancelScope(shield=True):  # they await nothing at their end
+                await pages.aclose()
+
+    async def page(self, report: TickReport) -> None:
+        """Look at one page of orders. Its answer is awaited, even if the next tick is late by that.
+
+        Args:
+            report: counts what was done.
+
+        Raises:
+            TemporaryError, PermanentError: no answer, or no commit. It begins anew after a while.
+        """
+        self._report = report
+        every_s = self._plan.sweep_every.total_seconds()
+        if self._pages is None:
+            self._pages = self._sweep()
+        try:
+            await anext(self._pages)
+        except StopAsyncIteration:
+            self._rest(every_s)
+        except ShopPollerError as error:
+            enough = error.kind in {ErrorKind.RATE_LIMIT, ErrorKind.UNAVAILABLE, *OF_ONE_ORDER}
+            self._rest(every_s if enough else min(RETRY_S, every_s))
+            raise
+        except BaseException:
+            self._rest(every_s)
+            raise
+
+    def _rest(self, seconds: float) -> None:
+        self._pages = None
+        self._not_before = anyio.current_time() + seconds
+
+    async def _sweep(self) -> AsyncGenerator[None]:
+        """One whole sweep, a page at a time."""
+        self._doubtful.clear()
+        for part in (self._refunded, self._recent, self._broken, self._open, self._confirm):
+            async with aclosing(part()) as pages:
+                async for _ in pages:
+                    yield
+            yield  # the last page of a part and the first of the next are not one step
+        await self._move(replace(self._state_writer.state, swept_at=self._now()))
+
+    async def _refunded(self) -> AsyncGenerator[None]:
+        """The orders that the shop's list of refunds points at, see refund_walk.py."""
+        async with aclosing(self._refunds.pages(self._awaited)) as pages:
+            async for found in pages:
+                yield  # the list and the orders are not one step
+                if found is not None:
+                    todo = found.order_ids
+                    async with aclosing(self._read_again(found, todo)) as again:
+                        async for _ in again:
+                            yield
+                    if todo:
+                        return  # the next sweep begins again before them
+                    if found.reached != self._state_writer.state.refunds_at:
+                        await self._move(replace(self._state_writer.state, refunds_at=found.reached))
+
+    async def _read_again(self, found: FoundRefunds, todo: list[int]) -> AsyncGenerator[None]:
+        """Ask for the orders that refunds belong to; what was asked for leaves the list."""
+
+        async def some(limit: int) -> Sequence[int]:
+            return todo[:limit]
+
+        async def done(ids: Sequence[int], page: Page | None) -> None:
+            if page is not None:
+                await self._take(with_dates(page, found.rows), self._state_writer.state)
+            self._refunds.looked_at(found, ids)
+            del todo[: len(ids)]
+
+        for _ in range(MAX_FAILURES):  # orders that break the shop do not end the whole sweep
+            try:
+                async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as asked:
+                    async for _ in asked:
+                        yield
+            except ShopPollerError as error:
+                if error.kind not in OF_ONE_ORDER:
+                    raise
+            else:
+                return
+
+    async def _awaited(self, answer: Awaitable[RefundPage]) -> RefundPage | None:
+        """What is awaited; None if we are stopping."""
+        with anyio.CancelScope() as self._asking:
+            if self._is_stopped:
+                self._asking.cancel()
+            try:
+                return await answer
+            except ShopPollerError as error:
+                self._fetcher.heed(error)
+                raise
+        return None
+
+    async def _recent(self) -> AsyncGenerator[None]:
+        assert self._state_writer.shop_time is not None  # noqa: S101 - is_due looked
+        walk = sweep.recent(self._state_writer.shop_time, self._plan.sweep_window)
+        pages, failures = 0, 0
+        while pages < MAX_RECENT:
+            try:
+                answer = await self._ask(walk.sized(min(walk.per_page, self._schedule.most)))
+            except ShopPollerError as error:
+                failures += 1
+                if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
+                    raise
+                if failures >= MAX_FAILURES or walk.per_page == 1:
+                    self._say("the sweep passes by the recent orders", "recent", error)
+                    return
+                walk = walk.halved()
+                answer = None
+            if answer is not None:
+                asked, page = answer
+                await self._take(page, self._state_writer.state)
+                following = asked.advance(page)
+                if following is None:
+                    return
+                walk, pages = following, pages + 1
+            yield
+
+    async def _broken(self) -> AsyncGenerator[None]:
+        todo = sorted(self._state_writer.set_aside)
+
+        async def some(limit: int) -> Sequence[int]:
+            return todo[:limit]
+
+        async def done(ids: Sequence[int], page: Page | None) -> None:
+            if page is not None:
+                await self._take(page, self._state_writer.state)
+            del todo[: len(ids)]
+
+        async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as asked:
+            async for _ in asked:
+                yield
+
+    async def _open(self) -> AsyncGenerator[None]:
+        async def some(limit: int) -> Sequence[int]:
+            after_id = self._state_writer.state.sweep_after_id
+            return await self._store.open_orders(self._plan.shop, after_id=after_id, limit=limit)
+
+        async def done(ids: Sequence[int], page: Page | None) -> None:
+            state = self._state_writer.state
+            if ids:
+                state = replace(state, sweep_after_id=ids[-1])
+            await (self._move(state) if page is None else self._take(page, state))
+
+        async with aclosing(self._by_ids(some, done, MAX_OPEN)) as asked:
+            async for _ in asked:
+                yield
+        if not await some(1):
+            await self._move(replace(self._state_writer.state, sweep_after_id=0))
+
+    async def _confirm(self) -> AsyncGenerator[None]:
+        """Ask in another way for orders that contradict what is known and are dated before it."""
+        for order_id, made_at in [*self._doubtful.items()][:MAX_DOUBTFUL]:
+            walk: CreatedWalk | None = sweep.made_at(made_at)
+            pages = 0
+            while walk is not None and pages < sweep.MAX_CONFIRMING:
+                try:
+                    answer = await self._ask(walk)
+                    if answer is not None:
+                        asked, page = answer
+                        items = tuple(item for item in page.items if item.id == order_id)
+                        await self._take(
+                            replace(page, items=items), self._state_writer.state, is_confirmed=True
+                        )
+                        walk, pages = None if items else asked.advance(page), pages + 1
+                except ShopPollerError as error:
+                    if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
+                        raise
+                    self._say("an order cannot be confirmed", str(order_id), error)
+                    break
+                yield
+
+    async def _by_ids(
+        self,
+        some: Callable[[int], Awaitable[Sequence[int]]],
+        done: Callable[[Sequence[int], Page | None], Awaitable[None]],
+        budget: int,
+    ) -> AsyncGenerator[None]:
+        """Ask for orders by their ids until there are none left; past those that cannot be answered for.
+
+        A page may be shorter than asked for. What it does not show is asked for again, until an answer shows
+        none of it: then it is not there any more.
+
+        Args:
+            some: the next so many, by id.
+            done: takes the answer, if there is one, and the ids up to which nothing is left.
+            budget: questions.
+        """
+        size, questions, failures = MAX_PER_PAGE, 0, 0
+        undone: Sequence[int] = ()
+        left: Sequence[int] = ()  # of them, what no answer showed yet
+        while questions < budget:
+            limit = min(size, self._schedule.most, self._fetcher.most_ids)
+            if not left:
+                undone = left = await some(limit)
+            if not left:
+                return
+            ids = left[:limit]
+            try:
+                answer = await self._ask(sweep.ByIds(ids))
+            except ShopPollerError as error:
+                if error.kind not in OF_ONE_ORDER:
+                    raise
+                questions += 1
+                if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
+                    size = len(ids) // 2
+                else:
+                    self._say("an order cannot be swept", str(ids[0]), error)
+                    left = left[1:]
+                    undone = await self._done(done, undone, left, None)
+                    failures += 1
+                    if failures >= MAX_FAILURES:
+                        raise
+            else:
+                if answer is not None:
+                    asked, page = answer
+                    shown = {item.id for item in page.items} & {*asked.ids}
+                    left = [each for each in left if each not in (shown or asked.ids)]
+                    undone = await self._done(done, undone, left, page)
+                    questions += 1
+                    size, failures = min(2 * size, MAX_PER_PAGE), 0
+            yield
+
+    @staticmethod
+    async def _done(
+        done: Callable[[Sequence[int], Page | None], Awaitable[None]],
+        undone: Sequence[int],
+        left: Sequence[int],
+        page: Page | None,
+    ) -> Sequence[int]:
+        """Report the ids before the first that is left; returns the others."""
+        count = undone.index(left[0]) if left else len(undone)
+        await done(undone[:count], page)
+        return undone[count:]
+
+    async def _ask(self, position: P) -> tuple[P, Page] | None:
+        """One question; None if we are stopping."""
+        if self._is_stopped:
+            return None
+        size, began = position.query().per_page, anyio.current_time()
+        with anyio.CancelScope() as self._asking:
+            try:
+                answer = await self._fetcher.page(position, math.inf, patient=False)
+            except ShopPollerError as error:
+                took_s = anyio.current_time() - began
+                is_too_slow = error.kind is ErrorKind.TIMEOUT
+                self._schedule = (self._schedule.timed_out if is_too_slow else self._schedule.answered)(
+                    size, took_s
+                )
+                raise
+            self._schedule = self._schedule.answered(size, anyio.current_time() - began)
+            return answer
+        return None
+
+    async def _take(self, page: Page, state: ShopState, *, is_confirmed: bool = False) -> None:
+        assert state.cursor_at is not None  # noqa: S101 - it came with the baseline
+        doubtful = await self._order_processor.decide(
+            page,
+            state,
+            self._report,
+            polled_to=state.cursor_at - self._plan.overlap,
+            is_confirmed=is_confirmed,
+        )
+        self._doubtful |= {order.id: order.created_at for order in doubtful}
+
+    async def _move(self, state: ShopState) -> None:
+        """Commit where it stands, without a page."""
+        assert self._state_writer.shop_time is not None  # noqa: S101 - is_due looked
+        await self._state_writer.commit(state, Page((), self._state_writer.shop_time))
+
+    def _say(self, what: str, thing: str, error: ShopPollerError) -> None:
+        log = self._log.warning if self._changes.changed(thing, error.kind) else self._log.debug
+        log(what, which=thing, error_type=error.kind, error=str(error))

@@ -1,0 +1,86 @@
+"""Files of ours that other users of this machine can read or write: the state, its directory, secrets."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shop_poller.config.settings import Settings
+
+GROUP, OTHERS = 0o070, 0o007
+READ, WRITE = 0o044, 0o022
+BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
+FROM_THE_HOST = (Path("/run/secrets"), Path("/var/run/secrets"))
+"""Secrets of a container: nobody else is in it, and their modes are not ours to choose."""
+MOST_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A file that others can read or write.
+
+    Attributes:
+        path: of the file or the directory.
+        mode: its permissions.
+        what: others can do: "read", "write" or "read and write".
+        advice: a command that ends it.
+    """
+
+    path: Path
+    mode: int
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"others can {self.what} {self.path} (mode {self.mode:04o}): {self.advice}"
+
+
+def exposed(shops: Sequence[Settings], files: Iterable[Path]) -> list[Exposed]:
+    """What others can read or write, of the states of shops and of the files that settings came from.
+
+    Args:
+        shops: whose state may lie in a file.
+        files: with settings or secrets in them.
+    """
+    found = [*_of_settings(files), *_of_states(shops)]
+    return list(dict.fromkeys(found))
+
+
+def summary(found: Sequence[Exposed]) -> list[str]:
+    """A line for each, but not thousands."""
+    lines = [str(one) for one in found[:MOST_LINES]]
+    if len(found) > MOST_LINES:
+        lines.append(f"others can read or write {len(found) - MOST_LINES:,} more files")
+    return lines
+
+
+def _of_settings(files: Iterable[Path]) -> Iterator[Exposed]:
+    """The group may read them: that is how root gives them to a service."""
+    for file in dict.fromkeys(files):
+        if not any(Path(os.path.realpath(file)).is_relative_to(place) for place in FROM_THE_HOST):
+            yield from _look(file, OTHERS | (GROUP & WRITE), "600")
+
+
+def _of_states(shops: Sequence[Settings]) -> Iterator[Exposed]:
+    directories: set[Path] = set()
+    for shop in shops:
+        if not isinstance(shop.state, Path):
+            continue
+        real = Path(os.path.realpath(shop.state))
+        if real.parent not in directories:
+            directories.add(real.parent)
+            yield from _look(real.parent, OTHERS & (READ | WRITE) | (GROUP & WRITE), "700")
+        for ending in BESIDE:
+            yield from _look(Path(f"{real}{ending}"), GROUP | OTHERS, "600")
+
+
+def _look(path: Path, forbidden: int, wanted: str) -> Iterator[Exposed]:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:  # there is none, or it cannot be seen: whoever opens it says so
+        return
+    wrong = mode & forbidden
+    what = " and ".join(name for name, bits in (("read", READ), ("write", WRITE)) if wrong & bits)
+    if what:
+        yield Exposed(path, mode, what, f"chmod {wanted} {path}")

@@ -1,0 +1,128 @@
+"""Makes parts as the settings want them."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+from shop_poller.config.settings import Settings, SettingsError
+from shop_poller.core.dialects import NEEDS, Dialect, candidates
+from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.messages import MessageFormat
+from shop_poller.core.showing import shown_place
+from shop_poller.core.statuses import bare
+from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.polling.plan import PollPlan
+from shop_poller.ports import RefundList, ShopState, Sink, Source, Store
+from shop_poller.sinks import make_sink
+from shop_poller.sources import open_refunds, open_source
+from shop_poller.sources.auto import Auto, ChosenDialect
+
+
+def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:
+    """The source for the shop's dialect, or for the one that it will turn out to speak."""
+    url, proofs = settings.woocommerce_mcp_url, settings.proofs
+    if settings.shop_dialect != "auto":
+        return open_source(Dialect(settings.shop_dialect), url, proofs)
+    missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not proofs.fit(dialect)}
+    if not settings.shop_sweep_interval:  # nothing else would look whether an order can be shown again
+        missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
+    openers = {d: partial(open_source, d, url, proofs) for d in candidates(url) if d not in missing}
+    return Auto(openers, missing=missing, on_choice=on_choice)
+
+
+def make_refunds(settings: Settings) -> RefundList | None:
+    """The shop's list of refunds; None where no sweep reads it, or dialect or keys do not go with it.
+
+    It is a list of the REST API, whatever dialect the shop is asked in: a consumer key opens both. The
+    dialect `abilities` sees no refunds, so there would be nothing to read again.
+    """
+    is_blind = settings.shop_dialect == "abilities"
+    if is_blind or not settings.shop_sweep_interval or not settings.proofs.fit(Dialect.REST):
+        return None
+    return open_refunds(settings.woocommerce_mcp_url, settings.proofs)
+
+
+def make_sinks(settings: Settings) -> list[Sink]:
+    """The sinks, in the order in which they are named.
+
+    Raises:
+        SettingsError: of those that Apprise reaches, which only Apprise can judge.
+    """
+    sinks: list[Sink] = []
+    problems: list[str] = []
+    for address in settings.sinks:
+        try:
+            sinks.append(
+                make_sink(
+                    address, notify_secret=settings.shop_notify_secret, connections=settings.shop_senders
+                )
+            )
+        except ValueError as error:
+            problems.append(f"SHOP_NOTIFY_URLS: {shown_place(address.name)}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return sinks
+
+
+def make_message_format(settings: Settings) -> MessageFormat:
+    """How notifications are written."""
+    return MessageFormat(
+        settings.shop,
+        locale=settings.shop_locale,
+        levels=settings.shop_level_map,
+        brand_id=settings.shop_brand_id,
+        target_roles=settings.shop_target_roles,
+        target_users=settings.shop_target_users,
+    )
+
+
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
+    """Asks the shop beside the daemon, for a command; closed afterwards."""
+    source = make_source(settings)
+    try:
+        yield Fetcher(source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random)
+    finally:
+        await source.aclose()
+
+
+def unpaid_statuses(settings: Settings) -> frozenset[str]:
+    """SHOP_UNPAID_STATUSES, as orders have them."""
+    return frozenset(map(bare, settings.shop_unpaid_statuses))
+
+
+def poll_plan(settings: Settings) -> PollPlan:
+    """How the settings want the shop polled."""
+    return PollPlan(
+        shop=settings.shop,
+        interval_s=settings.shop_polling_interval,
+        lookback=timedelta(seconds=settings.shop_initial_lookback),
+        overlap=timedelta(seconds=settings.shop_cursor_overlap),
+        clock_skew=timedelta(seconds=settings.shop_clock_skew),
+        sweep_every=timedelta(seconds=settings.shop_sweep_interval),
+        sweep_window=timedelta(hours=settings.shop_sweep_window),
+        retention=timedelta(days=settings.shop_state_retention_days),
+        history=timedelta(days=settings.shop_history_days),
+        unpaid_statuses=unpaid_statuses(settings),
+        cancelled_unpaid=settings.shop_cancelled_unpaid,
+        status_events=settings.shop_status_events,
+        overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
+        silence_after=timedelta(hours=settings.shop_silence_alert_hours),
+    )
+
+
+async def begun(store: Store, shop: str) -> ShopState:
+    """The state of a shop that has been polled, for commands that have nothing to do before that.
+
+    Raises:
+        PermanentError: STORE, it never was.
+    """
+    state = await store.load(shop)
+    if state is None or state.baseline_at is None:
+        raise PermanentError(
+            ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
+        )
+    return state

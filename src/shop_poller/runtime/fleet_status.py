@@ -1,0 +1,169 @@
+"""How a fleet goes: health, readiness and metrics of all shops that this process watches."""
+
+from collections.abc import Callable
+
+import anyio
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
+
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.observability.logging import Log
+from shop_poller.observability.metrics import MetricsRegistry
+from shop_poller.polling.limiter import PollLimiter
+from shop_poller.ports import Stats
+from shop_poller.runtime.fleet import LOOK_EVERY_S, Fleet, ShopSlot
+
+SURVEY_S = 120.0
+"""How often what lies in each shop's store is counted."""
+MOST_NAMED = 10
+"""Shops that cannot be watched are named, up to so many."""
+STUCK_S = 60.0 + LOOK_EVERY_S
+"""A loop that did not come round for so long does not work any more."""
+
+
+class FleetStatus:
+    """Looks at the shops and says how they do. For the methods see web.routes.Vitals.
+
+    Whether it is healthy decides whether it is restarted; so a shop that is not is no reason, as long as
+    another one is polled. It is seen by its metrics, and told to whoever gets its notifications.
+
+    Args:
+        fleet: is looked at.
+        book: where metrics are kept.
+        limiter: who waits for them is counted.
+    """
+
+    def __init__(self, fleet: Fleet, book: MetricsRegistry, limiter: PollLimiter) -> None:
+        self._fleet = fleet
+        self._book = book
+        self._limiter = limiter
+        self._counted: dict[str, Stats] = {}
+        self._log: Log = structlog.get_logger()
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, registry=book.registry)
+
+        self._shops = gauge("shop_fleet_shops", "Shops that there are")
+        self._watched = gauge("shop_fleet_watched_shops", "Shops whose lease this process has")
+        self._unwell = gauge(
+            "shop_fleet_unwell_shops", "Shops here that cannot be watched, or were not polled in good time"
+        )
+        self._replicas = gauge("shop_fleet_replicas", "Replicas that share the shops")
+        self._waiting = gauge("shop_fleet_waiting_polls", "Shops that wait for their turn to be asked")
+        self._undelivered = gauge(
+            "shop_fleet_outbox_deliveries", "Deliveries not yet made, of the shops here"
+        )
+        self._dead = gauge("shop_fleet_dead_letters", "Dead letters that lie in the stores of the shops here")
+        self._unreached = gauge(
+            "shop_fleet_unreached_shops",
+            "Shops that this process does not reach; one that no other replica reaches stays here",
+        )
+        self._released = Counter(
+            "shop_fleet_released_shops",
+            "Shops that were released because another replica may reach them and this process does not",
+            registry=book.registry,
+        )
+        self._shown_released = 0
+        self._known = gauge("shop_fleet_known_orders", "Orders whose state is remembered, of the shops here")
+
+    async def health(self) -> dict[str, str]:
+        """Whether the loop goes round, and any shop is polled."""
+        behind_s = anyio.current_time() - max(self._fleet.looked_at, self._fleet.began_at)
+        if behind_s > STUCK_S:
+            return {"status": "unhealthy", "reason": f"stuck for {behind_s:.0f} s"}
+        ours = [slot for slot in self._fleet.slots.values() if slot.settings.shop_polling_enabled]
+        if ours and all(slot.is_unwell for slot in ours):
+            return {"status": "unhealthy", "reason": "no shop is polled"}
+        return {"status": "healthy", **self._shares()}
+
+    async def readiness(self) -> dict[str, str]:
+        """Whether the shops that are ours are being watched."""
+        fleet = self._fleet
+        wanted, leads = len(fleet.slots), len(self._slots())
+        if not anyio.current_time() < fleet.looked_at + STUCK_S:
+            return {"status": "not ready", "reason": "the shops were not looked for yet"}
+        if fleet.is_blind and not leads:
+            return {"status": "not ready", "reason": "the state cannot be reached; the log says why"}
+        if fleet.egress.is_cut_off:
+            return {"status": "not ready", "reason": "no shop can be reached from here; the log says why"}
+        if wanted and not leads:
+            return {"status": "not ready", "reason": f"none of {wanted} shops can be watched yet"}
+        unreached = len(fleet.egress.unreached)
+        return {"status": "ready", **self._shares(), **({"unreached": str(unreached)} if unreached else {})}
+
+    async def exposition(self) -> bytes:
+        """All metrics; what lies in the stores is as of the last survey."""
+        watched = self._slots()
+        self._shops.set(len(self._fleet.shops))
+        self._watched.set(len(watched))
+        self._unwell.set(sum(slot.is_unwell for slot in self._fleet.slots.values()))
+        self._replicas.set(self._fleet.replicas)
+        self._waiting.set(self._limiter.waiting)
+        self._unreached.set(len(self._fleet.egress.unreached))
+        self._released.inc(self._fleet.released - self._shown_released)
+        self._shown_released = self._fleet.released
+        ours = {slot.settings.shop for slot in watched}
+        counted = [stats for shop, stats in self._counted.items() if shop in ours]
+        sinks = [sink for stats in counted for sink in stats.sinks.values()]
+        self._undelivered.set(sum(sink.waiting for sink in sinks))
+        self._dead.set(sum(sink.dead for sink in sinks))
+        self._known.set(sum(stats.known for stats in counted))
+        return generate_latest(self._book.registry)
+
+    async def survey(self) -> None:
+        """Count what lies in the stores, one shop after the other, for ever."""
+        while True:
+            watched = self._slots()
+            self._counted = {
+                slot.settings.shop: self._counted[slot.settings.shop]
+                for slot in watched
+                if slot.settings.shop in self._counted
+            }
+            for slot in watched:
+                await anyio.sleep(SURVEY_S / len(watched))
+                await self._count(slot)
+            if not watched:
+                await anyio.sleep(LOOK_EVERY_S)
+
+    async def _count(self, slot: ShopSlot) -> None:
+        shop_runtime, shop = slot.shop_runtime, slot.settings.shop
+        if shop_runtime is None:
+            return
+        try:
+            self._counted[shop] = await shop_runtime.monitor.look()
+        except ShopPollerError:
+            pass  # it is counted as trouble with the state; the last numbers stand
+        except Exception as bug:  # noqa: BLE001 - what is wrong with one store must end no other shop's watch
+            if slot.changes.changed("survey", repr(bug)):
+                self._log.error("a bug, please report it; trying on", shop=shop, error=str(bug), exc_info=bug)
+        else:
+            slot.changes.changed("survey", "")
+        now = self._fleet.slots.get(shop)
+        if (
+            now is None or now.shop_runtime is None
+        ):  # it went to another replica meanwhile, and was shown once more
+            self._book.forget(shop)
+
+    def _slots(self) -> list[ShopSlot]:
+        return [slot for slot in self._fleet.slots.values() if slot.leads]
+
+    def _shares(self) -> dict[str, str]:
+        """How many shops are watched here; and which cannot be, by name."""
+        shares = {"shops": f"{len(self._slots())} of {len(self._fleet.shops)}"}
+        failed = sorted(shop for shop, slot in self._fleet.slots.items() if slot.cannot)
+        if failed:
+            more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+            shares["not_watched"] = ", ".join(failed[:MOST_NAMED]) + more
+        return shares
+
+
+def lateness(book: MetricsRegistry) -> Callable[[float], None]:
+    """What is told how long after its time a shop was asked, and shows it."""
+    late = Histogram(
+        "shop_fleet_poll_lateness_seconds",
+        "How long after its time a shop was asked, waits for its turn included",
+        buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        registry=book.registry,
+    )
+    observe: Callable[[float], None] = late.observe
+    return observe

@@ -1,0 +1,338 @@
+"""The parts that last as long as the process, and those that work while the right to write is ours."""
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from shop_poller.alerts import Alarm
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.config.settings import Settings
+from shop_poller.core.chat_hooks import advice
+from shop_poller.core.clocks import Whose
+from shop_poller.core.dialects import Dialect
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.model import Query
+from shop_poller.core.reach import FAILURES, Probe
+from shop_poller.core.retry import RetryPolicy
+from shop_poller.core.schedule import PollTrigger, first_tick, pause_s, stale, stale_after
+from shop_poller.core.sharing import phase
+from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.observability.clock_watch import ClockWatch
+from shop_poller.observability.logging import ChangeLogger, Log
+from shop_poller.observability.metrics import Metrics, MetricsRegistry, StoreUse
+from shop_poller.polling.limiter import PollLimiter, PollSchedule
+from shop_poller.polling.page_fetcher import Fetcher
+from shop_poller.polling.poller import Poller
+from shop_poller.polling.state_writer import StateWriter
+from shop_poller.ports import Outgoing, RefundList, Sink, Source, Store
+from shop_poller.runtime.factory import make_message_format, make_refunds, make_sinks, make_source, poll_plan
+from shop_poller.runtime.leader_session import LeaderSession
+from shop_poller.runtime.lease import LeaseKeeper
+from shop_poller.runtime.status import Monitor
+from shop_poller.sources.auto import ChosenDialect
+from shop_poller.web.hooks import Hooks
+
+if TYPE_CHECKING:
+    from shop_poller.web.status_page import StatusPage
+
+LOOK_EVERY_S = 60.0
+"""How often the outbox of one of many shops is looked at when nothing seems due."""
+OnOutgoing = Callable[[Sequence[Outgoing]], None]
+
+
+class ShopRuntime:
+    """What lasts as long as the process; made by `built`.
+
+    Args:
+        settings: as loaded.
+        store: opened.
+        source: asks the shop.
+        sinks: deliver.
+        on_outgoing: is shown what was put into the outbox.
+        book: where the metrics are kept, with those of other shops.
+        limiter: that the shop takes with others to be asked.
+        refunds: the shop's own list of refunds; None where it cannot be asked for one.
+
+    Attributes:
+        session: what works while the lease is ours; None while another replica leads.
+        lease: takes and keeps the lease.
+        monitor: health, readiness and metrics.
+        clock: watches the store's clock.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        source: Source,
+        sinks: Sequence[Sink],
+        on_outgoing: OnOutgoing | None,
+        *,
+        book: MetricsRegistry | None = None,
+        limiter: PollLimiter | None = None,
+        refunds: RefundList | None = None,
+    ) -> None:
+        self.session: LeaderSession | None = None
+        self._limiter = limiter
+        self._refunds = refunds
+        self._settings = settings
+        self._store = store
+        self._source = source
+        self._sinks = sinks
+        self._names = tuple(sink.name for sink in sinks)
+        self._wanted = {address.name: address.filter for address in settings.sinks}
+        self._on_outgoing = on_outgoing
+        self._message_format = make_message_format(settings)
+        self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
+        self._gone: set[str] = set()  # sinks that said 410
+        self._changes = ChangeLogger()
+        self._log: Log = structlog.get_logger()
+        named = [named.event for named in settings.shop_status_events.values()]
+        book = book or MetricsRegistry()
+        self._metrics = Metrics(settings.shop, self._names, named, book)
+        self._metrics.polling_enabled.set(settings.shop_polling_enabled)
+        self._metrics.interval.set(settings.shop_polling_interval)
+        self._metrics.started.set(book.started_at.timestamp())
+        if settings.shop_dialect != "auto":
+            self._metrics.dialect(Dialect(settings.shop_dialect))
+        self.clock = ClockWatch(
+            store.now,
+            whose=Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS,
+            metrics=self._metrics,
+        )
+        self._alarm = Alarm(
+            store,
+            message_format=self._message_format,
+            sinks=self._wanted,
+            now=self.clock.now,
+            on_outgoing=self._announce,
+        )
+        self.lease = LeaseKeeper(store, self._metrics)
+        self.monitor = Monitor(
+            shop=settings.shop,
+            polling=settings.shop_polling_enabled,
+            sinks=self._names,
+            store=store,
+            metrics=self._metrics,
+            interval_s=settings.shop_polling_interval,
+            session=lambda: self.session.vitals() if self.session is not None else None,
+            clock=self.clock,
+        )
+
+    async def begin(self) -> LeaderSession:
+        """The parts that write, on what the store holds now.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        settings, store, metrics, now = self._settings, self._store, self._metrics, self.clock.now
+        state_writer = StateWriter(
+            await store.register(settings.shop, now()),
+            store=store,
+            message_format=self._message_format,
+            sinks=self._wanted,
+            metrics=metrics,
+            now=now,
+            on_outgoing=self._announce,
+        )
+        await state_writer.load()
+        self.clock.begun(state_writer.state)
+        await self._alarm.load()
+        self._report_missed_outage(state_writer)
+        plan = DeliveryPlan(
+            retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
+            senders=settings.shop_senders,
+            queue_size=settings.shop_queue_size,
+            look_every_s=None if self._limiter is None else LOOK_EVERY_S,
+        )
+        dispatchers = [
+            Dispatcher(
+                sink,
+                plan,
+                store=store,
+                may_send=self.lease.held,
+                alarm=self._alarm,
+                metrics=metrics,
+                now=now,
+                chance=random.random,
+                gone=sink.name in self._gone,
+                clock=self.clock,
+            )
+            for sink in self._sinks
+        ]
+        pace = self._schedule(state_writer)
+        poller = Poller(
+            poll_plan(settings),
+            state_writer=state_writer,
+            fetcher=Fetcher(
+                pace.paced(self._source), shop=settings.shop, metrics=metrics, chance=random.random
+            ),
+            store=store,
+            alarm=self._alarm,
+            metrics=metrics,
+            now=now,
+            pace=pace,
+            refunds=None if self._refunds is None else pace.paced_refunds(self._refunds),
+            clock=self.clock,
+        )
+        self._changes.changed("state", "")
+        self.session = LeaderSession(poller, state_writer, dispatchers)
+        return self.session
+
+    def _schedule(self, state_writer: StateWriter) -> PollSchedule:
+        """At once, for a shop that is the only one; else at its point of the interval."""
+        if self._limiter is None:
+            return PollSchedule()
+        last_at = state_writer.state.last_poll_at
+        first_in_s = first_tick(
+            phase(self._settings.shop),
+            interval_s=self._settings.shop_polling_interval,
+            now_s=self._store.now().timestamp(),
+            last_s=last_at.timestamp() if last_at else None,
+        )
+        return PollSchedule(self._limiter, first_in_s)
+
+    def _report_missed_outage(self, state_writer: StateWriter) -> None:
+        """Nobody polled while the store was away for long, and nobody could be told."""
+        interval_s = self._settings.shop_polling_interval
+        last_poll_at = state_writer.state.last_poll_at or self._last_poll_at
+        if last_poll_at is None or timedelta(seconds=self.lease.silence_s) < stale_after(interval_s):
+            return
+        if stale(last_poll_at, self._store.now(), interval_s=interval_s):
+            self._alarm.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
+
+    def hooks(self) -> Hooks | None:
+        """What takes the shop's webhooks, if they are wanted."""
+        secret = self._settings.shop_webhook_secret
+        if secret is None:
+            return None
+        return Hooks(secret.get_secret_value(), hint=self._hint, metrics=self._metrics)
+
+    def front(self) -> "StatusPage":
+        """What answers for the status page; imported only now, since most of its life nobody looks."""
+        from shop_poller.runtime.status_page_data import Overview  # noqa: PLC0415
+        from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415
+        from shop_poller.web.status_page import StatusPage  # noqa: PLC0415
+
+        settings, token = self._settings, self._settings.shop_admin_token
+        overview = Overview(
+            shop=settings.shop,
+            sinks=self._names,
+            titles={named.event: named.title for named in settings.shop_status_events.values()},
+            polling=settings.shop_polling_enabled,
+            in_redis=isinstance(settings.state, RedisAddress),
+            store=self._store,
+            monitor=self.monitor,
+            session=lambda: self.session.snapshot() if self.session is not None else None,
+            poll_now=self._poll_now,
+            on_outgoing=self._announce,
+        )
+        return StatusPage(
+            overview,
+            shop=settings.shop,
+            locale=settings.shop_locale,
+            admin_auth=AdminAuth(token.get_secret_value(), shop=settings.shop) if token is not None else None,
+        )
+
+    def _hint(self) -> None:
+        """A follower does nothing: whoever leads finds it at the next tick."""
+        if self.session is not None:
+            self.session.poller.hint(PollTrigger.WEBHOOK)
+
+    def _poll_now(self) -> bool:
+        """Tick soon at the owner's wish; whether this process polls."""
+        if self.session is None:
+            return False
+        self.session.poller.hint(PollTrigger.OWNER)
+        return True
+
+    def chose(self, choice: ChosenDialect) -> None:
+        """The shop is asked in this dialect from now on."""
+        refused = {str(dialect): why for dialect, why in choice.refused.items()}
+        self._log.info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
+        self._metrics.dialect(choice.dialect)
+
+    def complain(self, error: TemporaryError) -> None:
+        """The state cannot be used: said once, until it can."""
+        self._metrics.store_error(StoreUse.BEGIN)
+        if self._changes.changed("state", error.kind):
+            self._log.error("the state cannot be read; trying on", error=str(error))
+
+    def end(self) -> None:
+        """The right to write is not ours any more."""
+        if self.session is not None:
+            pairs = zip(self._names, self.session.dispatchers, strict=True)
+            self._gone |= {name for name, dispatcher in pairs if dispatcher.gone}
+            self._last_poll_at = self.session.state_writer.state.last_poll_at
+            self.monitor.session_ended(self.session.state_writer.heartbeat_at)
+        self.session = None
+
+    def _announce(self, outgoing: Sequence[Outgoing] = ()) -> None:
+        if self.session is not None:
+            for dispatcher in self.session.dispatchers:
+                dispatcher.look_soon()
+        if self._on_outgoing is not None:
+            self._on_outgoing(outgoing)
+
+
+def _warn_of_chat_hooks(settings: Settings) -> None:
+    """An address that belongs to Apprise is no reason not to start: the other sinks are served."""
+    for address in settings.sinks:
+        hook = address.chat_hook
+        if hook is not None:
+            structlog.get_logger().warning(
+                "an address in SHOP_NOTIFY_URLS is a chat service's", sink=address.name, advice=advice(hook)
+            )
+
+
+async def probe(settings: Settings) -> Probe:
+    """Ask a shop for one order, beside whoever polls it, to see whether it can be reached from here.
+
+    Nothing is read from the answer. An error that every replica would get, such as refused keys, is one.
+    """
+    source = make_source(settings)
+    try:
+        await source.fetch(Query(per_page=1, newest_first=True))
+    except ShopPollerError as error:
+        asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        return Probe(error.kind not in FAILURES, pause_s(error.kind, asked_s))
+    finally:
+        await source.aclose()
+    return Probe(is_reached=True)
+
+
+@asynccontextmanager
+async def built(
+    settings: Settings,
+    store: Store,
+    *,
+    on_outgoing: OnOutgoing | None = None,
+    book: MetricsRegistry | None = None,
+    limiter: PollLimiter | None = None,
+) -> AsyncIterator[ShopRuntime]:
+    """Build the parts around a store; all is closed afterwards, the store too."""
+    bind_contextvars(shop=settings.shop)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+
+        def choose(choice: ChosenDialect) -> None:
+            shop_runtime.chose(choice)  # it is there before anything is asked
+
+        source = make_source(settings, on_choice=choose)
+        stack.push_async_callback(source.aclose)
+        refunds = make_refunds(settings)
+        if refunds is not None:
+            stack.push_async_callback(refunds.aclose)
+        sinks = make_sinks(settings)
+        _warn_of_chat_hooks(settings)
+        for sink in sinks:
+            stack.push_async_callback(sink.aclose)
+        shop_runtime = ShopRuntime(
+            settings, store, source, sinks, on_outgoing, book=book, limiter=limiter, refunds=refunds
+        )
+        yield shop_runtime

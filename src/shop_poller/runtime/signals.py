@@ -1,0 +1,118 @@
+"""Signals: the first one stops the process in order, the second one ends it at once, whatever hangs.
+
+| signal | what it does |
+|---|---|
+| SIGTERM, SIGINT, SIGHUP, SIGQUIT | stops in order; the second one ends the process as the kernel does |
+| SIGUSR1, SIGUSR2 | nothing: a log rotation that sends one must not end the process |
+| SIGTTOU | nothing: a job in the background may write to its terminal (`stty tostop`) |
+| SIGPIPE | nothing, as Python has it: a write fails instead |
+
+A SIGHUP that is ignored at the start (`nohup`) stays ignored.
+"""
+
+import asyncio
+import errno
+import signal
+import termios
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a command that ends by itself; Ctrl-C is Python's."""
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU)
+STANDARD = (0, 1, 2)
+
+
+@contextmanager
+def on_signal(
+    numbers: tuple[signal.Signals, ...], stop: Callable[[signal.Signals], object]
+) -> Iterator[None]:
+    """Within an event loop: call `stop` in it at the first of these signals; the next one ends the process.
+
+    Whether the loop still runs does not matter to the next one: by then the kernel's own action is restored,
+    which ends even a process that hangs in its last system call.
+
+    Args:
+        numbers: the signals.
+        stop: is told which one came.
+    """
+    loop = asyncio.get_running_loop()
+    came = False
+    heard = [one for one in numbers if one is not signal.SIGHUP or not _is_ignored(one)]
+
+    def hear(number: int, _: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        for one in heard:
+            signal.signal(one, signal.SIG_DFL)
+        if number == signal.SIGHUP and _has_lost_terminal():
+            # The shell and then the kernel send one each when a terminal is closed: nobody meant "at once".
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with suppress(RuntimeError):  # the loop is closed: the process is about to end anyway
+            loop.call_soon_threadsafe(stop, signal.Signals(number))
+
+    before = {one: signal.signal(one, hear) for one in heard}
+    try:
+        yield
+    finally:
+        if not came:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+@contextmanager
+def ignoring_signals() -> Iterator[None]:
+    """Ignore the signals that mean nothing to a daemon and would end or halt it."""
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in IGNORED}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a command that ends by itself; SIGTERM and SIGHUP cancel it, so that it closes what it has open.
+
+    Raises:
+        SystemExit: 128 + the signal's number, as shells tell it.
+    """
+    came: list[signal.Signals] = []
+    results: list[T] = []
+
+    async def run() -> None:
+        with anyio.CancelScope() as scope:
+
+            def cancel(number: signal.Signals) -> None:
+                came.append(number)
+                scope.cancel()
+
+            with on_signal(ENDING, cancel):
+                results.append(await work())
+
+    anyio.run(run)
+    if came:
+        raise SystemExit(128 + came[0])
+    return results[0]
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _has_lost_terminal() -> bool:
+    """Whether one of the standard descriptors is a terminal that was hung up."""
+    for number in STANDARD:
+        try:
+            termios.tcgetattr(number)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                return True
+    return False

@@ -1,0 +1,148 @@
+"""How it goes: health, readiness and metrics of a running daemon."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from prometheus_client import generate_latest
+
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.health import unhealthy_reason
+from shop_poller.core.schedule import stale
+from shop_poller.observability.clock_watch import ClockWatch
+from shop_poller.observability.metrics import Metrics, StoreUse
+from shop_poller.ports import ShopState, SinkStats, Stats, Store
+from shop_poller.runtime.leader_session import SessionVitals
+
+
+class Monitor:
+    """Looks at the parts and says how they do. For the methods see web.routes.Vitals.
+
+    Args:
+        shop: the shop's id.
+        polling: whether the shop is to be polled.
+        sinks: the names of the sinks.
+        store: is shared with the other replicas.
+        metrics: of the shop.
+        interval_s: seconds between ticks.
+        session: the vitals of what works while the lease is ours; None while another replica leads.
+        clock: watches the store's clock; None for a watch of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        shop: str,
+        polling: bool,
+        sinks: tuple[str, ...],
+        store: Store,
+        metrics: Metrics,
+        interval_s: float,
+        session: Callable[[], SessionVitals | None],
+        clock: ClockWatch | None = None,
+    ) -> None:
+        self.clock = clock or ClockWatch(store.now, metrics=metrics)
+        self._session = session
+        self._shop = shop
+        self._polling = polling
+        self._sinks = sinks
+        self._store = store
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._followed_at = store.now()  # the last good poll of whoever leads, as far as we know
+
+    async def health(self) -> dict[str, str]:
+        """Whether it polls and delivers; a follower judges by what the leader stored."""
+        session = self._session()
+        if session is None:
+            await self._follow()
+        heartbeat_at, now = self._heartbeat()
+        reason = unhealthy_reason(
+            polling=self._polling,
+            heartbeat_at=heartbeat_at,
+            now=now,
+            interval_s=self._interval_s,
+            senders_alive=session.senders_alive if session is not None else 1,
+        )
+        trouble = self.clock.trouble()
+        clock = {"clock": str(trouble)} if trouble else {}
+        if reason is not None:
+            return {"status": "unhealthy", "reason": reason, **clock}
+        return {"status": "healthy", **({} if self._polling else {"polling": "disabled"}), **clock}
+
+    def session_ended(self, heartbeat_at: datetime) -> None:
+        """Remember the last good poll of our own session; the store may not be readable from here on."""
+        self._followed_at = heartbeat_at
+
+    async def readiness(self) -> dict[str, str]:
+        """Whether the store can be read and the shop has answered; and who leads."""
+        try:
+            state = await self._store.load(self._shop)
+            leader = "this one" if self._session() is not None else await self._store.holder()
+        except ShopPollerError as error:
+            return {"status": "not ready", "reason": str(error)}
+        if self._polling and not self._has_polled(state):
+            return {"status": "not ready", "reason": "no good poll yet", "leader": leader}
+        return {"status": "ready", "leader": leader}
+
+    async def exposition(self) -> bytes:
+        """All metrics; those of a store that cannot be read keep their last values."""
+        self._metrics.healthy.set((await self.health())["status"] == "healthy")
+        with suppress(ShopPollerError):
+            await self.look()
+        return generate_latest(self._metrics.registry)
+
+    async def look(self) -> Stats:
+        """Count what lies in the store, and show it.
+
+        Raises:
+            TemporaryError, PermanentError: STORE, it cannot be read.
+        """
+        try:
+            stats = await self._store.stats(self._shop)
+        except ShopPollerError:
+            self._metrics.store_error(StoreUse.LOOK)
+            raise
+        now = self._store.now()
+        self._metrics.known.set(stats.known)
+        self._metrics.rows_set_aside.set(stats.rows_set_aside)
+        for sink in self._sinks:
+            waiting = stats.sinks.get(sink, SinkStats())
+            self._metrics.outbox(
+                sink,
+                waiting=waiting.waiting,
+                oldest_age_s=_age_s(waiting.oldest_at, now),
+                dead=waiting.dead,
+            )
+        return stats
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether there was no good poll in time, as far as this process knows."""
+        heartbeat_at, now = self._heartbeat()
+        return stale(heartbeat_at, now, interval_s=self._interval_s)
+
+    def _heartbeat(self) -> tuple[datetime, datetime]:
+        """The last good poll, and the present; what lies between them is right even if the clock was set."""
+        session = self._session()
+        last_good = session.heartbeat_at if session is not None else self._followed_at
+        return last_good, last_good + self.clock.elapsed(last_good)
+
+    def _has_polled(self, state: ShopState | None) -> bool:
+        session = self._session()
+        if session is not None:
+            return session.has_polled
+        return state is not None and state.last_poll_at is not None
+
+    async def _follow(self) -> None:
+        try:
+            state = await self._store.load(self._shop)
+        except ShopPollerError:
+            return
+        if state is not None and state.last_poll_at is not None:
+            self._followed_at = state.last_poll_at
+
+
+def _age_s(since: datetime | None, now: datetime) -> float:
+    """Seconds since then; none if our clock says that it is still to come."""
+    return max((now - since).total_seconds(), 0.0) if since else 0.0

@@ -1,0 +1,174 @@
+"""What the status page shows and does, put together from the store and from what works here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+
+from shop_poller import __version__
+from shop_poller.alerts import MARKERS
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.ports import Settled, SinkStats, Stats, Store
+from shop_poller.runtime.leader_session import SessionSnapshot
+from shop_poller.runtime.status import Monitor
+from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+
+HOURS = 24
+HAPPENINGS, DELIVERIES, LETTERS = 12, 60, 10
+"""Events that are shown, deliveries that are read for them, dead letters."""
+COUNT_EVERY_S = 15.0
+"""The day's counts are the dearest thing to read, and change the least."""
+
+
+class Overview:
+    """Sees the whole of one shop. For the methods see web.snapshot.Inside.
+
+    Args:
+        shop: the shop's id.
+        sinks: the names of the sinks.
+        titles: of the owner's own events, by their names.
+        polling: whether the shop is to be polled.
+        in_redis: the store is Redis; else a file.
+        store: is read; dead letters are moved in it.
+        monitor: knows the health.
+        session: what works here now; None while another replica leads.
+        poll_now: makes this process poll soon; whether it polls at all.
+        on_outgoing: called when something waits in the outbox.
+    """
+
+    def __init__(
+        self,
+        *,
+        shop: str,
+        sinks: Sequence[str],
+        titles: Mapping[str, str],
+        polling: bool,
+        in_redis: bool,
+        store: Store,
+        monitor: Monitor,
+        session: Callable[[], SessionSnapshot | None],
+        poll_now: Callable[[], bool],
+        on_outgoing: Callable[[], None],
+    ) -> None:
+        self._shop = shop
+        self._sinks = sinks
+        self._titles = titles
+        self._polling = polling
+        self._in_redis = in_redis
+        self._store = store
+        self._monitor = monitor
+        self._session = session
+        self._poll_now = poll_now
+        self._on_outgoing = on_outgoing
+        self._counts: tuple[list[int], list[int]] | None = None
+        self._counted_at = 0.0
+        self._counted_dead = 0
+
+    async def snapshot(self) -> StatusSnapshot:
+        """How it goes; what the store does not tell is left out."""
+        health = await self._monitor.health()
+        session = self._session()
+        seen = StatusSnapshot(
+            shop=self._shop,
+            version=__version__,
+            now=self._store.now(),
+            polling=self._polling,
+            leads=session is not None,
+            in_redis=self._in_redis,
+            failure=session.failure if session is not None else None,
+            unhealthy_reason=health.get("reason", ""),
+            next_in_s=session.next_in_s if session is not None and self._polling else None,
+            sinks=self._with_sinks(Stats()),
+            titles=self._titles,
+            clock=self._monitor.clock.trouble(),
+        )
+        try:
+            return await self._read(seen)
+        except ShopPollerError as error:
+            return replace(seen, trouble=str(error))
+
+    async def _read(self, seen: StatusSnapshot) -> StatusSnapshot:
+        store, shop = self._store, self._shop
+        stats = await store.stats(shop)
+        alerts = await store.alerts(shop)
+        made = await store.settled(shop, dead=False, limit=DELIVERIES)
+        dead = await store.settled(shop, dead=True, limit=LETTERS)
+        good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
+        return replace(
+            seen,
+            leader="" if seen.leads else await store.holder(),
+            state=await store.load(shop),
+            known=stats.known,
+            set_aside=stats.set_aside,
+            rows_set_aside=stats.rows_set_aside,
+            alerts=[alert for name, alert in alerts.items() if not name.startswith(MARKERS)],
+            sinks=self._with_sinks(stats),
+            happenings=_happenings(made, dead),
+            dead=dead,
+            made=good,
+            dead_lettered=bad,
+        )
+
+    async def _by_the_hour(self, letters: int) -> tuple[list[int], list[int]]:
+        """The day's counts, young enough and not at odds with the number of dead letters beside them."""
+        old = anyio.current_time() - self._counted_at >= COUNT_EVERY_S
+        if self._counts is None or old or letters != self._counted_dead:
+            now = self._store.now()
+            self._counts = (
+                await self._store.by_the_hour(self._shop, dead=False, before=now, hours=HOURS),
+                await self._store.by_the_hour(self._shop, dead=True, before=now, hours=HOURS),
+            )
+            self._counted_at, self._counted_dead = anyio.current_time(), letters
+        return self._counts
+
+    def _with_sinks(self, stats: Stats) -> list[SinkSnapshot]:
+        """The sinks of the settings as they stand there, then those that only the store knows."""
+        session = self._session()
+        here = dict(zip(self._sinks, session.deliveries, strict=True)) if session is not None else {}
+        found = []
+        for name in (*self._sinks, *sorted(set(stats.sinks).difference(self._sinks))):
+            stored, deliveries = stats.sinks.get(name, SinkStats()), here.get(name)
+            if deliveries is None:
+                found.append(SinkSnapshot(name, stored, named=name in self._sinks))
+                continue
+            found.append(
+                SinkSnapshot(
+                    name,
+                    stored,
+                    held=deliveries.held,
+                    breaker=deliveries.breaker,
+                    gone=deliveries.gone,
+                    failing_since=deliveries.failing_since,
+                    last_error_kind=deliveries.last_error_kind,
+                )
+            )
+        return found
+
+    async def poll_now(self) -> ActionResult:
+        """Tick soon, whatever pause there is."""
+        if not self._polling:
+            return ActionResult.OFF
+        if self._poll_now():
+            return ActionResult.DONE
+        # Without a store that says so there may be no other replica.
+        return ActionResult.FOLLOWS if await self._store.holder() else ActionResult.NOBODY
+
+    async def replay(self, seq: int) -> ActionResult:
+        """Put a dead letter back; whoever leads sends it."""
+        moved = await self._store.replay_concurrently(self._shop, [seq], self._store.now())
+        self._on_outgoing()
+        return ActionResult.DONE if moved else ActionResult.MISSING
+
+    async def drop(self, seq: int) -> ActionResult:
+        """Forget a dead letter."""
+        moved = await self._store.drop_concurrently(self._shop, [seq])
+        return ActionResult.DONE if moved else ActionResult.MISSING
+
+
+def _happenings(made: Sequence[Settled], dead: Sequence[Settled]) -> list[Happening]:
+    """The latest events, each with what became of its deliveries."""
+    by_event: dict[str, list[Settled]] = {}
+    for one in sorted((*made, *dead), key=lambda over: (over.at, over.seq), reverse=True):
+        by_event.setdefault(one.event_id, []).append(one)
+    groups = list(by_event.values())[:HAPPENINGS]
+    return [Happening(group[0].event_type, group[0].key, group) for group in groups]

@@ -1,0 +1,101 @@
+"""Finds the list in what a shop sent: a list, a PHP list that became an object, or either in a wrapping.
+
+PHP writes a list with gaps (a plugin has taken one out) as an object: {"0": …, "2": …}.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+OWN_KEYS = ("orders", "data", "result", "results", "items", "body")
+"""Where a list stands in a wrapping, the most telling first."""
+EMPTY_KEYS = frozenset({"orders", "data"})
+"""Where an empty list says that there are none."""
+FINE = frozenset({"", "0", "200", "ok", "success"})
+"""Codes that are no error's, in lower case."""
+MARKS = ("date_modified_gmt", "date_created_gmt", "date_modified", "date_created")
+MAX_WRAPPINGS = 4
+MAX_KEYS = 50
+
+
+def is_order(value: object) -> bool:
+    """Whether this looks like an order, or another row of WooCommerce's API with a date."""
+    return isinstance(value, Mapping) and "id" in value and any(mark in value for mark in MARKS)
+
+
+def find_rows(data: object, depth: int = 0) -> list[Any] | None:
+    """The list of rows in an answer; [] only where it says so itself, None if there is no list."""
+    if isinstance(data, list):
+        return _of_list(data, depth)
+    return _of_object(data, depth) if isinstance(data, Mapping) else None
+
+
+def _of_object(data: Mapping[str, Any], depth: int) -> list[Any] | None:
+    rows = [data] if is_order(data) else [row for row in data.values() if isinstance(row, Mapping)]
+    if any(map(is_order, rows)):
+        return rows
+    return _of_wrapping(data, depth) if depth < MAX_WRAPPINGS else None
+
+
+def _of_wrapping(data: Mapping[str, Any], depth: int) -> list[Any] | None:
+    empty = None
+    for key in OWN_KEYS:
+        rows = find_rows(data.get(key), depth + 1)
+        if rows:
+            return rows
+        if rows is not None and empty is None and (key in EMPTY_KEYS or _is_alone(data, key)):
+            empty = rows
+    if empty is not None:
+        return None if _tells_error(data) else empty
+    return _of_orders(islice((value for key, value in data.items() if key not in OWN_KEYS), MAX_KEYS), depth)
+
+
+def _of_list(data: list[Any], depth: int) -> list[Any] | None:
+    if not data or any(isinstance(item, Mapping) and "id" in item for item in data):
+        return data
+    if depth < MAX_WRAPPINGS:
+        inner = _of_orders(data[:MAX_KEYS], depth)
+        if inner:
+            return inner
+    return None if depth else data
+
+
+def _of_orders(values: Iterable[Any], depth: int) -> list[Any] | None:
+    """The first list of orders among some values."""
+    for value in values:
+        if isinstance(value, Mapping | list):
+            rows = find_rows(value, depth + 1)
+            if rows and any(map(is_order, rows)):
+                return rows
+    return None
+
+
+def _is_alone(data: Mapping[str, Any], key: str) -> bool:
+    """Whether nothing but counts and words stands beside a key: what else may hold the orders?"""
+    return not any(isinstance(value, Mapping | list) and value for name, value in data.items() if name != key)
+
+
+def _tells_error(data: Mapping[str, Any]) -> bool:
+    code, status = data.get("code"), data.get("status")
+    if isinstance(code, str | int) and not isinstance(code, bool) and str(code).strip().lower() in FINE:
+        code = None
+    is_bad = isinstance(status, int) and status >= 400
+    return data.get("success") is False or is_bad or any((code, data.get("error"), data.get("errors")))
+
+
+def find_error(data: object, depth: int = 0) -> Mapping[str, Any] | None:
+    """WordPress's own `{code, message, data: {status}}` in what was sent as success, if there is one."""
+    if not isinstance(data, Mapping) or depth >= MAX_WRAPPINGS:
+        return None
+    if "code" in data:
+        return data
+    found = (find_error(data.get(key), depth + 1) for key in OWN_KEYS)
+    return next((error for error in found if error is not None), None)
+
+
+def describe(data: object) -> str:
+    """What was sent instead of something else, in a word or two."""
+    kinds = ((Mapping, "an object"), (list, "a list"), (str, "text"), (bool, "true or false"))
+    if data is None:
+        return "nothing"
+    return next((words for kind, words in kinds if isinstance(data, kind)), "a number")

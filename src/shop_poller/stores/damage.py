@@ -1,0 +1,91 @@
+"""Stored rows that cannot be read: what is said of them, once each, and what is kept of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+MOST_TOLD = 1000
+MOST_KEPT = 1000
+"""Copies of rows that were corrected; of those that were taken out of the outbox all are kept."""
+MOST_CONTENT = 4_100_000
+
+
+@dataclass(frozen=True, slots=True)
+class StateFinding:
+    """One thing that is wrong with a stored state.
+
+    Attributes:
+        place: the table or the key.
+        name: of the row in it.
+        problem: what is wrong, without the value.
+        fix: what a repair does; "" if it can do nothing.
+    """
+
+    place: str
+    name: str
+    problem: str
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return {"place": self.place, "name": self.name, "problem": self.problem, "repair": self.fix}
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.place} {self.name}: {self.problem}; {self.fix or 'cannot be repaired'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A damaged row as it stood there.
+
+    Attributes:
+        shop: whose it is; "" if that cannot be read.
+        place: the table or the key.
+        name: of the row, for people.
+        problems: what is wrong with it.
+        row: its values by their names.
+    """
+
+    shop: str
+    place: str
+    name: str
+    problems: Sequence[str]
+    row: Mapping[str, object]
+
+
+@dataclass
+class Damage:
+    """What was found damaged since the store was opened; each row is logged once."""
+
+    told: set[tuple[str, str]] = field(default_factory=set)
+
+    def tell(self, shop: str, place: str, name: str, problems: Sequence[str]) -> None:
+        """Log a row that was set aside or corrected."""
+        if (place, name) in self.told or len(self.told) >= MOST_TOLD:
+            return
+        self.told.add((place, name))
+        structlog.get_logger().error(
+            "a stored row is damaged; a copy of it is set aside and work continues",
+            shop=shop,
+            place=place,
+            row=name,
+            problem="; ".join(problems)[:300],
+            advice="`shop-poller state check` lists all of them",
+        )
+
+
+def content(row: Mapping[str, object]) -> str:
+    """A row as JSON, to be kept: bytes are written in hexadecimal."""
+    kept = {name: _plain(value) for name, value in row.items()}
+    return json.dumps(kept)[:MOST_CONTENT]
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return {"hex": value[: MOST_CONTENT // 4].hex()}
+    return str(type(value).__name__)

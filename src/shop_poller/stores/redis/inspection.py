@@ -1,0 +1,233 @@
+"""Looks at a whole prefix and puts right what can be. All is read in parts; nothing blocks the server."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.stores import stored
+from shop_poller.stores.damage import Original, StateFinding
+from shop_poller.stores.redis import codec
+from shop_poller.stores.redis.aside import Aside
+from shop_poller.stores.redis.connection import RedisConnection
+from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.outbox import COUNTED, Outbox
+
+Command = list[str | int]
+TAKES_OUT = "a repair takes it out and keeps a copy"
+CORRECTS = "a repair corrects it and keeps a copy"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProblem:
+    """Something wrong, and what puts it right.
+
+    Attributes:
+        keys: that the commands are about.
+        commands: each a name, the number of its key from 1, and arguments.
+        row: what stands there.
+    """
+
+    finding: StateFinding
+    keys: Sequence[str] = ()
+    commands: Sequence[Command] = ()
+    row: Mapping[str, object] | None = None
+
+
+class Inspection:
+    """One look at the state of a shop.
+
+    Args:
+        connection: to the server.
+        keys: where what stands.
+        outbox: puts its own rows right.
+        aside: keeps copies.
+        shop_id: whose.
+        now: for times that cannot be read.
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        keys: Keys,
+        *,
+        outbox: Outbox,
+        aside: Aside,
+        shop_id: str,
+        now: datetime,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._outbox = outbox
+        self._aside = aside
+        self._shop_id = shop_id
+        self._now = now
+
+    async def findings(self) -> list[StateFinding]:
+        """Everything that is wrong; nothing is changed."""
+        wrong = await self.wrong_types()
+        if wrong:  # the rest cannot be read as long as they are there
+            return wrong
+        return [found.finding async for found in self._all()] + await self._of_order()
+
+    async def wrong_types(self) -> list[StateFinding]:
+        """The keys of the wrong type."""
+        expected = self._keys.types(self._shop_id)
+        wrong = await self._aside.wrong_keys(expected)
+        if self._keys.lanes not in wrong:
+            for shop, sink in await self._outbox.lanes():
+                lane = dict.fromkeys(self._keys.lane(shop, sink), "zset")
+                expected |= lane
+                wrong |= await self._aside.wrong_keys(lane)
+        return [
+            StateFinding(key, "-", f"it is a {kind} instead of a {expected[key]}", "a repair renames it")
+            for key, kind in wrong.items()
+        ]
+
+    async def repair(self) -> list[StateFinding]:
+        """Put right what can be, with the lease, once all keys are of the right type.
+
+        Returns:
+            What was wrong.
+        """
+        wrong = await self.findings()
+        async for found in self._all():
+            one = found.finding
+            if found.row is not None:
+                await self._aside.note(
+                    Original(self._shop_id, one.place, one.name, [one.problem], found.row), self._now
+                )
+            if found.commands:
+                keys = [self._keys.lease, *found.keys]
+                text = json.dumps(found.commands, ensure_ascii=False)
+                await self._connection.fenced("apply", keys, [text])
+        await self._outbox.put_right(self._now)
+        return wrong
+
+    async def _all(self) -> AsyncGenerator[StoredProblem]:
+        for part in (self._of_shop, self._of_orders, self._of_small, self._of_waiting, self._of_over):
+            async for found in part():
+                yield found
+
+    async def _of_shop(self) -> AsyncGenerator[StoredProblem]:
+        keys = self._keys.shop(self._shop_id)
+        fields = {name: text async for name, text in self._connection.fields(keys.state)}
+        state, problems = codec.shop_state(fields)
+        if state is not None and problems:
+            right = codec.state_fields(state)
+            commands: list[Command] = [
+                ["HSET", 1, name, text] if text else ["HDEL", 1, name] for name, text in right.items()
+            ]
+            finding = StateFinding("state", self._shop_id, "; ".join(problems), CORRECTS)
+            yield StoredProblem(finding, [keys.state], commands, fields)
+        last = await self._connection.read("GET", keys.last_poll_time)
+        if last is not None and codec.from_naive_iso(last) is None:
+            problem = "it is not a valid time"
+            polled = state.last_poll_at if state is not None else None
+            command: Command = ["SET", 1, codec.naive_iso(polled or self._now - READ_AGAIN)]
+            finding = StateFinding("last_poll_time", "-", problem, CORRECTS)
+            yield StoredProblem(finding, [keys.last_poll_time], [command], {"value": last})
+        left = await self._connection.read("TTL", self._keys.lease)
+        if left == -1:
+            finding = StateFinding("lease", "-", "it does not expire", "whoever leads next takes it")
+            yield StoredProblem(finding)
+
+    async def _of_orders(self) -> AsyncGenerator[StoredProblem]:
+        keys = self._keys.shop(self._shop_id)
+        where = [keys.known_orders, keys.known_details]
+        async for order_id, status in self._connection.fields(keys.known_orders):
+            if not order_id.isascii() or not order_id.isdigit() or int(order_id) > stored.MOST:
+                finding = StateFinding("known_orders", stored.name_of(order_id), "it is not an id", TAKES_OUT)
+                command: Command = ["HDEL", 1, order_id]
+                yield StoredProblem(finding, where, [command], {"id": order_id, "status": status})
+        async for order_id, details in self._connection.fields(keys.known_details):
+            if order_id == "rev":
+                continue
+            if not order_id.isascii() or not order_id.isdigit() or int(order_id) > stored.MOST:
+                finding = StateFinding(
+                    "known_details", stored.name_of(order_id), "it is not an id", TAKES_OUT
+                )
+                yield StoredProblem(
+                    finding, where, [["HDEL", 2, order_id]], {"id": order_id, "details": details}
+                )
+                continue
+            status = await self._connection.read("HGET", keys.known_orders, order_id)
+            order, problems = codec.known_order(int(order_id), status, details)
+            if order is not None and problems:
+                finding = StateFinding("known_orders", order_id, "; ".join(problems), CORRECTS)
+                right: list[Command] = [
+                    ["HSET", 1, order_id, order.status],
+                    ["HSET", 2, order_id, codec.known_details(order)],
+                ]
+                yield StoredProblem(finding, where, right, {"status": status, "details": details})
+
+    async def _of_small(self) -> AsyncGenerator[StoredProblem]:
+        keys = self._keys.shop(self._shop_id)
+        async for service, text in self._connection.fields(keys.alerts):
+            alert, problems = codec.alert(service, text)
+            if alert is None:
+                finding = StateFinding("alerts", stored.name_of(service), "; ".join(problems), TAKES_OUT)
+                yield StoredProblem(
+                    finding, [keys.alerts], [["HDEL", 1, service]], {"name": service, "alert": text}
+                )
+        async for order_id, text in self._connection.fields(keys.set_aside):
+            since, _, reason = text.partition(" ")
+            reading = stored.Reading()
+            reading.whole(order_id, "the id", high=stored.MOST)
+            reading.moment(since, "since", self._now)
+            reading.text(reason, "reason", most=stored.MOST_DETAILS)
+            if reading.problems:
+                finding = StateFinding(
+                    "set_aside", stored.name_of(order_id), "; ".join(reading.problems), TAKES_OUT
+                )
+                yield StoredProblem(
+                    finding, [keys.set_aside], [["HDEL", 1, order_id]], {"id": order_id, "text": text}
+                )
+        fields = {name: text async for name, text in self._connection.fields(keys.backfill)}
+        backfill, problems = stored.backfill(fields) if fields else (None, [])
+        if fields and backfill is None:
+            finding = StateFinding("backfill", self._shop_id, "; ".join(problems), TAKES_OUT)
+            yield StoredProblem(finding, [keys.backfill], [["DEL", 1]], fields)
+
+    async def _of_waiting(self) -> AsyncGenerator[StoredProblem]:
+        """Rows of the outbox; Outbox.put_right puts them right."""
+        async for seq, row in self._connection.fields(self._keys.outbox):
+            if not COUNTED.fullmatch(seq):
+                continue
+            head = await self._connection.read("HGET", self._keys.heads, seq)
+            delivery, problems = codec.delivery(seq, row, head or "0 0", self._now)
+            if problems:
+                fix = TAKES_OUT if delivery is None else CORRECTS
+                yield StoredProblem(StateFinding("outbox", seq, "; ".join(problems), fix))
+
+    async def _of_over(self) -> AsyncGenerator[StoredProblem]:
+        lanes = await self._outbox.lanes()
+        for where, dead in ((self._keys.dead_letters, True), (self._keys.delivered, False)):
+            ages = [
+                self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink) for shop, sink in lanes
+            ]
+            async for seq, text in self._connection.fields(where):
+                over, problems = codec.settled(seq, text, dead=dead)
+                kept = codec.record(text)
+                if dead and stored.Reading().json(kept.get("body"), "") is None:
+                    problems = [*problems, "body is not valid JSON"]
+                if over is not None and not problems:
+                    continue
+                commands: list[Command] = [["HDEL", 1, seq]]
+                commands += [["ZREM", number, seq] for number in range(2, len(ages) + 2)]
+                place = "dead_letters" if dead else "delivered"
+                finding = StateFinding(place, stored.name_of(seq), "; ".join(problems), TAKES_OUT)
+                yield StoredProblem(finding, [where, *ages], commands, {"seq": seq, "text": text})
+
+    async def _of_order(self) -> list[StateFinding]:
+        """What leads to the deliveries, and their counter."""
+        found = []
+        counter = await self._connection.read("HGET", self._keys.outbox, "seq")
+        if counter is not None and not COUNTED.fullmatch(counter):
+            problem = "the counter of deliveries is not a valid number"
+            found.append(StateFinding("outbox", "counter", problem, "a repair sets it anew"))
+        if not await self._outbox.is_sound():
+            problem = "what leads to the deliveries does not fit them"
+            found.append(StateFinding("outbox", "order", problem, "a repair makes it anew"))
+        return found

@@ -1,0 +1,107 @@
+"""The replicas that share the shops of a fleet: who is there, and whose lease is whose."""
+
+import math
+from collections.abc import Sequence
+
+import anyio
+from redis.asyncio.cluster import RedisCluster
+
+from shop_poller.config.redis_address import RedisAddress
+from shop_poller.core.errors import TemporaryError
+from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection, chunks
+from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.stored import LATEST_MS
+
+STAY_S = 6.0
+"""A replica that says nothing for so long is gone; sooner than its leases: others are ready then."""
+
+REPORT_S = 60.0
+"""A report is kept for so long after any replica wrote one; it is written again in a third of that."""
+MOST_GONE = 100
+"""Reports of replicas that are gone that are dropped at a time."""
+
+AT_ONCE = 16
+"""Leases that are read at the same time, where each has to be read by itself: half of the line's readers."""
+
+
+class Membership:
+    """One replica's view of all of them. For the methods see ports.Crew.
+
+    Args:
+        address: for messages.
+        line: to Redis.
+        prefix: of the keys of all shops.
+        name: of this replica.
+    """
+
+    def __init__(self, address: RedisAddress, line: ConnectionPool, *, prefix: str, name: str) -> None:
+        self._connection = RedisConnection(address, line, shared=True)
+        self._line = line
+        self._key = f"{prefix}replicas"
+        self._name = name
+        self._reports = f"{prefix}replicas:unreached"
+        self._reported: tuple[list[str], float] = ([], -math.inf)
+
+    async def reports(self, unreached: Sequence[str], there: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Report what is not reached, and read what the others do not; see ports.Crew."""
+        found: dict[str, str] = dict(await self._connection.read("HGETALL", self._reports))
+        last, at = self._reported
+        now = anyio.current_time()
+        is_old = bool(unreached) and now - at >= REPORT_S / 3
+        if list(unreached) != last or is_old:
+            gone = sorted(found.keys() - {*there, self._name})[:MOST_GONE]
+            report = "\n".join(unreached)
+            await self._connection.unfenced(
+                "reach", [self._reports], [self._name, report, _ms(REPORT_S), *gone]
+            )
+            self._reported = list(unreached), now
+        found[self._name] = "\n".join(unreached)
+        return {name: frozenset(filter(None, found.get(name, "").split("\n"))) for name in there}
+
+    async def stay(self) -> list[str]:
+        """Say that we are there, and learn who is."""
+        args: list[str | int] = ["stay", self._name, _ms(STAY_S), LATEST_MS]
+        there: list[str] = await self._connection.keep("membership", [self._key], args)
+        return there
+
+    async def leave(self) -> None:
+        """Say that we go."""
+        await self._connection.unfenced("membership", [self._key], ["leave", self._name, 0])
+
+    async def leased(self, prefixes: Sequence[str]) -> list[bool]:
+        """Whether somebody has the lease of each shop."""
+        leases = [Keys(prefix, "").lease for prefix in prefixes]
+        found: list[bool] = []
+        for some in chunks(leases):
+            found += [owner is not None for owner in await self._owners(some)]
+        return found
+
+    async def _owners(self, leases: Sequence[str]) -> list[str | None]:
+        if isinstance(self._line.client, RedisCluster):  # each shop has a slot of its own
+            return await self._one_by_one(leases)
+        owners: list[str | None] = await self._connection.read("MGET", *leases)
+        return owners
+
+    async def _one_by_one(self, leases: Sequence[str]) -> list[str | None]:
+        """Some at a time: a look that took longer than `STAY_S` would make us gone."""
+        owners: list[str | None] = [None] * len(leases)
+        left, failures = iter(range(len(leases))), list[TemporaryError]()
+
+        async def read() -> None:
+            try:
+                for number in left:
+                    owners[number] = await self._connection.read("GET", leases[number])
+            except TemporaryError as error:  # kept out of the group, which would wrap it
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(read)
+        for failure in failures:
+            raise failure
+        return owners
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

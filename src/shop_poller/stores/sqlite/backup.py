@@ -1,0 +1,195 @@
+"""A copy of a state file while it is in use, and a copy put back in its place, whenever that is killed."""
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.plain_text import one_line
+from shop_poller.stores.sqlite.file import (
+    APPLICATION_ID,
+    BUSY_TIMEOUT_S,
+    MIGRATIONS,
+    explain,
+    keep_owner,
+    open_as_it_is,
+    open_empty,
+    restoring,
+    schema_of,
+)
+
+HEADER = b"SQLite format 3\0"
+BESIDE = ("-wal", "-shm", "-journal")
+PAGES = 2_000
+"""That are copied between two looks at how far it is: 8 MB."""
+COPIED_BYTES = 2**20
+MOST_SHOWN = 100
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+Show = Callable[[int, int], None]
+"""Is told how much is done, of how much."""
+
+
+def copy_state(path: Path, target: Path, show: Show) -> None:
+    """Copy a state file as it is at this moment; the process that writes to it is not held up.
+
+    Args:
+        path: of the state file.
+        target: an empty file, which becomes a database without a log beside it.
+        show: is told of every step.
+
+    Raises:
+        PermanentError: STORE, there is no state, or it is damaged.
+        sqlite3.Error, OSError: see `explain`.
+    """
+    with closing(open_as_it_is(path)) as source, closing(_connect(target)) as copy:
+        source.execute("BEGIN")  # what is committed from here on does not make the copy begin anew
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole at the end
+        source.backup(copy, pages=PAGES, progress=lambda _, left, pages: show(pages - left, pages))
+        copy.execute("PRAGMA journal_mode = DELETE")  # the copy is one file
+        damage = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise PermanentError(
+            ErrorKind.STORE,
+            f"state file {path}: it is damaged ({one_line(damage, MOST_SHOWN)}); restore an older backup",
+        )
+
+
+def copy_database(source: Path, target: Path, to: BinaryIO) -> None:
+    """Copy any database, with what its log holds; that may be damaged, or none of ours: see `verify`.
+
+    Args:
+        source: the database.
+        target: an empty file.
+        to: the same file, opened.
+
+    Raises:
+        PermanentError, sqlite3.Error, OSError: as `copy_state`.
+    """
+    if _size(Path(f"{source}-wal")):
+        copy_state(source, target, lambda _done, _of: None)
+    else:  # SQLite would want to write beside it
+        with source.open("rb") as content:
+            shutil.copyfileobj(content, to, COPIED_BYTES)
+
+
+def is_database(file: BinaryIO) -> bool:
+    """Whether an open file is a SQLite database, by its first bytes."""
+    file.seek(0)
+    return file.read(len(HEADER)) == HEADER
+
+
+def verify(path: Path, name: Path) -> frozenset[str]:
+    """Look whether a database is a state that this version can use.
+
+    Args:
+        path: of the database.
+        name: what messages call it.
+
+    Returns:
+        The ids of the shops in it.
+
+    Raises:
+        PermanentError: STORE, it is not.
+    """
+    try:
+        with closing(_connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            db.execute("PRAGMA trusted_schema = OFF")
+            version = schema_of(db, name)
+            damage = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise _bad(name, f"is damaged ({one_line(damage, MOST_SHOWN)})")
+            if not version or not _has_schema(db, version):
+                raise _bad(name, "is a database, but not a state of shop-poller")
+            return frozenset(row[0] for row in db.execute("SELECT shop_id FROM shops"))
+    except sqlite3.Error as error:
+        raise _bad(name, f"is damaged ({one_line(str(error), MOST_SHOWN)})") from error
+
+
+def put_in_place(path: Path) -> None:
+    """Let what was put together at `restoring` become the state; the lock has to be ours.
+
+    First the log of the state before goes into its file, which is whole without it then; at last the new file
+    takes its name. So a kill leaves the one or the other. Owner, group and mode stay what they were.
+
+    Raises:
+        PermanentError: STORE, another program has the file open, or it is none of ours.
+        OSError: it cannot be written.
+    """
+    real = Path(os.path.realpath(path))
+    new = restoring(path)
+    like = real if real.exists() else real.parent
+    mode = stat.S_IMODE(real.stat().st_mode) & 0o777 if real.exists() else 0o600
+    with new.open("r+b") as file:
+        try:
+            keep_owner(file.fileno(), like)
+        except PermissionError as error:
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"state file {path}: belongs to another user; run this as that user, or as root",
+            ) from error
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    _fold_log(real, path)
+    for ending in BESIDE:  # there is something only if the file before was damaged
+        Path(f"{real}{ending}").unlink(missing_ok=True)
+    sync_directory(real.parent)
+    new.replace(real)
+    sync_directory(real.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _fold_log(real: Path, path: Path) -> None:
+    """Carry what the log holds over into the file, and remove it; one that is damaged is left as it is."""
+    if not _size(real):
+        return
+    with real.open("rb") as file:
+        if not is_database(file):
+            raise PermanentError(ErrorKind.STORE, f"state file {path}: not a database; move it away first")
+    try:
+        with closing(_connect(real)) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                schema_of(db, path)  # raises, unless it is empty; one of a newer version may be replaced
+            db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF not in DAMAGED:
+            raise PermanentError(ErrorKind.STORE, explain(error, path)) from error
+
+
+def _has_schema(db: sqlite3.Connection, version: int) -> bool:
+    """Whether the tables are those that this version of the schema has."""
+    names = "SELECT type, name FROM main.sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+    found = set(db.execute(names))
+    expected, _ = open_empty(Path(":memory:"))
+    with closing(expected):
+        ours = set(expected.execute(names))
+    return found <= ours and (found == ours or version < len(MIGRATIONS)) and ("table", "shops") in found
+
+
+def _connect(target: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=uri)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _bad(name: Path, why: str) -> PermanentError:
+    return PermanentError(ErrorKind.STORE, f"{name}: {why}; nothing was changed")

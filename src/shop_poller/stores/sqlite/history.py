@@ -1,0 +1,68 @@
+"""Deliveries that are over: how many, and for how long, they are kept. Runs in the store's thread."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from shop_poller.clock import ms
+from shop_poller.core.model import Delivery
+from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT, TRIM
+from shop_poller.stores.sqlite.file import transaction
+from shop_poller.stores.stored import is_clean
+
+KINDS = {"delivered": "delivered_at", "dead_letters": "buried_at"}
+"""Table to the column that says since when a row is there."""
+
+
+def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
+    """Drop the oldest rows beyond the bound of each sink that got more, within the caller's transaction.
+
+    Args:
+        db: the store.
+        table: one of KINDS.
+        added: what was just put there; for each a bounded number is dropped.
+    """
+    for (shop_id, sink), count in Counter((one.shop_id, one.sink) for one in added).items():
+        last = _last_beyond_bound(db, table, shop_id, sink)
+        if last is not None:
+            _drop(db, table, (shop_id, sink), last, TRIM * count)
+
+
+def prune(db: sqlite3.Connection, shop_id: str, settled_before: datetime) -> int:
+    """Drop old rows, and those that are too many for a sink; each transaction drops a bounded number."""
+    dropped = 0
+    for table, at in KINDS.items():
+        with transaction(db):
+            dropped += db.execute(
+                f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table}"
+                f" WHERE shop_id = ? AND {at} < ? ORDER BY {at} LIMIT ?)",
+                (shop_id, ms(settled_before), PRUNE_LIMIT),
+            ).rowcount
+        sinks = db.execute(f"SELECT DISTINCT sink FROM {table} WHERE shop_id = ?", (shop_id,)).fetchall()
+        for (sink,) in sinks:
+            if not isinstance(sink, str) or not is_clean(sink):  # damaged: it goes by its age
+                continue
+            last = _last_beyond_bound(db, table, shop_id, sink)
+            if last is not None:
+                with transaction(db):
+                    dropped += _drop(db, table, (shop_id, sink), last, PRUNE_LIMIT)
+    return dropped
+
+
+def _last_beyond_bound(db: sqlite3.Connection, table: str, shop_id: str, sink: str) -> int | None:
+    """The youngest of the rows of a sink that are too many; None if there are not more than are kept."""
+    row = db.execute(
+        f"SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
+        (shop_id, sink, MAX_SETTLED),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _drop(db: sqlite3.Connection, table: str, lane: tuple[str, str], last: int, most: int) -> int:
+    """Drop the oldest rows of a shop and sink up to a seq."""
+    return db.execute(
+        f"DELETE FROM {table} WHERE seq IN"
+        f" (SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? AND seq <= ? ORDER BY seq LIMIT ?)",
+        (*lane, last, most),
+    ).rowcount

@@ -1,0 +1,123 @@
+"""Looks at a whole state file and puts right what can be. Runs in the store's thread."""
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from functools import cache
+
+from shop_poller.stores.damage import StateFinding
+from shop_poller.stores.sqlite.file import MIGRATIONS, StateConnection, transaction
+from shop_poller.stores.sqlite.rows import (
+    TABLES,
+    counter_problem,
+    damaged,
+    mark_heads,
+    put_right,
+    raise_counter,
+    unmarked_heads,
+)
+
+MOST_OF_FILE = 20
+"""Faults of the file itself that are listed."""
+RESTORE = "restore a backup, or move the file away to start over"
+INDEX_FAULTS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
+OF_ROWS = (" value in ",)
+"""Faults that are found row by row, too."""
+
+
+def inspect(db: sqlite3.Connection, now: datetime) -> list[StateFinding]:
+    """Everything that is wrong with the file."""
+    found = _of_schema(db)
+    try:
+        found += _of_file(db)
+        if not any("is missing" in one.problem and not one.fix for one in found):
+            found += [one.finding() for one in damaged(db, TABLES, now, quick=False)]
+            found += _of_outbox(db)
+    except sqlite3.Error as error:
+        found.append(StateFinding("file", "-", f"cannot be read: {error}; {RESTORE}"))
+    return found
+
+
+def repair(db: StateConnection, now: datetime) -> list[StateFinding]:
+    """Put right what can be; copies of the rows are kept in the table rows_set_aside.
+
+    Returns:
+        What was wrong.
+    """
+    found = inspect(db, now)
+    with transaction(db):
+        for name, sql in _indexes().items():
+            if any(one.place == "index" and one.name == name for one in found):
+                db.execute(sql)
+        if any(one.place == "file" and one.fix for one in found):
+            db.execute("REINDEX")
+        if any(one.place in {table.name for table in TABLES} for one in found):
+            for one in list(damaged(db, TABLES, now, quick=False)):
+                put_right(db, one, now)
+        mark_heads(db, now)
+        raise_counter(db)
+    return found
+
+
+def _of_file(db: sqlite3.Connection) -> list[StateFinding]:
+    found = []
+    for (text,) in db.execute(f"PRAGMA integrity_check({MOST_OF_FILE})").fetchall():
+        if text == "ok" or any(part in text for part in OF_ROWS):
+            continue
+        is_index = any(part in text for part in INDEX_FAULTS)
+        fix = "a repair builds the indexes anew" if is_index else ""
+        line = " ".join(str(text).split())[:200]
+        found.append(StateFinding("file", "-", line if fix else f"{line}; {RESTORE}", fix))
+    return found
+
+
+def _of_schema(db: sqlite3.Connection) -> list[StateFinding]:
+    found = []
+    for table, columns in _columns().items():
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        missing = sorted(f"column {name}" for name in columns - there) if there else ["table"]
+        found += [StateFinding(table, "-", f"the {what} is missing; {RESTORE}") for what in missing]
+    indexes = {row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
+    found += [
+        StateFinding("index", name, "it is missing", "a repair makes it")
+        for name in _indexes()
+        if name not in indexes
+    ]
+    return found
+
+
+def _of_outbox(db: sqlite3.Connection) -> list[StateFinding]:
+    found = []
+    if problem := counter_problem(db):
+        found.append(StateFinding("outbox", "counter", problem, "a repair sets it anew"))
+    if count := unmarked_heads(db):
+        problem = f"{count} deliveries are marked wrongly as first of their key, or not marked"
+        found.append(StateFinding("outbox", "order", problem, "a repair marks them anew"))
+    return found
+
+
+@cache
+def _columns() -> dict[str, frozenset[str]]:
+    """The columns of each table of this version."""
+    with closing(_fresh()) as db:
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {
+            table: frozenset(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+            for table in tables
+            if not table.startswith("sqlite_")
+        }
+
+
+@cache
+def _indexes() -> dict[str, str]:
+    """What makes each index of this version."""
+    with closing(_fresh()) as db:
+        made = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
+        return dict(made.fetchall())
+
+
+def _fresh() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:")
+    for script in MIGRATIONS:
+        db.executescript(script.read_text(encoding="utf-8"))
+    return db

@@ -1,0 +1,368 @@
+"""Reads values that a store gives back, as carefully as what comes from outside. Pure.
+
+A disk, another program or an editor may have changed any of them. A value that cannot be used is replaced
+by a safe one where there is one, and named; of a row without a safe value only the problems are left.
+No problem quotes the value: it may hold a buyer's data.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from shop_poller.clock import EPOCH, instant, ms
+from shop_poller.core import learning
+from shop_poller.core.cursor import read_again_from
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.core.transition import LOST_STATUS
+from shop_poller.ports import Alert, Backfill, Settled, ShopState
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where polling stands is not before this: there was no WooCommerce."""
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+LATEST_OF_ORDERS = datetime(9001, 1, 1, tzinfo=UTC)
+"""The dates of orders come from the shop; see sources.values."""
+LATEST_MS = ms(LATEST)
+BIGGEST_SEQ = 2**53
+MOST = 2**63 - 1
+MOST_COUNT = 10**12
+MOST_NAME = 1000
+MOST_BODY = 4_000_000
+MOST_DETAILS = 1_000_000
+MOST_DEPTH = 50
+UNPAID = frozenset({LOST_STATUS, "pending", "on-hold", "failed", "checkout-draft", "auto-draft", "draft"})
+
+DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+SURROGATE = re.compile("[\ud800-\udfff]")
+NAME = re.compile(r"[\w.:/@#+ -]{1,80}")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+class Reading:
+    """Reads the values of one row.
+
+    Attributes:
+        problems: what is wrong with it, one phrase a value.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def whole(
+        self, value: object, name: str, default: int = 0, *, low: int = 0, high: int = MOST_COUNT
+    ) -> int:
+        """A whole number within bounds; a text of digits is one, since Redis keeps no other numbers."""
+        found = _whole(value)
+        if found is None or not low <= found <= high:
+            self.problems.append(f"{name} is not a valid number")
+            return default
+        return found
+
+    def moment(
+        self,
+        value: object,
+        name: str,
+        default: datetime,
+        *,
+        first: datetime = EPOCH,
+        last: datetime = LATEST,
+    ) -> datetime:
+        """An instant within bounds, from milliseconds since 1970."""
+        found = _whole(value)
+        if found is None or not ms(first) <= found <= ms(last):
+            self.problems.append(f"{name} is not a valid time")
+            return default
+        return instant(found)
+
+    def text(self, value: object, name: str, default: str = "", *, most: int = MOST_NAME) -> str:
+        """A text of a bounded length that is UTF-8."""
+        if not isinstance(value, str) or not value or len(value) > most or not is_clean(value):
+            self.problems.append(f"{name} is not a valid text")
+            return default
+        return value
+
+    def json(self, value: object, name: str, *, most: int = MOST_DETAILS) -> Any:
+        """What a JSON text says; None if it is none, too long, or too deep."""
+        if isinstance(value, str) and len(value) <= most and is_clean(value):
+            try:
+                found = DECODER.decode(value)
+            except (ValueError, RecursionError):
+                found = None
+            is_flat = value.count("[") + value.count("{") <= MOST_DEPTH
+            if found is not None and (is_flat or _depth(found) <= MOST_DEPTH):
+                return found
+        self.problems.append(f"{name} is not valid JSON")
+        return None
+
+    def ids(self, value: object, name: str) -> frozenset[int] | None:
+        """Ids from a list; None if it is none."""
+        if isinstance(value, list) and all(_is_id(one) for one in value):
+            return frozenset(value)
+        self.problems.append(f"{name} is not a list of ids")
+        return None
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text can be written as UTF-8: stores give back other bytes as lone surrogates."""
+    return text.isascii() or not SURROGATE.search(text)
+
+
+def is_notification(body: str, names: str) -> bool:
+    """Whether a text and its names are what we write, told at the least cost; if not, look closer."""
+    size = len(body)
+    if size > MOST_BODY or names[MOST_NAME:] or SURROGATE.search(names + body):
+        return False
+    try:
+        told, end = DECODER.raw_decode(body)
+    except (ValueError, RecursionError):
+        return False
+    return end == size and type(told) is dict and body.count("[") + body.count("{") <= MOST_DEPTH
+
+
+def name_of(value: object) -> str:
+    """How a row is named for people: what stands there, if it is short and harmless."""
+    text = str(value) if isinstance(value, int | str) else ""
+    return text if NAME.fullmatch(text) else "(its name cannot be read)"
+
+
+def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, list[str]]:
+    """A record from its values, whatever they are; the problems.
+
+    Without a status the order counts as unchanged unless the shop dates it later; without `decided` events
+    are counted from the start again; without `refund_ids` its refunds are recorded silently.
+    """
+    reading = Reading()
+    status = LOST_STATUS
+    if raw.get("status") != LOST_STATUS:
+        status = reading.text(raw.get("status"), "status", LOST_STATUS)
+    decided = _decided(reading, raw.get("decided"))
+    announced = raw.get("announced_new")
+    if announced not in (0, 1):  # so are False and True
+        reading.problems.append("announced_new is not yes or no")
+        announced = EventType.NEW in decided or status not in UNPAID
+    refund_ids, silent = raw.get("refund_ids"), raw.get("silent_refund_ids")
+    awaiting = raw.get("awaiting_since")
+    last = LATEST_OF_ORDERS
+    modified_at = reading.moment(raw.get("modified_at"), "modified_at", EPOCH, last=last)
+    order = KnownOrder(
+        id=order_id,
+        status=status,
+        modified_at=modified_at,
+        announced_new=bool(announced),
+        decided=decided,
+        refund_ids=None if refund_ids is None else reading.ids(refund_ids, "refund_ids"),
+        awaiting_since=None
+        if awaiting is None
+        else reading.moment(awaiting, "awaiting_since", modified_at, last=last),
+        silent_refund_ids=frozenset()
+        if silent is None
+        else reading.ids(silent, "silent_refund_ids") or frozenset(),
+    )
+    return order, reading.problems
+
+
+def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
+    """Where polling stands, from values whatever they are; the problems.
+
+    A cursor that cannot be read goes back to before the last good poll, never forward; a baseline becomes the
+    first start. Where nothing is left to go by, all begins as with an empty store.
+    """
+    reading = Reading()
+
+    def at(name: str, *, first: datetime = EARLIEST, last: datetime = LATEST) -> datetime | None:
+        value = raw.get(name)
+        if value is None:
+            return None
+        before = len(reading.problems)
+        found = reading.moment(value, name, EPOCH, first=first, last=last)
+        return None if len(reading.problems) > before else found
+
+    started = at("started_at", first=EPOCH, last=LATEST_OF_ORDERS)  # only how long ago it was matters
+    baseline = at("baseline_at")
+    cursor, polled = at("cursor_at"), at("last_poll_at")
+    if raw.get("started_at") is None:
+        reading.problems.append("started_at is missing")
+    has_begun = raw.get("baseline_at") is not None or cursor is not None or polled is not None
+    if baseline is None and has_begun:
+        if raw.get("baseline_at") is None:
+            reading.problems.append("baseline_at is missing")
+        since = [one for one in (started, cursor, polled) if one is not None and EARLIEST <= one < LATEST]
+        baseline = min(since, default=None)
+    again = None if baseline is None else read_again_from(baseline, polled)
+    if cursor is None and raw.get("cursor_at") is not None:
+        cursor = again
+    refunds = at("refunds_at")
+    newest = at("newest_order_at", last=LATEST_OF_ORDERS)
+    state = ShopState(
+        started_at=started or baseline or EPOCH,
+        baseline_at=baseline,
+        cursor_at=cursor,
+        last_poll_at=polled,
+        learning=_learning(reading, raw, baseline),
+        sweep_after_id=reading.whole(raw.get("sweep_after_id", 0), "sweep_after_id", high=MOST),
+        swept_at=at("swept_at"),
+        newest_order_at=newest if newest or raw.get("newest_order_at") is None else polled,
+        silence_told_at=at("silence_told_at", last=LATEST_OF_ORDERS),
+        refunds_at=refunds if refunds or raw.get("refunds_at") is None else again,
+    )
+    return state, reading.problems
+
+
+def delivery(
+    seq: object, raw: Mapping[str, object], now: datetime = EPOCH
+) -> tuple[Delivery | None, list[str]]:
+    """A row of the outbox from its values; None if it cannot be delivered; the problems.
+
+    What names the event stands in its text too. Times that cannot be right become the present.
+    """
+    reading = Reading()
+    number = reading.whole(seq, "seq", low=1, high=BIGGEST_SEQ)
+    shop_id = reading.text(raw.get("shop_id"), "shop_id")
+    sink = reading.text(raw.get("sink"), "sink")
+    key = reading.text(raw.get("key"), "key")
+    told = reading.json(raw.get("body"), "body", most=MOST_BODY)
+    if told is not None and not isinstance(told, dict):
+        reading.problems.append("body is not a notification")
+    if not (number and shop_id and sink and key and isinstance(told, dict)):
+        return None, reading.problems
+    event_id = reading.text(raw.get("event_id"), "event_id") or Reading().text(told.get("event_id"), "")
+    event_type = reading.text(raw.get("event_type"), "event_type") or Reading().text(
+        told.get("event_type"), ""
+    )
+    if not event_id or not event_type:
+        return None, reading.problems
+    created_at = reading.moment(raw.get("created_at"), "created_at", now)
+    head_since = raw.get("head_since")
+    first_seq = raw.get("first_seq")
+    found = Delivery(
+        seq=number,
+        shop_id=shop_id,
+        sink=sink,
+        key=key,
+        event_id=event_id,
+        event_type=event_type,
+        body=str(raw["body"]),
+        attempts=reading.whole(raw.get("attempts"), "attempts"),
+        created_at=created_at,
+        head_since=created_at if head_since is None else reading.moment(head_since, "head_since", now),
+        first_seq=0 if first_seq is None else reading.whole(first_seq, "first_seq", high=BIGGEST_SEQ),
+    )
+    return found, reading.problems
+
+
+def settled(seq: object, raw: Mapping[str, object], *, dead: bool) -> tuple[Settled | None, list[str]]:
+    """A delivery that is over, from its values; None if it cannot be told what it was; the problems."""
+    reading = Reading()
+    number = reading.whole(seq, "seq", low=0, high=MOST)
+    sink, key = reading.text(raw.get("sink"), "sink"), reading.text(raw.get("key"), "key")
+    event_id = reading.text(raw.get("event_id"), "event_id")
+    event_type = reading.text(raw.get("event_type"), "event_type")
+    at = reading.moment(raw.get("at"), "when it was over", EPOCH)
+    fatal = bool(reading.problems)
+    first_seq = raw.get("first_seq")
+    found = Settled(
+        number,
+        sink,
+        key,
+        event_id,
+        event_type,
+        attempts=reading.whole(raw.get("attempts"), "attempts"),
+        at=at,
+        reason=reading.text(raw.get("reason"), "reason", "(cannot be read)", most=MOST_BODY) if dead else "",
+        first_seq=0 if first_seq is None else reading.whole(first_seq, "first_seq", high=MOST),
+    )
+    return None if fatal else found, reading.problems
+
+
+def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, list[str]]:
+    """An alert from its values; None if it cannot be told what it was; the problems."""
+    reading = Reading()
+    name = reading.text(service, "service")
+    since = reading.moment(raw.get("since"), "since", EPOCH)
+    cause = raw.get("cause")
+    try:
+        kind = ErrorKind(cause if isinstance(cause, str) else "")
+    except ValueError:
+        reading.problems.append("cause is none that there is")
+        return None, reading.problems
+    return None if reading.problems else Alert(name, kind, since), reading.problems
+
+
+def backfill(raw: Mapping[str, object]) -> tuple[Backfill | None, list[str]]:
+    """How far a backfill has come; None if that cannot be read: it then begins anew; the problems."""
+    reading = Reading()
+    found = Backfill(
+        since=reading.moment(raw.get("since"), "since", EPOCH),
+        created_before=reading.moment(
+            raw.get("created_before"), "created_before", EPOCH, last=LATEST_OF_ORDERS
+        ),
+        learned=reading.whole(raw.get("learned"), "learned"),
+    )
+    return None if reading.problems else found, reading.problems
+
+
+def _learning(reading: Reading, raw: Mapping[str, object], baseline: datetime | None) -> Learning | None:
+    phase = raw.get("learning_phase")
+    if phase is None or phase == "" or baseline is None:
+        if raw.get("learning_phase"):
+            reading.problems.append("learning_phase is set before there is a baseline")
+        return None
+    before = reading.moment(
+        raw.get("learning_before_at"), "learning_before_at", EPOCH, first=EARLIEST, last=LATEST_OF_ORDERS
+    )
+    if phase not in {str(one) for one in Phase}:
+        reading.problems.append("learning_phase is none that there is")
+        return learning.begin(baseline)
+    count = reading.whole(raw.get("learning_count"), "learning_count")
+    # What was learned already is known, and stays as it is.
+    return learning.begin(baseline) if before == EPOCH else Learning(Phase(str(phase)), before, count)
+
+
+def _decided(reading: Reading, value: object) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        reading.problems.append("decided is not a table of counts")
+        return {}
+    good = {
+        str(name): count
+        for name, count in value.items()
+        if type(count) is int and 0 <= count <= MOST_COUNT and is_clean(str(name))
+    }
+    if len(good) != len(value):
+        reading.problems.append("decided holds what is not a count")
+    return good
+
+
+def _whole(value: object) -> int | None:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and DIGITS.fullmatch(value):
+        return int(value)
+    return None
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+def _depth(value: object) -> int:
+    """How deep lists and objects are nested, without recursion."""
+    depth, level = 0, [value]
+    while level and depth <= MOST_DEPTH:
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = [one for one in inner if isinstance(one, dict | list)]
+        depth += 1
+    return depth

@@ -1,0 +1,227 @@
+"""What answers for the status page: who may see it, who may act. Imported at the first request."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.messages import Locale
+from shop_poller.observability.logging import Log
+from shop_poller.web.admin_auth import SESSION_S, AdminAuth, TooManyError, bearer, same_origin
+from shop_poller.web.asking import (
+    ActionRefusedError,
+    read_form,
+    read_locale,
+    read_seq,
+)
+from shop_poller.web.forms import form_page, trouble_page
+from shop_poller.web.frame import STYLE_HASH
+from shop_poller.web.page import status_page
+from shop_poller.web.snapshot import ActionResult, Inside, StatusSnapshot
+from shop_poller.web.view_context import ViewContext
+from shop_poller.web.words import TEXTS
+
+GLANCE_S = 1.0
+"""However many look, the store is asked once in so long."""
+
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:;"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    # Not no-referrer: with it browsers say "Origin: null" of our own forms as of anybody's.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+REFUSALS: dict[ActionResult, str] = {
+    ActionResult.FOLLOWS: "follows",
+    ActionResult.NOBODY: "leader",
+    ActionResult.OFF: "polling off",
+    ActionResult.MISSING: "missing",
+}
+
+
+class StatusPage:
+    """Answers browsers, and programs that act.
+
+    Args:
+        inside: is looked at, and asked.
+        shop: the shop's id.
+        locale: the language of who does not say which one.
+        admin_auth: knows who may act; None: nobody.
+    """
+
+    def __init__(self, inside: Inside, *, shop: str, locale: Locale, admin_auth: AdminAuth | None) -> None:
+        self._inside = inside
+        self._shop = shop
+        self._locale = locale
+        self._admin_auth = admin_auth
+        self._turn = anyio.Lock()
+        self._snapshot: StatusSnapshot | None = None
+        self._looked_at = 0.0
+        self._actions = 0
+        self._seen_after = 0  # deeds that the glance shows
+        self._pages: dict[ViewContext, str] = {}  # of that glance
+        self._log: Log = structlog.get_logger()
+
+    async def page(self, request: Request) -> Response:
+        """GET /: how it goes."""
+        look = self._look(request)
+        if look.notice:  # one person's, once
+            return _html(status_page(await self._see(), look))
+        snapshot = await self._see()
+        if look not in self._pages:
+            self._pages[look] = status_page(snapshot, look)
+        return _html(self._pages[look])
+
+    async def enter(self, request: Request) -> Response:
+        """GET and POST /sign-in."""
+        look = self._look(request)
+        if request.method != "POST":
+            return _html(form_page(look, self._shop))
+        try:
+            admin_auth = self._may_try(request)
+            fields = await read_form(request)
+            self._check(admin_auth, fields.get("token", ""), request)
+        except ActionRefusedError as error:
+            return _html(form_page(look, self._shop, problem=look.say(error.text)), error.status)
+        answer = RedirectResponse(f"./?lang={look.locale}", 303, HEADERS)
+        answer.set_cookie(
+            admin_auth.cookie,
+            admin_auth.open(),
+            max_age=round(SESSION_S),
+            httponly=True,
+            samesite="strict",
+            secure=request.headers.get("origin", "").startswith("https://"),
+        )
+        self._log.info("signed in to the status page")
+        return answer
+
+    async def leave(self, request: Request) -> Response:
+        """POST /sign-out."""
+        if self._admin_auth is not None and same_origin(request):
+            self._admin_auth.close(request)
+        return RedirectResponse("./", 303, HEADERS)
+
+    async def act(self, request: Request) -> Response:
+        """POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
+        look, action = self._look(request), request.path_params["action"]
+        by_program = bearer(request) is not None
+        try:
+            self._let_in(request)
+            seq = read_seq(await read_form(request)) if action != "poll" else 0
+            number = await self._do(action, seq)
+        except ActionRefusedError as error:
+            return self._refusal(look, by_program, error.status, error.text)
+        except ShopPollerError as error:
+            self._log.warning("an action failed", action=action, error=str(error))
+            return self._refusal(look, by_program, 503, "unusable", detail=error)
+        self._log.info("done at somebody's wish", action=action, dead_letter=seq or None)
+        self._actions += 1
+        if by_program:
+            return PlainTextResponse(f"{_done(ViewContext('en'), action, number)}\n", 200, HEADERS)
+        # For the browser the page says it, where it is brought to.
+        still = "&still=1" if look.still else ""
+        return RedirectResponse(f"../?lang={look.locale}&done={action}&seq={number}{still}", 303, HEADERS)
+
+    async def _do(self, action: str, seq: int) -> int:
+        """Do it, and give the number that is told of it: see `_done`."""
+        actions: dict[str, Callable[[int], Awaitable[ActionResult]]] = {
+            "replay": self._inside.replay,
+            "drop": self._inside.drop,
+        }
+        if action == "poll":
+            asked = await self._inside.poll_now()
+        elif action in actions and seq:
+            asked = await actions[action](seq)
+        else:
+            raise ActionRefusedError(404, "missing")
+        if asked is not ActionResult.DONE:
+            raise ActionRefusedError(503 if asked is ActionResult.NOBODY else 409, REFUSALS[asked])
+        return seq
+
+    def _refusal(
+        self,
+        look: ViewContext,
+        by_program: bool,  # noqa: FBT001 - private
+        status: int,
+        text: str,
+        **values: object,
+    ) -> Response:
+        if by_program:
+            return PlainTextResponse(f"{TEXTS['en'][text].format(**values)}\n", status, HEADERS)
+        back = f"../?lang={look.locale}"
+        return _html(trouble_page(look, self._shop, look.say(text, **values), back=back), status)
+
+    def _let_in(self, request: Request) -> None:
+        """Only who may act passes."""
+        token = bearer(request)
+        if token is None:
+            admin_auth = self._may_try(request)
+            if not admin_auth.knows(request):
+                raise ActionRefusedError(401, "not signed in")
+        elif self._admin_auth is None:
+            raise ActionRefusedError(404, "missing")
+        else:
+            # No browser adds this header to another site's form: whose page it was need not be asked.
+            self._check(self._admin_auth, token, request)
+
+    def _may_try(self, request: Request) -> AdminAuth:
+        if self._admin_auth is None:
+            raise ActionRefusedError(404, "missing")
+        if not same_origin(request):
+            raise ActionRefusedError(403, "foreign")
+        return self._admin_auth
+
+    def _check(self, admin_auth: AdminAuth, token: str, request: Request) -> None:
+        try:
+            if admin_auth.fits(token):
+                return
+        except TooManyError:
+            raise ActionRefusedError(429, "too many") from None
+        peer = request.client.host if request.client else ""
+        self._log.warning("a wrong SHOP_ADMIN_TOKEN was shown", peer=peer)
+        raise ActionRefusedError(401, "wrong")
+
+    async def _see(self) -> StatusSnapshot:
+        """A glance that is no older than a moment; who comes meanwhile waits for the same one."""
+        async with self._turn:
+            now = anyio.current_time()
+            actions = self._actions  # what is done during a glance, it may not show
+            if self._snapshot is None or actions != self._seen_after or now - self._looked_at >= GLANCE_S:
+                self._snapshot = await self._inside.snapshot()
+                self._looked_at, self._seen_after = now, actions
+                self._pages = {}
+            return self._snapshot
+
+    def _look(self, request: Request) -> ViewContext:
+        query = request.query_params
+        chosen = query.get("lang")
+        locale = read_locale(chosen or "", request.headers.get("accept-language", ""), self._locale)
+        done, seq = query.get("done", ""), query.get("seq", "")
+        signed_in = self._admin_auth is not None and self._admin_auth.knows(request)
+        notice = ""
+        if signed_in and done in {"poll", "replay", "drop"} and seq.isascii() and seq.isdigit():
+            notice = _done(ViewContext(locale), done, int(seq[:20]))
+        return ViewContext(
+            locale=locale,
+            chosen=chosen in TEXTS,
+            still="still" in query,
+            acts=self._admin_auth is not None,
+            signed_in=signed_in,
+            notice=notice,
+        )
+
+
+def _done(look: ViewContext, action: str, number: int) -> str:
+    """What was done, and to which dead letter."""
+    return look.say(f"done {action}", seq=number)
+
+
+def _html(text: str, status: int = 200) -> Response:
+    # What no UTF-8 can say (half a surrogate) must not end in an error.
+    return HTMLResponse(text.encode("utf-8", "replace"), status, HEADERS)
