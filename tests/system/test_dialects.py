@@ -16,6 +16,11 @@ PASSWORD = {
 NO_KEYS: dict[str, str | None] = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
 
 
+def refund_lists(site: Site) -> list[Seen]:
+    """The requests for the shop's list of refunds."""
+    return [seen for seen in site.served.seen if seen.request.path.endswith(REFUNDS)]
+
+
 @pytest.mark.parametrize("dialect", ["woocommerce-mcp", "abilities", "rest", "execute"])
 def test_an_orders_life_is_told_in_every_dialect(site: Site, dialect: str) -> None:
     site.served.endpoint.offers = {dialect}
@@ -26,11 +31,14 @@ def test_an_orders_life_is_told_in_every_dialect(site: Site, dialect: str) -> No
         for number, status in enumerate(["failed", "processing", "cancelled", "refunded"], 1):
             site.shop.set_status(order, status)
             site.receiver.wait_for(number)
+        # The list of refunds belongs to no dialect: the first sweep asks for it once, with the consumer key.
+        # A tick that leaves no time puts the sweep off.
+        of_refunds = 0 if dialect == "abilities" else 1
+        wait_until(lambda: len(refund_lists(site)) >= of_refunds, "the list of refunds")
     assert site.receiver.story(order) == ["failed", "new", "cancelled", "refunded"]
-    # The list of refunds belongs to no dialect: it is asked for once, with the consumer key.
-    asked = [seen for seen in site.served.seen if not seen.request.path.endswith(REFUNDS)]
-    assert len(site.served.seen) - len(asked) == (0 if dialect == "abilities" else 1)
-    assert {seen.dialect for seen in asked} == {dialect}
+    assert len(refund_lists(site)) == of_refunds
+    others = [seen for seen in site.served.seen if not seen.request.path.endswith(REFUNDS)]
+    assert {seen.dialect for seen in others} == {dialect}
 
 
 def test_a_shop_that_is_upgraded_overnight_keeps_working_and_nothing_is_told_twice(site: Site) -> None:
