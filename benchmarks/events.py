@@ -182,7 +182,7 @@ def ours(
         inside(of, "fill", state, "outbox", count, due - time.monotonic())
         env = settings(shop, state=state, sink=sink, SHOP_POLLING_INTERVAL="3600", SHOP_LOG_LEVEL=log_level)
         process = stack.enter_context(daemon(of, env, home=plan.home))
-        shop.wait_asked(1)
+        shop.wait_requested(1)
         time.sleep(max(0.0, due - 0.5 - time.monotonic()))
         return _watched(count, process, receiver, server)
 

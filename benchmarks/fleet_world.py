@@ -23,7 +23,7 @@ ONE_TICK_S = 2.0
 
 
 @dataclass
-class Book:
+class MetricsRegistry:
     """What a shop has, and when it was asked what changed."""
 
     orders: list[ShownOrder] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Book:
 class World:
     """All of them."""
 
-    shops: dict[str, Book] = field(default_factory=dict)
+    shops: dict[str, MetricsRegistry] = field(default_factory=dict)
     placed: dict[tuple[str, int], float] = field(default_factory=dict)
     told: dict[tuple[str, int], float] = field(default_factory=dict)
     repeats: int = 0
@@ -44,31 +44,31 @@ class World:
     def answer(self, method: str, target: str, body: bytes) -> bytes:
         """Answer any request."""
         parts = urlsplit(target)
-        asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        requested = {name: values[0] for name, values in parse_qs(parts.query).items()}
         match parts.path:
             case "/told":
                 self._tell(json.loads(body))
                 return response(b"{}")
             case "/orders":
-                self._place(int(asked["n"]))
+                self._place(int(requested["n"]))
                 return response(b"{}")
             case "/report":
-                return response(json.dumps(self.report(float(asked["interval"]))).encode())
+                return response(json.dumps(self.report(float(requested["interval"]))).encode())
         del method
-        return self._listing(parts.path.split("/")[1], asked)
+        return self._listing(parts.path.split("/")[1], requested)
 
-    def _listing(self, name: str, asked: dict[str, str]) -> bytes:
-        shop = self.shops.setdefault(name, Book())
+    def _listing(self, name: str, requested: dict[str, str]) -> bytes:
+        shop = self.shops.setdefault(name, MetricsRegistry())
         shown: list[ShownOrder] = []
-        if "modified_after" in asked:
+        if "modified_after" in requested:
             now = time.monotonic()
-            is_walk = asked.get("orderby") == "modified"  # not what is learned of the past
+            is_walk = requested.get("orderby") == "modified"  # not what is learned of the past
             if is_walk and (not shop.ticks or now - shop.ticks[-1] > ONE_TICK_S):
                 shop.ticks.append(now)
-            without = set(asked.get("exclude", "").split(","))
-            after = asked["modified_after"][:19]
+            without = set(requested.get("exclude", "").split(","))
+            after = requested["modified_after"][:19]
             shown = [one for one in shop.orders if one.at > after and str(one.id) not in without]
-        text = "[" + ",".join(one.shown for one in shown[: int(asked.get("per_page", 10))]) + "]"
+        text = "[" + ",".join(one.shown for one in shown[: int(requested.get("per_page", 10))]) + "]"
         return response(text.encode(), headers=f"Date: {formatdate(usegmt=True)}\r\n")
 
     def _place(self, n: int) -> None:

@@ -90,9 +90,9 @@ def _empty_polls(worker: Process, poll: Callable[[int], None], shop: Served) -> 
     """Milliseconds of a worker's CPU for a poll that finds nothing."""
     before = 0.0
     for count in (4, EMPTY_POLLS):  # the first few, so that each process of the pool has begun to work
-        before, asked = worker.cpu_s(), shop.listings + count
+        before, requested = worker.cpu_s(), shop.listings + count
         poll(count)
-        shop.wait_asked(asked)
+        shop.wait_requested(requested)
         time.sleep(1.0)
     return (worker.cpu_s() - before) * 1000 / EMPTY_POLLS
 

@@ -149,9 +149,9 @@ class Served:
 
     def wait_listings(self, more: int) -> None:
         """Wait until a shop has been asked for orders so many times more."""
-        self.wait_asked(self.listings + more)
+        self.wait_requested(self.listings + more)
 
-    def wait_asked(self, times: int) -> None:
+    def wait_requested(self, times: int) -> None:
         """Wait until a shop has been asked for orders so many times."""
         wait_until(lambda: self.listings >= times or None, f"{times} listings")
 

@@ -138,19 +138,19 @@ class Shop:
         self._whole = (listing(self._orders), tool_result(0, listing(self._orders)))
         self.listed = 0.0
 
-    def _list(self, asked: dict[str, Any], came: float) -> str:
+    def _list(self, requested: dict[str, Any], came: float) -> str:
         self.listings += 1
-        after = max(asked.get("modified_after", "")[:19], asked.get("after", "")[:19])
-        before, exclude = asked.get("before", "9"), set(asked.get("exclude", ()))
-        include = set(asked.get("include", ()))
+        after = max(requested.get("modified_after", "")[:19], requested.get("after", "")[:19])
+        before, exclude = requested.get("before", "9"), set(requested.get("exclude", ()))
+        include = set(requested.get("include", ()))
         shown = [
             order
             for order in self._orders
             if after < order.at < before
             and order.id not in exclude
             and (not include or order.id in include)
-            and "processing" in asked.get("status", ["processing"])
-        ][: asked["per_page"]]
+            and "processing" in requested.get("status", ["processing"])
+        ][: requested["per_page"]]
         if shown:
             self.listed = self.listed or came
         return self._whole[0] if len(shown) == len(self._orders) else listing(shown)

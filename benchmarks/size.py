@@ -49,7 +49,9 @@ async def fill(where: Path | RedisAddress, shops: int, orders: int) -> None:
         for start in range(0, len(records), AT_ONCE):
             await store.renew()
             some = records[start : start + AT_ONCE]
-            await store.commit(shop_id, Batch(state=state, now=now(), seen_at=now(), known=some, outgoing=[]))
+            await store.commit(
+                shop_id, Batch(state=state, now=now(), seen_at=now(), known=some, new_deliveries=[])
+            )
         await store.release()
         await store.aclose()
     await store_pool.aclose()

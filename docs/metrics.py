@@ -77,12 +77,12 @@ def uses(expression: str, recorded: dict[str, str]) -> set[str]:
 
 def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     """All metrics there are: those of a shop, and those of a fleet; or what is left of them for many shops."""
-    book = MetricsRegistry(is_crowded=is_crowded)
-    Metrics("shop", ["sink"], book=book)
-    limiter = PollLimiter(1, lateness(book))
-    fleet = Fleet([], _never, book=book, limiter=limiter, membership=None, name="")
-    FleetStatus(fleet, book, limiter)
-    return book.registry
+    metrics_registry = MetricsRegistry(is_crowded=is_crowded)
+    Metrics("shop", ["sink"], metrics_registry=metrics_registry)
+    limiter = PollLimiter(1, lateness(metrics_registry))
+    fleet = Fleet([], _never, metrics_registry=metrics_registry, limiter=limiter, membership=None, name="")
+    FleetStatus(fleet, metrics_registry, limiter)
+    return metrics_registry.registry
 
 
 async def _never(_: Settings) -> Store:

@@ -11,7 +11,7 @@ from shop_poller.clock import now
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.messages import MessageFormat, order_notification
 from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent
-from shop_poller.ports import Batch, Outgoing
+from shop_poller.ports import Batch, NewDelivery
 from shop_poller.stores import open_store
 
 BATCH = 10_000
@@ -28,7 +28,7 @@ async def main() -> None:
     for begin in range(0, count, BATCH):
         ids = range(begin + 1, min(begin + BATCH, count) + 1)
         known: list[KnownOrder] = []
-        outgoing: list[Outgoing] = []
+        new_deliveries: list[NewDelivery] = []
         if what == "known":
             known = [
                 KnownOrder(i, "processing", at, announced_new=True, decided={"shop.order.new": 1})
@@ -40,8 +40,12 @@ async def main() -> None:
                 for i in ids
             )
             events = (OrderEvent(EventType.NEW, order, n=1, paid=True) for order in orders)
-            outgoing = [Outgoing(SINK, order_notification(event, message_format, now=at)) for event in events]
-        await store.commit(SHOP, Batch(state=state, now=at, seen_at=at, known=known, outgoing=outgoing))
+            new_deliveries = [
+                NewDelivery(SINK, order_notification(event, message_format, now=at)) for event in events
+            ]
+        await store.commit(
+            SHOP, Batch(state=state, now=at, seen_at=at, known=known, new_deliveries=new_deliveries)
+        )
     await store.release()
     await store.aclose()
     print(json.dumps(count))

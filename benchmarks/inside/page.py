@@ -92,7 +92,7 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         sinks={SINK: EVERYTHING},
         metrics=metrics,
         now=now,
-        on_outgoing=note,  # called as soon as the store has said yes; what is logged comes afterwards
+        on_new_deliveries=note,  # called as soon as the store has said yes; what is logged comes afterwards
     )
     order_processor = OrderProcessor(PollPlan(shop=SHOP), state_writer=state_writer, metrics=metrics, now=now)
     baseline = now() - timedelta(hours=1)

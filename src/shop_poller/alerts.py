@@ -15,7 +15,7 @@ from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, alert_notification, dead_letters_notification
 from shop_poller.core.model import ALERTS, EventType
 from shop_poller.observability.logging import Log
-from shop_poller.ports import STORE, Alert, Outgoing, Store
+from shop_poller.ports import STORE, Alert, NewDelivery, Store
 
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
@@ -30,7 +30,7 @@ ABOUT_OURSELVES = ALERTS | {EventType.TEST}
 """When these are given up nothing is told, or telling would never end."""
 
 
-class Alarm:
+class AlertManager:
     """The alerts of one shop; what was raised is remembered over restarts.
 
     Args:
@@ -38,7 +38,7 @@ class Alarm:
         message_format: how notifications are written.
         sinks: the names of those to tell, and what each wants.
         now: our clock.
-        on_outgoing: called when something waits in the outbox.
+        on_new_deliveries: called when something waits in the outbox.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Alarm:
         message_format: MessageFormat,
         sinks: Mapping[str, Filter],
         now: Callable[[], datetime],
-        on_outgoing: Callable[[], None],
+        on_new_deliveries: Callable[[], None],
     ) -> None:
         self._store = store
         self._message_format = message_format
         self._sinks = sinks
         self._now = now
-        self._on_outgoing = on_outgoing
+        self._on_new_deliveries = on_new_deliveries
         self._raised: dict[str, Alert] = {}
         self._owed: dict[str, Alert] = {}
         self._unrecorded_since: datetime | None = None
@@ -79,13 +79,13 @@ class Alarm:
         # It could not be stored before, and may have another cause by now. It is the same outage.
         alert = Alert(service, cause, min(since, owed.since) if owed else since)
         self._owed[service] = alert
-        outgoing = self._outgoing(EventType.UNHEALTHY, alert)
-        await self._store.raise_alert(self._message_format.shop_id, alert, outgoing, self._now())
+        new_deliveries = self._outgoing(EventType.UNHEALTHY, alert)
+        await self._store.raise_alert(self._message_format.shop_id, alert, new_deliveries, self._now())
         self._raised[service] = self._owed.pop(service)
         self._log.error(
             "alert raised", service=service, error_type=alert.cause, since=alert.since.isoformat()
         )
-        self._on_outgoing()
+        self._on_new_deliveries()
 
     def owe(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """A service did not work, and that could not even be stored: it is told when it works again."""
@@ -103,13 +103,13 @@ class Alarm:
         alert = self._raised.get(service)
         if alert is None:
             return
-        outgoing = self._outgoing(EventType.RECOVERED, alert)
-        await self._store.clear_alert(self._message_format.shop_id, service, outgoing, self._now())
+        new_deliveries = self._outgoing(EventType.RECOVERED, alert)
+        await self._store.clear_alert(self._message_format.shop_id, service, new_deliveries, self._now())
         del self._raised[service]
         if alert.cause is ErrorKind.STORE:
             self._store_cleared_s = anyio.current_time()
         self._log.info("alert cleared", service=service)
-        self._on_outgoing()
+        self._on_new_deliveries()
 
     async def tell_dead_letters(self, sink: str) -> bool:
         """Tell of a sink's dead letters that were not told of, unless others were within the hour.
@@ -133,7 +133,7 @@ class Alarm:
             told_to = now - SUMMARY_EVERY
         if told_to is not None and now - told_to < SUMMARY_EVERY:
             return False
-        dead = await self._store.settled(
+        dead = await self._store.finished(
             self._message_format.shop_id, dead=True, limit=MOST_COUNTED, sink=sink
         )
         untold = [
@@ -153,15 +153,17 @@ class Alarm:
             now=now,
         )
         alert = Alert(service, ErrorKind.REJECTED, min(untold[0].at, now))
-        outgoing = [Outgoing(name, notification) for name in takers(self._others(sink), notification)]
+        new_deliveries = [
+            NewDelivery(name, notification) for name in takers(self._others(sink), notification)
+        ]
         try:
-            await self._store.raise_alert(self._message_format.shop_id, alert, outgoing, now)
+            await self._store.raise_alert(self._message_format.shop_id, alert, new_deliveries, now)
         except ShopPollerError:
             self._is_unsure = True
             raise
         self._raised[service] = alert
-        self._log.error("dead letters", sink=sink, letters=len(untold))
-        self._on_outgoing()
+        self._log.error("dead letters", sink=sink, dead_letters=len(untold))
+        self._on_new_deliveries()
         return True
 
     async def has_worked(self, sink: str) -> bool:
@@ -174,7 +176,7 @@ class Alarm:
         """
         if f"{WORKED}{sink}" in self._raised:
             return True
-        return bool(await self._store.settled(self._message_format.shop_id, dead=False, limit=1, sink=sink))
+        return bool(await self._store.finished(self._message_format.shop_id, dead=False, limit=1, sink=sink))
 
     async def remember_that_it_worked(self, sink: str) -> None:
         """A sink has delivered something; written once in the life of the state.
@@ -215,7 +217,7 @@ class Alarm:
         """All sinks but this one; this one if there is no other."""
         return {name: wanted for name, wanted in self._sinks.items() if name != sink} or self._sinks
 
-    def _outgoing(self, event_type: EventType, alert: Alert) -> list[Outgoing]:
+    def _outgoing(self, event_type: EventType, alert: Alert) -> list[NewDelivery]:
         notification = alert_notification(
             event_type,
             self._message_format,
@@ -226,4 +228,4 @@ class Alarm:
         )
         # A sink is not told of itself: it would hear that it works again, and never that it did not.
         others = [sink for sink in takers(self._sinks, notification) if sink != alert.service]
-        return [Outgoing(sink, notification) for sink in others]
+        return [NewDelivery(sink, notification) for sink in others]

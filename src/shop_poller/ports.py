@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError
-from shop_poller.core.learning import Learning
+from shop_poller.core.import_walk import ImportPosition
 from shop_poller.core.model import Delivery, KnownOrder, Notification, Page, Query, UnreadableOrder
 from shop_poller.core.refunds import RefundPage, RefundQuery
 
@@ -99,7 +99,7 @@ class ShopState:
         baseline_at: since when orders are ours to announce, by the shop's clock; None before it answered.
         cursor_at: the position in the source, by the shop's clock.
         last_poll_at: our clock at the last good poll.
-        learning: None when all is learned, or nothing is yet (then there is no baseline either).
+        import_position: None when all is learned, or nothing is yet (then there is no baseline either).
         sweep_after_id: of the known orders that may still change, the sweep looks next at those beyond.
         swept_at: our clock at the end of the last sweep.
         newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
@@ -112,7 +112,7 @@ class ShopState:
     baseline_at: datetime | None = None
     cursor_at: datetime | None = None
     last_poll_at: datetime | None = None
-    learning: Learning | None = None
+    import_position: ImportPosition | None = None
     sweep_after_id: int = 0
     swept_at: datetime | None = None
     newest_order_at: datetime | None = None
@@ -126,16 +126,16 @@ class Backfill:
 
     Attributes:
         created_before: exclusive; what was made from then on is done.
-        learned: orders recorded so far.
+        imported: orders recorded so far.
     """
 
     since: datetime
     created_before: datetime
-    learned: int = 0
+    imported: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class NewDelivery:
     """A new row of the outbox: one event for one sink."""
 
     sink: str
@@ -159,7 +159,7 @@ class Batch:
     now: datetime
     seen_at: datetime
     known: Sequence[KnownOrder] = ()
-    outgoing: Sequence[Outgoing] = ()
+    new_deliveries: Sequence[NewDelivery] = ()
     set_aside: Sequence[UnreadableOrder] = ()
     mended: Collection[int] = ()
 
@@ -191,7 +191,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Bury:
+class MoveToDeadLetters:
     """Never: the row becomes a dead letter."""
 
     delivery: Delivery
@@ -205,7 +205,7 @@ class Release:
     delivery: Delivery
 
 
-Outcome = Ack | Retry | Bury | Release
+Outcome = Ack | Retry | MoveToDeadLetters | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class SinkStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class FinishedDelivery:
     """A delivery that is over.
 
     Attributes:
@@ -255,24 +255,24 @@ class DeadLetter:
         created_at: when it came into the outbox, the last time if it was replayed.
     """
 
-    over: Settled
+    over: FinishedDelivery
     body: str
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class DeliveredEntry:
     """A delivery that was made.
 
     Attributes:
         kept: its text was kept too, so that it can be sent again; versions before kept none.
     """
 
-    over: Settled
+    over: FinishedDelivery
     kept: bool
 
 
-class Fate(StrEnum):
+class DeliveryStatus(StrEnum):
     """What became of a delivery."""
 
     WAITING = "waiting"
@@ -281,7 +281,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class DeliveryRecord:
     """What the store remembers of one delivery.
 
     Attributes:
@@ -293,7 +293,7 @@ class Trace:
     key: str
     event_id: str
     event_type: str
-    fate: Fate
+    status: DeliveryStatus
     at: datetime
 
 
@@ -425,7 +425,7 @@ class Store(Lease, Protocol):
         ...
 
     async def raise_alert(
-        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Remember an alert and put its notifications into the outbox, both or neither.
 
@@ -434,7 +434,7 @@ class Store(Lease, Protocol):
         ...
 
     async def clear_alert(
-        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Forget an alert and put the notifications of its end into the outbox, both or neither; likewise."""
         ...
@@ -448,7 +448,7 @@ class Store(Lease, Protocol):
         """
         ...
 
-    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+    async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record what became of claimed deliveries, in one atomic commit."""
         ...
 
@@ -484,7 +484,7 @@ class Store(Lease, Protocol):
         """Count what lies in the store."""
         ...
 
-    async def settled(
+    async def finished(
         self,
         shop_id: str,
         *,
@@ -492,7 +492,7 @@ class Store(Lease, Protocol):
         limit: int,
         sink: str | None = None,
         after: datetime | None = None,
-    ) -> list[Settled]:
+    ) -> list[FinishedDelivery]:
         """The deliveries that were made, or given up, the latest first.
 
         Args:
@@ -565,7 +565,7 @@ class Store(Lease, Protocol):
         """
         ...
 
-    async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
+    async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """The deliveries made from an instant on and before another one, in the order of their events."""
         ...
 
@@ -579,7 +579,7 @@ class Store(Lease, Protocol):
         """
         ...
 
-    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+    async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """What is remembered of the deliveries of these keys, in the order in which they were made."""
         ...
 
@@ -587,7 +587,7 @@ class Store(Lease, Protocol):
         """How far the last backfill has come; None if there was none."""
         ...
 
-    async def learn_concurrently(
+    async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known, and how far a backfill has come, in one commit.
@@ -599,13 +599,13 @@ class Store(Lease, Protocol):
         """
         ...
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
+    async def prune(self, shop_id: str, *, seen_before: datetime, finished_before: datetime) -> int:
         """Drop what is old, a bounded number at a time.
 
         Args:
             shop_id: whose.
             seen_before: records last changed, and orders last seen to be unreadable, before this.
-            settled_before: what was delivered or buried before this; and what is too much of it.
+            finished_before: what was delivered or buried before this; and what is too much of it.
 
         Returns:
             How many were dropped.

@@ -15,7 +15,7 @@ from shop_poller.sources.abilities import MAX_FOUND, MAX_TRIES, Abilities
 from shop_poller.sources.poison import AHEAD, WINDOW, WINDOWS
 from support.ability_shop import AbilityShop, abilities, raw
 from support.pairs import each_with_each_of
-from support.scripted_shop import Asked, Reply, ScriptedShop, answer, page, recorded, scripted_shop
+from support.scripted_shop import Reply, ScriptedShop, SentRequest, answer, page, recorded, scripted_shop
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def minute(n: int) -> str:
     return f"{START + timedelta(minutes=n):%FT%T}"
 
 
-def settle(
+def record_outcomes(
     peer: ScriptedShop, *orders: dict[str, Any], bad: set[int] | None = None, mute: bool = False
 ) -> AbilityShop:
     """Let these orders be in the shop."""
@@ -71,7 +71,7 @@ async def test_several_statuses_are_asked_for_one_by_one_and_merged(
     peer: ScriptedShop, source: Abilities, *, newest_first: bool
 ) -> None:
     statuses = ("pending", "on-hold", "processing")
-    shop = settle(
+    shop = record_outcomes(
         peer,
         *(raw(n, minute(n), status=statuses[n * n % 3]) for n in range(1, 30)),
         raw(99, minute(0), status="completed"),
@@ -80,8 +80,8 @@ async def test_several_statuses_are_asked_for_one_by_one_and_merged(
     found = await source.fetch(query)
     expected = list(range(1, 30))
     assert ids(found.items) == (expected[::-1] if newest_first else expected)[:7]
-    assert [asked["status"] for asked in shop.asked] == list(statuses)
-    assert {asked["per_page"] for asked in shop.asked} == {7}
+    assert [requested["status"] for requested in shop.requested] == list(statuses)
+    assert {requested["per_page"] for requested in shop.requested} == {7}
 
 
 async def test_an_order_that_changes_its_status_meanwhile_is_listed_once_as_it_is_now(
@@ -143,7 +143,7 @@ async def test_no_order_of_a_second_with_many_is_lost(
 ) -> None:
     """63 in one second, 40 to 50 of them came out of a shop that was paged through."""
     one_second = (raw(n, minute(50)) for n in range(1, 64))
-    shop = settle(peer, *one_second, *(raw(n, minute(n)) for n in range(100, 150)), bad=poisoned)
+    shop = record_outcomes(peer, *one_second, *(raw(n, minute(n)) for n in range(100, 150)), bad=poisoned)
     shop.seed = seed
     seen = await walk_through(source, per_page)
     assert {item.id for item in seen if isinstance(item, Order)} == set(shop.orders) - shop.bad
@@ -155,8 +155,8 @@ async def test_no_order_of_a_second_with_many_is_lost(
 async def test_nor_from_a_shop_that_sorts_them_by_chance(
     peer: ScriptedShop, source: Abilities, seed: int, poisoned: set[int]
 ) -> None:
-    shop = settle(peer, *(raw(n, minute(50)) for n in range(1, 64)), bad=poisoned)
-    shop.chance = random.Random(seed)
+    shop = record_outcomes(peer, *(raw(n, minute(50)) for n in range(1, 64)), bad=poisoned)
+    shop.order_random = random.Random(seed)
     seen = await walk_through(source, 100)
     assert set(good(tuple(seen))) == set(shop.orders) - poisoned
     assert {item.id for item in bad(tuple(seen))} == poisoned
@@ -170,7 +170,7 @@ async def test_nor_from_a_shop_that_sorts_them_by_chance(
 async def test_the_order_is_named_and_the_others_go_on(
     peer: ScriptedShop, source: Abilities, poisoned: set[int], *, mute: bool
 ) -> None:
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 151)), bad=poisoned, mute=mute)
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 151)), bad=poisoned, mute=mute)
     seen = await walk_through(source, 100)
     assert sorted({item.id for item in seen if isinstance(item, Order)}) == sorted(
         set(range(1, 151)) - poisoned
@@ -180,35 +180,35 @@ async def test_the_order_is_named_and_the_others_go_on(
         assert item.id in poisoned
         assert item.reason.startswith(reason)
     assert {item.id for item in bad(tuple(seen))} == poisoned
-    questions = len(shop.asked)
+    questions = len(shop.requested)
     await walk_through(source, 100)
     # What is known is not looked for again: two pages, and the question that shows nothing new.
-    assert len(shop.asked) <= questions + 4
+    assert len(shop.requested) <= questions + 4
 
 
 async def test_what_is_found_costs_few_questions(peer: ScriptedShop, source: Abilities) -> None:
-    shop = settle(peer, *(raw(n, minute(n - 40_000)) for n in range(40_001, 40_101)), bad={40_060})
+    shop = record_outcomes(peer, *(raw(n, minute(n - 40_000)) for n in range(40_001, 40_101)), bad={40_060})
     found = await source.fetch(ASK)
     assert bad(found.items) == [UnreadableOrder(40_060, REASON)]
     assert len(good(found.items)) == 99
-    assert len(shop.asked) < 30
-    assert max(len(asked.get("exclude", ())) for asked in shop.asked) <= WINDOW + 100
+    assert len(shop.requested) < 30
+    assert max(len(requested.get("exclude", ())) for requested in shop.requested) <= WINDOW + 100
 
 
 async def test_it_is_told_until_it_was_asked_for_by_its_id(peer: ScriptedShop, source: Abilities) -> None:
     """The page that names it may be thrown away: by an error after it, or a commit that fails."""
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
     named = UnreadableOrder(5, REASON)
     for query in (ASK, ASK, Query(per_page=1, newest_first=True), Query(per_page=9, statuses=("pending",))):
         assert bad((await source.fetch(query)).items) == [named]
     assert bad((await source.fetch(Query(per_page=9, exclude=frozenset({5})))).items) == []
     assert (await source.fetch(Query(per_page=1, ids=frozenset({5})))).items == (named,)
     assert ids((await source.fetch(ASK)).items) == [1, 2, 3, 4, 6, 7, 8, 9, 10]
-    assert shop.asked[-1]["exclude"] == [5]
+    assert shop.requested[-1]["exclude"] == [5]
 
 
 async def test_it_comes_back_when_it_is_well_again(peer: ScriptedShop, source: Abilities) -> None:
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
     await source.fetch(ASK)
     shop.bad.clear()
     assert 5 not in good((await source.fetch(ASK)).items)
@@ -219,19 +219,19 @@ async def test_it_comes_back_when_it_is_well_again(peer: ScriptedShop, source: A
 async def test_one_asked_for_by_its_id_is_named_at_once_and_left_out_from_then_on(
     peer: ScriptedShop, source: Abilities
 ) -> None:
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
     found = await source.fetch(Query(per_page=1, ids=frozenset({5})))
     assert found.items == (UnreadableOrder(5, REASON),)
     assert found.shop_time == datetime(2026, 11, 23, 1, 55, 5, tzinfo=UTC)
-    assert [asked["id"] for asked in shop.asked] == [5]
+    assert [requested["id"] for requested in shop.requested] == [5]
     assert ids((await source.fetch(ASK)).items) == [1, 2, 3, 4, 6, 7, 8, 9, 10]
-    assert len(shop.asked) == 2
+    assert len(shop.requested) == 2
 
 
 async def test_one_asked_for_by_its_id_may_be_of_another_status(
     peer: ScriptedShop, source: Abilities
 ) -> None:
-    settle(peer, raw(5, minute(5), status="failed"))
+    record_outcomes(peer, raw(5, minute(5), status="failed"))
     for statuses, expected in (((), [5]), (("failed", "pending"), [5]), (("pending",), [])):
         found = await source.fetch(Query(per_page=1, ids=frozenset({5}), statuses=statuses))
         assert ids(found.items) == expected
@@ -242,7 +242,7 @@ async def test_too_many_at_once_are_an_error_and_still_progress(
     peer: ScriptedShop, source: Abilities
 ) -> None:
     poisoned = set(range(10, 10 + 2 * MAX_FOUND + 3))
-    settle(peer, *(raw(n, minute(n)) for n in range(1, 61)), bad=poisoned)
+    record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 61)), bad=poisoned)
     for _ in range(2):
         with pytest.raises(TemporaryError) as caught:
             await source.fetch(ASK)
@@ -258,7 +258,7 @@ async def test_one_that_cannot_be_found_is_an_error_that_says_what_to_do(
     peer: ScriptedShop, source: Abilities
 ) -> None:
     # Imported: its id has nothing to do with when it was made.
-    shop = settle(
+    shop = record_outcomes(
         peer, raw(900_000, minute(9)), raw(300_000, minute(1)), raw(899_999, minute(0)), bad={300_000}
     )
     with pytest.raises(TemporaryError) as caught:
@@ -267,24 +267,26 @@ async def test_one_that_cannot_be_found_is_an_error_that_says_what_to_do(
     for words in (REASON, "list of orders", "SHOP_DIALECT=rest"):
         assert words in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert len(shop.asked) < WINDOWS + 70
+    assert len(shop.requested) < WINDOWS + 70
 
 
 async def test_an_old_one_is_found_by_when_it_was_made(peer: ScriptedShop, source: Abilities) -> None:
     """However many ids were given since: posts and pages have them from the same row."""
     old = [raw(n, minute(n), created=minute(n - 3_000_000)) for n in range(5_000, 5_010)]
-    shop = settle(peer, *old, raw(9_000_000, minute(9)), bad={5_004})
+    shop = record_outcomes(peer, *old, raw(9_000_000, minute(9)), bad={5_004})
     found = await source.fetch(ASK)
     assert bad(found.items) == [UnreadableOrder(5_004, REASON)]
     assert len(good(found.items)) == 10
-    assert len(shop.asked) < 70
-    assert max(len(asked.get("exclude", ())) for asked in shop.asked) <= WINDOW + 100
+    assert len(shop.requested) < 70
+    assert max(len(requested.get("exclude", ())) for requested in shop.requested) <= WINDOW + 100
 
 
 async def test_the_newest_orders_may_be_the_bad_ones(peer: ScriptedShop, source: Abilities) -> None:
     """The search begins above the newest that can be seen."""
     newest = range(890_000 + AHEAD - MAX_TRIES + 2, 890_000 + AHEAD + 1)
-    settle(peer, raw(890_000, minute(1)), *(raw(n, minute(n - 890_000)) for n in newest), bad=set(newest))
+    record_outcomes(
+        peer, raw(890_000, minute(1)), *(raw(n, minute(n - 890_000)) for n in newest), bad=set(newest)
+    )
     found = await source.fetch(Query(per_page=1, newest_first=True))
     assert good(found.items) == [890_000]
     assert {item.id for item in bad(found.items)} == set(newest)
@@ -294,18 +296,18 @@ async def test_the_newest_orders_may_be_the_bad_ones(peer: ScriptedShop, source:
 async def test_an_order_that_is_mended_in_the_midst_of_the_search_is_not_blamed(
     peer: ScriptedShop, source: Abilities, no_such_order: str
 ) -> None:
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 51)), bad={20})
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 51)), bad={20})
     shop.no_such_order = no_such_order
     for patience in range(1, 28):
         shop.bad = {20}
         left = patience
 
-        def reply(asked: Asked) -> Any:
+        def reply(requested: SentRequest) -> Any:
             nonlocal left
             left -= 1
             if left < 0:
                 shop.bad = set()
-            return shop.reply(asked)
+            return shop.reply(requested)
 
         peer.on_call(reply)
         found = await source.fetch(ASK)
@@ -319,7 +321,7 @@ async def test_an_order_that_is_mended_in_the_midst_of_the_search_is_not_blamed(
 async def test_an_error_in_the_midst_of_the_search_is_that_error(
     peer: ScriptedShop, source: Abilities, after: int
 ) -> None:
-    shop = settle(peer, *(raw(n, minute(n)) for n in range(1, 51)), bad={20})
+    shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 51)), bad={20})
     busy: Reply = page("", 503, **{"retry-after": "60"})
     peer.on_call(*[shop.reply] * after, busy)
     with pytest.raises(TemporaryError) as caught:

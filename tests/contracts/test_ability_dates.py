@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from shop_poller.core.cursor import CreatedWalk, past
+from shop_poller.core.cursor import CreatedWalk, created_walk
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.model import Query
 from shop_poller.sources.abilities import Abilities
@@ -62,7 +62,7 @@ async def ids(source: Abilities, query: Query) -> list[int]:
 def test_the_shop_of_these_tests_reads_times_as_the_recorded_one(name: str) -> None:
     """The oldest and the newest order that it shows lie where the recording shows them."""
     exchange = wire.load(f"2026-11/{name}")
-    asked = exchange.request.json()["params"]["arguments"]["parameters"]
+    requested = exchange.request.json()["params"]["arguments"]["parameters"]
     listed = exchange.response.json()["result"]["structuredContent"]["data"]["orders"]
     stamps = [wire_order["date_created_gmt"] for wire_order in listed]
     # Orders of the recorded shop, and one an hour after the bound.
@@ -71,7 +71,7 @@ def test_the_shop_of_these_tests_reads_times_as_the_recorded_one(name: str) -> N
         raw(n, stamp, created=stamp, status="completed") for n, stamp in enumerate(known, 1)
     )
     shop.zone = ZoneInfo("Europe/Moscow")
-    shown = {order["date_created_gmt"] for order in shop.matching(asked)}
+    shown = {order["date_created_gmt"] for order in shop.matching(requested)}
     if stamps:
         newest = max(stamp for stamp in shown if stamp in known[:2])
         assert newest == stamps[0]
@@ -90,13 +90,13 @@ async def test_a_walk_through_the_past_reads_every_order_of_its_time(
     shop = stock(peer, zone, instants)
     wanted = {n for n, at in enumerate(instants, 1) if since < at < before}
     seen: list[int] = []
-    walk: CreatedWalk | None = replace(past(since=since, before=before), per_page=per_page)
+    walk: CreatedWalk | None = replace(created_walk(since=since, before=before), per_page=per_page)
     while walk is not None:
         page = await source.fetch(walk.query())
         seen += [item.id for item in page.items]
         walk = walk.advance(page)
     assert set(seen) == wanted
-    assert len(shop.asked) < 2 + 2 * len(wanted) / per_page + 10
+    assert len(shop.requested) < 2 + 2 * len(wanted) / per_page + 10
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -150,7 +150,7 @@ async def test_the_second_of_the_upper_bound_is_left_out_although_the_shop_inclu
         page = await source.fetch(query)
         assert [item.id for item in page.items] == [5, 4]
         assert page.total_pages == 2  # of the four between the bounds
-    assert len(shop.asked) == 4  # it is found out once
+    assert len(shop.requested) == 4  # it is found out once
 
 
 async def test_a_shop_that_leaves_it_out_is_asked_as_it_is(peer: ScriptedShop, source: Abilities) -> None:
@@ -159,18 +159,18 @@ async def test_a_shop_that_leaves_it_out_is_asked_as_it_is(peer: ScriptedShop, s
     shop = stock(peer, "UTC", [start + timedelta(seconds=n) for n in range(10)])
     usual = shop.matching
     before = start + timedelta(seconds=5)
-    shop.matching = lambda asked: [  # type: ignore[method-assign]
-        order for order in usual(asked) if order["date_created_gmt"] < text(before)
+    shop.matching = lambda requested: [  # type: ignore[method-assign]
+        order for order in usual(requested) if order["date_created_gmt"] < text(before)
     ]
     query = Query(per_page=9, newest_first=True, created_after=start, created_before=before)
     assert await ids(source, query) == [5, 4, 3, 2]
-    assert len(shop.asked) == 1
+    assert len(shop.requested) == 1
 
 
 def test_each_time_is_written_in_its_own_way() -> None:
     instant = datetime.fromisoformat("2026-11-30T12:09:13.900+03:00")
-    asked = parameters(
+    requested = parameters(
         Query(per_page=1, modified_after=instant, created_after=instant, created_before=instant)
     )
-    assert asked["modified_after"] == "2026-11-30T09:09:13Z"
-    assert asked["date_after"] == asked["date_before"] == "2026-11-30T09:09:13"
+    assert requested["modified_after"] == "2026-11-30T09:09:13Z"
+    assert requested["date_after"] == requested["date_before"] == "2026-11-30T09:09:13"

@@ -14,7 +14,7 @@ from shop_poller.sources.abilities import MAX_QUESTIONS_UNEXPLAINED, Abilities
 from support import wire
 from support.ability_shop import MASKED, AbilityShop, raw
 from support.mcp_peer import ADDRESSES
-from support.scripted_shop import Asked, Reply, ScriptedShop, answer, recorded, scripted_shop, tool
+from support.scripted_shop import Reply, ScriptedShop, SentRequest, answer, recorded, scripted_shop, tool
 
 pytestmark = pytest.mark.anyio
 
@@ -69,10 +69,10 @@ async def test_it_is_named_and_the_others_are_read(
     bad = [item for item in page.items if isinstance(item, UnreadableOrder)]
     assert {item.id for item in bad} == poisoned
     assert all("An error occurred" in item.reason or "threw" in item.reason for item in bad)
-    assert len(shop.asked) <= MAX_QUESTIONS_UNEXPLAINED + 40
-    questions = len(shop.asked)
+    assert len(shop.requested) <= MAX_QUESTIONS_UNEXPLAINED + 40
+    questions = len(shop.requested)
     await source.fetch(ASK)
-    assert len(shop.asked) == questions + 1  # what is known is not looked for again
+    assert len(shop.requested) == questions + 1  # what is known is not looked for again
 
 
 async def test_one_that_is_all_that_changed_is_found(peer: ScriptedShop, source: Abilities) -> None:
@@ -80,7 +80,7 @@ async def test_one_that_is_all_that_changed_is_found(peer: ScriptedShop, source:
     shop = stock(peer, bad={100})
     query = Query(per_page=100, modified_after=START + timedelta(minutes=99))
     assert [item.id for item in (await source.fetch(query)).items] == [100]
-    assert len(shop.asked) < 40
+    assert len(shop.requested) < 40
 
 
 async def test_it_comes_back_when_it_is_mended(peer: ScriptedShop, source: Abilities) -> None:
@@ -126,8 +126,8 @@ DELETED: dict[str, Reply] = {
 
 @pytest.mark.parametrize("name", DELETED)
 async def test_one_that_was_deleted_is_absent(peer: ScriptedShop, source: Abilities, name: str) -> None:
-    def call(asked: Asked) -> httpx.Response:
-        return (DELETED[name] if "id" in asked.arguments["parameters"] else tool(EMPTY))(asked)
+    def call(requested: SentRequest) -> httpx.Response:
+        return (DELETED[name] if "id" in requested.arguments["parameters"] else tool(EMPTY))(requested)
 
     peer.on_call(call)
     for order_id in range(1, 8):
@@ -144,7 +144,7 @@ async def test_none_is_absent_while_the_shop_is_broken(
     shop = stock(peer, masks=masks, down=True)
     for order_id in (1, 2, 1_000):
         assert (await told(source, by_id(order_id))).kind is ErrorKind.SERVER
-    assert len(shop.asked) == 2 * 3
+    assert len(shop.requested) == 2 * 3
     shop.down = False
     assert [item.id for item in (await source.fetch(by_id(1))).items] == [1]
 
@@ -184,7 +184,7 @@ async def test_an_error_on_every_question_is_the_shops_and_blames_no_order(
     shop = stock(peer, masks=masks, down=True)
     for _ in range(5):
         assert (await told(source, query)).kind is ErrorKind.SERVER
-    assert len(shop.asked) <= 2 * 5
+    assert len(shop.requested) <= 2 * 5
     shop.down = False
     page = await source.fetch(ASK)
     assert len(page.orders) == len(page.items) == 100
@@ -196,7 +196,7 @@ async def test_one_that_is_alone_on_its_page_is_found_too(peer: ScriptedShop, so
     page = await source.fetch(Query(per_page=1))
     assert [item.id for item in page.items if isinstance(item, UnreadableOrder)] == [1]
     assert [order.id for order in page.orders] == [2]
-    assert len(shop.asked) < 40
+    assert len(shop.requested) < 40
 
 
 async def test_an_error_over_the_only_order_is_the_shops(peer: ScriptedShop, source: Abilities) -> None:
@@ -204,7 +204,7 @@ async def test_an_error_over_the_only_order_is_the_shops(peer: ScriptedShop, sou
     shop = stock(peer, 1, bad={1})
     for query in (ASK, Query(per_page=1)):
         assert (await told(source, query)).kind is ErrorKind.SERVER
-    assert len(shop.asked) <= 2 * 6
+    assert len(shop.requested) <= 2 * 6
 
 
 async def test_an_error_over_every_order_is_the_shops(peer: ScriptedShop, source: Abilities) -> None:
@@ -212,7 +212,7 @@ async def test_an_error_over_every_order_is_the_shops(peer: ScriptedShop, source
     shop = stock(peer, bad=set(range(1, 101)))
     for _ in range(3):
         assert (await told(source, ASK)).kind is ErrorKind.SERVER
-    assert len(shop.asked) <= 3 * 6
+    assert len(shop.requested) <= 3 * 6
     shop.bad.clear()
     assert len((await source.fetch(ASK)).items) == 100
 
@@ -224,17 +224,17 @@ async def test_a_shop_that_breaks_in_the_midst_of_the_search_blames_nobody(
     shop = stock(peer, bad={20})
     left = after
 
-    def call(asked: Asked) -> Any:
+    def call(requested: SentRequest) -> Any:
         nonlocal left
         left -= 1
         shop.down = left < 0
-        return shop.reply(asked)
+        return shop.reply(requested)
 
     peer.on_call(call)
     try:
         page = await source.fetch(ASK)
     except TemporaryError:
-        assert len(shop.asked) < 120
+        assert len(shop.requested) < 120
     else:
         assert {item.id for item in page.items if isinstance(item, UnreadableOrder)} == {20}
     peer.on_call(shop.reply)
@@ -248,11 +248,11 @@ async def test_many_bad_ones_are_found_in_steps(peer: ScriptedShop, source: Abil
     poisoned = set(range(10, 30))
     shop = stock(peer, bad=poisoned)
     for _ in range(8):
-        questions = len(shop.asked)
+        questions = len(shop.requested)
         try:
             page = await source.fetch(ASK)
         except TemporaryError:
-            assert len(shop.asked) - questions < MAX_QUESTIONS_UNEXPLAINED + 120
+            assert len(shop.requested) - questions < MAX_QUESTIONS_UNEXPLAINED + 120
             continue
         break
     assert {item.id for item in page.items if isinstance(item, UnreadableOrder)} == poisoned

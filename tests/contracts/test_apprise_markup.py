@@ -93,9 +93,9 @@ async def by_us(url: str, title: str, text: str) -> None:
 
 def by_apprise(url: str, title: str, text: str) -> None:
     service = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(app_id="shop-poller"))
-    front = apprise.Apprise()
-    front.add(service)
-    assert front.notify(
+    status_page = apprise.Apprise()
+    status_page.add(service)
+    assert status_page.notify(
         body=f"{text}\n[5f0c6c1e]", title=title, body_format=apprise.NotifyFormat.TEXT, notify_type="info"
     )
 

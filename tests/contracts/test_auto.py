@@ -51,7 +51,7 @@ BRIDGE = "https://shop.example/bridge"
 
 
 @pytest.mark.parametrize(
-    ("offers", "proofs", "chosen"),
+    ("offers", "credentials", "chosen"),
     [
         ({MCP, ABILITIES, REST}, BOTH, MCP),
         ({ABILITIES, REST}, BOTH, REST),  # it sees what abilities do not
@@ -63,10 +63,10 @@ BRIDGE = "https://shop.example/bridge"
     ],
 )
 async def test_the_first_that_answers_is_chosen(
-    shop: AutoShop, offers: set[Dialect], proofs: KnownKeys, chosen: Dialect
+    shop: AutoShop, offers: set[Dialect], credentials: KnownKeys, chosen: Dialect
 ) -> None:
     shop.endpoint.offers = {str(dialect) for dialect in offers}
-    source = shop.auto(proofs)
+    source = shop.auto(credentials)
     assert await ask(source) is chosen
     await source.aclose()
 
@@ -165,7 +165,7 @@ async def test_an_outage_of_the_shop_decides_nothing(
     shop.endpoint.faults.add(trouble)
     source = shop.auto()
     assert (await refused(source)).kind is kind
-    assert len(shop.asked) == 1  # the shop is not asked thrice how it does
+    assert len(shop.requested) == 1  # the shop is not asked thrice how it does
     shop.endpoint.faults.clear()
     assert await ask(source) is MCP
     await source.aclose()
@@ -175,7 +175,7 @@ async def test_no_connection_decides_nothing(shop: AutoShop) -> None:
     shop.down = httpx.ConnectError("refused")
     source = shop.auto()
     assert (await refused(source)).kind is ErrorKind.CONNECTION
-    assert len(shop.asked) == 1
+    assert len(shop.requested) == 1
     shop.down = None
     assert await ask(source) is MCP
     await source.aclose()
@@ -199,7 +199,7 @@ async def test_one_that_is_cut_off_while_it_chooses_ends_its_session(shop: AutoS
     with scope:
         await source.fetch(ASK)
     assert scope.cancelled_caught
-    assert shop.asked[-1] == "DELETE /wp-json/woocommerce/mcp"
+    assert shop.requested[-1] == "DELETE /wp-json/woocommerce/mcp"
     assert shop.endpoint.sessions.of(KEYS_USER) == []
 
 
@@ -209,10 +209,10 @@ async def test_one_that_is_cut_off_while_it_chooses_ends_its_session(shop: AutoS
 async def test_it_is_kept_to_without_looking_about(shop: AutoShop) -> None:
     source = shop.auto()
     await ask(source)
-    shop.asked.clear()
+    shop.requested.clear()
     for _ in range(5):
         assert await ask(source) is MCP
-    assert shop.asked == ["POST /wp-json/woocommerce/mcp"] * 5
+    assert shop.requested == ["POST /wp-json/woocommerce/mcp"] * 5
     await source.aclose()
 
 
@@ -289,10 +289,10 @@ async def test_what_sees_less_is_left_soon_where_the_better_was_only_in_trouble(
     assert await ask(source) is ABILITIES
     shop.seconds += SOON_S
     assert await ask(source) is ABILITIES
-    shop.asked.clear()
+    shop.requested.clear()
     shop.seconds += SOON_S
     await ask(source)
-    assert len(shop.asked) == 1, "the second time it waits longer"
+    assert len(shop.requested) == 1, "the second time it waits longer"
     shop.endpoint.faults.clear()
     shop.seconds += SOON_S
     assert await ask(source) is MCP

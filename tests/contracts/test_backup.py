@@ -25,7 +25,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import APPLICATION_ID, restoring
-from support.deliveries import SHOP, batch, known_order, outgoing
+from support.deliveries import SHOP, batch, known_order, new_deliveries
 from support.killed_at import killed_before
 
 WINDOWS_1251 = b"\xcf\xf0\xe8\xe2\xe5\xf2"
@@ -47,7 +47,7 @@ def fill(path: Path, known: int, shop: str = SHOP) -> None:
     async def work() -> None:
         store = await SqliteStore.open(path)
         orders = range(1, known + 1)
-        rows = [outgoing(key=str(order), event_id=str(order)) for order in orders]
+        rows = [new_deliveries(key=str(order), event_id=str(order)) for order in orders]
         await store.commit(shop, batch(*rows, known=[known_order(order) for order in orders]))
         await store.aclose()
 

@@ -25,7 +25,7 @@ import pytest
 import redis.asyncio as aioredis
 import structlog
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.config.addresses import parse_sink
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.dialects import Dialect
@@ -44,7 +44,7 @@ from shop_poller.sources.connection import ShopConnection
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.redis import RedisStore
 from support import wire
-from support.deliveries import outgoing
+from support.deliveries import new_deliveries
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, refused, shop_harness
 from support.sink_peers import valkey_server
 from support.virtual_time import at_once, virtual_now
@@ -136,7 +136,7 @@ def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_wa
                 here.shop.put(order_id, "processing")
             with statements(here) as seen, counting() as calls:
                 await here.tick()
-            assert len(here.outgoing) == N
+            assert len(here.new_deliveries) == N
             return calls.total, seen
 
     calls, seen = at_once(story())
@@ -145,13 +145,13 @@ def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_wa
     assert calls / N <= 250  # of these 75 mask a line of the log, in a fifth of the time that 38 took before
 
 
-def test_a_burst_is_claimed_and_settled_many_at_once(tmp_path: Path) -> None:
+def test_a_burst_is_claimed_and_recorded_many_at_once(tmp_path: Path) -> None:
     count = 10 * N
 
     async def story() -> tuple[int, list[str]]:
         async with shop_harness(tmp_path / "state.db", shop=burst(count), plan=PLAN) as here:
             await here.tick()
-            assert len(here.outgoing) == count
+            assert len(here.new_deliveries) == count
             with statements(here) as seen, counting() as calls:
                 await here.deliver()
             assert len(here.sinks[0].got) == count
@@ -229,8 +229,8 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
             await listener.subscribe("news")
             assert await store.take()
             state, now = await store.register(SHOP, store.now()), store.now()
-            rows = [outgoing("sink", str(number)) for number in range(REDIS_BURST)]
-            await store.commit(SHOP, Batch(state=state, now=now, seen_at=now, outgoing=rows))
+            rows = [new_deliveries("sink", str(number)) for number in range(REDIS_BURST)]
+            await store.commit(SHOP, Batch(state=state, now=now, seen_at=now, new_deliveries=rows))
             before = (await client.info("stats"))["total_reads_processed"]
             dispatcher = dispatching(sink, store)
             await dispatcher.run(until_idle=True)
@@ -246,22 +246,22 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
 
 def dispatching(sink: Sink, store: Store) -> Dispatcher:
     metrics = Metrics(SHOP, [sink.name])
-    alarm = Alarm(
+    alert_manager = AlertManager(
         store,
         message_format=MessageFormat(SHOP),
         sinks={sink.name: EVERYTHING},
         now=store.now,
-        on_outgoing=lambda *_: None,
+        on_new_deliveries=lambda *_: None,
     )
     return Dispatcher(
         sink,
         DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
         store=store,
         may_send=lambda: True,
-        alarm=alarm,
+        alert_manager=alert_manager,
         metrics=metrics,
         now=store.now,
-        chance=lambda: 0.5,
+        random=lambda: 0.5,
     )
 
 
@@ -283,7 +283,7 @@ def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None
                 await here.store.open_orders(SHOP, after_id=0, limit=N)
                 await here.store.release_parked(sink.name)
                 await here.store.dead_letter_expired(sink.name, head_before=virtual_now(), now=virtual_now())
-                await here.store.prune(SHOP, seen_before=virtual_now(), settled_before=virtual_now())
+                await here.store.prune(SHOP, seen_before=virtual_now(), finished_before=virtual_now())
             return {
                 statement: [row[3] for row in here.store._db.execute(f"EXPLAIN QUERY PLAN {statement}")]
                 for statement in seen

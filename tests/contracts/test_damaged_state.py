@@ -24,7 +24,7 @@ from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite.file import MIGRATIONS
 from support.damaged import KNOWN, NOW, STATE, fill, loose
-from support.deliveries import SHOP, T0, batch, claim, ids, known_order, outgoing, put
+from support.deliveries import SHOP, T0, batch, claim, ids, known_order, new_deliveries, put
 from support.stores import shared_valkey
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +169,7 @@ async def test_a_delivery_that_cannot_be_sent_does_not_hold_up_its_sink(kept: Ke
     got: list[str] = []
     while some := await claim(store, now=NOW):
         got += ids(some)
-        await store.settle([Ack(one) for one in some], NOW)
+        await store.record_outcomes([Ack(one) for one in some], NOW)
     assert set(got) == {"a1", "a2", "b1", "b2"} - {first.event_id}
     (aside,) = [one for one in await store.rows_set_aside(SHOP) if one.place == "outbox"]
     assert aside.name == str(first.seq)
@@ -309,7 +309,7 @@ async def test_numbers_of_deliveries_are_not_given_again_after_the_counter_was_d
         db.commit()
     store = await SqliteStore.open(path)
     await store.take()
-    await put(store, outgoing("A", "77", "young"))
+    await put(store, new_deliveries("A", "77", "young"))
     (young,) = [one for one in await claim(store, now=NOW) if one.event_id == "young"]
     assert young.seq == 8
     assert [one.place for one in await store.rows_set_aside(SHOP)] == ["outbox"]
@@ -363,12 +363,12 @@ async def test_a_counter_that_is_no_number_ends_no_commit_in_its_middle(prefix: 
         server.hset(f"{prefix}outbox", "seq", "9" * 30)
         before = server.hgetall(f"{prefix}known_orders")
         with pytest.raises(Exception, match="not what was left"):
-            await store.commit(SHOP, batch(outgoing("A", "77", "young"), known=[known_order(77)]))
+            await store.commit(SHOP, batch(new_deliveries("A", "77", "young"), known=[known_order(77)]))
         assert server.hgetall(f"{prefix}known_orders") == before
     assert not await store.renew()
     await store.release()
     assert await store.take()
     await store.register(SHOP, NOW)
-    await store.commit(SHOP, batch(outgoing("A", "77", "young"), state=STATE, known=[known_order(77)]))
+    await store.commit(SHOP, batch(new_deliveries("A", "77", "young"), state=STATE, known=[known_order(77)]))
     assert "young" in ids(await claim(store, now=NOW))
     await store.aclose()

@@ -9,11 +9,20 @@ import pytest
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Ack, Bury, Fate, Outgoing, Retry, Settled, SinkStats, Store
+from shop_poller.ports import (
+    Ack,
+    DeliveryStatus,
+    FinishedDelivery,
+    MoveToDeadLetters,
+    NewDelivery,
+    Retry,
+    SinkStats,
+    Store,
+)
 from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, T0, at, claim, claim_one, ids, outgoing, put
+from support.deliveries import SHOP, T0, at, claim, claim_one, ids, new_deliveries, put
 from support.stores import Place, shared_valkey
 
 pytestmark = pytest.mark.anyio
@@ -22,14 +31,16 @@ OTHER_SHOP = "other.example"
 
 
 async def move_to_dead_letters(
-    store: Store, *rows: Outgoing, seconds: float = 1, shop_id: str = SHOP
+    store: Store, *rows: NewDelivery, seconds: float = 1, shop_id: str = SHOP
 ) -> list[Delivery]:
     """Put rows and give them up at once, in the order in which they were made."""
     dead_lettered = []
     await put(store, *rows, shop_id=shop_id)
     for sink in {row.sink: None for row in rows}:
         while some := await claim(store, sink, now=at(seconds)):
-            await store.settle([Bury(one, f"no {one.event_id}") for one in some], at(seconds))
+            await store.record_outcomes(
+                [MoveToDeadLetters(one, f"no {one.event_id}") for one in some], at(seconds)
+            )
             dead_lettered += some
     return sorted(dead_lettered, key=lambda one: one.seq)
 
@@ -38,53 +49,55 @@ async def move_to_dead_letters(
 
 
 async def test_a_dead_letter_is_all_that_was_given_up(store: Store) -> None:
-    await put(store, outgoing("A", "316", "the id", customer="Ольга / \\ \" ' 🛒"))
+    await put(store, new_deliveries("A", "316", "the id", customer="Ольга / \\ \" ' 🛒"))
     first = await claim_one(store)
-    await store.settle([Retry(first, at(1), "500", charged=True)], T0)
+    await store.record_outcomes([Retry(first, at(1), "500", charged=True)], T0)
     row = await claim_one(store, now=at(1))
-    await store.settle([Bury(row, "отказ")], at(2))
+    await store.record_outcomes([MoveToDeadLetters(row, "отказ")], at(2))
     (seq,) = await store.dead_ids(SHOP)
     letter = await store.dead_letter(SHOP, seq)
     assert letter is not None
-    assert letter.over == Settled(seq, "A", "316", "the id", "shop.order.new", 1, at(2), "отказ")
+    assert letter.over == FinishedDelivery(seq, "A", "316", "the id", "shop.order.new", 1, at(2), "отказ")
     assert (letter.body, letter.created_at) == (row.body, T0)
-    assert await store.settled(SHOP, dead=True, limit=9) == [letter.over]
+    assert await store.finished(SHOP, dead=True, limit=9) == [letter.over]
     assert await store.dead_letter(SHOP, seq + 1) is None
     assert await store.dead_letter(OTHER_SHOP, seq) is None
 
 
 async def test_they_are_chosen_by_sink_and_age(store: Store) -> None:
-    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("B", "2"), seconds=1)
-    (three,) = await move_to_dead_letters(store, outgoing("A", "3"), seconds=3)
-    await move_to_dead_letters(store, outgoing("A", "4"), shop_id=OTHER_SHOP)
+    one, two = await move_to_dead_letters(
+        store, new_deliveries("A", "1"), new_deliveries("B", "2"), seconds=1
+    )
+    (three,) = await move_to_dead_letters(store, new_deliveries("A", "3"), seconds=3)
+    await move_to_dead_letters(store, new_deliveries("A", "4"), shop_id=OTHER_SHOP)
     assert await store.dead_ids(SHOP) == [one.seq, two.seq, three.seq]
     assert await store.dead_ids(SHOP, sink="A") == [one.seq, three.seq]
     assert await store.dead_ids(SHOP, sink="nobody") == []
     assert await store.dead_ids(SHOP, before=at(3)) == [one.seq, two.seq]
     assert await store.dead_ids(SHOP, since=at(3)) == [three.seq]
     assert await store.dead_ids(SHOP, sink="A", since=at(1), before=at(2)) == [one.seq]
-    assert [d.seq for d in await store.settled(SHOP, dead=True, limit=1, sink="A")] == [three.seq]
-    assert [d.seq for d in await store.settled(SHOP, dead=True, limit=9, sink="B")] == [two.seq]
+    assert [d.seq for d in await store.finished(SHOP, dead=True, limit=1, sink="A")] == [three.seq]
+    assert [d.seq for d in await store.finished(SHOP, dead=True, limit=9, sink="B")] == [two.seq]
 
 
 async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
-    await put(store, outgoing("A", "1", "to A"), outgoing("B", "1", "to B"))
+    await put(store, new_deliveries("A", "1", "to A"), new_deliveries("B", "1", "to B"))
     for sink in "AB":
-        await store.settle([Ack(await claim_one(store, sink))], at(1))
-    assert [d.event_id for d in await store.settled(SHOP, dead=False, limit=9, sink="B")] == ["to B"]
-    assert len(await store.settled(SHOP, dead=False, limit=9)) == 2
+        await store.record_outcomes([Ack(await claim_one(store, sink))], at(1))
+    assert [d.event_id for d in await store.finished(SHOP, dead=False, limit=9, sink="B")] == ["to B"]
+    assert len(await store.finished(SHOP, dead=False, limit=9)) == 2
 
 
 async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
     for n in (1, 2, 3):
-        await move_to_dead_letters(store, outgoing("A", f"{n}", f"event {n}"), seconds=n)
-        await put(store, outgoing("B", f"{n}", f"event {n}"))
-        await store.settle([Ack(await claim_one(store, "B"))], at(n))
+        await move_to_dead_letters(store, new_deliveries("A", f"{n}", f"event {n}"), seconds=n)
+        await put(store, new_deliveries("B", f"{n}", f"event {n}"))
+        await store.record_outcomes([Ack(await claim_one(store, "B"))], at(n))
     for dead in (False, True):
-        later = await store.settled(SHOP, dead=dead, limit=9, after=at(1))
+        later = await store.finished(SHOP, dead=dead, limit=9, after=at(1))
         assert [one.event_id for one in later] == ["event 3", "event 2"]
-        assert len(await store.settled(SHOP, dead=dead, limit=1, after=at(1))) == 1
-        assert await store.settled(SHOP, dead=dead, limit=9, after=at(3)) == []
+        assert len(await store.finished(SHOP, dead=dead, limit=1, after=at(1))) == 1
+        assert await store.finished(SHOP, dead=dead, limit=9, after=at(3)) == []
 
 
 # --- replaying ----------------------------------------------------------------------------------------------
@@ -92,7 +105,7 @@ async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store
 
 async def test_a_replayed_letter_is_sent_as_if_it_were_new_with_its_old_id_and_body(store: Store) -> None:
     (dead_lettered,) = await move_to_dead_letters(
-        store, outgoing("A", "316", "the id", customer="Ольга / \\ 🛒")
+        store, new_deliveries("A", "316", "the id", customer="Ольга / \\ 🛒")
     )
     assert await store.replay_concurrently(SHOP, [dead_lettered.seq], at(60)) == 1
     assert await store.dead_ids(SHOP) == []
@@ -102,66 +115,73 @@ async def test_a_replayed_letter_is_sent_as_if_it_were_new_with_its_old_id_and_b
     assert (again.event_id, again.body, again.key) == ("the id", dead_lettered.body, "316")
     assert (again.event_type, again.attempts) == (dead_lettered.event_type, 0)
     assert again.created_at == again.head_since == at(60)
-    await store.settle([Ack(again)], at(61))
+    await store.record_outcomes([Ack(again)], at(61))
     assert (await store.stats(SHOP)).sinks == {}
-    assert [trace.fate for trace in await store.traces(SHOP, ["316"])] == [Fate.DELIVERED]
+    assert [trace.status for trace in await store.delivery_records(SHOP, ["316"])] == [
+        DeliveryStatus.DELIVERED
+    ]
 
 
 async def test_it_is_either_dead_or_waiting(store: Store) -> None:
-    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("A", "2"))
+    one, two = await move_to_dead_letters(store, new_deliveries("A", "1"), new_deliveries("A", "2"))
     await store.replay_concurrently(SHOP, [two.seq], at(2))
     assert (await store.stats(SHOP)).sinks == {"A": SinkStats(waiting=1, oldest_at=at(2), dead=1)}
-    assert [t.fate for t in await store.traces(SHOP, ["1", "2"])] == [Fate.DEAD, Fate.WAITING]
+    assert [t.status for t in await store.delivery_records(SHOP, ["1", "2"])] == [
+        DeliveryStatus.DEAD,
+        DeliveryStatus.WAITING,
+    ]
     assert await store.dead_ids(SHOP) == [one.seq]
 
 
 async def test_it_is_replayed_once(store: Store) -> None:
-    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "once"))
-    asked = [dead_lettered.seq, dead_lettered.seq, dead_lettered.seq + 1000]
-    assert await store.replay_concurrently(SHOP, asked, at(2)) == 1
-    assert await store.replay_concurrently(SHOP, asked, at(3)) == 0
+    (dead_lettered,) = await move_to_dead_letters(store, new_deliveries("A", "1", "once"))
+    requested = [dead_lettered.seq, dead_lettered.seq, dead_lettered.seq + 1000]
+    assert await store.replay_concurrently(SHOP, requested, at(2)) == 1
+    assert await store.replay_concurrently(SHOP, requested, at(3)) == 0
     assert await store.replay_concurrently(SHOP, [], at(3)) == 0
     assert ids(await claim(store, now=at(9))) == ["once"]
 
 
 async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: Place, store: Store) -> None:
-    dead_lettered = await move_to_dead_letters(store, *(outgoing("A", "1", f"dead {n}") for n in range(3)))
-    await put(store, outgoing("A", "1", "waits"), outgoing("B", "1", "elsewhere"), now=at(2))
+    dead_lettered = await move_to_dead_letters(
+        store, *(new_deliveries("A", "1", f"dead {n}") for n in range(3))
+    )
+    await put(store, new_deliveries("A", "1", "waits"), new_deliveries("B", "1", "elsewhere"), now=at(2))
     seqs = [one.seq for one in dead_lettered]
     assert await store.replay_concurrently(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
-    await put(store, outgoing("A", "1", "after"), now=at(4))
+    await put(store, new_deliveries("A", "1", "after"), now=at(4))
     store = await place.open()
     await store.register(SHOP, T0)
     order = []
     for n in range(5):
         one = await claim_one(store, now=at(10 + n))
         order.append(one.event_id)
-        await store.settle([Ack(one)], at(10 + n))
+        await store.record_outcomes([Ack(one)], at(10 + n))
     assert order == ["waits", "dead 0", "dead 1", "dead 2", "after"]
     assert ids(await claim(store, "B", now=at(9))) == ["elsewhere"]
 
 
 async def test_one_that_is_given_up_again_is_a_dead_letter_again(store: Store) -> None:
-    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "stubborn"))
+    (dead_lettered,) = await move_to_dead_letters(store, new_deliveries("A", "1", "stubborn"))
     for n in range(2, 5):
         (seq,) = await store.dead_ids(SHOP)
         assert await store.replay_concurrently(SHOP, [seq], at(n)) == 1
         again = await claim_one(store, now=at(n))
-        await store.settle([Bury(again, f"no {n}")], at(n))
-    (over,) = await store.settled(SHOP, dead=True, limit=9)
+        await store.record_outcomes([MoveToDeadLetters(again, f"no {n}")], at(n))
+    (over,) = await store.finished(SHOP, dead=True, limit=9)
     assert (over.event_id, over.reason, over.at) == ("stubborn", "no 4", at(4))
     assert over.seq > dead_lettered.seq
 
 
 async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
     new, cancelled = await move_to_dead_letters(
-        store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled")
+        store, new_deliveries("A", "1", "new"), new_deliveries("A", "1", "cancelled")
     )
     seq = new.seq
     for n in (2, 3):  # refused once more, and once more
         await store.replay_concurrently(SHOP, [seq], at(n))
         again = await claim_one(store, now=at(n))
-        await store.settle([Bury(again, "no")], at(n))
+        await store.record_outcomes([MoveToDeadLetters(again, "no")], at(n))
         seq = again.seq
     assert seq > cancelled.seq
     assert await store.dead_ids(SHOP) == [seq, cancelled.seq], "so it is in batches, too"
@@ -169,22 +189,22 @@ async def test_what_was_refused_again_keeps_its_place_in_the_order_of_its_key(st
     order = []
     while some := await claim(store, now=at(10)):
         order += ids(some)
-        await store.settle([Ack(one) for one in some], at(10))
+        await store.record_outcomes([Ack(one) for one in some], at(10))
     assert order == ["new", "cancelled"]
 
 
 async def test_claims_are_not_touched_by_it(store: Store) -> None:
-    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "dead"))
-    await put(store, outgoing("A", "1", "under way"), now=at(2))
+    (dead_lettered,) = await move_to_dead_letters(store, new_deliveries("A", "1", "dead"))
+    await put(store, new_deliveries("A", "1", "under way"), now=at(2))
     claimed = await claim_one(store, now=at(2))
     await store.replay_concurrently(SHOP, [dead_lettered.seq], at(3))
     assert await claim(store, now=at(9)) == []
-    await store.settle([Ack(claimed)], at(4))
+    await store.record_outcomes([Ack(claimed)], at(4))
     assert ids(await claim(store, now=at(9))) == ["dead"]
 
 
 async def test_another_shops_letters_stay(store: Store) -> None:
-    (theirs,) = await move_to_dead_letters(store, outgoing("A", "1"), shop_id=OTHER_SHOP)
+    (theirs,) = await move_to_dead_letters(store, new_deliveries("A", "1"), shop_id=OTHER_SHOP)
     assert await store.replay_concurrently(SHOP, [theirs.seq], at(2)) == 0
     assert await store.drop_concurrently(SHOP, [theirs.seq]) == 0
     assert await store.dead_ids(OTHER_SHOP) == [theirs.seq]
@@ -192,7 +212,7 @@ async def test_another_shops_letters_stay(store: Store) -> None:
 
 async def test_two_who_replay_at_once_replay_each_once(store: Store) -> None:
     dead_lettered = await move_to_dead_letters(
-        store, *(outgoing("A", f"{n}", f"event {n}") for n in range(40))
+        store, *(new_deliveries("A", f"{n}", f"event {n}") for n in range(40))
     )
     seqs, replayed = [one.seq for one in dead_lettered], 0
 
@@ -213,7 +233,7 @@ async def test_two_who_replay_at_once_replay_each_once(store: Store) -> None:
 
 
 async def test_what_is_dropped_is_gone(place: Place, store: Store) -> None:
-    one, two = await move_to_dead_letters(store, outgoing("A", "1"), outgoing("A", "2"))
+    one, two = await move_to_dead_letters(store, new_deliveries("A", "1"), new_deliveries("A", "2"))
     assert await store.drop_concurrently(SHOP, [one.seq, one.seq, 999]) == 1
     assert await store.drop_concurrently(SHOP, [one.seq]) == 0
     store = await place.open()
@@ -229,10 +249,10 @@ async def test_what_is_dropped_is_gone(place: Place, store: Store) -> None:
 async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
-    (dead_lettered,) = await move_to_dead_letters(polling, outgoing("A", "1", "again"))
+    (dead_lettered,) = await move_to_dead_letters(polling, new_deliveries("A", "1", "again"))
     beside = await concurrent_store(path, shop=SHOP, prefix="")
     assert await beside.replay_concurrently(SHOP, [dead_lettered.seq], at(2)) == 1
-    await put(polling, outgoing("A", "1", "next"), now=at(3))
+    await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()
     await polling.aclose()
@@ -243,11 +263,13 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     polling = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await polling.take()
     await polling.register(SHOP, T0)
-    one, two = await move_to_dead_letters(polling, outgoing("A", "1", "again"), outgoing("A", "2", "dropped"))
+    one, two = await move_to_dead_letters(
+        polling, new_deliveries("A", "1", "again"), new_deliveries("A", "2", "dropped")
+    )
     beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
     assert await beside.replay_concurrently(SHOP, [one.seq], at(2)) == 1
     assert await beside.drop_concurrently(SHOP, [two.seq]) == 1
-    await put(polling, outgoing("A", "1", "next"), now=at(3))
+    await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert ids(await claim(polling, now=at(9))) == ["again"]
     assert await polling._outbox._is_whole()
@@ -260,7 +282,7 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     store = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await store.take()
     await store.register(SHOP, T0)
-    (dead_lettered,) = await move_to_dead_letters(store, outgoing("A", "1", "again"))
+    (dead_lettered,) = await move_to_dead_letters(store, new_deliveries("A", "1", "again"))
     await store._connection._line.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
         await store.replay_concurrently(SHOP, [dead_lettered.seq], at(2))

@@ -33,10 +33,10 @@ from support.raw_server import raw_server
 from support.scripted_shop import (
     KEY,
     SECRET,
-    Asked,
     Chunks,
     Reply,
     ScriptedShop,
+    SentRequest,
     answer,
     body,
     error,
@@ -70,7 +70,7 @@ class Tongue:
     Attributes:
         make: a source for an address.
         listing: the reply with a list of orders in it.
-        asked: what a request asked for, in its own words.
+        requested: what a request asked for, in its own words.
         start: how a good answer begins.
         headers: what every request has.
         secrets: what must never be seen.
@@ -79,7 +79,7 @@ class Tongue:
     name: Dialect
     make: Callable[[str], Source]
     listing: Callable[..., Reply]
-    asked: Callable[[Asked], dict[str, Any]]
+    requested: Callable[[SentRequest], dict[str, Any]]
     headers: dict[str, str]
     secrets: tuple[str, ...]
 
@@ -92,8 +92,8 @@ def plain(content: Any, before: str = "", **options: Any) -> Reply:
     return body(before + json.dumps(content, separators=(",", ":")), **options)
 
 
-def from_url(asked: Asked) -> dict[str, Any]:
-    found = parse_qs(urlsplit(str(asked.request.url)).query, keep_blank_values=True)
+def from_url(requested: SentRequest) -> dict[str, Any]:
+    found = parse_qs(urlsplit(str(requested.request.url)).query, keep_blank_values=True)
     return {name: value for name, (value,) in found.items()}
 
 
@@ -119,7 +119,7 @@ MCP = Tongue(
     Dialect.WOOCOMMERCE_MCP,
     woocommerce_mcp,
     orders,
-    lambda asked: asked.arguments,
+    lambda requested: requested.arguments,
     {"x-mcp-api-key": f"{KEY}:{SECRET}", "accept": "application/json, text/event-stream"},
     KEYS,
 )
@@ -127,7 +127,7 @@ ABILITIES = Tongue(
     Dialect.ABILITIES,
     abilities,
     ability_shop.abilities,
-    lambda asked: asked.arguments["parameters"],
+    lambda requested: requested.arguments["parameters"],
     {
         "authorization": f"Basic {token(USER, PASSWORD)}",
         "accept": "application/json, text/event-stream",
@@ -146,7 +146,7 @@ EXECUTE = Tongue(
     Dialect.EXECUTE,
     execute,
     lambda *listed, **options: plain({"data": list(listed)}, **options),
-    lambda asked: asked.json["params"],
+    lambda requested: requested.json["params"],
     {"x-mcp-api-key": f"{KEY}:{SECRET}", "accept": "application/json"},
     KEYS,
 )
@@ -245,8 +245,8 @@ LISTS: list[tuple[Query, dict[str, Any]]] = [
     ),
 ]
 QUERIES: list[tuple[Tongue, Query, dict[str, Any]]] = [
-    *((MCP, query, {**asked, "_fields": FIELDS}) for query, asked in LISTS),
-    *((EXECUTE, query, asked) for query, asked in LISTS),
+    *((MCP, query, {**requested, "_fields": FIELDS}) for query, requested in LISTS),
+    *((EXECUTE, query, requested) for query, requested in LISTS),
     (
         REST,
         Query(per_page=100),
@@ -304,17 +304,17 @@ async def test_a_query_is_asked_in_the_dialects_own_words(
 ) -> None:
     await source.fetch(query)
     (question,) = shop.questions
-    assert tongue.asked(question) == expected
+    assert tongue.requested(question) == expected
 
 
 async def test_every_request_says_who_we_are(tongue: Tongue, shop: ScriptedShop, source: Source) -> None:
     await source.fetch(ASK)
-    for asked in shop.asked:
-        headers = asked.request.headers
+    for requested in shop.requested:
+        headers = requested.request.headers
         assert {name: headers.get(name) for name in tongue.headers} == tongue.headers
         assert headers["user-agent"].startswith("shop-poller/")
         assert "cookie" not in headers
-    assert len(shop.asked) == (3 if tongue.name in WITH_SESSION else 1)
+    assert len(shop.requested) == (3 if tongue.name in WITH_SESSION else 1)
 
 
 async def test_the_bridge_is_asked_for_the_old_designs_ability() -> None:
@@ -322,18 +322,18 @@ async def test_the_bridge_is_asked_for_the_old_designs_ability() -> None:
         shop.on_question(EXECUTE.listing())
         async with source_of(EXECUTE) as source:
             await source.fetch(ASK)
-    request = shop.asked[0].request
+    request = shop.requested[0].request
     assert (request.method, str(request.url)) == ("POST", f"{SITE}/execute")
     assert request.headers["content-type"] == "application/json"
-    assert set(shop.asked[0].json) == {"ability", "params"}
-    assert shop.asked[0].json["ability"] == "woocommerce/orders-list"
+    assert set(shop.requested[0].json) == {"ability", "params"}
+    assert shop.requested[0].json["ability"] == "woocommerce/orders-list"
 
 
 async def test_the_adapter_is_asked_to_execute_the_ability_in_the_words_of_its_schema() -> None:
     schema = json.loads((wire.WIRE / "abilities/orders-query-schema.json").read_text())["input_schema"]
-    for tongue, _, asked in QUERIES:
+    for tongue, _, requested in QUERIES:
         if tongue is ABILITIES:
-            assert set(asked) <= set(schema["properties"])  # it refuses others
+            assert set(requested) <= set(schema["properties"])  # it refuses others
     with scripted_shop(ABILITIES.url) as shop:
         shop.on_question(ABILITIES.listing())
         async with source_of(ABILITIES) as source:
@@ -351,7 +351,7 @@ async def test_an_address_with_a_query_keeps_it() -> None:
         async with source_of(REST, url) as source:
             await source.fetch(ASK)
             await source.fetch(replace(ASK, exclude=frozenset(range(1, 2_000))))
-    short, long = shop.asked
+    short, long = shop.requested
     assert from_url(short)["rest_route"] == "/wc/v3/orders"
     assert from_url(short)["per_page"] == "100"
     assert "&via=wp-json/wc/&" in str(short.request.url)  # as it is: WooCommerce decodes nothing
@@ -365,17 +365,17 @@ async def test_a_question_too_long_for_an_address_is_posted_as_the_get_that_it_i
         shop.on_question(REST.listing())
         async with source_of(REST) as source:
             await source.fetch(replace(FULL, exclude=exclude))
-    request = shop.asked[0].request
+    request = shop.requested[0].request
     assert len(str(request.url)) <= MAX_URL
     if count < 50:
         assert request.method == "GET"
-        assert "_method" not in from_url(shop.asked[0])
-        assert from_url(shop.asked[0])["exclude"] == ",".join(map(str, sorted(exclude)))
+        assert "_method" not in from_url(shop.requested[0])
+        assert from_url(shop.requested[0])["exclude"] == ",".join(map(str, sorted(exclude)))
         return
     # In the address, where nothing on the way takes it out: a POST that is none would make an order.
     assert (request.method, str(request.url)) == ("POST", f"{REST.url}?_method=GET")
     assert request.headers["content-type"] == "application/json"
-    assert shop.asked[0].json == {**LISTS[2][1], "exclude": sorted(exclude), "_fields": FIELDS}
+    assert shop.requested[0].json == {**LISTS[2][1], "exclude": sorted(exclude), "_fields": FIELDS}
 
 
 # --- what is answered: pages --------------------------------------------------------------------------------
@@ -413,11 +413,11 @@ async def test_a_whole_order_is_read(shop: ScriptedShop, source: Source, tongue:
 
 
 async def test_the_fields_asked_for_are_all_that_is_needed_and_nothing_of_the_buyer_but_a_name() -> None:
-    asked = only(FIELDS, RAW)
-    assert asked["billing"] == {"first_name": "Пётр"}
-    assert len(json.dumps(asked)) < len(json.dumps(RAW)) / 5
+    requested = only(FIELDS, RAW)
+    assert requested["billing"] == {"first_name": "Пётр"}
+    assert len(json.dumps(requested)) < len(json.dumps(RAW)) / 5
     with scripted_shop(REST.url) as shop:
-        shop.on_question(REST.listing(asked))
+        shop.on_question(REST.listing(requested))
         async with source_of(REST) as source:
             assert await source.fetch(ASK) == Page((READ,), SHOP_TIME)
 
@@ -685,7 +685,7 @@ OF_THE_SESSION = [
     "abilities/DELETE",
     "abilities/tools-list",
 ]
-NEVER_ASKED = ["abilities/ability-info-orders-query", "abilities/discover"]
+NEVER_REQUESTED = ["abilities/ability-info-orders-query", "abilities/discover"]
 OTHER_PAGES = [
     *(f"abilities/{name}" for name in COUNTS),
     *("rest-v3/v3-_fields", "rest-v3/v3-https-basic", "abilities/unknown-currency-page"),
@@ -693,7 +693,7 @@ OTHER_PAGES = [
 
 
 def test_every_recorded_exchange_is_in_a_table() -> None:
-    tables = [*RECORDED_ERRORS, *LOST, *OF_THE_SESSION, *NEVER_ASKED, *OTHER_PAGES, *ABILITY_PAGES]
+    tables = [*RECORDED_ERRORS, *LOST, *OF_THE_SESSION, *NEVER_REQUESTED, *OTHER_PAGES, *ABILITY_PAGES]
     folders = ("abilities", "rest-v3", "execute")
     assert sorted(tables) == sorted(name for folder in folders for name in wire.names(folder))
 
@@ -755,9 +755,9 @@ async def test_a_recorded_session_is_begun_and_ended(shop: ScriptedShop, source:
     await source.fetch(ASK)
     await source.aclose()
     assert shop.methods == ["initialize", "notifications/initialized", "tools/call", "DELETE"]
-    for asked in shop.asked[1:]:
-        assert asked.session == begun.headers["mcp-session-id"]
-        version = asked.request.headers["mcp-protocol-version"]
+    for requested in shop.requested[1:]:
+        assert requested.session == begun.headers["mcp-session-id"]
+        version = requested.request.headers["mcp-protocol-version"]
         assert version == begun.json()["result"]["protocolVersion"]
 
 
@@ -922,7 +922,7 @@ async def test_a_user_whose_name_is_a_status_is_no_trouble() -> None:
         await source.aclose()
     assert isinstance(item, Order)
     assert item.status == "processing"
-    sent = shop.asked[0].request.headers["authorization"].removeprefix("Basic ")
+    sent = shop.requested[0].request.headers["authorization"].removeprefix("Basic ")
     assert b64decode(sent).decode() == f"processing:{PASSWORD}"
 
 
@@ -946,7 +946,7 @@ async def test_credentials_that_cannot_be_right_are_not_sent(
     keys_wrong("copy").check(problem)
     assert "cs_" not in str(problem)
     assert ("application password" in str(problem)) is (tongue is ABILITIES)
-    assert shop.asked == []
+    assert shop.requested == []
 
 
 async def test_an_answer_above_32_megabytes_is_not_read_to_its_end(
@@ -999,8 +999,8 @@ async def test_an_mcp_endpoint_is_asked_which_tools_it_has(
 ) -> None:
     shop.on("tools/list", reply)
     assert await source.offered() is offered
-    assert "params" not in shop.asked[-1].json
-    assert shop.asked[-1].session == "session-1"
+    assert "params" not in shop.requested[-1].json
+    assert shop.requested[-1].session == "session-1"
 
 
 def tools_page(*names: str, following: object) -> Reply:
@@ -1014,7 +1014,7 @@ async def test_a_long_list_of_tools_is_read_page_by_page(shop: ScriptedShop, sou
         "tools/list", tools_page("a", following="two"), tools_page("woocommerce-orders-list", following="")
     )
     assert await source.offered()
-    assert [asked.json.get("params") for asked in shop.asked[-2:]] == [None, {"cursor": "two"}]
+    assert [requested.json.get("params") for requested in shop.requested[-2:]] == [None, {"cursor": "two"}]
     shop.on("tools/list", tools_page("a", following="again"))
     assert not await source.offered()
     assert shop.methods.count("tools/list") == 2 + MAX_TOOL_PAGES

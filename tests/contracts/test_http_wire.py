@@ -598,10 +598,10 @@ async def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(
 async def test_the_case_loopback_through_proxy_goes_direct(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (CASES / "loopback-through-proxy" / "settings.env").read_text().split()
     given = dict(line.split("=", 1) for line in lines)
-    asked: list[bytes] = []
+    requested: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await read_request(reader))
+        requested.append(await read_request(reader))
         writer.write(http_answer("200 OK", "Date: Mon, 23 Nov 2026 09:51:00 GMT", body=b"[]"))
         await writer.drain()
 
@@ -613,7 +613,7 @@ async def test_the_case_loopback_through_proxy_goes_direct(monkeypatch: pytest.M
             assert (await source.fetch(Query(per_page=1))).items == ()
         await source.aclose()
 
-    assert asked[0].startswith(b"GET /wp-json/wc/v3/orders?")
+    assert requested[0].startswith(b"GET /wp-json/wc/v3/orders?")
     assert proxy.posts == []
 
 

@@ -26,9 +26,9 @@ from support import cases, wire
 from support.scripted_shop import (
     KEY,
     SECRET,
-    Asked,
     Reply,
     ScriptedShop,
+    SentRequest,
     answer,
     body,
     events,
@@ -57,9 +57,9 @@ class Tongue:
     around: Callable[[str], str]
 
     def reply(self, listed: str, before: str = "", after: str = "") -> Reply:
-        return lambda asked: body(
-            before + self.around(listed).replace("%d", str(asked.json.get("id", 0))) + after
-        )(asked)
+        return lambda requested: body(
+            before + self.around(listed).replace("%d", str(requested.json.get("id", 0))) + after
+        )(requested)
 
 
 RPC = '{"jsonrpc":"2.0","id":%d,"result":'
@@ -354,7 +354,9 @@ async def test_orders_are_orders_whatever_the_status_says(
 ) -> None:
     status, after = SPOILT[name]
     whole = tongue.reply(compact([ONE, TWO]), after=after)
-    found = await fetched(shop, tongue, lambda asked: body(whole(asked).text, status=status)(asked))
+    found = await fetched(
+        shop, tongue, lambda requested: body(whole(requested).text, status=status)(requested)
+    )
     assert ids(found) == [1, 3]
 
 
@@ -501,17 +503,21 @@ WRAPPED = {
 @pytest.mark.parametrize("name", WRAPPED)
 @pytest.mark.parametrize("kind", ["JSON", "event"])
 async def test_a_response_may_stand_in_a_list(shop: ScriptedShop, name: str, kind: str) -> None:
-    def reply(asked: Asked) -> httpx.Response:
-        text = MCP.reply(compact([ONE, TWO]))(asked).text
+    def reply(requested: SentRequest) -> httpx.Response:
+        text = MCP.reply(compact([ONE, TWO]))(requested).text
         whole = WRAPPED[name].replace("%s", text)
-        return events(f"data: {whole}\n\n".encode())(asked) if kind == "event" else body(whole)(asked)
+        return events(f"data: {whole}\n\n".encode())(requested) if kind == "event" else body(whole)(requested)
 
     assert ids(await fetched(shop, MCP, reply)) == [1, 3]
 
 
 async def test_an_error_that_is_empty_is_none(shop: ScriptedShop) -> None:
     whole = MCP.reply(compact([ONE]))
-    empty = lambda asked: body(whole(asked).text.replace('{"jsonrpc"', '{"error":{},"jsonrpc"', 1))(asked)  # noqa: E731
+
+    def empty(request: SentRequest) -> httpx.Response:
+        text = whole(request).text.replace('{"jsonrpc"', '{"error":{},"jsonrpc"', 1)
+        return body(text)(request)
+
     assert ids(await fetched(shop, MCP, empty)) == [1]
 
 
@@ -579,7 +585,7 @@ async def test_json_that_strict_parsers_refuse_is_read(
 async def test_wide_letters_are_read(shop: ScriptedShop, tongue: Tongue, coding: str) -> None:
     for listed, found in (([ONE, TWO], [1, 3]), ([], [])):
         whole = tongue.reply(compact(listed))
-        wide = lambda asked, whole=whole: body(whole(asked).text.encode(coding))(asked)  # noqa: E731
+        wide = lambda requested, whole=whole: body(whole(requested).text.encode(coding))(requested)  # noqa: E731
         assert ids(await fetched(shop, tongue, wide)) == found
     cut = compact([ONE | {"billing": {"last_name": "Surname"}}])[:-9].encode(coding)
     await refused(shop, REST, body(cut))

@@ -118,16 +118,16 @@ async def test_what_a_shop_sends(name: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "proofs",
+    "credentials",
     [api_key("ck_" + PASSWORD, "cs_" + OTHER), basic_key("ck_" + PASSWORD, "cs_" + OTHER),
      application_password("admin", PASSWORD)],
     ids=["api key", "basic key", "application password"],
 )  # fmt: skip
-def test_each_header_that_proves_who_we_are_is_masked(proofs: object) -> None:
-    (value,) = proofs.headers.values()  # type: ignore[attr-defined]
-    told = proofs.masker.mask(f"you sent {value}.")  # type: ignore[attr-defined]
+def test_each_header_that_proves_who_we_are_is_masked(credentials: object) -> None:
+    (value,) = credentials.headers.values()  # type: ignore[attr-defined]
+    told = credentials.masker.mask(f"you sent {value}.")  # type: ignore[attr-defined]
     assert re.fullmatch(r"you sent (Basic )?\*\*\*(:\*\*\*)?\.", told)
-    assert PASSWORD not in repr(proofs)
+    assert PASSWORD not in repr(credentials)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
         }
     )
     assert {TOKEN, PASSWORD} <= {*settings.secrets}
-    assert settings.proofs.also == (PASSWORD,)
-    assert PASSWORD not in repr(settings.proofs)
+    assert settings.credentials.also == (PASSWORD,)
+    assert PASSWORD not in repr(settings.credentials)
 
 
 def test_apprises_own_log_goes_nowhere() -> None:

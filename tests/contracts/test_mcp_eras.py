@@ -22,8 +22,8 @@ from support.mcp_peer import (
 )
 from support.scripted_shop import (
     INITIALIZED,
-    Asked,
     Reply,
+    SentRequest,
     answer,
     body,
     broken,
@@ -55,11 +55,11 @@ async def source(peer: McpPeer) -> AsyncIterator[McpSource]:
 def unsupported(status: int, *versions: str, code: int = -32022, data: bool = True) -> Reply:
     """A refusal of a version, as the specification of 2026-07-28 has it, or the older ones."""
 
-    def reply(asked: Asked) -> httpx.Response:
+    def reply(requested: SentRequest) -> httpx.Response:
         problem = {"code": code, "message": "Unsupported protocol version"}
         more = {"data": {"supported": list(versions), "requested": "?"}} if data else {}
-        text = json.dumps({"jsonrpc": "2.0", "id": asked.json.get("id"), "error": {**problem, **more}})
-        return body(text, status=status)(asked)
+        text = json.dumps({"jsonrpc": "2.0", "id": requested.json.get("id"), "error": {**problem, **more}})
+        return body(text, status=status)(requested)
 
     return reply
 
@@ -96,7 +96,7 @@ async def test_a_server_without_sessions_is_found_out_and_then_costs_one_request
     begun = peer.methods.count("initialize")
     assert begun == (2 if name == "400, -32022 without data" else 1)  # it may mean an older version
     assert peer.methods == ["initialize"] * begun + ["tools/call"]
-    peer.asked.clear()
+    peer.requested.clear()
     for _ in range(5):
         assert await shows_the_order(source)
     assert peer.methods == ["tools/call"] * 5
@@ -120,9 +120,9 @@ async def test_a_shop_that_is_upgraded_to_the_newer_era_is_read_at_the_same_tick
 ) -> None:
     assert await shows_the_order(source)
     peer.speaks_initialize, peer.speaks_stateless, peer.refusal = False, True, REFUSALS[name]
-    peer.asked.clear()
+    peer.requested.clear()
     assert await shows_the_order(source)
-    assert len(peer.asked) <= 4
+    assert len(peer.requested) <= 4
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -146,7 +146,7 @@ async def test_a_server_that_begins_a_session_of_the_newer_era_is_asked_without_
     peer.versions, peer.speaks_stateless = (STATELESS,), True
     assert await shows_the_order(source)
     assert peer.sessions == set()
-    peer.asked.clear()
+    peer.requested.clear()
     assert await shows_the_order(source)
     assert peer.methods == ["tools/call"]
 
@@ -157,11 +157,11 @@ async def test_where_both_eras_are_refused_the_first_refusal_is_told(
 ) -> None:
     peer.speaks_initialize, peer.refusal = False, REFUSALS[name]
     for _ in range(2):
-        peer.asked.clear()
+        peer.requested.clear()
         problem = await refused(source)
         assert problem.kind in {ErrorKind.NOT_FOUND, ErrorKind.REJECTED, ErrorKind.PROTOCOL}
         assert source.is_refused
-        assert len(peer.asked) <= 4
+        assert len(peer.requested) <= 4
     peer.speaks_initialize = True
     assert await shows_the_order(source)
     assert not source.is_refused
@@ -210,11 +210,11 @@ async def test_an_outage_changes_no_era(peer: McpPeer, source: McpSource, name: 
     assert await shows_the_order(source)
     reply, kind = NO_REFUSALS[name]
     peer.speaks_stateless, peer.refusal = False, reply
-    peer.asked.clear()
+    peer.requested.clear()
     assert (await refused(source)).kind is kind
     assert peer.methods == ["tools/call"]
     peer.speaks_stateless = True
-    peer.asked.clear()
+    peer.requested.clear()
     assert await shows_the_order(source)
     assert peer.methods == ["tools/call"]
 
@@ -225,16 +225,16 @@ async def test_an_outage_changes_no_era(peer: McpPeer, source: McpSource, name: 
 async def test_a_server_that_answers_initialize_but_takes_calls_of_the_newer_era_only_is_found_out(
     peer: McpPeer, source: McpSource, code: int, status: int, *, session: bool
 ) -> None:
-    def polite(asked: Asked) -> Reply:
-        if asked.method == "initialize":
+    def polite(requested: SentRequest) -> Reply:
+        if requested.method == "initialize":
             headers = {"mcp-session-id": "session-1"} if session else {}
             return answer({"protocolVersion": "2025-11-25"}, headers=headers)
-        return peer.notified if asked.method == INITIALIZED else error(code, "no", status)
+        return peer.notified if requested.method == INITIALIZED else error(code, "no", status)
 
     peer.answer_in_session = polite  # type: ignore[method-assign]
     peer.speaks_stateless = True
     assert await shows_the_order(source)
-    peer.asked.clear()
+    peer.requested.clear()
     assert await shows_the_order(source)
     assert peer.methods == ["tools/call"]
 
@@ -242,7 +242,9 @@ async def test_a_server_that_answers_initialize_but_takes_calls_of_the_newer_era
 async def test_wrong_keys_in_the_other_era_are_told(peer: McpPeer, source: McpSource) -> None:
     keys = error(-32010, "no such key", 401)
     peer.speaks_initialize = False
-    peer.refusal = lambda asked: (keys if asked.method == "tools/call" else REFUSALS["405"])(asked)
+    peer.refusal = lambda requested: (keys if requested.method == "tools/call" else REFUSALS["405"])(
+        requested
+    )
     assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
 
 
@@ -290,8 +292,8 @@ async def test_the_newest_version_of_the_older_era_is_proposed_and_the_negotiate
 ) -> None:
     peer.versions = ("2025-06-18", "2024-11-05")
     assert await shows_the_order(source)
-    assert peer.asked[0].json["params"]["protocolVersion"] == "2025-11-25"
-    spoken = {asked.request.headers["mcp-protocol-version"] for asked in peer.asked[1:]}
+    assert peer.requested[0].json["params"]["protocolVersion"] == "2025-11-25"
+    spoken = {requested.request.headers["mcp-protocol-version"] for requested in peer.requested[1:]}
     assert spoken == {"2025-06-18"}
 
 
@@ -314,9 +316,11 @@ async def test_a_server_that_refuses_the_version_is_offered_one_that_it_names_an
     refuse: Reply = refusal(spoken)
     usual = peer.answer_in_session
 
-    def strict(asked: Asked) -> Reply:
-        begins = asked.method == "initialize"
-        return refuse if begins and asked.json["params"]["protocolVersion"] != spoken else usual(asked)
+    def strict(requested: SentRequest) -> Reply:
+        begins = requested.method == "initialize"
+        return (
+            refuse if begins and requested.json["params"]["protocolVersion"] != spoken else usual(requested)
+        )
 
     peer.answer_in_session = strict  # type: ignore[method-assign]
     peer.versions = (spoken,)
@@ -359,7 +363,7 @@ async def test_a_recorded_adapter_is_spoken_to_in_the_version_that_it_answers(
         try:
             items = (await source.fetch(Query(per_page=1))).items
             assert [item.id for item in items] == [66]
-            assert shop.asked[0].json["params"]["protocolVersion"] == "2025-11-25"
+            assert shop.requested[0].json["params"]["protocolVersion"] == "2025-11-25"
             assert shop.calls[0].request.headers["mcp-protocol-version"] == version
             shop.on_call(recorded(f"{name}-unknown-session"), recorded(f"{name}-call-ok"))
             assert len((await source.fetch(Query(per_page=1))).items) == 1
@@ -395,9 +399,9 @@ async def test_a_recorded_adapter_that_takes_the_place_of_a_newer_one_is_found_o
 async def test_the_content_may_be_text_only_in_the_newer_era(peer: McpPeer, source: McpSource) -> None:
     peer.speaks_initialize, peer.speaks_stateless = False, True
 
-    def call(asked: Asked) -> httpx.Response:
-        result = tool(LISTS[peer.dialect])(asked).json()["result"]
-        return answer({"content": result["content"], "resultType": "complete"})(asked)
+    def call(requested: SentRequest) -> httpx.Response:
+        result = tool(LISTS[peer.dialect])(requested).json()["result"]
+        return answer({"content": result["content"], "resultType": "complete"})(requested)
 
     peer.call = call
     assert await shows_the_order(source)

@@ -15,7 +15,7 @@ from shop_poller.sources.rest import FIELDS
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.mcp_peer import ASK, LISTS, McpPeer, mcp_peer, refused, shows_the_order
-from support.scripted_shop import Asked, Reply, answer, error, page, recorded, tool
+from support.scripted_shop import Reply, SentRequest, answer, error, page, recorded, tool
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,9 @@ async def source(peer: McpPeer) -> AsyncIterator[WooCommerceMcp]:
 
 def with_fields(peer: McpPeer) -> list[bool]:
     """Of every question whether it had `_fields`."""
-    return ["_fields" in asked.arguments for asked in peer.asked if asked.method == "tools/call"]
+    return [
+        "_fields" in requested.arguments for requested in peer.requested if requested.method == "tools/call"
+    ]
 
 
 def says(text: str) -> Reply:
@@ -69,8 +71,8 @@ STRICT: dict[str, Reply] = {
 def strict(peer: McpPeer, reply: Reply) -> None:
     """Let the tool refuse arguments that it does not know."""
 
-    def call(asked: Asked) -> httpx.Response:
-        return (reply if "_fields" in asked.arguments else tool(LISTS[MCP]))(asked)
+    def call(requested: SentRequest) -> httpx.Response:
+        return (reply if "_fields" in requested.arguments else tool(LISTS[MCP]))(requested)
 
     peer.call = call
 
@@ -83,11 +85,11 @@ async def test_where_it_is_refused_it_is_dropped_at_once_and_for_good(
     assert await shows_the_order(source)
     assert with_fields(peer) in ([True, False], [True, True, False])  # it may have been a lost session
     assert len(peer.sessions) <= 1
-    peer.asked.clear()
+    peer.requested.clear()
     for _ in range(3):
         assert await shows_the_order(source)
     assert with_fields(peer) == [False] * 3
-    assert len(peer.asked) == 3
+    assert len(peer.requested) == 3
 
 
 @pytest.mark.parametrize("name", ["WordPress", "WordPress in Russian", "a server in Python", "JSON Schema"])
@@ -103,8 +105,8 @@ async def test_a_tool_that_becomes_strict_later_is_read_at_the_same_tick(
 async def test_where_it_is_taken_nothing_more_is_asked(peer: McpPeer, source: WooCommerceMcp) -> None:
     for _ in range(3):
         assert await shows_the_order(source)
-    calls = [asked for asked in peer.asked if asked.method == "tools/call"]
-    assert [asked.arguments["_fields"] for asked in calls] == [FIELDS] * 3
+    calls = [requested for requested in peer.requested if requested.method == "tools/call"]
+    assert [requested.arguments["_fields"] for requested in calls] == [FIELDS] * 3
 
 
 @pytest.mark.parametrize(
@@ -162,8 +164,8 @@ def test_what_is_read_of_an_order_is_the_same_with_and_without(status: str) -> N
 
 async def test_the_recorded_answer_has_all_that_is_read(peer: McpPeer, source: WooCommerceMcp) -> None:
     exchange = wire.load("2026-11/woocommerce-mcp-fields-argument")
-    asked = exchange.request.json()["params"]["arguments"]
-    assert {*asked["_fields"].split(",")} <= {*FIELDS.split(",")}
+    requested = exchange.request.json()["params"]["arguments"]
+    assert {*requested["_fields"].split(",")} <= {*FIELDS.split(",")}
     peer.call = recorded("2026-11/woocommerce-mcp-fields-argument")
     (order,) = (await source.fetch(Query(per_page=1))).items
     assert isinstance(order, Order)

@@ -12,7 +12,7 @@ from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.sources.jsonrpc import answers
 from support.mcp_peer import McpPeer, McpSource, mcp_peer, refused, shows_the_order
-from support.scripted_shop import INITIALIZED, Asked, Reply, answer, body, error, events, page
+from support.scripted_shop import INITIALIZED, Reply, SentRequest, answer, body, error, events, page
 
 pytestmark = pytest.mark.anyio
 
@@ -93,9 +93,9 @@ async def test_a_lost_session_is_replaced_and_the_call_repeated_once(
         assert await shows_the_order(source)
         assert peer.methods == ["tools/call", "initialize", INITIALIZED, "tools/call"]
         new = f"session-{n}"
-        assert [asked.session for asked in peer.asked] == [f"session-{n - 1}", None, new, new]
+        assert [requested.session for requested in peer.requested] == [f"session-{n - 1}", None, new, new]
         assert peer.sessions == {new}
-        peer.asked.clear()
+        peer.requested.clear()
         assert await shows_the_order(source)
         assert peer.methods == ["tools/call"]
     await source.aclose()
@@ -155,10 +155,10 @@ async def test_a_shop_that_forgets_every_session_costs_a_bounded_number_of_reque
     lost = LOSSES[name]
     peer.call = lost
     for _ in range(3):
-        peer.asked.clear()
+        peer.requested.clear()
         await refused(source)
         assert peer.methods.count("initialize") <= 2 + 2  # twice where it may be about `_fields`
-        assert len(peer.asked) <= 14
+        assert len(peer.requested) <= 14
         assert len(peer.sessions) <= 1  # none is left behind at every tick
     peer.call = None
     assert await shows_the_order(source)
@@ -170,15 +170,15 @@ async def test_a_session_that_is_lost_again_at_the_repeat_is_replaced_at_the_nex
     assert await shows_the_order(source)
     lost_times = 2
 
-    def call(asked: Asked) -> httpx.Response:
+    def call(requested: SentRequest) -> httpx.Response:
         nonlocal lost_times
         lost_times -= 1
         if lost_times >= 0:
-            peer.sessions.discard(asked.session or "")
-            return body(b"", status=404)(asked)
+            peer.sessions.discard(requested.session or "")
+            return body(b"", status=404)(requested)
         peer.call = None
-        peer.asked.pop()
-        return peer.answer(asked.request)
+        peer.requested.pop()
+        return peer.answer(requested.request)
 
     peer.call = call
     assert (await refused(source)).kind is ErrorKind.NOT_FOUND
@@ -216,7 +216,7 @@ async def test_an_unknown_tool_is_no_endless_loop_and_no_leak(
     assert await shows_the_order(source)
     peer.call = UNKNOWN_TOOLS[name]
     for _ in range(4):
-        peer.asked.clear()
+        peer.requested.clear()
         error = await refused(source)
         if "-32602" not in name:  # the tools that the peer lists have it
             assert isinstance(error, PermanentError)
@@ -234,9 +234,11 @@ async def test_an_unknown_tool_is_no_endless_loop_and_no_leak(
 async def test_a_404_to_a_call_without_a_session_is_no_lost_session(
     peer: McpPeer, source: McpSource, reply: Reply
 ) -> None:
-    def call(asked: Asked) -> httpx.Response:
+    def call(requested: SentRequest) -> httpx.Response:
         return (
-            answer({"protocolVersion": "2025-06-18"})(asked) if asked.method == "initialize" else reply(asked)
+            answer({"protocolVersion": "2025-06-18"})(requested)
+            if requested.method == "initialize"
+            else reply(requested)
         )
 
     peer.speaks_initialize, peer.refusal = False, call
@@ -251,7 +253,7 @@ async def test_revoked_keys_are_told_at_once_and_not_taken_for_a_lost_session(
     peer: McpPeer, source: McpSource, status: int
 ) -> None:
     assert await shows_the_order(source)
-    peer.asked.clear()
+    peer.requested.clear()
     peer.speaks_initialize, peer.refusal = False, wordpress("authentication_failed", status)
     error = await refused(source)
     assert isinstance(error, PermanentError)
@@ -274,7 +276,7 @@ async def test_an_outage_is_no_lost_session(
     peer: McpPeer, source: McpSource, reply: Reply, kind: ErrorKind
 ) -> None:
     assert await shows_the_order(source)
-    peer.asked.clear()
+    peer.requested.clear()
     peer.call = reply
     assert (await refused(source)).kind is kind
     assert peer.methods == ["tools/call"]
@@ -286,12 +288,12 @@ async def test_an_outage_is_no_lost_session(
 # --- the id that is echoed ----------------------------------------------------------------------------------
 
 
-def echoes(asked: Asked, peer: McpPeer, **fields: Any) -> httpx.Response:
+def echoes(requested: SentRequest, peer: McpPeer, **fields: Any) -> httpx.Response:
     peer.call = None
-    peer.asked.pop()
-    message = peer.answer(asked.request).json()
+    peer.requested.pop()
+    message = peer.answer(requested.request).json()
     del message["id"]
-    return body(json.dumps({**message, **fields}))(asked)
+    return body(json.dumps({**message, **fields}))(requested)
 
 
 ECHOES: dict[str, Callable[[int], object]] = {
@@ -307,12 +309,12 @@ ECHOES: dict[str, Callable[[int], object]] = {
 @pytest.mark.parametrize("name", ECHOES)
 async def test_an_id_may_be_echoed_in_another_spelling(peer: McpPeer, source: McpSource, name: str) -> None:
     assert await shows_the_order(source)
-    peer.call = lambda asked: echoes(asked, peer, id=ECHOES[name](asked.json["id"]))
+    peer.call = lambda requested: echoes(requested, peer, id=ECHOES[name](requested.json["id"]))
     assert await shows_the_order(source)
 
 
 async def test_an_id_may_be_left_out(peer: McpPeer, source: McpSource) -> None:
-    peer.call = lambda asked: echoes(asked, peer)
+    peer.call = lambda requested: echoes(requested, peer)
     assert await shows_the_order(source)
 
 
@@ -336,7 +338,7 @@ WRONG: dict[str, Callable[[int], object]] = {
 async def test_the_id_of_another_call_is_an_error(peer: McpPeer, source: McpSource, name: str) -> None:
     """A cache repeats an old answer."""
     assert await shows_the_order(source)
-    peer.call = lambda asked: echoes(asked, peer, id=WRONG[name](asked.json["id"]))
+    peer.call = lambda requested: echoes(requested, peer, id=WRONG[name](requested.json["id"]))
     error = await refused(source)
     assert error.kind is ErrorKind.PROTOCOL
     assert "another question" in str(error)
@@ -355,14 +357,14 @@ async def test_an_event_may_echo_it_in_another_spelling(
 ) -> None:
     assert await shows_the_order(source)
 
-    def call(asked: Asked) -> httpx.Response:
+    def call(requested: SentRequest) -> httpx.Response:
         peer.call = None
-        peer.asked.pop()
-        result = json.dumps(peer.answer(asked.request).json()["result"]).encode().replace(b"%", b"%%")
+        peer.requested.pop()
+        result = json.dumps(peer.answer(requested.request).json()["result"]).encode().replace(b"%", b"%%")
         another = b'data: {"jsonrpc":"2.0","id":9999,"result":{}}\n\n'
         progress = b'data: {"jsonrpc":"2.0","method":"notifications/progress"}\n\n'
         ours = b'data: {"jsonrpc":"2.0","id":' + echoed + b',"result":' + result + b"}\n\n"
-        return events(progress, another, ours)(asked)
+        return events(progress, another, ours)(requested)
 
     peer.call = call
     assert await shows_the_order(source)

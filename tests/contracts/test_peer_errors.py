@@ -131,9 +131,9 @@ class Client:
 @every_error
 async def test_the_store_in_redis(make: Callable[[], BaseException]) -> None:
     store = RedisStore(ADDRESS, prefix="p:", first_shop=SHOP, make=lambda _: Client(make))  # type: ignore[arg-type, return-value]
-    for asked in (store.take, store.renew, store.release, store.holder, store.check, store.ask_clock):
+    for requested in (store.take, store.renew, store.release, store.holder, store.check, store.ask_clock):
         with pytest.raises(TemporaryError) as caught:
-            await asked()
+            await requested()
         assert caught.value.kind is ErrorKind.STORE
         assert str(caught.value).startswith("state in redis://")
         assert "\n" not in str(caught.value)
@@ -144,9 +144,9 @@ async def test_the_store_in_redis(make: Callable[[], BaseException]) -> None:
 async def test_the_other_replicas(make: Callable[[], BaseException]) -> None:
     line = ConnectionPool(Client(make))  # type: ignore[arg-type]
     membership = Membership(ADDRESS, line, prefix="p:", name="me")
-    for asked in (membership.stay, membership.leave, lambda: membership.leased(["a"])):
+    for requested in (membership.stay, membership.leave, lambda: membership.leased(["a"])):
         with pytest.raises(TemporaryError) as caught:
-            await asked()
+            await requested()
         assert caught.value.kind is ErrorKind.STORE
     await line.drop()
     await line.aclose()
@@ -188,9 +188,9 @@ async def test_the_sinks_in_redis(make: Callable[[], BaseException], to_redis: A
     pipeline.execute = client.execute_command
     client.pipeline = lambda **_: pipeline
     to_redis._server.client = client
-    for asked in (lambda: to_redis.send(DELIVERY), to_redis.check):
+    for requested in (lambda: to_redis.send(DELIVERY), to_redis.check):
         with pytest.raises(TemporaryError) as caught:
-            await asked()
+            await requested()
         assert caught.value.kind is ErrorKind.CONNECTION
     await to_redis._server.drop()
     assert not await to_redis._server.look_at_role(at_once=True)

@@ -42,10 +42,10 @@ async def shop(
 async def refused(
     response: httpx.Response, dialect: Dialect = Dialect.REST, url: str = SITE
 ) -> tuple[ShopPollerError, list[httpx.Request]]:
-    asked: list[httpx.Request] = []
+    requested: list[httpx.Request] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requested.append(request)
         return response
 
     async with shop(serve, dialect, url) as source:
@@ -56,7 +56,7 @@ async def refused(
     assert len(text) < 600
     assert KEY not in text
     assert SECRET not in text
-    return caught.value, asked
+    return caught.value, requested
 
 
 def to(location: str, status: int = 301, **headers: str) -> httpx.Response:
@@ -73,20 +73,20 @@ def to(location: str, status: int = 301, **headers: str) -> httpx.Response:
 async def test_the_error_has_the_address_to_use_and_the_keys_go_nowhere(
     dialect: Dialect, status: int
 ) -> None:
-    asked: list[httpx.Request] = []
+    requested: list[httpx.Request] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requested.append(request)
         return to(f"https://www.shop.example{request.url.path}?token=hunter2", status)
 
     async with shop(serve, dialect) as source:
         with pytest.raises(PermanentError) as caught:
             await source.fetch(ASK)
-    path = asked[0].url.path
+    path = requested[0].url.path
     assert caught.value.kind is ErrorKind.NOT_FOUND
     assert f"; set WOOCOMMERCE_MCP_URL=https://www.shop.example{path}" in str(caught.value)
     assert "hunter2" not in str(caught.value)
-    assert {request.url.host for request in asked} == {"shop.example"}
+    assert {request.url.host for request in requested} == {"shop.example"}
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ async def test_a_redirect_without_an_address_is_one() -> None:
 
 
 async def test_a_shop_that_wants_a_cookie_is_given_it_once() -> None:
-    asked: list[httpx.Request] = []
+    requested: list[httpx.Request] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requested.append(request)
         if "wall=passed" in request.headers.get("cookie", ""):
             return httpx.Response(200, json=[], headers={"Date": DATE})
         return to(str(request.url), 307, **{"Set-Cookie": "wall=passed; Path=/"})
@@ -143,21 +143,21 @@ async def test_a_shop_that_wants_a_cookie_is_given_it_once() -> None:
     async with shop(serve) as source:
         assert (await source.fetch(ASK)).items == ()
         await source.fetch(ASK)
-    assert len(asked) == 3
-    assert len({str(request.url) for request in asked}) == 1
+    assert len(requested) == 3
+    assert len({str(request.url) for request in requested}) == 1
 
 
 async def test_a_wall_that_no_cookie_opens_is_a_loop() -> None:
-    asked: list[httpx.Request] = []
+    requested: list[httpx.Request] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requested.append(request)
         return to(str(request.url), 302, **{"Set-Cookie": "a=b"})
 
     async with shop(serve) as source:
         with pytest.raises(PermanentError, match="a loop, or a firewall that requires cookies"):
             await source.fetch(ASK)
-    assert len(asked) == 2
+    assert len(requested) == 2
 
 
 async def test_an_api_that_is_elsewhere_is_named_by_what_wordpress_says_of_it() -> None:

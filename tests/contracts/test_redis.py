@@ -15,15 +15,15 @@ import redis
 
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import EventType, KnownOrder
-from shop_poller.ports import Ack, Bury, Retry, ShopState
+from shop_poller.ports import Ack, MoveToDeadLetters, Retry, ShopState
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import RedisConnection
 from shop_poller.stores.redis.membership import Membership
 from support.commands import wait_until
-from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, outgoing, put
+from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, new_deliveries, put
 from support.redis_server import REDIS, RedisServer, redis_server, valkey_binary
 from support.sink_peers import CERTIFICATE, LOOPBACK
 
@@ -107,10 +107,12 @@ async def test_the_keys_of_old_still_show_the_truth(server: RedisServer, store: 
 async def test_every_key_begins_with_the_prefix_and_none_expires_but_the_lease(server: RedisServer) -> None:
     store = store_at(server.url, "{kiosk}:")
     assert await store.take()
-    await put(store, outgoing("A", "1"), outgoing("A", "1"))
-    await put(store, outgoing("A", "2"), shop_id="other.example")
+    await put(store, new_deliveries("A", "1"), new_deliveries("A", "1"))
+    await put(store, new_deliveries("A", "2"), shop_id="other.example")
     delivery, other = await claim(store)
-    await store.settle([Bury(delivery, "no"), Retry(other, at(9), "later", charged=True)], T0)
+    await store.record_outcomes(
+        [MoveToDeadLetters(delivery, "no"), Retry(other, at(9), "later", charged=True)], T0
+    )
     await store.commit(SHOP, batch(known=[known_order(1)], state=ShopState(T0, last_poll_at=T0)))
 
     with server.client as client:
@@ -123,10 +125,10 @@ async def test_every_key_begins_with_the_prefix_and_none_expires_but_the_lease(s
 
 async def test_a_commit_is_one_command(server: RedisServer, store: RedisStore) -> None:
     await store.register(SHOP, T0)
-    await put(store, outgoing())  # the script is there from here on
+    await put(store, new_deliveries())  # the script is there from here on
     with server.client as client:
         client.config_resetstat()
-        rows = [outgoing(sink, str(n)) for n in range(100) for sink in "AB"]
+        rows = [new_deliveries(sink, str(n)) for n in range(100) for sink in "AB"]
         await store.commit(SHOP, batch(*rows, known=[known_order(n) for n in range(100)]))
         stats: Any = client.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 1
@@ -151,7 +153,11 @@ async def test_it_goes_on_where_the_old_design_was(server: RedisServer, store: R
 
     last = datetime(2026, 11, 23, 8, 0, 0, 654_000, UTC)
     assert state == ShopState(
-        T0, baseline_at=last, cursor_at=last, last_poll_at=last, learning=Learning(Phase.OPEN, last)
+        T0,
+        baseline_at=last,
+        cursor_at=last,
+        last_poll_at=last,
+        import_position=ImportPosition(Phase.OPEN, last),
     )
     known = await store.known(SHOP, range(1, 9))
     assert {order_id: record.status for order_id, record in known.items()} == {
@@ -162,8 +168,8 @@ async def test_it_goes_on_where_the_old_design_was(server: RedisServer, store: R
     with server.client as client:
         assert client.ttl("shop:polling:known_orders") == -1  # its EXPIRE would still drop them
     # They are dropped when they are old, as ours are.
-    assert await store.prune(SHOP, seen_before=at(-1), settled_before=at(-1)) == 0
-    assert await store.prune(SHOP, seen_before=at(1), settled_before=at(-1)) == 7
+    assert await store.prune(SHOP, seen_before=at(-1), finished_before=at(-1)) == 0
+    assert await store.prune(SHOP, seen_before=at(1), finished_before=at(-1)) == 7
     assert await store.register(SHOP, at(60)) == state
 
 
@@ -246,8 +252,8 @@ async def test_there_and_back_and_there_again(server: RedisServer, store: RedisS
         1: "cancelled",
         2: "processing",
     }
-    assert await store.prune(SHOP, seen_before=at(-50), settled_before=at(-50)) == 1  # ours kept its age
-    assert await store.prune(SHOP, seen_before=at(1), settled_before=at(-50)) == 1
+    assert await store.prune(SHOP, seen_before=at(-50), finished_before=at(-50)) == 1  # ours kept its age
+    assert await store.prune(SHOP, seen_before=at(1), finished_before=at(-50)) == 1
 
 
 async def test_keys_of_another_shop_are_refused_and_not_changed(
@@ -302,16 +308,16 @@ async def test_one_has_the_lease_and_others_are_told_who(server: RedisServer, st
 
 async def test_who_lost_the_lease_changes_nothing(server: RedisServer, store: RedisStore) -> None:
     await store.register(SHOP, T0)
-    await put(store, outgoing("A", "1"), outgoing("A", "2"))
+    await put(store, new_deliveries("A", "1"), new_deliveries("A", "2"))
     (delivery,) = await claim(store, limit=1)
     with server.client as client:
         client.set(f"{PREFIX}lease", "somebody/else")
     before = contents(server)
 
     for attempt in (
-        partial(store.commit, SHOP, batch(outgoing(), known=[known_order(1)])),
-        partial(store.settle, [Ack(delivery)], T0),
-        partial(store.settle, [Bury(delivery, "no")], T0),
+        partial(store.commit, SHOP, batch(new_deliveries(), known=[known_order(1)])),
+        partial(store.record_outcomes, [Ack(delivery)], T0),
+        partial(store.record_outcomes, [MoveToDeadLetters(delivery, "no")], T0),
         partial(store.claim, "A", now=at(9), limit=9),
         partial(store.dead_letter_expired, "A", head_before=at(9), now=at(9)),
         partial(store.release_parked, "A"),
@@ -325,7 +331,7 @@ async def test_who_lost_the_lease_changes_nothing(server: RedisServer, store: Re
 
 async def test_without_having_taken_the_lease_nothing_can_be_written(server: RedisServer) -> None:
     store = store_at(server.url)
-    for attempt in (lambda: put(store, outgoing()), lambda: store.register(SHOP, T0)):
+    for attempt in (lambda: put(store, new_deliveries()), lambda: store.register(SHOP, T0)):
         with pytest.raises(TemporaryError, match="another replica has the lease"):
             await attempt()
     assert dump(server) == {}
@@ -335,7 +341,7 @@ async def test_without_having_taken_the_lease_nothing_can_be_written(server: Red
 async def test_taking_the_lease_anew_voids_the_claims_of_before(
     server: RedisServer, store: RedisStore
 ) -> None:
-    await put(store, outgoing(event_id="held"))
+    await put(store, new_deliveries(event_id="held"))
     held = await claim_one(store)
     assert await claim(store) == []
     other = store_at(server.url)
@@ -367,10 +373,10 @@ async def lived_in(store: RedisStore) -> ShopState:
     """Two lines of deliveries, one of them claimed and parked, some records."""
     state = ShopState(T0, baseline_at=T0, cursor_at=at(60), last_poll_at=at(60))
     await store.register(SHOP, T0)
-    rows = [outgoing("A", "1", "1/1"), outgoing("A", "1", "1/2"), outgoing("A", "2", "2/1")]
+    rows = [new_deliveries("A", "1", "1/1"), new_deliveries("A", "1", "1/2"), new_deliveries("A", "2", "2/1")]
     await store.commit(SHOP, batch(*rows, state=state, known=[known_order(1), known_order(2)]))
     first, _ = await claim(store)
-    await store.settle([Retry(first, at(30), "500", charged=True)], T0)
+    await store.record_outcomes([Retry(first, at(30), "500", charged=True)], T0)
     return state
 
 
@@ -390,7 +396,7 @@ async def test_an_older_replica_is_noticed_and_gone_on_from(server: RedisServer,
     older = await lived_in(store)
     dumped = dump(server)
     newer = ShopState(T0, baseline_at=T0, cursor_at=at(600), last_poll_at=at(600))
-    await store.commit(SHOP, batch(outgoing("A", "3", "3/1"), state=newer, known=[known_order(3)]))
+    await store.commit(SHOP, batch(new_deliveries("A", "3", "3/1"), state=newer, known=[known_order(3)]))
     restore(server, dumped)
     before = contents(server)
 
@@ -405,20 +411,20 @@ async def test_an_older_replica_is_noticed_and_gone_on_from(server: RedisServer,
     await store.commit(SHOP, batch(state=older))
 
 
-async def test_a_number_that_is_given_twice_settles_only_its_own(
+async def test_a_number_that_is_given_twice_records_only_its_own(
     server: RedisServer, store: RedisStore
 ) -> None:
     dumped = dump(server)
-    await put(store, outgoing(event_id="of the lost time"))
+    await put(store, new_deliveries(event_id="of the lost time"))
     lost = await claim_one(store)
     restore(server, dumped)
     await store.release()
     assert await store.take()
-    await put(store, outgoing(event_id="new"))
+    await put(store, new_deliveries(event_id="new"))
 
-    await store.settle([Ack(lost)], T0)
-    await store.settle([Bury(lost, "no")], T0)
-    await store.settle([Retry(lost, at(99), "no", charged=True)], T0)
+    await store.record_outcomes([Ack(lost)], T0)
+    await store.record_outcomes([MoveToDeadLetters(lost, "no")], T0)
+    await store.record_outcomes([Retry(lost, at(99), "no", charged=True)], T0)
 
     new = await claim_one(store)
     assert (new.event_id, new.seq, new.attempts) == ("new", lost.seq, 0)
@@ -431,7 +437,7 @@ PARTS = (
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_whatever_single_key_is_evicted_the_next_tenure_is_sound(
+async def test_whatever_single_key_is_evicted_the_next_session_is_sound(
     server: RedisServer, store: RedisStore, part: str
 ) -> None:
     state = await lived_in(store)
@@ -448,11 +454,11 @@ async def test_whatever_single_key_is_evicted_the_next_tenure_is_sound(
         assert set(known) == {1, 2}
     else:
         assert (found, known) == (ShopState(at(100)), {})
-    await store.commit(SHOP, batch(outgoing("A", "9", "9/1"), state=found, now=at(100)))
+    await store.commit(SHOP, batch(new_deliveries("A", "9", "9/1"), state=found, now=at(100)))
     arrived = []
     while taken := await claim(store, now=at(200)):
         arrived += ids(taken)
-        await store.settle([Ack(delivery) for delivery in taken], at(200))
+        await store.record_outcomes([Ack(delivery) for delivery in taken], at(200))
     left = [] if part == "outbox" else ["1/1", "2/1", "1/2"]
     assert sorted(arrived) == sorted([*left, "9/1"])
     assert [one for one in arrived if one.startswith("1/")] == [one for one in left if one.startswith("1/")]
@@ -479,12 +485,12 @@ def beside_the_first(store: RedisStore, monkeypatch: pytest.MonkeyPatch, *comman
 async def one_dead_one_parked(store: RedisStore) -> None:
     """A dead letter, and a delivery that failed once and waits for its time."""
     await store.register(SHOP, T0)
-    await put(store, outgoing("A", "1", "dead"))
-    await store.settle([Bury(await claim_one(store), "no")], T0)
-    await put(store, outgoing("B", "2", "only dead"))
-    await store.settle([Bury(await claim_one(store, "B"), "no")], T0)
-    await put(store, outgoing("A", "3", "parked"), outgoing("A", "3", "behind"))
-    await store.settle([Retry(await claim_one(store), at(70), "500", charged=True)], T0)
+    await put(store, new_deliveries("A", "1", "dead"))
+    await store.record_outcomes([MoveToDeadLetters(await claim_one(store), "no")], T0)
+    await put(store, new_deliveries("B", "2", "only dead"))
+    await store.record_outcomes([MoveToDeadLetters(await claim_one(store, "B"), "no")], T0)
+    await put(store, new_deliveries("A", "3", "parked"), new_deliveries("A", "3", "behind"))
+    await store.record_outcomes([Retry(await claim_one(store), at(70), "500", charged=True)], T0)
     assert await store._outbox._is_whole()
 
 
@@ -510,7 +516,7 @@ async def test_dead_letters_are_found_after_the_outbox_was_mended(
     with server.client as client:
         assert client.delete(f"{PREFIX}outbox:lines") == 1
     await store.register(SHOP, at(60))
-    assert {one.sink for one in await store.settled(SHOP, dead=True, limit=9)} == {"A", "B"}
+    assert {one.sink for one in await store.finished(SHOP, dead=True, limit=9)} == {"A", "B"}
 
 
 async def test_a_replay_while_it_is_counted_is_no_damage(
@@ -526,7 +532,7 @@ async def test_an_outbox_larger_than_a_piece_is_mended_in_order(
     server: RedisServer, store: RedisStore
 ) -> None:
     await store.register(SHOP, T0)
-    await put(store, *(outgoing("A", str(n % 300), f"{n}") for n in range(600)))
+    await put(store, *(new_deliveries("A", str(n % 300), f"{n}") for n in range(600)))
     with server.client as client:
         assert client.delete(f"{PREFIX}outbox:heads") == 1
     await store.register(SHOP, at(60))
@@ -534,12 +540,12 @@ async def test_an_outbox_larger_than_a_piece_is_mended_in_order(
     order = []
     while some := await claim(store, now=at(100), limit=1000):
         order += [int(one) for one in ids(some)]
-        await store.settle([Ack(one) for one in some], at(100))
+        await store.record_outcomes([Ack(one) for one in some], at(100))
     assert (sorted(order[:300]), sorted(order[300:])) == ([*range(300)], [*range(300, 600)])
 
 
 @pytest.mark.parametrize("part", ["outbox", "outbox:lines"])
-async def test_deliveries_in_hand_whose_place_is_gone_end_the_tenure(
+async def test_deliveries_in_hand_whose_place_is_gone_end_the_session(
     server: RedisServer, store: RedisStore, part: str
 ) -> None:
     await lived_in(store)
@@ -548,7 +554,7 @@ async def test_deliveries_in_hand_whose_place_is_gone_end_the_tenure(
         client.delete(PREFIX + part)
     attempt = {
         "outbox": partial(store.commit, SHOP, batch()),
-        "outbox:lines": partial(store.settle, [Ack(held)], at(1)),
+        "outbox:lines": partial(store.record_outcomes, [Ack(held)], at(1)),
     }
     with pytest.raises(TemporaryError, match="not what was left there"):
         await attempt[part]()
@@ -572,9 +578,9 @@ async def test_a_commit_whose_answer_was_lost_is_no_reason_to_stop(
     for failing in (unheard, unsaid, unheard):
         monkeypatch.setattr(store._connection, "fenced", failing)
         with pytest.raises(TemporaryError):
-            await put(store, outgoing(key="1"))
+            await put(store, new_deliveries(key="1"))
     monkeypatch.setattr(store._connection, "fenced", real)
-    await put(store, outgoing(key="1"))
+    await put(store, new_deliveries(key="1"))
     assert await store.renew()
     assert (await store.stats(SHOP)).sinks["A"].waiting == 3
 
@@ -590,8 +596,8 @@ async def test_a_commit_that_is_sent_twice_is_carried_out_once(store: RedisStore
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store._connection, "fenced", twice)
-        await put(store, outgoing(key="1"))
-    await put(store, outgoing(key="1"))
+        await put(store, new_deliveries(key="1"))
+    await put(store, new_deliveries(key="1"))
     assert (await store.stats(SHOP)).sinks["A"].waiting == 2
 
 
@@ -605,11 +611,11 @@ async def test_a_key_that_is_not_ours_stops_a_commit_before_its_first_write(
         client.set(PREFIX + part, "somebody else's")
     before = contents(server)
     with pytest.raises(TemporaryError, match="not ours"):
-        await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
+        await store.commit(SHOP, batch(new_deliveries("A"), known=[known_order(1)]))
     assert contents(server) == before
     with server.client as client:
         client.delete(PREFIX + part)
-    await store.commit(SHOP, batch(outgoing("A"), known=[known_order(1)]))
+    await store.commit(SHOP, batch(new_deliveries("A"), known=[known_order(1)]))
 
 
 async def test_many_refusals_are_no_reason_to_stop(server: RedisServer, store: RedisStore) -> None:
@@ -694,7 +700,7 @@ async def test_a_server_that_is_away_is_named_and_used_again_when_it_is_back(tmp
         store = store_at(server.url)
         assert await store.take()
         await store.register(SHOP, T0)
-        await put(store, outgoing(event_id="kept"))
+        await put(store, new_deliveries(event_id="kept"))
         server.end()
         assert "connect" in (await refused(store)).lower()
         server.start()
@@ -724,11 +730,11 @@ async def test_full_memory_is_named_and_ends(tmp_path: Path) -> None:
         store = store_at(server.url)
         assert await store.take()
         await store.register(SHOP, T0)
-        await put(store, outgoing("A", "1"), outgoing("A", "1"))
+        await put(store, new_deliveries("A", "1"), new_deliveries("A", "1"))
         held = await claim_one(store)
         client.config_set("maxmemory", "1")
         assert "its maxmemory is used up" in await refused(store)
-        await store.settle([Ack(held)], at(1))  # what makes room may be written down
+        await store.record_outcomes([Ack(held)], at(1))  # what makes room may be written down
         client.config_set("maxmemory", "0")
         await store.commit(SHOP, batch(known=[known_order(1)]))
         await store.aclose()
@@ -749,11 +755,11 @@ async def test_a_server_that_became_a_replica_is_named(tmp_path: Path) -> None:
 async def test_passwords_are_checked_and_never_shown(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "s3cret-word") as server:
         place = f"{LOOPBACK}:{server.port}/0"
-        for user, hint in ((":wr0ng-word@", "check user and password"), ("", "check user and password")):
+        for user, trigger in ((":wr0ng-word@", "check user and password"), ("", "check user and password")):
             store = store_at(f"redis://{user}{place}")
             with pytest.raises(TemporaryError) as caught:
                 await store.take()
-            assert hint in str(caught.value)
+            assert trigger in str(caught.value)
             assert "word" not in str(caught.value).replace("password", "")
             await store.aclose()
         store = store_at(f"redis://:s3cret-word@{place}")
@@ -782,7 +788,7 @@ async def test_an_acl_user_with_the_rights_of_the_documentation_is_enough(tmp_pa
         await lived_in(store)
         await store.release_parked("A")
         await store.dead_letter_expired("A", head_before=at(99), now=at(99))
-        await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
+        await store.prune(SHOP, seen_before=at(999), finished_before=at(999))
         await store.stats(SHOP)
         await store.aclose()
 
@@ -825,7 +831,7 @@ async def test_sentinels_know_who_is_the_primary(tmp_path: Path) -> None:
         try:
             store = store_at(f"redis+sentinel://{LOOPBACK}:{sentinel.port}/mymaster/0")
             assert await store.take()
-            await put(store, outgoing(event_id="over sentinel"))
+            await put(store, new_deliveries(event_id="over sentinel"))
             assert ids(await claim(store)) == ["over sentinel"]
             await store.aclose()
             unknown = store_at(f"redis+sentinel://{LOOPBACK}:{sentinel.port}/nobody/0")
@@ -847,7 +853,7 @@ async def test_a_cluster_is_used_by_a_prefix_with_a_hash_tag(tmp_path: Path) -> 
         assert ids(await claim(store, now=at(60))) == ["1/1"]
         await store.release_parked("A")
         assert (await store.stats(SHOP)).sinks["A"].waiting == 3
-        await store.prune(SHOP, seen_before=at(999), settled_before=at(999))
+        await store.prune(SHOP, seen_before=at(999), finished_before=at(999))
         await store.aclose()
 
 
@@ -944,24 +950,26 @@ async def everything(store: RedisStore) -> None:
     assert await store.take()
     await store.register(SHOP, T0)
     for number in (1, 2):
-        row = outgoing(key=str(number), event_id=f"event {number}")
+        row = new_deliveries(key=str(number), event_id=f"event {number}")
         await store.commit(SHOP, batch(row, known=[known_order(number)]))
     await store.known(SHOP, [1, 2])
     await store.open_orders(SHOP, after_id=0, limit=9)
     claimed = await claim(store, now=at(1))
-    await store.settle([Ack(one) if number else Bury(one, "no") for number, one in enumerate(claimed)], at(2))
+    await store.record_outcomes(
+        [Ack(one) if number else MoveToDeadLetters(one, "no") for number, one in enumerate(claimed)], at(2)
+    )
     await store.dead_letter_expired("A", head_before=at(-1), now=at(3))
     await store.release_parked("A")
     await store.clamp_due("A", latest=at(4))
     await store.next_due("A")
     await store.stats(SHOP)
-    await store.prune(SHOP, seen_before=at(-1), settled_before=at(-1))
+    await store.prune(SHOP, seen_before=at(-1), finished_before=at(-1))
     await store.redate(SHOP, after=at(5), to=at(5))
     for seq in await store.dead_ids(SHOP):
         await store.dead_letter(SHOP, seq)
         await store.replay_concurrently(SHOP, [seq], at(6))
-    await store.traces(SHOP, frozenset({"1"}))
-    await store.settled(SHOP, dead=False, limit=9)
+    await store.delivery_records(SHOP, frozenset({"1"}))
+    await store.finished(SHOP, dead=False, limit=9)
     await store.rows_set_aside(SHOP)
     store._outbox._must_mend = True
     await store.register(SHOP, at(7))

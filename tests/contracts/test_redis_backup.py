@@ -14,10 +14,10 @@ from shop_poller.cli import backup, restore
 from shop_poller.config.redis_address import RedisAddress, parse_redis
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.ports import Ack, Alert, Bury
+from shop_poller.ports import Ack, Alert, MoveToDeadLetters
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.backup import STAGED, StateKeys
-from support.deliveries import SHOP, T0, batch, claim, known_order, outgoing
+from support.deliveries import SHOP, T0, batch, claim, known_order, new_deliveries
 from support.redis_server import RedisServer, redis_server
 from support.stores import shared_valkey
 
@@ -67,11 +67,11 @@ async def fill(store: RedisStore, orders: int) -> None:
     """A state with waiting, made and dead deliveries, and an alert."""
     assert await store.take()
     await store.register(SHOP, T0)
-    rows = [outgoing(sink, str(n), f"{sink}{n}") for n in range(1, orders + 1) for sink in ("A", "B")]
+    rows = [new_deliveries(sink, str(n), f"{sink}{n}") for n in range(1, orders + 1) for sink in ("A", "B")]
     known = [known_order(n) for n in range(1, orders + 1)]
     await store.commit(SHOP, batch(*rows, known=known))
     taken = await claim(store, "A", limit=2)
-    await store.settle([Ack(taken[0]), Bury(taken[1], "no")], T0)
+    await store.record_outcomes([Ack(taken[0]), MoveToDeadLetters(taken[1], "no")], T0)
     await store.raise_alert(SHOP, Alert("crm", ErrorKind.TIMEOUT, T0), [], T0)
     await store.release()
 
@@ -114,7 +114,7 @@ async def test_what_is_backed_up_comes_back_key_for_key(
     assert (await back_up(tmp_path / "b.tar", settings(url, prefix))).done == [SHOP]
     assert dump(client, prefix) == before, "it changes nothing"
     assert await store.take()
-    await store.commit(SHOP, batch(outgoing("C", "77"), known=[known_order(77)]))
+    await store.commit(SHOP, batch(new_deliveries("C", "77"), known=[known_order(77)]))
     await store.release()
     assert dump(client, prefix) != before
 
@@ -212,7 +212,7 @@ async def test_cut_off_before_any_command_a_restore_leaves_one_state_or_the_othe
     await back_up(tmp_path / "b.tar", shop)
     wanted = dump(client, prefix)
     assert await store.take()
-    await store.commit(SHOP, batch(outgoing("C", "9"), known=[known_order(9)]))
+    await store.commit(SHOP, batch(new_deliveries("C", "9"), known=[known_order(9)]))
     await store.release()
     before = dump(client, prefix)
     from shop_poller.stores.redis.connection import RedisConnection  # noqa: PLC0415 - to be patched

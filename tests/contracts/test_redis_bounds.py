@@ -15,12 +15,12 @@ from shop_poller.clock import EPOCH
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import UnreadableOrder
-from shop_poller.ports import Ack, Backfill, Bury, Retry
+from shop_poller.ports import Ack, Backfill, MoveToDeadLetters, Retry
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore, codec
 from shop_poller.stores.redis.keys import LANE
 from shop_poller.stores.redis.renewals import Renewals
-from support.deliveries import SHOP, T0, at, batch, claim, ids, known_order, outgoing, put
+from support.deliveries import SHOP, T0, at, batch, claim, ids, known_order, new_deliveries, put
 from support.lua_calls import Touched, touched
 from support.redis_server import RedisServer, redis_server
 from support.stores import ADDRESS, fake_client
@@ -38,7 +38,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = "shop_poller.stores.redis"
     for module in ("connection", "mending", "dead_letters", "outbox", "records"):
         monkeypatch.setattr(f"{modules}.{module}.CHUNK", A_PIECE)
-    for name in ("PRUNE_LIMIT", "BURY_LIMIT", "MAX_SETTLED", "BURY_LOOK", "WAKE_LIMIT"):
+    for name in ("PRUNE_LIMIT", "EXPIRE_LIMIT", "MAX_FINISHED", "EXPIRE_SCAN", "RELEASE_LIMIT"):
         monkeypatch.setattr(f"{modules}.outbox.{name}", 2 * A_PIECE)
     for name in ("PRUNE_LIMIT", "CLAMP_LIMIT"):
         monkeypatch.setattr(f"{modules}.shops.{name}", 2 * A_PIECE)
@@ -54,8 +54,8 @@ async def filled(rows: int) -> RedisStore:
     await store.register(SHOP, T0)
     for start in range(0, rows, 50):
         some = range(start, start + 50)
-        waiting = [outgoing("A", f"{n}", f"a{n}") for n in some]
-        waiting += [outgoing("A", "long", f"long{n}") for n in some]
+        waiting = [new_deliveries("A", f"{n}", f"a{n}") for n in some]
+        waiting += [new_deliveries("A", "long", f"long{n}") for n in some]
         aside = [UnreadableOrder(n + 1, "half an order") for n in some]
         known = [known_order(10_000 + n, "completed" if n % 2 else "processing") for n in some]
         await store.commit(SHOP, batch(*waiting, known=known, set_aside=aside))
@@ -94,27 +94,27 @@ async def everything(store: RedisStore) -> Touched:
         await store.next_due("A")
         await client.execute_command("HSET", f"{PREFIX}outbox", "1", "of no use")
         taken = await claim(store, limit=9)
-        await store.settle([Ack(one) for one in taken[:3]], at(2))
-        await store.settle([Bury(one, "no") for one in taken[3:6]], at(2))
-        await store.settle([Retry(one, at(90), "no", charged=True) for one in taken[6:]], at(2))
+        await store.record_outcomes([Ack(one) for one in taken[:3]], at(2))
+        await store.record_outcomes([MoveToDeadLetters(one, "no") for one in taken[3:6]], at(2))
+        await store.record_outcomes([Retry(one, at(90), "no", charged=True) for one in taken[6:]], at(2))
         while await store.release_parked("A"):
             pass
         await store.dead_letter_expired("A", head_before=at(-1), now=at(3))
         await store.dead_letter_expired("A", head_before=at(3), now=at(3))
-        await store.traces(SHOP, ["long"])
+        await store.delivery_records(SHOP, ["long"])
         dead = await store.dead_ids(SHOP)
-        made = await store.made(SHOP, since=EPOCH, before=at(99))
+        made = await store.delivered(SHOP, since=EPOCH, before=at(99))
         assert await store.replay_concurrently(SHOP, dead[:9], at(4)) == 9
         assert await store.resend_concurrently(SHOP, [one.over.seq for one in made[:9]], at(4)) == 9
         assert await store.drop_concurrently(SHOP, dead[9:12]) == 3
-        await store.learn_concurrently(SHOP, [known_order(7)], Backfill(T0, T0), at(5))
-        await store.prune(SHOP, seen_before=at(-9), settled_before=at(-9))
-        await store.prune(SHOP, seen_before=at(9), settled_before=EPOCH)
+        await store.import_concurrently(SHOP, [known_order(7)], Backfill(T0, T0), at(5))
+        await store.prune(SHOP, seen_before=at(-9), finished_before=at(-9))
+        await store.prune(SHOP, seen_before=at(9), finished_before=EPOCH)
         await store._connection.fenced("lane", lane_keys(store), [codec.lane(SHOP, "A")])
         await store.snapshot(SHOP, at(6))
         await store.clamp_due("A", latest=at(-9))
         await store.redate(SHOP, after=at(-99), to=at(-99))
-        await store.commit(SHOP, batch(outgoing("A", "last"), known=[known_order(8)]))
+        await store.commit(SHOP, batch(new_deliveries("A", "last"), known=[known_order(8)]))
         assert await store.inspect(SHOP) == []
         for part in ("outbox:lines", "known_open", "known_seen"):
             await evict(store, part)
@@ -135,7 +135,13 @@ async def everything(store: RedisStore) -> Touched:
 
 def lane_keys(store: RedisStore) -> list[str]:
     keys = store._keys
-    return [keys.lease, keys.lanes, keys.age(SHOP, "A"), keys.dead(SHOP, "A"), keys.made(SHOP, "A")]
+    return [
+        keys.lease,
+        keys.lanes,
+        keys.age(SHOP, "A"),
+        keys.dead(SHOP, "A"),
+        keys.delivered_by_age(SHOP, "A"),
+    ]
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -201,12 +207,12 @@ async def retaken(store: RedisStore) -> None:
 async def test_a_lane_without_deliveries_is_forgotten_and_comes_back(store: RedisStore) -> None:
     await store.register(SHOP, T0)
     for sink in ("A", "B", "C"):
-        await put(store, outgoing(sink))
-    await store.settle([Ack(one) for one in await claim(store)], at(1))
-    await store.settle([Bury(one, "no") for one in await claim(store, "B")], at(5))
-    await store.prune(SHOP, seen_before=T0, settled_before=at(3))
+        await put(store, new_deliveries(sink))
+    await store.record_outcomes([Ack(one) for one in await claim(store)], at(1))
+    await store.record_outcomes([MoveToDeadLetters(one, "no") for one in await claim(store, "B")], at(5))
+    await store.prune(SHOP, seen_before=T0, finished_before=at(3))
     assert [sink for _, sink in await store._outbox.lanes()] == ["B", "C"]
-    await put(store, outgoing("A", event_id="again"))
+    await put(store, new_deliveries("A", event_id="again"))
     assert ids(await claim(store)) == ["again"]
     assert await store._outbox._is_whole()
 
@@ -224,7 +230,7 @@ async def many_rows(store: RedisStore, rows: int, lines: int) -> dict[str, list[
         told.setdefault(f"{n % lines}", []).append(f"event {n}")
     flat = [(key, event) for n in range(rows) for key, event in [(f"{n % lines}", f"event {n}")]]
     for start in range(0, rows, 500):
-        await put(store, *(outgoing("A", key, event) for key, event in flat[start : start + 500]))
+        await put(store, *(new_deliveries("A", key, event) for key, event in flat[start : start + 500]))
     return told
 
 
@@ -234,7 +240,7 @@ async def drained(store: RedisStore) -> dict[str, list[str]]:
     while some := await claim(store, now=at(10**6), limit=1000):
         for one in some:
             arrived.setdefault(one.key, []).append(one.event_id)
-        await store.settle([Ack(one) for one in some], at(200))
+        await store.record_outcomes([Ack(one) for one in some], at(200))
     return arrived
 
 
@@ -385,7 +391,7 @@ async def test_an_outbox_that_is_kept_compact_is_repaired_too(tmp_path: Path) ->
         for start in range(0, 4_500, 500):
             known = [known_order(n + 1) for n in range(start, start + 500)]
             aside = [UnreadableOrder(n + 1, "half an order") for n in range(start, start + 500)]
-            rows = [outgoing("A", f"{n}", f"{n}") for n in range(start, start + 500)]
+            rows = [new_deliveries("A", f"{n}", f"{n}") for n in range(start, start + 500)]
             await store.commit(SHOP, batch(*rows, known=known, set_aside=aside))
             assert await store.renew()
         assert client.object("encoding", f"{PREFIX}outbox") == "listpack"
@@ -397,7 +403,7 @@ async def test_an_outbox_that_is_kept_compact_is_repaired_too(tmp_path: Path) ->
             pass
         assert len(await claim(store, now=at(99), limit=9_999)) == 4_500
         assert len(await store.open_orders(SHOP, after_id=0, limit=9_999)) == 4_500
-        while await store.prune(SHOP, seen_before=at(10**9), settled_before=T0):
+        while await store.prune(SHOP, seen_before=at(10**9), finished_before=T0):
             pass
         assert (await store.stats(SHOP)).set_aside == 0
         client.hdel(f"{PREFIX}known_details", "rev")
@@ -457,7 +463,7 @@ async def test_open_orders_are_found_again(
     expected = [*range(3, 200, 3), 500]
     assert await store.open_orders(SHOP, after_id=0, limit=999) == expected
     # And each is dropped when its time has come.
-    while await store.prune(SHOP, seen_before=at(10**8), settled_before=T0):
+    while await store.prune(SHOP, seen_before=at(10**8), finished_before=T0):
         pass
     assert (await store.stats(SHOP)).known == 0
 

@@ -15,7 +15,7 @@ from shop_poller.core.errors import TemporaryError
 from shop_poller.ports import Ack
 from shop_poller.stores.redis import RedisStore, codec
 from shop_poller.stores.redis.keys import LANE
-from support.deliveries import SHOP, T0, at, batch, claim, ids, known_order, outgoing, put
+from support.deliveries import SHOP, T0, at, batch, claim, ids, known_order, new_deliveries, put
 from support.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def drained(store: RedisStore) -> list[str]:
     told: list[str] = []
     while some := await claim(store, now=at(99)):
         told += ids(some)
-        await store.settle([Ack(one) for one in some], at(99))
+        await store.record_outcomes([Ack(one) for one in some], at(99))
     return told
 
 
@@ -73,7 +73,7 @@ FIELDS = ["", "12x", "007", "9" * 30, "1 ", "\u0663"]
 async def test_a_row_without_a_number_that_can_be_right_is_taken_out_and_the_order_is_whole(
     store: RedisStore, client: Any, field: str
 ) -> None:
-    await put(store, outgoing("A", "1", "one"), outgoing("A", "1", "two"))
+    await put(store, new_deliveries("A", "1", "one"), new_deliveries("A", "1", "two"))
     client.hset(f"{PREFIX}outbox", field, client.hget(f"{PREFIX}outbox", "2"))
     await taken_anew(store)
     assert await store._outbox._is_whole()
@@ -84,7 +84,7 @@ async def test_a_row_without_a_number_that_can_be_right_is_taken_out_and_the_ord
 
 async def test_a_name_that_does_not_fit_its_row_is_dropped(store: RedisStore, client: Any) -> None:
     """In the line of another key it would hold up that one, or be sent out of its order."""
-    await put(store, outgoing("A", "1", "one"), outgoing("A", "2", "two"))
+    await put(store, new_deliveries("A", "1", "one"), new_deliveries("A", "2", "two"))
     for wrong in (name("3", 1, "one"), name("2", 1, "one"), name("1", 1, "on")):
         client.zadd(f"{PREFIX}outbox:lines", {wrong: 0})
     await taken_anew(store)
@@ -100,7 +100,7 @@ async def test_names_out_of_their_order_are_put_back_or_dropped(
 ) -> None:
     for module in ("connection", "mending"):
         monkeypatch.setattr(f"shop_poller.stores.redis.{module}.CHUNK", 7)
-    await put(store, *(outgoing("A", "1", f"e{n:03d}") for n in range(35)))
+    await put(store, *(new_deliveries("A", "1", f"e{n:03d}") for n in range(35)))
     names = client.zrange(f"{PREFIX}outbox:lines", 0, -1)
     client.zadd(f"{PREFIX}outbox:lines", dict.fromkeys([*names[::3], *strays], score))
     await taken_anew(store)
@@ -113,12 +113,12 @@ async def test_a_mending_that_no_count_shows_to_be_needed_goes_on_with_the_next_
 ) -> None:
     for module in ("connection", "mending"):
         monkeypatch.setattr(f"shop_poller.stores.redis.{module}.CHUNK", 7)
-    await put(store, *(outgoing("A", f"{n:03d}", f"e{n:03d}") for n in range(50)))
+    await put(store, *(new_deliveries("A", f"{n:03d}", f"e{n:03d}") for n in range(50)))
     client.zrem(f"{PREFIX}outbox:lines", name("007", 8, "e007"))
     client.zadd(f"{PREFIX}outbox:lines", {name("007", 8888, "e007"): 0})  # as many as before
     taken = await claim(store)
     with pytest.raises(TemporaryError):
-        await store.settle([Ack(one) for one in taken], at(1))
+        await store.record_outcomes([Ack(one) for one in taken], at(1))
     assert not await store.renew()
     call, calls = store._connection.call, [0]
 
@@ -148,7 +148,7 @@ async def test_a_mending_that_no_count_shows_to_be_needed_goes_on_with_the_next_
 async def test_a_place_that_is_damaged_is_begun_anew(
     store: RedisStore, client: Any, phase: str, field: str
 ) -> None:
-    await put(store, *(outgoing("A", str(n), str(n)) for n in range(9)))
+    await put(store, *(new_deliveries("A", str(n), str(n)) for n in range(9)))
     client.delete(f"{PREFIX}outbox:lines")
     place = {
         "phase": phase,
@@ -164,7 +164,7 @@ async def test_a_place_that_is_damaged_is_begun_anew(
 
 
 async def test_a_count_of_other_fields_that_is_no_number_is_made_anew(store: RedisStore, client: Any) -> None:
-    await put(store, outgoing("A", "1", "one"))
+    await put(store, new_deliveries("A", "1", "one"))
     client.hset(f"{PREFIX}outbox", "others", "many")
     assert await store.inspect(SHOP) == []
     await taken_anew(store)
@@ -174,7 +174,12 @@ async def test_a_count_of_other_fields_that_is_no_number_is_made_anew(store: Red
 async def test_a_damaged_row_is_corrected_by_the_mending_that_meets_it(
     store: RedisStore, client: Any
 ) -> None:
-    await put(store, outgoing("A", "1", "one"), outgoing("A", "1", "two"), outgoing("A", "2", "three"))
+    await put(
+        store,
+        new_deliveries("A", "1", "one"),
+        new_deliveries("A", "1", "two"),
+        new_deliveries("A", "2", "three"),
+    )
     row = codec.record(client.hget(f"{PREFIX}outbox", "2"))
     client.hset(f"{PREFIX}outbox", "2", json.dumps(row | {"created_at": "soon"}))
     client.hset(f"{PREFIX}outbox", "3", "of no use")
@@ -186,7 +191,7 @@ async def test_a_damaged_row_is_corrected_by_the_mending_that_meets_it(
 
 
 async def test_a_member_that_is_no_delivery_stops_no_sink(store: RedisStore, client: Any) -> None:
-    await put(store, outgoing("A", "1", "one"))
+    await put(store, new_deliveries("A", "1", "one"))
     client.zadd(f"{PREFIX}outbox:due:A", {"of no use": 1})
     assert await store.next_due("A") is not None
     with pytest.raises(TemporaryError):
@@ -222,7 +227,7 @@ async def test_rows_that_a_clock_dated_ahead_expire_though_they_are_many(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shop_poller.stores.redis.outbox.CHUNK", 7)
-    await put(store, *(outgoing("A", str(n), str(n)) for n in range(30)), now=at(400 * DAY))
+    await put(store, *(new_deliveries("A", str(n), str(n)) for n in range(30)), now=at(400 * DAY))
     await store.clamp_due("A", latest=T0)
     young = await claim(store, now=T0, limit=30)
     assert {one.head_since for one in young} == {T0}
@@ -232,8 +237,8 @@ async def test_rows_that_a_clock_dated_ahead_expire_though_they_are_many(
 
 
 async def test_what_is_over_and_cannot_be_read_is_dated_back_as_it_is(store: RedisStore, client: Any) -> None:
-    await put(store, outgoing("A", "1", "one"))
-    await store.settle([Ack(one) for one in await claim(store)], at(400 * DAY))
+    await put(store, new_deliveries("A", "1", "one"))
+    await store.record_outcomes([Ack(one) for one in await claim(store)], at(400 * DAY))
     client.hset(f"{PREFIX}delivered", "1", "{no json")
     assert await store.redate(SHOP, after=at(DAY), to=at(1)) == 1
     assert client.hget(f"{PREFIX}delivered", "1") == "{no json"
@@ -249,7 +254,9 @@ async def test_no_more_is_allowed_than_the_docs_say(client: Any, shared: RedisSe
     assert await one.take()
     assert not await two.take()
     await one.register(SHOP, T0)
-    await one.commit(SHOP, batch(*(outgoing("A", str(n), str(n)) for n in range(5)), known=[known_order(1)]))
+    await one.commit(
+        SHOP, batch(*(new_deliveries("A", str(n), str(n)) for n in range(5)), known=[known_order(1)])
+    )
     client.hset(f"{PREFIX}outbox", "1", "of no use")
     client.delete(f"{PREFIX}outbox:heads")
     await one.release()
@@ -257,7 +264,7 @@ async def test_no_more_is_allowed_than_the_docs_say(client: Any, shared: RedisSe
     await two.register(SHOP, at(60))
     assert len(await drained(two)) == 4
     assert await two.inspect(SHOP) == []
-    await two.prune(SHOP, seen_before=T0, settled_before=at(99))
+    await two.prune(SHOP, seen_before=T0, finished_before=at(99))
     await two.redate(SHOP, after=T0, to=T0)
     await two.release()
     assert await one.repair(SHOP) == []

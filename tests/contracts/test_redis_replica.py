@@ -22,7 +22,7 @@ from shop_poller.sinks.redis import RedisSink, StreamSink
 from shop_poller.stores.redis import RedisStore, connection
 from shop_poller.stores.redis.client import drop_connections
 from support.commands import wait_until
-from support.deliveries import SHOP, at, claim, claim_one, delivery, ids, outgoing, put
+from support.deliveries import SHOP, at, claim, claim_one, delivery, ids, new_deliveries, put
 from support.replicated import Pair, replicated
 from support.sink_peers import LOOPBACK, peer
 
@@ -235,15 +235,15 @@ async def test_state_goes_on_at_the_new_primary(pair: Pair, monkeypatch: pytest.
     store = RedisStore(parse_redis(f"redis://{pair.place}"), prefix="shop:polling:", first_shop=SHOP)
     try:
         assert await store.take()
-        await put(store, outgoing(event_id="1"))
+        await put(store, new_deliveries(event_id="1"))
         one = await claim_one(store)
         pair.demote()
         for _ in range(2):  # the address leads there still
-            await no(store.settle([Ack(one)], at(1)))
+            await no(store.record_outcomes([Ack(one)], at(1)))
         pair.lead_on()
-        await store.settle([Ack(one)], at(1))
+        await store.record_outcomes([Ack(one)], at(1))
         assert await store.renew()
-        await put(store, outgoing(event_id="2"))
+        await put(store, new_deliveries(event_id="2"))
         assert ids(await claim(store)) == ["2"]
     finally:
         await store.aclose()

@@ -11,11 +11,20 @@ from shop_poller.clock import ms
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Ack, Bury, Fate, Made, Outgoing, Settled, SinkStats, Store
+from shop_poller.ports import (
+    Ack,
+    DeliveredEntry,
+    DeliveryStatus,
+    FinishedDelivery,
+    MoveToDeadLetters,
+    NewDelivery,
+    SinkStats,
+    Store,
+)
 from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore, file
-from support.deliveries import SHOP, T0, at, claim, claim_one, ids, outgoing, put
+from support.deliveries import SHOP, T0, at, claim, claim_one, ids, new_deliveries, put
 from support.stores import Place, shared_valkey
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +32,9 @@ pytestmark = pytest.mark.anyio
 OTHER_SHOP = "other.example"
 
 
-async def deliver(store: Store, *rows: Outgoing, seconds: float = 1, shop_id: str = SHOP) -> list[Delivery]:
+async def deliver(
+    store: Store, *rows: NewDelivery, seconds: float = 1, shop_id: str = SHOP
+) -> list[Delivery]:
     """Put rows and deliver them at once, in the order in which they were made."""
     await put(store, *rows, shop_id=shop_id)
     return await deliver_all(store, *{row.sink: None for row in rows}, seconds=seconds)
@@ -34,13 +45,15 @@ async def deliver_all(store: Store, *sinks: str, seconds: float) -> list[Deliver
     taken = []
     for sink in sinks:
         while some := await claim(store, sink, now=at(seconds)):
-            await store.settle([Ack(one) for one in some], at(seconds))
+            await store.record_outcomes([Ack(one) for one in some], at(seconds))
             taken += some
     return taken
 
 
-async def made(store: Store, since: float = 0, before: float = 1_000, shop_id: str = SHOP) -> list[Made]:
-    return await store.made(shop_id, since=at(since), before=at(before))
+async def made(
+    store: Store, since: float = 0, before: float = 1_000, shop_id: str = SHOP
+) -> list[DeliveredEntry]:
+    return await store.delivered(shop_id, since=at(since), before=at(before))
 
 
 async def forget_texts(store: Store) -> None:
@@ -56,15 +69,21 @@ async def forget_texts(store: Store) -> None:
 
 
 async def test_what_was_delivered_within_a_time_is_found_in_its_order(store: Store) -> None:
-    for row in (outgoing("A", "1", "first"), outgoing("B", "1", "to B"), outgoing("A", "2", "third")):
+    for row in (
+        new_deliveries("A", "1", "first"),
+        new_deliveries("B", "1", "to B"),
+        new_deliveries("A", "2", "third"),
+    ):
         await put(store, row)
     await deliver_all(store, "B", seconds=1)
     await deliver_all(store, "A", seconds=3)
-    await deliver(store, outgoing("A", "4"), shop_id=OTHER_SHOP)
+    await deliver(store, new_deliveries("A", "4"), shop_id=OTHER_SHOP)
     everything = await made(store)
     assert [one.over.event_id for one in everything] == ["first", "to B", "third"]
     seq = everything[1].over.seq
-    assert everything[1] == Made(Settled(seq, "B", "1", "to B", "shop.order.new", 0, at(1)), kept=True)
+    assert everything[1] == DeliveredEntry(
+        FinishedDelivery(seq, "B", "1", "to B", "shop.order.new", 0, at(1)), kept=True
+    )
     assert [one.over.event_id for one in await made(store, since=3)] == ["first", "third"]
     assert [one.over.event_id for one in await made(store, since=1, before=3)] == ["to B"]
     assert await made(store, since=1, before=1) == []
@@ -72,9 +91,9 @@ async def test_what_was_delivered_within_a_time_is_found_in_its_order(store: Sto
 
 
 async def test_what_waits_or_was_given_up_was_not_delivered(store: Store) -> None:
-    await put(store, outgoing("A", "1"), outgoing("A", "2"))
+    await put(store, new_deliveries("A", "1"), new_deliveries("A", "2"))
     first, _ = await claim(store)
-    await store.settle([Bury(first, "no")], at(1))
+    await store.record_outcomes([MoveToDeadLetters(first, "no")], at(1))
     assert await made(store) == []
 
 
@@ -82,27 +101,29 @@ async def test_what_waits_or_was_given_up_was_not_delivered(store: Store) -> Non
 
 
 async def test_it_is_sent_as_if_it_were_new_with_its_old_id_and_body(place: Place, store: Store) -> None:
-    (first,) = await deliver(store, outgoing("A", "316", "the id", customer="Ольга / \\ \" ' 🛒"))
+    (first,) = await deliver(store, new_deliveries("A", "316", "the id", customer="Ольга / \\ \" ' 🛒"))
     store = await place.open()
     await store.register(SHOP, T0)
     assert await store.resend_concurrently(SHOP, [first.seq], at(60)) == 1
     assert await made(store) == []
     assert (await store.stats(SHOP)).sinks == {"A": SinkStats(waiting=1, oldest_at=at(60))}
-    assert [trace.fate for trace in await store.traces(SHOP, ["316"])] == [Fate.WAITING]
+    assert [delivery_record.status for delivery_record in await store.delivery_records(SHOP, ["316"])] == [
+        DeliveryStatus.WAITING
+    ]
     again = await claim_one(store, now=at(60))
     assert again.seq > first.seq
     assert (again.event_id, again.body, again.key) == ("the id", first.body, "316")
     assert (again.event_type, again.attempts) == (first.event_type, 0)
     assert again.created_at == again.head_since == at(60)
-    await store.settle([Ack(again)], at(61))
+    await store.record_outcomes([Ack(again)], at(61))
     (over,) = await made(store)
     assert (over.over.seq, over.over.event_id, over.over.at, over.kept) == (again.seq, "the id", at(61), True)
-    assert [one.event_id for one in await store.settled(SHOP, dead=False, limit=9)] == ["the id"]
+    assert [one.event_id for one in await store.finished(SHOP, dead=False, limit=9)] == ["the id"]
     assert (await store.stats(SHOP)).sinks == {}
 
 
 async def test_it_can_be_sent_again_and_again(store: Store) -> None:
-    (first,) = await deliver(store, outgoing("A", "1", "often"))
+    (first,) = await deliver(store, new_deliveries("A", "1", "often"))
     for n in range(2, 6):
         (one,) = await made(store)
         assert await store.resend_concurrently(SHOP, [one.over.seq], at(n)) == 1
@@ -111,10 +132,10 @@ async def test_it_can_be_sent_again_and_again(store: Store) -> None:
 
 
 async def test_what_is_refused_this_time_is_a_dead_letter(store: Store) -> None:
-    (first,) = await deliver(store, outgoing("A", "1", "refused"))
+    (first,) = await deliver(store, new_deliveries("A", "1", "refused"))
     await store.resend_concurrently(SHOP, [first.seq], at(2))
     again = await claim_one(store, now=at(2))
-    await store.settle([Bury(again, "no")], at(3))
+    await store.record_outcomes([MoveToDeadLetters(again, "no")], at(3))
     assert await made(store) == []
     assert await store.dead_ids(SHOP) == [again.seq]
     assert await store.replay_concurrently(SHOP, [again.seq], at(4)) == 1
@@ -122,18 +143,18 @@ async def test_what_is_refused_this_time_is_a_dead_letter(store: Store) -> None:
 
 
 async def test_it_is_put_back_once(store: Store) -> None:
-    (first,) = await deliver(store, outgoing("A", "1", "once"))
-    asked = [first.seq, first.seq, first.seq + 1000]
-    assert await store.resend_concurrently(SHOP, asked, at(2)) == 1
-    assert await store.resend_concurrently(SHOP, asked, at(3)) == 0
+    (first,) = await deliver(store, new_deliveries("A", "1", "once"))
+    requested = [first.seq, first.seq, first.seq + 1000]
+    assert await store.resend_concurrently(SHOP, requested, at(2)) == 1
+    assert await store.resend_concurrently(SHOP, requested, at(3)) == 0
     assert await store.resend_concurrently(SHOP, [], at(3)) == 0
     assert ids(await claim(store, now=at(9))) == ["once"]
     assert await claim(store, now=at(9)) == []
 
 
 async def test_what_waits_already_is_not_put_there_twice(store: Store) -> None:
-    first, _ = await deliver(store, outgoing("A", "1", "again"), outgoing("B", "1", "again"))
-    await put(store, outgoing("A", "1", "other"), outgoing("A", "1", "again"), now=at(2))
+    first, _ = await deliver(store, new_deliveries("A", "1", "again"), new_deliveries("B", "1", "again"))
+    await put(store, new_deliveries("A", "1", "other"), new_deliveries("A", "1", "again"), now=at(2))
     assert await store.resend_concurrently(SHOP, [first.seq], at(3)) == 0
     assert len(await made(store)) == 2
     assert (await store.stats(SHOP)).sinks["A"].waiting == 2
@@ -145,8 +166,8 @@ async def test_what_waits_already_is_not_put_there_twice(store: Store) -> None:
 
 
 async def test_of_an_event_that_was_delivered_twice_one_goes_back(store: Store) -> None:
-    await deliver(store, outgoing("A", "1", "twice"))
-    await deliver(store, outgoing("A", "1", "twice"))
+    await deliver(store, new_deliveries("A", "1", "twice"))
+    await deliver(store, new_deliveries("A", "1", "twice"))
     seqs = [one.over.seq for one in await made(store)]
     assert await store.resend_concurrently(SHOP, seqs, at(2)) == 1
     assert [one.over.seq for one in await made(store)] == seqs[1:]
@@ -154,21 +175,21 @@ async def test_of_an_event_that_was_delivered_twice_one_goes_back(store: Store) 
 
 
 async def test_a_dead_letter_whose_event_waits_already_stays_one(store: Store) -> None:
-    await put(store, outgoing("A", "1", "again"))
+    await put(store, new_deliveries("A", "1", "again"))
     dead = await claim_one(store)
-    await store.settle([Bury(dead, "no")], at(1))
-    await put(store, outgoing("A", "1", "again"), now=at(2))
+    await store.record_outcomes([MoveToDeadLetters(dead, "no")], at(1))
+    await put(store, new_deliveries("A", "1", "again"), now=at(2))
     assert await store.replay_concurrently(SHOP, [dead.seq], at(3)) == 0
     assert await store.dead_ids(SHOP) == [dead.seq]
     assert (await store.stats(SHOP)).sinks["A"].waiting == 1
 
 
 async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: Place, store: Store) -> None:
-    first = await deliver(store, *(outgoing("A", "1", f"made {n}") for n in range(3)))
-    await put(store, outgoing("A", "1", "waits"), now=at(2))
+    first = await deliver(store, *(new_deliveries("A", "1", f"made {n}") for n in range(3)))
+    await put(store, new_deliveries("A", "1", "waits"), now=at(2))
     seqs = [one.seq for one in first]
     assert await store.resend_concurrently(SHOP, [seqs[2], seqs[0], seqs[1]], at(3)) == 3
-    await put(store, outgoing("A", "1", "after"), outgoing("A", "2", "of another"), now=at(4))
+    await put(store, new_deliveries("A", "1", "after"), new_deliveries("A", "2", "of another"), now=at(4))
     assert ids(await claim(store, now=at(4))) == ["waits", "of another"]
     store = await place.open()
     await store.register(SHOP, T0)
@@ -177,12 +198,14 @@ async def test_those_of_a_key_keep_their_order_and_go_behind_what_waits(place: P
 
 
 async def test_what_was_sent_again_keeps_its_place_in_the_order_of_its_key(store: Store) -> None:
-    new, cancelled = await deliver(store, outgoing("A", "1", "new"), outgoing("A", "1", "cancelled"))
+    new, cancelled = await deliver(
+        store, new_deliveries("A", "1", "new"), new_deliveries("A", "1", "cancelled")
+    )
     await store.resend_concurrently(SHOP, [new.seq], at(2))
     (again,) = await deliver_all(store, "A", seconds=2)
     assert [one.over.seq for one in await made(store)] == [again.seq, cancelled.seq]
     assert await store.resend_concurrently(SHOP, [cancelled.seq, again.seq], at(3)) == 2
-    await store.settle([Bury(await claim_one(store, now=at(3)), "no")], at(3))
+    await store.record_outcomes([MoveToDeadLetters(await claim_one(store, now=at(3)), "no")], at(3))
     (letter,) = await store.dead_ids(SHOP)
     assert await deliver_all(store, "A", seconds=4)
     await store.replay_concurrently(SHOP, [letter], at(5))
@@ -191,41 +214,41 @@ async def test_what_was_sent_again_keeps_its_place_in_the_order_of_its_key(store
 
 
 async def test_claims_are_not_touched_by_it(store: Store) -> None:
-    (first,) = await deliver(store, outgoing("A", "1", "made"))
-    await put(store, outgoing("A", "1", "under way"), now=at(2))
+    (first,) = await deliver(store, new_deliveries("A", "1", "made"))
+    await put(store, new_deliveries("A", "1", "under way"), now=at(2))
     claimed = await claim_one(store, now=at(2))
     await store.resend_concurrently(SHOP, [first.seq], at(3))
     assert await claim(store, now=at(9)) == []
-    await store.settle([Ack(claimed)], at(4))
+    await store.record_outcomes([Ack(claimed)], at(4))
     assert ids(await claim(store, now=at(9))) == ["made"]
 
 
 async def test_another_shops_deliveries_stay(store: Store) -> None:
-    (theirs,) = await deliver(store, outgoing("A", "1"), shop_id=OTHER_SHOP)
+    (theirs,) = await deliver(store, new_deliveries("A", "1"), shop_id=OTHER_SHOP)
     assert await store.resend_concurrently(SHOP, [theirs.seq], at(2)) == 0
     assert len(await made(store, shop_id=OTHER_SHOP)) == 1
 
 
 async def test_what_was_delivered_before_texts_were_kept_is_told_and_stays(store: Store) -> None:
-    (old,) = await deliver(store, outgoing("A", "1", "old"))
+    (old,) = await deliver(store, new_deliveries("A", "1", "old"))
     await forget_texts(store)
-    (new,) = await deliver(store, outgoing("A", "2", "new"), seconds=2)
+    (new,) = await deliver(store, new_deliveries("A", "2", "new"), seconds=2)
     assert [(one.over.event_id, one.kept) for one in await made(store)] == [("old", False), ("new", True)]
     assert await store.resend_concurrently(SHOP, [old.seq, new.seq], at(3)) == 1
     assert ids(await claim(store, now=at(9))) == ["new"]
-    assert [one.event_id for one in await store.settled(SHOP, dead=False, limit=9)] == ["old"]
+    assert [one.event_id for one in await store.finished(SHOP, dead=False, limit=9)] == ["old"]
 
 
 async def test_texts_go_when_the_deliveries_are_forgotten(store: Store) -> None:
-    await deliver(store, *(outgoing("A", f"{n}") for n in range(5)))
-    assert await store.prune(SHOP, seen_before=T0, settled_before=at(9)) == 5
+    await deliver(store, *(new_deliveries("A", f"{n}") for n in range(5)))
+    assert await store.prune(SHOP, seen_before=T0, finished_before=at(9)) == 5
     assert await made(store) == []
     if isinstance(store, RedisStore):
         assert await store._connection.read("EXISTS", store._keys.texts) == 0
 
 
 async def test_two_who_replay_at_once_put_each_back_once(store: Store) -> None:
-    first = await deliver(store, *(outgoing("A", f"{n}", f"event {n}") for n in range(40)))
+    first = await deliver(store, *(new_deliveries("A", f"{n}", f"event {n}") for n in range(40)))
     seqs, moved = [one.seq for one in first], 0
 
     async def resend(order: list[int]) -> None:
@@ -247,10 +270,10 @@ async def test_two_who_replay_at_once_put_each_back_once(store: Store) -> None:
 async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
-    (first,) = await deliver(polling, outgoing("A", "1", "again"))
+    (first,) = await deliver(polling, new_deliveries("A", "1", "again"))
     beside = await concurrent_store(path, shop=SHOP, prefix="")
     assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
-    await put(polling, outgoing("A", "1", "next"), now=at(3))
+    await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()
     await polling.aclose()
@@ -258,7 +281,7 @@ async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
 
 async def test_a_batch_that_fails_in_the_middle_leaves_all_as_it_was(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "state.db")
-    first = await deliver(store, *(outgoing("A", f"{n}") for n in range(3)))
+    first = await deliver(store, *(new_deliveries("A", f"{n}") for n in range(3)))
     before = await made(store)
     await store._run(
         lambda db: db.execute(
@@ -286,10 +309,10 @@ async def test_a_file_of_the_version_before_is_migrated_with_what_was_delivered(
         )
     db.close()
     store = await SqliteStore.open(path)
-    over = Settled(7, "A", "1", "old", "shop.order.new", 0, at(1))
-    assert await made(store) == [Made(over, kept=False)]
+    over = FinishedDelivery(7, "A", "1", "old", "shop.order.new", 0, at(1))
+    assert await made(store) == [DeliveredEntry(over, kept=False)]
     assert await store.resend_concurrently(SHOP, [7], at(2)) == 0
-    assert await store.settled(SHOP, dead=False, limit=9) == [over]
+    assert await store.finished(SHOP, dead=False, limit=9) == [over]
     await store.aclose()
 
 
@@ -298,10 +321,10 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     polling = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await polling.take()
     await polling.register(SHOP, T0)
-    (first,) = await deliver(polling, outgoing("A", "1", "again"))
+    (first,) = await deliver(polling, new_deliveries("A", "1", "again"))
     beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
     assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
-    await put(polling, outgoing("A", "1", "next"), now=at(3))
+    await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert await polling._outbox._is_whole()
     assert await polling._connection.read("EXISTS", polling._keys.texts) == 0, "it lies in the outbox now"
@@ -315,7 +338,7 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     store = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await store.take()
     await store.register(SHOP, T0)
-    (first,) = await deliver(store, outgoing("A", "1", "again"))
+    (first,) = await deliver(store, new_deliveries("A", "1", "again"))
     await store._connection._line.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
         await store.resend_concurrently(SHOP, [first.seq], at(2))

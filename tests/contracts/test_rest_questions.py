@@ -57,10 +57,10 @@ class Nginx:
     strips_bodies: bool = False
     strips_queries: bool = False
     cap: int = 100
-    asked: list[httpx.Request] = field(default_factory=list)
+    requested: list[httpx.Request] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requested.append(request)
         query = {} if self.strips_queries else dict(parse_qsl(urlsplit(str(request.url)).query))
         if request.method == "POST":
             if self.post is not None:
@@ -88,7 +88,7 @@ class Nginx:
 
     @property
     def methods(self) -> list[str]:
-        return [request.method for request in self.asked]
+        return [request.method for request in self.requested]
 
 
 def numbers(ids: object) -> set[int]:
@@ -143,7 +143,7 @@ async def test_from_fifty_ids_on_the_question_is_posted_as_a_get(count: int) -> 
     async with asking(server) as source:
         page = await source.fetch(replace(WALK, exclude=frozenset(range(1000, 1000 + count))))
     assert ids(page) == list(range(1000 + count, 1100 + count))
-    (request,) = server.asked
+    (request,) = server.requested
     query = dict(parse_qsl(urlsplit(str(request.url)).query))
     assert request.method == ("GET" if count < 50 else "POST")
     assert (query == {"_method": "GET"}) is (count >= 50)  # or it would make an order
@@ -181,7 +181,7 @@ async def test_where_post_is_refused_a_walk_goes_on_by_get(why: str) -> None:
         again = await source.fetch(replace(WALK, exclude=frozenset(range(1000, 1060))))
     assert ids(page) == ids(again) == list(range(1060, 1149))
     assert server.methods == ["POST", "GET", "GET"]  # it is remembered
-    for request in server.asked[1:]:
+    for request in server.requested[1:]:
         assert (
             len(str(request.url).partition("exclude=")[2].partition("&")[0].split(",")) == MAX_IDS_IN_ADDRESS
         )
@@ -215,22 +215,22 @@ async def test_a_walk_that_would_look_through_pages_without_end_is_an_error_that
     async with asking(server) as source:
         with pytest.raises(TemporaryError, match="allow POST to the shop's API"):
             await source.fetch(replace(WALK, exclude=frozenset(range(1000, 3000))))
-    assert len(server.asked) == 1 + rest.MAX_PAGES
+    assert len(server.requested) == 1 + rest.MAX_PAGES
 
 
 async def test_post_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(rest, "monotonic", lambda: now)
     server = Nginx(post=refusing(405))
-    asked = replace(WALK, exclude=frozenset(range(1000, 1060)))
+    requested = replace(WALK, exclude=frozenset(range(1000, 1060)))
     async with asking(server) as source:
-        await source.fetch(asked)
+        await source.fetch(requested)
         now += rest.POST_AGAIN_S - 1
-        await source.fetch(asked)
+        await source.fetch(requested)
         server.post = None
         now += 2
-        await source.fetch(asked)
-        await source.fetch(asked)
+        await source.fetch(requested)
+        await source.fetch(requested)
     assert server.methods == ["POST", "GET", "GET", "POST", "POST"]
 
 
@@ -247,13 +247,13 @@ async def test_what_speaks_of_the_whole_shop_is_no_reason_to_ask_by_get(status: 
 async def test_a_shop_that_seems_to_be_down_to_a_post_is_asked_by_get_the_second_time(status: int) -> None:
     server = Nginx(post=refusing(status))
     async with asking(server) as source:
-        asked = replace(WALK, exclude=frozenset(range(1000, 1060)))
+        requested = replace(WALK, exclude=frozenset(range(1000, 1060)))
         with pytest.raises(TemporaryError):
-            await source.fetch(asked)
-        assert ids(await source.fetch(asked))
+            await source.fetch(requested)
+        assert ids(await source.fetch(requested))
         assert server.methods[:3] == ["POST", "POST", "GET"]
         before = len(server.methods)
-        await source.fetch(asked)
+        await source.fetch(requested)
         assert "POST" not in server.methods[before:]
 
 
@@ -312,12 +312,12 @@ async def test_the_case_rest_prefix_is_asked_where_it_says() -> None:
         mock.route().mock(side_effect=server)
         await source.fetch(WALK)
     await source.aclose()
-    assert str(server.asked[0].url).startswith("https://shop.example/api/wc/v3/orders?")
-    assert server.asked[0].method == "GET"
+    assert str(server.requested[0].url).startswith("https://shop.example/api/wc/v3/orders?")
+    assert server.requested[0].method == "GET"
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("given", "requested"),
     [
         ("/api/wc/v3/orders", "/api/wc/v3/orders?per_page="),
         ("/api/wc/v3/orders/", "/api/wc/v3/orders/?per_page="),
@@ -339,14 +339,14 @@ async def test_the_case_rest_prefix_is_asked_where_it_says() -> None:
          "/?rest_route=/wc/v3/orders&via=wp-json/wc/&per_page="),
     ],
 )  # fmt: skip
-async def test_the_dialect_rest_asks_where_the_address_says(given: str, asked: str) -> None:
+async def test_the_dialect_rest_asks_where_the_address_says(given: str, requested: str) -> None:
     server = Nginx()
     with respx.mock as mock:
         mock.route().mock(side_effect=server)
         source = open_source(Dialect.REST, f"https://shop.example{given}", KnownKeys(KEY, SECRET))
         await source.fetch(WALK)
         await source.aclose()
-    assert str(server.asked[0].url).startswith(f"https://shop.example{asked}")
+    assert str(server.requested[0].url).startswith(f"https://shop.example{requested}")
 
 
 async def test_the_dot_at_the_end_of_a_host_is_not_sent() -> None:
@@ -356,7 +356,7 @@ async def test_the_dot_at_the_end_of_a_host_is_not_sent() -> None:
         source = open_source(Dialect.REST, "https://shop.example.:8443/", KnownKeys(KEY, SECRET))
         await source.fetch(WALK)
         await source.aclose()
-    (request,) = server.asked
+    (request,) = server.requested
     assert (request.url.host, request.headers["host"]) == ("shop.example", "shop.example:8443")
 
 
@@ -367,10 +367,10 @@ async def test_the_dot_at_the_end_of_a_host_is_not_sent() -> None:
 async def test_auto_finds_the_other_dialects_by_the_same_name_of_wp_json(given: str, kept: str) -> None:
     source = make_source(settings(WOOCOMMERCE_MCP_URL=f"https://shop.example{given}"))
     assert isinstance(source, Auto)
-    asked: list[str] = []
+    requested: list[str] = []
 
     def server(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        requested.append(request.url.path)
         if request.url.path != kept:
             return answer(404, {"code": "rest_no_route", "message": "x", "data": {"status": 404}})
         return answer(200, [])
@@ -380,8 +380,8 @@ async def test_auto_finds_the_other_dialects_by_the_same_name_of_wp_json(given: 
         await source.fetch(WALK)
         await source.aclose()
     assert source.choice is None  # let go of; it was found
-    assert asked[0] == given
-    assert asked[-1] == kept
+    assert requested[0] == given
+    assert requested[-1] == kept
 
 
 def test_the_recording_of_plain_permalinks_says_why() -> None:

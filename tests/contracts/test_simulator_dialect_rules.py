@@ -175,16 +175,16 @@ class TestAbilities:
         ],
     )
     def test_what_a_time_of_creation_means(
-        self, scene: Scene, text: str, zone: str, asked_from_utc: int
+        self, scene: Scene, text: str, zone: str, requested_from_utc: int
     ) -> None:
         scene.shop.zone = ZoneInfo(zone)
         hours = range(6, 18)
         for hour in hours:
             scene.shop.create_order(order_id=hour, created=NOON.replace(hour=hour) + timedelta(seconds=1))
         ids = scene.queried(date_after=text, orderby="id", order="asc", per_page=100)
-        assert ids == [hour for hour in hours if hour >= asked_from_utc]
+        assert ids == [hour for hour in hours if hour >= requested_from_utc]
         ids = scene.queried(date_before=text, orderby="id", order="asc", per_page=100)
-        assert ids == [hour for hour in hours if hour < asked_from_utc]
+        assert ids == [hour for hour in hours if hour < requested_from_utc]
 
     def test_a_deleted_order_is_not_found(self, scene: Scene) -> None:
         order = scene.order()
@@ -212,7 +212,7 @@ class TestAbilities:
         )
 
     @pytest.mark.parametrize(
-        ("text", "asked_from_utc"),
+        ("text", "requested_from_utc"),
         [
             ("2026-11-23T12:00:00Z", 12),
             ("2026-11-23T12:00:00+03:00", 9),
@@ -221,22 +221,22 @@ class TestAbilities:
             ("2026-11-23T12:00:00.000Z", 9),
         ],
     )
-    def test_what_a_time_means(self, scene: Scene, text: str, asked_from_utc: int) -> None:
+    def test_what_a_time_means(self, scene: Scene, text: str, requested_from_utc: int) -> None:
         hours = range(8, 14)
         for hour in hours:
             scene.shop.create_order(order_id=hour, created=NOON.replace(hour=hour) + timedelta(seconds=1))
         ids = scene.queried(modified_after=text, orderby="id", order="asc")
-        assert ids == [hour for hour in hours if hour >= asked_from_utc]
+        assert ids == [hour for hour in hours if hour >= requested_from_utc]
 
     def test_paging_within_a_tie_loses_orders(self, scene: Scene) -> None:
         tied = {scene.order() for _ in range(63)}
-        asked = {"orderby": "date_modified", "order": "asc", "per_page": 20}
-        paged = [order for page in (1, 2, 3, 4) for order in scene.queried(page=page, **asked)]
+        requested = {"orderby": "date_modified", "order": "asc", "per_page": 20}
+        paged = [order for page in (1, 2, 3, 4) for order in scene.queried(page=page, **requested)]
         assert len(paged) == 63
         assert set(paged) < tied
         # The way round it.
         walked: list[int] = []
-        while page := scene.queried(exclude=walked, **asked):
+        while page := scene.queried(exclude=walked, **requested):
             walked += page
         assert (set(walked), len(walked)) == (tied, 63)
 
@@ -313,10 +313,11 @@ class TestAbilities:
         assert _error(scene.caller.plugin(call("ping"), mcp_session_id=opened)) == (200, -32602)
 
     @pytest.mark.parametrize(
-        ("asked", "given"), [("2024-11-05", "2024-11-05"), ("2099-01-01", "2025-11-25"), (None, "2025-11-25")]
+        ("requested", "given"),
+        [("2024-11-05", "2024-11-05"), ("2099-01-01", "2025-11-25"), (None, "2025-11-25")],
     )
-    def test_echoes_the_versions_that_it_knows(self, scene: Scene, asked: str | None, given: str) -> None:
-        answer = scene.caller.plugin(call("initialize", {"protocolVersion": asked}))
+    def test_echoes_the_versions_that_it_knows(self, scene: Scene, requested: str | None, given: str) -> None:
+        answer = scene.caller.plugin(call("initialize", {"protocolVersion": requested}))
         assert json.loads(answer.body)["result"]["protocolVersion"] == given
 
     def test_a_later_adapter_takes_any_id_and_an_older_one_any_version(self, scene: Scene) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, php_json
-from shop_poller.simulator.goods import Customer, Line, Product
+from shop_poller.simulator.goods import Customer, LineItem, Product
 from shop_poller.simulator.keys import ApiKey, AppPassword
 from shop_poller.simulator.webhooks import Topic, delivery, ping
 from support import wire
@@ -72,9 +72,9 @@ class Stage(Scene):
             self.shop.create_order(status, created=at)
 
 
-def _line(row: dict[str, Any]) -> Line:
+def _line(row: dict[str, Any]) -> LineItem:
     price = Decimal(row["subtotal"]) / row["quantity"]
-    return Line(Product(row["product_id"], row["name"], "", price), row["quantity"])
+    return LineItem(Product(row["product_id"], row["name"], "", price), row["quantity"])
 
 
 def _orders_in(answer: Any) -> list[dict[str, Any]]:
@@ -119,11 +119,11 @@ def other_pages(stage: Stage) -> None:
         total = int(stage.recorded.response.headers["x-wp-total"])
         return stage.stock_others(total - len(answer), "processing", stage.now + timedelta(days=30))
     data = answer["result"]["structuredContent"]["data"]
-    asked = stage.recorded.request.json()["params"]["arguments"]["parameters"]
-    ascending = asked.get("order") == "asc"
+    requested = stage.recorded.request.json()["params"]["arguments"]["parameters"]
+    ascending = requested.get("order") == "asc"
     count = (data["total_pages"] - data["page"]) * data["per_page"]
     at = stage.now + timedelta(days=30 if ascending else -400)
-    return stage.stock_others(count, asked.get("status", "processing"), at)
+    return stage.stock_others(count, requested.get("status", "processing"), at)
 
 
 def in_mid_tie(stage: Stage) -> None:

@@ -46,10 +46,10 @@ class Scene:
 
 
 class TestPaging:
-    @pytest.mark.parametrize(("counts_as_asked", "pages"), [(False, 4), (True, 1)])
-    def test_a_cap_beats_per_page(self, counts_as_asked: bool, pages: int) -> None:  # noqa: FBT001
+    @pytest.mark.parametrize(("counts_as_requested", "pages"), [(False, 4), (True, 1)])
+    def test_a_cap_beats_per_page(self, counts_as_requested: bool, pages: int) -> None:  # noqa: FBT001
         scene = Scene(10)
-        scene.shop.paging = Paging(cap=3, counts_as_asked=counts_as_asked)
+        scene.shop.paging = Paging(cap=3, counts_as_requested=counts_as_requested)
         assert scene.page("per_page=100") == (scene.ids[:3], 10, pages)
         assert scene.page("per_page=100&page=2") == (scene.ids[3:6], 10, pages)
         assert scene.page("per_page=100&page=4") == (scene.ids[9:], 10, pages)

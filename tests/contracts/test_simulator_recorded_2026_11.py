@@ -232,11 +232,13 @@ def test_a_stock_nginx_refuses_a_head_of_more_than_4_kb(ids: int, status: int) -
     first = 200_000  # six digits: 24 bytes an id, as in most shops
     path, _, query = stage.recorded.request.path.partition("?")
     kept = [part for part in query.split("&") if not part.startswith("exclude=")]
-    asked = "&".join([*kept, "exclude=" + ",".join(str(first + i) for i in range(ids))])
+    requested = "&".join([*kept, "exclude=" + ",".join(str(first + i) for i in range(ids))])
     headers = {"authorization": KEY.basic}
-    answer = stage.endpoint.answer(Request("GET", path, headers, b"", asked, secure=True))
+    answer = stage.endpoint.answer(Request("GET", path, headers, b"", requested, secure=True))
     assert answer.status == status
-    without = Endpoint(stage.shop, keys=[KEY]).answer(Request("GET", path, headers, b"", asked, secure=True))
+    without = Endpoint(stage.shop, keys=[KEY]).answer(
+        Request("GET", path, headers, b"", requested, secure=True)
+    )
     assert without.status == 200
     assert (quirks.head_bytes(without) > 4096) == (status == 502)
 

@@ -59,13 +59,15 @@ class TestListing:
             ("2026-11-23T12:00:00+03:00", True, 12),  # an instant of 09:00 UTC, shifted as well
         ],
     )
-    def test_what_a_time_means(self, scene: Scene, text: str, *, in_gmt: bool, asked_from_utc: int) -> None:
+    def test_what_a_time_means(
+        self, scene: Scene, text: str, *, in_gmt: bool, requested_from_utc: int
+    ) -> None:
         hours = range(8, 17)
         for hour in hours:
             moment = NOON.replace(hour=hour) + timedelta(seconds=1)
             scene.shop.create_order(order_id=hour, created=moment)
         ids = scene.caller.ids(modified_after=text, dates_are_gmt=in_gmt, **ASCENDING)
-        assert ids == [hour for hour in hours if hour >= asked_from_utc]
+        assert ids == [hour for hour in hours if hour >= requested_from_utc]
 
     def test_sorts_ties_by_id_in_the_same_direction(self, scene: Scene) -> None:
         late = scene.order(s=9)
@@ -147,8 +149,8 @@ class TestListing:
 
     def test_takes_numbers_and_booleans_in_strings(self, scene: Scene) -> None:
         ids = [scene.order(s=s) for s in range(3)]
-        asked = {"per_page": "2", "dates_are_gmt": "true", "modified_after": "2026-11-23T12:00:00"}
-        assert scene.caller.ids(**asked) == [ids[2], ids[1]]
+        requested = {"per_page": "2", "dates_are_gmt": "true", "modified_after": "2026-11-23T12:00:00"}
+        assert scene.caller.ids(**requested) == [ids[2], ids[1]]
 
     def test_says_so_if_a_filter_is_not_simulated(self, scene: Scene) -> None:
         assert scene.caller.tool("woocommerce-orders-list", {"search": "x"})["isError"]

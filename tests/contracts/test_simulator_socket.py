@@ -132,8 +132,8 @@ async def test_the_official_sdk_understands_the_mcp_adapter_too() -> None:
         ):
             welcome = await session.initialize()
             tools = await session.list_tools()
-            asked = {"ability_name": "woocommerce/orders-query", "parameters": {"per_page": 1}}
-            result = await session.call_tool("mcp-adapter-execute-ability", asked)
+            requested = {"ability_name": "woocommerce/orders-query", "parameters": {"per_page": 1}}
+            result = await session.call_tool("mcp-adapter-execute-ability", requested)
     assert welcome.server_info.name == "MCP Adapter Default Server"
     assert "mcp-adapter-execute-ability" in [tool.name for tool in tools.tools]
     assert result.structured_content is not None
@@ -146,9 +146,9 @@ async def test_a_query_and_a_body_arrive_as_they_were_sent() -> None:
         first, second = (running.shop.create_order("processing") for _ in range(2))
         running.endpoint.offers = {"rest", "execute"}
         client.headers["Authorization"] = running.key.basic
-        asked = {"status": "processing,sborka", "modified_after": "2026-01-01T00:00:00+03:00"}
+        requested = {"status": "processing,sborka", "modified_after": "2026-01-01T00:00:00+03:00"}
         orders = running.endpoint.address("rest")
-        listed = await client.get(orders, params={**asked, "exclude[]": [first]})
+        listed = await client.get(orders, params={**requested, "exclude[]": [first]})
         override = {"X-HTTP-Method-Override": "GET"}
         posted = await client.post(orders, json={"exclude": [second]}, headers=override)
         bridge = await client.post(f"{running.shop.url}/execute", json={"ability": "woocommerce/orders-list"})
@@ -156,4 +156,4 @@ async def test_a_query_and_a_body_arrive_as_they_were_sent() -> None:
     assert [order["id"] for order in posted.json()] == [first]
     assert [order["id"] for order in bridge.json()["data"]] == [second, first]
     assert [seen.dialect for seen in running.seen] == ["rest", "rest", "execute"]
-    assert running.listings == [{**asked, "exclude[]": str(first)}, {"exclude": [second]}, {}]
+    assert running.listings == [{**requested, "exclude[]": str(first)}, {"exclude": [second]}, {}]

@@ -825,7 +825,7 @@ async def test_the_console_shows_a_line_a_notification() -> None:
 @pytest.mark.parametrize(
     ("level", "mark"), [("info", "+"), ("warning", "!"), ("error", "x"), ("critical", "X"), ("fatal", "*")]
 )
-async def test_how_bad_it_is_is_seen_at_a_glance(level: str, mark: str) -> None:
+async def test_how_bad_it_is_is_seen_at_a_snapshot(level: str, mark: str) -> None:
     assert (await shown(level=level)).split()[1] == mark
 
 

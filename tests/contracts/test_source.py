@@ -33,10 +33,10 @@ from support.scripted_shop import (
     KEY,
     SECRET,
     URL,
-    Asked,
     Chunks,
     Reply,
     ScriptedShop,
+    SentRequest,
     answer,
     body,
     broken,
@@ -109,16 +109,16 @@ async def test_a_session_is_begun_before_the_first_question_and_kept(
     for _ in range(3):
         await source.fetch(ASK)
     assert shop.methods == ["initialize", INITIALIZED, "tools/call", "tools/call", "tools/call"]
-    assert [asked.session for asked in shop.asked] == [None, *["session-1"] * 4]
+    assert [requested.session for requested in shop.requested] == [None, *["session-1"] * 4]
 
 
 async def test_every_request_is_what_the_shop_understands(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     await source.fetch(ASK)
     await source.fetch(ASK)
-    for asked in shop.asked:
-        headers = asked.request.headers
-        assert asked.request.method == "POST"
-        assert str(asked.request.url) == URL
+    for requested in shop.requested:
+        headers = requested.request.headers
+        assert requested.request.method == "POST"
+        assert str(requested.request.url) == URL
         assert headers["content-type"] == "application/json"
         assert headers["x-mcp-api-key"] == f"{KEY}:{SECRET}"
         assert {part.strip() for part in headers["accept"].split(",")} == {
@@ -126,17 +126,17 @@ async def test_every_request_is_what_the_shop_understands(shop: ScriptedShop, so
             "text/event-stream",
         }
         assert headers["user-agent"].startswith("shop-poller/")
-        assert asked.json["jsonrpc"] == "2.0"
-    numbers = [asked.json["id"] for asked in shop.asked if asked.method != INITIALIZED]
+        assert requested.json["jsonrpc"] == "2.0"
+    numbers = [requested.json["id"] for requested in shop.requested if requested.method != INITIALIZED]
     assert all(type(number) is int for number in numbers)
     assert len(set(numbers)) == len(numbers)
-    assert "id" not in shop.asked[1].json  # a notification
-    begun = shop.asked[0].json["params"]
+    assert "id" not in shop.requested[1].json  # a notification
+    begun = shop.requested[0].json["params"]
     assert begun["protocolVersion"] == "2025-11-25"
     assert begun["clientInfo"]["name"] == "shop-poller"
     assert begun["capabilities"] == {}
-    assert shop.asked[2].json["params"]["name"] == "woocommerce-orders-list"
-    assert shop.asked[2].request.headers["mcp-protocol-version"] == "2025-06-18"
+    assert shop.requested[2].json["params"]["name"] == "woocommerce-orders-list"
+    assert shop.requested[2].request.headers["mcp-protocol-version"] == "2025-06-18"
 
 
 ALWAYS = {
@@ -508,7 +508,7 @@ async def test_an_error_is_no_lasting_harm(shop: ScriptedShop, source: WooCommer
     await refused(source)
     assert await source.fetch(ASK) == PAGES["orders/list-1"]
     begun = {f"session-{n}" for n in range(1, shop.sessions + 1)}
-    ended = {asked.session for asked in shop.asked if asked.method == "DELETE"}
+    ended = {requested.session for requested in shop.requested if requested.method == "DELETE"}
     assert len(begun - ended) == 1  # none is left behind
     assert shop.methods.count("initialize") == (3 if may_be_lost else 1)
 
@@ -655,7 +655,12 @@ async def test_a_lost_session_is_made_anew_and_the_call_repeated_once(
         *("tools/call", "initialize", INITIALIZED, "tools/call"),
     ]
     # The old session's header would keep the shop from making a new one.
-    assert [asked.session for asked in shop.asked[3:]] == ["session-1", None, "session-2", "session-2"]
+    assert [requested.session for requested in shop.requested[3:]] == [
+        "session-1",
+        None,
+        "session-2",
+        "session-2",
+    ]
     assert shop.calls[1].arguments == shop.calls[2].arguments
     await source.fetch(ASK)
     assert shop.calls[-1].session == "session-2"
@@ -671,7 +676,7 @@ async def test_a_session_that_is_lost_again_at_once_is_an_error_and_no_loop(
     once = ["initialize", INITIALIZED, "tools/call"] * 2 + ["DELETE"] * 2
     # What may be about a parameter is asked again without the one that not every server knows.
     assert methods == once * (2 if name == "session/no-name" else 1)
-    assert shop.asked[-1].session == f"session-{shop.sessions}"  # none is left behind, should it exist
+    assert shop.requested[-1].session == f"session-{shop.sessions}"  # none is left behind, should it exist
     shop.on_call(recorded("orders/list-1"))
     assert await source.fetch(ASK) == PAGES["orders/list-1"]
 
@@ -761,9 +766,9 @@ async def test_another_version_is_spoken_when_the_server_wants_it(
 async def test_a_session_whose_name_cannot_be_sent_back_is_an_error(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
-    def reply(asked: Asked) -> httpx.Response:
+    def reply(requested: SentRequest) -> httpx.Response:
         headers = [(b"Mcp-Session-Id", name.encode())]
-        return httpx.Response(200, content=answer({})(asked).content, headers=headers)
+        return httpx.Response(200, content=answer({})(requested).content, headers=headers)
 
     shop.on("initialize", reply)
     assert (await refused(source)).kind is ErrorKind.PROTOCOL
@@ -785,7 +790,7 @@ async def test_what_is_answered_to_a_notification_does_not_matter(
 async def test_the_session_is_ended_at_exit(shop: ScriptedShop) -> None:
     async with source_of() as source:
         await source.fetch(ASK)
-    goodbye = shop.asked[-1].request
+    goodbye = shop.requested[-1].request
     assert (goodbye.method, str(goodbye.url)) == ("DELETE", URL)
     assert goodbye.headers["mcp-session-id"] == "session-1"
     assert goodbye.headers["x-mcp-api-key"] == f"{KEY}:{SECRET}"
@@ -816,7 +821,7 @@ async def test_a_session_that_begins_badly_is_ended_all_the_same(shop: ScriptedS
         for _ in range(3):
             await refused(source)
     opened = {f"session-{n}" for n in range(1, shop.sessions + 1)}
-    ended = {asked.session for asked in shop.asked if asked.method == "DELETE"}
+    ended = {requested.session for requested in shop.requested if requested.method == "DELETE"}
     assert opened == ended
 
 
@@ -909,10 +914,10 @@ async def test_an_event_stream_may_be_cut_anywhere(
 async def test_an_answer_in_many_data_lines_is_put_together(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
-    def reply(asked: Any) -> httpx.Response:
-        message = {"jsonrpc": "2.0", "id": asked.json["id"], "result": json.loads(RESULT)}
+    def reply(requested: Any) -> httpx.Response:
+        message = {"jsonrpc": "2.0", "id": requested.json["id"], "result": json.loads(RESULT)}
         text = json.dumps(message, indent=1).replace("\n", "\ndata: ")
-        return events(f"data: {text}\n\n".encode())(asked)
+        return events(f"data: {text}\n\n".encode())(requested)
 
     shop.on_call(reply)
     assert len((await source.fetch(ASK)).items) == 1
@@ -970,9 +975,9 @@ async def test_errors_in_an_event_stream_are_read_like_any(
 async def test_the_beginning_of_a_session_may_be_an_event_stream_too(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
-    def reply(asked: Any) -> httpx.Response:
+    def reply(requested: Any) -> httpx.Response:
         response = events(b'data: {"jsonrpc":"2.0","id":%d,"result":{"protocolVersion":"2025-06-18"}}\n\n')(
-            asked
+            requested
         )
         response.headers["mcp-session-id"] = "streamed"
         return response
@@ -984,7 +989,7 @@ async def test_the_beginning_of_a_session_may_be_an_event_stream_too(
 
 # --- noise before the answer ------------------------------------------------------------------------------
 
-NOISES = {
+PREAMBLES = {
     "a notice of PHP": (
         "<br />\n<b>Notice</b>:  x in <b>/a.php</b> on line <b>3</b><br />\n",
         "Notice : x in /a.php on line 3",
@@ -1003,11 +1008,11 @@ NOISES = {
 }
 
 
-@pytest.mark.parametrize("name", NOISES)
+@pytest.mark.parametrize("name", PREAMBLES)
 async def test_noise_before_the_answer_is_reported_and_the_answer_read(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
-    preamble, told = NOISES[name]
+    preamble, told = PREAMBLES[name]
     shop.on_call(orders(RAW, before=preamble))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
@@ -1043,7 +1048,9 @@ async def test_noise_before_an_error_does_not_hide_what_it_is(
     shop.on_call(body(b"<br />notice\n" + wrong, status=401))
     assert (await refused(source)).kind is ErrorKind.AUTHENTICATION
     shop.on_call(
-        lambda asked: body(b"<br />notice\n" + recorded("session/unknown-session")(asked).content)(asked),
+        lambda requested: body(b"<br />notice\n" + recorded("session/unknown-session")(requested).content)(
+            requested
+        ),
         recorded("orders/list-1"),
     )
     assert await source.fetch(ASK) == PAGES["orders/list-1"]

@@ -367,7 +367,7 @@ def in_pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
     return events
 
 
-def by_the_book(raw: bytes) -> list[bytes]:
+def as_specified(raw: bytes) -> list[bytes]:
     """The events of a whole stream, as the standard tells it, without a thought of speed."""
     text = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").removeprefix(b"\xef\xbb\xbf")
     events, data = list[bytes](), list[bytes]()
@@ -384,12 +384,12 @@ def by_the_book(raw: bytes) -> list[bytes]:
 
 @given(streams | st.binary(max_size=60), st.lists(st.integers(0, 200), max_size=12))
 def test_an_event_stream_is_the_same_however_it_is_cut(raw: bytes, cuts: list[int]) -> None:
-    assert in_pieces(raw, cuts) == in_pieces(raw, []) == by_the_book(raw)
+    assert in_pieces(raw, cuts) == in_pieces(raw, []) == as_specified(raw)
 
 
 @given(streams)
 def test_an_event_stream_may_come_byte_by_byte(raw: bytes) -> None:
-    assert in_pieces(raw, list(range(len(raw)))) == by_the_book(raw)
+    assert in_pieces(raw, list(range(len(raw)))) == as_specified(raw)
 
 
 def test_an_event_stream_is_read_in_linear_time() -> None:

@@ -60,14 +60,14 @@ class Peer:
         json: answer in JSON; else in event streams.
         mode: which calls it takes.
         versions: of the protocol, as the requests named them.
-        asked: what the tool was called with.
+        requested: what the tool was called with.
         requests: method, JSON-RPC session and key of every HTTP request.
     """
 
     json: bool
     mode: Mode = "stateful"
     versions: list[str | None] = field(default_factory=list)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requested: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     server: MCPServer[Any] = field(init=False)
 
@@ -88,7 +88,7 @@ class Peer:
             modified_after: str | None = None,
             exclude: list[int] | None = None,
         ) -> Listing:
-            self.asked.append(
+            self.requested.append(
                 {
                     "per_page": per_page,
                     "orderby": orderby,
@@ -108,7 +108,7 @@ class Peer:
 
         @self.server.tool("mcp-adapter-execute-ability")
         async def execute(ability_name: str, parameters: dict[str, Any]) -> Executed:
-            self.asked.append({"ability_name": ability_name, **parameters})
+            self.requested.append({"ability_name": ability_name, **parameters})
             left = [
                 _as_ability(order) for order in ORDERS if order["id"] not in parameters.get("exclude", [])
             ]
@@ -225,7 +225,7 @@ async def test_the_tool_gets_what_it_expects(peer: Peer) -> None:
     after = datetime(2026, 11, 23, 2, 3, 7, tzinfo=UTC)
     async with serving(peer) as url, source_of(url) as source:
         await source.fetch(Query(per_page=7, modified_after=after, exclude=frozenset({5, 3})))
-    assert peer.asked == [
+    assert peer.requested == [
         {
             "per_page": 7,
             "orderby": "modified",
@@ -247,7 +247,7 @@ async def test_a_session_that_somebody_else_ended_is_made_anew(peer: Peer) -> No
         assert len((await source.fetch(ASK)).items) == len(ORDERS)
         (second,) = peer.sessions
         assert second != first
-        assert len(peer.asked) == 2
+        assert len(peer.requested) == 2
 
 
 async def test_a_server_that_restarted_is_asked_again_in_a_new_session(peer: Peer) -> None:
@@ -282,7 +282,7 @@ async def test_a_server_without_our_tool_says_so(peer: Peer) -> None:
         peer.server.remove_tool("woocommerce-orders-list")
         with pytest.raises((TemporaryError, PermanentError), match="woocommerce-orders-list"):
             await source.fetch(ASK)
-        assert peer.asked == []
+        assert peer.requested == []
 
 
 async def test_a_wrong_path_is_named(peer: Peer) -> None:
@@ -324,7 +324,7 @@ async def test_orders_are_listed_in_every_mode(peer: Peer, dialect: Dialect, mod
             items = (await source.fetch(ASK)).items
             assert [item.id for item in items] == [listed["id"] for listed in ORDERS]
         assert await source.offered()
-        assert len(peer.asked) == 3
+        assert len(peer.requested) == 3
     if mode == "newer era only":
         assert peer.versions == [None, *[STATELESS_VERSION] * 4]  # initialize is refused once
         assert {session for _, session, _ in peer.requests} == {None}
@@ -379,7 +379,7 @@ async def test_a_tool_that_takes_no_unknown_argument_is_asked_without(peer: Peer
         assert len(peer.requests) == (3 if mode == "newer era only" else 4)  # the refusal is among them
         await source.fetch(ASK)
         assert len(peer.requests) == (4 if mode == "newer era only" else 5)
-        assert len(peer.asked) == 2
+        assert len(peer.requested) == 2
 
 
 async def test_a_wrong_path_is_named_in_every_dialect(peer: Peer, dialect: Dialect) -> None:

@@ -43,7 +43,7 @@ def listing(content: object, **headers: str) -> Reply:
     return body(json.dumps(content), headers=headers)
 
 
-async def asked(
+async def requested(
     reply: Reply, query: RefundQuery | None = None, *, url: str = URL
 ) -> tuple[RefundPage, ScriptedShop]:
     """What one question brings, and the shop that was asked it."""
@@ -57,8 +57,8 @@ async def asked(
 
 
 async def test_it_is_asked_for_what_came_after_an_instant_oldest_first_and_for_three_fields() -> None:
-    _, shop = await asked(listing([]), RefundQuery(NINE, frozenset({9, 7})))
-    (one,) = shop.asked
+    _, shop = await requested(listing([]), RefundQuery(NINE, frozenset({9, 7})))
+    (one,) = shop.requested
     assert one.request.method == "GET"
     assert parse_qs(urlsplit(str(one.request.url)).query) == {
         "per_page": ["100"],
@@ -76,10 +76,10 @@ async def test_it_is_asked_for_what_came_after_an_instant_oldest_first_and_for_t
 async def test_many_ids_go_into_a_body_and_it_is_a_get_all_the_same() -> None:
     """WooCommerce repeats the address in a header; nginx refuses a long one with 502."""
     few, many = frozenset(range(1, MAX_IDS_IN_ADDRESS + 1)), frozenset(range(1, MAX_IDS_IN_ADDRESS + 2))
-    _, shop = await asked(listing([]), RefundQuery(NINE, few))
-    assert shop.asked[0].request.method == "GET"
-    _, shop = await asked(listing([]), RefundQuery(NINE, many))
-    (one,) = shop.asked
+    _, shop = await requested(listing([]), RefundQuery(NINE, few))
+    assert shop.requested[0].request.method == "GET"
+    _, shop = await requested(listing([]), RefundQuery(NINE, many))
+    (one,) = shop.requested
     assert one.request.method == "POST"
     assert parse_qs(urlsplit(str(one.request.url)).query) == {"_method": ["GET"]}
     assert one.json["exclude"] == sorted(many)
@@ -88,17 +88,17 @@ async def test_many_ids_go_into_a_body_and_it_is_a_get_all_the_same() -> None:
 
 async def test_plain_permalinks_keep_their_own_query() -> None:
     url = "https://shop.example/?rest_route=/wc/v3/refunds&via=wp-json/wc/"
-    _, shop = await asked(listing([]), url=url)
-    query = parse_qs(urlsplit(str(shop.asked[0].request.url)).query)
+    _, shop = await requested(listing([]), url=url)
+    query = parse_qs(urlsplit(str(shop.requested[0].request.url)).query)
     assert query["rest_route"] == ["/wc/v3/refunds"]
     assert query["via"] == ["wp-json/wc/"]
     assert query["per_page"] == ["100"]
 
 
 async def test_what_the_shop_counts_comes_with_the_rows() -> None:
-    found, _ = await asked(listing([ROW], **{"X-WP-Total": "260", "X-WP-TotalPages": "3"}))
+    found, _ = await requested(listing([ROW], **{"X-WP-Total": "260", "X-WP-TotalPages": "3"}))
     assert found == RefundPage([GOOD], total=260, total_pages=3)
-    found, _ = await asked(listing([ROW], **{"X-WP-Total": "many"}))
+    found, _ = await requested(listing([ROW], **{"X-WP-Total": "many"}))
     assert found == RefundPage([GOOD])
 
 
@@ -110,7 +110,7 @@ async def test_a_connection_that_was_let_go_is_opened_again() -> None:
             assert (await refunds.fetch(RefundQuery(NINE))).rows == [GOOD]
             await refunds.aclose()
         await refunds.aclose()
-    assert len(shop.asked) == 2
+    assert len(shop.requested) == 2
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_a_connection_that_was_let_go_is_opened_again() -> None:
     ],
 )
 async def test_a_row_is_read_as_far_as_it_can_be(row: object, expected: RefundRow) -> None:
-    found, _ = await asked(listing([row]))
+    found, _ = await requested(listing([row]))
     assert found.rows == [expected]
 
 
@@ -152,7 +152,7 @@ NO_ROWS: list[object] = [
 
 @pytest.mark.parametrize("odd", NO_ROWS, ids=str)
 async def test_a_row_that_points_at_nothing_is_passed_by(odd: object) -> None:
-    found, _ = await asked(listing([odd, ROW]))
+    found, _ = await requested(listing([odd, ROW]))
     assert found.rows == [GOOD]
 
 
@@ -162,12 +162,12 @@ async def test_a_row_that_points_at_nothing_is_passed_by(odd: object) -> None:
     ids=str,
 )
 async def test_a_list_is_found_in_whatever_it_is_wrapped(content: object) -> None:
-    found, _ = await asked(listing(content))
+    found, _ = await requested(listing(content))
     assert found.rows == [GOOD]
 
 
 async def test_rows_beyond_all_bounds_are_not_read() -> None:
-    found, _ = await asked(listing([{**ROW, "id": n} for n in range(1, MAX_ROWS + 50)]))
+    found, _ = await requested(listing([{**ROW, "id": n} for n in range(1, MAX_ROWS + 50)]))
     assert len(found.rows) == MAX_ROWS
 
 
@@ -213,13 +213,13 @@ async def test_anything_else_is_an_error_with_a_name(
     reply: Reply, error: type[ShopPollerError], kind: ErrorKind
 ) -> None:
     with pytest.raises(error) as raised:
-        await asked(reply)
+        await requested(reply)
     assert raised.value.kind is kind
 
 
 async def test_no_secret_is_in_an_error() -> None:
     with pytest.raises(ShopPollerError) as raised:
-        await asked(page(f"asked with {KEY} and {SECRET}", 500))
+        await requested(page(f"asked with {KEY} and {SECRET}", 500))
     told = "".join(traceback.format_exception(raised.value))
     assert KEY not in told
     assert SECRET not in told

@@ -16,9 +16,9 @@ import pytest
 from shop_poller.clock import ms
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import KnownOrder
-from shop_poller.ports import Ack, Bury, Retry, ShopState, Stats
+from shop_poller.ports import Ack, MoveToDeadLetters, Retry, ShopState, Stats
 from shop_poller.stores.sqlite import SqliteStore, file
-from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, outgoing, put
+from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, new_deliveries, put
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 async def filled(path: Path, *, rows: int = 3) -> None:
     """Leave a file with some rows in it, closed."""
     store = await SqliteStore.open(path)
-    await put(store, *(outgoing(key=f"{n}", event_id=f"{n}") for n in range(rows)))
+    await put(store, *(new_deliveries(key=f"{n}", event_id=f"{n}") for n in range(rows)))
     await store.aclose()
 
 
@@ -89,7 +89,7 @@ async def test_the_file_is_made_on_first_use_for_our_eyes_only(tmp_path: Path, u
     before = os.umask(umask)
     try:
         store = await SqliteStore.open(path)
-        await put(store, outgoing())
+        await put(store, new_deliveries())
     finally:
         os.umask(before)
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
@@ -171,12 +171,12 @@ def sqlite(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def test_a_dead_letter_is_kept_with_its_reason_for_a_person(path: Path, store: SqliteStore) -> None:
-    await put(store, outgoing(key="316", event_id="first"))
-    await store.settle([Retry(await claim_one(store), at(1), "500: сломалось", charged=True)], T0)
+    await put(store, new_deliveries(key="316", event_id="first"))
+    await store.record_outcomes([Retry(await claim_one(store), at(1), "500: сломалось", charged=True)], T0)
     with sqlite(path) as db:
         assert db.execute("SELECT last_error FROM outbox").fetchall() == [("500: сломалось",)]
     first = await claim_one(store, now=at(1))
-    await store.settle([Bury(first, "400: нет такого адреса")], at(2))
+    await store.record_outcomes([MoveToDeadLetters(first, "400: нет такого адреса")], at(2))
     with sqlite(path) as db:
         row = db.execute(
             "SELECT shop_id, sink, key, event_id, body, attempts, reason FROM dead_letters"
@@ -187,12 +187,12 @@ async def test_a_dead_letter_is_kept_with_its_reason_for_a_person(path: Path, st
 
 async def test_the_number_of_a_delivery_is_never_used_again(path: Path) -> None:
     store = await SqliteStore.open(path)
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     first = await claim_one(store)
-    await store.settle([Ack(first)], T0)
+    await store.record_outcomes([Ack(first)], T0)
     await store.aclose()
     store = await SqliteStore.open(path)
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     assert (await claim_one(store)).seq > first.seq
     await store.aclose()
 
@@ -201,7 +201,7 @@ async def test_the_number_of_a_delivery_is_never_used_again(path: Path) -> None:
 
 
 async def test_a_second_writer_is_refused_by_the_name_of_the_first(path: Path, store: SqliteStore) -> None:
-    await put(store, outgoing(event_id="kept"))
+    await put(store, new_deliveries(event_id="kept"))
     with pytest.raises(PermanentError) as caught:
         await SqliteStore.open(path)
     one_line(caught.value, str(path), f"process {os.getpid()}", "SHOP_STATE_URL")
@@ -209,7 +209,7 @@ async def test_a_second_writer_is_refused_by_the_name_of_the_first(path: Path, s
 
 
 async def test_the_same_file_by_another_name_is_the_same_file(path: Path, store: SqliteStore) -> None:
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     (path.parent / "elsewhere").mkdir()
     link = path.parent / "elsewhere" / "link.db"
     link.symlink_to(path)
@@ -259,7 +259,7 @@ async def test_the_lock_is_free_as_soon_as_its_holder_is_killed(path: Path) -> N
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         store = await SqliteStore.open(path)
-        await put(store, outgoing())
+        await put(store, new_deliveries())
         with pytest.raises(PermanentError) as caught:
             await SqliteStore.open(path)
         one_line(caught.value, f"process {os.getpid()}")  # not the number of the dead
@@ -324,7 +324,7 @@ async def test_a_damaged_file_is_named_as_such_when_its_damage_is_met(path: Path
         try:
             for _ in range(100):
                 await claim(store)
-                await put(store, *(outgoing(key=f"{n}") for n in range(100)))
+                await put(store, *(new_deliveries(key=f"{n}") for n in range(100)))
         finally:
             await store.aclose()
 
@@ -389,10 +389,10 @@ async def test_a_store_that_cannot_be_opened_leaves_nothing_open(path: Path) -> 
 
 
 async def test_a_full_disk_is_survived(store: SqliteStore) -> None:
-    await put(store, outgoing(key="kept", event_id="kept"))
+    await put(store, new_deliveries(key="kept", event_id="kept"))
     pages = await pragma(store, "page_count")
     await pragma(store, f"max_page_count = {pages}")
-    rows = [outgoing(key=f"{n}") for n in range(1, 501)]
+    rows = [new_deliveries(key=f"{n}") for n in range(1, 501)]
     much = batch(*rows, known=[known_order(n) for n in range(1, 501)])
     for _ in range(2):
         with pytest.raises(TemporaryError) as caught:
@@ -451,22 +451,22 @@ async def test_a_write_that_the_system_refuses_is_survived(path: Path) -> None:
 async def test_a_file_that_became_read_only_is_named_and_is_used_again_when_it_can_be(
     store: SqliteStore,
 ) -> None:
-    await put(store, outgoing(key="1", event_id="first"))
+    await put(store, new_deliveries(key="1", event_id="first"))
     delivery = await claim_one(store)
     await pragma(store, "query_only = ON")
     for attempt in (
-        put(store, outgoing(key="2")),
-        store.settle([Ack(delivery)], T0),
+        put(store, new_deliveries(key="2")),
+        store.record_outcomes([Ack(delivery)], T0),
         store.release_parked("A"),
         store.register("another.example", T0),
-        store.prune(SHOP, seen_before=T0, settled_before=T0),
+        store.prune(SHOP, seen_before=T0, finished_before=T0),
     ):
         with pytest.raises(TemporaryError) as caught:
             await attempt
         one_line(caught.value, "readonly", "read-only")
     assert (await store.stats(SHOP)).sinks["A"].waiting == 1
     await pragma(store, "query_only = OFF")
-    await store.settle([Ack(delivery)], T0)
+    await store.record_outcomes([Ack(delivery)], T0)
     assert await store.stats(SHOP) == Stats()
 
 
@@ -478,11 +478,11 @@ async def test_a_lock_of_another_program_is_waited_for_and_then_named(
     with sqlite(path) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(TemporaryError) as caught:
-            await put(store, outgoing())
+            await put(store, new_deliveries())
         one_line(caught.value, str(path), "locked;")
         assert await claim(store) == []  # reading goes on meanwhile
         other.execute("ROLLBACK")
-    await put(store, outgoing(event_id="then"))
+    await put(store, new_deliveries(event_id="then"))
     assert (await claim_one(store)).event_id == "then"
     await store.aclose()
 
@@ -493,24 +493,24 @@ async def test_a_lock_of_another_program_is_waited_for_and_then_named(
 async def test_peeking_beside_a_writer_sees_what_is_committed_and_disturbs_nobody(
     path: Path, store: SqliteStore
 ) -> None:
-    await put(store, outgoing(key="1"))
+    await put(store, new_deliveries(key="1"))
     peek = await SqliteStore.peek(path)
     assert (await peek.stats(SHOP)).sinks["A"].waiting == 1
-    await put(store, outgoing(key="2"))
+    await put(store, new_deliveries(key="2"))
     assert (await peek.stats(SHOP)).sinks["A"].waiting == 2
     with pytest.raises(TemporaryError) as caught:
-        await put(peek, outgoing())
+        await put(peek, new_deliveries())
     one_line(caught.value, "readonly")
     assert len(await claim(store)) == 2
     await peek.aclose()
-    await put(store, outgoing(key="3"))
+    await put(store, new_deliveries(key="3"))
 
 
 async def test_peeking_takes_no_lock(path: Path) -> None:
     await filled(path)
     peek = await SqliteStore.peek(path)
     store = await SqliteStore.open(path)
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     assert (await peek.stats(SHOP)).sinks["A"].waiting == 4
     await store.aclose()
     await peek.aclose()
@@ -533,8 +533,8 @@ async def test_what_is_written_to_a_copy_changes_nothing_in_the_file(path: Path,
     before = contents(path.parent)
     copy = await SqliteStore.copy(path)
     assert (await copy.stats(SHOP)).sinks["A"].waiting == 3
-    await copy.settle([Ack(delivery) for delivery in await claim(copy)], T0)
-    await copy.commit(SHOP, batch(outgoing(), known=[known_order(1)]))
+    await copy.record_outcomes([Ack(delivery) for delivery in await claim(copy)], T0)
+    await copy.commit(SHOP, batch(new_deliveries(), known=[known_order(1)]))
     assert (await copy.stats(SHOP)).known == 1
     await copy.aclose()
     if store is not None:
@@ -553,7 +553,7 @@ async def test_a_copy_of_what_is_not_there_is_empty_and_makes_no_file(path: Path
     for _ in range(2):
         copy = await SqliteStore.copy(path)
         assert await copy.stats(SHOP) == Stats()
-        await put(copy, outgoing())
+        await put(copy, new_deliveries())
         await copy.aclose()
         assert list(path.parent.iterdir()) == []
 

@@ -15,7 +15,7 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.stores.sqlite import SqliteStore, file
-from support.deliveries import SHOP, T0, outgoing, put
+from support.deliveries import SHOP, T0, new_deliveries, put
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +98,7 @@ async def test_an_opening_that_fails_leaves_nothing_open_and_the_next_one_works(
     assert open_files() == before
     store = await SqliteStore.open(path)
     await store.register(SHOP, T0)
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     await store.aclose()
     assert open_files() == before
 

@@ -94,7 +94,9 @@ def saved(tmp_path: Path, path: Path) -> Path:
 @pytest.mark.parametrize(
     "put", [in_place, in_place_as_it_was, moved, unlinked_first], ids=lambda one: one.__name__
 )
-@pytest.mark.parametrize("opener", [SqliteStore.open, SqliteStore.peek, SqliteStore.beside, SqliteStore.copy])
+@pytest.mark.parametrize(
+    "opener", [SqliteStore.open, SqliteStore.peek, SqliteStore.concurrent, SqliteStore.copy]
+)
 def test_a_copy_over_a_log_of_before_is_refused_and_not_touched(
     path: Path, saved: Path, put: Callable[[Path, Path], None], opener: Callable[[Path], object]
 ) -> None:
@@ -168,7 +170,7 @@ def test_a_command_beside_that_is_killed_long_after_it_carried_the_log_over_leav
     work_on(path, 1, kill=False)
 
     async def backfill() -> None:
-        store = await SqliteStore.beside(path)
+        store = await SqliteStore.concurrent(path)
         await store.commit(SHOP, batch(known=[known_order(2)]))
         with closing(sqlite3.connect(path)) as db:  # as SQLite does it, every thousand pages
             db.execute("PRAGMA wal_checkpoint")

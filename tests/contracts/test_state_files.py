@@ -12,7 +12,7 @@ import pytest
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite.file import lock_for
-from support.deliveries import SHOP, batch, known_order, outgoing, put
+from support.deliveries import SHOP, batch, known_order, new_deliveries, put
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 async def filled(path: Path) -> None:
     store = await SqliteStore.open(path)
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     await store.aclose()
 
 
@@ -156,7 +156,9 @@ async def test_a_state_that_is_a_link_of_ours_is_followed(path: Path, tmp_path: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's link")
-@pytest.mark.parametrize("opener", [SqliteStore.open, SqliteStore.peek, SqliteStore.beside, SqliteStore.copy])
+@pytest.mark.parametrize(
+    "opener", [SqliteStore.open, SqliteStore.peek, SqliteStore.concurrent, SqliteStore.copy]
+)
 async def test_a_state_that_is_a_link_of_another_user_is_refused(
     path: Path, tmp_path: Path, opener: Callable[[Path], object]
 ) -> None:
@@ -168,7 +170,8 @@ async def test_a_state_that_is_a_link_of_another_user_is_refused(
 
 
 @pytest.mark.parametrize(
-    "opener", [SqliteStore.open, SqliteStore.peek, SqliteStore.beside, SqliteStore.copy, SqliteStore.follow]
+    "opener",
+    [SqliteStore.open, SqliteStore.peek, SqliteStore.concurrent, SqliteStore.copy, SqliteStore.follow],
 )
 @pytest.mark.parametrize("spoil", [pipe, device, directory], ids=lambda one: one.__name__)
 async def test_a_state_that_is_no_file_hangs_nobody(
@@ -269,7 +272,7 @@ async def test_a_file_that_was_put_in_place_of_the_open_one_keeps_its_log(path: 
         assert other.execute("SELECT count(*) FROM mine").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("opener", [SqliteStore.beside, SqliteStore.follow])
+@pytest.mark.parametrize("opener", [SqliteStore.concurrent, SqliteStore.follow])
 async def test_commands_beside_the_daemon_notice_too(path: Path, opener: Callable[[Path], object]) -> None:
     await filled(path)
     store = await opener(path)  # type: ignore[misc] # it is one of the two

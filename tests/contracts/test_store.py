@@ -24,14 +24,14 @@ from hypothesis.stateful import (
 )
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder, UnreadableOrder
 from shop_poller.ports import (
     Ack,
     Alert,
-    Bury,
+    MoveToDeadLetters,
+    NewDelivery,
     Outcome,
-    Outgoing,
     Release,
     Retry,
     ShopState,
@@ -39,7 +39,7 @@ from shop_poller.ports import (
     Stats,
     Store,
 )
-from shop_poller.stores.bounds import MAX_SETTLED
+from shop_poller.stores.bounds import MAX_FINISHED
 from support.deliveries import (
     MS,
     SHOP,
@@ -50,8 +50,8 @@ from support.deliveries import (
     claim_one,
     ids,
     known_order,
+    new_deliveries,
     notification,
-    outgoing,
     put,
 )
 from support.redis_server import REDIS
@@ -71,9 +71,9 @@ async def store(place: Place) -> Store:
     return await place.open()
 
 
-def unwritable() -> Outgoing:
+def unwritable() -> NewDelivery:
     """A row that no store can write: what a commit meets when it fails in the middle."""
-    return outgoing(key="unwritable", broken=object())
+    return new_deliveries(key="unwritable", broken=object())
 
 
 THE_CAUSE = (TypeError, AttributeError, TemporaryError, PermanentError)
@@ -108,14 +108,17 @@ async def test_a_shop_keeps_the_instant_of_its_first_start(place: Place) -> None
 STATES = {
     "just begun": ShopState(started_at=T0),
     "learning what is open": ShopState(
-        started_at=T0, baseline_at=at(-HOUR), cursor_at=at(1), learning=Learning(Phase.OPEN, at(-HOUR), 0)
+        started_at=T0,
+        baseline_at=at(-HOUR),
+        cursor_at=at(1),
+        import_position=ImportPosition(Phase.OPEN, at(-HOUR), 0),
     ),
     "learning what is completed": ShopState(
         started_at=T0,
         baseline_at=at(-HOUR),
         cursor_at=at(1),
         last_poll_at=at(2),
-        learning=Learning(Phase.COMPLETED, at(-999_999), 2_000),
+        import_position=ImportPosition(Phase.COMPLETED, at(-999_999), 2_000),
     ),
     "polling": ShopState(started_at=T0, baseline_at=at(-HOUR), cursor_at=at(60), last_poll_at=at(61)),
     "after an order": ShopState(
@@ -140,7 +143,7 @@ async def test_a_state_is_loaded_as_it_was_committed(place: Place, state: ShopSt
     assert await store.register(SHOP, at(2 * HOUR)) == state
 
 
-async def test_a_state_can_go_back_to_nothing_being_learned(store: Store) -> None:
+async def test_a_state_can_go_back_to_nothing_being_imported(store: Store) -> None:
     await store.commit(SHOP, batch(state=STATES["learning what is open"]))
     await store.commit(SHOP, batch(state=STATES["polling"]))
     assert await store.register(SHOP, at(HOUR)) == STATES["polling"]
@@ -161,9 +164,9 @@ async def test_two_shops_have_each_their_own_state(store: Store) -> None:
 
 
 async def test_instants_keep_their_milliseconds(store: Store) -> None:
-    chance = random.Random(2)
+    seeded = random.Random(2)
     first, last = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-    instants = [first, last, T0] + [first + chance.randrange((last - first) // MS) * MS for _ in range(100)]
+    instants = [first, last, T0] + [first + seeded.randrange((last - first) // MS) * MS for _ in range(100)]
     for n, instant in enumerate(instants):
         assert (await store.register(f"shop-{n}", instant)).started_at == instant
 
@@ -254,8 +257,8 @@ async def test_a_commit_changes_everything_that_it_names(place: Place) -> None:
     await store.commit(
         SHOP,
         batch(
-            outgoing("A", event_id="to A"),
-            outgoing("B", event_id="to B"),
+            new_deliveries("A", event_id="to A"),
+            new_deliveries("B", event_id="to B"),
             state=STATES["polling"],
             known=[known_order(1), known_order(2)],
             set_aside=[UnreadableOrder(3, "total: is no amount")],
@@ -270,9 +273,9 @@ async def test_a_commit_changes_everything_that_it_names(place: Place) -> None:
 
 
 FAULTS = {
-    "an outgoing row": {"rows": [outgoing("A", "1"), unwritable(), outgoing("A", "2")]},
+    "an outgoing row": {"rows": [new_deliveries("A", "1"), unwritable(), new_deliveries("A", "2")]},
     "a record": {
-        "rows": [outgoing("A", "1")],
+        "rows": [new_deliveries("A", "1")],
         "known": [known_order(2), replace(known_order(3), status=cast(str, object())), known_order(4)],
     },
 }
@@ -306,10 +309,10 @@ async def test_after_a_failed_commit_the_store_goes_on_working(store: Store) -> 
     for n in range(3):
         with pytest.raises(THE_CAUSE):
             await put(store, unwritable())
-        await put(store, outgoing("A", event_id=f"good {n}"))
+        await put(store, new_deliveries("A", event_id=f"good {n}"))
         good = await claim_one(store)
         assert good.event_id == f"good {n}"
-        await store.settle([Ack(good)], T0)
+        await store.record_outcomes([Ack(good)], T0)
 
 
 # --- orders that could not be read ------------------------------------------------------------------------
@@ -349,7 +352,7 @@ async def test_orders_are_set_aside_for_their_shop_only(store: Store) -> None:
 
 async def test_a_delivery_is_what_was_committed(store: Store) -> None:
     told = replace(notification("316"), event_type=EventType.CANCELLED, event_id="the id")
-    await put(store, Outgoing("A", told), now=at(5))
+    await put(store, NewDelivery("A", told), now=at(5))
     delivery = await claim_one(store, now=at(6))
     assert delivery == Delivery(
         seq=delivery.seq,
@@ -369,7 +372,7 @@ async def test_a_delivery_is_what_was_committed(store: Store) -> None:
 async def test_text_comes_out_as_it_went_in(place: Place) -> None:
     text = "Заказ «№ 5» на 1 930,00 ₽ 🛒 \x00 \n \u2028 \\ \" ' ; -- %s"
     store = await place.open()
-    await put(store, outgoing("синк", key="ключ", customer=text))
+    await put(store, new_deliveries("синк", key="ключ", customer=text))
     store = await place.open()
     delivery = await claim_one(store, "синк")
     assert delivery.key == "ключ"
@@ -378,9 +381,9 @@ async def test_text_comes_out_as_it_went_in(place: Place) -> None:
 
 async def test_the_body_is_the_same_at_every_attempt(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(customer="Ольга"))
+    await put(store, new_deliveries(customer="Ольга"))
     first = await claim_one(store)
-    await store.settle([Retry(first, at(1), "500", charged=True)], T0)
+    await store.record_outcomes([Retry(first, at(1), "500", charged=True)], T0)
     second = await claim_one(store, now=at(1))
     store = await place.open()
     third = await claim_one(store, now=at(1))
@@ -390,8 +393,10 @@ async def test_the_body_is_the_same_at_every_attempt(place: Place) -> None:
 
 async def test_the_longest_due_comes_first_and_no_more_than_asked_for(store: Store) -> None:
     for n in (3, 1, 2):
-        await put(store, outgoing(key=f"{n}", event_id=f"due {n}"), now=at(n))
-    await put(store, outgoing(key="4", event_id="due 4"), outgoing(key="5", event_id="due 5"), now=at(4))
+        await put(store, new_deliveries(key=f"{n}", event_id=f"due {n}"), now=at(n))
+    await put(
+        store, new_deliveries(key="4", event_id="due 4"), new_deliveries(key="5", event_id="due 5"), now=at(4)
+    )
     assert ids(await claim(store, now=at(9), limit=2)) == ["due 1", "due 2"]
     assert ids(await claim(store, now=at(9), limit=9)) == ["due 3", "due 4", "due 5"]
     assert await claim(store, now=at(9)) == []
@@ -403,14 +408,14 @@ async def test_nothing_is_claimed_of_an_empty_outbox(store: Store) -> None:
 
 
 async def test_only_the_oldest_of_a_key_can_be_claimed(store: Store) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
-    await put(store, outgoing(event_id="third"), now=at(1))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
+    await put(store, new_deliveries(event_id="third"), now=at(1))
     assert ids(await claim(store, now=at(9))) == ["first"]
     assert await claim(store, now=at(9)) == []
 
 
 async def test_a_claim_is_exclusive(store: Store) -> None:
-    await put(store, *(outgoing(key=f"{n}") for n in range(50)))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(50)))
     taken: list[str] = []
 
     async def take() -> None:
@@ -424,7 +429,7 @@ async def test_a_claim_is_exclusive(store: Store) -> None:
 
 
 async def test_taking_the_lease_anew_ends_the_claims_made_before(store: Store) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(key="another", event_id="second"))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(key="another", event_id="second"))
     claimed = await claim(store)
     assert await claim(store) == []
     await store.release()
@@ -434,8 +439,8 @@ async def test_taking_the_lease_anew_ends_the_claims_made_before(store: Store) -
 
 async def test_a_claim_ends_with_the_process_that_made_it(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
-    await put(store, outgoing(key="2", event_id="other"))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
+    await put(store, new_deliveries(key="2", event_id="other"))
     assert ids(await claim(store)) == ["first", "other"]
     store = await place.open()
     assert ids(await claim(store)) == ["first", "other"]
@@ -446,55 +451,62 @@ async def test_a_claim_ends_with_the_process_that_made_it(place: Place) -> None:
 
 async def test_an_acknowledged_delivery_is_gone_and_the_next_of_its_key_comes(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"), outgoing(event_id="third"))
+    await put(
+        store,
+        new_deliveries(event_id="first"),
+        new_deliveries(event_id="second"),
+        new_deliveries(event_id="third"),
+    )
     for event_id in ("first", "second", "third"):
         delivery = await claim_one(store)
         assert delivery.event_id == event_id
-        await store.settle([Ack(delivery)], T0)
+        await store.record_outcomes([Ack(delivery)], T0)
         store = await place.open()
     assert await claim(store) == []
     assert await store.stats(SHOP) == Stats()
 
 
-async def test_a_buried_delivery_is_a_dead_letter_and_blocks_nothing(place: Place) -> None:
+async def test_a_dead_lettered_delivery_is_a_dead_letter_and_blocks_nothing(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
-    await store.settle([Bury(await claim_one(store), "400: нет такого адреса")], T0)
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
+    await store.record_outcomes([MoveToDeadLetters(await claim_one(store), "400: нет такого адреса")], T0)
     store = await place.open()
     assert (await claim_one(store)).event_id == "second"
     sink = (await store.stats(SHOP)).sinks["A"]
     assert (sink.waiting, sink.dead) == (1, 1)
 
 
-@pytest.mark.parametrize("settled", [Ack, lambda d: Bury(d, "400")], ids=["acknowledged", "buried"])
+@pytest.mark.parametrize(
+    "finished", [Ack, lambda d: MoveToDeadLetters(d, "400")], ids=["acknowledged", "buried"]
+)
 async def test_the_age_of_a_delivery_counts_from_when_it_became_the_oldest_of_its_key(
-    store: Store, settled: Callable[[Delivery], Outcome]
+    store: Store, finished: Callable[[Delivery], Outcome]
 ) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
-    await put(store, outgoing(event_id="third"), now=at(5))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
+    await put(store, new_deliveries(event_id="third"), now=at(5))
     first = await claim_one(store, now=at(60))
     assert (first.created_at, first.head_since) == (T0, T0)
-    await store.settle([settled(first)], at(60))
+    await store.record_outcomes([finished(first)], at(60))
     second = await claim_one(store, now=at(61))
     assert (second.created_at, second.head_since) == (T0, at(60))
-    await store.settle([settled(second)], at(62))
+    await store.record_outcomes([finished(second)], at(62))
     third = await claim_one(store, now=at(63))
     assert (third.created_at, third.head_since) == (at(5), at(62))
 
 
 async def test_a_key_that_had_been_emptied_begins_anew(store: Store) -> None:
-    await put(store, outgoing(event_id="first"))
-    await store.settle([Ack(await claim_one(store))], at(1))
-    await put(store, outgoing(event_id="second"), now=at(HOUR))
+    await put(store, new_deliveries(event_id="first"))
+    await store.record_outcomes([Ack(await claim_one(store))], at(1))
+    await put(store, new_deliveries(event_id="second"), now=at(HOUR))
     assert (await claim_one(store, now=at(HOUR))).head_since == at(HOUR)
 
 
 @pytest.mark.parametrize("charged", [True, False])
 async def test_a_delivery_to_be_retried_is_parked_until_then(place: Place, charged: bool) -> None:  # noqa: FBT001 - a test's parameter
     store = await place.open()
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
     delivery = await claim_one(store)
-    await store.settle([Retry(delivery, at(30), "500: сломалось", charged=charged)], at(2))
+    await store.record_outcomes([Retry(delivery, at(30), "500: сломалось", charged=charged)], at(2))
     for _ in range(2):  # before and after a restart
         assert await claim(store, now=at(30) - MS) == []
         assert await store.next_due("A") == at(30)
@@ -504,52 +516,58 @@ async def test_a_delivery_to_be_retried_is_parked_until_then(place: Place, charg
 
 
 async def test_attempts_add_up_over_charged_failures_only(store: Store) -> None:
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     for n, charged in enumerate([True, False, True, True, False]):
         delivery = await claim_one(store, now=at(n))
-        await store.settle([Retry(delivery, at(n + 1), "500", charged=charged)], at(n))
+        await store.record_outcomes([Retry(delivery, at(n + 1), "500", charged=charged)], at(n))
     assert (await claim_one(store, now=at(9))).attempts == 3
 
 
 async def test_a_released_delivery_is_anybodys_again_at_once(store: Store) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
     delivery = await claim_one(store)
-    await store.settle([Release(delivery)], at(1))
+    await store.record_outcomes([Release(delivery)], at(1))
     assert await store.next_due("A") == T0
     assert await claim_one(store) == delivery
 
 
-async def test_many_deliveries_are_settled_at_once_each_in_its_way(store: Store) -> None:
+async def test_many_deliveries_are_recorded_at_once_each_in_its_way(store: Store) -> None:
     for key in ("ack", "retry", "bury", "release"):
-        await put(store, outgoing(key=key, event_id=f"{key} 1"), outgoing(key=key, event_id=f"{key} 2"))
+        await put(
+            store, new_deliveries(key=key, event_id=f"{key} 1"), new_deliveries(key=key, event_id=f"{key} 2")
+        )
     acked, retried, dead_lettered, released = await claim(store)
     retry = Retry(retried, at(9), "500", charged=True)
-    await store.settle([Ack(acked), retry, Bury(dead_lettered, "400"), Release(released)], at(1))
+    await store.record_outcomes(
+        [Ack(acked), retry, MoveToDeadLetters(dead_lettered, "400"), Release(released)], at(1)
+    )
     assert sorted(ids(await claim(store, now=at(1)))) == ["ack 2", "bury 2", "release 1"]
     assert ids(await claim(store, now=at(9))) == ["retry 1"]
 
 
-async def test_settling_nothing_is_fine(store: Store) -> None:
-    await store.settle([], T0)
+async def test_recording_nothing_is_fine(store: Store) -> None:
+    await store.record_outcomes([], T0)
 
 
-async def test_a_settlement_that_fails_settles_nothing_and_can_be_made_again(store: Store) -> None:
-    await put(store, outgoing(key="1", event_id="1a"), outgoing(key="1", event_id="1b"))
-    await put(store, outgoing(key="2", event_id="2a"))
+async def test_a_recording_that_fails_records_nothing_and_can_be_made_again(store: Store) -> None:
+    await put(store, new_deliveries(key="1", event_id="1a"), new_deliveries(key="1", event_id="1b"))
+    await put(store, new_deliveries(key="2", event_id="2a"))
     first, second = await claim(store)
     with pytest.raises(THE_CAUSE):
-        await store.settle([Ack(first), Retry(second, cast(datetime, "soon"), "500", charged=True)], at(1))
+        await store.record_outcomes(
+            [Ack(first), Retry(second, cast(datetime, "soon"), "500", charged=True)], at(1)
+        )
     assert await claim(store, now=at(1)) == []  # both are still held, and nothing came forward
-    await store.settle([Ack(first), Retry(second, at(5), "500", charged=True)], at(1))
+    await store.record_outcomes([Ack(first), Retry(second, at(5), "500", charged=True)], at(1))
     assert ids(await claim(store, now=at(5))) == ["1b", "2a"]
 
 
-async def test_settling_twice_is_settling_once(store: Store) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
+async def test_recording_twice_is_recording_once(store: Store) -> None:
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
     first = await claim_one(store)
-    await store.settle([Ack(first)], at(1))
-    await store.settle([Ack(first)], at(60))
-    await store.settle([Bury(first, "too late")], at(61))
+    await store.record_outcomes([Ack(first)], at(1))
+    await store.record_outcomes([Ack(first)], at(60))
+    await store.record_outcomes([MoveToDeadLetters(first, "too late")], at(61))
     second = await claim_one(store, now=at(62))
     assert (second.event_id, second.head_since) == ("second", at(1))
     assert (await store.stats(SHOP)).sinks["A"].dead == 0
@@ -561,10 +579,10 @@ async def test_settling_twice_is_settling_once(store: Store) -> None:
 async def test_waking_makes_parked_deliveries_due_oldest_first(place: Place) -> None:
     store = await place.open()
     for n in range(4):
-        await put(store, outgoing(key=f"{n}", event_id=f"{n}"), now=at(n))
+        await put(store, new_deliveries(key=f"{n}", event_id=f"{n}"), now=at(n))
     parked = await claim(store, now=at(10))
     later = [Retry(delivery, at(HOUR * (9 - n)), "down", charged=False) for n, delivery in enumerate(parked)]
-    await store.settle(later, at(10))
+    await store.record_outcomes(later, at(10))
     assert await claim(store, now=at(20)) == []
     await store.release_parked("A")
     assert await store.next_due("A") is not None
@@ -573,9 +591,11 @@ async def test_waking_makes_parked_deliveries_due_oldest_first(place: Place) -> 
 
 
 async def test_waking_one_sink_leaves_the_others_asleep(store: Store) -> None:
-    await put(store, outgoing("A"), outgoing("B"))
+    await put(store, new_deliveries("A"), new_deliveries("B"))
     for sink in ("A", "B"):
-        await store.settle([Retry(await claim_one(store, sink), at(HOUR), "down", charged=False)], T0)
+        await store.record_outcomes(
+            [Retry(await claim_one(store, sink), at(HOUR), "down", charged=False)], T0
+        )
     await store.release_parked("A")
     assert len(await claim(store, "A", now=at(1))) == 1
     assert await claim(store, "B", now=at(1)) == []
@@ -583,24 +603,24 @@ async def test_waking_one_sink_leaves_the_others_asleep(store: Store) -> None:
 
 
 async def test_waking_does_not_end_a_claim(store: Store) -> None:
-    await put(store, outgoing(event_id="first"), outgoing(event_id="second"))
+    await put(store, new_deliveries(event_id="first"), new_deliveries(event_id="second"))
     delivery = await claim_one(store)
     await store.release_parked("A")
     assert await claim(store) == []
-    await store.settle([Retry(delivery, at(5), "500", charged=True)], T0)
+    await store.record_outcomes([Retry(delivery, at(5), "500", charged=True)], T0)
     assert await store.next_due("A") == at(5)
 
 
 async def test_next_due_speaks_of_unclaimed_deliveries_that_are_first_of_their_key(store: Store) -> None:
-    await put(store, outgoing(key="1"), outgoing(key="1"), now=at(1))
-    await put(store, outgoing(key="2"), now=at(2))
+    await put(store, new_deliveries(key="1"), new_deliveries(key="1"), now=at(1))
+    await put(store, new_deliveries(key="2"), now=at(2))
     assert await store.next_due("A") == at(1)
     assert await store.next_due("B") is None
     (first,) = await claim(store, now=at(9), limit=1)
     assert await store.next_due("A") == at(2)
     (second,) = await claim(store, now=at(9), limit=1)
     assert await store.next_due("A") is None
-    await store.settle([Retry(second, at(HOUR), "500", charged=True), Ack(first)], at(9))
+    await store.record_outcomes([Retry(second, at(HOUR), "500", charged=True), Ack(first)], at(9))
     promoted = await store.next_due("A")
     assert promoted is not None
     assert promoted <= at(9)
@@ -609,10 +629,10 @@ async def test_next_due_speaks_of_unclaimed_deliveries_that_are_first_of_their_k
 # --- burying what waited too long -------------------------------------------------------------------------
 
 
-async def test_what_was_the_oldest_of_its_key_for_too_long_is_buried(place: Place) -> None:
+async def test_what_was_the_oldest_of_its_key_for_too_long_is_dead_lettered(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(key="old", event_id="old 1"), outgoing(key="old", event_id="old 2"))
-    await put(store, outgoing(key="young", event_id="young"), now=at(60))
+    await put(store, new_deliveries(key="old", event_id="old 1"), new_deliveries(key="old", event_id="old 2"))
+    await put(store, new_deliveries(key="young", event_id="young"), now=at(60))
     assert await store.dead_letter_expired("A", head_before=at(30), now=at(100)) == 1
     store = await place.open()
     assert (await store.stats(SHOP)).sinks["A"].dead == 1
@@ -620,11 +640,11 @@ async def test_what_was_the_oldest_of_its_key_for_too_long_is_buried(place: Plac
     assert heads == {"young": at(60), "old 2": at(100)}  # as old as old 1, but first only since now
 
 
-async def test_nothing_is_buried_that_is_young_claimed_or_of_another_sink(store: Store) -> None:
-    await put(store, outgoing("A", "claimed"))
+async def test_nothing_is_dead_lettered_that_is_young_claimed_or_of_another_sink(store: Store) -> None:
+    await put(store, new_deliveries("A", "claimed"))
     await claim_one(store, "A")
-    await put(store, outgoing("A", "young"), now=at(60))
-    await put(store, outgoing("B", "old"))
+    await put(store, new_deliveries("A", "young"), now=at(60))
+    await put(store, new_deliveries("B", "old"))
     assert await store.dead_letter_expired("A", head_before=at(30), now=at(100)) == 0
     assert await store.dead_letter_expired("C", head_before=at(30), now=at(100)) == 0
     assert {name: sink.dead for name, sink in (await store.stats(SHOP)).sinks.items()} == {"A": 0, "B": 0}
@@ -634,27 +654,27 @@ async def test_nothing_is_buried_that_is_young_claimed_or_of_another_sink(store:
 async def test_a_delivery_is_too_old_from_the_very_instant_on(
     store: Store, became_head_at: float, dead: int
 ) -> None:
-    await put(store, outgoing(), now=at(became_head_at))
+    await put(store, new_deliveries(), now=at(became_head_at))
     assert await store.dead_letter_expired("A", head_before=at(30), now=at(100)) == dead
 
 
-async def test_a_parked_delivery_is_buried_when_it_waited_too_long(store: Store) -> None:
-    await put(store, outgoing())
-    await store.settle([Retry(await claim_one(store), at(9 * HOUR), "500", charged=True)], at(1))
+async def test_a_parked_delivery_is_dead_lettered_when_it_waited_too_long(store: Store) -> None:
+    await put(store, new_deliveries())
+    await store.record_outcomes([Retry(await claim_one(store), at(9 * HOUR), "500", charged=True)], at(1))
     assert await store.dead_letter_expired("A", head_before=at(30), now=at(100)) == 1
     assert await store.next_due("A") is None
 
 
 async def test_waking_and_retrying_do_not_make_a_delivery_young_again(store: Store) -> None:
-    await put(store, outgoing())
-    await store.settle([Retry(await claim_one(store), at(50), "500", charged=True)], at(20))
+    await put(store, new_deliveries())
+    await store.record_outcomes([Retry(await claim_one(store), at(50), "500", charged=True)], at(20))
     await store.release_parked("A")
-    await store.settle([Release(await claim_one(store, now=at(60)))], at(60))
+    await store.record_outcomes([Release(await claim_one(store, now=at(60)))], at(60))
     assert await store.dead_letter_expired("A", head_before=at(1), now=at(100)) == 1
 
 
-async def test_a_bounded_number_is_buried_at_once(store: Store) -> None:
-    await put(store, *(outgoing(key=f"{n}") for n in range(3_000)))
+async def test_a_bounded_number_is_dead_lettered_at_once(store: Store) -> None:
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(3_000)))
     rounds = []
     while dead_lettered := await store.dead_letter_expired("A", head_before=at(1), now=at(100)):
         rounds.append(dead_lettered)
@@ -668,12 +688,12 @@ async def test_a_bounded_number_is_buried_at_once(store: Store) -> None:
 
 async def test_a_sink_that_fails_holds_up_no_other(store: Store) -> None:
     for n in range(3):
-        await put(store, outgoing("A", event_id=f"{n}"), outgoing("B", event_id=f"{n}"))
-    await store.settle([Retry(await claim_one(store, "A"), at(HOUR), "down", charged=False)], T0)
+        await put(store, new_deliveries("A", event_id=f"{n}"), new_deliveries("B", event_id=f"{n}"))
+    await store.record_outcomes([Retry(await claim_one(store, "A"), at(HOUR), "down", charged=False)], T0)
     for n in range(3):
         delivery = await claim_one(store, "B")
         assert delivery.event_id == f"{n}"
-        await store.settle([Ack(delivery)], T0)
+        await store.record_outcomes([Ack(delivery)], T0)
     assert await claim(store, "A", now=at(1)) == []
     sinks = (await store.stats(SHOP)).sinks
     assert sinks["A"].waiting == 3
@@ -681,15 +701,17 @@ async def test_a_sink_that_fails_holds_up_no_other(store: Store) -> None:
 
 
 async def test_the_same_key_in_two_shops_is_two_keys(store: Store) -> None:
-    await put(store, outgoing(event_id="here 1"), outgoing(event_id="here 2"))
-    await put(store, outgoing(event_id="there 1"), outgoing(event_id="there 2"), shop_id=OTHER_SHOP)
+    await put(store, new_deliveries(event_id="here 1"), new_deliveries(event_id="here 2"))
+    await put(
+        store, new_deliveries(event_id="there 1"), new_deliveries(event_id="there 2"), shop_id=OTHER_SHOP
+    )
     here, there = await claim(store)
     assert (here.shop_id, here.event_id) == (SHOP, "here 1")
     assert (there.shop_id, there.event_id) == (OTHER_SHOP, "there 1")
-    await store.settle([Ack(there)], at(1))
+    await store.record_outcomes([Ack(there)], at(1))
     (promoted,) = await claim(store, now=at(1))
     assert (promoted.event_id, promoted.head_since) == ("there 2", at(1))
-    await store.settle([Bury(here, "400")], at(2))
+    await store.record_outcomes([MoveToDeadLetters(here, "400")], at(2))
     (promoted,) = await claim(store, now=at(2))
     assert (promoted.event_id, promoted.head_since) == ("here 2", at(2))
     assert (await store.stats(SHOP)).sinks["A"].dead == 1
@@ -698,7 +720,7 @@ async def test_the_same_key_in_two_shops_is_two_keys(store: Store) -> None:
 
 async def test_thousands_of_rows_are_claimed_in_handfuls_and_all_arrive_in_order(store: Store) -> None:
     keys = [f"{n}" for n in range(100)]
-    rows = [outgoing(key=key, event_id=f"{key}/{n:02}") for n in range(25) for key in keys]
+    rows = [new_deliveries(key=key, event_id=f"{key}/{n:02}") for n in range(25) for key in keys]
     await put(store, *rows)
     arrived: dict[str, list[str]] = {key: [] for key in keys}
     while some := await claim(store, now=at(1), limit=64):
@@ -706,7 +728,7 @@ async def test_thousands_of_rows_are_claimed_in_handfuls_and_all_arrive_in_order
         assert await store.renew()  # it may take longer than a lease on a machine that is busy
         for delivery in some:
             arrived[delivery.key].append(delivery.event_id)
-        await store.settle([Ack(delivery) for delivery in some], at(1))
+        await store.record_outcomes([Ack(delivery) for delivery in some], at(1))
     assert arrived == {key: [f"{key}/{n:02}" for n in range(25)] for key in keys}
 
 
@@ -719,9 +741,9 @@ async def test_what_lies_in_the_store_is_counted(store: Store) -> None:
         SHOP,
         batch(known=[known_order(1), known_order(2)], set_aside=[UnreadableOrder(3, "half")]),
     )
-    await put(store, outgoing("A", "1"), outgoing("A", "1"), outgoing("B", "2"), now=at(1))
-    await put(store, outgoing("A", "3"), now=at(2))
-    await put(store, outgoing("A", "1"), now=NEVER, shop_id=OTHER_SHOP)
+    await put(store, new_deliveries("A", "1"), new_deliveries("A", "1"), new_deliveries("B", "2"), now=at(1))
+    await put(store, new_deliveries("A", "3"), now=at(2))
+    await put(store, new_deliveries("A", "1"), now=NEVER, shop_id=OTHER_SHOP)
     found = await store.stats(SHOP)
     assert (found.known, found.set_aside) == (2, 1)
     counts = {name: (sink.waiting, sink.oldest_at, sink.dead) for name, sink in found.sinks.items()}
@@ -729,17 +751,21 @@ async def test_what_lies_in_the_store_is_counted(store: Store) -> None:
 
 
 async def test_claimed_and_parked_deliveries_count_as_waiting(store: Store) -> None:
-    await put(store, outgoing(key="claimed"), outgoing(key="parked"), outgoing(key="buried"))
+    await put(
+        store, new_deliveries(key="claimed"), new_deliveries(key="parked"), new_deliveries(key="buried")
+    )
     _, parked, dead_lettered = await claim(store)
-    await store.settle([Retry(parked, at(HOUR), "500", charged=True), Bury(dead_lettered, "400")], T0)
+    await store.record_outcomes(
+        [Retry(parked, at(HOUR), "500", charged=True), MoveToDeadLetters(dead_lettered, "400")], T0
+    )
     sink = (await store.stats(SHOP)).sinks["A"]
     assert (sink.waiting, sink.oldest_at, sink.dead) == (2, T0, 1)
 
 
-async def prune_all(store: Store, *, seen_before: datetime = NEVER, settled_before: datetime = NEVER) -> int:
+async def prune_all(store: Store, *, seen_before: datetime = NEVER, finished_before: datetime = NEVER) -> int:
     """Prune until nothing is dropped any more, each time a bounded number."""
     total = 0
-    while dropped := await store.prune(SHOP, seen_before=seen_before, settled_before=settled_before):
+    while dropped := await store.prune(SHOP, seen_before=seen_before, finished_before=finished_before):
         assert dropped <= 5_000
         assert await store.renew(), "see test_dead_letters_are_bounded_in_number"
         total += dropped
@@ -771,26 +797,26 @@ async def test_a_great_many_records_are_dropped_a_bounded_number_at_a_time(store
     assert (await store.stats(SHOP)).known == 0
 
 
-async def test_dead_letters_are_dropped_by_when_they_were_buried(store: Store) -> None:
+async def test_dead_letters_are_dropped_by_when_they_were_dead_lettered(store: Store) -> None:
     for n in range(4):
-        await put(store, outgoing(key=f"{n}"))
-        await store.settle([Bury(await claim_one(store), "400")], at(10 * n))
-    assert await prune_all(store, settled_before=at(15)) == 2
+        await put(store, new_deliveries(key=f"{n}"))
+        await store.record_outcomes([MoveToDeadLetters(await claim_one(store), "400")], at(10 * n))
+    assert await prune_all(store, finished_before=at(15)) == 2
     assert (await store.stats(SHOP)).sinks["A"].dead == 2
 
 
 async def test_dead_letters_are_bounded_in_number(
     store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bound = MAX_SETTLED
+    bound = MAX_FINISHED
     if request.node.callspec.params["place"] is open_fakeredis:
         bound = (
             1_000  # it takes seconds for ten thousand; the servers have the same script, and the real bound
         )
-        monkeypatch.setattr("shop_poller.stores.redis.outbox.MAX_SETTLED", bound)
-    assert MAX_SETTLED == 10_000
-    await put(store, *(outgoing(key=f"{n}") for n in range(bound + 300)))
-    await put(store, *(outgoing(key=f"{n}") for n in range(200)), shop_id=OTHER_SHOP)
+        monkeypatch.setattr("shop_poller.stores.redis.outbox.MAX_FINISHED", bound)
+    assert MAX_FINISHED == 10_000
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(bound + 300)))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(200)), shop_id=OTHER_SHOP)
     while await store.dead_letter_expired("A", head_before=at(1), now=at(100)):
         assert await store.renew(), "on a busy machine it all takes longer than a lease"
     assert (await store.stats(SHOP)).sinks["A"].dead == bound, "the bound holds without any pruning"
@@ -803,14 +829,14 @@ async def test_a_sink_with_a_long_history_takes_no_room_of_another(
     store: Store, *, dead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sqlite.history", "redis.outbox"):
-        monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_SETTLED", 3)
-    await put(store, *(outgoing("A", f"{n}") for n in range(3)))
-    await put(store, *(outgoing("B", f"{n}") for n in range(9)))
+        monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", 3)
+    await put(store, *(new_deliveries("A", f"{n}") for n in range(3)))
+    await put(store, *(new_deliveries("B", f"{n}") for n in range(9)))
     claimed = [*await claim(store, "A"), *await claim(store, "B")]
     for second, one in enumerate(sorted(claimed, key=lambda one: one.seq)):
-        await store.settle([Bury(one, "400") if dead else Ack(one)], at(second))
+        await store.record_outcomes([MoveToDeadLetters(one, "400") if dead else Ack(one)], at(second))
     assert await prune_all(store) == 0, "what is too much was dropped as it came"
-    kept = await store.settled(SHOP, dead=dead, limit=99)
+    kept = await store.finished(SHOP, dead=dead, limit=99)
     assert [(one.sink, one.key) for one in kept] == [
         *(("B", f"{n}") for n in (8, 7, 6)),
         *(("A", f"{n}") for n in (2, 1, 0)),
@@ -819,12 +845,12 @@ async def test_a_sink_with_a_long_history_takes_no_room_of_another(
 
 def bound_histories(monkeypatch: pytest.MonkeyPatch, *, most: int, step: int) -> None:
     for module in ("sqlite.history", "redis.outbox"):
-        monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_SETTLED", most)
+        monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", most)
         monkeypatch.setattr(f"shop_poller.stores.{module}.PRUNE_LIMIT", step)
 
 
 async def over(store: Store, *, dead: bool) -> list[str]:
-    return [one.key for one in await store.settled(SHOP, dead=dead, limit=999)]
+    return [one.key for one in await store.finished(SHOP, dead=dead, limit=999)]
 
 
 @pytest.mark.parametrize("dead", [True, False])
@@ -835,14 +861,16 @@ async def test_a_history_never_grows_beyond_its_bound_however_much_is_written(
     bound_histories(monkeypatch, most=20, step=1000)
     for start in range(0, 60, at_once):
         keys = [f"{n}" for n in range(start, min(start + at_once, 60))]
-        await put(store, *(outgoing(key=key) for key in keys))
+        await put(store, *(new_deliveries(key=key) for key in keys))
         taken = sorted(await claim(store), key=lambda one: one.seq)
-        await store.settle([Bury(one, "400") if dead else Ack(one) for one in taken], at(start))
+        await store.record_outcomes(
+            [MoveToDeadLetters(one, "400") if dead else Ack(one) for one in taken], at(start)
+        )
         assert len(await over(store, dead=dead)) == min(20, start + len(keys))
     if at_once < 20:  # of those that were over at the same instant none is older
         assert sorted(map(int, await over(store, dead=dead))) == [*range(40, 60)]
     if not dead:
-        made = await store.made(SHOP, since=at(-1), before=at(999))
+        made = await store.delivered(SHOP, since=at(-1), before=at(999))
         assert all(one.kept for one in made)
 
 
@@ -852,14 +880,18 @@ async def test_a_history_that_is_too_long_shrinks_in_bounded_steps(
 ) -> None:
     """As an earlier version left it, which dropped a thousand an hour."""
     bound_histories(monkeypatch, most=10**6, step=7)
-    await put(store, *(outgoing(key=f"{n}") for n in range(60)))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(60)))
     taken = sorted(await claim(store), key=lambda one: one.seq)
-    await store.settle([Bury(one, "400") if dead else Ack(one) for one in taken[:58]], at(1))
+    await store.record_outcomes(
+        [MoveToDeadLetters(one, "400") if dead else Ack(one) for one in taken[:58]], at(1)
+    )
     bound_histories(monkeypatch, most=10, step=7)
-    await store.settle([Bury(one, "400") if dead else Ack(one) for one in taken[58:]], at(2))
+    await store.record_outcomes(
+        [MoveToDeadLetters(one, "400") if dead else Ack(one) for one in taken[58:]], at(2)
+    )
     assert len(await over(store, dead=dead)) == 56, "two for each that came"
     steps = []
-    while dropped := await store.prune(SHOP, seen_before=T0, settled_before=T0):
+    while dropped := await store.prune(SHOP, seen_before=T0, finished_before=T0):
         steps.append(dropped)
     assert max(steps) <= 7
     assert sum(steps) == 46
@@ -875,7 +907,7 @@ async def test_orders_set_aside_are_dropped_a_bounded_number_at_a_time(
     aside = [UnreadableOrder(order_id, "half an order") for order_id in range(1, 3_001)]
     await store.commit(SHOP, batch(now=at(1), set_aside=aside))
     steps = []
-    while dropped := await store.prune(SHOP, seen_before=at(15), settled_before=T0):
+    while dropped := await store.prune(SHOP, seen_before=at(15), finished_before=T0):
         steps.append(dropped)
     assert sum(steps) == 3_000
     assert max(steps) <= 1_000, "a part of a scan may be more than asked for"
@@ -883,11 +915,11 @@ async def test_orders_set_aside_are_dropped_a_bounded_number_at_a_time(
 
 async def test_waking_many_is_done_in_bounded_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sqlite.outbox", "redis.outbox"):
-        monkeypatch.setattr(f"shop_poller.stores.{name}.WAKE_LIMIT", 100)
+        monkeypatch.setattr(f"shop_poller.stores.{name}.RELEASE_LIMIT", 100)
     monkeypatch.setattr("shop_poller.stores.redis.outbox.CHUNK", 50)
-    await put(store, *(outgoing(key=f"{n}") for n in range(600)))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(600)))
     taken = await claim(store, limit=600)
-    await store.settle([Retry(one, at(HOUR), "down", charged=False) for one in taken], at(1))
+    await store.record_outcomes([Retry(one, at(HOUR), "down", charged=False) for one in taken], at(1))
     steps = 1
     while await store.release_parked("A"):
         steps += 1
@@ -909,9 +941,9 @@ async def due_at(store: Store) -> datetime:
 @pytest.mark.parametrize("days", [2, 400, 3650])
 async def test_what_is_due_later_than_can_be_is_due_now(store: Store, days: int) -> None:
     """A clock that was days ahead for seconds parked it."""
-    await put(store, outgoing(key="parked"), outgoing(key="usual"))
+    await put(store, new_deliveries(key="parked"), new_deliveries(key="usual"))
     parked, usual = await claim(store)
-    await store.settle(
+    await store.record_outcomes(
         [Retry(parked, at(days * DAY), "500", charged=True), Retry(usual, at(60), "500", charged=True)], T0
     )
     assert [one.key for one in await claim(store, now=at(1))] == ["parked"]
@@ -919,23 +951,23 @@ async def test_what_is_due_later_than_can_be_is_due_now(store: Store, days: int)
 
 
 async def test_the_longest_wait_that_a_sink_may_ask_for_is_kept(store: Store) -> None:
-    await put(store, outgoing())
-    await store.settle([Retry(await claim_one(store), at(DAY), "429", charged=True)], T0)
+    await put(store, new_deliveries())
+    await store.record_outcomes([Retry(await claim_one(store), at(DAY), "429", charged=True)], T0)
     assert await claim(store, now=T0) == []
     assert await claim(store, now=at(DAY) - MS) == []
     assert len(await claim(store, now=at(DAY))) == 1
 
 
 async def test_what_is_due_goes_before_what_cannot_be(store: Store) -> None:
-    await put(store, outgoing(key="of the future"), now=at(3 * DAY))
-    await put(store, *(outgoing(key=f"{n}") for n in range(3)))
+    await put(store, new_deliveries(key="of the future"), now=at(3 * DAY))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(3)))
     assert [one.key for one in await claim(store, now=at(1), limit=2)] == ["0", "1"]
     assert [one.key for one in await claim(store, now=at(1), limit=2)] == ["2", "of the future"]
 
 
 async def test_due_times_are_clamped_a_bounded_number_at_a_time(store: Store) -> None:
-    await put(store, *(outgoing(key=f"{n}") for n in range(1_200)), now=at(3 * HOUR))
-    await put(store, outgoing("B", "another sink"), now=at(3 * HOUR))
+    await put(store, *(new_deliveries(key=f"{n}") for n in range(1_200)), now=at(3 * HOUR))
+    await put(store, new_deliveries("B", "another sink"), now=at(3 * HOUR))
     moved = []
     while some := await store.clamp_due("A", latest=at(60)):
         moved.append(some)
@@ -947,14 +979,14 @@ async def test_due_times_are_clamped_a_bounded_number_at_a_time(store: Store) ->
 
 
 async def test_clamping_makes_nothing_due_later(store: Store) -> None:
-    await put(store, outgoing())
+    await put(store, new_deliveries())
     assert await store.clamp_due("A", latest=at(HOUR)) == 0
     assert await due_at(store) == T0
 
 
 async def test_a_delivery_is_not_older_than_its_notification(store: Store) -> None:
     """A clock that was a year behind dated the row, and the shop the notification."""
-    await put(store, outgoing(), now=at(-400 * DAY))
+    await put(store, new_deliveries(), now=at(-400 * DAY))
     assert await store.dead_letter_expired("A", head_before=at(-1), now=at(0)) == 0
     assert (await claim_one(store)).waits_since(at(1)) == T0
     await store.release()
@@ -964,19 +996,19 @@ async def test_a_delivery_is_not_older_than_its_notification(store: Store) -> No
 
 async def test_an_age_does_not_begin_in_the_future(store: Store) -> None:
     """Made by a clock that was ahead, it would never be too old."""
-    await put(store, outgoing(), now=at(400 * DAY))
+    await put(store, new_deliveries(), now=at(400 * DAY))
     await store.clamp_due("A", latest=T0)
     (one,) = await claim(store, now=T0)
     assert one.head_since == T0
-    await store.settle([Retry(one, at(60), "503", charged=False)], T0)
+    await store.record_outcomes([Retry(one, at(60), "503", charged=False)], T0)
     assert await store.dead_letter_expired("A", head_before=T0 - MS, now=at(1)) == 0
     assert await store.dead_letter_expired("A", head_before=T0, now=at(72 * HOUR)) == 1
 
 
 async def test_what_follows_a_delivery_and_was_made_by_a_clock_that_was_ahead_is_due(store: Store) -> None:
-    await put(store, outgoing(key="7", event_id="first"))
-    await put(store, outgoing(key="7", event_id="second"), now=at(3 * HOUR))
-    await store.settle([Ack(await claim_one(store))], at(1))
+    await put(store, new_deliveries(key="7", event_id="first"))
+    await put(store, new_deliveries(key="7", event_id="second"), now=at(3 * HOUR))
+    await store.record_outcomes([Ack(await claim_one(store))], at(1))
     (second,) = await claim(store, now=at(1))
     assert (second.event_id, second.head_since) == ("second", at(1))
 
@@ -984,25 +1016,25 @@ async def test_what_follows_a_delivery_and_was_made_by_a_clock_that_was_ahead_is
 async def test_what_is_dated_in_the_future_is_dated_back_and_then_kept_as_long_as_all(store: Store) -> None:
     future = at(400 * DAY)
     for key, when in (("past", at(1)), ("future", future)):
-        await put(store, outgoing(key=key), outgoing(key=f"{key} dead"))
+        await put(store, new_deliveries(key=key), new_deliveries(key=f"{key} dead"))
         good, bad = await claim(store)
-        await store.settle([Ack(good), Bury(bad, "400")], when)
+        await store.record_outcomes([Ack(good), MoveToDeadLetters(bad, "400")], when)
     aside = [UnreadableOrder(9, "half an order")]
     await store.commit(SHOP, batch(now=future, seen_at=future, known=[known_order(1)], set_aside=aside))
     await store.commit(SHOP, batch(seen_at=at(1), known=[known_order(2)]))
     assert await store.redate(SHOP, after=at(DAY), to=at(10)) == 4
     assert await store.redate(SHOP, after=at(DAY), to=at(10)) == 0
     for dead in (True, False):
-        over = await store.settled(SHOP, dead=dead, limit=9)
+        over = await store.finished(SHOP, dead=dead, limit=9)
         assert [one.at for one in over] == [at(10), at(1)]
     assert await store.set_aside(SHOP) == {9: "half an order"}
-    assert await prune_all(store, seen_before=at(5), settled_before=at(5)) == 3
-    assert await prune_all(store, seen_before=at(11), settled_before=at(11)) == 4
+    assert await prune_all(store, seen_before=at(5), finished_before=at(5)) == 3
+    assert await prune_all(store, seen_before=at(11), finished_before=at(11)) == 4
 
 
 async def test_a_dead_letter_that_was_dated_back_can_be_replayed(store: Store) -> None:
-    await put(store, outgoing(event_id="x"))
-    await store.settle([Bury(await claim_one(store), "400")], at(400 * DAY))
+    await put(store, new_deliveries(event_id="x"))
+    await store.record_outcomes([MoveToDeadLetters(await claim_one(store), "400")], at(400 * DAY))
     await store.redate(SHOP, after=at(DAY), to=at(10))
     (seq,) = await store.dead_ids(SHOP)
     letter = await store.dead_letter(SHOP, seq)
@@ -1013,9 +1045,9 @@ async def test_a_dead_letter_that_was_dated_back_can_be_replayed(store: Store) -
 
 
 async def test_pruning_never_touches_what_is_still_to_be_delivered(store: Store) -> None:
-    await put(store, outgoing(event_id="old"))
+    await put(store, new_deliveries(event_id="old"))
     state = await store.register(SHOP, T0)
-    assert await prune_all(store, seen_before=at(9 * HOUR), settled_before=at(9 * HOUR)) == 0
+    assert await prune_all(store, seen_before=at(9 * HOUR), finished_before=at(9 * HOUR)) == 0
     assert (await claim_one(store)).event_id == "old"
     assert await store.register(SHOP, at(1)) == state
 
@@ -1023,29 +1055,31 @@ async def test_pruning_never_touches_what_is_still_to_be_delivered(store: Store)
 async def test_what_was_delivered_and_what_was_given_up_is_remembered(place: Place) -> None:
     store = await place.open()
     for n in range(4):
-        await put(store, outgoing("A", f"{n}", f"event {n}"), outgoing("B", f"{n}", f"event {n}"))
+        await put(store, new_deliveries("A", f"{n}", f"event {n}"), new_deliveries("B", f"{n}", f"event {n}"))
         mine = await claim_one(store)
         other = await claim_one(store, "B")
-        await store.settle([Retry(mine, T0, "500", charged=True)], T0)
+        await store.record_outcomes([Retry(mine, T0, "500", charged=True)], T0)
         mine = await claim_one(store)
-        await store.settle([Ack(mine) if n % 2 else Bury(mine, f"reason {n}"), Ack(other)], at(n))
+        await store.record_outcomes(
+            [Ack(mine) if n % 2 else MoveToDeadLetters(mine, f"reason {n}"), Ack(other)], at(n)
+        )
     store = await place.open()
 
-    made = await store.settled(SHOP, dead=False, limit=3)
+    made = await store.finished(SHOP, dead=False, limit=3)
     assert [(one.sink, one.event_id, one.at, one.attempts) for one in made if one.sink == "A"] == [
         ("A", "event 3", at(3), 1)
     ]
     assert [one.at for one in made] == [at(3), at(3), at(2)]
-    dead_lettered = await store.settled(SHOP, dead=True, limit=9)
+    dead_lettered = await store.finished(SHOP, dead=True, limit=9)
     assert [(one.key, one.reason, one.at) for one in dead_lettered] == [
         ("2", "reason 2", at(2)),
         ("0", "reason 0", T0),
     ]
-    assert await store.settled(OTHER_SHOP, dead=True, limit=9) == []
+    assert await store.finished(OTHER_SHOP, dead=True, limit=9) == []
 
-    assert await prune_all(store, settled_before=at(2)) == 1 + 3
-    assert {one.at for one in await store.settled(SHOP, dead=False, limit=9)} == {at(2), at(3)}
-    assert [one.key for one in await store.settled(SHOP, dead=True, limit=9)] == ["2"]
+    assert await prune_all(store, finished_before=at(2)) == 1 + 3
+    assert {one.at for one in await store.finished(SHOP, dead=False, limit=9)} == {at(2), at(3)}
+    assert [one.key for one in await store.finished(SHOP, dead=True, limit=9)] == ["2"]
 
 
 async def test_what_is_over_is_counted_by_the_hour(store: Store) -> None:
@@ -1060,9 +1094,9 @@ async def test_what_is_over_is_counted_by_the_hour(store: Store) -> None:
         ("A", now, False),  # a moment too late
     ]
     for n, (sink, when, dies) in enumerate(over):
-        await put(store, outgoing(sink, f"{n}", f"event {n}"))
+        await put(store, new_deliveries(sink, f"{n}", f"event {n}"))
         one = await claim_one(store, sink)
-        await store.settle([Bury(one, "400") if dies else Ack(one)], when)
+        await store.record_outcomes([MoveToDeadLetters(one, "400") if dies else Ack(one)], when)
 
     made = await store.by_the_hour(SHOP, dead=False, before=now, hours=3)
     dead_lettered = await store.by_the_hour(SHOP, dead=True, before=now, hours=3)
@@ -1079,7 +1113,7 @@ ALERT = Alert("woocommerce", ErrorKind.AUTHENTICATION, at(-60))
 async def test_an_alert_is_remembered_together_with_its_notifications(place: Place) -> None:
     store = await place.open()
     assert await store.alerts(SHOP) == {}
-    rows = [outgoing("A", event_id="down"), outgoing("B", event_id="down")]
+    rows = [new_deliveries("A", event_id="down"), new_deliveries("B", event_id="down")]
     await store.raise_alert(SHOP, ALERT, rows, at(1))
     store = await place.open()
     assert await store.alerts(SHOP) == {"woocommerce": ALERT}
@@ -1091,12 +1125,12 @@ async def test_an_alert_is_remembered_together_with_its_notifications(place: Pla
 
 async def test_an_alert_is_forgotten_together_with_its_end(place: Place) -> None:
     store = await place.open()
-    await store.raise_alert(SHOP, ALERT, [outgoing(event_id="down")], at(1))
+    await store.raise_alert(SHOP, ALERT, [new_deliveries(event_id="down")], at(1))
     await store.raise_alert(SHOP, replace(ALERT, service="A"), [], at(1))
-    await store.clear_alert(SHOP, "woocommerce", [outgoing(event_id="up")], at(2))
+    await store.clear_alert(SHOP, "woocommerce", [new_deliveries(event_id="up")], at(2))
     store = await place.open()
     assert set(await store.alerts(SHOP)) == {"A"}
-    await store.settle([Ack(await claim_one(store, now=at(9)))], at(9))
+    await store.record_outcomes([Ack(await claim_one(store, now=at(9)))], at(9))
     assert (await claim_one(store, now=at(9))).event_id == "up"
 
 
@@ -1109,14 +1143,14 @@ async def test_an_alert_raised_again_is_one_alert(store: Store) -> None:
 async def test_an_alert_that_is_asked_for_once_more_is_told_once(store: Store) -> None:
     """Its answer was lost: the daemon cannot know that it was stored."""
     for _ in range(2):
-        await store.raise_alert(SHOP, ALERT, [outgoing(event_id="down")], at(1))
+        await store.raise_alert(SHOP, ALERT, [new_deliveries(event_id="down")], at(1))
     for _ in range(2):
-        await store.clear_alert(SHOP, "woocommerce", [outgoing(event_id="up")], at(2))
+        await store.clear_alert(SHOP, "woocommerce", [new_deliveries(event_id="up")], at(2))
     told = []
     for second in range(3, 9):
         for delivery in await store.claim("A", now=at(second), limit=9):
             told.append(delivery.event_id)
-            await store.settle([Ack(delivery)], at(second))
+            await store.record_outcomes([Ack(delivery)], at(second))
     assert told == ["down", "up"]
 
 
@@ -1134,7 +1168,7 @@ async def test_two_shops_have_each_their_own_alerts(store: Store) -> None:
 
 
 async def test_an_alert_and_its_notifications_are_written_both_or_neither(store: Store) -> None:
-    rows: Sequence[Outgoing] = [outgoing(event_id="good"), unwritable()]
+    rows: Sequence[NewDelivery] = [new_deliveries(event_id="good"), unwritable()]
     with pytest.raises(THE_CAUSE):
         await store.raise_alert(SHOP, ALERT, rows, T0)
     assert await store.alerts(SHOP) == {}
@@ -1151,7 +1185,7 @@ async def test_an_alert_and_its_notifications_are_written_both_or_neither(store:
 
 async def test_a_store_may_be_closed_twice_and_is_of_no_use_then(place: Place) -> None:
     store = await place.open()
-    await put(store, outgoing(event_id="kept"))
+    await put(store, new_deliveries(event_id="kept"))
     await store.aclose()
     await store.aclose()
     with pytest.raises((TemporaryError, PermanentError)) as caught:
@@ -1166,7 +1200,7 @@ async def test_a_store_may_be_closed_twice_and_is_of_no_use_then(place: Place) -
 async def test_what_a_cancelled_task_was_committing_is_committed_or_not_but_never_half(store: Store) -> None:
     for n in range(1, 31):
         with anyio.move_on_after(0.0005 * (n % 4)):
-            await store.commit(SHOP, batch(outgoing(key=f"{n}"), known=[known_order(n)]))
+            await store.commit(SHOP, batch(new_deliveries(key=f"{n}"), known=[known_order(n)]))
     found = await store.stats(SHOP)
     assert found.known == (found.sinks["A"].waiting if found.sinks else 0)
 
@@ -1244,7 +1278,7 @@ class Outbox(RuleBasedStateMachine):
         for _ in range(times):
             self.made += 1
             for sink in sorted(to):
-                rows.append(outgoing(sink, key, event_id=f"{self.made}"))
+                rows.append(new_deliveries(sink, key, event_id=f"{self.made}"))
                 mine = self.rows.setdefault((shop, sink, key), [])
                 mine.append(Row(f"{self.made}", self.now, self.now, None if mine else self.now))
         self.run(put(self.store, *rows, now=self.now, shop_id=shop))
@@ -1269,7 +1303,7 @@ class Outbox(RuleBasedStateMachine):
     @rule(picks=picks)
     def acknowledge(self, picks: list[int]) -> None:
         done = self.held(picks)
-        self.run(self.store.settle([Ack(delivery) for _, _, delivery in done], self.now))
+        self.run(self.store.record_outcomes([Ack(delivery) for _, _, delivery in done], self.now))
         for key, _, _ in done:
             self.leave(key)
 
@@ -1277,7 +1311,11 @@ class Outbox(RuleBasedStateMachine):
     @rule(picks=picks)
     def move_to_dead_letters(self, picks: list[int]) -> None:
         done = self.held(picks)
-        self.run(self.store.settle([Bury(delivery, "400") for _, _, delivery in done], self.now))
+        self.run(
+            self.store.record_outcomes(
+                [MoveToDeadLetters(delivery, "400") for _, _, delivery in done], self.now
+            )
+        )
         for key, _, _ in done:
             self.dead[key[:2]] += 1
             self.leave(key)
@@ -1288,7 +1326,7 @@ class Outbox(RuleBasedStateMachine):
         due_at = self.now + timedelta(seconds=seconds)
         done = self.held(picks)
         outcomes = [Retry(delivery, due_at, "500", charged=charged) for _, _, delivery in done]
-        self.run(self.store.settle(outcomes, self.now))
+        self.run(self.store.record_outcomes(outcomes, self.now))
         for _, row, _ in done:
             row.held, row.due_at, row.attempts = None, due_at, row.attempts + charged
 
@@ -1296,7 +1334,7 @@ class Outbox(RuleBasedStateMachine):
     @rule(picks=picks)
     def release(self, picks: list[int]) -> None:
         done = self.held(picks)
-        self.run(self.store.settle([Release(delivery) for _, _, delivery in done], self.now))
+        self.run(self.store.record_outcomes([Release(delivery) for _, _, delivery in done], self.now))
         for _, row, _ in done:
             row.held = None
 
@@ -1355,7 +1393,7 @@ class Outbox(RuleBasedStateMachine):
                 for delivery in taken:
                     key = (delivery.shop_id, delivery.sink, delivery.key)
                     left.setdefault(key, []).append(delivery.event_id)
-                self.run(self.store.settle([Ack(delivery) for delivery in taken], self.now))
+                self.run(self.store.record_outcomes([Ack(delivery) for delivery in taken], self.now))
             for key, rows in self.rows.items():
                 assert left.pop(key, []) == [row.event_id for row in rows]
                 numbers = [int(event_id) for event_id in self.gone.get(key, [])]

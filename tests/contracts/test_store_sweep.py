@@ -11,9 +11,17 @@ from shop_poller.core.errors import PermanentError
 from shop_poller.core.model import KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.core.transition import DEFAULT_UNPAID
-from shop_poller.ports import Ack, Backfill, Bury, Fate, ShopState, Store, Trace
+from shop_poller.ports import (
+    Ack,
+    Backfill,
+    DeliveryRecord,
+    DeliveryStatus,
+    MoveToDeadLetters,
+    ShopState,
+    Store,
+)
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, T0, at, batch, claim, known_order, outgoing, put
+from support.deliveries import SHOP, T0, at, batch, claim, known_order, new_deliveries, put
 from support.stores import Place
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +72,7 @@ async def test_an_order_is_open_as_long_as_its_status_says_so(place: Place) -> N
 async def test_what_was_pruned_is_not_open(store: Store) -> None:
     await store.commit(SHOP, batch(known=[known_order(1)], seen_at=at(0)))
     await store.commit(SHOP, batch(known=[known_order(2)], seen_at=at(10)))
-    await store.prune(SHOP, seen_before=at(5), settled_before=at(0))
+    await store.prune(SHOP, seen_before=at(5), finished_before=at(0))
     assert await open_ids(store) == [2]
 
 
@@ -94,11 +102,11 @@ async def test_where_the_sweep_stands_survives_a_restart(place: Place) -> None:
 HALFWAY = Backfill(since=at(-1000), created_before=at(-500))
 
 
-async def test_only_what_is_unknown_is_learned(store: Store) -> None:
+async def test_only_what_is_unknown_is_imported(store: Store) -> None:
     await store.register(SHOP, T0)
     mine = KnownOrder(1, "cancelled", at(3), announced_new=True)
     await store.commit(SHOP, batch(known=[mine]))
-    fresh = await store.learn_concurrently(
+    fresh = await store.import_concurrently(
         SHOP, [known_order(1, "processing"), known_order(2), known_order(3, "completed")], HALFWAY, at(1)
     )
     assert fresh == 2
@@ -109,24 +117,24 @@ async def test_only_what_is_unknown_is_learned(store: Store) -> None:
     assert (await store.stats(SHOP)).known == 3
 
 
-async def test_where_a_backfill_stands_is_kept_with_what_it_learned(place: Place) -> None:
+async def test_where_a_backfill_stands_is_kept_with_what_it_imported(place: Place) -> None:
     store = await place.open()
     await store.register(SHOP, T0)
     assert await store.backfill(SHOP) is None
-    await store.learn_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0)
+    await store.import_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0)
     store = await place.open()
     stands = await store.backfill(SHOP)
-    assert stands == Backfill(at(-1000), at(-500), learned=2)
-    await store.learn_concurrently(SHOP, [known_order(2), known_order(3)], stands, T0)
-    assert await store.backfill(SHOP) == Backfill(at(-1000), at(-500), learned=3)
+    assert stands == Backfill(at(-1000), at(-500), imported=2)
+    await store.import_concurrently(SHOP, [known_order(2), known_order(3)], stands, T0)
+    assert await store.backfill(SHOP) == Backfill(at(-1000), at(-500), imported=3)
     assert await store.backfill(OTHER_SHOP) is None
 
 
-async def test_what_was_learned_beside_grows_old_as_all_else(store: Store) -> None:
+async def test_what_was_imported_beside_grows_old_as_all_else(store: Store) -> None:
     await store.register(SHOP, T0)
-    await store.learn_concurrently(SHOP, [known_order(1)], HALFWAY, at(0))
-    assert await store.prune(SHOP, seen_before=at(0), settled_before=at(0)) == 0
-    assert await store.prune(SHOP, seen_before=at(1), settled_before=at(0)) == 1
+    await store.import_concurrently(SHOP, [known_order(1)], HALFWAY, at(0))
+    assert await store.prune(SHOP, seen_before=at(0), finished_before=at(0)) == 0
+    assert await store.prune(SHOP, seen_before=at(1), finished_before=at(0)) == 1
     assert await store.known(SHOP, [1]) == {}
 
 
@@ -134,9 +142,9 @@ async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     await polling.register(SHOP, T0)
-    beside = await SqliteStore.beside(path)
+    beside = await SqliteStore.concurrent(path)
     await polling.commit(SHOP, batch(known=[known_order(1)]))
-    assert await beside.learn_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0) == 1
+    assert await beside.import_concurrently(SHOP, [known_order(1), known_order(2)], HALFWAY, T0) == 1
     await polling.commit(SHOP, batch(known=[known_order(3)]))
     assert set(await polling.known(SHOP, [1, 2, 3])) == {1, 2, 3}
     await beside.aclose()
@@ -146,39 +154,44 @@ async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
 async def test_there_is_nothing_beside_a_file_that_is_not_there_or_too_old(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with pytest.raises(PermanentError, match="no state yet; `shop-poller run` makes it"):
-        await SqliteStore.beside(path)
+        await SqliteStore.concurrent(path)
     assert not path.exists()
     store = await SqliteStore.open(path)
     await store.aclose()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 1")
     with pytest.raises(PermanentError, match="written by an older shop-poller; start `shop-poller run` once"):
-        await SqliteStore.beside(path)
+        await SqliteStore.concurrent(path)
 
 
 # --- what became of deliveries ------------------------------------------------------------------------------
 
 
 async def test_a_trace_tells_what_became_of_a_delivery(store: Store) -> None:
-    await put(store, outgoing("A", "1", "first"), outgoing("A", "1", "second"), outgoing("B", "1", "first"))
-    await put(store, outgoing("A", "2", "other"), now=at(1))
-    assert await store.traces(SHOP, ["1"]) == [
-        Trace("A", "1", "first", "shop.order.new", Fate.WAITING, T0),
-        Trace("A", "1", "second", "shop.order.new", Fate.WAITING, T0),
-        Trace("B", "1", "first", "shop.order.new", Fate.WAITING, T0),
+    await put(
+        store,
+        new_deliveries("A", "1", "first"),
+        new_deliveries("A", "1", "second"),
+        new_deliveries("B", "1", "first"),
+    )
+    await put(store, new_deliveries("A", "2", "other"), now=at(1))
+    assert await store.delivery_records(SHOP, ["1"]) == [
+        DeliveryRecord("A", "1", "first", "shop.order.new", DeliveryStatus.WAITING, T0),
+        DeliveryRecord("A", "1", "second", "shop.order.new", DeliveryStatus.WAITING, T0),
+        DeliveryRecord("B", "1", "first", "shop.order.new", DeliveryStatus.WAITING, T0),
     ]
     first, other = await claim(store, now=at(2))
-    await store.settle([Ack(first), Bury(other, "gone")], at(3))
-    assert await store.traces(SHOP, ["1", "2", "3"]) == [
-        Trace("A", "1", "first", "shop.order.new", Fate.DELIVERED, at(3)),
-        Trace("A", "1", "second", "shop.order.new", Fate.WAITING, T0),
-        Trace("B", "1", "first", "shop.order.new", Fate.WAITING, T0),
-        Trace("A", "2", "other", "shop.order.new", Fate.DEAD, at(3)),
+    await store.record_outcomes([Ack(first), MoveToDeadLetters(other, "gone")], at(3))
+    assert await store.delivery_records(SHOP, ["1", "2", "3"]) == [
+        DeliveryRecord("A", "1", "first", "shop.order.new", DeliveryStatus.DELIVERED, at(3)),
+        DeliveryRecord("A", "1", "second", "shop.order.new", DeliveryStatus.WAITING, T0),
+        DeliveryRecord("B", "1", "first", "shop.order.new", DeliveryStatus.WAITING, T0),
+        DeliveryRecord("A", "2", "other", "shop.order.new", DeliveryStatus.DEAD, at(3)),
     ]
 
 
 async def test_traces_are_of_whole_keys_and_one_shop(store: Store) -> None:
-    await put(store, outgoing("A", "1", "one"), outgoing("A", "11", "eleven"))
-    await put(store, outgoing("A", "1", "elsewhere"), shop_id=OTHER_SHOP)
-    assert [trace.event_id for trace in await store.traces(SHOP, ["1"])] == ["one"]
-    assert await store.traces(SHOP, []) == []
+    await put(store, new_deliveries("A", "1", "one"), new_deliveries("A", "11", "eleven"))
+    await put(store, new_deliveries("A", "1", "elsewhere"), shop_id=OTHER_SHOP)
+    assert [trace.event_id for trace in await store.delivery_records(SHOP, ["1"])] == ["one"]
+    assert await store.delivery_records(SHOP, []) == []

@@ -44,9 +44,9 @@ def judge(seen: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evi
     return AUDITOR.judge(seen, known, evidence)
 
 
-def sent(*fates: str, event: EventType = EventType.NEW, n: int = 1) -> Evidence:
+def sent(*statuses: str, event: EventType = EventType.NEW, n: int = 1) -> Evidence:
     """What is remembered: one delivery of the event to a sink each, complete since before the order."""
-    found = [Sent(f"sink {number}", fate, T0) for number, fate in enumerate(fates)]
+    found = [Sent(f"sink {number}", status, T0) for number, status in enumerate(statuses)]
     return Evidence({event_id(SHOP, "7", event, n): found} if found else {}, complete_since=T0 - DAY)
 
 
@@ -112,7 +112,7 @@ def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fates", "standing"),
+    ("statuses", "standing"),
     [
         (["delivered"], Standing.FINE),
         (["delivered", "waiting"], Standing.WAITING),
@@ -120,10 +120,10 @@ def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
         ([], Standing.LOST),
     ],
 )
-def test_an_order_that_is_known_stands_as_its_deliveries_do(fates: list[str], standing: Standing) -> None:
-    entry = judge(ORDER, KNOWN, sent(*fates))
+def test_an_order_that_is_known_stands_as_its_deliveries_do(statuses: list[str], standing: Standing) -> None:
+    entry = judge(ORDER, KNOWN, sent(*statuses))
     assert entry.standing is standing
-    assert [one.fate for one in entry.announced["shop.order.new"]] == fates
+    assert [one.status for one in entry.announced["shop.order.new"]] == statuses
 
 
 def test_what_is_older_than_the_history_leaves_no_trace_and_is_not_lost() -> None:

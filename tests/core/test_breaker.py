@@ -232,12 +232,14 @@ TestAnyCaller.settings = settings(max_examples=settings().max_examples // 3, sta
 
 
 @given(
-    asked=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5000)), min_size=1, max_size=6),
+    requested=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5000)), min_size=1, max_size=6),
     plain=st.lists(st.floats(0, 100), max_size=6),
 )
-def test_once_open_nothing_shortens_the_wait(asked: list[tuple[float, float]], plain: list[float]) -> None:
+def test_once_open_nothing_shortens_the_wait(
+    requested: list[tuple[float, float]], plain: list[float]
+) -> None:
     actions = sorted(
-        [*((at, longest) for at, longest in asked), *((at, None) for at in plain)], key=lambda d: d[0]
+        [*((at, longest) for at, longest in requested), *((at, None) for at in plain)], key=lambda d: d[0]
     )
     breaker = Breaker()
     for at, longest in actions:

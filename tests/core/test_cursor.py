@@ -62,7 +62,7 @@ class Watcher:
     per_page: int = 100
     overlap: timedelta = OVERLAP
     seen: set[State] = field(default_factory=set)
-    asked: list[Query] = field(default_factory=list)
+    requested: list[Query] = field(default_factory=list)
     commits: list[datetime] = field(default_factory=list)
     """Where each page's commit moved the cursor to."""
     read: ReadBefore = field(default_factory=ReadBefore)
@@ -76,7 +76,7 @@ class Watcher:
             if walk is None:
                 self.read = read
                 return
-            self.asked.append(walk.query())
+            self.requested.append(walk.query())
             answer = self.shop.answer(walk.query())
             if not read.holds_at(answer.shop_time):
                 read = cursor.ReadBefore()
@@ -86,11 +86,11 @@ class Watcher:
             self.seen |= {state_of(item) for item in answer.items}
             self.cursor = after.cursor
             self.commits.append(after.cursor)
-            asked, walk = walk, after.walk
+            requested, walk = walk, after.walk
             if walk is not None:
                 yield number
             else:
-                read = read.after(asked, answer, overlap=self.overlap)
+                read = read.after(requested, answer, overlap=self.overlap)
         raise AssertionError("the walk does not end")
 
     def _begin(self, read: ReadBefore) -> Walk:
@@ -107,8 +107,8 @@ class Watcher:
 
     def out_of_reach(self) -> set[State]:
         """What was never seen, and would not be asked for if we died now and walked again: it is lost."""
-        asked_from = self.cursor - self.overlap
-        return {state for state in self.missed() if at(self.shop.rows[state[0]].modified) <= asked_from}
+        requested_from = self.cursor - self.overlap
+        return {state for state in self.missed() if at(self.shop.rows[state[0]].modified) <= requested_from}
 
 
 # --- The first question ------------------------------------------------------------------------------------
@@ -134,9 +134,9 @@ def test_a_burst_is_read_again_until_the_overlap_has_passed_and_not_later() -> N
     shop.pass_time(1)
     shown = []
     for _ in range(15):
-        watcher.asked.clear()
+        watcher.requested.clear()
         watcher.walk()
-        shown.append(len(watcher.asked))
+        shown.append(len(watcher.requested))
         shop.pass_time(60)
 
     assert shown == [5, 5, 5, *[1] * 12]
@@ -385,9 +385,9 @@ def test_pages_that_were_all_empty_are_searched_again_only_when_the_count_change
     for tick in range(5):
         if tick == 3:
             shop.miscounts = 1_000_001
-        watcher.asked.clear()
+        watcher.requested.clear()
         watcher.walk()
-        shown.append(len(watcher.asked))
+        shown.append(len(watcher.requested))
         shop.pass_time(60)
 
     assert shown == [100, 1, 1, 100, 1]
@@ -571,17 +571,17 @@ def test_orders_touched_while_the_page_is_made_hide_nobody(
     ahead: bool,  # noqa: FBT001 - a test's parameter
 ) -> None:
     """They are shown with their new date in their old place; and stamps may lag as far as the skew allows."""
-    chance = Random(seed)
-    shop = ModelShop(now=1_000_000, lag_s=lag_s, answer_s=chance.randint(0, 2))
-    for number in range(chance.randint(20, 80)):
-        shop.create(modified=995_000 + number * chance.randint(0, 3))
+    random = Random(seed)
+    shop = ModelShop(now=1_000_000, lag_s=lag_s, answer_s=random.randint(0, 2))
+    for number in range(random.randint(20, 80)):
+        shop.create(modified=995_000 + number * random.randint(0, 3))
     if ahead:
         shop.create(modified=1_090_000)
     watcher = Watcher(shop, at(994_990), per_page=10)
 
     def touch(ids: Sequence[int], _: int) -> None:
-        if len(ids) > 1 and chance.random() < touched:
-            shop.edit(chance.choice(ids))
+        if len(ids) > 1 and random.random() < touched:
+            shop.edit(random.choice(ids))
 
     shop.meanwhile = touch
     watcher.walk()
@@ -1205,5 +1205,5 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
 
         assert all(moved <= began and moved.microsecond == 0 for moved in watcher.commits)
         assert watcher.cursor >= began - SKEW
-        assert watcher.asked[-1].modified_after is not None
-        assert watcher.asked[-1].modified_after >= DAY - timedelta(days=1)
+        assert watcher.requested[-1].modified_after is not None
+        assert watcher.requested[-1].modified_after >= DAY - timedelta(days=1)

@@ -69,7 +69,7 @@ def test_what_the_address_names_comes_first_then_what_sees_most() -> None:
     assert candidates(f"{S}/execute")[0] is EXECUTE
 
 
-def test_each_needs_proofs_of_its_own_kind() -> None:
+def test_each_needs_credentials_of_its_own_kind() -> None:
     keys, password = KnownKeys("ck", "cs"), KnownKeys(username="u", password="p")
     for dialect in Dialect:
         assert keys.fit(dialect) is (dialect is not ABILITIES)

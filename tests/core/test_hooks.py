@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shop_poller.core.hooks import Judging, Verdict
+from shop_poller.core.hooks import Verdict, WebhookVerifier
 from support import wire
 from support.hooks import SECRET, sign
 
@@ -17,20 +17,20 @@ bodies = st.binary(max_size=2000)
 secrets = st.text(min_size=8, max_size=100)
 
 
-def judging(body: bytes, secret: str) -> Judging:
-    judged = Judging(secret)
+def verifier(body: bytes, secret: str) -> WebhookVerifier:
+    judged = WebhookVerifier(secret)
     judged.add(body)
     return judged
 
 
 def is_genuine(body: bytes, *, signature: str, secret: str) -> bool:
-    return judging(body, secret).is_genuine(signature)
+    return verifier(body, secret).is_genuine(signature)
 
 
 def verdict(
     body: bytes, *, signature: str = "", topic: str = "order.updated", secret: str = SECRET
 ) -> Verdict:
-    return judging(body, secret).verdict(signature=signature, topic=topic)
+    return verifier(body, secret).verdict(signature=signature, topic=topic)
 
 
 @pytest.mark.parametrize("name", ORDERS)

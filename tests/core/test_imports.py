@@ -65,7 +65,7 @@ def reaches_outside(source: str) -> set[str]:
 
 
 def test_there_is_a_core() -> None:
-    assert {"transition", "cursor", "learning", "messages", "retry", "breaker", "schedule"} <= {
+    assert {"transition", "cursor", "import_walk", "messages", "retry", "breaker", "schedule"} <= {
         path.stem for path in modules()
     }
 

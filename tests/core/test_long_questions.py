@@ -32,15 +32,15 @@ def test_which_questions_are_long(ids: int, long: bool, can: bool) -> None:  # n
     assert (is_long(question(ids)), can_shorten(question(ids))) == (long, can)
 
 
-@pytest.mark.parametrize(("ids", "per_page", "asked_for"), [(41, 100, 100), (60, 25, 45), (139, 1, 100)])
+@pytest.mark.parametrize(("ids", "per_page", "requested_ids"), [(41, 100, 100), (60, 25, 45), (139, 1, 100)])
 def test_a_shortened_question_has_room_for_what_it_does_not_leave_out(
-    ids: int, per_page: int, asked_for: int
+    ids: int, per_page: int, requested_ids: int
 ) -> None:
     short = shortened(question(ids, per_page))
 
     assert len(short.exclude) == FEW_IDS
     assert short.exclude < question(ids).exclude
-    assert (short.per_page, short.modified_after) == (asked_for, AT)
+    assert (short.per_page, short.modified_after) == (requested_ids, AT)
 
 
 def test_what_was_seen_is_taken_out_and_the_walk_goes_on() -> None:

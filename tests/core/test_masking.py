@@ -275,7 +275,7 @@ def test_one_form_may_be_within_another(secret: str, outer: str, inner: str) -> 
 
 no_name = secrets.map(lambda text: text.replace(" ", "-").replace(".", "_"))
 """Secrets of which parts are looked for: 16 characters that count, and no host's name."""
-letters = st.text("АБжяё\u0400\u04ff中文\u4000\u9fff", min_size=1, max_size=20)
+dead_letters = st.text("АБжяё\u0400\u04ff中文\u4000\u9fff", min_size=1, max_size=20)
 
 
 def escaped(text: str, backslashes: int = 1) -> str:
@@ -286,8 +286,8 @@ def escaped(text: str, backslashes: int = 1) -> str:
 @given(
     secret=no_name,
     name=st.sampled_from(sorted(FORMS)),
-    before=letters,
-    after=letters,
+    before=dead_letters,
+    after=dead_letters,
     beside=st.sampled_from(["", " ", '"', "\\n"]),
 )
 def test_beside_escaped_letters_of_another_alphabet_it_is_masked(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shop_poller.core.model import EventType, Order, Refund
-from shop_poller.core.transition import Decision, Policy, decide, learn
+from shop_poller.core.transition import Decision, Policy, decide, import_silently
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 POLICY = Policy(baseline_at=BASELINE)
@@ -101,8 +101,8 @@ def test_one_that_turns_out_to_be_old_stays_untold_for_good() -> None:
 
 def test_what_was_imported_with_its_refunds_is_recorded_in_silence_too() -> None:
     order = seen("completed", created=-60, refunds=[5])
-    assert learn(order, POLICY).silent_refund_ids == {5}
-    assert told(decide(learn(order, POLICY), with_dates(order, r5=9), POLICY)) == [(PARTIAL, 5)]
+    assert import_silently(order, POLICY).silent_refund_ids == {5}
+    assert told(decide(import_silently(order, POLICY), with_dates(order, r5=9), POLICY)) == [(PARTIAL, 5)]
 
 
 def test_refunds_that_were_told_or_swallowed_are_not_recorded_in_silence() -> None:

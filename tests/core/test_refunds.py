@@ -53,10 +53,10 @@ class FakeList:
     ) -> None:
         self.rows = sorted(rows, key=lambda row: (row.created_at or T0, row.id), reverse=newest_first)
         self.cap, self.copies, self.counts, self.obeys_exclude = cap, copies, counts, obeys_exclude
-        self.asked = 0
+        self.requested = 0
 
     def answer(self, query: RefundQuery) -> RefundPage:
-        self.asked += 1
+        self.requested += 1
         matching = [
             row
             for row in self.rows
@@ -129,7 +129,7 @@ def test_a_shop_that_leaves_nothing_out_is_read_too(*, many: int, counts: bool) 
 def test_what_it_costs(*, many: int, counts: bool, questions: int) -> None:
     shop = FakeList([row(number, number) for number in range(1, many + 1)], counts=counts)
     walked(shop)
-    assert shop.asked == questions
+    assert shop.requested == questions
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5, 30, 1000])
-@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_it_is_tried_again_within_a_minute_and_not_at_once(attempts: int, chance: float) -> None:
-    assert 15 <= refused_wait_s(attempts, chance=chance) <= REFUSED_CAP_S
+@pytest.mark.parametrize("random", [0.0, 0.5, 1.0])
+def test_it_is_tried_again_within_a_minute_and_not_at_once(attempts: int, random: float) -> None:
+    assert 15 <= refused_wait_s(attempts, random=random) <= REFUSED_CAP_S
     assert REFUSED_CAP_S * (REFUSAL_TRIES - 1) <= REFUSAL_LASTS_S

@@ -20,12 +20,12 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 POLICY = RetryPolicy(max_age=timedelta(hours=72), base_s=30.0, cap_s=7200.0)
 DOWN = TemporaryError(ErrorKind.CONNECTION, "nobody there")
 
-chances = st.floats(0.0, 1.0)
+randoms = st.floats(0.0, 1.0)
 attempts = st.integers(1, 60) | st.integers(1, 10**9)
 lengths = st.floats(0.001, 86_400.0)
 
 
-def asked(seconds: float) -> TemporaryError:
+def requested(seconds: float) -> TemporaryError:
     """The receiver says when to come again."""
     return TemporaryError(ErrorKind.RATE_LIMIT, "slow down", retry_after_s=seconds)
 
@@ -35,16 +35,16 @@ def outcome(
     *,
     attempts: int = 1,
     age: timedelta = timedelta(0),
-    chance: float = 1.0,
+    random: float = 1.0,
     policy: RetryPolicy = POLICY,
 ) -> RetryAt | GiveUp:
-    return after_failure(policy, attempts=attempts, head_since=NOW - age, error=error, now=NOW, chance=chance)
+    return after_failure(policy, attempts=attempts, head_since=NOW - age, error=error, now=NOW, random=random)
 
 
 def wait_s(
-    error: ShopPollerError = DOWN, *, attempts: int = 1, chance: float = 1.0, policy: RetryPolicy = POLICY
+    error: ShopPollerError = DOWN, *, attempts: int = 1, random: float = 1.0, policy: RetryPolicy = POLICY
 ) -> float:
-    result = outcome(error, attempts=attempts, chance=chance, policy=policy)
+    result = outcome(error, attempts=attempts, random=random, policy=policy)
     assert isinstance(result, RetryAt)
     return (result.at - NOW).total_seconds()
 
@@ -53,7 +53,7 @@ def wait_s(
 
 
 @pytest.mark.parametrize(
-    ("attempt", "chance", "expected"),
+    ("attempt", "random", "expected"),
     [
         (1, 1.0, 1.0),
         (2, 1.0, 2.0),
@@ -72,25 +72,25 @@ def wait_s(
     ],
 )
 def test_the_wait_doubles_up_to_the_cap_and_is_spread_over_all_of_it(
-    attempt: int, chance: float, expected: float
+    attempt: int, random: float, expected: float
 ) -> None:
-    assert full_jitter(attempt, base_s=1.0, cap_s=30.0, chance=chance) == pytest.approx(expected)
+    assert full_jitter(attempt, base_s=1.0, cap_s=30.0, random=random) == pytest.approx(expected)
 
 
-@given(attempts, lengths, lengths, chances)
+@given(attempts, lengths, lengths, randoms)
 def test_no_throw_of_dice_waits_longer_than_the_cap(
-    attempt: int, base_s: float, cap_s: float, chance: float
+    attempt: int, base_s: float, cap_s: float, random: float
 ) -> None:
-    assert 0.0 <= full_jitter(attempt, base_s=base_s, cap_s=cap_s, chance=chance) <= cap_s
+    assert 0.0 <= full_jitter(attempt, base_s=base_s, cap_s=cap_s, random=random) <= cap_s
 
 
-@given(attempts, lengths, lengths, chances)
+@given(attempts, lengths, lengths, randoms)
 def test_the_dice_decide_the_same_part_of_every_wait(
-    attempt: int, base_s: float, cap_s: float, chance: float
+    attempt: int, base_s: float, cap_s: float, random: float
 ) -> None:
-    whole = full_jitter(attempt, base_s=base_s, cap_s=cap_s, chance=1.0)
+    whole = full_jitter(attempt, base_s=base_s, cap_s=cap_s, random=1.0)
 
-    assert full_jitter(attempt, base_s=base_s, cap_s=cap_s, chance=chance) == pytest.approx(whole * chance)
+    assert full_jitter(attempt, base_s=base_s, cap_s=cap_s, random=random) == pytest.approx(whole * random)
 
 
 # --- Between claims: a row is parked ------------------------------------------------------------------------
@@ -109,30 +109,30 @@ def test_the_dice_decide_the_same_part_of_every_wait(
     ],
 )
 def test_a_parked_row_waits_longer_each_time_up_to_hours(attempts: int, least: float, most: float) -> None:
-    assert wait_s(attempts=attempts, chance=0.0) == pytest.approx(least)
-    assert wait_s(attempts=attempts, chance=0.5) == pytest.approx((least + most) / 2)
-    assert wait_s(attempts=attempts, chance=1.0) == pytest.approx(most)
+    assert wait_s(attempts=attempts, random=0.0) == pytest.approx(least)
+    assert wait_s(attempts=attempts, random=0.5) == pytest.approx((least + most) / 2)
+    assert wait_s(attempts=attempts, random=1.0) == pytest.approx(most)
 
 
-@given(attempts, chances, lengths, lengths)
+@given(attempts, randoms, lengths, lengths)
 def test_a_parked_row_never_waits_longer_than_the_cap(
-    attempts: int, chance: float, base_s: float, cap_s: float
+    attempts: int, random: float, base_s: float, cap_s: float
 ) -> None:
     policy = RetryPolicy(max_age=timedelta(hours=72), base_s=base_s, cap_s=cap_s)
 
-    assert 0.0 <= wait_s(attempts=attempts, chance=chance, policy=policy) <= cap_s + 1e-6
+    assert 0.0 <= wait_s(attempts=attempts, random=random, policy=policy) <= cap_s + 1e-6
 
 
-@given(st.integers(1, 100), chances)
-def test_a_later_attempt_never_waits_less(attempts: int, chance: float) -> None:
-    assert wait_s(attempts=attempts, chance=chance) <= wait_s(attempts=attempts + 1, chance=chance)
+@given(st.integers(1, 100), randoms)
+def test_a_later_attempt_never_waits_less(attempts: int, random: float) -> None:
+    assert wait_s(attempts=attempts, random=random) <= wait_s(attempts=attempts + 1, random=random)
 
 
 # --- Retry-After -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "expected"),
+    ("requested_s", "expected"),
     [
         (600.0, 600.0),
         (31.0, 31.0),
@@ -147,19 +147,19 @@ def test_a_later_attempt_never_waits_less(attempts: int, chance: float) -> None:
         (float("inf"), 86_400.0),
     ],
 )
-def test_what_the_receiver_asks_for_is_honoured_and_bounded(asked_s: float, expected: float) -> None:
+def test_what_the_receiver_asks_for_is_honoured_and_bounded(requested_s: float, expected: float) -> None:
     assert MAX_RETRY_AFTER_S == 86_400.0
-    assert wait_s(asked(asked_s)) == pytest.approx(expected)
+    assert wait_s(requested(requested_s)) == pytest.approx(expected)
 
 
-@given(attempts, chances, st.floats(-1e6, 1e15))
+@given(attempts, randoms, st.floats(-1e6, 1e15))
 def test_never_sooner_than_asked_and_never_later_than_the_bounds(
-    attempts: int, chance: float, asked_s: float
+    attempts: int, random: float, requested_s: float
 ) -> None:
-    waits = wait_s(asked(asked_s), attempts=attempts, chance=chance)
+    waits = wait_s(requested(requested_s), attempts=attempts, random=random)
 
-    assert waits >= min(asked_s, MAX_RETRY_AFTER_S) - 1e-6
-    assert 0 < waits <= max(POLICY.cap_s, min(asked_s, MAX_RETRY_AFTER_S)) + 1e-6
+    assert waits >= min(requested_s, MAX_RETRY_AFTER_S) - 1e-6
+    assert 0 < waits <= max(POLICY.cap_s, min(requested_s, MAX_RETRY_AFTER_S)) + 1e-6
 
 
 # --- Giving up ---------------------------------------------------------------------------------------------
@@ -203,13 +203,13 @@ def test_a_dead_letter_says_why() -> None:
 
 
 def test_what_the_receiver_asks_for_does_not_keep_an_old_row_alive() -> None:
-    assert isinstance(outcome(asked(60.0), age=timedelta(hours=80)), GiveUp)
+    assert isinstance(outcome(requested(60.0), age=timedelta(hours=80)), GiveUp)
 
 
-@given(attempts, chances, st.timedeltas(timedelta(0), timedelta(hours=200)))
-def test_after_a_temporary_error_a_row_is_tried_again_or_buried_by_its_age_alone(
-    attempts: int, chance: float, age: timedelta
+@given(attempts, randoms, st.timedeltas(timedelta(0), timedelta(hours=200)))
+def test_after_a_temporary_error_a_row_is_tried_again_or_dead_lettered_by_its_age_alone(
+    attempts: int, random: float, age: timedelta
 ) -> None:
-    result = outcome(attempts=attempts, chance=chance, age=age)
+    result = outcome(attempts=attempts, random=random, age=age)
 
     assert isinstance(result, RetryAt) == (age < POLICY.max_age)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.health import unhealthy_reason
 from shop_poller.core.schedule import (
-    HINT_GAP_S,
+    TRIGGER_GAP_S,
     PollTrigger,
     alert_due,
     ends_pause,
-    hinted_tick,
     next_tick,
     pause_s,
     stale,
+    triggered_tick,
 )
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -114,7 +114,7 @@ def test_polling_is_stale_after_five_minutes_or_three_intervals(
 
 
 @pytest.mark.parametrize(
-    ("kind", "asked_s", "expected"),
+    ("kind", "requested_s", "expected"),
     [
         (ErrorKind.RATE_LIMIT, 20.0, 20.0),
         (ErrorKind.RATE_LIMIT, 600.0, 600.0),
@@ -131,9 +131,9 @@ def test_polling_is_stale_after_five_minutes_or_three_intervals(
     ],
 )
 def test_only_too_many_requests_is_left_alone_for_longer_than_a_minute(
-    kind: ErrorKind, asked_s: float | None, expected: float
+    kind: ErrorKind, requested_s: float | None, expected: float
 ) -> None:
-    assert pause_s(kind, asked_s) == expected
+    assert pause_s(kind, requested_s) == expected
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
@@ -225,20 +225,20 @@ def test_health_in_the_words_of_the_celery_design(
         (0.0, 75.0, 60.0),  # the shop is left alone for longer: the grid's tick deals with that
     ],
 )
-def test_a_hint_is_a_tick_at_once_unless_it_comes_too_close_to_another(
+def test_a_trigger_is_a_tick_at_once_unless_it_comes_too_close_to_another(
     last: float, ready: float, expected: float
 ) -> None:
-    assert hinted_tick(last, 60.0, ready) == expected
+    assert triggered_tick(last, 60.0, ready) == expected
 
 
 @given(st.floats(0, 1e6), st.floats(1, 86_400), st.floats(0, 86_400))
-def test_a_hint_makes_no_two_ticks_within_a_second_and_puts_none_off(
+def test_a_trigger_makes_no_two_ticks_within_a_second_and_puts_none_off(
     last: float, until_grid: float, waited: float
 ) -> None:
     grid, ready = last + until_grid, last + min(waited, until_grid)
-    tick = hinted_tick(last, grid, ready)
+    tick = triggered_tick(last, grid, ready)
 
-    assert tick >= last + HINT_GAP_S or tick == grid
-    assert tick <= grid - HINT_GAP_S or tick == grid
+    assert tick >= last + TRIGGER_GAP_S or tick == grid
+    assert tick <= grid - TRIGGER_GAP_S or tick == grid
     assert ready <= tick <= grid
-    assert tick <= max(ready, last + HINT_GAP_S) + HINT_GAP_S or tick == ready
+    assert tick <= max(ready, last + TRIGGER_GAP_S) + TRIGGER_GAP_S or tick == ready

@@ -19,7 +19,7 @@ from shop_poller.core.sharing import (
     weight,
 )
 
-crews = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
+memberships = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
 counts = st.integers(0, 120)
 
 
@@ -33,7 +33,7 @@ def test_a_share_is_rounded_up_so_that_all_shops_are_watched(
     assert share(shops, replicas) == expected
 
 
-@given(crews, counts)
+@given(memberships, counts)
 def test_looks_in_turn_give_every_shop_to_somebody_evenly_and_then_nothing_moves(
     membership: list[str], count: int
 ) -> None:
@@ -48,7 +48,7 @@ def test_looks_in_turn_give_every_shop_to_somebody_evenly_and_then_nothing_moves
     assert not any(to_give(one, membership, shops=count, mine=has[one]) for one in membership)
 
 
-@given(crews, counts)
+@given(memberships, counts)
 def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(
     membership: list[str], count: int
 ) -> None:
@@ -85,12 +85,12 @@ def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> No
 
 
 def test_what_nobody_takes_for_a_while_is_left_over_unless_shops_are_still_being_taken() -> None:
-    leftovers = Orphans()
-    assert leftovers.at(100, ["honey", "tea"]) == []
-    assert leftovers.at(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
-    assert leftovers.at(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]
-    assert leftovers.at(101 + LEFT_S, ["honey", "bread"]) == []  # somebody took one, and may take more
-    assert leftovers.at(102 + LEFT_S, ["honey", "tea"]) == ["honey"]  # the other was taken meanwhile
+    orphans = Orphans()
+    assert orphans.at(100, ["honey", "tea"]) == []
+    assert orphans.at(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
+    assert orphans.at(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]
+    assert orphans.at(101 + LEFT_S, ["honey", "bread"]) == []  # somebody took one, and may take more
+    assert orphans.at(102 + LEFT_S, ["honey", "tea"]) == ["honey"]  # the other was taken meanwhile
 
 
 def test_the_phases_of_a_thousand_shops_are_spread_over_the_interval() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shop_poller.core.cursor import CreatedWalk, past
+from shop_poller.core.cursor import CreatedWalk, created_walk
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import KnownOrder, Order, Query, Refund
 from shop_poller.core.sweep import AHEAD, CLOSED, ByIds, missed, recent
@@ -47,7 +47,7 @@ def test_every_order_made_in_the_window_is_shown_once_newest_first(per_page: int
     shop = ModelShop(now=10_000)
     for created in (0, 100, 101, 101, 101, 102, 500, 500, 900, 901, 10_050):
         shop.create(created=created)
-    walk: CreatedWalk | None = past(since=at(100), before=at(10_051))
+    walk: CreatedWalk | None = created_walk(since=at(100), before=at(10_051))
     seen: list[int] = []
     while walk is not None:
         page = shop.answer(replace(walk, per_page=per_page).query())

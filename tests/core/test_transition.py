@@ -18,8 +18,8 @@ from shop_poller.core.transition import (
     Decision,
     Policy,
     decide,
-    learn,
-    learnable,
+    import_silently,
+    importable,
 )
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -145,7 +145,7 @@ def test_a_young_order_is_announced_as_the_matrix_says(
     assert decision.known.status == now
     assert decision.known.modified_at == seen(now).modified_at
     assert decision.known.decided == dict.fromkeys(expected, 1)
-    assert not decision.learned
+    assert not decision.imported
 
 
 # The rules name "nothing, pending, on-hold, failed or a draft" as what a new order comes from. Money that
@@ -444,12 +444,12 @@ def test_a_refund_is_told_once_while_the_status_stays(case: RefundCase) -> None:
     assert decision.known.refund_ids == (None if case.remembered is None else frozenset(case.remembered))
 
 
-def test_a_refund_learned_silently_does_not_hide_the_next_one() -> None:
+def test_a_refund_imported_silently_does_not_hide_the_next_one() -> None:
     blind = decide(None, seen(PAID, refunds=None), POLICY)
-    learned = decide(blind.known, seen(PAID, refunds=[7]), POLICY)
-    told = decide(learned.known, seen(PAID, refunds=[7, 8]), POLICY)
+    imported = decide(blind.known, seen(PAID, refunds=[7]), POLICY)
+    told = decide(imported.known, seen(PAID, refunds=[7, 8]), POLICY)
 
-    assert types(learned) == []
+    assert types(imported) == []
     assert [event.n for event in told.events] == [8]
 
 
@@ -522,9 +522,9 @@ def test_what_was_given_back_before_counts_towards_all_of_it() -> None:
 HOLD_S = REFUND_HOLD.total_seconds()
 
 
-def looking(at: float, *settled: int) -> Policy:
+def looking(at: float, *hold_ended: int) -> Policy:
     """A policy that holds refunds; the shop's clock in seconds from the baseline."""
-    return replace(POLICY, shop_time=BASELINE + timedelta(seconds=at), settled=frozenset(settled))
+    return replace(POLICY, shop_time=BASELINE + timedelta(seconds=at), hold_ended=frozenset(hold_ended))
 
 
 REST_OF_IT = {7: "930.00", 8: "1000.00"}
@@ -606,7 +606,7 @@ def test_a_refund_of_a_cancelled_order_says_whether_money_had_come_in(*, was_tol
     ]
 
 
-def test_an_old_order_that_is_learned_holds_nothing() -> None:
+def test_an_old_order_that_is_imported_holds_nothing() -> None:
     decision = decide(None, seen(PAID, created=-5, refunds={7: "1930.00"}), looking(YOUNG))
     assert (decision.events, decision.held, decision.known.refund_ids) == ((), frozenset(), frozenset({7}))
 
@@ -626,7 +626,7 @@ def test_a_part_of_the_money_is_never_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "created", "paid", "expected", "learned"),
+    ("status", "created", "paid", "expected", "imported"),
     [
         # new: paid, and created or paid at or after the baseline.
         ("processing", 0, None, [NEW], False),
@@ -660,12 +660,12 @@ def test_an_unknown_order_is_held_against_the_baseline(
     created: int,
     paid: int | None,
     expected: list[EventType],
-    learned: bool,  # noqa: FBT001 - a column of the table
+    imported: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     decision = decide(None, seen(status, created=created, paid=paid), POLICY)
 
     assert types(decision) == expected
-    assert decision.learned is learned
+    assert decision.imported is imported
     assert decision.known.status == status
     assert decision.known.decided == dict.fromkeys(expected, 1)
 
@@ -676,7 +676,7 @@ def test_a_known_order_may_be_as_old_as_it_likes() -> None:
     assert types(decide(known("pending"), seen("processing", created=year), POLICY)) == [NEW]
     assert types(decide(known("completed", told=True), seen("refunded", created=year), POLICY)) == [REFUNDED]
     assert types(decide(known(PAID, told=True), seen(PAID, created=year, refunds=[7]), POLICY)) == [PARTIAL]
-    assert not decide(known("pending"), seen("processing", created=year), POLICY).learned
+    assert not decide(known("pending"), seen("processing", created=year), POLICY).imported
 
 
 def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing() -> None:
@@ -685,7 +685,7 @@ def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing() -> No
     decisions = [decide(None, order, POLICY) for order in old]
 
     assert not any(decision.events for decision in decisions)
-    assert all(decision.learned for decision in decisions)
+    assert all(decision.imported for decision in decisions)
 
 
 # --- Learning ----------------------------------------------------------------------------------------------
@@ -711,19 +711,19 @@ def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing() -> No
         (seen("completed", created=-9, refunds=None), seen("completed", created=-9, refunds=[7]), []),
     ],
 )
-def test_what_was_learned_is_judged_rightly_later(
+def test_what_was_imported_is_judged_rightly_later(
     then: Order, later: Order, expected: list[EventType]
 ) -> None:
-    learned = learn(then, POLICY)
+    imported = import_silently(then, POLICY)
 
-    assert types(decide(learned, then, POLICY)) == []
-    assert types(decide(learned, later, POLICY)) == expected
+    assert types(decide(imported, then, POLICY)) == []
+    assert types(decide(imported, later, POLICY)) == expected
     # Whether learned by a lesson or by meeting it, it is the same.
-    assert decide(None, then, POLICY).known == learned
+    assert decide(None, then, POLICY).known == imported
 
 
-def test_learning_counts_as_announced_but_is_not_counted() -> None:
-    record = learn(seen("processing", refunds=[7]), POLICY)
+def test_importing_counts_as_announced_but_is_not_counted() -> None:
+    record = import_silently(seen("processing", refunds=[7]), POLICY)
 
     assert record == KnownOrder(
         id=101,
@@ -744,12 +744,14 @@ def test_learnable_is_what_is_no_news() -> None:
         replace(seen("pending", created=5), id=4),
         replace(seen("refunded", created=-600), id=5),
     ]
-    assert learnable(orders, POLICY) == [learn(order, POLICY) for order in orders if order.id in {1, 4, 5}]
-    assert learnable([], POLICY) == []
+    assert importable(orders, POLICY) == [
+        import_silently(order, POLICY) for order in orders if order.id in {1, 4, 5}
+    ]
+    assert importable([], POLICY) == []
 
 
-def test_a_cancelled_order_that_was_learned_paid_says_so() -> None:
-    (event,) = decide(learn(seen("processing"), POLICY), seen("cancelled"), MUTED).events
+def test_a_cancelled_order_that_was_imported_paid_says_so() -> None:
+    (event,) = decide(import_silently(seen("processing"), POLICY), seen("cancelled"), MUTED).events
 
     assert event.paid
 
@@ -822,11 +824,11 @@ def test_an_unknown_order_has_to_be_young_for_an_event_of_the_owners_own(
     decision = decide(None, seen("sborka", created=created, paid=paid), OWN)
 
     assert types(decision) == expected
-    assert decision.learned is not bool(expected)
+    assert decision.imported is not bool(expected)
 
 
-def test_an_order_that_was_learned_in_a_status_is_not_told_for_being_there() -> None:
-    record = learn(seen("sborka", created=-9), OWN)
+def test_an_order_that_was_imported_in_a_status_is_not_told_for_being_there() -> None:
+    record = import_silently(seen("sborka", created=-9), OWN)
 
     assert types(decide(record, seen("sborka", created=-9), OWN)) == []
     assert types(decide(record, seen("completed", created=-9), OWN)) == ["shop.order.sent"]
@@ -949,9 +951,9 @@ def test_coming_into_a_status_is_told_before_that_it_is_overdue() -> None:
     ]
 
 
-def test_what_was_learned_remembers_since_when_it_waits_and_is_not_told() -> None:
+def test_what_was_imported_remembers_since_when_it_waits_and_is_not_told() -> None:
     old = seen("pending", created=-9)
-    record = learn(old, waiting(0))
+    record = import_silently(old, waiting(0))
 
     assert record.awaiting_since == old.created_at
     assert types(decide(record, old, waiting(999 * HOUR))) == []
@@ -1008,7 +1010,7 @@ policies = st.builds(
     status_events=st.just({}) | own_events,
     overdue_before=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
     shop_time=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
-    settled=st.sampled_from([frozenset(), frozenset({101})]),
+    hold_ended=st.sampled_from([frozenset(), frozenset({101})]),
 )
 
 
@@ -1050,7 +1052,7 @@ def test_deciding_twice_is_deciding_once(life: list[Order], policy: Policy) -> N
 
         assert again.events == ()
         assert again.known == look.decision.known
-        assert not again.learned
+        assert not again.imported
 
 
 @given(lives(), policies)
@@ -1127,20 +1129,20 @@ def test_to_decide_is_a_function(life: list[Order], policy: Policy) -> None:
 
 
 @given(lives(), policies)
-def test_an_old_unknown_order_is_learned_or_told_and_never_both(life: list[Order], policy: Policy) -> None:
+def test_an_old_unknown_order_is_imported_or_told_and_never_both(life: list[Order], policy: Policy) -> None:
     first, *others = live(life, policy)
     old = life[0].created_at < BASELINE
 
-    assert first.decision.learned == (old and not first.decision.events)
-    assert not any(look.decision.learned for look in others)
+    assert first.decision.imported == (old and not first.decision.events)
+    assert not any(look.decision.imported for look in others)
     if old:
         assert set(types(first.decision)) <= {NEW}
 
 
 @given(lives(), policies)
-def test_learning_an_order_leaves_nothing_to_say_of_it(life: list[Order], policy: Policy) -> None:
+def test_importing_an_order_leaves_nothing_to_say_of_it(life: list[Order], policy: Policy) -> None:
     for order in life:
-        record = learn(order, policy)
+        record = import_silently(order, policy)
 
         assert record.decided == {}
         # What is learned is older than our watch. Would it not be, it could still become overdue.

@@ -68,8 +68,8 @@ def test_fish_completes_options(tmp_path: Path) -> None:
 def test_zsh_takes_the_script(tmp_path: Path) -> None:
     """It completes only on a terminal, so what it would ask is asked here."""
     assert shell("zsh", ZSH, tmp_path) == ["_shop_poller_completion"]
-    asked = {"_SHOP_POLLER_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "shop-poller noti"}
-    done = run_command([], home=tmp_path, env=asked)
+    requested = {"_SHOP_POLLER_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "shop-poller noti"}
+    done = run_command([], home=tmp_path, env=requested)
     assert done.code == 0
     assert "notify-test" in done.stdout
     assert "backfill" not in done.stdout

@@ -20,16 +20,16 @@ pytestmark = pytest.mark.anyio
 
 async def told(answer: bytes, host: str = "127.0.0.1") -> tuple[bool, str, bytes]:
     """What is made of an answer, and what was asked."""
-    asked = []
+    requested = []
 
     async def serve(request: bytes, writer: asyncio.StreamWriter) -> None:
-        asked.append(request)
+        requested.append(request)
         writer.write(answer)
         writer.close()
 
     async with raw_server(serve) as port:
         well, text = await anyio.to_thread.run_sync(ask, f"{host}:{port}")
-    return well, text, asked[0]
+    return well, text, requested[0]
 
 
 def response(line: str, **body: str) -> bytes:
@@ -37,9 +37,9 @@ def response(line: str, **body: str) -> bytes:
 
 
 async def test_it_asks_the_daemon() -> None:
-    well, text, asked = await told(response("200 OK", status="healthy"))
+    well, text, requested = await told(response("200 OK", status="healthy"))
     assert (well, text) == (True, '{"status": "healthy"}')
-    assert asked.startswith(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert requested.startswith(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
 async def test_it_says_why_it_is_not() -> None:
@@ -59,9 +59,9 @@ async def test_anything_else_that_answers_is_not_healthy(answer: bytes) -> None:
 
 
 async def test_a_listener_on_every_address_is_asked_on_this_machine() -> None:
-    well, _, asked = await told(response("200 OK", status="healthy"), host="0.0.0.0")  # noqa: S104 - as containers have it
+    well, _, requested = await told(response("200 OK", status="healthy"), host="0.0.0.0")  # noqa: S104 - as containers have it
     assert well
-    assert b"\r\nHost: 127.0.0.1:" in asked
+    assert b"\r\nHost: 127.0.0.1:" in requested
 
 
 @pytest.mark.parametrize("listen", ["", "9108", "localhost:", "localhost:http", "127.0.0.1:70000"])

@@ -97,9 +97,9 @@ def test_ports_are_the_same_everywhere() -> None:
 
 def test_the_probes_ask_what_there_is() -> None:
     routes = {getattr(route, "path", "") for route in make_app(None).routes}  # type: ignore[arg-type] # none is asked
-    asked = {name: container()[name]["httpGet"]["path"] for name in container() if name.endswith("Probe")}
-    assert asked == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-    assert set(asked.values()) <= routes
+    requested = {name: container()[name]["httpGet"]["path"] for name in container() if name.endswith("Probe")}
+    assert requested == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+    assert set(requested.values()) <= routes
 
 
 def test_it_fits_the_restricted_profile() -> None:

@@ -83,28 +83,28 @@ async def test_what_was_short_or_covered_by_another_replica_is_not_told() -> Non
     assert await told(silence_s=400, last_poll_ago_s=None) == []  # the first start
 
 
-async def test_a_hint_is_for_whoever_leads_and_a_follower_does_nothing() -> None:
+async def test_a_trigger_is_for_whoever_leads_and_a_follower_does_nothing() -> None:
     store, shop = await SqliteStore.empty(), FakeShop()
     try:
         shop_runtime = ShopRuntime(settings(shop_webhook_secret=SECRET), store, shop, [FakeSink()], None)
-        transport = httpx.ASGITransport(make_app(shop_runtime.monitor, shop_runtime.hooks()))
+        transport = httpx.ASGITransport(make_app(shop_runtime.health_reporter, shop_runtime.hooks()))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
 
-            async def asked_for_a_hint() -> int:
-                before = len(shop.asked)
+            async def requested_a_trigger() -> int:
+                before = len(shop.requested)
                 answer = await client.post(PATH, content=b"{}", headers=headers(b"{}"))
                 assert answer.status_code == 200
                 await anyio.sleep(2)
-                return len(shop.asked) - before
+                return len(shop.requested) - before
 
-            assert await asked_for_a_hint() == 0
+            assert await requested_a_trigger() == 0
             leader_session = await shop_runtime.begin()
             async with anyio.create_task_group() as work:
                 work.start_soon(leader_session.poller.run)
                 await anyio.sleep(10)
-                assert await asked_for_a_hint() == 1
+                assert await requested_a_trigger() == 1
                 shop_runtime.end()
-                assert await asked_for_a_hint() == 0
+                assert await requested_a_trigger() == 0
                 leader_session.stop()
     finally:
         await store.aclose()
@@ -125,7 +125,7 @@ async def test_the_metrics_know_the_events_that_the_owner_named() -> None:
         shop_runtime = ShopRuntime(
             settings(shop_status_events=packing), store, FakeShop(), [FakeSink()], None
         )
-        shown = (await shop_runtime.monitor.exposition()).decode()
+        shown = (await shop_runtime.health_reporter.exposition()).decode()
     finally:
         await store.aclose()
     labels = '{event_type="shop.order.sborka",shop="shop.example",sink="sink"}'
@@ -139,10 +139,10 @@ async def test_the_metrics_know_what_was_set_and_when_it_began() -> None:
         chosen = settings(shop_polling_interval=45, shop_dialect="rest")
         shop_runtime = ShopRuntime(chosen, store, FakeShop(), [FakeSink()], None)
         shop_runtime.complain(TemporaryError(ErrorKind.STORE, "disk full"))
-        lines = (await shop_runtime.monitor.exposition()).decode().splitlines()
+        lines = (await shop_runtime.health_reporter.exposition()).decode().splitlines()
         shown = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         shop_runtime.chose(ChosenDialect(Dialect.EXECUTE, "the others do not answer", {}))
-        chosen_later = (await shop_runtime.monitor.exposition()).decode().splitlines()
+        chosen_later = (await shop_runtime.health_reporter.exposition()).decode().splitlines()
     finally:
         await store.aclose()
     shop = 'shop="shop.example"'

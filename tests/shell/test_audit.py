@@ -18,7 +18,7 @@ from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import Ack, ShopState
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, batch, claim, outgoing
+from support.deliveries import SHOP, batch, claim, new_deliveries
 from support.model_shop import ModelShop, at
 
 
@@ -29,10 +29,10 @@ class ModelSource:
 
     def __init__(self, shop: ModelShop) -> None:
         self.shop = shop
-        self.asked: list[Query] = []
+        self.requested: list[Query] = []
 
     async def fetch(self, query: Query) -> Page:
-        self.asked.append(query)
+        self.requested.append(query)
         return self.shop.answer(query)
 
     async def aclose(self) -> None:
@@ -51,7 +51,7 @@ async def audited(
 
     @asynccontextmanager
     async def asking(_: object) -> AsyncIterator[Fetcher]:
-        yield Fetcher(source, shop=SHOP, metrics=Metrics(SHOP, ()), chance=lambda: 0.5)
+        yield Fetcher(source, shop=SHOP, metrics=Metrics(SHOP, ()), random=lambda: 0.5)
 
     monkeypatch.setattr(audit, "asking", asking)
     environ = {
@@ -150,14 +150,14 @@ async def test_an_order_that_is_dated_before_what_is_known_is_asked_for_in_anoth
     tally, source = await audited(shop_of(5), tmp_path, monkeypatch, known=as_known)
 
     assert tally.verdict() == "not everything is accounted for: of 5 orders 1 missed"
-    assert made_at(at(120)).query() in source.asked
+    assert made_at(at(120)).query() in source.requested
 
 
 @pytest.mark.anyio
 async def test_history_is_complete_until_one_sink_has_as_much_as_is_kept_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "MAX_SETTLED", 3)
+    monkeypatch.setattr(audit, "MAX_FINISHED", 3)
     environ = {
         "WOOCOMMERCE_MCP_URL": f"https://{SHOP}/wp-json/woocommerce/mcp",
         "SHOP_NOTIFY_URLS": "https://crm.example/#A https://log.example/#B",
@@ -167,9 +167,9 @@ async def test_history_is_complete_until_one_sink_has_as_much_as_is_kept_of_it(
     polled = ShopState(started_at=began, baseline_at=began)
 
     async def deliver(store: SqliteStore, sink: str, days_ago: int) -> None:
-        await store.commit(SHOP, batch(outgoing(sink, f"{days_ago}"), state=polled))
+        await store.commit(SHOP, batch(new_deliveries(sink, f"{days_ago}"), state=polled))
         (one,) = await claim(store, sink)
-        await store.settle([Ack(one)], began - timedelta(days=days_ago))
+        await store.record_outcomes([Ack(one)], began - timedelta(days=days_ago))
 
     async with aclosing(await SqliteStore.open(tmp_path / "state.db")) as store:
         for sink, days_ago in (("A", 9), ("A", 8), ("B", 7), ("B", 6)):

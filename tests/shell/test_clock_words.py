@@ -8,7 +8,7 @@ import pytest
 from shop_poller.cli.status import Status, render
 from shop_poller.core.clocks import ClockTrouble, Fault, Whose
 from shop_poller.core.messages import Locale
-from shop_poller.ports import Settled, ShopState, SinkStats, Stats
+from shop_poller.ports import FinishedDelivery, ShopState, SinkStats, Stats
 from shop_poller.web.page import status_page
 from shop_poller.web.snapshot import SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
@@ -17,12 +17,12 @@ from shop_poller.web.view_context import ViewContext
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DAYS = timedelta(days=1)
 FINE = ShopState(started_at=NOW - DAYS, last_poll_at=NOW, baseline_at=NOW - DAYS)
-GLANCE = StatusSnapshot("shop.example", "1", NOW, polling=True, leads=True, state=FINE)
-OVER = Settled(1, "crm", "7", "id", "shop.order.new", 0, NOW + 2 * DAYS)
+SNAPSHOT = StatusSnapshot("shop.example", "1", NOW, polling=True, leads=True, state=FINE)
+OVER = FinishedDelivery(1, "crm", "7", "id", "shop.order.new", 0, NOW + 2 * DAYS)
 OF_THE_FUTURE = [
-    replace(GLANCE, state=replace(FINE, last_poll_at=NOW + 2 * DAYS)),
-    replace(GLANCE, sinks=[SinkSnapshot("crm", SinkStats(1, NOW + 2 * DAYS))]),
-    replace(GLANCE, dead=[OVER]),
+    replace(SNAPSHOT, state=replace(FINE, last_poll_at=NOW + 2 * DAYS)),
+    replace(SNAPSHOT, sinks=[SinkSnapshot("crm", SinkStats(1, NOW + 2 * DAYS))]),
+    replace(SNAPSHOT, dead=[OVER]),
 ]
 
 
@@ -37,14 +37,14 @@ def test_what_is_of_the_future_is_trouble_with_the_clock(snapshot: StatusSnapsho
 
 
 def test_a_few_seconds_are_no_trouble() -> None:
-    assert troubles(replace(GLANCE, state=replace(FINE, last_poll_at=NOW + timedelta(seconds=30)))) == []
+    assert troubles(replace(SNAPSHOT, state=replace(FINE, last_poll_at=NOW + timedelta(seconds=30)))) == []
 
 
 @pytest.mark.parametrize("locale", ["en", "ru"])
 @pytest.mark.parametrize("whose", list(Whose))
 @pytest.mark.parametrize("fault", list(Fault))
 def test_each_has_its_words(locale: Locale, whose: Whose, fault: Fault) -> None:
-    snapshot = replace(GLANCE, clock=ClockTrouble(whose, fault, 172_800.0))
+    snapshot = replace(SNAPSHOT, clock=ClockTrouble(whose, fault, 172_800.0))
     page = status_page(snapshot, ViewContext(locale))
     assert ("2 d" if locale == "en" else "2 дн.") in page
     assert "NTP" in page

@@ -13,9 +13,9 @@ from shop_poller.core.model import EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan
 from shop_poller.observability.clock_watch import ClockWatch
-from shop_poller.ports import Batch, Outgoing
+from shop_poller.ports import Batch, NewDelivery
 from shop_poller.runtime.leader_session import LeaderSession
-from shop_poller.runtime.status import Monitor
+from shop_poller.runtime.status import HealthReporter
 from support.deliveries import notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, shop_harness
 from support.virtual_time import THREADLESS, Backend, virtual_now
@@ -62,8 +62,8 @@ def host() -> Host:
 
 async def put(it: ShopHarness, host: Host, *keys: str) -> None:
     """One new delivery a key."""
-    rows = [Outgoing("sink", notification(key)) for key in keys]
-    await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), outgoing=rows))
+    rows = [NewDelivery("sink", notification(key)) for key in keys]
+    await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
     for each in it.dispatchers:
         each.look_soon()
 
@@ -75,7 +75,7 @@ def refuse(key: str) -> FakeSink:
 
 
 async def over(it: ShopHarness, *, dead: bool) -> int:
-    return len(await it.store.settled(SHOP, dead=dead, limit=99))
+    return len(await it.store.finished(SHOP, dead=dead, limit=99))
 
 
 # --- Due times ----------------------------------------------------------------------------------------------
@@ -136,17 +136,17 @@ async def test_what_is_recorded_only_after_the_clock_was_set_back_is_due_within_
         await put(it, host, "1")
         await anyio.sleep(1)
         host.off = timedelta(hours=5)
-        settle = it.store.settle
+        record_outcomes = it.store.record_outcomes
 
         async def broken(*_: object) -> None:
             raise TemporaryError(ErrorKind.STORE, "made up: disk I/O error")
 
-        monkeypatch.setattr(it.store, "settle", broken)
+        monkeypatch.setattr(it.store, "record_outcomes", broken)
         await put(it, host, "7")
         await anyio.sleep(8)
         host.off = timedelta(0)
         await anyio.sleep(20)
-        monkeypatch.setattr(it.store, "settle", settle)
+        monkeypatch.setattr(it.store, "record_outcomes", record_outcomes)
         sink.judge = lambda _: None
         await anyio.sleep(120)
         assert "7" in [one.key for _, one in sink.got]
@@ -267,7 +267,7 @@ async def test_a_start_with_a_wrong_clock_drops_nothing(
         assert await over(it, dead=True) >= 1
         # What the shop itself dates before our watch began is not news.
         expected = {"1"} if one_machine and sign < 0 else {"1", "3"}
-        assert {one.key for one in await it.store.settled(SHOP, dead=False, limit=99)} >= expected
+        assert {one.key for one in await it.store.finished(SHOP, dead=False, limit=99)} >= expected
 
 
 async def test_what_a_wrong_clock_dated_is_kept_as_long_as_all_and_no_longer(path: Path, host: Host) -> None:
@@ -279,7 +279,9 @@ async def test_what_a_wrong_clock_dated_is_kept_as_long_as_all_and_no_longer(pat
         await it.tick()
         await anyio.sleep(DAY + 1)  # the state was of the future: first the clocks have to be steady
         await it.tick()
-        dates = [one.at for dead in (True, False) for one in await it.store.settled(SHOP, dead=dead, limit=9)]
+        dates = [
+            one.at for dead in (True, False) for one in await it.store.finished(SHOP, dead=dead, limit=9)
+        ]
         assert dates == [host.now()] * len(dates)
         for _ in range(31):
             await anyio.sleep(DAY)
@@ -296,7 +298,7 @@ async def test_what_is_old_is_dropped_while_the_clocks_agree(path: Path, host: H
         assert await over(it, dead=False) >= 1
         await anyio.sleep(2 * DAY)
         await it.tick()
-        assert {one.key for one in await it.store.settled(SHOP, dead=False, limit=9)}.isdisjoint({"1", "2"})
+        assert {one.key for one in await it.store.finished(SHOP, dead=False, limit=9)}.isdisjoint({"1", "2"})
 
 
 async def test_that_nothing_is_dropped_is_told_once(path: Path, host: Host) -> None:
@@ -313,19 +315,19 @@ async def test_that_nothing_is_dropped_is_told_once(path: Path, host: Host) -> N
 # --- Health and alerts --------------------------------------------------------------------------------------
 
 
-def monitor_of(it: ShopHarness, host: Host, clock: ClockWatch) -> Monitor:
-    monitor = Monitor(
+def health_reporter_of(it: ShopHarness, host: Host, clock: ClockWatch) -> HealthReporter:
+    health_reporter = HealthReporter(
         shop=SHOP,
         polling=True,
         sinks=("sink",),
         store=it.store,
         metrics=it.metrics,
         interval_s=60,
-        session=LeaderSession(it.poller, it.state_writer, it.dispatchers).vitals,
+        session=LeaderSession(it.poller, it.state_writer, it.dispatchers).health,
         clock=clock,
     )
     it.store.now = host.now  # type: ignore[method-assign] # the test's to set
-    return monitor
+    return health_reporter
 
 
 @both_ways
@@ -334,7 +336,7 @@ async def test_nor_because_it_jumped_while_a_poll_was_committed(
     path: Path, host: Host, size: timedelta, sign: int
 ) -> None:
     async with shop_harness(path, now=host.now) as it, it.running():
-        monitor = monitor_of(it, host, it.clock)
+        health_reporter = health_reporter_of(it, host, it.clock)
         await anyio.sleep(1)
         commit = it.store.commit
 
@@ -345,12 +347,12 @@ async def test_nor_because_it_jumped_while_a_poll_was_committed(
         it.store.commit = commit_while_it_jumps  # type: ignore[method-assign] # the test's to set
         await anyio.sleep(61)
         assert host.off
-        assert (await monitor.health())["status"] == "healthy"
+        assert (await health_reporter.health())["status"] == "healthy"
         it.shop.down = down()
         await anyio.sleep(3 * MINUTE)
-        assert (await monitor.health())["status"] == "healthy"
+        assert (await health_reporter.health())["status"] == "healthy"
         await anyio.sleep(4 * MINUTE)
-        assert (await monitor.health())["reason"] == "Polling not running"
+        assert (await health_reporter.health())["reason"] == "Polling not running"
 
 
 @both_ways
@@ -359,15 +361,15 @@ async def test_polling_has_not_stopped_because_the_clock_jumped_nor_goes_on_by_t
     path: Path, host: Host, size: timedelta, sign: int
 ) -> None:
     async with shop_harness(path, now=host.now) as it, it.running():
-        monitor = monitor_of(it, host, it.clock)
+        health_reporter = health_reporter_of(it, host, it.clock)
         await anyio.sleep(61)
         host.off = sign * size
-        assert (await monitor.health())["status"] == "healthy"
+        assert (await health_reporter.health())["status"] == "healthy"
         it.shop.down = down()
         await anyio.sleep(4 * MINUTE)
-        assert (await monitor.health())["status"] == "healthy"
+        assert (await health_reporter.health())["status"] == "healthy"
         await anyio.sleep(3 * MINUTE)
-        health = await monitor.health()
+        health = await health_reporter.health()
         assert health["reason"] == "Polling not running"
         side = "ahead of" if sign > 0 else "behind"
         assert "our clock is" in health["clock"]
@@ -392,8 +394,8 @@ async def test_a_sink_that_failed_once_is_not_away_for_long_because_the_clock_ju
 ) -> None:
     bad, good = FakeSink("bad", judge=lambda _: down()), FakeSink("good")
     async with shop_harness(path, sinks=[bad, good], now=host.now) as it, it.delivering():
-        rows = [Outgoing("bad", notification("1"))]
-        await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), outgoing=rows))
+        rows = [NewDelivery("bad", notification("1"))]
+        await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
         await anyio.sleep(30)
         host.off = sign * 2 * DAYS
         await anyio.sleep(5 * MINUTE)
@@ -419,7 +421,7 @@ async def test_ages_are_never_negative_in_metrics(path: Path, host: Host) -> Non
     async with shop_harness(path, now=host.now) as it:
         await put(it, host, "1")
         host.off = timedelta(0)
-        await monitor_of(it, host, it.clock).look()
+        await health_reporter_of(it, host, it.clock).look()
         assert it.value("shop_outbox_oldest_age_seconds", sink="sink") == 0
 
 
@@ -431,5 +433,5 @@ async def test_a_receiver_is_told_the_shops_date_if_ours_is_of_another_day(
     async with shop_harness(path, now=host.now) as it:
         it.shop.put(1, "processing")
         await it.tick()
-        (told,) = it.outgoing
+        (told,) = it.new_deliveries
         assert abs(told.notification.created_at - virtual_now()) < timedelta(minutes=1)

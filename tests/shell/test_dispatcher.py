@@ -15,7 +15,7 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import STORE, Batch, Outcome, Outgoing
+from shop_poller.ports import STORE, Batch, NewDelivery, Outcome
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import notification
 from support.shop_harness import SHOP, FakeBulkSink, FakeSink, ShopHarness, down, refused, shop_harness
@@ -34,9 +34,9 @@ def path(tmp_path: Path) -> Path:
 
 async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
     """One new delivery a key."""
-    rows = [Outgoing(sink, notification(key)) for key in keys]
+    rows = [NewDelivery(sink, notification(key)) for key in keys]
     now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, outgoing=rows))
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:
         each.look_soon()
 
@@ -56,7 +56,7 @@ def times(attempts: list[tuple[float, Delivery]]) -> list[float]:
 
 
 def orders(attempts: list[tuple[float, Delivery]]) -> list[Delivery]:
-    """Without the alerts: of dead letters tests/shell/test_alarm.py knows all."""
+    """Without the alerts: of dead letters tests/shell/test_alerts.py knows all."""
     return [delivery for _, delivery in attempts if not delivery.key.startswith("alert:")]
 
 
@@ -88,7 +88,7 @@ async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: 
             first = [delivery.event_id for delivery in orders(it.sinks[0].tried)]
             it.sinks[0].judge = lambda _: None
             await anyio.sleep(600)
-            beside = await SqliteStore.beside(path)
+            beside = await SqliteStore.concurrent(path)
             assert await beside.replay_concurrently(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 3, (
                 "with the alert of the two"
             )
@@ -164,8 +164,8 @@ async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -
 
 
 async def test_a_yes_from_before_it_asked_for_time_does_not_take_that_back(path: Path) -> None:
-    asked = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
-    sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(asked, None))
+    requested = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
+    sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(requested, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=2)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, "slow", "early")
@@ -326,11 +326,11 @@ async def test_the_first_delay_comes_up_within_the_claim_if_the_sink_asks_for_li
     assert times(sink.tried) == [0, 7]
 
 
-@pytest.mark.parametrize(("asked_s", "attempts"), [(9.5, 0), (10.0, 0), (10.001, 1), (11.0, 1)])
+@pytest.mark.parametrize(("requested_s", "attempts"), [(9.5, 0), (10.0, 0), (10.001, 1), (11.0, 1)])
 async def test_a_wait_of_up_to_ten_seconds_is_part_of_the_claim_and_a_longer_one_is_charged(
-    path: Path, asked_s: float, attempts: int
+    path: Path, requested_s: float, attempts: int
 ) -> None:
-    answers = iter([down(ErrorKind.SERVER, retry_after_s=asked_s)])
+    answers = iter([down(ErrorKind.SERVER, retry_after_s=requested_s)])
     sink = FakeSink(judge=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
@@ -362,7 +362,9 @@ async def test_a_parked_row_survives_a_restart(path: Path) -> None:
         assert sink.tried[-1][1].attempts == 1
 
 
-async def test_what_is_refused_for_good_is_buried_at_once_and_the_next_of_its_key_goes_on(path: Path) -> None:
+async def test_what_is_refused_for_good_is_dead_lettered_at_once_and_the_next_of_its_key_goes_on(
+    path: Path,
+) -> None:
     answers = iter([refused()])
     sink = FakeSink(judge=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
@@ -388,7 +390,9 @@ async def test_one_row_that_keeps_failing_does_not_open_the_circuit(
         assert keys(sink.got) == ["good"]
 
 
-async def test_a_row_that_fails_for_three_days_is_buried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_row_that_fails_for_three_days_is_dead_lettered(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
@@ -473,7 +477,7 @@ async def test_rows_parked_for_their_own_failure_go_out_too_when_the_sink_is_bac
 async def test_many_that_wait_are_made_due_some_at_a_time_and_all_go_out(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shop_poller.stores.sqlite.outbox.WAKE_LIMIT", 3)
+    monkeypatch.setattr("shop_poller.stores.sqlite.outbox.RELEASE_LIMIT", 3)
     async with shop_harness(path) as it, it.delivering():
         it.sinks[0].judge = lambda _: down()
         await put(it, *(f"{n}" for n in range(20)))
@@ -621,7 +625,7 @@ async def test_nobody_subscribed_means_not_delivered(path: Path, monkeypatch: py
         assert await waiting(it) == 0
 
 
-async def test_a_sink_away_for_three_days_has_its_old_rows_buried(
+async def test_a_sink_away_for_three_days_has_its_old_rows_dead_lettered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
@@ -694,14 +698,14 @@ async def test_deliveries_are_recorded_when_the_store_works_again_and_not_repeat
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shop_harness(path) as it, it.delivering():
-        settle, fails = it.store.settle, [True]
+        record_outcomes, fails = it.store.record_outcomes, [True]
 
         async def full(outcomes: list[Outcome], now: datetime) -> None:
             if fails:
                 raise TemporaryError(ErrorKind.STORE, "disk full")
-            await settle(outcomes, now)
+            await record_outcomes(outcomes, now)
 
-        monkeypatch.setattr(it.store, "settle", full)
+        monkeypatch.setattr(it.store, "record_outcomes", full)
         await put(it, "1", "2")
         await anyio.sleep(600)
         assert await waiting(it) == 2
@@ -716,20 +720,20 @@ async def test_when_the_alert_about_a_store_fails_too_it_is_sent_by_a_later_look
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shop_harness(path) as it, it.delivering():
-        settle, raise_alert = it.store.settle, it.store.raise_alert
+        record_outcomes, raise_alert = it.store.record_outcomes, it.store.raise_alert
         fails, alerts_fail = [True], [down(ErrorKind.STORE)] * 2
 
         async def full(outcomes: list[Outcome], now: datetime) -> None:
             if fails:
                 raise down(ErrorKind.STORE)
-            await settle(outcomes, now)
+            await record_outcomes(outcomes, now)
 
         async def full_for_alerts(*args: Any) -> None:
             if args[1].service == STORE and alerts_fail:
                 raise alerts_fail.pop()
             await raise_alert(*args)
 
-        monkeypatch.setattr(it.store, "settle", full)
+        monkeypatch.setattr(it.store, "record_outcomes", full)
         monkeypatch.setattr(it.store, "raise_alert", full_for_alerts)
         await put(it, "1")
         await anyio.sleep(600)
@@ -743,14 +747,14 @@ async def test_outcomes_are_recorded_when_it_is_cut_short_while_the_store_fails(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shop_harness(path) as it:
-        settle, failures = it.store.settle, [down(ErrorKind.STORE)]
+        record_outcomes, failures = it.store.record_outcomes, [down(ErrorKind.STORE)]
 
         async def fails_once(outcomes: list[Outcome], now: datetime) -> None:
             if failures:
                 raise failures.pop()
-            await settle(outcomes, now)
+            await record_outcomes(outcomes, now)
 
-        monkeypatch.setattr(it.store, "settle", fails_once)
+        monkeypatch.setattr(it.store, "record_outcomes", fails_once)
         async with anyio.create_task_group() as tasks:
             for each in it.dispatchers:
                 tasks.start_soon(each.run)
@@ -769,16 +773,16 @@ async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_a
     size, senders = 60, 2
     plan = DeliveryPlan(retry=PLAN.retry, queue_size=size, senders=senders)
     async with shop_harness(path, sinks=[FakeBulkSink()], delivery=plan) as it, it.delivering():
-        settle = it.store.settle
+        record_outcomes = it.store.record_outcomes
 
         async def full(*_: object) -> None:
             raise TemporaryError(ErrorKind.STORE, "disk full")
 
-        monkeypatch.setattr(it.store, "settle", full)
+        monkeypatch.setattr(it.store, "record_outcomes", full)
         await put(it, *(str(n) for n in range(25 * size)))
         await anyio.sleep(3600)
         held = it.dispatchers[0].held
-        monkeypatch.setattr(it.store, "settle", settle)
+        monkeypatch.setattr(it.store, "record_outcomes", record_outcomes)
         # In the queue and on the way into it; with each sender, on the way to be recorded, and about to be.
         assert size < held <= 2 * size + (size + 1) * (senders + 4)
 

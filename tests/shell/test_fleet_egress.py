@@ -28,7 +28,7 @@ WALL = TemporaryError(ErrorKind.PROTOCOL, "made up: Sucuri blocks us")
 
 
 @pytest.fixture
-def armada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetHarness:
+def fleet_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetHarness:
     made = FleetHarness(tmp_path, shops(4))
     in_virtual_time(monkeypatch, made)
     return made
@@ -51,14 +51,14 @@ def shares(*replicas: Replica) -> list[int]:
     ids=["no name", "proxy", "interception", "dropped", "429", "wall"],
 )
 async def test_shops_go_to_the_replica_that_reaches_them_and_come_back(
-    armada: FleetHarness, error: ShopPollerError, longest_s: float
+    fleet_harness: FleetHarness, error: ShopPollerError, longest_s: float
 ) -> None:
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         assert shares(one, two) == [2, 2]
         since = anyio.current_time()
-        armada.egress["one", "*"] = error
+        fleet_harness.egress["one", "*"] = error
         await anyio.sleep(longest_s)
         assert shares(one, two) == [0, 4]
         assert await one.health_reporter.readiness() == {
@@ -68,29 +68,29 @@ async def test_shops_go_to_the_replica_that_reaches_them_and_come_back(
         assert (await two.health_reporter.readiness())["status"] == "ready"
         await anyio.sleep(300)
         assert shares(one, two) == [0, 4]
-        assert armada.moves(since) == 2
+        assert fleet_harness.moves(since) == 2
         await one.health_reporter.exposition()
-        read = one.book.registry.get_sample_value
+        read = one.metrics_registry.registry.get_sample_value
         assert read("shop_fleet_unreached_shops") == 2
         assert read("shop_fleet_released_shops_total") == 2
 
-        armada.egress.clear()
+        fleet_harness.egress.clear()
         await anyio.sleep(6 * PROBE_EVERY_S)
         assert shares(one, two) == [2, 2]
         assert (await one.health_reporter.readiness())["status"] == "ready"
-        assert armada.moves(since) == 4
+        assert fleet_harness.moves(since) == 4
         ended = anyio.current_time()
-    assert max(armada.unreached(ended, since).values()) < longest_s
-    assert armada.doubles() == []
+    assert max(fleet_harness.unreached(ended, since).values()) < longest_s
+    assert fleet_harness.doubles() == []
 
 
-async def test_only_the_shop_that_one_replica_does_not_reach_moves(armada: FleetHarness) -> None:
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+async def test_only_the_shop_that_one_replica_does_not_reach_moves(fleet_harness: FleetHarness) -> None:
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         shop = min(one.leads)
         since = anyio.current_time()
-        armada.egress["one", shop] = NO_NAME
+        fleet_harness.egress["one", shop] = NO_NAME
         with structlog.testing.capture_logs() as logs:
             await anyio.sleep(300)
         assert shop in two.leads
@@ -100,15 +100,15 @@ async def test_only_the_shop_that_one_replica_does_not_reach_moves(armada: Fleet
             "shops": "1 of 4",
             "unreached": "1",
         }
-        assert armada.moves(since) == 1
-        armada.egress.clear()
+        assert fleet_harness.moves(since) == 1
+        fleet_harness.egress.clear()
         await anyio.sleep(6 * PROBE_EVERY_S)
         assert shares(one, two) == [2, 2]
         ended = anyio.current_time()
     told = [log for log in logs if log["event"].startswith("the shop cannot be reached from here")]
     assert [(log["shop"], log["error_type"]) for log in told] == [(shop, ErrorKind.CONNECTION)]
-    assert max(armada.unreached(ended, since).values()) < INTERVAL_S + MOVED_S
-    assert armada.doubles() == []
+    assert max(fleet_harness.unreached(ended, since).values()) < INTERVAL_S + MOVED_S
+    assert fleet_harness.doubles() == []
 
 
 @pytest.mark.parametrize(
@@ -121,51 +121,56 @@ async def test_only_the_shop_that_one_replica_does_not_reach_moves(armada: Fleet
     ids=["no name", "dropped", "wall"],
 )
 async def test_shops_that_no_replica_reaches_do_not_go_to_and_fro(
-    armada: FleetHarness, error: ShopPollerError
+    fleet_harness: FleetHarness, error: ShopPollerError
 ) -> None:
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
-        armada.egress = {("one", "*"): error, ("two", "*"): error}
+        fleet_harness.egress = {("one", "*"): error, ("two", "*"): error}
         await anyio.sleep(200)
         since = anyio.current_time()
         await anyio.sleep(700)
-        assert armada.moves(since) == 0
+        assert fleet_harness.moves(since) == 0
         assert sum(shares(one, two)) == 4
-        armada.egress.clear()
+        fleet_harness.egress.clear()
         back = anyio.current_time()
         await anyio.sleep(400)
         assert shares(one, two) == [2, 2]
         ended = anyio.current_time()
-    assert max(armada.unreached(ended, back).values()) < 65  # a breaker's wait
-    assert armada.doubles() == []
+    assert max(fleet_harness.unreached(ended, back).values()) < 65  # a breaker's wait
+    assert fleet_harness.doubles() == []
 
 
-async def test_a_shop_that_is_down_for_all_is_tried_by_each_once_and_stays(armada: FleetHarness) -> None:
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+async def test_a_shop_that_is_down_for_all_is_tried_by_each_once_and_stays(
+    fleet_harness: FleetHarness,
+) -> None:
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         since = anyio.current_time()
         shop = min(one.leads)
-        armada.troubles[shop] = NO_NAME
+        fleet_harness.troubles[shop] = NO_NAME
         await anyio.sleep(700)
-        assert armada.moves(since) == 1
+        assert fleet_harness.moves(since) == 1
         assert (await one.health_reporter.readiness())["status"] == "ready"
         assert (await two.health_reporter.readiness())["status"] == "ready"
-        armada.troubles.clear()
+        fleet_harness.troubles.clear()
         await anyio.sleep(400)
         assert shares(one, two) == [2, 2]
         ended = anyio.current_time()
-    assert max(gap for name, gap in armada.unreached(ended, since).items() if name != shop) < INTERVAL_S + 15
+    assert (
+        max(gap for name, gap in fleet_harness.unreached(ended, since).items() if name != shop)
+        < INTERVAL_S + 15
+    )
 
 
-async def test_a_replica_whose_only_shop_is_down_still_takes_others(armada: FleetHarness) -> None:
-    armada.shops = shops(2)
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+async def test_a_replica_whose_only_shop_is_down_still_takes_others(fleet_harness: FleetHarness) -> None:
+    fleet_harness.shops = shops(2)
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         assert shares(one, two) == [1, 1]
-        armada.troubles[min(one.leads)] = NO_NAME
+        fleet_harness.troubles[min(one.leads)] = NO_NAME
         await anyio.sleep(300)
         assert (await one.health_reporter.readiness())["status"] == "ready"  # it reached the other one
         two.kill()
@@ -184,80 +189,84 @@ async def test_a_replica_whose_only_shop_is_down_still_takes_others(armada: Flee
     ids=["keys", "maintenance", "fatal", "404"],
 )
 async def test_what_every_replica_would_be_told_moves_no_shop(
-    armada: FleetHarness, error: ShopPollerError
+    fleet_harness: FleetHarness, error: ShopPollerError
 ) -> None:
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         since = anyio.current_time()
-        armada.egress["one", "*"] = error
+        fleet_harness.egress["one", "*"] = error
         await anyio.sleep(600)
         assert shares(one, two) == [2, 2]
-        assert armada.moves(since) == 0
+        assert fleet_harness.moves(since) == 0
         assert (await one.health_reporter.readiness())["status"] == "ready"
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
-async def test_an_only_replica_keeps_its_shops_and_says_so(armada: FleetHarness, *, in_redis: bool) -> None:
-    armada.in_redis = in_redis
-    async with armada.afloat() as launch:
-        one = launch(armada.replica("one"))
+async def test_an_only_replica_keeps_its_shops_and_says_so(
+    fleet_harness: FleetHarness, *, in_redis: bool
+) -> None:
+    fleet_harness.in_redis = in_redis
+    async with fleet_harness.afloat() as launch:
+        one = launch(fleet_harness.replica("one"))
         await anyio.sleep(3 * INTERVAL_S)
-        armada.egress["one", "*"] = NO_NAME
+        fleet_harness.egress["one", "*"] = NO_NAME
         await anyio.sleep(200)
         assert shares(one) == [4]
         assert (await one.health_reporter.readiness())["status"] == "not ready"
-        assert armada.probes == []
-        armada.egress.clear()
+        assert fleet_harness.probes == []
+        fleet_harness.egress.clear()
         await anyio.sleep(100)
         assert (await one.health_reporter.readiness())["status"] == "ready"
         assert shares(one) == [4]
 
 
-async def test_a_connection_that_comes_and_goes_moves_shops_ever_more_rarely(armada: FleetHarness) -> None:
+async def test_a_connection_that_comes_and_goes_moves_shops_ever_more_rarely(
+    fleet_harness: FleetHarness,
+) -> None:
     """Up for as long as it takes to be given shops again, then down: each time it is trusted later."""
-    async with armada.afloat() as launch:
-        one, _ = launch(armada.replica("one")), launch(armada.replica("two"))
+    async with fleet_harness.afloat() as launch:
+        one, _ = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
         since = anyio.current_time()
         while anyio.current_time() < since + 1800:
             if one.leads:
-                armada.egress["one", "*"] = NO_NAME
+                fleet_harness.egress["one", "*"] = NO_NAME
             else:
-                armada.egress.clear()
+                fleet_harness.egress.clear()
             await anyio.sleep(5)
-        assert armada.moves(since) <= 5 * 4
-    assert armada.doubles() == []
+        assert fleet_harness.moves(since) <= 5 * 4
+    assert fleet_harness.doubles() == []
 
 
-async def test_of_three_replicas_the_two_that_reach_the_shops_share_them(armada: FleetHarness) -> None:
-    armada.shops = shops(6)
-    async with armada.afloat() as launch:
-        one, two, three = (launch(armada.replica(name)) for name in ("one", "two", "three"))
+async def test_of_three_replicas_the_two_that_reach_the_shops_share_them(fleet_harness: FleetHarness) -> None:
+    fleet_harness.shops = shops(6)
+    async with fleet_harness.afloat() as launch:
+        one, two, three = (launch(fleet_harness.replica(name)) for name in ("one", "two", "three"))
         await anyio.sleep(3 * INTERVAL_S)
         assert shares(one, two, three) == [2, 2, 2]
-        armada.egress["one", "*"] = NO_NAME
+        fleet_harness.egress["one", "*"] = NO_NAME
         await anyio.sleep(120)
         assert shares(one, two, three) == [0, 3, 3]
         two.kill()
         await anyio.sleep(60)
         assert shares(one, three) == [0, 6]
         ended = anyio.current_time()
-    assert armada.doubles() == []
-    assert max(armada.unreached(ended).values()) < INTERVAL_S + MOVED_S
+    assert fleet_harness.doubles() == []
+    assert max(fleet_harness.unreached(ended).values()) < INTERVAL_S + MOVED_S
 
 
 async def test_a_replica_from_whose_report_nothing_is_heard_any_more_is_trusted_again(
-    armada: FleetHarness,
+    fleet_harness: FleetHarness,
 ) -> None:
     """Who made the report was killed; the shops that it did not reach are taken by whoever comes."""
-    async with armada.afloat() as launch:
-        one, two = launch(armada.replica("one")), launch(armada.replica("two"))
+    async with fleet_harness.afloat() as launch:
+        one, two = launch(fleet_harness.replica("one")), launch(fleet_harness.replica("two"))
         await anyio.sleep(3 * INTERVAL_S)
-        armada.egress["one", "*"] = NO_NAME
+        fleet_harness.egress["one", "*"] = NO_NAME
         await anyio.sleep(120)
         one.kill()
-        again = launch(armada.replica("one again"))
+        again = launch(fleet_harness.replica("one again"))
         await anyio.sleep(60)
         assert shares(again, two) == [2, 2]
 
@@ -266,10 +275,10 @@ async def test_a_replica_from_whose_report_nothing_is_heard_any_more_is_trusted_
 async def test_a_released_shop_that_asked_to_be_left_alone_is_not_asked_before(kind: ErrorKind) -> None:
     """It may ask so after it was found to be unreachable, while it is still polled from here."""
     one, other = shops(2)
-    asked: list[tuple[float, str]] = []
+    requested: list[tuple[float, str]] = []
 
     async def ask(shop: Settings) -> Probe:
-        asked.append((anyio.current_time(), shop.shop))
+        requested.append((anyio.current_time(), shop.shop))
         return Probe(is_reached=False)
 
     egress = Egress({one.shop: one, other.shop: other}, ask)
@@ -282,18 +291,18 @@ async def test_a_released_shop_that_asked_to_be_left_alone_is_not_asked_before(k
         tasks.start_soon(egress.probe, tuple, lambda: {one.shop, other.shop})
         await anyio.sleep(1000)
         tasks.cancel_scope.cancel()
-    assert {shop for _, shop in asked} == {one.shop, other.shop}
-    assert min(at for at, shop in asked if shop == one.shop) >= until
-    assert min(at for at, shop in asked if shop == other.shop) < until
+    assert {shop for _, shop in requested} == {one.shop, other.shop}
+    assert min(at for at, shop in requested if shop == one.shop) >= until
+    assert min(at for at, shop in requested if shop == other.shop) < until
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.RATE_LIMIT])
 async def test_a_shop_that_answers_a_probe_with_a_pause_is_not_asked_before(kind: ErrorKind) -> None:
     (shop,) = shops(1)
-    asked: list[float] = []
+    requested: list[float] = []
 
     async def ask(_: Settings) -> Probe:
-        asked.append(anyio.current_time())
+        requested.append(anyio.current_time())
         return Probe(is_reached=False, pause_s=700.0)
 
     egress = Egress({shop.shop: shop}, ask)
@@ -302,5 +311,5 @@ async def test_a_shop_that_answers_a_probe_with_a_pause_is_not_asked_before(kind
         tasks.start_soon(egress.probe, tuple, lambda: {shop.shop})
         await anyio.sleep(3000)
         tasks.cancel_scope.cancel()
-    assert len(asked) >= 3
-    assert min(later - earlier for earlier, later in pairwise(asked)) >= 700
+    assert len(requested) >= 3
+    assert min(later - earlier for earlier, later in pairwise(requested)) >= 700

@@ -39,7 +39,7 @@ def flags(it: ShopHarness) -> list[int]:
 
 def by_id(shop: FakeShop) -> list[float]:
     """When orders were asked for by their ids."""
-    return [at for at, query in shop.asked if query.ids]
+    return [at for at, query in shop.requested if query.ids]
 
 
 def write_refund(shop: FakeShop, order_id: int = 1, *, touches: bool = False) -> None:
@@ -205,18 +205,18 @@ async def test_what_the_shop_does_not_show_any_more_is_let_go(path: Path, become
     assert it.poller.next_in_s <= 60
 
 
-async def test_a_hint_is_not_kept_waiting(path: Path) -> None:
+async def test_a_trigger_is_not_kept_waiting(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         it.shop.put(1, "processing")
         await anyio.sleep(100)
         write_refund(it.shop, touches=True)
         await anyio.sleep(15)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.put(2, "processing")
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(3)
-        assert it.shop.asked
+        assert it.shop.requested
         await anyio.sleep(60)
     assert sorted(told(it)) == sorted([NEW, NEW, PARTIAL, PARTIAL])
 

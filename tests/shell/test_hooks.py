@@ -27,7 +27,7 @@ SHOP = "shop.example"
 IN_TIME_S = 5.0
 """What takes milliseconds may take this long on a busy machine."""
 BODY = wire.request("webhook/webhook-05").body
-NO_VITALS = cast("HealthReporter", None)  # nobody asks for them here
+NO_HEALTH = cast("HealthReporter", None)  # nobody asks for them here
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ class Desk:
     """Where webhooks arrive."""
 
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, []))
-    hints: int = 0
+    triggers: int = 0
     hooks: Hooks | None = None
 
-    def hint(self) -> None:
-        self.hints += 1
+    def trigger(self) -> None:
+        self.triggers += 1
 
     def counted(self) -> dict[str, float]:
         """How many there were of each outcome, where there were any."""
@@ -62,8 +62,8 @@ def desk() -> Desk:
 
 @asynccontextmanager
 async def served(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    desk.hooks = Hooks(SECRET, hint=desk.hint, metrics=desk.metrics)
-    app = make_app(NO_VITALS, desk.hooks)
+    desk.hooks = Hooks(SECRET, trigger=desk.trigger, metrics=desk.metrics)
+    app = make_app(NO_HEALTH, desk.hooks)
     async with (
         serving(app, listen(LOOPBACK, 0)) as address,
         httpx.AsyncClient(base_url=address, timeout=IN_TIME_S) as client,
@@ -84,7 +84,7 @@ async def stranger(client: httpx.AsyncClient, said: bytes) -> AsyncIterator[anyi
 
 
 @pytest.mark.parametrize("name", ["webhook-02", "webhook-05", "webhook-07"])
-async def test_a_webhook_as_the_shop_sends_it_is_a_hint(desk: Desk, name: str) -> None:
+async def test_a_webhook_as_the_shop_sends_it_is_a_trigger(desk: Desk, name: str) -> None:
     recorded = wire.request(f"webhook/{name}")
     signed = headers(recorded.body, topic=recorded.headers["x-wc-webhook-topic"])
     signed["content-length"] = str(len(recorded.body))  # names of another length were put into it
@@ -93,7 +93,7 @@ async def test_a_webhook_as_the_shop_sends_it_is_a_hint(desk: Desk, name: str) -
         answer = await client.post(PATH, content=recorded.body, headers={**recorded.headers, **signed})
 
     assert (answer.status_code, answer.content) == (200, b"")
-    assert (desk.hints, desk.counted()) == (1, {"accepted": 1})
+    assert (desk.triggers, desk.counted()) == (1, {"accepted": 1})
 
 
 async def test_the_ping_that_comes_first_is_answered_and_nothing_else(desk: Desk) -> None:
@@ -102,15 +102,15 @@ async def test_the_ping_that_comes_first_is_answered_and_nothing_else(desk: Desk
         answer = await client.post(PATH, content=ping.body, headers=ping.headers)
 
     assert answer.status_code == 200
-    assert (desk.hints, desk.counted()) == (0, {"ignored": 1})
+    assert (desk.triggers, desk.counted()) == (0, {"ignored": 1})
 
 
-async def test_what_is_genuine_and_about_something_else_is_no_hint(desk: Desk) -> None:
+async def test_what_is_genuine_and_about_something_else_is_no_trigger(desk: Desk) -> None:
     async with served(desk) as client:
         answer = await client.post(PATH, content=BODY, headers=headers(BODY, topic="product.updated"))
 
     assert answer.status_code == 200
-    assert (desk.hints, desk.counted()) == (0, {"ignored": 1})
+    assert (desk.triggers, desk.counted()) == (0, {"ignored": 1})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_what_is_not_genuine_is_told_why(desk: Desk, body: bytes, head: An
     assert answer.status_code == 401
     signed = bool(head.get("x-wc-webhook-signature"))
     assert answer.text == f"{hooks.DOES_NOT_FIT if signed else hooks.NOT_SIGNED}\n"
-    assert (desk.hints, desk.counted()) == (0, {"refused": 1})
+    assert (desk.triggers, desk.counted()) == (0, {"refused": 1})
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -144,12 +144,12 @@ async def test_one_can_only_post(desk: Desk, method: str) -> None:
         answer = await client.request(method, PATH, headers=headers(b""))
 
     assert answer.status_code == 405
-    assert (desk.hints, desk.counted()) == (0, {})
+    assert (desk.triggers, desk.counted()) == (0, {})
 
 
 async def test_without_a_secret_there_is_no_such_route() -> None:
     async with (
-        serving(make_app(NO_VITALS), listen(LOOPBACK, 0)) as address,
+        serving(make_app(NO_HEALTH), listen(LOOPBACK, 0)) as address,
         httpx.AsyncClient(base_url=address, timeout=IN_TIME_S) as client,
     ):
         for method in ("GET", "POST"):
@@ -217,7 +217,7 @@ async def test_slow_forged_bodies_do_not_delay_a_genuine_one(desk: Desk, forged:
             with anyio.fail_after(hooks.READ_S / 2):
                 async with stranger(client, _posted(BODY)) as genuine:
                     assert (await genuine.receive()).startswith(b"HTTP/1.1 200 ")
-            assert desk.hints == number
+            assert desk.triggers == number
 
 
 async def test_many_bodies_that_stay_incomplete_take_hardly_any_memory(desk: Desk) -> None:
@@ -263,7 +263,7 @@ async def test_who_dawdles_is_sent_away(desk: Desk, monkeypatch: pytest.MonkeyPa
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert answer.endswith(b"the body took more than 0.2 s\n")
-    assert (desk.hints, desk.counted()) == (0, {"refused": 1})
+    assert (desk.triggers, desk.counted()) == (0, {"refused": 1})
 
 
 async def test_who_hangs_up_in_the_middle_leaves_no_traceback(
@@ -277,5 +277,5 @@ async def test_who_hangs_up_in_the_middle_leaves_no_traceback(
             while not desk.counted():
                 assert (await client.post(PATH[:-1])).status_code == 404
 
-    assert (desk.hints, desk.counted()) == (0, {"refused": 1})
+    assert (desk.triggers, desk.counted()) == (0, {"refused": 1})
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -49,11 +49,11 @@ class Desk:
     """The application with its hooks, and how often they hinted."""
 
     def __init__(self) -> None:
-        self.hints = 0
-        self.app = make_app(Well(), Hooks(SECRET, hint=self.hint, metrics=Metrics("shop.example", [])))
+        self.triggers = 0
+        self.app = make_app(Well(), Hooks(SECRET, trigger=self.trigger, metrics=Metrics("shop.example", [])))
 
-    def hint(self) -> None:
-        self.hints += 1
+    def trigger(self) -> None:
+        self.triggers += 1
 
 
 # --- Webhooks, without a socket ---
@@ -75,7 +75,7 @@ bodies = (
 )
 @example(b"x" * (MAX_BODY + 1), [], "genuine", (b"", b"order.updated"), "whole")
 @example(b"webhook_id=1", [1, 2, 3], "none", (b"", b""), "whole")
-def test_whatever_is_posted_is_a_hint_only_if_it_is_the_shops(
+def test_whatever_is_posted_is_a_trigger_only_if_it_is_the_shops(
     body: bytes, cuts: list[int], signed: str, said: tuple[bytes, bytes], end: str
 ) -> None:
     (preamble, topic), genuine = said, sign(body).encode()
@@ -84,7 +84,7 @@ def test_whatever_is_posted_is_a_hint_only_if_it_is_the_shops(
     head = [(b"x-wc-webhook-topic", topic), *((b"x-wc-webhook-signature", one) for one in signature)]
     status, text = asyncio.run(posted(desk, head, _cut(body, cuts), end=end))
     is_the_shops = signature[:1] == [genuine] and end == "whole" and len(body) <= MAX_BODY
-    assert desk.hints == (is_the_shops and topic.startswith(b"order."))
+    assert desk.triggers == (is_the_shops and topic.startswith(b"order."))
     assert status in ({200} if is_the_shops else {200, 400, 401, 413})
     assert (status == 200) is (text == b"")
     assert len(text) < 200
@@ -210,4 +210,4 @@ async def test_junk_is_hung_up_on_in_bounded_memory(name: str, monkeypatch: pyte
             tracemalloc.stop()
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert len(answer) < 1000
-    assert desk.hints == 0
+    assert desk.triggers == 0

@@ -299,10 +299,10 @@ def test_without_secrets_nothing_is_masked(lines: Lines) -> None:
 
 
 def test_edges_are_said_and_repeats_are_not() -> None:
-    edges = ChangeLogger()
+    boundaries = ChangeLogger()
     states = ["", "down", "down", "down", "slow", "slow", "", "", "down"]
 
-    said = [state for state in states if edges.changed("shop", state)]
+    said = [state for state in states if boundaries.changed("shop", state)]
 
     assert said == ["down", "slow", "", "down"]
 

@@ -26,7 +26,7 @@ from support.lying_shop import (
     LyingShop,
     Row,
     Wire,
-    by_asked_size,
+    by_requested_size,
     of_one_page,
     says,
     untold,
@@ -43,7 +43,7 @@ def anyio_backend() -> Backend:
     return THREADLESS
 
 
-PROOFS = KnownKeys("ck_1", "cs_1", "user", "pass word")
+CREDENTIALS = KnownKeys("ck_1", "cs_1", "user", "pass word")
 NEW, CANCELLED = EventType.NEW, EventType.CANCELLED
 HOUR = 3600.0
 DIALECTS = (Dialect.REST, Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES)
@@ -66,9 +66,9 @@ class Watched:
         """One tick and its deliveries; how many questions it took."""
         before = len(self.shop.questions)
         await self.shop_harness.tick()
-        asked = len(self.shop.questions) - before
+        requested = len(self.shop.questions) - before
         await self.shop_harness.deliver()
-        return asked
+        return requested
 
     async def sweep(self) -> None:
         """Whatever is done between two ticks."""
@@ -93,7 +93,7 @@ async def watched(
     url = endpoint(f"https://{SHOP}", dialect)
     plan = PollPlan(SHOP, sweep_every=timedelta(seconds=sweep_every_s))
     with capture_logs(), patch("shop_poller.http.client.http_transport", lambda _: Wire(shop)):
-        source = open_source(dialect, url, PROOFS)
+        source = open_source(dialect, url, CREDENTIALS)
         async with shop_harness(path, shop=cast("FakeShop", source), plan=plan, in_memory=True) as it:
             if begun_ago_s:
                 began = shop.clock().replace(microsecond=0) - timedelta(seconds=begun_ago_s)
@@ -143,7 +143,7 @@ async def test_a_cap_on_pages_hides_nothing(path: Path, dialect: Dialect, cap: i
     "dialect",
     COUNTING,
     count={
-        "by the size asked for": by_asked_size,
+        "by the size asked for": by_requested_size,
         "of one page": of_one_page,
         "not told": untold,
         "turned off": says("0", "0"),
@@ -402,9 +402,9 @@ async def test_a_change_that_only_one_question_shows_is_an_old_answer(path: Path
         await it.tick()
         stale: Row = {**shop.rows[1001], "status": "cancelled", "date_modified_gmt": "2026-11-23T08:00:00"}
 
-        def cached(asked: Any, rows: list[Row]) -> list[Row]:
-            is_confirming = asked.get("after", "") > "2026-11-23T08:30:00"
-            return rows if is_confirming or asked.get("orderby") != "date" else [stale for _ in rows]
+        def cached(requested: Any, rows: list[Row]) -> list[Row]:
+            is_confirming = requested.get("after", "") > "2026-11-23T08:30:00"
+            return rows if is_confirming or requested.get("orderby") != "date" else [stale for _ in rows]
 
         shop.hides = cached
         await anyio.sleep(HOUR)
@@ -438,13 +438,13 @@ async def test_a_walk_through_a_shop_that_never_stands_still_ends(
     path: Path, dialect: Dialect, cap: int
 ) -> None:
     shop = selling(cap=cap)
-    asked = 0
+    requested = 0
 
     def change() -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal requested
+        requested += 1
         for n in range(30):
-            shop.put(1001 + (asked * 30 + n) % 200)
+            shop.put(1001 + (requested * 30 + n) % 200)
 
     async with watched(path, shop, dialect) as it:
         shop.answer_s, shop.before = 1.0, change
@@ -460,4 +460,4 @@ async def test_an_order_of_several_rows_counts_once(path: Path) -> None:
     shop = selling(60, every_s=2 * HOUR, doubled=3)
     async with watched(path, shop, Dialect.REST, begun_ago_s=0) as it:
         report = await it.shop_harness.poller.tick(anyio.current_time() + 60)
-    assert (report.orders, report.learned) == (60, 60)
+    assert (report.orders, report.imported) == (60, 60)

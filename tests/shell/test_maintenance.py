@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 def times(it: ShopHarness) -> list[float]:
     """When the shop was asked."""
-    return [at for at, _ in it.shop.asked]
+    return [at for at, _ in it.shop.requested]
 
 
 def alerts(it: ShopHarness) -> list[str]:
@@ -50,7 +50,7 @@ async def test_a_shop_that_is_unavailable_is_asked_once_a_minute_at_least(
     ):
         await anyio.sleep(1)
         it.shop.down = down(ErrorKind.UNAVAILABLE, retry_after_s=retry_after_s)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await anyio.sleep(interval_s + 1800)
         first = times(it)[0]
         gaps = [later - earlier for earlier, later in pairwise(times(it))]
@@ -80,7 +80,7 @@ async def test_too_many_requests_is_still_left_alone_for_as_long_as_it_asks(
 ) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=interval_s)) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(BUSY)
         await anyio.sleep(1300)
     first, second, *_ = times(it)
@@ -107,7 +107,7 @@ async def test_a_slow_gateway_is_asked_a_minute_after_the_last_question(path: Pa
             raise UPDATE
 
         it.shop.fetch = slow  # type: ignore[method-assign, assignment]
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(240)
     assert times(it) == [0, 60, 120, 180, 240][: len(times(it))]
@@ -147,7 +147,7 @@ async def test_a_question_that_was_asked_before_five_minutes_does_not_count(path
         await anyio.sleep(279)
         it.shop.down = down(ErrorKind.TIMEOUT)
         it.shop.troubles.extend([30.0, 30.0])
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await anyio.sleep(69)
         assert times(it) == [290, 320]
         assert it.poller.failure is not None
@@ -214,9 +214,9 @@ async def pause(it: ShopHarness, trouble: ShopPollerError) -> None:
         if it.poller.left_alone_s > 40:
             break
     it.shop.down = None
-    it.shop.asked.clear()
+    it.shop.requested.clear()
     await anyio.sleep(2)
-    assert it.shop.asked == []
+    assert it.shop.requested == []
 
 
 @pytest.mark.parametrize("interval_s", [5, 60, 600])
@@ -228,7 +228,7 @@ async def test_poll_now_overrides_every_pause(
         await anyio.sleep(1)
         await pause(it, trouble)
         it.shop.put(1, "processing")
-        it.poller.hint(PollTrigger.OWNER)
+        it.poller.trigger(PollTrigger.OWNER)
         assert it.poller.left_alone_s == 0
         await anyio.sleep(1.1)
         assert ("1", NEW) in it.sinks[0].events()
@@ -243,9 +243,9 @@ async def test_poll_now_at_a_shop_that_is_still_down_is_one_question_and_the_pau
         await anyio.sleep(1)
         await pause(it, trouble)
         it.shop.down = trouble
-        it.poller.hint(PollTrigger.OWNER)
+        it.poller.trigger(PollTrigger.OWNER)
         await anyio.sleep(30)
-        assert len(it.shop.asked) == 1
+        assert len(it.shop.requested) == 1
         assert it.poller.left_alone_s > 0
 
 
@@ -255,9 +255,9 @@ async def test_poll_now_during_a_question_that_fails_asks_again(path: Path) -> N
         it.shop.troubles.append(10.0)
         it.shop.down = BUSY
         await anyio.sleep(64)  # the question of 60 is being answered
-        it.poller.hint(PollTrigger.OWNER)
+        it.poller.trigger(PollTrigger.OWNER)
         await anyio.sleep(4)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await anyio.sleep(3)
         assert times(it) == [70]
 
@@ -266,11 +266,11 @@ async def test_poll_now_ends_a_wait_between_two_attempts_of_a_tick(path: Path) -
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=3600)) as it, it.running():
         await anyio.sleep(1)
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=800))
-        it.poller.hint()  # asked at 1, and would be asked again at 801
+        it.poller.trigger()  # asked at 1, and would be asked again at 801
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.put(1, "processing")
-        it.poller.hint(PollTrigger.OWNER)
+        it.poller.trigger(PollTrigger.OWNER)
         await anyio.sleep(0.1)
         assert it.sinks[0].events() == [("1", NEW)]
 
@@ -279,13 +279,13 @@ async def test_poll_now_after_a_webhook_counts_as_poll_now(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         await pause(it, BUSY)
-        it.poller.hint(PollTrigger.WEBHOOK)
+        it.poller.trigger(PollTrigger.WEBHOOK)
         await anyio.sleep(5)
-        assert it.shop.asked == []
-        it.poller.hint(PollTrigger.OWNER)
-        it.poller.hint(PollTrigger.WEBHOOK)
+        assert it.shop.requested == []
+        it.poller.trigger(PollTrigger.OWNER)
+        it.poller.trigger(PollTrigger.WEBHOOK)
         await anyio.sleep(1)
-        assert len(it.shop.asked) == 1
+        assert len(it.shop.requested) == 1
 
 
 @pytest.mark.parametrize("name", PAUSES)
@@ -293,9 +293,9 @@ async def test_a_webhook_ends_the_pause_of_maintenance_and_no_other(path: Path, 
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         await pause(it, PAUSES[name])
-        it.poller.hint(PollTrigger.WEBHOOK)
+        it.poller.trigger(PollTrigger.WEBHOOK)
         await anyio.sleep(5)
-        assert bool(it.shop.asked) is (name == "maintenance")
+        assert bool(it.shop.requested) is (name == "maintenance")
 
 
 async def test_a_webhook_ends_the_pause_of_maintenance_after_the_breaker_opened_too(path: Path) -> None:
@@ -306,7 +306,7 @@ async def test_a_webhook_ends_the_pause_of_maintenance_after_the_breaker_opened_
         assert it.value("shop_breaker_open", peer=SHOP) == 1
         it.shop.down = None
         it.shop.put(1, "processing")
-        it.poller.hint(PollTrigger.WEBHOOK)
+        it.poller.trigger(PollTrigger.WEBHOOK)
         await anyio.sleep(1.1)
         assert ("1", NEW) in it.sinks[0].events()
 
@@ -316,8 +316,8 @@ async def test_a_flood_of_webhooks_makes_no_more_than_one_more_question_a_minute
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.down = UPDATE
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         for _ in range(1200):
-            it.poller.hint(PollTrigger.WEBHOOK)
+            it.poller.trigger(PollTrigger.WEBHOOK)
             await anyio.sleep(0.5)
-    assert len(it.shop.asked) <= 2 * 10 + 3
+    assert len(it.shop.requested) <= 2 * 10 + 3

@@ -209,8 +209,8 @@ def test_what_happens_is_counted_where_it_belongs(metrics: Metrics) -> None:
     metrics.queue("crm", depth=3, size=1000, senders=8)
     metrics.outbox("crm", waiting=5, oldest_age_s=1.5, dead=7)
     metrics.poll_duration.observe(0.2)
-    metrics.learned.inc(4)
-    metrics.hint(Verdict.REFUSED)
+    metrics.imported.inc(4)
+    metrics.webhook(Verdict.REFUSED)
 
     def value(name: str, *labels: str) -> float:
         return _samples(metrics, name)[labels]
@@ -271,7 +271,7 @@ def test_names_of_sinks_and_shops_are_escaped() -> None:
     assert [sample.labels for sample in family.samples] == [{"shop": 'a"b', "sink": 'c\\d"\n'}]
 
 
-def test_a_breaker_that_was_open_when_a_tenure_ended_is_shown_closed_at_the_next(metrics: Metrics) -> None:
+def test_a_breaker_that_was_open_when_a_session_ended_is_shown_closed_at_the_next(metrics: Metrics) -> None:
     metrics.breaker("crm").set(1)
     Circuit("crm", metrics)
 
@@ -284,12 +284,17 @@ def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Pa
         "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
         "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
     }
-    settings, book = load(environ=environ, dotenv=tmp_path / ".env"), MetricsRegistry(is_crowded=True)
-    book.started_at -= timedelta(hours=1)  # the shop was another replica's until now
+    settings, metrics_registry = (
+        load(environ=environ, dotenv=tmp_path / ".env"),
+        MetricsRegistry(is_crowded=True),
+    )
+    metrics_registry.started_at -= timedelta(hours=1)  # the shop was another replica's until now
 
     async def story() -> float | None:
         store = await SqliteStore.open(tmp_path / "state.db")
-        async with aclosing(store), built(settings, store, book=book):
-            return book.registry.get_sample_value("shop_started_timestamp_seconds", {"shop": SHOP})
+        async with aclosing(store), built(settings, store, metrics_registry=metrics_registry):
+            return metrics_registry.registry.get_sample_value(
+                "shop_started_timestamp_seconds", {"shop": SHOP}
+            )
 
-    assert at_once(story()) == book.started_at.timestamp()
+    assert at_once(story()) == metrics_registry.started_at.timestamp()

@@ -72,7 +72,7 @@ TO_AN_ORDER = {
     "mend": 2,
 }
 TO_THE_WATCH = {"tick": 12, "pause": 6, "rush": 2, "trouble": 1, "restart": 1, "lose sessions": 1}
-DEEDS = [what for what, weight in (TO_THE_SHOP | TO_AN_ORDER | TO_THE_WATCH).items() for _ in range(weight)]
+ACTIONS = [what for what, weight in (TO_THE_SHOP | TO_AN_ORDER | TO_THE_WATCH).items() for _ in range(weight)]
 MOMENTS: tuple[Moment, ...] = ("asked", "selected")
 
 
@@ -95,7 +95,7 @@ class Step:
 
 STEPS = st.builds(
     Step,
-    st.sampled_from(DEEDS),
+    st.sampled_from(ACTIONS),
     st.sampled_from([*[0] * 8, *[1] * 4, *range(2, 12)]),
     st.integers(0, 39),
     st.sampled_from([*[0] * 8, *range(1, 9)]),
@@ -219,7 +219,7 @@ async def live(dialect: Dialect, stock: Sequence[tuple[str, timedelta]], steps: 
         for step in steps:
             await life.take(step)
         life.meddling.clear()
-        await history.settle()
+        await history.record_outcomes()
     return history
 
 

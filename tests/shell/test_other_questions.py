@@ -44,14 +44,16 @@ def breaks_if(it: ShopHarness, kind: ErrorKind, too_much: Callable[[Query], bool
         if too_much(query):
             raise trouble(kind)
         matching = len((await fetch(replace(query, per_page=10**6))).items)
-        it.shop.asked.pop()
+        it.shop.requested.pop()
         return replace(answer, total=matching, total_pages=-(-matching // query.per_page))
 
     it.shop.fetch = weak  # type: ignore[method-assign] # for this test
 
 
 def announced(it: ShopHarness) -> list[int]:
-    return sorted(int(one.notification.key) for one in it.outgoing if one.notification.event_type == NEW)
+    return sorted(
+        int(one.notification.key) for one in it.new_deliveries if one.notification.event_type == NEW
+    )
 
 
 # --- Pages that are too large ---
@@ -91,10 +93,10 @@ async def test_at_a_short_interval_a_slow_failure_is_followed_by_a_smaller_page_
 async def test_an_outage_costs_no_more_questions_for_that(path: Path, kind: ErrorKind) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.down = trouble(kind)
         await anyio.sleep(3600)
-        sizes = [query.per_page for _, query in it.shop.asked]
+        sizes = [query.per_page for _, query in it.shop.requested]
     first_tick = {ErrorKind.AUTHENTICATION: [100], ErrorKind.NOT_FOUND: [100]}
     first_tick |= {key: [100, 1] for key in REFUSED} | {key: [100, 25, 6, 1] for key in HEAVY}
     assert sizes[: len(first_tick[kind])] == first_tick[kind]
@@ -105,19 +107,19 @@ async def test_an_outage_costs_no_more_questions_for_that(path: Path, kind: Erro
 async def test_a_shop_that_asks_for_time_is_not_asked_otherwise_before(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.UNAVAILABLE, retry_after_s=20))
         await anyio.sleep(90)
-    assert [(at, query.per_page) for at, query in it.shop.asked] == [(60, 100), (80, 25), (80, 100)]
+    assert [(at, query.per_page) for at, query in it.shop.requested] == [(60, 100), (80, 25), (80, 100)]
 
 
 async def test_too_many_requests_says_nothing_about_sizes(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=20))
         await anyio.sleep(90)
-    assert [(at, query.per_page) for at, query in it.shop.asked] == [(60, 100), (80, 100)]
+    assert [(at, query.per_page) for at, query in it.shop.requested] == [(60, 100), (80, 100)]
 
 
 async def test_the_circuit_ends_the_search_for_a_size(path: Path) -> None:
@@ -125,9 +127,9 @@ async def test_the_circuit_ends_the_search_for_a_size(path: Path) -> None:
         await it.tick()
         it.shop.down = down(ErrorKind.CONNECTION)
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await it.tick()
-        assert len(it.shop.asked) == 1, "the fifth failure in a row"
+        assert len(it.shop.requested) == 1, "the fifth failure in a row"
 
 
 async def test_one_bad_order_that_breaks_every_page_lets_those_before_it_through(path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_an_import_that_fails_between_polls_alerts_of_nothing(path: Path) 
         for order_id in range(1, 2501):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
-        assert it.state_writer.state.learning is not None
+        assert it.state_writer.state.import_position is not None
         fetch = it.shop.fetch
 
         async def choosy(query: Query) -> object:
@@ -220,10 +220,10 @@ async def test_an_alert_that_could_not_be_stored_is_stored_while_the_shop_asks_f
         fails.append(True)
         it.shop.down = down(ErrorKind.RATE_LIMIT, retry_after_s=900)
         await anyio.sleep(990)  # asked at 120 and at 1020, when it was stale
-        assert it.shop.asked[-1][0] == 1020
+        assert it.shop.requested[-1][0] == 1020
         fails.clear()
         await anyio.sleep(90)
-        assert it.shop.asked[-1][0] == 1020
+        assert it.shop.requested[-1][0] == 1020
         assert told(it.sinks[0]) == [(UNHEALTHY, "RateLimitError", "09:01:00")]
 
 

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from shop_poller.observability.logging import finish_log, log_in_background, set_up_logging
-from shop_poller.observability.output import Output, dropped_lines, write_all
+from shop_poller.observability.output import LogWriter, dropped_lines, write_all
 
 IN_TIME_S = 10.0
 
@@ -63,13 +63,13 @@ def pipe() -> Iterator[Pipe]:
     made.close()
 
 
-def output(pipe: Pipe, **bounds: int) -> Output:
-    made = Output(pipe.stream, describe_gap=lambda lines, _: f"{lines} are missing", **bounds)
+def output(pipe: Pipe, **bounds: int) -> LogWriter:
+    made = LogWriter(pipe.stream, describe_gap=lambda lines, _: f"{lines} are missing", **bounds)
     made.start()
     return made
 
 
-def taken_by_the_thread(out: Output) -> None:
+def taken_by_the_thread(out: LogWriter) -> None:
     """Wait until the thread has taken what is there, and is held."""
     deadline = time.monotonic() + IN_TIME_S
     while out._lines:
@@ -125,7 +125,7 @@ def test_what_comes_after_a_gap_while_it_is_still_held_comes_behind_it(pipe: Pip
 
 def test_bytes_are_refused_as_by_any_text_stream(pipe: Pipe) -> None:
     """Click writes bytes wherever they are taken, and they would be printed as b'…'."""
-    output = Output(pipe.stream)
+    output = LogWriter(pipe.stream)
     for _ in range(2):
         with pytest.raises(TypeError, match="must be str"):
             output.write(b"text")  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
 
 
 def test_in_a_command_lines_are_written_at_once_and_errors_are_none(pipe: Pipe) -> None:
-    out = Output(pipe.stream)
+    out = LogWriter(pipe.stream)
     out.write("now\n")
     out.flush()
     assert pipe.lines("now") == ["now"]

@@ -11,12 +11,12 @@ from shop_poller.clock import now
 from shop_poller.config.settings import Settings
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.ports import Ack, Alert, Bury, PollFailure, ShopState
+from shop_poller.ports import Ack, Alert, MoveToDeadLetters, PollFailure, ShopState
 from shop_poller.runtime.shop_runtime import ShopRuntime
-from shop_poller.runtime.status_page_data import HAPPENINGS, LETTERS, Overview
+from shop_poller.runtime.status_page_data import DEAD_LETTERS, HAPPENINGS, Overview
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.snapshot import ActionResult
-from support.deliveries import batch, claim_one, outgoing, put
+from support.deliveries import batch, claim_one, new_deliveries, put
 from support.shop_harness import SHOP, FakeShop, FakeSink, down
 
 pytestmark = pytest.mark.anyio
@@ -46,23 +46,25 @@ def overview(shop_runtime: ShopRuntime, store: SqliteStore, *, polling: bool = T
         polling=polling,
         in_redis=False,
         store=store,
-        monitor=shop_runtime.monitor,
+        health_reporter=shop_runtime.health_reporter,
         session=lambda: shop_runtime.session.snapshot() if shop_runtime.session is not None else None,
         poll_now=shop_runtime._poll_now,
-        on_outgoing=lambda: None,
+        on_new_deliveries=lambda: None,
     )
 
 
 async def over(store: SqliteStore, n: int, sink: str, *, dies: bool) -> None:
-    await put(store, outgoing(sink, f"{n}", f"event {n}"))
+    await put(store, new_deliveries(sink, f"{n}", f"event {n}"))
     one = await claim_one(store, sink)
-    await store.settle([Bury(one, "422") if dies else Ack(one)], now() - timedelta(seconds=100 - n))
+    await store.record_outcomes(
+        [MoveToDeadLetters(one, "422") if dies else Ack(one)], now() - timedelta(seconds=100 - n)
+    )
 
 
 async def test_who_leads_tells_of_its_parts(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
     await shop_runtime.begin()
     await over(store, 1, "console:", dies=False)
-    await put(store, outgoing("old", "7", "event 7"))
+    await put(store, new_deliveries("old", "7", "event 7"))
     await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await store.raise_alert(SHOP, Alert("console:", ErrorKind.TIMEOUT, now()), (), now())
     await store.raise_alert(SHOP, Alert("dead-letters:console:", ErrorKind.REJECTED, now()), (), now())
@@ -141,10 +143,10 @@ async def test_who_is_asked_to_poll_does_so_whatever_pause_there_is(
         tasks.start_soon(leader_session.poller.run)
         await anyio.sleep(1)
         assert (await page.snapshot()).next_in_s == pytest.approx(299)
-        shop.asked.clear()
+        shop.requested.clear()
         assert await page.poll_now() is ActionResult.DONE
         await anyio.sleep(1)
-        assert shop.asked
+        assert shop.requested
         leader_session.stop()
 
 
@@ -156,7 +158,7 @@ async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
         await over(store, n, "b", dies=True)
     seen = await overview(shop_runtime, store).snapshot()
     assert len(seen.happenings) == HAPPENINGS
-    assert len(seen.dead) == LETTERS
+    assert len(seen.dead) == DEAD_LETTERS
     first = seen.happenings[0]
     assert first.key == f"{HAPPENINGS + 2}"
     assert {(one.sink, bool(one.reason)) for one in first.deliveries} == {("a", False), ("b", True)}

@@ -21,7 +21,7 @@ from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS, event_name
-from support.scene import HOSTS, NO_VITALS, NOW, SHOP, TROUBLED, WELL, Stage, ago, front, settled
+from support.scene import HOSTS, NO_HEALTH, NOW, SHOP, TROUBLED, WELL, Stage, ago, finished, status_page_of
 
 pytestmark = pytest.mark.anyio
 LOCALES = pytest.mark.parametrize("locale", ["ru", "en"])
@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}\u202e
 
 @asynccontextmanager
 async def visiting(stage: Stage, *, locale: Locale = "ru") -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(NO_VITALS, None, lambda: front(stage, token=None, locale=locale), hosts=HOSTS)
+    app = make_app(NO_HEALTH, None, lambda: status_page_of(stage, token=None, locale=locale), hosts=HOSTS)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9108") as client:
         yield client
@@ -235,7 +235,7 @@ def test_every_event_has_a_name(event: EventType, locale: Locale) -> None:
 
 
 def test_an_event_of_the_owners_has_the_title_that_the_owner_gave() -> None:
-    over = settled(1, "crm", "7", "shop.packing", at=NOW)
+    over = finished(1, "crm", "7", "shop.packing", at=NOW)
     happened = [Happening("shop.packing", "7", [over])]
     told = replace(WELL, happenings=happened, titles={"shop.packing": "Packing"})
     assert "Packing order 7 crm : delivered" in shown(told)
@@ -245,7 +245,7 @@ def test_an_event_of_the_owners_has_the_title_that_the_owner_gave() -> None:
 
 
 def test_what_is_not_ours_stays_text() -> None:
-    over = settled(1, EVIL, EVIL, EVIL, at=NOW, reason=EVIL)
+    over = finished(1, EVIL, EVIL, EVIL, at=NOW, reason=EVIL)
     evil = replace(
         TROUBLED,
         shop="<b>&\"'",
@@ -270,7 +270,7 @@ def test_what_is_not_ours_stays_text() -> None:
 
 
 def test_a_text_of_others_is_clipped() -> None:
-    over = settled(1, "crm", "7", "shop.order.new", at=NOW, reason="x" * 5000)
+    over = finished(1, "crm", "7", "shop.order.new", at=NOW, reason="x" * 5000)
     assert len(status_page(replace(WELL, dead=[over]), ViewContext("en"))) < 20_000
 
 

@@ -143,7 +143,7 @@ async def test_orders_of_one_second_are_narrowed_down_too(
 ) -> None:
     """Which come first differs from question to question: the bad one, at least, is never left out."""
     shop = AbilityShop.of((raw(n, "2026-11-23T10:00:00") for n in range(1, count + 1)), {bad}, mute=mute)
-    shop.seed, shop.chance = seed, random.Random(seed) if whims else None
+    shop.seed, shop.order_random = seed, random.Random(seed) if whims else None
     questions = Questions(shop)
     query = Query(per_page=count)
     if bad > count:
@@ -182,7 +182,7 @@ HIGHEST = 3_000_000
         (HIGHEST, HIGHEST + AHEAD - WINDOW * WINDOWS + 1),
     ],
 )
-async def test_the_culprit_is_found_by_its_id(highest: int, bad: int) -> None:
+async def test_the_bad_order_is_found_by_its_id(highest: int, bad: int) -> None:
     window = Window(bad)
     assert await poison.find_bad_order(window.fails, highest) == bad
     assert len(window.questions) <= WINDOWS + 15
@@ -191,7 +191,7 @@ async def test_the_culprit_is_found_by_its_id(highest: int, bad: int) -> None:
 
 
 @given(highest=st.integers(1, 10**6), back=st.integers(-AHEAD, WINDOW * WINDOWS))
-async def test_any_culprit_within_reach_is_found(highest: int, back: int) -> None:
+async def test_any_bad_order_within_reach_is_found(highest: int, back: int) -> None:
     bad = highest - back
     if 1 <= bad > highest + AHEAD - WINDOW * WINDOWS:
         assert await poison.find_bad_order(Window(bad).fails, highest) == bad
@@ -222,7 +222,7 @@ async def test_several_in_several_windows_are_found_one_by_one(bad: set[int]) ->
 
 
 @pytest.mark.parametrize("bad", [HIGHEST + AHEAD + 1, HIGHEST + AHEAD - WINDOW * WINDOWS])
-async def test_a_culprit_out_of_reach_is_not_found(bad: int) -> None:
+async def test_a_bad_order_out_of_reach_is_not_found(bad: int) -> None:
     window = Window(bad)
     assert await poison.find_bad_order(window.fails, HIGHEST) is None
     assert len(window.questions) == WINDOWS + TOGETHER - 1
@@ -238,7 +238,7 @@ def test_a_bad_order_is_told_until_it_is_asked_for() -> None:
     five, seven = UnreadableOrder(5, "worse"), UnreadableOrder(7, "bad")
     assert poisoned.untold(()) == poisoned.untold(()) == [five, seven]
     assert poisoned.untold({5}) == [seven]
-    assert poisoned.asked_for(7, "bad") == seven
+    assert poisoned.requested_ids(7, "bad") == seven
     assert poisoned.untold(()) == [five]
     assert poisoned.ids == {5, 7}
     poisoned.healed(5)

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.learning import Phase
+from shop_poller.core.import_walk import Phase
 from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.polling.initial_import import InitialImport
 from shop_poller.polling.plan import PollPlan, TickReport
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 def ticks(shop: FakeShop) -> list[float]:
     """When a walk began."""
-    return sorted({at for at, query in shop.asked if query.modified_after and not query.statuses})
+    return sorted({at for at, query in shop.requested if query.modified_after and not query.statuses})
 
 
 # --- The grid ---
@@ -59,7 +59,7 @@ async def test_a_fraction_of_a_second_is_an_interval_too(path: Path) -> None:
 async def test_a_slow_tick_is_not_overlapped_and_missed_ticks_are_skipped(path: Path) -> None:
     async with shop_harness(path) as it:
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(130.0)
         async with it.running():
             await anyio.sleep(250)
@@ -77,7 +77,7 @@ async def test_a_bug_in_a_tick_does_not_end_polling(path: Path, monkeypatch: pyt
             return 0
 
         monkeypatch.setattr(it.store, "prune", prune)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         monkeypatch.setattr(it.poller, "_prune_at", 0.0)
         async with it.running():
             await anyio.sleep(61)
@@ -110,7 +110,7 @@ async def test_a_backlog_is_pruned_step_by_step_after_one_tick(
 async def test_a_long_backlog_holds_up_no_tick(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with shop_harness(path) as it:
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         steps: list[float] = []
 
         async def prune(*_: object, **__: object) -> int:
@@ -136,7 +136,7 @@ async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
             await anyio.sleep(40)
         it.shop.down = None
         said, next_at = it.poller.left_alone_s, anyio.current_time() + it.poller.next_in_s
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await anyio.sleep(300)
     assert [line["left_alone_s"] for line in log if line["event"] == "polling failed"] == [200]
     assert said == pytest.approx(190)
@@ -258,10 +258,10 @@ async def test_a_page_is_committed_whole_or_not_at_all(path: Path, monkeypatch: 
         monkeypatch.setattr(it.store, "commit", full)
         await it.tick()
         assert it.state_writer.state.cursor_at == cursor, "memory must not run ahead of the store"
-        assert it.outgoing == []
+        assert it.new_deliveries == []
         monkeypatch.setattr(it.store, "commit", commit)
         await it.tick()
-        assert [str(one.notification.event_type) for one in it.outgoing] == [NEW]
+        assert [str(one.notification.event_type) for one in it.new_deliveries] == [NEW]
         assert it.value("shop_poll_errors_total", error_type="StoreError") == 1
         assert it.value("shop_polling_failures_total", stage="poll", error_type="StoreError") == 1
         assert it.value("shop_store_errors_total", use="poll") == 1
@@ -294,7 +294,7 @@ async def test_orders_are_counted_by_status(path: Path) -> None:
 # --- Learning ---
 
 
-async def test_what_was_there_before_is_learned_and_not_announced(path: Path) -> None:
+async def test_what_was_there_before_is_imported_and_not_announced(path: Path) -> None:
     long_ago = EPOCH - timedelta(days=3)
     async with shop_harness(path) as it, it.running():
         for order_id, status in enumerate(("pending", "on-hold", "processing", "completed"), 1):
@@ -322,18 +322,18 @@ async def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing(p
         for order_id in range(1, 10_001):
             it.shop.put(order_id, "completed")
         await anyio.sleep(120)
-    assert it.outgoing == []
+    assert it.new_deliveries == []
     assert it.value("shop_orders_learned_total") == 10_000
 
 
-async def test_two_thousand_are_learned_before_the_first_decision_and_the_rest_between_ticks(
+async def test_two_thousand_are_imported_before_the_first_decision_and_the_rest_between_ticks(
     path: Path,
 ) -> None:
     async with shop_harness(path) as it:
         for order_id in range(1, 2_501):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
-        position = it.state_writer.state.learning
+        position = it.state_writer.state.import_position
         assert position is not None
         assert position.count == 2000
         assert it.state_writer.state.last_poll_at is not None, "deciding has begun"
@@ -341,27 +341,27 @@ async def test_two_thousand_are_learned_before_the_first_decision_and_the_rest_b
             await anyio.sleep(1)
         after = await it.store.load(SHOP)
         assert after is not None
-        assert after.learning is None
+        assert after.import_position is None
         assert it.value("shop_orders_learned_total") == 2500
 
 
-async def test_learning_goes_on_after_a_restart_where_it_stood(path: Path) -> None:
+async def test_importing_goes_on_after_a_restart_where_it_stood(path: Path) -> None:
     shop = FakeShop()
     for order_id in range(1, 1001):
         shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
     async with shop_harness(path, shop=shop) as it:
         shop.troubles.extend([0.0] * 5 + [refused()] * 3)  # others are asked before it ends
         await it.tick()
-        assert it.state_writer.state.learning is not None
-        assert it.state_writer.state.learning.phase is Phase.OPEN
-        learned = it.value("shop_orders_learned_total")
-        assert 0 < learned < 1000
+        assert it.state_writer.state.import_position is not None
+        assert it.state_writer.state.import_position.phase is Phase.OPEN
+        imported = it.value("shop_orders_learned_total")
+        assert 0 < imported < 1000
         assert it.state_writer.state.last_poll_at is None, "nothing may be decided before it is all learned"
-    shop.asked.clear()
+    shop.requested.clear()
     async with shop_harness(path, shop=shop) as it:
         await it.tick()
-        assert it.value("shop_orders_learned_total") == 1000 - learned
-        assert it.outgoing == []
+        assert it.value("shop_orders_learned_total") == 1000 - imported
+        assert it.new_deliveries == []
 
 
 async def test_a_shop_that_is_down_at_the_first_start_has_its_orders_of_that_time_announced(
@@ -393,7 +393,7 @@ async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) ->
         it.shop.troubles.extend([down(), down(ErrorKind.TIMEOUT), down(ErrorKind.SERVER)])
         it.shop.put(1, "processing")
         await it.tick()
-        assert len(it.outgoing) == 1
+        assert len(it.new_deliveries) == 1
         assert it.value("shop_poll_errors_total", error_type="TimeoutError") == 1
 
 
@@ -401,7 +401,7 @@ async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
     async with shop_harness(path) as it:
         it.shop.down = down()
         await it.tick()
-        waits = [b - a for (a, _), (b, _) in zip(it.shop.asked, it.shop.asked[1:], strict=False)]
+        waits = [b - a for (a, _), (b, _) in zip(it.shop.requested, it.shop.requested[1:], strict=False)]
         assert waits == [0.5, 1.0, 2.0], "a chance of one half, of 1, 2 and 4 seconds"
 
 
@@ -409,9 +409,9 @@ async def test_wrong_keys_are_not_tried_again_and_alerted_at_once_and_once(path:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
-        asked = len(it.shop.asked)
+        requested = len(it.shop.requested)
         await anyio.sleep(60)
-        assert len(it.shop.asked) == asked + 1
+        assert len(it.shop.requested) == requested + 1
         assert [type_ for _, type_ in it.sinks[0].events()] == ["service.unhealthy"]
         await anyio.sleep(3600)
         it.shop.down = None
@@ -474,9 +474,9 @@ async def test_a_breaker_is_probed_every_minute_though_it_opens_within_a_tick(pa
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(61)
         it.shop.down = down()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await anyio.sleep(600)
-        times = [at for at, _ in it.shop.asked]
+        times = [at for at, _ in it.shop.requested]
         assert len(times) >= 5 + 7
         assert max(later - earlier for earlier, later in pairwise(times[5:])) <= 61
 
@@ -535,16 +535,18 @@ async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
         assert it.value("shop_orders_set_aside") == 0
 
 
-async def many_to_learn(it: ShopHarness) -> None:
+async def many_to_import(it: ShopHarness) -> None:
     """More than are learned at once; the first tick is over."""
     for order_id in range(1, 2_501):
         it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
     await it.tick()
 
 
-async def test_a_bug_while_learning_does_not_end_polling(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_while_importing_does_not_end_polling(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with shop_harness(path) as it:
-        await many_to_learn(it)
+        await many_to_import(it)
 
         async def bug(*_: object, **__: object) -> None:
             raise ZeroDivisionError
@@ -594,9 +596,9 @@ async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path
         async with it.running():
             await anyio.sleep(HOUR)
             it.shop.down = None
-            it.shop.asked.clear()
+            it.shop.requested.clear()
             await anyio.sleep(130)
-        assert [query.per_page for _, query in it.shop.asked][:7] == [1, 2, 4, 8, 16, 32, 64]
+        assert [query.per_page for _, query in it.shop.requested][:7] == [1, 2, 4, 8, 16, 32, 64]
         assert [event for _, event in it.sinks[0].events()].count(NEW) == 200
         assert len(it.sinks[0].events()) >= 200
 
@@ -604,7 +606,7 @@ async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
     """Learning may read it before the walk does."""
     async with shop_harness(path) as it:
-        await many_to_learn(it)
+        await many_to_import(it)
         old = max(it.shop.orders)  # learned last
         order = it.shop.orders[old]
         assert isinstance(order, Order)
@@ -613,26 +615,26 @@ async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_fi
         it.shop.orders[old] = replace(
             order, status="processing", paid_at=it.shop.clock(), modified_at=it.shop.clock()
         )
-        while it.state_writer.state.learning is not None:
+        while it.state_writer.state.import_position is not None:
             await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
         await it.tick()
         await it.deliver()
         assert it.sinks[0].events() == [(str(old), NEW)]
 
 
-async def test_after_a_tick_that_failed_nothing_is_learned(path: Path) -> None:
+async def test_after_a_tick_that_failed_nothing_is_imported(path: Path) -> None:
     async with shop_harness(path) as it:
-        await many_to_learn(it)
+        await many_to_import(it)
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(1)
-        assert len(it.shop.asked) == 1
+        assert len(it.shop.requested) == 1
 
 
-async def test_learning_that_fails_while_walks_work_is_said_once(path: Path) -> None:
+async def test_importing_that_fails_while_walks_work_is_said_once(path: Path) -> None:
     async with shop_harness(path) as it:
-        await many_to_learn(it)
+        await many_to_import(it)
         fetch = it.shop.fetch
 
         async def refusing(query: Query) -> Page:
@@ -664,7 +666,7 @@ async def test_a_long_walk_is_no_outage(path: Path) -> None:
 async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
         await anyio.sleep(400)
     assert ticks(it.shop) == [60, 260, 300, 360], "the tick at 240 waits for 60 + 200"
@@ -673,7 +675,7 @@ async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(p
 async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT))
         await anyio.sleep(80)
     assert ticks(it.shop) == [10, 70, 80]
@@ -682,7 +684,7 @@ async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> No
 async def test_a_shop_cannot_send_us_away_for_more_than_a_quarter_of_an_hour(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=1e9))
         await anyio.sleep(1000)
     assert ticks(it.shop) == [60, 960]
@@ -691,12 +693,12 @@ async def test_a_shop_cannot_send_us_away_for_more_than_a_quarter_of_an_hour(pat
 async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_probe(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it:
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.down = down()
         async with it.running():
             await anyio.sleep(130)
             assert it.value("shop_breaker_open", peer=SHOP) == 1
-            times = [at for at, _ in it.shop.asked]
+            times = [at for at, _ in it.shop.requested]
             assert times == [0, 0.5, 1.5, 3.5, 10, 70]
             it.shop.down = None
             await anyio.sleep(20)
@@ -710,9 +712,9 @@ async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
         it.shop.down = down(ErrorKind.TIMEOUT)
         await anyio.sleep(50)
         assert it.value("shop_breaker_open", peer=SHOP) == 1
-        asked = len(it.shop.asked)
+        requested = len(it.shop.requested)
         await it.poller.tick(anyio.current_time() + 1)
-        assert len(it.shop.asked) == asked, "nothing is asked while the circuit is open"
+        assert len(it.shop.requested) == requested, "nothing is asked while the circuit is open"
         assert it.poller.failure is not None
         assert it.poller.failure.kind is ErrorKind.TIMEOUT
         assert it.poller.failure.text == "made up: TimeoutError"
@@ -721,12 +723,18 @@ async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
 async def test_an_answer_too_large_is_asked_for_in_halves(path: Path) -> None:
     async with shop_harness(path) as it:
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.extend([down(ErrorKind.TOO_LARGE), down(ErrorKind.TOO_LARGE)])
         it.shop.put(1, "processing")
         await it.tick()
-        assert [query.per_page for _, query in it.shop.asked] == [100, 50, 25, 50, 100]  # and on to the end
-        assert len(it.outgoing) == 1
+        assert [query.per_page for _, query in it.shop.requested] == [
+            100,
+            50,
+            25,
+            50,
+            100,
+        ]  # and on to the end
+        assert len(it.new_deliveries) == 1
         assert it.value("shop_breaker_open", peer=SHOP) == 0
 
 
@@ -738,7 +746,7 @@ async def test_stopping_waits_for_the_tick_under_way(path: Path) -> None:
         async with it.running():
             await anyio.sleep(1)
         assert anyio.current_time() == pytest.approx(5.0, abs=0.01)
-        assert len(it.outgoing) == 1
+        assert len(it.new_deliveries) == 1
 
 
 # --- Old records ---
@@ -750,14 +758,14 @@ async def test_an_order_whose_record_was_dropped_is_not_announced_again(path: Pa
         await it.tick()
         it.shop.put(1, "processing")
         await it.tick()
-        assert len(it.outgoing) == 1
+        assert len(it.new_deliveries) == 1
         await anyio.sleep(8 * 86_400)
         await it.tick()
         assert await it.store.known(SHOP, [1]) == {}
         it.shop.put(1, "completed")
         await anyio.sleep(1)
         await it.tick()
-        assert len(it.outgoing) == 1
+        assert len(it.new_deliveries) == 1
         assert virtual_now() > EPOCH + timedelta(days=8)
 
 

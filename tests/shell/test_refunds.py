@@ -74,10 +74,10 @@ def refund_ids(told: Sequence[Notification]) -> set[str]:
     return {notification.event_id for notification in told if notification.event_type == PARTLY}
 
 
-def asked(bench: Bench) -> int:
+def requested(bench: Bench) -> int:
     """How often the list was asked for, and empty the list of questions."""
-    count = len(bench.endpoint.refunds.asked)
-    bench.endpoint.refunds.asked.clear()
+    count = len(bench.endpoint.refunds.requested)
+    bench.endpoint.refunds.requested.clear()
     return count
 
 
@@ -387,29 +387,29 @@ async def test_with_nothing_new_it_is_one_question_a_sweep(refunds: int) -> None
             bench.shop.refund(order_id, "1.00", touch=False)
         await sweep(bench)
         assert len(bench.told) == refunds
-        asked(bench)
+        requested(bench)
         for _ in range(3):
             bench.sights.clear()
             await an_hour_later(bench)
-            assert asked(bench) == 1
+            assert requested(bench) == 1
             assert not [sight for sight in bench.sights if sight.query.ids and sight.readable]
 
 
 async def test_ticks_do_not_ask_for_it() -> None:
     async with watched() as bench:
         await sweep(bench)
-        asked(bench)
+        requested(bench)
         for _ in range(58):
             await anyio.sleep(INTERVAL_S)
             await sweep(bench)
-        assert asked(bench) == 0
+        assert requested(bench) == 0
 
 
 async def test_without_sweeps_there_is_none() -> None:
     async with watched(plan=replace(PLAN, sweep_every=timedelta(0))) as bench:
         bench.shop.refund(1, "1.00", touch=False)
         await an_hour_later(bench)
-        assert asked(bench) == 0
+        assert requested(bench) == 0
 
 
 # --- where it is not, or not as it should be ----------------------------------------------------------------

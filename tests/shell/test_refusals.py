@@ -14,7 +14,7 @@ from shop_poller.core.refusals import PROBE_AFTER_S
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import Batch, Outgoing
+from shop_poller.ports import Batch, NewDelivery
 from support.deliveries import notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
@@ -42,14 +42,14 @@ def soon() -> TemporaryError:
 
 
 async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
-    rows = [Outgoing(sink, notification(key)) for key in keys]
+    rows = [NewDelivery(sink, notification(key)) for key in keys]
     now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, outgoing=rows))
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:
         each.look_soon()
 
 
-async def settle(it: ShopHarness, *, sink: str = "sink") -> tuple[int, int]:
+async def record_outcomes(it: ShopHarness, *, sink: str = "sink") -> tuple[int, int]:
     """Waiting and dead."""
     stats = (await it.store.stats(SHOP)).sinks.get(sink)
     return (stats.waiting, stats.dead) if stats else (0, 0)
@@ -84,7 +84,7 @@ async def test_a_sink_that_worked_may_refuse_all_for_minutes(
         await anyio.sleep(lasts_s)
         sink.judge = lambda _: None
         await anyio.sleep(61)
-        assert await settle(it) == (0, 0)
+        assert await record_outcomes(it) == (0, 0)
     assert sorted(keys(sink.got)) == sorted(["before", *map(str, range(count))])
     assert len(sink.tried) <= count + 3 * (2 + lasts_s / 15) + 10 + count
 
@@ -103,7 +103,7 @@ async def test_several_in_a_row_are_not_charged_and_the_rest_waits(path: Path, s
         assert sum(delivery.attempts for _, delivery in sink.got) <= 2, (
             "the first two may have been their own"
         )
-        assert await settle(it) == (0, 0)
+        assert await record_outcomes(it) == (0, 0)
 
 
 async def test_a_refusal_that_lasts_is_final_for_all_and_is_told(path: Path, sink: FakeSink) -> None:
@@ -114,19 +114,19 @@ async def test_a_refusal_that_lasts_is_final_for_all_and_is_told(path: Path, sin
         sink.judge = lambda _: not_found()
         await put(it, *map(str, range(30)))
         await anyio.sleep(4.9 * MINUTE)
-        assert await settle(it) == (30, 0)
+        assert await record_outcomes(it) == (30, 0)
         await anyio.sleep(3 * MINUTE)
-        assert await settle(it) == (0, 30)
-        letters = await it.store.settled(SHOP, dead=True, limit=100)
-        assert {letter.reason for letter in letters} <= {
+        assert await record_outcomes(it) == (0, 30)
+        dead_letters = await it.store.finished(SHOP, dead=True, limit=100)
+        assert {letter.reason for letter in dead_letters} <= {
             f"refused for {minutes} min: the receiver answered 404" for minutes in (5, 6, 7, 8)
         }
         late = anyio.current_time()
         await put(it, "late")
         await anyio.sleep(4.5 * MINUTE)
-        assert await settle(it) == (1, 30), "one that comes later gets its minutes too"
+        assert await record_outcomes(it) == (1, 30), "one that comes later gets its minutes too"
         await anyio.sleep(2 * MINUTE)
-        assert await settle(it) == (0, 31)
+        assert await record_outcomes(it) == (0, 31)
     assert len([at for at, _ in sink.tried if at >= late]) <= 30
     assert alerts(well.got) == ["service.dead_letters", "service.unhealthy"]
 
@@ -143,7 +143,7 @@ async def test_one_order_that_is_refused_alone_holds_up_no_other(path: Path, sin
             await anyio.sleep(20)
             assert sink.got[-1][1].key.startswith(("good", "alert"))
             assert min(at for at, d in sink.got if d.key == f"good {n}") - begun < 1
-        assert await settle(it) == (0, 1)
+        assert await record_outcomes(it) == (0, 1)
     assert 3 <= keys(sink.tried).count("bad") <= 12
     assert alerts(sink.got) == ["service.dead_letters"]
 
@@ -160,7 +160,7 @@ async def test_many_orders_that_are_refused_hold_up_others_for_a_few_probes(
         begun = anyio.current_time()
         await put(it, "good")
         await anyio.sleep(30 * MINUTE)
-        assert await settle(it) == (0, 10)
+        assert await record_outcomes(it) == (0, 10)
     assert min(at for at, d in sink.got if d.key == "good") - begun <= 10 * PROBE_AFTER_S
 
 
@@ -173,10 +173,10 @@ async def test_an_outage_before_it_does_not_count(path: Path, sink: FakeSink) ->
         await anyio.sleep(20 * MINUTE)
         sink.judge = lambda _: not_found()
         await anyio.sleep(4 * MINUTE)
-        assert await settle(it) == (4, 0)
+        assert await record_outcomes(it) == (4, 0)
         sink.judge = lambda _: None
         await anyio.sleep(MINUTE + 1)
-        assert await settle(it) == (0, 0)
+        assert await record_outcomes(it) == (0, 0)
 
 
 async def test_a_clock_that_is_set_ends_nothing_early(
@@ -191,7 +191,7 @@ async def test_a_clock_that_is_set_ends_nothing_early(
         for dispatching in it.dispatchers:
             monkeypatch.setattr(dispatching._sender, "_now", lambda: virtual_now() + timedelta(hours=3))
         await anyio.sleep(100)
-        assert await settle(it) == (1, 0)
+        assert await record_outcomes(it) == (1, 0)
 
 
 # --- A sink that has never worked ---
@@ -202,7 +202,7 @@ async def test_a_sink_that_never_worked_is_told_at_once(path: Path, sink: FakeSi
     async with shop_harness(path, sinks=[sink, FakeSink("well")]) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(1)
-        assert await settle(it) == (0, 2)
+        assert await record_outcomes(it) == (0, 2)
     assert sorted(keys(sink.tried)) == ["1", "2"]
 
 
@@ -214,7 +214,7 @@ async def test_that_it_worked_is_known_after_a_restart(path: Path, sink: FakeSin
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2 * MINUTE)
-        assert await settle(it) == (1, 0)
+        assert await record_outcomes(it) == (1, 0)
 
 
 async def test_that_it_worked_is_known_when_the_history_is_pruned(path: Path, sink: FakeSink) -> None:
@@ -222,14 +222,14 @@ async def test_that_it_worked_is_known_when_the_history_is_pruned(path: Path, si
         await put(it, "before")
         await anyio.sleep(20)
         later = virtual_now() + timedelta(days=90)
-        assert await it.store.prune(SHOP, seen_before=later, settled_before=later)
-        assert not await it.store.settled(SHOP, dead=False, limit=1)
+        assert await it.store.prune(SHOP, seen_before=later, finished_before=later)
+        assert not await it.store.finished(SHOP, dead=False, limit=1)
         assert f"{WORKED}sink" in await it.store.alerts(SHOP)
     sink.judge = lambda _: not_found()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2 * MINUTE)
-        assert await settle(it) == (1, 0)
+        assert await record_outcomes(it) == (1, 0)
 
 
 async def test_another_sink_that_worked_says_nothing_of_this_one(path: Path, sink: FakeSink) -> None:
@@ -240,7 +240,7 @@ async def test_another_sink_that_worked_says_nothing_of_this_one(path: Path, sin
         await anyio.sleep(1)
         await put(it, "2")
         await anyio.sleep(1)
-        assert await settle(it) == (0, 1)
+        assert await record_outcomes(it) == (0, 1)
 
 
 # --- Alerts ---
@@ -253,10 +253,10 @@ async def test_an_alert_is_not_lost_to_the_fault_that_it_tells_of(path: Path, si
         sink.judge = lambda _: not_found()
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(HOUR)
-        assert await settle(it) == (1, 4), "the alert of the four"
+        assert await record_outcomes(it) == (1, 4), "the alert of the four"
         sink.judge = lambda _: None
         await anyio.sleep(11 * MINUTE)
-        assert await settle(it) == (0, 4)
+        assert await record_outcomes(it) == (0, 4)
     assert set(alerts(sink.got)) == {"service.dead_letters"}
     assert len(alerts(sink.tried)) <= 80, "it is what the sink is probed with: every 15 s, then every minute"
 
@@ -266,7 +266,7 @@ async def test_an_alert_to_a_sink_that_never_worked_waits_until_it_does(path: Pa
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
-        assert await settle(it) == (1, 1)
+        assert await record_outcomes(it) == (1, 1)
         sink.judge = lambda _: None
         await anyio.sleep(11 * MINUTE)
     assert alerts(sink.got) == ["service.dead_letters"]
@@ -283,9 +283,9 @@ async def test_an_alert_survives_a_restart_too_and_is_given_up_with_its_age(
         await anyio.sleep(2 * HOUR)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():
         await anyio.sleep(2.9 * HOUR)
-        assert await settle(it) == (1, 1)
+        assert await record_outcomes(it) == (1, 1)
         await anyio.sleep(HOUR)
-        assert await settle(it) == (0, 2)
+        assert await record_outcomes(it) == (0, 2)
 
 
 @pytest.mark.parametrize("error", [refused(), refused(ErrorKind.GONE)])
@@ -307,7 +307,7 @@ async def test_a_redirect_ends_with_one_post_each(path: Path, sink: FakeSink) ->
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2", "2")
         await anyio.sleep(HOUR)
-        assert await settle(it) == (0, 4), "with the alert, which probably arrived"
+        assert await record_outcomes(it) == (0, 4), "with the alert, which probably arrived"
     assert sorted(keys(sink.tried)) == ["1", "2", "2"]
     assert alerts(sink.tried) == ["service.dead_letters"]
 
@@ -322,7 +322,7 @@ async def test_a_redirect_of_a_sink_that_worked_ends_within_minutes(
         sink.judge = lambda _: see_other()
         await put(it, *map(str, range(count)))
         await anyio.sleep(10 * MINUTE)
-        assert await settle(it) == (0, count + 1)
+        assert await record_outcomes(it) == (0, count + 1)
         posts = len(sink.tried)
         assert posts <= 14 + 2 * count
         await put(it, "late")

@@ -13,7 +13,7 @@ from shop_poller.cli.replay import ReplayFilter
 from shop_poller.clock import now
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
-from shop_poller.ports import Ack, Outgoing, Settled
+from shop_poller.ports import Ack, FinishedDelivery, NewDelivery
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import T0, batch, claim, ids, notification
 
@@ -46,7 +46,9 @@ async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
 async def deliver(store: SqliteStore, *places: str) -> None:
     """Deliver one event to each: "A1" is of order 1 to the sink A, "A1/0" the first of several."""
     for place in places:
-        await store.commit(SHOP, batch(Outgoing(place[0], notification(place[1:].partition("/")[0], place))))
+        await store.commit(
+            SHOP, batch(NewDelivery(place[0], notification(place[1:].partition("/")[0], place)))
+        )
         await deliver_waiting(store, place[0])
 
 
@@ -54,12 +56,12 @@ async def deliver_waiting(store: SqliteStore, *sinks: str) -> list[str]:
     order = []
     for sink in sinks:
         while some := await claim(store, sink, now=now() + timedelta(seconds=1)):
-            await store.settle([Ack(one) for one in some], now() - timedelta(milliseconds=1))
+            await store.record_outcomes([Ack(one) for one in some], now() - timedelta(milliseconds=1))
             order += ids(some)
     return order
 
 
-def names(again: list[Settled]) -> list[str]:
+def names(again: list[FinishedDelivery]) -> list[str]:
     return [one.event_id for one in again]
 
 
@@ -107,7 +109,7 @@ async def test_what_has_no_text_is_counted_of_sinks_that_there_are(
 
 async def test_the_future_is_not_chosen(settings: Settings, store: SqliteStore) -> None:
     await deliver(store, "A1")
-    early = (await store.settled(SHOP, dead=False, limit=1))[0].at
+    early = (await store.finished(SHOP, dead=False, limit=1))[0].at
     later = early + timedelta(days=1)
     found = await replay.find(settings, ReplayFilter(early, later))
     assert names([*found.again]) == ["A1"]
@@ -115,22 +117,22 @@ async def test_the_future_is_not_chosen(settings: Settings, store: SqliteStore) 
     assert (await replay.find(settings, ReplayFilter(LONG_AGO, early))).again == []
 
 
-def settled(*places: str) -> list[Settled]:
+def finished(*places: str) -> list[FinishedDelivery]:
     return [
-        Settled(n, place[0], place[1:], f"event {n}", "shop.order.new", 0, T0)
+        FinishedDelivery(n, place[0], place[1:], f"event {n}", "shop.order.new", 0, T0)
         for n, place in enumerate(places)
     ]
 
 
 def test_what_belongs_to_an_order_is_in_one_batch_and_in_order() -> None:
-    again = settled("A1", "A2", "B1", "A1", "A3", "A2", "B1")
+    again = finished("A1", "A2", "B1", "A1", "A3", "A2", "B1")
     assert [*replay.batches(again, most=3)] == [[0, 3], [1, 5], [2, 6, 4]]
     assert [*replay.batches(again, most=100)] == [[0, 3, 1, 5, 2, 6, 4]]
     assert [*replay.batches([])] == []
 
 
 def test_a_batch_is_bounded_even_for_a_key_with_very_many() -> None:
-    again = settled(*("A1",) * 5, "A2")
+    again = finished(*("A1",) * 5, "A2")
     assert [*replay.batches(again, most=2)] == [[0, 1], [2, 3], [4, 5]]
 
 
@@ -161,4 +163,4 @@ async def test_who_was_cut_off_goes_on_and_nothing_is_lost_or_doubled_or_out_of_
     assert sorted(sent) == sorted(everything)
     for order in range(150):
         assert [one for one in sent if one.startswith(f"A{order}/")] == [f"A{order}/{n}" for n in range(3)]
-    assert len(await store.settled(SHOP, dead=False, limit=1000)) == len(everything)
+    assert len(await store.finished(SHOP, dead=False, limit=1000)) == len(everything)

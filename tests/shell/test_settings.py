@@ -160,7 +160,7 @@ def test_defaults_give_way_to_the_file_to_dotenv_to_the_environment_to_secret_fi
     environment = {"WOOCOMMERCE_CONSUMER_KEY": "ck_environment", "SHOP_SENDERS": "3"}
 
     def key(**changes: str | None) -> str:
-        return desk.load({**environment, **changes}).proofs.consumer_key
+        return desk.load({**environment, **changes}).credentials.consumer_key
 
     assert key(WOOCOMMERCE_CONSUMER_KEY_FILE=secret) == "ck_secret_file"
     assert key() == "ck_environment"
@@ -203,7 +203,7 @@ def test_dotenv_is_read_as_it_stands(desk: Desk) -> None:
     settings = desk.load(WOOCOMMERCE_CONSUMER_SECRET=None)
 
     assert (settings.shop_id, settings.shop_brand_id, settings.shop_senders) == ("honey", "two words", 8)
-    assert settings.proofs.consumer_secret == "cs_$HOME_${HOME}"
+    assert settings.credentials.consumer_secret == "cs_$HOME_${HOME}"
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_a_file_that_is_named_goes_before_a_credential(desk: Desk) -> None:
     named = desk.write_secret("named", "ck_named")
     settings = desk.load(CREDENTIALS_DIRECTORY=str(desk.directory), WOOCOMMERCE_CONSUMER_KEY_FILE=str(named))
 
-    assert settings.proofs.consumer_key == "ck_named"
-    assert settings.proofs.consumer_secret == "cs_secret"  # has no credential
+    assert settings.credentials.consumer_key == "ck_named"
+    assert settings.credentials.consumer_secret == "cs_secret"  # has no credential
 
 
 # --- What they mean -----------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ NO_PASSWORD: dict[str, str | None] = dict.fromkeys(PASSWORD)
         ({"SHOP_DIALECT": "execute", **NO_KEYS}, list(NO_KEYS)),
     ],
 )
-def test_each_dialect_needs_its_own_proofs(
+def test_each_dialect_needs_its_own_credentials(
     desk: Desk, changes: dict[str, str | None], missing: list[str]
 ) -> None:
     if not missing:

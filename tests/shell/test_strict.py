@@ -22,7 +22,7 @@ from shop_poller.web.hosts import read_host
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
 from shop_poller.web.status_page import StatusPage
-from support.scene import HOSTS, NO_VITALS, Stage, front
+from support.scene import HOSTS, NO_HEALTH, Stage, status_page_of
 from support.sink_peers import LOOPBACK
 
 pytestmark = pytest.mark.anyio
@@ -171,11 +171,11 @@ async def test_junk_in_a_body_that_was_answered_already_leaves_no_traceback(
 
 
 def whole_app(stage: Stage) -> Starlette:
-    def make_front() -> StatusPage:
-        return front(stage)
+    def make_status_page() -> StatusPage:
+        return status_page_of(stage)
 
-    hooks = Hooks("secret", hint=lambda: None, metrics=Metrics("shop.example", []))
-    return make_app(NO_VITALS, hooks, make_front, acts=True, hosts=HOSTS)
+    hooks = Hooks("secret", trigger=lambda: None, metrics=Metrics("shop.example", []))
+    return make_app(NO_HEALTH, hooks, make_status_page, acts=True, hosts=HOSTS)
 
 
 NOT_OPEN = [
@@ -202,7 +202,7 @@ NOT_OPEN = [
 METHODS = ["GET", "POST", "HEAD", "PUT", "OPTIONS"]
 
 
-def asked(method: str, path: str, *heads: str) -> bytes:
+def requested(method: str, path: str, *heads: str) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", *heads, "Content-Length: 0", "Connection: close", "", ""]
     return "\r\n".join(lines).encode()
 
@@ -211,7 +211,7 @@ def asked(method: str, path: str, *heads: str) -> bytes:
 async def test_under_a_foreign_name_every_other_path_is_421_and_repeats_nothing(path: str) -> None:
     async with listening(whole_app(Stage())) as port:
         for method in METHODS:
-            answer = await said_to(port, asked(method, path, "Host: evil.example"))
+            answer = await said_to(port, requested(method, path, "Host: evil.example"))
             assert answer.startswith(b"HTTP/1.1 421 "), method
             assert b"evil" not in answer
             assert b"location" not in answer.lower()
@@ -222,7 +222,7 @@ async def test_under_a_foreign_name_every_other_path_is_421_and_repeats_nothing(
 )
 async def test_a_slash_at_the_end_is_another_path_and_leads_nowhere(path: str) -> None:
     async with listening(whole_app(Stage())) as port:
-        answer = await said_to(port, asked("GET", path, f"Host: 127.0.0.1:{port}"))
+        answer = await said_to(port, requested("GET", path, f"Host: 127.0.0.1:{port}"))
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"location" not in answer.lower()
 
@@ -245,7 +245,7 @@ async def test_a_slash_at_the_end_is_another_path_and_leads_nowhere(path: str) -
 )
 async def test_only_host_says_by_which_name_it_is_asked(heads: list[str], status: int) -> None:
     async with listening(whole_app(Stage())) as port:
-        answer = await said_to(port, asked("GET", "/", *heads))
+        answer = await said_to(port, requested("GET", "/", *heads))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"evil" not in answer
 
@@ -255,7 +255,7 @@ async def test_only_host_says_by_which_name_it_is_asked(heads: list[str], status
 )
 async def test_a_target_that_names_a_host_is_for_proxies(target: str) -> None:
     async with listening(whole_app(Stage())) as port:
-        answer = await said_to(port, asked("GET", target, "Host: 127.0.0.1"))
+        answer = await said_to(port, requested("GET", target, "Host: 127.0.0.1"))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"evil" not in answer
 
@@ -275,11 +275,11 @@ async def test_while_all_are_being_answered_the_next_one_waits_and_none_is_close
 ) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
     monkeypatch.setattr(server, "BUSY_S", 3600.0)
-    go_on, asked_for = anyio.Event(), 0
+    go_on, requested_ids = anyio.Event(), 0
 
     async def slow(_: Request) -> Response:
-        nonlocal asked_for
-        asked_for += 1
+        nonlocal requested_ids
+        requested_ids += 1
         await go_on.wait()
         return PlainTextResponse("done")
 
@@ -293,10 +293,10 @@ async def test_while_all_are_being_answered_the_next_one_waits_and_none_is_close
         for _ in range(9):
             tasks.start_soon(client)
         with anyio.fail_after(IN_TIME_S):
-            while asked_for < 4:  # noqa: ASYNC110 - nothing tells when the server got that far
+            while requested_ids < 4:  # noqa: ASYNC110 - nothing tells when the server got that far
                 await anyio.sleep(0.01)
         await anyio.sleep(3 * server.LOOK_AGAIN_S)
-        assert (asked_for, answers) == (4, [])
+        assert (requested_ids, answers) == (4, [])
         go_on.set()
     assert len(answers) == 9
     assert all(answer.endswith(b"done") for answer in answers)
@@ -319,8 +319,8 @@ async def test_those_that_we_keep_waiting_for_long_make_room(
     async with listening(app) as port, AsyncExitStack() as stack:
         for _ in range(server.MAX_CONNECTIONS):
             client = stack.enter_context(socket.create_connection((LOOPBACK, port), IN_TIME_S))
-            client.sendall(asked("GET", "/healthz", "Host: x"))
-        assert (await said_to(port, asked("GET", "/livez", "Host: x"))).endswith(b"alive")
+            client.sendall(requested("GET", "/healthz", "Host: x"))
+        assert (await said_to(port, requested("GET", "/livez", "Host: x"))).endswith(b"alive")
     assert [record for record in caplog.records if record.exc_info] == []
 
 
@@ -345,7 +345,7 @@ async def test_no_descriptors_left_is_said_once_and_it_accepts_again_later(
     with capture_logs() as logs:
         async with serving(Echo().app, listener):
             port = listener.getsockname()[1]
-            answer = await said_to(port, asked("POST", "/", "Host: x"))
+            answer = await said_to(port, requested("POST", "/", "Host: x"))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert refusals == 50
     assert [log["error"] for log in logs] == ["Too many open files"]

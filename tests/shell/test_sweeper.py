@@ -44,7 +44,7 @@ async def swept(
     async with shop_harness(path, shop=shop, plan=plan, in_memory=True) as it:
         await it.tick()
         await sweep(it)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         yield it
 
 
@@ -69,7 +69,7 @@ def redate(it: ShopHarness, order_id: int, status: str, by: timedelta) -> None:
 
 def sweeps(it: ShopHarness) -> list[Query]:
     """What was asked by sweeps: neither walks nor learning do."""
-    return [query for _, query in it.shop.asked if query.ids or query.created_after]
+    return [query for _, query in it.shop.requested if query.ids or query.created_after]
 
 
 # --- what it finds ------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ async def test_of_older_orders_only_those_that_may_still_change_are_looked_at_ag
         await it.tick()
         await anyio.sleep(72 * HOUR)
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await sweep(it)
     assert [sorted(query.ids) for query in sweeps(it) if query.ids] == [[1, 3]]
 
@@ -196,7 +196,7 @@ async def test_what_the_next_tick_would_show_is_told_and_not_counted_as_missed(p
 async def test_it_comes_after_a_tick_once_an_interval(path: Path) -> None:
     async with shop_harness(path, plan=PLAN, in_memory=True) as it, it.running():
         await anyio.sleep(5 * HOUR + 30)
-    times = [at for at, query in it.shop.asked if query.created_after]
+    times = [at for at, query in it.shop.requested if query.created_after]
     assert times == [0, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR, 5 * HOUR]
 
 
@@ -212,7 +212,7 @@ async def test_a_restart_does_not_sweep_before_its_time(path: Path) -> None:
         await it.tick()
         await sweep(it)
     async with shop_harness(path, plan=PLAN, shop=it.shop) as it:
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await it.tick()
         await sweep(it)
         assert sweeps(it) == []
@@ -230,7 +230,7 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
         await it.tick()
         await anyio.sleep(72 * HOUR)
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         fetch = it.shop.fetch
 
         async def failing(query: Query) -> object:
@@ -243,7 +243,7 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
         assert it.state_writer.state.sweep_after_id == 100
         del it.shop.fetch
     async with shop_harness(path, plan=PLAN, shop=it.shop) as it:
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await it.tick()
         await sweep(it)
         assert [min(query.ids) for query in sweeps(it) if query.ids] == [101, 201]
@@ -259,13 +259,13 @@ async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path:
         await anyio.sleep(72 * HOUR)
         await it.tick()
         for expected in (list(range(1, MAX_OPEN + 1)), list(range(MAX_OPEN + 1, MAX_OPEN + 51)), [1, 2, 3]):
-            it.shop.asked.clear()
+            it.shop.requested.clear()
             await sweep(it)
             await it.tick()
             await sweep(it)
-            asked = [order_id for query in sweeps(it) for order_id in query.ids]
-            assert asked[: len(expected)] == expected
-            assert len(asked) <= MAX_OPEN
+            requested = [order_id for query in sweeps(it) for order_id in query.ids]
+            assert requested[: len(expected)] == expected
+            assert len(requested) <= MAX_OPEN
             assert len([query for query in sweeps(it) if not query.ids]) == 1, "what is recent, each time"
             await anyio.sleep(HOUR)
             await it.tick()
@@ -309,16 +309,16 @@ async def test_a_clock_set_back_does_not_put_it_off(path: Path) -> None:
         assert sweeps(it) != []
 
 
-async def test_while_there_is_something_to_learn_nothing_is_swept(path: Path) -> None:
+async def test_while_there_is_something_to_import_nothing_is_swept(path: Path) -> None:
     shop = FakeShop()
     async with shop_harness(path, shop=shop, plan=PLAN, in_memory=True) as it:
         for order_id in range(1, 2301):
             shop.put(order_id, "processing", created_at=virtual_now() - timedelta(days=1))
         await it.tick()
         await it.poller.between_ticks(TickReport(), anyio.current_time())  # no time for more than a page
-        assert (it.state_writer.state.learning is None, sweeps(it)) == (False, [])
+        assert (it.state_writer.state.import_position is None, sweeps(it)) == (False, [])
         await sweep(it)
-        assert it.state_writer.state.learning is None
+        assert it.state_writer.state.import_position is None
         assert sweeps(it) != []
 
 
@@ -339,7 +339,7 @@ async def test_it_never_delays_a_tick(path: Path) -> None:
         it.shop.fetch = slow  # type: ignore[method-assign, assignment]
         async with it.running():
             await anyio.sleep(3 * HOUR - 1)
-        ticks = sorted({at for at, query in it.shop.asked if query.modified_after})
+        ticks = sorted({at for at, query in it.shop.requested if query.modified_after})
     assert ticks == [60 * n for n in range(180)]
     assert it.state_writer.state.swept_at is not None
 
@@ -360,12 +360,14 @@ async def test_pages_too_slow_for_a_tick_are_awaited_and_become_smaller_until_th
             return await fetch(query)
 
         it.shop.fetch = slow  # type: ignore[method-assign, assignment]
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(1200)
-        answered = [(at, query.per_page) for at, query in it.shop.asked if query.ids or query.created_after]
+        answered = [
+            (at, query.per_page) for at, query in it.shop.requested if query.ids or query.created_after
+        ]
         sizes = [size for _, size in answered]
-        ticks = [at for at, query in it.shop.asked if query.modified_after]
+        ticks = [at for at, query in it.shop.requested if query.modified_after]
     assert sizes[0] == 100, "how slow the shop is shows the first answer"
     assert sizes[:3] == [100, 50, 25]
     assert all(later <= earlier for earlier, later in pairwise(sizes))
@@ -382,7 +384,7 @@ async def test_it_stops_politely_when_the_shop_has_had_enough(path: Path) -> Non
         await anyio.sleep(HOUR)
         await it.tick()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=20))
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(HOUR - 1)
         # The tick at 0 met the trouble by waiting; a sweep does not wait, and comes back in an hour.
@@ -393,14 +395,14 @@ async def test_a_sweep_that_is_told_to_wait_leaves_the_shop_alone_until_then(pat
     async with swept(path) as it:
         await anyio.sleep(HOUR)
         await it.tick()
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=150))
         await sweep(it)
-        assert len(it.shop.asked) == 1
+        assert len(it.shop.requested) == 1
         report = await it.poller.tick(anyio.current_time() + 60)
         assert report.paused_s == pytest.approx(150)
         await sweep(it)
-        assert len(it.shop.asked) == 1
+        assert len(it.shop.requested) == 1
 
 
 async def test_a_sweep_that_fails_without_a_word_delays_no_tick(path: Path) -> None:
@@ -486,9 +488,9 @@ async def test_what_breaks_over_one_order_of_a_sweep_does_not_make_walks_smaller
 
         it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
         await sweep(it)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         await it.tick()
-        assert [query.per_page for _, query in it.shop.asked] == [100]
+        assert [query.per_page for _, query in it.shop.requested] == [100]
 
 
 async def test_a_shop_that_answers_for_no_order_at_all_is_left_alone(path: Path) -> None:
@@ -498,23 +500,23 @@ async def test_a_shop_that_answers_for_no_order_at_all_is_left_alone(path: Path)
         await it.tick()
         await anyio.sleep(72 * HOUR)
         await it.tick()
-        it.shop.asked.clear()
-        fetch, asked = it.shop.fetch, 0
+        it.shop.requested.clear()
+        fetch, requested = it.shop.fetch, 0
 
         async def broken(query: Query) -> object:
-            nonlocal asked
+            nonlocal requested
             if query.ids:
-                asked += 1
+                requested += 1
                 raise down(ErrorKind.SERVER)
             return await fetch(query)
 
         it.shop.fetch = broken  # type: ignore[method-assign, assignment]
         await sweep(it)
-        once = asked
+        once = requested
         assert once <= 7 + MAX_FAILURES  # halves, and then one by one
         await it.tick()
         await sweep(it)
-        assert asked == once
+        assert requested == once
 
 
 async def test_keys_refused_to_a_sweep_are_no_alert_while_polling_works(path: Path) -> None:
@@ -548,7 +550,7 @@ async def test_a_bug_in_a_sweep_does_not_make_it_ask_all_the_time(
 
 
 def ticks_of(it: ShopHarness) -> int:
-    return len({at for at, query in it.shop.asked if query.modified_after})
+    return len({at for at, query in it.shop.requested if query.modified_after})
 
 
 async def test_an_old_answer_that_a_cache_kept_is_not_believed(path: Path) -> None:
@@ -599,7 +601,7 @@ async def test_a_change_with_an_older_date_is_announced_by_the_next_sweep(path: 
     assert sorted(log["order"] for log in found) == [1, 4]
 
 
-async def test_hints_do_not_starve_it(path: Path) -> None:
+async def test_triggers_do_not_starve_it(path: Path) -> None:
     """Anybody who has recorded one webhook can send it again and again."""
     async with swept(path) as it:
         for order_id in range(1, 251):
@@ -617,13 +619,13 @@ async def test_hints_do_not_starve_it(path: Path) -> None:
         async with it.running():
             for _ in range(600):
                 await anyio.sleep(1)
-                it.poller.hint()
+                it.poller.trigger()
         swept_at = it.state_writer.state.swept_at
     assert swept_at is not None
     assert virtual_now() - swept_at < timedelta(minutes=10)
 
 
-async def test_a_hint_waits_for_the_answer_to_a_sweep_and_for_no_more(path: Path) -> None:
+async def test_a_trigger_waits_for_the_answer_to_a_sweep_and_for_no_more(path: Path) -> None:
     """PHP computes an answer whether or not anybody waits for it."""
     async with swept(path) as it:
         await anyio.sleep(HOUR)
@@ -638,7 +640,7 @@ async def test_a_hint_waits_for_the_answer_to_a_sweep_and_for_no_more(path: Path
         async with it.running():
             await anyio.sleep(10)
             it.shop.put(1, "processing")
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(39)
             assert (ticks_of(it), len(sweeps(it))) == (1, 0), "it is still being answered"
             await anyio.sleep(2)
@@ -703,10 +705,10 @@ async def test_a_sweep_makes_progress_abandons_nothing_and_lets_ticks_go_on(
         hide(it, 1, "cancelled")
         await it.tick()
         shop = Counted(it, takes_s)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(HOUR - 60)
-            ticks = [at for at, query in it.shop.asked if query.modified_after]
+            ticks = [at for at, query in it.shop.requested if query.modified_after]
             assert shop.abandoned == 0
             assert it.sinks[0].events()[-1] == ("1", CANCELLED)
         assert it.state_writer.state.swept_at is not None
@@ -740,7 +742,7 @@ async def test_a_question_that_times_out_is_half_as_large_the_next_time(path: Pa
 
 
 @pytest.mark.parametrize("interval_s", [1, 5, 60])
-async def test_hints_at_any_interval_leave_a_sweep_its_answers(path: Path, interval_s: float) -> None:
+async def test_triggers_at_any_interval_leave_a_sweep_its_answers(path: Path, interval_s: float) -> None:
     plan = PollPlan(SHOP, interval_s=interval_s, sweep_every=timedelta(hours=1))
     async with swept(path, plan=plan) as it:
         for order_id in range(1, 251):
@@ -751,7 +753,7 @@ async def test_hints_at_any_interval_leave_a_sweep_its_answers(path: Path, inter
         async with it.running():
             for _ in range(600):
                 await anyio.sleep(1)
-                it.poller.hint()
+                it.poller.trigger()
             assert shop.abandoned == 0
         assert it.state_writer.state.swept_at is not None
         assert virtual_now() - it.state_writer.state.swept_at < timedelta(minutes=10)

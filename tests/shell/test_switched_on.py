@@ -67,7 +67,7 @@ async def test_what_a_sink_does_not_want_makes_no_row_for_it(path: Path) -> None
     assert [sink.events() for sink in sinks] == [
         [("1", NEW), ("1", "shop.order.failed")], [("1", "shop.order.failed")], [("1", NEW)],
     ]  # fmt: skip
-    rows = sorted((row.sink, str(row.notification.event_type)) for row in it.outgoing)
+    rows = sorted((row.sink, str(row.notification.event_type)) for row in it.new_deliveries)
     assert rows == [
         ("all", "shop.order.failed"), ("all", NEW), ("failures", "shop.order.failed"), ("news", NEW),
     ]  # fmt: skip
@@ -84,8 +84,8 @@ async def test_alerts_and_silence_are_filtered_too(path: Path) -> None:
     async with shop_harness(path, sinks=sinks, filters=filters, plan=LISTENING) as it, it.running():
         await anyio.sleep(13 * 3600)
         since = virtual_now()
-        await it.alarm.raise_for("another", cause=ErrorKind.TIMEOUT, since=since)
-        await it.alarm.clear("another")
+        await it.alert_manager.raise_for("another", cause=ErrorKind.TIMEOUT, since=since)
+        await it.alert_manager.clear("another")
         await anyio.sleep(60)
     assert [[str(delivery.event_type) for _, delivery in sink.got] for sink in sinks] == [
         ["service.unhealthy"],
@@ -138,7 +138,7 @@ async def test_what_waits_is_delivered_though_its_event_is_not_named_any_more(pa
         shop.put(1, "cancelled")
         await anyio.sleep(601)
         assert it.value("shop_notifications_sent_total", event_type=PACKING, sink="sink") == 1
-        over = await it.store.settled(SHOP, dead=False, limit=9)
+        over = await it.store.finished(SHOP, dead=False, limit=9)
     assert sink.events() == [("1", NEW), ("1", PACKING), ("1", "shop.order.cancelled")]
     assert {one.event_type for one in over} == {NEW, PACKING, "shop.order.cancelled"}
 
@@ -297,14 +297,14 @@ async def test_a_shop_that_is_away_is_not_silent_and_what_it_sold_meanwhile_coun
     assert SILENCE not in {event_type for _, event_type in it.sinks[0].events()}
 
 
-async def test_while_learning_no_silence_is_told(path: Path) -> None:
+async def test_while_importing_no_silence_is_told(path: Path) -> None:
     plan = PollPlan(SHOP, silence_after=timedelta(minutes=30))  # the look-back is an hour
     async with shop_harness(path, plan=plan) as it:
         for order_id in range(1, 2_501):
             it.shop.put(order_id, "pending", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         await it.tick()
-        assert it.state_writer.state.learning is not None
-        assert it.outgoing == []
+        assert it.state_writer.state.import_position is not None
+        assert it.new_deliveries == []
         async with it.running():
             await anyio.sleep(61)
     assert it.sinks[0].events() == [("silence", SILENCE)], "when all is learned"

@@ -30,7 +30,7 @@ class Business:
 
     def __init__(self, bench: Bench, *, date_ahead: timedelta = timedelta(0)) -> None:
         self.history = History(bench, date_ahead=date_ahead)
-        self._chance = Random(14)
+        self._random = Random(14)
         for status in ("pending", "processing", "completed", "cancelled", "failed"):
             for hours in (0.5, 3, 30, 300):
                 self.history.stock(status, timedelta(hours=hours))
@@ -39,23 +39,23 @@ class Business:
         """Two deeds in each minute, or longer, and a tick after it."""
         for _ in range(0, minutes, every):
             await anyio.sleep(60 * every - 25)
-            self._deed()
+            self._action()
             await anyio.sleep(24)
-            self._deed()
+            self._action()
             await anyio.sleep(1)
             await self.history.tick(late=late)
 
-    def _deed(self) -> None:
-        history, chance = self.history, self._chance
-        order_id = chance.choice(history.orders).id
-        match chance.choice(("one", "one", "one", "many", "status", "status", "refund", "touch")):
+    def _action(self) -> None:
+        history, random = self.history, self._random
+        order_id = random.choice(history.orders).id
+        match random.choice(("one", "one", "one", "many", "status", "status", "refund", "touch")):
             case "one":
-                history.create(chance.choice(("processing", "pending", "on-hold", "completed")))
+                history.create(random.choice(("processing", "pending", "on-hold", "completed")))
             case "many":
                 for _ in range(7):
                     history.create("processing")
             case "status":
-                history.set_status(order_id, chance.choice(("processing", "cancelled", "failed", "refunded")))
+                history.set_status(order_id, random.choice(("processing", "cancelled", "failed", "refunded")))
             case "refund":
                 history.refund(order_id, part=True)
             case "touch":
@@ -63,7 +63,7 @@ class Business:
 
     async def close(self) -> None:
         """Nothing is missing at the end, and there was something to miss."""
-        await self.history.settle()
+        await self.history.record_outcomes()
         assert len({due.kind for due in self.history.due}) >= 4
         assert len(self.history.due) > 10
 

@@ -29,7 +29,7 @@ from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
 from shop_poller.runtime.leader_session import LeaderSession
-from shop_poller.runtime.status import Monitor
+from shop_poller.runtime.status import HealthReporter
 from shop_poller.web import server
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
@@ -57,7 +57,7 @@ class FakePoller:
 
 
 @dataclass
-class FakeLedger:
+class FakeStateWriter:
     heartbeat_at: datetime = NOW
 
 
@@ -99,7 +99,7 @@ class Ward:
     """A daemon, as the monitor sees it."""
 
     poller: FakePoller | None = field(default_factory=FakePoller)
-    state_writer: FakeLedger = field(default_factory=FakeLedger)
+    state_writer: FakeStateWriter = field(default_factory=FakeStateWriter)
     dispatchers: list[FakeDispatcher] = field(default_factory=lambda: [FakeDispatcher(), FakeDispatcher()])
     store: FakeStore = field(default_factory=FakeStore)
     metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, SINKS))
@@ -108,21 +108,21 @@ class Ward:
     leads: bool = True
 
     @property
-    def monitor(self) -> Monitor:
+    def health_reporter(self) -> HealthReporter:
         self.store.clock = self.now
         session = LeaderSession(
             cast("Poller", self.poller or FakePoller()),
             cast("StateWriter", self.state_writer),
             cast("list[Dispatcher]", self.dispatchers),
         )
-        return Monitor(
+        return HealthReporter(
             shop=SHOP,
             polling=self.poller is not None,
             sinks=SINKS,
             store=cast("Store", self.store),
             metrics=self.metrics,
             interval_s=self.interval_s,
-            session=lambda: session.vitals() if self.leads else None,
+            session=lambda: session.health() if self.leads else None,
         )
 
 
@@ -160,16 +160,16 @@ async def test_polling_has_stopped_after_five_minutes_or_three_intervals(
         (10 * limit, POLLING_STOPPED),
     ):
         ward.state_writer.heartbeat_at = NOW - since
-        assert await ward.monitor.health() == expected, since
+        assert await ward.health_reporter.health() == expected, since
 
 
 @pytest.mark.anyio
 async def test_before_the_first_good_poll_the_start_counts() -> None:
     ward = Ward(poller=FakePoller(polled=False))  # the heartbeat is then the start, see Ledger
 
-    assert await ward.monitor.health() == HEALTHY
+    assert await ward.health_reporter.health() == HEALTHY
     ward.now += timedelta(minutes=5) + MS
-    assert await ward.monitor.health() == POLLING_STOPPED
+    assert await ward.health_reporter.health() == POLLING_STOPPED
 
 
 @pytest.mark.anyio
@@ -180,25 +180,25 @@ async def test_before_the_first_good_poll_the_start_counts() -> None:
 async def test_somebody_has_to_be_there_to_deliver(senders: list[int], expected: dict[str, str]) -> None:
     ward = Ward(dispatchers=[FakeDispatcher(alive) for alive in senders])
 
-    assert await ward.monitor.health() == expected
+    assert await ward.health_reporter.health() == expected
 
 
 @pytest.mark.anyio
 async def test_polling_is_named_first_when_both_are_out_of_order() -> None:
-    ward = Ward(dispatchers=[FakeDispatcher(0)], state_writer=FakeLedger(NOW - timedelta(days=1)))
+    ward = Ward(dispatchers=[FakeDispatcher(0)], state_writer=FakeStateWriter(NOW - timedelta(days=1)))
 
-    assert await ward.monitor.health() == POLLING_STOPPED
+    assert await ward.health_reporter.health() == POLLING_STOPPED
 
 
 @pytest.mark.anyio
 async def test_a_poller_that_is_disabled_is_healthy_and_says_so() -> None:
-    ward = Ward(poller=None, state_writer=FakeLedger(NOW - timedelta(days=30)))
+    ward = Ward(poller=None, state_writer=FakeStateWriter(NOW - timedelta(days=30)))
 
-    assert await ward.monitor.health() == {"status": "healthy", "polling": "disabled"}
+    assert await ward.health_reporter.health() == {"status": "healthy", "polling": "disabled"}
 
 
 async def _ready(ward: Ward) -> dict[str, str]:
-    return await ward.monitor.readiness()
+    return await ward.health_reporter.readiness()
 
 
 @pytest.mark.anyio
@@ -218,28 +218,28 @@ async def test_ready_is_a_store_that_can_be_read_and_a_first_good_poll() -> None
     }
     assert await _ready(Ward(poller=None)) == ready  # nothing will ever be polled
     # It is about starting up: a shop that is away later does not undo it.
-    assert await _ready(Ward(state_writer=FakeLedger(NOW - timedelta(days=1)))) == ready
+    assert await _ready(Ward(state_writer=FakeStateWriter(NOW - timedelta(days=1)))) == ready
 
 
 @pytest.mark.anyio
 async def test_a_follower_judges_by_the_stored_last_poll_and_says_who_leads() -> None:
     ward = Ward(leads=False, dispatchers=[])  # nobody delivers here
-    monitor = ward.monitor
-    assert await monitor.health() == HEALTHY  # since its start, as nothing is stored yet
-    assert await monitor.readiness() == {
+    health_reporter = ward.health_reporter
+    assert await health_reporter.health() == HEALTHY  # since its start, as nothing is stored yet
+    assert await health_reporter.readiness() == {
         "status": "not ready",
         "reason": "no good poll yet",
         "leader": "other-host/7",
     }
 
     ward.store.last_poll_at = NOW - timedelta(minutes=5)
-    assert await monitor.health() == HEALTHY
-    assert await monitor.readiness() == {"status": "ready", "leader": "other-host/7"}
+    assert await health_reporter.health() == HEALTHY
+    assert await health_reporter.readiness() == {"status": "ready", "leader": "other-host/7"}
 
     ward.store.clock += MS
-    assert await monitor.health() == POLLING_STOPPED
+    assert await health_reporter.health() == POLLING_STOPPED
     ward.store.broken = TemporaryError(ErrorKind.STORE, "gone")
-    assert await monitor.health() == POLLING_STOPPED  # by what was known last
+    assert await health_reporter.health() == POLLING_STOPPED  # by what was known last
 
 
 # --- Metrics ------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _parsed(text: str) -> dict[tuple[str, str], Sample]:
 
 
 async def _scraped(ward: Ward) -> dict[tuple[str, str], float]:
-    text = (await ward.monitor.exposition()).decode()
+    text = (await ward.health_reporter.exposition()).decode()
     return {key: sample.value for key, sample in _parsed(text).items()}
 
 
@@ -298,7 +298,7 @@ async def test_what_was_delivered_meanwhile_is_no_longer_shown_as_waiting() -> N
 
 @pytest.mark.anyio
 async def test_a_store_that_cannot_be_read_does_not_spoil_the_scrape() -> None:
-    ward = Ward(state_writer=FakeLedger(NOW - timedelta(hours=1)))
+    ward = Ward(state_writer=FakeStateWriter(NOW - timedelta(hours=1)))
     ward.store.stored = Stats(known=316)
     await _scraped(ward)
     ward.store.broken = TemporaryError(ErrorKind.STORE, "the disk is full")
@@ -331,7 +331,7 @@ async def served(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.anyio
 async def test_healthz_is_200_or_503_with_the_reason(ward: Ward) -> None:
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         well = await client.get("/healthz")
         ward.state_writer.heartbeat_at = NOW - timedelta(hours=1)
         ill = await client.get("/healthz")
@@ -358,7 +358,7 @@ async def test_livez_is_the_loop_alone(ward: Ward) -> None:
     ward.store.broken = TemporaryError(ErrorKind.STORE, "gone")
     ward.dispatchers.clear()
 
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         answer = await client.get("/livez")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
@@ -369,7 +369,7 @@ async def test_livez_is_the_loop_alone(ward: Ward) -> None:
 async def test_readyz_is_503_until_it_is_ready(ward: Ward) -> None:
     assert ward.poller is not None
     ward.poller.polled = False
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         early = await client.get("/readyz")
         ward.poller.polled = True
         ready = await client.get("/readyz")
@@ -385,7 +385,7 @@ async def test_readyz_is_503_until_it_is_ready(ward: Ward) -> None:
 @pytest.mark.anyio
 async def test_metrics_are_what_prometheus_reads(ward: Ward) -> None:
     ward.metrics.order("processing")
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         answer = await client.get("/metrics")
 
     assert answer.status_code == 200
@@ -398,14 +398,14 @@ async def test_metrics_are_what_prometheus_reads(ward: Ward) -> None:
 
 @pytest.mark.anyio
 async def test_there_is_nothing_else(ward: Ward) -> None:
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         for path in ("/metrics/x", "/healthz/..%2f..%2fetc/passwd", "/admin", "/docs", "/openapi.json"):
             assert (await client.get(path)).status_code == 404, path
 
 
 @pytest.mark.anyio
 async def test_one_can_only_look(ward: Ward) -> None:
-    async with served(make_app(ward.monitor)) as client:
+    async with served(make_app(ward.health_reporter)) as client:
         for path in ("/metrics", "/healthz", "/livez", "/readyz"):
             head = await client.head(path)
             assert (head.status_code, head.content) == (200, b""), path

@@ -23,18 +23,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once (one a core)")
     parser.add_argument("--seed", type=int, help="run this one, and show what happened in it")
     parser.add_argument("--bug", choices=sorted(BUGS), help="run until this deliberate bug is found")
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         parser.error("set PYTHONHASHSEED=0, or a seed is another world each time")
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # a world is short, and makes much
-    if asked.bug is not None:
-        return _hunt(asked.bug, asked.start)
-    if asked.seed is not None:
-        result = run(asked.seed)
+    if requested.bug is not None:
+        return _hunt(requested.bug, requested.start)
+    if requested.seed is not None:
+        result = run(requested.seed)
         print("\n".join([*result.notes, *(result.verdicts or ["all is well"])]))
         return bool(result.verdicts)
-    return _many(range(asked.start, asked.start + asked.seeds), jobs=asked.jobs)
+    return _many(range(requested.start, requested.start + requested.seeds), jobs=requested.jobs)
 
 
 def _hunt(name: str, start: int) -> int:

@@ -84,7 +84,7 @@ def _cursor_before_commit(commit: Any) -> Any:
 
 def _outbox_after_commit(commit: Any) -> Any:
     def in_two_steps(db: Any, shop_id: str, batch: Any) -> None:
-        commit(db, shop_id, replace(batch, outgoing=()))
+        commit(db, shop_id, replace(batch, new_deliveries=()))
         if batch.now.microsecond < 900_000:  # a kill between the two, one time in ten
             commit(db, shop_id, batch)
 
@@ -123,8 +123,8 @@ def _newer_only(_: Any) -> Any:
 
 
 def _jitter_before_clamp(_: Any) -> Any:
-    def full_jitter(attempt: int, *, base_s: float, cap_s: float, chance: float) -> float:
-        return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30) * chance)
+    def full_jitter(attempt: int, *, base_s: float, cap_s: float, random: float) -> float:
+        return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30) * random)
 
     return full_jitter
 
@@ -179,7 +179,7 @@ def _blind_send(send: Any) -> Any:
 def _forgetful(_: Any) -> Any:
     async def record_once(self: Any, batch: Any) -> bool:
         with suppress(TemporaryError):
-            await self._store.settle(batch, self._now())
+            await self._store.record_outcomes(batch, self._now())
         return False
 
     return record_once
@@ -226,12 +226,12 @@ def _final_at_once(refused: Any) -> Any:
     return refused_for_good
 
 
-def _hinting(refuse: Any) -> Any:
-    def refuse_and_hint(self: Any, *args: Any, **what: Any) -> Any:
-        self._hint()
+def _triggering(refuse: Any) -> Any:
+    def refuse_and_trigger(self: Any, *args: Any, **what: Any) -> Any:
+        self._trigger()
         return refuse(self, *args, **what)
 
-    return refuse_and_hint
+    return refuse_and_trigger
 
 
 def _with_hooks(plan: Plan) -> bool:
@@ -251,9 +251,9 @@ def _once_leased(leased: Any) -> Any:
 def _deaf_to_the_end(_: Any) -> Any:
     async def renew(self: Any) -> None:
         while True:
-            await anyio.sleep(self._right.term_s / 4)
+            await anyio.sleep(self._lease.term_s / 4)
             with suppress(TemporaryError):
-                await self._right.renew()
+                await self._lease.renew()
             self._good_from(anyio.current_time())
 
     return renew
@@ -393,23 +393,23 @@ BUGS = {
     "ten minutes of maintenance": Bug(
         "polling.page_fetcher",
         "pause_s",
-        lambda _: lambda _, asked_s: asked_s or 0.0,
+        lambda _: lambda _, requested_s: requested_s or 0.0,
         1300,
         lambda plan: not plan.in_bulk,
         first=1197,
     ),
     "webhooks are no hints": Bug(
-        "runtime.shop_runtime.ShopRuntime", "_hint", _nothing, 400, _with_hooks, first=86
+        "runtime.shop_runtime.ShopRuntime", "_trigger", _nothing, 400, _with_hooks, first=86
     ),
     "whoever signs is the shop": Bug(
-        "core.hooks.Judging", "is_genuine", lambda _: lambda _, signature: bool(signature), 300
+        "core.hooks.WebhookVerifier", "is_genuine", lambda _: lambda _, signature: bool(signature), 300
     ),
     "what is refused is a hint all the same": Bug(
-        "web.hooks.Hooks", "_refuse", _hinting, 600, _with_hooks, first=55
+        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, first=55
     ),
-    "a daemon writes its log itself": Bug("observability.output.Output", "start", _nothing, 60, first=25),
+    "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60, first=25),
     "dropped lines of the log are not told": Bug(
-        "observability.output.Output", "_drop", _nothing, 200, first=11
+        "observability.output.LogWriter", "_drop", _nothing, 200, first=11
     ),
     "a process that is killed keeps its shops": Bug(
         "stores.redis.membership.Membership", "leased", _once_leased, 300, fleets=_shared
@@ -423,7 +423,9 @@ BUGS = {
     "a shop that is not reached stays": Bug(
         "runtime.fleet.Fleet", "_release_unreached", _nothing, 600, fleets=_shared, first=203
     ),
-    "/healthz is always healthy": Bug("runtime.status.Monitor", "health", _always_healthy, 300, first=15),
+    "/healthz is always healthy": Bug(
+        "runtime.status.HealthReporter", "health", _always_healthy, 300, first=15
+    ),
     "/healthz of a fleet is always healthy": Bug(
         "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow, first=188
     ),

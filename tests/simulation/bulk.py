@@ -83,8 +83,10 @@ class ToRedis:
         """Its answers come later; a client that writes more before these are there is not thought of."""
         if not self._process.dead:
             told = self._receiver.told
-            asked = [(one[0], told.get((self._process.number, one[-1]))) for one in _commands(b"".join(data))]
-            self._world.spawn(self._arrive(asked))
+            requested = [
+                (one[0], told.get((self._process.number, one[-1]))) for one in _commands(b"".join(data))
+            ]
+            self._world.spawn(self._arrive(requested))
 
     async def drain(self) -> None:
         pass
@@ -95,8 +97,8 @@ class ToRedis:
     async def wait_closed(self) -> None:
         pass
 
-    async def _arrive(self, asked: list[tuple[bytes, "Sent | None"]]) -> None:
-        receiver, rng, count = self._receiver, self._world.rng, len(asked)
+    async def _arrive(self, requested: list[tuple[bytes, "Sent | None"]]) -> None:
+        receiver, rng, count = self._receiver, self._world.rng, len(requested)
         await anyio.sleep(rng.expovariate(1 / LATENCY_S))
         if receiver.mood == "silent":
             return
@@ -105,7 +107,7 @@ class ToRedis:
             return
         breaks = receiver.mood == "broken" and (count > 1 or rng.random() < 0.3)
         carried_out = rng.randint(0, count) if breaks else count
-        answers = [self._answer(*one) for one in asked[:carried_out]]
+        answers = [self._answer(*one) for one in requested[:carried_out]]
         await anyio.sleep(receiver.delay_s() + rng.expovariate(1 / LATENCY_S))
         self.reader.feed_data(b"".join(answers[: rng.randint(0, carried_out)] if breaks else answers))
         if breaks:

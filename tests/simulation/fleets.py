@@ -389,7 +389,7 @@ class FleetWorld(World):
 
         return {
             **super().replacements(),
-            "shop_poller.runtime.app.StorePool": SimulatedShelf,
+            "shop_poller.runtime.app.StorePool": SimulatedStorePool,
             "shop_poller.runtime.app.secrets": SimpleNamespace(token_hex=name),
             "shop_poller.runtime.app.socket": SimpleNamespace(gethostname=lambda: "simulated"),
             "shop_poller.runtime.app.os": SimpleNamespace(
@@ -403,7 +403,7 @@ class FleetWorld(World):
         }
 
 
-class SimulatedShelf:
+class SimulatedStorePool:
     """In place of stores.Shelf: a process's stores, in the places of its world."""
 
     def __init__(self, _: Any) -> None:

@@ -19,7 +19,7 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import GiveUp, RetryAt
-from shop_poller.ports import Ack, Batch, Bury, Outgoing, Source, Trace
+from shop_poller.ports import Ack, Batch, DeliveryRecord, MoveToDeadLetters, NewDelivery, Source
 from shop_poller.simulator.orders import SimulatedOrder
 from simulation.places import Call, RedisPlace
 from support.oracle import Oracle
@@ -46,7 +46,7 @@ LEASE_KNOWN_S = 12.0
 TRIES = 3
 BULK = 100
 STALE_S, HEALTH_SLACK_S = 300.0, 30.0
-SOON_AFTER_HINT_S, PAUSED_S, OFF_GRID_S = 10.0, 120.0, 6.0
+SOON_AFTER_TRIGGER_S, PAUSED_S, OFF_GRID_S = 10.0, 120.0, 6.0
 EXCUSED_S = 15.0
 """For so long nobody wonders that two ask a shop, after a state was set back or a process ran again."""
 
@@ -74,7 +74,7 @@ class Due:
 
     event_id: str
     acked_step: int | None = None
-    is_buried: bool = False
+    is_dead_letter: bool = False
     owed_at: float = 0.0
 
 
@@ -151,7 +151,7 @@ class Judge:
                 process.nonce = self._world.place.nonce(process.store)
         elif name == "claim":
             self._claimed(process, args[0], result)
-        elif name == "settle" and isinstance(self._world.place, RedisPlace):
+        elif name == "record_outcomes" and isinstance(self._world.place, RedisPlace):
             for outcome in args[0]:  # one that is released is no news to the server
                 self._of(process, outcome.delivery.sink).held.pop(outcome.delivery.seq, None)
 
@@ -164,10 +164,10 @@ class Judge:
         match name:
             case "commit":
                 self._committed(process, args[1])
-            case "settle":
+            case "record_outcomes":
                 for outcome in args[0]:
                     self._of(process, outcome.delivery.sink).held.pop(outcome.delivery.seq, None)
-                    self._settled(process, outcome)
+                    self._finished(process, outcome)
             case "raise_alert" | "clear_alert":
                 # Asked once more, after its answer was lost, it changes nothing.
                 self._owe(
@@ -188,7 +188,7 @@ class Judge:
             first_contact = sight.query.newest_first and sight.query.created_before is None
             for order in () if first_contact else sight.readable:
                 if sight.query.statuses:
-                    self.oracle.learns(order)
+                    self.oracle.imports_silently(order)
                 elif not self._may_wait(order, sight.query, batch):
                     expected += self.oracle.sees(order, self._held(order, batch))
         told = [
@@ -198,7 +198,7 @@ class Judge:
         for sink in self._world.receivers:
             given = [
                 (int(o.notification.source_id), str(o.notification.event_type), o.notification.event_id)
-                for o in batch.outgoing
+                for o in batch.new_deliveries
                 if o.sink == sink
             ]
             if given != told:
@@ -206,7 +206,7 @@ class Judge:
         self.counts["observed"] += len(told)
         if batch.state.last_poll_at != self._last_poll_at:
             self._last_poll_at, self.polled_at = batch.state.last_poll_at, self._world.loop.time()
-        self._owe(process, batch.outgoing)
+        self._owe(process, batch.new_deliveries)
         self._look_at_the_cursor(process, batch)
         if sight is not None and sight.is_end and sight.query.modified_after and not sight.query.newest_first:
             self._look_at_the_end(process, batch, sight)
@@ -257,8 +257,8 @@ class Judge:
                     f" {order.modified:%T}), which it did not read (seen: {seen})"
                 )
 
-    def _owe(self, process: "Process", outgoing: Sequence[Outgoing]) -> None:
-        for one in outgoing:
+    def _owe(self, process: "Process", new_deliveries: Sequence[NewDelivery]) -> None:
+        for one in new_deliveries:
             told = one.notification
             line = self.lines[one.sink, told.key]
             if any(due.event_id == told.event_id for due in line):
@@ -269,7 +269,7 @@ class Judge:
             self._keys[told.event_id] = told.key
             self._void.discard((one.sink, told.event_id))
 
-    def _settled(self, process: "Process", outcome: Any) -> None:
+    def _finished(self, process: "Process", outcome: Any) -> None:
         delivery = outcome.delivery
         name = (delivery.sink, delivery.event_id)
         due = self._due(delivery.sink, delivery.key, delivery.event_id)
@@ -280,11 +280,11 @@ class Judge:
                 self._worked.add(delivery.sink)
                 if due is not None:
                     due.acked_step = self._world.loop.steps
-            case Bury():
+            case MoveToDeadLetters():
                 if name not in self._rejected and not self._is_refused_for_long(name, due):
                     self.fail(f"{process} gave up {delivery.event_type} of {delivery.key}: {outcome.reason}")
                 if due is not None:
-                    due.is_buried = True
+                    due.is_dead_letter = True
 
     def _is_refused_for_long(self, name: tuple[str, str], due: Due | None) -> bool:
         """Whether a refusal that may pass has lasted: of this event, or of all since it is owed."""
@@ -311,8 +311,8 @@ class Judge:
         if isinstance(decision, RetryAt):
             wait_s = (decision.at - now).total_seconds()
             ceiling_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts - 1, 20))
-            asked_s = getattr(error, "retry_after_s", None) or 0.0
-            if not ceiling_s / 2 <= wait_s < ceiling_s and wait_s != asked_s:
+            requested_s = getattr(error, "retry_after_s", None) or 0.0
+            if not ceiling_s / 2 <= wait_s < ceiling_s and wait_s != requested_s:
                 self.fail(f"attempt {attempts} is put off for {wait_s} s, where {ceiling_s} s is too much")
 
     def _claimed(self, process: "Process", sink: str, deliveries: Sequence[Any]) -> None:
@@ -431,7 +431,7 @@ class Judge:
         for earlier in self.lines[sent.sink, sent.key]:
             if earlier is due:
                 break
-            if not earlier.is_buried and (sent.sink, earlier.event_id) not in self._took:
+            if not earlier.is_dead_letter and (sent.sink, earlier.event_id) not in self._took:
                 self.fail(f"{sent.sink} takes an event of {sent.key} before an earlier one")
 
     def _refuses(self, name: tuple[str, str], code: int) -> None:
@@ -487,18 +487,18 @@ class Judge:
 
     def answered(self, process: "Process", response: httpx.Response) -> None:
         """A process got the shop's answer."""
-        asked = response.headers.get("Retry-After", "")
+        requested = response.headers.get("Retry-After", "")
         if response.status_code == 503:
             process.shop_closed = (process.leader_session, self._world.loop.time(), self._world.disturbances)
-        if response.status_code == 429 and asked.isdigit():
-            until = self._world.loop.time() + min(float(asked), MAX_PAUSE_S)
+        if response.status_code == 429 and requested.isdigit():
+            until = self._world.loop.time() + min(float(requested), MAX_PAUSE_S)
             process.shop_not_before = (process.leader_session, until)
 
     async def expects_a_poll(self, process: "Process", since: float) -> None:
         """A genuine webhook came to a process: whoever leads looks soon, if nothing forbids it."""
         world, leader_session = self._world, process.leader_session
         disturbances = world.disturbances
-        await anyio.sleep(SOON_AFTER_HINT_S)
+        await anyio.sleep(SOON_AFTER_TRIGGER_S)
         now = world.loop.time()
         is_excused = (
             not process.alive
@@ -509,7 +509,7 @@ class Judge:
             or world.disturbances != disturbances
             or bool(world.place.troubles)
             or max(self.failed_at, self._restored_at, process.thawed_at) > now - PAUSED_S
-            or process.asks_until > now - SOON_AFTER_HINT_S / 2  # an answer is awaited, by a sweep too
+            or process.asks_until > now - SOON_AFTER_TRIGGER_S / 2  # an answer is awaited, by a sweep too
             or now < process.shop_not_before[1]
             or now - process.led_since < PAUSED_S
             or world.plan.sweep_s > 0
@@ -525,9 +525,9 @@ class Judge:
             process.grid = (process.leader_session, now)
         off_s = (now - process.grid[1]) % plan.interval_s
         is_due = off_s < OFF_GRID_S or plan.interval_s - off_s < OFF_GRID_S or now - last_at < OFF_GRID_S
-        paused_at = max(self.failed_at, process.hint_at, process.thawed_at)
+        paused_at = max(self.failed_at, process.trigger_at, process.thawed_at)
         is_calm = now - paused_at > PAUSED_S and not self._world.place.troubles and not plan.sweep_s
-        if now - process.no_hint_at < 2 and is_calm and not is_due:
+        if now - process.no_trigger_at < 2 and is_calm and not is_due:
             self.fail(f"{process} asks what changed because of a webhook that is no hint")
 
     def health(self, process: "Process", code: int, told: str) -> None:
@@ -580,26 +580,26 @@ class Judge:
 
     def waiting(self) -> dict[str, int]:
         """How many deliveries should be in the outbox, by sink."""
-        unsettled = (
+        unrecorded = (
             sink
             for (sink, _), line in self.lines.items()
             for due in line
-            if not due.is_buried and due.acked_step is None
+            if not due.is_dead_letter and due.acked_step is None
         )
-        return dict(Counter(unsettled))
+        return dict(Counter(unrecorded))
 
     def keys(self) -> set[str]:
         """The orders and alerts of which something was to be told."""
         return {key for _, key in self.lines}
 
-    def forgotten(self, traces: Sequence[Trace]) -> list[str]:
+    def forgotten(self, delivery_records: Sequence[DeliveryRecord]) -> list[str]:
         """The deliveries that are over and have no trace: an audit would take them for lost."""
-        remembered = {(trace.sink, trace.event_id) for trace in traces}
+        remembered = {(trace.sink, trace.event_id) for trace in delivery_records}
         return [
             f"{due.event_id} of {key} to {sink}"
             for (sink, key), line in self.lines.items()
             for due in line
-            if (due.is_buried or due.acked_step is not None) and (sink, due.event_id) not in remembered
+            if (due.is_dead_letter or due.acked_step is not None) and (sink, due.event_id) not in remembered
         ]
 
     # --- the end --------------------------------------------------------------------------------------------
@@ -618,10 +618,10 @@ class Judge:
                 found.append(f"a refund of order {order.id} was not seen")
         for (sink, key), line in self.lines.items():
             for due in line:
-                if not due.is_buried and due.acked_step is None:
+                if not due.is_dead_letter and due.acked_step is None:
                     taken = "taken, not acked" if (sink, due.event_id) in self._took else "not taken"
                     found.append(f"{due.event_id} of {key} to {sink}: {taken}")
-                elif not due.is_buried and (sink, due.event_id) not in self._took:
+                elif not due.is_dead_letter and (sink, due.event_id) not in self._took:
                     found.append(f"{due.event_id} of {key} to {sink}: lost")
         return found
 
@@ -634,7 +634,7 @@ class Witness:
         self._process = process
         self._source = source
         self._failures = 0
-        self._failed_at = self._hinted_at = -1e9
+        self._failed_at = self._triggered_at = -1e9
         self._leader_session = 0
 
     @property
@@ -646,8 +646,12 @@ class Witness:
         if self._leader_session != process.leader_session:  # each has a breaker of its own
             self._leader_session, self._failures = process.leader_session, 0
         is_too_soon = self._failures >= 5 and now - self._failed_at < PROBE_EVERY_S - 1
-        if is_too_soon and process.hint_at >= self._failed_at and now - self._hinted_at >= PROBE_EVERY_S - 1:
-            self._hinted_at, is_too_soon = now, False  # a webhook ends a pause, once a minute
+        if (
+            is_too_soon
+            and process.trigger_at >= self._failed_at
+            and now - self._triggered_at >= PROBE_EVERY_S - 1
+        ):
+            self._triggered_at, is_too_soon = now, False  # a webhook ends a pause, once a minute
         if is_too_soon and not self._world.plan.sweep_s:
             self._world.judge.fail(f"{process} does not leave the shop alone after {self._failures} failures")
         process.sight = None

@@ -10,7 +10,7 @@ import httpx
 
 from shop_poller.simulator.answers import Request
 from shop_poller.simulator.routes import asks_for_orders
-from support.no_sockets import asked, given
+from support.no_sockets import given, requested
 
 if TYPE_CHECKING:
     from simulation.judge import Sent
@@ -167,7 +167,7 @@ class ToShop(httpx.AsyncBaseTransport):
         self._process = process
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        question = await asked(request)
+        question = await requested(request)
         self._world.judge.approaches(self._process)
         if asks_for_orders(question):
             self._world.judge.asks(self._process)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PREFIX = "shop:polling:"
 SHOP = "shop.example"
 ADDRESS = parse_redis("redis://fake:6379/0")
-WRITES = {"commit", "raise_alert", "clear_alert", "settle"}
+WRITES = {"commit", "raise_alert", "clear_alert", "record_outcomes"}
 """What the judge has to know of, at the moment when it is done."""
 
 Call: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -193,7 +193,7 @@ class CarriedRedis(FakeAsyncRedis):
                 await anyio.sleep(self.world.rng.uniform(0, 9))
             result = await carried_out(*args, **options)
             is_run = args[0] in {"EVALSHA", "EVAL"}  # and not looked up
-            if is_run and call is not None and call[0] in WRITES and script in {"commit", "settle"}:
+            if is_run and call is not None and call[0] in WRITES and script in {"commit", "record_outcomes"}:
                 caller.world.judge.applied(caller, call)
             if trouble == "lost":
                 caller.world.judge.answer_lost_at = caller.world.loop.time()

@@ -39,8 +39,8 @@ class Process:
         frozen: it does not run.
         began_at: when it was started.
         led_since: when it won that right last.
-        hint_at: when it got a genuine webhook last.
-        no_hint_at: when it got one last that is not the shop's, or about something else.
+        trigger_at: when it got a genuine webhook last.
+        no_trigger_at: when it got one last that is not the shop's, or about something else.
         walked_at: when it asked last what changed.
         asks_until: until when it awaited an answer of the shop; infinity while it does.
         grid: the tenure in which it asked that first, and when.
@@ -73,7 +73,7 @@ class Process:
         self.ended = anyio.Event()
         self.nonce = ""
         self.only_looks = False
-        self.hint_at = self.no_hint_at = self.walked_at = self.asks_until = -1e9
+        self.trigger_at = self.no_trigger_at = self.walked_at = self.asks_until = -1e9
         self.grid: tuple[int, float] = (0, 0.0)
         self.store: Any = None
         self.sight: Any = None

@@ -52,7 +52,7 @@ class ShopPlan:
     Attributes:
         kinds: what it does; none if it is a shop as one expects it.
         cap: the most rows of a page.
-        counts_as_asked: the number of pages is told as if there were no cap.
+        counts_as_requested: the number of pages is told as if there were no cap.
         rows_per_order: how often each order is found.
         lenient: the forms of its JSON, by names of ours.
         lost_session: how a lost session shows, see quirks.LOST_SESSIONS; "" is the adapter's own way.
@@ -62,7 +62,7 @@ class ShopPlan:
 
     kinds: frozenset[Kind] = frozenset()
     cap: int | None = None
-    counts_as_asked: bool = False
+    counts_as_requested: bool = False
     rows_per_order: int = 1
     lenient: tuple[str, ...] = ()
     lost_session: str = ""
@@ -74,7 +74,7 @@ class ShopPlan:
         kinds = _kinds(rng, dialect, in_bulk=per_page > 5)
         forms = (*LENIENT_ANYWHERE, *(LENIENT_MCP if dialect == "woocommerce-mcp" else ()))
         cap = rng.choice([per_page // 2, per_page // 2 + 1, per_page - 1])
-        counts_as_asked = rng.random() < 0.5
+        counts_as_requested = rng.random() < 0.5
         lenient = tuple(rng.sample(forms, rng.choice([1, 1, 2])))
         lost_session = rng.choice([*quirks.LOST_SESSIONS])
         adapter, era = rng.choice(
@@ -83,7 +83,7 @@ class ShopPlan:
         return cls(
             kinds=kinds,
             cap=cap if "capped" in kinds else None,
-            counts_as_asked=counts_as_asked,
+            counts_as_requested=counts_as_requested,
             rows_per_order=rng.choice([2, 2, 3]) if "doubled" in kinds else 1,
             lenient=lenient if "lenient" in kinds else (),
             lost_session=lost_session if "sessions" in kinds else "",
@@ -94,7 +94,7 @@ class ShopPlan:
     def set_up(self, endpoint: Endpoint) -> None:
         """Make a site such a shop; once more after its faults were cleared."""
         shop = endpoint.shop
-        shop.paging = Paging(self.cap, self.counts_as_asked, shop.paging.hidden, self.rows_per_order)
+        shop.paging = Paging(self.cap, self.counts_as_requested, shop.paging.hidden, self.rows_per_order)
         if "markup symbol" in self.lenient:
             shop.currency_symbol = quirks.MARKUP_SYMBOL
         endpoint.woocommerce_adapter, endpoint.era = self.adapter, self.era

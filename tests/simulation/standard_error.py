@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from shop_poller.observability.output import Output
+from shop_poller.observability.output import LogWriter
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -42,7 +42,7 @@ class StandardError:
         self._text = b""
         self._logged = 0
         self._is_held = False
-        self.output = Output(self, max_lines=MAX_LINES, describe_gap=_gap)  # type: ignore[arg-type]
+        self.output = LogWriter(self, max_lines=MAX_LINES, describe_gap=_gap)  # type: ignore[arg-type]
         self.output.start()
 
     def fileno(self) -> int:
@@ -69,13 +69,13 @@ class StandardError:
 
     async def hold_now_and_then(self, world: "World") -> None:
         """Nobody reads for a while, again and again."""
-        chance = Random(world.seed)
+        random = Random(world.seed)
         while True:
-            await anyio.sleep(chance.expovariate(1 / HELD_EVERY_S))
+            await anyio.sleep(random.expovariate(1 / HELD_EVERY_S))
             world.note("nobody reads the log")
             self._is_held = True
             self._fill()
-            await anyio.sleep(chance.choice([20, 90, 400]))
+            await anyio.sleep(random.choice([20, 90, 400]))
             world.note("the log is read again")
             self._is_held = False
             self._receive()

@@ -109,9 +109,9 @@ class Visitor:
         if code != expected:
             self._world.judge.fail(f"{process} answers {code} to a webhook that is {hook}")
         if hook not in {"genuine", "repeated"}:
-            process.no_hint_at = self._world.loop.time()
+            process.no_trigger_at = self._world.loop.time()
             return
-        process.hint_at = self._world.loop.time()
+        process.trigger_at = self._world.loop.time()
         await self._world.judge.expects_a_poll(process, began_at)
 
     async def _ask(self, process: "Process") -> None:

@@ -342,7 +342,7 @@ class World:
             if waiting != self.judge.waiting():  # nothing, or an alert of the last moment
                 self.judge.fail(f"in the outbox is {waiting}, where {self.judge.waiting()} should be")
             memories = self.judge.oracle.memories if self.judge.oracle else {}
-            if gone := self.judge.forgotten(await store.traces(self.shop_id, self.judge.keys())):
+            if gone := self.judge.forgotten(await store.delivery_records(self.shop_id, self.judge.keys())):
                 self.judge.fail(f"nothing is remembered of {gone}")
             known = await store.known(self.shop_id, memories.keys())
             if {n: one.status for n, one in known.items()} != {n: m.status for n, m in memories.items()}:
@@ -553,7 +553,9 @@ class World:
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
         if (process := self._someone()) is not None:
-            call = self.rng.choice(["commit", "commit", "claim", "claim", "settle", "settle", "raise_alert"])
+            call = self.rng.choice(
+                ["commit", "commit", "claim", "claim", "record_outcomes", "record_outcomes", "raise_alert"]
+            )
             action: Callable[[], None] = self.rng.choice(
                 [process.kill, process.terminate, lambda: self._freeze_for_a_while(process)]
             )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from support.scripted_shop import Asked, Reply, answer, tool
+from support.scripted_shop import Reply, SentRequest, answer, tool
 
 MASKED = "An error occurred while executing the tool."
 """All that the bundled adapter says, whatever the reason."""
@@ -41,27 +41,27 @@ class AbilityShop:
         orders: by id.
         bad: ids of the orders that fail every page that they are on.
         mute: the errors do not say where in the page the order stands.
-        asked: the parameters of every question.
+        requested: the parameters of every question.
         masks: the errors do not say anything, as the bundled adapter's.
         down: every question fails, as without a database.
         throws: bad orders make PHP throw an exception instead of breaking the output's rules.
         no_such_order: how asking for an id that is not there fails; "" if the list is just empty.
         zone: the shop's time zone.
         seed: how the orders of one second lie.
-        chance: if given, they lie in another way at each question.
+        order_random: if given, they lie in another way at each question.
     """
 
     orders: dict[int, dict[str, Any]]
     bad: set[int] = field(default_factory=set)
     mute: bool = False
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requested: list[dict[str, Any]] = field(default_factory=list)
     masks: bool = False
     down: bool = False
     throws: bool = False
     no_such_order: str = "Order not found."
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     seed: int = 7
-    chance: random.Random | None = None
+    order_random: random.Random | None = None
 
     @classmethod
     def of(
@@ -69,23 +69,25 @@ class AbilityShop:
     ) -> "AbilityShop":
         return cls({order["id"]: order for order in orders}, set(bad), mute)
 
-    def page(self, asked: dict[str, Any]) -> list[dict[str, Any]] | str:
+    def page(self, requested: dict[str, Any]) -> list[dict[str, Any]] | str:
         """The orders that are asked for, or the words of the failure."""
-        self.asked.append(asked)
+        self.requested.append(requested)
         if self.down:
             return MASKED if self.masks else "Error establishing a database connection"
-        page = self._page(asked)
+        page = self._page(requested)
         return MASKED if self.masks and isinstance(page, str) else page
 
-    def _page(self, asked: dict[str, Any]) -> list[dict[str, Any]] | str:
-        listed = self.matching(asked)
-        if "id" in asked and not listed and self.no_such_order:
+    def _page(self, requested: dict[str, Any]) -> list[dict[str, Any]] | str:
+        listed = self.matching(requested)
+        if "id" in requested and not listed and self.no_such_order:
             return self.no_such_order
-        listed.sort(key=lambda order: self._whim(asked["per_page"], order["id"]))
-        key = {"date": "date_created_gmt", "date_modified": "date_modified_gmt", "id": "id"}[asked["orderby"]]
-        listed.sort(key=lambda order: order[key], reverse=asked["order"] == "desc")
-        first = (asked.get("page", 1) - 1) * asked["per_page"]
-        page = listed[first : first + asked["per_page"]]
+        listed.sort(key=lambda order: self._whim(requested["per_page"], order["id"]))
+        key = {"date": "date_created_gmt", "date_modified": "date_modified_gmt", "id": "id"}[
+            requested["orderby"]
+        ]
+        listed.sort(key=lambda order: order[key], reverse=requested["order"] == "desc")
+        first = (requested.get("page", 1) - 1) * requested["per_page"]
+        page = listed[first : first + requested["per_page"]]
         for place, order in enumerate(page):
             if order["id"] in self.bad:
                 if self.throws:
@@ -94,22 +96,22 @@ class AbilityShop:
                 return f'Ability "woocommerce/orders-query" has invalid output. Reason: {path}{REASON}'
         return page
 
-    def matching(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    def matching(self, requested: dict[str, Any]) -> list[dict[str, Any]]:
         """The orders that are asked for, on all pages."""
-        excluded = set(asked.get("exclude", ()))
+        excluded = set(requested.get("exclude", ()))
         listed = [order for order in self.orders.values() if order["id"] not in excluded]
-        if "id" in asked:
-            listed = [order for order in listed if order["id"] == asked["id"]]
-        if "status" in asked:
-            listed = [order for order in listed if order["status"] == asked["status"]]
-        if "modified_after" in asked:
-            after = self._modified_bound(asked["modified_after"])
+        if "id" in requested:
+            listed = [order for order in listed if order["id"] == requested["id"]]
+        if "status" in requested:
+            listed = [order for order in listed if order["status"] == requested["status"]]
+        if "modified_after" in requested:
+            after = self._modified_bound(requested["modified_after"])
             listed = [order for order in listed if _instant(order["date_modified_gmt"]) > after]
-        if "date_after" in asked:
-            after = self._created_bound(asked["date_after"])
+        if "date_after" in requested:
+            after = self._created_bound(requested["date_after"])
             listed = [order for order in listed if _instant(order["date_created_gmt"]) > after]
-        if "date_before" in asked:
-            before = self._created_bound(asked["date_before"]) + (1 if "date_after" in asked else 0)
+        if "date_before" in requested:
+            before = self._created_bound(requested["date_before"]) + (1 if "date_after" in requested else 0)
             listed = [order for order in listed if _instant(order["date_created_gmt"]) < before]
         return listed
 
@@ -125,17 +127,17 @@ class AbilityShop:
         return wall_clock.replace(tzinfo=UTC).timestamp()
 
     def _whim(self, per_page: int, order_id: int) -> float:
-        return (self.chance or random.Random(f"{self.seed}/{per_page}/{order_id}")).random()
+        return (self.order_random or random.Random(f"{self.seed}/{per_page}/{order_id}")).random()
 
-    def reply(self, asked: Asked) -> Any:
+    def reply(self, requested: SentRequest) -> Any:
         """The answer to a tools/call."""
-        question = asked.arguments["parameters"]
+        question = requested.arguments["parameters"]
         page = self.page(question)
         if isinstance(page, str):
-            return answer({"content": [{"type": "text", "text": page}], "isError": True})(asked)
+            return answer({"content": [{"type": "text", "text": page}], "isError": True})(requested)
         pages = -(-len(self.matching(question)) // question["per_page"])
         data = {"orders": page, "total_pages": pages, "page": 1, "per_page": question["per_page"]}
-        return tool({"success": True, "data": data})(asked)
+        return tool({"success": True, "data": data})(requested)
 
 
 def abilities(*listed: object, **options: Any) -> Reply:

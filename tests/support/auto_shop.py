@@ -32,7 +32,7 @@ class AutoShop:
         down: what every request meets, if set.
         on_request: is shown every request before it is answered.
         instead: what is answered in place of the shop's own answer, if it gives one.
-        asked: method and path of every request.
+        requested: method and path of every request.
         choices: what `auto` said.
     """
 
@@ -40,25 +40,25 @@ class AutoShop:
     down: Exception | None = None
     on_request: Callable[[httpx.Request], None] = lambda _: None
     instead: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     choices: list[ChosenDialect] = field(default_factory=list)
     seconds: float = 0.0
 
-    def auto(self, proofs: KnownKeys = BOTH, *, url: str | None = None) -> Auto:
+    def auto(self, credentials: KnownKeys = BOTH, *, url: str | None = None) -> Auto:
         """As app.make_source builds it."""
         address = url or self.endpoint.url
         dialects = candidates(address)
 
         return Auto(
-            {d: partial(open_source, d, address, proofs) for d in dialects if proofs.fit(d)},
-            missing={d: f"needs {NEEDS[d]}" for d in dialects if not proofs.fit(d)},
+            {d: partial(open_source, d, address, credentials) for d in dialects if credentials.fit(d)},
+            missing={d: f"needs {NEEDS[d]}" for d in dialects if not credentials.fit(d)},
             on_choice=self.choices.append,
             clock=lambda: self.seconds,
         )
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer one request, or not."""
-        self.asked.append(f"{request.method} {request.url.path}")
+        self.requested.append(f"{request.method} {request.url.path}")
         self.on_request(request)
         await anyio.lowlevel.checkpoint()  # as over a network, one may be cut off here
         if self.down is not None:

@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError
-from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import EventType, KnownOrder, UnreadableOrder
-from shop_poller.ports import Ack, Alert, Backfill, Bury, Retry, ShopState, Store
-from support.deliveries import SHOP, T0, at, batch, claim, known_order, outgoing, put
+from shop_poller.ports import Ack, Alert, Backfill, MoveToDeadLetters, Retry, ShopState, Store
+from support.deliveries import SHOP, T0, at, batch, claim, known_order, new_deliveries, put
 
 NOW = T0 + timedelta(days=1)
 STATE = ShopState(
@@ -23,7 +23,7 @@ STATE = ShopState(
     baseline_at=at(-90_000),
     cursor_at=at(-60),
     last_poll_at=at(-30),
-    learning=Learning(Phase.OPEN, at(-90_000), 3),
+    import_position=ImportPosition(Phase.OPEN, at(-90_000), 3),
     sweep_after_id=2,
     swept_at=at(-600),
     newest_order_at=at(-300),
@@ -47,22 +47,24 @@ SINKS = ("A", "B")
 async def fill(store: Store) -> None:
     """Put something of everything into a store."""
     await store.register(SHOP, at(-90_000))
-    await put(store, outgoing("A", "9", "over"), outgoing("B", "9", "over"), now=at(-500))
+    await put(store, new_deliveries("A", "9", "over"), new_deliveries("B", "9", "over"), now=at(-500))
     for sink in SINKS:
         (one,) = await claim(store, sink)
-        await store.settle([Ack(one) if sink == "A" else Bury(one, "refused")], at(-400))
+        await store.record_outcomes(
+            [Ack(one) if sink == "A" else MoveToDeadLetters(one, "refused")], at(-400)
+        )
     rows = [
-        outgoing("A", "1", "a1"), outgoing("A", "1", "a2"), outgoing("A", "2", "b1"),
-        outgoing("A", "2", "b2"), outgoing("B", "1", "c1"), outgoing("B", "2", "parked"),
+        new_deliveries("A", "1", "a1"), new_deliveries("A", "1", "a2"), new_deliveries("A", "2", "b1"),
+        new_deliveries("A", "2", "b2"), new_deliveries("B", "1", "c1"), new_deliveries("B", "2", "parked"),
     ]  # fmt: skip
     aside = [UnreadableOrder(5, "its total is no number")]
     await store.commit(SHOP, batch(*rows, state=STATE, known=KNOWN, set_aside=aside, now=at(-200)))
     for one in await claim(store, "B"):
         if one.event_id == "parked":
-            await store.settle([Retry(one, at(60), "later", charged=True)], T0)
+            await store.record_outcomes([Retry(one, at(60), "later", charged=True)], T0)
     for service in ("A", "dead-letters:B"):
         await store.raise_alert(SHOP, Alert(service, ErrorKind.CONNECTION, at(-100)), (), T0)
-    await store.learn_concurrently(SHOP, [known_order(6)], Backfill(at(-99_000), at(-95_000), 1), T0)
+    await store.import_concurrently(SHOP, [known_order(6)], Backfill(at(-99_000), at(-95_000), 1), T0)
 
 
 class Use:
@@ -100,13 +102,13 @@ class Use:
             "alerts": lambda: store.alerts(SHOP),
             "stats": lambda: store.stats(SHOP),
             "backfill": lambda: store.backfill(SHOP),
-            "made": lambda: store.settled(SHOP, dead=False, limit=50),
-            "dead": lambda: store.settled(SHOP, dead=True, limit=50),
+            "made": lambda: store.finished(SHOP, dead=False, limit=50),
+            "dead": lambda: store.finished(SHOP, dead=True, limit=50),
             "by_the_hour": lambda: store.by_the_hour(SHOP, dead=True, before=NOW, hours=48),
             "dead_ids": lambda: store.dead_ids(SHOP),
             "dead_letter": lambda: store.dead_letter(SHOP, 2),
-            "made_within": lambda: store.made(SHOP, since=at(-9_000), before=NOW),
-            "traces": lambda: store.traces(SHOP, ["1", "2", "9"]),
+            "made_within": lambda: store.delivered(SHOP, since=at(-9_000), before=NOW),
+            "traces": lambda: store.delivery_records(SHOP, ["1", "2", "9"]),
         }.items():
             await self.tried(name, call)
         return await self.tried("known", lambda: store.known(SHOP, [1, 2, 3, 4, 6])) or {}
@@ -117,7 +119,9 @@ class Use:
         some = await self.tried("claim", partial(store.claim, sink, now=NOW, limit=2)) or []
         self.delivered |= {one.event_id for one in some}
         if some:
-            await self.tried("settle", partial(store.settle, [Ack(one) for one in some], NOW))
+            await self.tried(
+                "record_outcomes", partial(store.record_outcomes, [Ack(one) for one in some], NOW)
+            )
         await self.tried("next_due", partial(store.next_due, sink))
         await self.tried("release_parked", partial(store.release_parked, sink))
 
@@ -136,10 +140,10 @@ class Use:
         for service in ("A", "dead-letters:B"):
             await self.tried("clear", partial(store.clear_alert, SHOP, service, (), NOW))
         record = replace(known_order(1), modified_at=at(5).replace(microsecond=0))
-        again = batch(outgoing("A", "1", "again"), state=STATE, known=[record], now=NOW)
+        again = batch(new_deliveries("A", "1", "again"), state=STATE, known=[record], now=NOW)
         await self.tried("commit", partial(store.commit, SHOP, again))
         old = at(-(9**9))
-        await self.tried("prune", partial(store.prune, SHOP, seen_before=old, settled_before=old))
+        await self.tried("prune", partial(store.prune, SHOP, seen_before=old, finished_before=old))
 
 
 JUNK: list[Any] = [

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shop_poller.core.model import Delivery, EventType, KnownOrder, Notification, UnreadableOrder
-from shop_poller.ports import Batch, Outgoing, ShopState, Store
+from shop_poller.ports import Batch, NewDelivery, ShopState, Store
 
 SHOP = "shop.example"
 T0 = datetime(2026, 11, 23, 9, 50, 0, 123_000, UTC)
@@ -34,9 +34,9 @@ def notification(key: str = "316", event_id: str = "", **data: Any) -> Notificat
     )
 
 
-def outgoing(sink: str = "A", key: str = "316", event_id: str = "", **data: Any) -> Outgoing:
+def new_deliveries(sink: str = "A", key: str = "316", event_id: str = "", **data: Any) -> NewDelivery:
     """A new row of the outbox."""
-    return Outgoing(sink, notification(key, event_id, **data))
+    return NewDelivery(sink, notification(key, event_id, **data))
 
 
 def delivery(event_id: str = "5f0c6c1e-0000-5000-8000-000000000316", **data: Any) -> Delivery:
@@ -62,7 +62,7 @@ def known_order(order_id: int, status: str = "processing") -> KnownOrder:
 
 
 def batch(
-    *rows: Outgoing,
+    *rows: NewDelivery,
     now: datetime = T0,
     state: ShopState | None = None,
     seen_at: datetime = T0,
@@ -76,7 +76,7 @@ def batch(
         now=now,
         seen_at=seen_at,
         known=known,
-        outgoing=rows,
+        new_deliveries=rows,
         set_aside=set_aside,
         mended=mended,
     )
@@ -87,7 +87,7 @@ def ids(deliveries: Sequence[Delivery]) -> list[str]:
     return [delivery.event_id for delivery in deliveries]
 
 
-async def put(store: Store, *rows: Outgoing, now: datetime = T0, shop_id: str = SHOP) -> None:
+async def put(store: Store, *rows: NewDelivery, now: datetime = T0, shop_id: str = SHOP) -> None:
     """Commit rows into the outbox."""
     await store.commit(shop_id, batch(*rows, now=now))
 

@@ -68,7 +68,7 @@ class Replica:
     name: str
     fleet: Fleet
     health_reporter: FleetStatus
-    book: MetricsRegistry
+    metrics_registry: MetricsRegistry
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     dead: bool = False
@@ -116,8 +116,8 @@ class FleetHarness:
 
     def replica(self, name: str, knows: Sequence[Settings] | None = None) -> Replica:
         """One more; of other shops than all, if it has another file."""
-        book = MetricsRegistry(is_crowded=self.crowded)
-        limiter = PollLimiter(self.most, lateness(book))
+        metrics_registry = MetricsRegistry(is_crowded=self.crowded)
+        limiter = PollLimiter(self.most, lateness(metrics_registry))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
         line = ConnectionPool(wire)
         line.renewals = Renewals(RedisConnection(ADDRESS, line, shared=True).keep)
@@ -133,8 +133,17 @@ class FleetHarness:
             return await SqliteStore.open(self.folder / f"{settings.shop}.db")
 
         known = self.shops if knows is None else knows
-        fleet = Fleet(known, open_store, book=book, limiter=limiter, membership=membership, name=name)
-        made = wire.replica = Replica(name, fleet, FleetStatus(fleet, book, limiter), book)
+        fleet = Fleet(
+            known,
+            open_store,
+            metrics_registry=metrics_registry,
+            limiter=limiter,
+            membership=membership,
+            name=name,
+        )
+        made = wire.replica = Replica(
+            name, fleet, FleetStatus(fleet, metrics_registry, limiter), metrics_registry
+        )
         return made
 
     @asynccontextmanager
@@ -200,17 +209,17 @@ class Witnessed:
 
     most_ids = 100
 
-    def __init__(self, armada: FleetHarness, shop: str, replica: Replica) -> None:
-        self._armada = armada
+    def __init__(self, fleet_harness: FleetHarness, shop: str, replica: Replica) -> None:
+        self._fleet_harness = fleet_harness
         self._shop = shop
         self._replica = replica
-        self._fake = armada.fakes.setdefault(shop, FakeShop())
+        self._fake = fleet_harness.fakes.setdefault(shop, FakeShop())
 
     async def fetch(self, query: Query) -> Page:
         began, is_reached = anyio.current_time(), False
-        trouble = self._armada.troubles.get(self._shop, ANSWER_S)
+        trouble = self._fleet_harness.troubles.get(self._shop, ANSWER_S)
         for which in (self._shop, "*"):
-            trouble = self._armada.egress.get((self._replica.name, which), trouble)
+            trouble = self._fleet_harness.egress.get((self._replica.name, which), trouble)
         try:
             if isinstance(trouble, ShopPollerError):
                 await anyio.sleep(TIMEOUT_S if trouble.kind is ErrorKind.TIMEOUT else 0)
@@ -221,9 +230,13 @@ class Witnessed:
         finally:
             ended = anyio.current_time()
             if query.per_page == 1 and self._shop not in self._replica.leads:  # only whether it is reached
-                self._armada.probes.append(Poll(began, ended, self._shop, self._replica.name, is_reached))
+                self._fleet_harness.probes.append(
+                    Poll(began, ended, self._shop, self._replica.name, is_reached)
+                )
             else:
-                self._armada.polls.append(Poll(began, ended, self._shop, self._replica.name, is_reached))
+                self._fleet_harness.polls.append(
+                    Poll(began, ended, self._shop, self._replica.name, is_reached)
+                )
 
     async def aclose(self) -> None:
         pass
@@ -248,10 +261,10 @@ def shops(count: int, **more: Any) -> list[Settings]:
     ]
 
 
-def in_virtual_time(monkeypatch: pytest.MonkeyPatch, armada: FleetHarness) -> None:
+def in_virtual_time(monkeypatch: pytest.MonkeyPatch, fleet_harness: FleetHarness) -> None:
     """Puts made-up shops, sinks and clocks around the real code."""
-    monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_source", armada.make_source)
-    monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_sinks", armada.make_sinks)
+    monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_source", fleet_harness.make_source)
+    monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_sinks", fleet_harness.make_sinks)
     monkeypatch.setattr("time.time", lambda: virtual_now().timestamp())
     monkeypatch.setattr("time.monotonic", anyio.current_time)
     monkeypatch.setattr("shop_poller.stores.sqlite.now", virtual_now)

@@ -101,7 +101,7 @@ class History(ShopActions):
             return []  # the first contact, for the shop's clock
         if query.statuses:
             for order in sight.readable:
-                self.oracle.learns(order)
+                self.oracle.imports_silently(order)
             return []
         return [told for order in sight.readable for told in self.oracle.sees(order)]
 
@@ -115,7 +115,7 @@ class History(ShopActions):
             if not self.blind:
                 assert memory.refunds >= {refund.id for refund in order.refunds}
 
-    async def settle(self) -> None:
+    async def record_outcomes(self) -> None:
         """When all is quiet and a whole sweep is done: nothing is missing, and nothing is twice."""
         self.bench.endpoint.faults.clear()
         await anyio.sleep(20 * 60)
@@ -139,5 +139,9 @@ class History(ShopActions):
             ours = order.created >= self.oracle.baseline
             if ours and is_paid(order.status) and self.readable(order.id) and self.listed(order):
                 assert order.id in told, f"order {order.id} was paid and never announced"
-        traces = await self.bench.store.traces(SHOP_ID, {str(due.order_id) for due in self.due})
-        assert {trace.event_id for trace in traces} == {n.event_id for n in self.bench.told}
+        delivery_records = await self.bench.store.delivery_records(
+            SHOP_ID, {str(due.order_id) for due in self.due}
+        )
+        assert {delivery_record.event_id for delivery_record in delivery_records} == {
+            n.event_id for n in self.bench.told
+        }

@@ -51,11 +51,11 @@ class KillTest:
         self.server_kills = 0
         self._site = site
         self._server = server
-        self._chance = Random(seed)
+        self._random = Random(seed)
         self._whim = Random(seed)  # the receiver's own: it answers in other threads
         self._refused: set[str] = set()  # once each: what is refused again and again has to wait for long
-        self._plot = Plot(site, self._chance, at_once=6)
-        self._restless = Restless(site, self._chance, at_once=2)
+        self._plot = Plot(site, self._random, at_once=6)
+        self._restless = Restless(site, self._random, at_once=2)
         self._deaths: list[int] = []  # how many posts had arrived when it was dead
         self._began = time.monotonic()
 
@@ -114,10 +114,10 @@ class KillTest:
 
     def _live(self) -> None:
         """One life, from its start to its death."""
-        (moment,) = self._chance.choices(list(MOMENTS), list(MOMENTS.values()))
-        (mood,) = self._chance.choices(list(MOODS), list(MOODS.values()))
+        (moment,) = self._random.choices(list(MOMENTS), list(MOMENTS.values()))
+        (mood,) = self._random.choices(list(MOODS), list(MOODS.values()))
         self._site.receiver.answer = lambda post: self._answer(mood, post)
-        server = self._server if self._chance.random() < 0.2 else None
+        server = self._server if self._random.random() < 0.2 else None
         with self._site.start("run", SHOP_SENDERS=str(SENDERS)) as daemon:
             victim = server.process if server is not None and server.process else daemon.process
             self._await(moment, daemon, victim.kill)
@@ -125,9 +125,9 @@ class KillTest:
             if server is not None:
                 server.end()
                 self.server_kills += 1
-                self._go_on(self._chance.uniform(0, 1))
+                self._go_on(self._random.uniform(0, 1))
                 server.start()
-                self._go_on(self._chance.uniform(0, 2))
+                self._go_on(self._random.uniform(0, 2))
                 daemon.kill()
             code = daemon.wait()
             # It may have ended by itself only where it was told to, or had no server.
@@ -141,7 +141,7 @@ class KillTest:
         self._deaths.append(len(self._site.receiver.posts))
         if code == -9:
             self.kills[moment] += 1
-        if self._server is not None and self._chance.random() < 0.97:
+        if self._server is not None and self._random.random() < 0.97:
             with self._server.client as client:
                 client.delete(LEASE)  # as if its ten seconds were over
 
@@ -155,17 +155,17 @@ class KillTest:
 
     def _await(self, moment: str, daemon: Running, kill: Callable[[], None]) -> None:
         """Return when the moment has come; where that must be prompt, kill in it."""
-        chance, receiver, seen = self._chance, self._site.receiver, self._site.served.seen
+        random, receiver, seen = self._random, self._site.receiver, self._site.served.seen
         match moment:
             case "while it starts":
-                self._go_on(chance.uniform(0, 1.2))
+                self._go_on(random.uniform(0, 1.2))
             case "when it asks the shop":
-                enough = len(seen) + chance.randint(1, 8)
+                enough = len(seen) + random.randint(1, 8)
                 self._go_on(FORTUNATE_S, lambda: len(seen) >= enough)
-                self._go_on(chance.uniform(0, 0.03))
+                self._go_on(random.uniform(0, 0.03))
             case "when it delivers" | "when it was answered":
-                enough = len(receiver.posts) + chance.randint(1, 12)
-                delay_s, usual = chance.uniform(0, 0.02), receiver.answer
+                enough = len(receiver.posts) + random.randint(1, 12)
+                delay_s, usual = random.uniform(0, 0.02), receiver.answer
 
                 def answer(post: Post) -> int | None:
                     if len(receiver.posts) >= enough:
@@ -179,11 +179,11 @@ class KillTest:
                 self._go_on(FORTUNATE_S, lambda: len(receiver.posts) >= enough)
                 self._go_on(delay_s)
             case "whenever":
-                self._go_on(chance.uniform(0.5, 3))
+                self._go_on(random.uniform(0.5, 3))
             case _:
-                self._go_on(chance.uniform(0.7, 2.5))
+                self._go_on(random.uniform(0.7, 2.5))
                 daemon.process.terminate()
-                self._go_on(chance.uniform(0, 0.3))
+                self._go_on(random.uniform(0, 0.3))
 
     def _go_on(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Let orders go on for a while, or until it is enough."""

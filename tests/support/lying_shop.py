@@ -34,9 +34,9 @@ def truthful(matching: int, _: int, size: int) -> tuple[str | None, str | None]:
     return str(matching), str(ceil(matching / size))
 
 
-def by_asked_size(matching: int, asked: int, _: int) -> tuple[str | None, str | None]:
+def by_requested_size(matching: int, requested: int, _: int) -> tuple[str | None, str | None]:
     """Pages of the size that it was asked for: the cap came later."""
-    return str(matching), str(ceil(matching / asked))
+    return str(matching), str(ceil(matching / requested))
 
 
 def of_one_page(matching: int, _: int, size: int) -> tuple[str | None, str | None]:
@@ -144,14 +144,14 @@ class LyingShop:
         if message["method"] == "tools/list":
             names = ("woocommerce-orders-list", "mcp-adapter-execute-ability")
             return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
-        asked = message["params"]["arguments"]
+        requested = message["params"]["arguments"]
         if dialect is Dialect.WOOCOMMERCE_MCP:
-            content: dict[str, Any] = {"data": self._list(asked)[0]}
+            content: dict[str, Any] = {"data": self._list(requested)[0]}
         else:
-            asked = asked["parameters"]
-            rows, (total, pages) = self._list(_from_ability(asked))
+            requested = requested["parameters"]
+            rows, (total, pages) = self._list(_from_ability(requested))
             told = {"total": total, "total_pages": pages}
-            data = {"orders": rows, "page": asked.get("page", 1), "per_page": asked["per_page"]}
+            data = {"orders": rows, "page": requested.get("page", 1), "per_page": requested["per_page"]}
             data |= {name: _number(value) for name, value in told.items() if value is not None}
             content = {"success": True, "data": data}
         return {
@@ -163,19 +163,19 @@ class LyingShop:
     def _list(self, params: Params) -> tuple[list[Row], tuple[str | None, str | None]]:
         self.questions.append(params)
         self.before()
-        asked = {name: value for name, value in params.items() if name not in self.ignores}
-        matching = _matching(self.rows.values(), asked)
-        date = CREATED if asked.get("orderby") == "date" else MODIFIED
-        matching.sort(key=lambda row: (row[date], row["id"]), reverse=asked.get("order") == "desc")
+        requested = {name: value for name, value in params.items() if name not in self.ignores}
+        matching = _matching(self.rows.values(), requested)
+        date = CREATED if requested.get("orderby") == "date" else MODIFIED
+        matching.sort(key=lambda row: (row[date], row["id"]), reverse=requested.get("order") == "desc")
         if not self.doubles_late:
             matching = [row for row in matching for _ in range(self.doubled)]
-        wanted = int(asked.get("per_page", 10))
+        wanted = int(requested.get("per_page", 10))
         size = min(wanted, self.cap or wanted)
-        begin = (int(asked.get("page", 1)) - 1) * size
+        begin = (int(requested.get("page", 1)) - 1) * size
         ids = [row["id"] for row in matching[begin : begin + size]]
         self.meanwhile(ids)
         page = [self.rows[order_id] for order_id in ids if order_id in self.rows]
-        page = self.hides(asked, [row for row in page if row["id"] not in self.hidden])
+        page = self.hides(requested, [row for row in page if row["id"] not in self.hidden])
         if self.doubles_late:
             page = [row for row in page for _ in range(self.doubled)]
         return page, self.count(len(matching), wanted, size)
@@ -231,10 +231,12 @@ def serving(shop: LyingShop) -> Iterator[str]:
             thread.join()
 
 
-def _matching(rows: Iterable[Row], asked: Params) -> list[Row]:
-    ids, statuses, excluded = (set(_list_of(asked.get(name))) for name in ("include", "status", "exclude"))
-    modified_after = asked.get("modified_after", "")
-    after, before = asked.get("after", ""), asked.get("before", "9999")
+def _matching(rows: Iterable[Row], requested: Params) -> list[Row]:
+    ids, statuses, excluded = (
+        set(_list_of(requested.get(name))) for name in ("include", "status", "exclude")
+    )
+    modified_after = requested.get("modified_after", "")
+    after, before = requested.get("after", ""), requested.get("before", "9999")
     return [
         row
         for row in rows
@@ -257,9 +259,9 @@ def _rest_params(url: str, body: bytes) -> Params:
     return query | (json.loads(body) if body else {})
 
 
-def _from_ability(asked: Params) -> Params:
+def _from_ability(requested: Params) -> Params:
     names = {"date_after": "after", "date_before": "before", "id": "include"}
-    found = {names.get(name, name): value for name, value in asked.items()}
+    found = {names.get(name, name): value for name, value in requested.items()}
     for name in ("after", "before", "modified_after"):
         if name in found:
             found[name] = found[name].removesuffix("Z")

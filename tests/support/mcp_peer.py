@@ -16,7 +16,7 @@ from shop_poller.sources.abilities import Abilities
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.ability_shop import raw
-from support.scripted_shop import Asked, Reply, answer, body, error, tool
+from support.scripted_shop import Reply, SentRequest, answer, body, error, tool
 
 ADDRESSES = {
     Dialect.WOOCOMMERCE_MCP: "https://shop.example/wp-json/woocommerce/mcp",
@@ -54,14 +54,14 @@ async def refused(source: McpSource) -> ShopPollerError:
     return caught.value
 
 
-def unknown_session(asked: Asked) -> httpx.Response:
+def unknown_session(requested: SentRequest) -> httpx.Response:
     """As the MCP Adapter says it."""
-    return error(-32005, "Session not found: Invalid or expired session", 404)(asked)
+    return error(-32005, "Session not found: Invalid or expired session", 404)(requested)
 
 
-def no_such_era(asked: Asked) -> httpx.Response:
+def no_such_era(requested: SentRequest) -> httpx.Response:
     """As the official SDK says it."""
-    return error(-32602, "params._meta must be an object", 400)(asked)
+    return error(-32602, "params._meta must be an object", 400)(requested)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class McpPeer:
         versions: what it speaks in the older era; the first one is offered for an unknown one.
         sessions: those that are alive.
         begun: sessions so far.
-        asked: every request.
+        requested: every request.
         call: answers tools/call.
         notified: answers notifications.
     """
@@ -89,18 +89,18 @@ class McpPeer:
     versions: tuple[str, ...] = ("2025-11-25", "2025-06-18", "2024-11-05")
     sessions: set[str] = field(default_factory=set)
     begun: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    requested: list[SentRequest] = field(default_factory=list)
     call: Reply | None = None
     notified: Reply = field(default_factory=lambda: body(b"", status=202))
 
     @property
     def methods(self) -> list[str]:
-        return [asked.method for asked in self.asked]
+        return [requested.method for requested in self.requested]
 
     def forget(self) -> None:
         """Lose all sessions, as a restart or an emptied cache does; and what was asked."""
         self.sessions.clear()
-        self.asked.clear()
+        self.requested.clear()
 
     def source(self) -> WooCommerceMcp | Abilities:
         """A source that asks it."""
@@ -111,53 +111,55 @@ class McpPeer:
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
-        asked = Asked(request)
-        self.asked.append(asked)
-        if asked.method == "DELETE":
-            self.sessions.discard(asked.session or "")
-            return body(b"")(asked)
+        requested = SentRequest(request)
+        self.requested.append(requested)
+        if requested.method == "DELETE":
+            self.sessions.discard(requested.session or "")
+            return body(b"")(requested)
         if request.headers.get("mcp-protocol-version") == STATELESS:
-            return (self._stateless(asked) if self.speaks_stateless else self.refusal)(asked)
-        return (self.answer_in_session(asked) if self.speaks_initialize else self.refusal)(asked)
+            return (self._stateless(requested) if self.speaks_stateless else self.refusal)(requested)
+        return (self.answer_in_session(requested) if self.speaks_initialize else self.refusal)(requested)
 
-    def _stateless(self, asked: Asked) -> Reply:
-        headers, params = asked.request.headers, asked.json["params"]
-        assert asked.session is None
-        assert asked.method not in {"initialize", "notifications/initialized"}
-        assert headers["mcp-method"] == asked.method
+    def _stateless(self, requested: SentRequest) -> Reply:
+        headers, params = requested.request.headers, requested.json["params"]
+        assert requested.session is None
+        assert requested.method not in {"initialize", "notifications/initialized"}
+        assert headers["mcp-method"] == requested.method
         assert headers.get("mcp-name") == params.get("name")
         assert params["_meta"][META + "protocolVersion"] == STATELESS
         assert params["_meta"][META + "clientCapabilities"] == {}
         assert params["_meta"][META + "clientInfo"]["name"] == "shop-poller"
-        return self._result(asked, {"resultType": "complete", "_meta": {META + "serverInfo": {"name": "x"}}})
+        return self._result(
+            requested, {"resultType": "complete", "_meta": {META + "serverInfo": {"name": "x"}}}
+        )
 
-    def answer_in_session(self, asked: Asked) -> Reply:
+    def answer_in_session(self, requested: SentRequest) -> Reply:
         """How it answers in the older era."""
-        headers = asked.request.headers
-        if asked.method == "initialize":
-            assert asked.session is None, "with the old one no new one is made"
+        headers = requested.request.headers
+        if requested.method == "initialize":
+            assert requested.session is None, "with the old one no new one is made"
             assert "mcp-protocol-version" not in headers
             self.begun += 1
-            session, wanted = f"session-{self.begun}", asked.json["params"]["protocolVersion"]
+            session, wanted = f"session-{self.begun}", requested.json["params"]["protocolVersion"]
             self.sessions.add(session)
             version = wanted if wanted in self.versions else self.versions[0]
             return answer({"protocolVersion": version}, headers={"mcp-session-id": session})
-        if asked.session is None:
+        if requested.session is None:
             return error(-32600, "Invalid Request: Missing Mcp-Session-Id header", 400)
-        if asked.session not in self.sessions:
+        if requested.session not in self.sessions:
             return self.lost
         if headers["mcp-protocol-version"] not in self.versions:
             return error(-32600, "Bad Request: Unsupported protocol version", 400)
-        if asked.method == "notifications/initialized":
+        if requested.method == "notifications/initialized":
             return self.notified
-        return self._result(asked, {})
+        return self._result(requested, {})
 
-    def _result(self, asked: Asked, more: dict[str, Any]) -> Reply:
-        if asked.method == "tools/list":
+    def _result(self, requested: SentRequest, more: dict[str, Any]) -> Reply:
+        if requested.method == "tools/list":
             return answer({"tools": [{"name": TOOLS[self.dialect]}], **more})
         if self.call is not None:
             return self.call
-        content = tool(LISTS[self.dialect])(asked).json()["result"]
+        content = tool(LISTS[self.dialect])(requested).json()["result"]
         return answer({**content, **more})
 
 

@@ -9,13 +9,13 @@ from unittest.mock import patch
 import anyio
 import httpx
 
-from shop_poller.core import cursor, learning
+from shop_poller.core import cursor, import_walk
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.routes import asks_for_orders
 
 
-async def asked(request: httpx.Request) -> Request:
+async def requested(request: httpx.Request) -> Request:
     """A client's request, as the shop sees it."""
     return Request(
         method=request.method,
@@ -49,7 +49,7 @@ class Wire(httpx.AsyncBaseTransport):
         self._on_question = on_question
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        question = await asked(request)
+        question = await requested(request)
         if asks_for_orders(question):
             self._on_question()
         return await given(self._endpoint.answer(question))
@@ -73,8 +73,8 @@ def small_pages(per_page: int) -> Iterator[None]:
     with ExitStack() as stack:
         for target, value in (
             ("core.cursor.start", small(cursor.start)),
-            ("core.cursor.past", small(cursor.past)),
-            ("core.learning.lesson", small(learning.lesson)),
+            ("core.cursor.created_walk", small(cursor.created_walk)),
+            ("core.import_walk.import_query", small(import_walk.import_query)),
             ("polling.sweeper.MAX_PER_PAGE", per_page),
             ("polling.page_fetcher.MAX_PER_PAGE", per_page),
             ("sources.poison.WINDOW", 100),

@@ -62,7 +62,7 @@ class Oracle:
     blind: bool
     memories: dict[int, Memory] = field(default_factory=dict)
 
-    def learns(self, order: SimulatedOrder) -> None:
+    def imports_silently(self, order: SimulatedOrder) -> None:
         """It was there before us: nothing is told of what it is now, nor of what is known already."""
         if order.id not in self.memories:
             self._remember(order, Memory(order.status))

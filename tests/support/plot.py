@@ -15,15 +15,15 @@ class Plot:
 
     Args:
         site: where it happens.
-        chance: what becomes of an order.
+        random: what becomes of an order.
         at_once: how many orders are under way.
         set_back: the state may be one of earlier, so what was told since is told again, of today's orders.
     """
 
-    def __init__(self, site: Site, chance: Random, *, at_once: int, set_back: bool = False) -> None:
+    def __init__(self, site: Site, random: Random, *, at_once: int, set_back: bool = False) -> None:
         self._site = site
         self._set_back = set_back
-        self._chance = chance
+        self._random = random
         self._at_once = at_once
         self._plans: dict[int, list[str]] = {}
         self._expected: dict[int, list[str]] = {}
@@ -66,17 +66,17 @@ class Plot:
 
     def _begin(self) -> None:
         shop = self._site.shop
-        order_id = shop.create_order("processing", total=self._chance.randint(500, 9000))
-        refunds = ["partial"] * self._chance.randint(0, 3)
-        self._plans[order_id] = [*refunds, self._chance.choice(list(ENDS))]
+        order_id = shop.create_order("processing", total=self._random.randint(500, 9000))
+        refunds = ["partial"] * self._random.randint(0, 3)
+        self._plans[order_id] = [*refunds, self._random.choice(list(ENDS))]
         self._expected[order_id] = ["new"]
-        while len(self._plans[order_id]) > 1 and self._chance.random() < 0.6:  # much at once, in its order
+        while len(self._plans[order_id]) > 1 and self._random.random() < 0.6:  # much at once, in its order
             self._step(order_id, self._plans[order_id].pop(0))
 
     def _step(self, order_id: int, action: str) -> None:
         shop = self._site.shop
         if action == "partial":
-            shop.refund(order_id, self._chance.randint(1, 99))
+            shop.refund(order_id, self._random.randint(1, 99))
             self._expected[order_id].append("partially_refunded")
             return
         shop.set_status(order_id, action)

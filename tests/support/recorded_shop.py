@@ -10,7 +10,7 @@ from typing import Any
 
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.endpoint import Endpoint
-from shop_poller.simulator.goods import Customer, Line, Product
+from shop_poller.simulator.goods import Customer, LineItem, Product
 from shop_poller.simulator.keys import ApiKey
 from shop_poller.simulator.shop import SimulatedShop
 from support import wire
@@ -75,9 +75,9 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def line(row: dict[str, Any]) -> Line:
+def line(row: dict[str, Any]) -> LineItem:
     product = Product(row["product_id"], row["name"], row["sku"], Decimal(str(row["price"])))
-    return Line(product, row["quantity"])
+    return LineItem(product, row["quantity"])
 
 
 def customer_of(billing: dict[str, str]) -> Customer:

@@ -28,13 +28,13 @@ class Restless:
 
     Args:
         site: where it happens.
-        chance: what becomes of an order, and when.
+        random: what becomes of an order, and when.
         at_once: how many batches of orders are under way.
     """
 
-    def __init__(self, site: Site, chance: Random, *, at_once: int) -> None:
+    def __init__(self, site: Site, random: Random, *, at_once: int) -> None:
         self._site = site
-        self._chance = chance
+        self._random = random
         self._at_once = at_once
         self._batches: list[Batch] = []
         self.lives: dict[int, list[str]] = {}
@@ -46,7 +46,7 @@ class Restless:
             if batch.due > now:
                 continue
             batch.limiter -= 1
-            batch.due = now + self._chance.expovariate(1 / PACE_S)
+            batch.due = now + self._random.expovariate(1 / PACE_S)
             for order_id in batch.order_ids:
                 self._turn(order_id, ENDS if batch.limiter == 0 else TURNS)
         self._batches = [batch for batch in self._batches if batch.limiter]
@@ -62,16 +62,16 @@ class Restless:
         return {order_id: (life, told) for order_id, (life, told) in found.items() if not fits(life, told)}
 
     def _begin(self) -> None:
-        size, now = self._chance.choice([1, 1, 2, 12]), time.monotonic()
-        statuses = self._chance.choices(BEGINNINGS, k=size)
+        size, now = self._random.choice([1, 1, 2, 12]), time.monotonic()
+        statuses = self._random.choices(BEGINNINGS, k=size)
         order_ids = [self._site.shop.create_order(status) for status in statuses]
         self.lives |= {order_id: [status] for order_id, status in zip(order_ids, statuses, strict=True)}
-        limiter = self._chance.randint(1, 5)
-        self._batches.append(Batch(order_ids, limiter, now + self._chance.expovariate(1 / PACE_S)))
+        limiter = self._random.randint(1, 5)
+        self._batches.append(Batch(order_ids, limiter, now + self._random.expovariate(1 / PACE_S)))
 
     def _turn(self, order_id: int, statuses: Sequence[str]) -> None:
         life = self.lives[order_id]
-        status = self._chance.choice([status for status in statuses if status != life[-1]])
+        status = self._random.choice([status for status in statuses if status != life[-1]])
         self._site.shop.set_status(order_id, status)
         life.append(status)
 

@@ -9,7 +9,7 @@ from typing import cast
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
-from shop_poller.ports import Alert, Settled, ShopState, SinkStats
+from shop_poller.ports import Alert, FinishedDelivery, ShopState, SinkStats
 from shop_poller.web.admin_auth import AdminAuth
 from shop_poller.web.routes import HealthReporter, make_app
 from shop_poller.web.server import listen, serving
@@ -19,7 +19,7 @@ from shop_poller.web.status_page import StatusPage
 SHOP = "shop.example"
 TOKEN = "a-token-that-nobody-guesses"
 NOW = datetime(2026, 11, 25, 12, 0, 7, tzinfo=UTC)
-NO_VITALS = cast("HealthReporter", None)  # nobody asks for them here
+NO_HEALTH = cast("HealthReporter", None)  # nobody asks for them here
 MADE = (4, 2, 1, 0, 0, 1, 3, 7, 12, 15, 18, 14, 16, 21, 19, 17, 22, 25, 20, 14, 11, 9, 8, 6)
 
 
@@ -27,8 +27,10 @@ def ago(**how_long: float) -> datetime:
     return NOW - timedelta(**how_long)
 
 
-def settled(seq: int, sink: str, key: str, event: str, *, at: datetime, reason: str = "") -> Settled:
-    return Settled(seq, sink, key, f"{key}/{event}", event, 3 if reason else 0, at, reason)
+def finished(
+    seq: int, sink: str, key: str, event: str, *, at: datetime, reason: str = ""
+) -> FinishedDelivery:
+    return FinishedDelivery(seq, sink, key, f"{key}/{event}", event, 3 if reason else 0, at, reason)
 
 
 def _events() -> list[Happening]:
@@ -44,7 +46,7 @@ def _events() -> list[Happening]:
             event,
             key,
             [
-                settled(n, sink, key, event, at=ago(seconds=age + n))
+                finished(n, sink, key, event, at=ago(seconds=age + n))
                 for n, sink in enumerate(("crm", "telegram"))
             ],
         )
@@ -72,8 +74,8 @@ WELL = StatusSnapshot(
 """All is well."""
 
 LETTERS = [
-    settled(57, "crm", "1038", "shop.order.new", at=ago(minutes=42), reason="422: unknown brand"),
-    settled(41, "crm", "1031", "shop.order.refunded", at=ago(hours=3), reason="400: field total is missing"),
+    finished(57, "crm", "1038", "shop.order.new", at=ago(minutes=42), reason="422: unknown brand"),
+    finished(41, "crm", "1031", "shop.order.refunded", at=ago(hours=3), reason="400: field total is missing"),
 ]
 TROUBLED = replace(
     WELL,
@@ -139,7 +141,7 @@ HOSTS = ("poller.example",)
 """Names that the listener is called by."""
 
 
-def front(
+def status_page_of(
     stage: Stage,
     *,
     token: str | None = TOKEN,
@@ -162,7 +164,11 @@ async def staged(stage: Stage, *, token: str | None = TOKEN, locale: Locale = "r
         Its address.
     """
     app = make_app(
-        NO_VITALS, None, lambda: front(stage, token=token, locale=locale), acts=token is not None, hosts=HOSTS
+        NO_HEALTH,
+        None,
+        lambda: status_page_of(stage, token=token, locale=locale),
+        acts=token is not None,
+        hosts=HOSTS,
     )
     async with serving(app, listen("127.0.0.1", 0)) as address:
         yield address

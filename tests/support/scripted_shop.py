@@ -21,7 +21,7 @@ QUESTIONS = ("tools/call", "GET", "POST")
 
 
 @dataclass(frozen=True)
-class Asked:
+class SentRequest:
     """A request that arrived."""
 
     request: httpx.Request
@@ -50,7 +50,7 @@ class Asked:
         return arguments
 
 
-Reply = Callable[[Asked], httpx.Response]
+Reply = Callable[[SentRequest], httpx.Response]
 
 
 def body(
@@ -74,11 +74,11 @@ def page(html: str, status: int = 200, **headers: str) -> Reply:
 def answer(result: object, *, before: str = "", after: str = "", **options: Any) -> Reply:
     """A JSON-RPC answer to whatever was asked."""
 
-    def reply(asked: Asked) -> httpx.Response:
+    def reply(requested: SentRequest) -> httpx.Response:
         text = json.dumps(
-            {"jsonrpc": "2.0", "id": asked.json.get("id"), "result": result}, separators=(",", ":")
+            {"jsonrpc": "2.0", "id": requested.json.get("id"), "result": result}, separators=(",", ":")
         )
-        return body(before + text + after, **options)(asked)
+        return body(before + text + after, **options)(requested)
 
     return reply
 
@@ -86,10 +86,10 @@ def answer(result: object, *, before: str = "", after: str = "", **options: Any)
 def error(code: object, message: str = "", status: int = 200, **options: Any) -> Reply:
     """A JSON-RPC error."""
 
-    def reply(asked: Asked) -> httpx.Response:
+    def reply(requested: SentRequest) -> httpx.Response:
         problem = {"code": code, "message": message}
-        text = json.dumps({"jsonrpc": "2.0", "id": asked.json.get("id"), "error": problem})
-        return body(text, status=status, **options)(asked)
+        text = json.dumps({"jsonrpc": "2.0", "id": requested.json.get("id"), "error": problem})
+        return body(text, status=status, **options)(requested)
 
     return reply
 
@@ -114,10 +114,10 @@ def recorded(name: str) -> Reply:
     }
     headers.setdefault("date", DATE)  # it was not kept in every recording
 
-    def reply(asked: Asked) -> httpx.Response:
+    def reply(requested: SentRequest) -> httpx.Response:
         content = exchange.response.body
         if found and found[1] != b"0":  # 0 is what the shop says when it could not read the question
-            content = content[: found.start(1)] + b"%d" % asked.json["id"] + content[found.end(1) :]
+            content = content[: found.start(1)] + b"%d" % requested.json["id"] + content[found.end(1) :]
         return httpx.Response(exchange.response.status, content=content, headers=headers)
 
     return reply
@@ -126,7 +126,7 @@ def recorded(name: str) -> Reply:
 def broken(problem: Exception) -> Reply:
     """No answer at all."""
 
-    def reply(_: Asked) -> httpx.Response:
+    def reply(_: SentRequest) -> httpx.Response:
         raise problem
 
     return reply
@@ -158,9 +158,9 @@ def stream(pieces: Chunks, *, content_type: str = "application/json", **headers:
 def events(*blocks: bytes, cut: Callable[[bytes], Iterable[bytes]] = lambda raw: [raw]) -> Reply:
     """An event stream; `%d` in a block becomes the question's id; `cut` says in which pieces it comes."""
 
-    def reply(asked: Asked) -> httpx.Response:
-        raw = b"".join(blocks).replace(b"%d", b"%d" % asked.json["id"])
-        return stream(Chunks(cut(raw)), content_type="text/event-stream")(asked)
+    def reply(requested: SentRequest) -> httpx.Response:
+        raw = b"".join(blocks).replace(b"%d", b"%d" % requested.json["id"])
+        return stream(Chunks(cut(raw)), content_type="text/event-stream")(requested)
 
     return reply
 
@@ -170,13 +170,13 @@ class ScriptedShop:
     """A shop's endpoint: MCP with a session, or plain HTTP.
 
     Attributes:
-        asked: every request, in order.
+        requested: every request, in order.
         script: what each method (JSON-RPC's, else HTTP's) is answered with, one after the other; the last
             one stays.
     """
 
     url: str = URL
-    asked: list[Asked] = field(default_factory=list)
+    requested: list[SentRequest] = field(default_factory=list)
     script: dict[str, list[Reply]] = field(default_factory=dict)
     sessions: int = 0
 
@@ -194,34 +194,34 @@ class ScriptedShop:
             self.on(method, *replies)
 
     @property
-    def questions(self) -> list[Asked]:
+    def questions(self) -> list[SentRequest]:
         """What was asked of orders, in any dialect."""
-        return [asked for asked in self.asked if asked.method in QUESTIONS]
+        return [requested for requested in self.requested if requested.method in QUESTIONS]
 
     @property
     def methods(self) -> list[str]:
         """What was asked, in order."""
-        return [asked.method for asked in self.asked]
+        return [requested.method for requested in self.requested]
 
     @property
-    def calls(self) -> list[Asked]:
+    def calls(self) -> list[SentRequest]:
         """The tools/call among it."""
-        return [asked for asked in self.asked if asked.method == "tools/call"]
+        return [requested for requested in self.requested if requested.method == "tools/call"]
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
-        asked = Asked(request)
-        self.asked.append(asked)
-        replies = self.script.get(asked.method) or [self._usual(asked)]
+        requested = SentRequest(request)
+        self.requested.append(requested)
+        replies = self.script.get(requested.method) or [self._usual(requested)]
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
-        return reply(asked)
+        return reply(requested)
 
-    def _usual(self, asked: Asked) -> Reply:
-        if asked.method == "initialize":
+    def _usual(self, requested: SentRequest) -> Reply:
+        if requested.method == "initialize":
             self.sessions += 1
             result = wire.load("session/initialize").response.json()["result"]
             return answer(result, headers={"mcp-session-id": f"session-{self.sessions}"})
-        return recorded("orders/page-beyond") if asked.method == "tools/call" else body(b"")
+        return recorded("orders/page-beyond") if requested.method == "tools/call" else body(b"")
 
 
 @contextmanager

@@ -55,8 +55,8 @@ class ShopActions:
         """An order that was there before us; those of them that are not ours to know are never due."""
         now = self.bench.shop.clock()
         order_id = self.bench.shop.create_order(status, created=now - age)
-        learned = status in OPEN or (status == "completed" and age < timedelta(days=30))
-        if learned or age < self.bench.plan.lookback:
+        imported = status in OPEN or (status == "completed" and age < timedelta(days=30))
+        if imported or age < self.bench.plan.lookback:
             self.shown[order_id] = self.actions
         return order_id
 

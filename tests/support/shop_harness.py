@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.filters import EVERYTHING, Filter
 from shop_poller.core.messages import MessageFormat
@@ -23,7 +23,7 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import Outgoing
+from shop_poller.ports import NewDelivery
 from shop_poller.stores.sqlite import SqliteStore
 from support.virtual_time import virtual_now
 
@@ -45,13 +45,13 @@ class FakeShop:
     Attributes:
         troubles: the next answers that go wrong: an error, or seconds that one takes.
         down: what every answer is, for as long as it is set.
-        asked: when it was asked, and what.
+        requested: when it was asked, and what.
     """
 
     orders: dict[int, Order | UnreadableOrder] = field(default_factory=dict)
     troubles: deque[ShopPollerError | float] = field(default_factory=deque)
     down: ShopPollerError | None = None
-    asked: list[tuple[float, Query]] = field(default_factory=list)
+    requested: list[tuple[float, Query]] = field(default_factory=list)
     clock_off: timedelta = timedelta(0)
     preamble: str = ""
     closed: bool = False
@@ -90,7 +90,7 @@ class FakeShop:
     most_ids = 100
 
     async def fetch(self, query: Query) -> Page:
-        self.asked.append((anyio.current_time(), query))
+        self.requested.append((anyio.current_time(), query))
         if self.troubles:
             trouble = self.troubles.popleft()
             if isinstance(trouble, ShopPollerError):
@@ -190,11 +190,11 @@ class ShopHarness:
     sinks: Sequence[FakeSink]
     store: SqliteStore
     metrics: Metrics
-    alarm: Alarm
+    alert_manager: AlertManager
     state_writer: StateWriter
     poller: Poller
     dispatchers: Sequence[Dispatcher]
-    outgoing: list[Outgoing]
+    new_deliveries: list[NewDelivery]
     clock: ClockWatch
 
     def value(self, name: str, **labels: str) -> float:
@@ -245,7 +245,7 @@ async def shop_harness(
     filters: Mapping[str, Filter] | None = None,
     plan: PollPlan | None = None,
     delivery: DeliveryPlan | None = None,
-    chance: Callable[[], float] = lambda: 0.5,
+    random: Callable[[], float] = lambda: 0.5,
     in_memory: bool = False,
     may_send: Callable[[], bool] = lambda: True,
     now: Callable[[], datetime] = virtual_now,
@@ -264,17 +264,19 @@ async def shop_harness(
         stack.push_async_callback(store.aclose)
         metrics = Metrics(SHOP, names, [named.event for named in plan.status_events.values()])
         dispatchers: list[Dispatcher] = []
-        outgoing: list[Outgoing] = []
+        new_deliveries: list[NewDelivery] = []
 
-        def announce(new: Sequence[Outgoing] = ()) -> None:
-            outgoing.extend(new)
+        def announce(new: Sequence[NewDelivery] = ()) -> None:
+            new_deliveries.extend(new)
             for dispatcher in dispatchers:
                 dispatcher.look_soon()
 
         message_format = MessageFormat(SHOP)
         clock = ClockWatch(now, metrics=metrics)
-        alarm = Alarm(store, message_format=message_format, sinks=wanted, now=clock.now, on_outgoing=announce)
-        await alarm.load()
+        alert_manager = AlertManager(
+            store, message_format=message_format, sinks=wanted, now=clock.now, on_new_deliveries=announce
+        )
+        await alert_manager.load()
         delivery = delivery or DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
         dispatchers += [
             Dispatcher(
@@ -282,10 +284,10 @@ async def shop_harness(
                 delivery,
                 store=store,
                 may_send=may_send,
-                alarm=alarm,
+                alert_manager=alert_manager,
                 metrics=metrics,
                 now=clock.now,
-                chance=chance,
+                random=random,
                 clock=clock,
             )
             for sink in sinks
@@ -297,20 +299,29 @@ async def shop_harness(
             sinks=wanted,
             metrics=metrics,
             now=clock.now,
-            on_outgoing=announce,
+            on_new_deliveries=announce,
         )
         await state_writer.load()
         clock.begun(state_writer.state)
         poller = Poller(
             plan,
             state_writer=state_writer,
-            fetcher=Fetcher(shop, shop=SHOP, metrics=metrics, chance=chance),
+            fetcher=Fetcher(shop, shop=SHOP, metrics=metrics, random=random),
             store=store,
-            alarm=alarm,
+            alert_manager=alert_manager,
             metrics=metrics,
             now=clock.now,
             clock=clock,
         )
         yield ShopHarness(
-            shop, sinks, store, metrics, alarm, state_writer, poller, dispatchers, outgoing, clock
+            shop,
+            sinks,
+            store,
+            metrics,
+            alert_manager,
+            state_writer,
+            poller,
+            dispatchers,
+            new_deliveries,
+            clock,
         )

@@ -110,8 +110,8 @@ class Site:
     @property
     def walks(self) -> list[dict[str, Any]]:
         """What each walk through what changed asked first; the questions that follow leave out orders."""
-        asked = [listing for listing in self.served.listings if listing["orderby"].endswith("modified")]
-        return [listing for listing in asked if "exclude" not in listing]
+        requested = [listing for listing in self.served.listings if listing["orderby"].endswith("modified")]
+        return [listing for listing in requested if "exclude" not in listing]
 
     def polled(self, more: int = 1) -> None:
         """Wait until the shop has been asked what changed so many times more."""

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import anyio
 from structlog.testing import capture_logs
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import MessageFormat
@@ -25,7 +25,7 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import Outgoing, Source
+from shop_poller.ports import NewDelivery, Source
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
 from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
@@ -41,7 +41,7 @@ SHOP_ID = "shop.example"
 URL = f"https://{SHOP_ID}"
 SINK = "sink"
 INTERVAL_S = 60.0
-PROOFS = KnownKeys(
+CREDENTIALS = KnownKeys(
     DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret, DEMO_PASSWORD.username, DEMO_PASSWORD.password
 )
 PLAN = PollPlan(SHOP_ID, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
@@ -120,14 +120,14 @@ class Bench:
         await self.end()
         await self.store.take()
         metrics, message_format = Metrics(SHOP_ID, [SINK]), MessageFormat(SHOP_ID)
-        alarm = Alarm(
+        alert_manager = AlertManager(
             self.store,
             message_format=message_format,
             sinks={SINK: EVERYTHING},
             now=self.host_now,
-            on_outgoing=lambda: None,
+            on_new_deliveries=lambda: None,
         )
-        await alarm.load()
+        await alert_manager.load()
         self.state_writer = StateWriter(
             await self.store.register(SHOP_ID, self.host_now()),
             store=self.store,
@@ -135,20 +135,20 @@ class Bench:
             sinks={SINK: EVERYTHING},
             metrics=metrics,
             now=self.host_now,
-            on_outgoing=self._announce,
+            on_new_deliveries=self._announce,
         )
         await self.state_writer.load()
-        self._source = open_source(self.dialect, URL, PROOFS)
+        self._source = open_source(self.dialect, URL, CREDENTIALS)
         witness = Witness(self, self._source)
         self.poller = Poller(
             self.plan,
             state_writer=self.state_writer,
-            fetcher=Fetcher(witness, shop=SHOP_ID, metrics=metrics, chance=lambda: 0.5),
+            fetcher=Fetcher(witness, shop=SHOP_ID, metrics=metrics, random=lambda: 0.5),
             store=self.store,
-            alarm=alarm,
+            alert_manager=alert_manager,
             metrics=metrics,
             now=self.host_now,
-            refunds=open_refunds(URL, PROOFS) if self._reads_refunds else None,
+            refunds=open_refunds(URL, CREDENTIALS) if self._reads_refunds else None,
         )
 
     async def end(self) -> None:
@@ -185,8 +185,8 @@ class Bench:
             self.loaded.setdefault(order.id, []).append(order)
         return replace(found, orders=loaded)
 
-    def _announce(self, new: Sequence[Outgoing]) -> None:
-        self.told += [outgoing.notification for outgoing in new]
+    def _announce(self, new: Sequence[NewDelivery]) -> None:
+        self.told += [new_deliveries.notification for new_deliveries in new]
 
 
 class Witness:

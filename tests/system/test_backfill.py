@@ -32,7 +32,7 @@ def known(site: Site) -> set[int]:
         return {order_id for (order_id,) in db.execute("SELECT order_id FROM known_orders")}
 
 
-def test_what_it_learned_is_judged_rightly_later_on(site: Site) -> None:
+def test_what_it_imported_is_judged_rightly_later_on(site: Site) -> None:
     old = site.shop.create_order("completed", created=datetime.now(UTC) - 40 * DAY)
     with site.daemon():
         site.polled()
@@ -46,7 +46,7 @@ def test_what_it_learned_is_judged_rightly_later_on(site: Site) -> None:
     assert [event for _, event in site.receiver.events] == ["refunded"]
 
 
-def test_without_it_such_an_order_is_learned_when_it_turns_up(site: Site) -> None:
+def test_without_it_such_an_order_is_imported_when_it_turns_up(site: Site) -> None:
     """In a shop without a list of refunds: there nothing says when it was refunded."""
     site.served.endpoint.refunds.is_there = False
     old = site.shop.create_order("completed", created=datetime.now(UTC) - 40 * DAY)
@@ -97,13 +97,13 @@ def test_one_that_was_broken_off_goes_on_where_it_was(site: Site) -> None:
     with site.start("backfill", "--since", since, SHOP_DIALECT="woocommerce-mcp") as running:
         wait_until(lambda: len(known(site)) >= 100 or not running.alive, "a page")
         running.kill()
-    learned = len(known(site))
+    imported = len(known(site))
     site.served.seen.clear()
     assert backfill(site, since, SHOP_DIALECT="woocommerce-mcp").code == 0
     assert len(known(site)) >= 250
-    if learned < 250:  # it was quick enough to be killed in between
+    if imported < 250:  # it was quick enough to be killed in between
         first = next(listing for listing in site.served.listings if listing.get("per_page") == 100)
-        newest = datetime.now(UTC) - (learned - 103) * DAY
+        newest = datetime.now(UTC) - (imported - 103) * DAY
         assert datetime.fromisoformat(first["before"]).replace(tzinfo=UTC) < newest
 
 

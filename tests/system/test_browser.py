@@ -51,15 +51,15 @@ async def watched(page: "Page") -> list[str]:
 async def test_it_fits_a_phone_and_asks_for_nothing_else(address: str, scheme: Scheme, lang: str) -> None:
     async with browsing(scheme=scheme, lang=lang) as page:
         complaints = await watched(page)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
         await page.goto(f"{address}/")
         assert await page.get_attribute("html", "lang") == lang
         size = await page.locator("html").evaluate("root => [root.scrollWidth, root.clientWidth]")
         assert size[0] <= size[1] == 390
         assert await page.title() != ""
         assert complaints == []
-        assert [url for url in asked if not url.startswith("data:")] == [f"{address}/"]
+        assert [url for url in requested if not url.startswith("data:")] == [f"{address}/"]
 
 
 @SCENES

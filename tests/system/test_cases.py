@@ -24,8 +24,8 @@ def lately() -> datetime:
 
 def asks_what_changed(request: Request) -> bool:
     """Not what was there before, which there is nothing of."""
-    asked = f"{request.query} {request.body.decode()}"
-    return "modified_after" in asked and "before" not in asked
+    requested = f"{request.query} {request.body.decode()}"
+    return "modified_after" in requested and "before" not in requested
 
 
 def answering(listed: Callable[[], bytes]) -> Fault:

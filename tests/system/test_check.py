@@ -228,15 +228,15 @@ def test_it_says_how_custom_statuses_count_and_warns_where_nothing_was_paid(site
 
 def test_a_shop_that_does_not_answer_with_that_many_is_well_all_the_same(site: Site) -> None:
     site.shop.create_order("sborka")
-    asked: list[str] = []
+    requested: list[str] = []
 
     def large(request: Request, onward: Handler) -> Answer:
-        asked.append(request.body.decode())
-        return wp_die(500, "no memory", {}) if '"per_page":100' in asked[-1] else onward(request)
+        requested.append(request.body.decode())
+        return wp_die(500, "no memory", {}) if '"per_page":100' in requested[-1] else onward(request)
 
     site.served.faults.add(Fault("no memory", large))
     assert statuses(site.run("check")) == []
-    assert any('"per_page":100' in body for body in asked)
+    assert any('"per_page":100' in body for body in requested)
 
 
 def test_a_shop_that_is_not_there_is_3(site: Site) -> None:

@@ -7,6 +7,7 @@ import pytest
 from shop_poller.simulator.keys import DEMO_PASSWORD
 from shop_poller.simulator.refunds import ROUTE as REFUNDS
 from support.commands import wait_until
+from support.simulated import Seen
 from support.site import SHOP_ID, Site
 
 PASSWORD = {

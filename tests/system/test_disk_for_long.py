@@ -44,28 +44,28 @@ def test_a_disk_that_stays_full_makes_it_unhealthy_until_there_is_space(site: Si
     assert len(site.receiver.posts) == 1 + 150 + 2
 
 
-def change(disk: SmallDisk, chance: Random) -> None:
+def change(disk: SmallDisk, random: Random) -> None:
     """Fill the disk up, or give it its space back."""
-    if chance.random() < 0.5:
+    if random.random() < 0.5:
         fill(disk.ballast)
     else:
         disk.ballast.unlink(missing_ok=True)
 
 
-def life(site: Site, disk: SmallDisk, chance: Random, plot: Plot) -> str:
+def life(site: Site, disk: SmallDisk, random: Random, plot: Plot) -> str:
     """Let a daemon live on a disk that is full now and then, until it is killed; returns what it logged."""
-    site.receiver.answer = site.receiver.slowly(chance.choice([0, 0.3]))
-    change(disk, chance)
+    site.receiver.answer = site.receiver.slowly(random.choice([0, 0.3]))
+    change(disk, random)
     with site.start("run", before=disk.before) as daemon:
-        if chance.random() < 0.8:
+        if random.random() < 0.8:
             wait_until(lambda: not daemon.alive or '"started"' in daemon.stderr, "a start, or none")
-        for _ in range(chance.randint(1, 3)):
-            change(disk, chance)
-            until = time.monotonic() + chance.uniform(0.1, 2)
+        for _ in range(random.randint(1, 3)):
+            change(disk, random)
+            until = time.monotonic() + random.uniform(0.1, 2)
             while time.monotonic() < until:
                 plot.go_on()
                 time.sleep(0.003)
-        if chance.random() < 0.2:
+        if random.random() < 0.2:
             daemon.process.terminate()  # it takes its log with it, and needs space to start again
             time.sleep(0.5)
         daemon.kill()
@@ -76,11 +76,11 @@ def life(site: Site, disk: SmallDisk, chance: Random, plot: Plot) -> str:
 @pytest.mark.soak
 def test_kills_on_a_disk_that_is_full_now_and_then(site: Site) -> None:
     seed = int(os.environ.get("SOAK_SEED") or SystemRandom().randrange(10_000))
-    chance, refused, told = Random(seed), 0, 0
-    plot = Plot(site, chance, at_once=6)
+    random, refused, told = Random(seed), 0, 0
+    plot = Plot(site, random, at_once=6)
     with small_disk(site.state.parent) as disk:
         for number in range(1, 81):
-            text = life(site, disk, chance, plot)
+            text = life(site, disk, random, plot)
             told += " is full; free some space" in text
             if text.startswith("shop-poller: "):
                 refused += 1

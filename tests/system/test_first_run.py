@@ -164,7 +164,7 @@ def test_settings_come_from_env_toml_and_files_of_secrets(site: Site) -> None:
     assert site.status(SHOP_ID="from.toml", WOOCOMMERCE_CONSUMER_SECRET="x")["known_orders"] == 1
 
 
-def test_what_was_there_before_is_learned_in_silence_and_then_judged_rightly(site: Site) -> None:
+def test_what_was_there_before_is_imported_in_silence_and_then_judged_rightly(site: Site) -> None:
     shop, now = site.shop, datetime.now(UTC)
     open_one = shop.create_order("processing", created=now - timedelta(days=3))
     shop.create_order("on-hold", created=now - timedelta(hours=2))

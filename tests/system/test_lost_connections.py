@@ -27,7 +27,7 @@ INSTALLS = [
 
 
 @dataclass
-class Line:
+class LineItem:
     """A daemon, and what lies between it and its server."""
 
     daemon: Running
@@ -58,7 +58,7 @@ class Line:
 
 
 @contextmanager
-def line(site: Site, shape: str) -> Iterator[Line]:
+def line(site: Site, shape: str) -> Iterator[LineItem]:
     """A daemon with its state, and one of its sinks, behind a forwarder."""
     with ExitStack() as stack:
         between = stack.enter_context(forwarder(0))
@@ -83,7 +83,7 @@ def line(site: Site, shape: str) -> Iterator[Line]:
         daemon = stack.enter_context(site.start(*command))
         daemon.wait_for("started")
         wait_until(lambda: daemon.get("/readyz").status_code == 200, "readiness")
-        yield Line(daemon, server, between)
+        yield LineItem(daemon, server, between)
 
 
 def lose_all(site: Site, shape: str, times: int) -> None:

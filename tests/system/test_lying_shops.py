@@ -103,8 +103,8 @@ def test_orders_that_cannot_be_read_are_6(opened: Shop, dialect: Dialect, double
     if dialect is Dialect.REST:
         shop.hidden = {1007, 1030}
     else:  # it tells no count: they are hidden from the list by modification only
-        shop.hides = lambda asked, rows: [
-            row for row in rows if asked["orderby"] == "date" or row["id"] not in {1007, 1030}
+        shop.hides = lambda requested, rows: [
+            row for row in rows if requested["orderby"] == "date" or row["id"] not in {1007, 1030}
         ]
     assert opened.run("run", "--once").code == 0
     assert opened.announced() == sorted(ALL - {"1007", "1030"})

@@ -301,7 +301,7 @@ def test_polling_that_is_off_is_off_for_once_too(site: Site) -> None:
     assert site.served.listings == []
 
 
-def test_more_than_is_learned_at_once_is_learned_in_the_same_run(site: Site) -> None:
+def test_more_than_is_imported_at_once_is_imported_in_the_same_run(site: Site) -> None:
     made = datetime.now(UTC) - timedelta(days=2)
     for number in range(2_200):
         site.shop.create_order("processing", created=made - timedelta(seconds=number))

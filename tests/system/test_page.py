@@ -122,8 +122,8 @@ def test_a_dead_letter_is_sent_again_and_another_dropped(site: Site, port: int) 
         for _ in range(2):
             site.shop.create_order("processing")
         wait_until(lambda: page(daemon).count("<article>") == 3, "two dead letters, and that of telling so")
-        letters = site.status()["latest_dead_letters"]
-        first, second, telling = sorted(letter["id"] for letter in letters)
+        dead_letters = site.status()["latest_dead_letters"]
+        first, second, telling = sorted(letter["id"] for letter in dead_letters)
         site.receiver.answer = lambda _: 200
         assert act(daemon, "replay", seq=str(first)).status_code == 200
         assert act(daemon, "drop", seq=str(second)).status_code == 200

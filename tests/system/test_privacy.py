@@ -116,14 +116,14 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 def _a_long_day(site: Site, daemon: Running) -> None:
     """Orders come, are refunded, fail and are cancelled; some are broken, and the shop is, too."""
-    shop, chance = site.shop, Random(5)
+    shop, random = site.shop, Random(5)
     orders = []
     for number in range(ORDERS):
         orders.append(shop.create_order("processing", customer=buyer(number)))
         shop.distort(orders[-1], addressed(number))
     site.receiver.wait_for(ORDERS)
     for order in orders[:60]:
-        match chance.choice(["refund", "some", "failed", "cancelled"]):
+        match random.choice(["refund", "some", "failed", "cancelled"]):
             case "refund":
                 shop.refund(order)
             case "some":

@@ -115,10 +115,10 @@ def test_who_was_frozen_longer_than_the_lease_changes_and_sends_nothing(site: Si
     assert len(site.receiver.posts) - 30 <= 8
 
 
-def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Callable[[str], None]) -> None:
+def kill_test(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Callable[[str], None]) -> None:
     """Two replicas; in each round chance chooses what befalls whom, while orders go on."""
-    chance = Random(seed)
-    plot = Plot(site, chance, at_once=6)
+    random = Random(seed)
+    plot = Plot(site, random, at_once=6)
     with ExitStack() as stack:
         replicas = [stack.enter_context(site.start("run", SHOP_SENDERS="3")) for _ in range(2)]
 
@@ -129,9 +129,9 @@ def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Call
                 time.sleep(0.002)
 
         for number in range(1, rounds + 1):
-            which = chance.randrange(2)
-            action = chance.choice(["kill", "freeze", "restart the server", "hang the server"])
-            go_on(chance.uniform(0.5, 3))
+            which = random.randrange(2)
+            action = random.choice(["kill", "freeze", "restart the server", "hang the server"])
+            go_on(random.uniform(0.5, 3))
             if action == "kill":
                 replicas[which].kill()
                 replicas[which] = stack.enter_context(site.start("run", SHOP_SENDERS="3"))
@@ -141,11 +141,11 @@ def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Call
                 replicas[which].send(signal.SIGCONT)
             elif action == "restart the server":
                 server.end()
-                go_on(chance.uniform(0, 2))
+                go_on(random.uniform(0, 2))
                 server.start()
             else:
                 server.freeze()
-                go_on(chance.uniform(1, LEASE_S + 5))
+                go_on(random.uniform(1, LEASE_S + 5))
                 server.thaw()
             posts, events = len(site.receiver.posts), len({*site.receiver.event_ids})
             say(f"{number} {action}: {plot.finished} orders done, {events} events, {posts - events} again")
@@ -155,7 +155,7 @@ def ordeal(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Call
 
 
 def test_whatever_befalls_two_replicas_nothing_is_lost(site: Site, server: RedisServer) -> None:
-    ordeal(site, server, rounds=3, seed=4, say=lambda _: None)
+    kill_test(site, server, rounds=3, seed=4, say=lambda _: None)
 
 
 @pytest.mark.soak
@@ -165,4 +165,4 @@ def test_whatever_befalls_them_for_long(site: Site, server: RedisServer, seed: i
         sys.stdout.write(f"seed {seed}: {line}\n")
         sys.stdout.flush()
 
-    ordeal(site, server, rounds=40, seed=seed, say=say)
+    kill_test(site, server, rounds=40, seed=seed, say=say)

@@ -28,29 +28,29 @@ def log_of(state: Path) -> Path:
     return Path(f"{state}-wal")
 
 
-def last_frame_cut(log: Path, chance: Random) -> None:
-    os.truncate(log, max(log.stat().st_size - chance.randint(1, FRAME), 0))
+def last_frame_cut(log: Path, random: Random) -> None:
+    os.truncate(log, max(log.stat().st_size - random.randint(1, FRAME), 0))
 
 
-def cut_anywhere(log: Path, chance: Random) -> None:
-    os.truncate(log, chance.randint(0, log.stat().st_size))
+def cut_anywhere(log: Path, random: Random) -> None:
+    os.truncate(log, random.randint(0, log.stat().st_size))
 
 
-def junk_at_its_end(log: Path, chance: Random) -> None:
-    junk = chance.randbytes(chance.randint(1, 300))
+def junk_at_its_end(log: Path, random: Random) -> None:
+    junk = random.randbytes(random.randint(1, 300))
     with log.open("r+b") as file:
         file.seek(-min(len(junk), log.stat().st_size), os.SEEK_END)
         file.write(junk)
 
 
-def junk_behind_its_end(log: Path, chance: Random) -> None:
+def junk_behind_its_end(log: Path, random: Random) -> None:
     with log.open("ab") as file:
-        file.write(chance.randbytes(chance.randint(1, 2 * FRAME)))
+        file.write(random.randbytes(random.randint(1, 2 * FRAME)))
 
 
-def zeros_in_its_midst(log: Path, chance: Random) -> None:
+def zeros_in_its_midst(log: Path, random: Random) -> None:
     with log.open("r+b") as file:
-        file.seek(chance.randrange(max(log.stat().st_size - FRAME, 1)))
+        file.seek(random.randrange(max(log.stat().st_size - FRAME, 1)))
         file.write(bytes(FRAME))
 
 
@@ -140,27 +140,27 @@ def test_a_file_that_is_damaged_itself_is_5_in_one_line(site: Site) -> None:
     assert len(site.receiver.posts) == 1
 
 
-def ordeal(site: Site, *, rounds: int, seed: int, say: Callable[[str], None] = lambda _: None) -> None:
+def kill_test(site: Site, *, rounds: int, seed: int, say: Callable[[str], None] = lambda _: None) -> None:
     """Kill a daemon again and again and tear its log, while orders go on."""
-    chance = Random(seed)
+    random = Random(seed)
     assert site.once().code == 0
-    plot = Plot(site, chance, at_once=6, set_back=True)
+    plot = Plot(site, random, at_once=6, set_back=True)
     for number in range(1, rounds + 1):
         with site.start("run") as daemon:
             daemon.wait_for("started")
-            enough = len({*site.receiver.event_ids}) + chance.randint(1, 8)  # what comes again does not count
+            enough = len({*site.receiver.event_ids}) + random.randint(1, 8)  # what comes again does not count
             until = time.monotonic() + 10
             while len({*site.receiver.event_ids}) < enough and time.monotonic() < until:
                 plot.go_on()
                 time.sleep(0.01)
-            if chance.random() < 0.2:
+            if random.random() < 0.2:
                 assert daemon.stop() == 0  # what it knows is in the file then, and stays
                 continue
             daemon.kill()
             assert daemon.logged("polling failed") == []
         tear = TEARS[number % len(TEARS)]
-        tear(log_of(site.state), chance)
-        if chance.random() < 0.5:
+        tear(log_of(site.state), random)
+        if random.random() < 0.5:
             Path(f"{site.state}-shm").unlink(missing_ok=True)  # an index of the log, made anew without it
         events = len({*site.receiver.event_ids})
         again = len(site.receiver.posts) - events
@@ -181,4 +181,4 @@ def test_torn_at_random_by_the_hundred(site: Site) -> None:
         sys.stdout.write(f"SOAK_SEED={seed}: {line}\n")
         sys.stdout.flush()
 
-    ordeal(site, rounds=100, seed=seed, say=say)
+    kill_test(site, rounds=100, seed=seed, say=say)

@@ -159,13 +159,13 @@ def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
         site.receiver.wait_for(1)
         for number, (name, fault) in enumerate(PARADE.items(), 2):
             end_of_a_tick(daemon)  # an order is delivered before that; the fault is for the next one
-            asked = len(site.walks)
+            requested = len(site.walks)
             site.served.faults.add(fault, times=1)
             order = site.shop.create_order("processing")
             site.receiver.wait_for(number, within_s=BREAKER_S + 30)
             assert site.receiver.story(order) == ["new"], name
             assert site.served.faults.active == [], name
-            walks = site.walks[asked:]
+            walks = site.walks[requested:]
             assert len(walks) >= 2, f"{name}: the walk that failed, and the one that brought the order"
             assert walks[1]["modified_after"] <= walks[0]["modified_after"], f"{name} moved the cursor"
         assert daemon.get("/healthz").json() == {"status": "healthy"}
@@ -234,7 +234,7 @@ def test_polling_can_be_turned_off(site: Site) -> None:
     with site.daemon() as daemon:
         wait_until(lambda: site.receiver.posts, "a notification")
         daemon.kill()
-    asked = len(site.served.seen)
+    requested = len(site.served.seen)
     site.receiver.answer = lambda _: 200
     with site.daemon(SHOP_POLLING_ENABLED="false") as daemon:
         site.receiver.wait_for(1)
@@ -243,7 +243,7 @@ def test_polling_can_be_turned_off(site: Site) -> None:
         assert daemon.get("/readyz").status_code == 200
         assert daemon.metric("shop_polling_enabled") == 0
         wait_until(lambda: not site.status()["sinks"], "an empty outbox")
-    assert len(site.served.seen) == asked
+    assert len(site.served.seen) == requested
     assert site.receiver.story(order) == ["new"]
     assert len(set(site.receiver.event_ids)) == 1
 

@@ -24,7 +24,7 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import Store
 from shop_poller.runtime.factory import asking, begun, poll_plan
 from shop_poller.stores import peek_store
-from shop_poller.stores.bounds import MAX_SETTLED
+from shop_poller.stores.bounds import MAX_FINISHED
 
 MAX_EXCLUDE = 5000
 """Most orders left out of the question what else the shop counts."""
@@ -158,7 +158,9 @@ async def _listed_otherwise(
         before: the shop's clock at the end of the first walk: what changed later is not its fault.
     """
     unread: set[int] = set()
-    walk: cursor.CreatedWalk | None = cursor.past(since=None, before=before + AHEAD, modified_after=since)
+    walk: cursor.CreatedWalk | None = cursor.created_walk(
+        since=None, before=before + AHEAD, modified_after=since
+    )
     while walk is not None:
         walk, page = await fetcher.page(walk, _deadline())
         unread |= {
@@ -201,10 +203,12 @@ async def _judge(settings: Settings, store: Store, page: Page, complete_since: d
     shop = settings.shop
     ids = [item.id for item in page.items]
     known = await store.known(shop, ids) if ids else {}
-    traces = await store.traces(shop, [str(order_id) for order_id in ids]) if ids else []
+    delivery_records = await store.delivery_records(shop, [str(order_id) for order_id in ids]) if ids else []
     sent: dict[str, list[Sent]] = {}
-    for trace in traces:
-        sent.setdefault(trace.event_id, []).append(Sent(trace.sink, trace.fate, trace.at))
+    for delivery_record in delivery_records:
+        sent.setdefault(delivery_record.event_id, []).append(
+            Sent(delivery_record.sink, delivery_record.status, delivery_record.at)
+        )
     evidence = Evidence(sent, complete_since)
     return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
 
@@ -243,8 +247,8 @@ async def _complete_since(settings: Settings, store: Store, shop_time: datetime 
     now = max(store.now(), shop_time) if shop_time else store.now()
     since = now - timedelta(days=settings.shop_history_days)
     for dead, sink in product((False, True), settings.sinks):
-        over = await store.settled(settings.shop, dead=dead, limit=MAX_SETTLED, sink=sink.name)
-        if len(over) == MAX_SETTLED:  # older ones were dropped
+        over = await store.finished(settings.shop, dead=dead, limit=MAX_FINISHED, sink=sink.name)
+        if len(over) == MAX_FINISHED:  # older ones were dropped
             since = max(since, over[-1].at)
     return since
 
@@ -274,10 +278,10 @@ def as_dict(entry: Entry) -> dict[str, Any]:
 
 def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[str, str | None]]]:
     return {
-        name: [{"sink": sent.sink, "fate": sent.fate, "at": iso(sent.at)} for sent in several]
+        name: [{"sink": sent.sink, "fate": sent.status, "at": iso(sent.at)} for sent in several]
         for name, several in announced.items()
     }
 
 
 def _sent(several: Iterable[Sent]) -> str:
-    return ", ".join(f"{sent.sink} {sent.fate} {iso(sent.at)}" for sent in several) or "no record any more"
+    return ", ".join(f"{sent.sink} {sent.status} {iso(sent.at)}" for sent in several) or "no record any more"

@@ -15,10 +15,10 @@ import anyio
 import typer
 
 from shop_poller.config.settings import Settings
-from shop_poller.core.cursor import SECOND, CreatedWalk, past
+from shop_poller.core.cursor import SECOND, CreatedWalk, created_walk
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page, iso
-from shop_poller.core.transition import learnable
+from shop_poller.core.transition import importable
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import Backfill, Store
 from shop_poller.runtime.factory import asking, begun, poll_plan
@@ -38,13 +38,13 @@ class BackfillProgress:
     Attributes:
         share: of the time to go through, 0 to 1.
         orders: read in this run.
-        learned: recorded, in earlier runs too.
+        imported: recorded, in earlier runs too.
         waiting: what it waits for; "" if it does not.
     """
 
     share: float
     orders: int
-    learned: int
+    imported: int
     waiting: str = ""
 
 
@@ -108,15 +108,15 @@ class Backfiller:
         if position is None or position.created_before <= position.since:  # none yet, or it came to its end
             position = Backfill(since, top)
         position = replace(position, since=since)
-        walk: CreatedWalk | None = past(since=since - SECOND, before=position.created_before)
+        walk: CreatedWalk | None = created_walk(since=since - SECOND, before=position.created_before)
         while walk is not None and position.created_before > since:
             began = anyio.current_time()
             walk, page = await self._page(walk, position, top)
             walk = walk.advance(page)
             before = walk.keyset_position.bound if walk else since
             policy = self._plan.policy(top, shop_time=page.shop_time, now=self._store.now())
-            records = learnable(page.orders, policy)
-            fresh = await self._store.learn_concurrently(
+            records = importable(page.orders, policy)
+            fresh = await self._store.import_concurrently(
                 self._shop,
                 records,
                 replace(position, created_before=before),
@@ -124,7 +124,7 @@ class Backfiller:
                     page.shop_time, self._store.now()
                 ),  # kept for a time counted from here, as the state writer does
             )
-            position = replace(position, created_before=before, learned=position.learned + fresh)
+            position = replace(position, created_before=before, imported=position.imported + fresh)
             self._orders += len(page.items)
             self._show(self._progress(position, top))
             await anyio.sleep(anyio.current_time() - began)
@@ -146,7 +146,7 @@ class Backfiller:
         whole = (top - position.since).total_seconds()
         done = (top - max(position.created_before, position.since)).total_seconds()
         share = min(1.0, done / whole) if whole > 0 else 1.0
-        return BackfillProgress(share, self._orders, position.learned, waiting)
+        return BackfillProgress(share, self._orders, position.imported, waiting)
 
 
 async def backfill(

@@ -140,7 +140,7 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
     if not target.parent.is_dir():
         raise BackupRefusedError(f"{target}: there is no directory {target.parent}; make it first")
     taken = {Path(os.path.realpath(shop.state)) for shop in shops if isinstance(shop.state, Path)}
-    taken |= {path.with_name(f"{path.name}{end}") for path in taken for end in (*files.BESIDE, ".lock")}
+    taken |= {path.with_name(f"{path.name}{end}") for path in taken for end in (*files.SIDE_FILES, ".lock")}
     if Path(os.path.realpath(target)) in taken:
         raise BackupRefusedError(f"{target}: is the state itself; name another file")
     if about is None:

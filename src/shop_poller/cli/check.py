@@ -206,7 +206,7 @@ async def _blind(settings: Settings, dialect: Dialect) -> str:
     for other in candidates(settings.woocommerce_mcp_url):
         if BLIND_TO[other] or other is Dialect.EXECUTE:
             continue
-        if not settings.proofs.fit(other):
+        if not settings.credentials.fit(other):
             others.append(f"{other} would, it needs {NEEDS[other]}")
         elif await _answers(settings, other):
             others.append(f"{other} would, and it answers: set SHOP_DIALECT={other}")
@@ -214,7 +214,7 @@ async def _blind(settings: Settings, dialect: Dialect) -> str:
 
 
 async def _answers(settings: Settings, dialect: Dialect) -> bool:
-    source = open_source(dialect, settings.woocommerce_mcp_url, settings.proofs)
+    source = open_source(dialect, settings.woocommerce_mcp_url, settings.credentials)
     try:
         await source.fetch(PROBE)
     except ShopPollerError:

@@ -24,9 +24,9 @@ from shop_poller.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from shop_poller.cli.dead_letters import Deed, LetterFilter
+    from shop_poller.cli.dead_letters import Action, DeadLetterFilter
     from shop_poller.config.settings import Settings
-    from shop_poller.ports import Settled
+    from shop_poller.ports import FinishedDelivery
 
 MOST_SHOWN = 10_000
 MOST_DAYS = 36_500
@@ -85,7 +85,7 @@ def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
     except dead_letters.UnknownLetterError as error:
         raise _refused(str(error)) from error
     with suppress(EnoughError):
-        for line in dead_letters.letter_lines(found):
+        for line in dead_letters.dead_letter_lines(found):
             say(line)
 
 
@@ -152,7 +152,7 @@ def _list(
         say("no dead letters" if dead else "nothing was delivered yet")
 
 
-def _shown(one: "Settled", *, dead: bool, as_json: bool) -> str:
+def _shown(one: "FinishedDelivery", *, dead: bool, as_json: bool) -> str:
     from shop_poller.cli import dead_letters  # noqa: PLC0415 - see the module's docstring
 
     if not as_json:
@@ -170,19 +170,19 @@ def _choice(
     newer_than: float | None,
     *,
     everything: bool,
-) -> "LetterFilter":
-    from shop_poller.cli.dead_letters import LetterFilter  # noqa: PLC0415 - see the module's docstring
+) -> "DeadLetterFilter":
+    from shop_poller.cli.dead_letters import DeadLetterFilter  # noqa: PLC0415 - see the module's docstring
 
     def days(number: float | None) -> timedelta | None:
         return None if number is None else timedelta(days=number)
 
-    choice = LetterFilter(frozenset(ids or ()), sink, days(older_than), days(newer_than), everything)
+    choice = DeadLetterFilter(frozenset(ids or ()), sink, days(older_than), days(newer_than), everything)
     if choice.problem:
         raise _refused(choice.problem)
     return choice
 
 
-def _move(action: "Deed", choice: "LetterFilter", settings: "Settings", *, yes: bool) -> None:
+def _move(action: "Action", choice: "DeadLetterFilter", settings: "Settings", *, yes: bool) -> None:
     from shop_poller.cli import dead_letters  # noqa: PLC0415 - see the module's docstring
 
     try:

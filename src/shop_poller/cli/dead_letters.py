@@ -12,9 +12,9 @@ import anyio
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
-from shop_poller.ports import DeadLetter, Settled, Store
+from shop_poller.ports import DeadLetter, FinishedDelivery, Store
 from shop_poller.stores import concurrent_store, follow_store, peek_store
-from shop_poller.stores.bounds import MAX_SETTLED
+from shop_poller.stores.bounds import MAX_FINISHED
 
 AT_ONCE = 100
 """Dead letters of one commit: the daemon waits for it."""
@@ -24,7 +24,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LATE = timedelta(seconds=15)
 """Deliveries of several sinks are not recorded quite in the order of their times."""
 
-Deed = Literal["replay", "drop"]
+Action = Literal["replay", "drop"]
 
 
 class UnknownLetterError(Exception):
@@ -43,7 +43,7 @@ class UnknownSinkError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which dead letters are meant: these, or those that fit all that is given.
 
     Attributes:
@@ -88,7 +88,7 @@ class LetterFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class LettersChanged:
+class DeadLettersChanged:
     """What was done.
 
     Attributes:
@@ -100,7 +100,7 @@ class LettersChanged:
     orphans: tuple[str, ...] = ()
 
 
-async def find(settings: Settings, choice: LetterFilter) -> list[int]:
+async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
     """See which dead letters a choice comes to; nothing is changed.
 
     Returns:
@@ -124,7 +124,7 @@ async def find(settings: Settings, choice: LetterFilter) -> list[int]:
     return found
 
 
-async def move(settings: Settings, action: Deed, seqs: Sequence[int]) -> LettersChanged:
+async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadLettersChanged:
     """Replay or drop dead letters, a hundred at a time, in this order.
 
     Args:
@@ -147,14 +147,14 @@ async def move(settings: Settings, action: Deed, seqs: Sequence[int]) -> Letters
         stats = await store.stats(shop)
     named = {sink.name for sink in settings.sinks}
     waiting = (name for name, sink in stats.sinks.items() if sink.waiting and name not in named)
-    return LettersChanged(moved, tuple(waiting) if action == "replay" else ())
+    return DeadLettersChanged(moved, tuple(waiting) if action == "replay" else ())
 
 
-async def over(settings: Settings, *, dead: bool, sink: str | None, limit: int) -> list[Settled]:
+async def over(settings: Settings, *, dead: bool, sink: str | None, limit: int) -> list[FinishedDelivery]:
     """Dead letters, or deliveries that were made, the latest first; raises STORE errors."""
     async with aclosing(await _peek(settings)) as store:
         await store.load(settings.shop)
-        return await store.settled(settings.shop, dead=dead, limit=limit, sink=sink)
+        return await store.finished(settings.shop, dead=dead, limit=limit, sink=sink)
 
 
 async def letter(settings: Settings, seq: int) -> DeadLetter:
@@ -167,13 +167,13 @@ async def letter(settings: Settings, seq: int) -> DeadLetter:
     return found
 
 
-async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[Settled]:
+async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:
     """The last few deliveries that were made, then every one as it is made; never ends by itself."""
     shop = settings.shop
     store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
         await store.load(shop)
-        found = await store.settled(shop, dead=False, limit=PAGE, sink=sink)
+        found = await store.finished(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
             yield one
         # Whatever was delivered after the horizon and is not seen is new.
@@ -185,9 +185,9 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[Settled]:
             before, now = now, store.now()
             if now < before:  # the clock was set back: what is later than now was delivered before that
                 horizon = min(horizon, now - LATE)
-                later = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=now)
+                later = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=now)
                 seen |= {one.seq: one.at for one in later}
-            fresh = await store.settled(shop, dead=False, limit=MAX_SETTLED, sink=sink, after=horizon)
+            fresh = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=horizon)
             for one in reversed(fresh):
                 if one.seq not in seen:
                     seen[one.seq] = one.at
@@ -200,7 +200,7 @@ async def _peek(settings: Settings) -> Store:
     return await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
 
 
-def as_dict(one: Settled) -> dict[str, Any]:
+def as_dict(one: FinishedDelivery) -> dict[str, Any]:
     """One delivery that is over, for programs."""
     return {
         "id": one.seq,
@@ -214,18 +214,18 @@ def as_dict(one: Settled) -> dict[str, Any]:
     }
 
 
-def dead_line(one: Settled) -> str:
+def dead_line(one: FinishedDelivery) -> str:
     """One dead letter, for people."""
     failed = f"{one.attempts} failed attempts"
     return f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {failed}  {one.reason}"
 
 
-def delivered_line(one: Settled) -> str:
+def delivered_line(one: FinishedDelivery) -> str:
     """One delivery that was made, for people."""
     return f"{iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
 
 
-def letter_lines(found: DeadLetter) -> list[str]:
+def dead_letter_lines(found: DeadLetter) -> list[str]:
     """All of a dead letter, for people."""
     one = found.over
     return [

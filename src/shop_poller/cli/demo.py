@@ -15,7 +15,7 @@ from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.simulator.story import Story
-from shop_poller.sinks.console import Printer
+from shop_poller.sinks.console import LinePrinter
 from shop_poller.web.server import listen, serving
 
 TICK_S = 2.0
@@ -81,7 +81,7 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
 
 async def _tell(introduction: Sequence[str], story: Story, failed: Callable[[OSError], None]) -> None:
     """Print what happens in the shop, until nobody can read it any more (`demo | head`)."""
-    printer = Printer()
+    printer = LinePrinter()
     try:
         for line in introduction:
             await printer.print(line)

@@ -167,7 +167,7 @@ def _run_once(settings: Settings) -> None:
     if not settings.shop_polling_enabled:
         say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
     elif tick.error is None:
-        say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events")
+        say(f"read {tick.orders} orders, learned {tick.imported}, decided {tick.events} events")
     else:
         complain(f"the shop could not be read: {tick.error}")
     say(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.dead_lettered}")
@@ -178,17 +178,17 @@ def _run_once(settings: Settings) -> None:
 
 
 def _rehearse(settings: Settings) -> None:
-    from shop_poller.ports import Outgoing  # noqa: PLC0415
+    from shop_poller.ports import NewDelivery  # noqa: PLC0415
     from shop_poller.runtime import app as runtime  # noqa: PLC0415 - see the module's docstring
 
-    def show(outgoing: Outgoing) -> None:
-        say(f"would send to {outgoing.sink}: {outgoing.notification.body()}")
+    def show(new_deliveries: NewDelivery) -> None:
+        say(f"would send to {new_deliveries.sink}: {new_deliveries.notification.body()}")
 
     tick = run_until_signal(partial(runtime.rehearse, settings, show))
     if tick.error is not None:
         complain(f"the shop could not be read: {tick.error}")
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    say(f"read {tick.orders} orders, learned {tick.learned}, decided {tick.events} events; changed nothing")
+    say(f"read {tick.orders} orders, learned {tick.imported}, decided {tick.events} events; changed nothing")
 
 
 @app.command(
@@ -336,7 +336,7 @@ def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
     settings = load_settings(config, shop)
     with backfills.progress_bar() as show:
         done = run_until_signal(partial(backfills.backfill, settings, utc(since), show))
-    say(f"read {done.orders:,} orders; {done.learned:,} were not known and are learned now")
+    say(f"read {done.orders:,} orders; {done.imported:,} were not known and are learned now")
 
 
 app.command(epilog=replay_command.EPILOG)(replay_command.replay)

@@ -8,7 +8,7 @@ from datetime import datetime
 from shop_poller.cli.dead_letters import AT_ONCE
 from shop_poller.config.settings import Settings
 from shop_poller.core.filters import Filter, problems
-from shop_poller.ports import Settled
+from shop_poller.ports import FinishedDelivery
 from shop_poller.stores import concurrent_store
 
 
@@ -45,7 +45,7 @@ class FoundDeliveries:
             again what the first one sent.
     """
 
-    again: Sequence[Settled]
+    again: Sequence[FinishedDelivery]
     bare: int
     orphans: Sequence[str]
     before: datetime
@@ -63,7 +63,7 @@ async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
     async with aclosing(store):
         await store.load(shop)  # or are they another shop's?
         before = min(choice.before or store.now(), store.now())
-        made = await store.made(shop, since=choice.since, before=before)
+        made = await store.delivered(shop, since=choice.since, before=before)
     wanted = Filter((choice.event,) if choice.event is not None else ())
     # Those of one's own that were taken out of the settings since are in the history still.
     events = {event for event, _ in settings.events} | {one.over.event_type for one in made}
@@ -85,7 +85,9 @@ async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
     )
 
 
-async def put_back(settings: Settings, again: Sequence[Settled], step: Callable[[int, int], None]) -> None:
+async def put_back(
+    settings: Settings, again: Sequence[FinishedDelivery], step: Callable[[int, int], None]
+) -> None:
     """Put deliveries back into the outbox, about a hundred a commit.
 
     Args:
@@ -104,7 +106,7 @@ async def put_back(settings: Settings, again: Sequence[Settled], step: Callable[
             step(len(some), await store.resend_concurrently(shop, some, store.now()))
 
 
-def batches(again: Sequence[Settled], most: int = AT_ONCE) -> Iterator[list[int]]:
+def batches(again: Sequence[FinishedDelivery], most: int = AT_ONCE) -> Iterator[list[int]]:
     """Seqs for one commit each: what went to one sink of one order stays together, or it might be cut in two.
 
     Who then began anew would put the second part before the first.

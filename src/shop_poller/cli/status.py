@@ -12,7 +12,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import iso
-from shop_poller.ports import Alert, RowSetAside, Settled, ShopState, Stats
+from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
 from shop_poller.stores import peek_store
 
 LATEST = 10
@@ -33,8 +33,8 @@ class Status:
     stats: Stats
     set_aside: dict[int, str]
     alerts: dict[str, Alert]
-    dead: list[Settled]
-    delivered: list[Settled]
+    dead: list[FinishedDelivery]
+    delivered: list[FinishedDelivery]
     rows_set_aside: list[RowSetAside]
     now: datetime | None = None
     whose: Whose = Whose.OURS
@@ -58,7 +58,7 @@ class Status:
             "last_poll_at": _iso(state.last_poll_at) if state else None,
             "cursor_at": _iso(state.cursor_at) if state else None,
             "baseline_at": _iso(state.baseline_at) if state else None,
-            "learning": state.learning.phase if state and state.learning else None,
+            "learning": state.import_position.phase if state and state.import_position else None,
             **({"clock": self.clock} if self.clock else {}),
             "known_orders": self.stats.known,
             "set_aside": {str(order_id): reason for order_id, reason in self.set_aside.items()},
@@ -98,8 +98,8 @@ async def read_status(settings: Settings) -> Status:
             await store.stats(shop),
             await store.set_aside(shop),
             {name: one for name, one in (await store.alerts(shop)).items() if not name.startswith(MARKERS)},
-            await store.settled(shop, dead=True, limit=LATEST),
-            await store.settled(shop, dead=False, limit=LATEST),
+            await store.finished(shop, dead=True, limit=LATEST),
+            await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),
         )
         with suppress(ShopPollerError):  # what was read is told all the same
@@ -124,8 +124,10 @@ def render(status: Status, now: datetime) -> list[str]:
     ]
     if status.clock:
         lines.append(f"clock       {status.clock}")
-    if state.learning is not None:
-        lines.append(f"learning    {state.learning.phase} orders, {state.learning.count:,} so far")
+    if state.import_position is not None:
+        lines.append(
+            f"learning    {state.import_position.phase} orders, {state.import_position.count:,} so far"
+        )
     lines += [f"set aside   order {order_id}: {reason}" for order_id, reason in status.set_aside.items()]
     lines += [f"set aside   stored row {one.place} {one.name}: {one.reason}" for one in status.rows_set_aside]
     lines += [

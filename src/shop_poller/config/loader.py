@@ -138,7 +138,7 @@ def judge(
     # A blank value means the default, as compose files and units write it; but blank turns the listener off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
-    missing = _missing_proofs(values) if asks_shop else []
+    missing = _missing_credentials(values) if asks_shop else []
     found = [(name, f"{name.upper()}: {MISSING[name]}") for name in missing]
     try:
         settings = Settings.model_validate(values)
@@ -153,7 +153,7 @@ def judge(
     return settings, problems
 
 
-def _missing_proofs(values: Mapping[str, Any]) -> list[str]:
+def _missing_credentials(values: Mapping[str, Any]) -> list[str]:
     """Which of the values are missing that prove who we are, in the chosen dialect."""
     keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
     password = ("wordpress_username", "wordpress_application_password")
@@ -188,7 +188,7 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
             " SHOP_SWEEP_INTERVAL"
         )
-    blind = settings.shop_dialect == "abilities" or not settings.proofs.fit(Dialect.REST)
+    blind = settings.shop_dialect == "abilities" or not settings.credentials.fit(Dialect.REST)
     if asks_shop and blind and not settings.shop_sweep_interval:
         found.append(
             "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"

@@ -382,7 +382,7 @@ class Settings(BaseModel):
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
 
     @property
-    def proofs(self) -> KnownKeys:
+    def credentials(self) -> KnownKeys:
         """What proves to the shop who we are."""
 
         def text(secret: SecretStr | None) -> str:

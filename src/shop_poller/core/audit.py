@@ -33,12 +33,12 @@ class Sent:
     """One delivery of an event.
 
     Attributes:
-        fate: waiting, delivered or dead.
+        status: waiting, delivered or dead.
         at: since when.
     """
 
     sink: str
-    fate: str
+    status: str
     at: datetime
 
 
@@ -145,15 +145,15 @@ class Auditor:
         if is_older or events or missed(known, order, decision, polled_to=self.polled_to):
             due = ", ".join(str(event) for event in events) or "nothing to announce"
             return Standing.MISSED, f"to be announced: {due}"
-        return (Standing.OLD if decision.learned else Standing.FINE), ""
+        return (Standing.OLD if decision.imported else Standing.FINE), ""
 
     def _delivered(
         self, order: Order, announced: Mapping[str, Sequence[Sent]], evidence: Evidence
     ) -> tuple[Standing, str]:
-        fates = {sent.fate for several in announced.values() for sent in several}
-        if "dead" in fates:
+        statuses = {sent.status for several in announced.values() for sent in several}
+        if "dead" in statuses:
             return Standing.DEAD, ""
-        if "waiting" in fates:
+        if "waiting" in statuses:
             return Standing.WAITING, ""
         gone = [event for event, several in announced.items() if not several]
         if gone and order.created_at > evidence.complete_since:

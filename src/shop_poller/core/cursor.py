@@ -431,7 +431,9 @@ class CreatedWalk:
         return replace(self, keyset_position=keyset_position) if keyset_position else None
 
 
-def past(*, since: datetime | None, before: datetime, modified_after: datetime | None = None) -> CreatedWalk:
+def created_walk(
+    *, since: datetime | None, before: datetime, modified_after: datetime | None = None
+) -> CreatedWalk:
     """Begin a walk through the orders made between two instants, both exclusive."""
     return CreatedWalk(since, KeysetPosition(before, descending=True), modified_after=modified_after)
 

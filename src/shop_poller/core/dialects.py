@@ -99,8 +99,8 @@ def endpoint(url: str, dialect: Dialect) -> str:
         return urlunsplit(parts._replace(path=path + EXECUTE))
     route, queries = ROUTES[dialect], parse_qsl(parts.query, keep_blank_values=True)
     if any(name == PLAIN for name, _ in queries):
-        asked = [(name, route if name == PLAIN else value) for name, value in queries]
-        return urlunsplit(parts._replace(query=urlencode(asked, safe="/")))
+        requested = [(name, route if name == PLAIN else value) for name, value in queries]
+        return urlunsplit(parts._replace(query=urlencode(requested, safe="/")))
     known = KNOWN.fullmatch(path)
     bare = path in {"", INDEX} or path.lower().endswith(API) or LEGACY.fullmatch(path)
     if known is None and not bare and dialect is not Dialect.REST and of_url(url) is None:

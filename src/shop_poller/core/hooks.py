@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     REFUSED = "refused"  # not the shop's, as far as can be told
 
 
-class Judging:
+class WebhookVerifier:
     """Judges a body that comes in parts, of which it keeps no more than a ping has.
 
     Args:

@@ -55,16 +55,16 @@ class Redirect:
     is_usable: bool
 
 
-def read_redirect(asked: str, location: str) -> Redirect:
+def read_redirect(requested: str, location: str) -> Redirect:
     """Find out where a redirect leads.
 
     Args:
-        asked: the address that was asked.
+        requested: the address that was asked.
         location: the header, as it came; may be relative.
     """
-    here = urlsplit(asked)
+    here = urlsplit(requested)
     try:
-        there = urlsplit(urljoin(asked, "".join(location.split())[:4000])) if location.strip() else None
+        there = urlsplit(urljoin(requested, "".join(location.split())[:4000])) if location.strip() else None
         if there is None or there.scheme not in {"http", "https"} or not there.hostname:
             return Redirect(Reason.NOWHERE, "", is_usable=False)
         port = f":{there.port}" if there.port else ""
@@ -82,10 +82,10 @@ def read_redirect(asked: str, location: str) -> Redirect:
     return Redirect(reason, _cut(shown), is_usable)
 
 
-def leads_back(asked: str, location: str) -> bool:
+def leads_back(requested: str, location: str) -> bool:
     """Whether a redirect leads to the very address that was asked, query and all."""
     try:
-        return urlsplit(urljoin(asked, location.strip()))._replace(fragment="") == urlsplit(asked)
+        return urlsplit(urljoin(requested, location.strip()))._replace(fragment="") == urlsplit(requested)
     except ValueError:
         return False
 

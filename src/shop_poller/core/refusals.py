@@ -98,15 +98,15 @@ class Refusals:
         self._by_seq.clear()
 
 
-def refused_wait_s(attempts: int, *, chance: float, cap_s: float = REFUSED_CAP_S) -> float:
+def refused_wait_s(attempts: int, *, random: float, cap_s: float = REFUSED_CAP_S) -> float:
     """Seconds until a delivery that was refused is tried again.
 
     Args:
         attempts: claims that failed, this one included.
-        chance: 0 to 1.
+        random: 0 to 1.
         cap_s: the longest wait.
     """
-    return full_jitter(attempts, base_s=REFUSED_BASE_S, cap_s=cap_s, chance=(1 + chance) / 2)
+    return full_jitter(attempts, base_s=REFUSED_BASE_S, cap_s=cap_s, random=(1 + random) / 2)
 
 
 def _once_more(before: Refusal | None, now: float) -> Refusal:

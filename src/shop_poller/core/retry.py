@@ -42,16 +42,16 @@ class GiveUp:
     reason: str
 
 
-def full_jitter(attempt: int, *, base_s: float, cap_s: float, chance: float) -> float:
+def full_jitter(attempt: int, *, base_s: float, cap_s: float, random: float) -> float:
     """Seconds to wait within one claim: clamp first, then spread over all of it.
 
     Args:
         attempt: tries so far, from 1.
         base_s: the ceiling after the first.
         cap_s: the ceiling of ceilings.
-        chance: 0 to 1.
+        random: 0 to 1.
     """
-    return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30)) * chance
+    return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30)) * random
 
 
 def after_failure(
@@ -61,7 +61,7 @@ def after_failure(
     head_since: datetime,
     error: ShopPollerError,
     now: datetime,
-    chance: float,
+    random: float,
 ) -> RetryAt | GiveUp:
     """What becomes of a delivery after a claim failed that is charged to it.
 
@@ -71,13 +71,13 @@ def after_failure(
         head_since: when it became its order's oldest; its age counts from there.
         error: the last one.
         now: the present.
-        chance: 0 to 1.
+        random: 0 to 1.
     """
     if isinstance(error, PermanentError):
         return GiveUp(str(error))
     if now - head_since >= policy.max_age:
         return GiveUp(f"gave up after {attempts} claims: {error}")
     # At least half of the wait is kept, so that it grows and does not hammer.
-    wait_s = full_jitter(attempts, base_s=policy.base_s, cap_s=policy.cap_s, chance=(1 + chance) / 2)
-    asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-    return RetryAt(now + timedelta(seconds=max(wait_s, min(asked_s or 0.0, MAX_RETRY_AFTER_S))))
+    wait_s = full_jitter(attempts, base_s=policy.base_s, cap_s=policy.cap_s, random=(1 + random) / 2)
+    requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+    return RetryAt(now + timedelta(seconds=max(wait_s, min(requested_s or 0.0, MAX_RETRY_AFTER_S))))

@@ -15,7 +15,7 @@ RATE_LIMIT_WAIT_S = 60.0
 """How long a shop is not asked that says "too many requests" without saying until when."""
 
 STALE_AFTER = timedelta(minutes=5)
-HINT_GAP_S = 1.0
+TRIGGER_GAP_S = 1.0
 """However many hints there are, the shop is polled once in this time at most."""
 
 
@@ -30,7 +30,7 @@ def next_tick(origin: float, interval: float, now: float) -> float:
     return tick if tick > now else origin + (steps + 1) * interval  # rounding may land on now
 
 
-def hinted_tick(last: float, grid: float, ready: float) -> float:
+def triggered_tick(last: float, grid: float, ready: float) -> float:
     """When to tick after a hint: the grid's next tick, or before it if none comes too close to another.
 
     Args:
@@ -38,8 +38,8 @@ def hinted_tick(last: float, grid: float, ready: float) -> float:
         grid: when the grid's next is due; it is not moved.
         ready: from when on the shop may be asked, not before now. All are seconds of one monotonic clock.
     """
-    tick = max(ready, last + HINT_GAP_S)
-    return tick if tick + HINT_GAP_S <= grid else grid
+    tick = max(ready, last + TRIGGER_GAP_S)
+    return tick if tick + TRIGGER_GAP_S <= grid else grid
 
 
 def stale(last_good: datetime, now: datetime, *, interval_s: float) -> bool:
@@ -73,16 +73,16 @@ def ends_pause(trigger: PollTrigger, kind: ErrorKind) -> bool:
     return trigger is PollTrigger.OWNER or kind is ErrorKind.UNAVAILABLE
 
 
-def pause_s(kind: ErrorKind, asked_s: float | None) -> float:
+def pause_s(kind: ErrorKind, requested_s: float | None) -> float:
     """For how long a shop is not asked after a failure, in seconds from when the question was sent.
 
     Args:
         kind: the failure.
-        asked_s: the shop's Retry-After; None if it sent none.
+        requested_s: the shop's Retry-After; None if it sent none.
     """
     if kind is ErrorKind.RATE_LIMIT:
-        return min(RATE_LIMIT_WAIT_S if asked_s is None else asked_s, MAX_PAUSE_S)
-    return min(asked_s or 0.0, PROBE_EVERY_S)
+        return min(RATE_LIMIT_WAIT_S if requested_s is None else requested_s, MAX_PAUSE_S)
+    return min(requested_s or 0.0, PROBE_EVERY_S)
 
 
 def alert_due(kind: ErrorKind, *, attempted_at: datetime, last_good: datetime, interval_s: float) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shop_poller.core.cursor import SECOND, CreatedWalk, halve, past
+from shop_poller.core.cursor import SECOND, CreatedWalk, created_walk, halve
 from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
 
@@ -61,7 +61,7 @@ MAX_CONFIRMING = 50
 
 def made_at(second: datetime) -> CreatedWalk:
     """The walk through the orders made in one second, to confirm what another question showed of one."""
-    return past(since=second - SECOND, before=second + SECOND)
+    return created_walk(since=second - SECOND, before=second + SECOND)
 
 
 def contradicts(known: KnownOrder | None, order: Order, decision: Decision) -> bool:
@@ -88,7 +88,7 @@ def recent(shop_time: datetime, window: timedelta) -> CreatedWalk:
         shop_time: the shop's clock.
         window: SHOP_SWEEP_WINDOW.
     """
-    return past(since=shop_time - window, before=shop_time + AHEAD)
+    return created_walk(since=shop_time - window, before=shop_time + AHEAD)
 
 
 def missed(known: KnownOrder | None, order: Order, decision: Decision, *, polled_to: datetime) -> bool:
@@ -103,6 +103,6 @@ def missed(known: KnownOrder | None, order: Order, decision: Decision, *, polled
     if order.modified_at > polled_to:
         return False
     if known is None:
-        return not decision.learned  # older than our watch: never polling's to show
+        return not decision.imported  # older than our watch: never polling's to show
     refunded = known.refund_ids is not None and known.refund_ids != decision.known.refund_ids
     return refunded or known.status != order.status

@@ -89,7 +89,7 @@ class Policy:
             `overdue_after`; None if that is no news.
         overdue_after: how long an order may wait.
         shop_time: the shop's clock when it showed the order; None holds no refund.
-        settled: ids of the orders whose refunds have been held for REFUND_HOLD.
+        hold_ended: ids of the orders whose refunds have been held for REFUND_HOLD.
     """
 
     baseline_at: datetime
@@ -99,7 +99,7 @@ class Policy:
     overdue_before: datetime | None = None
     overdue_after: timedelta = timedelta(0)
     shop_time: datetime | None = None
-    settled: frozenset[int] = frozenset()
+    hold_ended: frozenset[int] = frozenset()
 
     def is_paid(self, status: str) -> bool:
         """Whether an order in this status has been paid."""
@@ -113,13 +113,13 @@ class Decision:
     Attributes:
         events: what to announce, in order.
         known: what to remember from now on.
-        learned: an unknown order was recorded without a word because it is older than our watch.
+        imported: an unknown order was recorded without a word because it is older than our watch.
         held: refunds that are neither told nor remembered yet; look again after REFUND_HOLD.
     """
 
     events: tuple[OrderEvent, ...]
     known: KnownOrder
-    learned: bool = False
+    imported: bool = False
     held: frozenset[int] = frozenset()
 
 
@@ -138,22 +138,22 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     return Decision(
         events=tuple(events),
         known=_remember(known, order, policy, events, held),
-        learned=old and not events,
+        imported=old and not events,
         held=held,
     )
 
 
-def learn(order: Order, policy: Policy) -> KnownOrder:
+def import_silently(order: Order, policy: Policy) -> KnownOrder:
     """What to remember of an order that was there before us: as if all of it had been announced."""
     return _remember(None, order, policy, [], frozenset())
 
 
-def learnable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
+def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
     """What to remember of unknown orders, but for those that are news: an old one may be paid on our watch.
 
     The walk shows those, too.
     """
-    return [learn(order, policy) for order in orders if not decide(None, order, policy).events]
+    return [import_silently(order, policy) for order in orders if not decide(None, order, policy).events]
 
 
 def _new(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
@@ -249,7 +249,7 @@ def _held(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[i
         return doubtful & dated.keys()  # the others are learned
     # Of an order that was never seen before, the date tells that nothing has been written for a while.
     is_old = known is None and order.modified_at <= shop_time - REFUND_HOLD
-    return frozenset() if is_old or order.id in policy.settled else doubtful
+    return frozenset() if is_old or order.id in policy.hold_ended else doubtful
 
 
 def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:

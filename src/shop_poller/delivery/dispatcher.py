@@ -20,7 +20,7 @@ import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
@@ -31,7 +31,7 @@ from shop_poller.delivery.sender import Sender
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import Bury, Outcome, Sink, Store
+from shop_poller.ports import MoveToDeadLetters, Outcome, Sink, Store
 
 CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0
@@ -70,11 +70,11 @@ class Dispatcher:
         plan: how.
         store: has the outbox.
         may_send: whether the right to write is surely ours at this moment.
-        alarm: tells when the sink is gone for good or away for long, when it is back, and of dead letters.
+        alert_manager: reports a sink that is gone for good or away for long, its return, and dead letters.
         gone: the sink said 410 in an earlier leader session of this process.
         metrics: of the shop.
         now: our clock, aware UTC.
-        chance: a throw of dice, 0 to 1.
+        random: a throw of dice, 0 to 1.
         clock: watches our clock; None for a watch of its own.
 
     Attributes:
@@ -88,10 +88,10 @@ class Dispatcher:
         *,
         store: Store,
         may_send: Callable[[], bool],
-        alarm: Alarm,
+        alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
-        chance: Callable[[], float],
+        random: Callable[[], float],
         gone: bool = False,
         clock: ClockWatch | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ class Dispatcher:
         self._name = sink.name
         self._plan = plan
         self._store = store
-        self._alarm = alarm
+        self._alert_manager = alert_manager
         self._may_send = may_send
         self._metrics = metrics
         self._now = now = self._clock.now
@@ -114,17 +114,17 @@ class Dispatcher:
             may_send=may_send,
             metrics=metrics,
             now=now,
-            chance=chance,
+            random=random,
             clock=self._clock,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
             sink.name,
             store=store,
-            alarm=alarm,
+            alert_manager=alert_manager,
             metrics=metrics,
             now=self._clock.stamp,
-            on_settled=self._settled,
+            on_recorded=self._finished,
         )
         self._woken = anyio.Event()
         self._must_release = False
@@ -208,7 +208,7 @@ class Dispatcher:
             )  # before the claim: what is settled during it may free the next of a key
             try:
                 if self._sender.worked is None:
-                    self._sender.worked = await self._alarm.has_worked(self._name)
+                    self._sender.worked = await self._alert_manager.has_worked(self._name)
                 await self._heed_clock()
                 await self._attend()
                 await self._tell()
@@ -273,7 +273,7 @@ class Dispatcher:
     async def _attend(self) -> None:
         """What is to be done in the store when the sink is back, or stays away."""
         if self.gone:
-            await self._alarm.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
+            await self._alert_manager.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
         down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if not down and self._must_release:
             with suppress(TemporaryError):  # it can wait: what is due by itself need not
@@ -282,7 +282,9 @@ class Dispatcher:
                 else:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
-            await self._alarm.clear(self._name)  # after a restart too, of a sink that was away before it
+            await self._alert_manager.clear(
+                self._name
+            )  # after a restart too, of a sink that was away before it
         if down and anyio.current_time() >= self._expire_at:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
@@ -306,16 +308,16 @@ class Dispatcher:
         try:
             failing_since = self._sender.failing_since
             if failing_since is not None and self._sender.failing_for >= DEAD_AFTER:
-                await self._alarm.raise_for(
+                await self._alert_manager.raise_for(
                     self._name, cause=self._sender.last_error_kind, since=failing_since
                 )
             if recorded:
-                await self._alarm.can_record()
+                await self._alert_manager.can_record()
                 recorded = False
             if to_tell:
-                to_tell = not await self._alarm.tell_dead_letters(self._name)
+                to_tell = not await self._alert_manager.tell_dead_letters(self._name)
             if self.delivered:
-                await self._alarm.remember_that_it_worked(self._name)
+                await self._alert_manager.remember_that_it_worked(self._name)
             self._changes.changed("alert", "")
         except TemporaryError as error:
             self._metrics.store_error(StoreUse.ALERT)
@@ -358,10 +360,10 @@ class Dispatcher:
         finally:
             self.senders_alive -= 1
 
-    def _settled(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
+    def _finished(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
         """Some keys may have another delivery that is due now."""
         self._recorded = self._recorded or again
-        self._to_tell = self._to_tell or any(isinstance(outcome, Bury) for outcome in outcomes)
+        self._to_tell = self._to_tell or any(isinstance(outcome, MoveToDeadLetters) for outcome in outcomes)
         self.look_soon()
 
     def _turned(self) -> None:

@@ -10,7 +10,7 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import TemporaryError
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
@@ -30,10 +30,10 @@ class OutcomeRecorder:
     Args:
         sink: its name.
         store: has the outbox.
-        alarm: tells when the store does not take it.
+        alert_manager: tells when the store does not take it.
         metrics: of the shop.
         now: our clock, aware UTC.
-        on_settled: called with what was settled; and whether that works again after it did not.
+        on_recorded: called with what was settled; and whether that works again after it did not.
 
     Attributes:
         held: deliveries claimed and not yet settled.
@@ -45,18 +45,18 @@ class OutcomeRecorder:
         sink: str,
         *,
         store: Store,
-        alarm: Alarm,
+        alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
-        on_settled: Callable[[Sequence[Outcome], bool], None],
+        on_recorded: Callable[[Sequence[Outcome], bool], None],
     ) -> None:
         self.held = 0
         self.in_haste = False
         self._store = store
-        self._alarm = alarm
+        self._alert_manager = alert_manager
         self._metrics = metrics
         self._now = now
-        self._on_settled = on_settled
+        self._on_recorded = on_recorded
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger().bind(sink=sink)
 
@@ -72,28 +72,28 @@ class OutcomeRecorder:
                         batch += chain(*at_hand(made))
                     again = await self._record(batch)
                     self.held -= len(batch)
-                    settled, batch = batch, []
-                    self._on_settled(settled, again)
+                    finished, batch = batch, []
+                    self._on_recorded(finished, again)
             finally:
                 # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
                 left = [*batch, *chain(*at_hand(made))]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
-                        await self._store.settle(left, self._now())
+                        await self._store.record_outcomes(left, self._now())
 
     async def _record(self, batch: Sequence[Outcome]) -> bool:
         """Until it is done; whether that is news."""
         while True:
             try:
-                await self._store.settle(batch, self._now())
+                await self._store.record_outcomes(batch, self._now())
             except TemporaryError as error:
-                self._alarm.cannot_record()
+                self._alert_manager.cannot_record()
                 self._metrics.store_error(StoreUse.RECORD)
-                if self._changes.changed("settle", error.kind):
+                if self._changes.changed("outcomes", error.kind):
                     self._log.error("deliveries cannot be recorded; trying on", error=str(error))
                 await anyio.sleep(STORE_WAIT_S)
             else:
-                return self._changes.changed("settle", "")
+                return self._changes.changed("outcomes", "")
 
 
 def at_hand(stream: MemoryObjectReceiveStream[T], most: int | None = None) -> list[T]:

@@ -24,7 +24,7 @@ from shop_poller.core.switching import Switching
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
-from shop_poller.ports import Ack, BulkSink, Bury, Outcome, Release, Retry, Sink
+from shop_poller.ports import Ack, BulkSink, MoveToDeadLetters, Outcome, Release, Retry, Sink
 
 T = TypeVar("T")
 TRIES = 3
@@ -51,7 +51,7 @@ class Sender:
         may_send: whether the right to write is surely ours at this moment.
         metrics: of the shop.
         now: our clock, aware UTC.
-        chance: a throw of dice, 0 to 1.
+        random: a throw of dice, 0 to 1.
         clock: watches our clock; None for a watch of its own.
 
     Attributes:
@@ -74,7 +74,7 @@ class Sender:
         may_send: Callable[[], bool],
         metrics: Metrics,
         now: Callable[[], datetime],
-        chance: Callable[[], float],
+        random: Callable[[], float],
         clock: ClockWatch | None = None,
     ) -> None:
         self._clock = clock or ClockWatch(now, metrics=metrics)
@@ -94,7 +94,7 @@ class Sender:
         self._may_send = may_send
         self._metrics = metrics
         self._now = self._clock.now
-        self._chance = chance
+        self._random = random
         self._last_success = -math.inf
         self._not_before = -math.inf  # the sink asked to be left alone until then
         self._failing: set[int] = set()  # rows that failed since then
@@ -202,8 +202,8 @@ class Sender:
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-            return max(asked_s or 0.0, self._jitter_s(state.attempt_number))
+            requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+            return max(requested_s or 0.0, self._jitter_s(state.attempt_number))
 
         def enough(state: RetryCallState) -> bool:
             return state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S or self._held_back()
@@ -227,7 +227,7 @@ class Sender:
             await self._turn.wait()
 
     def _jitter_s(self, attempt: int) -> float:
-        return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, chance=self._chance())
+        return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())
 
     async def _send(self, delivery: Delivery) -> None:
         if not self._may_send():
@@ -281,8 +281,8 @@ class Sender:
         elif error.kind in PEER_DOWN and self._last_success <= began:
             self._refusals.interrupted()
             now = anyio.current_time()
-            self._not_before = now + _asked_s(error)
-            self._circuit.trip(at_least_s=_asked_s(error), within_s=self._switching.within_s(error, now))
+            self._not_before = now + _requested_s(error)
+            self._circuit.trip(at_least_s=_requested_s(error), within_s=self._switching.within_s(error, now))
             return self._uncharged(delivery, error)
         elif delivery.seq not in self._failing or self._circuit.state is BreakerState.HALF_OPEN:
             # The sink took something else meanwhile, or says that it chokes on this row. That is the row's
@@ -297,7 +297,7 @@ class Sender:
             head_since=at - self._age(delivery),
             error=error,
             now=at,
-            chance=self._chance(),
+            random=self._random(),
         )
         if isinstance(step, GiveUp):
             return self._given_up(delivery, error, step.reason, log)
@@ -322,25 +322,25 @@ class Sender:
             outcome = self._given_up(delivery, error, f"refused for {lasted_min:.0f} min: {error}", log)
             if self._circuit.state is BreakerState.HALF_OPEN:
                 # The next one is judged by itself, and without a wait; unless it may be this one again.
-                self._circuit.trip(within_s=0.0 if isinstance(outcome, Bury) else None)
+                self._circuit.trip(within_s=0.0 if isinstance(outcome, MoveToDeadLetters) else None)
             return outcome
         if self._circuit.state is not BreakerState.CLOSED or (refusal.is_sinks and not took_another):
             self._circuit.trip(within_s=PROBE_AFTER_S)
             return self._uncharged(delivery, error)
         self._metrics.retried(self._sink.name, error.kind)
-        return self._parked(delivery, error, refused_wait_s(delivery.attempts + 1, chance=self._chance()))
+        return self._parked(delivery, error, refused_wait_s(delivery.attempts + 1, random=self._random()))
 
     def _given_up(self, delivery: Delivery, error: ShopPollerError, reason: str, log: Log) -> Outcome:
         """Bury it; but an alert is not lost to the fault that it tells of."""
         is_young = self._age(delivery) < self._policy.max_age
         if delivery.event_type in ALERTS and is_young and _may_pass(error):
-            wait_s = refused_wait_s(delivery.attempts + 1, chance=self._chance(), cap_s=KEPT_CAP_S)
+            wait_s = refused_wait_s(delivery.attempts + 1, random=self._random(), cap_s=KEPT_CAP_S)
             self._metrics.retried(self._sink.name, error.kind)
             return self._parked(delivery, error, wait_s)
         self._metrics.dead_lettered(self._sink.name)
         self.dead_lettered += 1
         log.error("delivery buried", reason=reason)
-        return Bury(delivery, reason)
+        return MoveToDeadLetters(delivery, reason)
 
     def _age(self, delivery: Delivery) -> timedelta:
         """For how long it is its order's oldest, as far as our clock is to be believed."""
@@ -375,6 +375,6 @@ def _may_pass(error: ShopPollerError) -> bool:
     return isinstance(error, PermanentError) and error.may_pass and not error.may_be_done
 
 
-def _asked_s(error: ShopPollerError) -> float:
-    asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-    return min(asked_s or 0.0, MAX_RETRY_AFTER_S)
+def _requested_s(error: ShopPollerError) -> float:
+    requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+    return min(requested_s or 0.0, MAX_RETRY_AFTER_S)

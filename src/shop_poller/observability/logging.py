@@ -13,11 +13,11 @@ import structlog
 
 from shop_poller.core.masking import SHORT, Masker
 from shop_poller.core.plain_text import USUAL, plain
-from shop_poller.observability.output import Output
+from shop_poller.observability.output import LogWriter
 
 Log = structlog.typing.FilteringBoundLogger
 GAP = "lines of this log were dropped: standard error was blocked, full or without a reader"
-_stderr: Output | None = None
+_stderr: LogWriter | None = None
 
 
 def set_up_logging(
@@ -31,7 +31,7 @@ def set_up_logging(
         secrets: are masked wherever they turn up.
     """
     global _stderr  # noqa: PLW0603 - the process has one
-    _stderr = stderr = sys.stderr if isinstance(sys.stderr, Output) else Output(sys.stderr)
+    _stderr = stderr = sys.stderr if isinstance(sys.stderr, LogWriter) else LogWriter(sys.stderr)
     console = sys.stderr.isatty() if style is None else style == "console"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -75,7 +75,7 @@ def set_up_logging(
 def log_in_background() -> None:
     """From now on nobody waits for standard error: see `output`. For a daemon, before its event loop runs."""
     global _stderr  # noqa: PLW0603 - the process has one
-    _stderr = _stderr or Output(sys.stderr)
+    _stderr = _stderr or LogWriter(sys.stderr)
     sys.stderr = _stderr
     _stderr.start()
 
@@ -85,7 +85,7 @@ def finish_log() -> None:
 
     If that is not enough, nobody waits for standard error later either: the process must come to its end.
     """
-    if isinstance(sys.stderr, Output) and sys.stderr.finish():
+    if isinstance(sys.stderr, LogWriter) and sys.stderr.finish():
         sys.stderr = sys.stderr.stream
 
 

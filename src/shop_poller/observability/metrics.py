@@ -38,7 +38,7 @@ class Stage(StrEnum):
     """What the shop is asked for: the label `stage` of `shop_polling_failures_total`."""
 
     POLL = "poll"
-    LEARNING = "learning"
+    IMPORT = "learning"
     SWEEP = "sweep"
 
 
@@ -134,23 +134,27 @@ class Metrics:
         shop: the shop's id.
         sinks: the sinks' names.
         events: names of events that the owner gave; those in the state from before are counted, too.
-        book: where they are kept, with those of other shops; else in one of their own.
+        metrics_registry: where they are kept, with those of other shops; else in one of their own.
     """
 
     def __init__(
-        self, shop: str, sinks: Iterable[str], events: Iterable[str] = (), book: MetricsRegistry | None = None
+        self,
+        shop: str,
+        sinks: Iterable[str],
+        events: Iterable[str] = (),
+        metrics_registry: MetricsRegistry | None = None,
     ) -> None:
-        book = book or MetricsRegistry()
-        self.registry = book.registry
-        self._is_crowded = book.is_crowded
+        metrics_registry = metrics_registry or MetricsRegistry()
+        self.registry = metrics_registry.registry
+        self._is_crowded = metrics_registry.is_crowded
         names = tuple(sinks)
-        if book.is_crowded:  # sinks and events are as many as shops, or more
+        if metrics_registry.is_crowded:  # sinks and events are as many as shops, or more
             names, events = (EVERYTHING,), ()
 
         def make(kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
-            return book.family(kind, name, text, *labels, **options)
+            return metrics_registry.family(kind, name, text, *labels, **options)
 
-        own_shop, shop = shop, book.label(shop)
+        own_shop, shop = shop, metrics_registry.label(shop)
 
         # The old design's names.
         self.poll_duration = make(
@@ -173,7 +177,7 @@ class Metrics:
         self.lease_held = make(
             Gauge, "shop_lease_held", "1 if this process has the right to write for the shop"
         ).labels(own_shop)
-        self.learned = make(
+        self.imported = make(
             Counter, "shop_orders_learned", "Orders recorded without a notification: older than our watch"
         ).labels(shop)
         self.sweep_found = make(
@@ -201,7 +205,7 @@ class Metrics:
         )
         self._dead_lettered = make(Counter, "shop_deliveries_buried", "Deliveries given up", "sink")
         self._dead = make(Gauge, "shop_dead_letters", "Dead letters that lie in the store", "sink")
-        self._hints = make(Counter, "shop_hints", "Webhooks that came", "outcome")
+        self._triggers = make(Counter, "shop_hints", "Webhooks that came", "outcome")
         # What alerts are judged by: deploy/prometheus/shop-poller.rules.yml.
         self.started = make(
             Gauge,
@@ -234,7 +238,7 @@ class Metrics:
         self._dialect = make(
             Gauge, "shop_dialect_info", "1 for the dialect in which the shop is asked", "dialect"
         )
-        book.say_version()
+        metrics_registry.say_version()
 
         self._shop = shop
         self._begin_at_zero()
@@ -247,7 +251,7 @@ class Metrics:
         for kind in ErrorKind:
             self.poll_errors(kind, 0)
         for verdict in Verdict:
-            self.hint(verdict, 0)
+            self.webhook(verdict, 0)
         for stage in Stage:
             for kind in ErrorKind:
                 self._failures.labels(self._shop, stage, kind)
@@ -308,9 +312,9 @@ class Metrics:
         """A delivery was given up."""
         self._dead_lettered.labels(self._shop, self._sink(sink)).inc(amount)
 
-    def hint(self, outcome: Verdict, amount: int = 1) -> None:
+    def webhook(self, outcome: Verdict, amount: int = 1) -> None:
         """A webhook came."""
-        self._hints.labels(self._shop, outcome).inc(amount)
+        self._triggers.labels(self._shop, outcome).inc(amount)
 
     def breaker(self, peer: str) -> Gauge:
         """Whether the shop or a sink is left alone."""

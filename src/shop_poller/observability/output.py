@@ -26,7 +26,7 @@ FLUSH_S = 2.0
 """How long the end of the process waits for lines that are not written yet."""
 
 
-class Output(io.TextIOBase):
+class LogWriter(io.TextIOBase):
     """A text stream that writes whole lines to another one, or in the background to its descriptor.
 
     What cannot be written (the disk is full, the reader has gone, the terminal was hung up) is lost and

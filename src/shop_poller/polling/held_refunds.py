@@ -40,7 +40,7 @@ class HeldRefunds:
         """The ids of those that are to be looked at by then, so many at most."""
         return [order_id for order_id, since in self._since.items() if since + HOLD_S <= at][:limit]
 
-    def settled(self) -> frozenset[int]:
+    def hold_ended(self) -> frozenset[int]:
         """The ids of those that have been held long enough."""
         return frozenset(self.due(anyio.current_time(), len(self._since)))
 

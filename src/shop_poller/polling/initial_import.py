@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import structlog
 
-from shop_poller.core import learning
+from shop_poller.core import import_walk
 from shop_poller.observability.logging import Log
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.page_fetcher import Fetcher
@@ -29,13 +29,13 @@ class InitialImport:
         self._state_writer = state_writer
         self._order_processor = order_processor
         self._fetcher = fetcher
-        self._lesson: learning.ImportQuery | None = None
+        self._import_query: import_walk.ImportQuery | None = None
         self._log: Log = structlog.get_logger()
 
     @property
     def is_due(self) -> bool:
         """There is something left to learn."""
-        return self._state_writer.state.learning is not None
+        return self._state_writer.state.import_position is not None
 
     async def begin(self, report: TickReport, deadline: float) -> None:
         """Before the first decision: as much as is learned at once.
@@ -43,23 +43,27 @@ class InitialImport:
         Raises:
             TemporaryError, PermanentError: no answer, or no commit; call again.
         """
-        while (stands := self._state_writer.state.learning) is not None and stands.count < AT_ONCE:
+        while (stands := self._state_writer.state.import_position) is not None and stands.count < AT_ONCE:
             await self.page(report, deadline)
 
     async def page(self, report: TickReport, deadline: float) -> None:
         """Record one page; raises what `begin` raises."""
         state = self._state_writer.state
-        assert state.learning is not None  # noqa: S101 - the callers looked
+        assert state.import_position is not None  # noqa: S101 - the callers looked
         assert state.baseline_at is not None  # noqa: S101 - learning begins with it
-        lesson = self._lesson or learning.lesson(state.learning, state.baseline_at)
-        lesson, page = await self._fetcher.page(lesson, deadline)
+        import_query = self._import_query or import_walk.import_query(
+            state.import_position, state.baseline_at
+        )
+        import_query, page = await self._fetcher.page(import_query, deadline)
         fresh = await self._order_processor.unknown(page, state)
-        following = learning.advance(lesson, page, learned=len(fresh))
-        position = following.learning if following else None
-        await self._order_processor.learn(page, fresh, replace(state, learning=position), report)
-        self._lesson = following
+        following = import_walk.advance(import_query, page, imported=len(fresh))
+        position = following.import_position if following else None
+        await self._order_processor.import_silently(
+            page, fresh, replace(state, import_position=position), report
+        )
+        self._import_query = following
         self._log.info(
             "learning the orders that were there before",
             phase=position.phase if position else "done",
-            orders=lesson.learning.count + len(fresh),
+            orders=import_query.import_position.count + len(fresh),
         )

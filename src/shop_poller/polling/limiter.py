@@ -81,15 +81,15 @@ class PollSchedule:
         """The next request is the first of a tick that was due then, on the loop's clock; None: of none."""
         self._due_at = at
 
-    def paced(self, source: Source) -> Source:
+    def scheduled(self, source: Source) -> Source:
         """The source, asked when it is its turn."""
-        return source if self._limiter is None else _Paced(source, self, self._limiter)
+        return source if self._limiter is None else _Scheduled(source, self, self._limiter)
 
-    def paced_refunds(self, refunds: RefundList) -> RefundList:
+    def scheduled_refunds(self, refunds: RefundList) -> RefundList:
         """The list of refunds, asked for when it is its turn."""
-        return refunds if self._limiter is None else _PacedRefunds(refunds, self._limiter)
+        return refunds if self._limiter is None else _ScheduledRefunds(refunds, self._limiter)
 
-    def asked(self) -> None:
+    def requested(self) -> None:
         """It is the shop's turn now."""
         if self._due_at is not None and self._limiter is not None:
             self._limiter.on_late(anyio.current_time() - self._due_at)
@@ -115,12 +115,12 @@ class _InTurn:
         self._is_slow = False
 
 
-class _Paced:
+class _Scheduled:
     """A source that waits for its turn. For the methods see ports.Source."""
 
-    def __init__(self, source: Source, pace: PollSchedule, limiter: PollLimiter) -> None:
+    def __init__(self, source: Source, schedule: PollSchedule, limiter: PollLimiter) -> None:
         self._source = source
-        self._schedule = pace
+        self._schedule = schedule
         self._in_turn = _InTurn(limiter)
 
     @property
@@ -131,7 +131,7 @@ class _Paced:
     async def fetch(self, query: Query) -> Page:
         """Ask, when it is our turn."""
         async with self._in_turn.turn():
-            self._schedule.asked()
+            self._schedule.requested()
             return await self._source.fetch(query)
 
     async def aclose(self) -> None:
@@ -139,7 +139,7 @@ class _Paced:
         await self._source.aclose()
 
 
-class _PacedRefunds:
+class _ScheduledRefunds:
     """A list of refunds that waits for its turn. For the methods see ports.RefundList."""
 
     def __init__(self, refunds: RefundList, limiter: PollLimiter) -> None:

@@ -9,7 +9,7 @@ import structlog
 from shop_poller.core import silence
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page
 from shop_poller.core.sweep import contradicts, missed
-from shop_poller.core.transition import Policy, decide, learnable
+from shop_poller.core.transition import Policy, decide, importable
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.held_refunds import HeldRefunds
@@ -68,14 +68,16 @@ class OrderProcessor:
             TemporaryError: STORE; nothing was changed.
         """
         known = await self._state_writer.known(page.orders)
-        policy = replace(self._policy(page, state), shop_time=page.shop_time, settled=self.held.settled())
+        policy = replace(
+            self._policy(page, state), shop_time=page.shop_time, hold_ended=self.held.hold_ended()
+        )
         state, silent_since = self._listen(page, state, policy, walked=walked)
         changed: dict[int, KnownOrder] = {}
         events: list[OrderEvent] = []
         found: list[Order] = []
         doubtful: list[Order] = []
         held: dict[int, Order | None] = {}
-        learned = 0
+        imported = 0
         for order in page.orders:
             before = known.get(order.id)
             decision = decide(before, order, policy)
@@ -87,7 +89,7 @@ class OrderProcessor:
                     continue  # the same as known but for its date
             held[order.id] = order if decision.held else None
             events += decision.events
-            learned += decision.learned
+            imported += decision.imported
             if decision.known != before:
                 known[order.id] = changed[order.id] = decision.known
             if polled_to is not None and missed(before, order, decision, polled_to=polled_to):
@@ -99,7 +101,7 @@ class OrderProcessor:
         )
         self.held.note(held, walked=polled_to is None)
         report.events += len(events) + (silent_since is not None)
-        self._count(report, page, learned=learned)
+        self._count(report, page, imported=imported)
         self._metrics.sweep_found.inc(len(found))
         for order in found:
             self._log.warning(
@@ -117,14 +119,14 @@ class OrderProcessor:
             TemporaryError: STORE.
         """
         known, policy = await self._state_writer.known(page.orders), self._policy(page, state)
-        return learnable((order for order in page.orders if order.id not in known), policy)
+        return importable((order for order in page.orders if order.id not in known), policy)
 
-    async def learn(
+    async def import_silently(
         self, page: Page, records: Sequence[KnownOrder], state: ShopState, report: TickReport
     ) -> None:
         """Commit records without announcing anything; raises what `decide` raises."""
         await self._state_writer.commit(state, page, known=records)
-        self._count(report, page, learned=len(records))
+        self._count(report, page, imported=len(records))
 
     def _listen(
         self, page: Page, state: ShopState, policy: Policy, *, walked: bool
@@ -134,7 +136,7 @@ class OrderProcessor:
             state.newest_order_at, page.orders, policy=policy, shop_time=page.shop_time
         )
         state = replace(state, newest_order_at=newest)
-        if not walked or not self._plan.silence_after or state.learning is not None:
+        if not walked or not self._plan.silence_after or state.import_position is not None:
             return state, None
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
         since = silence.untold(
@@ -150,9 +152,9 @@ class OrderProcessor:
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
         return self._plan.policy(state.baseline_at, shop_time=page.shop_time, now=self._now())
 
-    def _count(self, report: TickReport, page: Page, *, learned: int) -> None:
+    def _count(self, report: TickReport, page: Page, *, imported: int) -> None:
         report.orders += len(page.items)
-        report.learned += learned
-        self._metrics.learned.inc(learned)
+        report.imported += imported
+        self._metrics.imported.inc(imported)
         for order in page.orders:
             self._metrics.order(order.status)

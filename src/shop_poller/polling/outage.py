@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.schedule import alert_due
 from shop_poller.observability.logging import ChangeLogger, Log
@@ -21,7 +21,7 @@ class Outage:
     Args:
         plan: how the shop is polled.
         state_writer: knows the last good poll.
-        alarm: alerts administrators.
+        alert_manager: alerts administrators.
         metrics: of the shop.
         now: our clock, aware UTC.
 
@@ -34,14 +34,14 @@ class Outage:
         plan: PollPlan,
         *,
         state_writer: StateWriter,
-        alarm: Alarm,
+        alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
         self.failure: PollFailure | None = None
         self._plan = plan
         self._state_writer = state_writer
-        self._alarm = alarm
+        self._alert_manager = alert_manager
         self._metrics = metrics
         self._now = now
         self._attempted_at: datetime | None = None
@@ -67,7 +67,7 @@ class Outage:
             TemporaryError: STORE, that could not be told; call again.
         """
         self.failure = self._attempted_at = None
-        await self._alarm.clear(self._plan.shop)
+        await self._alert_manager.clear(self._plan.shop)
 
     async def alert_if_due(self) -> None:
         """Alert, once, with the cause of the last failure; again if it could not be stored before."""
@@ -83,7 +83,7 @@ class Outage:
         state = self._state_writer.state
         since = state.last_poll_at or state.started_at
         try:
-            await self._alarm.raise_for(self._plan.shop, cause=self.failure.kind, since=since)
+            await self._alert_manager.raise_for(self._plan.shop, cause=self.failure.kind, since=since)
         except ShopPollerError as error:
             self._metrics.store_error(StoreUse.ALERT)
             if self._changes.changed("alert", error.kind):

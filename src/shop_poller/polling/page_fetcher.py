@@ -89,19 +89,19 @@ class Fetcher:
         source: is asked; does not retry by itself.
         shop: the shop's id.
         metrics: count what fails.
-        chance: a throw of dice, 0 to 1.
+        random: a throw of dice, 0 to 1.
 
     Attributes:
-        asked_at: when the last request was sent, on the event loop's clock.
+        requested_at: when the last request was sent, on the event loop's clock.
         polls: how the requests of polls fared, those of sweeps aside.
     """
 
-    def __init__(self, source: Source, *, shop: str, metrics: Metrics, chance: Callable[[], float]) -> None:
-        self.asked_at = -math.inf
+    def __init__(self, source: Source, *, shop: str, metrics: Metrics, random: Callable[[], float]) -> None:
+        self.requested_at = -math.inf
         self.polls = Polls()
         self._source = source
         self._metrics = metrics
-        self._chance = chance
+        self._random = random
         self._circuit = Circuit(shop, metrics)
         self._not_before = -math.inf
         self._paused_for = ErrorKind.CONNECTION  # the failure that the pause follows
@@ -165,11 +165,11 @@ class Fetcher:
         wanted = self._size.most if patient else position.query().per_page
         if patient or wanted > self._size.current:
             position = position.sized(self._size.current)
-        asked, page = await self._ask(position, deadline, patient=patient)
+        requested, page = await self._ask(position, deadline, patient=patient)
         largest = min(wanted, self._size.largest(anyio.current_time()))
-        if may_hide_more(asked.query(), page, largest=largest):
-            return await self._ask(asked.sized(largest), deadline, patient=patient)
-        return asked, page
+        if may_hide_more(requested.query(), page, largest=largest):
+            return await self._ask(requested.sized(largest), deadline, patient=patient)
+        return requested, page
 
     async def fetch(self, query: Query, deadline: float) -> Page:
         """Ask for one order; what passes quickly is asked again.
@@ -240,25 +240,25 @@ class Fetcher:
         now = anyio.current_time()
         if error.kind is ErrorKind.TOO_LARGE:
             return now
-        asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-        until = now if error.kind is ErrorKind.RATE_LIMIT else self.asked_at
-        until += pause_s(error.kind, asked_s)
+        requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        until = now if error.kind is ErrorKind.RATE_LIMIT else self.requested_at
+        until += pause_s(error.kind, requested_s)
         is_open = self._circuit.wait_s() > 0
         # A long question comes after a short one that was answered, so two more at once do no harm.
         others = 2 if patient and is_long(attempt.position.query()) else 1
-        is_free = is_other and attempt.number <= others and asked_s is None and not is_open
+        is_free = is_other and attempt.number <= others and requested_s is None and not is_open
         if is_free and (not patient or error.kind not in RETRY_AT_ONCE):
             return now
         if patient and error.kind in RETRY_AT_ONCE:
             jitter_s = full_jitter(
-                attempt.number, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, chance=self._chance()
+                attempt.number, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, random=self._random()
             )
             until = max(until, now + jitter_s)
             if until < deadline and attempt.number <= RETRIES and not is_open:
                 return until
             if is_free and attempt.number == 1:  # the next tick is due: a smaller question goes before it
                 return now
-        elif asked_s is None:
+        elif requested_s is None:
             return None
         # A wait that would pass the next tick ends this one; in any case the shop is not asked until then.
         self._not_before, self._paused_for = until, error.kind
@@ -290,7 +290,7 @@ class Fetcher:
                 ErrorKind.CIRCUIT_OPEN, f"the shop failed too often in a row; asking again in {wait_s:.0f} s"
             )
         self._circuit.probe()
-        self.asked_at = anyio.current_time()
+        self.requested_at = anyio.current_time()
         try:
             page = await self._source.fetch(query)
         except ShopPollerError as error:

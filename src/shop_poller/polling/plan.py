@@ -68,13 +68,13 @@ class TickReport:
     Attributes:
         orders: read, re-read ones included.
         events: decided.
-        learned: recorded silently.
+        imported: recorded silently.
         error: why it ended early; None if it was a good poll.
         paused_s: nothing was asked, because the shop is to be left alone for so many seconds more.
     """
 
     orders: int = 0
     events: int = 0
-    learned: int = 0
+    imported: int = 0
     error: ShopPollerError | None = None
     paused_s: float = 0.0

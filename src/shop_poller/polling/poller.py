@@ -18,14 +18,14 @@ import anyio
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from shop_poller.alerts import Alarm
-from shop_poller.core import cursor, learning
+from shop_poller.alerts import AlertManager
+from shop_poller.core import cursor, import_walk
 from shop_poller.core.clocks import AGREE
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.model import Page, Query
 from shop_poller.core.reach import Polls
-from shop_poller.core.schedule import PROBE_EVERY_S, PollTrigger, hinted_tick, next_tick
+from shop_poller.core.schedule import PROBE_EVERY_S, PollTrigger, next_tick, triggered_tick
 from shop_poller.core.sweep import ByIds
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
@@ -46,7 +46,7 @@ PRUNE_STEPS = 50
 """Steps of pruning that follow one another after a tick: 200,000 rows too many are gone after four."""
 FAILED = {
     Stage.POLL: "polling failed",
-    Stage.LEARNING: "learning failed",
+    Stage.IMPORT: "learning failed",
     Stage.SWEEP: "the sweep failed",
 }
 
@@ -59,10 +59,10 @@ class Poller:
         state_writer: what has been committed.
         fetcher: asks the shop.
         store: is pruned.
-        alarm: tells when the shop does not work.
+        alert_manager: tells when the shop does not work.
         metrics: of the shop.
         now: our clock, aware UTC.
-        pace: when the shop is asked, if it is one of many.
+        schedule: when the shop is asked, if it is one of many.
         refunds: the shop's own list of refunds; None where it cannot be asked for one.
         clock: watches our clock; None for a watch of its own.
 
@@ -78,22 +78,24 @@ class Poller:
         state_writer: StateWriter,
         fetcher: Fetcher,
         store: Store,
-        alarm: Alarm,
+        alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
-        pace: PollSchedule | None = None,
+        schedule: PollSchedule | None = None,
         refunds: RefundList | None = None,
         clock: ClockWatch | None = None,
     ) -> None:
         self.polled = False
         self._clock = clock or ClockWatch(now, metrics=metrics)
         self._now = now = self._clock.now
-        self._schedule = pace or PollSchedule()
+        self._schedule = schedule or PollSchedule()
         self._plan = plan
         self._state_writer = state_writer
         self._fetcher = fetcher
         self._store = store
-        self.outage = Outage(plan, state_writer=state_writer, alarm=alarm, metrics=metrics, now=now)
+        self.outage = Outage(
+            plan, state_writer=state_writer, alert_manager=alert_manager, metrics=metrics, now=now
+        )
         self._metrics = metrics
         self._stop = anyio.Event()
         self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" counts most
@@ -145,7 +147,7 @@ class Poller:
         self._called.set()
         self._sweeper.stop()
 
-    def hint(self, trigger: PollTrigger = PollTrigger.WEBHOOK) -> None:
+    def trigger(self, trigger: PollTrigger = PollTrigger.WEBHOOK) -> None:
         """Something may have changed: tick soon, if the shop may be asked. Many hints are one.
 
         Args:
@@ -187,7 +189,7 @@ class Poller:
     def _probe_at(self, report: TickReport) -> float:
         """When to ask again, on the event loop's clock: a shop that is unavailable within a minute."""
         is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
-        return self._fetcher.asked_at + PROBE_EVERY_S if is_down else math.inf
+        return self._fetcher.requested_at + PROBE_EVERY_S if is_down else math.inf
 
     async def _rest(self, grid_at: float, probe_at: float = math.inf) -> None:
         """Wait until the next tick is due: the grid's, or an earlier one at a hint or to probe the shop."""
@@ -196,9 +198,9 @@ class Poller:
             tick_at, now = grid_at, anyio.current_time()
             if self._trigger is not None:
                 self._fetcher.end_pause(self._trigger)  # one that began after it came
-                tick_at = hinted_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
+                tick_at = triggered_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
             elif probe_at < grid_at:
-                tick_at = hinted_tick(self._began_at, grid_at, max(now, probe_at))
+                tick_at = triggered_tick(self._began_at, grid_at, max(now, probe_at))
             if tick_at <= now:
                 return
             await self._wait_until(tick_at)
@@ -265,7 +267,7 @@ class Poller:
         """Find the baseline by the shop's clock, from its first answer ever."""
         page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
         self._clock.heard(page.shop_time)
-        baseline_at = learning.baseline(
+        baseline_at = import_walk.baseline(
             shop_time=page.shop_time,
             started_at=self._state_writer.state.started_at,
             now=self._now(),
@@ -275,7 +277,7 @@ class Poller:
             self._state_writer.state,
             baseline_at=baseline_at,
             cursor_at=baseline_at,
-            learning=learning.begin(baseline_at),
+            import_position=import_walk.begin(baseline_at),
         )
         await self._state_writer.commit(begun, Page((), page.shop_time))
         self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
@@ -294,7 +296,7 @@ class Poller:
         Both until the next tick is due or hinted; of learning a page at least. What was asked is awaited.
         """
         await self.look_again(report, deadline, waits=False)
-        async with self._failing(Stage.LEARNING, report):
+        async with self._failing(Stage.IMPORT, report):
             while self._initial_import.is_due and not self._stop.is_set():
                 await self._initial_import.page(report, deadline)
                 self._changes.changed("learning", "")
@@ -302,18 +304,18 @@ class Poller:
                     break
         swept = TickReport()  # what it reads again is not news, what it finds is
         async with self._failing(Stage.SWEEP, swept):
-            asked = False
+            requested = False
             while self._sweeper.is_due and not self._stop.is_set():
                 left_s = deadline - anyio.current_time()
                 if not self._sweeper.may_ask(left_s, triggered=self._trigger is not None):
                     break
                 await self._sweeper.page(swept)
                 self._changes.changed("sweep", "")
-                asked = True
-            if self._is_grid and not asked and self._sweeper.is_due:
+                requested = True
+            if self._is_grid and not requested and self._sweeper.is_due:
                 self._sweeper.put_off()
         report.events += swept.events
-        report.learned += swept.learned
+        report.imported += swept.imported
         await self.look_again(report, deadline)
 
     async def look_again(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
@@ -334,9 +336,9 @@ class Poller:
                     await self._wait_until(due_at)
                     continue
                 ids = held.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
-                asked, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
+                requested, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
                 await self._order_processor.decide(page, self._state_writer.state, looked)
-                held.let_go(set(asked.ids) - {order.id for order in page.orders})
+                held.let_go(set(requested.ids) - {order.id for order in page.orders})
         report.events += looked.events
 
     def _is_wanted(self, deadline: float) -> bool:
@@ -359,7 +361,7 @@ class Poller:
                 walk = cursor.start(self._state_writer.state.cursor_at, overlap=overlap)
                 continue
             step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
-            asked, walk = walk, step.walk
+            requested, walk = walk, step.walk
             state = replace(self._state_writer.state, cursor_at=step.cursor)
             polled_s: float | None = None
             if walk is None:
@@ -367,7 +369,7 @@ class Poller:
             await self._order_processor.decide(page, state, report, walked=walk is None)
             if walk is None:
                 self._clock.mark(self._state_writer.heartbeat_at, at=polled_s)
-                self._read_before = self._read_before.after(asked, page, overlap=overlap)
+                self._read_before = self._read_before.after(requested, page, overlap=overlap)
 
     async def _prune(self, deadline: float) -> None:
         """Drop what is past its time, for half of the time until the next tick at most; then the rest."""
@@ -382,11 +384,11 @@ class Poller:
         await self._store.redate(
             self._plan.shop, after=max(now, self._state_writer.shop_time) + AGREE, to=now
         )
-        seen_before, settled_before = days_at - self._plan.retention, days_at - self._plan.history
+        seen_before, finished_before = days_at - self._plan.retention, days_at - self._plan.history
         has_dropped, until = False, (anyio.current_time() + deadline) / 2
         for _ in range(PRUNE_STEPS):
             if not await self._store.prune(
-                self._plan.shop, seen_before=seen_before, settled_before=settled_before
+                self._plan.shop, seen_before=seen_before, finished_before=finished_before
             ):
                 self._prune_at = anyio.current_time() + PRUNE_EVERY_S
                 break
@@ -406,7 +408,7 @@ class Poller:
         if what is Stage.POLL:
             # What a bug says may be anything, a buyer's name too: it is for the log, which few read.
             text = f"a bug, please report it: {type(bug).__name__}" if bug is not None else str(error)
-            asked_s = anyio.current_time() - max(self._fetcher.asked_at, self._began_at)
+            requested_s = anyio.current_time() - max(self._fetcher.requested_at, self._began_at)
             last_good = self._state_writer.heartbeat_at
-            attempted_at = last_good + self._clock.elapsed(last_good) - timedelta(seconds=asked_s)
+            attempted_at = last_good + self._clock.elapsed(last_good) - timedelta(seconds=requested_s)
             await self.outage.failed(error.kind, text, attempted_at=attempted_at)

@@ -190,8 +190,8 @@ class RefundWalker:
         is_no_list = isinstance(error, PermanentError) or error.kind is ErrorKind.PROTOCOL
         if is_no_list and self._state_writer.state.refunds_at is None:
             wait_s = LATER_S
-        asked_s = (error.retry_after_s or 0.0) if isinstance(error, TemporaryError) else 0.0
-        wait_s = min(max(wait_s, asked_s), LATER_S)
+        requested_s = (error.retry_after_s or 0.0) if isinstance(error, TemporaryError) else 0.0
+        wait_s = min(max(wait_s, requested_s), LATER_S)
         self._not_before = anyio.current_time() + wait_s
         log = self._log.info if self._changes.changed("refunds", error.kind) else self._log.debug
         log(

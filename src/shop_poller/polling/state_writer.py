@@ -11,7 +11,7 @@ from shop_poller.core.messages import MessageFormat, order_notification, silence
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
-from shop_poller.ports import Batch, Outgoing, ShopState, Store
+from shop_poller.ports import Batch, NewDelivery, ShopState, Store
 
 
 class StateWriter:
@@ -24,7 +24,7 @@ class StateWriter:
         sinks: the names of those to tell, and what each wants.
         metrics: of the shop.
         now: our clock, aware UTC.
-        on_outgoing: called after each commit that put something into the outbox.
+        on_new_deliveries: called after each commit that put something into the outbox.
 
     Attributes:
         state: where polling stands.
@@ -42,7 +42,7 @@ class StateWriter:
         sinks: Mapping[str, Filter],
         metrics: Metrics,
         now: Callable[[], datetime],
-        on_outgoing: Callable[[Sequence[Outgoing]], None],
+        on_new_deliveries: Callable[[Sequence[NewDelivery]], None],
     ) -> None:
         self.state = state
         self.heartbeat_at = state.last_poll_at or now()
@@ -52,7 +52,7 @@ class StateWriter:
         self._sinks = sinks
         self._metrics = metrics
         self._now = now
-        self._on_outgoing = on_outgoing
+        self._on_new_deliveries = on_new_deliveries
         self.set_aside: dict[int, str] = {}
         self._log: Log = structlog.get_logger()
 
@@ -103,7 +103,7 @@ class StateWriter:
             [silence_notification(silent_since, self._message_format, now=told_at)] if silent_since else []
         )
         told = (*notifications, *silence)
-        outgoing = [Outgoing(sink, n) for n in told for sink in takers(self._sinks, n)]
+        new_deliveries = [NewDelivery(sink, n) for n in told for sink in takers(self._sinks, n)]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
         await self._store.commit(
@@ -113,7 +113,7 @@ class StateWriter:
                 now=now,
                 seen_at=max(page.shop_time, now),
                 known=tuple(known),
-                outgoing=outgoing,
+                new_deliveries=new_deliveries,
                 set_aside=broken,
                 mended=mended,
             ),
@@ -122,8 +122,8 @@ class StateWriter:
             self.heartbeat_at = now
         self.state = state
         self.shop_time = page.shop_time
-        if outgoing:
-            self._on_outgoing(outgoing)
+        if new_deliveries:
+            self._on_new_deliveries(new_deliveries)
         self._note(broken, mended)
         for notification in notifications:
             self._log.info(

@@ -14,7 +14,7 @@ from shop_poller.core.cursor import MAX_PER_PAGE, CreatedWalk
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page
 from shop_poller.core.refunds import RefundPage, with_dates
-from shop_poller.core.sweep_pace import SweepPace
+from shop_poller.core.sweep_schedule import SweepSchedule
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.page_fetcher import Fetcher, P
@@ -76,7 +76,7 @@ class Sweeper:
         self._report = TickReport()
         self._is_stopped = False
         self._doubtful: dict[int, datetime] = {}  # orders to be confirmed, and when they were made
-        self._schedule = SweepPace(plan.interval_s, MAX_PER_PAGE, MAX_PER_PAGE)
+        self._schedule = SweepSchedule(plan.interval_s, MAX_PER_PAGE, MAX_PER_PAGE)
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
@@ -84,7 +84,11 @@ class Sweeper:
     def is_due(self) -> bool:
         """It is time for a sweep, or one is under way."""
         state = self._state_writer.state
-        if not self._plan.sweep_every or state.learning is not None or self._state_writer.shop_time is None:
+        if (
+            not self._plan.sweep_every
+            or state.import_position is not None
+            or self._state_writer.shop_time is None
+        ):
             return False
         if anyio.current_time() < self._not_before:
             return False
@@ -185,8 +189,8 @@ class Sweeper:
 
         for _ in range(MAX_FAILURES):  # orders that break the shop do not end the whole sweep
             try:
-                async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as asked:
-                    async for _ in asked:
+                async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as requested:
+                    async for _ in requested:
                         yield
             except ShopPollerError as error:
                 if error.kind not in OF_ONE_ORDER:
@@ -223,9 +227,9 @@ class Sweeper:
                 walk = walk.halved()
                 answer = None
             if answer is not None:
-                asked, page = answer
+                requested, page = answer
                 await self._take(page, self._state_writer.state)
-                following = asked.advance(page)
+                following = requested.advance(page)
                 if following is None:
                     return
                 walk, pages = following, pages + 1
@@ -242,8 +246,8 @@ class Sweeper:
                 await self._take(page, self._state_writer.state)
             del todo[: len(ids)]
 
-        async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as asked:
-            async for _ in asked:
+        async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as requested:
+            async for _ in requested:
                 yield
 
     async def _open(self) -> AsyncGenerator[None]:
@@ -257,8 +261,8 @@ class Sweeper:
                 state = replace(state, sweep_after_id=ids[-1])
             await (self._move(state) if page is None else self._take(page, state))
 
-        async with aclosing(self._by_ids(some, done, MAX_OPEN)) as asked:
-            async for _ in asked:
+        async with aclosing(self._by_ids(some, done, MAX_OPEN)) as requested:
+            async for _ in requested:
                 yield
         if not await some(1):
             await self._move(replace(self._state_writer.state, sweep_after_id=0))
@@ -272,12 +276,12 @@ class Sweeper:
                 try:
                     answer = await self._ask(walk)
                     if answer is not None:
-                        asked, page = answer
+                        requested, page = answer
                         items = tuple(item for item in page.items if item.id == order_id)
                         await self._take(
                             replace(page, items=items), self._state_writer.state, is_confirmed=True
                         )
-                        walk, pages = None if items else asked.advance(page), pages + 1
+                        walk, pages = None if items else requested.advance(page), pages + 1
                 except ShopPollerError as error:
                     if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
                         raise
@@ -328,9 +332,9 @@ class Sweeper:
                         raise
             else:
                 if answer is not None:
-                    asked, page = answer
-                    shown = {item.id for item in page.items} & {*asked.ids}
-                    left = [each for each in left if each not in (shown or asked.ids)]
+                    requested, page = answer
+                    shown = {item.id for item in page.items} & {*requested.ids}
+                    left = [each for each in left if each not in (shown or requested.ids)]
                     undone = await self._done(done, undone, left, page)
                     questions += 1
                     size, failures = min(2 * size, MAX_PER_PAGE), 0

@@ -31,7 +31,7 @@ from shop_poller.observability.metrics import MetricsRegistry
 from shop_poller.polling.held_refunds import HOLD_S
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.polling.plan import TickReport
-from shop_poller.ports import Outgoing, Store
+from shop_poller.ports import NewDelivery, Store
 from shop_poller.runtime import systemd
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.leader_session import LeaderSession
@@ -100,9 +100,9 @@ async def _run(
         store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
         shop_runtime = await stack.enter_async_context(built(settings, store))
         app = make_app(
-            shop_runtime.monitor,
+            shop_runtime.health_reporter,
             shop_runtime.hooks(),
-            shop_runtime.front,
+            shop_runtime.status_page,
             acts=settings.shop_admin_token is not None,
             hosts=_hosts(settings),
         )
@@ -141,17 +141,17 @@ async def _run_fleet(shops_config: ShopsConfig, stop: anyio.Event, on_listen: Ca
         store_pool = StorePool(first.state)
         stack.push_async_callback(store_pool.aclose)
         name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        book = MetricsRegistry(is_crowded=len(shops) > first.shop_labelled_shops)
-        limiter = PollLimiter(first.shop_concurrent_polls, lateness(book))
+        metrics_registry = MetricsRegistry(is_crowded=len(shops) > first.shop_labelled_shops)
+        limiter = PollLimiter(first.shop_concurrent_polls, lateness(metrics_registry))
         fleet = Fleet(
             shops,
             lambda one: store_pool.open(one.state, shop=one.shop, prefix=one.shop_redis_prefix),
-            book=book,
+            metrics_registry=metrics_registry,
             limiter=limiter,
             membership=store_pool.membership(first.state, prefix=shops_config.prefix, name=name),
             name=name,
         )
-        health_reporter = FleetStatus(fleet, book, limiter)
+        health_reporter = FleetStatus(fleet, metrics_registry, limiter)
         address = await stack.enter_async_context(
             _listening(first, make_app(health_reporter, hosts=_hosts(first)))
         )
@@ -290,15 +290,15 @@ async def _run_once(settings: Settings, store: Store, leader_session: LeaderSess
     )
 
 
-async def rehearse(settings: Settings, show: Callable[[Outgoing], None]) -> TickReport:
+async def rehearse(settings: Settings, show: Callable[[NewDelivery], None]) -> TickReport:
     """One tick on a copy of the state: shows what would be sent, sends and changes nothing."""
 
-    def show_all(outgoing: Sequence[Outgoing]) -> None:
-        for one in outgoing:
+    def show_all(new_deliveries: Sequence[NewDelivery]) -> None:
+        for one in new_deliveries:
             show(one)
 
     copy = await copy_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-    async with built(settings, copy, on_outgoing=show_all) as shop_runtime:
+    async with built(settings, copy, on_new_deliveries=show_all) as shop_runtime:
         leader_session = await shop_runtime.begin()
         return await leader_session.poller.tick(anyio.current_time() + settings.shop_polling_interval)
 

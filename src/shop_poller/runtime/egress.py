@@ -129,7 +129,7 @@ class Egress:
             if now < self._records[EVERYTHING].probe_at:
                 return None
             rest = [one for one in self._shops if one not in ours and self._may_ask(one)]
-            rest.sort(key=lambda one: (one not in others, self._asked_at(one), one))
+            rest.sort(key=lambda one: (one not in others, self._requested_at(one), one))
             return (EVERYTHING, rest[0]) if rest else None
         for shop_id, record in self._records.items():
             is_ours = shop_id == EVERYTHING or shop_id in ours
@@ -142,7 +142,7 @@ class Egress:
         record = self._records.get(shop_id)
         return record is None or anyio.current_time() >= record.not_before
 
-    def _asked_at(self, shop_id: str) -> float:
+    def _requested_at(self, shop_id: str) -> float:
         record = self._records.get(shop_id)
         return record.probe_at if record is not None else 0.0
 

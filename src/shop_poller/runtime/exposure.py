@@ -10,7 +10,7 @@ from shop_poller.config.settings import Settings
 
 GROUP, OTHERS = 0o070, 0o007
 READ, WRITE = 0o044, 0o022
-BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
+SIDE_FILES = ("", "-wal", "-shm", "-journal", ".lock")
 FROM_THE_HOST = (Path("/run/secrets"), Path("/var/run/secrets"))
 """Secrets of a container: nobody else is in it, and their modes are not ours to choose."""
 MOST_LINES = 10
@@ -71,7 +71,7 @@ def _of_states(shops: Sequence[Settings]) -> Iterator[Exposed]:
         if real.parent not in directories:
             directories.add(real.parent)
             yield from _look(real.parent, OTHERS & (READ | WRITE) | (GROUP & WRITE), "700")
-        for ending in BESIDE:
+        for ending in SIDE_FILES:
             yield from _look(Path(f"{real}{ending}"), GROUP | OTHERS, "600")
 
 

@@ -23,13 +23,13 @@ from shop_poller.sources.auto import Auto, ChosenDialect
 
 def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:
     """The source for the shop's dialect, or for the one that it will turn out to speak."""
-    url, proofs = settings.woocommerce_mcp_url, settings.proofs
+    url, credentials = settings.woocommerce_mcp_url, settings.credentials
     if settings.shop_dialect != "auto":
-        return open_source(Dialect(settings.shop_dialect), url, proofs)
-    missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not proofs.fit(dialect)}
+        return open_source(Dialect(settings.shop_dialect), url, credentials)
+    missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not credentials.fit(dialect)}
     if not settings.shop_sweep_interval:  # nothing else would look whether an order can be shown again
         missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
-    openers = {d: partial(open_source, d, url, proofs) for d in candidates(url) if d not in missing}
+    openers = {d: partial(open_source, d, url, credentials) for d in candidates(url) if d not in missing}
     return Auto(openers, missing=missing, on_choice=on_choice)
 
 
@@ -40,9 +40,9 @@ def make_refunds(settings: Settings) -> RefundList | None:
     dialect `abilities` sees no refunds, so there would be nothing to read again.
     """
     is_blind = settings.shop_dialect == "abilities"
-    if is_blind or not settings.shop_sweep_interval or not settings.proofs.fit(Dialect.REST):
+    if is_blind or not settings.shop_sweep_interval or not settings.credentials.fit(Dialect.REST):
         return None
-    return open_refunds(settings.woocommerce_mcp_url, settings.proofs)
+    return open_refunds(settings.woocommerce_mcp_url, settings.credentials)
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
@@ -84,7 +84,7 @@ async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
     """Asks the shop beside the daemon, for a command; closed afterwards."""
     source = make_source(settings)
     try:
-        yield Fetcher(source, shop=settings.shop, metrics=Metrics(settings.shop, ()), chance=random.random)
+        yield Fetcher(source, shop=settings.shop, metrics=Metrics(settings.shop, ()), random=random.random)
     finally:
         await source.aclose()
 

@@ -77,7 +77,9 @@ class ShopSlot:
         if self.shop_runtime is None or not self.leads:
             return self.well_at < late_at
         return (
-            self.settings.shop_polling_enabled and self.shop_runtime.monitor.is_stale and self.since < late_at
+            self.settings.shop_polling_enabled
+            and self.shop_runtime.health_reporter.is_stale
+            and self.since < late_at
         )
 
     @property
@@ -101,7 +103,7 @@ class Fleet:
     Args:
         shops: all there are, shared with other replicas or not.
         open_store: opens the store of a shop.
-        book: where metrics are kept.
+        metrics_registry: where metrics are kept.
         limiter: to ask a shop.
         membership: the replicas; None if there can be no other.
         name: of this replica.
@@ -122,7 +124,7 @@ class Fleet:
         shops: Sequence[Settings],
         open_store: Callable[[Settings], Awaitable[Store]],
         *,
-        book: MetricsRegistry,
+        metrics_registry: MetricsRegistry,
         limiter: PollLimiter,
         membership: Membership | None,
         name: str,
@@ -138,7 +140,7 @@ class Fleet:
         self.released = 0
         self._reports: dict[str, frozenset[str]] = {}
         self._open_store = open_store
-        self._book = book
+        self._metrics_registry = metrics_registry
         self._limiter = limiter
         self._membership = membership
         self._name = name
@@ -308,7 +310,9 @@ class Fleet:
     async def _hold(self, slot: ShopSlot) -> None:
         settings, stop = slot.settings, slot.stop
         store = await self._open_store(settings)
-        async with built(settings, store, book=self._book, limiter=self._limiter) as shop_runtime:
+        async with built(
+            settings, store, metrics_registry=self._metrics_registry, limiter=self._limiter
+        ) as shop_runtime:
             slot.shop_runtime = shop_runtime
             # With other replicas a shop is not to be without anybody for long.
             grace_s = math.inf if self._membership is None else HANDOVER_GRACE_S
@@ -329,7 +333,7 @@ class Fleet:
                 await shop_runtime.lease.hold(watch, stop)
             finally:
                 slot.shop_runtime = None
-                self._book.forget(settings.shop)
+                self._metrics_registry.forget(settings.shop)
 
     def _complain(
         self, slot: ShopSlot, error: Exception, event: str, *, exc_info: Exception | None = None

@@ -29,19 +29,19 @@ class FleetStatus:
 
     Args:
         fleet: is looked at.
-        book: where metrics are kept.
+        metrics_registry: where metrics are kept.
         limiter: who waits for them is counted.
     """
 
-    def __init__(self, fleet: Fleet, book: MetricsRegistry, limiter: PollLimiter) -> None:
+    def __init__(self, fleet: Fleet, metrics_registry: MetricsRegistry, limiter: PollLimiter) -> None:
         self._fleet = fleet
-        self._book = book
+        self._metrics_registry = metrics_registry
         self._limiter = limiter
         self._counted: dict[str, Stats] = {}
         self._log: Log = structlog.get_logger()
 
         def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, registry=book.registry)
+            return Gauge(name, text, registry=metrics_registry.registry)
 
         self._shops = gauge("shop_fleet_shops", "Shops that there are")
         self._watched = gauge("shop_fleet_watched_shops", "Shops whose lease this process has")
@@ -61,7 +61,7 @@ class FleetStatus:
         self._released = Counter(
             "shop_fleet_released_shops",
             "Shops that were released because another replica may reach them and this process does not",
-            registry=book.registry,
+            registry=metrics_registry.registry,
         )
         self._shown_released = 0
         self._known = gauge("shop_fleet_known_orders", "Orders whose state is remembered, of the shops here")
@@ -108,7 +108,7 @@ class FleetStatus:
         self._undelivered.set(sum(sink.waiting for sink in sinks))
         self._dead.set(sum(sink.dead for sink in sinks))
         self._known.set(sum(stats.known for stats in counted))
-        return generate_latest(self._book.registry)
+        return generate_latest(self._metrics_registry.registry)
 
     async def survey(self) -> None:
         """Count what lies in the stores, one shop after the other, for ever."""
@@ -130,7 +130,7 @@ class FleetStatus:
         if shop_runtime is None:
             return
         try:
-            self._counted[shop] = await shop_runtime.monitor.look()
+            self._counted[shop] = await shop_runtime.health_reporter.look()
         except ShopPollerError:
             pass  # it is counted as trouble with the state; the last numbers stand
         except Exception as bug:  # noqa: BLE001 - what is wrong with one store must end no other shop's watch
@@ -142,7 +142,7 @@ class FleetStatus:
         if (
             now is None or now.shop_runtime is None
         ):  # it went to another replica meanwhile, and was shown once more
-            self._book.forget(shop)
+            self._metrics_registry.forget(shop)
 
     def _slots(self) -> list[ShopSlot]:
         return [slot for slot in self._fleet.slots.values() if slot.leads]
@@ -157,13 +157,13 @@ class FleetStatus:
         return shares
 
 
-def lateness(book: MetricsRegistry) -> Callable[[float], None]:
+def lateness(metrics_registry: MetricsRegistry) -> Callable[[float], None]:
     """What is told how long after its time a shop was asked, and shows it."""
     late = Histogram(
         "shop_fleet_poll_lateness_seconds",
         "How long after its time a shop was asked, waits for its turn included",
         buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-        registry=book.registry,
+        registry=metrics_registry.registry,
     )
     observe: Callable[[float], None] = late.observe
     return observe

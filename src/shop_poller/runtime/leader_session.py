@@ -16,7 +16,7 @@ from shop_poller.ports import PollFailure
 
 
 @dataclass(frozen=True, slots=True)
-class SessionVitals:
+class SessionHealth:
     """What health and readiness depend on, at one moment.
 
     Attributes:
@@ -72,10 +72,10 @@ class LeaderSession:
     state_writer: StateWriter
     dispatchers: Sequence[Dispatcher]
 
-    def vitals(self) -> SessionVitals:
+    def health(self) -> SessionHealth:
         """What health and readiness depend on."""
         senders_alive = sum(dispatcher.senders_alive for dispatcher in self.dispatchers)
-        return SessionVitals(self.state_writer.heartbeat_at, self.poller.polled, senders_alive)
+        return SessionHealth(self.state_writer.heartbeat_at, self.poller.polled, senders_alive)
 
     def snapshot(self) -> SessionSnapshot:
         """What the status page shows."""

@@ -30,7 +30,7 @@ class LeaseKeeper:
     """One process's view of the right to write.
 
     Args:
-        right: the store's.
+        lease: the store's.
         metrics: have the gauge.
 
     Attributes:
@@ -38,10 +38,10 @@ class LeaseKeeper:
         was_refused: whether another process had the right when we asked for it last.
     """
 
-    def __init__(self, right: Lease, metrics: Metrics) -> None:
+    def __init__(self, lease: Lease, metrics: Metrics) -> None:
         self.silence_s = 0.0
         self.was_refused = False
-        self._right = right
+        self._lease = lease
         self._metrics = metrics
         self._deadline = -math.inf
         self._silent_since: float | None = None
@@ -76,7 +76,7 @@ class LeaseKeeper:
         if not await self._take():
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{await self._right.holder()} has the lease and works on this shop; stop it first,"
+                f"{await self._lease.holder()} has the lease and works on this shop; stop it first,"
                 " or look with --dry-run",
             )
         await self._leader_session(work)
@@ -95,12 +95,12 @@ class LeaseKeeper:
         return took
 
     async def _take(self) -> bool:
-        asked_at = anyio.current_time()
-        took = await self._right.take()
+        requested_at = anyio.current_time()
+        took = await self._lease.take()
         self.was_refused = not took
         self._heard()
         if took:
-            self._good_from(asked_at)
+            self._good_from(requested_at)
         return took
 
     async def _leader_session(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -141,10 +141,10 @@ class LeaseKeeper:
         """
         while True:
             with anyio.CancelScope(deadline=self._deadline):  # not a moment longer, whatever the store does
-                await anyio.sleep(min(self._right.term_s / RENEWALS, LOOK_EVERY_S))
-                asked_at = anyio.current_time()
+                await anyio.sleep(min(self._lease.term_s / RENEWALS, LOOK_EVERY_S))
+                requested_at = anyio.current_time()
                 try:
-                    if not await self._right.renew():
+                    if not await self._lease.renew():
                         self._changes.changed("lease", "lost")
                         self._log.warning("the lease was lost; what it covers stops")
                         return
@@ -157,16 +157,16 @@ class LeaseKeeper:
                     self._changes.changed("renewal", "")
                     self._heard()
                     if self.held():  # a yes that comes too late is a no
-                        self._good_from(asked_at)
+                        self._good_from(requested_at)
             if not self.held():
                 self._heard(nothing=True)
                 self._changes.changed("lease", "lost")
                 self._log.warning("the lease ran out; what it covers stops")
                 return
 
-    def _good_from(self, asked_at: float) -> None:
+    def _good_from(self, requested_at: float) -> None:
         """The store counts the term from when it was asked at the earliest."""
-        self._deadline = asked_at + self._right.term_s - MARGIN_S
+        self._deadline = requested_at + self._lease.term_s - MARGIN_S
 
     def _heard(self, *, nothing: bool = False) -> None:
         """The store answered, or did not."""
@@ -179,6 +179,6 @@ class LeaseKeeper:
 
     async def _release(self) -> None:
         try:
-            await self._right.release()
+            await self._lease.release()
         except TemporaryError:
             self._log.debug("the lease could not be released; it ends by itself")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.chat_hooks import advice
@@ -29,11 +29,11 @@ from shop_poller.polling.limiter import PollLimiter, PollSchedule
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import Outgoing, RefundList, Sink, Source, Store
+from shop_poller.ports import NewDelivery, RefundList, Sink, Source, Store
 from shop_poller.runtime.factory import make_message_format, make_refunds, make_sinks, make_source, poll_plan
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.lease import LeaseKeeper
-from shop_poller.runtime.status import Monitor
+from shop_poller.runtime.status import HealthReporter
 from shop_poller.sources.auto import ChosenDialect
 from shop_poller.web.hooks import Hooks
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 60.0
 """How often the outbox of one of many shops is looked at when nothing seems due."""
-OnOutgoing = Callable[[Sequence[Outgoing]], None]
+OnNewDeliveries = Callable[[Sequence[NewDelivery]], None]
 
 
 class ShopRuntime:
@@ -53,15 +53,15 @@ class ShopRuntime:
         store: opened.
         source: asks the shop.
         sinks: deliver.
-        on_outgoing: is shown what was put into the outbox.
-        book: where the metrics are kept, with those of other shops.
+        on_new_deliveries: is shown what was put into the outbox.
+        metrics_registry: where the metrics are kept, with those of other shops.
         limiter: that the shop takes with others to be asked.
         refunds: the shop's own list of refunds; None where it cannot be asked for one.
 
     Attributes:
         session: what works while the lease is ours; None while another replica leads.
         lease: takes and keeps the lease.
-        monitor: health, readiness and metrics.
+        health_reporter: health, readiness and metrics.
         clock: watches the store's clock.
     """
 
@@ -71,9 +71,9 @@ class ShopRuntime:
         store: Store,
         source: Source,
         sinks: Sequence[Sink],
-        on_outgoing: OnOutgoing | None,
+        on_new_deliveries: OnNewDeliveries | None,
         *,
-        book: MetricsRegistry | None = None,
+        metrics_registry: MetricsRegistry | None = None,
         limiter: PollLimiter | None = None,
         refunds: RefundList | None = None,
     ) -> None:
@@ -86,18 +86,18 @@ class ShopRuntime:
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
         self._wanted = {address.name: address.filter for address in settings.sinks}
-        self._on_outgoing = on_outgoing
+        self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings)
         self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
         self._gone: set[str] = set()  # sinks that said 410
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
         named = [named.event for named in settings.shop_status_events.values()]
-        book = book or MetricsRegistry()
-        self._metrics = Metrics(settings.shop, self._names, named, book)
+        metrics_registry = metrics_registry or MetricsRegistry()
+        self._metrics = Metrics(settings.shop, self._names, named, metrics_registry)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._metrics.interval.set(settings.shop_polling_interval)
-        self._metrics.started.set(book.started_at.timestamp())
+        self._metrics.started.set(metrics_registry.started_at.timestamp())
         if settings.shop_dialect != "auto":
             self._metrics.dialect(Dialect(settings.shop_dialect))
         self.clock = ClockWatch(
@@ -105,22 +105,22 @@ class ShopRuntime:
             whose=Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS,
             metrics=self._metrics,
         )
-        self._alarm = Alarm(
+        self._alert_manager = AlertManager(
             store,
             message_format=self._message_format,
             sinks=self._wanted,
             now=self.clock.now,
-            on_outgoing=self._announce,
+            on_new_deliveries=self._announce,
         )
         self.lease = LeaseKeeper(store, self._metrics)
-        self.monitor = Monitor(
+        self.health_reporter = HealthReporter(
             shop=settings.shop,
             polling=settings.shop_polling_enabled,
             sinks=self._names,
             store=store,
             metrics=self._metrics,
             interval_s=settings.shop_polling_interval,
-            session=lambda: self.session.vitals() if self.session is not None else None,
+            session=lambda: self.session.health() if self.session is not None else None,
             clock=self.clock,
         )
 
@@ -138,11 +138,11 @@ class ShopRuntime:
             sinks=self._wanted,
             metrics=metrics,
             now=now,
-            on_outgoing=self._announce,
+            on_new_deliveries=self._announce,
         )
         await state_writer.load()
         self.clock.begun(state_writer.state)
-        await self._alarm.load()
+        await self._alert_manager.load()
         self._report_missed_outage(state_writer)
         plan = DeliveryPlan(
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
@@ -156,28 +156,28 @@ class ShopRuntime:
                 plan,
                 store=store,
                 may_send=self.lease.held,
-                alarm=self._alarm,
+                alert_manager=self._alert_manager,
                 metrics=metrics,
                 now=now,
-                chance=random.random,
+                random=random.random,
                 gone=sink.name in self._gone,
                 clock=self.clock,
             )
             for sink in self._sinks
         ]
-        pace = self._schedule(state_writer)
+        schedule = self._schedule(state_writer)
         poller = Poller(
             poll_plan(settings),
             state_writer=state_writer,
             fetcher=Fetcher(
-                pace.paced(self._source), shop=settings.shop, metrics=metrics, chance=random.random
+                schedule.scheduled(self._source), shop=settings.shop, metrics=metrics, random=random.random
             ),
             store=store,
-            alarm=self._alarm,
+            alert_manager=self._alert_manager,
             metrics=metrics,
             now=now,
-            pace=pace,
-            refunds=None if self._refunds is None else pace.paced_refunds(self._refunds),
+            schedule=schedule,
+            refunds=None if self._refunds is None else schedule.scheduled_refunds(self._refunds),
             clock=self.clock,
         )
         self._changes.changed("state", "")
@@ -204,16 +204,16 @@ class ShopRuntime:
         if last_poll_at is None or timedelta(seconds=self.lease.silence_s) < stale_after(interval_s):
             return
         if stale(last_poll_at, self._store.now(), interval_s=interval_s):
-            self._alarm.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
+            self._alert_manager.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
 
     def hooks(self) -> Hooks | None:
         """What takes the shop's webhooks, if they are wanted."""
         secret = self._settings.shop_webhook_secret
         if secret is None:
             return None
-        return Hooks(secret.get_secret_value(), hint=self._hint, metrics=self._metrics)
+        return Hooks(secret.get_secret_value(), trigger=self._trigger, metrics=self._metrics)
 
-    def front(self) -> "StatusPage":
+    def status_page(self) -> "StatusPage":
         """What answers for the status page; imported only now, since most of its life nobody looks."""
         from shop_poller.runtime.status_page_data import Overview  # noqa: PLC0415
         from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415
@@ -227,10 +227,10 @@ class ShopRuntime:
             polling=settings.shop_polling_enabled,
             in_redis=isinstance(settings.state, RedisAddress),
             store=self._store,
-            monitor=self.monitor,
+            health_reporter=self.health_reporter,
             session=lambda: self.session.snapshot() if self.session is not None else None,
             poll_now=self._poll_now,
-            on_outgoing=self._announce,
+            on_new_deliveries=self._announce,
         )
         return StatusPage(
             overview,
@@ -239,16 +239,16 @@ class ShopRuntime:
             admin_auth=AdminAuth(token.get_secret_value(), shop=settings.shop) if token is not None else None,
         )
 
-    def _hint(self) -> None:
+    def _trigger(self) -> None:
         """A follower does nothing: whoever leads finds it at the next tick."""
         if self.session is not None:
-            self.session.poller.hint(PollTrigger.WEBHOOK)
+            self.session.poller.trigger(PollTrigger.WEBHOOK)
 
     def _poll_now(self) -> bool:
         """Tick soon at the owner's wish; whether this process polls."""
         if self.session is None:
             return False
-        self.session.poller.hint(PollTrigger.OWNER)
+        self.session.poller.trigger(PollTrigger.OWNER)
         return True
 
     def chose(self, choice: ChosenDialect) -> None:
@@ -269,15 +269,15 @@ class ShopRuntime:
             pairs = zip(self._names, self.session.dispatchers, strict=True)
             self._gone |= {name for name, dispatcher in pairs if dispatcher.gone}
             self._last_poll_at = self.session.state_writer.state.last_poll_at
-            self.monitor.session_ended(self.session.state_writer.heartbeat_at)
+            self.health_reporter.session_ended(self.session.state_writer.heartbeat_at)
         self.session = None
 
-    def _announce(self, outgoing: Sequence[Outgoing] = ()) -> None:
+    def _announce(self, new_deliveries: Sequence[NewDelivery] = ()) -> None:
         if self.session is not None:
             for dispatcher in self.session.dispatchers:
                 dispatcher.look_soon()
-        if self._on_outgoing is not None:
-            self._on_outgoing(outgoing)
+        if self._on_new_deliveries is not None:
+            self._on_new_deliveries(new_deliveries)
 
 
 def _warn_of_chat_hooks(settings: Settings) -> None:
@@ -299,8 +299,8 @@ async def probe(settings: Settings) -> Probe:
     try:
         await source.fetch(Query(per_page=1, newest_first=True))
     except ShopPollerError as error:
-        asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-        return Probe(error.kind not in FAILURES, pause_s(error.kind, asked_s))
+        requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        return Probe(error.kind not in FAILURES, pause_s(error.kind, requested_s))
     finally:
         await source.aclose()
     return Probe(is_reached=True)
@@ -311,8 +311,8 @@ async def built(
     settings: Settings,
     store: Store,
     *,
-    on_outgoing: OnOutgoing | None = None,
-    book: MetricsRegistry | None = None,
+    on_new_deliveries: OnNewDeliveries | None = None,
+    metrics_registry: MetricsRegistry | None = None,
     limiter: PollLimiter | None = None,
 ) -> AsyncIterator[ShopRuntime]:
     """Build the parts around a store; all is closed afterwards, the store too."""
@@ -333,6 +333,13 @@ async def built(
         for sink in sinks:
             stack.push_async_callback(sink.aclose)
         shop_runtime = ShopRuntime(
-            settings, store, source, sinks, on_outgoing, book=book, limiter=limiter, refunds=refunds
+            settings,
+            store,
+            source,
+            sinks,
+            on_new_deliveries,
+            metrics_registry=metrics_registry,
+            limiter=limiter,
+            refunds=refunds,
         )
         yield shop_runtime

@@ -12,10 +12,10 @@ from shop_poller.core.schedule import stale
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
-from shop_poller.runtime.leader_session import SessionVitals
+from shop_poller.runtime.leader_session import SessionHealth
 
 
-class Monitor:
+class HealthReporter:
     """Looks at the parts and says how they do. For the methods see web.routes.Vitals.
 
     Args:
@@ -38,7 +38,7 @@ class Monitor:
         store: Store,
         metrics: Metrics,
         interval_s: float,
-        session: Callable[[], SessionVitals | None],
+        session: Callable[[], SessionHealth | None],
         clock: ClockWatch | None = None,
     ) -> None:
         self.clock = clock or ClockWatch(store.now, metrics=metrics)

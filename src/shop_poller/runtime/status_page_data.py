@@ -8,13 +8,13 @@ import anyio
 from shop_poller import __version__
 from shop_poller.alerts import MARKERS
 from shop_poller.core.errors import ShopPollerError
-from shop_poller.ports import Settled, SinkStats, Stats, Store
+from shop_poller.ports import FinishedDelivery, SinkStats, Stats, Store
 from shop_poller.runtime.leader_session import SessionSnapshot
-from shop_poller.runtime.status import Monitor
+from shop_poller.runtime.status import HealthReporter
 from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
 
 HOURS = 24
-HAPPENINGS, DELIVERIES, LETTERS = 12, 60, 10
+HAPPENINGS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
 """Events that are shown, deliveries that are read for them, dead letters."""
 COUNT_EVERY_S = 15.0
 """The day's counts are the dearest thing to read, and change the least."""
@@ -30,10 +30,10 @@ class Overview:
         polling: whether the shop is to be polled.
         in_redis: the store is Redis; else a file.
         store: is read; dead letters are moved in it.
-        monitor: knows the health.
+        health_reporter: knows the health.
         session: what works here now; None while another replica leads.
         poll_now: makes this process poll soon; whether it polls at all.
-        on_outgoing: called when something waits in the outbox.
+        on_new_deliveries: called when something waits in the outbox.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Overview:
         polling: bool,
         in_redis: bool,
         store: Store,
-        monitor: Monitor,
+        health_reporter: HealthReporter,
         session: Callable[[], SessionSnapshot | None],
         poll_now: Callable[[], bool],
-        on_outgoing: Callable[[], None],
+        on_new_deliveries: Callable[[], None],
     ) -> None:
         self._shop = shop
         self._sinks = sinks
@@ -56,17 +56,17 @@ class Overview:
         self._polling = polling
         self._in_redis = in_redis
         self._store = store
-        self._monitor = monitor
+        self._health_reporter = health_reporter
         self._session = session
         self._poll_now = poll_now
-        self._on_outgoing = on_outgoing
+        self._on_new_deliveries = on_new_deliveries
         self._counts: tuple[list[int], list[int]] | None = None
         self._counted_at = 0.0
         self._counted_dead = 0
 
     async def snapshot(self) -> StatusSnapshot:
         """How it goes; what the store does not tell is left out."""
-        health = await self._monitor.health()
+        health = await self._health_reporter.health()
         session = self._session()
         seen = StatusSnapshot(
             shop=self._shop,
@@ -80,7 +80,7 @@ class Overview:
             next_in_s=session.next_in_s if session is not None and self._polling else None,
             sinks=self._with_sinks(Stats()),
             titles=self._titles,
-            clock=self._monitor.clock.trouble(),
+            clock=self._health_reporter.clock.trouble(),
         )
         try:
             return await self._read(seen)
@@ -91,8 +91,8 @@ class Overview:
         store, shop = self._store, self._shop
         stats = await store.stats(shop)
         alerts = await store.alerts(shop)
-        made = await store.settled(shop, dead=False, limit=DELIVERIES)
-        dead = await store.settled(shop, dead=True, limit=LETTERS)
+        made = await store.finished(shop, dead=False, limit=DELIVERIES)
+        dead = await store.finished(shop, dead=True, limit=DEAD_LETTERS)
         good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
             seen,
@@ -109,16 +109,16 @@ class Overview:
             dead_lettered=bad,
         )
 
-    async def _by_the_hour(self, letters: int) -> tuple[list[int], list[int]]:
+    async def _by_the_hour(self, dead_letters: int) -> tuple[list[int], list[int]]:
         """The day's counts, young enough and not at odds with the number of dead letters beside them."""
         old = anyio.current_time() - self._counted_at >= COUNT_EVERY_S
-        if self._counts is None or old or letters != self._counted_dead:
+        if self._counts is None or old or dead_letters != self._counted_dead:
             now = self._store.now()
             self._counts = (
                 await self._store.by_the_hour(self._shop, dead=False, before=now, hours=HOURS),
                 await self._store.by_the_hour(self._shop, dead=True, before=now, hours=HOURS),
             )
-            self._counted_at, self._counted_dead = anyio.current_time(), letters
+            self._counted_at, self._counted_dead = anyio.current_time(), dead_letters
         return self._counts
 
     def _with_sinks(self, stats: Stats) -> list[SinkSnapshot]:
@@ -156,7 +156,7 @@ class Overview:
     async def replay(self, seq: int) -> ActionResult:
         """Put a dead letter back; whoever leads sends it."""
         moved = await self._store.replay_concurrently(self._shop, [seq], self._store.now())
-        self._on_outgoing()
+        self._on_new_deliveries()
         return ActionResult.DONE if moved else ActionResult.MISSING
 
     async def drop(self, seq: int) -> ActionResult:
@@ -165,9 +165,9 @@ class Overview:
         return ActionResult.DONE if moved else ActionResult.MISSING
 
 
-def _happenings(made: Sequence[Settled], dead: Sequence[Settled]) -> list[Happening]:
+def _happenings(made: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
     """The latest events, each with what became of its deliveries."""
-    by_event: dict[str, list[Settled]] = {}
+    by_event: dict[str, list[FinishedDelivery]] = {}
     for one in sorted((*made, *dead), key=lambda over: (over.at, over.seq), reverse=True):
         by_event.setdefault(one.event_id, []).append(one)
     groups = list(by_event.values())[:HAPPENINGS]

@@ -16,7 +16,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineItem:
     """One row of an order."""
 
     product: Product
@@ -85,13 +85,13 @@ def random_customer(rng: Random, first_name: str | None = None) -> Customer:
     )
 
 
-def random_lines(rng: Random) -> tuple[Line, ...]:
+def random_lines(rng: Random) -> tuple[LineItem, ...]:
     """Make up one to three rows of different goods."""
     chosen = rng.sample(GOODS, rng.randint(1, 3))
-    return tuple(Line(product, rng.randint(1, 2)) for product in chosen)
+    return tuple(LineItem(product, rng.randint(1, 2)) for product in chosen)
 
 
-def basket(total: Decimal) -> tuple[Line, ...]:
+def basket(total: Decimal) -> tuple[LineItem, ...]:
     """Make up a row that costs so much in all, with the shipping if it fits; none for nought."""
     price = total - SHIPPING if total > SHIPPING else total
-    return (Line(Product(900, "Подарочная корзина", "KORZINA", price)),) if price else ()
+    return (LineItem(Product(900, "Подарочная корзина", "KORZINA", price)),) if price else ()

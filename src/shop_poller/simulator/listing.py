@@ -84,13 +84,13 @@ class Paging:
 
     Attributes:
         cap: The most rows of a page, whatever `per_page` says; None is no cap.
-        counts_as_asked: Whether the number of pages is told as if there were no cap.
+        counts_as_requested: Whether the number of pages is told as if there were no cap.
         hidden: Orders that are taken out of a page after the query, and counted all the same.
         rows_per_order: How often each order is found, as by a join; rows are what is counted and cut.
     """
 
     cap: int | None = None
-    counts_as_asked: bool = False
+    counts_as_requested: bool = False
     hidden: frozenset[int] = frozenset()
     rows_per_order: int = 1
 
@@ -122,7 +122,7 @@ def select(orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = 
         skip = skip if skip % per_page else skip // per_page * paging.cap
         per_page = paging.cap
     page = [order for order in found[skip : skip + per_page] if order.id not in paging.hidden]
-    counted_by = listing.per_page if paging.counts_as_asked else per_page
+    counted_by = listing.per_page if paging.counts_as_requested else per_page
     return Found(page, len(found), math.ceil(len(found) / counted_by))
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from shop_poller.simulator.goods import Customer, Line
+from shop_poller.simulator.goods import Customer, LineItem
 
 JsonObject: TypeAlias = dict[str, Any]
 Distortion: TypeAlias = Callable[[JsonObject], object]
@@ -47,7 +47,7 @@ class SimulatedOrder:
     modified: datetime
     customer: Customer
     order_key: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[LineItem, ...] = ()
     line_ids: tuple[int, ...] = ()
     shipping: Decimal = Decimal(0)
     paid: datetime | None = None

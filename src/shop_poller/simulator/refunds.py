@@ -41,7 +41,7 @@ class RestRefunds:
         cap: Rows of a page at most, whatever is asked for, as a theme or a plugin has it; None for no cap.
         select: Takes the rows that match, sorted; what it returns is paged and shown. For shops that leave
             out or double rows.
-        asked: The queries that were answered, in order.
+        requested: The queries that were answered, in order.
     """
 
     def __init__(self, site: Site) -> None:
@@ -49,7 +49,7 @@ class RestRefunds:
         self.is_there = True
         self.cap: int | None = None
         self.select: Callable[[list[RefundRow]], Sequence[RefundRow]] = lambda rows: rows
-        self.asked: list[dict[str, object]] = []
+        self.requested: list[dict[str, object]] = []
 
     def concerns(self, request: Request) -> bool:
         """Say whether a request is for the list of refunds."""
@@ -73,7 +73,7 @@ class RestRefunds:
         return self._list({**_query(request), **body})
 
     def _list(self, params: dict[str, object]) -> Answer:
-        self.asked.append(params)
+        self.requested.append(params)
         per_page = as_int(params.get("per_page", 10))
         if not 1 <= per_page <= _MOST:
             text = "Invalid parameter(s): per_page"

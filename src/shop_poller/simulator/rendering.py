@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
-from shop_poller.simulator.goods import Line
+from shop_poller.simulator.goods import LineItem
 from shop_poller.simulator.orders import JsonObject, SimulatedOrder
 
 WOOCOMMERCE_VERSION = "10.5.0"
@@ -103,12 +103,12 @@ def with_fields(order: object, fields: Collection[str], face: ShopFace) -> objec
     """
     if not isinstance(order, dict):
         return order
-    asked = {name.partition(".")[0] for name in fields}
-    shown = {name: value for name, value in order.items() if name not in _COSTLY or name in asked}
-    for name in _AMOUNTS & shown.keys() - asked:
+    requested = {name.partition(".")[0] for name in fields}
+    shown = {name: value for name, value in order.items() if name not in _COSTLY or name in requested}
+    for name in _AMOUNTS & shown.keys() - requested:
         shown[name] = unpadded(shown[name])
     for name in _DATES & shown.keys():
-        if name not in asked and f"{name}_gmt" not in asked:
+        if name not in requested and f"{name}_gmt" not in requested:
             shown.pop(f"{name}_gmt", None)
             shown[name] = _php_date(shown[name], face.zone)
     return shown
@@ -205,7 +205,7 @@ def _rows(order: SimulatedOrder) -> JsonObject:
     }
 
 
-def _line(row_id: int, line: Line) -> JsonObject:
+def _line(row_id: int, line: LineItem) -> JsonObject:
     price = line.product.price
     return {
         "id": row_id,

@@ -177,9 +177,9 @@ class RpcServer(Generic[H]):
         return None
 
     def _welcome(self, params: Any) -> JsonObject:
-        asked = params.get("protocolVersion") if isinstance(params, dict) else None
+        requested = params.get("protocolVersion") if isinstance(params, dict) else None
         known = self._adapter.versions
-        return {"protocolVersion": asked if asked in known else known[0], **self._adapter.welcome}
+        return {"protocolVersion": requested if requested in known else known[0], **self._adapter.welcome}
 
     def _describe(self) -> list[JsonObject]:
         return [tool for tool in self._tools.describe() if tool["name"] not in self._site.lost_tools]

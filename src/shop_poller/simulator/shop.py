@@ -9,7 +9,7 @@ from decimal import Decimal
 from random import Random
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from shop_poller.simulator.goods import SHIPPING, Customer, Line, basket, random_customer, random_lines
+from shop_poller.simulator.goods import SHIPPING, Customer, LineItem, basket, random_customer, random_lines
 from shop_poller.simulator.listing import HONEST
 from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, Refund, SimulatedOrder
 from shop_poller.simulator.rendering import ShopFace
@@ -105,7 +105,7 @@ class SimulatedShop:
         status: str = "pending",
         *,
         total: Decimal | str | int | None = None,
-        lines: Sequence[Line] | None = None,
+        lines: Sequence[LineItem] | None = None,
         first_name: str | None = None,
         customer: Customer | None = None,
         customer_note: str = "",
@@ -157,7 +157,7 @@ class SimulatedShop:
             self._give_back(order, order.total, _FULLY_REFUNDED, order.modified)
         return order.id
 
-    def fill(self, order_id: int, lines: Sequence[Line], *, at: datetime | None = None) -> None:
+    def fill(self, order_id: int, lines: Sequence[LineItem], *, at: datetime | None = None) -> None:
         """Give a half-made order its rows, as a checkout does within the same second."""
         filled = self._with_lines(self.order(order_id), lines, SHIPPING)
         self._orders[order_id] = replace(filled, modified=self._moment(at))
@@ -279,7 +279,9 @@ class SimulatedShop:
         self._orders[order.id] = order.with_refund(refund, at)
         return refund.id
 
-    def _with_lines(self, order: SimulatedOrder, lines: Sequence[Line], shipping: Decimal) -> SimulatedOrder:
+    def _with_lines(
+        self, order: SimulatedOrder, lines: Sequence[LineItem], shipping: Decimal
+    ) -> SimulatedOrder:
         shipping = shipping if lines else Decimal(0)
         rows = len(lines) + bool(shipping)
         ids = tuple(next(self._row_ids) for _ in range(rows))

@@ -40,7 +40,7 @@ class Story:
         line = next(self._opening, None)
         if line is None:
             self.pause_s = self._rng.uniform(2.0, 6.0)
-            line = self._by_chance()
+            line = self._at_random()
         return line
 
     def _stock_up(self) -> int:
@@ -72,7 +72,7 @@ class Story:
         yield self._completes(first)
         yield self._is_cancelled(fourth, "покупатель передумал")
 
-    def _by_chance(self) -> str:
+    def _at_random(self) -> str:
         open_orders = [
             order for order in self._shop.orders if order.status in ("pending", "failed", "processing")
         ]

@@ -22,7 +22,7 @@ from shop_poller.peer_errors import translated
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
-class Printer:
+class LinePrinter:
     """Prints one line at a time on standard output, which may be held: whoever prints waits, and nobody else.
 
     Args:
@@ -55,7 +55,7 @@ class ConsoleSink:
 
     def __init__(self, address: SinkAddress, *, write: Callable[[str], object] | None = None) -> None:
         self.name = address.name
-        self._printer = Printer(write)
+        self._printer = LinePrinter(write)
 
     async def send(self, delivery: Delivery) -> None:
         """Print one line."""

@@ -67,7 +67,7 @@ class Server:
 
     def __init__(self, address: SinkAddress, *, connections: int) -> None:
         self._name = address.name
-        self._role_asked_at: float | None = None  # None until something was published
+        self._role_requested_at: float | None = None  # None until something was published
         self._masker = Masker(address.secrets)
         self.client = aioredis.Redis.from_url(
             address.url,
@@ -122,11 +122,11 @@ class Server:
             Whether it was asked, and is a replica.
         """
         now = anyio.current_time()
-        if self._role_asked_at is None:
-            self._role_asked_at = now
-        if not at_once and now - self._role_asked_at < ROLE_EVERY_S:
+        if self._role_requested_at is None:
+            self._role_requested_at = now
+        if not at_once and now - self._role_requested_at < ROLE_EVERY_S:
             return False
-        self._role_asked_at = now
+        self._role_requested_at = now
         # INFO may be forbidden to us, or unknown to a proxy; nothing depends on it.
         with (
             anyio.move_on_after(ROLE_TIMEOUT_S),

@@ -10,36 +10,36 @@ from shop_poller.sources.rest import Rest
 from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
 
 
-def open_source(dialect: Dialect, url: str, proofs: KnownKeys) -> Source:
+def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
     """The source for one dialect.
 
     Args:
         dialect: which.
         url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
-        proofs: of the kind that the dialect needs.
+        credentials: of the kind that the dialect needs.
     """
     where = endpoint(url, dialect)
-    key, secret, also = proofs.consumer_key, proofs.consumer_secret, proofs.also
+    key, secret, also = credentials.consumer_key, credentials.consumer_secret, credentials.also
     match dialect:
         case Dialect.WOOCOMMERCE_MCP:
             return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also)
         case Dialect.ABILITIES:
-            return Abilities(where, username=proofs.username, password=proofs.password, also=also)
+            return Abilities(where, username=credentials.username, password=credentials.password, also=also)
         case Dialect.REST:
             return Rest(where, consumer_key=key, consumer_secret=secret, also=also)
         case Dialect.EXECUTE:
             return Execute(where, consumer_key=key, consumer_secret=secret, also=also)
 
 
-def open_refunds(url: str, proofs: KnownKeys) -> RefundList | None:
+def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
     """The shop's own list of refunds, see core/refunds.py; None if its address cannot be told.
 
     Args:
         url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
-        proofs: a consumer key.
+        credentials: a consumer key.
     """
     where = refunds_url(endpoint(url, Dialect.REST))
     if where is None:
         return None
-    key, secret = proofs.consumer_key, proofs.consumer_secret
-    return RestRefunds(where, consumer_key=key, consumer_secret=secret, also=proofs.also)
+    key, secret = credentials.consumer_key, credentials.consumer_secret
+    return RestRefunds(where, consumer_key=key, consumer_secret=secret, also=credentials.also)

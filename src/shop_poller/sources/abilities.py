@@ -13,7 +13,7 @@ from typing import Any
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
 from shop_poller.sources import poison
-from shop_poller.sources.ability_query import Edge, Item, Listed, edges, merged, parameters, sum_of
+from shop_poller.sources.ability_query import Boundary, Item, Listed, boundaries, merged, parameters, sum_of
 from shop_poller.sources.answers import COMMON_ADVICE, count
 from shop_poller.sources.credentials import application_password
 from shop_poller.sources.jsonrpc import InvalidOutputError, UnexplainedError, tool_error
@@ -65,7 +65,7 @@ class Abilities:
         self._poisoned = Poisoned()
         self._highest = 0
         self._questions = 0
-        self._inclusive: frozenset[Edge] = frozenset()
+        self._inclusive: frozenset[Boundary] = frozenset()
         self._is_unexplained = False  # the search under way is for a cause that the shop does not tell
 
     @property
@@ -78,8 +78,8 @@ class Abilities:
         if query.ids:
             return await self._by_id(query)
         # The ability takes one status at a time.
-        asked = [replace(query, statuses=(status,)) for status in query.statuses] or [query]
-        answers = [await self._without_the_bad(each) for each in asked]
+        requested = [replace(query, statuses=(status,)) for status in query.statuses] or [query]
+        answers = [await self._without_the_bad(each) for each in requested]
         items = answers[0].items if len(answers) == 1 else merged(answers, query)
         preamble = next((answer.preamble for answer in answers if answer.preamble), "")
         untold = self._poisoned.untold(query.exclude)
@@ -106,7 +106,7 @@ class Abilities:
         except InvalidOutputError as error:
             if error.shop_time is None:
                 raise
-            bad = self._poisoned.asked_for(order_id, poison.reason(error.said))
+            bad = self._poisoned.requested_ids(order_id, poison.reason(error.said))
             return Page((bad,), error.shop_time)
         except UnexplainedError as error:
             return await self._not_shown(order_id, error)
@@ -125,31 +125,31 @@ class Abilities:
             return Page((), error.shop_time)
         empty = await self._empty(Query(per_page=1), error)
         if order_id in self._poisoned.ids:
-            return Page((self._poisoned.asked_for(order_id, poison.reason(error.said)),), empty.shop_time)
+            return Page((self._poisoned.requested_ids(order_id, poison.reason(error.said)),), empty.shop_time)
         if not poison.names_an_exception(error.said):
             return Page((), empty.shop_time)
         await self._some_order(error)
-        return Page((self._poisoned.asked_for(order_id, poison.reason(error.said)),), empty.shop_time)
+        return Page((self._poisoned.requested_ids(order_id, poison.reason(error.said)),), empty.shop_time)
 
     async def _without_the_bad(self, query: Query) -> Listed:
         questions, most = self._questions, MAX_QUESTIONS
         for _ in range(MAX_FOUND + 1):
             if self._questions - questions > most:
                 break
-            asked = replace(query, exclude=query.exclude | self._poisoned.ids)
+            requested = replace(query, exclude=query.exclude | self._poisoned.ids)
             self._is_unexplained = False
             try:
-                return await self._ask(asked)
+                return await self._ask(requested)
             except InvalidOutputError as error:
                 if not poison.concerns_an_order(error.said):
                     raise
                 failure = error
             except UnexplainedError as error:
-                await self._empty(asked, error)
+                await self._empty(requested, error)
                 await self._some_order(error)
                 failure, most = InvalidOutputError(error.said, error.shop_time), MAX_QUESTIONS_UNEXPLAINED
                 self._is_unexplained = True
-            await self._set_aside(asked, failure)
+            await self._set_aside(requested, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
             "the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
@@ -158,7 +158,7 @@ class Abilities:
 
     async def _empty(self, query: Query, error: UnexplainedError) -> Listed:
         """Ask the same of no order at all; raises the error if that fails, too: no order is the cause."""
-        asked = replace(
+        requested = replace(
             query,
             per_page=1,
             page=1,
@@ -168,7 +168,7 @@ class Abilities:
             exclude=frozenset(),
         )
         try:
-            return await self._ask(asked)
+            return await self._ask(requested)
         except (InvalidOutputError, UnexplainedError):
             raise error from None
 
@@ -249,10 +249,10 @@ class Abilities:
 
     async def _by_position(self, page: int, order: str) -> Listed:
         """The one order at that place in the list of all, sorted by id."""
-        asked: dict[str, Any] = {"orderby": "id", "order": order, "per_page": 1, "page": page}
+        requested: dict[str, Any] = {"orderby": "id", "order": order, "per_page": 1, "page": page}
         if self._poisoned.ids:
-            asked["exclude"] = sorted(self._poisoned.ids)
-        return await self._call(asked, Query(per_page=1))
+            requested["exclude"] = sorted(self._poisoned.ids)
+        return await self._call(requested, Query(per_page=1))
 
     async def _ids(self, query: Query) -> Sequence[int]:
         try:
@@ -264,15 +264,15 @@ class Abilities:
 
     async def _ask(self, query: Query) -> Listed:
         listed = await self._call(parameters(query, self._inclusive), query)
-        seen = edges(listed.items, query) - self._inclusive
+        seen = boundaries(listed.items, query) - self._inclusive
         if not seen:
             return listed
         self._inclusive |= seen
         return await self._call(parameters(query, self._inclusive), query)
 
-    async def _call(self, asked: dict[str, Any], query: Query) -> Listed:
+    async def _call(self, requested: dict[str, Any], query: Query) -> Listed:
         self._questions += 1
-        answer = await self._session.call_tool(TOOL, {"ability_name": ABILITY, "parameters": asked})
+        answer = await self._session.call_tool(TOOL, {"ability_name": ABILITY, "parameters": requested})
         if answer.content.get("success") is False:
             said = answer.content.get("error")
             raise tool_error(said if isinstance(said, str) else "", ADVICE, answer.shop_time)

@@ -14,7 +14,7 @@ from shop_poller.sources.listing import naive_utc
 
 Item = Order | UnreadableOrder
 
-Edge = tuple[str, bool]
+Boundary = tuple[str, bool]
 """A bound of the time of creation ("date_after" or "date_before"), and whether both were given."""
 
 
@@ -36,45 +36,45 @@ class Listed:
     total_pages: int | None = None
 
 
-def parameters(query: Query, inclusive: frozenset[Edge] = frozenset()) -> dict[str, Any]:
+def parameters(query: Query, inclusive: frozenset[Boundary] = frozenset()) -> dict[str, Any]:
     """A query, of one status and one id at most, in the ability's own words.
 
     Args:
         query: what to ask.
         inclusive: bounds that the shop takes to include the second that they name.
     """
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "per_page": query.per_page,
         "orderby": "date" if query.newest_first else "date_modified",
         "order": "desc" if query.newest_first else "asc",
     }
     if query.modified_after is not None:
-        asked["modified_after"] = _zulu(query.modified_after)
+        requested["modified_after"] = _zulu(query.modified_after)
     both = query.created_after is not None and query.created_before is not None
     if query.created_after is not None:
         strict = SECOND if ("date_after", both) in inclusive else timedelta(0)
-        asked["date_after"] = naive_utc(query.created_after + strict)
+        requested["date_after"] = naive_utc(query.created_after + strict)
     if query.created_before is not None:
         strict = SECOND if ("date_before", both) in inclusive else timedelta(0)
-        asked["date_before"] = naive_utc(query.created_before - strict)
+        requested["date_before"] = naive_utc(query.created_before - strict)
     if query.statuses:
-        (asked["status"],) = query.statuses
+        (requested["status"],) = query.statuses
     if query.exclude:
-        asked["exclude"] = sorted(query.exclude)
+        requested["exclude"] = sorted(query.exclude)
     if query.ids:
-        (asked["id"],) = query.ids
+        (requested["id"],) = query.ids
     if query.page > 1:
-        asked["page"] = query.page
-    return asked
+        requested["page"] = query.page
+    return requested
 
 
-def edges(items: Iterable[Item], query: Query) -> frozenset[Edge]:
+def boundaries(items: Iterable[Item], query: Query) -> frozenset[Boundary]:
     """The bounds whose own second is in an answer, though a query leaves it out.
 
     With both bounds given the shop includes the upper one, alone it does not; other versions may differ.
     """
     both = query.created_after is not None and query.created_before is not None
-    found = set[Edge]()
+    found = set[Boundary]()
     for item in items:
         if item.created_at is None:
             continue

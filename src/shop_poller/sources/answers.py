@@ -233,15 +233,15 @@ class RedirectedError(PermanentError):
     """The shop redirects to another address."""
 
 
-def redirect_error(status: int, asked: str, headers: Mapping[str, str]) -> ShopPollerError:
+def redirect_error(status: int, requested: str, headers: Mapping[str, str]) -> ShopPollerError:
     """The error for a redirect, which is not followed: keys are for one address.
 
     Args:
         status: HTTP's.
-        asked: the address that was asked.
+        requested: the address that was asked.
         headers: with lower-case names.
     """
-    redirect = read_redirect(asked, headers.get("location", ""))
+    redirect = read_redirect(requested, headers.get("location", ""))
     begin = f"the shop redirects to {redirect.to}" if redirect.to else "the shop redirects elsewhere"
     message = f"{begin} (HTTP {status})"
     if redirect.reason is Reason.WAITING:

@@ -73,5 +73,5 @@ def _masker(*secrets: str) -> Masker:
     return Masker(secret for secret in secrets if len(secret) >= SHORT)
 
 
-def _flaw(proofs: str, words: str) -> str:
-    return "" if proofs.isascii() and proofs.isprintable() else words
+def _flaw(credentials: str, words: str) -> str:
+    return "" if credentials.isascii() and credentials.isprintable() else words

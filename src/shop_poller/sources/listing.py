@@ -17,27 +17,27 @@ MAX_ROWS = 20_000
 
 def arguments(query: Query) -> dict[str, Any]:
     """A query in the words of WooCommerce's REST API, which are the tool's and the bridge's, too."""
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "per_page": query.per_page,
         "orderby": "date" if query.newest_first else "modified",
         "order": "desc" if query.newest_first else "asc",
         "dates_are_gmt": True,
     }
     if query.modified_after is not None:
-        asked["modified_after"] = naive_utc(query.modified_after)
+        requested["modified_after"] = naive_utc(query.modified_after)
     if query.created_after is not None:
-        asked["after"] = naive_utc(query.created_after)
+        requested["after"] = naive_utc(query.created_after)
     if query.created_before is not None:
-        asked["before"] = naive_utc(query.created_before)
+        requested["before"] = naive_utc(query.created_before)
     if query.statuses:  # without, any status that is listed
-        asked["status"] = list(query.statuses)
+        requested["status"] = list(query.statuses)
     if query.exclude:
-        asked["exclude"] = sorted(query.exclude)
+        requested["exclude"] = sorted(query.exclude)
     if query.ids:
-        asked["include"] = sorted(query.ids)
+        requested["include"] = sorted(query.ids)
     if query.page > 1:
-        asked["page"] = query.page
-    return asked
+        requested["page"] = query.page
+    return requested
 
 
 def read_items(

@@ -78,18 +78,18 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
     Returns:
         A question that fails, unless the shop changed meanwhile.
     """
-    hint = place(failure.said)
+    guess = place(failure.said)
     while query.per_page > 1:
-        length = query.per_page // 2 if hint is None else hint or 1
+        length = query.per_page // 2 if guess is None else guess or 1
         first = replace(query, per_page=min(length, query.per_page - 1))
         try:
             healthy = await ask(first)
         except InvalidOutputError as error:
-            query, hint = first, place(error.said)
+            query, guess = first, place(error.said)
         else:  # a hint that was right says, too, that the next one is it
             rest = query.per_page - first.per_page
             query = replace(query, per_page=rest, exclude=query.exclude | frozenset(healthy))
-            hint = 0 if hint else None
+            guess = 0 if guess else None
     return query
 
 
@@ -201,7 +201,7 @@ class Poisoned:
         if len(self._reasons) > MAX_REMEMBERED:
             self.healed(next(iter(self._reasons)))
 
-    def asked_for(self, order_id: int, why: str) -> UnreadableOrder:
+    def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
         """Remember one that was asked for by its id."""
         self.found(order_id, why)
         self._untold.discard(order_id)

@@ -37,7 +37,7 @@ class RestRefunds:
 
     async def fetch(self, query: RefundQuery) -> RefundPage:
         """Ask once."""
-        asked: dict[str, object] = {
+        requested: dict[str, object] = {
             "per_page": query.per_page,
             "orderby": "date",
             "order": "asc",
@@ -46,9 +46,9 @@ class RestRefunds:
             "_fields": FIELDS,
         }
         if query.exclude:
-            asked["exclude"] = sorted(query.exclude)
-        fits = self._endpoint.fits_in_address(asked, ids=len(query.exclude))
-        response, body = await (self._endpoint.get(asked) if fits else self._endpoint.post(asked))
+            requested["exclude"] = sorted(query.exclude)
+        fits = self._endpoint.fits_in_address(requested, ids=len(query.exclude))
+        response, body = await (self._endpoint.get(requested) if fits else self._endpoint.post(requested))
         return RefundPage(
             rows=_rows(response.status_code, response.headers, body),
             total=count(response.headers.get("x-wp-total")),

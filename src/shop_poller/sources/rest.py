@@ -73,12 +73,12 @@ class Rest:
 
     async def fetch(self, query: Query) -> Page:
         """Ask once; where the server lets no POST through, in smaller questions."""
-        asked = {**arguments(query), "_fields": FIELDS}
-        if self._endpoint.fits_in_address(asked, ids=len(query.exclude) + len(query.ids)):
-            return (await self._get(query, asked))[0]
+        requested = {**arguments(query), "_fields": FIELDS}
+        if self._endpoint.fits_in_address(requested, ids=len(query.exclude) + len(query.ids)):
+            return (await self._get(query, requested))[0]
         if monotonic() >= self._post_from:
             try:
-                page, is_answer = await self._post(query, asked)
+                page, is_answer = await self._post(query, requested)
             except ShopPollerError as error:
                 # Firewalls say 502 or 503 to a POST, too: of a shop that is down, only its GET tells.
                 self._down += error.kind is ErrorKind.UNAVAILABLE
@@ -103,11 +103,11 @@ class Rest:
         """Close the connection."""
         await self._endpoint.aclose()
 
-    async def _get(self, query: Query, asked: Mapping[str, Any]) -> tuple[Page, bool]:
-        return _read(*await self._endpoint.get(asked), query)
+    async def _get(self, query: Query, requested: Mapping[str, Any]) -> tuple[Page, bool]:
+        return _read(*await self._endpoint.get(requested), query)
 
-    async def _post(self, query: Query, asked: Mapping[str, Any]) -> tuple[Page, bool]:
-        response, body = await self._endpoint.post(asked)
+    async def _post(self, query: Query, requested: Mapping[str, Any]) -> tuple[Page, bool]:
+        response, body = await self._endpoint.post(requested)
         if response.status_code == MADE_AN_ORDER:
             self._post_from = math.inf
             structlog.get_logger().error(
@@ -129,11 +129,11 @@ class Rest:
 
     async def _get_all(self, query: Query) -> Page:
         some = frozenset(sorted(query.exclude)[: MAX_IDS_IN_ADDRESS - len(query.ids)])
-        asked = {**arguments(replace(query, exclude=some)), "_fields": FIELDS}
-        first = int(asked.get("page", 1))
+        requested = {**arguments(replace(query, exclude=some)), "_fields": FIELDS}
+        first = int(requested.get("page", 1))
         last: tuple[int, ...] = ()
         for number in range(first, first + MAX_PAGES):
-            page, _ = await self._get(query, asked | ({"page": number} if number > 1 else {}))
+            page, _ = await self._get(query, requested | ({"page": number} if number > 1 else {}))
             shown = tuple(item.id for item in page.items)
             wanted = tuple(item for item in page.items if item.id not in query.exclude)
             if shown == last or query.exclude <= some:  # it ignores page numbers, or was asked for all

@@ -35,22 +35,22 @@ class RestEndpoint:
         self._credentials = basic_key(consumer_key, consumer_secret, also)
         self._connection: ShopConnection | None = None
 
-    def fits_in_address(self, asked: Mapping[str, Any], *, ids: int) -> bool:
+    def fits_in_address(self, requested: Mapping[str, Any], *, ids: int) -> bool:
         """Whether servers let the question pass as an address, with so many ids in it."""
-        return ids <= MAX_IDS_IN_ADDRESS and len(self._with(asked)) <= MAX_URL
+        return ids <= MAX_IDS_IN_ADDRESS and len(self._with(requested)) <= MAX_URL
 
-    async def get(self, asked: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
+    async def get(self, requested: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
         """Ask by GET, in the address."""
-        return await self._open().ask("GET", headers=ACCEPT, url=self._with(asked))
+        return await self._open().ask("GET", headers=ACCEPT, url=self._with(requested))
 
-    async def post(self, asked: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
+    async def post(self, requested: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
         """Ask by POST, in the body.
 
         A GET all the same, says WordPress, and reads a JSON body whatever the method is. It is said in the
         address: a header may get lost on the way, and a POST that is one would make an order.
         """
         url = self._with({"_method": "GET"})
-        return await self._open().ask("POST", headers=ACCEPT, url=url, message=asked)
+        return await self._open().ask("POST", headers=ACCEPT, url=url, message=requested)
 
     async def aclose(self) -> None:
         """Close the connection; the next question opens another."""
@@ -63,12 +63,12 @@ class RestEndpoint:
             self._connection = ShopConnection(self._url, self._credentials)
         return self._connection
 
-    def _with(self, asked: Mapping[str, Any]) -> str:
-        return f"{self._url}{'&' if '?' in self._url else '?'}{_in_url(asked)}"
+    def _with(self, requested: Mapping[str, Any]) -> str:
+        return f"{self._url}{'&' if '?' in self._url else '?'}{_in_url(requested)}"
 
 
-def _in_url(asked: Mapping[str, Any]) -> str:
-    return urlencode({name: _text(value) for name, value in asked.items()}, safe=",:")
+def _in_url(requested: Mapping[str, Any]) -> str:
+    return urlencode({name: _text(value) for name, value in requested.items()}, safe=",:")
 
 
 def _text(value: object) -> str:

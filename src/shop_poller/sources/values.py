@@ -18,7 +18,7 @@ MAX_NAME = 200
 MAX_DATE = 40
 MAX_AMOUNT = 200
 MAX_DIGITS = 20
-NOISE = 3
+FLOAT_ERROR = 3
 """Digits between a rounded amount and what binary noise adds to it."""
 
 NOISY_DIGITS = 16
@@ -132,7 +132,7 @@ def _rounded(said: str) -> str:
         number = Decimal(0)
     places = 8 if number and abs(number) < Decimal("0.005") else 2
     for fewer in (2, 3, 4):
-        if abs(number - round(number, fewer)) < Decimal(1).scaleb(-fewer - NOISE):
+        if abs(number - round(number, fewer)) < Decimal(1).scaleb(-fewer - FLOAT_ERROR):
             places = fewer
             break
     found = f"{round(number, places):f}"

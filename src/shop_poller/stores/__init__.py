@@ -56,9 +56,9 @@ class StorePool:
         """
         if self.line is None or isinstance(where, Path):
             return None
-        from shop_poller.stores.redis.membership import Membership as RedisCrew  # noqa: PLC0415 - as above
+        from shop_poller.stores.redis.membership import Membership as RedisMembership  # noqa: PLC0415 - as above
 
-        return RedisCrew(where, self.line, prefix=prefix, name=name)
+        return RedisMembership(where, self.line, prefix=prefix, name=name)
 
     async def aclose(self) -> None:
         """Close what was shared, after all stores."""
@@ -98,7 +98,7 @@ async def concurrent_store(where: Path | RedisAddress, *, shop: str, prefix: str
         PermanentError, TemporaryError: STORE, it cannot be used, or Redis does not answer.
     """
     if isinstance(where, Path):
-        return await SqliteStore.beside(where)
+        return await SqliteStore.concurrent(where)
     store = _redis(where, shop=shop, prefix=prefix)
     try:
         await store.ask_clock()
@@ -159,7 +159,9 @@ async def set_aside_in_store(
         PermanentError, TemporaryError: STORE, there is none, or it cannot be used.
     """
     if isinstance(where, Path):
-        store: SqliteStore | RedisStore = await (SqliteStore.beside if forget else SqliteStore.peek)(where)
+        store: SqliteStore | RedisStore = await (SqliteStore.concurrent if forget else SqliteStore.peek)(
+            where
+        )
     else:
         store = _redis(where, shop=shop, prefix=prefix)
     try:

@@ -4,11 +4,11 @@ PRUNE_LIMIT = 1000
 """Rows of one kind that one step of pruning drops."""
 CLAMP_LIMIT = 500
 """Deliveries that are made due at once."""
-BURY_LIMIT = 500
+EXPIRE_LIMIT = 500
 """Deliveries that are buried at once."""
-WAKE_LIMIT = 5000
+RELEASE_LIMIT = 5000
 """Deliveries that one step of waking looks at."""
-MAX_SETTLED = 10_000
+MAX_FINISHED = 10_000
 """Dead letters of a sink, and as many deliveries that were made to it, that are remembered."""
 TRIM = 2
 """For each row that is added to a history beyond its bound, so many of the oldest are dropped by the same

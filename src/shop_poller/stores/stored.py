@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
-from shop_poller.core import learning
+from shop_poller.core import import_walk
 from shop_poller.core.cursor import read_again_from
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.learning import Learning, Phase
+from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
-from shop_poller.ports import Alert, Backfill, Settled, ShopState
+from shop_poller.ports import Alert, Backfill, FinishedDelivery, ShopState
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """Where polling stands is not before this: there was no WooCommerce."""
@@ -207,7 +207,7 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
         baseline_at=baseline,
         cursor_at=cursor,
         last_poll_at=polled,
-        learning=_learning(reading, raw, baseline),
+        import_position=_import_position(reading, raw, baseline),
         sweep_after_id=reading.whole(raw.get("sweep_after_id", 0), "sweep_after_id", high=MOST),
         swept_at=at("swept_at"),
         newest_order_at=newest if newest or raw.get("newest_order_at") is None else polled,
@@ -259,7 +259,9 @@ def delivery(
     return found, reading.problems
 
 
-def settled(seq: object, raw: Mapping[str, object], *, dead: bool) -> tuple[Settled | None, list[str]]:
+def finished(
+    seq: object, raw: Mapping[str, object], *, dead: bool
+) -> tuple[FinishedDelivery | None, list[str]]:
     """A delivery that is over, from its values; None if it cannot be told what it was; the problems."""
     reading = Reading()
     number = reading.whole(seq, "seq", low=0, high=MOST)
@@ -269,7 +271,7 @@ def settled(seq: object, raw: Mapping[str, object], *, dead: bool) -> tuple[Sett
     at = reading.moment(raw.get("at"), "when it was over", EPOCH)
     fatal = bool(reading.problems)
     first_seq = raw.get("first_seq")
-    found = Settled(
+    found = FinishedDelivery(
         number,
         sink,
         key,
@@ -305,12 +307,14 @@ def backfill(raw: Mapping[str, object]) -> tuple[Backfill | None, list[str]]:
         created_before=reading.moment(
             raw.get("created_before"), "created_before", EPOCH, last=LATEST_OF_ORDERS
         ),
-        learned=reading.whole(raw.get("learned"), "learned"),
+        imported=reading.whole(raw.get("learned"), "learned"),
     )
     return None if reading.problems else found, reading.problems
 
 
-def _learning(reading: Reading, raw: Mapping[str, object], baseline: datetime | None) -> Learning | None:
+def _import_position(
+    reading: Reading, raw: Mapping[str, object], baseline: datetime | None
+) -> ImportPosition | None:
     phase = raw.get("learning_phase")
     if phase is None or phase == "" or baseline is None:
         if raw.get("learning_phase"):
@@ -321,10 +325,12 @@ def _learning(reading: Reading, raw: Mapping[str, object], baseline: datetime | 
     )
     if phase not in {str(one) for one in Phase}:
         reading.problems.append("learning_phase is none that there is")
-        return learning.begin(baseline)
+        return import_walk.begin(baseline)
     count = reading.whole(raw.get("learning_count"), "learning_count")
     # What was learned already is known, and stays as it is.
-    return learning.begin(baseline) if before == EPOCH else Learning(Phase(str(phase)), before, count)
+    return (
+        import_walk.begin(baseline) if before == EPOCH else ImportPosition(Phase(str(phase)), before, count)
+    )
 
 
 def _decided(reading: Reading, value: object) -> dict[str, int]:

@@ -5,7 +5,7 @@ from shop_poller.web.markup import Markup, fill, foreign
 from shop_poller.web.view_context import ViewContext
 
 
-def form_page(look: ViewContext, shop: str, *, problem: str = "") -> str:
+def form_page(view: ViewContext, shop: str, *, problem: str = "") -> str:
     """Where one signs in."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content">{notice}<section aria-labelledby="enter">'
@@ -17,27 +17,27 @@ def form_page(look: ViewContext, shop: str, *, problem: str = "") -> str:
         '<p><a href="./?lang={lang}">{back}</a></p></section></main>',
         shop=foreign(shop),
         notice=_problem(problem),
-        title=look.say("sign in"),
-        token=look.say("token"),
-        lang=look.locale,
-        back=look.say("back"),
+        title=view.say("sign in"),
+        token=view.say("token"),
+        lang=view.locale,
+        back=view.say("back"),
     )
-    return document(look, body, title=look.say("sign in"))
+    return document(view, body, title=view.say("sign in"))
 
 
-def trouble_page(look: ViewContext, shop: str, problem: str, *, back: str = "./") -> str:
+def trouble_page(view: ViewContext, shop: str, problem: str, *, back: str = "./") -> str:
     """Something that was asked for was not done."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content"><section aria-labelledby="failed">'
         '<h2 id="failed">{title}</h2><p role="alert">{problem}</p>'
         '<p><a href="{back}">{text}</a></p></section></main>',
         shop=foreign(shop),
-        title=look.say("failed"),
+        title=view.say("failed"),
         problem=problem,
         back=back,
-        text=look.say("back"),
+        text=view.say("back"),
     )
-    return document(look, body, title=look.say("failed"), verdict="bad")
+    return document(view, body, title=view.say("failed"), verdict="bad")
 
 
 def _problem(text: str) -> Markup:

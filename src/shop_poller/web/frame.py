@@ -41,17 +41,17 @@ DOCUMENT = """<!doctype html>
 
 
 def document(
-    look: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
+    view: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
 ) -> str:
     """A whole page around its body."""
-    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=look.place())
+    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.place())
     return fill(
         DOCUMENT,
-        lang=look.locale,
+        lang=view.locale,
         refresh=again if refresh else Markup(),
         title=title,
         icon=ICON.format(colour=LOOKS[verdict][1]),
         style=Markup(STYLE),
-        skip=look.say("skip"),
+        skip=view.say("skip"),
         body=body,
     )

@@ -7,7 +7,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from shop_poller.core.hooks import MAX_PING, Judging, Verdict
+from shop_poller.core.hooks import MAX_PING, Verdict, WebhookVerifier
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
 
@@ -24,13 +24,13 @@ class Hooks:
 
     Args:
         secret: what the shop signs with.
-        hint: called for each that is genuine and about an order; returns at once.
+        trigger: called for each that is genuine and about an order; returns at once.
         metrics: count them.
     """
 
-    def __init__(self, secret: str, *, hint: Callable[[], None], metrics: Metrics) -> None:
+    def __init__(self, secret: str, *, trigger: Callable[[], None], metrics: Metrics) -> None:
         self._secret = secret
-        self._hint = hint
+        self._trigger = trigger
         self._metrics = metrics
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
@@ -38,10 +38,10 @@ class Hooks:
     async def receive(self, request: Request) -> Response:
         """The route: 200; or 400, 401, 408 or 413 with a line that says why."""
         signature = request.headers.get("x-wc-webhook-signature", "")
-        judging = Judging(self._secret)
+        verifier = WebhookVerifier(self._secret)
         try:
             with anyio.fail_after(READ_S):
-                is_whole = await _read(request, judging, MAX_BODY if signature else MAX_PING)
+                is_whole = await _read(request, verifier, MAX_BODY if signature else MAX_PING)
         except TimeoutError:
             return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
         except ClientDisconnect:
@@ -50,25 +50,25 @@ class Hooks:
             return self._refuse(401, NOT_SIGNED)
         if not is_whole:
             return self._refuse(413, f"the body has more than {MAX_BODY} bytes")
-        verdict = judging.verdict(signature=signature, topic=request.headers.get("x-wc-webhook-topic", ""))
+        verdict = verifier.verdict(signature=signature, topic=request.headers.get("x-wc-webhook-topic", ""))
         if verdict is Verdict.REFUSED:
             return self._refuse(401, DOES_NOT_FIT if signature else NOT_SIGNED)
-        self._metrics.hint(verdict)
+        self._metrics.webhook(verdict)
         if verdict is Verdict.ACCEPTED:
             if self._changes.changed("webhooks", verdict):
                 self._log.info("webhooks of the shop arrive")
-            self._hint()
+            self._trigger()
         return Response()
 
     def _refuse(self, status: int, why: str, *, close: bool = False) -> Response:
-        self._metrics.hint(Verdict.REFUSED)
+        self._metrics.webhook(Verdict.REFUSED)
         # Each reason is told once in a process's life: anybody can send us these, and as many as they like.
         log = self._log.warning if self._changes.changed(why, Verdict.REFUSED) else self._log.debug
         log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)
         return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
 
 
-async def _read(request: Request, judging: Judging, limit: int) -> bool:
+async def _read(request: Request, verifier: WebhookVerifier, limit: int) -> bool:
     """Read the body, of which nothing is kept; False if it has more bytes than that, and no more is read.
 
     However many bodies come slowly, they take no memory, and nobody has to wait for them.
@@ -77,7 +77,7 @@ async def _read(request: Request, judging: Judging, limit: int) -> bool:
         ClientDisconnect: it ended before its end.
     """
     async for part in request.stream():
-        if judging.size + len(part) > limit:
+        if verifier.size + len(part) > limit:
             return False
-        judging.add(part)
+        verifier.add(part)
     return True

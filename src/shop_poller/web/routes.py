@@ -38,7 +38,7 @@ class HealthReporter(Protocol):
 def make_app(
     health_reporter: HealthReporter,
     hooks: Hooks | None = None,
-    make_front: "Callable[[], StatusPage] | None" = None,
+    make_status_page: "Callable[[], StatusPage] | None" = None,
     *,
     acts: bool = False,
     hosts: Collection[str] = (),
@@ -48,7 +48,7 @@ def make_app(
     Args:
         health_reporter: are asked.
         hooks: take webhooks; without them there is no such route.
-        make_front: makes what answers for the status page; called at its first request, since it is large.
+        make_status_page: makes the status page; called at its first request, since it is large.
         acts: the page may act; else there are no such routes.
         hosts: names that the listener may be called by, besides addresses and localhost.
     """
@@ -76,26 +76,26 @@ def make_app(
     open_paths = {PATH, *(route.path for route in routes)}
     if hooks is not None:
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
-    if make_front is not None:
-        routes += _front_routes(cache(make_front), acts=acts)
+    if make_status_page is not None:
+        routes += _status_page_routes(cache(make_status_page), acts=acts)
     guard = Middleware(HostGuard, hosts=hosts, open_paths=open_paths)
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # it redirects to whatever Host says
     return app
 
 
-def _front_routes(front: "Callable[[], StatusPage]", *, acts: bool) -> list[Route]:
+def _status_page_routes(status_page: "Callable[[], StatusPage]", *, acts: bool) -> list[Route]:
     async def page(request: Request) -> Response:
-        return await front().page(request)
+        return await status_page().page(request)
 
     async def enter(request: Request) -> Response:
-        return await front().enter(request)
+        return await status_page().enter(request)
 
     async def leave(request: Request) -> Response:
-        return await front().leave(request)
+        return await status_page().leave(request)
 
     async def act(request: Request) -> Response:
-        return await front().act(request)
+        return await status_page().act(request)
 
     if not acts:
         return [Route("/", page)]

@@ -9,7 +9,7 @@ from typing import Protocol
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.clocks import ClockTrouble
 from shop_poller.core.errors import ErrorKind
-from shop_poller.ports import Alert, PollFailure, Settled, ShopState, SinkStats
+from shop_poller.ports import Alert, FinishedDelivery, PollFailure, ShopState, SinkStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Happening:
 
     event_type: str
     key: str
-    deliveries: Sequence[Settled]
+    deliveries: Sequence[FinishedDelivery]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class StatusSnapshot:
     alerts: Sequence[Alert] = ()
     sinks: Sequence[SinkSnapshot] = ()
     happenings: Sequence[Happening] = ()
-    dead: Sequence[Settled] = ()
+    dead: Sequence[FinishedDelivery] = ()
     made: Sequence[int] = ()
     dead_lettered: Sequence[int] = ()
     titles: Mapping[str, str] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from shop_poller.web.snapshot import ActionResult, Inside, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
-GLANCE_S = 1.0
+SNAPSHOT_S = 1.0
 """However many look, the store is asked once in so long."""
 
 HEADERS = {
@@ -70,26 +70,26 @@ class StatusPage:
 
     async def page(self, request: Request) -> Response:
         """GET /: how it goes."""
-        look = self._look(request)
-        if look.notice:  # one person's, once
-            return _html(status_page(await self._see(), look))
+        view = self._look(request)
+        if view.notice:  # one person's, once
+            return _html(status_page(await self._see(), view))
         snapshot = await self._see()
-        if look not in self._pages:
-            self._pages[look] = status_page(snapshot, look)
-        return _html(self._pages[look])
+        if view not in self._pages:
+            self._pages[view] = status_page(snapshot, view)
+        return _html(self._pages[view])
 
     async def enter(self, request: Request) -> Response:
         """GET and POST /sign-in."""
-        look = self._look(request)
+        view = self._look(request)
         if request.method != "POST":
-            return _html(form_page(look, self._shop))
+            return _html(form_page(view, self._shop))
         try:
             admin_auth = self._may_try(request)
             fields = await read_form(request)
             self._check(admin_auth, fields.get("token", ""), request)
         except ActionRefusedError as error:
-            return _html(form_page(look, self._shop, problem=look.say(error.text)), error.status)
-        answer = RedirectResponse(f"./?lang={look.locale}", 303, HEADERS)
+            return _html(form_page(view, self._shop, problem=view.say(error.text)), error.status)
+        answer = RedirectResponse(f"./?lang={view.locale}", 303, HEADERS)
         answer.set_cookie(
             admin_auth.cookie,
             admin_auth.open(),
@@ -109,24 +109,24 @@ class StatusPage:
 
     async def act(self, request: Request) -> Response:
         """POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
-        look, action = self._look(request), request.path_params["action"]
+        view, action = self._look(request), request.path_params["action"]
         by_program = bearer(request) is not None
         try:
             self._let_in(request)
             seq = read_seq(await read_form(request)) if action != "poll" else 0
             number = await self._do(action, seq)
         except ActionRefusedError as error:
-            return self._refusal(look, by_program, error.status, error.text)
+            return self._refusal(view, by_program, error.status, error.text)
         except ShopPollerError as error:
             self._log.warning("an action failed", action=action, error=str(error))
-            return self._refusal(look, by_program, 503, "unusable", detail=error)
+            return self._refusal(view, by_program, 503, "unusable", detail=error)
         self._log.info("done at somebody's wish", action=action, dead_letter=seq or None)
         self._actions += 1
         if by_program:
             return PlainTextResponse(f"{_done(ViewContext('en'), action, number)}\n", 200, HEADERS)
         # For the browser the page says it, where it is brought to.
-        still = "&still=1" if look.still else ""
-        return RedirectResponse(f"../?lang={look.locale}&done={action}&seq={number}{still}", 303, HEADERS)
+        still = "&still=1" if view.still else ""
+        return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={number}{still}", 303, HEADERS)
 
     async def _do(self, action: str, seq: int) -> int:
         """Do it, and give the number that is told of it: see `_done`."""
@@ -135,18 +135,18 @@ class StatusPage:
             "drop": self._inside.drop,
         }
         if action == "poll":
-            asked = await self._inside.poll_now()
+            requested = await self._inside.poll_now()
         elif action in actions and seq:
-            asked = await actions[action](seq)
+            requested = await actions[action](seq)
         else:
             raise ActionRefusedError(404, "missing")
-        if asked is not ActionResult.DONE:
-            raise ActionRefusedError(503 if asked is ActionResult.NOBODY else 409, REFUSALS[asked])
+        if requested is not ActionResult.DONE:
+            raise ActionRefusedError(503 if requested is ActionResult.NOBODY else 409, REFUSALS[requested])
         return seq
 
     def _refusal(
         self,
-        look: ViewContext,
+        view: ViewContext,
         by_program: bool,  # noqa: FBT001 - private
         status: int,
         text: str,
@@ -154,8 +154,8 @@ class StatusPage:
     ) -> Response:
         if by_program:
             return PlainTextResponse(f"{TEXTS['en'][text].format(**values)}\n", status, HEADERS)
-        back = f"../?lang={look.locale}"
-        return _html(trouble_page(look, self._shop, look.say(text, **values), back=back), status)
+        back = f"../?lang={view.locale}"
+        return _html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
 
     def _let_in(self, request: Request) -> None:
         """Only who may act passes."""
@@ -192,7 +192,7 @@ class StatusPage:
         async with self._turn:
             now = anyio.current_time()
             actions = self._actions  # what is done during a glance, it may not show
-            if self._snapshot is None or actions != self._seen_after or now - self._looked_at >= GLANCE_S:
+            if self._snapshot is None or actions != self._seen_after or now - self._looked_at >= SNAPSHOT_S:
                 self._snapshot = await self._inside.snapshot()
                 self._looked_at, self._seen_after = now, actions
                 self._pages = {}
@@ -217,9 +217,9 @@ class StatusPage:
         )
 
 
-def _done(look: ViewContext, action: str, number: int) -> str:
+def _done(view: ViewContext, action: str, number: int) -> str:
     """What was done, and to which dead letter."""
-    return look.say(f"done {action}", seq=number)
+    return view.say(f"done {action}", seq=number)
 
 
 def _html(text: str, status: int = 200) -> Response:

@@ -3,35 +3,35 @@
 from datetime import datetime
 
 from shop_poller.core.breaker import BreakerState
-from shop_poller.ports import Settled
+from shop_poller.ports import FinishedDelivery
 from shop_poller.web.markup import Markup, fill, foreign, joined
 from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
 
-def sinks(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
+def sinks(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """Whom we deliver to, how they do, and what waits for them."""
-    rows = joined(_sink(look, sink, snapshot) for sink in snapshot.sinks)
+    rows = joined(_sink(view, sink, snapshot) for sink in snapshot.sinks)
     return fill(
         '<section aria-labelledby="sinks"><h2 id="sinks">{title}</h2><table><thead><tr>'
         '<th scope="col">{sink}</th><th scope="col">{state}</th>'
         '<th scope="col" class="number">{waiting}</th></tr></thead>'
         "<tbody>{rows}</tbody></table></section>",
-        title=look.say("sinks"),
-        sink=look.say("sink"),
-        state=look.say("state"),
-        waiting=look.say("waiting"),
+        title=view.say("sinks"),
+        sink=view.say("sink"),
+        state=view.say("state"),
+        waiting=view.say("waiting"),
         rows=rows,
     )
 
 
-def _sink(look: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Markup:
-    tone, state = _sink_state(look, sink, snapshot.now)
-    waiting = look.number(sink.stored.waiting)
+def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Markup:
+    tone, state = _sink_state(view, sink, snapshot.now)
+    waiting = view.number(sink.stored.waiting)
     if snapshot.trouble:  # the store would know; and who else delivers
-        waiting = look.say("not known")
-        state = look.say("not known") if sink.breaker is None else state
+        waiting = view.say("not known")
+        state = view.say("not known") if sink.breaker is None else state
     return fill(
         '<tr><th scope="row">{name}</th><td class="{tone}">{state}</td>'
         '<td class="number">{waiting}</td></tr>',
@@ -42,10 +42,10 @@ def _sink(look: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Ma
     )
 
 
-def _sink_state(look: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[str, str]:
+def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[str, str]:
     """The tone and the words."""
     if sink.failing_since is not None and sink.breaker is BreakerState.CLOSED:
-        return "is-some", look.say("failing", age=look.age((now - sink.failing_since).total_seconds()))
+        return "is-some", view.say("failing", age=view.age((now - sink.failing_since).total_seconds()))
     tone, words = {
         BreakerState.OPEN: ("is-bad", "left alone"),
         BreakerState.HALF_OPEN: ("is-some", "probing"),
@@ -56,80 +56,80 @@ def _sink_state(look: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[s
         tone, words = "is-some", "not named"
     elif sink.gone:
         tone, words = "is-bad", "gone state"
-    return tone, look.say(words)
+    return tone, view.say(words)
 
 
-def events(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
+def events(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """The latest events, each with its deliveries."""
-    rows = joined(_happening(look, one, snapshot) for one in snapshot.happenings)
+    rows = joined(_happening(view, one, snapshot) for one in snapshot.happenings)
     table = fill(
         '<table><thead><tr><th scope="col">{event}</th><th scope="col">{deliveries}</th></tr></thead>'
         "<tbody>{rows}</tbody></table>",
-        event=look.say("event"),
-        deliveries=look.say("deliveries"),
+        event=view.say("event"),
+        deliveries=view.say("deliveries"),
         rows=rows,
     )
     return fill(
         '<section aria-labelledby="events"><h2 id="events">{title}</h2>{content}'
         '<p class="soft">{privacy}</p></section>',
-        title=look.say("events"),
-        content=table if snapshot.happenings else fill("<p>{text}</p>", text=look.say("no events")),
-        privacy=look.say("privacy"),
+        title=view.say("events"),
+        content=table if snapshot.happenings else fill("<p>{text}</p>", text=view.say("no events")),
+        privacy=view.say("privacy"),
     )
 
 
-def _happening(look: ViewContext, happening: Happening, snapshot: StatusSnapshot) -> Markup:
+def _happening(view: ViewContext, happening: Happening, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<tr><th scope="row">{event}<br><span class="soft">{about}</span></th>'
         "<td><ul>{deliveries}</ul></td></tr>",
-        event=look.event(happening.event_type, snapshot.titles),
-        about=look.about(happening.key),
-        deliveries=joined(_delivery(look, one, snapshot.now) for one in happening.deliveries),
+        event=view.event(happening.event_type, snapshot.titles),
+        about=view.about(happening.key),
+        deliveries=joined(_delivery(view, one, snapshot.now) for one in happening.deliveries),
     )
 
 
-def _delivery(look: ViewContext, over: Settled, now: datetime) -> Markup:
+def _delivery(view: ViewContext, over: FinishedDelivery, now: datetime) -> Markup:
     dead = bool(over.reason)
     return fill(
         '<li>{sink}: <span class="{tone}">{fate}</span> <span class="soft">{ago}</span></li>',
         sink=foreign(over.sink),
         tone="is-bad" if dead else "is-good",
-        fate=look.say("given up" if dead else "delivered"),
-        ago=look.ago(over.at, now),
+        fate=view.say("given up" if dead else "delivered"),
+        ago=view.ago(over.at, now),
     )
 
 
-def letters(look: ViewContext, snapshot: StatusSnapshot) -> Markup:
+def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """What was given up, with what can be done about it."""
     count = sum(sink.stored.dead for sink in snapshot.sinks)
     if snapshot.dead:
-        content = joined(_letter(look, one, snapshot) for one in snapshot.dead)
+        content = joined(_letter(view, one, snapshot) for one in snapshot.dead)
     else:
-        content = fill("<p>{text}</p>", text=look.say("not known" if snapshot.trouble else "no letters"))
-    more = fill('<p class="soft">{text}</p>', text=look.say("shown", count=look.number(len(snapshot.dead))))
+        content = fill("<p>{text}</p>", text=view.say("not known" if snapshot.trouble else "no letters"))
+    more = fill('<p class="soft">{text}</p>', text=view.say("shown", count=view.number(len(snapshot.dead))))
     return fill(
         '<section aria-labelledby="letters"><h2 id="letters">{title}</h2>{content}{more}</section>',
-        title=look.say("letters"),
+        title=view.say("letters"),
         content=content,
         more=more if count > len(snapshot.dead) else Markup(),
     )
 
 
-def _letter(look: ViewContext, over: Settled, snapshot: StatusSnapshot) -> Markup:
+def _letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>'
         "{actions}</article>",
-        event=look.event(over.event_type, snapshot.titles),
-        about=look.about(over.key),
-        to=fill(TEXTS[look.locale]["to"], name=foreign(over.sink)),
-        attempts=look.say("attempts", count=over.attempts),
-        ago=look.ago(over.at, snapshot.now),
+        event=view.event(over.event_type, snapshot.titles),
+        about=view.about(over.key),
+        to=fill(TEXTS[view.locale]["to"], name=foreign(over.sink)),
+        attempts=view.say("attempts", count=over.attempts),
+        ago=view.ago(over.at, snapshot.now),
         reason=foreign(over.reason),
-        actions=_actions(look, over) if look.signed_in else Markup(),
+        actions=_actions(view, over) if view.signed_in else Markup(),
     )
 
 
-def _actions(look: ViewContext, over: Settled) -> Markup:
+def _actions(view: ViewContext, over: FinishedDelivery) -> Markup:
     return fill(
         '<div class="deeds"><form method="post" action="{to_replay}">'
         '<input type="hidden" name="seq" value="{seq}">'
@@ -137,11 +137,11 @@ def _actions(look: ViewContext, over: Settled) -> Markup:
         '<details><summary aria-label="{drop}: {letter}">{drop}</summary>'
         '<form method="post" action="{to_drop}"><input type="hidden" name="seq" value="{seq}">'
         '<button class="danger" aria-label="{good}: {letter}">{good}</button></form></details></div>',
-        to_replay=look.action("replay"),
-        to_drop=look.action("drop"),
+        to_replay=view.action("replay"),
+        to_drop=view.action("drop"),
         seq=over.seq,
-        replay=look.say("replay"),
-        drop=look.say("drop"),
-        good=look.say("drop for good"),
-        letter=look.say("letter", seq=over.seq),
+        replay=view.say("replay"),
+        drop=view.say("drop"),
+        good=view.say("drop for good"),
+        letter=view.say("letter", seq=over.seq),
     )

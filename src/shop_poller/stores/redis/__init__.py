@@ -23,21 +23,21 @@ from shop_poller.ports import (
     Backfill,
     Batch,
     DeadLetter,
-    Made,
+    DeliveredEntry,
+    DeliveryRecord,
+    FinishedDelivery,
+    NewDelivery,
     Outcome,
-    Outgoing,
     RowSetAside,
-    Settled,
     ShopState,
     Stats,
-    Trace,
 )
 from shop_poller.stores.damage import StateFinding
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.aside import Aside
 from shop_poller.stores.redis.client import Client, make_client
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
-from shop_poller.stores.redis.dead_letters import Letters
+from shop_poller.stores.redis.dead_letters import DeadLetters
 from shop_poller.stores.redis.inspection import Inspection
 from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.redis.outbox import Outbox
@@ -79,7 +79,7 @@ class RedisStore:
         self._aside = Aside(self._connection, self._keys)
         self._shops = Shops(self._connection, self._keys, self._aside)
         self._outbox = Outbox(self._connection, self._keys, self._aside)
-        self._letters = Letters(self._connection, self._keys, self._outbox)
+        self._dead_letters = DeadLetters(self._connection, self._keys, self._outbox)
         self._anchor: tuple[datetime, float] | None = None  # the server's clock, and ours that nobody sets
         self._unsure_s = 0.0  # by how much either may be off: the answer took so long, twice
         self._not_before = -math.inf  # nothing is taken, in monotonic seconds
@@ -167,10 +167,10 @@ class RedisStore:
 
     async def _lease(self, verb: str, *, latest_ms: int = ANY_TIME) -> str:
         args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000), latest_ms]
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         together = self._connection.renewals
         if verb == "renew" and together is not None:
-            *answer, asked_at = await together.renew(
+            *answer, requested_at = await together.renew(
                 self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
             )
         else:
@@ -180,8 +180,8 @@ class RedisStore:
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         answered_at = time.monotonic()
         before, unsure_s = self._anchor, self._unsure_s
-        self._anchor = theirs, (asked_at + answered_at) / 2
-        self._unsure_s = (answered_at - asked_at) / 2
+        self._anchor = theirs, (requested_at + answered_at) / 2
+        self._unsure_s = (answered_at - requested_at) / 2
         if before is not None and verb == "take":
             ahead_s = (theirs - before[0]).total_seconds() - (self._anchor[1] - before[1])
             if ahead_s - unsure_s - self._unsure_s > SET_AHEAD_S:
@@ -225,11 +225,11 @@ class RedisStore:
         """How far the last backfill has come."""
         return await self._shops.backfill(shop_id)
 
-    async def learn_concurrently(
+    async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known."""
-        return await self._shops.learn_concurrently(shop_id, records, position, now)
+        return await self._shops.import_concurrently(shop_id, records, position, now)
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read."""
@@ -244,16 +244,16 @@ class RedisStore:
         return await self._shops.alerts(shop_id)
 
     async def raise_alert(
-        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Remember an alert and send it."""
-        await self._shops.write_alert(shop_id, alert.service, alert, outgoing, now)
+        await self._shops.write_alert(shop_id, alert.service, alert, new_deliveries, now)
 
     async def clear_alert(
-        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Forget an alert and send its end."""
-        await self._shops.write_alert(shop_id, service, None, outgoing, now)
+        await self._shops.write_alert(shop_id, service, None, new_deliveries, now)
 
     async def stats(self, shop_id: str) -> Stats:
         """Count what lies in the store."""
@@ -269,7 +269,7 @@ class RedisStore:
         """The stored rows that were damaged."""
         return await self._aside.rows()
 
-    async def settled(
+    async def finished(
         self,
         shop_id: str,
         *,
@@ -277,13 +277,13 @@ class RedisStore:
         limit: int,
         sink: str | None = None,
         after: datetime | None = None,
-    ) -> list[Settled]:
+    ) -> list[FinishedDelivery]:
         """What was delivered or given up."""
-        return await self._outbox.settled(shop_id, dead=dead, limit=limit, only=sink, after=after)
+        return await self._outbox.finished(shop_id, dead=dead, limit=limit, only=sink, after=after)
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
         """How many were made, or given up, in each hour."""
-        return await self._letters.by_the_hour(shop_id, dead, before, hours)
+        return await self._dead_letters.by_the_hour(shop_id, dead, before, hours)
 
     async def dead_ids(
         self,
@@ -294,31 +294,31 @@ class RedisStore:
         before: datetime | None = None,
     ) -> list[int]:
         """The dead letters' seqs."""
-        return await self._letters.dead_ids(shop_id, sink=sink, since=since, before=before)
+        return await self._dead_letters.dead_ids(shop_id, sink=sink, since=since, before=before)
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
         """One dead letter."""
-        return await self._letters.dead_letter(shop_id, seq)
+        return await self._dead_letters.dead_letter(shop_id, seq)
 
     async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back behind what waits."""
-        return await self._letters.replay(shop_id, seqs, now)
+        return await self._dead_letters.replay(shop_id, seqs, now)
 
     async def drop_concurrently(self, shop_id: str, seqs: Collection[int]) -> int:
         """Forget dead letters."""
-        return await self._letters.drop(shop_id, seqs, self.now())
+        return await self._dead_letters.drop(shop_id, seqs, self.now())
 
-    async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
+    async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """What was delivered within a time."""
-        return await self._letters.made(shop_id, since, before)
+        return await self._dead_letters.delivered(shop_id, since, before)
 
     async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put deliveries that were made back behind what waits."""
-        return await self._letters.resend(shop_id, seqs, now)
+        return await self._dead_letters.resend(shop_id, seqs, now)
 
-    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+    async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """What became of the deliveries of these keys."""
-        return await self._outbox.traces(shop_id, frozenset(keys))
+        return await self._outbox.delivery_records(shop_id, frozenset(keys))
 
     async def inspect(self, shop_id: str) -> list[StateFinding]:
         """Everything that is wrong with the state; changes nothing."""
@@ -360,11 +360,11 @@ class RedisStore:
         """Drop the copies of damaged rows."""
         return await self._aside.forget()
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
+    async def prune(self, shop_id: str, *, seen_before: datetime, finished_before: datetime) -> int:
         """Drop what is old."""
         await self._aside.prune(seen_before)
         dropped = await self._shops.prune(shop_id, seen_before)
-        return dropped + await self._outbox.prune(shop_id, settled_before)
+        return dropped + await self._outbox.prune(shop_id, finished_before)
 
     async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
         """Date back what is dated in the future."""
@@ -377,9 +377,9 @@ class RedisStore:
         """Take due deliveries."""
         return await self._outbox.claim(sink, now, limit)
 
-    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+    async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record what became of claimed deliveries."""
-        await self._outbox.settle(outcomes, now)
+        await self._outbox.record_outcomes(outcomes, now)
 
     async def release_parked(self, sink: str) -> bool:
         """Make parked deliveries due, some at a time."""

@@ -10,7 +10,15 @@ from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.sweep import CLOSED
 from shop_poller.core.transition import LOST_STATUS
-from shop_poller.ports import Alert, DeadLetter, Fate, Outgoing, Settled, ShopState, Trace
+from shop_poller.ports import (
+    Alert,
+    DeadLetter,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    NewDelivery,
+    ShopState,
+)
 from shop_poller.stores import stored
 from shop_poller.stores.redis.keys import LANE
 
@@ -41,15 +49,15 @@ def from_naive_iso(text: str) -> datetime | None:
 
 def state_fields(state: ShopState) -> dict[str, str]:
     """To the fields of `state`; "" for what is missing."""
-    learning = state.learning
+    import_position = state.import_position
     return {
         "started_at": str(ms(state.started_at)),
         "baseline_at": _maybe(state.baseline_at),
         "cursor_at": _maybe(state.cursor_at),
         "last_poll_at": _maybe(state.last_poll_at),
-        "learning_phase": str(learning.phase) if learning else "",
-        "learning_before_at": _maybe(learning.created_before if learning else None),
-        "learning_count": str(learning.count) if learning else "",
+        "learning_phase": str(import_position.phase) if import_position else "",
+        "learning_before_at": _maybe(import_position.created_before if import_position else None),
+        "learning_count": str(import_position.count) if import_position else "",
         "sweep_after_id": str(state.sweep_after_id),
         "swept_at": _maybe(state.swept_at),
         "newest_order_at": _maybe(state.newest_order_at),
@@ -161,23 +169,23 @@ def name_in_line(delivery: Delivery) -> str:
     return f"{delivery.seq:016d}{LANE}{ms(delivery.created_at)}{LANE}{delivery.event_id}"
 
 
-def row(shop_id: str, outgoing: Outgoing, created_at: datetime) -> str:
+def row(shop_id: str, new_deliveries: NewDelivery, created_at: datetime) -> str:
     """To a field of `outbox`."""
     return json.dumps(
         {
             "shop": shop_id,
-            "sink": outgoing.sink,
-            "key": outgoing.notification.key,
-            "event_id": outgoing.notification.event_id,
-            "event_type": str(outgoing.notification.event_type),
-            "body": outgoing.notification.body(),
+            "sink": new_deliveries.sink,
+            "key": new_deliveries.notification.key,
+            "event_id": new_deliveries.notification.event_id,
+            "event_type": str(new_deliveries.notification.event_type),
+            "body": new_deliveries.notification.body(),
             "created_at": ms(created_at),
         },
         ensure_ascii=False,
     )
 
 
-def row_again(shop_id: str, over: Settled, body: str, created_at: datetime) -> str:
+def row_again(shop_id: str, over: FinishedDelivery, body: str, created_at: datetime) -> str:
     """To a field of `outbox`, of a delivery that was over; its new number does not tell its order."""
     return json.dumps(
         {
@@ -229,7 +237,7 @@ def from_line(name: str) -> dict[str, str]:
     return dict(zip(("shop_id", "sink", "key", "seq", "created_at", "event_id"), parts, strict=True))
 
 
-def settled_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
+def finished_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
     """To a field of `delivered`, whose texts lie apart, or of `dead_letters`, where the text is in it."""
     kept = {
         "shop": over.shop_id,
@@ -250,25 +258,27 @@ def redated(text: str, at: datetime) -> str:
     return json.dumps(kept | {"at": ms(at)}, ensure_ascii=False) if kept else text
 
 
-def settled(seq: str, text: str, *, dead: bool) -> tuple[Settled | None, list[str]]:
+def finished(seq: str, text: str, *, dead: bool) -> tuple[FinishedDelivery | None, list[str]]:
     """From a field of `delivered` or `dead_letters`; None if it cannot be told what it was; the problems."""
-    return stored.settled(seq, record(text), dead=dead)
+    return stored.finished(seq, record(text), dead=dead)
 
 
 def dead_letter(seq: str, text: str) -> DeadLetter | None:
     """From a field of `dead_letters`; None if it cannot be told what it was."""
-    kept, (over, _) = record(text), settled(seq, text, dead=True)
+    kept, (over, _) = record(text), finished(seq, text, dead=True)
     reading = stored.Reading()
     body = reading.text(kept.get("body"), "body", "(cannot be read)", most=stored.MOST_BODY)
     return DeadLetter(over, body, reading.moment(kept.get("created_at"), "", over.at)) if over else None
 
 
-def trace(seq: str, text: str, fate: Fate) -> Trace | None:
+def delivery_record(seq: str, text: str, status: DeliveryStatus) -> DeliveryRecord | None:
     """From a field of `outbox`, `delivered` or `dead_letters`; None if it cannot be told what it was."""
     kept = record(text)
-    raw = kept | {"at": kept.get("created_at" if fate is Fate.WAITING else "at"), "attempts": 0}
-    over, _ = stored.settled(seq, raw, dead=False)
-    return Trace(over.sink, over.key, over.event_id, over.event_type, fate, over.at) if over else None
+    raw = kept | {"at": kept.get("created_at" if status is DeliveryStatus.WAITING else "at"), "attempts": 0}
+    over, _ = stored.finished(seq, raw, dead=False)
+    return (
+        DeliveryRecord(over.sink, over.key, over.event_id, over.event_type, status, over.at) if over else None
+    )
 
 
 def instant_of(score: str) -> datetime:

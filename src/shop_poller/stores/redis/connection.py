@@ -33,7 +33,12 @@ from shop_poller.stores.redis.renewals import Renewals
 T = TypeVar("T")
 CHUNK = 500
 PEER = "Redis, as the state"
-BEGINNINGS = {"commit": "append", "dead_letters": "append", "settle": "take_out", "aside": "take_out"}
+BEGINNINGS = {
+    "commit": "append",
+    "dead_letters": "append",
+    "record_outcomes": "take_out",
+    "aside": "take_out",
+}
 """What these scripts begin with: what adds to the outbox, or takes out of it, is the same text for all."""
 PATIENCE_S = 6.0
 """For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
@@ -41,7 +46,7 @@ MAX_SAID = 200
 DROP_EVERY_S = 0.5
 """However many are told that the server takes no writes, connections are not made anew more often."""
 
-HINTS: Sequence[tuple[type[Exception], str]] = (
+ADVICE: Sequence[tuple[type[Exception], str]] = (
     (AuthenticationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
     (AuthorizationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
     (NoPermissionError, "its ACL user needs all commands and scripts on our keys: docs/redis.md"),
@@ -284,12 +289,12 @@ class RedisConnection:
         # A server says a command back that it does not know, AUTH too.
         said = Masker(self._address.secrets).mask(str(error))
         text = one_line(said, MAX_SAID).rstrip(".") or type(error).__name__
-        hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
-        return f"{text}; {hint}" if hint else text
+        advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), "")
+        return f"{text}; {advice}" if advice else text
 
     def _broken(self, text: str) -> TemporaryError:
         """The client library failed in a way of its own; nearly always since a connection was lost."""
-        return self._error(f"{text}; {HINTS[-1][1]}")
+        return self._error(f"{text}; {ADVICE[-1][1]}")
 
     def _error(self, text: str) -> TemporaryError:
         return TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: {text}")

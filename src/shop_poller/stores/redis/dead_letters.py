@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeadLetter, Made, Settled
+from shop_poller.ports import DeadLetter, DeliveredEntry, FinishedDelivery
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import CHUNK, RedisConnection, chunks
 from shop_poller.stores.redis.keys import LANE, Keys
@@ -13,7 +13,7 @@ from shop_poller.stores.redis.outbox import Outbox
 from shop_poller.stores.stored import MOST_BODY, Reading
 
 
-class Letters:
+class DeadLetters:
     """Deliveries that are over, under one prefix.
 
     Args:
@@ -33,7 +33,7 @@ class Letters:
         start = ms(before) - hours * HOUR_MS
         for shop, sink in await self._outbox.lanes():
             if shop == shop_id:
-                ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
+                ages = self._keys.dead(shop, sink) if dead else self._keys.delivered_by_age(shop, sink)
                 for hour in range(hours):
                     first = start + hour * HOUR_MS
                     counts[hour] += await self._connection.read("ZCOUNT", ages, first, f"({first + HOUR_MS}")
@@ -45,12 +45,12 @@ class Letters:
         """The dead letters' seqs, in the order of their events."""
         first = "-inf" if since is None else str(ms(since))
         last = "+inf" if before is None else f"({ms(before)}"
-        found: list[Settled] = []
+        found: list[FinishedDelivery] = []
         for shop, name in await self._outbox.lanes():
             if shop == shop_id and sink in {None, name}:
                 ages = self._keys.dead(shop, name)
                 async for seqs in self._connection.by_score(ages, first, last):
-                    found += await self._settled(self._keys.dead_letters, seqs)
+                    found += await self._finished(self._keys.dead_letters, seqs)
         return [one.seq for one in sorted(found, key=lambda one: one.place)]
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
@@ -58,26 +58,26 @@ class Letters:
         found = await self._read(self._keys.dead_letters, shop_id, [seq])
         return codec.dead_letter(*found[0]) if found else None
 
-    async def made(self, shop_id: str, since: datetime, before: datetime) -> list[Made]:
+    async def delivered(self, shop_id: str, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """What was delivered within a time, in the order of its events."""
-        found: list[Made] = []
+        found: list[DeliveredEntry] = []
         for shop, sink in await self._outbox.lanes():
             if shop == shop_id:
-                ages = self._keys.made(shop, sink)
+                ages = self._keys.delivered_by_age(shop, sink)
                 async for seqs in self._connection.by_score(ages, ms(since), f"({ms(before)}"):
                     texts = await self._connection.read("HMGET", self._keys.texts, *seqs)
                     kept = {seq for seq, text in zip(seqs, texts, strict=True) if text is not None}
-                    over = await self._settled(self._keys.delivered, seqs)
-                    found += [Made(one, str(one.seq) in kept) for one in over]
+                    over = await self._finished(self._keys.delivered, seqs)
+                    found += [DeliveredEntry(one, str(one.seq) in kept) for one in over]
         return sorted(found, key=lambda made: made.over.place)
 
     async def replay(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back behind what waits."""
-        return await self._move(shop_id, await self._letters(shop_id, seqs), now, dead=True, again=True)
+        return await self._move(shop_id, await self._dead_letters(shop_id, seqs), now, dead=True, again=True)
 
     async def drop(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Forget dead letters."""
-        return await self._move(shop_id, await self._letters(shop_id, seqs), now, dead=True, again=False)
+        return await self._move(shop_id, await self._dead_letters(shop_id, seqs), now, dead=True, again=False)
 
     async def resend(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put deliveries that were made back behind what waits."""
@@ -96,7 +96,7 @@ class Letters:
         read = [
             (over, text, body)
             for seq, text, body in found
-            if (over := codec.settled(seq, text, dead=dead)[0]) is not None
+            if (over := codec.finished(seq, text, dead=dead)[0]) is not None
             and (not again or Reading().json(body, "body", most=MOST_BODY) is not None)
         ]
         for over, text, body in sorted(read, key=lambda one: one[0].place):
@@ -109,7 +109,7 @@ class Letters:
             self._keys.shop(shop_id).state, self._keys.outbox, self._keys.lines, self._keys.heads,
             self._keys.lanes, self._keys.dead_letters if dead else self._keys.delivered, self._keys.texts,
         ]  # fmt: skip
-        ages = self._keys.dead if dead else self._keys.made
+        ages = self._keys.dead if dead else self._keys.delivered_by_age
         for sink in lanes:
             keys += [self._keys.due(sink), self._keys.age(shop_id, sink), ages(shop_id, sink)]
         what = {
@@ -136,19 +136,19 @@ class Letters:
             waiting += [event_id for event_id in found if event_id in events]
         return [place, last, waiting]
 
-    async def _settled(self, where: str, seqs: Sequence[str]) -> list[Settled]:
+    async def _finished(self, where: str, seqs: Sequence[str]) -> list[FinishedDelivery]:
         """Those of these that are there."""
-        found: list[Settled] = []
+        found: list[FinishedDelivery] = []
         for some in chunks(seqs):
             texts = await self._connection.read("HMGET", where, *some)
             dead = where == self._keys.dead_letters
             read = [
-                codec.settled(seq, text, dead=dead)[0] for seq, text in zip(some, texts, strict=True) if text
+                codec.finished(seq, text, dead=dead)[0] for seq, text in zip(some, texts, strict=True) if text
             ]
             found += [over for over in read if over is not None]
         return found
 
-    async def _letters(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str, str]]:
+    async def _dead_letters(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str, str]]:
         """Seq, text and body of the dead letters that are there and this shop's, ascending."""
         found = await self._read(self._keys.dead_letters, shop_id, seqs)
         return [(seq, text, str(codec.record(text).get("body"))) for seq, text in found]

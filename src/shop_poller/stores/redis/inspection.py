@@ -205,10 +205,11 @@ class Inspection:
         lanes = await self._outbox.lanes()
         for where, dead in ((self._keys.dead_letters, True), (self._keys.delivered, False)):
             ages = [
-                self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink) for shop, sink in lanes
+                self._keys.dead(shop, sink) if dead else self._keys.delivered_by_age(shop, sink)
+                for shop, sink in lanes
             ]
             async for seq, text in self._connection.fields(where):
-                over, problems = codec.settled(seq, text, dead=dead)
+                over, problems = codec.finished(seq, text, dead=dead)
                 kept = codec.record(text)
                 if dead and stored.Reading().json(kept.get("body"), "") is None:
                     problems = [*problems, "body is not valid JSON"]

@@ -140,7 +140,7 @@ class Keys:
         """Sorted set: numbers of deliveries by when they were made."""
         return f"{self.prefix}outbox:age:{shop_id}:{sink}"
 
-    def made(self, shop_id: str, sink: str) -> str:
+    def delivered_by_age(self, shop_id: str, sink: str) -> str:
         """Sorted set: numbers of deliveries that were made, by when."""
         return f"{self.prefix}delivered:by_age:{shop_id}:{sink}"
 
@@ -192,5 +192,8 @@ class Keys:
     def lane(self, shop_id: str, sink: str) -> list[str]:
         """The sorted sets of one lane."""
         return [
-            self.due(sink), self.age(shop_id, sink), self.made(shop_id, sink), self.dead(shop_id, sink),
+            self.due(sink),
+            self.age(shop_id, sink),
+            self.delivered_by_age(shop_id, sink),
+            self.dead(shop_id, sink),
         ]  # fmt: skip

@@ -17,16 +17,25 @@ from shop_poller.clock import MS, ms, to_milliseconds
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
-from shop_poller.ports import Ack, Bury, Fate, Outcome, Retry, Settled, SinkStats, Trace
+from shop_poller.ports import (
+    Ack,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    MoveToDeadLetters,
+    Outcome,
+    Retry,
+    SinkStats,
+)
 from shop_poller.stores import stored
 from shop_poller.stores.bounds import (
-    BURY_LIMIT,
     CLAMP_LIMIT,
-    MAX_SETTLED,
+    EXPIRE_LIMIT,
+    MAX_FINISHED,
     PRUNE_LIMIT,
+    RELEASE_LIMIT,
     TRIM,
     WAITED_TOO_LONG,
-    WAKE_LIMIT,
 )
 from shop_poller.stores.damage import Original
 from shop_poller.stores.redis import codec
@@ -35,7 +44,7 @@ from shop_poller.stores.redis.connection import CHUNK, RedisConnection, chunks, 
 from shop_poller.stores.redis.keys import LANE, Keys, split_lanes
 from shop_poller.stores.redis.mending import Mending
 
-BURY_LOOK = 5000
+EXPIRE_SCAN = 5000
 """Rows that are looked at when expired ones are looked for."""
 TRIES = 2
 """To put the outbox in order: one that goes on where another version began may not be enough."""
@@ -187,39 +196,39 @@ class Outbox:
                     return str(name)
         return ""
 
-    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+    async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record what became of claimed rows."""
         lanes: dict[tuple[str, str], int] = {}
-        settled = []
+        finished = []
         for outcome in outcomes:
             delivery = outcome.delivery
             lane = lanes.setdefault((delivery.shop_id, delivery.sink), len(lanes) + 1)
             what: tuple[str, str | int, int, str]
             match outcome:
                 case Ack():
-                    what = ("ack", codec.settled_text(delivery, now), 0, delivery.body)
-                case Bury():
-                    what = ("bury", codec.settled_text(delivery, now, reason=outcome.reason), 0, "")
+                    what = ("ack", codec.finished_text(delivery, now), 0, delivery.body)
+                case MoveToDeadLetters():
+                    what = ("bury", codec.finished_text(delivery, now, reason=outcome.reason), 0, "")
                 case Retry():
                     what = ("retry", ms(outcome.at), int(outcome.charged), "")
                 case _:  # released: nothing happened to it
                     continue
             verb, detail, charge, body = what
-            settled.append(
+            finished.append(
                 [
                     verb, lane, str(delivery.seq), codec.line(delivery), codec.name_in_line(delivery),
                     detail, charge, delivery.event_id, body,
                 ]
             )  # fmt: skip
-        if settled:
-            settled.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
+        if finished:
+            finished.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
             keys += [self._keys.dead_letters, self._keys.delivered, self._keys.texts]
             for shop_id, sink in lanes:
                 keys += [self._keys.due(sink), self._keys.age(shop_id, sink)]
-                keys += [self._keys.dead(shop_id, sink), self._keys.made(shop_id, sink)]
-            args: list[str | int] = [ms(now), MAX_SETTLED, TRIM, json.dumps(settled, ensure_ascii=False)]
-            await self._order_needed("settle", keys, args)
+                keys += [self._keys.dead(shop_id, sink), self._keys.delivered_by_age(shop_id, sink)]
+            args: list[str | int] = [ms(now), MAX_FINISHED, TRIM, json.dumps(finished, ensure_ascii=False)]
+            await self._order_needed("record_outcomes", keys, args)
         for outcome in outcomes:
             self._claimed.get(outcome.delivery.sink, set()).discard(outcome.delivery.seq)
 
@@ -227,7 +236,7 @@ class Outbox:
         """Make some parked rows due, each at the time when it was made; whether there may be more."""
         due, keys = self._keys.due(sink), [self._keys.lease, self._keys.due(sink)]
         keys += [self._keys.age(shop, name) for shop, name in await self.lanes() if name == sink]
-        for _ in range(WAKE_LIMIT // CHUNK):
+        for _ in range(RELEASE_LIMIT // CHUNK):
             position, found = await self._connection.read(
                 "ZSCAN", due, self._waking.pop(sink, 0), "COUNT", CHUNK
             )
@@ -273,20 +282,22 @@ class Outbox:
     async def dead_letter_expired(self, sink: str, head_before: datetime, now: datetime) -> int:
         """Bury heads that nobody has and that became such before an instant.
 
-        A head is not older than its row: only rows that old are looked at, the oldest first, `BURY_LOOK` at
+        A head is not older than its row: only rows that old are looked at, the oldest first, `EXPIRE_SCAN` at
         most; the next time it goes on there. Of rows that a clock dated that was ahead nothing can be told by
         their dates: some of them are looked at, too.
         """
         expired: list[Delivery] = []
-        left = BURY_LOOK
+        left = EXPIRE_SCAN
         for shop, name in await self.lanes():
-            if name == sink and left > 0 and len(expired) < BURY_LIMIT:
+            if name == sink and left > 0 and len(expired) < EXPIRE_LIMIT:
                 age = self._keys.age(shop, sink)
                 found, looked = await self._expired(age, sink, head_before, left, now)
                 expired += found + await self._expired_ahead(age, sink, head_before, now)
                 left -= looked
-        expired = sorted(expired, key=lambda delivery: delivery.seq)[:BURY_LIMIT]
-        await self.settle([Bury(delivery, WAITED_TOO_LONG) for delivery in expired], now)
+        expired = sorted(expired, key=lambda delivery: delivery.seq)[:EXPIRE_LIMIT]
+        await self.record_outcomes(
+            [MoveToDeadLetters(delivery, WAITED_TOO_LONG) for delivery in expired], now
+        )
         return len(expired)
 
     async def _expired(
@@ -296,7 +307,7 @@ class Outbox:
         claimed, expired, looked = self._claimed.get(sink, set()), list[Delivery](), 0
         begin = at = self._looked_at.get(age, 0)
         end: int | None = None  # once it began at the oldest again, it ends where it began
-        while looked < most and len(expired) < BURY_LIMIT and (end is None or at < end):
+        while looked < most and len(expired) < EXPIRE_LIMIT and (end is None or at < end):
             size = CHUNK if end is None else min(CHUNK, end - at)
             rows = pairs(await self._connection.read("ZRANGE", age, at, at + size - 1, "WITHSCORES"))
             old = [str(seq) for seq, made_at in rows if codec.instant_of(made_at) <= head_before]
@@ -366,68 +377,73 @@ class Outbox:
                 found[sink] = counted
         return found
 
-    async def settled(
+    async def finished(
         self, shop_id: str, *, dead: bool, limit: int, only: str | None, after: datetime | None
-    ) -> list[Settled]:
+    ) -> list[FinishedDelivery]:
         """What was delivered or given up, the latest first."""
         first = "-inf" if after is None else f"({ms(after)}"
-        found: list[Settled] = []
+        found: list[FinishedDelivery] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
         for shop, sink in await self.lanes():
             if shop == shop_id and only in {None, sink}:
-                ages = self._keys.dead(shop, sink) if dead else self._keys.made(shop, sink)
+                ages = self._keys.dead(shop, sink) if dead else self._keys.delivered_by_age(shop, sink)
                 seqs = await self._connection.read(
                     "ZRANGE", ages, "+inf", first, "BYSCORE", "REV", "LIMIT", 0, limit
                 )
                 for some in chunks(seqs):
                     texts = await self._connection.read("HMGET", where, *some)
                     read = [
-                        codec.settled(seq, text, dead=dead)[0]
+                        codec.finished(seq, text, dead=dead)[0]
                         for seq, text in zip(some, texts, strict=True)
                         if text
                     ]
                     found += [over for over in read if over is not None]
         return sorted(found, key=lambda one: (one.at, one.seq), reverse=True)[:limit]
 
-    async def traces(self, shop_id: str, keys: frozenset[str]) -> list[Trace]:
+    async def delivery_records(self, shop_id: str, keys: frozenset[str]) -> list[DeliveryRecord]:
         """What is remembered of the deliveries of these keys, in the order in which they were made."""
-        found: dict[int, Trace] = {}
+        found: dict[int, DeliveryRecord] = {}
         for shop, sink in await self.lanes():
             if shop == shop_id:
                 for key in keys:
                     line = f"{codec.lane(shop, sink)}{LANE}{key}{LANE}"
-                    found |= await self._traces_of_line(line)
-        for where, fate in ((self._keys.delivered, Fate.DELIVERED), (self._keys.dead_letters, Fate.DEAD)):
+                    found |= await self._records_of_line(line)
+        for where, status in (
+            (self._keys.delivered, DeliveryStatus.DELIVERED),
+            (self._keys.dead_letters, DeliveryStatus.DEAD),
+        ):
             async for seq, text in self._connection.fields(where):
                 kept = codec.record(text)
                 if kept.get("shop") == shop_id and str(kept.get("key")) in keys:
-                    trace = codec.trace(seq, text, fate)
-                    if trace is not None:
-                        found[int(seq)] = trace
+                    delivery_record = codec.delivery_record(seq, text, status)
+                    if delivery_record is not None:
+                        found[int(seq)] = delivery_record
         return [found[seq] for seq in sorted(found)]
 
-    async def _traces_of_line(self, line: str) -> dict[int, Trace]:
+    async def _records_of_line(self, line: str) -> dict[int, DeliveryRecord]:
         """What waits in a line, by number."""
-        found: dict[int, Trace] = {}
+        found: dict[int, DeliveryRecord] = {}
         # Between these begin digits, and nothing else.
         async for names in self._connection.names(self._keys.lines, f"[{line}", f"({line}:"):
             numbers = [codec.from_line(name).get("seq", "").lstrip("0") for name in names]
             seqs = [number for number in numbers if COUNTED.fullmatch(number)]
             for seq, row in zip(seqs, await self._rows(seqs), strict=True):
-                trace = codec.trace(seq, row, Fate.WAITING) if row is not None else None
-                if trace is not None:
-                    found[int(seq)] = trace
+                delivery_record = (
+                    codec.delivery_record(seq, row, DeliveryStatus.WAITING) if row is not None else None
+                )
+                if delivery_record is not None:
+                    found[int(seq)] = delivery_record
         return found
 
-    async def prune(self, shop_id: str, settled_before: datetime) -> int:
+    async def prune(self, shop_id: str, finished_before: datetime) -> int:
         """Drop old or too many deliveries that are over, a bounded number."""
         dropped = 0
         await self._mend_due(to_milliseconds(datetime.now(UTC)))
         for shop, sink in await self.lanes():
             if shop == shop_id:
-                dead, made = self._keys.dead(shop, sink), self._keys.made(shop, sink)
-                dropped += await self._prune([self._keys.dead_letters], dead, settled_before)
-                dropped += await self._prune([self._keys.delivered, self._keys.texts], made, settled_before)
+                dead, made = self._keys.dead(shop, sink), self._keys.delivered_by_age(shop, sink)
+                dropped += await self._prune([self._keys.dead_letters], dead, finished_before)
+                dropped += await self._prune([self._keys.delivered, self._keys.texts], made, finished_before)
                 where = [self._keys.lease, self._keys.lanes, self._keys.age(shop, sink), dead, made]
                 if not await self._connection.read("EXISTS", *where[2:]):
                     await self._connection.fenced("lane", where, [codec.lane(shop, sink)])
@@ -437,7 +453,7 @@ class Outbox:
         old = await self._connection.read(
             "ZRANGEBYSCORE", ages, "-inf", f"({ms(before)}", "LIMIT", 0, PRUNE_LIMIT
         )
-        excess = await self._connection.read("ZCARD", ages) - MAX_SETTLED
+        excess = await self._connection.read("ZCARD", ages) - MAX_FINISHED
         if len(old) < min(excess, PRUNE_LIMIT):
             old = await self._connection.read("ZRANGE", ages, 0, min(excess, PRUNE_LIMIT) - 1)
         for some in chunks(old):
@@ -453,7 +469,7 @@ class Outbox:
             if shop == shop_id:
                 for where, ages in (
                     (self._keys.dead_letters, self._keys.dead(shop, sink)),
-                    (self._keys.delivered, self._keys.made(shop, sink)),
+                    (self._keys.delivered, self._keys.delivered_by_age(shop, sink)),
                 ):
                     changed += await self._redate(where, ages, after, to)
         return changed
@@ -542,7 +558,11 @@ class Outbox:
         counter = await self._connection.read("HGET", self._keys.outbox, "seq")
         least = 0
         for shop, sink in await self.lanes():
-            for key in (self._keys.age(shop, sink), self._keys.made(shop, sink), self._keys.dead(shop, sink)):
+            for key in (
+                self._keys.age(shop, sink),
+                self._keys.delivered_by_age(shop, sink),
+                self._keys.dead(shop, sink),
+            ):
                 latest = await self._connection.read("ZRANGE", key, 0, 0, "REV")
                 least = max([least, *(int(seq) for seq in latest if COUNTED.fullmatch(seq))])
         if counter is None and not least:

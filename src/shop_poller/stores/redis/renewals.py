@@ -57,7 +57,7 @@ class Renewals:
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), MOST):
             some = waiting[start : start + MOST]
-            asked_at = time.monotonic()
+            requested_at = time.monotonic()
             try:
                 seconds, micros, *owners = await self._run(
                     "renew", [lease for lease, _, _ in some], [term_ms, *(nonce for _, nonce, _ in some)]
@@ -69,4 +69,4 @@ class Renewals:
                 continue
             for (_, _, future), owner in zip(some, owners, strict=True):
                 if not future.done():
-                    future.set_result([owner, seconds, micros, asked_at])
+                    future.set_result([owner, seconds, micros, requested_at])

@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 
 from shop_poller.clock import ms, to_milliseconds
-from shop_poller.core import learning
+from shop_poller.core import import_walk
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
-from shop_poller.ports import Alert, Backfill, Batch, Outgoing, ShopState
+from shop_poller.ports import Alert, Backfill, Batch, NewDelivery, ShopState
 from shop_poller.stores import stored
 from shop_poller.stores.bounds import CLAMP_LIMIT, PRUNE_LIMIT
 from shop_poller.stores.damage import Original
@@ -143,7 +143,7 @@ class Shops:
         await self._note(Original(shop_id, "backfill", shop_id, problems, fields))
         return found
 
-    async def learn_concurrently(
+    async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known; no lease is needed."""
@@ -155,9 +155,9 @@ class Shops:
         args: list[str | int] = [
             ms(now),
             json.dumps([codec.known_row(order) for order in records]),
-            json.dumps([str(ms(position.since)), str(ms(position.created_before)), position.learned]),
+            json.dumps([str(ms(position.since)), str(ms(position.created_before)), position.imported]),
         ]
-        return int(await self._connection.fenced("learn", where, args))
+        return int(await self._connection.fenced("import_silently", where, args))
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
         """The orders that could not be read, with the reason."""
@@ -189,7 +189,7 @@ class Shops:
         last_poll_at = batch.state.last_poll_at
         await self._commit(
             shop_id,
-            batch.outgoing,
+            batch.new_deliveries,
             batch.now,
             {
                 "state": {"shop": shop_id, **codec.state_fields(batch.state)},
@@ -204,11 +204,16 @@ class Shops:
         )
 
     async def write_alert(
-        self, shop_id: str, service: str, alert: Alert | None, outgoing: Sequence[Outgoing], now: datetime
+        self,
+        shop_id: str,
+        service: str,
+        alert: Alert | None,
+        new_deliveries: Sequence[NewDelivery],
+        now: datetime,
     ) -> None:
         """Remember an alert, or forget it, and send that."""
         text = codec.alert_text(alert) if alert else ""
-        await self._commit(shop_id, outgoing, now, {"alerts": [[service, text]]})
+        await self._commit(shop_id, new_deliveries, now, {"alerts": [[service, text]]})
 
     async def prune(self, shop_id: str, seen_before: datetime) -> int:
         """Drop old records, a bounded number."""
@@ -259,14 +264,14 @@ class Shops:
         return len(late) + len(some)
 
     async def _commit(
-        self, shop_id: str, outgoing: Sequence[Outgoing], now: datetime, what: Mapping[str, Any]
+        self, shop_id: str, new_deliveries: Sequence[NewDelivery], now: datetime, what: Mapping[str, Any]
     ) -> None:
         keys = self._keys.shop(shop_id)
         if shop_id not in self._revs:
             self._revs[shop_id] = (await self._read_rev(shop_id), deque(maxlen=UNSURE))
         (certain, unsure), rev = self._revs[shop_id], secrets.token_hex(8)
-        lanes: dict[str, list[Outgoing]] = {}
-        for one in outgoing:
+        lanes: dict[str, list[NewDelivery]] = {}
+        for one in new_deliveries:
             lanes.setdefault(one.sink, []).append(one)
         rows = [
             [[o.notification.key, o.notification.event_id, codec.row(shop_id, o, now)] for o in some]
@@ -382,7 +387,7 @@ class Shops:
             baseline_at=last_poll_at,
             cursor_at=last_poll_at,
             last_poll_at=last_poll_at,
-            learning=learning.begin(last_poll_at),
+            import_position=import_walk.begin(last_poll_at),
         )
 
     async def _read_rev(self, shop_id: str) -> str:

@@ -24,14 +24,14 @@ from shop_poller.ports import (
     Backfill,
     Batch,
     DeadLetter,
-    Made,
+    DeliveredEntry,
+    DeliveryRecord,
+    FinishedDelivery,
+    NewDelivery,
     Outcome,
-    Outgoing,
     RowSetAside,
-    Settled,
     ShopState,
     Stats,
-    Trace,
 )
 from shop_poller.stores.damage import StateFinding
 from shop_poller.stores.sqlite import dead_letters, inspection, orders, outbox, rows
@@ -187,7 +187,7 @@ class SqliteStore:
         return await cls._open(path, open_to_follow)
 
     @classmethod
-    async def beside(cls, path: Path) -> Self:
+    async def concurrent(cls, path: Path) -> Self:
         """Open an existing store to learn orders or move dead letters beside the process that polls.
 
         Raises:
@@ -331,24 +331,24 @@ class SqliteStore:
         return await self._run(orders.alerts, shop_id)
 
     async def raise_alert(
-        self, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Remember an alert and send it."""
-        await self._run(orders.raise_alert, shop_id, alert, outgoing, now)
+        await self._run(orders.raise_alert, shop_id, alert, new_deliveries, now)
 
     async def clear_alert(
-        self, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+        self, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
         """Forget an alert and send its end."""
-        await self._run(orders.clear_alert, shop_id, service, outgoing, now)
+        await self._run(orders.clear_alert, shop_id, service, new_deliveries, now)
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
         """Take due deliveries."""
         return await self._run(outbox.claim, sink, now, limit)
 
-    async def settle(self, outcomes: Sequence[Outcome], now: datetime) -> None:
+    async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record what became of claimed deliveries."""
-        await self._run(outbox.settle, outcomes, now)
+        await self._run(outbox.record_outcomes, outcomes, now)
 
     async def release_parked(self, sink: str) -> bool:
         """Make parked deliveries due, some at a time."""
@@ -373,7 +373,7 @@ class SqliteStore:
         """Count what lies in the store."""
         return await self._run(orders.stats, shop_id)
 
-    async def settled(
+    async def finished(
         self,
         shop_id: str,
         *,
@@ -381,9 +381,9 @@ class SqliteStore:
         limit: int,
         sink: str | None = None,
         after: datetime | None = None,
-    ) -> list[Settled]:
+    ) -> list[FinishedDelivery]:
         """What was delivered or given up."""
-        return await self._run(orders.settled, shop_id, dead=dead, limit=limit, sink=sink, after=after)
+        return await self._run(orders.finished, shop_id, dead=dead, limit=limit, sink=sink, after=after)
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
         """How many were made, or given up, in each hour."""
@@ -412,35 +412,35 @@ class SqliteStore:
         """Forget dead letters."""
         return await self._run(dead_letters.drop, shop_id, seqs)
 
-    async def made(self, shop_id: str, *, since: datetime, before: datetime) -> list[Made]:
+    async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """What was delivered within a time."""
-        return await self._run(dead_letters.made, shop_id, since, before)
+        return await self._run(dead_letters.delivered, shop_id, since, before)
 
     async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put deliveries that were made back behind what waits."""
         return await self._run(dead_letters.resend, shop_id, seqs, now)
 
-    async def traces(self, shop_id: str, keys: Collection[str]) -> list[Trace]:
+    async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """What became of the deliveries of these keys."""
-        return await self._run(orders.traces, shop_id, list(keys))
+        return await self._run(orders.delivery_records, shop_id, list(keys))
 
     async def backfill(self, shop_id: str) -> Backfill | None:
         """How far the last backfill has come."""
         return await self._run(orders.backfill, shop_id)
 
-    async def learn_concurrently(
+    async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
         """Record orders of which nothing is known."""
-        return await self._run(orders.learn_concurrently, shop_id, records, position, now)
+        return await self._run(orders.import_concurrently, shop_id, records, position, now)
 
     async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
         """Date back what is dated in the future."""
         return await self._run(orders.redate, shop_id, after, to)
 
-    async def prune(self, shop_id: str, *, seen_before: datetime, settled_before: datetime) -> int:
+    async def prune(self, shop_id: str, *, seen_before: datetime, finished_before: datetime) -> int:
         """Drop what is old."""
-        return await self._run(orders.prune, shop_id, seen_before, settled_before)
+        return await self._run(orders.prune, shop_id, seen_before, finished_before)
 
     async def aclose(self) -> None:
         """Close the file and let the next process have it."""

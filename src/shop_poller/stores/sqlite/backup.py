@@ -24,7 +24,7 @@ from shop_poller.stores.sqlite.file import (
 )
 
 HEADER = b"SQLite format 3\0"
-BESIDE = ("-wal", "-shm", "-journal")
+SIDE_FILES = ("-wal", "-shm", "-journal")
 PAGES = 2_000
 """That are copied between two looks at how far it is: 8 MB."""
 COPIED_BYTES = 2**20
@@ -136,7 +136,7 @@ def put_in_place(path: Path) -> None:
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     _fold_log(real, path)
-    for ending in BESIDE:  # there is something only if the file before was damaged
+    for ending in SIDE_FILES:  # there is something only if the file before was damaged
         Path(f"{real}{ending}").unlink(missing_ok=True)
     sync_directory(real.parent)
     new.replace(real)

@@ -6,7 +6,7 @@ from typing import Any
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.ports import Settled, ShopState
+from shop_poller.ports import FinishedDelivery, ShopState
 from shop_poller.stores import stored
 
 Row = tuple[Any, ...]
@@ -30,15 +30,15 @@ def shop_state(row: Row) -> tuple[ShopState, list[str]]:
 
 def shop_row(state: ShopState) -> Row:
     """To the columns SHOP."""
-    learning = state.learning
+    import_position = state.import_position
     return (
         ms(state.started_at),
         maybe_ms(state.baseline_at),
         maybe_ms(state.cursor_at),
         maybe_ms(state.last_poll_at),
-        str(learning.phase) if learning else None,
-        ms(learning.created_before) if learning else None,
-        learning.count if learning else None,
+        str(import_position.phase) if import_position else None,
+        ms(import_position.created_before) if import_position else None,
+        import_position.count if import_position else None,
         state.sweep_after_id,
         maybe_ms(state.swept_at),
         maybe_ms(state.newest_order_at),
@@ -106,8 +106,8 @@ def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
     return stored.delivery(raw["seq"], raw, now)
 
 
-def settled(row: Row, *, dead: bool) -> tuple[Settled | None, list[str]]:
+def finished(row: Row, *, dead: bool) -> tuple[FinishedDelivery | None, list[str]]:
     """From seq, sink, key, event_id, event_type, attempts, when, reason, first_seq; likewise."""
     names = ("seq", "sink", "key", "event_id", "event_type", "attempts", "at", "reason", "first_seq")
     raw = dict(zip(names, row, strict=True))
-    return stored.settled(raw["seq"], raw, dead=dead)
+    return stored.finished(raw["seq"], raw, dead=dead)

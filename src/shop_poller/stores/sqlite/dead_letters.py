@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeadLetter, Made
+from shop_poller.ports import DeadLetter, DeliveredEntry
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
 from shop_poller.stores.sqlite.file import transaction
@@ -59,21 +59,23 @@ def dead_letter(db: sqlite3.Connection, shop_id: str, seq: int) -> DeadLetter | 
     ).fetchone()
     if row is None:
         return None
-    over, _ = codec.settled(row[2:], dead=True)
+    over, _ = codec.finished(row[2:], dead=True)
     reading = Reading()
     body = reading.text(row[0], "body", "(cannot be read)", most=MOST_BODY)
     return DeadLetter(over, body, reading.moment(row[1], "created_at", over.at)) if over else None
 
 
-def made(db: sqlite3.Connection, shop_id: str, since: datetime, before: datetime) -> list[Made]:
+def delivered(
+    db: sqlite3.Connection, shop_id: str, since: datetime, before: datetime
+) -> list[DeliveredEntry]:
     """What was delivered within a time, in the order of its events."""
     rows = db.execute(
         "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '', first_seq"
         f" FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY {PLACE}",
         (shop_id, ms(since), ms(before)),
     )
-    read = [(codec.settled(row[1:], dead=False)[0], bool(row[0])) for row in rows]
-    return [Made(over, has_body) for over, has_body in read if over is not None]
+    read = [(codec.finished(row[1:], dead=False)[0], bool(row[0])) for row in rows]
+    return [DeliveredEntry(over, has_body) for over, has_body in read if over is not None]
 
 
 def replay(db: sqlite3.Connection, shop_id: str, seqs: Collection[int], now: datetime) -> int:

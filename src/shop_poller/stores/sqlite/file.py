@@ -25,7 +25,7 @@ DAMAGED = (
     " start over"
 )
 BEYOND_USE = ("malformed", "not a database", "no such table", "no such column", "no such index")
-HINTS = {
+ADVICE = {
     "full": "free some space, it then goes on by itself",
     "No space left": "free some space, it then goes on by itself",
     "readonly": "check who owns the file and whether the disk is mounted read-only",
@@ -40,7 +40,7 @@ HINTS = {
     "not a database": "name another file in SHOP_STATE_URL, restore a backup, or move it away to start over",
     "locked": "another program is writing to it, a backup or an sqlite3 shell; close that one",
 }
-OTHER_HINT = "check the path in SHOP_STATE_URL"
+OTHER_ADVICE = "check the path in SHOP_STATE_URL"
 LOCK_KINDS = {errno.ELOOP: "a symbolic link", errno.EISDIR: "a directory"}
 MOST_LOCK_BYTES = 200
 """Our lock files hold a few numbers; nothing larger is emptied."""
@@ -199,8 +199,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 def explain(error: sqlite3.Error | OSError, path: Path) -> str:
     """Say in one line what is wrong with the file and what to do."""
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    hint = next((hint for part, hint in HINTS.items() if part in text), OTHER_HINT)
-    return f"state file {path}: {text}; {hint}"
+    advice = next((advice for part, advice in ADVICE.items() if part in text), OTHER_ADVICE)
+    return f"state file {path}: {text}; {advice}"
 
 
 def is_beyond_use(error: sqlite3.Error) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from shop_poller.clock import ms
 from shop_poller.core.model import Delivery
-from shop_poller.stores.bounds import MAX_SETTLED, PRUNE_LIMIT, TRIM
+from shop_poller.stores.bounds import MAX_FINISHED, PRUNE_LIMIT, TRIM
 from shop_poller.stores.sqlite.file import transaction
 from shop_poller.stores.stored import is_clean
 
@@ -29,7 +29,7 @@ def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
             _drop(db, table, (shop_id, sink), last, TRIM * count)
 
 
-def prune(db: sqlite3.Connection, shop_id: str, settled_before: datetime) -> int:
+def prune(db: sqlite3.Connection, shop_id: str, finished_before: datetime) -> int:
     """Drop old rows, and those that are too many for a sink; each transaction drops a bounded number."""
     dropped = 0
     for table, at in KINDS.items():
@@ -37,7 +37,7 @@ def prune(db: sqlite3.Connection, shop_id: str, settled_before: datetime) -> int
             dropped += db.execute(
                 f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table}"
                 f" WHERE shop_id = ? AND {at} < ? ORDER BY {at} LIMIT ?)",
-                (shop_id, ms(settled_before), PRUNE_LIMIT),
+                (shop_id, ms(finished_before), PRUNE_LIMIT),
             ).rowcount
         sinks = db.execute(f"SELECT DISTINCT sink FROM {table} WHERE shop_id = ?", (shop_id,)).fetchall()
         for (sink,) in sinks:
@@ -54,7 +54,7 @@ def _last_beyond_bound(db: sqlite3.Connection, table: str, shop_id: str, sink: s
     """The youngest of the rows of a sink that are too many; None if there are not more than are kept."""
     row = db.execute(
         f"SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
-        (shop_id, sink, MAX_SETTLED),
+        (shop_id, sink, MAX_FINISHED),
     ).fetchone()
     return row[0] if row else None
 

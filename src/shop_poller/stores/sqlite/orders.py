@@ -15,13 +15,13 @@ from shop_poller.ports import (
     Alert,
     Backfill,
     Batch,
-    Fate,
-    Outgoing,
-    Settled,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    NewDelivery,
     ShopState,
     SinkStats,
     Stats,
-    Trace,
 )
 from shop_poller.stores import stored
 from shop_poller.stores.bounds import PRUNE_LIMIT
@@ -120,7 +120,7 @@ def backfill(db: StateConnection, shop_id: str) -> Backfill | None:
     return found
 
 
-def learn_concurrently(
+def import_concurrently(
     db: sqlite3.Connection, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
 ) -> int:
     """Record orders of which nothing is known; the daemon may be writing, too."""
@@ -133,35 +133,39 @@ def learn_concurrently(
             ).rowcount
             for order in records
         ]
-        learned = position.learned + sum(fresh)
+        imported = position.imported + sum(fresh)
         db.execute(
             "INSERT OR REPLACE INTO backfills VALUES (?, ?, ?, ?)",
-            (shop_id, ms(position.since), ms(position.created_before), learned),
+            (shop_id, ms(position.since), ms(position.created_before), imported),
         )
     return sum(fresh)
 
 
-def traces(db: sqlite3.Connection, shop_id: str, keys: list[str]) -> list[Trace]:
+def delivery_records(db: sqlite3.Connection, shop_id: str, keys: list[str]) -> list[DeliveryRecord]:
     """What is remembered of the deliveries of these keys."""
     rows = db.execute(
         " UNION ALL ".join(
-            f"SELECT seq, sink, key, event_id, event_type, '{fate}', {at} FROM {table}"
+            f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"
             " WHERE shop_id = :shop AND key IN (SELECT value FROM json_each(:keys))"
-            for table, fate, at in (
-                ("outbox", Fate.WAITING, "created_at"),
-                ("delivered", Fate.DELIVERED, "delivered_at"),
-                ("dead_letters", Fate.DEAD, "buried_at"),
+            for table, status, at in (
+                ("outbox", DeliveryStatus.WAITING, "created_at"),
+                ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
+                ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
             )
         )
         + " ORDER BY 1",
         {"shop": shop_id, "keys": json.dumps(keys)},
     )
     found = []
-    for seq, *texts, fate, at in rows:
+    for seq, *texts, status, at in rows:
         raw = dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True))
-        over, _ = stored.settled(seq, {**raw, "at": at, "attempts": 0}, dead=False)
+        over, _ = stored.finished(seq, {**raw, "at": at, "attempts": 0}, dead=False)
         if over is not None:
-            found.append(Trace(over.sink, over.key, over.event_id, over.event_type, Fate(fate), over.at))
+            found.append(
+                DeliveryRecord(
+                    over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
+                )
+            )
     return found
 
 
@@ -197,7 +201,7 @@ def commit(db: sqlite3.Connection, shop_id: str, batch: Batch) -> None:
             "DELETE FROM set_aside WHERE shop_id = ? AND order_id = ?",
             ((shop_id, order_id) for order_id in batch.mended),
         )
-        outbox.insert(db, shop_id, batch.outgoing, batch.now)
+        outbox.insert(db, shop_id, batch.new_deliveries, batch.now)
 
 
 def alerts(db: StateConnection, shop_id: str) -> dict[str, Alert]:
@@ -212,7 +216,7 @@ def alerts(db: StateConnection, shop_id: str) -> dict[str, Alert]:
 
 
 def raise_alert(
-    db: sqlite3.Connection, shop_id: str, alert: Alert, outgoing: Sequence[Outgoing], now: datetime
+    db: sqlite3.Connection, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
 ) -> None:
     """Remember an alert and send it; not once more, if that was done and only not heard."""
     with transaction(db):
@@ -220,17 +224,17 @@ def raise_alert(
         same = "shop_id = ? AND service = ? AND cause = ? AND since = ?"
         if db.execute(f"SELECT 1 FROM alerts WHERE {same}", row).fetchone() is None:
             db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", row)
-            outbox.insert(db, shop_id, outgoing, now)
+            outbox.insert(db, shop_id, new_deliveries, now)
 
 
 def clear_alert(
-    db: sqlite3.Connection, shop_id: str, service: str, outgoing: Sequence[Outgoing], now: datetime
+    db: sqlite3.Connection, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
 ) -> None:
     """Forget an alert and send its end; likewise."""
     with transaction(db):
         gone = db.execute("DELETE FROM alerts WHERE shop_id = ? AND service = ?", (shop_id, service))
         if gone.rowcount:
-            outbox.insert(db, shop_id, outgoing, now)
+            outbox.insert(db, shop_id, new_deliveries, now)
 
 
 def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
@@ -260,7 +264,7 @@ def stats(db: sqlite3.Connection, shop_id: str) -> Stats:
     )
 
 
-def settled(
+def finished(
     db: sqlite3.Connection,
     shop_id: str,
     *,
@@ -268,7 +272,7 @@ def settled(
     limit: int,
     sink: str | None,
     after: datetime | None,
-) -> list[Settled]:
+) -> list[FinishedDelivery]:
     """What was delivered or given up, the latest first."""
     table, at, reason = (
         ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
@@ -279,10 +283,10 @@ def settled(
         f" ORDER BY {at} DESC, seq DESC LIMIT :limit",
         {"shop": shop_id, "sink": sink, "limit": limit, "after": EARLIEST if after is None else ms(after)},
     )
-    return [over for row in rows if (over := codec.settled(row, dead=dead)[0]) is not None]
+    return [over for row in rows if (over := codec.finished(row, dead=dead)[0]) is not None]
 
 
-def prune(db: StateConnection, shop_id: str, seen_before: datetime, settled_before: datetime) -> int:
+def prune(db: StateConnection, shop_id: str, seen_before: datetime, finished_before: datetime) -> int:
     """Drop old records, and old or too many deliveries that are over; each in short transactions."""
     dropped = 0
     for table, at in (("known_orders", "seen_at"), ("set_aside", "since")):
@@ -298,7 +302,7 @@ def prune(db: StateConnection, shop_id: str, seen_before: datetime, settled_befo
             " WHERE shop_id IN (?, '') AND at < ? ORDER BY id LIMIT ?)",
             (shop_id, ms(seen_before), PRUNE_LIMIT),
         )
-    return dropped + history.prune(db, shop_id, settled_before)
+    return dropped + history.prune(db, shop_id, finished_before)
 
 
 def redate(db: sqlite3.Connection, shop_id: str, after: datetime, to: datetime) -> int:

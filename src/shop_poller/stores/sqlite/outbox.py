@@ -15,8 +15,8 @@ from shop_poller.clock import MS, instant, ms
 from shop_poller.clock import now as present
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
-from shop_poller.ports import Ack, Bury, Outcome, Outgoing, Retry
-from shop_poller.stores.bounds import BURY_LIMIT, CLAMP_LIMIT, WAITED_TOO_LONG, WAKE_LIMIT
+from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Retry
+from shop_poller.stores.bounds import CLAMP_LIMIT, EXPIRE_LIMIT, RELEASE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec, history
 from shop_poller.stores.sqlite.codec import Row
 from shop_poller.stores.sqlite.file import StateConnection, transaction
@@ -43,14 +43,16 @@ NEXT_HEADS = (
 )
 
 
-def insert(db: sqlite3.Connection, shop_id: str, outgoing: Iterable[Outgoing], now: datetime) -> None:
+def insert(
+    db: sqlite3.Connection, shop_id: str, new_deliveries: Iterable[NewDelivery], now: datetime
+) -> None:
     """Add rows, within the caller's transaction."""
     at = ms(now)
     db.executemany(
         APPEND,
         (
             (row.sink, shop_id, told.key, told.event_id, str(told.event_type), told.body(), at, None)
-            for row in outgoing
+            for row in new_deliveries
             for told in (row.notification,)
         ),
     )
@@ -132,7 +134,7 @@ def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> lis
     return [delivery for _, delivery, _ in judged if delivery is not None]
 
 
-def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
+def record_outcomes(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
     """Record what became of claimed rows."""
     acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
     dead_lettered: list[Delivery] = []
@@ -145,7 +147,7 @@ def settle(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -
         _remove(db, acked, now)
         for outcome in outcomes:
             match outcome:
-                case Bury():
+                case MoveToDeadLetters():
                     dead_lettered.append(outcome.delivery)
                     _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
                 case Retry():
@@ -177,7 +179,7 @@ def release_parked(db: sqlite3.Connection, sink: str, after: int) -> int | None:
         seqs = [
             seq
             for (seq,) in db.execute(
-                "SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, WAKE_LIMIT)
+                "SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, RELEASE_LIMIT)
             )
         ]
         if not seqs:
@@ -187,7 +189,7 @@ def release_parked(db: sqlite3.Connection, sink: str, after: int) -> int | None:
             " WHERE seq BETWEEN ? AND ? AND sink = ? AND due_at > created_at",
             (seqs[0], seqs[-1], sink),
         )
-    return seqs[-1] if len(seqs) == WAKE_LIMIT else None
+    return seqs[-1] if len(seqs) == RELEASE_LIMIT else None
 
 
 def clamp_due(db: sqlite3.Connection, sink: str, latest: datetime) -> int:
@@ -214,7 +216,7 @@ def dead_letter_expired(db: StateConnection, sink: str, head_before: datetime, n
     rows = db.execute(
         f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
-        (sink, ms(head_before), BURY_LIMIT),
+        (sink, ms(head_before), EXPIRE_LIMIT),
     ).fetchall()
     expired = [one for one in _deliverable(db, rows, now) if one.waits_since(now) <= head_before]
     if expired:

@@ -252,7 +252,7 @@ def _waiting(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[
 
 def _over(at: str, *, dead: bool) -> Judge:
     def judge(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
-        over, problems = stored.settled(row["seq"], {**row, "at": row[at]}, dead=dead)
+        over, problems = stored.finished(row["seq"], {**row, "at": row[at]}, dead=dead)
         reading = stored.Reading()
         body = row["body"]
         if dead or body is not None:

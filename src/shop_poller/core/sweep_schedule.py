@@ -18,7 +18,7 @@ HELPS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class SweepPace:
+class SweepSchedule:
     """How a sweep fits between the ticks of one shop; every method gives the next state.
 
     Attributes:
@@ -49,11 +49,11 @@ class SweepPace:
         expected_s = min(FIRST_S, self.interval_s / 2) if self.expected_s is None else self.expected_s
         return expected_s <= left_s and (not triggered or self.put_off > 0)
 
-    def passed(self) -> "SweepPace":
+    def passed(self) -> "SweepSchedule":
         """A tick of the grid passed, and there was no question before the next."""
         return replace(self, put_off=self.put_off + 1)
 
-    def answered(self, size: int, took_s: float) -> "SweepPace":
+    def answered(self, size: int, took_s: float) -> "SweepSchedule":
         """A question was answered, if only with an error.
 
         Args:
@@ -70,7 +70,7 @@ class SweepPace:
             return replace(state, most=min(2 * self.most, self.largest), halved_at_s=None)
         return state
 
-    def timed_out(self, size: int, took_s: float) -> "SweepPace":
+    def timed_out(self, size: int, took_s: float) -> "SweepSchedule":
         """A question had no answer in the time that a request may take: the next one is half as large."""
         expected_s = max(took_s, self.expected_s or 0.0)
         return replace(self, put_off=0, expected_s=expected_s, most=max(1, size // 2), halved_at_s=took_s)

@@ -57,8 +57,8 @@ def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder:
     assert (honey.shop_polling_interval, tea.shop_polling_interval) == (30, 120)
     assert honey.shop_locale == tea.shop_locale == "en"
     assert ([sink.name for sink in honey.sinks], [sink.name for sink in tea.sinks]) == (["crm"], ["console:"])
-    assert (honey.proofs.consumer_key, honey.proofs.consumer_secret) == ("ck_honey", "cs_honey")
-    assert (tea.proofs.consumer_key, tea.proofs.consumer_secret) == ("ck_tea", "cs_tea")
+    assert (honey.credentials.consumer_key, honey.credentials.consumer_secret) == ("ck_honey", "cs_honey")
+    assert (tea.credentials.consumer_key, tea.credentials.consumer_secret) == ("ck_tea", "cs_tea")
     assert {"ck_honey", "cs_honey"} <= {*honey.secrets}
 
 
@@ -171,8 +171,8 @@ def test_what_is_wrong_is_named_with_its_shop(folder: Path, change: Any, problem
 def test_a_secret_where_its_variable_or_file_should_be_named_is_not_shown(
     folder: Path, how: str, secret: str
 ) -> None:
-    asked = f'woocommerce_consumer_secret_{how} = "{secret}"'
-    found = problems(folder, TWO.replace('woocommerce_consumer_secret_env = "HONEY_SECRET"', asked))
+    requested = f'woocommerce_consumer_secret_{how} = "{secret}"'
+    found = problems(folder, TWO.replace('woocommerce_consumer_secret_env = "HONEY_SECRET"', requested))
     assert found[0].startswith(f"shop honey: woocommerce_consumer_secret_{how}: ")
     assert not any(shown in line for line in found for shown in (secret, "sesame", "TWO_LINES"))
 

@@ -10,11 +10,11 @@ import anyio
 import pytest
 
 from shop_poller.cli import dead_letters
-from shop_poller.cli.dead_letters import LetterFilter
+from shop_poller.cli.dead_letters import DeadLetterFilter
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
-from shop_poller.ports import Ack, Outgoing, Settled
+from shop_poller.ports import Ack, FinishedDelivery, NewDelivery
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import at, batch, notification
 
@@ -44,10 +44,10 @@ async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
 
 async def deliver(store: SqliteStore, first: int, count: int, *, seconds: float, sink: str = "A") -> None:
     """Deliver so many, all recorded as made at one instant."""
-    rows = [Outgoing(sink, notification(str(n), f"event {n}")) for n in range(first, first + count)]
+    rows = [NewDelivery(sink, notification(str(n), f"event {n}")) for n in range(first, first + count)]
     await store.commit(SHOP, batch(*rows))
     claimed = await store.claim(sink, now=at(seconds + 9999), limit=count)
-    await store.settle([Ack(one) for one in claimed], at(seconds))
+    await store.record_outcomes([Ack(one) for one in claimed], at(seconds))
 
 
 async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
@@ -55,7 +55,7 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
 ) -> None:
     told: list[str] = []
 
-    def tell(one: Settled) -> None:
+    def tell(one: FinishedDelivery) -> None:
         told.append(one.event_id)
 
     async def follow() -> None:
@@ -91,14 +91,14 @@ async def test_it_reads_again_no_more_than_may_have_come_late(
 ) -> None:
     told: list[str] = []
     read: list[int] = []
-    settled = SqliteStore.settled
+    finished = SqliteStore.finished
 
-    async def counted(*args: Any, **kwargs: Any) -> list[Settled]:
-        found = await settled(*args, **kwargs)
+    async def counted(*args: Any, **kwargs: Any) -> list[FinishedDelivery]:
+        found = await finished(*args, **kwargs)
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(SqliteStore, "settled", counted)
+    monkeypatch.setattr(SqliteStore, "finished", counted)
     monkeypatch.setattr(SqliteStore, "now", lambda _: at(60))
     await deliver(store, 0, 2000, seconds=0)
     async with anyio.create_task_group() as tasks:
@@ -162,26 +162,26 @@ DAY = timedelta(days=1)
 @pytest.mark.parametrize(
     "choice",
     [
-        LetterFilter(frozenset({1, 2})),
-        LetterFilter(sink="A"),
-        LetterFilter(older_than=DAY),
-        LetterFilter(newer_than=timedelta(0)),
-        LetterFilter(sink="", older_than=DAY, newer_than=3 * DAY),
-        LetterFilter(everything=True),
+        DeadLetterFilter(frozenset({1, 2})),
+        DeadLetterFilter(sink="A"),
+        DeadLetterFilter(older_than=DAY),
+        DeadLetterFilter(newer_than=timedelta(0)),
+        DeadLetterFilter(sink="", older_than=DAY, newer_than=3 * DAY),
+        DeadLetterFilter(everything=True),
     ],
 )
-def test_a_choice_in_one_way_is_one(choice: LetterFilter) -> None:
+def test_a_choice_in_one_way_is_one(choice: DeadLetterFilter) -> None:
     assert choice.problem == ""
 
 
 @pytest.mark.parametrize(
     "choice",
     [
-        LetterFilter(),
-        LetterFilter(frozenset({1}), sink="A"),
-        LetterFilter(frozenset({1}), everything=True),
-        LetterFilter(older_than=timedelta(0), everything=True),
+        DeadLetterFilter(),
+        DeadLetterFilter(frozenset({1}), sink="A"),
+        DeadLetterFilter(frozenset({1}), everything=True),
+        DeadLetterFilter(older_than=timedelta(0), everything=True),
     ],
 )
-def test_none_or_several_are_told(choice: LetterFilter) -> None:
+def test_none_or_several_are_told(choice: DeadLetterFilter) -> None:
     assert choice.problem

@@ -24,7 +24,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class ImportPosition:
     """How far learning has come; survives a restart.
 
     Attributes:
@@ -41,14 +41,14 @@ class Learning:
 class ImportQuery:
     """A walk through the past, from new to old. Begins anew after a restart where Learning stands."""
 
-    learning: Learning
+    import_position: ImportPosition
     baseline_at: datetime
     keyset_position: KeysetPosition
     per_page: int = MAX_PER_PAGE
 
     def query(self) -> Query:
         """What to ask next."""
-        completed = self.learning.phase is Phase.COMPLETED
+        completed = self.import_position.phase is Phase.COMPLETED
         return Query(
             per_page=self.per_page,
             newest_first=True,
@@ -71,29 +71,31 @@ class ImportQuery:
         return self.sized(halve(self.per_page))
 
 
-def begin(baseline_at: datetime) -> Learning:
+def begin(baseline_at: datetime) -> ImportPosition:
     """Where learning starts in a store that does not know the shop."""
-    return Learning(Phase.OPEN, baseline_at)
+    return ImportPosition(Phase.OPEN, baseline_at)
 
 
-def lesson(learning: Learning, baseline_at: datetime) -> ImportQuery:
+def import_query(import_position: ImportPosition, baseline_at: datetime) -> ImportQuery:
     """Go on where learning stands."""
-    return ImportQuery(learning, baseline_at, KeysetPosition(learning.created_before, descending=True))
+    return ImportQuery(
+        import_position, baseline_at, KeysetPosition(import_position.created_before, descending=True)
+    )
 
 
-def advance(current: ImportQuery, page: Page, *, learned: int) -> ImportQuery | None:
-    """Take one page of which `learned` orders were new to us; None when all is learned.
+def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery | None:
+    """Take one page of which `imported` orders were new to us; None when all is learned.
 
     Raises:
         TemporaryError: PROTOCOL, see Keyset.advance.
     """
-    count = current.learning.count + learned
+    count = current.import_position.count + imported
     if keyset_position := current.keyset_position.advance(page, current.per_page):
-        position = replace(current.learning, created_before=keyset_position.bound, count=count)
-        return replace(current, learning=position, keyset_position=keyset_position)
-    if current.learning.phase is Phase.OPEN:
-        position = Learning(Phase.COMPLETED, current.baseline_at, count)
-        return lesson(position, current.baseline_at)
+        position = replace(current.import_position, created_before=keyset_position.bound, count=count)
+        return replace(current, import_position=position, keyset_position=keyset_position)
+    if current.import_position.phase is Phase.OPEN:
+        position = ImportPosition(Phase.COMPLETED, current.baseline_at, count)
+        return import_query(position, current.baseline_at)
     return None
 
 

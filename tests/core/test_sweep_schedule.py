@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.sweep_pace import EVERY_TICKS, SweepPace
+from shop_poller.core.sweep_schedule import EVERY_TICKS, SweepSchedule
 
 
-def after(interval_s: float, *answers: tuple[int, float]) -> SweepPace:
-    pace = SweepPace(interval_s)
+def after(interval_s: float, *answers: tuple[int, float]) -> SweepSchedule:
+    schedule = SweepSchedule(interval_s)
     for size, took_s in answers:
-        pace = pace.answered(size, took_s)
-    return pace
+        schedule = schedule.answered(size, took_s)
+    return schedule
 
 
 @pytest.mark.parametrize(
@@ -35,22 +35,22 @@ def test_a_question_is_asked_if_its_answer_comes_before_the_next_tick(
 
 
 def test_a_tick_that_is_wanted_goes_first_but_not_for_ever() -> None:
-    pace = after(60, (100, 1))
+    schedule = after(60, (100, 1))
 
-    assert not pace.may_ask(50, triggered=True)
-    assert pace.passed().may_ask(50, triggered=True)
-    assert not pace.passed().may_ask(0.5, triggered=True), "nor does it delay the grid for that"
+    assert not schedule.may_ask(50, triggered=True)
+    assert schedule.passed().may_ask(50, triggered=True)
+    assert not schedule.passed().may_ask(0.5, triggered=True), "nor does it delay the grid for that"
 
 
 def test_where_no_answer_comes_in_time_one_is_asked_for_after_some_ticks() -> None:
-    pace = after(5, (1, 20))
+    schedule = after(5, (1, 20))
     ticks = 0
-    while not pace.may_ask(5, triggered=False):
-        pace, ticks = pace.passed(), ticks + 1
+    while not schedule.may_ask(5, triggered=False):
+        schedule, ticks = schedule.passed(), ticks + 1
 
     assert ticks == EVERY_TICKS
-    assert pace.may_ask(-1, triggered=True)
-    assert not pace.answered(1, 20).may_ask(5, triggered=False)
+    assert schedule.may_ask(-1, triggered=True)
+    assert not schedule.answered(1, 20).may_ask(5, triggered=False)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_pages_are_as_large_as_fits_into_half_an_interval(
 
 
 def test_a_question_that_timed_out_is_asked_for_half_of_it() -> None:
-    pace = SweepPace(60).timed_out(100, 30)
+    schedule = SweepSchedule(60).timed_out(100, 30)
 
-    assert (pace.most, pace.expected_s) == (50, 30)
-    assert pace.timed_out(50, 30).most == 25
-    assert SweepPace(60).timed_out(1, 30).most == 1
+    assert (schedule.most, schedule.expected_s) == (50, 30)
+    assert schedule.timed_out(50, 30).most == 25
+    assert SweepSchedule(60).timed_out(1, 30).most == 1
 
 
 @given(
@@ -89,14 +89,18 @@ def test_a_sweep_goes_on_and_no_tick_waits_twice_in_a_row(
     interval_s: float, took_s: list[float], tick_s: float
 ) -> None:
     """Whatever answers take: a page comes at least every `EVERY_TICKS` ticks."""
-    pace, without = SweepPace(interval_s), 0
+    schedule, without = SweepSchedule(interval_s), 0
     for seconds in took_s:
-        left_s, asked = interval_s - tick_s, 0
-        while pace.may_ask(left_s, triggered=False) and asked < 1000:
-            pace, left_s, asked = pace.answered(pace.most, seconds), left_s - max(seconds, 0.01), asked + 1
-        assert 1 <= pace.most <= 100
-        if not asked:
-            pace, without = pace.passed(), without + 1
+        left_s, requested = interval_s - tick_s, 0
+        while schedule.may_ask(left_s, triggered=False) and requested < 1000:
+            schedule, left_s, requested = (
+                schedule.answered(schedule.most, seconds),
+                left_s - max(seconds, 0.01),
+                requested + 1,
+            )
+        assert 1 <= schedule.most <= 100
+        if not requested:
+            schedule, without = schedule.passed(), without + 1
         else:
             without = 0
         assert without <= EVERY_TICKS

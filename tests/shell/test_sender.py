@@ -15,7 +15,7 @@ from shop_poller.core.refusals import KEPT_CAP_S
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, RetryPolicy
 from shop_poller.delivery.sender import Sender
 from shop_poller.observability.metrics import Metrics
-from shop_poller.ports import Ack, Bury, Outcome, Release, Retry
+from shop_poller.ports import Ack, MoveToDeadLetters, Outcome, Release, Retry
 from support.deliveries import delivery
 from support.shop_harness import SHOP, FakeBulkSink, FakeSink, down, refused
 from support.virtual_time import virtual_now
@@ -35,7 +35,7 @@ def sender(sink: FakeSink, *, may_send: Callable[[], bool] = lambda: True) -> Se
         may_send=may_send,
         metrics=metrics,
         now=virtual_now,
-        chance=lambda: 0.5,
+        random=lambda: 0.5,
     )
 
 
@@ -60,7 +60,8 @@ async def all_of(to: Sender, deliveries: Sequence[Delivery]) -> list[Outcome]:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(None, Ack), (refused(), Bury), (down(), Retry), (down(ErrorKind.SERVER), Retry)]
+    ("error", "kind"),
+    [(None, Ack), (refused(), MoveToDeadLetters), (down(), Retry), (down(ErrorKind.SERVER), Retry)],
 )
 async def test_each_of_many_gets_one_outcome(error: Any, kind: type[Outcome]) -> None:
     sink = FakeBulkSink(judge=lambda _: error)
@@ -73,7 +74,7 @@ async def test_each_of_many_gets_one_outcome_when_only_some_are_refused() -> Non
     sink = FakeBulkSink(judge=lambda d: refused() if d.seq % 2 else None)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(6)])
     assert {outcome.delivery.seq: type(outcome) for outcome in outcomes} == {
-        seq: Bury if seq % 2 else Ack for seq in range(6)
+        seq: MoveToDeadLetters if seq % 2 else Ack for seq in range(6)
     }
     assert len(sink.tried) == 6, "what is refused for good is not sent again"
 
@@ -174,8 +175,8 @@ async def test_a_sink_that_refused_one_delivery_alone_is_not_failing_when_that_i
     for wait_s in (100, 2900, 0):
         outcomes.append(await to.deliver(bad))
         await anyio.sleep(wait_s)
-    assert [type(outcome) for outcome in outcomes] == [Retry, Retry, Bury]
-    assert isinstance(outcomes[-1], Bury)
+    assert [type(outcome) for outcome in outcomes] == [Retry, Retry, MoveToDeadLetters]
+    assert isinstance(outcomes[-1], MoveToDeadLetters)
     assert outcomes[-1].reason == "refused for 50 min: answered 404"
     assert (to.failing_since is not None) == another_fails
 
@@ -199,9 +200,9 @@ async def test_a_refusal_while_another_was_taken_is_no_failure_of_the_sink() -> 
     assert isinstance(await to.deliver(claimed(10, key="good")), Ack), "it is not left alone"
 
 
-@pytest.mark.parametrize(("asked_s", "wait_s"), [(90.0, 90.0), (1e9, MAX_RETRY_AFTER_S)])
-async def test_a_sink_may_ask_to_be_left_alone_for_a_day_at_most(asked_s: float, wait_s: float) -> None:
-    to = sender(FakeSink(judge=lambda _: down(ErrorKind.UNAVAILABLE, retry_after_s=asked_s)))
+@pytest.mark.parametrize(("requested_s", "wait_s"), [(90.0, 90.0), (1e9, MAX_RETRY_AFTER_S)])
+async def test_a_sink_may_ask_to_be_left_alone_for_a_day_at_most(requested_s: float, wait_s: float) -> None:
+    to = sender(FakeSink(judge=lambda _: down(ErrorKind.UNAVAILABLE, retry_after_s=requested_s)))
     await to.deliver(claimed())
     assert to._circuit.wait_s() == pytest.approx(wait_s)
 
@@ -213,7 +214,7 @@ async def test_what_is_given_up_is_counted() -> None:
     """`run --once` reports the number and exits accordingly."""
     to = sender(FakeSink(judge=lambda _: refused()))
     for seq in range(3):
-        assert isinstance(await to.deliver(claimed(seq)), Bury)
+        assert isinstance(await to.deliver(claimed(seq)), MoveToDeadLetters)
     assert to.dead_lettered == 3
 
 
@@ -223,7 +224,7 @@ async def test_what_is_given_up_is_counted() -> None:
 async def test_an_alert_that_was_refused_is_kept_up_to_its_age(age: timedelta, *, kept: bool) -> None:
     to = sender(FakeSink(judge=lambda _: not_found()))
     outcome = await to.deliver(alert(age=age))
-    assert isinstance(outcome, Retry if kept else Bury)
+    assert isinstance(outcome, Retry if kept else MoveToDeadLetters)
     assert to.dead_lettered == (not kept)
 
 
@@ -246,8 +247,10 @@ async def test_an_alert_that_is_kept_waits_longer_each_time_up_to_ten_minutes(
     "error", [refused(), not_found(may_be_done=True)], ids=["for good", "it arrived, probably"]
 )
 async def test_an_alert_that_is_not_worth_keeping_is_given_up_at_once(error: PermanentError) -> None:
-    assert isinstance(await sender(FakeSink(judge=lambda _: error)).deliver(alert()), Bury)
+    assert isinstance(await sender(FakeSink(judge=lambda _: error)).deliver(alert()), MoveToDeadLetters)
 
 
 async def test_only_alerts_are_kept_when_refused() -> None:
-    assert isinstance(await sender(FakeSink(judge=lambda _: not_found())).deliver(claimed()), Bury)
+    assert isinstance(
+        await sender(FakeSink(judge=lambda _: not_found())).deliver(claimed()), MoveToDeadLetters
+    )

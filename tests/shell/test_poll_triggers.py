@@ -36,13 +36,15 @@ def path(tmp_path: Path) -> Path:
 
 def ticks(shop: FakeShop) -> list[float]:
     """When a walk began."""
-    return sorted({round(at, 6) for at, query in shop.asked if query.modified_after and not query.statuses})
+    return sorted(
+        {round(at, 6) for at, query in shop.requested if query.modified_after and not query.statuses}
+    )
 
 
 @asynccontextmanager
 async def hooked(it: ShopHarness) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the route, with no socket between: those know nothing of virtual time."""
-    hooks = Hooks("a secret of the shop", hint=it.poller.hint, metrics=it.metrics)
+    hooks = Hooks("a secret of the shop", trigger=it.poller.trigger, metrics=it.metrics)
     app = make_app(None, hooks)  # type: ignore[arg-type] # nobody asks for health here
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         yield client
@@ -51,15 +53,15 @@ async def hooked(it: ShopHarness) -> AsyncIterator[httpx.AsyncClient]:
 # --- When a hint makes a tick ---
 
 
-async def test_a_hint_is_a_tick_at_once_and_the_grid_stays_where_it_is(path: Path) -> None:
+async def test_a_trigger_is_a_tick_at_once_and_the_grid_stays_where_it_is(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(25.5)
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(100)
     assert ticks(it.shop) == [0, 25.5, 60, 120]
 
 
-async def test_an_event_is_delivered_within_a_second_of_its_hint(path: Path) -> None:
+async def test_an_event_is_delivered_within_a_second_of_its_trigger(path: Path) -> None:
     async with (
         shop_harness(path, plan=PollPlan(SHOP, interval_s=3600)) as it,
         it.running(),
@@ -68,32 +70,32 @@ async def test_an_event_is_delivered_within_a_second_of_its_hint(path: Path) -> 
         for number in range(1, 21):
             await anyio.sleep(7.3 + number / 10)
             it.shop.put(number, "processing")
-            hinted_at = anyio.current_time()
+            triggered_at = anyio.current_time()
             answer = await client.post(PATH, content=BODY, headers=headers(BODY))
-            assert (answer.status_code, anyio.current_time()) == (200, hinted_at), "it waits for no poll"
+            assert (answer.status_code, anyio.current_time()) == (200, triggered_at), "it waits for no poll"
             await anyio.sleep(1.1)
             assert it.sinks[0].events()[-1] == (str(number), NEW)
-            assert it.sinks[0].got[-1][0] - hinted_at <= 1
+            assert it.sinks[0].got[-1][0] - triggered_at <= 1
 
 
-async def test_hints_within_a_second_of_a_tick_are_one_tick_when_it_is_over(path: Path) -> None:
+async def test_triggers_within_a_second_of_a_tick_are_one_tick_when_it_is_over(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(30)
         for _ in range(9):
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(0.1)
         await anyio.sleep(20)
     assert ticks(it.shop) == [0, 30, 31]
 
 
-async def test_hints_while_a_tick_runs_are_one_tick_after_it(path: Path) -> None:
+async def test_triggers_while_a_tick_runs_are_one_tick_after_it(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         it.shop.troubles.append(5.0)
-        it.poller.hint()
+        it.poller.trigger()
         for _ in range(4):
             await anyio.sleep(1)
-            it.poller.hint()
+            it.poller.trigger()
         await anyio.sleep(30)
     assert ticks(it.shop) == [0, 10, 15]
 
@@ -109,18 +111,18 @@ async def test_what_changes_after_the_shop_was_asked_is_found_by_the_tick_after(
             return page
 
         it.shop.fetch = slow_to_tell  # type: ignore[method-assign] # for this test
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(2)
         it.shop.put(1, "processing")
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(6.5)
         assert it.sinks[0].events() == [("1", NEW)]
 
 
-async def test_a_hint_just_before_the_grids_tick_waits_for_it(path: Path) -> None:
+async def test_a_trigger_just_before_the_grids_tick_waits_for_it(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(59.5)
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(30)
     assert ticks(it.shop) == [0, 60]
 
@@ -128,24 +130,24 @@ async def test_a_hint_just_before_the_grids_tick_waits_for_it(path: Path) -> Non
 async def test_a_shop_that_is_polled_every_second_is_not_polled_more_often(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=1)) as it, it.running():
         for _ in range(40):
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(0.25)
     assert ticks(it.shop) == list(range(11))
 
 
-async def test_a_hint_before_the_first_tick_is_that_tick(path: Path) -> None:
+async def test_a_trigger_before_the_first_tick_is_that_tick(path: Path) -> None:
     async with shop_harness(path) as it:
-        it.poller.hint()
+        it.poller.trigger()
         async with it.running():
             await anyio.sleep(30)
     assert ticks(it.shop) == [0]
 
 
-async def test_a_hinted_tick_that_hangs_takes_no_more_than_the_grids_own_would(path: Path) -> None:
+async def test_a_triggered_tick_that_hangs_takes_no_more_than_the_grids_own_would(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(58)
         it.shop.troubles.append(30.0)
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(130)
     assert ticks(it.shop) == [0, 58, 120, 180]
 
@@ -153,21 +155,21 @@ async def test_a_hinted_tick_that_hangs_takes_no_more_than_the_grids_own_would(p
 # --- Stopping ---
 
 
-async def test_a_hint_is_no_reason_to_begin_a_tick_while_stopping(path: Path) -> None:
+async def test_a_trigger_is_no_reason_to_begin_a_tick_while_stopping(path: Path) -> None:
     async with shop_harness(path) as it:
         async with it.running():
             await anyio.sleep(10)
             it.poller.stop()
-            it.poller.hint()
+            it.poller.trigger()
         assert anyio.current_time() == 10
     assert ticks(it.shop) == [0]
 
 
-async def test_it_stops_at_once_while_a_hint_waits_for_its_second(path: Path) -> None:
+async def test_it_stops_at_once_while_a_trigger_waits_for_its_second(path: Path) -> None:
     async with shop_harness(path) as it:
         async with it.running():
             await anyio.sleep(0.2)
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(0.2)
         assert anyio.current_time() == pytest.approx(0.4)
     assert ticks(it.shop) == [0]
@@ -189,10 +191,10 @@ async def test_it_stops_at_once_though_it_was_told_to_while_it_left_the_shop_alo
 async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: float) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=200))
         while anyio.current_time() < 290:
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(every_s)
     first, second, *_ = ticks(it.shop)
     assert first == 1
@@ -202,28 +204,28 @@ async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: floa
 async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.extend([down(ErrorKind.RATE_LIMIT, retry_after_s=20)] * 4)
-        it.poller.hint()
+        it.poller.trigger()
         while anyio.current_time() < 100:
             await anyio.sleep(1)
-            it.poller.hint()
+            it.poller.trigger()
     assert ticks(it.shop)[:5] == [10, 30, 50, 70, 90]
 
 
-async def test_a_hint_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked(path: Path) -> None:
+async def test_a_trigger_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.down = down()
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(5)  # four failures
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(5)  # the fifth, which opens the breaker
         assert it.value("shop_breaker_open", peer=SHOP) == 1
-        opened_at = it.shop.asked[-1][0]
+        opened_at = it.shop.requested[-1][0]
         it.shop.down = None
-        it.shop.asked.clear()
-        it.poller.hint()
+        it.shop.requested.clear()
+        it.poller.trigger()
         await anyio.sleep(120)
     assert ticks(it.shop) == [pytest.approx(opened_at + 60)]
 
@@ -232,40 +234,42 @@ async def test_a_hint_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked
 async def test_a_flood_does_not_shorten_the_breakers_wait(path: Path, trouble: ShopPollerError) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.down = trouble
         while anyio.current_time() < 400:
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(0.3)
-    times = [at for at, _ in it.shop.asked]
+    times = [at for at, _ in it.shop.requested]
     assert len(times) <= 5 + 7
     assert all(later - earlier >= 59.999 for earlier, later in pairwise(times[4:]))
     assert it.value("shop_breaker_open", peer=SHOP) == 1
 
 
-async def test_the_grids_tick_comes_though_a_hint_came_while_the_shop_was_left_alone(path: Path) -> None:
+async def test_the_grids_tick_comes_though_a_trigger_came_while_the_shop_was_left_alone(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=100))
         await anyio.sleep(60)  # asked at 60; to be left alone until 160
         for _ in range(10):
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(5)
         await anyio.sleep(200)
     assert ticks(it.shop) == [60, 160, 180, 240, 300]
 
 
-async def test_a_hint_makes_no_two_polls_of_a_pause_that_ends_just_before_the_grids_tick(path: Path) -> None:
+async def test_a_trigger_makes_no_two_polls_of_a_pause_that_ends_just_before_the_grids_tick(
+    path: Path,
+) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
-        it.shop.asked.clear()
+        it.shop.requested.clear()
         it.shop.troubles.extend(
             down(ErrorKind.RATE_LIMIT, retry_after_s=wait_s) for wait_s in (10, 10, 10, 19.5)
         )
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(35)  # asked at 40 for the last time; to be left alone until 59.5
-        it.poller.hint()
+        it.poller.trigger()
         await anyio.sleep(30)
     assert ticks(it.shop) == [10, 20, 30, 40, 60]
 
@@ -273,7 +277,7 @@ async def test_a_hint_makes_no_two_polls_of_a_pause_that_ends_just_before_the_gr
 # --- Learning ---
 
 
-async def test_learning_makes_room_for_a_hint_at_the_next_page(path: Path) -> None:
+async def test_importing_makes_room_for_a_trigger_at_the_next_page(path: Path) -> None:
     async with shop_harness(path, in_memory=True) as it:
         for order_id in range(1, 4_001):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
@@ -286,28 +290,28 @@ async def test_learning_makes_room_for_a_hint_at_the_next_page(path: Path) -> No
             return await fetch(query)
 
         it.shop.fetch = slow  # type: ignore[method-assign] # a page to learn takes its time
-        began, learned = anyio.current_time(), it.value("shop_orders_learned_total")
+        began, imported = anyio.current_time(), it.value("shop_orders_learned_total")
         async with it.running():
             await anyio.sleep(5)
             it.shop.put(9_999, "processing")
-            it.poller.hint()
+            it.poller.trigger()
             await anyio.sleep(2)
             assert it.sinks[0].events() == [("9999", NEW)]
             assert it.sinks[0].got[0][0] - began <= 7
             await anyio.sleep(50)
-            assert it.state_writer.state.learning is None, "and it goes on after it"
-    assert it.value("shop_orders_learned_total") - learned >= 2000 - 100
+            assert it.state_writer.state.import_position is None, "and it goes on after it"
+    assert it.value("shop_orders_learned_total") - imported >= 2000 - 100
 
 
-async def test_a_flood_does_not_keep_it_from_learning(path: Path) -> None:
+async def test_a_flood_does_not_keep_it_from_importing(path: Path) -> None:
     async with shop_harness(path, in_memory=True) as it:
         for order_id in range(1, 3_001):
             it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
         async with it.running():
             for _ in range(300):
-                it.poller.hint()
+                it.poller.trigger()
                 await anyio.sleep(0.1)
-        assert it.state_writer.state.learning is None
+        assert it.state_writer.state.import_position is None
 
 
 # --- Whoever sends what ---
@@ -337,20 +341,20 @@ async def test_hooks_are_at_most_a_poll_a_second_and_nothing_else(
     async with shop_harness(path, in_memory=True) as it, hooked(it) as client:
         origin = anyio.current_time()
         it.shop.put(320, "pending")
-        hints = 0
+        triggers = 0
         async with it.running():
             await anyio.sleep(0.5)
             for wait_s, kind in sent:
                 await anyio.sleep(wait_s)
                 body, head = request[kind]
                 await client.post(PATH, content=body, headers=head)
-                hints += kind == "genuine"
+                triggers += kind == "genuine"
             await anyio.sleep(5)
             took_s = anyio.current_time() - origin
         times = [at - origin for at in ticks(it.shop)]
         grid = [60.0 * n for n in range(int(took_s // 60) + 1)]
         assert [at for at in times if at in grid] == grid, "the grid stays where it is"
-        assert len(times) - len(grid) <= hints
+        assert len(times) - len(grid) <= triggers
         assert all(later - earlier >= 0.999 for earlier, later in pairwise(times))
-        assert it.outgoing == [], "what a hook says is not believed"
-        assert it.value("shop_hints_total", outcome="accepted") == hints
+        assert it.new_deliveries == [], "what a hook says is not believed"
+        assert it.value("shop_hints_total", outcome="accepted") == triggers

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core import learning
+from shop_poller.core import import_walk
 from shop_poller.core.cursor import KeysetPosition
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.learning import MAX_WAIT, ImportQuery, Learning, Phase
+from shop_poller.core.import_walk import MAX_WAIT, ImportPosition, ImportQuery, Phase
 from shop_poller.core.model import Query
 from support.model_shop import ModelShop, at, pages_of, state_of
 
@@ -23,33 +23,33 @@ MAX_STEPS = 500
 
 @dataclass
 class Student:
-    """Learns as the daemon does; only `persisted` and `learned` survive a restart.
+    """Learns as the daemon does; only `persisted` and `imported` survive a restart.
 
     Attributes:
-        learned: ids in the order in which they were learned; each but once.
+        imported: ids in the order in which they were learned; each but once.
     """
 
     shop: ModelShop
     per_page: int = 100
-    persisted: Learning | None = field(default_factory=lambda: learning.begin(at(BASELINE)))
-    learned: list[int] = field(default_factory=list)
-    asked: list[Query] = field(default_factory=list)
+    persisted: ImportPosition | None = field(default_factory=lambda: import_walk.begin(at(BASELINE)))
+    imported: list[int] = field(default_factory=list)
+    requested: list[Query] = field(default_factory=list)
 
-    def pages(self) -> Iterator[Learning | None]:
+    def pages(self) -> Iterator[ImportPosition | None]:
         """From where learning stands, page by page; leaving off is a restart."""
         if self.persisted is None:
             return
-        lesson: learning.ImportQuery | None = learning.lesson(self.persisted, at(BASELINE))
+        import_query: import_walk.ImportQuery | None = import_walk.import_query(self.persisted, at(BASELINE))
         for _ in range(MAX_STEPS):
-            if lesson is None:
+            if import_query is None:
                 return
-            lesson = replace(lesson, per_page=self.per_page)
-            self.asked.append(lesson.query())
-            page = self.shop.answer(lesson.query())
-            fresh = [item.id for item in page.items if item.id not in self.learned]
-            lesson = learning.advance(lesson, page, learned=len(fresh))
-            self.learned += fresh
-            self.persisted = lesson.learning if lesson else None
+            import_query = replace(import_query, per_page=self.per_page)
+            self.requested.append(import_query.query())
+            page = self.shop.answer(import_query.query())
+            fresh = [item.id for item in page.items if item.id not in self.imported]
+            import_query = import_walk.advance(import_query, page, imported=len(fresh))
+            self.imported += fresh
+            self.persisted = import_query.import_position if import_query else None
             yield self.persisted
         raise AssertionError("learning does not end")
 
@@ -70,7 +70,7 @@ def shop_with(*orders: tuple[str, int, int]) -> ModelShop:
 
 
 @pytest.mark.parametrize(
-    ("status", "created", "modified", "learned"),
+    ("status", "created", "modified", "imported"),
     [
         # Still open: however old.
         ("pending", 1, 1, True),
@@ -94,23 +94,23 @@ def shop_with(*orders: tuple[str, int, int]) -> ModelShop:
         ("completed", 0, 0, False),
     ],
 )
-def test_open_orders_and_those_completed_of_late_are_learned(
+def test_open_orders_and_those_completed_of_late_are_imported(
     status: str,
     created: int,
     modified: int,
-    learned: bool,  # noqa: FBT001 - a column of the table
+    imported: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     student = Student(shop_with((status, created, modified)))
 
     student.study()
 
-    assert student.learned == ([101] if learned else [])
+    assert student.imported == ([101] if imported else [])
 
 
 def test_the_first_question_is_for_the_newest_open_orders_before_the_baseline() -> None:
-    lesson = learning.lesson(learning.begin(at(BASELINE)), at(BASELINE))
+    import_query = import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE))
 
-    assert lesson.query() == Query(
+    assert import_query.query() == Query(
         per_page=100,
         newest_first=True,
         created_before=at(BASELINE),
@@ -120,12 +120,12 @@ def test_the_first_question_is_for_the_newest_open_orders_before_the_baseline() 
     )
 
 
-def test_when_all_open_ones_are_learned_it_asks_for_those_completed_in_30_days() -> None:
+def test_when_all_open_ones_are_imported_it_asks_for_those_completed_in_30_days() -> None:
     student = Student(shop_with(("pending", 2, 2)))
 
     student.study()
 
-    assert student.asked[2] == Query(
+    assert student.requested[2] == Query(
         per_page=100,
         newest_first=True,
         created_before=at(BASELINE),
@@ -136,22 +136,22 @@ def test_when_all_open_ones_are_learned_it_asks_for_those_completed_in_30_days()
     assert student.persisted is None
 
 
-def test_an_empty_shop_is_learned_in_two_questions() -> None:
+def test_an_empty_shop_is_imported_in_two_questions() -> None:
     student = Student(ModelShop(now=BASELINE))
 
     assert student.study() == 2
-    assert student.learned == []
+    assert student.imported == []
 
 
 # --- In which order, and how far ---------------------------------------------------------------------------
 
 
-def test_the_newest_are_learned_first() -> None:
+def test_the_newest_are_imported_first() -> None:
     student = Student(shop_with(*[("processing", age, age) for age in (5, 3, 9, 1, 7)]), per_page=2)
 
     student.study()
 
-    assert [student.shop.rows[order_id].created for order_id in student.learned] == [
+    assert [student.shop.rows[order_id].created for order_id in student.imported] == [
         BASELINE - age * DAY_S for age in (1, 3, 5, 7, 9)
     ]
 
@@ -163,75 +163,85 @@ def test_progress_is_counted_and_persisted() -> None:
 
     # After a full page it stands just before the first of it: see Keyset.advance.
     assert list(student.pages()) == [
-        Learning(Phase.OPEN, at(BASELINE - 1 * DAY_S + 1), 2),
-        Learning(Phase.OPEN, at(BASELINE - 3 * DAY_S + 1), 4),
-        Learning(Phase.OPEN, at(BASELINE - 5 * DAY_S + 1), 5),
-        Learning(Phase.COMPLETED, at(BASELINE), 5),
-        Learning(Phase.COMPLETED, at(BASELINE - 1 * DAY_S + 1), 6),
+        ImportPosition(Phase.OPEN, at(BASELINE - 1 * DAY_S + 1), 2),
+        ImportPosition(Phase.OPEN, at(BASELINE - 3 * DAY_S + 1), 4),
+        ImportPosition(Phase.OPEN, at(BASELINE - 5 * DAY_S + 1), 5),
+        ImportPosition(Phase.COMPLETED, at(BASELINE), 5),
+        ImportPosition(Phase.COMPLETED, at(BASELINE - 1 * DAY_S + 1), 6),
         None,
     ]
 
 
 def test_orders_known_already_are_not_counted_again() -> None:
-    lesson = learning.lesson(Learning(Phase.OPEN, at(BASELINE), 7), at(BASELINE))
-    page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(lesson.query())
+    import_query = import_walk.import_query(ImportPosition(Phase.OPEN, at(BASELINE), 7), at(BASELINE))
+    page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(import_query.query())
 
-    following = learning.advance(lesson, page, learned=1)
+    following = import_walk.advance(import_query, page, imported=1)
 
     assert following is not None
-    assert following.learning.count == 8
+    assert following.import_position.count == 8
 
 
 @pytest.mark.parametrize("per_page", [1, 3, 100])
-def test_hundreds_of_orders_made_in_one_second_are_all_learned(per_page: int) -> None:
+def test_hundreds_of_orders_made_in_one_second_are_all_imported(per_page: int) -> None:
     student = Student(shop_with(*[("processing", 5, 5)] * 320), per_page=per_page)
 
     assert student.study() == pages_of(320, per_page) + pages_of(0, per_page)
-    assert len(student.learned) == 320
+    assert len(student.imported) == 320
 
 
 def test_a_page_that_repeats_for_ever_is_an_error() -> None:
-    lesson = replace(learning.lesson(learning.begin(at(BASELINE)), at(BASELINE)), per_page=2)
-    page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(lesson.query())
+    import_query = replace(
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)), per_page=2
+    )
+    page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(import_query.query())
 
     with pytest.raises(TemporaryError) as caught:  # noqa: PT012 - the error may come at any of the first steps
         for _ in range(4):
-            following = learning.advance(lesson, page, learned=0)
+            following = import_walk.advance(import_query, page, imported=0)
             assert following is not None
-            lesson = following
+            import_query = following
 
     assert caught.value.kind is ErrorKind.PROTOCOL
 
 
 def test_a_shop_that_ignores_the_bound_is_an_error() -> None:
-    lesson = replace(learning.lesson(learning.begin(at(BASELINE)), at(BASELINE)), per_page=2)
+    import_query = replace(
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)), per_page=2
+    )
     page = shop_with(("pending", -2, -2), ("pending", -1, -1)).answer(Query(per_page=2, newest_first=True))
 
     with pytest.raises(TemporaryError) as caught:
-        learning.advance(lesson, page, learned=2)
+        import_walk.advance(import_query, page, imported=2)
 
     assert caught.value.kind is ErrorKind.PROTOCOL
 
 
-def test_a_halved_lesson_stands_where_it_stood() -> None:
-    lesson = learning.lesson(Learning(Phase.COMPLETED, at(BASELINE - 99), 7), at(BASELINE))
+def test_a_halved_import_walk_stands_where_it_stood() -> None:
+    import_query = import_walk.import_query(
+        ImportPosition(Phase.COMPLETED, at(BASELINE - 99), 7), at(BASELINE)
+    )
 
-    halved = lesson.halved()
+    halved = import_query.halved()
 
-    assert halved.query() == replace(lesson.query(), per_page=50)
-    assert halved.learning == lesson.learning
+    assert halved.query() == replace(import_query.query(), per_page=50)
+    assert halved.import_position == import_query.import_position
 
 
-def test_a_lesson_on_a_later_page_asks_for_that_page_and_smaller_ones_pass_over_nothing() -> None:
+def test_a_import_walk_on_a_later_page_asks_for_that_page_and_smaller_ones_pass_over_nothing() -> None:
     keyset_position = KeysetPosition(at(BASELINE), descending=True, number=3)
-    lesson = ImportQuery(learning.begin(at(BASELINE)), at(BASELINE), keyset_position, per_page=100)
+    import_query = ImportQuery(import_walk.begin(at(BASELINE)), at(BASELINE), keyset_position, per_page=100)
 
-    assert [each.query().page for each in (lesson, lesson.halved(), lesson.sized(30))] == [3, 5, 7]
+    assert [each.query().page for each in (import_query, import_query.halved(), import_query.sized(30))] == [
+        3,
+        5,
+        7,
+    ]
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["with dates", "without dates"])
 @pytest.mark.parametrize("broken", [{101}, {106}, {110}, {101, 102, 103, 104, 105}, set(range(101, 121))])
-def test_orders_that_cannot_be_read_do_not_stop_the_lesson(
+def test_orders_that_cannot_be_read_do_not_stop_the_import_walk(
     dated: bool,  # noqa: FBT001 - a column of the table
     broken: set[int],
 ) -> None:
@@ -241,7 +251,7 @@ def test_orders_that_cannot_be_read_do_not_stop_the_lesson(
 
     student.study()
 
-    assert sorted(student.learned) == sorted(shop.rows)
+    assert sorted(student.imported) == sorted(shop.rows)
 
 
 # --- Restarts, ties and edits, all at once -----------------------------------------------------------------
@@ -274,7 +284,7 @@ STEPS = ["pending", "on-hold", "processing", "completed", "cancelled"]
 changes = st.builds(Change, st.integers(0, 30), st.none() | st.just("made") | st.sampled_from(STEPS))
 
 
-def to_be_learned(shop: ModelShop) -> set[int]:
+def to_be_imported(shop: ModelShop) -> set[int]:
     """The orders that a lesson is about, as they stand."""
     return {
         row.id
@@ -289,14 +299,14 @@ def to_be_learned(shop: ModelShop) -> set[int]:
     per_page=st.integers(1, 5),
     between=st.lists(st.tuples(st.booleans(), st.lists(changes, max_size=2)), max_size=25),
 )
-def test_every_order_is_learned_once_whatever_happens_meanwhile(
+def test_every_order_is_imported_once_whatever_happens_meanwhile(
     rows: list[tuple[str, int, int]],
     per_page: int,
     between: list[tuple[bool, list[Change]]],
 ) -> None:
     shop = shop_with(*rows)
     student = Student(shop, per_page=per_page)
-    always = to_be_learned(shop)
+    always = to_be_imported(shop)
     script = iter(between)
     while student.persisted is not None:
         assert shop.answers < MAX_STEPS
@@ -304,58 +314,60 @@ def test_every_order_is_learned_once_whatever_happens_meanwhile(
             restart, happens = next(script, (False, []))
             for change in happens:
                 change.to(shop)
-                always &= to_be_learned(shop)
+                always &= to_be_imported(shop)
             if restart:
                 break
 
-    assert always <= set(student.learned)
-    assert len(student.learned) == len(set(student.learned))
-    assert all(shop.rows[order_id].created < BASELINE for order_id in student.learned)
+    assert always <= set(student.imported)
+    assert len(student.imported) == len(set(student.imported))
+    assert all(shop.rows[order_id].created < BASELINE for order_id in student.imported)
 
 
 @given(rows=st.lists(orders, max_size=30), per_page=st.integers(1, 5), restart_every=st.integers(1, 9))
-def test_a_still_shop_is_learned_in_full_newest_first_through_any_restarts(
+def test_a_still_shop_is_imported_in_full_newest_first_through_any_restarts(
     rows: list[tuple[str, int, int]], per_page: int, restart_every: int
 ) -> None:
     shop = shop_with(*rows)
     student = Student(shop, per_page=per_page)
     counted = 0
     while student.persisted is not None:
-        done = len(student.learned), student.persisted
+        done = len(student.imported), student.persisted
         for number, position in enumerate(student.pages(), 1):
             if position is not None:
-                assert position.count == len(student.learned)
+                assert position.count == len(student.imported)
                 counted = position.count
             # A daemon that is killed again and again gets on if it reads through one second in between.
             if number >= restart_every and student.persisted != done[1]:
                 break
 
     created = [
-        shop.rows[order_id].created for order_id in student.learned if shop.rows[order_id].status in OPEN
+        shop.rows[order_id].created for order_id in student.imported if shop.rows[order_id].status in OPEN
     ]
-    assert set(student.learned) == to_be_learned(shop)
+    assert set(student.imported) == to_be_imported(shop)
     assert created == sorted(created, reverse=True)
-    assert counted <= len(student.learned)
+    assert counted <= len(student.imported)
     assert shop.answers <= MAX_STEPS
 
 
 @given(rows=st.lists(orders, max_size=30), per_page=st.integers(1, 5))
-def test_a_still_shop_is_learned_in_as_many_pages_as_it_fills(
+def test_a_still_shop_is_imported_in_as_many_pages_as_it_fills(
     rows: list[tuple[str, int, int]], per_page: int
 ) -> None:
     shop = shop_with(*rows)
     pages = Student(shop, per_page=per_page).study()
 
-    n_open = sum(shop.rows[order_id].status in OPEN for order_id in to_be_learned(shop))
-    n_completed = len(to_be_learned(shop)) - n_open
+    n_open = sum(shop.rows[order_id].status in OPEN for order_id in to_be_imported(shop))
+    n_completed = len(to_be_imported(shop)) - n_open
     assert pages == pages_of(n_open, per_page) + pages_of(n_completed, per_page)
 
 
-def test_a_lesson_shows_each_order_as_it_stands() -> None:
+def test_a_import_walk_shows_each_order_as_it_stands() -> None:
     shop = shop_with(("pending", 1, 1))
     shop.edit(101, status="processing")
 
-    (item,) = shop.answer(learning.lesson(learning.begin(at(BASELINE)), at(BASELINE)).query()).items
+    (item,) = shop.answer(
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)).query()
+    ).items
 
     assert state_of(item) == (101, 2)
 
@@ -405,14 +417,14 @@ def clock(text: str) -> datetime:
 def test_the_baseline_is_the_first_start_less_the_look_back_by_the_shops_clock(
     title: str, shop_time: datetime, started_at: datetime, now: datetime, expected: datetime
 ) -> None:
-    found = learning.baseline(shop_time=shop_time, started_at=started_at, now=now, lookback=HOUR)
+    found = import_walk.baseline(shop_time=shop_time, started_at=started_at, now=now, lookback=HOUR)
 
     assert (title, found) == (title, expected)
 
 
 @pytest.mark.parametrize("lookback_s", [0, 1, 3600, 7 * DAY_S])
 def test_the_owner_says_how_far_to_look_back(lookback_s: int) -> None:
-    found = learning.baseline(
+    found = import_walk.baseline(
         shop_time=clock("10:00"),
         started_at=clock("10:00"),
         now=clock("10:00"),

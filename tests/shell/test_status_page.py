@@ -13,14 +13,14 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.web.admin_auth import MOST_SESSIONS, SESSION_S, WRONG_AT_ONCE, WRONG_EVERY_S
 from shop_poller.web.routes import make_app
 from shop_poller.web.snapshot import ActionResult, StatusSnapshot
-from support.scene import HOSTS, NO_VITALS, TOKEN, TROUBLED, Stage, front
+from support.scene import HOSTS, NO_HEALTH, TOKEN, TROUBLED, Stage, status_page_of
 
 pytestmark = pytest.mark.anyio
 
 URL = "http://127.0.0.1:9108"
 OURS = {"sec-fetch-site": "same-origin", "origin": URL}
 BEARER = {"authorization": f"Bearer {TOKEN}"}
-DEEDS = [("poll", "", "poll"), ("replay", "57", "replay 57"), ("drop", "41", "drop 41")]
+ACTIONS = [("poll", "", "poll"), ("replay", "57", "replay 57"), ("drop", "41", "drop 41")]
 
 
 @dataclass
@@ -55,9 +55,9 @@ class Desk:
 async def visiting(*, token: str | None = TOKEN) -> AsyncIterator[Desk]:
     desk = Desk()
     app = make_app(
-        NO_VITALS,
+        NO_HEALTH,
         None,
-        lambda: front(desk.stage, token=token, clock=desk.clock),
+        lambda: status_page_of(desk.stage, token=token, clock=desk.clock),
         acts=token is not None,
         hosts=HOSTS,
     )
@@ -108,7 +108,7 @@ async def test_over_https_the_session_stays_there(desk: Desk) -> None:
     assert "Secure" in answer.headers["set-cookie"]
 
 
-@pytest.mark.parametrize(("action", "seq", "done"), DEEDS)
+@pytest.mark.parametrize(("action", "seq", "done"), ACTIONS)
 async def test_who_is_signed_in_can_do_it(desk: Desk, action: str, seq: str, done: str) -> None:
     await desk.sign_in()
     answer = await desk.act(action, seq)
@@ -118,7 +118,7 @@ async def test_who_is_signed_in_can_do_it(desk: Desk, action: str, seq: str, don
     assert 'role="status"' in page.text
 
 
-@pytest.mark.parametrize(("action", "seq", "_"), DEEDS)
+@pytest.mark.parametrize(("action", "seq", "_"), ACTIONS)
 async def test_who_is_not_signed_in_cannot(desk: Desk, action: str, seq: str, _: str) -> None:
     answer = await desk.act(action, seq)
     assert (answer.status_code, "You are not signed in" in answer.text) == (401, True)
@@ -208,7 +208,7 @@ async def test_under_a_name_that_is_not_ours_nothing_is_done(desk: Desk, path: s
 # --- A program ---
 
 
-@pytest.mark.parametrize(("action", "seq", "done"), DEEDS)
+@pytest.mark.parametrize(("action", "seq", "done"), ACTIONS)
 async def test_a_program_shows_the_token_and_gets_a_line(
     desk: Desk, action: str, seq: str, done: str
 ) -> None:
@@ -267,7 +267,7 @@ async def test_a_letter_that_cannot_be_is_not_asked_for(desk: Desk, seq: str) ->
     assert desk.stage.done == []
 
 
-async def test_an_unknown_deed_is_none(desk: Desk) -> None:
+async def test_an_unknown_action_is_none(desk: Desk) -> None:
     assert (await desk.act("explode", "1", BEARER)).status_code == 404
 
 
@@ -288,7 +288,7 @@ async def test_that_nobody_leads_is_no_fault_of_the_asker(desk: Desk) -> None:
     assert (said.status_code, said.text) == (503, "No replica leads: nobody polls or delivers.\n")
 
 
-async def test_a_page_that_stands_still_does_so_after_a_deed(desk: Desk) -> None:
+async def test_a_page_that_stands_still_does_so_after_a_action(desk: Desk) -> None:
     await desk.sign_in()
     answer = await desk.client.post("/actions/poll?lang=en&still=1", headers=OURS)
     assert answer.headers["location"].endswith("&still=1")
@@ -312,7 +312,7 @@ async def test_a_form_that_is_none_is_refused(desk: Desk, body: bytes) -> None:
     assert answer.status_code in {400, 401, 413}
 
 
-async def test_what_is_done_during_a_glance_is_seen_by_the_next(
+async def test_what_is_done_during_a_snapshot_is_seen_by_the_next(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = anyio.Event(), anyio.Event()
@@ -334,7 +334,7 @@ async def test_what_is_done_during_a_glance_is_seen_by_the_next(
     assert "order 1038" not in (await desk.client.get("/?lang=en")).text
 
 
-async def test_after_a_deed_the_page_is_a_new_one(desk: Desk) -> None:
+async def test_after_a_action_the_page_is_a_new_one(desk: Desk) -> None:
     await desk.sign_in()
     await desk.client.get("/?lang=en")
     await desk.act("replay", "57")

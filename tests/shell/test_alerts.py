@@ -10,7 +10,7 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Batch, Bury, Outcome, Outgoing
+from shop_poller.ports import Batch, MoveToDeadLetters, NewDelivery, Outcome
 from support.deliveries import notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
@@ -27,9 +27,9 @@ def path(tmp_path: Path) -> Path:
 
 
 async def put(it: ShopHarness, *keys: str, sink: str) -> None:
-    rows = [Outgoing(sink, notification(key)) for key in keys]
+    rows = [NewDelivery(sink, notification(key)) for key in keys]
     now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, outgoing=rows))
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for dispatcher in it.dispatchers:
         dispatcher.look_soon()
 
@@ -140,7 +140,7 @@ async def test_the_first_dead_letter_is_told_at_once_and_the_rest_in_one_summary
     assert len({body["event_id"] for body in bodies(well)}) == 3
 
 
-async def test_an_alert_that_is_buried_itself_raises_none(path: Path) -> None:
+async def test_an_alert_that_is_dead_lettered_itself_raises_none(path: Path) -> None:
     ill, well = FakeSink("ill", judge=lambda _: refused()), FakeSink("well", judge=lambda _: refused())
     async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
@@ -213,7 +213,7 @@ async def test_an_alert_that_was_stored_although_the_store_says_that_it_failed_i
                 await anyio.sleep(1)
                 await put(it, "2", sink="ill")  # a second dead letter comes before it is tried again
                 (second,) = await it.store.claim("ill", now=virtual_now(), limit=9)
-                await it.store.settle([Bury(second, "made up")], virtual_now())
+                await it.store.record_outcomes([MoveToDeadLetters(second, "made up")], virtual_now())
                 raise TemporaryError(ErrorKind.STORE, "disk error, after all was written")
 
         monkeypatch.setattr(it.store, "raise_alert", answer_lost)
@@ -232,12 +232,12 @@ async def test_an_alert_that_was_stored_although_the_store_says_that_it_failed_i
 
 async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(path: Path) -> None:
     async with shop_harness(path) as it:
-        it.alarm.cannot_record()
+        it.alert_manager.cannot_record()
         began = virtual_now()
         await anyio.sleep(10 * MINUTE)
-        it.alarm.owe(SHOP, cause=ErrorKind.STORE, since=began)
-        await it.alarm.clear(SHOP)
-        await it.alarm.can_record()
+        it.alert_manager.owe(SHOP, cause=ErrorKind.STORE, since=began)
+        await it.alert_manager.clear(SHOP)
+        await it.alert_manager.can_record()
         await it.deliver()
     assert {body["data"]["service_name"] for body in bodies(it.sinks[0])} == {SHOP}
 
@@ -248,14 +248,14 @@ async def test_a_store_that_could_not_record_for_long_is_told_when_it_can(
 ) -> None:
     sinks = [FakeSink("a"), FakeSink("b")]
     async with shop_harness(path, sinks=sinks) as it, it.delivering():
-        settle, fails = it.store.settle, [True]
+        record_outcomes, fails = it.store.record_outcomes, [True]
 
         async def full(outcomes: list[Outcome], now: datetime) -> None:
             if fails:
                 raise TemporaryError(ErrorKind.STORE, "disk full")
-            await settle(outcomes, now)
+            await record_outcomes(outcomes, now)
 
-        monkeypatch.setattr(it.store, "settle", full)
+        monkeypatch.setattr(it.store, "record_outcomes", full)
         await put(it, "1", sink="a")
         await put(it, "1", sink="b")
         await anyio.sleep(minutes * MINUTE)
@@ -271,7 +271,7 @@ async def test_one_outage_of_the_store_is_one_alert_while_the_shop_is_polled(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shop_harness(path) as it, it.running():
-        settle, commit, fails = it.store.settle, it.store.commit, list[bool]()
+        record_outcomes, commit, fails = it.store.record_outcomes, it.store.commit, list[bool]()
 
         async def guarded(real: Any, *args: Any) -> None:
             if fails:
@@ -279,7 +279,7 @@ async def test_one_outage_of_the_store_is_one_alert_while_the_shop_is_polled(
             await real(*args)
 
         raise_alert = it.store.raise_alert
-        monkeypatch.setattr(it.store, "settle", lambda *args: guarded(settle, *args))
+        monkeypatch.setattr(it.store, "record_outcomes", lambda *args: guarded(record_outcomes, *args))
         monkeypatch.setattr(it.store, "commit", lambda *args: guarded(commit, *args))
         monkeypatch.setattr(it.store, "raise_alert", lambda *args: guarded(raise_alert, *args))
         await anyio.sleep(2 * MINUTE)

@@ -1,4 +1,4 @@
-"""The settler alone: each outcome goes into the outbox once, together with others where there are many."""
+"""The outcome recorder alone: it records each outcome once, with others where there are many."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.streams.memory import MemoryObjectSendStream
 
-from shop_poller.alerts import Alarm
+from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.delivery.outcome_recorder import GATHER_S, MANY, STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.observability.metrics import Metrics
@@ -39,7 +39,7 @@ class Outbox:
     told: list[tuple[int, bool]] = field(default_factory=list)
     failed: int = 0
 
-    async def settle(self, outcomes: Sequence[Outcome], _: datetime) -> None:
+    async def record_outcomes(self, outcomes: Sequence[Outcome], _: datetime) -> None:
         if self.troubles:
             trouble = self.troubles.pop(0)
             if isinstance(trouble, TemporaryError):
@@ -51,23 +51,25 @@ class Outbox:
         self.failed += 1
 
 
-Made = MemoryObjectSendStream[Sequence[Outcome]]
+OutcomeSendStream = MemoryObjectSendStream[Sequence[Outcome]]
 
 
 @asynccontextmanager
-async def settling(outbox: Outbox) -> AsyncIterator[tuple[OutcomeRecorder, Made, Callable[[], None]]]:
-    """A settler at work, where its outcomes come from, and how it is cut short."""
+async def recording(
+    outbox: Outbox,
+) -> AsyncIterator[tuple[OutcomeRecorder, OutcomeSendStream, Callable[[], None]]]:
+    """An outcome recorder at work, where its outcomes come from, and how it is cut short."""
     outcome_recorder = OutcomeRecorder(
         "sink",
         store=cast("Store", outbox),
-        alarm=cast("Alarm", outbox),
+        alert_manager=cast("AlertManager", outbox),
         metrics=Metrics(SHOP, ["sink"]),
         now=virtual_now,
-        on_settled=lambda outcomes, again: outbox.told.append((len(outcomes), again)),
+        on_recorded=lambda outcomes, again: outbox.told.append((len(outcomes), again)),
     )
-    made, to_settle = anyio.create_memory_object_stream[Sequence[Outcome]](1000)
+    made, to_record = anyio.create_memory_object_stream[Sequence[Outcome]](1000)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(outcome_recorder.run, to_settle)
+        tasks.start_soon(outcome_recorder.run, to_record)
         async with made:
             yield outcome_recorder, made, tasks.cancel_scope.cancel
 
@@ -78,7 +80,7 @@ def acks(count: int) -> list[Outcome]:
 
 async def test_few_are_recorded_at_once_and_let_go() -> None:
     outbox = Outbox()
-    async with settling(outbox) as (outcome_recorder, made, _):
+    async with recording(outbox) as (outcome_recorder, made, _):
         outcome_recorder.held, began = MANY - 1, anyio.current_time()
         made.send_nowait(acks(2))
         made.send_nowait(acks(3))
@@ -91,7 +93,7 @@ async def test_few_are_recorded_at_once_and_let_go() -> None:
 @pytest.mark.parametrize("in_haste", [True, False])
 async def test_while_many_are_held_it_waits_for_more_unless_in_haste(*, in_haste: bool) -> None:
     outbox, began = Outbox(), anyio.current_time()
-    async with settling(outbox) as (outcome_recorder, made, _):
+    async with recording(outbox) as (outcome_recorder, made, _):
         outcome_recorder.held, outcome_recorder.in_haste = MANY, in_haste
         await made.send(acks(2))
         await anyio.sleep(GATHER_S / 2)
@@ -103,7 +105,7 @@ async def test_while_many_are_held_it_waits_for_more_unless_in_haste(*, in_haste
 
 async def test_it_tries_again_until_the_store_takes_it_and_says_so_once() -> None:
     outbox, began = Outbox([FULL, FULL]), anyio.current_time()
-    async with settling(outbox) as (_, made, _):
+    async with recording(outbox) as (_, made, _):
         await made.send(acks(2))
         await anyio.sleep(10)
         await made.send(acks(1))
@@ -115,7 +117,7 @@ async def test_it_tries_again_until_the_store_takes_it_and_says_so_once() -> Non
 async def test_cut_short_it_records_what_was_not_and_nothing_twice() -> None:
     """What it repeated then would be written after the lease is lost, over what another replica wrote."""
     outbox = Outbox()
-    async with settling(outbox) as (_, made, cut_short):
+    async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(1)
         cut_short()
@@ -125,7 +127,7 @@ async def test_cut_short_it_records_what_was_not_and_nothing_twice() -> None:
 @pytest.mark.parametrize("more", [0, 3])
 async def test_cut_short_while_the_store_fails_it_tries_once_more(more: int) -> None:
     outbox: Outbox = Outbox([FULL, 0.5])
-    async with settling(outbox) as (_, made, cut_short):
+    async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(STORE_WAIT_S / 2)
         if more:
@@ -136,7 +138,7 @@ async def test_cut_short_while_the_store_fails_it_tries_once_more(more: int) -> 
 
 async def test_cut_short_while_the_store_stays_away_it_ends() -> None:
     outbox = Outbox([FULL] * 9)
-    async with settling(outbox) as (_, made, cut_short):
+    async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(STORE_WAIT_S / 2)
         cut_short()
