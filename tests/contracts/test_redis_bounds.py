@@ -60,7 +60,7 @@ async def filled(rows: int) -> RedisStore:
         known = [known_order(10_000 + n, "completed" if n % 2 else "processing") for n in some]
         await store.commit(SHOP, batch(*waiting, known=known, set_aside=aside))
     client = fake_client(server)
-    for kind, keys, own in (("dead_letters", "dead", True), ("delivered", "made", False)):
+    for kind, keys, own in (("dead_letters", "dead", True), ("delivered", "delivered_by_age", False)):
         for n in range(rows):  # as a version left them that did not drop what is too much
             seq = 100_000 + n + (50_000 if own else 0)
             over = {
