@@ -332,6 +332,34 @@ def health_reporter_of(it: ShopHarness, host: Host, clock: ClockWatch) -> Health
 
 @both_ways
 @days_or_more
+async def test_a_follower_that_cannot_read_the_store_counts_from_its_start_whatever_redis_tells_the_time_is(
+    path: Path, host: Host, size: timedelta, sign: int
+) -> None:
+    async with shop_harness(path, now=host.now) as it:
+        it.store.now = host.now  # type: ignore[method-assign] # the test's to set
+        health_reporter = HealthReporter(
+            shop=SHOP,
+            polling=True,
+            sinks=("sink",),
+            store=it.store,
+            metrics=it.metrics,
+            interval_s=60,
+            session=lambda: None,
+        )
+
+        async def cannot_be_read(_: str) -> None:
+            raise down(ErrorKind.STORE)
+
+        it.store.load = cannot_be_read  # type: ignore[method-assign] # likewise
+        host.off = sign * size  # what Redis tells; before it answered, there was only the host's clock
+        await anyio.sleep(4 * MINUTE)
+        assert (await health_reporter.health())["status"] == "healthy"
+        await anyio.sleep(3 * MINUTE)
+        assert (await health_reporter.health())["reason"] == "Polling not running"
+
+
+@both_ways
+@days_or_more
 async def test_nor_because_it_jumped_while_a_poll_was_committed(
     path: Path, host: Host, size: timedelta, sign: int
 ) -> None:

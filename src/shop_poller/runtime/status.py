@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import anyio
 from prometheus_client import generate_latest
 
 from shop_poller.core.errors import ShopPollerError
@@ -49,7 +50,8 @@ class HealthReporter:
         self._store = store
         self._metrics = metrics
         self._interval_s = interval_s
-        self._followed_at = store.now()  # the last good poll of whoever leads, as far as we know
+        self._followed_at: datetime | None = None  # the last good poll of the leader, as far as we know
+        self._made_at_s = anyio.current_time()
 
     async def health(self) -> dict[str, str]:
         """Whether it polls and delivers; a follower judges by what the leader stored."""
@@ -123,9 +125,16 @@ class HealthReporter:
         return stale(heartbeat_at, now, interval_s=self._interval_s)
 
     def _heartbeat(self) -> tuple[datetime, datetime]:
-        """The last good poll, and the present; what lies between them is right even if the clock was set."""
+        """The last good poll, and the present; what lies between them is right even if the clock was set.
+
+        Before a poll is known of, the time counts from the start: by the event loop's clock, because that of
+        Redis is not known before Redis answered.
+        """
         session = self._session()
         last_good = session.heartbeat_at if session is not None else self._followed_at
+        if last_good is None:
+            now = self.clock.now()
+            return now - timedelta(seconds=anyio.current_time() - self._made_at_s), now
         return last_good, last_good + self.clock.elapsed(last_good)
 
     def _has_polled(self, state: ShopState | None) -> bool:
