@@ -13,7 +13,7 @@ from shop_poller.core.model import EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan
 from shop_poller.observability.clock_watch import ClockWatch
-from shop_poller.ports import Batch, NewDelivery
+from shop_poller.ports import Batch, NewDelivery, ShopState
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.status import HealthReporter
 from support.deliveries import notification
@@ -347,7 +347,7 @@ async def test_a_follower_that_cannot_read_the_store_counts_from_its_start_whate
             session=lambda: None,
         )
 
-        async def cannot_be_read(_: str) -> None:
+        async def cannot_be_read(_: str) -> ShopState | None:
             raise down(ErrorKind.STORE)
 
         it.store.load = cannot_be_read  # type: ignore[method-assign] # likewise
