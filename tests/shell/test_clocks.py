@@ -350,7 +350,7 @@ async def test_a_follower_that_cannot_read_the_store_counts_from_its_start_whate
         async def cannot_be_read(_: str) -> ShopState | None:
             raise down(ErrorKind.STORE)
 
-        it.store.load = cannot_be_read  # type: ignore[method-assign] # likewise
+        it.store.load = cannot_be_read  # type: ignore[method-assign, assignment] # likewise
         host.off = sign * size  # what Redis tells; before it answered, there was only the host's clock
         await anyio.sleep(4 * MINUTE)
         assert (await health_reporter.health())["status"] == "healthy"
