@@ -30,8 +30,8 @@ from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.sqlite import SqliteStore
 
 QUERY = Query(per_page=100)

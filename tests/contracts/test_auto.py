@@ -11,7 +11,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, 
 from shop_poller.core.model import Order, Page, Query
 from shop_poller.simulator import faults
 from shop_poller.simulator.keys import ApiKey, AppPassword
-from shop_poller.sources.auto import LATER_S, SOON_S, Auto, ChosenDialect
+from shop_poller.sources.woocommerce.auto import LATER_S, SOON_S, Auto, ChosenDialect
 from support.ability_shop import AbilityShop, raw
 from support.auto_shop import BOTH, KEYS, PASSWORD, AutoShop, auto_shop
 from support.mcp_peer import ADDRESSES, McpPeer, mcp_peer

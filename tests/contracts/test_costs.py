@@ -40,8 +40,8 @@ from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch, Sink, Store
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.sinks import make_sink
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.redis import RedisStore
 from support import wire
 from support.deliveries import new_deliveries

@@ -19,7 +19,7 @@ from shop_poller.core.model import Query
 from shop_poller.http import client as httpclient
 from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.sinks.http import HttpSink
-from shop_poller.sources import open_source
+from shop_poller.sources.woocommerce import open_source
 from support.sink_peers import (
     CERTIFICATE,
     LOOPBACK,

@@ -20,8 +20,8 @@ from shop_poller.http.client import transport_errors
 from shop_poller.sinks import make_sink
 from shop_poller.sinks.redirects import advice
 from shop_poller.sinks.redis import Server
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.credentials import api_key, application_password, basic_key
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.credentials import api_key, application_password, basic_key
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
 
 

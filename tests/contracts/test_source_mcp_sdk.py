@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 
 pytestmark = pytest.mark.anyio

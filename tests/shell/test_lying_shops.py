@@ -21,7 +21,7 @@ from shop_poller.core.dialects import Dialect, KnownKeys, endpoint
 from shop_poller.core.model import EventType, Page
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState
-from shop_poller.sources import open_source
+from shop_poller.sources.woocommerce import open_source
 from support.lying_shop import (
     LyingShop,
     Row,

@@ -15,8 +15,8 @@ from shop_poller.simulator.answers import Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.sources import open_source
-from shop_poller.sources.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 
 KEYS = KnownKeys(DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret)
 PASSWORD = KnownKeys(username=DEMO_PASSWORD.username, password=DEMO_PASSWORD.password)

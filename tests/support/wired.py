@@ -32,7 +32,7 @@ from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.sources import open_refunds, open_source
+from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.stores.sqlite import SqliteStore
 from support.no_sockets import small_pages, wire_to
 from support.virtual_time import EPOCH

@@ -23,9 +23,9 @@ from shop_poller.core.transition import Policy
 from shop_poller.ports import ShopState, Sink, Source
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.factory import make_message_format, make_sinks, make_source, unpaid_statuses
-from shop_poller.sources import open_source
-from shop_poller.sources.answers import RedirectedError
-from shop_poller.sources.auto import PROBE, Auto, ChosenDialect
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.answers import RedirectedError
+from shop_poller.sources.woocommerce.auto import PROBE, Auto, ChosenDialect
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite.file import check_lock, explain
 

@@ -17,8 +17,8 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import RefundList, ShopState, Sink, Source, Store
 from shop_poller.sinks import make_sink
-from shop_poller.sources import open_refunds, open_source
-from shop_poller.sources.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce import open_refunds, open_source
+from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 
 
 def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:

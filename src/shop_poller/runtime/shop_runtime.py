@@ -34,7 +34,7 @@ from shop_poller.runtime.factory import make_message_format, make_refunds, make_
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.lease import LeaseKeeper
 from shop_poller.runtime.status import HealthReporter
-from shop_poller.sources.auto import ChosenDialect
+from shop_poller.sources.woocommerce.auto import ChosenDialect
 from shop_poller.web.hooks import Hooks
 
 if TYPE_CHECKING:

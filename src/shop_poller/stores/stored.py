@@ -24,7 +24,7 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """Where polling stands is not before this: there was no WooCommerce."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 LATEST_OF_ORDERS = datetime(9001, 1, 1, tzinfo=UTC)
-"""The dates of orders come from the shop; see sources.values."""
+"""The dates of orders come from the shop; see sources.woocommerce.values."""
 LATEST_MS = ms(LATEST)
 BIGGEST_SEQ = 2**53
 MOST = 2**63 - 1
