@@ -16,12 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from anyio import sleep
 
-from shop_poller.core.dialects import Dialect, endpoint
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
 from shop_poller.ports import Source
 from shop_poller.sources.woocommerce import connection
 from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect, endpoint
 from shop_poller.sources.woocommerce.execute import Execute
 from shop_poller.sources.woocommerce.listing import MAX_ROWS
 from shop_poller.sources.woocommerce.rest import FIELDS, Rest

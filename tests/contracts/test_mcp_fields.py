@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import Order, Query
+from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.listing import read_items
 from shop_poller.sources.woocommerce.rest import FIELDS
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp

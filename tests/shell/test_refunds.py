@@ -16,13 +16,13 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.model import Notification
 from shop_poller.polling.refund_walk import LATER_S, MAX_PAGES, MAX_TRIES
 from shop_poller.polling.sweeper import MAX_FAILURES
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.refunds import RefundRow
+from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.refunds import RestRefunds
 from support.wired import INTERVAL_S, PLAN, Bench, bench_for
 

@@ -1,9 +1,8 @@
-"""What reads a shop: one file a dialect, and one that chooses among them."""
+"""What belongs to WooCommerce: one module per dialect, statuses, webhooks, credentials."""
 
-from shop_poller.core.dialects import Dialect, KnownKeys, endpoint
-from shop_poller.core.refunds import refunds_url
 from shop_poller.ports import RefundList, Source
 from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys, endpoint, refunds_url
 from shop_poller.sources.woocommerce.execute import Execute
 from shop_poller.sources.woocommerce.refunds import RestRefunds
 from shop_poller.sources.woocommerce.rest import Rest

@@ -1,6 +1,6 @@
 """The dialect `abilities`: the default server of the WordPress MCP adapter.
 
-It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: core.dialects.BLIND_TO.
+It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: dialects.BLIND_TO.
 """
 
 import re

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from shop_poller.core.down import DOWN
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.plain_text import one_line
-from shop_poller.core.redirects import Reason, read_redirect
 from shop_poller.http.client import retry_after_s
 from shop_poller.sources.woocommerce.quoting import before_data, without_values
+from shop_poller.sources.woocommerce.redirects import Reason, read_redirect
 from shop_poller.sources.woocommerce.rows import describe, find_rows, is_order
 from shop_poller.sources.woocommerce.walls import wall_of
 from shop_poller.sources.woocommerce.whole_json import find_json
