@@ -196,7 +196,7 @@ def test_paid_is_every_status_but_the_unpaid_ones(
     status: str,
     paid: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert POLICY.is_paid(status) is paid
+    assert POLICY.meanings.is_paid(status) is paid
     assert (status not in UNPAID) is paid
 
 

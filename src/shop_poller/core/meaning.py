@@ -43,7 +43,7 @@ class StatusMeanings:
 
     def is_paid(self, status: str) -> bool:
         """Whether an order in this status has been paid."""
-        return self.of(status) in PAID
+        return self.named.get(status, self.other) in PAID
 
     def statuses(self, *meanings: StatusMeaning) -> tuple[str, ...]:
         """The statuses that are named with one of these meanings, in the order of the table."""

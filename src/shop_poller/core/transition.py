@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from shop_poller.core.meaning import StatusMeaning, StatusMeanings
+from shop_poller.core.meaning import PAID, StatusMeaning, StatusMeanings
 from shop_poller.core.model import (
     EventType,
     KnownOrder,
@@ -84,10 +84,6 @@ class Policy:
     shop_time: datetime | None = None
     hold_ended: frozenset[int] = frozenset()
 
-    def is_paid(self, status: str) -> bool:
-        """Whether an order in this status has been paid."""
-        return self.meanings.is_paid(status)
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -108,10 +104,10 @@ class Decision:
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     """Decide what to announce of an order, and what to remember of it."""
-    held = _held(known, order, policy)
+    held, meaning = _held(known, order, policy), policy.meanings.of(order.status)
     events = [
-        *_new(known, order, policy),
-        *_status_changed(known, order, policy),
+        *_new(known, order, policy, meaning),
+        *_status_changed(known, order, policy, meaning),
         *_partly_refunded(known, order, policy, held),
         *_overdue(known, order, policy),
     ]
@@ -139,15 +135,16 @@ def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
     return [import_silently(order, policy) for order in orders if not decide(None, order, policy).events]
 
 
-def _new(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
-    if not policy.is_paid(order.status) or (known is not None and known.announced_new):
+def _new(known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning) -> list[OrderEvent]:
+    if meaning not in PAID or (known is not None and known.announced_new):
         return []
     return [_event(EventType.NEW, known, order, policy)]
 
 
-def _status_changed(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
+def _status_changed(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> list[OrderEvent]:
     words = policy.status_events.get(order.status)
-    meaning = policy.meanings.of(order.status)
     type_ = words.event if words else EVENTS.get(meaning)
     if type_ is None or (known is not None and _is_in_status(known, order, type_)):
         is_refunded = meaning is StatusMeaning.REFUNDED
@@ -271,8 +268,11 @@ def _is_announced_refunded(known: KnownOrder | None, policy: Policy) -> bool:
 
 
 def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
-    since, before = _awaiting_since(known, order, policy), policy.overdue_before
-    if since is None or before is None or since > before or order.created_at < policy.baseline_at:
+    before = policy.overdue_before
+    if before is None:
+        return []
+    since = _awaiting_since(known, order, policy, policy.meanings.of(order.status))
+    if since is None or since > before or order.created_at < policy.baseline_at:
         return []
     if known is not None and EventType.PAYMENT_OVERDUE in known.decided:
         return []
@@ -280,13 +280,14 @@ def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[Ord
     return [_event(EventType.PAYMENT_OVERDUE, known, order, policy, wait=wait)]
 
 
-def _awaiting_since(known: KnownOrder | None, order: Order, policy: Policy) -> datetime | None:
-    meanings = policy.meanings
-    if meanings.of(order.status) is not StatusMeaning.AWAITING:
+def _awaiting_since(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> datetime | None:
+    if meaning is not StatusMeaning.AWAITING:
         return None
     if known is None:
         return order.created_at
-    if meanings.of(known.status) is not StatusMeaning.AWAITING:
+    if policy.meanings.of(known.status) is not StatusMeaning.AWAITING:
         return order.modified_at
     # A record of an earlier version says at least when the order was seen there; one of the Celery design
     # has no instants at all.
@@ -309,7 +310,7 @@ def _event(
 def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
     return (
         order.paid_at is not None
-        or policy.is_paid(order.status)
+        or policy.meanings.is_paid(order.status)
         or (known is not None and known.announced_new)
     )
 
@@ -324,7 +325,7 @@ def _young_enough(event: OrderEvent, policy: Policy) -> bool:
     newest = event.order.created_at
     if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:
         newest = max(newest, event.refund.created_at)
-    if _is_refunded(event.order, policy) and event.type != EventType.NEW:
+    if event.type != EventType.NEW and _is_refunded(event.order, policy):
         newest = max([newest, *(r.created_at for r in event.order.refunds or () if r.created_at is not None)])
     if event.type == EventType.NEW and event.order.paid_at is not None:
         newest = max(newest, event.order.paid_at)
@@ -343,7 +344,8 @@ def _remember(
     held: frozenset[int],
 ) -> KnownOrder:
     # A refunded order was paid once: it never becomes a new one afterwards.
-    paid = policy.is_paid(order.status) or _is_refunded(order, policy)
+    meaning = policy.meanings.of(order.status)
+    paid = meaning in PAID or meaning is StatusMeaning.REFUNDED
     decided = Counter(known.decided if known else {})
     decided.update(e.type for e in events if e.type != EventType.PARTIALLY_REFUNDED)
     refund_ids = known.refund_ids if known else None
@@ -356,7 +358,7 @@ def _remember(
         announced_new=paid or (known is not None and known.announced_new),
         decided=dict(decided),
         refund_ids=refund_ids,
-        awaiting_since=_awaiting_since(known, order, policy),
+        awaiting_since=_awaiting_since(known, order, policy, meaning),
         silent_refund_ids=_silent_refunds(known, order, policy, events, held),
     )
 
@@ -369,9 +371,11 @@ def _silent_refunds(
     held: frozenset[int],
 ) -> frozenset[int]:
     """The refunds that are recorded without an event and without a date that says whether they are news."""
+    silent = known.silent_refund_ids if known else frozenset()
+    if not silent and not order.refunds:  # so it is with nearly every order
+        return silent
     if events and _is_refunded(order, policy):
         return frozenset()  # all of the money was announced as given back
-    silent = known.silent_refund_ids if known else frozenset()
     if not order.refunds:
         return silent
     undated = {refund.id for refund in order.refunds or () if refund.created_at is None}
