@@ -11,6 +11,8 @@ from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.fleet import Fleet
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.statuses import OWN
 
 PAGE = Path(__file__).with_suffix(".md")
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "shop-poller.rules.yml"
@@ -78,7 +80,7 @@ def uses(expression: str, recorded: dict[str, str]) -> set[str]:
 def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     """All metrics there are: those of a shop, and those of a fleet; or what is left of them for many shops."""
     metrics_registry = MetricsRegistry(is_crowded=is_crowded)
-    Metrics("shop", ["sink"], metrics_registry=metrics_registry)
+    Metrics("shop", ["sink"], metrics_registry=metrics_registry, statuses=OWN, dialects=Dialect)
     limiter = PollLimiter(1, lateness(metrics_registry))
     fleet = Fleet([], _never, metrics_registry=metrics_registry, limiter=limiter, membership=None, name="")
     FleetStatus(fleet, metrics_registry, limiter)

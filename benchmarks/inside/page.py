@@ -30,8 +30,9 @@ from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.statuses import MEANINGS
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.sqlite import SqliteStore
 
 QUERY = Query(per_page=100)
@@ -94,7 +95,9 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
         now=now,
         on_new_deliveries=note,  # called as soon as the store has said yes; what is logged comes afterwards
     )
-    order_processor = OrderProcessor(PollPlan(shop=SHOP), state_writer=state_writer, metrics=metrics, now=now)
+    order_processor = OrderProcessor(
+        PollPlan(shop=SHOP, meanings=MEANINGS), state_writer=state_writer, metrics=metrics, now=now
+    )
     baseline = now() - timedelta(hours=1)
     size, page_ms, read_ms, cpu_ms = 0, [], [], []
     first_id = time.time_ns() // 1000  # new, in a file that knows orders too

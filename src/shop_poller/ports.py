@@ -399,7 +399,7 @@ class Store(Lease, Protocol):
         ...
 
     async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Ids of known orders that are in none of the statuses core.sweep.CLOSED, ascending.
+        """Ids of known orders that are in none of the statuses stores.statuses.CLOSED, ascending.
 
         Args:
             shop_id: whose.

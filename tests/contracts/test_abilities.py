@@ -11,8 +11,8 @@ from shop_poller.core import cursor
 from shop_poller.core.cursor import Walk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.abilities import MAX_FOUND, MAX_TRIES, Abilities
-from shop_poller.sources.poison import AHEAD, WINDOW, WINDOWS
+from shop_poller.sources.woocommerce.abilities import MAX_FOUND, MAX_TRIES, Abilities
+from shop_poller.sources.woocommerce.poison import AHEAD, WINDOW, WINDOWS
 from support.ability_shop import AbilityShop, abilities, raw
 from support.pairs import each_with_each_of
 from support.scripted_shop import Reply, ScriptedShop, SentRequest, answer, page, recorded, scripted_shop

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from shop_poller.core.cursor import CreatedWalk, created_walk
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.model import Query
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.ability_query import parameters
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.ability_query import parameters
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support import wire
 from support.ability_shop import AbilityShop, raw
 from support.mcp_peer import ADDRESSES

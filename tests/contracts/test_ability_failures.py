@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.abilities import MAX_QUESTIONS_UNEXPLAINED, Abilities
+from shop_poller.sources.woocommerce.abilities import MAX_QUESTIONS_UNEXPLAINED, Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support import wire
 from support.ability_shop import MASKED, AbilityShop, raw
 from support.mcp_peer import ADDRESSES

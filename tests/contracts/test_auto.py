@@ -6,12 +6,12 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query
 from shop_poller.simulator import faults
 from shop_poller.simulator.keys import ApiKey, AppPassword
-from shop_poller.sources.auto import LATER_S, SOON_S, Auto, ChosenDialect
+from shop_poller.sources.woocommerce.auto import LATER_S, SOON_S, Auto, ChosenDialect
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
 from support.ability_shop import AbilityShop, raw
 from support.auto_shop import BOTH, KEYS, PASSWORD, AutoShop, auto_shop
 from support.mcp_peer import ADDRESSES, McpPeer, mcp_peer

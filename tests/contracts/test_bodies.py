@@ -17,7 +17,7 @@ from shop_poller.core.model import Query
 from shop_poller.http import client
 from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.http.body import BoundedBody, read_bounded
-from shop_poller.sources.rest import Rest
+from shop_poller.sources.woocommerce.rest import Rest
 from support.raw_server import raw_server
 from support.scripted_shop import KEY, SECRET
 

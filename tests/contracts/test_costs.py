@@ -28,7 +28,6 @@ import structlog
 from shop_poller.alerts import AlertManager
 from shop_poller.config.addresses import parse_sink
 from shop_poller.config.redis_address import parse_redis
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Page, Query
@@ -40,8 +39,10 @@ from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch, Sink, Store
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.sinks import make_sink
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.statuses import MEANINGS
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from shop_poller.stores.redis import RedisStore
 from support import wire
 from support.deliveries import new_deliveries
@@ -52,7 +53,7 @@ from support.wired import bench_for
 
 N = 80
 """Orders of a page: one that is nearly full would be followed by another question."""
-PLAN = PollPlan(shop=SHOP, sweep_every=timedelta(0))
+PLAN = PollPlan(shop=SHOP, meanings=MEANINGS, sweep_every=timedelta(0))
 pytestmark = pytest.mark.anyio
 
 

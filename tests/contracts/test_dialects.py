@@ -16,18 +16,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from anyio import sleep
 
-from shop_poller.core.dialects import Dialect, endpoint
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
 from shop_poller.ports import Source
-from shop_poller.sources import connection
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.execute import Execute
-from shop_poller.sources.listing import MAX_ROWS
-from shop_poller.sources.rest import FIELDS, Rest
-from shop_poller.sources.rest_endpoint import MAX_URL
-from shop_poller.sources.session import MAX_TOOL_PAGES
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce import connection
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect, endpoint
+from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.listing import MAX_ROWS
+from shop_poller.sources.woocommerce.rest import FIELDS, Rest
+from shop_poller.sources.woocommerce.rest_endpoint import MAX_URL
+from shop_poller.sources.woocommerce.session import MAX_TOOL_PAGES
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import ability_shop, wire
 from support.raw_server import raw_server
 from support.scripted_shop import (

@@ -8,8 +8,8 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.http.client import http_transport, transport_errors
 from shop_poller.http.response_repair import ForbiddenHeadError
-from shop_poller.sources import answers, rest, woocommerce_mcp
-from shop_poller.sources.listing import read_items
+from shop_poller.sources.woocommerce import answers, rest, woocommerce_mcp
+from shop_poller.sources.woocommerce.listing import read_items
 
 RETRY = {"retry-after": "600"}
 

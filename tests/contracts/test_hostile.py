@@ -22,13 +22,13 @@ from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.http.client import MAX_COOKIE, MAX_COOKIES
 from shop_poller.ports import Source
 from shop_poller.sinks.http import HttpSink
-from shop_poller.sources import connection
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.execute import Execute
-from shop_poller.sources.orders import read_order
-from shop_poller.sources.rest import Rest
-from shop_poller.sources.session import MAX_TOOL_PAGES, MAX_TOOLS
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce import connection
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.orders import read_order
+from shop_poller.sources.woocommerce.rest import Rest
+from shop_poller.sources.woocommerce.session import MAX_TOOL_PAGES, MAX_TOOLS
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.deliveries import T0, notification
 from support.hostile import CROWDS, ENDLESS, FLOODS, GZIP, NO_ADDRESSES, OK, bent

@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from shop_poller.config.addresses import parse_sink
-from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.http import client as httpclient
 from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.sinks.http import HttpSink
-from shop_poller.sources import open_source
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
 from support.sink_peers import (
     CERTIFICATE,
     LOOPBACK,

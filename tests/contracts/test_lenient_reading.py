@@ -17,11 +17,11 @@ import pytest
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund
 from shop_poller.ports import Source
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.answers import parse, quote
-from shop_poller.sources.execute import Execute
-from shop_poller.sources.rest import Rest
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.answers import parse, quote
+from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.rest import Rest
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import cases, wire
 from support.scripted_shop import (
     KEY,

@@ -25,7 +25,7 @@ from shop_poller.http.response_repair import (
     repair_head,
 )
 from shop_poller.sinks.http import HttpSink
-from shop_poller.sources.rest import Rest
+from shop_poller.sources.woocommerce.rest import Rest
 from support.raw_server import Serve, raw_server
 from support.scripted_shop import KEY, SECRET
 from support.sinks import DELIVERY

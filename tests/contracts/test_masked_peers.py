@@ -17,11 +17,12 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.masking import Masker
 from shop_poller.http.client import transport_errors
+from shop_poller.runtime.factory import shop_credentials
 from shop_poller.sinks import make_sink
 from shop_poller.sinks.redirects import advice
 from shop_poller.sinks.redis import Server
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.credentials import api_key, application_password, basic_key
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.credentials import api_key, application_password, basic_key
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
 
 
@@ -177,8 +178,8 @@ def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
         }
     )
     assert {TOKEN, PASSWORD} <= {*settings.secrets}
-    assert settings.credentials.also == (PASSWORD,)
-    assert PASSWORD not in repr(settings.credentials)
+    assert shop_credentials(settings).also == (PASSWORD,)
+    assert PASSWORD not in repr(shop_credentials(settings))
 
 
 def test_apprises_own_log_goes_nowhere() -> None:

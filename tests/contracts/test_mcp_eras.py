@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import Query
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support.mcp_peer import (
     ADDRESSES,
     LISTS,

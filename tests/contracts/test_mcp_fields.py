@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import Order, Query
-from shop_poller.sources.listing import read_items
-from shop_poller.sources.rest import FIELDS
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.listing import read_items
+from shop_poller.sources.woocommerce.rest import FIELDS
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.mcp_peer import ASK, LISTS, McpPeer, mcp_peer, refused, shows_the_order
 from support.scripted_shop import Reply, SentRequest, answer, error, page, recorded, tool

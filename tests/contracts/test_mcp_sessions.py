@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError
-from shop_poller.sources.jsonrpc import answers
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.jsonrpc import answers
 from support.mcp_peer import McpPeer, McpSource, mcp_peer, refused, shows_the_order
 from support.scripted_shop import INITIALIZED, Reply, SentRequest, answer, body, error, events, page
 

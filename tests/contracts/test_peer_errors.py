@@ -28,8 +28,8 @@ from shop_poller.peer_errors import ignored, translated
 from shop_poller.sinks.console import ConsoleSink
 from shop_poller.sinks.http import HttpSink
 from shop_poller.sinks.redis import RedisSink, Server, StreamSink
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.credentials import Credentials
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.credentials import Credentials
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool
 from shop_poller.stores.redis.membership import Membership

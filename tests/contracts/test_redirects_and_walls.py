@@ -8,12 +8,12 @@ import httpx
 import pytest
 import respx
 
-from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.ports import Source
-from shop_poller.sources import open_source
-from shop_poller.sources.walls import LOOKED_AT, WALLS, wall_of
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
+from shop_poller.sources.woocommerce.walls import LOOKED_AT, WALLS, wall_of
 from support.scripted_shop import DATE, KEY, SECRET
 
 pytestmark = pytest.mark.anyio

@@ -14,14 +14,14 @@ import pytest
 import respx
 
 from shop_poller.config.loader import load
-from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.runtime.factory import make_source
-from shop_poller.sources import open_source, rest
-from shop_poller.sources.auto import Auto
-from shop_poller.sources.rest import Rest
-from shop_poller.sources.rest_endpoint import MAX_IDS_IN_ADDRESS
+from shop_poller.sources.woocommerce import open_source, rest
+from shop_poller.sources.woocommerce.auto import Auto
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
+from shop_poller.sources.woocommerce.rest import Rest
+from shop_poller.sources.woocommerce.rest_endpoint import MAX_IDS_IN_ADDRESS
 from support import wire
 from support.deliveries import T0
 from support.scripted_shop import DATE, KEY, SECRET

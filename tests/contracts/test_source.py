@@ -22,10 +22,10 @@ from anyio import sleep
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
-from shop_poller.sources import connection
-from shop_poller.sources.answers import quote
-from shop_poller.sources.jsonrpc import read_answer, read_tool_result
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce import connection
+from shop_poller.sources.woocommerce.answers import quote
+from shop_poller.sources.woocommerce.jsonrpc import read_answer, read_tool_result
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.raw_server import Serve, raw_server
 from support.scripted_shop import (

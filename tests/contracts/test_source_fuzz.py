@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.http.client import http_date, retry_after_s
-from shop_poller.sources.answers import quote, read_json, rest_error
-from shop_poller.sources.eventstream import EventStream
-from shop_poller.sources.jsonrpc import Answer, read_answer, read_tool_result
-from shop_poller.sources.listing import read_items
-from shop_poller.sources.orders import read_order
-from shop_poller.sources.rpc_errors import SessionLostError
-from shop_poller.sources.values import amount
+from shop_poller.sources.woocommerce.answers import quote, read_json, rest_error
+from shop_poller.sources.woocommerce.eventstream import EventStream
+from shop_poller.sources.woocommerce.jsonrpc import Answer, read_answer, read_tool_result
+from shop_poller.sources.woocommerce.listing import read_items
+from shop_poller.sources.woocommerce.orders import read_order
+from shop_poller.sources.woocommerce.rpc_errors import SessionLostError
+from shop_poller.sources.woocommerce.values import amount
 from support import wire
 
 OURS = (TemporaryError, PermanentError, SessionLostError)

@@ -22,11 +22,11 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ProgressNotification, ProgressNotificationParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 
 pytestmark = pytest.mark.anyio

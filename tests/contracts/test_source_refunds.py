@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.dialects import KnownKeys
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.refunds import RefundPage, RefundQuery, RefundRow
-from shop_poller.sources import open_refunds
-from shop_poller.sources.refunds import MAX_ROWS, RestRefunds, _rows
-from shop_poller.sources.rest_endpoint import MAX_IDS_IN_ADDRESS
+from shop_poller.sources.woocommerce import open_refunds
+from shop_poller.sources.woocommerce.dialects import KnownKeys
+from shop_poller.sources.woocommerce.refunds import MAX_ROWS, RestRefunds, _rows
+from shop_poller.sources.woocommerce.rest_endpoint import MAX_IDS_IN_ADDRESS
 from support.scripted_shop import KEY, SECRET, Reply, ScriptedShop, body, page, scripted_shop
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shop_poller.core.errors import PermanentError
+from shop_poller.core.meaning import StatusMeaning
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.sweep import CLOSED
-from shop_poller.core.transition import DEFAULT_UNPAID
+from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import (
     Ack,
     Backfill,
@@ -20,7 +20,9 @@ from shop_poller.ports import (
     ShopState,
     Store,
 )
+from shop_poller.sources.woocommerce.statuses import MEANINGS, OWN
 from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.stores.statuses import ANNOUNCED_BEFORE, CLOSED, UNPAID
 from support.deliveries import SHOP, T0, at, batch, claim, known_order, new_deliveries, put
 from support.stores import Place
 
@@ -36,11 +38,24 @@ async def store(place: Place) -> Store:
 
 # --- orders that may still change ---------------------------------------------------------------------------
 
-OPEN = sorted({"pending", "on-hold", "processing", "failed", "sborka", *DEFAULT_UNPAID} - {*CLOSED})
+OPEN = sorted({"sborka", *OWN} - {*CLOSED})
 
 
 async def open_ids(store: Store, *, after_id: int = 0, limit: int = 1000, shop: str = SHOP) -> list[int]:
     return await store.open_orders(shop, after_id=after_id, limit=limit)
+
+
+def test_of_the_statuses_that_we_know_these_are_looked_at_only_while_recent() -> None:
+    assert sorted(CLOSED) == sorted({*OWN} - {"pending", "on-hold", "processing", "failed"})
+
+
+def test_what_the_stores_do_by_a_status_fits_what_the_source_says_that_it_means() -> None:
+    done = (StatusMeaning.COMPLETED, StatusMeaning.CANCELLED, StatusMeaning.REFUNDED)
+    unborn = (StatusMeaning.DRAFT, StatusMeaning.REMOVED)
+    unpaid = (StatusMeaning.AWAITING, StatusMeaning.FAILED, StatusMeaning.DRAFT)
+    assert {*CLOSED} == {*MEANINGS.statuses(*done, *unborn)}
+    assert {*MEANINGS.statuses(StatusMeaning.PAID, *done)} == ANNOUNCED_BEFORE
+    assert {LOST_STATUS, *MEANINGS.statuses(*unpaid)} == UNPAID
 
 
 async def test_open_are_those_in_no_last_status(store: Store) -> None:

@@ -19,8 +19,8 @@ from shop_poller.http import lenient_stream
 from shop_poller.http.aiohttp_transport import FastTransport, _Handler
 from shop_poller.http.client import HttpClient
 from shop_poller.http.response_repair import ResponseRepair, StrayBytesError
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.credentials import Credentials
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.credentials import Credentials
 from support.sink_peers import CERTIFICATE, LOOPBACK, Peer, http_answer, peer, read_request
 from support.sinks import DELIVERY, IN_TIME_S, failure, http_sink
 

@@ -19,11 +19,12 @@ from shop_poller.core.audit import (
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import EventType, KnownOrder, Order, Refund, UnreadableOrder
 from shop_poller.core.transition import Policy, decide
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 
 SHOP = "shop.example"
 T0 = datetime(2026, 11, 23, 9, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-POLICY = Policy(T0 - DAY)
+POLICY = Policy(T0 - DAY, meanings=MEANINGS)
 AUDITOR = Auditor(SHOP, POLICY, polled_to=T0)
 NOTHING = Evidence({}, complete_since=T0)  # the history does not reach back to the orders of these tests
 ORDER = Order(

@@ -2,7 +2,15 @@
 
 import pytest
 
-from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, KnownKeys, candidates, endpoint, of_url
+from shop_poller.sources.woocommerce.dialects import (
+    BLIND_TO,
+    NEEDS,
+    Dialect,
+    KnownKeys,
+    candidates,
+    endpoint,
+    of_url,
+)
 
 MCP, ABILITIES, REST, EXECUTE = Dialect
 S = "https://shop.example"

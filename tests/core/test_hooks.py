@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shop_poller.core.hooks import Verdict, WebhookVerifier
+from shop_poller.core.webhooks import Verdict
+from shop_poller.sources.woocommerce.hooks import WebhookVerifier
 from support import wire
 from support.hooks import SECRET, sign
 

@@ -13,6 +13,7 @@ from shop_poller.core.cursor import KeysetPosition
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.import_walk import MAX_WAIT, ImportPosition, ImportQuery, Phase
 from shop_poller.core.model import Query
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.model_shop import ModelShop, at, pages_of, state_of
 
 DAY_S = 86_400
@@ -39,7 +40,9 @@ class Student:
         """From where learning stands, page by page; leaving off is a restart."""
         if self.persisted is None:
             return
-        import_query: import_walk.ImportQuery | None = import_walk.import_query(self.persisted, at(BASELINE))
+        import_query: import_walk.ImportQuery | None = import_walk.import_query(
+            self.persisted, at(BASELINE), MEANINGS
+        )
         for _ in range(MAX_STEPS):
             if import_query is None:
                 return
@@ -108,7 +111,7 @@ def test_open_orders_and_those_completed_of_late_are_imported(
 
 
 def test_the_first_question_is_for_the_newest_open_orders_before_the_baseline() -> None:
-    import_query = import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE))
+    import_query = import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS)
 
     assert import_query.query() == Query(
         per_page=100,
@@ -173,7 +176,9 @@ def test_progress_is_counted_and_persisted() -> None:
 
 
 def test_orders_known_already_are_not_counted_again() -> None:
-    import_query = import_walk.import_query(ImportPosition(Phase.OPEN, at(BASELINE), 7), at(BASELINE))
+    import_query = import_walk.import_query(
+        ImportPosition(Phase.OPEN, at(BASELINE), 7), at(BASELINE), MEANINGS
+    )
     page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(import_query.query())
 
     following = import_walk.advance(import_query, page, imported=1)
@@ -192,7 +197,7 @@ def test_hundreds_of_orders_made_in_one_second_are_all_imported(per_page: int) -
 
 def test_a_page_that_repeats_for_ever_is_an_error() -> None:
     import_query = replace(
-        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)), per_page=2
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS), per_page=2
     )
     page = shop_with(("pending", 1, 1), ("pending", 2, 2)).answer(import_query.query())
 
@@ -207,7 +212,7 @@ def test_a_page_that_repeats_for_ever_is_an_error() -> None:
 
 def test_a_shop_that_ignores_the_bound_is_an_error() -> None:
     import_query = replace(
-        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)), per_page=2
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS), per_page=2
     )
     page = shop_with(("pending", -2, -2), ("pending", -1, -1)).answer(Query(per_page=2, newest_first=True))
 
@@ -219,7 +224,7 @@ def test_a_shop_that_ignores_the_bound_is_an_error() -> None:
 
 def test_a_halved_import_walk_stands_where_it_stood() -> None:
     import_query = import_walk.import_query(
-        ImportPosition(Phase.COMPLETED, at(BASELINE - 99), 7), at(BASELINE)
+        ImportPosition(Phase.COMPLETED, at(BASELINE - 99), 7), at(BASELINE), MEANINGS
     )
 
     halved = import_query.halved()
@@ -230,7 +235,9 @@ def test_a_halved_import_walk_stands_where_it_stood() -> None:
 
 def test_a_import_walk_on_a_later_page_asks_for_that_page_and_smaller_ones_pass_over_nothing() -> None:
     keyset_position = KeysetPosition(at(BASELINE), descending=True, number=3)
-    import_query = ImportQuery(import_walk.begin(at(BASELINE)), at(BASELINE), keyset_position, per_page=100)
+    import_query = ImportQuery(
+        import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS, keyset_position, per_page=100
+    )
 
     assert [each.query().page for each in (import_query, import_query.halved(), import_query.sized(30))] == [
         3,
@@ -366,7 +373,7 @@ def test_a_import_walk_shows_each_order_as_it_stands() -> None:
     shop.edit(101, status="processing")
 
     (item,) = shop.answer(
-        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE)).query()
+        import_walk.import_query(import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS).query()
     ).items
 
     assert state_of(item) == (101, 2)

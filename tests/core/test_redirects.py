@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.redirects import MAX_SHOWN, Reason, leads_back, read_redirect
+from shop_poller.sources.woocommerce.redirects import MAX_SHOWN, Reason, leads_back, read_redirect
 
 URL = "https://shop.example/wp-json/wc/v3/orders?per_page=100&orderby=modified"
 S = "https://shop.example"

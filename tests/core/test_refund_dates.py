@@ -8,9 +8,10 @@ import pytest
 
 from shop_poller.core.model import EventType, Order, Refund
 from shop_poller.core.transition import Decision, Policy, decide, import_silently
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-POLICY = Policy(baseline_at=BASELINE)
+POLICY = Policy(baseline_at=BASELINE, meanings=MEANINGS)
 YOUNG, OLD = 600, -3600 * 24 * 200
 """Seconds from the baseline."""
 

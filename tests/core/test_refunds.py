@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shop_poller.core import refunds
 from shop_poller.core.model import KnownOrder, Order, Page, Refund, UnreadableOrder
 from shop_poller.core.refunds import RefundPage, RefundQuery, RefundRow, RefundWalk
+from shop_poller.sources.woocommerce.dialects import refunds_url
 
 T0 = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -260,4 +261,4 @@ def test_orders_get_the_dates_of_their_refunds() -> None:
     ],
 )
 def test_where_the_list_is(orders: str, expected: str | None) -> None:
-    assert refunds.refunds_url(orders) == expected
+    assert refunds_url(orders) == expected

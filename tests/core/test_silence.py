@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from shop_poller.core import silence
 from shop_poller.core.model import Order
 from shop_poller.core.transition import Policy
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-POLICY = Policy(baseline_at=BASELINE)
+POLICY = Policy(baseline_at=BASELINE, meanings=MEANINGS)
 HOUR = 3600
 
 

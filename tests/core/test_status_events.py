@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core import status_events
+from shop_poller.config import status_events
+from shop_poller.config.status_events import parse
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import EventType, StatusEvent
-from shop_poller.core.status_events import parse
 
 WORDS = {"title": "Собирается", "message": "Заказ #{id} передан на сборку"}
 EXAMPLE = 'should be JSON such as {"packing": {"title": "Packing", "message": "Order #{id} is being packed"}}'

@@ -8,13 +8,14 @@ import pytest
 from shop_poller.core.cursor import CreatedWalk, created_walk
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import KnownOrder, Order, Query, Refund
-from shop_poller.core.sweep import AHEAD, CLOSED, ByIds, missed, recent
-from shop_poller.core.transition import DEFAULT_UNPAID, PAID, STATUS_EVENTS, Policy, decide
+from shop_poller.core.sweep import AHEAD, ByIds, missed, recent
+from shop_poller.core.transition import Policy, decide
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.model_shop import ModelShop, at
 
 T0 = datetime(2026, 11, 23, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-POLICY = Policy(T0 - timedelta(days=1))
+POLICY = Policy(T0 - timedelta(days=1), meanings=MEANINGS)
 
 
 def test_what_is_recent_may_be_dated_a_little_ahead() -> None:
@@ -24,11 +25,6 @@ def test_what_is_recent_may_be_dated_a_little_ahead() -> None:
         created_after=T0 - timedelta(hours=48),
         created_before=T0 + AHEAD,
     )
-
-
-def test_of_the_statuses_that_we_know_these_are_looked_at_only_while_recent() -> None:
-    known = {*DEFAULT_UNPAID, *PAID, *STATUS_EVENTS}
-    assert sorted(CLOSED) == sorted(known - {"pending", "on-hold", "processing", "failed"})
 
 
 def test_orders_are_asked_for_by_their_ids_in_halves_if_need_be() -> None:

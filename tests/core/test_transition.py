@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shop_poller.config.statuses import UNPAID
 from shop_poller.core.model import EventType, KnownOrder, Order, OrderEvent, Refund, StatusEvent, Wait
 from shop_poller.core.transition import (
-    AWAITING,
-    DEFAULT_UNPAID,
     LOST_STATUS,
     REFUND_HOLD,
     Decision,
@@ -21,9 +20,10 @@ from shop_poller.core.transition import (
     import_silently,
     importable,
 )
+from shop_poller.sources.woocommerce.statuses import MEANINGS, meanings
 
 BASELINE = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-POLICY = Policy(baseline_at=BASELINE)
+POLICY = Policy(baseline_at=BASELINE, meanings=MEANINGS)
 YOUNG = 600
 """Seconds after the baseline: an order created then is ours to announce."""
 
@@ -196,11 +196,11 @@ def test_paid_is_every_status_but_the_unpaid_ones(
     status: str,
     paid: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert POLICY.is_paid(status) is paid
-    assert (status not in DEFAULT_UNPAID) is paid
+    assert POLICY.meanings.is_paid(status) is paid
+    assert (status not in UNPAID) is paid
 
 
-QUOTE = Policy(baseline_at=BASELINE, unpaid_statuses=DEFAULT_UNPAID | {"quote"})
+QUOTE = Policy(baseline_at=BASELINE, meanings=meanings([*UNPAID, "quote"]))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_without_that_setting_a_custom_status_is_paid() -> None:
 
 @pytest.mark.parametrize("status", ["cancelled", "refunded", "failed"])
 def test_no_setting_makes_a_cancelled_refunded_or_failed_order_new(status: str) -> None:
-    policy = Policy(baseline_at=BASELINE, unpaid_statuses=frozenset())
+    policy = Policy(baseline_at=BASELINE, meanings=meanings([]))
 
     assert types(decide(None, seen(status), policy)) == [EVENTS[status]]
 
@@ -315,7 +315,7 @@ def test_a_partial_refund_has_its_refund_id_for_n_and_is_not_counted() -> None:
 
 # --- Cancelled and unpaid ----------------------------------------------------------------------------------
 
-MUTED = Policy(baseline_at=BASELINE, cancelled_unpaid=False)
+MUTED = Policy(baseline_at=BASELINE, meanings=MEANINGS, cancelled_unpaid=False)
 
 
 @pytest.mark.parametrize(
@@ -872,7 +872,7 @@ def test_an_order_that_waits_too_long_to_be_paid_is_told(
     assert types(decide(known(status, awaiting=created), order, POLICY)) == []
 
 
-@pytest.mark.parametrize("status", [status for status in STATUSES if status not in AWAITING])
+@pytest.mark.parametrize("status", [status for status in STATUSES if status not in {"pending", "on-hold"}])
 def test_only_an_order_that_waits_to_be_paid_is_overdue(status: str) -> None:
     for record in (None, known("pending", awaiting=0), known(status)):
         decision = decide(record, seen(status), waiting(999 * HOUR))
@@ -1005,7 +1005,7 @@ own_events = st.dictionaries(
 policies = st.builds(
     Policy,
     baseline_at=st.just(BASELINE),
-    unpaid_statuses=st.just(DEFAULT_UNPAID) | st.frozensets(st.sampled_from(STATUSES + CUSTOM)),
+    meanings=st.builds(meanings, st.just(UNPAID) | st.frozensets(st.sampled_from(STATUSES + CUSTOM))),
     cancelled_unpaid=st.booleans(),
     status_events=st.just({}) | own_events,
     overdue_before=st.none() | seconds.map(lambda s: BASELINE + timedelta(seconds=s)),
@@ -1092,7 +1092,7 @@ def test_no_life_is_overdue_twice_or_without_waiting(life: list[Order], changing
     for order, policy in zip(life, changing, strict=False):
         decision = decide(record, order, policy)
         record = decision.known
-        assert (record.awaiting_since is not None) == (order.status in AWAITING)
+        assert (record.awaiting_since is not None) == (order.status in {"pending", "on-hold"})
         for event in decision.events:
             if event.type == OVERDUE:
                 overdue += 1

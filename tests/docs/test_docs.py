@@ -14,14 +14,14 @@ import pytest
 
 from shop_poller.cli.console import Exit
 from shop_poller.cli.main import app
+from shop_poller.config import status_events
 from shop_poller.config.loader import load
 from shop_poller.config.settings import SettingsError
-from shop_poller.core import status_events
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
-from shop_poller.core.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, MessageFormat, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
+from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
 from shop_poller.web.words import TEXTS
 

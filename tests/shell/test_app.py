@@ -13,13 +13,13 @@ import pytest
 
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.ports import ShopState
 from shop_poller.runtime.app import run
 from shop_poller.runtime.shop_runtime import ShopRuntime
 from shop_poller.runtime.signals import STOPPING, on_signal
-from shop_poller.sources.auto import ChosenDialect
+from shop_poller.sources.woocommerce.auto import ChosenDialect
+from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.hooks import PATH
 from shop_poller.web.routes import make_app

@@ -11,13 +11,14 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import Order, Page, Query, Refund
 from shop_poller.polling.held_refunds import HOLD_S
 from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, ShopHarness, down, shop_harness
 
 pytestmark = pytest.mark.anyio
 
 NEW, PARTIAL, REFUNDED = (f"shop.order.{name}" for name in ("new", "partially_refunded", "refunded"))
 ALL = [(7, "930.00"), (8, "1000.00")]
-SWEEPS = PollPlan(SHOP, sweep_every=timedelta(hours=1))
+SWEEPS = PollPlan(SHOP, MEANINGS, sweep_every=timedelta(hours=1))
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ async def test_one_of_an_order_whose_date_went_back_is_told_too(path: Path) -> N
 
 async def test_where_no_order_can_be_asked_for_by_its_id_the_walk_shows_it_again(path: Path) -> None:
     """However short the overlap is: the cursor has not passed it, so it is not taken for read."""
-    plan = PollPlan(SHOP, interval_s=5, overlap=timedelta(seconds=5))
+    plan = PollPlan(SHOP, MEANINGS, interval_s=5, overlap=timedelta(seconds=5))
     async with shop_harness(path, plan=plan) as it, it.running():
         await anyio.sleep(1)
         it.shop.put(1, "processing")
@@ -134,7 +135,7 @@ async def test_where_no_order_can_be_asked_for_by_its_id_the_walk_shows_it_again
 
 
 async def test_ticks_more_frequent_than_that_tell_it_too(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=2)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=2)) as it, it.running():
         await anyio.sleep(1)
         it.shop.put(1, "processing")
         await anyio.sleep(10)
@@ -222,7 +223,7 @@ async def test_a_trigger_is_not_kept_waiting(path: Path) -> None:
 
 
 async def test_many_are_asked_for_in_pages(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=120)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=120)) as it, it.running():
         await anyio.sleep(10)
         for n in range(1, 251):
             it.shop.put(n, "processing")

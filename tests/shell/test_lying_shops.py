@@ -17,11 +17,12 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from shop_poller.core.dialects import Dialect, KnownKeys, endpoint
 from shop_poller.core.model import EventType, Page
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.ports import ShopState
-from shop_poller.sources import open_source
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys, endpoint
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.lying_shop import (
     LyingShop,
     Row,
@@ -91,7 +92,7 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """A state whose cursor is so old, in seconds; 0 for none at all."""
     url = endpoint(f"https://{SHOP}", dialect)
-    plan = PollPlan(SHOP, sweep_every=timedelta(seconds=sweep_every_s))
+    plan = PollPlan(SHOP, MEANINGS, sweep_every=timedelta(seconds=sweep_every_s))
     with capture_logs(), patch("shop_poller.http.client.http_transport", lambda _: Wire(shop)):
         source = open_source(dialect, url, CREDENTIALS)
         async with shop_harness(path, shop=cast("FakeShop", source), plan=plan, in_memory=True) as it:

@@ -11,6 +11,7 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import EventType
 from shop_poller.core.schedule import PollTrigger
 from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, refused, shop_harness
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,7 @@ async def test_a_shop_that_is_unavailable_is_asked_once_a_minute_at_least(
     path: Path, interval_s: float, retry_after_s: float | None
 ) -> None:
     async with (
-        shop_harness(path, plan=PollPlan(SHOP, interval_s=interval_s), in_memory=True) as it,
+        shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=interval_s), in_memory=True) as it,
         it.running(),
     ):
         await anyio.sleep(1)
@@ -78,7 +79,7 @@ async def test_an_update_of_a_few_seconds_costs_one_minute(path: Path) -> None:
 async def test_too_many_requests_is_still_left_alone_for_as_long_as_it_asks(
     path: Path, interval_s: float
 ) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=interval_s)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=interval_s)) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
         it.shop.troubles.append(BUSY)
@@ -88,7 +89,7 @@ async def test_too_many_requests_is_still_left_alone_for_as_long_as_it_asks(
 
 
 async def test_a_sweep_that_meets_an_update_delays_polls_by_a_minute_at_most(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, sweep_every=timedelta(hours=1))) as it:
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, sweep_every=timedelta(hours=1))) as it:
         await it.tick()
         it.shop.troubles.append(UPDATE)
         await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
@@ -185,7 +186,7 @@ async def test_a_start_in_the_middle_of_an_outage_alerts_once_the_shop_failed(pa
 
 
 async def test_at_a_long_interval_an_outage_is_alerted_after_three_of_them(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=600)) as it, it.running():
         await anyio.sleep(601)
         it.shop.down = UPDATE
         await anyio.sleep(1799)
@@ -224,7 +225,7 @@ async def pause(it: ShopHarness, trouble: ShopPollerError) -> None:
 async def test_poll_now_overrides_every_pause(
     path: Path, trouble: ShopPollerError, interval_s: float
 ) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=interval_s)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=interval_s)) as it, it.running():
         await anyio.sleep(1)
         await pause(it, trouble)
         it.shop.put(1, "processing")
@@ -239,7 +240,7 @@ async def test_poll_now_overrides_every_pause(
 async def test_poll_now_at_a_shop_that_is_still_down_is_one_question_and_the_pause_goes_on(
     path: Path, trouble: ShopPollerError
 ) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=5)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=5)) as it, it.running():
         await anyio.sleep(1)
         await pause(it, trouble)
         it.shop.down = trouble
@@ -263,7 +264,7 @@ async def test_poll_now_during_a_question_that_fails_asks_again(path: Path) -> N
 
 
 async def test_poll_now_ends_a_wait_between_two_attempts_of_a_tick(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=3600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=3600)) as it, it.running():
         await anyio.sleep(1)
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT, retry_after_s=800))
         it.poller.trigger()  # asked at 1, and would be asked again at 801

@@ -1,5 +1,6 @@
 """Metrics that exist from the start, and count what happens where it belongs."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from shop_poller import __version__
 from shop_poller.circuit_breaker import Circuit
 from shop_poller.config.loader import load
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
+from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.metrics import Metrics, MetricsRegistry, Stage, StoreUse
 from shop_poller.runtime.shop_runtime import built
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.statuses import OWN
 from shop_poller.stores.sqlite import SqliteStore
 from support.virtual_time import at_once
 
@@ -46,9 +48,13 @@ def _samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     return found
 
 
+def make(events: Sequence[str] = ()) -> Metrics:
+    return Metrics(SHOP, SINKS, events, statuses=OWN, dialects=Dialect)
+
+
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(SHOP, SINKS)
+    return make()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,7 @@ def test_a_shop_is_asked_in_one_dialect_at_a_time(metrics: Metrics) -> None:
 
 
 def test_events_that_the_owner_named_are_at_zero_from_the_start_too() -> None:
-    metrics = Metrics(SHOP, SINKS, ["shop.order.packing", "shop.order.packing"])
+    metrics = make(["shop.order.packing", "shop.order.packing"])
 
     expected = {(event, sink) for event in {*EVENTS, "shop.order.packing"} for sink in SINKS}
     assert _samples(metrics, "shop_notifications_sent_total") == dict.fromkeys(expected, 0.0)
@@ -238,7 +244,7 @@ def test_what_happens_is_counted_where_it_belongs(metrics: Metrics) -> None:
 
 @given(st.lists(st.text(max_size=60) | st.sampled_from(sorted(STATUSES))))
 def test_statuses_that_are_not_woocommerces_own_are_counted_as_other(statuses: list[str]) -> None:
-    metrics = Metrics(SHOP, SINKS)
+    metrics = make()
 
     for status in statuses:
         metrics.order(status)
@@ -251,7 +257,7 @@ def test_statuses_that_are_not_woocommerces_own_are_counted_as_other(statuses: l
 
 
 def test_metrics_are_on_a_registry_of_their_own() -> None:
-    first, second = Metrics(SHOP, SINKS), Metrics(SHOP, SINKS)  # a second one, as in tests, is no trouble
+    first, second = make(), make()  # a second one, as in tests, is no trouble
     first.order("processing")
 
     assert isinstance(first.registry, CollectorRegistry)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.simulator import faults
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support.history import History
 from support.shop_actions import BAD_CURRENCY
 from support.virtual_time import at_once

@@ -9,12 +9,13 @@ from urllib.parse import parse_qs
 import anyio
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import EventType, Page, Query
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.simulator.answers import Answer, Request, page
 from shop_poller.simulator.faults import Fault, Handler
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, ShopHarness, down, refused, shop_harness
 from support.wired import bench_for
 
@@ -80,7 +81,7 @@ async def test_a_page_that_is_too_much_is_followed_by_a_smaller_one_within_the_t
 async def test_at_a_short_interval_a_slow_failure_is_followed_by_a_smaller_page_all_the_same(
     path: Path, kind: ErrorKind
 ) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=5)) as it:
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=5)) as it:
         await it.tick()
         it.shop.put(1, "processing")
         breaks_if(it, kind, lambda query: query.per_page == 100)
@@ -225,7 +226,7 @@ async def test_a_shop_that_does_not_count_its_pages_is_not_taken_to_be_at_its_en
 
 
 async def test_a_sweep_through_an_import_of_one_second_is_read_too(path: Path) -> None:
-    plan = PollPlan(SHOP, sweep_every=timedelta(hours=1))
+    plan = PollPlan(SHOP, MEANINGS, sweep_every=timedelta(hours=1))
     async with shop_harness(path, plan=plan) as it:
         await it.tick()
         for order_id in range(1, 131):

@@ -11,13 +11,14 @@ import pytest
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import EPOCH
 
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600.0
-PLAN = PollPlan(SHOP, sweep_every=timedelta(hours=1))
+PLAN = PollPlan(SHOP, MEANINGS, sweep_every=timedelta(hours=1))
 UNHEALTHY, RECOVERED = "service.unhealthy", "service.recovered"
 
 
@@ -135,7 +136,7 @@ async def test_an_outage_that_changes_is_named_as_it_is_when_it_is_told(path: Pa
 
 
 async def test_the_circuit_is_never_the_cause(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=5)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=5)) as it, it.running():
         await anyio.sleep(6)
         it.shop.down = down(ErrorKind.SERVER)
         await anyio.sleep(400)

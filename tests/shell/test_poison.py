@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shop_poller.core.model import Query, UnreadableOrder
-from shop_poller.sources import poison
-from shop_poller.sources.ability_query import parameters
-from shop_poller.sources.jsonrpc import InvalidOutputError
-from shop_poller.sources.poison import AHEAD, MAX_REMEMBERED, TOGETHER, WINDOW, WINDOWS, Poisoned
+from shop_poller.sources.woocommerce import poison
+from shop_poller.sources.woocommerce.ability_query import parameters
+from shop_poller.sources.woocommerce.jsonrpc import InvalidOutputError
+from shop_poller.sources.woocommerce.poison import AHEAD, MAX_REMEMBERED, TOGETHER, WINDOW, WINDOWS, Poisoned
 from support import wire
 from support.ability_shop import AbilityShop, raw
 

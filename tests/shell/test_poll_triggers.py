@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import EventType, Page, Query
 from shop_poller.polling.plan import PollPlan
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.routes import make_app
 from support import wire
@@ -63,7 +64,7 @@ async def test_a_trigger_is_a_tick_at_once_and_the_grid_stays_where_it_is(path: 
 
 async def test_an_event_is_delivered_within_a_second_of_its_trigger(path: Path) -> None:
     async with (
-        shop_harness(path, plan=PollPlan(SHOP, interval_s=3600)) as it,
+        shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=3600)) as it,
         it.running(),
         hooked(it) as client,
     ):
@@ -128,7 +129,7 @@ async def test_a_trigger_just_before_the_grids_tick_waits_for_it(path: Path) -> 
 
 
 async def test_a_shop_that_is_polled_every_second_is_not_polled_more_often(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=1)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=1)) as it, it.running():
         for _ in range(40):
             it.poller.trigger()
             await anyio.sleep(0.25)
@@ -202,7 +203,7 @@ async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: floa
 
 
 async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.requested.clear()
         it.shop.troubles.extend([down(ErrorKind.RATE_LIMIT, retry_after_s=20)] * 4)
@@ -214,7 +215,7 @@ async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path:
 
 
 async def test_a_trigger_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=600)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.down = down()
         it.poller.trigger()

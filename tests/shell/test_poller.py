@@ -15,6 +15,7 @@ from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.polling.initial_import import InitialImport
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.ports import Batch, PollFailure
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import EPOCH, virtual_now
 
@@ -51,7 +52,7 @@ async def test_a_day_of_ticks_does_not_drift(path: Path) -> None:
 
 
 async def test_a_fraction_of_a_second_is_an_interval_too(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=1.5)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=1.5)) as it, it.running():
         await anyio.sleep(6.1)
     assert ticks(it.shop) == [0, 1.5, 3, 4.5, 6]
 
@@ -522,7 +523,7 @@ async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
     monkeypatch.setattr(
         "shop_poller.delivery.dispatcher.LOOK_WHILE_UP_S", 600.0
     )  # no delivery is what it is about
-    plan = PollPlan(SHOP, retention=timedelta(days=2), interval_s=600)
+    plan = PollPlan(SHOP, MEANINGS, retention=timedelta(days=2), interval_s=600)
     async with shop_harness(path, plan=plan, in_memory=True) as it, it.running():
         await anyio.sleep(1)
         it.shop.spoil(7)
@@ -673,7 +674,7 @@ async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(p
 
 
 async def test_too_many_requests_without_a_time_means_a_minute(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it, it.running():
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=10)) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
         it.shop.troubles.append(down(ErrorKind.RATE_LIMIT))
@@ -691,7 +692,7 @@ async def test_a_shop_cannot_send_us_away_for_more_than_a_quarter_of_an_hour(pat
 
 
 async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_probe(path: Path) -> None:
-    async with shop_harness(path, plan=PollPlan(SHOP, interval_s=10)) as it:
+    async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=10)) as it:
         await it.tick()
         it.shop.requested.clear()
         it.shop.down = down()
@@ -706,7 +707,7 @@ async def test_five_failures_in_a_row_open_the_circuit_for_a_minute_then_one_pro
 
 
 async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
-    plan = PollPlan(SHOP, interval_s=10)
+    plan = PollPlan(SHOP, MEANINGS, interval_s=10)
     async with shop_harness(path, plan=plan) as it, it.running():
         await anyio.sleep(11)
         it.shop.down = down(ErrorKind.TIMEOUT)
@@ -753,7 +754,7 @@ async def test_stopping_waits_for_the_tick_under_way(path: Path) -> None:
 
 
 async def test_an_order_whose_record_was_dropped_is_not_announced_again(path: Path) -> None:
-    plan = PollPlan(SHOP, retention=timedelta(days=7))
+    plan = PollPlan(SHOP, MEANINGS, retention=timedelta(days=7))
     async with shop_harness(path, plan=plan) as it:
         await it.tick()
         it.shop.put(1, "processing")

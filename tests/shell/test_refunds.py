@@ -16,14 +16,14 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.model import Notification
 from shop_poller.polling.refund_walk import LATER_S, MAX_PAGES, MAX_TRIES
 from shop_poller.polling.sweeper import MAX_FAILURES
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.refunds import RefundRow
-from shop_poller.sources.refunds import RestRefunds
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.refunds import RestRefunds
 from support.wired import INTERVAL_S, PLAN, Bench, bench_for
 
 pytestmark = pytest.mark.anyio
@@ -567,7 +567,7 @@ async def test_a_bug_of_ours_in_it_does_not_end_the_sweep(monkeypatch: pytest.Mo
         raise ZeroDivisionError
 
     async with watched() as bench:
-        monkeypatch.setattr("shop_poller.sources.refunds._row", bug)
+        monkeypatch.setattr("shop_poller.sources.woocommerce.refunds._row", bug)
         bench.shop.refund(1, "100.00", touch=False)
         order_id = bench.shop.create_order("processing", total="1930.00")
         await sweep(bench)

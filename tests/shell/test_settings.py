@@ -17,7 +17,7 @@ from shop_poller.config.loader import load
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
-from shop_poller.runtime.factory import poll_plan
+from shop_poller.runtime.factory import poll_plan, shop_credentials
 
 CYRILLIC = "xn--80apaahi7a3c.xn--p1ai"
 SHOP = "https://shop.example"
@@ -160,7 +160,7 @@ def test_defaults_give_way_to_the_file_to_dotenv_to_the_environment_to_secret_fi
     environment = {"WOOCOMMERCE_CONSUMER_KEY": "ck_environment", "SHOP_SENDERS": "3"}
 
     def key(**changes: str | None) -> str:
-        return desk.load({**environment, **changes}).credentials.consumer_key
+        return shop_credentials(desk.load({**environment, **changes})).consumer_key
 
     assert key(WOOCOMMERCE_CONSUMER_KEY_FILE=secret) == "ck_secret_file"
     assert key() == "ck_environment"
@@ -203,7 +203,7 @@ def test_dotenv_is_read_as_it_stands(desk: Desk) -> None:
     settings = desk.load(WOOCOMMERCE_CONSUMER_SECRET=None)
 
     assert (settings.shop_id, settings.shop_brand_id, settings.shop_senders) == ("honey", "two words", 8)
-    assert settings.credentials.consumer_secret == "cs_$HOME_${HOME}"
+    assert shop_credentials(settings).consumer_secret == "cs_$HOME_${HOME}"
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_a_file_that_is_named_goes_before_a_credential(desk: Desk) -> None:
     named = desk.write_secret("named", "ck_named")
     settings = desk.load(CREDENTIALS_DIRECTORY=str(desk.directory), WOOCOMMERCE_CONSUMER_KEY_FILE=str(named))
 
-    assert settings.credentials.consumer_key == "ck_named"
-    assert settings.credentials.consumer_secret == "cs_secret"  # has no credential
+    assert shop_credentials(settings).consumer_key == "ck_named"
+    assert shop_credentials(settings).consumer_secret == "cs_secret"  # has no credential
 
 
 # --- What they mean -----------------------------------------------------------------------------------------

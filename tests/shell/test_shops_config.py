@@ -8,6 +8,7 @@ import pytest
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
+from shop_poller.runtime.factory import shop_credentials
 
 TWO = """
 shop_state_url = "sqlite:////var/lib/shop-poller/state.db"
@@ -57,8 +58,11 @@ def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder:
     assert (honey.shop_polling_interval, tea.shop_polling_interval) == (30, 120)
     assert honey.shop_locale == tea.shop_locale == "en"
     assert ([sink.name for sink in honey.sinks], [sink.name for sink in tea.sinks]) == (["crm"], ["console:"])
-    assert (honey.credentials.consumer_key, honey.credentials.consumer_secret) == ("ck_honey", "cs_honey")
-    assert (tea.credentials.consumer_key, tea.credentials.consumer_secret) == ("ck_tea", "cs_tea")
+    assert (shop_credentials(honey).consumer_key, shop_credentials(honey).consumer_secret) == (
+        "ck_honey",
+        "cs_honey",
+    )
+    assert (shop_credentials(tea).consumer_key, shop_credentials(tea).consumer_secret) == ("ck_tea", "cs_tea")
     assert {"ck_honey", "cs_honey"} <= {*honey.secrets}
 
 

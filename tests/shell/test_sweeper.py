@@ -15,6 +15,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.sweeper import MAX_FAILURES, MAX_OPEN
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, ShopHarness, down, refused, shop_harness
 from support.virtual_time import THREADLESS, Backend, virtual_now
 
@@ -27,7 +28,7 @@ def anyio_backend() -> Backend:
 
 
 HOUR = 3600.0
-PLAN = PollPlan(SHOP, sweep_every=timedelta(hours=1))
+PLAN = PollPlan(SHOP, MEANINGS, sweep_every=timedelta(hours=1))
 NEW, CANCELLED, FAILED = EventType.NEW, EventType.CANCELLED, EventType.FAILED
 
 
@@ -696,7 +697,7 @@ class Counted:
 async def test_a_sweep_makes_progress_abandons_nothing_and_lets_ticks_go_on(
     path: Path, interval_s: float, takes_s: Callable[[int], float]
 ) -> None:
-    plan = PollPlan(SHOP, interval_s=interval_s, sweep_every=timedelta(hours=1))
+    plan = PollPlan(SHOP, MEANINGS, interval_s=interval_s, sweep_every=timedelta(hours=1))
     async with swept(path, plan=plan) as it:
         for order_id in range(1, 251):
             it.shop.put(order_id, "processing")
@@ -743,7 +744,7 @@ async def test_a_question_that_times_out_is_half_as_large_the_next_time(path: Pa
 
 @pytest.mark.parametrize("interval_s", [1, 5, 60])
 async def test_triggers_at_any_interval_leave_a_sweep_its_answers(path: Path, interval_s: float) -> None:
-    plan = PollPlan(SHOP, interval_s=interval_s, sweep_every=timedelta(hours=1))
+    plan = PollPlan(SHOP, MEANINGS, interval_s=interval_s, sweep_every=timedelta(hours=1))
     async with swept(path, plan=plan) as it:
         for order_id in range(1, 251):
             it.shop.put(order_id, "processing")

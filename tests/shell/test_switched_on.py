@@ -15,13 +15,14 @@ from shop_poller.core.model import StatusEvent
 from shop_poller.delivery import dispatcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, shop_harness
 from support.virtual_time import EPOCH, virtual_now
 
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600
-OFF = PollPlan(SHOP, interval_s=600)
+OFF = PollPlan(SHOP, MEANINGS, interval_s=600)
 NEW = "shop.order.new"
 PACKING = "shop.order.packing"
 OVERDUE = "shop.order.payment_overdue"
@@ -29,11 +30,12 @@ SILENCE = "shop.silence"
 
 OWN = PollPlan(
     SHOP,
+    MEANINGS,
     interval_s=600,
     status_events={"sborka": StatusEvent(PACKING, "info", "Собирается", "Заказ #{id} передан на сборку")},
 )
-PATIENT = PollPlan(SHOP, interval_s=600, overdue_after=timedelta(hours=24))
-LISTENING = PollPlan(SHOP, interval_s=600, silence_after=timedelta(hours=12))
+PATIENT = PollPlan(SHOP, MEANINGS, interval_s=600, overdue_after=timedelta(hours=24))
+LISTENING = PollPlan(SHOP, MEANINGS, interval_s=600, silence_after=timedelta(hours=12))
 
 
 @pytest.fixture(autouse=True)
@@ -298,7 +300,7 @@ async def test_a_shop_that_is_away_is_not_silent_and_what_it_sold_meanwhile_coun
 
 
 async def test_while_importing_no_silence_is_told(path: Path) -> None:
-    plan = PollPlan(SHOP, silence_after=timedelta(minutes=30))  # the look-back is an hour
+    plan = PollPlan(SHOP, MEANINGS, silence_after=timedelta(minutes=30))  # the look-back is an hour
     async with shop_harness(path, plan=plan) as it:
         for order_id in range(1, 2_501):
             it.shop.put(order_id, "pending", created_at=EPOCH - timedelta(days=2, seconds=order_id))

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import anyio
 import pytest
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.simulator.faults import clock_skew
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support.history import History
 from support.pairs import each_with_each_of
 from support.virtual_time import at_once

@@ -30,6 +30,7 @@ from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import ShopState, SinkStats, Stats, Store
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.status import HealthReporter
+from shop_poller.sources.woocommerce.statuses import OWN
 from shop_poller.web import server
 from shop_poller.web.routes import make_app
 from shop_poller.web.server import listen, serving
@@ -102,7 +103,7 @@ class Ward:
     state_writer: FakeStateWriter = field(default_factory=FakeStateWriter)
     dispatchers: list[FakeDispatcher] = field(default_factory=lambda: [FakeDispatcher(), FakeDispatcher()])
     store: FakeStore = field(default_factory=FakeStore)
-    metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, SINKS))
+    metrics: Metrics = field(default_factory=lambda: Metrics(SHOP, SINKS, statuses=OWN))
     interval_s: float = 60.0
     now: datetime = NOW
     leads: bool = True

@@ -402,7 +402,10 @@ BUGS = {
         "runtime.shop_runtime.ShopRuntime", "_trigger", _nothing, 400, _with_hooks, first=86
     ),
     "whoever signs is the shop": Bug(
-        "core.hooks.WebhookVerifier", "is_genuine", lambda _: lambda _, signature: bool(signature), 300
+        "sources.woocommerce.hooks.WebhookVerifier",
+        "is_genuine",
+        lambda _: lambda _, signature: bool(signature),
+        300,
     ),
     "what is refused is a hint all the same": Bug(
         "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, first=55

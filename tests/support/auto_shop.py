@@ -10,13 +10,13 @@ import anyio
 import httpx
 import respx
 
-from shop_poller.core.dialects import NEEDS, KnownKeys, candidates
 from shop_poller.simulator.answers import Request
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.sources import open_source
-from shop_poller.sources.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce.dialects import NEEDS, KnownKeys, candidates
 
 KEYS = KnownKeys(DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret)
 PASSWORD = KnownKeys(username=DEMO_PASSWORD.username, password=DEMO_PASSWORD.password)

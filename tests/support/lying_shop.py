@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import anyio
 import httpx
 
-from shop_poller.core.dialects import ROUTES, Dialect
+from shop_poller.sources.woocommerce.dialects import ROUTES, Dialect
 
 MODIFIED, CREATED = "date_modified_gmt", "date_created_gmt"
 Params = Mapping[str, Any]

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import respx
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Order, Query
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.ability_shop import raw
 from support.scripted_shop import Reply, SentRequest, answer, body, error, tool

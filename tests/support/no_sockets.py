@@ -77,9 +77,9 @@ def small_pages(per_page: int) -> Iterator[None]:
             ("core.import_walk.import_query", small(import_walk.import_query)),
             ("polling.sweeper.MAX_PER_PAGE", per_page),
             ("polling.page_fetcher.MAX_PER_PAGE", per_page),
-            ("sources.poison.WINDOW", 100),
-            ("sources.poison.AHEAD", 250),
-            ("sources.poison.FARTHEST", 4750),
+            ("sources.woocommerce.poison.WINDOW", 100),
+            ("sources.woocommerce.poison.AHEAD", 250),
+            ("sources.woocommerce.poison.FARTHEST", 4750),
         ):
             stack.enter_context(patch(f"shop_poller.{target}", value))
         yield

@@ -6,10 +6,10 @@ One that moves the order's date, the next good tick has to show; one that does n
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from shop_poller.core.dialects import Dialect
 from shop_poller.simulator.faults import with_values
 from shop_poller.simulator.goods import basket
 from shop_poller.simulator.orders import Refund, SimulatedOrder
+from shop_poller.sources.woocommerce.dialects import Dialect
 from support.wired import Bench
 
 BAD_CURRENCY = with_values(currency="XXX")

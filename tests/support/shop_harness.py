@@ -24,6 +24,7 @@ from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import NewDelivery
+from shop_poller.sources.woocommerce.statuses import MEANINGS, OWN
 from shop_poller.stores.sqlite import SqliteStore
 from support.virtual_time import virtual_now
 
@@ -256,13 +257,13 @@ async def shop_harness(
     """
     shop = shop or FakeShop()
     sinks = [FakeSink()] if sinks is None else sinks
-    plan = replace(plan or PollPlan(shop=SHOP), shop=SHOP)
+    plan = replace(plan or PollPlan(shop=SHOP, meanings=MEANINGS), shop=SHOP)
     names = [sink.name for sink in sinks]
     wanted = {name: (filters or {}).get(name, EVERYTHING) for name in names}
     async with AsyncExitStack() as stack:
         store = await (SqliteStore.copy(path) if in_memory else SqliteStore.open(path))
         stack.push_async_callback(store.aclose)
-        metrics = Metrics(SHOP, names, [named.event for named in plan.status_events.values()])
+        metrics = Metrics(SHOP, names, [named.event for named in plan.status_events.values()], statuses=OWN)
         dispatchers: list[Dispatcher] = []
         new_deliveries: list[NewDelivery] = []
 

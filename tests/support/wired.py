@@ -16,7 +16,6 @@ import anyio
 from structlog.testing import capture_logs
 
 from shop_poller.alerts import AlertManager
-from shop_poller.core.dialects import Dialect, KnownKeys
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Notification, Page, Query
@@ -32,7 +31,9 @@ from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
-from shop_poller.sources import open_refunds, open_source
+from shop_poller.sources.woocommerce import open_refunds, open_source
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
+from shop_poller.sources.woocommerce.statuses import MEANINGS
 from shop_poller.stores.sqlite import SqliteStore
 from support.no_sockets import small_pages, wire_to
 from support.virtual_time import EPOCH
@@ -44,7 +45,7 @@ INTERVAL_S = 60.0
 CREDENTIALS = KnownKeys(
     DEMO_KEY.consumer_key, DEMO_KEY.consumer_secret, DEMO_PASSWORD.username, DEMO_PASSWORD.password
 )
-PLAN = PollPlan(SHOP_ID, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
+PLAN = PollPlan(SHOP_ID, MEANINGS, interval_s=INTERVAL_S, sweep_every=timedelta(hours=1))
 
 Moment: TypeAlias = Literal["asked", "selected"]
 """Before the shop looks into its database; after it chose the orders of an answer, before it loads them."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from shop_poller.core.dialects import Dialect, endpoint
 from shop_poller.ports import Batch, ShopState
+from shop_poller.sources.woocommerce.dialects import Dialect, endpoint
 from shop_poller.stores.sqlite import SqliteStore
 from support.commands import Finished, run_command
 from support.lying_shop import LyingShop, says, serving, truthful, untold

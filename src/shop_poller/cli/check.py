@@ -14,18 +14,23 @@ from shop_poller.clock import now
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import AGREE, Whose, described, trouble
-from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect, candidates
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery, Order, Query
-from shop_poller.core.statuses import OWN
-from shop_poller.core.transition import Policy
 from shop_poller.ports import ShopState, Sink, Source
 from shop_poller.runtime.exposure import exposed, summary
-from shop_poller.runtime.factory import make_message_format, make_sinks, make_source, unpaid_statuses
-from shop_poller.sources import open_source
-from shop_poller.sources.answers import RedirectedError
-from shop_poller.sources.auto import PROBE, Auto, ChosenDialect
+from shop_poller.runtime.factory import (
+    make_message_format,
+    make_sinks,
+    make_source,
+    shop_credentials,
+    status_meanings,
+)
+from shop_poller.sources.woocommerce import open_source
+from shop_poller.sources.woocommerce.answers import RedirectedError
+from shop_poller.sources.woocommerce.auto import PROBE, Auto, ChosenDialect
+from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, Dialect, candidates
+from shop_poller.sources.woocommerce.statuses import OWN
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite.file import check_lock, explain
 
@@ -176,13 +181,13 @@ def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment
         settings: as loaded.
         sees_payment: whether the dialect shows when an order was paid.
     """
-    policy = Policy(baseline_at=now(), unpaid_statuses=unpaid_statuses(settings))
+    meanings = status_meanings(settings)
     by_status: dict[str, list[Order]] = {}
     for order in orders:
         if order.status not in OWN:
             by_status.setdefault(order.status, []).append(order)
     return [
-        _custom_status(status, found, paid=policy.is_paid(status), sees_payment=sees_payment)
+        _custom_status(status, found, paid=meanings.is_paid(status), sees_payment=sees_payment)
         for status, found in sorted(by_status.items())[:MAX_STATUSES]
     ]
 
@@ -206,7 +211,7 @@ async def _blind(settings: Settings, dialect: Dialect) -> str:
     for other in candidates(settings.woocommerce_mcp_url):
         if BLIND_TO[other] or other is Dialect.EXECUTE:
             continue
-        if not settings.credentials.fit(other):
+        if not shop_credentials(settings).fit(other):
             others.append(f"{other} would, it needs {NEEDS[other]}")
         elif await _answers(settings, other):
             others.append(f"{other} would, and it answers: set SHOP_DIALECT={other}")
@@ -214,7 +219,7 @@ async def _blind(settings: Settings, dialect: Dialect) -> str:
 
 
 async def _answers(settings: Settings, dialect: Dialect) -> bool:
-    source = open_source(dialect, settings.woocommerce_mcp_url, settings.credentials)
+    source = open_source(dialect, settings.woocommerce_mcp_url, shop_credentials(settings))
     try:
         await source.fetch(PROBE)
     except ShopPollerError:

@@ -14,7 +14,6 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.showing import is_harmless, shown, shown_place
 
@@ -188,7 +187,7 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
             " SHOP_SWEEP_INTERVAL"
         )
-    blind = settings.shop_dialect == "abilities" or not settings.credentials.fit(Dialect.REST)
+    blind = settings.shop_dialect == "abilities" or not settings.has_consumer_key
     if asks_shop and blind and not settings.shop_sweep_interval:
         found.append(
             "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"

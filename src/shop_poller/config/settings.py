@@ -29,14 +29,13 @@ from shop_poller.config.addresses import (
     split,
 )
 from shop_poller.config.redis_address import RedisAddress, Topology, parse_redis
-from shop_poller.core.dialects import KnownKeys
+from shop_poller.config.status_events import parse as parse_status_events
+from shop_poller.config.statuses import UNPAID
 from shop_poller.core.hosts import is_loopback
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import StatusEvent
 from shop_poller.core.showing import shown, shown_place
 from shop_poller.core.signature import signing_keys
-from shop_poller.core.status_events import parse as parse_status_events
-from shop_poller.core.transition import DEFAULT_UNPAID
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
 MIN_WEBHOOK_SECRET = 8
@@ -289,7 +288,7 @@ class Settings(BaseModel):
     shop_delivery_max_age_hours: Hours = Field(72, gt=0, description="then a delivery is buried")
     shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
     shop_unpaid_statuses: Words = Field(
-        tuple(sorted(DEFAULT_UNPAID)),
+        UNPAID,
         description="custom statuses named here do not count as paid; all others do",
     )
     shop_cancelled_unpaid: bool = Field(
@@ -382,19 +381,9 @@ class Settings(BaseModel):
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
 
     @property
-    def credentials(self) -> KnownKeys:
-        """What proves to the shop who we are."""
-
-        def text(secret: SecretStr | None) -> str:
-            return secret.get_secret_value() if secret is not None else ""
-
-        return KnownKeys(
-            consumer_key=text(self.woocommerce_consumer_key),
-            consumer_secret=text(self.woocommerce_consumer_secret),
-            username=self.wordpress_username or "",
-            password=text(self.wordpress_application_password),
-            also=(text(self.shop_webhook_secret),) if self.shop_webhook_secret is not None else (),
-        )
+    def has_consumer_key(self) -> bool:
+        """Whether there is a consumer key with its secret, which all dialects but `abilities` need."""
+        return self.woocommerce_consumer_key is not None and self.woocommerce_consumer_secret is not None
 
     @property
     def state(self) -> Path | RedisAddress:

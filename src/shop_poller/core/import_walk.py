@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shop_poller.core.cursor import MAX_PER_PAGE, KeysetPosition, halve
+from shop_poller.core.meaning import StatusMeaning, StatusMeanings
 from shop_poller.core.model import Page, Query
 
-OPEN_STATUSES = ("pending", "on-hold", "processing")
 COMPLETED_FOR = timedelta(days=30)
 MAX_WAIT = timedelta(days=7)
+OPEN = (StatusMeaning.AWAITING, StatusMeaning.PAID)
 
 
 class Phase(StrEnum):
@@ -43,19 +44,21 @@ class ImportQuery:
 
     import_position: ImportPosition
     baseline_at: datetime
+    meanings: StatusMeanings
     keyset_position: KeysetPosition
     per_page: int = MAX_PER_PAGE
 
     def query(self) -> Query:
         """What to ask next."""
         completed = self.import_position.phase is Phase.COMPLETED
+        wanted = (StatusMeaning.COMPLETED,) if completed else OPEN
         return Query(
             per_page=self.per_page,
             newest_first=True,
             created_before=self.keyset_position.bound,
             # An order is modified when it is completed, so this finds every one that was.
             modified_after=self.baseline_at - COMPLETED_FOR if completed else None,
-            statuses=("completed",) if completed else OPEN_STATUSES,
+            statuses=self.meanings.statuses(*wanted),
             exclude=self.keyset_position.exclude,
             page=self.keyset_position.number,
         )
@@ -76,11 +79,18 @@ def begin(baseline_at: datetime) -> ImportPosition:
     return ImportPosition(Phase.OPEN, baseline_at)
 
 
-def import_query(import_position: ImportPosition, baseline_at: datetime) -> ImportQuery:
-    """Go on where learning stands."""
-    return ImportQuery(
-        import_position, baseline_at, KeysetPosition(import_position.created_before, descending=True)
-    )
+def import_query(
+    import_position: ImportPosition, baseline_at: datetime, meanings: StatusMeanings
+) -> ImportQuery:
+    """Continue from a position.
+
+    Args:
+        import_position: how far the import has come.
+        baseline_at: since when orders are ours to announce.
+        meanings: of the shop's statuses; it is asked for those that are named.
+    """
+    keyset_position = KeysetPosition(import_position.created_before, descending=True)
+    return ImportQuery(import_position, baseline_at, meanings, keyset_position)
 
 
 def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery | None:
@@ -95,7 +105,7 @@ def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery |
         return replace(current, import_position=position, keyset_position=keyset_position)
     if current.import_position.phase is Phase.OPEN:
         position = ImportPosition(Phase.COMPLETED, current.baseline_at, count)
-        return import_query(position, current.baseline_at)
+        return import_query(position, current.baseline_at, current.meanings)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The walk through the shop's own list of refunds (`/wc/v3/refunds`, WooCommerce 9.0 and later).
+"""The walk through the shop's own list of refunds, as WooCommerce has it from 9.0 on (`/wc/v3/refunds`).
 
 Some refunds do not move the modification date of their order (PayPal's plugin; woocommerce#28969), so polling
 does not see them. The list has them by their own dates. A row of it only points at an order: the order is
@@ -10,7 +10,6 @@ end is what the shop says (X-WP-Total, X-WP-TotalPages), or an answer that conta
 a page says nothing.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,11 +18,9 @@ from shop_poller.core.model import KnownOrder, Order, Page, Refund
 
 SECOND = timedelta(seconds=1)
 PER_PAGE = 100
-"""The most that WooCommerce gives at once."""
+"""The most that a shop gives at once."""
 MAX_EXCLUDE = 50_000
 """Most ids left out of one question: refunds in one second, or all of a list that is not sorted."""
-
-ORDERS_ROUTE = re.compile(r"(/|%2F)wc\1v3\1orders(?=/?(?:[?&#]|$))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +186,3 @@ def with_dates(page: Page, rows: Iterable[RefundRow]) -> Page:
         for item in page.items
     )
     return replace(page, items=items)
-
-
-def refunds_url(orders_url: str) -> str | None:
-    """Where the shop's list of refunds is.
-
-    Args:
-        orders_url: where its REST API lists orders, with pretty or plain permalinks.
-
-    Returns:
-        None if the address is not that of WooCommerce's list of orders.
-    """
-    url, found = ORDERS_ROUTE.subn(r"\1wc\1v3\1refunds", orders_url, count=1)
-    return url if found else None

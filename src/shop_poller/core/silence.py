@@ -22,7 +22,7 @@ def newest_order(
         policy: which of them are paid.
         shop_time: the shop's clock; nothing is newer, or one wrong date would hide a silence until then.
     """
-    paid = [order.paid_at or order.created_at for order in orders if policy.is_paid(order.status)]
+    paid = [order.paid_at or order.created_at for order in orders if policy.meanings.is_paid(order.status)]
     newest = max([before, *paid] if before else paid, default=None)
     return newest and min(newest, shop_time)
 

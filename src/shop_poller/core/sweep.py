@@ -5,7 +5,7 @@ change back, or hide it from one list. So from time to time orders are listed ag
 
     RECENT    made within the window, newest first    a walk, from the start at each sweep
     BROKEN    set aside as unreadable                 by their ids
-    OPEN      known, and in no last status            by their ids, from where the last sweep ended
+    OPEN      known, and in no closed status          by their ids, from where the last sweep ended
 
 Status and content are compared, not dates: a change may be dated before what is known (an ERP that writes its
 own dates, a clock that was set back). Such an answer may also be an old one that a cache kept, so it counts
@@ -19,18 +19,6 @@ from datetime import datetime, timedelta
 from shop_poller.core.cursor import SECOND, CreatedWalk, created_walk, halve
 from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
-
-CLOSED = (
-    "auto-draft",
-    "cancelled",
-    "checkout-draft",
-    "completed",
-    "draft",
-    "refunded",
-    "trash",
-)
-"""Known orders in these are looked at while they are recent, not later: few of them change, and never by the
-hand of a payment. Drafts are carts: the shop drops them after a day, and one that is ordered is modified."""
 
 AHEAD = timedelta(days=1)
 """Orders dated ahead of the shop's clock are recent, too; within reason."""

@@ -1,16 +1,17 @@
 """What follows from an order as it was known and as it is seen now.
 
-The whole of it, read top to bottom; docs/woocommerce.md tells why:
+The whole of it, read top to bottom. Capitals are meanings of statuses (core/meaning.py); the source says
+which status means what, e.g. in sources/woocommerce/statuses.py. docs/woocommerce.md says why:
 
     seen                                   known                     event
     -------------------------------------  ------------------------  ---------------------------
-    a paid status                          not announced as new      new
-    cancelled, refunded, failed            any other status, or none the same
+    PAID, COMPLETED                        not announced as new      new
+    CANCELLED, REFUNDED, FAILED            any other status, or none the same
     a status that the owner named          any other status, or none the event named for it
-    a refund id, status neither refunded   not that id               partially_refunded, one each
-      nor trash, and money in it
-    pending, on-hold, for too long and     not announced as overdue  payment_overdue
-      made on our watch
+    a refund id with money in it, neither  not that id               partially_refunded, one each
+      REFUNDED nor REMOVED
+    AWAITING for too long, and made on     not announced as overdue  payment_overdue
+      our watch
     anything else                          anything                  none
 
 An order that was never seen is held against the baseline first (see `_young_enough`): what is older than
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from shop_poller.core.meaning import PAID, StatusMeaning, StatusMeanings
 from shop_poller.core.model import (
     EventType,
     KnownOrder,
@@ -41,39 +43,20 @@ from shop_poller.core.model import (
     amount_of,
 )
 
-DEFAULT_UNPAID = frozenset(
-    {
-        "pending",
-        "on-hold",
-        "failed",
-        "cancelled",
-        "refunded",
-        "checkout-draft",
-        "auto-draft",
-        "draft",
-        "trash",
-    }
-)
-
-PAID = frozenset({"processing", "completed"})
-
-STATUS_EVENTS: Mapping[str, str] = {
-    "cancelled": EventType.CANCELLED,
-    "refunded": EventType.REFUNDED,
-    "failed": EventType.FAILED,
+EVENTS: Mapping[StatusMeaning, EventType] = {
+    StatusMeaning.CANCELLED: EventType.CANCELLED,
+    StatusMeaning.REFUNDED: EventType.REFUNDED,
+    StatusMeaning.FAILED: EventType.FAILED,
 }
-"""Statuses that are news whenever an order comes into them."""
-
-AWAITING = frozenset({"pending", "on-hold"})
-"""Where an order waits to be paid."""
+"""The event of an order that comes into a status with one of these meanings."""
 
 LOST_STATUS = "(damaged)"
 """Stands for the status of an order of which our record is damaged; no shop has such a one."""
 REFUND_HOLD = timedelta(seconds=15)
 """How long a refund that may be half written is held."""
 
-SWALLOWS_REFUNDS = frozenset({"refunded", "trash"})
-"""Where a refund of its own is no news: all of it was given back, or the order is away."""
+SWALLOWS_REFUNDS = frozenset({StatusMeaning.REFUNDED, StatusMeaning.REMOVED})
+"""A refund is no event of its own here: all of the money was given back, or the order was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +65,9 @@ class Policy:
 
     Attributes:
         baseline_at: an unknown order that is older than this was not ours to announce.
-        unpaid_statuses: custom statuses that do not count as paid; WooCommerce's own are as they are.
+        meanings: what the shop's statuses mean.
         cancelled_unpaid: whether the cancellation of a never paid order is news.
-        status_events: statuses that are news besides STATUS_EVENTS, none of which is named here.
+        status_events: events of further statuses; none of them has a meaning in EVENTS.
         overdue_before: orders that wait to be paid since then or longer are overdue: the shop's clock less
             `overdue_after`; None if that is no news.
         overdue_after: how long an order may wait.
@@ -93,17 +76,13 @@ class Policy:
     """
 
     baseline_at: datetime
-    unpaid_statuses: frozenset[str] = DEFAULT_UNPAID
+    meanings: StatusMeanings
     cancelled_unpaid: bool = True
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_before: datetime | None = None
     overdue_after: timedelta = timedelta(0)
     shop_time: datetime | None = None
     hold_ended: frozenset[int] = frozenset()
-
-    def is_paid(self, status: str) -> bool:
-        """Whether an order in this status has been paid."""
-        return status in PAID or status not in DEFAULT_UNPAID | self.unpaid_statuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +104,10 @@ class Decision:
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     """Decide what to announce of an order, and what to remember of it."""
-    held = _held(known, order, policy)
+    held, meaning = _held(known, order, policy), policy.meanings.of(order.status)
     events = [
-        *_new(known, order, policy),
-        *_status_changed(known, order, policy),
+        *_new(known, order, policy, meaning),
+        *_status_changed(known, order, policy, meaning),
         *_partly_refunded(known, order, policy, held),
         *_overdue(known, order, policy),
     ]
@@ -156,17 +135,20 @@ def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
     return [import_silently(order, policy) for order in orders if not decide(None, order, policy).events]
 
 
-def _new(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
-    if not policy.is_paid(order.status) or (known is not None and known.announced_new):
+def _new(known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning) -> list[OrderEvent]:
+    if meaning not in PAID or (known is not None and known.announced_new):
         return []
     return [_event(EventType.NEW, known, order, policy)]
 
 
-def _status_changed(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
+def _status_changed(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> list[OrderEvent]:
     words = policy.status_events.get(order.status)
-    type_ = words.event if words else STATUS_EVENTS.get(order.status)
+    type_ = words.event if words else EVENTS.get(meaning)
     if type_ is None or (known is not None and _is_in_status(known, order, type_)):
-        late = order.status == "refunded" and any(_is_late(r, known, policy) for r in order.refunds or ())
+        is_refunded = meaning is StatusMeaning.REFUNDED
+        late = is_refunded and any(_is_late(r, known, policy) for r in order.refunds or ())
         if type_ is None or not late:
             return []
     event = _event(type_, known, order, policy, words=words)
@@ -207,18 +189,20 @@ def _partly_refunded(
 
 def _fresh_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list[Refund]:
     """The refunds that are not known yet and may be news, in the order in which they were made."""
-    if order.refunds is None or order.status in SWALLOWS_REFUNDS:
+    meaning = policy.meanings.of(order.status)
+    if order.refunds is None or meaning in SWALLOWS_REFUNDS:
         return []
+    is_cancelled = meaning is StatusMeaning.CANCELLED
     if known is None:
         # An order that was over before we first saw it is told as cancelled, and only as that.
-        seen = frozenset(r.id for r in order.refunds) if order.status == "cancelled" else frozenset()
+        seen = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
     elif known.refund_ids is None:
         # The source that showed it before could not see refunds: these may be old.
         seen = frozenset(r.id for r in order.refunds)
     else:
         seen = known.refund_ids
     late = {r.id for r in order.refunds if _is_late(r, known, policy)}
-    if known is None and order.status == "cancelled" and order.created_at >= policy.baseline_at:
+    if known is None and is_cancelled and order.created_at >= policy.baseline_at:
         late = set()
     return sorted((r for r in order.refunds if r.id not in seen or r.id in late), key=lambda r: r.id)
 
@@ -255,9 +239,9 @@ def _held(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[i
 def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
     """The fresh refunds that may be half written.
 
-    WooCommerce writes the refund first. Then it asks the payment gateway for the money, and sets the status
-    `refunded` when all has been given back: for some seconds the remainder looks like a partial refund. And
-    it writes the refund twice: the first time, for a moment, without its amount.
+    WooCommerce writes the refund first. Then it asks the payment gateway for the money, and sets a status
+    that means REFUNDED when all has been given back: for some seconds the remainder looks like a partial
+    refund. And it writes the refund twice: the first time, for a moment, without its amount.
     """
     completing = _completing(order)
     return frozenset(
@@ -269,19 +253,26 @@ def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozens
 
 def _is_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
     """Whether a refund was made on our watch, by its own date, and was never announced nor judged."""
-    if refund.created_at is None or refund.created_at < policy.baseline_at or _is_announced_refunded(known):
+    if refund.created_at is None or refund.created_at < policy.baseline_at:
+        return False
+    if _is_announced_refunded(known, policy):
         return False
     return known is None or known.refund_ids is None or refund.id in known.silent_refund_ids
 
 
-def _is_announced_refunded(known: KnownOrder | None) -> bool:
+def _is_announced_refunded(known: KnownOrder | None, policy: Policy) -> bool:
     """Whether it was announced that all of the money was given back, maybe without a sight of the refunds."""
-    return known is not None and known.status == "refunded" and EventType.REFUNDED in known.decided
+    if known is None or EventType.REFUNDED not in known.decided:
+        return False
+    return policy.meanings.of(known.status) is StatusMeaning.REFUNDED
 
 
 def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
-    since, before = _awaiting_since(known, order), policy.overdue_before
-    if since is None or before is None or since > before or order.created_at < policy.baseline_at:
+    before = policy.overdue_before
+    if before is None:
+        return []
+    since = _awaiting_since(known, order, policy, policy.meanings.of(order.status))
+    if since is None or since > before or order.created_at < policy.baseline_at:
         return []
     if known is not None and EventType.PAYMENT_OVERDUE in known.decided:
         return []
@@ -289,12 +280,14 @@ def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[Ord
     return [_event(EventType.PAYMENT_OVERDUE, known, order, policy, wait=wait)]
 
 
-def _awaiting_since(known: KnownOrder | None, order: Order) -> datetime | None:
-    if order.status not in AWAITING:
+def _awaiting_since(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> datetime | None:
+    if meaning is not StatusMeaning.AWAITING:
         return None
     if known is None:
         return order.created_at
-    if known.status not in AWAITING:
+    if policy.meanings.of(known.status) is not StatusMeaning.AWAITING:
         return order.modified_at
     # A record of an earlier version says at least when the order was seen there; one of the Celery design
     # has no instants at all.
@@ -317,7 +310,7 @@ def _event(
 def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
     return (
         order.paid_at is not None
-        or policy.is_paid(order.status)
+        or policy.meanings.is_paid(order.status)
         or (known is not None and known.announced_new)
     )
 
@@ -332,11 +325,15 @@ def _young_enough(event: OrderEvent, policy: Policy) -> bool:
     newest = event.order.created_at
     if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:
         newest = max(newest, event.refund.created_at)
-    if event.order.status == "refunded" and event.type != EventType.NEW:
+    if event.type != EventType.NEW and _is_refunded(event.order, policy):
         newest = max([newest, *(r.created_at for r in event.order.refunds or () if r.created_at is not None)])
     if event.type == EventType.NEW and event.order.paid_at is not None:
         newest = max(newest, event.order.paid_at)
     return newest >= policy.baseline_at
+
+
+def _is_refunded(order: Order, policy: Policy) -> bool:
+    return policy.meanings.of(order.status) is StatusMeaning.REFUNDED
 
 
 def _remember(
@@ -347,7 +344,8 @@ def _remember(
     held: frozenset[int],
 ) -> KnownOrder:
     # A refunded order was paid once: it never becomes a new one afterwards.
-    paid = policy.is_paid(order.status) or order.status == "refunded"
+    meaning = policy.meanings.of(order.status)
+    paid = meaning in PAID or meaning is StatusMeaning.REFUNDED
     decided = Counter(known.decided if known else {})
     decided.update(e.type for e in events if e.type != EventType.PARTIALLY_REFUNDED)
     refund_ids = known.refund_ids if known else None
@@ -360,7 +358,7 @@ def _remember(
         announced_new=paid or (known is not None and known.announced_new),
         decided=dict(decided),
         refund_ids=refund_ids,
-        awaiting_since=_awaiting_since(known, order),
+        awaiting_since=_awaiting_since(known, order, policy, meaning),
         silent_refund_ids=_silent_refunds(known, order, policy, events, held),
     )
 
@@ -373,15 +371,17 @@ def _silent_refunds(
     held: frozenset[int],
 ) -> frozenset[int]:
     """The refunds that are recorded without an event and without a date that says whether they are news."""
-    if any(event.order.status == "refunded" for event in events):
-        return frozenset()  # all of the money was announced as given back
     silent = known.silent_refund_ids if known else frozenset()
+    if not silent and not order.refunds:  # so it is with nearly every order
+        return silent
+    if events and _is_refunded(order, policy):
+        return frozenset()  # all of the money was announced as given back
     if not order.refunds:
         return silent
     undated = {refund.id for refund in order.refunds or () if refund.created_at is None}
     if known is None:
         silent |= undated if order.created_at < policy.baseline_at else frozenset()
-    elif known.refund_ids is None and not _is_announced_refunded(known):
+    elif known.refund_ids is None and not _is_announced_refunded(known, policy):
         silent |= undated
     judged = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held
     return silent - judged - {event.n for event in events if event.type == EventType.PARTIALLY_REFUNDED}

@@ -1,5 +1,6 @@
 """HTTP, in one place, and what their troubles are called in this house."""
 
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -53,6 +54,10 @@ SAID = {
     "illegal ": "what came is not HTTP",
 }
 """httpx's and h11's words, by what is in them, in ours."""
+LOGIN = re.compile(
+    r"/(?:wp-login\.php|wp-admin|log-?in|sign-?in|my-account|auth|sso|account/login)\b", re.IGNORECASE
+)
+"""In the path of a redirect: it leads to a login."""
 BROKEN_ADVICE = "if it lasts, check the address, and look into the log of the server there"
 
 

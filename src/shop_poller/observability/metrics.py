@@ -11,14 +11,11 @@ from prometheus_client.registry import Collector
 
 from shop_poller import __version__
 from shop_poller.clock import now
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.hooks import Verdict
 from shop_poller.core.model import EventType
-from shop_poller.core.transition import DEFAULT_UNPAID
+from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.output import dropped_lines
 
-STATUSES = (*sorted(DEFAULT_UNPAID), "processing", "completed")
 OTHER_STATUS = "other"
 
 
@@ -135,6 +132,8 @@ class Metrics:
         sinks: the sinks' names.
         events: names of events that the owner gave; those in the state from before are counted, too.
         metrics_registry: where they are kept, with those of other shops; else in one of their own.
+        statuses: that orders can have; an order in any other is counted as "other".
+        dialects: in which the shop can be asked.
     """
 
     def __init__(
@@ -143,10 +142,15 @@ class Metrics:
         sinks: Iterable[str],
         events: Iterable[str] = (),
         metrics_registry: MetricsRegistry | None = None,
+        *,
+        statuses: Iterable[str] = (),
+        dialects: Iterable[str] = (),
     ) -> None:
         metrics_registry = metrics_registry or MetricsRegistry()
         self.registry = metrics_registry.registry
         self._is_crowded = metrics_registry.is_crowded
+        self._statuses = tuple(statuses)
+        self._dialects = tuple(dialects)
         names = tuple(sinks)
         if metrics_registry.is_crowded:  # sinks and events are as many as shops, or more
             names, events = (EVERYTHING,), ()
@@ -246,7 +250,7 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """Every label set exists from the start, so that the first event is an increase."""
-        for status in (*STATUSES, OTHER_STATUS):
+        for status in (*self._statuses, OTHER_STATUS):
             self._orders.labels(self._shop, status)
         for kind in ErrorKind:
             self.poll_errors(kind, 0)
@@ -257,7 +261,7 @@ class Metrics:
                 self._failures.labels(self._shop, stage, kind)
         for use in StoreUse:
             self._store_errors.labels(self._shop, use)
-        for dialect in Dialect:
+        for dialect in self._dialects:
             self._dialect.labels(self._shop, dialect)
         self.breaker(self._shop).set(0)
 
@@ -279,7 +283,7 @@ class Metrics:
 
     def order(self, status: str) -> None:
         """An order was read."""
-        self._orders.labels(self._shop, status if status in STATUSES else OTHER_STATUS).inc()
+        self._orders.labels(self._shop, status if status in self._statuses else OTHER_STATUS).inc()
 
     def poll_errors(self, kind: ErrorKind, amount: int = 1) -> None:
         """A request to the shop failed."""
@@ -295,10 +299,10 @@ class Metrics:
         """The state could not be used."""
         self._store_errors.labels(self._shop, use).inc()
 
-    def dialect(self, chosen: Dialect) -> None:
+    def dialect(self, chosen: str) -> None:
         """The shop is asked in this dialect from now on."""
-        for dialect in Dialect:
-            self._dialect.labels(self._shop, dialect).set(dialect is chosen)
+        for dialect in self._dialects:
+            self._dialect.labels(self._shop, dialect).set(dialect == chosen)
 
     def sent(self, event_type: str, sink: str) -> None:
         """A sink took a notification."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import structlog
 
 from shop_poller.core import import_walk
+from shop_poller.core.meaning import StatusMeanings
 from shop_poller.observability.logging import Log
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.page_fetcher import Fetcher
@@ -18,14 +19,21 @@ class InitialImport:
     """Learns one shop.
 
     Args:
+        meanings: of the shop's statuses.
         state_writer: what has been committed.
         order_processor: writes down what is learned.
         fetcher: asks the shop.
     """
 
     def __init__(
-        self, *, state_writer: StateWriter, order_processor: OrderProcessor, fetcher: Fetcher
+        self,
+        meanings: StatusMeanings,
+        *,
+        state_writer: StateWriter,
+        order_processor: OrderProcessor,
+        fetcher: Fetcher,
     ) -> None:
+        self._meanings = meanings
         self._state_writer = state_writer
         self._order_processor = order_processor
         self._fetcher = fetcher
@@ -52,7 +60,7 @@ class InitialImport:
         assert state.import_position is not None  # noqa: S101 - the callers looked
         assert state.baseline_at is not None  # noqa: S101 - learning begins with it
         import_query = self._import_query or import_walk.import_query(
-            state.import_position, state.baseline_at
+            state.import_position, state.baseline_at, self._meanings
         )
         import_query, page = await self._fetcher.page(import_query, deadline)
         fresh = await self._order_processor.unknown(page, state)

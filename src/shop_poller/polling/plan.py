@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.model import StatusEvent
-from shop_poller.core.transition import DEFAULT_UNPAID, Policy
+from shop_poller.core.transition import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class PollPlan:
     """How a shop is polled.
 
     Attributes:
+        meanings: what the shop's statuses mean.
         lookback: how long before the first start orders are announced.
         overlap: what is re-read at every tick.
         clock_skew: how far the shop's stamps may lag behind its Date header.
@@ -27,13 +29,13 @@ class PollPlan:
     """
 
     shop: str
+    meanings: StatusMeanings
     interval_s: float = 60.0
     lookback: timedelta = timedelta(hours=1)
     overlap: timedelta = timedelta(minutes=2)
     clock_skew: timedelta = timedelta(minutes=15)
     retention: timedelta = timedelta(days=90)
     history: timedelta = timedelta(days=30)
-    unpaid_statuses: frozenset[str] = DEFAULT_UNPAID
     cancelled_unpaid: bool = True
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_after: timedelta = timedelta(0)
@@ -53,7 +55,7 @@ class PollPlan:
             # Records older than the retention may be gone: such orders are no news when they turn up. Of the
             # two clocks the one that is behind counts, or a single wrong one would make all of them old.
             baseline_at=max(baseline_at, min(shop_time, now) - self.retention),
-            unpaid_statuses=self.unpaid_statuses,
+            meanings=self.meanings,
             cancelled_unpaid=self.cancelled_unpaid,
             status_events=self.status_events,
             overdue_before=shop_time - self.overdue_after if self.overdue_after else None,

@@ -105,7 +105,7 @@ class Poller:
         self._is_grid = True
         self._order_processor = OrderProcessor(plan, state_writer=state_writer, metrics=metrics, now=now)
         self._initial_import = InitialImport(
-            state_writer=state_writer, order_processor=self._order_processor, fetcher=fetcher
+            plan.meanings, state_writer=state_writer, order_processor=self._order_processor, fetcher=fetcher
         )
         self._sweeper = Sweeper(
             plan,

@@ -1,29 +1,48 @@
 """Makes parts as the settings want them."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
+from pydantic import SecretStr
+
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.core.dialects import NEEDS, Dialect, candidates
+from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.showing import shown_place
-from shop_poller.core.statuses import bare
-from shop_poller.observability.metrics import Metrics
+from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import RefundList, ShopState, Sink, Source, Store
 from shop_poller.sinks import make_sink
-from shop_poller.sources import open_refunds, open_source
-from shop_poller.sources.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce import open_refunds, open_source
+from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
+from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates
+from shop_poller.sources.woocommerce.statuses import OWN, meanings
+
+
+def shop_credentials(settings: Settings) -> KnownKeys:
+    """The credentials for the shop."""
+
+    def text(secret: SecretStr | None) -> str:
+        return secret.get_secret_value() if secret is not None else ""
+
+    return KnownKeys(
+        consumer_key=text(settings.woocommerce_consumer_key),
+        consumer_secret=text(settings.woocommerce_consumer_secret),
+        username=settings.wordpress_username or "",
+        password=text(settings.wordpress_application_password),
+        also=(text(settings.shop_webhook_secret),) if settings.shop_webhook_secret is not None else (),
+    )
 
 
 def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:
     """The source for the shop's dialect, or for the one that it will turn out to speak."""
-    url, credentials = settings.woocommerce_mcp_url, settings.credentials
+    url, credentials = settings.woocommerce_mcp_url, shop_credentials(settings)
     if settings.shop_dialect != "auto":
         return open_source(Dialect(settings.shop_dialect), url, credentials)
     missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not credentials.fit(dialect)}
@@ -40,9 +59,9 @@ def make_refunds(settings: Settings) -> RefundList | None:
     dialect `abilities` sees no refunds, so there would be nothing to read again.
     """
     is_blind = settings.shop_dialect == "abilities"
-    if is_blind or not settings.shop_sweep_interval or not settings.credentials.fit(Dialect.REST):
+    if is_blind or not settings.shop_sweep_interval or not settings.has_consumer_key:
         return None
-    return open_refunds(settings.woocommerce_mcp_url, settings.credentials)
+    return open_refunds(settings.woocommerce_mcp_url, shop_credentials(settings))
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
@@ -67,6 +86,20 @@ def make_sinks(settings: Settings) -> list[Sink]:
     return sinks
 
 
+def make_metrics(
+    settings: Settings, sinks: Iterable[str] = (), metrics_registry: MetricsRegistry | None = None
+) -> Metrics:
+    """The metrics of a shop.
+
+    Args:
+        settings: as loaded.
+        sinks: their names.
+        metrics_registry: where they are kept, with those of other shops.
+    """
+    events = [named.event for named in settings.shop_status_events.values()]
+    return Metrics(settings.shop, sinks, events, metrics_registry, statuses=OWN, dialects=Dialect)
+
+
 def make_message_format(settings: Settings) -> MessageFormat:
     """How notifications are written."""
     return MessageFormat(
@@ -84,20 +117,21 @@ async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
     """Asks the shop beside the daemon, for a command; closed afterwards."""
     source = make_source(settings)
     try:
-        yield Fetcher(source, shop=settings.shop, metrics=Metrics(settings.shop, ()), random=random.random)
+        yield Fetcher(source, shop=settings.shop, metrics=make_metrics(settings), random=random.random)
     finally:
         await source.aclose()
 
 
-def unpaid_statuses(settings: Settings) -> frozenset[str]:
-    """SHOP_UNPAID_STATUSES, as orders have them."""
-    return frozenset(map(bare, settings.shop_unpaid_statuses))
+def status_meanings(settings: Settings) -> StatusMeanings:
+    """What the shop's statuses mean."""
+    return meanings(unpaid=map(bare, settings.shop_unpaid_statuses))
 
 
 def poll_plan(settings: Settings) -> PollPlan:
     """How the settings want the shop polled."""
     return PollPlan(
         shop=settings.shop,
+        meanings=status_meanings(settings),
         interval_s=settings.shop_polling_interval,
         lookback=timedelta(seconds=settings.shop_initial_lookback),
         overlap=timedelta(seconds=settings.shop_cursor_overlap),
@@ -106,7 +140,6 @@ def poll_plan(settings: Settings) -> PollPlan:
         sweep_window=timedelta(hours=settings.shop_sweep_window),
         retention=timedelta(days=settings.shop_state_retention_days),
         history=timedelta(days=settings.shop_history_days),
-        unpaid_statuses=unpaid_statuses(settings),
         cancelled_unpaid=settings.shop_cancelled_unpaid,
         status_events=settings.shop_status_events,
         overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),

@@ -14,7 +14,6 @@ from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.chat_hooks import advice
 from shop_poller.core.clocks import Whose
-from shop_poller.core.dialects import Dialect
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.core.reach import FAILURES, Probe
@@ -24,17 +23,24 @@ from shop_poller.core.sharing import phase
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
-from shop_poller.observability.metrics import Metrics, MetricsRegistry, StoreUse
+from shop_poller.observability.metrics import MetricsRegistry, StoreUse
 from shop_poller.polling.limiter import PollLimiter, PollSchedule
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import NewDelivery, RefundList, Sink, Source, Store
-from shop_poller.runtime.factory import make_message_format, make_refunds, make_sinks, make_source, poll_plan
+from shop_poller.runtime.factory import (
+    make_message_format,
+    make_metrics,
+    make_refunds,
+    make_sinks,
+    make_source,
+    poll_plan,
+)
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.lease import LeaseKeeper
 from shop_poller.runtime.status import HealthReporter
-from shop_poller.sources.auto import ChosenDialect
+from shop_poller.sources.woocommerce.auto import ChosenDialect
 from shop_poller.web.hooks import Hooks
 
 if TYPE_CHECKING:
@@ -92,14 +98,13 @@ class ShopRuntime:
         self._gone: set[str] = set()  # sinks that said 410
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
-        named = [named.event for named in settings.shop_status_events.values()]
         metrics_registry = metrics_registry or MetricsRegistry()
-        self._metrics = Metrics(settings.shop, self._names, named, metrics_registry)
+        self._metrics = make_metrics(settings, self._names, metrics_registry)
         self._metrics.polling_enabled.set(settings.shop_polling_enabled)
         self._metrics.interval.set(settings.shop_polling_interval)
         self._metrics.started.set(metrics_registry.started_at.timestamp())
         if settings.shop_dialect != "auto":
-            self._metrics.dialect(Dialect(settings.shop_dialect))
+            self._metrics.dialect(settings.shop_dialect)
         self.clock = ClockWatch(
             store.now,
             whose=Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS,

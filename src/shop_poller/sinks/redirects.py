@@ -13,7 +13,7 @@ from shop_poller.config.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
 from shop_poller.core.plain_text import one_line
-from shop_poller.core.redirects import LOGIN
+from shop_poller.http.client import LOGIN
 
 SEE_OTHER = frozenset({302, 303})
 """Statuses with which a receiver may say that it did what it was asked to do."""

@@ -19,12 +19,13 @@ from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import Alert, Backfill, FinishedDelivery, ShopState
+from shop_poller.stores.statuses import UNPAID
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """Where polling stands is not before this: there was no WooCommerce."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 LATEST_OF_ORDERS = datetime(9001, 1, 1, tzinfo=UTC)
-"""The dates of orders come from the shop; see sources.values."""
+"""The dates of orders come from the shop; see sources.woocommerce.values."""
 LATEST_MS = ms(LATEST)
 BIGGEST_SEQ = 2**53
 MOST = 2**63 - 1
@@ -33,7 +34,6 @@ MOST_NAME = 1000
 MOST_BODY = 4_000_000
 MOST_DETAILS = 1_000_000
 MOST_DEPTH = 50
-UNPAID = frozenset({LOST_STATUS, "pending", "on-hold", "failed", "checkout-draft", "auto-draft", "draft"})
 
 DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")

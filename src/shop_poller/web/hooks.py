@@ -7,9 +7,10 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from shop_poller.core.hooks import MAX_PING, Verdict, WebhookVerifier
+from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
+from shop_poller.sources.woocommerce.hooks import MAX_PING, SIGNATURE, TOPIC, WebhookVerifier
 
 PATH = "/hooks/woocommerce"
 MAX_BODY = 2**20
@@ -37,7 +38,7 @@ class Hooks:
 
     async def receive(self, request: Request) -> Response:
         """The route: 200; or 400, 401, 408 or 413 with a line that says why."""
-        signature = request.headers.get("x-wc-webhook-signature", "")
+        signature = request.headers.get(SIGNATURE, "")
         verifier = WebhookVerifier(self._secret)
         try:
             with anyio.fail_after(READ_S):
@@ -50,7 +51,7 @@ class Hooks:
             return self._refuse(401, NOT_SIGNED)
         if not is_whole:
             return self._refuse(413, f"the body has more than {MAX_BODY} bytes")
-        verdict = verifier.verdict(signature=signature, topic=request.headers.get("x-wc-webhook-topic", ""))
+        verdict = verifier.verdict(signature=signature, topic=request.headers.get(TOPIC, ""))
         if verdict is Verdict.REFUSED:
             return self._refuse(401, DOES_NOT_FIT if signature else NOT_SIGNED)
         self._metrics.webhook(verdict)

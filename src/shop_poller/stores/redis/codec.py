@@ -8,7 +8,6 @@ from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.core.sweep import CLOSED
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import (
     Alert,
@@ -21,13 +20,11 @@ from shop_poller.ports import (
 )
 from shop_poller.stores import stored
 from shop_poller.stores.redis.keys import LANE
+from shop_poller.stores.statuses import ANNOUNCED_BEFORE, CLOSED, UNPAID
 
 PARTS_OF_A_NAME = 6
 """Shop, sink, key, number, when it was made, event: see `name_in_line`."""
 ID_DIGITS = 19
-
-ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
-"""Of an order of which only the status is known (the design before this one kept no more): it was told."""
 
 
 def naive_iso(value: datetime) -> str:
@@ -126,7 +123,7 @@ def known_order(
         if kept is not None:
             reading.problems.append("details are not a record")
         known = LOST_STATUS if status is None else status
-        return KnownOrder(order_id, known, EPOCH, announced_new=known not in stored.UNPAID), reading.problems
+        return KnownOrder(order_id, known, EPOCH, announced_new=known not in UNPAID), reading.problems
     # Written by somebody else meanwhile, who announced what the status says.
     is_lost = status in {None, LOST_STATUS}
     overruled = not is_lost and status != kept.get("status")

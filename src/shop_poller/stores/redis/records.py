@@ -8,10 +8,10 @@ from datetime import datetime
 import structlog
 
 from shop_poller.clock import ms
-from shop_poller.core.sweep import CLOSED
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import CHUNK, RedisConnection, chunks
 from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.statuses import CLOSED
 
 WIPED = "gone:"
 """How the revision begins of a state that is being dropped."""

@@ -10,7 +10,6 @@ from shop_poller.clock import instant, ms
 from shop_poller.clock import now as present
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.sweep import CLOSED
 from shop_poller.ports import (
     Alert,
     Backfill,
@@ -29,6 +28,7 @@ from shop_poller.stores.damage import Original
 from shop_poller.stores.sqlite import codec, history, outbox
 from shop_poller.stores.sqlite.file import StateConnection, transaction
 from shop_poller.stores.sqlite.rows import keep
+from shop_poller.stores.statuses import CLOSED
 
 EARLIEST = -(2**62)
 """Before any instant (ms)."""

@@ -12,10 +12,10 @@ import structlog
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
-from shop_poller.sources.answers import COMMON_ADVICE, count, read_json
-from shop_poller.sources.connection import shop_time
-from shop_poller.sources.listing import arguments, read_items, unnamed
-from shop_poller.sources.rest_endpoint import MAX_IDS_IN_ADDRESS, RestEndpoint
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, count, read_json
+from shop_poller.sources.woocommerce.connection import shop_time
+from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
+from shop_poller.sources.woocommerce.rest_endpoint import MAX_IDS_IN_ADDRESS, RestEndpoint
 
 POST_AGAIN_S = 3600.0
 """How long a server that refused a POST is asked by GET alone."""

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from shop_poller.core.down import DOWN
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.plain_text import one_line
-from shop_poller.core.redirects import Reason, read_redirect
 from shop_poller.http.client import retry_after_s
-from shop_poller.sources.quoting import before_data, without_values
-from shop_poller.sources.rows import describe, find_rows, is_order
-from shop_poller.sources.walls import wall_of
-from shop_poller.sources.whole_json import find_json
+from shop_poller.sources.woocommerce.quoting import before_data, without_values
+from shop_poller.sources.woocommerce.redirects import Reason, read_redirect
+from shop_poller.sources.woocommerce.rows import describe, find_rows, is_order
+from shop_poller.sources.woocommerce.walls import wall_of
+from shop_poller.sources.woocommerce.whole_json import find_json
 
 MAX_QUOTE = 200
 MAX_PARTS = 1_500_000

@@ -7,13 +7,17 @@ import structlog
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
-from shop_poller.sources.answers import COMMON_ADVICE
-from shop_poller.sources.credentials import api_key
-from shop_poller.sources.jsonrpc import UnexplainedError
-from shop_poller.sources.listing import arguments, read_items, unnamed
-from shop_poller.sources.rest import FIELDS
-from shop_poller.sources.rpc_errors import UNKNOWN_ARGUMENT, ParametersRefusedError, RpcRefusedError
-from shop_poller.sources.session import McpSession
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE
+from shop_poller.sources.woocommerce.credentials import api_key
+from shop_poller.sources.woocommerce.jsonrpc import UnexplainedError
+from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
+from shop_poller.sources.woocommerce.rest import FIELDS
+from shop_poller.sources.woocommerce.rpc_errors import (
+    UNKNOWN_ARGUMENT,
+    ParametersRefusedError,
+    RpcRefusedError,
+)
+from shop_poller.sources.woocommerce.session import McpSession
 
 TOOL = "woocommerce-orders-list"
 

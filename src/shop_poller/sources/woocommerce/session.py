@@ -9,13 +9,13 @@ import structlog
 
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.http.client import http_date
-from shop_poller.sources.answers import COMMON_ADVICE, Advice, of_kind
-from shop_poller.sources.connection import shop_time
-from shop_poller.sources.credentials import Credentials
-from shop_poller.sources.eras import EraRefusedError, Handshake, Reply, Stateless
-from shop_poller.sources.jsonrpc import read_tool_result
-from shop_poller.sources.mcp_http import McpHttp
-from shop_poller.sources.rpc_errors import OtherEraError, ParametersRefusedError, SessionLostError
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, of_kind
+from shop_poller.sources.woocommerce.connection import shop_time
+from shop_poller.sources.woocommerce.credentials import Credentials
+from shop_poller.sources.woocommerce.eras import EraRefusedError, Handshake, Reply, Stateless
+from shop_poller.sources.woocommerce.jsonrpc import read_tool_result
+from shop_poller.sources.woocommerce.mcp_http import McpHttp
+from shop_poller.sources.woocommerce.rpc_errors import OtherEraError, ParametersRefusedError, SessionLostError
 
 MAX_TOOL_PAGES = 10
 MAX_TOOLS = 10_000

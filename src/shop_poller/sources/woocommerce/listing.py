@@ -6,10 +6,10 @@ from typing import Any
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.answers import COMMON_ADVICE, Advice, rest_error
-from shop_poller.sources.orders import read_named
-from shop_poller.sources.rows import MAX_WRAPPINGS, OWN_KEYS, describe, find_error, find_rows
-from shop_poller.sources.values import order_id
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, rest_error
+from shop_poller.sources.woocommerce.orders import read_named
+from shop_poller.sources.woocommerce.rows import MAX_WRAPPINGS, OWN_KEYS, describe, find_error, find_rows
+from shop_poller.sources.woocommerce.values import order_id
 
 MAX_ROWS = 20_000
 """Orders that are read of one answer, however few were asked for."""

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
-from shop_poller.core.dialects import PLAIN, of_url
 from shop_poller.core.plain_text import plain
+from shop_poller.http.client import LOGIN
+from shop_poller.sources.woocommerce.dialects import PLAIN, of_url
 
 MAX_SHOWN = 200
 """Characters of an address that are shown."""
 
-LOGIN = re.compile(
-    r"/(?:wp-login\.php|wp-admin|log-?in|sign-?in|my-account|auth|sso|account/login)\b", re.IGNORECASE
-)
 WAITING = re.compile(
     r"/[^/]*(?:maint[ae]n|coming-?soon|under-?construction|wartung|offline|be-right-back|launching)",
     re.IGNORECASE,

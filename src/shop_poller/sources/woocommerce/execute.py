@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import Page, Query
-from shop_poller.sources.answers import COMMON_ADVICE, read_json
-from shop_poller.sources.connection import ShopConnection, shop_time
-from shop_poller.sources.credentials import api_key
-from shop_poller.sources.listing import arguments, read_items, unnamed
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, read_json
+from shop_poller.sources.woocommerce.connection import ShopConnection, shop_time
+from shop_poller.sources.woocommerce.credentials import api_key
+from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
 
 ABILITY = "woocommerce/orders-list"
 ACCEPT = {"Accept": "application/json"}

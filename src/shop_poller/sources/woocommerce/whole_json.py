@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from shop_poller.sources.rows import find_rows, is_order
+from shop_poller.sources.woocommerce.rows import find_rows, is_order
 
 MAX_DEPTH = 100
 """Levels that are read; what is nested deeper becomes null. PHP writes up to 512, we need about ten."""

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Refund, UnreadableOrder
 from shop_poller.core.plain_text import USUAL, plain
-from shop_poller.core.statuses import bare
-from shop_poller.sources.values import (
+from shop_poller.sources.woocommerce.values import (
     MAX_NAME,
     amount,
     instant,

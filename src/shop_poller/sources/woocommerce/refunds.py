@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.refunds import RefundPage, RefundQuery, RefundRow
-from shop_poller.sources.answers import count, read_json
-from shop_poller.sources.listing import naive_utc
-from shop_poller.sources.rest_endpoint import RestEndpoint
-from shop_poller.sources.values import instant, order_id, whole_number
+from shop_poller.sources.woocommerce.answers import count, read_json
+from shop_poller.sources.woocommerce.listing import naive_utc
+from shop_poller.sources.woocommerce.rest_endpoint import RestEndpoint
+from shop_poller.sources.woocommerce.values import instant, order_id, whole_number
 
 FIELDS = "id,parent_id,date_created_gmt"
 MAX_ROWS = 10_000

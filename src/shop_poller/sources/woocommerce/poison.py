@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from shop_poller.core.cursor import SECOND
 from shop_poller.core.model import Query, UnreadableOrder
-from shop_poller.sources.answers import quote
-from shop_poller.sources.jsonrpc import InvalidOutputError
+from shop_poller.sources.woocommerce.answers import quote
+from shop_poller.sources.woocommerce.jsonrpc import InvalidOutputError
 
 AHEAD = 5_000
 """Ids that may have been given since the highest that was seen."""

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.sources.answers import STATUSES, Advice, by_status, code_word, of_kind, rest_error, word
+from shop_poller.sources.woocommerce.answers import (
+    STATUSES,
+    Advice,
+    by_status,
+    code_word,
+    of_kind,
+    rest_error,
+    word,
+)
 
 INVALID_PARAMS = -32602
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022

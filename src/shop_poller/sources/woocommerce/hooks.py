@@ -8,21 +8,16 @@ import base64
 import hashlib
 import hmac
 import re
-from enum import StrEnum
 
+from shop_poller.core.webhooks import Verdict
+
+SIGNATURE = "x-wc-webhook-signature"
+TOPIC = "x-wc-webhook-topic"
 ORDERS = "order."
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 """What a shop sends, unsigned, when a webhook is saved: it only wants to know whether somebody answers."""
 MAX_PING = 64
 """Of what comes without a signature: more than the ping of a shop need not be read."""
-
-
-class Verdict(StrEnum):
-    """What a webhook comes to: the label `outcome` of the metric."""
-
-    ACCEPTED = "accepted"  # genuine, and about an order
-    IGNORED = "ignored"  # a ping, or genuine and about something else
-    REFUSED = "refused"  # not the shop's, as far as can be told
 
 
 class WebhookVerifier:
@@ -48,11 +43,11 @@ class WebhookVerifier:
         self.size += len(part)
 
     def verdict(self, *, signature: str, topic: str) -> Verdict:
-        """What the whole body comes to.
+        """What the whole body leads to.
 
         Args:
-            signature: the header `X-WC-Webhook-Signature`, "" if there is none.
-            topic: the header `X-WC-Webhook-Topic`, e.g. "order.updated". It is not signed.
+            signature: the header SIGNATURE, "" if there is none.
+            topic: the header TOPIC, e.g. "order.updated". It is not signed.
         """
         if not signature and PING.fullmatch(self._begin):
             return Verdict.IGNORED

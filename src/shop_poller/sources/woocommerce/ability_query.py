@@ -10,7 +10,7 @@ from typing import Any
 
 from shop_poller.core.cursor import SECOND
 from shop_poller.core.model import Order, Query, UnreadableOrder
-from shop_poller.sources.listing import naive_utc
+from shop_poller.sources.woocommerce.listing import naive_utc
 
 Item = Order | UnreadableOrder
 

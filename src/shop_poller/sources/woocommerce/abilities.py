@@ -1,6 +1,6 @@
 """The dialect `abilities`: the default server of the WordPress MCP adapter.
 
-It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: core.dialects.BLIND_TO.
+It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: dialects.BLIND_TO.
 """
 
 import re
@@ -12,14 +12,22 @@ from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
-from shop_poller.sources import poison
-from shop_poller.sources.ability_query import Boundary, Item, Listed, boundaries, merged, parameters, sum_of
-from shop_poller.sources.answers import COMMON_ADVICE, count
-from shop_poller.sources.credentials import application_password
-from shop_poller.sources.jsonrpc import InvalidOutputError, UnexplainedError, tool_error
-from shop_poller.sources.listing import read_items, unnamed
-from shop_poller.sources.poison import Poisoned
-from shop_poller.sources.session import McpSession
+from shop_poller.sources.woocommerce import poison
+from shop_poller.sources.woocommerce.ability_query import (
+    Boundary,
+    Item,
+    Listed,
+    boundaries,
+    merged,
+    parameters,
+    sum_of,
+)
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, count
+from shop_poller.sources.woocommerce.credentials import application_password
+from shop_poller.sources.woocommerce.jsonrpc import InvalidOutputError, UnexplainedError, tool_error
+from shop_poller.sources.woocommerce.listing import read_items, unnamed
+from shop_poller.sources.woocommerce.poison import Poisoned
+from shop_poller.sources.woocommerce.session import McpSession
 
 TOOL = "mcp-adapter-execute-ability"
 ABILITY = "woocommerce/orders-query"

@@ -1,4 +1,4 @@
-"""SHOP_STATUS_EVENTS: which statuses are news besides WooCommerce's own, and in which words."""
+"""SHOP_STATUS_EVENTS: which statuses are news besides those in statuses.EVENTS, and in which words."""
 
 import json
 import re
@@ -6,11 +6,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from shop_poller.config.statuses import EVENTS, bare
 from shop_poller.core.messages import LEVELS, PLACEHOLDER
 from shop_poller.core.model import EventType, StatusEvent
 from shop_poller.core.showing import is_harmless, shown
-from shop_poller.core.statuses import bare
-from shop_poller.core.transition import STATUS_EVENTS
 
 PLACEHOLDERS = ("{id}", "{number}", "{total}", "{customer}", "{status}")
 NAME = re.compile(r"shop\.[a-z0-9_.]{1,60}")
@@ -58,8 +57,8 @@ def _event(status: str, entry: Mapping[str, Any]) -> StatusEvent:
             f"has a status that is no text of 1 to {MAX_STATUS} characters: {shown(status, limit=40)}"
         )
     status = bare(status)
-    if status in STATUS_EVENTS:
-        raise ValueError(f"{status} has an event of its own, {STATUS_EVENTS[status]}; leave it out")
+    if status in EVENTS:
+        raise ValueError(f"{status} has an event of its own, {EVENTS[status]}; leave it out")
     unknown = sorted(set(entry) - set(KEYS))
     if unknown:
         raise ValueError(

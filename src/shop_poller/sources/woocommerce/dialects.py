@@ -146,6 +146,20 @@ def with_keys_read(url: str) -> str:
 
 
 KEYS_READ = "wp-json/wc/"
+ORDERS_ROUTE = re.compile(r"(/|%2F)wc\1v3\1orders(?=/?(?:[?&#]|$))", re.IGNORECASE)
+
+
+def refunds_url(orders_url: str) -> str | None:
+    """Where the shop's list of refunds is.
+
+    Args:
+        orders_url: where its REST API lists orders, with pretty or plain permalinks.
+
+    Returns:
+        None if the address is not that of WooCommerce's list of orders.
+    """
+    url, found = ORDERS_ROUTE.subn(r"\1wc\1v3\1refunds", orders_url, count=1)
+    return url if found else None
 
 
 def _root(path: str) -> str:

@@ -13,11 +13,11 @@ import httpx
 from shop_poller.config.addresses import secrets_in
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.masking import CHUNK, Masker, without
-from shop_poller.core.redirects import leads_back
 from shop_poller.http.body import read_bounded
 from shop_poller.http.client import HttpClient, answered_for_sure, http_date, transport_errors
-from shop_poller.sources.answers import redirect_error
-from shop_poller.sources.credentials import Credentials
+from shop_poller.sources.woocommerce.answers import redirect_error
+from shop_poller.sources.woocommerce.credentials import Credentials
+from shop_poller.sources.woocommerce.redirects import leads_back
 
 REQUEST_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.sources.answers import COMMON_ADVICE, Advice, no_answer, of_kind, parse, quote
-from shop_poller.sources.rows import describe, find_error, find_rows
-from shop_poller.sources.rpc_errors import (
+from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, no_answer, of_kind, parse, quote
+from shop_poller.sources.woocommerce.rows import describe, find_error, find_rows
+from shop_poller.sources.woocommerce.rpc_errors import (
     NO_TOOL,
     SESSION_LOST,
     maybe_lost,

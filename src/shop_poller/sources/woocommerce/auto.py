@@ -7,13 +7,13 @@ from time import monotonic
 import anyio
 import structlog
 
-from shop_poller.core.dialects import BLIND_TO, NEEDS, Dialect
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.ports import Source
-from shop_poller.sources.abilities import Abilities
-from shop_poller.sources.answers import RedirectedError
-from shop_poller.sources.woocommerce_mcp import WooCommerceMcp
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.answers import RedirectedError
+from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, Dialect
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 
 NOT_HERE = (
     ErrorKind.AUTHENTICATION,

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 import httpx
 
-from shop_poller.core.dialects import with_keys_read
-from shop_poller.sources.connection import ShopConnection
-from shop_poller.sources.credentials import basic_key
+from shop_poller.sources.woocommerce.connection import ShopConnection
+from shop_poller.sources.woocommerce.credentials import basic_key
+from shop_poller.sources.woocommerce.dialects import with_keys_read
 
 MAX_URL = 4000
 """Bytes; servers refuse longer ones from 4 or 8 KB on, by their own settings."""

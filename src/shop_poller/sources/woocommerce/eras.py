@@ -13,10 +13,10 @@ import httpx
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
-from shop_poller.sources.answers import RedirectedError, http_error, of_kind
-from shop_poller.sources.jsonrpc import Answer, is_lost_in_words
-from shop_poller.sources.mcp_http import SESSION, McpHttp
-from shop_poller.sources.rpc_errors import (
+from shop_poller.sources.woocommerce.answers import RedirectedError, http_error, of_kind
+from shop_poller.sources.woocommerce.jsonrpc import Answer, is_lost_in_words
+from shop_poller.sources.woocommerce.mcp_http import SESSION, McpHttp
+from shop_poller.sources.woocommerce.rpc_errors import (
     ASKS_FOR_TIME,
     UNKNOWN_ARGUMENT,
     NoRouteError,

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 
 from shop_poller.http.body import BoundedBody
-from shop_poller.sources.answers import Advice, bound_parts, parse
-from shop_poller.sources.connection import MAX_ANSWER_BYTES, PEER, ShopConnection, read_whole
-from shop_poller.sources.credentials import Credentials
-from shop_poller.sources.eventstream import EventStream
-from shop_poller.sources.jsonrpc import Answer, is_response, own_answer, read_answer
+from shop_poller.sources.woocommerce.answers import Advice, bound_parts, parse
+from shop_poller.sources.woocommerce.connection import MAX_ANSWER_BYTES, PEER, ShopConnection, read_whole
+from shop_poller.sources.woocommerce.credentials import Credentials
+from shop_poller.sources.woocommerce.eventstream import EventStream
+from shop_poller.sources.woocommerce.jsonrpc import Answer, is_response, own_answer, read_answer
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 SESSION = "Mcp-Session-Id"

@@ -1,0 +1,44 @@
+"""What belongs to WooCommerce: one module per dialect, statuses, webhooks, credentials."""
+
+from shop_poller.ports import RefundList, Source
+from shop_poller.sources.woocommerce.abilities import Abilities
+from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys, endpoint, refunds_url
+from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.refunds import RestRefunds
+from shop_poller.sources.woocommerce.rest import Rest
+from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
+
+
+def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
+    """The source for one dialect.
+
+    Args:
+        dialect: which.
+        url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
+        credentials: of the kind that the dialect needs.
+    """
+    where = endpoint(url, dialect)
+    key, secret, also = credentials.consumer_key, credentials.consumer_secret, credentials.also
+    match dialect:
+        case Dialect.WOOCOMMERCE_MCP:
+            return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also)
+        case Dialect.ABILITIES:
+            return Abilities(where, username=credentials.username, password=credentials.password, also=also)
+        case Dialect.REST:
+            return Rest(where, consumer_key=key, consumer_secret=secret, also=also)
+        case Dialect.EXECUTE:
+            return Execute(where, consumer_key=key, consumer_secret=secret, also=also)
+
+
+def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
+    """The shop's own list of refunds, see core/refunds.py; None if its address cannot be told.
+
+    Args:
+        url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
+        credentials: a consumer key.
+    """
+    where = refunds_url(endpoint(url, Dialect.REST))
+    if where is None:
+        return None
+    key, secret = credentials.consumer_key, credentials.consumer_secret
+    return RestRefunds(where, consumer_key=key, consumer_secret=secret, also=credentials.also)
