@@ -62,7 +62,7 @@ async def forget_texts(store: Store) -> None:
         await store._connection._line.client.delete(store._keys.texts)
     else:
         assert isinstance(store, SqliteStore)
-        await store._run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
+        await store._connection.run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ async def test_a_batch_that_fails_in_the_middle_leaves_all_as_it_was(tmp_path: P
     store = await SqliteStore.open(tmp_path / "state.db")
     first = await deliver(store, *(new_deliveries("A", f"{n}") for n in range(3)))
     before = await made(store)
-    await store._run(
+    await store._connection.run(
         lambda db: db.execute(
             f"CREATE TRIGGER fails BEFORE DELETE ON delivered WHEN old.seq = {first[2].seq}"
             " BEGIN SELECT raise(ABORT, 'the power is cut'); END"

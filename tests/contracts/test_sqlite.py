@@ -44,7 +44,7 @@ async def filled(path: Path, *, rows: int = 3) -> None:
 
 async def pragma(store: SqliteStore, text: str) -> object:
     """Run a PRAGMA on the store's own connection."""
-    row = await store._run(lambda db: db.execute(f"PRAGMA {text}").fetchone())
+    row = await store._connection.run(lambda db: db.execute(f"PRAGMA {text}").fetchone())
     return row and row[0]
 
 
@@ -411,7 +411,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from shop_poller.core.errors import TemporaryError
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, batch, known_order, outgoing
+from support.deliveries import SHOP, batch, known_order, new_deliveries
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
@@ -421,7 +421,7 @@ async def main():
         try:
             for round in range(20):
                 first = 1 + 200 * round
-                rows = [outgoing(key=str(n)) for n in range(first, first + 200)]
+                rows = [new_deliveries(key=str(n)) for n in range(first, first + 200)]
                 known = [known_order(n) for n in range(first, first + 200)]
                 await store.commit(SHOP, batch(*rows, known=known))
                 done += 1
@@ -566,19 +566,19 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from shop_poller.ports import Ack
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import SHOP, T0, batch, known_order, outgoing
+from support.deliveries import SHOP, T0, batch, known_order, new_deliveries
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
     n = (await store.stats(SHOP)).known // 20
     while True:
         orders = range(1 + 20 * n, 21 + 20 * n)
-        rows = [outgoing(key=str(order), event_id=str(order)) for order in orders]
+        rows = [new_deliveries(key=str(order), event_id=str(order)) for order in orders]
         await store.commit(SHOP, batch(*rows, known=[known_order(order) for order in orders]))
         n += 1
         print(n, flush=True)
         taken = await store.claim("A", now=T0, limit=7)
-        await store.settle([Ack(delivery) for delivery in taken], T0)
+        await store.record_outcomes([Ack(delivery) for delivery in taken], T0)
         print("ack", *(delivery.event_id for delivery in taken), flush=True)
 
 asyncio.run(main())

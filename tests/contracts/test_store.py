@@ -828,7 +828,7 @@ async def test_dead_letters_are_bounded_in_number(
 async def test_a_sink_with_a_long_history_takes_no_room_of_another(
     store: Store, *, dead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("sqlite.history", "redis.outbox"):
+    for module in ("sqlite.retention", "redis.outbox"):
         monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", 3)
     await put(store, *(new_deliveries("A", f"{n}") for n in range(3)))
     await put(store, *(new_deliveries("B", f"{n}") for n in range(9)))
@@ -844,7 +844,7 @@ async def test_a_sink_with_a_long_history_takes_no_room_of_another(
 
 
 def bound_histories(monkeypatch: pytest.MonkeyPatch, *, most: int, step: int) -> None:
-    for module in ("sqlite.history", "redis.outbox"):
+    for module in ("sqlite.retention", "redis.outbox"):
         monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", most)
         monkeypatch.setattr(f"shop_poller.stores.{module}.PRUNE_LIMIT", step)
 
@@ -902,7 +902,7 @@ async def test_a_history_that_is_too_long_shrinks_in_bounded_steps(
 async def test_orders_set_aside_are_dropped_a_bounded_number_at_a_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("sqlite.orders", "redis.shops"):
+    for name in ("sqlite.retention", "redis.shops"):
         monkeypatch.setattr(f"shop_poller.stores.{name}.PRUNE_LIMIT", 100)
     aside = [UnreadableOrder(order_id, "half an order") for order_id in range(1, 3_001)]
     await store.commit(SHOP, batch(now=at(1), set_aside=aside))
