@@ -272,7 +272,7 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert ids(await claim(polling, now=at(9))) == ["again"]
-    assert await polling._outbox._is_whole()
+    assert await polling._order.is_whole()
     await beside.aclose()
     await polling.aclose()
 

@@ -326,7 +326,7 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
-    assert await polling._outbox._is_whole()
+    assert await polling._order.is_whole()
     assert await polling._connection.read("EXISTS", polling._keys.texts) == 0, "it lies in the outbox now"
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()

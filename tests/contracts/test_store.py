@@ -813,7 +813,8 @@ async def test_dead_letters_are_bounded_in_number(
         bound = (
             1_000  # it takes seconds for ten thousand; the servers have the same script, and the real bound
         )
-        monkeypatch.setattr("shop_poller.stores.redis.outbox.MAX_FINISHED", bound)
+        for module in ("outbox", "retention"):
+            monkeypatch.setattr(f"shop_poller.stores.redis.{module}.MAX_FINISHED", bound)
     assert MAX_FINISHED == 10_000
     await put(store, *(new_deliveries(key=f"{n}") for n in range(bound + 300)))
     await put(store, *(new_deliveries(key=f"{n}") for n in range(200)), shop_id=OTHER_SHOP)
@@ -828,7 +829,7 @@ async def test_dead_letters_are_bounded_in_number(
 async def test_a_sink_with_a_long_history_takes_no_room_of_another(
     store: Store, *, dead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("sqlite.retention", "redis.outbox"):
+    for module in ("sqlite.retention", "redis.outbox", "redis.retention"):
         monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", 3)
     await put(store, *(new_deliveries("A", f"{n}") for n in range(3)))
     await put(store, *(new_deliveries("B", f"{n}") for n in range(9)))
@@ -844,8 +845,9 @@ async def test_a_sink_with_a_long_history_takes_no_room_of_another(
 
 
 def bound_histories(monkeypatch: pytest.MonkeyPatch, *, most: int, step: int) -> None:
-    for module in ("sqlite.retention", "redis.outbox"):
+    for module in ("sqlite.retention", "redis.outbox", "redis.retention"):
         monkeypatch.setattr(f"shop_poller.stores.{module}.MAX_FINISHED", most)
+    for module in ("sqlite.retention", "redis.retention"):
         monkeypatch.setattr(f"shop_poller.stores.{module}.PRUNE_LIMIT", step)
 
 
@@ -902,7 +904,7 @@ async def test_a_history_that_is_too_long_shrinks_in_bounded_steps(
 async def test_orders_set_aside_are_dropped_a_bounded_number_at_a_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("sqlite.retention", "redis.shops"):
+    for name in ("sqlite.retention", "redis.retention"):
         monkeypatch.setattr(f"shop_poller.stores.{name}.PRUNE_LIMIT", 100)
     aside = [UnreadableOrder(order_id, "half an order") for order_id in range(1, 3_001)]
     await store.commit(SHOP, batch(now=at(1), set_aside=aside))

@@ -353,7 +353,7 @@ BUGS = {
     "any row may be claimed": Bug("stores.sqlite.outbox.SqliteOutbox", "claim", _any_row, 20, first=9),
     "more is claimed than there is room for": Bug("delivery.dispatcher.Dispatcher", "_claim", _greedy, 20),
     "claims outlive the lease": Bug(
-        "stores.redis.outbox.Outbox",
+        "stores.redis.port.Claims",
         "forget",
         _nothing,
         1200,
