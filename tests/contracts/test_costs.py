@@ -248,6 +248,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
     metrics = Metrics(SHOP, [sink.name])
     alert_manager = AlertManager(
         store,
+        history=store,
         message_format=MessageFormat(SHOP),
         sinks={sink.name: EVERYTHING},
         now=store.now,
@@ -256,7 +257,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
     return Dispatcher(
         sink,
         DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
-        store=store,
+        outbox=store,
         may_send=lambda: True,
         alert_manager=alert_manager,
         metrics=metrics,

@@ -181,7 +181,7 @@ def _blind_send(send: Any) -> Any:
 def _forgetful(_: Any) -> Any:
     async def record_once(self: Any, batch: Any) -> bool:
         with suppress(TemporaryError):
-            await self._store.record_outcomes(batch, self._now())
+            await self._outbox.record_outcomes(batch, self._now())
         return False
 
     return record_once
