@@ -88,7 +88,7 @@ async def measure(state: Path, rounds: int, n_known: int) -> dict[str, Any]:
 
     state_writer = StateWriter(
         await store.register(SHOP, now()),
-        store=store,
+        orders=store,
         message_format=MessageFormat(SHOP),
         sinks={SINK: EVERYTHING},
         metrics=metrics,

@@ -15,7 +15,7 @@ from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, alert_notification, dead_letters_notification
 from shop_poller.core.model import ALERTS, EventType
 from shop_poller.observability.logging import Log
-from shop_poller.ports import STORE, Alert, NewDelivery, Store
+from shop_poller.ports import STORE, Alert, AlertState, DeliveryHistory, NewDelivery
 
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
@@ -34,7 +34,8 @@ class AlertManager:
     """The alerts of one shop; what was raised is remembered over restarts.
 
     Args:
-        store: where alerts are remembered, and their notifications wait.
+        alerts: stores alerts together with their notifications.
+        history: has the dead letters, and shows whether a sink has ever delivered.
         message_format: how notifications are written.
         sinks: the names of those to tell, and what each wants.
         now: our clock.
@@ -43,14 +44,16 @@ class AlertManager:
 
     def __init__(
         self,
-        store: Store,
+        alerts: AlertState,
         *,
+        history: DeliveryHistory,
         message_format: MessageFormat,
         sinks: Mapping[str, Filter],
         now: Callable[[], datetime],
         on_new_deliveries: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._alerts = alerts
+        self._history = history
         self._message_format = message_format
         self._sinks = sinks
         self._now = now
@@ -65,7 +68,7 @@ class AlertManager:
 
     async def load(self) -> None:
         """Remember what was raised before this start."""
-        self._raised = await self._store.alerts(self._message_format.shop_id)
+        self._raised = await self._alerts.alerts(self._message_format.shop_id)
 
     async def raise_for(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Tell, once, that a service does not work; it is not told itself.
@@ -80,7 +83,7 @@ class AlertManager:
         alert = Alert(service, cause, min(since, owed.since) if owed else since)
         self._owed[service] = alert
         new_deliveries = self._outgoing(EventType.UNHEALTHY, alert)
-        await self._store.raise_alert(self._message_format.shop_id, alert, new_deliveries, self._now())
+        await self._alerts.raise_alert(self._message_format.shop_id, alert, new_deliveries, self._now())
         self._raised[service] = self._owed.pop(service)
         self._log.error(
             "alert raised", service=service, error_type=alert.cause, since=alert.since.isoformat()
@@ -104,7 +107,7 @@ class AlertManager:
         if alert is None:
             return
         new_deliveries = self._outgoing(EventType.RECOVERED, alert)
-        await self._store.clear_alert(self._message_format.shop_id, service, new_deliveries, self._now())
+        await self._alerts.clear_alert(self._message_format.shop_id, service, new_deliveries, self._now())
         del self._raised[service]
         if alert.cause is ErrorKind.STORE:
             self._store_cleared_s = anyio.current_time()
@@ -133,7 +136,7 @@ class AlertManager:
             told_to = now - SUMMARY_EVERY
         if told_to is not None and now - told_to < SUMMARY_EVERY:
             return False
-        dead = await self._store.finished(
+        dead = await self._history.finished(
             self._message_format.shop_id, dead=True, limit=MOST_COUNTED, sink=sink
         )
         untold = [
@@ -157,7 +160,7 @@ class AlertManager:
             NewDelivery(name, notification) for name in takers(self._others(sink), notification)
         ]
         try:
-            await self._store.raise_alert(self._message_format.shop_id, alert, new_deliveries, now)
+            await self._alerts.raise_alert(self._message_format.shop_id, alert, new_deliveries, now)
         except ShopPollerError:
             self._is_unsure = True
             raise
@@ -176,7 +179,9 @@ class AlertManager:
         """
         if f"{WORKED}{sink}" in self._raised:
             return True
-        return bool(await self._store.finished(self._message_format.shop_id, dead=False, limit=1, sink=sink))
+        return bool(
+            await self._history.finished(self._message_format.shop_id, dead=False, limit=1, sink=sink)
+        )
 
     async def remember_that_it_worked(self, sink: str) -> None:
         """A sink has delivered something; written once in the life of the state.
@@ -187,7 +192,7 @@ class AlertManager:
         service = f"{WORKED}{sink}"
         if service not in self._raised:
             alert = Alert(service, ErrorKind.REJECTED, self._now())
-            await self._store.raise_alert(self._message_format.shop_id, alert, (), self._now())
+            await self._alerts.raise_alert(self._message_format.shop_id, alert, (), self._now())
             self._raised[service] = alert
 
     def cannot_record(self) -> None:

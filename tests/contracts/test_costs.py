@@ -102,11 +102,11 @@ def counting() -> Iterator[Calls]:
 def statements(shop_harness: ShopHarness) -> Iterator[list[str]]:
     """The SQL that the store executes meanwhile, with its values."""
     seen: list[str] = []
-    shop_harness.store._db.set_trace_callback(seen.append)
+    shop_harness.store._connection._db.set_trace_callback(seen.append)
     try:
         yield seen
     finally:
-        shop_harness.store._db.set_trace_callback(None)
+        shop_harness.store._connection._db.set_trace_callback(None)
 
 
 def commits(seen: list[str]) -> int:
@@ -249,6 +249,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
     metrics = Metrics(SHOP, [sink.name])
     alert_manager = AlertManager(
         store,
+        history=store,
         message_format=MessageFormat(SHOP),
         sinks={sink.name: EVERYTHING},
         now=store.now,
@@ -257,7 +258,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
     return Dispatcher(
         sink,
         DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
-        store=store,
+        outbox=store,
         may_send=lambda: True,
         alert_manager=alert_manager,
         metrics=metrics,
@@ -286,7 +287,9 @@ def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None
                 await here.store.dead_letter_expired(sink.name, head_before=virtual_now(), now=virtual_now())
                 await here.store.prune(SHOP, seen_before=virtual_now(), finished_before=virtual_now())
             return {
-                statement: [row[3] for row in here.store._db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                statement: [
+                    row[3] for row in here.store._connection._db.execute(f"EXPLAIN QUERY PLAN {statement}")
+                ]
                 for statement in seen
                 if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
             }

@@ -381,7 +381,7 @@ async def test_what_sqlite_cannot_take(tmp_path: Path, odd: object) -> None:
         lambda db: db.executemany("INSERT INTO claimed VALUES (?)", [[odd]]),
     ):
         with pytest.raises(TemporaryError) as caught:
-            await store._run(work)
+            await store._connection.run(work)
         assert caught.value.kind is ErrorKind.STORE
     assert await store.load(SHOP) is None
     await store.aclose()
@@ -394,7 +394,7 @@ async def test_no_thread_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await SqliteStore.open(tmp_path / "state.db")
     assert caught.value.kind is ErrorKind.STORE
     store = await SqliteStore.open(tmp_path / "state.db")
-    store._threads.shutdown()
+    store._connection._threads.shutdown()
     with pytest.raises(TemporaryError):
         await store.register(SHOP, T0)
     await store.aclose()
@@ -418,9 +418,11 @@ async def test_an_error_in_our_own_code_stays_what_it_is(
         await shop.ask("GET", headers={}, read=read)
     store = await SqliteStore.open(tmp_path / "state.db")
     with pytest.raises(KeyError):
-        await store._run(bug)
+        await store._connection.run(bug)
     with pytest.raises(KeyError):
-        await store._run(lambda db: db.executemany("INSERT INTO claimed VALUES (?)", (bug() for _ in "x")))
+        await store._connection.run(
+            lambda db: db.executemany("INSERT INTO claimed VALUES (?)", (bug() for _ in "x"))
+        )
     await store.aclose()
     monkeypatch.setattr("shop_poller.sinks.apprise.message", bug)
     with pytest.raises(KeyError):

@@ -361,7 +361,7 @@ async def test_due_times_follow_the_servers_clock(store: RedisStore, monkeypatch
             return super().now(tz) - timedelta(hours=1)
 
     true = datetime.now(UTC)
-    monkeypatch.setattr("shop_poller.stores.redis.datetime", Slow)
+    monkeypatch.setattr("shop_poller.clock.datetime", Slow)
     assert await store.renew()
     assert abs(store.now() - true) < timedelta(seconds=30)
 
@@ -491,7 +491,7 @@ async def one_dead_one_parked(store: RedisStore) -> None:
     await store.record_outcomes([MoveToDeadLetters(await claim_one(store, "B"), "no")], T0)
     await put(store, new_deliveries("A", "3", "parked"), new_deliveries("A", "3", "behind"))
     await store.record_outcomes([Retry(await claim_one(store), at(70), "500", charged=True)], T0)
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
 
 
 async def test_what_is_replayed_while_the_outbox_is_mended_gets_its_place(
@@ -503,7 +503,7 @@ async def test_what_is_replayed_while_the_outbox_is_mended_gets_its_place(
     replayed = beside_the_first(store, monkeypatch, "HGETALL", "HSCAN")
     await store.register(SHOP, at(60))
     assert replayed == [2]
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     assert [ids(await claim(store, sink, now=at(60))) for sink in "AB"] == [["dead"], ["only dead"]]
     (parked,) = await claim(store, now=at(70))
     assert (parked.event_id, parked.attempts) == ("parked", 1), "it is as it was before"
@@ -524,7 +524,7 @@ async def test_a_replay_while_it_is_counted_is_no_damage(
 ) -> None:
     await one_dead_one_parked(store)
     replayed = beside_the_first(store, monkeypatch, "HKEYS", "SMEMBERS")
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     assert replayed == [2]
 
 
@@ -536,7 +536,7 @@ async def test_an_outbox_larger_than_a_piece_is_mended_in_order(
     with server.client as client:
         assert client.delete(f"{PREFIX}outbox:heads") == 1
     await store.register(SHOP, at(60))
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     order = []
     while some := await claim(store, now=at(100), limit=1000):
         order += [int(one) for one in ids(some)]
@@ -640,7 +640,7 @@ async def test_a_step_of_our_clock_moves_no_due_time(
         def now(cls, tz: Any = None) -> "Stepped":
             return super().now(tz) + timedelta(hours=1)
 
-    monkeypatch.setattr("shop_poller.stores.redis.datetime", Stepped)
+    monkeypatch.setattr("shop_poller.clock.datetime", Stepped)
     assert timedelta(0) <= store.now() - before < timedelta(seconds=30)
 
 
@@ -897,7 +897,7 @@ async def test_what_an_older_version_wrote_meanwhile_is_open_too(
         client.hset(f"{PREFIX}known_orders", "2", "processing")
         for key, field in (("state", "rev"), ("known_details", "rev"), ("outbox", f"rev:{SHOP}")):
             client.hset(f"{PREFIX}{key}", field, "its own")
-    store._shops.forget()
+    store._commits.forget()
     await store.register(SHOP, at(1))
     assert await store.open_orders(SHOP, after_id=0, limit=9) == [1, 2]
 
@@ -971,7 +971,7 @@ async def everything(store: RedisStore) -> None:
     await store.delivery_records(SHOP, frozenset({"1"}))
     await store.finished(SHOP, dead=False, limit=9)
     await store.rows_set_aside(SHOP)
-    store._outbox._must_mend = True
+    store._order.must_mend = True
     await store.register(SHOP, at(7))
     await store.renew()
     await store.holder()

@@ -38,11 +38,11 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = "shop_poller.stores.redis"
     for module in ("connection", "mending", "dead_letters", "outbox", "records"):
         monkeypatch.setattr(f"{modules}.{module}.CHUNK", A_PIECE)
-    for name in ("PRUNE_LIMIT", "EXPIRE_LIMIT", "MAX_FINISHED", "EXPIRE_SCAN", "RELEASE_LIMIT"):
+    for name in ("EXPIRE_LIMIT", "MAX_FINISHED", "EXPIRE_SCAN", "RELEASE_LIMIT", "CLAMP_LIMIT"):
         monkeypatch.setattr(f"{modules}.outbox.{name}", 2 * A_PIECE)
-    for name in ("PRUNE_LIMIT", "CLAMP_LIMIT"):
-        monkeypatch.setattr(f"{modules}.shops.{name}", 2 * A_PIECE)
-    monkeypatch.setattr(f"{modules}.outbox.CLAMP_LIMIT", 2 * A_PIECE)
+    for name in ("PRUNE_LIMIT", "MAX_FINISHED", "CLAMP_LIMIT"):
+        monkeypatch.setattr(f"{modules}.retention.{name}", 2 * A_PIECE)
+    monkeypatch.setattr(f"{modules}.outbox_order.PRUNE_LIMIT", 2 * A_PIECE)
 
 
 async def filled(rows: int) -> RedisStore:
@@ -211,10 +211,10 @@ async def test_a_lane_without_deliveries_is_forgotten_and_comes_back(store: Redi
     await store.record_outcomes([Ack(one) for one in await claim(store)], at(1))
     await store.record_outcomes([MoveToDeadLetters(one, "no") for one in await claim(store, "B")], at(5))
     await store.prune(SHOP, seen_before=T0, finished_before=at(3))
-    assert [sink for _, sink in await store._outbox.lanes()] == ["B", "C"]
+    assert [sink for _, sink in await store._order.lanes()] == ["B", "C"]
     await put(store, new_deliveries("A", event_id="again"))
     assert ids(await claim(store)) == ["again"]
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
 
 
 # --- The outbox is repaired step by step --------------------------------------------------------------------
@@ -287,7 +287,7 @@ async def test_a_repair_goes_on_where_it_was_broken_off(
     assert tries > 3
     whole = 3_000 // 50
     assert len(steps) < 3.5 * whole, "nothing but the last step was done twice"
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     with server.client as client:
         assert not client.exists(f"{PREFIX}outbox:mending")
     assert await drained(store) == told
@@ -303,7 +303,7 @@ async def test_a_repair_on_a_server_that_was_started_anew_reads_all_rows_again(
         left = {"phase": "rows", "server": "another run", "position": "1023"}
         client.hset(f"{PREFIX}outbox:mending", mapping=left)
     await store.register(SHOP, at(60))
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     assert await drained(store) == told
 
 
@@ -318,7 +318,7 @@ async def test_what_is_left_of_an_old_repair_does_no_harm(server: RedisServer, s
         client.hset(f"{PREFIX}outbox:mending", mapping=left)
         client.delete(f"{PREFIX}outbox:lines")
     await store.register(SHOP, at(60))
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     assert await drained(store) == told
 
 
@@ -340,7 +340,7 @@ async def test_the_lease_is_renewed_while_the_outbox_is_repaired(
         tasks.cancel_scope.cancel()
     assert len(renewed) > 10
     assert all(renewed)
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
 
 
 def damage(client: Any, part: str, harm: str) -> None:
@@ -376,7 +376,7 @@ async def test_whatever_is_damaged_each_line_comes_out_in_order(
     await store.register(SHOP, at(60))
     stats = (await store.stats(SHOP)).sinks["A"].waiting
     assert stats == sum(map(len, told.values()))
-    assert await store._outbox._is_whole()
+    assert await store._order.is_whole()
     assert await drained(store) == told
 
 
@@ -398,7 +398,7 @@ async def test_an_outbox_that_is_kept_compact_is_repaired_too(tmp_path: Path) ->
         client.delete(f"{PREFIX}outbox:lines", f"{PREFIX}known_open", f"{PREFIX}known_seen")
         client.hset(f"{PREFIX}outbox:heads", "9999999", "1 0")
         await store.register(SHOP, at(60))
-        assert await store._outbox._is_whole()
+        assert await store._order.is_whole()
         while await store.release_parked("A"):
             pass
         assert len(await claim(store, now=at(99), limit=9_999)) == 4_500

@@ -19,7 +19,8 @@ from fakeredis import FakeServer
 from shop_poller.config.places import apart
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.stores import StorePool
-from shop_poller.stores.redis import LEASE_S, RedisStore
+from shop_poller.stores.redis import RedisStore
+from shop_poller.stores.redis.lease import LEASE_S
 from support.deliveries import SHOP
 from support.sink_peers import LOOPBACK
 from support.stores import ADDRESS, fake_client, shared_valkey
@@ -52,7 +53,10 @@ class Times:
 def times(monkeypatch: pytest.MonkeyPatch) -> Times:
     times = Times()
     monkeypatch.setattr("time.time", times.server)
-    monkeypatch.setattr("shop_poller.stores.redis.time", SimpleNamespace(monotonic=times.monotonic))
+    for module in ("clock", "lease"):
+        monkeypatch.setattr(
+            f"shop_poller.stores.redis.{module}.time", SimpleNamespace(monotonic=times.monotonic)
+        )
     return times
 
 
@@ -111,7 +115,7 @@ async def test_a_replica_that_just_came_knows_no_earlier_time_and_takes_what_is_
     leader, follower = replicas
     await leader.release()
     times.off_s = 3600
-    follower._anchor = None
+    follower._clock._anchor = None
     assert await follower.take()
 
 

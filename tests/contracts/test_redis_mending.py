@@ -76,8 +76,8 @@ async def test_a_row_without_a_number_that_can_be_right_is_taken_out_and_the_ord
     await put(store, new_deliveries("A", "1", "one"), new_deliveries("A", "1", "two"))
     client.hset(f"{PREFIX}outbox", field, client.hget(f"{PREFIX}outbox", "2"))
     await taken_anew(store)
-    assert await store._outbox._is_whole()
-    assert await store._outbox.is_sound()
+    assert await store._order.is_whole()
+    assert await store._order.is_sound()
     assert await drained(store) == ["one", "two"]
     assert await store.inspect(SHOP) == []
 
@@ -88,7 +88,7 @@ async def test_a_name_that_does_not_fit_its_row_is_dropped(store: RedisStore, cl
     for wrong in (name("3", 1, "one"), name("2", 1, "one"), name("1", 1, "on")):
         client.zadd(f"{PREFIX}outbox:lines", {wrong: 0})
     await taken_anew(store)
-    assert await store._outbox.is_sound()
+    assert await store._order.is_sound()
     assert client.zcard(f"{PREFIX}outbox:lines") == 2
     assert await drained(store) == ["one", "two"]
 
@@ -104,7 +104,7 @@ async def test_names_out_of_their_order_are_put_back_or_dropped(
     names = client.zrange(f"{PREFIX}outbox:lines", 0, -1)
     client.zadd(f"{PREFIX}outbox:lines", dict.fromkeys([*names[::3], *strays], score))
     await taken_anew(store)
-    assert await store._outbox.is_sound()
+    assert await store._order.is_sound()
     assert await drained(store) == [f"e{n:03d}" for n in range(35)]
 
 
@@ -132,12 +132,12 @@ async def test_a_mending_that_no_count_shows_to_be_needed_goes_on_with_the_next_
         patch.setattr(store._connection, "call", broken_off)
         await taken_anew(store)
     assert calls[0] > 3, "it was broken off"
-    assert await store._outbox._is_whole(), "no count shows it"
+    assert await store._order.is_whole(), "no count shows it"
     await store.release()
     other = RedisStore(parse_redis(shared.url), prefix=PREFIX, first_shop=SHOP)
     assert await other.take()
     await other.register(SHOP, at(60))
-    assert await other._outbox.is_sound()
+    assert await other._order.is_sound()
     assert not client.exists(f"{PREFIX}outbox:mending")
     assert sorted(await drained(other)) == [f"e{n:03d}" for n in range(50)]
     await other.aclose()
@@ -159,7 +159,7 @@ async def test_a_place_that_is_damaged_is_begun_anew(
     }
     client.hset(f"{PREFIX}outbox:mending", mapping=place | {field: b"\xff no"})
     await taken_anew(store)
-    assert await store._outbox.is_sound()
+    assert await store._order.is_sound()
     assert sorted(await drained(store)) == [str(n) for n in range(9)]
 
 
@@ -185,7 +185,7 @@ async def test_a_damaged_row_is_corrected_by_the_mending_that_meets_it(
     client.hset(f"{PREFIX}outbox", "3", "of no use")
     client.delete(f"{PREFIX}outbox:heads")
     await taken_anew(store)
-    assert await store._outbox.is_sound()
+    assert await store._order.is_sound()
     assert await drained(store) == ["one", "two"]
     assert {row.name for row in await store.rows_set_aside(SHOP)} == {"2", "3"}
 

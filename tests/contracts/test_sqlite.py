@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from shop_poller.clock import ms
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import KnownOrder
-from shop_poller.ports import Ack, MoveToDeadLetters, Retry, ShopState, Stats
+from shop_poller.ports import Ack, Backfill, MoveToDeadLetters, Retry, ShopState, Stats
 from shop_poller.stores.sqlite import SqliteStore, file
 from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, new_deliveries, put
 
@@ -44,7 +44,7 @@ async def filled(path: Path, *, rows: int = 3) -> None:
 
 async def pragma(store: SqliteStore, text: str) -> object:
     """Run a PRAGMA on the store's own connection."""
-    row = await store._run(lambda db: db.execute(f"PRAGMA {text}").fetchone())
+    row = await store._connection.run(lambda db: db.execute(f"PRAGMA {text}").fetchone())
     return row and row[0]
 
 
@@ -611,3 +611,37 @@ async def test_kill_9_loses_nothing_that_was_committed_and_keeps_no_half(path: P
         assert acked <= gone
         assert len(gone - acked) <= 7  # acknowledged, and killed before it could say so
         acked = gone
+
+
+# --- two processes ------------------------------------------------------------------------------------------
+
+
+async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    polling = await SqliteStore.open(path)
+    await polling.register(SHOP, T0)
+    beside = await SqliteStore.concurrent(path)
+    await polling.commit(SHOP, batch(known=[known_order(1)]))
+    assert (
+        await beside.import_concurrently(
+            SHOP, [known_order(1), known_order(2)], Backfill(at(-1000), at(-500)), T0
+        )
+        == 1
+    )
+    await polling.commit(SHOP, batch(known=[known_order(3)]))
+    assert set(await polling.known(SHOP, [1, 2, 3])) == {1, 2, 3}
+    await beside.aclose()
+    await polling.aclose()
+
+
+async def test_there_is_nothing_beside_a_file_that_is_not_there_or_too_old(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with pytest.raises(PermanentError, match="no state yet; `shop-poller run` makes it"):
+        await SqliteStore.concurrent(path)
+    assert not path.exists()
+    store = await SqliteStore.open(path)
+    await store.aclose()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(PermanentError, match="written by an older shop-poller; start `shop-poller run` once"):
+        await SqliteStore.concurrent(path)

@@ -174,7 +174,7 @@ async def test_history_is_complete_until_one_sink_has_as_much_as_is_kept_of_it(
     async with aclosing(await SqliteStore.open(tmp_path / "state.db")) as store:
         for sink, days_ago in (("A", 9), ("A", 8), ("B", 7), ("B", 6)):
             await deliver(store, sink, days_ago)
-        since = await audit._complete_since(settings, store)
+        since = await audit._complete_since(settings, store, store.now())
         assert began - timedelta(days=30) <= since <= now() - timedelta(days=30)
         await deliver(store, "B", 5)
-        assert await audit._complete_since(settings, store) == began - timedelta(days=7)
+        assert await audit._complete_since(settings, store, store.now()) == began - timedelta(days=7)

@@ -137,7 +137,7 @@ async def test_a_clock_that_is_set_back_neither_silences_it_nor_makes_it_repeat_
 async def test_a_file_that_is_yet_to_be_migrated_cannot_be_followed(
     settings: Settings, store: SqliteStore
 ) -> None:
-    await store._run(lambda db: db.execute("PRAGMA user_version = 4"))
+    await store._connection.run(lambda db: db.execute("PRAGMA user_version = 4"))
     with pytest.raises(
         PermanentError, match="was written by an older shop-poller; start `shop-poller run` once"
     ):

@@ -15,7 +15,7 @@ from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.delivery.outcome_recorder import GATHER_S, MANY, STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.observability.metrics import Metrics
-from shop_poller.ports import Ack, Outcome, Store
+from shop_poller.ports import Ack, Outbox, Outcome
 from support.deliveries import delivery
 from support.shop_harness import SHOP
 from support.virtual_time import virtual_now
@@ -26,7 +26,7 @@ FULL = TemporaryError(ErrorKind.STORE, "disk full")
 
 
 @dataclass
-class Outbox:
+class FakeOutbox:
     """What was settled, commit by commit; the next commits fail, or take seconds.
 
     Attributes:
@@ -56,12 +56,12 @@ OutcomeSendStream = MemoryObjectSendStream[Sequence[Outcome]]
 
 @asynccontextmanager
 async def recording(
-    outbox: Outbox,
+    outbox: FakeOutbox,
 ) -> AsyncIterator[tuple[OutcomeRecorder, OutcomeSendStream, Callable[[], None]]]:
     """An outcome recorder at work, where its outcomes come from, and how it is cut short."""
     outcome_recorder = OutcomeRecorder(
         "sink",
-        store=cast("Store", outbox),
+        outbox=cast("Outbox", outbox),
         alert_manager=cast("AlertManager", outbox),
         metrics=Metrics(SHOP, ["sink"]),
         now=virtual_now,
@@ -79,7 +79,7 @@ def acks(count: int) -> list[Outcome]:
 
 
 async def test_few_are_recorded_at_once_and_let_go() -> None:
-    outbox = Outbox()
+    outbox = FakeOutbox()
     async with recording(outbox) as (outcome_recorder, made, _):
         outcome_recorder.held, began = MANY - 1, anyio.current_time()
         made.send_nowait(acks(2))
@@ -92,7 +92,7 @@ async def test_few_are_recorded_at_once_and_let_go() -> None:
 
 @pytest.mark.parametrize("in_haste", [True, False])
 async def test_while_many_are_held_it_waits_for_more_unless_in_haste(*, in_haste: bool) -> None:
-    outbox, began = Outbox(), anyio.current_time()
+    outbox, began = FakeOutbox(), anyio.current_time()
     async with recording(outbox) as (outcome_recorder, made, _):
         outcome_recorder.held, outcome_recorder.in_haste = MANY, in_haste
         await made.send(acks(2))
@@ -104,7 +104,7 @@ async def test_while_many_are_held_it_waits_for_more_unless_in_haste(*, in_haste
 
 
 async def test_it_tries_again_until_the_store_takes_it_and_says_so_once() -> None:
-    outbox, began = Outbox([FULL, FULL]), anyio.current_time()
+    outbox, began = FakeOutbox([FULL, FULL]), anyio.current_time()
     async with recording(outbox) as (_, made, _):
         await made.send(acks(2))
         await anyio.sleep(10)
@@ -116,7 +116,7 @@ async def test_it_tries_again_until_the_store_takes_it_and_says_so_once() -> Non
 
 async def test_cut_short_it_records_what_was_not_and_nothing_twice() -> None:
     """What it repeated then would be written after the lease is lost, over what another replica wrote."""
-    outbox = Outbox()
+    outbox = FakeOutbox()
     async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(1)
@@ -126,7 +126,7 @@ async def test_cut_short_it_records_what_was_not_and_nothing_twice() -> None:
 
 @pytest.mark.parametrize("more", [0, 3])
 async def test_cut_short_while_the_store_fails_it_tries_once_more(more: int) -> None:
-    outbox: Outbox = Outbox([FULL, 0.5])
+    outbox: FakeOutbox = FakeOutbox([FULL, 0.5])
     async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(STORE_WAIT_S / 2)
@@ -137,7 +137,7 @@ async def test_cut_short_while_the_store_fails_it_tries_once_more(more: int) -> 
 
 
 async def test_cut_short_while_the_store_stays_away_it_ends() -> None:
-    outbox = Outbox([FULL] * 9)
+    outbox = FakeOutbox([FULL] * 9)
     async with recording(outbox) as (_, made, cut_short):
         await made.send(acks(2))
         await anyio.sleep(STORE_WAIT_S / 2)

@@ -92,7 +92,9 @@ async def test_an_event_that_settings_name_no_longer_can_be_chosen(
     settings: Settings, store: SqliteStore
 ) -> None:
     await deliver(store, "A1")
-    await store._run(lambda db: db.execute("UPDATE delivered SET event_type = 'shop.order.packed'"))
+    await store._connection.run(
+        lambda db: db.execute("UPDATE delivered SET event_type = 'shop.order.packed'")
+    )
     assert names([*(await find(settings, event="packed")).again]) == ["A1"]
 
 
@@ -100,7 +102,7 @@ async def test_what_has_no_text_is_counted_of_sinks_that_there_are(
     settings: Settings, store: SqliteStore
 ) -> None:
     await deliver(store, "A1", "B1", "C1")
-    await store._run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
+    await store._connection.run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
     await deliver(store, "A2")
     found = await find(settings)
     assert (names([*found.again]), found.bare) == (["A2"], 2)

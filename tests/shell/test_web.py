@@ -27,7 +27,7 @@ from shop_poller.delivery.dispatcher import Dispatcher
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import ShopState, SinkStats, Stats, Store
+from shop_poller.ports import ShopState, SinkStats, StateView, Stats
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.sources.woocommerce.statuses import OWN
@@ -120,7 +120,7 @@ class Ward:
             shop=SHOP,
             polling=self.poller is not None,
             sinks=SINKS,
-            store=cast("Store", self.store),
+            store=cast("StateView", self.store),
             metrics=self.metrics,
             interval_s=self.interval_s,
             session=lambda: session.health() if self.leads else None,

@@ -83,10 +83,10 @@ def _cursor_before_commit(commit: Any) -> Any:
 
 
 def _outbox_after_commit(commit: Any) -> Any:
-    def in_two_steps(db: Any, shop_id: str, batch: Any) -> None:
-        commit(db, shop_id, replace(batch, new_deliveries=()))
+    async def in_two_steps(self: Any, shop_id: str, batch: Any) -> None:
+        await commit(self, shop_id, replace(batch, new_deliveries=()))
         if batch.now.microsecond < 900_000:  # a kill between the two, one time in ten
-            commit(db, shop_id, batch)
+            await commit(self, shop_id, batch)
 
     return in_two_steps
 
@@ -139,11 +139,13 @@ def _no_nonce(_: Any) -> Any:
 def _any_row(_: Any) -> Any:
     from shop_poller.clock import ms  # noqa: PLC0415
     from shop_poller.stores.sqlite import codec  # noqa: PLC0415
+    from shop_poller.stores.sqlite.connection import in_thread  # noqa: PLC0415
 
     # What is no head has no age as one; or the claim would break, and be found by that.
     columns = codec.DELIVERY.replace("head_since", "coalesce(head_since, created_at)")
 
-    def claim(db: Any, sink: str, now: Any, limit: int) -> Any:
+    @in_thread
+    def claim(_port: Any, db: Any, sink: str, *, now: Any, limit: int) -> Any:
         rows = db.execute(
             f"SELECT {columns} FROM outbox WHERE sink = ? AND due_at <= ?"
             " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
@@ -179,7 +181,7 @@ def _blind_send(send: Any) -> Any:
 def _forgetful(_: Any) -> Any:
     async def record_once(self: Any, batch: Any) -> bool:
         with suppress(TemporaryError):
-            await self._store.record_outcomes(batch, self._now())
+            await self._outbox.record_outcomes(batch, self._now())
         return False
 
     return record_once
@@ -333,7 +335,9 @@ def _dated_back(plan: Plan) -> bool:
 BUGS = {
     "ack before send": Bug("delivery.dispatcher.Dispatcher", "_send", _ack_before_send, 20),
     "cursor before commit": Bug("polling.state_writer.StateWriter", "commit", _cursor_before_commit, 20),
-    "outbox after commit": Bug("stores.sqlite.orders", "commit", _outbox_after_commit, 100, first=19),
+    "outbox after commit": Bug(
+        "stores.sqlite.orders.SqliteOrderState", "commit", _outbox_after_commit, 100, first=19
+    ),
     "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
     "a walk ends with a short page": Bug(
         "core.cursor.KeysetPosition", "advance", _ends_by_page_size, 50, _capped, first=10
@@ -346,10 +350,10 @@ BUGS = {
     "no look at the lease before sending": Bug(
         "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, first=190
     ),
-    "any row may be claimed": Bug("stores.sqlite.outbox", "claim", _any_row, 20, first=9),
+    "any row may be claimed": Bug("stores.sqlite.outbox.SqliteOutbox", "claim", _any_row, 20, first=9),
     "more is claimed than there is room for": Bug("delivery.dispatcher.Dispatcher", "_claim", _greedy, 20),
     "claims outlive the lease": Bug(
-        "stores.redis.outbox.Outbox",
+        "stores.redis.port.Claims",
         "forget",
         _nothing,
         1200,

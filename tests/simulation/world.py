@@ -705,7 +705,7 @@ class World:
             "shop_poller.http.client.http_transport": transport,
             "shop_poller.simulator.tools.select": self.select,
             "shop_poller.simulator.rest.select": self.select,
-            "shop_poller.stores.redis.now": self.host_now,  # before Redis was asked for the time
+            "shop_poller.stores.redis.clock.now": self.host_now,  # before Redis was asked for the time
             "shop_poller.runtime.app.on_signal": lambda _, stop: running().on_signal(stop),
             "shop_poller.runtime.app.ignoring_signals": nullcontext,
             # Looked for less often, or most of the time would go into looking.

@@ -275,7 +275,12 @@ async def shop_harness(
         message_format = MessageFormat(SHOP)
         clock = ClockWatch(now, metrics=metrics)
         alert_manager = AlertManager(
-            store, message_format=message_format, sinks=wanted, now=clock.now, on_new_deliveries=announce
+            store,
+            history=store,
+            message_format=message_format,
+            sinks=wanted,
+            now=clock.now,
+            on_new_deliveries=announce,
         )
         await alert_manager.load()
         delivery = delivery or DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
@@ -283,7 +288,7 @@ async def shop_harness(
             Dispatcher(
                 sink,
                 delivery,
-                store=store,
+                outbox=store,
                 may_send=may_send,
                 alert_manager=alert_manager,
                 metrics=metrics,
@@ -295,7 +300,7 @@ async def shop_harness(
         ]
         state_writer = StateWriter(
             await store.register(SHOP, now()),
-            store=store,
+            orders=store,
             message_format=message_format,
             sinks=wanted,
             metrics=metrics,
@@ -308,7 +313,8 @@ async def shop_harness(
             plan,
             state_writer=state_writer,
             fetcher=Fetcher(shop, shop=SHOP, metrics=metrics, random=random),
-            store=store,
+            orders=store,
+            retention=store,
             alert_manager=alert_manager,
             metrics=metrics,
             now=clock.now,

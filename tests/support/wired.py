@@ -123,6 +123,7 @@ class Bench:
         metrics, message_format = Metrics(SHOP_ID, [SINK]), MessageFormat(SHOP_ID)
         alert_manager = AlertManager(
             self.store,
+            history=self.store,
             message_format=message_format,
             sinks={SINK: EVERYTHING},
             now=self.host_now,
@@ -131,7 +132,7 @@ class Bench:
         await alert_manager.load()
         self.state_writer = StateWriter(
             await self.store.register(SHOP_ID, self.host_now()),
-            store=self.store,
+            orders=self.store,
             message_format=message_format,
             sinks={SINK: EVERYTHING},
             metrics=metrics,
@@ -145,7 +146,8 @@ class Bench:
             self.plan,
             state_writer=self.state_writer,
             fetcher=Fetcher(witness, shop=SHOP_ID, metrics=metrics, random=lambda: 0.5),
-            store=self.store,
+            orders=self.store,
+            retention=self.store,
             alert_manager=alert_manager,
             metrics=metrics,
             now=self.host_now,

@@ -21,7 +21,7 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import Order, Page, Query, UnreadableOrder, iso
 from shop_poller.core.sweep import AHEAD, MAX_CONFIRMING, made_at
 from shop_poller.polling.page_fetcher import Fetcher
-from shop_poller.ports import Store
+from shop_poller.ports import DeliveryHistory, OrderState
 from shop_poller.runtime.factory import asking, begun, poll_plan
 from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
@@ -99,9 +99,11 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGener
         walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
         while walk is not None:
             walk, page = await fetcher.page(walk, _deadline())
-            complete_since = complete_since or await _complete_since(settings, store, page.shop_time)
+            if complete_since is None:
+                now = max(store.now(), page.shop_time)
+                complete_since = await _complete_since(settings, store, now)
             page = await _confirmed(settings, store, fetcher, page)
-            for entry in await _judge(settings, store, page, complete_since):
+            for entry in await _judge(settings, store, store, page, complete_since):
                 tally.standings[entry.order_id] = entry.standing
                 yield entry
             walk = cursor.step(replace(walk, pages=0), page, clock_skew=timedelta(0)).walk
@@ -172,11 +174,11 @@ async def _listed_otherwise(
     return unread
 
 
-async def _confirmed(settings: Settings, store: Store, fetcher: Fetcher, page: Page) -> Page:
+async def _confirmed(settings: Settings, orders: OrderState, fetcher: Fetcher, page: Page) -> Page:
     """The same page, with orders that contradict what is known of them as another question shows them."""
-    auditor = await _auditor(settings, store, page)
+    auditor = await _auditor(settings, orders, page)
     ids = [item.id for item in page.items]
-    known = await store.known(settings.shop, ids) if ids else {}
+    known = await orders.known(settings.shop, ids) if ids else {}
     items = list(page.items)
     for place, item in enumerate(items):
         if isinstance(item, Order) and auditor.contradicts(item, known.get(item.id)):
@@ -197,13 +199,17 @@ async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | Unreada
     return None
 
 
-async def _judge(settings: Settings, store: Store, page: Page, complete_since: datetime) -> list[Entry]:
-    """Judge one page by what the store knows now, which is not older than the page."""
-    auditor = await _auditor(settings, store, page)
+async def _judge(
+    settings: Settings, orders: OrderState, history: DeliveryHistory, page: Page, complete_since: datetime
+) -> list[Entry]:
+    """Judge one page by what is stored now, which is not older than the page."""
+    auditor = await _auditor(settings, orders, page)
     shop = settings.shop
     ids = [item.id for item in page.items]
-    known = await store.known(shop, ids) if ids else {}
-    delivery_records = await store.delivery_records(shop, [str(order_id) for order_id in ids]) if ids else []
+    known = await orders.known(shop, ids) if ids else {}
+    delivery_records = (
+        await history.delivery_records(shop, [str(order_id) for order_id in ids]) if ids else []
+    )
     sent: dict[str, list[Sent]] = {}
     for delivery_record in delivery_records:
         sent.setdefault(delivery_record.event_id, []).append(
@@ -213,14 +219,14 @@ async def _judge(settings: Settings, store: Store, page: Page, complete_since: d
     return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
 
 
-async def _auditor(settings: Settings, store: Store, page: Page) -> Auditor:
+async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Auditor:
     plan = poll_plan(settings)
-    state = await begun(store, settings.shop)
+    state = await begun(orders, settings.shop)
     assert state.baseline_at is not None  # noqa: S101 - begun looked
     assert state.cursor_at is not None  # noqa: S101 - comes with the baseline
     return Auditor(
         settings.shop,
-        plan.policy(state.baseline_at, shop_time=page.shop_time, now=store.now()),
+        plan.policy(state.baseline_at, shop_time=page.shop_time, now=orders.now()),
         polled_to=state.cursor_at - plan.overlap,
         unwanted=_unwanted(settings),
     )
@@ -236,18 +242,17 @@ def _unwanted(settings: Settings) -> set[str]:
     return {event for event, _ in settings.events} - wanted
 
 
-async def _complete_since(settings: Settings, store: Store, shop_time: datetime | None = None) -> datetime:
-    """Since when every delivery that is over is remembered; not for longer by a clock of ours that is behind.
+async def _complete_since(settings: Settings, history: DeliveryHistory, now: datetime) -> datetime:
+    """Since when the records of deliveries that are over are complete.
 
     Args:
         settings: as loaded.
-        store: has the deliveries.
-        shop_time: the shop's clock; None if it did not tell.
+        history: has the deliveries.
+        now: our clock or the shop's, which is later: ours may be behind.
     """
-    now = max(store.now(), shop_time) if shop_time else store.now()
     since = now - timedelta(days=settings.shop_history_days)
     for dead, sink in product((False, True), settings.sinks):
-        over = await store.finished(settings.shop, dead=dead, limit=MAX_FINISHED, sink=sink.name)
+        over = await history.finished(settings.shop, dead=dead, limit=MAX_FINISHED, sink=sink.name)
         if len(over) == MAX_FINISHED:  # older ones were dropped
             since = max(since, over[-1].at)
     return since

@@ -20,7 +20,7 @@ from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, Te
 from shop_poller.core.model import Page, iso
 from shop_poller.core.transition import importable
 from shop_poller.polling.page_fetcher import Fetcher
-from shop_poller.ports import Backfill, Store
+from shop_poller.ports import Backfill, OrderState
 from shop_poller.runtime.factory import asking, begun, poll_plan
 from shop_poller.stores import concurrent_store
 
@@ -76,17 +76,21 @@ class Backfiller:
 
     Args:
         settings: as loaded.
-        store: opened beside whoever polls.
+        orders: opened beside the daemon.
         fetcher: asks the shop.
         show: is told of every step.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, fetcher: Fetcher, show: Callable[[BackfillProgress], None]
+        self,
+        settings: Settings,
+        orders: OrderState,
+        fetcher: Fetcher,
+        show: Callable[[BackfillProgress], None],
     ) -> None:
         self._shop = settings.shop
         self._plan = poll_plan(settings)
-        self._store = store
+        self._order_state = orders
         self._fetcher = fetcher
         self._show = show
         self._orders = 0
@@ -98,13 +102,13 @@ class Backfiller:
             PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
             TemporaryError: the shop did not answer for long; run it again to go on.
         """
-        top = (await begun(self._store, self._shop)).baseline_at
+        top = (await begun(self._order_state, self._shop)).baseline_at
         assert top is not None  # noqa: S101 - begun looked
         if since >= top:
             raise PermanentError(
                 ErrorKind.REJECTED, f"the watch began at {iso(top)}; what was made since then is known anyway"
             )
-        position = await self._store.backfill(self._shop)
+        position = await self._order_state.backfill(self._shop)
         if position is None or position.created_before <= position.since:  # none yet, or it came to its end
             position = Backfill(since, top)
         position = replace(position, since=since)
@@ -114,14 +118,14 @@ class Backfiller:
             walk, page = await self._page(walk, position, top)
             walk = walk.advance(page)
             before = walk.keyset_position.bound if walk else since
-            policy = self._plan.policy(top, shop_time=page.shop_time, now=self._store.now())
+            policy = self._plan.policy(top, shop_time=page.shop_time, now=self._order_state.now())
             records = importable(page.orders, policy)
-            fresh = await self._store.import_concurrently(
+            fresh = await self._order_state.import_concurrently(
                 self._shop,
                 records,
                 replace(position, created_before=before),
                 max(
-                    page.shop_time, self._store.now()
+                    page.shop_time, self._order_state.now()
                 ),  # kept for a time counted from here, as the state writer does
             )
             position = replace(position, created_before=before, imported=position.imported + fresh)

@@ -12,7 +12,7 @@ import anyio
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
-from shop_poller.ports import DeadLetter, FinishedDelivery, Store
+from shop_poller.ports import DeadLetter, DeadLetters, FinishedDelivery, Store
 from shop_poller.stores import concurrent_store, follow_store, peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
 
@@ -67,14 +67,13 @@ class DeadLetterFilter:
         ask = "name their ids, or choose by --sink, --older-than, --newer-than, or say --all"
         return f"{ask}; one of these" if any(ways) else f"which dead letters? {ask}"
 
-    async def find(self, store: Store, shop: str) -> list[int]:
+    async def find(self, dead_letters: DeadLetters, shop: str, now: datetime) -> list[int]:
         """Their ids, in the order of their events.
 
         Raises:
             UnknownLetterError: one that was named is not there.
         """
-        now = store.now()
-        found = await store.dead_ids(
+        found = await dead_letters.dead_ids(
             shop,
             sink=self.sink,
             since=None if self.newer_than is None else now - self.newer_than,
@@ -115,7 +114,7 @@ async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
     store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
         await store.load(shop)  # or are they another shop's?
-        found = await choice.find(store, shop)
+        found = await choice.find(store, shop, store.now())
         if not found and choice.sink is not None:
             stats = await store.stats(shop)
             sinks = {sink.name for sink in settings.sinks} | {*stats.sinks}

@@ -31,7 +31,7 @@ from shop_poller.delivery.sender import Sender
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import MoveToDeadLetters, Outcome, Sink, Store
+from shop_poller.ports import MoveToDeadLetters, Outbox, Outcome, Sink
 
 CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0
@@ -68,7 +68,7 @@ class Dispatcher:
     Args:
         sink: delivers once.
         plan: how.
-        store: has the outbox.
+        outbox: has the deliveries.
         may_send: whether the right to write is surely ours at this moment.
         alert_manager: reports a sink that is gone for good or away for long, its return, and dead letters.
         gone: the sink said 410 in an earlier leader session of this process.
@@ -86,7 +86,7 @@ class Dispatcher:
         sink: Sink,
         plan: DeliveryPlan,
         *,
-        store: Store,
+        outbox: Outbox,
         may_send: Callable[[], bool],
         alert_manager: AlertManager,
         metrics: Metrics,
@@ -101,7 +101,7 @@ class Dispatcher:
         self.senders_alive = 0
         self._name = sink.name
         self._plan = plan
-        self._store = store
+        self._outbox = outbox
         self._alert_manager = alert_manager
         self._may_send = may_send
         self._metrics = metrics
@@ -120,7 +120,7 @@ class Dispatcher:
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
             sink.name,
-            store=store,
+            outbox=outbox,
             alert_manager=alert_manager,
             metrics=metrics,
             now=self._clock.stamp,
@@ -242,14 +242,14 @@ class Dispatcher:
             return []
         if self._circuit.state is BreakerState.OPEN:
             # Parked or not, the oldest may probe: it waits for nothing but the sink.
-            deliveries = await self._store.claim(self._name, now=FAR, limit=1)
+            deliveries = await self._outbox.claim(self._name, now=FAR, limit=1)
             if deliveries:
                 self._sender.probe = deliveries[0].seq
                 self._circuit.probe()
         else:
             room = self._plan.queue_size - queue.statistics().current_buffer_used
             limit = max(1, min(room, CLAIM_BATCH))
-            deliveries = await self._store.claim(self._name, now=self._now(), limit=limit)
+            deliveries = await self._outbox.claim(self._name, now=self._now(), limit=limit)
         self._outcome_recorder.held += len(deliveries)
         return deliveries
 
@@ -263,7 +263,7 @@ class Dispatcher:
         if not is_news and now_s < self._clamp_at:
             return
         moved = 0
-        while some := await self._store.clamp_due(self._name, latest=self._now()):
+        while some := await self._outbox.clamp_due(self._name, latest=self._now()):
             moved += some
         # Once more: what was judged before, and is recorded only now, is parked by the old clock.
         self._set_back, self._clamp_at = set_back, now_s + CLAMP_AGAIN_S if is_news else math.inf
@@ -277,7 +277,7 @@ class Dispatcher:
         down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if not down and self._must_release:
             with suppress(TemporaryError):  # it can wait: what is due by itself need not
-                if await self._store.release_parked(self._name):
+                if await self._outbox.release_parked(self._name):
                     self.look_soon()  # for the rest, after what is due now was claimed
                 else:
                     self._must_release = False
@@ -289,7 +289,7 @@ class Dispatcher:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
             if head_before is not None:  # a clock that jumped ages nothing
-                dead_lettered = await self._store.dead_letter_expired(
+                dead_lettered = await self._outbox.dead_letter_expired(
                     self._name, head_before=head_before, now=self._clock.stamp()
                 )
             if dead_lettered:
@@ -335,7 +335,7 @@ class Dispatcher:
         if self._circuit.state is BreakerState.OPEN:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
         look_every_s = self._plan.look_every_s or LOOK_WHILE_UP_S
-        due_at = await self._store.next_due(self._name)
+        due_at = await self._outbox.next_due(self._name)
         if due_at is None:
             return look_every_s
         return min(max((due_at - self._now()).total_seconds(), 0.0), look_every_s)

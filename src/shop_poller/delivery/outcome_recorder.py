@@ -14,7 +14,7 @@ from shop_poller.alerts import AlertManager
 from shop_poller.core.errors import TemporaryError
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import Outcome, Store
+from shop_poller.ports import Outbox, Outcome
 
 T = TypeVar("T")
 MANY = 64
@@ -29,8 +29,8 @@ class OutcomeRecorder:
 
     Args:
         sink: its name.
-        store: has the outbox.
-        alert_manager: tells when the store does not take it.
+        outbox: has the deliveries.
+        alert_manager: is told when outcomes cannot be recorded.
         metrics: of the shop.
         now: our clock, aware UTC.
         on_recorded: called with what was settled; and whether that works again after it did not.
@@ -44,7 +44,7 @@ class OutcomeRecorder:
         self,
         sink: str,
         *,
-        store: Store,
+        outbox: Outbox,
         alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -52,7 +52,7 @@ class OutcomeRecorder:
     ) -> None:
         self.held = 0
         self.in_haste = False
-        self._store = store
+        self._outbox = outbox
         self._alert_manager = alert_manager
         self._metrics = metrics
         self._now = now
@@ -79,13 +79,13 @@ class OutcomeRecorder:
                 left = [*batch, *chain(*at_hand(made))]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
-                        await self._store.record_outcomes(left, self._now())
+                        await self._outbox.record_outcomes(left, self._now())
 
     async def _record(self, batch: Sequence[Outcome]) -> bool:
         """Until it is done; whether that is news."""
         while True:
             try:
-                await self._store.record_outcomes(batch, self._now())
+                await self._outbox.record_outcomes(batch, self._now())
             except TemporaryError as error:
                 self._alert_manager.cannot_record()
                 self._metrics.store_error(StoreUse.RECORD)

@@ -38,7 +38,7 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.polling.sweeper import Sweeper
-from shop_poller.ports import PollFailure, RefundList, Store
+from shop_poller.ports import OrderState, PollFailure, RefundList, Retention
 
 PRUNE_EVERY_S = 3600.0
 """How often it is looked for what is past its time, once nothing is left of it."""
@@ -58,7 +58,8 @@ class Poller:
         plan: how.
         state_writer: what has been committed.
         fetcher: asks the shop.
-        store: is pruned.
+        orders: what is stored of orders.
+        retention: deletes what is old.
         alert_manager: tells when the shop does not work.
         metrics: of the shop.
         now: our clock, aware UTC.
@@ -77,7 +78,8 @@ class Poller:
         *,
         state_writer: StateWriter,
         fetcher: Fetcher,
-        store: Store,
+        orders: OrderState,
+        retention: Retention,
         alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -92,7 +94,7 @@ class Poller:
         self._plan = plan
         self._state_writer = state_writer
         self._fetcher = fetcher
-        self._store = store
+        self._retention = retention
         self.outage = Outage(
             plan, state_writer=state_writer, alert_manager=alert_manager, metrics=metrics, now=now
         )
@@ -112,7 +114,7 @@ class Poller:
             state_writer=state_writer,
             order_processor=self._order_processor,
             fetcher=fetcher,
-            store=store,
+            orders=orders,
             now=now,
             refunds=refunds,
         )
@@ -381,13 +383,13 @@ class Poller:
         if days_at is None:
             return
         now = self._now()
-        await self._store.redate(
+        await self._retention.redate(
             self._plan.shop, after=max(now, self._state_writer.shop_time) + AGREE, to=now
         )
         seen_before, finished_before = days_at - self._plan.retention, days_at - self._plan.history
         has_dropped, until = False, (anyio.current_time() + deadline) / 2
         for _ in range(PRUNE_STEPS):
-            if not await self._store.prune(
+            if not await self._retention.prune(
                 self._plan.shop, seen_before=seen_before, finished_before=finished_before
             ):
                 self._prune_at = anyio.current_time() + PRUNE_EVERY_S

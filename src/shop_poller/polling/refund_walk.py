@@ -19,7 +19,7 @@ from shop_poller.core.refunds import RefundPage, RefundRow, RefundWalk
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import RefundList, Store
+from shop_poller.ports import OrderState, RefundList
 
 MAX_PAGES = 100
 """Of one sweep; what is left has its turn in the next."""
@@ -65,7 +65,7 @@ class RefundWalker:
     Args:
         plan: how often, and how far back.
         state_writer: what has been committed.
-        store: knows which refunds are known.
+        orders: has the refunds that are known.
         source: the list; None where the shop cannot be asked for it.
         now: our clock.
     """
@@ -75,13 +75,13 @@ class RefundWalker:
         plan: PollPlan,
         *,
         state_writer: StateWriter,
-        store: Store,
+        orders: OrderState,
         source: RefundList | None,
         now: Callable[[], datetime],
     ) -> None:
         self._plan = plan
         self._state_writer = state_writer
-        self._store = store
+        self._orders = orders
         self._source = source
         self._now = now
         self._not_before = -math.inf
@@ -163,7 +163,7 @@ class RefundWalker:
         assert self._state_writer.shop_time is not None  # noqa: S101 - a sweep comes after a tick
         fresh = walk.fresh(page)
         order_ids = {row.order_id for row in fresh}
-        known = await self._store.known(self._plan.shop, order_ids) if order_ids else {}
+        known = await self._orders.known(self._plan.shop, order_ids) if order_ids else {}
         rows = refunds.to_look_at(fresh, known, baseline=self._baseline())
         return FoundRefunds(
             rows=[row for row in rows if self._tries[row.id] < MAX_TRIES],

@@ -11,15 +11,15 @@ from shop_poller.core.messages import MessageFormat, order_notification, silence
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
-from shop_poller.ports import Batch, NewDelivery, ShopState, Store
+from shop_poller.ports import Batch, NewDelivery, OrderState, ShopState
 
 
 class StateWriter:
     """The state of one shop's polling.
 
     Args:
-        state: as the store has it, from Store.register.
-        store: remembers.
+        state: as it is stored, from OrderState.register.
+        orders: what is stored.
         message_format: how notifications are written.
         sinks: the names of those to tell, and what each wants.
         metrics: of the shop.
@@ -37,7 +37,7 @@ class StateWriter:
         self,
         state: ShopState,
         *,
-        store: Store,
+        orders: OrderState,
         message_format: MessageFormat,
         sinks: Mapping[str, Filter],
         metrics: Metrics,
@@ -47,7 +47,7 @@ class StateWriter:
         self.state = state
         self.heartbeat_at = state.last_poll_at or now()
         self.shop_time: datetime | None = None
-        self._store = store
+        self._orders = orders
         self._message_format = message_format
         self._sinks = sinks
         self._metrics = metrics
@@ -62,7 +62,7 @@ class StateWriter:
         Raises:
             TemporaryError: STORE.
         """
-        self.set_aside = await self._store.set_aside(self._message_format.shop_id)
+        self.set_aside = await self._orders.set_aside(self._message_format.shop_id)
         self._show()
 
     async def known(self, orders: Iterable[Order]) -> dict[int, KnownOrder]:
@@ -72,7 +72,7 @@ class StateWriter:
             TemporaryError: STORE.
         """
         ids = [order.id for order in orders]
-        return await self._store.known(self._message_format.shop_id, ids) if ids else {}
+        return await self._orders.known(self._message_format.shop_id, ids) if ids else {}
 
     async def commit(
         self,
@@ -106,7 +106,7 @@ class StateWriter:
         new_deliveries = [NewDelivery(sink, n) for n in told for sink in takers(self._sinks, n)]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
-        await self._store.commit(
+        await self._orders.commit(
             self._message_format.shop_id,
             Batch(
                 state=state,

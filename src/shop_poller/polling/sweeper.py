@@ -21,7 +21,7 @@ from shop_poller.polling.page_fetcher import Fetcher, P
 from shop_poller.polling.plan import PollPlan, TickReport
 from shop_poller.polling.refund_walk import FoundRefunds, RefundWalker
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import RefundList, ShopState, Store
+from shop_poller.ports import OrderState, RefundList, ShopState
 
 OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
 """What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""
@@ -47,7 +47,7 @@ class Sweeper:
         state_writer: what has been committed.
         order_processor: decides.
         fetcher: asks the shop.
-        store: knows which orders are not final yet.
+        orders: has the orders that are not final yet.
         now: our clock.
         refunds: the shop's own list of refunds; None where it cannot be asked for one.
     """
@@ -59,7 +59,7 @@ class Sweeper:
         state_writer: StateWriter,
         order_processor: OrderProcessor,
         fetcher: Fetcher,
-        store: Store,
+        orders: OrderState,
         now: Callable[[], datetime],
         refunds: RefundList | None = None,
     ) -> None:
@@ -67,9 +67,9 @@ class Sweeper:
         self._state_writer = state_writer
         self._order_processor = order_processor
         self._fetcher = fetcher
-        self._store = store
+        self._orders = orders
         self._now = now
-        self._refunds = RefundWalker(plan, state_writer=state_writer, store=store, source=refunds, now=now)
+        self._refunds = RefundWalker(plan, state_writer=state_writer, orders=orders, source=refunds, now=now)
         self._not_before = -math.inf
         self._pages: AsyncGenerator[None] | None = None  # the sweep under way
         self._asking = anyio.CancelScope()
@@ -253,7 +253,7 @@ class Sweeper:
     async def _open(self) -> AsyncGenerator[None]:
         async def some(limit: int) -> Sequence[int]:
             after_id = self._state_writer.state.sweep_after_id
-            return await self._store.open_orders(self._plan.shop, after_id=after_id, limit=limit)
+            return await self._orders.open_orders(self._plan.shop, after_id=after_id, limit=limit)
 
         async def done(ids: Sequence[int], page: Page | None) -> None:
             state = self._state_writer.state

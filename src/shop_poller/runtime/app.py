@@ -31,7 +31,7 @@ from shop_poller.observability.metrics import MetricsRegistry
 from shop_poller.polling.held_refunds import HOLD_S
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.polling.plan import TickReport
-from shop_poller.ports import NewDelivery, Store
+from shop_poller.ports import NewDelivery, Outbox, StateView
 from shop_poller.runtime import systemd
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.leader_session import LeaderSession
@@ -258,7 +258,7 @@ async def run_once(settings: Settings) -> RunReport:
     async with built(settings, store) as shop_runtime:
 
         async def once() -> None:
-            reports.append(await _run_once(settings, store, await shop_runtime.begin()))
+            reports.append(await _run_once(settings, store, store, await shop_runtime.begin()))
 
         await shop_runtime.lease.once(once)
     if not reports:
@@ -268,10 +268,12 @@ async def run_once(settings: Settings) -> RunReport:
     return reports[0]
 
 
-async def _run_once(settings: Settings, store: Store, leader_session: LeaderSession) -> RunReport:
+async def _run_once(
+    settings: Settings, outbox: Outbox, view: StateView, leader_session: LeaderSession
+) -> RunReport:
     deadline = anyio.current_time() + settings.shop_polling_interval
     for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
-        while await store.release_parked(sink.name):
+        while await outbox.release_parked(sink.name):
             pass
     tick = TickReport()
     if settings.shop_polling_enabled:
@@ -281,7 +283,7 @@ async def _run_once(settings: Settings, store: Store, leader_session: LeaderSess
             await leader_session.poller.between_ticks(tick, deadline)
             await leader_session.poller.look_again(tick, anyio.current_time() + 2 * HOLD_S)
     await leader_session.deliver(until_idle=True)
-    after = await store.stats(settings.shop)
+    after = await view.stats(settings.shop)
     return RunReport(
         tick=tick,
         delivered=sum(dispatcher.delivered for dispatcher in leader_session.dispatchers),

@@ -17,7 +17,7 @@ from shop_poller.core.showing import shown_place
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
-from shop_poller.ports import RefundList, ShopState, Sink, Source, Store
+from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
 from shop_poller.sinks import make_sink
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
@@ -147,13 +147,13 @@ def poll_plan(settings: Settings) -> PollPlan:
     )
 
 
-async def begun(store: Store, shop: str) -> ShopState:
+async def begun(orders: OrderState, shop: str) -> ShopState:
     """The state of a shop that has been polled, for commands that have nothing to do before that.
 
     Raises:
         PermanentError: STORE, it never was.
     """
-    state = await store.load(shop)
+    state = await orders.load(shop)
     if state is None or state.baseline_at is None:
         raise PermanentError(
             ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"

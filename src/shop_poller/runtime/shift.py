@@ -8,7 +8,7 @@ import structlog
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.observability.logging import Log
-from shop_poller.ports import Stats, Store
+from shop_poller.ports import StateView, Stats
 from shop_poller.runtime.leader_session import leaves
 from shop_poller.runtime.shop_runtime import ShopRuntime
 
@@ -18,7 +18,7 @@ SENDER_GRACE_S = 20.0
 
 async def work(
     settings: Settings,
-    store: Store,
+    store: StateView,
     shop_runtime: ShopRuntime,
     stop: anyio.Event,
     *,

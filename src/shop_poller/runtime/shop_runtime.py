@@ -112,6 +112,7 @@ class ShopRuntime:
         )
         self._alert_manager = AlertManager(
             store,
+            history=store,
             message_format=self._message_format,
             sinks=self._wanted,
             now=self.clock.now,
@@ -138,7 +139,7 @@ class ShopRuntime:
         settings, store, metrics, now = self._settings, self._store, self._metrics, self.clock.now
         state_writer = StateWriter(
             await store.register(settings.shop, now()),
-            store=store,
+            orders=store,
             message_format=self._message_format,
             sinks=self._wanted,
             metrics=metrics,
@@ -159,7 +160,7 @@ class ShopRuntime:
             Dispatcher(
                 sink,
                 plan,
-                store=store,
+                outbox=store,
                 may_send=self.lease.held,
                 alert_manager=self._alert_manager,
                 metrics=metrics,
@@ -177,7 +178,8 @@ class ShopRuntime:
             fetcher=Fetcher(
                 schedule.scheduled(self._source), shop=settings.shop, metrics=metrics, random=random.random
             ),
-            store=store,
+            orders=store,
+            retention=store,
             alert_manager=self._alert_manager,
             metrics=metrics,
             now=now,
@@ -232,6 +234,8 @@ class ShopRuntime:
             polling=settings.shop_polling_enabled,
             in_redis=isinstance(settings.state, RedisAddress),
             store=self._store,
+            history=self._store,
+            dead_letters=self._store,
             health_reporter=self.health_reporter,
             session=lambda: self.session.snapshot() if self.session is not None else None,
             poll_now=self._poll_now,

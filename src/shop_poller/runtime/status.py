@@ -12,7 +12,7 @@ from shop_poller.core.health import unhealthy_reason
 from shop_poller.core.schedule import stale
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import ShopState, SinkStats, Stats, Store
+from shop_poller.ports import ShopState, SinkStats, StateView, Stats
 from shop_poller.runtime.leader_session import SessionHealth
 
 
@@ -36,7 +36,7 @@ class HealthReporter:
         shop: str,
         polling: bool,
         sinks: tuple[str, ...],
-        store: Store,
+        store: StateView,
         metrics: Metrics,
         interval_s: float,
         session: Callable[[], SessionHealth | None],

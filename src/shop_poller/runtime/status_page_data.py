@@ -8,7 +8,7 @@ import anyio
 from shop_poller import __version__
 from shop_poller.alerts import MARKERS
 from shop_poller.core.errors import ShopPollerError
-from shop_poller.ports import FinishedDelivery, SinkStats, Stats, Store
+from shop_poller.ports import DeadLetters, DeliveryHistory, FinishedDelivery, SinkStats, StateView, Stats
 from shop_poller.runtime.leader_session import SessionSnapshot
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
@@ -29,7 +29,9 @@ class Overview:
         titles: of the owner's own events, by their names.
         polling: whether the shop is to be polled.
         in_redis: the store is Redis; else a file.
-        store: is read; dead letters are moved in it.
+        store: what is shown of the shop.
+        history: its deliveries.
+        dead_letters: replays and deletes them.
         health_reporter: knows the health.
         session: what works here now; None while another replica leads.
         poll_now: makes this process poll soon; whether it polls at all.
@@ -44,7 +46,9 @@ class Overview:
         titles: Mapping[str, str],
         polling: bool,
         in_redis: bool,
-        store: Store,
+        store: StateView,
+        history: DeliveryHistory,
+        dead_letters: DeadLetters,
         health_reporter: HealthReporter,
         session: Callable[[], SessionSnapshot | None],
         poll_now: Callable[[], bool],
@@ -56,6 +60,8 @@ class Overview:
         self._polling = polling
         self._in_redis = in_redis
         self._store = store
+        self._history = history
+        self._dead_letters = dead_letters
         self._health_reporter = health_reporter
         self._session = session
         self._poll_now = poll_now
@@ -91,8 +97,8 @@ class Overview:
         store, shop = self._store, self._shop
         stats = await store.stats(shop)
         alerts = await store.alerts(shop)
-        made = await store.finished(shop, dead=False, limit=DELIVERIES)
-        dead = await store.finished(shop, dead=True, limit=DEAD_LETTERS)
+        made = await self._history.finished(shop, dead=False, limit=DELIVERIES)
+        dead = await self._history.finished(shop, dead=True, limit=DEAD_LETTERS)
         good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
             seen,
@@ -115,8 +121,8 @@ class Overview:
         if self._counts is None or old or dead_letters != self._counted_dead:
             now = self._store.now()
             self._counts = (
-                await self._store.by_the_hour(self._shop, dead=False, before=now, hours=HOURS),
-                await self._store.by_the_hour(self._shop, dead=True, before=now, hours=HOURS),
+                await self._history.by_the_hour(self._shop, dead=False, before=now, hours=HOURS),
+                await self._history.by_the_hour(self._shop, dead=True, before=now, hours=HOURS),
             )
             self._counted_at, self._counted_dead = anyio.current_time(), dead_letters
         return self._counts
@@ -155,13 +161,13 @@ class Overview:
 
     async def replay(self, seq: int) -> ActionResult:
         """Put a dead letter back; whoever leads sends it."""
-        moved = await self._store.replay_concurrently(self._shop, [seq], self._store.now())
+        moved = await self._dead_letters.replay_concurrently(self._shop, [seq], self._store.now())
         self._on_new_deliveries()
         return ActionResult.DONE if moved else ActionResult.MISSING
 
     async def drop(self, seq: int) -> ActionResult:
         """Forget a dead letter."""
-        moved = await self._store.drop_concurrently(self._shop, [seq])
+        moved = await self._dead_letters.drop_concurrently(self._shop, [seq])
         return ActionResult.DONE if moved else ActionResult.MISSING
 
 

@@ -162,6 +162,11 @@ class RedisConnection:
             for field in some.items():
                 yield field
 
+    async def hash(self, key: str) -> dict[str, str]:
+        """All of a small hash, at once; raises what `read` raises."""
+        found: dict[str, str] = await self.read("HGETALL", key)
+        return found
+
     async def scan(self, command: str, key: str, *options: str) -> AsyncGenerator[Any]:
         """The answers of HSCAN or SSCAN, one after the other; raises what `read` raises."""
         position = 0

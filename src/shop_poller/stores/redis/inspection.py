@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.stores import stored
 from shop_poller.stores.damage import Original, StateFinding
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.aside import Aside
 from shop_poller.stores.redis.connection import RedisConnection
 from shop_poller.stores.redis.keys import Keys
-from shop_poller.stores.redis.outbox import COUNTED, Outbox
+from shop_poller.stores.redis.lease import RedisLease
+from shop_poller.stores.redis.outbox_order import OutboxOrder
+from shop_poller.stores.redis.outbox_rows import COUNTED
 
 Command = list[str | int]
 TAKES_OUT = "a repair takes it out and keeps a copy"
@@ -41,7 +44,7 @@ class Inspection:
     Args:
         connection: to the server.
         keys: where what stands.
-        outbox: puts its own rows right.
+        order: repairs the outbox.
         aside: keeps copies.
         shop_id: whose.
         now: for times that cannot be read.
@@ -52,14 +55,14 @@ class Inspection:
         connection: RedisConnection,
         keys: Keys,
         *,
-        outbox: Outbox,
+        order: OutboxOrder,
         aside: Aside,
         shop_id: str,
         now: datetime,
     ) -> None:
         self._connection = connection
         self._keys = keys
-        self._outbox = outbox
+        self._order = order
         self._aside = aside
         self._shop_id = shop_id
         self._now = now
@@ -76,7 +79,7 @@ class Inspection:
         expected = self._keys.types(self._shop_id)
         wrong = await self._aside.wrong_keys(expected)
         if self._keys.lanes not in wrong:
-            for shop, sink in await self._outbox.lanes():
+            for shop, sink in await self._order.lanes():
                 lane = dict.fromkeys(self._keys.lane(shop, sink), "zset")
                 expected |= lane
                 wrong |= await self._aside.wrong_keys(lane)
@@ -102,7 +105,7 @@ class Inspection:
                 keys = [self._keys.lease, *found.keys]
                 text = json.dumps(found.commands, ensure_ascii=False)
                 await self._connection.fenced("apply", keys, [text])
-        await self._outbox.put_right(self._now)
+        await self._order.put_right(self._now)
         return wrong
 
     async def _all(self) -> AsyncGenerator[StoredProblem]:
@@ -191,7 +194,7 @@ class Inspection:
             yield StoredProblem(finding, [keys.backfill], [["DEL", 1]], fields)
 
     async def _of_waiting(self) -> AsyncGenerator[StoredProblem]:
-        """Rows of the outbox; Outbox.put_right puts them right."""
+        """Rows of the outbox; OutboxOrder.put_right corrects them."""
         async for seq, row in self._connection.fields(self._keys.outbox):
             if not COUNTED.fullmatch(seq):
                 continue
@@ -202,7 +205,7 @@ class Inspection:
                 yield StoredProblem(StateFinding("outbox", seq, "; ".join(problems), fix))
 
     async def _of_over(self) -> AsyncGenerator[StoredProblem]:
-        lanes = await self._outbox.lanes()
+        lanes = await self._order.lanes()
         for where, dead in ((self._keys.dead_letters, True), (self._keys.delivered, False)):
             ages = [
                 self._keys.dead(shop, sink) if dead else self._keys.delivered_by_age(shop, sink)
@@ -228,7 +231,51 @@ class Inspection:
         if counter is not None and not COUNTED.fullmatch(counter):
             problem = "the counter of deliveries is not a valid number"
             found.append(StateFinding("outbox", "counter", problem, "a repair sets it anew"))
-        if not await self._outbox.is_sound():
+        if not await self._order.is_sound():
             problem = "what leads to the deliveries does not fit them"
             found.append(StateFinding("outbox", "order", problem, "a repair makes it anew"))
         return found
+
+
+class RedisInspection(RedisLease):
+    """Looks at the whole state and repairs it, for `shop-poller state`. A repair takes the lease."""
+
+    async def inspect(self, shop_id: str) -> list[StateFinding]:
+        """Everything that is wrong with the state; changes nothing."""
+        return await self._inspection(shop_id).findings()
+
+    async def repair(self, shop_id: str) -> list[StateFinding]:
+        """Put right what can be, and keep copies.
+
+        Returns:
+            What was wrong.
+
+        Raises:
+            PermanentError: STORE, another process has the lease.
+        """
+        self._connection.has_wrong_type = True  # the lease itself may be one
+        if not await self.take():
+            holder = await self.holder()
+            raise PermanentError(
+                ErrorKind.STORE, f"{holder} has the lease and works on this shop; stop it first"
+            )
+        inspection = self._inspection(shop_id)
+        wrong = await inspection.wrong_types()
+        if wrong:
+            await self._commits.move_wrong_keys(shop_id, self.now(), await self._order.lane_types())
+        self._connection.has_wrong_type = False
+        return wrong + await inspection.repair()
+
+    async def forget_set_aside(self, shop_id: str) -> int:  # noqa: ARG002 - a prefix is one shop's
+        """Drop the copies of damaged rows."""
+        return await self._aside.forget()
+
+    def _inspection(self, shop_id: str) -> Inspection:
+        return Inspection(
+            self._connection,
+            self._keys,
+            order=self._order,
+            aside=self._aside,
+            shop_id=shop_id,
+            now=self.now(),
+        )

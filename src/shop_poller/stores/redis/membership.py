@@ -25,7 +25,7 @@ AT_ONCE = 16
 
 
 class Membership:
-    """One replica's view of all of them. For the methods see ports.Crew.
+    """One replica's view of all of them. For the methods see ports.Membership.
 
     Args:
         address: for messages.
@@ -43,7 +43,7 @@ class Membership:
         self._reported: tuple[list[str], float] = ([], -math.inf)
 
     async def reports(self, unreached: Sequence[str], there: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Report what is not reached, and read what the others do not; see ports.Crew."""
+        """Report what is not reached, and read what the others do not; see ports.Membership."""
         found: dict[str, str] = dict(await self._connection.read("HGETALL", self._reports))
         last, at = self._reported
         now = anyio.current_time()

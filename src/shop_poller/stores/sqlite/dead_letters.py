@@ -1,99 +1,80 @@
-"""Deliveries that are over, looked at and moved beside whoever polls. Runs in the store's thread."""
+"""Deliveries that are over: put back into the outbox, or deleted, beside the daemon."""
 
 import json
 import sqlite3
 from collections.abc import Collection
 from datetime import datetime
 
-from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeadLetter, DeliveredEntry
+from shop_poller.clock import ms
+from shop_poller.ports import DeadLetter
 from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
-from shop_poller.stores.sqlite.file import transaction
+from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
+from shop_poller.stores.sqlite.file import StateConnection, transaction
+from shop_poller.stores.sqlite.history import PLACE
 from shop_poller.stores.stored import MOST_BODY, Reading, delivery
 
-PLACE = "coalesce(first_seq, seq), seq"
-"""Of one that was replayed: where it was at first."""
 THESE = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
 
 
-def by_the_hour(
-    db: sqlite3.Connection, shop_id: str, *, dead: bool, before: datetime, hours: int
-) -> list[int]:
-    """How many were delivered or given up in each hour; only the index is read."""
-    table, at = ("dead_letters", "buried_at") if dead else ("delivered", "delivered_at")
-    start = ms(before) - hours * HOUR_MS
-    rows = db.execute(
-        f"SELECT ({at} - :start) / {HOUR_MS} AS hour, count(*) FROM {table}"
-        f" WHERE shop_id = :shop AND {at} >= :start AND {at} < :before GROUP BY hour",
-        {"shop": shop_id, "start": start, "before": ms(before)},
-    )
-    counts = dict(rows.fetchall())
-    return [counts.get(hour, 0) for hour in range(hours)]
+class SqliteDeadLetters(SqlitePort):
+    """Dead letters. For the methods see ports.DeadLetters."""
 
+    @in_thread
+    def dead_ids(
+        self,
+        db: StateConnection,
+        shop_id: str,
+        *,
+        sink: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[int]:
+        """The dead letters' seqs, in the order of their events."""
+        rows = db.execute(
+            "SELECT seq FROM dead_letters WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink)"
+            " AND (:since IS NULL OR buried_at >= :since) AND (:before IS NULL OR buried_at < :before)"
+            f" ORDER BY {PLACE}",
+            {"shop": shop_id, "sink": sink, "since": maybe_ms(since), "before": maybe_ms(before)},
+        )
+        return [seq for (seq,) in rows]  # the key of the table: numbers, whatever was written
 
-def dead_ids(
-    db: sqlite3.Connection,
-    shop_id: str,
-    *,
-    sink: str | None,
-    since: datetime | None,
-    before: datetime | None,
-) -> list[int]:
-    """The dead letters' seqs, in the order of their events."""
-    rows = db.execute(
-        "SELECT seq FROM dead_letters WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink)"
-        " AND (:since IS NULL OR buried_at >= :since) AND (:before IS NULL OR buried_at < :before)"
-        f" ORDER BY {PLACE}",
-        {"shop": shop_id, "sink": sink, "since": maybe_ms(since), "before": maybe_ms(before)},
-    )
-    return [seq for (seq,) in rows]  # the key of the table: numbers, whatever was written
+    @in_thread
+    def dead_letter(self, db: StateConnection, shop_id: str, seq: int) -> DeadLetter | None:
+        """One dead letter."""
+        row = db.execute(
+            "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason,"
+            " first_seq FROM dead_letters WHERE shop_id = ? AND seq = ?",
+            (shop_id, seq),
+        ).fetchone()
+        if row is None:
+            return None
+        over, _ = codec.finished(row[2:], dead=True)
+        reading = Reading()
+        body = reading.text(row[0], "body", "(cannot be read)", most=MOST_BODY)
+        return DeadLetter(over, body, reading.moment(row[1], "created_at", over.at)) if over else None
 
+    @in_thread
+    def replay_concurrently(
+        self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
+    ) -> int:
+        """Put dead letters back behind what waits."""
+        return _put_back(db, "dead_letters", shop_id, seqs, now)
 
-def dead_letter(db: sqlite3.Connection, shop_id: str, seq: int) -> DeadLetter | None:
-    """One dead letter."""
-    row = db.execute(
-        "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason,"
-        " first_seq FROM dead_letters WHERE shop_id = ? AND seq = ?",
-        (shop_id, seq),
-    ).fetchone()
-    if row is None:
-        return None
-    over, _ = codec.finished(row[2:], dead=True)
-    reading = Reading()
-    body = reading.text(row[0], "body", "(cannot be read)", most=MOST_BODY)
-    return DeadLetter(over, body, reading.moment(row[1], "created_at", over.at)) if over else None
+    @in_thread
+    def drop_concurrently(self, db: StateConnection, shop_id: str, seqs: Collection[int]) -> int:
+        """Forget dead letters."""
+        with transaction(db):
+            return db.execute(
+                f"DELETE FROM dead_letters WHERE {THESE}", (shop_id, json.dumps(list(seqs)))
+            ).rowcount
 
-
-def delivered(
-    db: sqlite3.Connection, shop_id: str, since: datetime, before: datetime
-) -> list[DeliveredEntry]:
-    """What was delivered within a time, in the order of its events."""
-    rows = db.execute(
-        "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '', first_seq"
-        f" FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY {PLACE}",
-        (shop_id, ms(since), ms(before)),
-    )
-    read = [(codec.finished(row[1:], dead=False)[0], bool(row[0])) for row in rows]
-    return [DeliveredEntry(over, has_body) for over, has_body in read if over is not None]
-
-
-def replay(db: sqlite3.Connection, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-    """Put dead letters back behind what waits."""
-    return _put_back(db, "dead_letters", shop_id, seqs, now)
-
-
-def resend(db: sqlite3.Connection, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-    """Put deliveries that were made back behind what waits."""
-    return _put_back(db, "delivered", shop_id, seqs, now)
-
-
-def drop(db: sqlite3.Connection, shop_id: str, seqs: Collection[int]) -> int:
-    """Forget dead letters."""
-    with transaction(db):
-        return db.execute(
-            f"DELETE FROM dead_letters WHERE {THESE}", (shop_id, json.dumps(list(seqs)))
-        ).rowcount
+    @in_thread
+    def resend_concurrently(
+        self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
+    ) -> int:
+        """Put deliveries that were made back behind what waits."""
+        return _put_back(db, "delivered", shop_id, seqs, now)
 
 
 def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection[int], now: datetime) -> int:

@@ -1,68 +1,108 @@
-"""Deliveries that are over: how many, and for how long, they are kept. Runs in the store's thread."""
+"""What became of deliveries."""
 
-import sqlite3
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Collection
 from datetime import datetime
 
-from shop_poller.clock import ms
-from shop_poller.core.model import Delivery
-from shop_poller.stores.bounds import MAX_FINISHED, PRUNE_LIMIT, TRIM
-from shop_poller.stores.sqlite.file import transaction
-from shop_poller.stores.stored import is_clean
+from shop_poller.clock import HOUR_MS, ms
+from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery
+from shop_poller.stores import stored
+from shop_poller.stores.sqlite import codec
+from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
+from shop_poller.stores.sqlite.file import StateConnection
 
-KINDS = {"delivered": "delivered_at", "dead_letters": "buried_at"}
-"""Table to the column that says since when a row is there."""
-
-
-def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
-    """Drop the oldest rows beyond the bound of each sink that got more, within the caller's transaction.
-
-    Args:
-        db: the store.
-        table: one of KINDS.
-        added: what was just put there; for each a bounded number is dropped.
-    """
-    for (shop_id, sink), count in Counter((one.shop_id, one.sink) for one in added).items():
-        last = _last_beyond_bound(db, table, shop_id, sink)
-        if last is not None:
-            _drop(db, table, (shop_id, sink), last, TRIM * count)
+EARLIEST = -(2**62)
+"""Before any instant (ms)."""
+PLACE = "coalesce(first_seq, seq), seq"
+"""The order of events. A delivery that was put back and is over again keeps its first place."""
 
 
-def prune(db: sqlite3.Connection, shop_id: str, finished_before: datetime) -> int:
-    """Drop old rows, and those that are too many for a sink; each transaction drops a bounded number."""
-    dropped = 0
-    for table, at in KINDS.items():
-        with transaction(db):
-            dropped += db.execute(
-                f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table}"
-                f" WHERE shop_id = ? AND {at} < ? ORDER BY {at} LIMIT ?)",
-                (shop_id, ms(finished_before), PRUNE_LIMIT),
-            ).rowcount
-        sinks = db.execute(f"SELECT DISTINCT sink FROM {table} WHERE shop_id = ?", (shop_id,)).fetchall()
-        for (sink,) in sinks:
-            if not isinstance(sink, str) or not is_clean(sink):  # damaged: it goes by its age
-                continue
-            last = _last_beyond_bound(db, table, shop_id, sink)
-            if last is not None:
-                with transaction(db):
-                    dropped += _drop(db, table, (shop_id, sink), last, PRUNE_LIMIT)
-    return dropped
+class SqliteDeliveryHistory(SqlitePort):
+    """Deliveries that are over. For the methods see ports.DeliveryHistory."""
 
+    @in_thread
+    def finished(
+        self,
+        db: StateConnection,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
+    ) -> list[FinishedDelivery]:
+        """What was delivered or given up, the latest first."""
+        table, at, reason = (
+            ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
+        )
+        rows = db.execute(
+            f"SELECT seq, sink, key, event_id, event_type, attempts, {at}, {reason}, first_seq FROM {table}"
+            f" WHERE shop_id = :shop AND {at} > :after AND (:sink IS NULL OR sink = :sink)"
+            f" ORDER BY {at} DESC, seq DESC LIMIT :limit",
+            {
+                "shop": shop_id,
+                "sink": sink,
+                "limit": limit,
+                "after": EARLIEST if after is None else ms(after),
+            },
+        )
+        return [over for row in rows if (over := codec.finished(row, dead=dead)[0]) is not None]
 
-def _last_beyond_bound(db: sqlite3.Connection, table: str, shop_id: str, sink: str) -> int | None:
-    """The youngest of the rows of a sink that are too many; None if there are not more than are kept."""
-    row = db.execute(
-        f"SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
-        (shop_id, sink, MAX_FINISHED),
-    ).fetchone()
-    return row[0] if row else None
+    @in_thread
+    def by_the_hour(
+        self, db: StateConnection, shop_id: str, *, dead: bool, before: datetime, hours: int
+    ) -> list[int]:
+        """How many were delivered or given up in each hour; only the index is read."""
+        table, at = ("dead_letters", "buried_at") if dead else ("delivered", "delivered_at")
+        start = ms(before) - hours * HOUR_MS
+        rows = db.execute(
+            f"SELECT ({at} - :start) / {HOUR_MS} AS hour, count(*) FROM {table}"
+            f" WHERE shop_id = :shop AND {at} >= :start AND {at} < :before GROUP BY hour",
+            {"shop": shop_id, "start": start, "before": ms(before)},
+        )
+        counts = dict(rows.fetchall())
+        return [counts.get(hour, 0) for hour in range(hours)]
 
+    @in_thread
+    def delivered(
+        self, db: StateConnection, shop_id: str, *, since: datetime, before: datetime
+    ) -> list[DeliveredEntry]:
+        """What was delivered within a time, in the order of its events."""
+        rows = db.execute(
+            "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '',"
+            " first_seq FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ?"
+            f" ORDER BY {PLACE}",
+            (shop_id, ms(since), ms(before)),
+        )
+        read = [(codec.finished(row[1:], dead=False)[0], bool(row[0])) for row in rows]
+        return [DeliveredEntry(over, has_body) for over, has_body in read if over is not None]
 
-def _drop(db: sqlite3.Connection, table: str, lane: tuple[str, str], last: int, most: int) -> int:
-    """Drop the oldest rows of a shop and sink up to a seq."""
-    return db.execute(
-        f"DELETE FROM {table} WHERE seq IN"
-        f" (SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? AND seq <= ? ORDER BY seq LIMIT ?)",
-        (*lane, last, most),
-    ).rowcount
+    @in_thread
+    def delivery_records(
+        self, db: StateConnection, shop_id: str, keys: Collection[str]
+    ) -> list[DeliveryRecord]:
+        """What is remembered of the deliveries of these keys."""
+        rows = db.execute(
+            " UNION ALL ".join(
+                f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"
+                " WHERE shop_id = :shop AND key IN (SELECT value FROM json_each(:keys))"
+                for table, status, at in (
+                    ("outbox", DeliveryStatus.WAITING, "created_at"),
+                    ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
+                    ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
+                )
+            )
+            + " ORDER BY 1",
+            {"shop": shop_id, "keys": json.dumps(list(keys))},
+        )
+        found = []
+        for seq, *texts, status, at in rows:
+            raw = dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True))
+            over, _ = stored.finished(seq, {**raw, "at": at, "attempts": 0}, dead=False)
+            if over is not None:
+                found.append(
+                    DeliveryRecord(
+                        over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
+                    )
+                )
+        return found

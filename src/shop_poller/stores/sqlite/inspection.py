@@ -1,11 +1,13 @@
-"""Looks at a whole state file and puts right what can be. Runs in the store's thread."""
+"""Looks at a whole state file and repairs what can be repaired."""
 
 import sqlite3
 from contextlib import closing
 from datetime import datetime
 from functools import cache
 
+from shop_poller.clock import now
 from shop_poller.stores.damage import StateFinding
+from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import MIGRATIONS, StateConnection, transaction
 from shop_poller.stores.sqlite.rows import (
     TABLES,
@@ -25,37 +27,52 @@ OF_ROWS = (" value in ",)
 """Faults that are found row by row, too."""
 
 
-def inspect(db: sqlite3.Connection, now: datetime) -> list[StateFinding]:
+class SqliteInspection(SqlitePort):
+    """Looks at the whole file and repairs it, for `shop-poller state`."""
+
+    @in_thread
+    def inspect(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - a file is one shop's
+        """Everything that is wrong with the state; changes nothing."""
+        return _findings(db, now())
+
+    @in_thread
+    def repair(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - likewise
+        """Put right what can be; copies of the rows are kept in the table rows_set_aside.
+
+        Returns:
+            What was wrong.
+        """
+        at = now()
+        found = _findings(db, at)
+        with transaction(db):
+            for name, sql in _indexes().items():
+                if any(one.place == "index" and one.name == name for one in found):
+                    db.execute(sql)
+            if any(one.place == "file" and one.fix for one in found):
+                db.execute("REINDEX")
+            if any(one.place in {table.name for table in TABLES} for one in found):
+                for one in list(damaged(db, TABLES, at, quick=False)):
+                    put_right(db, one, at)
+            mark_heads(db, at)
+            raise_counter(db)
+        return found
+
+    @in_thread
+    def forget_set_aside(self, db: StateConnection, shop_id: str) -> int:
+        """Drop the copies."""
+        return db.execute("DELETE FROM rows_set_aside WHERE shop_id IN (?, '')", (shop_id,)).rowcount
+
+
+def _findings(db: sqlite3.Connection, at: datetime) -> list[StateFinding]:
     """Everything that is wrong with the file."""
     found = _of_schema(db)
     try:
         found += _of_file(db)
         if not any("is missing" in one.problem and not one.fix for one in found):
-            found += [one.finding() for one in damaged(db, TABLES, now, quick=False)]
+            found += [one.finding() for one in damaged(db, TABLES, at, quick=False)]
             found += _of_outbox(db)
     except sqlite3.Error as error:
         found.append(StateFinding("file", "-", f"cannot be read: {error}; {RESTORE}"))
-    return found
-
-
-def repair(db: StateConnection, now: datetime) -> list[StateFinding]:
-    """Put right what can be; copies of the rows are kept in the table rows_set_aside.
-
-    Returns:
-        What was wrong.
-    """
-    found = inspect(db, now)
-    with transaction(db):
-        for name, sql in _indexes().items():
-            if any(one.place == "index" and one.name == name for one in found):
-                db.execute(sql)
-        if any(one.place == "file" and one.fix for one in found):
-            db.execute("REINDEX")
-        if any(one.place in {table.name for table in TABLES} for one in found):
-            for one in list(damaged(db, TABLES, now, quick=False)):
-                put_right(db, one, now)
-        mark_heads(db, now)
-        raise_counter(db)
     return found
 
 

@@ -1,7 +1,7 @@
-"""The outbox's rows, from the commit that makes them to the ack or the burial. Runs in the store's thread.
+"""The outbox's rows, from the commit that adds them to the ack, or to the move to the dead letters.
 
-A row is its key's head when it is the oldest undelivered one of its shop, sink and key; only heads are
-claimed, which is what keeps an order's events in order.
+A row is its key's head when it is the oldest undelivered one of its shop, sink and key. Only heads are
+claimed, which keeps an order's events in order.
 """
 
 import json
@@ -17,10 +17,11 @@ from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
 from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Retry
 from shop_poller.stores.bounds import CLAMP_LIMIT, EXPIRE_LIMIT, RELEASE_LIMIT, WAITED_TOO_LONG
-from shop_poller.stores.sqlite import codec, history
+from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
+from shop_poller.stores.sqlite.connection import SqliteConnection, SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection, transaction
-from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, mend, put_right
+from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, put_right
 from shop_poller.stores.stored import LATEST
 
 APPEND = (
@@ -41,6 +42,126 @@ NEXT_HEADS = (
     " AND shop_id = json_extract(place.value, '$[1]') AND key = json_extract(place.value, '$[2]'))"
     " FROM json_each(?2) AS place)"
 )
+
+
+class SqliteOutbox(SqlitePort):
+    """The outbox. For the methods see ports.Outbox."""
+
+    def __init__(self, connection: SqliteConnection) -> None:
+        super().__init__(connection)
+        self._looked_at: dict[str, int] = {}  # by sink: where `release_parked` continues
+
+    @in_thread
+    def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
+        """Take due heads that nobody has; those that cannot be delivered are set aside."""
+        at, found = ms(now), list[Delivery]()
+        for _ in range(MOST_ROUNDS):
+            most = limit - len(found)
+            read = _heads(db, "due_at <= ?", sink, at, most)
+            if len(read) < most:  # apart, or the index could not give them in their order
+                read += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, most - len(read))
+            some = _deliverable(db, read, now)
+            seqs = _seqs(some)
+            if any(delivery.head_since > now for delivery in some):
+                db.execute(f"UPDATE outbox SET head_since = min(head_since, ?) WHERE {AMONG}", (at, seqs))
+                some = [replace(one, head_since=min(one.head_since, now)) for one in some]
+            db.execute("INSERT OR IGNORE INTO temp.claimed SELECT value FROM json_each(?)", (seqs,))
+            found += some
+            if len(some) == len(read):
+                break
+        return found
+
+    @in_thread
+    def record_outcomes(self, db: StateConnection, outcomes: Sequence[Outcome], now: datetime) -> None:
+        """Record what became of claimed rows."""
+        acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
+        dead_lettered: list[Delivery] = []
+        with transaction(db):
+            db.execute(
+                "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+                f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
+                (ms(now), _seqs(acked)),
+            )
+            _remove(db, acked, now)
+            for outcome in outcomes:
+                match outcome:
+                    case MoveToDeadLetters():
+                        dead_lettered.append(outcome.delivery)
+                        _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
+                    case Retry():
+                        db.execute(
+                            "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?"
+                            " WHERE seq = ?",
+                            (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
+                        )
+                    case _:  # acked above; or released: nothing happened to it
+                        pass
+            retention.trim(db, "delivered", acked)
+            retention.trim(db, "dead_letters", dead_lettered)
+            db.execute(
+                f"DELETE FROM temp.claimed WHERE {AMONG}", (_seqs(outcome.delivery for outcome in outcomes),)
+            )
+
+    @in_thread
+    def release_parked(self, db: StateConnection, sink: str) -> bool:
+        """Make some parked rows due, each at the time when it was made."""
+        after = self._looked_at.pop(sink, 0)
+        with transaction(db):
+            seqs = [
+                seq
+                for (seq,) in db.execute(
+                    "SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, RELEASE_LIMIT)
+                )
+            ]
+            if not seqs:
+                return False
+            db.execute(
+                "UPDATE outbox SET due_at = created_at"
+                " WHERE seq BETWEEN ? AND ? AND sink = ? AND due_at > created_at",
+                (seqs[0], seqs[-1], sink),
+            )
+        if len(seqs) < RELEASE_LIMIT:
+            return False
+        self._looked_at[sink] = seqs[-1]
+        return True
+
+    @in_thread
+    def clamp_due(self, db: StateConnection, sink: str, *, latest: datetime) -> int:
+        """Let no head be due later than that, a bounded number at a time."""
+        return db.execute(
+            "UPDATE outbox SET due_at = :latest WHERE seq IN (SELECT seq FROM outbox WHERE sink = :sink"
+            " AND head_since IS NOT NULL AND due_at > :latest ORDER BY due_at DESC LIMIT :limit)",
+            {"sink": sink, "latest": ms(latest), "limit": CLAMP_LIMIT},
+        ).rowcount
+
+    @in_thread
+    def next_due(self, db: StateConnection, sink: str) -> datetime | None:
+        """When the next head that nobody has is due."""
+        row = db.execute(
+            "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
+            " AND due_at BETWEEN 0 AND ? AND seq NOT IN (SELECT seq FROM temp.claimed)"
+            " ORDER BY due_at LIMIT 1",
+            (sink, ms(LATEST)),
+        ).fetchone()
+        return instant(int(row[0])) if row else None
+
+    @in_thread
+    def dead_letter_expired(
+        self, db: StateConnection, sink: str, *, head_before: datetime, now: datetime
+    ) -> int:
+        """Bury heads that nobody has and that became such before an instant."""
+        rows = db.execute(
+            f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
+            " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
+            (sink, ms(head_before), EXPIRE_LIMIT),
+        ).fetchall()
+        expired = [one for one in _deliverable(db, rows, now) if one.waits_since(now) <= head_before]
+        if expired:
+            with transaction(db):
+                for delivery in expired:
+                    _move_to_dead_letters(db, delivery, WAITED_TOO_LONG, now)
+                retention.trim(db, "dead_letters", expired)
+        return len(expired)
 
 
 def insert(
@@ -87,32 +208,6 @@ def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) ->
     return found.fetchone() is not None
 
 
-def forget_claims(db: StateConnection) -> None:
-    """All claims are void; what is damaged is set aside before work begins."""
-    db.execute("DELETE FROM temp.claimed")
-    mend(db, present())
-
-
-def claim(db: StateConnection, sink: str, now: datetime, limit: int) -> list[Delivery]:
-    """Take due heads that nobody has; those that cannot be delivered are set aside."""
-    at, found = ms(now), list[Delivery]()
-    for _ in range(MOST_ROUNDS):
-        most = limit - len(found)
-        read = _heads(db, "due_at <= ?", sink, at, most)
-        if len(read) < most:  # apart, or the index could not give them in their order
-            read += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, most - len(read))
-        some = _deliverable(db, read, now)
-        seqs = _seqs(some)
-        if any(delivery.head_since > now for delivery in some):
-            db.execute(f"UPDATE outbox SET head_since = min(head_since, ?) WHERE {AMONG}", (at, seqs))
-            some = [replace(one, head_since=min(one.head_since, now)) for one in some]
-        db.execute("INSERT OR IGNORE INTO temp.claimed SELECT value FROM json_each(?)", (seqs,))
-        found += some
-        if len(some) == len(read):
-            break
-    return found
-
-
 def _heads(db: sqlite3.Connection, which: str, sink: str, at: int, limit: int) -> list[tuple[Any, ...]]:
     """Heads that nobody has, the longest due first."""
     return db.execute(
@@ -132,99 +227,6 @@ def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> lis
             for values in wrong:
                 put_right(db, Damaged(WAITING, values, *WAITING.judge(values, present())), present())
     return [delivery for _, delivery, _ in judged if delivery is not None]
-
-
-def record_outcomes(db: sqlite3.Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
-    """Record what became of claimed rows."""
-    acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
-    dead_lettered: list[Delivery] = []
-    with transaction(db):
-        db.execute(
-            "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-            f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
-            (ms(now), _seqs(acked)),
-        )
-        _remove(db, acked, now)
-        for outcome in outcomes:
-            match outcome:
-                case MoveToDeadLetters():
-                    dead_lettered.append(outcome.delivery)
-                    _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
-                case Retry():
-                    db.execute(
-                        "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ? WHERE seq = ?",
-                        (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
-                    )
-                case _:  # acked above; or released: nothing happened to it
-                    pass
-        history.trim(db, "delivered", acked)
-        history.trim(db, "dead_letters", dead_lettered)
-        db.execute(
-            f"DELETE FROM temp.claimed WHERE {AMONG}", (_seqs(outcome.delivery for outcome in outcomes),)
-        )
-
-
-def release_parked(db: sqlite3.Connection, sink: str, after: int) -> int | None:
-    """Make some parked rows due, each at the time when it was made.
-
-    Args:
-        db: the store.
-        sink: to which they go.
-        after: rows up to this seq were looked at already.
-
-    Returns:
-        The last seq that was looked at; None if there are no more.
-    """
-    with transaction(db):
-        seqs = [
-            seq
-            for (seq,) in db.execute(
-                "SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, RELEASE_LIMIT)
-            )
-        ]
-        if not seqs:
-            return None
-        db.execute(
-            "UPDATE outbox SET due_at = created_at"
-            " WHERE seq BETWEEN ? AND ? AND sink = ? AND due_at > created_at",
-            (seqs[0], seqs[-1], sink),
-        )
-    return seqs[-1] if len(seqs) == RELEASE_LIMIT else None
-
-
-def clamp_due(db: sqlite3.Connection, sink: str, latest: datetime) -> int:
-    """Let no head be due later than that, a bounded number at a time."""
-    return db.execute(
-        "UPDATE outbox SET due_at = :latest WHERE seq IN (SELECT seq FROM outbox WHERE sink = :sink"
-        " AND head_since IS NOT NULL AND due_at > :latest ORDER BY due_at DESC LIMIT :limit)",
-        {"sink": sink, "latest": ms(latest), "limit": CLAMP_LIMIT},
-    ).rowcount
-
-
-def next_due(db: sqlite3.Connection, sink: str) -> datetime | None:
-    """When the next head that nobody has is due."""
-    row = db.execute(
-        "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
-        " AND due_at BETWEEN 0 AND ? AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at LIMIT 1",
-        (sink, ms(LATEST)),
-    ).fetchone()
-    return instant(int(row[0])) if row else None
-
-
-def dead_letter_expired(db: StateConnection, sink: str, head_before: datetime, now: datetime) -> int:
-    """Bury heads that nobody has and that became such before an instant."""
-    rows = db.execute(
-        f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
-        " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
-        (sink, ms(head_before), EXPIRE_LIMIT),
-    ).fetchall()
-    expired = [one for one in _deliverable(db, rows, now) if one.waits_since(now) <= head_before]
-    if expired:
-        with transaction(db):
-            for delivery in expired:
-                _move_to_dead_letters(db, delivery, WAITED_TOO_LONG, now)
-            history.trim(db, "dead_letters", expired)
-    return len(expired)
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:

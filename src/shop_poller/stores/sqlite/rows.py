@@ -1,21 +1,21 @@
-"""Looks for damaged rows, and sets them aside: corrected where that is safe, else taken out; a copy is kept.
+"""Looks for damaged rows and sets them aside: corrected where that is safe, else taken out; a copy is kept.
 
-Runs in the store's thread, within the caller's transaction where it writes.
+What writes does so within the caller's transaction.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from shop_poller.clock import EPOCH, ms
-from shop_poller.ports import RowSetAside
+from shop_poller.clock import now as present
 from shop_poller.stores import stored
 from shop_poller.stores.damage import MOST_KEPT, Original, StateFinding, content
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.file import StateConnection, transaction
 
-MOST_SHOWN = 100
 OUTBOX = f"{codec.DELIVERY}, due_at"
 OVER = "sink, key, event_id, event_type, attempts"
 
@@ -117,6 +117,18 @@ def keep(db: StateConnection, one: Original, now: datetime) -> None:
     )
 
 
+def note(db: StateConnection, one: Original) -> None:
+    """Log a damaged row and keep a copy, once, where this connection may write; writing it corrects it."""
+    if one.problems and db.is_writer and (one.place, one.name) not in db.damage.told:
+        with suppress(sqlite3.Error), transaction(db):  # a full disk must not keep it from being read
+            keep(db, one, present())
+
+
+def raw(columns: str, row: codec.Row) -> dict[str, object]:
+    """A row by the names of its columns."""
+    return dict(zip(columns.split(", "), row, strict=True))
+
+
 def mend(db: StateConnection, now: datetime) -> None:
     """What is to be right before work begins: all but the many rows that are looked at when they are read."""
     found = list(damaged(db, QUICK, now, quick=True))
@@ -163,32 +175,6 @@ def raise_counter(db: sqlite3.Connection) -> None:
         _, least = _counter(db)
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
         db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?)", (least,))
-
-
-def rows_set_aside(db: sqlite3.Connection, shop_id: str) -> list[RowSetAside]:
-    """The copies that are kept, the latest first, a bounded number."""
-    rows = db.execute(
-        "SELECT place, name, reason, at FROM rows_set_aside WHERE shop_id IN (?, '')"
-        " ORDER BY id DESC LIMIT ?",
-        (shop_id, MOST_SHOWN),
-    )
-    found = []
-    for place, name, reason, at in rows:
-        reading = stored.Reading()
-        found.append(
-            RowSetAside(
-                place=stored.name_of(place),
-                name=stored.name_of(name),
-                reason=reading.text(reason, "reason", "(cannot be read)"),
-                at=reading.moment(at, "at", EPOCH),
-            )
-        )
-    return found
-
-
-def forget(db: sqlite3.Connection, shop_id: str) -> int:
-    """Drop the copies."""
-    return db.execute("DELETE FROM rows_set_aside WHERE shop_id IN (?, '')", (shop_id,)).rowcount
 
 
 def _counter(db: sqlite3.Connection) -> tuple[object, int]:

@@ -1,4 +1,4 @@
-"""Deliveries that were made: sent again beside whoever polls; the same for every store."""
+"""The contract of ports.DeadLetters for deliveries that were made: sent again beside the daemon."""
 
 import random
 import sqlite3
@@ -10,14 +10,12 @@ import pytest
 from shop_poller.clock import ms
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
-from shop_poller.core.model import Delivery
 from shop_poller.ports import (
     Ack,
     DeliveredEntry,
     DeliveryStatus,
     FinishedDelivery,
     MoveToDeadLetters,
-    NewDelivery,
     SinkStats,
     Store,
 )
@@ -25,35 +23,10 @@ from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore, file
 from support.deliveries import SHOP, T0, at, claim, claim_one, ids, new_deliveries, put
+from support.store_suite import OTHER_SHOP, deliver, deliver_all, made
 from support.stores import Place, shared_valkey
 
 pytestmark = pytest.mark.anyio
-
-OTHER_SHOP = "other.example"
-
-
-async def deliver(
-    store: Store, *rows: NewDelivery, seconds: float = 1, shop_id: str = SHOP
-) -> list[Delivery]:
-    """Put rows and deliver them at once, in the order in which they were made."""
-    await put(store, *rows, shop_id=shop_id)
-    return await deliver_all(store, *{row.sink: None for row in rows}, seconds=seconds)
-
-
-async def deliver_all(store: Store, *sinks: str, seconds: float) -> list[Delivery]:
-    """Deliver what is due: of each sink in the order in which it was given out."""
-    taken = []
-    for sink in sinks:
-        while some := await claim(store, sink, now=at(seconds)):
-            await store.record_outcomes([Ack(one) for one in some], at(seconds))
-            taken += some
-    return taken
-
-
-async def made(
-    store: Store, since: float = 0, before: float = 1_000, shop_id: str = SHOP
-) -> list[DeliveredEntry]:
-    return await store.delivered(shop_id, since=at(since), before=at(before))
 
 
 async def forget_texts(store: Store) -> None:
@@ -62,39 +35,7 @@ async def forget_texts(store: Store) -> None:
         await store._connection._line.client.delete(store._keys.texts)
     else:
         assert isinstance(store, SqliteStore)
-        await store._run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
-
-
-# --- looking ------------------------------------------------------------------------------------------------
-
-
-async def test_what_was_delivered_within_a_time_is_found_in_its_order(store: Store) -> None:
-    for row in (
-        new_deliveries("A", "1", "first"),
-        new_deliveries("B", "1", "to B"),
-        new_deliveries("A", "2", "third"),
-    ):
-        await put(store, row)
-    await deliver_all(store, "B", seconds=1)
-    await deliver_all(store, "A", seconds=3)
-    await deliver(store, new_deliveries("A", "4"), shop_id=OTHER_SHOP)
-    everything = await made(store)
-    assert [one.over.event_id for one in everything] == ["first", "to B", "third"]
-    seq = everything[1].over.seq
-    assert everything[1] == DeliveredEntry(
-        FinishedDelivery(seq, "B", "1", "to B", "shop.order.new", 0, at(1)), kept=True
-    )
-    assert [one.over.event_id for one in await made(store, since=3)] == ["first", "third"]
-    assert [one.over.event_id for one in await made(store, since=1, before=3)] == ["to B"]
-    assert await made(store, since=1, before=1) == []
-    assert len(await made(store, shop_id=OTHER_SHOP)) == 1
-
-
-async def test_what_waits_or_was_given_up_was_not_delivered(store: Store) -> None:
-    await put(store, new_deliveries("A", "1"), new_deliveries("A", "2"))
-    first, _ = await claim(store)
-    await store.record_outcomes([MoveToDeadLetters(first, "no")], at(1))
-    assert await made(store) == []
+        await store._connection.run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
 
 
 # --- sending again ------------------------------------------------------------------------------------------
@@ -283,7 +224,7 @@ async def test_a_batch_that_fails_in_the_middle_leaves_all_as_it_was(tmp_path: P
     store = await SqliteStore.open(tmp_path / "state.db")
     first = await deliver(store, *(new_deliveries("A", f"{n}") for n in range(3)))
     before = await made(store)
-    await store._run(
+    await store._connection.run(
         lambda db: db.execute(
             f"CREATE TRIGGER fails BEFORE DELETE ON delivered WHEN old.seq = {first[2].seq}"
             " BEGIN SELECT raise(ABORT, 'the power is cut'); END"
@@ -326,7 +267,7 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
-    assert await polling._outbox._is_whole()
+    assert await polling._order.is_whole()
     assert await polling._connection.read("EXISTS", polling._keys.texts) == 0, "it lies in the outbox now"
     assert ids(await claim(polling, now=at(9))) == ["again"]
     await beside.aclose()

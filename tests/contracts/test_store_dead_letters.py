@@ -1,4 +1,4 @@
-"""Dead letters: looked at, replayed and dropped beside whoever polls; the same for every store."""
+"""The contract of ports.DeadLetters for dead letters: looked at, replayed and deleted beside the daemon."""
 
 import random
 from pathlib import Path
@@ -8,13 +8,11 @@ import pytest
 
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
-from shop_poller.core.model import Delivery
 from shop_poller.ports import (
     Ack,
     DeliveryStatus,
     FinishedDelivery,
     MoveToDeadLetters,
-    NewDelivery,
     Retry,
     SinkStats,
     Store,
@@ -23,26 +21,10 @@ from shop_poller.stores import concurrent_store
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import SHOP, T0, at, claim, claim_one, ids, new_deliveries, put
+from support.store_suite import OTHER_SHOP, move_to_dead_letters
 from support.stores import Place, shared_valkey
 
 pytestmark = pytest.mark.anyio
-
-OTHER_SHOP = "other.example"
-
-
-async def move_to_dead_letters(
-    store: Store, *rows: NewDelivery, seconds: float = 1, shop_id: str = SHOP
-) -> list[Delivery]:
-    """Put rows and give them up at once, in the order in which they were made."""
-    dead_lettered = []
-    await put(store, *rows, shop_id=shop_id)
-    for sink in {row.sink: None for row in rows}:
-        while some := await claim(store, sink, now=at(seconds)):
-            await store.record_outcomes(
-                [MoveToDeadLetters(one, f"no {one.event_id}") for one in some], at(seconds)
-            )
-            dead_lettered += some
-    return sorted(dead_lettered, key=lambda one: one.seq)
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -78,26 +60,6 @@ async def test_they_are_chosen_by_sink_and_age(store: Store) -> None:
     assert await store.dead_ids(SHOP, sink="A", since=at(1), before=at(2)) == [one.seq]
     assert [d.seq for d in await store.finished(SHOP, dead=True, limit=1, sink="A")] == [three.seq]
     assert [d.seq for d in await store.finished(SHOP, dead=True, limit=9, sink="B")] == [two.seq]
-
-
-async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
-    await put(store, new_deliveries("A", "1", "to A"), new_deliveries("B", "1", "to B"))
-    for sink in "AB":
-        await store.record_outcomes([Ack(await claim_one(store, sink))], at(1))
-    assert [d.event_id for d in await store.finished(SHOP, dead=False, limit=9, sink="B")] == ["to B"]
-    assert len(await store.finished(SHOP, dead=False, limit=9)) == 2
-
-
-async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
-    for n in (1, 2, 3):
-        await move_to_dead_letters(store, new_deliveries("A", f"{n}", f"event {n}"), seconds=n)
-        await put(store, new_deliveries("B", f"{n}", f"event {n}"))
-        await store.record_outcomes([Ack(await claim_one(store, "B"))], at(n))
-    for dead in (False, True):
-        later = await store.finished(SHOP, dead=dead, limit=9, after=at(1))
-        assert [one.event_id for one in later] == ["event 3", "event 2"]
-        assert len(await store.finished(SHOP, dead=dead, limit=1, after=at(1))) == 1
-        assert await store.finished(SHOP, dead=dead, limit=9, after=at(3)) == []
 
 
 # --- replaying ----------------------------------------------------------------------------------------------
@@ -272,7 +234,7 @@ async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert ids(await claim(polling, now=at(9))) == ["again"]
-    assert await polling._outbox._is_whole()
+    assert await polling._order.is_whole()
     await beside.aclose()
     await polling.aclose()
 

@@ -1,0 +1,119 @@
+"""What became of deliveries."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from shop_poller.clock import HOUR_MS, ms
+from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery
+from shop_poller.stores.redis import codec
+from shop_poller.stores.redis.connection import RedisConnection, chunks
+from shop_poller.stores.redis.keys import LANE
+from shop_poller.stores.redis.outbox_rows import COUNTED
+from shop_poller.stores.redis.port import RedisPort
+
+
+class RedisDeliveryHistory(RedisPort):
+    """Deliveries that are over. For the methods see ports.DeliveryHistory."""
+
+    async def finished(
+        self,
+        shop_id: str,
+        *,
+        dead: bool,
+        limit: int,
+        sink: str | None = None,
+        after: datetime | None = None,
+    ) -> list[FinishedDelivery]:
+        """What was delivered or given up, the latest first."""
+        first = "-inf" if after is None else f"({ms(after)}"
+        found: list[FinishedDelivery] = []
+        where = self._keys.dead_letters if dead else self._keys.delivered
+        for shop, name in await self._order.lanes():
+            if shop == shop_id and sink in {None, name}:
+                ages = self._keys.dead(shop, name) if dead else self._keys.delivered_by_age(shop, name)
+                seqs = await self._connection.read(
+                    "ZRANGE", ages, "+inf", first, "BYSCORE", "REV", "LIMIT", 0, limit
+                )
+                found += await read_finished(self._connection, where, seqs, dead=dead)
+        return sorted(found, key=lambda one: (one.at, one.seq), reverse=True)[:limit]
+
+    async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
+        """How many were delivered or given up in each hour; counted by the server, nothing is read."""
+        counts = [0] * hours
+        start = ms(before) - hours * HOUR_MS
+        for shop, sink in await self._order.lanes():
+            if shop == shop_id:
+                ages = self._keys.dead(shop, sink) if dead else self._keys.delivered_by_age(shop, sink)
+                for hour in range(hours):
+                    first = start + hour * HOUR_MS
+                    counts[hour] += await self._connection.read("ZCOUNT", ages, first, f"({first + HOUR_MS}")
+        return counts
+
+    async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
+        """What was delivered within a time, in the order of its events."""
+        found: list[DeliveredEntry] = []
+        for shop, sink in await self._order.lanes():
+            if shop == shop_id:
+                ages = self._keys.delivered_by_age(shop, sink)
+                async for seqs in self._connection.by_score(ages, ms(since), f"({ms(before)}"):
+                    texts = await self._connection.read("HMGET", self._keys.texts, *seqs)
+                    kept = {seq for seq, text in zip(seqs, texts, strict=True) if text is not None}
+                    over = await read_finished(self._connection, self._keys.delivered, seqs, dead=False)
+                    found += [DeliveredEntry(one, str(one.seq) in kept) for one in over]
+        return sorted(found, key=lambda made: made.over.place)
+
+    async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
+        """What is remembered of the deliveries of these keys, in the order in which they were made."""
+        found: dict[int, DeliveryRecord] = {}
+        for shop, sink in await self._order.lanes():
+            if shop == shop_id:
+                for key in keys:
+                    line = f"{codec.lane(shop, sink)}{LANE}{key}{LANE}"
+                    found |= await self._records_of_line(line)
+        for where, status in (
+            (self._keys.delivered, DeliveryStatus.DELIVERED),
+            (self._keys.dead_letters, DeliveryStatus.DEAD),
+        ):
+            async for seq, text in self._connection.fields(where):
+                kept = codec.record(text)
+                if kept.get("shop") == shop_id and str(kept.get("key")) in keys:
+                    delivery_record = codec.delivery_record(seq, text, status)
+                    if delivery_record is not None:
+                        found[int(seq)] = delivery_record
+        return [found[seq] for seq in sorted(found)]
+
+    async def _records_of_line(self, line: str) -> dict[int, DeliveryRecord]:
+        """What waits in a line, by number."""
+        found: dict[int, DeliveryRecord] = {}
+        # Between these begin digits, and nothing else.
+        async for names in self._connection.names(self._keys.lines, f"[{line}", f"({line}:"):
+            numbers = [codec.from_line(name).get("seq", "").lstrip("0") for name in names]
+            seqs = [number for number in numbers if COUNTED.fullmatch(number)]
+            for seq, row in zip(seqs, await self._rows.read(seqs), strict=True):
+                delivery_record = (
+                    codec.delivery_record(seq, row, DeliveryStatus.WAITING) if row is not None else None
+                )
+                if delivery_record is not None:
+                    found[int(seq)] = delivery_record
+        return found
+
+
+async def read_finished(
+    connection: RedisConnection, where: str, seqs: Sequence[str], *, dead: bool
+) -> list[FinishedDelivery]:
+    """Read those of these deliveries that are there.
+
+    Args:
+        connection: to the server.
+        where: the key of the hash.
+        seqs: their numbers.
+        dead: the hash has dead letters.
+    """
+    found: list[FinishedDelivery] = []
+    for some in chunks(seqs):
+        texts = await connection.read("HMGET", where, *some)
+        read = [
+            codec.finished(seq, text, dead=dead)[0] for seq, text in zip(some, texts, strict=True) if text
+        ]
+        found += [over for over in read if over is not None]
+    return found

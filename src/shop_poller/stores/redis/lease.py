@@ -1,0 +1,100 @@
+"""The right to write, which is a key that expires; and the clock, which is the server's."""
+
+import math
+import os
+import secrets
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+
+from shop_poller.stores.redis.clock import ANY_TIME
+from shop_poller.stores.redis.connection import RedisConnection
+from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.port import RedisPort
+
+LEASE_S = 10.0
+"""How long the lease outlives a process that is killed; others take over within this and a try."""
+
+
+class RedisLease(RedisPort):
+    """Lease and clock. For the methods see ports.Lease and ports.Clock.
+
+    Attributes:
+        term_s: how long the lease outlives a process that says nothing more.
+    """
+
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
+        super().__init__(connection, keys)
+        self.term_s = LEASE_S
+        self._not_before = -math.inf  # nothing is taken, in monotonic seconds
+        self._unanswered = False
+
+    @property
+    def nonce(self) -> str:
+        """Proves that the lease is ours; "" until it was asked for."""
+        return self._connection.nonce
+
+    async def ask_clock(self) -> None:
+        """Learn the server's clock, which a process that never asked for the lease has not heard."""
+        await self._lease("look")
+
+    async def take(self) -> bool:
+        """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
+        if not self._unanswered:  # or else it may be ours by the nonce of before
+            self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
+        self._connection.torn = False
+        self._commits.forget()
+        self._claims.forget()
+        if time.monotonic() < self._not_before:
+            await self._lease("look")
+            return False
+        self._unanswered = True
+        if self._connection.has_wrong_type:
+            await self._aside.move_wrong_keys({self._keys.lease: "string"}, self.now())
+        owner = await self._lease("take", latest_ms=self._clock.latest_ms())
+        self._unanswered = False
+        return owner == self._connection.nonce
+
+    async def renew(self) -> bool:
+        """Keep the right to write; False if it was lost, or the state is not what we left there."""
+        if self._connection.has_wrong_type and await self._has_wrong_type():
+            return False  # it is moved out of the way before work begins again
+        return not self._connection.torn and await self._lease("renew") == self._connection.nonce
+
+    async def _has_wrong_type(self) -> bool:
+        """Whether a key of the wrong type that was met is still there."""
+        expected = {**self._keys.types(self._keys.first_shop), **await self._order.lane_types()}
+        self._connection.has_wrong_type = bool(await self._aside.wrong_keys(expected))
+        return self._connection.has_wrong_type
+
+    async def release(self) -> None:
+        """Let others have the right to write."""
+        await self._lease("release")
+
+    async def holder(self) -> str:
+        """Who has the right to write: host and process; "" for nobody."""
+        return person(await self._connection.read("GET", self._keys.lease) or "")
+
+    async def _lease(self, verb: str, *, latest_ms: int = ANY_TIME) -> str:
+        args: list[str | int] = [verb, self._connection.nonce, round(self.term_s * 1000), latest_ms]
+        requested_at = time.monotonic()
+        together = self._connection.renewals
+        if verb == "renew" and together is not None:
+            *answer, requested_at = await together.renew(
+                self._keys.lease, self._connection.nonce, round(self.term_s * 1000)
+            )
+        else:
+            run = self._connection.keep if verb == "renew" else self._connection.unfenced
+            answer = await run("lease", [self._keys.lease], args)
+        owner, seconds, micros = answer
+        theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
+        answered_at = time.monotonic()
+        if self._clock.answered(theirs, requested_at, answered_at) and verb == "take":
+            # It ended leases before their time: who had ours may not know yet, and send for a term more.
+            self._not_before = answered_at + self.term_s
+        return str(owner)
+
+
+def person(owner: str) -> str:
+    """A holder of the lease for people: host and process, without what proves it."""
+    return "/".join(owner.split("/")[:2])

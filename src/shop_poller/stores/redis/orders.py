@@ -1,0 +1,189 @@
+"""Known orders and the position of polling."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from shop_poller.clock import ms, to_milliseconds
+from shop_poller.core import import_walk
+from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.model import KnownOrder
+from shop_poller.ports import Backfill, Batch, ShopState
+from shop_poller.stores import stored
+from shop_poller.stores.damage import Original
+from shop_poller.stores.redis import codec
+from shop_poller.stores.redis.connection import RedisConnection, chunks
+from shop_poller.stores.redis.keys import Keys
+from shop_poller.stores.redis.port import RedisPort
+from shop_poller.stores.redis.records import Records
+
+
+class RedisOrderState(RedisPort):
+    """Known orders and the position of polling. For the methods see ports.OrderState."""
+
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
+        super().__init__(connection, keys)
+        self._records = Records(connection, keys)
+
+    async def load(self, shop_id: str) -> ShopState | None:
+        """A shop's state, if it was ever heard of.
+
+        Raises:
+            PermanentError: STORE, these keys are another shop's.
+        """
+        fields = await self._connection.hash(self._keys.shop(shop_id).state)
+        owner = fields.get("shop", shop_id)
+        if owner != shop_id and stored.NAME.fullmatch(owner):
+            raise PermanentError(
+                ErrorKind.STORE,
+                f"the keys {self._keys.prefix}* in Redis are those of the shop {owner}, not of {shop_id}; set"
+                " SHOP_REDIS_PREFIX to another one, or SHOP_ID to what it was",
+            )
+        state, problems = codec.shop_state(fields)
+        await self._note(Original(shop_id, "state", shop_id, problems, fields))
+        return state
+
+    async def register(self, shop_id: str, now: datetime) -> ShopState:
+        """A shop's state; its life begins now if it has none, or goes on where another design left it."""
+        await self._commits.move_wrong_keys(shop_id, now, await self._order.lane_types())
+        await self._order.mend(now)
+        state = await self.load(shop_id)
+        await self._commits.mend_revs(shop_id)
+        if not await self._commits.is_whole(shop_id):
+            # Part of it was evicted. What is gone could be the news of orders that count as announced: so all
+            # begins anew, as from an empty store, and what is young is announced again, by the same ids.
+            structlog.get_logger().error(
+                "part of the state is gone; beginning anew: set maxmemory-policy noeviction", shop=shop_id
+            )
+            await self._records.wipe(shop_id)
+            self._commits.forget_shop(shop_id)
+            state = None
+        adopted = await self._records.adopt(shop_id, now)
+        rev, open_rev = await self._connection.read(
+            "HMGET", self._keys.shop(shop_id).state, "rev", "open_rev"
+        )
+        if adopted or rev is None or rev != open_rev or not await self._records.has_open(shop_id):
+            await self._records.find_open(shop_id)
+        if state is not None and open_rev is None:
+            # Left by a version that did not listen for silence: it is counted from here, without an alarm.
+            state = replace(state, newest_order_at=state.last_poll_at)
+            await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
+        if state is None:
+            begun = await self._beginning(shop_id, now)
+            await self.commit(shop_id, Batch(state=begun, now=now, seen_at=now))
+            state = await self.load(shop_id) or begun
+        return state
+
+    async def snapshot(self, shop_id: str, now: datetime) -> tuple[ShopState, list[KnownOrder]]:
+        """What `register` would begin with, and every record; nothing is written."""
+        state = await self.load(shop_id) or await self._beginning(shop_id, now)
+        keys, ids = self._keys.shop(shop_id), set[int]()
+        for key in (keys.known_orders, keys.known_details):
+            async for order_id, _ in self._connection.fields(key):
+                if codec.is_id(order_id):
+                    ids.add(int(order_id))
+        known = await self.known(shop_id, sorted(ids))
+        return state, list(known.values())
+
+    async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
+        """What is known of these orders."""
+        keys, found = self._keys.shop(shop_id), {}
+        for some in chunks(list(ids)):
+            statuses = await self._connection.read("HMGET", keys.known_orders, *some)
+            details = await self._connection.read("HMGET", keys.known_details, *some)
+            for order_id, status, detail in zip(some, statuses, details, strict=True):
+                record, problems = codec.known_order(order_id, status, detail)
+                if problems:
+                    raw = {"status": status, "details": detail}
+                    await self._note(Original(shop_id, "known_orders", str(order_id), problems, raw))
+                if record is not None:
+                    found[order_id] = record
+        return found
+
+    async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
+        """Ids of known orders in no last status."""
+        key, after = self._keys.shop(shop_id).known_open, codec.open_name(after_id)
+        names = await self._connection.read("ZRANGEBYLEX", key, f"({after}", "+", "LIMIT", 0, limit)
+        return [int(name) for name in names if codec.is_id(name)]
+
+    async def set_aside(self, shop_id: str) -> dict[int, str]:
+        """The orders that could not be read, with the reason."""
+        return {
+            int(order_id): text.partition(" ")[2] if stored.is_clean(text) else "(cannot be read)"
+            async for order_id, text in self._connection.fields(self._keys.shop(shop_id).set_aside)
+            if codec.is_id(order_id)
+        }
+
+    async def commit(self, shop_id: str, batch: Batch) -> None:
+        """Known orders, outbox and state, at once."""
+        last_poll_at = batch.state.last_poll_at
+        await self._commits.commit(
+            shop_id,
+            batch.new_deliveries,
+            batch.now,
+            {
+                "state": {"shop": shop_id, **codec.state_fields(batch.state)},
+                "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
+                "seen_at": ms(batch.seen_at),
+                "known": [codec.known_row(order) for order in batch.known],
+                "set_aside": [
+                    [str(o.id), f"{ms(max(batch.now, batch.seen_at))} {o.reason}"] for o in batch.set_aside
+                ],
+                "mended": [str(order_id) for order_id in batch.mended],
+            },
+        )
+
+    async def backfill(self, shop_id: str) -> Backfill | None:
+        """How far the last backfill has come."""
+        fields = await self._connection.hash(self._keys.shop(shop_id).backfill)
+        if not fields:
+            return None
+        found, problems = stored.backfill(fields)
+        await self._note(Original(shop_id, "backfill", shop_id, problems, fields))
+        return found
+
+    async def import_concurrently(
+        self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
+    ) -> int:
+        """Record orders of which nothing is known; no lease is needed."""
+        keys = self._keys.shop(shop_id)
+        where = [
+            keys.state, keys.known_orders, keys.known_details, keys.known_seen, keys.known_open,
+            keys.backfill,
+        ]  # fmt: skip
+        args: list[str | int] = [
+            ms(now),
+            json.dumps([codec.known_row(order) for order in records]),
+            json.dumps([str(ms(position.since)), str(ms(position.created_before)), position.imported]),
+        ]
+        return int(await self._connection.fenced("import_silently", where, args))
+
+    async def _beginning(self, shop_id: str, now: datetime) -> ShopState:
+        """Where a shop without a state of ours begins: nowhere, or where the design before this one was."""
+        last = await self._connection.read("GET", self._keys.shop(shop_id).last_poll_time)
+        last_poll_at = codec.from_naive_iso(last) if last else None
+        if (
+            last_poll_at is None
+            and last
+            and await self._connection.read("EXISTS", self._keys.shop(shop_id).known_orders)
+        ):
+            # Somebody polled, and when cannot be read: of the last days every order that was seen is known.
+            problems = ["it is not a valid time"]
+            await self._note(Original(shop_id, "last_poll_time", shop_id, problems, {"value": last}))
+            last_poll_at = now - READ_AGAIN
+        if last_poll_at is None:
+            return ShopState(started_at=now)
+        return ShopState(
+            started_at=now,
+            baseline_at=last_poll_at,
+            cursor_at=last_poll_at,
+            last_poll_at=last_poll_at,
+            import_position=import_walk.begin(last_poll_at),
+        )
+
+    async def _note(self, one: Original) -> None:
+        await self._aside.note(one, to_milliseconds(datetime.now(UTC)))
