@@ -136,10 +136,15 @@ class Backfill:
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A new row of the outbox: one event for one sink."""
+    """A new row of the outbox: one event for one sink.
+
+    Attributes:
+        body: JSON, what is sent at every attempt; see MessageFormat.render.
+    """
 
     sink: str
     notification: Notification
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
