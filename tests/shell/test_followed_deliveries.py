@@ -15,6 +15,7 @@ from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
 from shop_poller.ports import Ack, FinishedDelivery
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import at, batch, new_delivery, notification
 
@@ -32,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
         "SHOP_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}",
         "SHOP_ID": SHOP,
     }
-    return load(environ=environ, dotenv=tmp_path / ".env")
+    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from shop_poller.clock import now
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.ports import Ack, FinishedDelivery
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import T0, batch, claim, ids, new_delivery, notification
 
@@ -33,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
         "SHOP_NOTIFY_URLS": "https://a.example/#A https://b.example/#B",
         "SHOP_ID": SHOP,
     }
-    return load(environ=environ, dotenv=tmp_path / ".env")
+    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
     """
     every = f"every {settings.shop_polling_interval:g} s"
     yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
-    shown = sum(address.shows_secret for address in settings.sinks)
+    shown = sum(sink.shows_secret for sink in settings.sinks)
     if shown:
         yield CheckResult("settings", "settings", f"{shown} {SHOWN}")
     async for finding in _check_shop(settings):
