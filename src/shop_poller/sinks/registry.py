@@ -1,7 +1,7 @@
 """The kinds of sinks. To add one, write its module and add its config model to SINKS."""
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig
+from shop_poller.config.sinks import SinkConfig, named
 from shop_poller.core.showing import is_harmless
 from shop_poller.sinks.apprise.config import AppriseConfig
 from shop_poller.sinks.console import ConsoleConfig
@@ -22,6 +22,7 @@ def parse_sink(address: str) -> SinkConfig:
         if address.lower().startswith(sink.begins):
             return sink.parse(address)
     parts = split(address)
+    named(parts.fragment, "")  # of all kinds a wrong #name is reported first
     # Nothing else is shown: an address that lost its beginning may begin with its password.
     may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
     kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
