@@ -1,16 +1,17 @@
-"""Writes docs/configuration.md from the settings themselves: `make docs`. A test holds the two together."""
+"""Writes docs/configuration.md from the settings and the sinks: `make docs`. A test compares the two."""
 
 from pathlib import Path
 from typing import Any
 
 from shop_poller.config.settings import SECRETS, Settings
+from shop_poller.sinks.registry import SINKS
 
 PAGE = Path(__file__).with_suffix(".md")
 
 HEAD = """\
 # Configuration
 
-Made from `src/shop_poller/config/settings.py` by `make docs`.
+Made from `src/shop_poller/config/settings.py` and the sinks in `src/shop_poller/sinks/` by `make docs`.
 
 Settings come from, later ones going before earlier ones: the defaults, a TOML file (`--config FILE`, or the systemd
 credential `shops.toml`), `.env` in the working directory, the environment, secret files.
@@ -34,17 +35,14 @@ once, with exit code 2; `shop-poller check` looks without starting anything.
 |---|---|---|
 """
 
-TAIL = """
+SINKS_HEAD = """
 ## Sinks
 
 | address | delivers by |
 |---|---|
-| `https://host/path`, `http://host/path` | POST |
-| `redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS | PUBLISH |
-| `redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`, `rediss+stream://…` for TLS | XADD |
-| `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…` | by [Apprise](notifications.md#over-apprise), if it is installed: `pip install 'shop-poller[apprise]'` |
-| `console:` | a line on standard output |
+"""
 
+TAIL = """
 Any of them takes `events=new,service.*` and `levels=error,critical` among its parameters, and then gets only these:
 [who gets which](notifications.md#who-gets-which).
 
@@ -57,7 +55,8 @@ for the name.
 def page() -> str:
     """The whole page."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
-    return HEAD + "".join(rows) + TAIL
+    sinks = (f"| {sink.documented_as} | {sink.delivers_by} |\n" for sink in SINKS)
+    return HEAD + "".join(rows) + SINKS_HEAD + "".join(sinks) + TAIL
 
 
 def _row(name: str, field: Any) -> str:

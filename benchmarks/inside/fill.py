@@ -40,9 +40,8 @@ async def main() -> None:
                 for i in ids
             )
             events = (OrderEvent(EventType.NEW, order, n=1, paid=True) for order in orders)
-            new_deliveries = [
-                NewDelivery(SINK, order_notification(event, message_format, now=at)) for event in events
-            ]
+            told = (order_notification(event, message_format, now=at) for event in events)
+            new_deliveries = [NewDelivery(SINK, one, one.body()) for one in told]
         await store.commit(
             SHOP, Batch(state=state, now=at, seen_at=at, known=known, new_deliveries=new_deliveries)
         )

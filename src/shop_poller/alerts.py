@@ -157,7 +157,8 @@ class AlertManager:
         )
         alert = Alert(service, ErrorKind.REJECTED, min(untold[0].at, now))
         new_deliveries = [
-            NewDelivery(name, notification) for name in takers(self._others(sink), notification)
+            NewDelivery(name, notification, self._message_format.render(name, notification))
+            for name in takers(self._others(sink), notification)
         ]
         try:
             await self._alerts.raise_alert(self._message_format.shop_id, alert, new_deliveries, now)
@@ -233,4 +234,7 @@ class AlertManager:
         )
         # A sink is not told of itself: it would hear that it works again, and never that it did not.
         others = [sink for sink in takers(self._sinks, notification) if sink != alert.service]
-        return [NewDelivery(sink, notification) for sink in others]
+        return [
+            NewDelivery(sink, notification, self._message_format.render(sink, notification))
+            for sink in others
+        ]

@@ -16,13 +16,12 @@ from typing import Any
 import anyio
 import pytest
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.config.loader import load
 from shop_poller.config.settings import SettingsError
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import EventType
 from shop_poller.runtime.factory import make_sinks
-from shop_poller.sinks import make_sink
+from shop_poller.sinks.registry import parse_sink
 from support.deliveries import delivery
 from support.sink_peers import free_port, inbox
 
@@ -31,7 +30,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     importlib.import_module("apprise").Apprise.instantiate("json://loaded")
 
-from shop_poller.sinks.apprise import AppriseSink, message
+from shop_poller.sinks.apprise.sink import AppriseSink, message
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +49,7 @@ DELIVERY = delivery()
 def sink_at(url: str, *, connections: int = 2, path: str = "/hooks/sesame-key") -> AppriseSink:
     """A sink that posts JSON, by Apprise, to the host of a URL."""
     host = url.split("/")[2]
-    sink = make_sink(parse_sink(f"apprise+json://{host}{path}"), notify_secret=None, connections=connections)
+    sink = parse_sink(f"apprise+json://{host}{path}").open(signing_keys=(), connections=connections)
     assert isinstance(sink, AppriseSink)
     return sink
 
@@ -210,6 +209,7 @@ def settings_of(url: str) -> Any:
             "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
             "SHOP_NOTIFY_URLS": url,
         },
+        parse_sink=parse_sink,
     )
 
 
@@ -232,9 +232,9 @@ def test_the_token_is_masked_in_every_log() -> None:
 @pytest.fixture
 def without_apprise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    monkeypatch.delitem(sys.modules, "shop_poller.sinks.apprise")
+    monkeypatch.delitem(sys.modules, "shop_poller.sinks.apprise.sink")
     yield
-    sys.modules.pop("shop_poller.sinks.apprise", None)
+    sys.modules.pop("shop_poller.sinks.apprise.sink", None)
 
 
 @pytest.mark.usefixtures("without_apprise")

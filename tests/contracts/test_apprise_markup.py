@@ -12,8 +12,7 @@ from unittest import mock
 import anyio
 import pytest
 
-from shop_poller.config.addresses import parse_sink
-from shop_poller.sinks import make_sink
+from shop_poller.sinks.registry import parse_sink
 from support.deliveries import delivery
 
 with warnings.catch_warnings():
@@ -85,7 +84,7 @@ def sent() -> Iterator[list[dict[str, Any]]]:
 
 
 async def by_us(url: str, title: str, text: str) -> None:
-    sink = make_sink(parse_sink(f"apprise+{url}"), notify_secret=None, connections=1)
+    sink = parse_sink(f"apprise+{url}").open(signing_keys=(), connections=1)
     body = json.dumps({**json.loads(delivery().body), "title": title, "message": text})
     with anyio.fail_after(20):
         await sink.send(replace(delivery(), body=body))

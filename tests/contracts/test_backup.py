@@ -22,6 +22,7 @@ from shop_poller.cli.archive import MANIFEST, SUMS
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import file_apart
 from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import APPLICATION_ID, restoring
@@ -32,12 +33,13 @@ WINDOWS_1251 = b"\xcf\xf0\xe8\xe2\xe5\xf2"
 
 
 def settings(path: Path, shop: str = SHOP) -> Settings:
-    return Settings.model_validate(
+    return Settings.of(
         {
             "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
             "shop_id": shop,
             "shop_state_url": f"sqlite:///{path}",
-        }
+        },
+        parse_sink=parse_sink,
     )
 
 

@@ -12,6 +12,7 @@ from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
 from shop_poller.runtime.shop_runtime import built
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.sinks import http_sink
 
@@ -36,6 +37,7 @@ def settings_of(*urls: str) -> Settings:
             "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
             "SHOP_NOTIFY_URLS": " ".join(urls),
         },
+        parse_sink=parse_sink,
     )
 
 

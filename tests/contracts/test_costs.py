@@ -26,7 +26,6 @@ import redis.asyncio as aioredis
 import structlog
 
 from shop_poller.alerts import AlertManager
-from shop_poller.config.addresses import parse_sink
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import MessageFormat
@@ -38,7 +37,7 @@ from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import Batch, Sink, Store
 from shop_poller.simulator.answers import Answer, Request
-from shop_poller.sinks import make_sink
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.connection import ShopConnection
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.statuses import MEANINGS
@@ -225,7 +224,7 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
     try:
         address = f"redis://127.0.0.1:{server.port}/0"
         store = RedisStore(parse_redis(address), prefix="shop:polling:", first_shop=SHOP)
-        sink = make_sink(parse_sink(f"{address}?channel=news#sink"), notify_secret=None, connections=8)
+        sink = parse_sink(f"{address}?channel=news#sink").open(signing_keys=(), connections=8)
         async with aioredis.Redis(port=server.port) as client, client.pubsub() as listener:
             await listener.subscribe("news")
             assert await store.take()
@@ -311,11 +310,12 @@ from shop_poller.runtime import app
 from shop_poller.cli import main as cli
 from shop_poller.runtime.shop_runtime import built
 from shop_poller.config.loader import load
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores import open_store
 from shop_poller.observability.logging import set_up_logging
 
 async def main():
-    settings = load(environ=json.loads(sys.argv[1]))
+    settings = load(environ=json.loads(sys.argv[1]), parse_sink=parse_sink)
     set_up_logging(level="info", style="json", secrets=settings.secrets)
     store = await open_store(settings.state, shop=settings.shop, prefix="")
     async with built(settings, store) as house:
@@ -327,7 +327,7 @@ print(json.dumps(sorted(sys.modules)))
 UNWANTED = (
     "apprise", "celery", "fakeredis", "hypothesis", "markdown_it", "mcp", "pydantic.v1", "redis",
     "shop_poller.cli.check", "shop_poller.cli.demo", "shop_poller.cli.replay", "shop_poller.simulator",
-    "shop_poller.stores.redis", "shop_poller.sinks.apprise", "shop_poller.sinks.redis",
+    "shop_poller.stores.redis", "shop_poller.sinks.apprise.sink", "shop_poller.sinks.redis.sink",
 )  # fmt: skip
 
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, Order, Query, UnreadableOrder
 from shop_poller.http import client
 from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.http.client import MAX_COOKIE, MAX_COOKIES
 from shop_poller.ports import Source
-from shop_poller.sinks.http import HttpSink
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.sink import HttpSink
 from shop_poller.sources.woocommerce import connection
 from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.execute import Execute
@@ -309,7 +309,7 @@ DELIVERY = Delivery(1, "shop.example", "A", TOLD.key, TOLD.event_id, TOLD.event_
 @asynccontextmanager
 async def receiver_of(serve: Serve) -> AsyncIterator[HttpSink]:
     async with raw_server(serve) as port:
-        sink = HttpSink(parse_sink(f"http://127.0.0.1:{port}/"), keys=())
+        sink = HttpSink(HttpConfig.parse(f"http://127.0.0.1:{port}/"), keys=())
         try:
             yield sink
         finally:

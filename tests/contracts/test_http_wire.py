@@ -12,12 +12,12 @@ import anyio
 import httpx
 import pytest
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.http import client as httpclient
 from shop_poller.http.aiohttp_transport import FastTransport
-from shop_poller.sinks.http import HttpSink
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.sink import HttpSink
 from shop_poller.sources.woocommerce import open_source
 from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
 from support.sink_peers import (
@@ -71,7 +71,7 @@ async def test_nobody_there_is_a_connection_error() -> None:
 
 
 async def test_a_receiver_that_says_nothing_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shop_poller.sinks.http.TIMEOUT_S", SOON_S)
+    monkeypatch.setattr("shop_poller.sinks.http.sink.TIMEOUT_S", SOON_S)
     async with peer(silence) as mute, http_sink(f"http://{LOOPBACK}:{mute.port}/") as sink:
         error = await failure(sink)
 
@@ -171,7 +171,7 @@ async def test_an_endless_body_is_not_read_to_its_end(status: str, delivered: bo
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked", "X-None: 0"])
 async def test_a_body_that_trickles_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, framing: str) -> None:
-    monkeypatch.setattr("shop_poller.sinks.http.SMALL_TALK_S", SOON_S)
+    monkeypatch.setattr("shop_poller.sinks.http.sink.SMALL_TALK_S", SOON_S)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -299,7 +299,7 @@ async def test_no_connection_is_made_before_it_is_needed_and_none_is_left_after_
             writer.write(http_answer())
 
     async with peer(talk) as receiver:
-        sink = HttpSink(parse_sink(f"http://{LOOPBACK}:{receiver.port}/"), keys=())
+        sink = HttpSink(HttpConfig.parse(f"http://{LOOPBACK}:{receiver.port}/"), keys=())
         assert receiver.accepted == 0
         async with anyio.create_task_group() as tasks:
             for _ in range(3):

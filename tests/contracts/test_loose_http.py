@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.http import client
@@ -24,7 +23,8 @@ from shop_poller.http.response_repair import (
     ResponseRepair,
     repair_head,
 )
-from shop_poller.sinks.http import HttpSink
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.sink import HttpSink
 from shop_poller.sources.woocommerce.rest import Rest
 from support.raw_server import Serve, raw_server
 from support.scripted_shop import KEY, SECRET
@@ -150,7 +150,7 @@ async def shop_of(serve: Serve) -> AsyncIterator[Rest]:
 @asynccontextmanager
 async def receiver_of(serve: Serve) -> AsyncIterator[HttpSink]:
     async with raw_server(serve) as port:
-        sink = HttpSink(parse_sink(f"http://127.0.0.1:{port}/"), keys=())
+        sink = HttpSink(HttpConfig.parse(f"http://127.0.0.1:{port}/"), keys=())
         try:
             with anyio.fail_after(IN_TIME_S):
                 yield sink

@@ -11,16 +11,18 @@ import pytest
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, ResponseError
 
 from core.test_masking import FORMS, parts
-from shop_poller.config.addresses import parse_sink, secrets_in
+from shop_poller.config.addresses import secrets_in
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.masking import Masker
 from shop_poller.http.client import transport_errors
 from shop_poller.runtime.factory import shop_credentials
-from shop_poller.sinks import make_sink
-from shop_poller.sinks.redirects import advice
-from shop_poller.sinks.redis import Server
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.redirects import advice
+from shop_poller.sinks.redis.config import RedisConfig
+from shop_poller.sinks.redis.sink import Server
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.connection import ShopConnection
 from shop_poller.sources.woocommerce.credentials import api_key, application_password, basic_key
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
@@ -51,13 +53,13 @@ def masked(text: str, form: str, whole: str) -> None:
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("kind", [ResponseError, ReadOnlyError])
 def test_a_sink_in_redis(name: str, kind: type[Exception]) -> None:
-    server = Server(parse_sink(f"redis://u:{PASSWORD}@h/0?channel=c"), connections=1)
+    server = Server(RedisConfig.parse(f"redis://u:{PASSWORD}@h/0?channel=c"), connections=1)
     form = FORMS[name](PASSWORD)
     masked(str(server._named(kind(f"unknown command: AUTH {form} beginning"))), form, PASSWORD)
 
 
 def test_where_a_cluster_sends_us_is_no_place_for_a_password() -> None:
-    server = Server(parse_sink(f"redis://u:{PASSWORD}@h/0?channel=c"), connections=1)
+    server = Server(RedisConfig.parse(f"redis://u:{PASSWORD}@h/0?channel=c"), connections=1)
     masked(str(server._named(MovedError(f"1 {PASSWORD}:6379"))), PASSWORD, PASSWORD)
     assert "ACL" in str(server._named(AuthenticationError(PASSWORD)))
 
@@ -73,9 +75,7 @@ def test_a_state_in_redis(name: str, secret: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_apprise(name: str) -> None:
-    sink = make_sink(
-        parse_sink(f"apprise+tgram://123456789:{TOKEN}/777000#boss"), notify_secret=None, connections=1
-    )
+    sink = parse_sink(f"apprise+tgram://123456789:{TOKEN}/777000#boss").open(signing_keys=(), connections=1)
     form = FORMS[name](TOKEN)
     masked(sink._clean(f"error=500, https://api.telegram.org/bot{form}/send"), form, TOKEN)  # type: ignore[attr-defined]
 
@@ -159,7 +159,7 @@ def test_what_of_an_address_is_a_secret(url: str, secrets: list[str]) -> None:
     ],
 )
 def test_a_secret_in_a_sinks_path_or_query_is_known(address: str, secret: str) -> None:
-    sink = parse_sink(address)
+    sink = HttpConfig.parse(address)
     assert secret in sink.secrets
     assert secret not in sink.name
     answer = httpx.Response(
@@ -169,13 +169,14 @@ def test_a_secret_in_a_sinks_path_or_query_is_known(address: str, secret: str) -
 
 
 def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
-    settings = Settings.model_validate(
+    settings = Settings.of(
         {
             "woocommerce_mcp_url": f"https://shop.example/wp-json/woocommerce/mcp?key={TOKEN}",
             "shop_notify_urls": f"https://crm.example/{OTHER}x9#crm",
             "shop_state_url": f"sqlite:///{tmp_path}/x.db",
             "shop_webhook_secret": PASSWORD,
-        }
+        },
+        parse_sink=parse_sink,
     )
     assert {TOKEN, PASSWORD} <= {*settings.secrets}
     assert shop_credentials(settings).also == (PASSWORD,)
@@ -183,5 +184,5 @@ def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
 
 
 def test_apprises_own_log_goes_nowhere() -> None:
-    importlib.import_module("shop_poller.sinks.apprise")
+    importlib.import_module("shop_poller.sinks.apprise.sink")
     assert not logging.getLogger("apprise").propagate

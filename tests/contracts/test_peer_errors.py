@@ -18,16 +18,19 @@ from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from shop_poller import peer_errors
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.masking import Masker
 from shop_poller.http import client as httpclient
 from shop_poller.http.aiohttp_transport import FastTransport
 from shop_poller.http.client import HttpClient
 from shop_poller.peer_errors import ignored, translated
-from shop_poller.sinks.console import ConsoleSink
-from shop_poller.sinks.http import HttpSink
-from shop_poller.sinks.redis import RedisSink, Server, StreamSink
+from shop_poller.sinks.apprise.config import AppriseConfig
+from shop_poller.sinks.console import ConsoleConfig, ConsoleSink
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.sink import HttpSink
+from shop_poller.sinks.redis.config import RedisConfig
+from shop_poller.sinks.redis.sink import RedisSink, Server, StreamSink
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.connection import ShopConnection
 from shop_poller.sources.woocommerce.credentials import Credentials
 from shop_poller.stores.redis import RedisStore
@@ -43,7 +46,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Apprise imports modules that Python says are old
     importlib.import_module("apprise").Apprise.instantiate("json://loaded")
 
-from shop_poller.sinks.apprise import AppriseSink
+from shop_poller.sinks.apprise.sink import AppriseSink
 
 pytestmark = pytest.mark.anyio
 
@@ -168,8 +171,9 @@ async def test_an_answer_to_a_renewal_that_is_none_is_the_servers(
 
 @pytest.fixture(params=["redis://h/0?channel=c#r", "redis+stream://h/0?stream=s#r"])
 def to_redis(request: pytest.FixtureRequest) -> RedisSink | StreamSink:
-    address = parse_sink(request.param)
-    return (RedisSink if address.channel else StreamSink)(address, connections=1)
+    sink = parse_sink(request.param).open(signing_keys=(), connections=1)
+    assert isinstance(sink, RedisSink | StreamSink)
+    return sink
 
 
 @every_error
@@ -253,7 +257,7 @@ ODD = {name: make for name, make in ALL.items() if name not in {*SYSTEM, "the en
 async def test_http(monkeypatch: pytest.MonkeyPatch, make: Callable[[], BaseException], where: str) -> None:
     """A sink takes the status for its answer; a shop's answer has to be whole."""
     made = over(monkeypatch, make, where)
-    sink = HttpSink(parse_sink("http://127.0.0.1/hook?code=Geheimnis"), keys=())
+    sink = HttpSink(HttpConfig.parse("http://127.0.0.1/hook?code=Geheimnis"), keys=())
     shop = ShopConnection("http://127.0.0.1/", Credentials({}, Masker(())))
     if where == "request":
         error = await failure(sink)
@@ -280,7 +284,9 @@ async def test_http_over_a_system_that_fails(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], BaseException]
 ) -> None:
     over(monkeypatch, make, "request")
-    assert (await failure(HttpSink(parse_sink("http://127.0.0.1/"), keys=()))).kind is ErrorKind.CONNECTION
+    assert (
+        await failure(HttpSink(HttpConfig.parse("http://127.0.0.1/"), keys=()))
+    ).kind is ErrorKind.CONNECTION
 
 
 @pytest.mark.parametrize(
@@ -304,7 +310,7 @@ async def test_aiohttp(make: Callable[[], BaseException]) -> None:
     client._transport = transport
     client._open()
     client._transport = transport
-    sink = HttpSink(parse_sink("http://127.0.0.1:1/"), keys=())
+    sink = HttpSink(HttpConfig.parse("http://127.0.0.1:1/"), keys=())
     sink._idle.append(client)
     session = transport.client = transport.get_client()
     session._connector._connect = raising(make)  # type: ignore[union-attr]
@@ -321,7 +327,7 @@ async def test_the_console(make: Callable[[], BaseException]) -> None:
     def broken(_: str) -> None:
         raise make()
 
-    error = await failure(ConsoleSink(parse_sink("console:"), write=broken))
+    error = await failure(ConsoleSink(ConsoleConfig.parse("console:"), write=broken))
     assert isinstance(error, TemporaryError)
     assert str(error).startswith("cannot print: ")
 
@@ -331,7 +337,7 @@ def no_thread(_: object) -> None:
 
 
 async def test_no_thread_for_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = ConsoleSink(parse_sink("console:"), write=lambda _: None)
+    sink = ConsoleSink(ConsoleConfig.parse("console:"), write=lambda _: None)
     with monkeypatch.context() as without:
         without.setattr("threading.Thread.start", no_thread)
         for _ in range(2):
@@ -341,7 +347,7 @@ async def test_no_thread_for_the_console(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_no_thread_for_apprise(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was taken for the attempt is given back."""
-    sink = AppriseSink(parse_sink("apprise+json://127.0.0.1:1/"), connections=1)
+    sink = AppriseSink(AppriseConfig.parse("apprise+json://127.0.0.1:1/"), connections=1)
     with monkeypatch.context() as without:
         without.setattr("threading.Thread.start", no_thread)
         for _ in range(3):
@@ -354,7 +360,7 @@ async def test_apprise(monkeypatch: pytest.MonkeyPatch, make: Callable[[], BaseE
     def broken(**_: object) -> bool:
         raise make()
 
-    sink = AppriseSink(parse_sink("apprise+json://127.0.0.1:1/"), connections=1)
+    sink = AppriseSink(AppriseConfig.parse("apprise+json://127.0.0.1:1/"), connections=1)
     monkeypatch.setattr(sink._idle[0], "notify", broken)
     for _ in range(2):
         assert isinstance(await failure(sink), TemporaryError)
@@ -367,9 +373,9 @@ def test_a_plugin_of_apprise_that_breaks_over_its_address(
     def broken(*_: object, **__: object) -> None:
         raise make("sesame-key")
 
-    monkeypatch.setattr("shop_poller.sinks.apprise.Apprise.instantiate", broken)
+    monkeypatch.setattr("shop_poller.sinks.apprise.sink.Apprise.instantiate", broken)
     with pytest.raises(ValueError, match="Apprise cannot use this URL") as caught:
-        AppriseSink(parse_sink("apprise+json://127.0.0.1:1/"), connections=1)
+        AppriseSink(AppriseConfig.parse("apprise+json://127.0.0.1:1/"), connections=1)
     assert "sesame" not in str(caught.value)
 
 
@@ -424,12 +430,12 @@ async def test_an_error_in_our_own_code_stays_what_it_is(
             lambda db: db.executemany("INSERT INTO claimed VALUES (?)", (bug() for _ in "x"))
         )
     await store.aclose()
-    monkeypatch.setattr("shop_poller.sinks.apprise.message", bug)
+    monkeypatch.setattr("shop_poller.sinks.apprise.sink.message", bug)
     with pytest.raises(KeyError):
-        await AppriseSink(parse_sink("apprise+json://127.0.0.1:1/"), connections=1).send(DELIVERY)
+        await AppriseSink(AppriseConfig.parse("apprise+json://127.0.0.1:1/"), connections=1).send(DELIVERY)
     monkeypatch.setattr("shop_poller.sinks.console.render", bug)
     with pytest.raises(KeyError):
-        await ConsoleSink(parse_sink("console:"), write=lambda _: None).send(DELIVERY)
+        await ConsoleSink(ConsoleConfig.parse("console:"), write=lambda _: None).send(DELIVERY)
 
 
 def unheard(_: str) -> Exception:
@@ -585,7 +591,7 @@ def test_what_is_expected_is_ignored_without_a_word() -> None:
 
 @pytest.mark.parametrize("error", [RedisConnectionError("gone"), ResponseError("no INFO"), OSError()])
 async def test_a_server_that_does_not_say_its_role_is_not_worth_a_traceback(error: Exception) -> None:
-    server = Server(parse_sink("redis://127.0.0.1:1/0?channel=c"), connections=1)
+    server = Server(RedisConfig.parse("redis://127.0.0.1:1/0?channel=c"), connections=1)
     server.client = Client(lambda: error)  # type: ignore[assignment] # the test's to set
     with capture_logs() as logs:
         assert not await server.look_at_role(at_once=True)

@@ -4,8 +4,8 @@ import httpx
 import pytest
 import respx
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.sinks.http.config import HttpConfig
 from support.sink_peers import inbox
 from support.sinks import DELIVERY, failure, http_sink
 
@@ -119,9 +119,9 @@ async def test_a_redirect_is_a_yes_where_the_owner_says_so() -> None:
 
 
 def test_the_option_is_ours_only_as_it_is_documented() -> None:
-    assert parse_sink("https://h.example/x?redirects=5").url == "https://h.example/x?redirects=5"
-    assert parse_sink("https://h.example/x?redirects=delivered").url == "https://h.example/x"
-    assert not parse_sink("https://h.example/x").takes_redirects
+    assert HttpConfig.parse("https://h.example/x?redirects=5").url == "https://h.example/x?redirects=5"
+    assert HttpConfig.parse("https://h.example/x?redirects=delivered").url == "https://h.example/x"
+    assert not HttpConfig.parse("https://h.example/x").takes_redirects
 
 
 async def test_check_says_where_a_redirect_leads(respx_mock: respx.MockRouter) -> None:

@@ -15,6 +15,7 @@ from shop_poller.config.redis_address import RedisAddress, parse_redis
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.ports import Ack, Alert, MoveToDeadLetters
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.backup import STAGED, StateKeys
 from support.deliveries import SHOP, T0, batch, claim, known_order, new_deliveries
@@ -53,13 +54,14 @@ async def store(url: str, prefix: str) -> AsyncIterator[RedisStore]:
 
 
 def settings(url: str, prefix: str, shop: str = SHOP) -> Settings:
-    return Settings.model_validate(
+    return Settings.of(
         {
             "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
             "shop_id": shop,
             "shop_state_url": url,
             "shop_redis_prefix": prefix,
-        }
+        },
+        parse_sink=parse_sink,
     )
 
 

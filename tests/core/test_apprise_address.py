@@ -2,37 +2,43 @@
 
 import pytest
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.filters import Filter
+from shop_poller.sinks.apprise.config import AppriseConfig
 
 TOKEN = "123456:AAbbccdd"
 
 
 def test_our_parameters_and_name_are_taken_out_and_the_rest_is_apprises() -> None:
-    sink = parse_sink(f"apprise+tgram://{TOKEN}/777?silent=yes&events=new&levels=error&event%73=1#boss")
-    assert (sink.name, sink.scheme) == ("boss", "apprise")
+    sink = AppriseConfig.parse(
+        f"apprise+tgram://{TOKEN}/777?silent=yes&events=new&levels=error&event%73=1#boss"
+    )
+    assert sink.name == "boss"
     assert sink.url == f"tgram://{TOKEN}/777?silent=yes&event%73=1"
     assert sink.filter == Filter(events=("new",), levels=("error",))
 
 
 def test_a_channel_of_slack_is_no_name() -> None:
-    sink = parse_sink("apprise+slack://T1/B2/C3/#general?events=new#team")
+    sink = AppriseConfig.parse("apprise+slack://T1/B2/C3/#general?events=new#team")
     assert (sink.name, sink.url) == ("team", "slack://T1/B2/C3/%23general")
-    assert parse_sink("apprise+slack://T1/B2/C3/#general").name.startswith("apprise+slack:")
+    assert AppriseConfig.parse("apprise+slack://T1/B2/C3/#general").name.startswith("apprise+slack:")
 
 
 def test_without_a_name_it_is_stable_and_another_for_each_chat_and_shows_nothing() -> None:
-    names = [parse_sink(f"apprise+tgram://{TOKEN}/{chat}").name for chat in ("777", "777", "778")]
+    names = [AppriseConfig.parse(f"apprise+tgram://{TOKEN}/{chat}").name for chat in ("777", "777", "778")]
     assert names[0] == names[1] != names[2]
     assert names[0] == "apprise+tgram:3f5d62abff0a"
     # The filter is no part of the name, nor is a password, which may be changed, or guessed from a hash.
-    assert parse_sink(f"apprise+tgram://{TOKEN}/777?events=new").name == names[0]
-    mails = [parse_sink(f"apprise+mailto://me:{word}@x.example?to=a").name for word in ("one", "two")]
-    assert mails[0] == mails[1] != parse_sink("apprise+mailto://me:one@x.example?to=b").name
+    assert AppriseConfig.parse(f"apprise+tgram://{TOKEN}/777?events=new").name == names[0]
+    mails = [
+        AppriseConfig.parse(f"apprise+mailto://me:{word}@x.example?to=a").name for word in ("one", "two")
+    ]
+    assert mails[0] == mails[1] != AppriseConfig.parse("apprise+mailto://me:one@x.example?to=b").name
 
 
 def test_all_that_may_be_a_secret_is_one() -> None:
-    sink = parse_sink("apprise+mailto://anna:p%40s@x.example/path-token?to=boss%40x.example&format=html#mail")
+    sink = AppriseConfig.parse(
+        "apprise+mailto://anna:p%40s@x.example/path-token?to=boss%40x.example&format=html#mail"
+    )
     assert {"p%40s", "p@s", "path-token", "boss@x.example"} <= set(sink.secrets)
     assert "html" not in sink.secrets, "short words would be masked everywhere"
     assert "p%40s" not in repr(sink)
@@ -43,10 +49,10 @@ def test_all_that_may_be_a_secret_is_one() -> None:
 )
 def test_what_is_no_apprise_url_is_said_without_it(address: str) -> None:
     with pytest.raises(ValueError, match=r"after apprise\+ comes an Apprise URL") as caught:
-        parse_sink(address)
+        AppriseConfig.parse(address)
     assert "sesame" not in str(caught.value)
 
 
 def test_a_name_is_made_of_plain_characters() -> None:
     with pytest.raises(ValueError, match="64 letters"):
-        parse_sink("apprise+json://x/y#a/b")
+        AppriseConfig.parse("apprise+json://x/y#a/b")

@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
-from shop_poller.config.addresses import parse_sink
-from shop_poller.config.apprise_address import PREFIX
 from shop_poller.core.chat_hooks import HOOKS, advice, recognise
+from shop_poller.sinks.apprise.config import PREFIX
+from shop_poller.sinks.http.config import HttpConfig
 
 SECRET = "s3same"
 CERTAIN = [
@@ -69,7 +69,7 @@ OTHERS = [
 
 @pytest.mark.parametrize(("url", "service", "form"), CERTAIN)
 def test_a_hook_is_known_and_its_name_has_no_secret(url: str, service: str, form: str) -> None:
-    address = parse_sink(url)
+    address = HttpConfig.parse(url)
     hook = address.chat_hook
     assert hook is not None
     assert hook.is_certain
@@ -77,18 +77,18 @@ def test_a_hook_is_known_and_its_name_has_no_secret(url: str, service: str, form
     assert f"apprise+{form}" in advice(hook)
     assert SECRET not in address.name + advice(hook) + repr(address)
     assert not address.shows_secret
-    assert parse_sink(url).name == address.name
-    assert parse_sink(f"{url}#crm").name == "crm"
+    assert HttpConfig.parse(url).name == address.name
+    assert HttpConfig.parse(f"{url}#crm").name == "crm"
 
 
 def test_two_hooks_of_one_service_have_two_names() -> None:
-    names = {parse_sink(f"https://discord.com/api/webhooks/{n}/x").name for n in range(5)}
+    names = {HttpConfig.parse(f"https://discord.com/api/webhooks/{n}/x").name for n in range(5)}
     assert len(names) == 5
 
 
 @pytest.mark.parametrize(("url", "service", "form"), PERHAPS)
 def test_what_only_looks_like_one_keeps_its_name(url: str, service: str, form: str) -> None:
-    address = parse_sink(url)
+    address = HttpConfig.parse(url)
     hook = address.chat_hook
     assert hook is not None
     assert not hook.is_certain
@@ -101,7 +101,7 @@ def test_what_only_looks_like_one_keeps_its_name(url: str, service: str, form: s
 @pytest.mark.parametrize("url", OTHERS)
 def test_others_are_left_alone(url: str) -> None:
     assert recognise(url) is None
-    assert parse_sink(url).chat_hook is None
+    assert HttpConfig.parse(url).chat_hook is None
 
 
 def test_apprise_knows_every_form_that_is_named() -> None:

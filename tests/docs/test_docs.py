@@ -21,6 +21,7 @@ from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, MessageFormat, order_notification
 from shop_poller.core.model import EventType, Order, OrderEvent
+from shop_poller.sinks.registry import SINKS, parse_sink
 from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
 from shop_poller.web.words import TEXTS
@@ -60,6 +61,12 @@ def test_the_page_of_settings_is_what_the_settings_make() -> None:
         env={**os.environ, "PYTHONUTF8": "1"},
     )
     assert text("docs/configuration.md") == made.stdout, "run `make docs`"
+
+
+def test_every_kind_of_sink_is_explained() -> None:
+    page = text("docs/notifications.md")
+    for sink in SINKS:
+        assert any(f"`{begin}" in page or f"({begin}" in page for begin in sink.begins), sink.form
 
 
 @READMES
@@ -162,10 +169,10 @@ def test_the_three_lines_of_the_readme_are_enough(tmp_path: Path) -> None:
         assert len(lines) == 3
         dotenv = tmp_path / ".env"
         dotenv.write_text("\n".join(lines))
-        assert load(environ={}, dotenv=dotenv).shop == "shop.example"
+        assert load(environ={}, dotenv=dotenv, parse_sink=parse_sink).shop == "shop.example"
         dotenv.write_text("\n".join(lines[:2]))
         with pytest.raises(SettingsError):
-            load(environ={}, dotenv=dotenv)
+            load(environ={}, dotenv=dotenv, parse_sink=parse_sink)
 
 
 @READMES

@@ -10,8 +10,8 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Batch, MoveToDeadLetters, NewDelivery, Outcome
-from support.deliveries import notification
+from shop_poller.ports import Batch, MoveToDeadLetters, Outcome
+from support.deliveries import new_delivery, notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def put(it: ShopHarness, *keys: str, sink: str) -> None:
-    rows = [NewDelivery(sink, notification(key)) for key in keys]
+    rows = [new_delivery(sink, notification(key)) for key in keys]
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for dispatcher in it.dispatchers:

@@ -18,6 +18,7 @@ from shop_poller.ports import ShopState
 from shop_poller.runtime.app import run
 from shop_poller.runtime.shop_runtime import ShopRuntime
 from shop_poller.runtime.signals import STOPPING, on_signal
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.auto import ChosenDialect
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.stores.sqlite import SqliteStore
@@ -33,13 +34,14 @@ SHOP = "shop.example"
 
 
 def settings(**more: Any) -> Settings:
-    return Settings.model_validate(
+    return Settings.of(
         {
             "woocommerce_mcp_url": "https://shop.example/wp-json/woocommerce/mcp",
             "woocommerce_consumer_key": "ck_x",
             "woocommerce_consumer_secret": "cs_x",
             **more,
-        }
+        },
+        parse_sink=parse_sink,
     )
 
 

@@ -17,6 +17,7 @@ from shop_poller.core.sweep import made_at
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import Ack, ShopState
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import SHOP, batch, claim, new_deliveries
 from support.model_shop import ModelShop, at
@@ -59,7 +60,7 @@ async def audited(
         "SHOP_NOTIFY_URLS": "https://crm.example/#A",
         "SHOP_STATE_URL": f"sqlite:///{folder}/state.db",
     }
-    settings = load(environ=environ, dotenv=folder / ".env", asks_shop=False)
+    settings = load(environ=environ, dotenv=folder / ".env", asks_shop=False, parse_sink=parse_sink)
     polled = ShopState(started_at=at(0), baseline_at=at(-100), cursor_at=at(shop.now))
     records = [
         known(KnownOrder(row.id, row.status, at(row.modified), announced_new=True, refund_ids=frozenset()))
@@ -162,7 +163,7 @@ async def test_history_is_complete_until_one_sink_has_as_much_as_is_kept_of_it(
         "WOOCOMMERCE_MCP_URL": f"https://{SHOP}/wp-json/woocommerce/mcp",
         "SHOP_NOTIFY_URLS": "https://crm.example/#A https://log.example/#B",
     }
-    settings = load(environ=environ, dotenv=tmp_path / ".env", asks_shop=False)
+    settings = load(environ=environ, dotenv=tmp_path / ".env", asks_shop=False, parse_sink=parse_sink)
     began = now()
     polled = ShopState(started_at=began, baseline_at=began)
 

@@ -13,10 +13,10 @@ from shop_poller.core.model import EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan
 from shop_poller.observability.clock_watch import ClockWatch
-from shop_poller.ports import Batch, NewDelivery, ShopState
+from shop_poller.ports import Batch, ShopState
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.status import HealthReporter
-from support.deliveries import notification
+from support.deliveries import new_delivery, notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, shop_harness
 from support.virtual_time import THREADLESS, Backend, virtual_now
 
@@ -62,7 +62,7 @@ def host() -> Host:
 
 async def put(it: ShopHarness, host: Host, *keys: str) -> None:
     """One new delivery a key."""
-    rows = [NewDelivery("sink", notification(key)) for key in keys]
+    rows = [new_delivery("sink", notification(key)) for key in keys]
     await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
     for each in it.dispatchers:
         each.look_soon()
@@ -422,7 +422,7 @@ async def test_a_sink_that_failed_once_is_not_away_for_long_because_the_clock_ju
 ) -> None:
     bad, good = FakeSink("bad", judge=lambda _: down()), FakeSink("good")
     async with shop_harness(path, sinks=[bad, good], now=host.now) as it, it.delivering():
-        rows = [NewDelivery("bad", notification("1"))]
+        rows = [new_delivery("bad", notification("1"))]
         await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
         await anyio.sleep(30)
         host.off = sign * 2 * DAYS

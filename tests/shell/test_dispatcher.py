@@ -15,9 +15,9 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import STORE, Batch, NewDelivery, Outcome
+from shop_poller.ports import STORE, Batch, Outcome
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import notification
+from support.deliveries import new_delivery, notification
 from support.shop_harness import SHOP, FakeBulkSink, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
 
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
     """One new delivery a key."""
-    rows = [NewDelivery(sink, notification(key)) for key in keys]
+    rows = [new_delivery(sink, notification(key)) for key in keys]
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:

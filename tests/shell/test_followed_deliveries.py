@@ -14,9 +14,10 @@ from shop_poller.cli.dead_letters import DeadLetterFilter
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
-from shop_poller.ports import Ack, FinishedDelivery, NewDelivery
+from shop_poller.ports import Ack, FinishedDelivery
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import at, batch, notification
+from support.deliveries import at, batch, new_delivery, notification
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
         "SHOP_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}",
         "SHOP_ID": SHOP,
     }
-    return load(environ=environ, dotenv=tmp_path / ".env")
+    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
 
 async def deliver(store: SqliteStore, first: int, count: int, *, seconds: float, sink: str = "A") -> None:
     """Deliver so many, all recorded as made at one instant."""
-    rows = [NewDelivery(sink, notification(str(n), f"event {n}")) for n in range(first, first + count)]
+    rows = [new_delivery(sink, notification(str(n), f"event {n}")) for n in range(first, first + count)]
     await store.commit(SHOP, batch(*rows))
     claimed = await store.claim(sink, now=at(seconds + 9999), limit=count)
     await store.record_outcomes([Ack(one) for one in claimed], at(seconds))

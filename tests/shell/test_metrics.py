@@ -20,6 +20,7 @@ from shop_poller.core.model import EventType
 from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.metrics import Metrics, MetricsRegistry, Stage, StoreUse
 from shop_poller.runtime.shop_runtime import built
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.statuses import OWN
 from shop_poller.stores.sqlite import SqliteStore
@@ -291,7 +292,7 @@ def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Pa
         "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
     }
     settings, metrics_registry = (
-        load(environ=environ, dotenv=tmp_path / ".env"),
+        load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink),
         MetricsRegistry(is_crowded=True),
     )
     metrics_registry.started_at -= timedelta(hours=1)  # the shop was another replica's until now

@@ -8,6 +8,7 @@ import pytest
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import load_shops
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.sinks.registry import parse_sink
 from support.commands import run_command
 
 SECRETS = {
@@ -58,7 +59,12 @@ def problems(
     if config is not None:
         path.write_text(config, encoding="utf-8")
     try:
-        load_shops(path if config is not None else None, environ=environ, dotenv=folder / ".env")
+        load_shops(
+            path if config is not None else None,
+            environ=environ,
+            dotenv=folder / ".env",
+            parse_sink=parse_sink,
+        )
     except SettingsError as error:
         return error.problems
     return []

@@ -14,6 +14,7 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.ports import Ack, Alert, MoveToDeadLetters, PollFailure, ShopState
 from shop_poller.runtime.shop_runtime import ShopRuntime
 from shop_poller.runtime.status_page_data import DEAD_LETTERS, HAPPENINGS, Overview
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.snapshot import ActionResult
 from support.deliveries import batch, claim_one, new_deliveries, put
@@ -32,8 +33,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def shop_runtime(store: SqliteStore) -> ShopRuntime:
-    settings = Settings.model_validate(
-        {"woocommerce_mcp_url": f"https://{SHOP}/wp-json/woocommerce/mcp", "shop_polling_interval": 60}
+    settings = Settings.of(
+        {"woocommerce_mcp_url": f"https://{SHOP}/wp-json/woocommerce/mcp", "shop_polling_interval": 60},
+        parse_sink=parse_sink,
     )
     return ShopRuntime(settings, store, FakeShop(), [FakeSink("console:")], None)
 

@@ -14,8 +14,8 @@ from shop_poller.core.refusals import PROBE_AFTER_S
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import Batch, NewDelivery
-from support.deliveries import notification
+from shop_poller.ports import Batch
+from support.deliveries import new_delivery, notification
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import virtual_now
 
@@ -42,7 +42,7 @@ def soon() -> TemporaryError:
 
 
 async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
-    rows = [NewDelivery(sink, notification(key)) for key in keys]
+    rows = [new_delivery(sink, notification(key)) for key in keys]
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:

@@ -13,9 +13,10 @@ from shop_poller.cli.replay import ReplayFilter
 from shop_poller.clock import now
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
-from shop_poller.ports import Ack, FinishedDelivery, NewDelivery
+from shop_poller.ports import Ack, FinishedDelivery
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import T0, batch, claim, ids, notification
+from support.deliveries import T0, batch, claim, ids, new_delivery, notification
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
         "SHOP_NOTIFY_URLS": "https://a.example/#A https://b.example/#B",
         "SHOP_ID": SHOP,
     }
-    return load(environ=environ, dotenv=tmp_path / ".env")
+    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ async def deliver(store: SqliteStore, *places: str) -> None:
     """Deliver one event to each: "A1" is of order 1 to the sink A, "A1/0" the first of several."""
     for place in places:
         await store.commit(
-            SHOP, batch(NewDelivery(place[0], notification(place[1:].partition("/")[0], place)))
+            SHOP, batch(new_delivery(place[0], notification(place[1:].partition("/")[0], place)))
         )
         await deliver_waiting(store, place[0])
 

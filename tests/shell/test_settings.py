@@ -18,6 +18,8 @@ from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.runtime.factory import poll_plan, shop_credentials
+from shop_poller.sinks.redis.config import RedisConfig
+from shop_poller.sinks.registry import parse_sink
 
 CYRILLIC = "xn--80apaahi7a3c.xn--p1ai"
 SHOP = "https://shop.example"
@@ -58,7 +60,7 @@ class Desk:
         """Read the settings; None takes a variable out."""
         changed = {**self.environ, **(changes or {}), **more}
         environ = {name: value for name, value in changed.items() if value is not None}
-        return load(self.config, environ=environ, dotenv=self.dotenv)
+        return load(self.config, environ=environ, dotenv=self.dotenv, parse_sink=parse_sink)
 
     def problems(self, changes: Mapping[str, str | None] | None = None, **more: str | None) -> list[str]:
         with pytest.raises(SettingsError) as caught:
@@ -254,6 +256,7 @@ def test_without_redis_notifications_go_to_the_console(desk: Desk) -> None:
 def test_with_redis_they_go_to_its_channel(desk: Desk) -> None:
     (sink,) = desk.load(REDIS_URL="redis://:pw@h:6379/2", SHOP_STATE_URL=SQLITE).sinks
 
+    assert isinstance(sink, RedisConfig)
     assert sink.name == "redis://h:6379/2"
     assert sink.url == "redis://:pw@h:6379/2"
     assert sink.channel == "notification:events"
@@ -971,10 +974,10 @@ def test_who_does_not_ask_the_shop_needs_no_keys(desk: Desk) -> None:
         "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
         "SHOP_SWEEP_INTERVAL": "0",
     }
-    settings = load(environ=environ, dotenv=desk.dotenv, asks_shop=False)
+    settings = load(environ=environ, dotenv=desk.dotenv, asks_shop=False, parse_sink=parse_sink)
     assert settings.shop == "shop.example"
     with pytest.raises(SettingsError):
-        load(environ=environ, dotenv=desk.dotenv)
+        load(environ=environ, dotenv=desk.dotenv, parse_sink=parse_sink)
 
 
 def test_a_secret_file_that_cannot_be_read_is_named(desk: Desk) -> None:

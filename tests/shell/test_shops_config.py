@@ -9,6 +9,7 @@ from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
 from shop_poller.runtime.factory import shop_credentials
+from shop_poller.sinks.registry import parse_sink
 
 TWO = """
 shop_state_url = "sqlite:////var/lib/shop-poller/state.db"
@@ -42,7 +43,11 @@ def shops_config(folder: Path, text: str, *, asks_shop: bool = True, **changes: 
     config = folder / "shops.toml"
     config.write_text(text, encoding="utf-8")
     return load_shops(
-        config, environ={**ENVIRONMENT, **changes}, dotenv=folder / ".env", asks_shop=asks_shop
+        config,
+        environ={**ENVIRONMENT, **changes},
+        dotenv=folder / ".env",
+        asks_shop=asks_shop,
+        parse_sink=parse_sink,
     ).shops
 
 
@@ -109,7 +114,7 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         "WOOCOMMERCE_CONSUMER_SECRET": "cs_x",
         "SHOP_STATE_URL": "sqlite:////tmp/x.db",
     }
-    (shop,) = load_shops(config, environ=environ, dotenv=folder / ".env").shops
+    (shop,) = load_shops(config, environ=environ, dotenv=folder / ".env", parse_sink=parse_sink).shops
     assert (shop.shop, shop.shop_polling_interval, shop.state) == ("shop.example", 45, Path("/tmp/x.db"))  # noqa: S108 - nothing is written there
 
 
@@ -197,7 +202,12 @@ def test_a_service_has_its_file_as_a_credential_unless_one_is_named(folder: Path
 
     def shops(config: Path | None) -> list[str]:
         try:
-            return [one.shop for one in load_shops(config, environ=environ, dotenv=folder / ".env").shops]
+            return [
+                one.shop
+                for one in load_shops(
+                    config, environ=environ, dotenv=folder / ".env", parse_sink=parse_sink
+                ).shops
+            ]
         except SettingsError as error:
             return error.problems[:1]
 

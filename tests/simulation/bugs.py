@@ -370,7 +370,7 @@ BUGS = {
     ),
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20),
-    "deaf to Retry-After": Bug("sinks.http", "retry_after_s", _nothing, 200, first=29),
+    "deaf to Retry-After": Bug("sinks.http.sink", "retry_after_s", _nothing, 200, first=29),
     "what cannot be recorded is forgotten": Bug(
         "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=69
     ),

@@ -17,7 +17,6 @@ import httpx
 import structlog
 from pydantic import SecretStr
 
-from shop_poller.config.addresses import HTTP
 from shop_poller.config.settings import Settings
 from shop_poller.core import retry
 from shop_poller.core.retry import LONGEST_DELAY, GiveUp, RetryAt, RetryPolicy
@@ -31,6 +30,8 @@ from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.web.routes import make_app
 from simulation.bulk import Messenger, ToRedis
 from simulation.judge import Judge
@@ -125,7 +126,7 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.place: Place = self.make_place(folder)
         self.judge = Judge(self)
-        self.settings = Settings.model_validate(
+        self.settings = Settings.of(
             {
                 "woocommerce_mcp_url": self.endpoint.address(self.plan.dialect),
                 "woocommerce_consumer_key": DEMO_KEY.consumer_key,
@@ -141,12 +142,14 @@ class World:
                 "shop_http_listen": "",
                 "shop_senders": self.plan.senders,
                 "shop_queue_size": self.plan.queue_size,
-            }
+            },
+            parse_sink=parse_sink,
         )
         if sends_hooks(seed):  # the listener has no socket here
             self.settings = self.settings.model_copy(update={"shop_webhook_secret": SecretStr(SECRET)})
         self.receivers = {
-            sink.name: Receiver(sink.name, bulk=sink.scheme not in HTTP) for sink in self.settings.sinks
+            sink.name: Receiver(sink.name, bulk=not isinstance(sink, HttpConfig))
+            for sink in self.settings.sinks
         }
 
     def make_place(self, folder: Path) -> Place:

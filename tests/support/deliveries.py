@@ -36,7 +36,12 @@ def notification(key: str = "316", event_id: str = "", **data: Any) -> Notificat
 
 def new_deliveries(sink: str = "A", key: str = "316", event_id: str = "", **data: Any) -> NewDelivery:
     """A new row of the outbox."""
-    return NewDelivery(sink, notification(key, event_id, **data))
+    return new_delivery(sink, notification(key, event_id, **data))
+
+
+def new_delivery(sink: str, told: Notification) -> NewDelivery:
+    """A notification for one sink, as the JSON."""
+    return NewDelivery(sink, told, told.body())
 
 
 def delivery(event_id: str = "5f0c6c1e-0000-5000-8000-000000000316", **data: Any) -> Delivery:

@@ -23,6 +23,7 @@ from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.fleet import Fleet
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
 from shop_poller.stores.redis.membership import Membership
@@ -245,7 +246,7 @@ class Witnessed:
 def shops(count: int, **more: Any) -> list[Settings]:
     """So many shops."""
     return [
-        Settings.model_validate(
+        Settings.of(
             {
                 "shop_id": f"shop-{number}",
                 "woocommerce_mcp_url": f"https://shop-{number}.example/wp-json/woocommerce/mcp",
@@ -255,7 +256,8 @@ def shops(count: int, **more: Any) -> list[Settings]:
                 "shop_redis_prefix": apart(PREFIX, f"shop-{number}"),
                 "shop_senders": 1,
                 **more,
-            }
+            },
+            parse_sink=parse_sink,
         )
         for number in range(count)
     ]

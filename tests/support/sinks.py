@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from shop_poller.config.addresses import parse_sink
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.signature import signing_keys
 from shop_poller.ports import Sink
-from shop_poller.sinks.http import HttpSink
+from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.sink import HttpSink
 from support.deliveries import delivery
 
 PASSWORD = "hunter2"
@@ -33,7 +33,7 @@ async def failure(sink: Sink, tell: Delivery = DELIVERY) -> ShopPollerError:
 @asynccontextmanager
 async def http_sink(url: str = URL, *, secret: str | None = None) -> AsyncIterator[HttpSink]:
     """A sink, until the block ends."""
-    sink = HttpSink(parse_sink(url), keys=signing_keys(secret) if secret else ())
+    sink = HttpSink(HttpConfig.parse(url), keys=signing_keys(secret) if secret else ())
     try:
         yield sink
     finally:

@@ -91,7 +91,7 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
     """
     every = f"every {settings.shop_polling_interval:g} s"
     yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
-    shown = sum(address.shows_secret for address in settings.sinks)
+    shown = sum(sink.shows_secret for sink in settings.sinks)
     if shown:
         yield CheckResult("settings", "settings", f"{shown} {SHOWN}")
     async for finding in _check_shop(settings):
@@ -106,7 +106,8 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
 
 async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
     """Send one harmless notification to every sink."""
-    notification = sample_notification(make_message_format(settings), now=now())
+    message_format = make_message_format(settings)
+    notification = sample_notification(message_format, now=now())
     async with _sinks(settings) as sinks:
         for sink in sinks:
             delivery = Delivery(
@@ -116,7 +117,7 @@ async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
                 key=notification.key,
                 event_id=notification.event_id,
                 event_type=notification.event_type,
-                body=notification.body(),
+                body=message_format.render(sink.name, notification),
                 attempts=0,
                 created_at=notification.created_at,
                 head_since=notification.created_at,

@@ -165,8 +165,9 @@ def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsCo
     # And httpx its own command line, with click.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from shop_poller.observability.logging import set_up_logging  # noqa: PLC0415 - it is large
+    from shop_poller.sinks.registry import parse_sink  # noqa: PLC0415 - as above
 
-    shops_config = load_shops(config, asks_shop=asks_shop)
+    shops_config = load_shops(config, asks_shop=asks_shop, parse_sink=parse_sink)
     secrets, first = {secret for shop in shops_config.shops for secret in shop.secrets}, shops_config.shops[0]
     set_up_logging(level=first.shop_log_level, style=first.shop_log_format, secrets=secrets)
     return shops_config

@@ -16,6 +16,7 @@ from shop_poller.simulator.keys import DEMO_KEY
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.simulator.story import Story
 from shop_poller.sinks.console import LinePrinter
+from shop_poller.sinks.registry import parse_sink
 from shop_poller.web.server import listen, serving
 
 TICK_S = 2.0
@@ -48,7 +49,7 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
             anyio.create_task_group() as tasks,
         ):
             shop.url = address
-            settings = Settings.model_validate(
+            settings = Settings.of(
                 {
                     "woocommerce_mcp_url": endpoint.url,
                     "woocommerce_consumer_key": DEMO_KEY.consumer_key,
@@ -59,7 +60,8 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
                     "shop_notify_urls": "console:",
                     "shop_http_listen": f"{LOOPBACK}:0",
                     "shop_locale": locale,
-                }
+                },
+                parse_sink=parse_sink,
             )
 
             def introduce(http: str) -> None:

@@ -182,7 +182,7 @@ def _rehearse(settings: Settings) -> None:
     from shop_poller.runtime import app as runtime  # noqa: PLC0415 - see the module's docstring
 
     def show(new_deliveries: NewDelivery) -> None:
-        say(f"would send to {new_deliveries.sink}: {new_deliveries.notification.body()}")
+        say(f"would send to {new_deliveries.sink}: {new_deliveries.body}")
 
     tick = run_until_signal(partial(runtime.rehearse, settings, show))
     if tick.error is not None:

@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.config.sinks import SinkParser
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.showing import is_harmless, shown, shown_place
 
@@ -55,6 +56,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     dotenv: Path = Path(".env"),
     asks_shop: bool = True,
+    parse_sink: SinkParser,
 ) -> Settings:
     """Read the settings of one shop; of several see shops.load_shops.
 
@@ -63,12 +65,13 @@ def load(
         environ: the environment.
         dotenv: a file of NAME=value lines, if it exists.
         asks_shop: the keys of the shop are needed; else they may be missing.
+        parse_sink: parses an address of SHOP_NOTIFY_URLS.
 
     Raises:
         SettingsError: with every problem found.
     """
     found = gather(config, environ=environ, dotenv=dotenv)
-    settings, problems = judge(found.values, found.origins, asks_shop=asks_shop)
+    settings, problems = judge(found.values, found.origins, asks_shop=asks_shop, parse_sink=parse_sink)
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems])
     return settings
@@ -123,7 +126,7 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
 
 
 def judge(
-    values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool
+    values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool, parse_sink: SinkParser
 ) -> tuple[Settings | None, list[str]]:
     """Make settings of values, or say what is wrong with them.
 
@@ -131,6 +134,7 @@ def judge(
         values: as found.
         origins: where each is from.
         asks_shop: the keys of the shop are needed.
+        parse_sink: parses an address of SHOP_NOTIFY_URLS.
     """
     problems: list[str] = []
     settings: Settings | None = None
@@ -140,7 +144,7 @@ def judge(
     missing = _missing_credentials(values) if asks_shop else []
     found = [(name, f"{name.upper()}: {MISSING[name]}") for name in missing]
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.of(values, parse_sink=parse_sink)
     except ValidationError as error:
         secrets = [str(values[name]) for name in SECRETS if name in values]
         details = error.errors(include_url=False)

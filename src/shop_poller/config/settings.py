@@ -3,8 +3,9 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -20,21 +22,19 @@ from pydantic import (
 from shop_poller.config.addresses import (
     HTTP,
     NO_CHARACTER,
-    REDIS,
-    SinkAddress,
     ascii_address,
     parse_listen,
-    parse_sink,
     secrets_in,
     split,
 )
 from shop_poller.config.redis_address import RedisAddress, Topology, parse_redis
+from shop_poller.config.sinks import SinkConfig, SinkParser, parse_sinks
 from shop_poller.config.status_events import parse as parse_status_events
 from shop_poller.config.statuses import UNPAID
 from shop_poller.core.hosts import is_loopback
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import StatusEvent
-from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.showing import shown
 from shop_poller.core.signature import signing_keys
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
@@ -42,7 +42,12 @@ MIN_WEBHOOK_SECRET = 8
 MIN_ADMIN_TOKEN = 16
 HEADER_TOKEN = re.compile(rf"[!-~]{{{MIN_ADMIN_TOKEN},200}}")
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
-DEFAULT_CHANNEL = "notification:events"
+REDIS = frozenset({"redis", "rediss"})
+REDIS_SINK = "{}?channel=notification:events"
+"""The sink where REDIS_URL is set and no other is named."""
+CONSOLE_SINK = "console:"
+"""The sink where nothing is named."""
+SINK_PARSER = "parse_sink"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 SQLITE = re.compile(r"sqlite:(//)?/", re.IGNORECASE)
 HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
@@ -65,19 +70,18 @@ def _words(value: object) -> object:
     return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
 
-def _sinks(value: object) -> object:
+def _sinks(value: object, info: ValidationInfo) -> object:
+    if value is None:
+        redis = info.data.get("redis_url")
+        value = CONSOLE_SINK if redis is None else REDIS_SINK.format(redis.get_secret_value())
     if not isinstance(value, str):
         raise ValueError("should be addresses with spaces between")  # noqa: TRY004 - pydantic collects ValueErrors
-    if re.search(r",\s*[a-z+]+:", value):
-        raise ValueError("has a comma between two addresses; put spaces between them")
-    sinks = tuple(parse_sink(address) for address in value.split())
-    names = [sink.name for sink in sinks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"two sinks have the name {shown_place(twice[0])}; give each its own by adding #name"
-        )
-    return sinks
+    return parse_sinks(value, _sink_parser(info))
+
+
+def _sink_parser(info: ValidationInfo) -> SinkParser:
+    parser: SinkParser = (info.context or {})[SINK_PARSER]
+    return parser
 
 
 def _listen(value: object) -> object:
@@ -216,8 +220,8 @@ class Settings(BaseModel):
         description="where state lives: sqlite:////path, redis(s)://host:6379/0, redis+sentinel://host:26379/master/0,"
         " redis+cluster://host:6379; default: REDIS_URL if set, else the state directory's shop-poller.db",
     )
-    shop_notify_urls: Annotated[tuple[SinkAddress, ...], BeforeValidator(_sinks)] | None = Field(
-        None, description="sinks, with spaces between; default: console:"
+    shop_notify_urls: Annotated[tuple[InstanceOf[SinkConfig], ...], BeforeValidator(_sinks)] = Field(
+        None, validate_default=True, description="sinks, with spaces between; default: console:"
     )
     shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
         None,
@@ -318,6 +322,19 @@ class Settings(BaseModel):
         "info", description="how much is logged"
     )
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, parse_sink: SinkParser) -> Self:
+        """Validate settings. This is the way to make them: without `parse_sink` no address can be parsed.
+
+        Args:
+            values: by the names of the fields.
+            parse_sink: parses an address of SHOP_NOTIFY_URLS.
+
+        Raises:
+            ValidationError: with every problem found.
+        """
+        return cls.model_validate(values, context={SINK_PARSER: parse_sink})
+
     @field_validator("woocommerce_mcp_url")
     @classmethod
     def _check_url(cls, value: str, info: ValidationInfo) -> str:
@@ -338,12 +355,12 @@ class Settings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_redis(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None:
             parts = split(value.get_secret_value())
             if parts.scheme not in REDIS or parts.query or parts.fragment:
                 raise ValueError("should be redis(s)://host:port/0")
-            parse_sink(f"{value.get_secret_value()}?channel={DEFAULT_CHANNEL}")
+            _sink_parser(info)(REDIS_SINK.format(value.get_secret_value()))
         return value
 
     @field_validator("shop_id")
@@ -434,13 +451,9 @@ class Settings(BaseModel):
         )
 
     @property
-    def sinks(self) -> tuple[SinkAddress, ...]:
+    def sinks(self) -> tuple[SinkConfig, ...]:
         """Where to deliver to."""
-        if self.shop_notify_urls is not None:
-            return self.shop_notify_urls
-        if self.redis_url is not None:
-            return (parse_sink(f"{self.redis_url.get_secret_value()}?channel={DEFAULT_CHANNEL}"),)
-        return (parse_sink("console:"),)
+        return self.shop_notify_urls
 
 
 SECRETS = (

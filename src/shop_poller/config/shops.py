@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from shop_poller.config.loader import GatheredSettings, config_credential, gather, judge, read_secret
 from shop_poller.config.places import apart
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.config.sinks import SinkParser
 from shop_poller.core.showing import is_harmless, shown
 
 MAX_SHOPS = 10_000
@@ -72,6 +73,7 @@ def load_shops(
     environ: Mapping[str, str] = os.environ,
     dotenv: Path = Path(".env"),
     asks_shop: bool = True,
+    parse_sink: SinkParser,
 ) -> ShopsConfig:
     """Read the settings of every shop; for the arguments see `load`.
 
@@ -85,7 +87,7 @@ def load_shops(
     problems = list(found.problems)
     shops: list[Settings] = []
     if not found.shops:
-        settings, wrong = judge(found.values, found.origins, asks_shop=asks_shop)
+        settings, wrong = judge(found.values, found.origins, asks_shop=asks_shop, parse_sink=parse_sink)
         problems += wrong
         shops += [settings] if settings else []
     elif len(found.shops) > MAX_SHOPS:
@@ -94,7 +96,9 @@ def load_shops(
         problems += _not_for_all(found)
         home = config.parent if config else Path()
         for number, table in enumerate(found.shops, 1):
-            shop, wrong = _shop(table, found, environ=environ, home=home, asks_shop=asks_shop)
+            shop, wrong = _shop(
+                table, found, environ=environ, home=home, asks_shop=asks_shop, parse_sink=parse_sink
+            )
             name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
             problems += [f"shop {name or number}: {problem}" for problem in wrong]
             shops += [shop] if shop else []
@@ -150,7 +154,13 @@ def _not_for_all(found: GatheredSettings) -> list[str]:
 
 
 def _shop(
-    table: Any, found: GatheredSettings, *, environ: Mapping[str, str], home: Path, asks_shop: bool
+    table: Any,
+    found: GatheredSettings,
+    *,
+    environ: Mapping[str, str],
+    home: Path,
+    asks_shop: bool,
+    parse_sink: SinkParser,
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, ["should be a table that begins with [[shops]]"]
@@ -160,7 +170,7 @@ def _shop(
         problems.append("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores")
         return None, problems
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
-    settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop)
+    settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop, parse_sink=parse_sink)
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_place(settings))
     return settings, problems + wrong

@@ -3,7 +3,7 @@
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -129,12 +129,16 @@ CAUSES: Mapping[Locale, Mapping[ErrorKind, str]] = {
 }
 
 
+Renderer = Callable[[Notification], str]
+
+
 @dataclass(frozen=True, slots=True)
 class MessageFormat:
     """How notifications are written.
 
     Attributes:
         levels: replaces level names, for receivers that know other ones.
+        renderers: by sink name, what writes the body of its deliveries; the JSON for a sink that is not here.
     """
 
     shop_id: str
@@ -143,6 +147,11 @@ class MessageFormat:
     brand_id: str | None = None
     target_roles: tuple[str, ...] | None = None
     target_users: tuple[str, ...] | None = None
+    renderers: Mapping[str, Renderer] = field(default_factory=dict)
+
+    def render(self, sink: str, notification: Notification) -> str:
+        """Write the body of a delivery, once: the store keeps it, and every attempt sends the same bytes."""
+        return self.renderers.get(sink, Notification.body)(notification)
 
 
 def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:

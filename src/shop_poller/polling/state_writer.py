@@ -103,7 +103,11 @@ class StateWriter:
             [silence_notification(silent_since, self._message_format, now=told_at)] if silent_since else []
         )
         told = (*notifications, *silence)
-        new_deliveries = [NewDelivery(sink, n) for n in told for sink in takers(self._sinks, n)]
+        new_deliveries = [
+            NewDelivery(sink, n, self._message_format.render(sink, n))
+            for n in told
+            for sink in takers(self._sinks, n)
+        ]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}
         await self._orders.commit(

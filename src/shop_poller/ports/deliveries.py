@@ -9,10 +9,15 @@ from shop_poller.core.model import Delivery, Notification
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A new row of the outbox: one event for one sink."""
+    """A new row of the outbox: one event for one sink.
+
+    Attributes:
+        body: JSON, what is sent at every attempt; see MessageFormat.render.
+    """
 
     sink: str
     notification: Notification
+    body: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.showing import shown_place
+from shop_poller.core.signature import signing_keys
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
-from shop_poller.sinks import make_sink
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates
@@ -68,19 +68,17 @@ def make_sinks(settings: Settings) -> list[Sink]:
     """The sinks, in the order in which they are named.
 
     Raises:
-        SettingsError: of those that Apprise reaches, which only Apprise can judge.
+        SettingsError: sinks that cannot use their address, or need a library that is not installed.
     """
+    secret = settings.shop_notify_secret
+    keys = signing_keys(secret.get_secret_value()) if secret is not None else ()
     sinks: list[Sink] = []
     problems: list[str] = []
-    for address in settings.sinks:
+    for config in settings.sinks:
         try:
-            sinks.append(
-                make_sink(
-                    address, notify_secret=settings.shop_notify_secret, connections=settings.shop_senders
-                )
-            )
+            sinks.append(config.open(signing_keys=keys, connections=settings.shop_senders))
         except ValueError as error:
-            problems.append(f"SHOP_NOTIFY_URLS: {shown_place(address.name)}: {error}")
+            problems.append(f"SHOP_NOTIFY_URLS: {shown_place(config.name)}: {error}")
     if problems:
         raise SettingsError(problems)
     return sinks
@@ -109,6 +107,7 @@ def make_message_format(settings: Settings) -> MessageFormat:
         brand_id=settings.shop_brand_id,
         target_roles=settings.shop_target_roles,
         target_users=settings.shop_target_users,
+        renderers={sink.name: sink.render for sink in settings.sinks},
     )
 
 

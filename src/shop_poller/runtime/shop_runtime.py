@@ -12,7 +12,6 @@ from structlog.contextvars import bind_contextvars
 from shop_poller.alerts import AlertManager
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
-from shop_poller.core.chat_hooks import advice
 from shop_poller.core.clocks import Whose
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
@@ -91,7 +90,7 @@ class ShopRuntime:
         self._source = source
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
-        self._wanted = {address.name: address.filter for address in settings.sinks}
+        self._wanted = {sink.name: sink.filter for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings)
         self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
@@ -290,12 +289,11 @@ class ShopRuntime:
 
 
 def _warn_of_chat_hooks(settings: Settings) -> None:
-    """An address that belongs to Apprise is no reason not to start: the other sinks are served."""
-    for address in settings.sinks:
-        hook = address.chat_hook
-        if hook is not None:
+    """Warn only: the daemon starts, so that the other sinks are served."""
+    for sink in settings.sinks:
+        if advice := sink.chat_service_advice:
             structlog.get_logger().warning(
-                "an address in SHOP_NOTIFY_URLS is a chat service's", sink=address.name, advice=advice(hook)
+                "an address in SHOP_NOTIFY_URLS is a chat service's", sink=sink.name, advice=advice
             )
 
 

@@ -1,25 +1,54 @@
-"""The sink `console:`: a line a notification on standard output, for people."""
+"""The sink `console:`: one line per notification on standard output, for people."""
 
 import asyncio
 import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Thread
+from typing import Self
 
 import anyio
 
-from shop_poller.config.addresses import SinkAddress
+from shop_poller.config.addresses import split
+from shop_poller.config.sinks import SinkConfig, named
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
 from shop_poller.observability.output import write_all
 from shop_poller.peer_errors import translated
+from shop_poller.ports import Sink
 
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleConfig(SinkConfig):
+    """Standard output."""
+
+    begins = ("console:",)
+    form = "console:"
+    documented_as = "`console:`"
+    delivers_by = "a line on standard output"
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address; see `SinkConfig`."""
+        parts = split(address)
+        name = named(parts.fragment, "console:")
+        wanted, options = take_filter(parts.query)
+        if options:
+            raise ValueError(f"{name} has an option that is not known; there are events and levels")
+        return cls(name=name, filter=wanted)
+
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - it needs neither
+        """Make the sink."""
+        return ConsoleSink(self)
 
 
 class LinePrinter:
@@ -49,12 +78,12 @@ class ConsoleSink:
     """Prints, one line at a time. For the methods see ports.Sink.
 
     Args:
-        address: gives the name.
+        config: contains the name.
         write: takes a line.
     """
 
-    def __init__(self, address: SinkAddress, *, write: Callable[[str], object] | None = None) -> None:
-        self.name = address.name
+    def __init__(self, config: ConsoleConfig, *, write: Callable[[str], object] | None = None) -> None:
+        self.name = config.name
         self._printer = LinePrinter(write)
 
     async def send(self, delivery: Delivery) -> None:

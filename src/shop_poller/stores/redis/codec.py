@@ -175,7 +175,7 @@ def row(shop_id: str, new_deliveries: NewDelivery, created_at: datetime) -> str:
             "key": new_deliveries.notification.key,
             "event_id": new_deliveries.notification.event_id,
             "event_type": str(new_deliveries.notification.event_type),
-            "body": new_deliveries.notification.body(),
+            "body": new_deliveries.body,
             "created_at": ms(created_at),
         },
         ensure_ascii=False,

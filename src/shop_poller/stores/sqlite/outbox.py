@@ -172,7 +172,7 @@ def insert(
     db.executemany(
         APPEND,
         (
-            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), told.body(), at, None)
+            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), row.body, at, None)
             for row in new_deliveries
             for told in (row.notification,)
         ),

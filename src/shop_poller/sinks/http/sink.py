@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import anyio
 import httpx
 
-from shop_poller.config.addresses import SinkAddress
 from shop_poller.core import chat_hooks
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.masking import Masker
@@ -19,7 +18,8 @@ from shop_poller.http.client import (
     retry_after_s,
     transport_errors,
 )
-from shop_poller.sinks import redirects
+from shop_poller.sinks.http import redirects
+from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.statuses import refusal
 
 TIMEOUT_S = 10.0
@@ -35,16 +35,16 @@ class HttpSink:
     """Posts to one address. For the methods see ports.Sink.
 
     Args:
-        address: where to.
-        keys: sign, each by itself, if there are any.
+        config: where to post to.
+        keys: each of them signs; there may be none.
     """
 
-    def __init__(self, address: SinkAddress, *, keys: Sequence[bytes]) -> None:
-        self.name = address.name
-        self._address = address
-        self._url = address.url
+    def __init__(self, config: HttpConfig, *, keys: Sequence[bytes]) -> None:
+        self.name = config.name
+        self._config = config
+        self._url = config.url
         self._keys = keys
-        self._masker = Masker(address.secrets)
+        self._masker = Masker(config.secrets)
         # A client a sender: one connection pool shared by many costs three times the CPU.
         self._idle: list[HttpClient] = []
 
@@ -58,15 +58,15 @@ class HttpSink:
 
     async def check(self) -> str:
         """See whether somebody answers there; nothing is posted."""
-        hook = self._address.chat_hook
+        hook = self._config.chat_hook
         if hook is not None and hook.is_certain:
             raise PermanentError(ErrorKind.PROTOCOL, chat_hooks.advice(hook))
         with transport_errors(self.name, self._masker.mask):
             response = await self._request("OPTIONS")
         status = response.status_code
         said = f"answers (HTTP {status} to OPTIONS)"
-        if response.is_redirect and not self._address.takes_redirects:
-            said += f"; {redirects.advice(self._address, response, was_sent=False)}"
+        if response.is_redirect and not self._config.takes_redirects:
+            said += f"; {redirects.advice(self._config, response, was_sent=False)}"
         if hook is None:
             return said
         if status in REFUSES_TO_LOOK:
@@ -95,12 +95,12 @@ class HttpSink:
 
     def _is_yes(self, response: httpx.Response) -> bool:
         """A redirect with which the owner is content: the receiver has done its work."""
-        return self._address.takes_redirects and response.status_code in redirects.SEE_OTHER
+        return self._config.takes_redirects and response.status_code in redirects.SEE_OTHER
 
     def _refusal(self, response: httpx.Response) -> ShopPollerError:
         message = f"the receiver answered {response.status_code}"
         if 300 <= response.status_code < 400:
-            return redirects.refusal(self._address, response, message)
+            return redirects.refusal(self._config, response, message)
         return refusal(response.status_code, message, retry_after_s=retry_after_s(response.headers))
 
     def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:

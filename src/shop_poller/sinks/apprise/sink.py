@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from shop_poller.config.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.hosts import is_never_proxied
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.plain_text import one_line
 from shop_poller.peer_errors import reason, translated
+from shop_poller.sinks.apprise.config import AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
 
 try:
@@ -90,17 +90,17 @@ class AppriseSink:
     """Sends by one Apprise URL. For the methods see ports.Sink.
 
     Args:
-        address: where to.
+        config: where to send.
         connections: the most threads at once.
 
     Raises:
         ValueError: Apprise cannot use the URL.
     """
 
-    def __init__(self, address: SinkAddress, *, connections: int) -> None:
-        self.name = address.name
-        self._url = address.url
-        self._masker = Masker(address.secrets)
+    def __init__(self, config: AppriseConfig, *, connections: int) -> None:
+        self.name = config.name
+        self._url = config.url
+        self._masker = Masker(config.secrets)
         self._asset = AppriseAsset(
             app_id="shop-poller",
             http_redirects=False,  # a URL with a token in it is for one host

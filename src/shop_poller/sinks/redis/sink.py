@@ -29,13 +29,13 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from shop_poller.config.addresses import SinkAddress
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.redis_answers import says_no_writes
 from shop_poller.peer_errors import ignored, reason, translated
+from shop_poller.sinks.redis.config import RedisConfig, ServerConfig, StreamConfig
 
 REFUSED = (
     "Redis refuses our user or password; check both in SHOP_NOTIFY_URLS, and the user's ACL (docs/redis.md)"
@@ -58,19 +58,19 @@ class Server:
     """The server that an address names, and what its errors mean.
 
     Args:
-        address: where.
+        config: which one.
         connections: the most commands at once.
 
     Attributes:
         client: speaks to it, within `errors`.
     """
 
-    def __init__(self, address: SinkAddress, *, connections: int) -> None:
-        self._name = address.name
+    def __init__(self, config: ServerConfig, *, connections: int) -> None:
+        self._name = config.name
         self._role_requested_at: float | None = None  # None until something was published
-        self._masker = Masker(address.secrets)
+        self._masker = Masker(config.secrets)
         self.client = aioredis.Redis.from_url(
-            address.url,
+            config.url,
             protocol=2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
             max_connections=connections,
             socket_timeout=TIMEOUT_S,  # a half-open connection is noticed
@@ -200,14 +200,14 @@ class RedisSink:
     """Publishes to one channel. For the methods see ports.Sink.
 
     Args:
-        address: where to.
+        config: which channel.
         connections: the most deliveries at once.
     """
 
-    def __init__(self, address: SinkAddress, *, connections: int) -> None:
-        self.name = address.name
-        self._channel = address.channel
-        self._server = Server(address, connections=connections)
+    def __init__(self, config: RedisConfig, *, connections: int) -> None:
+        self.name = config.name
+        self._channel = config.channel
+        self._server = Server(config, connections=connections)
 
     async def send(self, delivery: Delivery) -> None:
         """Publish one notification to at least one subscriber."""
@@ -249,15 +249,15 @@ class StreamSink:
     """Adds to one stream. For the methods see ports.Sink.
 
     Args:
-        address: where to.
+        config: which stream.
         connections: the most deliveries at once.
     """
 
-    def __init__(self, address: SinkAddress, *, connections: int) -> None:
-        self.name = address.name
-        self._stream = address.stream
-        self._maxlen = address.maxlen
-        self._server = Server(address, connections=connections)
+    def __init__(self, config: StreamConfig, *, connections: int) -> None:
+        self.name = config.name
+        self._stream = config.stream
+        self._maxlen = config.maxlen
+        self._server = Server(config, connections=connections)
 
     async def send(self, delivery: Delivery) -> None:
         """Add one entry."""

@@ -1,0 +1,125 @@
+"""What the settings know of a sink: its name, its filter and its secrets. The kinds of sinks are in `sinks/`.
+
+Settings are read below the sinks, so whoever loads them passes the function that parses an address:
+`sinks.registry.parse_sink`.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+from urllib.parse import SplitResult
+
+from shop_poller.core.filters import EVERYTHING, Filter
+from shop_poller.core.model import Notification
+from shop_poller.core.showing import shown_place
+from shop_poller.ports import Sink
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkConfig(ABC):
+    """One sink, as its address in SHOP_NOTIFY_URLS describes it. Each kind of sink is a subclass.
+
+    Attributes:
+        begins: how the addresses of this kind begin, in lower case.
+        form: what its addresses look like; for the error about an address of no known kind.
+        documented_as: the cell `address` of its row in docs/configuration.md.
+        delivers_by: the cell `delivers by` of that row.
+        name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
+            secret changes.
+        filter: which notifications the sink receives.
+    """
+
+    begins: ClassVar[tuple[str, ...]]
+    form: ClassVar[str]
+    documented_as: ClassVar[str]
+    delivers_by: ClassVar[str]
+
+    name: str
+    filter: Filter = EVERYTHING
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address that begins with one of `begins`.
+
+        Raises:
+            ValueError: what is wrong, in one line, without the address itself: it may contain a password.
+        """
+
+    @abstractmethod
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:
+        """Make the sink. A large library is imported here: commands that send nothing do not need it.
+
+        Args:
+            signing_keys: from SHOP_NOTIFY_SECRET, for sinks that can sign.
+            connections: the most deliveries at once.
+
+        Raises:
+            ValueError: the sink cannot use its address, or needs a library that is not installed; one line,
+                without secrets.
+        """
+
+    @property
+    def secrets(self) -> list[str]:
+        """The parts of the address that nobody may see, as written and decoded."""
+        return []
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether the name is the address, and contains what looks like a secret."""
+        return False
+
+    @property
+    def chat_service_advice(self) -> str:
+        """What to write instead, if the address is a chat service's that takes only its own JSON; else ""."""
+        return ""
+
+    def render(self, notification: Notification) -> str:
+        """Write the body of a delivery. It is stored, and is the same at every attempt.
+
+        It has to be JSON: a store takes a row whose body is anything else for damaged.
+        """
+        return notification.body()
+
+
+SinkParser = Callable[[str], SinkConfig]
+"""Parses one address; raises what `SinkConfig.parse` raises."""
+
+
+def named(fragment: str, default: str) -> str:
+    """The name of a sink: the #name of its address, or a default.
+
+    Raises:
+        ValueError: the #name has other characters than a name may have.
+    """
+    if fragment and not NAME.fullmatch(fragment):
+        raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
+    return fragment or default
+
+
+def place(parts: SplitResult) -> str:
+    """Scheme, host and path: a name without user, password and query."""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:MAX_NAME]
+
+
+def parse_sinks(addresses: str, parse_sink: SinkParser) -> tuple[SinkConfig, ...]:
+    """Parse SHOP_NOTIFY_URLS.
+
+    Raises:
+        ValueError: one of the addresses is wrong, or two sinks have the same name.
+    """
+    if re.search(r",\s*[a-z+]+:", addresses):
+        raise ValueError("has a comma between two addresses; put spaces between them")
+    sinks = tuple(parse_sink(address) for address in addresses.split())
+    names = [sink.name for sink in sinks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"two sinks have the name {shown_place(twice[0])}; give each its own by adding #name"
+        )
+    return sinks

@@ -1,0 +1,108 @@
+"""The addresses of the sinks `apprise+…://`: `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`.
+
+Only Apprise's plugin knows which part of such a URL is a secret: the host of tgram:// is the bot's token, and
+so is the path of slack://. So every part counts as a secret: none is in the name, and the log masks all.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import unquote
+
+from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.core.filters import take_filter
+from shop_poller.ports import Sink
+
+PREFIX = "apprise+"
+SCHEME = re.compile(r"[a-z][a-z0-9]{0,30}")
+LEAST_SECRET = 6
+"""What is shorter, such as `yes` or a port, is no token; masking it would make the log unreadable."""
+PASSWORDS = frozenset({"pass", "password", "token", "secret", "key"})
+"""Parameters that a name does not depend on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppriseConfig(SinkConfig):
+    """A service that Apprise sends to.
+
+    Attributes:
+        url: Apprise's, without our #name and filter; contains secrets.
+    """
+
+    begins = (PREFIX,)
+    form = "apprise+ and an Apprise URL"
+    documented_as = "`apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…`"
+    delivers_by = (
+        "by [Apprise](notifications.md#over-apprise), if it is installed:"
+        " `pip install 'shop-poller[apprise]'`"
+    )
+
+    url: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address; see `SinkConfig`."""
+        address, fragment = take_name(address)
+        scheme, found, place = address[len(PREFIX) :].partition("://")
+        scheme = scheme.lower()
+        if not found or not place or not SCHEME.fullmatch(scheme):
+            raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
+        name = named(fragment, "")
+        place, _, query = place.partition("?")
+        wanted, query = take_filter(query)
+        url = f"{scheme}://{place}" + (f"?{query}" if query else "")
+        return cls(name=name or hashed_name(url), filter=wanted, url=url)
+
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
+        """Make the sink."""
+        from shop_poller.sinks.apprise.sink import AppriseSink  # noqa: PLC0415 - the library takes 50 MB
+
+        return AppriseSink(self, connections=connections)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every part of the URL that is long enough."""
+        return secrets_of(self.url)
+
+
+def take_name(address: str) -> tuple[str, str]:
+    """Split our #name from an Apprise URL.
+
+    A # that follows a slash is Apprise's, as in slack://…/#channel. It becomes %23, as Apprise writes it.
+
+    Returns:
+        The rest of the address, and the name; "" if there is none.
+    """
+    rest, _, name = address.replace("/#", "/%23").partition("#")
+    return rest, name
+
+
+def hashed_name(url: str) -> str:
+    """A name for a URL without a #name: stable, different for each chat of one bot, and without a secret.
+
+    Passwords are not hashed: a weak one could be guessed from the hash.
+    """
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    netloc, slash, path = place.partition("/")
+    login, at, host = netloc.rpartition("@")
+    shown = [part for part in query.split("&") if part.partition("=")[0].lower() not in PASSWORDS]
+    text = "\n".join((scheme, login.partition(":")[0], at, host, slash, path, *shown))
+    return f"{PREFIX}{scheme}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def secrets_of(url: str) -> list[str]:
+    """Everything in a URL that may be a secret, as written and decoded."""
+    rest = url.partition("://")[2]
+    place, _, query = rest.partition("?")
+    netloc, _, path = place.partition("/")
+    login, _, host = netloc.rpartition("@")
+    values = [part.partition("=")[2] for part in query.split("&")]
+    parts = [login, *login.split(":"), host, *host.split(":"), *path.split("/"), *values]
+    found = [text for part in parts for text in (part, unquote(part)) if len(text) >= LEAST_SECRET]
+    password = login.partition(":")[2]
+    if password:
+        found += [password, unquote(password)]
+    return sorted(set(found), key=len, reverse=True)

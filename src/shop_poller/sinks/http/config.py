@@ -1,0 +1,103 @@
+"""The addresses of the sink `http(s)://`. The query is the receiver's, except for our own options."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from shop_poller.config.addresses import secrets_in, split
+from shop_poller.config.sinks import SinkConfig, named, place
+from shop_poller.core import chat_hooks
+from shop_poller.core.filters import take_filter
+from shop_poller.ports import Sink
+
+TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_.~%-]{20,}")
+"""A part of a path that may be a secret: long, and with a digit, as hardly any words are."""
+BOT_TOKEN = re.compile(r"(bot)?[0-9]{5,}:[A-Za-z0-9_-]{20,}")
+"""A part of an address of Telegram's API."""
+HOOK_PART = re.compile(r"(?=.*[0-9A-Z])[^/]{8,}")
+"""A part of the address of a chat service's webhook that is not a word."""
+REDIRECTS = "redirects=delivered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig(SinkConfig):
+    """A receiver that takes POST requests.
+
+    Attributes:
+        url: without fragment and without our options; may contain a password.
+        takes_redirects: a receiver that answers 302 or 303 has processed the notification.
+    """
+
+    begins = ("http:", "https:")
+    form = "http(s)://host/path"
+    documented_as = "`https://host/path`, `http://host/path`"
+    delivers_by = "POST"
+
+    url: str = field(repr=False)
+    takes_redirects: bool = False
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address; see `SinkConfig`."""
+        parts = split(address)
+        name = named(parts.fragment, _default_name(parts))
+        if not parts.hostname:
+            raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
+        wanted, query = take_filter(parts.query)
+        rest = [part for part in query.split("&") if part != REDIRECTS]
+        return cls(
+            name=name,
+            filter=wanted,
+            url=urlunsplit(parts._replace(query="&".join(rest), fragment="")),
+            takes_redirects=len(rest) < len(query.split("&")),
+        )
+
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - it has no limit
+        """Make the sink."""
+        from shop_poller.sinks.http.sink import HttpSink  # noqa: PLC0415 - httpx is large
+
+        return HttpSink(self, keys=signing_keys)
+
+    @property
+    def chat_hook(self) -> chat_hooks.ChatHook | None:
+        """The chat service that the address belongs to, if it takes another JSON."""
+        return chat_hooks.recognise(self.url)
+
+    @property
+    def chat_service_advice(self) -> str:
+        """What to write instead of the address of a chat service."""
+        hook = self.chat_hook
+        return chat_hooks.advice(hook) if hook is not None else ""
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether the name is the address, and its path looks like a secret."""
+        if not self._name_has_path:
+            return False
+        return any(TOKEN.fullmatch(part) for part in urlsplit(self.url).path.split("/"))
+
+    @property
+    def secrets(self) -> list[str]:
+        """What may be a secret in user, password, query, and in a path that the name does not show."""
+        found = secrets_in(self.url)
+        if self._name_has_path:
+            return found
+        hook = self.chat_hook
+        for part in urlsplit(self.url).path.split("/"):
+            if TOKEN.fullmatch(part) or BOT_TOKEN.fullmatch(part) or (hook and HOOK_PART.fullmatch(part)):
+                found += [part, unquote(part)]
+        return found
+
+    @property
+    def _name_has_path(self) -> bool:
+        hook = self.chat_hook
+        return "/" in self.name and (hook is None or not hook.is_certain)
+
+
+def _default_name(parts: SplitResult) -> str:
+    hook = chat_hooks.recognise(urlunsplit(parts))
+    if hook is not None and hook.is_certain:
+        return chat_hooks.hidden_name(parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
+    return place(parts)

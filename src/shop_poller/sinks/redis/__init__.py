@@ -1,0 +1,1 @@
+"""The sinks `redis://` and `redis+stream://`."""

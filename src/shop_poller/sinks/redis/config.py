@@ -1,0 +1,143 @@
+"""The addresses of the sinks in Redis or Valkey. Their query has only our options, which are not sent."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import SplitResult, parse_qsl, urlunsplit
+
+from shop_poller.config.addresses import secrets_in, split
+from shop_poller.config.sinks import SinkConfig, named, place
+from shop_poller.core.filters import Filter, take_filter
+from shop_poller.core.showing import is_harmless, shown_place
+from shop_poller.ports import Sink
+
+DATABASE = re.compile(r"(/[0-9]{0,5})?")
+COUNT = re.compile(r"[1-9][0-9]{0,8}")
+DEFAULT_MAXLEN = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig(SinkConfig):
+    """A server that a sink delivers to.
+
+    Attributes:
+        url: as the client library takes it, without our options; may contain a password.
+    """
+
+    url: str = field(repr=False)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The password, or the user where there is none."""
+        return secrets_in(self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisConfig(ServerConfig):
+    """A channel that notifications are published to."""
+
+    begins = ("redis:", "rediss:")
+    form = "redis(s)://host:port/0?channel=name"
+    documented_as = "`redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS"
+    delivers_by = "PUBLISH"
+
+    channel: str
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address; see `SinkConfig`."""
+        read = _Address(address)
+        channel = read.take("channel", example="notification:events")
+        read.end()
+        return cls(name=read.name, filter=read.filter, url=read.url, channel=channel)
+
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
+        """Make the sink."""
+        from shop_poller.sinks.redis.sink import RedisSink  # noqa: PLC0415 - the library takes 10 MB
+
+        return RedisSink(self, connections=connections)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig(ServerConfig):
+    """A stream that notifications are added to.
+
+    Attributes:
+        stream: its key.
+        maxlen: about how many entries the stream keeps.
+    """
+
+    begins = ("redis+stream:", "rediss+stream:")
+    form = "redis(s)+stream://host:port/0?stream=name"
+    documented_as = (
+        "`redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`,"
+        " `rediss+stream://…` for TLS"
+    )
+    delivers_by = "XADD"
+
+    stream: str
+    maxlen: int = DEFAULT_MAXLEN
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Parse an address; see `SinkConfig`."""
+        read = _Address(address)
+        stream = read.take("stream", example="shop:events")
+        maxlen = read.options.pop("maxlen", str(DEFAULT_MAXLEN))
+        if not COUNT.fullmatch(maxlen):
+            raise ValueError(f"{shown_place(read.name)} has a maxlen that is no number from 1 to 999999999")
+        read.end()
+        return cls(name=read.name, filter=read.filter, url=read.url, stream=stream, maxlen=int(maxlen))
+
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
+        """Make the sink."""
+        from shop_poller.sinks.redis.sink import StreamSink  # noqa: PLC0415 - the library takes 10 MB
+
+        return StreamSink(self, connections=connections)
+
+
+class _Address:
+    """An address of either kind while it is parsed.
+
+    Attributes:
+        options: those that were not taken yet.
+    """
+
+    def __init__(self, address: str) -> None:
+        parts = split(address)
+        self.name = named(parts.fragment, place(parts))
+        if not parts.hostname:
+            raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
+        if not DATABASE.fullmatch(parts.path):
+            raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
+        self.filter, self.options = self._options(parts)
+        scheme = parts.scheme.removesuffix("+stream")
+        self.url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
+
+    def take(self, option: str, *, example: str) -> str:
+        """The value of an option that the address needs."""
+        value = self.options.pop(option, "")
+        if not value:
+            raise ValueError(f"{shown_place(self.name)} names no {option}; add ?{option}={example}")
+        return value
+
+    def end(self) -> None:
+        """Refuse an option that nobody took."""
+        if self.options:
+            # An unknown option may be a secret that was meant to be the value of one.
+            unknown = [name if is_harmless(name, is_name=True) else "…" for name in sorted(self.options)]
+            raise ValueError(
+                f"{shown_place(self.name)} has an option that is not known: {', '.join(unknown)}"
+            )
+
+    def _options(self, parts: SplitResult) -> tuple[Filter, dict[str, str]]:
+        wanted, query = take_filter(parts.query)
+        found: dict[str, str] = {}
+        for option, value in parse_qsl(query, keep_blank_values=True):
+            if option in found and option in {"channel", "stream", "maxlen"}:
+                raise ValueError(
+                    f"{shown_place(self.name)} has the option {option} more than once; which one is meant?"
+                )
+            found[option] = value
+        return wanted, found
