@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from shop_poller.config.shops import ShopsConfig
-from shop_poller.runtime.app import _files, _make_room, run_fleet
+from shop_poller.runtime.app import _files, _make_room, run
 from support.fleet_harness import shops
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pyte
     ]
     shops_config = ShopsConfig(tuple(fleet), "shop:polling:", from_tables=True)
     with anyio.fail_after(30), structlog.testing.capture_logs() as logs:
-        await run_fleet(shops_config, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
+        await run(shops_config, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
     assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
     assert [log["fast"] for log in logs if log["event"] == "started"] == [False]
 
