@@ -196,5 +196,5 @@ class Fleet:
         self, slot: ShopSlot, error: Exception, event: str, *, exc_info: Exception | None = None
     ) -> None:
         slot.cannot = str(error) or type(error).__name__
-        if slot.changes.changed("watch", str(error)):
+        if slot.changes.changed("watch", slot.cannot):
             self._log.error(event, error=str(error), exc_info=exc_info)
