@@ -5,7 +5,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -40,7 +40,7 @@ class Daemon:
     assignment: Assignment
     site: Starlette
     about: Mapping[str, object]
-    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 @asynccontextmanager

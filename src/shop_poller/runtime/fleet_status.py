@@ -24,7 +24,7 @@ STUCK_S = 60.0 + LOOK_EVERY_S
 
 
 class FleetStatus:
-    """Looks at the shops and says how they do. For the methods see web.routes.Vitals.
+    """Looks at the shops and says how they do. For the methods see web.routes.HealthReporter.
 
     Whether it is healthy decides whether it is restarted; so a shop that is not is no reason, as long as
     another one is polled. It is seen by its metrics, and told to whoever gets its notifications.
