@@ -9,7 +9,8 @@ from shop_poller.config.settings import Settings
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
-from shop_poller.runtime.fleet import Fleet
+from shop_poller.runtime.balancer import Balancer
+from shop_poller.runtime.fleet import Fleet, FleetPolicy
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.statuses import OWN
@@ -82,8 +83,8 @@ def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     metrics_registry = MetricsRegistry(is_crowded=is_crowded)
     Metrics("shop", ["sink"], metrics_registry=metrics_registry, statuses=OWN, dialects=Dialect)
     limiter = PollLimiter(1, lateness(metrics_registry))
-    fleet = Fleet([], _never, metrics_registry=metrics_registry, limiter=limiter, membership=None, name="")
-    FleetStatus(fleet, metrics_registry, limiter)
+    fleet = Fleet([], _never, metrics_registry=metrics_registry, policy=FleetPolicy(limiter=limiter))
+    FleetStatus(fleet, Balancer(fleet, membership=None, name=""), metrics_registry, limiter)
     return metrics_registry.registry
 
 

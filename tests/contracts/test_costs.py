@@ -308,18 +308,17 @@ BUILD = """
 import asyncio, json, sys
 from shop_poller.runtime import app
 from shop_poller.cli import main as cli
-from shop_poller.runtime.shop_runtime import built
+from shop_poller.runtime.composition import composed
 from shop_poller.config.loader import load
+from shop_poller.config.shops import ShopsConfig
 from shop_poller.sinks.registry import parse_sink
-from shop_poller.stores import open_store
 from shop_poller.observability.logging import set_up_logging
 
 async def main():
     settings = load(environ=json.loads(sys.argv[1]), parse_sink=parse_sink)
     set_up_logging(level="info", style="json", secrets=settings.secrets)
-    store = await open_store(settings.state, shop=settings.shop, prefix="")
-    async with built(settings, store) as house:
-        house.hooks()
+    async with composed(ShopsConfig.of_one(settings)):
+        pass
 
 asyncio.run(main())
 print(json.dumps(sorted(sys.modules)))
@@ -327,6 +326,8 @@ print(json.dumps(sorted(sys.modules)))
 UNWANTED = (
     "apprise", "celery", "fakeredis", "hypothesis", "markdown_it", "mcp", "pydantic.v1", "redis",
     "shop_poller.cli.check", "shop_poller.cli.demo", "shop_poller.cli.replay", "shop_poller.simulator",
+    "shop_poller.runtime.balancer", "shop_poller.runtime.egress", "shop_poller.runtime.fleet_status",
+    "shop_poller.runtime.once", "shop_poller.runtime.status_page_data", "shop_poller.web.status_page",
     "shop_poller.stores.redis", "shop_poller.sinks.apprise.sink", "shop_poller.sinks.redis.sink",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig
 from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.ports import Sink
-from shop_poller.runtime.app import run_once
+from shop_poller.runtime.once import run_once
 from shop_poller.simulator.keys import DEMO_KEY
 from shop_poller.sinks.registry import SINKS, parse_sink
 from support.simulated import running_shop

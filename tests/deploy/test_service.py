@@ -15,7 +15,7 @@ from shop_poller.cli import service as service_commands
 from shop_poller.cli import systemd_unit as service
 from shop_poller.config.loader import CONFIG_CREDENTIAL
 from shop_poller.config.settings import SECRETS
-from shop_poller.runtime.shift import SENDER_GRACE_S, TICK_GRACE_S
+from shop_poller.runtime.leader_session import Grace
 from support.commands import COMMAND, run_command
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_several_shops_are_a_credential_that_every_command_finds(tmp_path: Path)
 
 def test_systemd_waits_longer_than_the_daemon_needs_to_stop() -> None:
     (timeout,) = values("TimeoutStopSec")
-    assert seconds(timeout) > max(TICK_GRACE_S, SENDER_GRACE_S) + 5
+    assert seconds(timeout) > max(Grace().tick_s, Grace().sender_s) + 5
 
 
 def test_wrong_settings_are_not_tried_again_and_again() -> None:

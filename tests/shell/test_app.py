@@ -13,6 +13,7 @@ import pytest
 
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import ShopsConfig
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.ports import ShopState
 from shop_poller.runtime.app import run
@@ -43,6 +44,10 @@ def settings(**more: Any) -> Settings:
         },
         parse_sink=parse_sink,
     )
+
+
+def only(**more: Any) -> ShopsConfig:
+    return ShopsConfig.of_one(settings(**more))
 
 
 async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: bool = False) -> list[str]:
@@ -163,7 +168,7 @@ async def test_a_signal_that_comes_before_anything_is_said_stops_in_good_order(t
     try:
         with anyio.fail_after(30):
             await run(
-                settings(
+                only(
                     shop_state_url=f"sqlite:///{tmp_path}/state.db",
                     shop_http_listen="127.0.0.1:0",
                     shop_polling_enabled=False,
@@ -204,9 +209,9 @@ async def test_a_second_signal_is_the_kernels_while_it_opens(
             await stop.wait()
         raise AtOnceError
 
-    monkeypatch.setattr("shop_poller.runtime.app.open_store", hang)
+    monkeypatch.setattr("shop_poller.stores.StorePool.open", hang)
     with pytest.raises(AtOnceError):
-        await run(settings(shop_state_url=f"sqlite:///{tmp_path}/state.db", shop_http_listen=""), stop=stop)
+        await run(only(shop_state_url=f"sqlite:///{tmp_path}/state.db", shop_http_listen=""), stop=stop)
 
 
 @pytest.mark.usefixtures("signals_as_they_were")
@@ -226,7 +231,7 @@ async def test_a_signal_ends_it_at_once_if_it_stops_already_and_hangs(
     monkeypatch.setattr(SqliteStore, "aclose", hang)
     with pytest.raises(AtOnceError):
         await run(
-            settings(
+            only(
                 shop_state_url=f"sqlite:///{tmp_path}/state.db",
                 shop_http_listen="",
                 shop_polling_enabled=False,
@@ -248,7 +253,7 @@ async def test_signals_that_mean_nothing_to_it_do_not_end_it(tmp_path: Path, num
 
     before = signal.getsignal(number)
     await run(
-        settings(
+        only(
             shop_state_url=f"sqlite:///{tmp_path}/state.db",
             shop_http_listen="127.0.0.1:0",
             shop_polling_enabled=False,

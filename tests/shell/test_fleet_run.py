@@ -1,10 +1,10 @@
-"""The daemon for several shops: its room for files, and the signal that ends it."""
+"""The daemon for one shop and for several: what differs, its room for files, and the signal that ends it."""
 
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import httpx
@@ -12,10 +12,25 @@ import pytest
 import structlog
 
 from shop_poller.config.shops import ShopsConfig
-from shop_poller.runtime.app import _files, _make_room, run_fleet
+from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.runtime.app import _files, _make_room, run
+from shop_poller.stores.sqlite import SqliteStore
 from support.fleet_harness import shops
 
 pytestmark = pytest.mark.anyio
+
+
+def of_files(tmp_path: Path, count: int) -> ShopsConfig:
+    fleet = [
+        shops(
+            number + 1,
+            shop_state_url=f"sqlite:///{tmp_path}/{number}.db",
+            shop_http_listen="127.0.0.1:0",
+            shop_polling_enabled=False,
+        )[number]
+        for number in range(count)
+    ]
+    return ShopsConfig(tuple(fleet), "shop:polling:", from_tables=count > 1)
 
 
 @pytest.fixture
@@ -29,20 +44,59 @@ def sigint_as_it_was() -> Iterator[None]:
 @pytest.mark.usefixtures("sigint_as_it_was")
 async def test_a_signal_stops_it_in_good_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shop_poller.runtime.app.transport_class", lambda: httpx.AsyncHTTPTransport)
-    fleet = [
-        shops(
-            number + 1,
-            shop_state_url=f"sqlite:///{tmp_path}/{number}.db",
-            shop_http_listen="127.0.0.1:0",
-            shop_polling_enabled=False,
-        )[number]
-        for number in range(2)
-    ]
-    shops_config = ShopsConfig(tuple(fleet), "shop:polling:", from_tables=True)
     with anyio.fail_after(30), structlog.testing.capture_logs() as logs:
-        await run_fleet(shops_config, on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
+        await run(of_files(tmp_path, 2), on_listen=lambda _: signal.raise_signal(signal.SIGTERM))
     assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
     assert [log["fast"] for log in logs if log["event"] == "started"] == [False]
+
+
+def beyond_use(*_: object) -> NoReturn:
+    raise PermanentError(ErrorKind.STORE, "made up: damaged")
+
+
+def broken(*_: object) -> NoReturn:
+    raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("sigint_as_it_was")
+@pytest.mark.parametrize("moment", ["open", "take"])
+async def test_one_shop_whose_state_cannot_be_used_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(SqliteStore, moment, beyond_use)
+    with anyio.fail_after(30), structlog.testing.capture_logs() as logs, pytest.raises(PermanentError):
+        await run(of_files(tmp_path, 1))
+    assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == (
+        ["started"] if moment == "take" else []
+    )
+
+
+@pytest.mark.usefixtures("sigint_as_it_was")
+async def test_a_bug_with_one_shop_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SqliteStore, "take", broken)
+    with anyio.fail_after(30), pytest.raises(ExceptionGroup) as raised:
+        await run(of_files(tmp_path, 1))
+    assert raised.group_contains(ZeroDivisionError)
+
+
+@pytest.mark.usefixtures("sigint_as_it_was")
+@pytest.mark.parametrize("trouble", [beyond_use, broken])
+async def test_trouble_with_all_of_several_shops_does_not_end_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Callable[..., NoReturn]
+) -> None:
+    stop, taken = anyio.Event(), []
+
+    def take(store: SqliteStore) -> NoReturn:
+        taken.append(store)
+        if len(taken) == 2:
+            stop.set()
+        trouble()
+
+    monkeypatch.setattr(SqliteStore, "take", take)
+    with anyio.fail_after(30), structlog.testing.capture_logs() as logs:
+        await run(of_files(tmp_path, 2), stop=stop)
+    assert [log["event"] for log in logs if log["event"] in {"started", "stopped"}] == ["started", "stopped"]
+    assert len([log for log in logs if log["log_level"] == "error"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -428,7 +428,7 @@ BUGS = {
         "polling.limiter._InTurn", "turn", _one_line, 300, fleets=_any_fleet, first=53
     ),
     "a shop that is not reached stays": Bug(
-        "runtime.fleet.Fleet", "_release_unreached", _nothing, 600, fleets=_shared, first=203
+        "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared, first=203
     ),
     "/healthz is always healthy": Bug(
         "runtime.status.HealthReporter", "health", _always_healthy, 300, first=15

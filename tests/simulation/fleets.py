@@ -238,7 +238,7 @@ class FleetWorld(World):
 
     async def daemon(self) -> None:
         settings = tuple(shop.settings for shop in self.shops.values())
-        await app.run_fleet(ShopsConfig(settings, PREFIX, from_tables=True))
+        await app.run(ShopsConfig(settings, PREFIX, from_tables=True))
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -389,24 +389,26 @@ class FleetWorld(World):
 
         return {
             **super().replacements(),
-            "shop_poller.runtime.app.StorePool": SimulatedStorePool,
-            "shop_poller.runtime.app.secrets": SimpleNamespace(token_hex=name),
-            "shop_poller.runtime.app.socket": SimpleNamespace(gethostname=lambda: "simulated"),
-            "shop_poller.runtime.app.os": SimpleNamespace(
+            "shop_poller.runtime.composition.StorePool": SharedStorePool,
+            "shop_poller.runtime.composition.secrets": SimpleNamespace(token_hex=name),
+            "shop_poller.runtime.composition.socket": SimpleNamespace(gethostname=lambda: "simulated"),
+            "shop_poller.runtime.composition.os": SimpleNamespace(
                 getpid=int
             ),  # the name decides which shops are whose
             "shop_poller.runtime.shop_runtime.make_source": make_source,
+            "shop_poller.runtime.egress.make_source": make_source,
             "shop_poller.runtime.shop_runtime.make_sinks": factory.make_sinks,
             "shop_poller.http.client.http_transport": transport,
             # Looked about less often, or most of the time would go into looking.
-            "shop_poller.runtime.fleet.LOOK_EVERY_S": 2.0,
+            "shop_poller.runtime.balancer.LOOK_EVERY_S": 2.0,
         }
 
 
-class SimulatedStorePool:
-    """In place of stores.Shelf: a process's stores, in the places of its world."""
+class SharedStorePool:
+    """In place of stores.StorePool: a process's stores, in the places of its world."""
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, _: Any, *, is_shared: bool) -> None:
+        assert is_shared
         self._process = running()
         self._fleet = cast("FleetWorld", self._process.world)
         self._line: ConnectionPool | None = None

@@ -18,6 +18,7 @@ import structlog
 from pydantic import SecretStr
 
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import ShopsConfig
 from shop_poller.core import retry
 from shop_poller.core.retry import LONGEST_DELAY, GiveUp, RetryAt, RetryPolicy
 from shop_poller.ports import BulkSink
@@ -158,7 +159,7 @@ class World:
 
     async def daemon(self) -> None:
         """What a process runs."""
-        await app.run(self.settings)
+        await app.run(ShopsConfig.of_one(self.settings))
 
     # --- clocks ---------------------------------------------------------------------------------------------
 
@@ -665,11 +666,6 @@ class World:
     def replacements(self) -> dict[str, Any]:
         """What is put in place of parts of the product and of libraries, by its name."""
 
-        async def open_store(*_: Any, **__: Any) -> Any:
-            process = running()
-            process.store = await self.place.open(process)
-            return process.store
-
         def make_source(settings: Settings, **options: Any) -> Any:
             return self.judge.witness(running(), factory.make_source(settings, **options))
 
@@ -699,8 +695,8 @@ class World:
 
         return {
             "shop_poller.delivery.sender.after_failure": after_failure,
-            "shop_poller.runtime.app.open_store": open_store,
-            "shop_poller.runtime.app.make_app": make_site,
+            "shop_poller.runtime.composition.StorePool": SimulatedStorePool,
+            "shop_poller.runtime.composition.make_app": make_site,
             "shop_poller.runtime.shop_runtime.make_source": make_source,
             "shop_poller.runtime.shop_runtime.make_sinks": make_sinks,
             "asyncio.open_connection": open_connection,
@@ -724,3 +720,18 @@ class World:
         if self._stderr is not None:
             self._stderr.log(f"{method} {event.get('event')}")
         raise structlog.DropEvent
+
+
+class SimulatedStorePool:
+    """In place of stores.StorePool: the only store of a process, in the place of its world."""
+
+    def __init__(self, _: Any, *, is_shared: bool) -> None:
+        assert not is_shared
+
+    async def open(self, *_: Any, **__: Any) -> Any:
+        process = running()
+        process.store = await process.world.place.open(process)
+        return process.store
+
+    async def aclose(self) -> None:
+        pass

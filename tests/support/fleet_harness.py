@@ -21,8 +21,11 @@ from shop_poller.core.model import Page, Query
 from shop_poller.observability.metrics import MetricsRegistry
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
-from shop_poller.runtime.fleet import Fleet
+from shop_poller.runtime.balancer import Balancer
+from shop_poller.runtime.composition import HANDOVER_GRACE
+from shop_poller.runtime.fleet import Fleet, FleetPolicy
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
+from shop_poller.runtime.leader_session import Grace
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
@@ -68,6 +71,7 @@ class Replica:
 
     name: str
     fleet: Fleet
+    balancer: Balancer
     health_reporter: FleetStatus
     metrics_registry: MetricsRegistry
     stop: anyio.Event = field(default_factory=anyio.Event)
@@ -138,13 +142,11 @@ class FleetHarness:
             known,
             open_store,
             metrics_registry=metrics_registry,
-            limiter=limiter,
-            membership=membership,
-            name=name,
+            policy=FleetPolicy(limiter=limiter, grace=HANDOVER_GRACE if self.in_redis else Grace()),
         )
-        made = wire.replica = Replica(
-            name, fleet, FleetStatus(fleet, metrics_registry, limiter), metrics_registry
-        )
+        balancer = Balancer(fleet, membership=membership, name=name)
+        fleet_status = FleetStatus(fleet, balancer, metrics_registry, limiter)
+        made = wire.replica = Replica(name, fleet, balancer, fleet_status, metrics_registry)
         return made
 
     @asynccontextmanager
@@ -158,7 +160,7 @@ class FleetHarness:
                 with replica.scope:
                     async with anyio.create_task_group() as background:
                         background.start_soon(replica.health_reporter.survey)
-                        await replica.fleet.watch(replica.stop)
+                        await replica.fleet.watch(replica.balancer, replica.stop)
                         background.cancel_scope.cancel()
 
             def launch(replica: Replica) -> Replica:
@@ -266,6 +268,7 @@ def shops(count: int, **more: Any) -> list[Settings]:
 def in_virtual_time(monkeypatch: pytest.MonkeyPatch, fleet_harness: FleetHarness) -> None:
     """Puts made-up shops, sinks and clocks around the real code."""
     monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_source", fleet_harness.make_source)
+    monkeypatch.setattr("shop_poller.runtime.egress.make_source", fleet_harness.make_source)
     monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_sinks", fleet_harness.make_sinks)
     monkeypatch.setattr("time.time", lambda: virtual_now().timestamp())
     monkeypatch.setattr("time.monotonic", anyio.current_time)

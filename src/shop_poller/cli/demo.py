@@ -9,6 +9,7 @@ import anyio
 
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import ShopsConfig
 from shop_poller.runtime import app
 from shop_poller.simulator.asgi import create_app
 from shop_poller.simulator.endpoint import Endpoint
@@ -76,7 +77,7 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
 
             if seconds is not None:
                 tasks.start_soon(_end_after, seconds, stop)
-            await app.run(settings, stop=stop, on_listen=introduce)
+            await app.run(ShopsConfig.of_one(settings), stop=stop, on_listen=introduce)
             tasks.cancel_scope.cancel()
     return failures[0] if failures else None
 

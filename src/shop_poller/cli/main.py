@@ -130,20 +130,14 @@ def run(
         raise typer.BadParameter("goes with --once", param_hint="--dry-run")
     shops_config = load_shops_config(config)
 
-    from shop_poller.observability.logging import log_in_background  # noqa: PLC0415
-    from shop_poller.runtime import app as runtime  # noqa: PLC0415 - see the module's docstring
-
     if not once:
+        from shop_poller.observability.logging import log_in_background  # noqa: PLC0415
+        from shop_poller.runtime import app as daemon  # noqa: PLC0415 - see the module's docstring
+
         if shop is not None:
             raise typer.BadParameter("goes with --once", param_hint="--shop")
-        several = len(shops_config.shops) > 1
-        daemon = (
-            partial(runtime.run_fleet, shops_config)
-            if several
-            else partial(runtime.run, shops_config.shops[0], files=shops_config.files)
-        )
         log_in_background()
-        anyio.run(daemon, backend_options={"use_uvloop": _has_uvloop()})
+        anyio.run(partial(daemon.run, shops_config), backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
         _rehearse(choose(shops_config.shops, shop))
     else:
@@ -160,9 +154,9 @@ def _has_uvloop() -> bool:
 
 
 def _run_once(settings: Settings) -> None:
-    from shop_poller.runtime import app as runtime  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.runtime import once  # noqa: PLC0415 - see the module's docstring
 
-    report = run_until_signal(partial(runtime.run_once, settings))
+    report = run_until_signal(partial(once.run_once, settings))
     tick = report.tick
     if not settings.shop_polling_enabled:
         say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
@@ -179,12 +173,12 @@ def _run_once(settings: Settings) -> None:
 
 def _rehearse(settings: Settings) -> None:
     from shop_poller.ports import NewDelivery  # noqa: PLC0415
-    from shop_poller.runtime import app as runtime  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.runtime import once  # noqa: PLC0415 - see the module's docstring
 
     def show(new_deliveries: NewDelivery) -> None:
         say(f"would send to {new_deliveries.sink}: {new_deliveries.body}")
 
-    tick = run_until_signal(partial(runtime.rehearse, settings, show))
+    tick = run_until_signal(partial(once.rehearse, settings, show))
     if tick.error is not None:
         complain(f"the shop could not be read: {tick.error}")
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)

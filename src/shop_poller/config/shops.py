@@ -66,6 +66,11 @@ class ShopsConfig:
     from_tables: bool
     files: tuple[Path, ...] = ()
 
+    @classmethod
+    def of_one(cls, settings: Settings) -> "ShopsConfig":
+        """A shop that is the only one."""
+        return cls((settings,), settings.shop_redis_prefix, from_tables=False)
+
 
 def load_shops(
     config: Path | None = None,

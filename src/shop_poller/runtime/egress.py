@@ -8,8 +8,11 @@ import anyio
 import structlog
 
 from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ShopPollerError, TemporaryError
+from shop_poller.core.model import Query
 from shop_poller.core.reach import (
     EVERYTHING,
+    FAILURES,
     MOST_REPORTED,
     PROBE_AT_MOST_S,
     Polls,
@@ -17,7 +20,9 @@ from shop_poller.core.reach import (
     is_unreachable,
     probe_after_s,
 )
+from shop_poller.core.schedule import pause_s
 from shop_poller.observability.logging import Log
+from shop_poller.runtime.factory import make_source
 
 LOOK_EVERY_S = 1.0
 
@@ -174,3 +179,19 @@ class Egress:
                 self._log.info("shops can be reached from here again")
             else:
                 self._log.info("the shop can be reached from here again", shop=one)
+
+
+async def probe(settings: Settings) -> Probe:
+    """Ask a shop for one order, beside whoever polls it, to see whether it can be reached from here.
+
+    Nothing is read from the answer. An error that every replica would get, such as refused keys, is one.
+    """
+    source = make_source(settings)
+    try:
+        await source.fetch(Query(per_page=1, newest_first=True))
+    except ShopPollerError as error:
+        requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        return Probe(error.kind not in FAILURES, pause_s(error.kind, requested_s))
+    finally:
+        await source.aclose()
+    return Probe(is_reached=True)

@@ -11,7 +11,9 @@ from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import MetricsRegistry
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Stats
-from shop_poller.runtime.fleet import LOOK_EVERY_S, Fleet, ShopSlot
+from shop_poller.runtime.balancer import LOOK_EVERY_S, Balancer
+from shop_poller.runtime.fleet import Fleet
+from shop_poller.runtime.shop_slot import ShopSlot
 
 SURVEY_S = 120.0
 """How often what lies in each shop's store is counted."""
@@ -22,19 +24,23 @@ STUCK_S = 60.0 + LOOK_EVERY_S
 
 
 class FleetStatus:
-    """Looks at the shops and says how they do. For the methods see web.routes.Vitals.
+    """Looks at the shops and says how they do. For the methods see web.routes.HealthReporter.
 
     Whether it is healthy decides whether it is restarted; so a shop that is not is no reason, as long as
     another one is polled. It is seen by its metrics, and told to whoever gets its notifications.
 
     Args:
-        fleet: is looked at.
+        fleet: the shops that are looked at.
+        balancer: knows the replicas, and which shops cannot be reached from here.
         metrics_registry: where metrics are kept.
         limiter: who waits for them is counted.
     """
 
-    def __init__(self, fleet: Fleet, metrics_registry: MetricsRegistry, limiter: PollLimiter) -> None:
+    def __init__(
+        self, fleet: Fleet, balancer: Balancer, metrics_registry: MetricsRegistry, limiter: PollLimiter
+    ) -> None:
         self._fleet = fleet
+        self._balancer = balancer
         self._metrics_registry = metrics_registry
         self._limiter = limiter
         self._counted: dict[str, Stats] = {}
@@ -68,7 +74,7 @@ class FleetStatus:
 
     async def health(self) -> dict[str, str]:
         """Whether the loop goes round, and any shop is polled."""
-        behind_s = anyio.current_time() - max(self._fleet.looked_at, self._fleet.began_at)
+        behind_s = anyio.current_time() - max(self._balancer.looked_at, self._balancer.began_at)
         if behind_s > STUCK_S:
             return {"status": "unhealthy", "reason": f"stuck for {behind_s:.0f} s"}
         ours = [slot for slot in self._fleet.slots.values() if slot.settings.shop_polling_enabled]
@@ -78,17 +84,17 @@ class FleetStatus:
 
     async def readiness(self) -> dict[str, str]:
         """Whether the shops that are ours are being watched."""
-        fleet = self._fleet
-        wanted, leads = len(fleet.slots), len(self._slots())
-        if not anyio.current_time() < fleet.looked_at + STUCK_S:
+        balancer = self._balancer
+        wanted, leads = len(self._fleet.slots), len(self._slots())
+        if not anyio.current_time() < balancer.looked_at + STUCK_S:
             return {"status": "not ready", "reason": "the shops were not looked for yet"}
-        if fleet.is_blind and not leads:
+        if balancer.is_blind and not leads:
             return {"status": "not ready", "reason": "the state cannot be reached; the log says why"}
-        if fleet.egress.is_cut_off:
+        if balancer.egress.is_cut_off:
             return {"status": "not ready", "reason": "no shop can be reached from here; the log says why"}
         if wanted and not leads:
             return {"status": "not ready", "reason": f"none of {wanted} shops can be watched yet"}
-        unreached = len(fleet.egress.unreached)
+        unreached = len(balancer.egress.unreached)
         return {"status": "ready", **self._shares(), **({"unreached": str(unreached)} if unreached else {})}
 
     async def exposition(self) -> bytes:
@@ -97,11 +103,11 @@ class FleetStatus:
         self._shops.set(len(self._fleet.shops))
         self._watched.set(len(watched))
         self._unwell.set(sum(slot.is_unwell for slot in self._fleet.slots.values()))
-        self._replicas.set(self._fleet.replicas)
+        self._replicas.set(self._balancer.replicas)
         self._waiting.set(self._limiter.waiting)
-        self._unreached.set(len(self._fleet.egress.unreached))
-        self._released.inc(self._fleet.released - self._shown_released)
-        self._shown_released = self._fleet.released
+        self._unreached.set(len(self._balancer.egress.unreached))
+        self._released.inc(self._balancer.released - self._shown_released)
+        self._shown_released = self._balancer.released
         ours = {slot.settings.shop for slot in watched}
         counted = [stats for shop, stats in self._counted.items() if shop in ours]
         sinks = [sink for stats in counted for sink in stats.sinks.values()]

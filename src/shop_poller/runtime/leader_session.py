@@ -1,11 +1,12 @@
-"""All that works on one shop while the right to write is ours; made anew each time that it is won."""
+"""What works on one shop while this process has the lease; built anew each time that it gets the lease."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 import anyio
+import structlog
 
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, PermanentError
@@ -13,6 +14,19 @@ from shop_poller.delivery.dispatcher import Dispatcher
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import PollFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """How long the work that is under way may go on after a stop.
+
+    Attributes:
+        tick_s: for the running tick.
+        sender_s: for the senders, to end their attempts.
+    """
+
+    tick_s: float = 10.0
+    sender_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,30 @@ class LeaderSession:
         for dispatcher in self.dispatchers:
             dispatcher.stop()
 
+    async def run(self, stop: anyio.Event, *, polls: bool, grace: Grace) -> None:
+        """Poll and deliver until stopped.
+
+        Args:
+            stop: no new tick and no new claim from then on.
+            polls: the shop is to be polled.
+            grace: after the stop.
+
+        Raises:
+            PermanentError: STORE, the state cannot be used any more.
+        """
+        failures: list[PermanentError] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_bounded, self.deliver, stop, grace.sender_s)
+                if polls:
+                    tasks.start_soon(_bounded, self.poller.run, stop, grace.tick_s)
+                await stop.wait()
+                self.stop()
+        except* PermanentError as group:
+            failures += leaves(group)
+        for failure in failures:
+            raise failure
+
     async def deliver(self, *, until_idle: bool = False) -> None:
         """Run all dispatchers.
 
@@ -115,6 +153,21 @@ def _snapshot(dispatcher: Dispatcher) -> DeliverySnapshot:
         failing_since=since,
         last_error_kind=dispatcher.last_error_kind if since is not None else None,
     )
+
+
+async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace_s: float) -> None:
+    """Run some work; once stopped, it has a grace to come to its end."""
+
+    async def cut_short() -> None:
+        await stop.wait()
+        await anyio.sleep(grace_s)
+        structlog.get_logger().warning("cut short", after_s=grace_s)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cut_short)
+        await work()
+        tasks.cancel_scope.cancel()
 
 
 def leaves(group: BaseExceptionGroup[PermanentError]) -> list[PermanentError]:

@@ -13,11 +13,9 @@ from shop_poller.alerts import AlertManager
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import Whose
-from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
-from shop_poller.core.model import Query
-from shop_poller.core.reach import FAILURES, Probe
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.core.schedule import PollTrigger, first_tick, pause_s, stale, stale_after
+from shop_poller.core.schedule import PollTrigger, first_tick, stale, stale_after
 from shop_poller.core.sharing import phase
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.observability.clock_watch import ClockWatch
@@ -265,6 +263,22 @@ class ShopRuntime:
         self._log.info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
         self._metrics.dialect(choice.dialect)
 
+    async def warn_of_orphans(self) -> None:
+        """Deliveries for sinks that were taken out of the settings would wait in silence.
+
+        Raises:
+            TemporaryError: STORE.
+        """
+        stats = await self._store.stats(self._settings.shop)
+        for name, sink in stats.sinks.items():
+            if sink.waiting and name not in self._wanted:
+                self._log.warning(
+                    "deliveries wait for a sink that is not in SHOP_NOTIFY_URLS any more;"
+                    " name it again to send them",
+                    sink=name,
+                    deliveries=sink.waiting,
+                )
+
     def complain(self, error: TemporaryError) -> None:
         """The state cannot be used: said once, until it can."""
         self._metrics.store_error(StoreUse.BEGIN)
@@ -295,22 +309,6 @@ def _warn_of_chat_hooks(settings: Settings) -> None:
             structlog.get_logger().warning(
                 "an address in SHOP_NOTIFY_URLS is a chat service's", sink=sink.name, advice=advice
             )
-
-
-async def probe(settings: Settings) -> Probe:
-    """Ask a shop for one order, beside whoever polls it, to see whether it can be reached from here.
-
-    Nothing is read from the answer. An error that every replica would get, such as refused keys, is one.
-    """
-    source = make_source(settings)
-    try:
-        await source.fetch(Query(per_page=1, newest_first=True))
-    except ShopPollerError as error:
-        requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-        return Probe(error.kind not in FAILURES, pause_s(error.kind, requested_s))
-    finally:
-        await source.aclose()
-    return Probe(is_reached=True)
 
 
 @asynccontextmanager

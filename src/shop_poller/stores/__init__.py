@@ -20,15 +20,18 @@ CONNECTIONS = 64
 
 
 class StorePool:
-    """Opens the stores of many shops, which share threads, or connections.
+    """Opens the stores of the shops of one process, which share threads, or connections.
 
     Args:
         where: the state of any of them lies; in a file of its own each, or in one Redis.
+        is_shared: there are several shops; the store of an only one has what it needs to itself.
     """
 
-    def __init__(self, where: Path | RedisAddress) -> None:
+    def __init__(self, where: Path | RedisAddress, *, is_shared: bool = True) -> None:
         self.line: ConnectionPool | None = None
         self._threads: ThreadPoolExecutor | None = None
+        if not is_shared:
+            return
         if isinstance(where, RedisAddress):
             from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - as above
             from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB

@@ -1,0 +1,129 @@
+"""Builds the parts of the daemon. What one shop has otherwise than several is chosen here, and only here."""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+
+from shop_poller.config.settings import Settings
+from shop_poller.config.shops import ShopsConfig
+from shop_poller.observability.metrics import MetricsRegistry
+from shop_poller.polling.limiter import PollLimiter
+from shop_poller.ports import Store
+from shop_poller.runtime.fleet import AllShops, Assignment, Fleet, FleetPolicy
+from shop_poller.runtime.leader_session import Grace
+from shop_poller.stores import StorePool
+from shop_poller.web.routes import make_app
+
+HANDOVER_GRACE = Grace(tick_s=5.0, sender_s=5.0)
+"""When a shop goes to another replica: it is not to be without anybody for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The parts of one process.
+
+    Attributes:
+        fleet: watches the shops.
+        assignment: decides which ones.
+        site: what the listener serves.
+        about: what the log says of the shops at the start.
+        background: runs for as long as the fleet.
+    """
+
+    fleet: Fleet
+    assignment: Assignment
+    site: Starlette
+    about: Mapping[str, object]
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+
+
+@asynccontextmanager
+async def composed(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
+    """Build the daemon for these shops; everything is closed at the end of the context.
+
+    Raises:
+        SettingsError: an only shop has a sink that cannot be used.
+        PermanentError: STORE, the state of an only shop cannot be used.
+    """
+    shops = shops_config.shops
+    store_pool = StorePool(shops[0].state, is_shared=len(shops) > 1)
+    try:
+        compose = _one_shop if len(shops) == 1 else _several_shops
+        async with compose(shops_config, store_pool) as daemon:
+            yield daemon
+    finally:
+        await store_pool.aclose()
+
+
+@asynccontextmanager
+async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIterator[Daemon]:
+    """The process cannot do without the shop, and shares nothing. The listener serves its page, too."""
+    (settings,) = shops_config.shops
+    fleet = Fleet(
+        [settings],
+        _opens(store_pool),
+        metrics_registry=MetricsRegistry(),
+        policy=FleetPolicy(ends_on_failure=True),
+    )
+    async with fleet.opened() as (shop_runtime,):
+        yield Daemon(
+            fleet,
+            AllShops(fleet.shops),
+            make_app(
+                shop_runtime.health_reporter,
+                shop_runtime.hooks(),
+                shop_runtime.status_page,
+                acts=settings.shop_admin_token is not None,
+                hosts=_hosts(settings),
+            ),
+            about={
+                "interval_s": settings.shop_polling_interval,
+                "polling": settings.shop_polling_enabled,
+                "sinks": [sink.name for sink in settings.sinks],
+                "state": settings.state_place,
+            },
+        )
+
+
+@asynccontextmanager
+async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIterator[Daemon]:
+    """Trouble with one shop is no trouble of the others. The listener serves what holds for all together."""
+    from shop_poller.runtime.balancer import Balancer  # noqa: PLC0415 - one shop needs none of it
+    from shop_poller.runtime.fleet_status import FleetStatus, lateness  # noqa: PLC0415 - as above
+
+    shops, first = shops_config.shops, shops_config.shops[0]
+    name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    membership = store_pool.membership(first.state, prefix=shops_config.prefix, name=name)
+    metrics_registry = MetricsRegistry(is_crowded=len(shops) > first.shop_labelled_shops)
+    limiter = PollLimiter(first.shop_concurrent_polls, lateness(metrics_registry))
+    fleet = Fleet(
+        shops,
+        _opens(store_pool),
+        metrics_registry=metrics_registry,
+        policy=FleetPolicy(limiter=limiter, grace=Grace() if membership is None else HANDOVER_GRACE),
+    )
+    balancer = Balancer(fleet, membership=membership, name=name)
+    fleet_status = FleetStatus(fleet, balancer, metrics_registry, limiter)
+    async with fleet.opened():
+        yield Daemon(
+            fleet,
+            balancer,
+            make_app(fleet_status, hosts=_hosts(first)),
+            about={"shops": len(shops), "state": first.state_place},
+            background=(fleet_status.survey,),
+        )
+
+
+def _opens(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:
+    return lambda one: store_pool.open(one.state, shop=one.shop, prefix=one.shop_redis_prefix)
+
+
+def _hosts(settings: Settings) -> set[str]:
+    """The names that the listener may be called by."""
+    return {*settings.shop_http_hosts, *(settings.shop_http_listen or ())[:1]}

@@ -1,0 +1,91 @@
+"""The commands `run --once` and `run --once --dry-run`: one tick, without the daemon."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.polling.held_refunds import HOLD_S
+from shop_poller.polling.plan import TickReport
+from shop_poller.ports import NewDelivery, Outbox, StateView
+from shop_poller.runtime.leader_session import LeaderSession
+from shop_poller.runtime.shop_runtime import built
+from shop_poller.stores import copy_store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What `run --once` did.
+
+    Attributes:
+        delivered: notifications that sinks took.
+        waiting: deliveries left in the outbox.
+        dead_lettered: deliveries given up in this run.
+    """
+
+    tick: TickReport
+    delivered: int
+    waiting: int
+    dead_lettered: int
+
+
+async def run_once(settings: Settings) -> RunReport:
+    """One tick, then deliver what is due.
+
+    Raises:
+        SettingsError: a sink cannot be used.
+        PermanentError: STORE, the state cannot be used, or another process has the lease.
+        TemporaryError: STORE.
+    """
+    store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    reports: list[RunReport] = []
+    async with built(settings, store) as shop_runtime:
+
+        async def once() -> None:
+            reports.append(await _run_once(settings, store, store, await shop_runtime.begin()))
+
+        await shop_runtime.lease.once(once)
+    if not reports:
+        raise TemporaryError(
+            ErrorKind.STORE, f"state in {settings.state_place}: the lease was lost meanwhile"
+        )
+    return reports[0]
+
+
+async def _run_once(
+    settings: Settings, outbox: Outbox, view: StateView, leader_session: LeaderSession
+) -> RunReport:
+    deadline = anyio.current_time() + settings.shop_polling_interval
+    for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
+        while await outbox.release_parked(sink.name):
+            pass
+    tick = TickReport()
+    if settings.shop_polling_enabled:
+        tick = await leader_session.poller.tick(deadline)
+        await leader_session.deliver(until_idle=True)
+        if tick.error is None:
+            await leader_session.poller.between_ticks(tick, deadline)
+            await leader_session.poller.look_again(tick, anyio.current_time() + 2 * HOLD_S)
+    await leader_session.deliver(until_idle=True)
+    after = await view.stats(settings.shop)
+    return RunReport(
+        tick=tick,
+        delivered=sum(dispatcher.delivered for dispatcher in leader_session.dispatchers),
+        waiting=sum(sink.waiting for sink in after.sinks.values()),
+        dead_lettered=sum(dispatcher.dead_lettered for dispatcher in leader_session.dispatchers),
+    )
+
+
+async def rehearse(settings: Settings, show: Callable[[NewDelivery], None]) -> TickReport:
+    """One tick on a copy of the state: shows what would be sent, sends and changes nothing."""
+
+    def show_all(new_deliveries: Sequence[NewDelivery]) -> None:
+        for one in new_deliveries:
+            show(one)
+
+    copy = await copy_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with built(settings, copy, on_new_deliveries=show_all) as shop_runtime:
+        leader_session = await shop_runtime.begin()
+        return await leader_session.poller.tick(anyio.current_time() + settings.shop_polling_interval)
