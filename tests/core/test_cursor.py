@@ -420,6 +420,19 @@ def test_an_empty_page_is_the_end_unless_the_shop_says_that_there_are_more_pages
     assert (walk.query().page if walk else None) == following
 
 
+@pytest.mark.parametrize(("stamps", "following"), [((5, 6, 7), 1), ((5, 7, 6), 2)])
+def test_a_page_number_counts_from_the_bound_and_begins_anew_with_it(
+    stamps: tuple[int, ...], following: int
+) -> None:
+    hidden = step(begin(0, per_page=3), replace(page(), total=9, total_pages=3)).walk
+    assert hidden is not None
+
+    after = step(hidden, page(*stamps)).walk
+
+    assert after is not None
+    assert after.query().page == following, "or the first page beyond the new bound is passed over"
+
+
 def test_a_walk_does_not_chase_what_changes_while_it_walks() -> None:
     first = step(begin(0, per_page=3), page(1, 2, 3, clock=100))
     assert first.walk is not None
@@ -858,6 +871,14 @@ def test_a_full_page_from_before_the_time_asked_for_is_an_error() -> None:
         step(begin(50, per_page=3), page(1, 2, 3, clock=99))
 
     assert caught.value.kind is ErrorKind.PROTOCOL
+
+
+def test_a_shop_that_counts_the_bound_in_is_read_on() -> None:
+    first = step(begin(50, per_page=100), page(*[50] * 20, clock=99)).walk
+    assert first is not None
+    assert (first.query().page, first.query().modified_after) == (2, at(50))
+
+    assert step(first, page(clock=99)).walk is None
 
 
 def test_a_few_orders_that_come_whatever_is_asked_for_are_all_that_there_is() -> None:
