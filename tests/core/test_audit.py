@@ -163,5 +163,40 @@ def test_a_count_that_does_not_fit_what_was_read_is_told(
     assert count.text().endswith(f" orders, {read} could be read{hides}")
 
 
+def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
+    assert Count(3, 5, 4).text() == "the shop counts 3 to 5 orders, 4 could be read"
+    assert Count(3, 3, 3).text() == "the shop counts 3 orders, 3 could be read"
+
+
+@pytest.mark.parametrize(
+    ("seen", "known", "contradicts"),
+    [
+        pytest.param(ORDER, KNOWN, False, id="as it is known"),
+        pytest.param(ORDER, None, False, id="unknown"),
+        pytest.param(replace(ORDER, status="cancelled"), KNOWN, False, id="changed since"),
+        pytest.param(
+            replace(ORDER, status="cancelled"),
+            replace(KNOWN, modified_at=T0),
+            True,
+            id="dated back, and changed",
+        ),
+        pytest.param(ORDER, replace(KNOWN, modified_at=T0), False, id="only dated back"),
+        pytest.param(UnreadableOrder(7, "total: missing"), KNOWN, False, id="unreadable"),
+    ],
+)
+def test_which_orders_are_asked_for_in_another_way(
+    seen: Order | UnreadableOrder,
+    known: KnownOrder | None,
+    contradicts: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert AUDITOR.contradicts(seen, known) is contradicts
+
+
+def test_of_an_order_that_cannot_be_read_it_is_told_what_was_announced() -> None:
+    entry = judge(UnreadableOrder(7, "total: missing"), KNOWN, sent("delivered"))
+    assert (entry.shop_says, entry.known_as, entry.detail) == ("", "processing", "total: missing")
+    assert [one.status for one in entry.announced["shop.order.new"]] == ["delivered"]
+
+
 def test_every_standing_is_a_fault_or_undelivered_or_all_right() -> None:
     assert {*Standing} - {*FAULTS, *UNDELIVERED} == {Standing.FINE, Standing.OLD, Standing.CHANGING}

@@ -420,6 +420,38 @@ def test_an_empty_page_is_the_end_unless_the_shop_says_that_there_are_more_pages
     assert (walk.query().page if walk else None) == following
 
 
+@pytest.mark.parametrize(("stamps", "following"), [((5, 6, 7), 1), ((5, 7, 6), 2)])
+def test_a_page_number_counts_from_the_bound_and_begins_anew_with_it(
+    stamps: tuple[int, ...], following: int
+) -> None:
+    hidden = step(begin(0, per_page=3), replace(page(), total=9, total_pages=3)).walk
+    assert hidden is not None
+
+    after = step(hidden, page(*stamps)).walk
+
+    assert after is not None
+    assert after.query().page == following, "or the first page beyond the new bound is passed over"
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "may"),
+    [
+        pytest.param(Query(per_page=50), page(), True, id="it tells no count"),
+        pytest.param(Query(per_page=50), replace(page(), total=0), False, id="it counts none"),
+        pytest.param(Query(per_page=50), replace(page(), total_pages=0), False, id="it counts no pages"),
+        pytest.param(Query(per_page=50), page(1), False, id="it shows one"),
+        pytest.param(Query(per_page=100), page(), False, id="no more could be asked for"),
+        pytest.param(Query(per_page=50, ids=(1,)), page(), False, id="asked by id"),
+    ],
+)
+def test_an_empty_page_may_hide_more_only_where_nothing_is_counted(
+    query: Query,
+    answer: Page,
+    may: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert cursor.may_hide_more(query, answer, largest=100) is may
+
+
 def test_a_walk_does_not_chase_what_changes_while_it_walks() -> None:
     first = step(begin(0, per_page=3), page(1, 2, 3, clock=100))
     assert first.walk is not None
@@ -860,6 +892,14 @@ def test_a_full_page_from_before_the_time_asked_for_is_an_error() -> None:
     assert caught.value.kind is ErrorKind.PROTOCOL
 
 
+def test_a_shop_that_counts_the_bound_in_is_read_on() -> None:
+    first = step(begin(50, per_page=100), page(*[50] * 20, clock=99)).walk
+    assert first is not None
+    assert (first.query().page, first.query().modified_after) == (2, at(50))
+
+    assert step(first, page(clock=99)).walk is None
+
+
 def test_a_few_orders_that_come_whatever_is_asked_for_are_all_that_there_is() -> None:
     answer = page(20, 60, clock=99)  # the first from before the time asked for
     walk = step(begin(50, per_page=100), answer).walk
@@ -1018,6 +1058,28 @@ def test_halving_in_mid_walk_skips_nothing(stamps: list[int], too_large: set[int
         assert shop.answers <= len(stamps) + 1
 
     assert seen == shop.states()
+
+
+def test_a_walk_by_creation_is_halved_and_stands_where_it_stood() -> None:
+    walk = cursor.created_walk(since=at(0), before=at(1000))
+    hidden = walk.advance(replace(page(), total=300, total_pages=3))
+    assert hidden is not None
+    assert (hidden.query().page, hidden.query().per_page) == (2, 100)
+
+    assert hidden.halved().query() == replace(hidden.query(), per_page=50, page=3), "nothing is passed over"
+    with pytest.raises(TemporaryError) as caught:
+        walk.sized(1).halved()
+    assert caught.value.kind is ErrorKind.TOO_LARGE
+
+
+def test_a_walk_by_creation_ends_with_an_answer_that_brings_nothing_new() -> None:
+    shown = Page(tuple(UnreadableOrder(n, "", at(n), at(1000 - n)) for n in (1, 2)), at(LONG_AFTER))
+    first = cursor.created_walk(since=at(0), before=at(1000)).advance(shown)
+    assert first is not None
+    assert first.query().exclude == {1, 2}
+
+    assert first.advance(replace(shown, items=shown.items[1:])) is not None, "its last second may hold more"
+    assert first.advance(page()) is None
 
 
 # --- Anything that may happen ------------------------------------------------------------------------------

@@ -330,6 +330,16 @@ def test_any_part_of_a_secret_is_masked_wherever_it_begins(
     assert part not in Masker([secret, KEY]).mask(f"{page}({part}){page}")
 
 
+@pytest.mark.parametrize("shown", ["ѱвгдежзийклмн", "Ѳвгдежзийклмн", "бвгдежзийклмѱ", "бвгдежзийклмп"])
+@pytest.mark.parametrize("secret", ["бвгдежзийклмн", "ввгдежзийклмо"])
+def test_no_half_of_a_letter_is_left_beside_a_part_of_a_secret(secret: str, shown: str) -> None:
+    """The other letter shares a byte with the secret's."""
+    masked = Masker([secret]).mask(f"see {shown}!")
+    assert masked.startswith("see ")
+    assert masked.endswith("!")
+    assert "вгдежзийклм" not in masked
+
+
 def test_the_short_form_of_a_secret_with_wide_blanks_is_masked() -> None:
     assert Masker(["a\u2003\u2003b"]).mask("x=a+b.") == "x=***."
     assert Masker(["a\u2003\u2003b", SECRET]).mask("a+b") == "***"

@@ -480,6 +480,52 @@ def test_an_alert_goes_to_the_administrators() -> None:
     }
 
 
+def test_an_alert_about_dead_letters_says_how_many_and_why() -> None:
+    message_format = replace(EN, brand_id="b1", levels={"critical": "error"})
+
+    written = messages.dead_letters_notification(
+        "crm", message_format, count=3, reason="answered 422", since=SINCE, now=NOW
+    )
+
+    sent = json.loads(json.dumps(written.wire()))
+    assert set(sent) == FIELDS
+    assert (sent["event_type"], sent["target_roles"]) == ("service.dead_letters", ["administrator"])
+    assert (sent["source_id"], sent["brand_id"], sent["created_at"]) == (
+        "shop.example",
+        "b1",
+        "2026-11-23T10:00:00.123Z",
+    )
+    assert sent["data"] == {
+        "service_name": "crm",
+        "count": 3,
+        "reason": "answered 422",
+        "since": "2026-11-23T09:50:00.000Z",
+    }
+    assert all(word in sent["message"] for word in ("crm", "3", "answered 422"))
+    assert written.key == "alert:dead-letters:crm"
+    others = [
+        messages.dead_letters_notification(sink, EN, count=9, reason="", since=since, now=NOW)
+        for sink, since in [("crm", SINCE), ("other", SINCE), ("crm", NOW)]
+    ]
+    assert [other.event_id == written.event_id for other in others] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("notification", "key"),
+    [
+        (alert_manager(UNHEALTHY, replace(RU, brand_id="b1")), "alert:shop.example"),
+        (alert_manager(RECOVERED, replace(RU, brand_id="b1")), "alert:shop.example"),
+        (messages.sample_notification(replace(RU, brand_id="b1"), now=NOW), "test"),
+    ],
+    ids=["unhealthy", "recovered", "test"],
+)
+def test_what_is_about_ourselves_has_a_key_too_and_says_which_shop_and_brand(
+    notification: Notification, key: str
+) -> None:
+    assert notification.key == key
+    assert (notification.source_id, notification.brand_id) == ("shop.example", "b1")
+
+
 def test_the_end_of_an_alert_is_information() -> None:
     sent = json.loads(json.dumps(alert_manager(RECOVERED).wire()))
 

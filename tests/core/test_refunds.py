@@ -144,6 +144,15 @@ def test_the_end_is_what_the_shop_says_and_not_the_size_of_the_page(
     assert (begun().advance(page) is None) is ends
 
 
+@pytest.mark.parametrize(("many", "ends"), [(3, False), (4, True)])
+def test_a_walk_that_would_leave_out_too_many_ids_ends(
+    monkeypatch: pytest.MonkeyPatch, *, many: int, ends: bool
+) -> None:
+    monkeypatch.setattr(refunds, "MAX_EXCLUDE", 3)
+    page = RefundPage([row(number, 5) for number in range(1, many + 1)], total=90)
+    assert (begun().advance(page) is None) is ends
+
+
 def test_an_answer_with_nothing_new_is_the_end_whatever_the_shop_says() -> None:
     page = RefundPage([row(1, 5)], total=90, total_pages=9)
     following = begun().advance(page)
@@ -222,6 +231,7 @@ KNOWN = KnownOrder(1, "completed", T0, refund_ids=frozenset({7, 8}), silent_refu
         pytest.param(row(9, 5), True, id="not known"),
         pytest.param(row(9, None), True, id="not known, without a date"),
         pytest.param(row(9, -5), False, id="older than the baseline"),
+        pytest.param(row(9, 0), True, id="as old as the baseline"),
         pytest.param(row(7, 5, order_id=2), True, id="of an unknown order"),
         pytest.param(row(7, 5, order_id=3), True, id="of an order whose refunds were never shown"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Delivery, EventType
@@ -136,6 +137,14 @@ async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
         await it.deliver()
     assert sink.most_at_once == 5
     assert anyio.current_time() == pytest.approx(10.0)
+
+
+async def test_the_senders_that_are_alive_are_counted(path: Path) -> None:
+    async with shop_harness(path) as it:
+        async with it.delivering():
+            await anyio.sleep(1)
+            assert it.dispatchers[0].senders_alive == PLAN.senders
+        assert it.dispatchers[0].senders_alive == 0
 
 
 async def test_a_sink_that_takes_many_gets_them_together(path: Path) -> None:
@@ -741,6 +750,40 @@ async def test_when_the_alert_about_a_store_fails_too_it_is_sent_by_a_later_look
         await anyio.sleep(60)
     assert alerts_fail == []
     assert services(it.sinks[0])[1:] == ["service.unhealthy", "service.recovered"]
+
+
+@pytest.mark.parametrize(
+    ("method", "logged"),
+    [
+        ("claim", "the outbox cannot be read; trying on"),
+        ("raise_alert", "an alert could not be stored; trying on"),
+        ("record_outcomes", "deliveries cannot be recorded; trying on"),
+    ],
+)
+async def test_a_store_that_fails_again_is_logged_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, method: str, logged: str
+) -> None:
+    async with shop_harness(path) as it:
+        works, fails = getattr(it.store, method), [True]
+
+        async def full(*args: Any, **kwargs: Any) -> Any:
+            if fails:
+                raise down(ErrorKind.STORE)
+            return await works(*args, **kwargs)
+
+        monkeypatch.setattr(it.store, method, full)
+        with capture_logs() as log:
+            async with it.delivering():
+                await put(it, "1")
+                await anyio.sleep(60)
+                fails.clear()
+                await anyio.sleep(60)
+                fails.append(True)
+                it.sinks[0].judge = lambda _: refused()  # administrators are alerted to the dead letter
+                await put(it, "2")
+                await anyio.sleep(60)
+                fails.clear()
+    assert [line["event"] for line in log if line["log_level"] == "error"].count(logged) == 2
 
 
 async def test_outcomes_are_recorded_when_it_is_cut_short_while_the_store_fails(

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
@@ -220,8 +221,11 @@ async def test_an_alert_that_could_not_be_stored_is_stored_while_the_shop_asks_f
         fails = break_store(it, monkeypatch, "raise_alert")
         fails.append(True)
         it.shop.down = down(ErrorKind.RATE_LIMIT, retry_after_s=900)
-        await anyio.sleep(990)  # asked at 120 and at 1020, when it was stale
+        with capture_logs() as log:
+            await anyio.sleep(990)  # asked at 120 and at 1020, when it was stale
         assert it.shop.requested[-1][0] == 1020
+        assert it.value("shop_store_errors_total", use="alert") == 1
+        assert [line["event"] for line in log].count("an alert could not be stored") == 1
         fails.clear()
         await anyio.sleep(90)
         assert it.shop.requested[-1][0] == 1020

@@ -7,11 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.model import Delivery, EventType
-from shop_poller.core.refusals import KEPT_CAP_S
+from shop_poller.core.refusals import KEPT_CAP_S, REFUSED_CAP_S
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, RetryPolicy
 from shop_poller.delivery.sender import Sender
 from shop_poller.observability.metrics import Metrics
@@ -157,6 +158,27 @@ async def test_a_refusal_right_after_a_success_begins_a_failure() -> None:
     assert isinstance(outcome, Retry)
     assert outcome.error == str(not_found())
     assert to.failing_since == virtual_now()
+
+
+@pytest.mark.parametrize(("attempts", "wait_s"), [(0, 22.5), (1, 45.0), (9, 0.75 * REFUSED_CAP_S)])
+async def test_a_delivery_that_was_refused_waits_longer_up_to_a_minute(attempts: int, wait_s: float) -> None:
+    sink = FakeSink()
+    to = sender(sink)
+    assert isinstance(await to.deliver(claimed(1)), Ack)
+    sink.judge = lambda _: not_found()
+    outcome = await to.deliver(claimed(2, attempts=attempts))
+    assert isinstance(outcome, Retry)
+    assert outcome.at - virtual_now() == pytest.approx(timedelta(seconds=wait_s), abs=MS)
+
+
+async def test_a_failure_is_a_warning_once_until_a_delivery_succeeds() -> None:
+    failures = iter([refused(), refused(), None, refused()])
+    to = sender(FakeSink(judge=lambda _: next(failures)))
+    with capture_logs() as log:
+        for seq in range(4):
+            await to.deliver(claimed(seq))
+    levels = [line["log_level"] for line in log if line["event"] == "delivery failed"]
+    assert levels == ["warning", "debug", "warning"]
 
 
 @pytest.mark.parametrize("another_fails", [True, False])
