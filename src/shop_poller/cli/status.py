@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.alerts import MARKERS
-from shop_poller.cli.dead_letters import as_dict
+from shop_poller.cli.deliveries import as_dict
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
