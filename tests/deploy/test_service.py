@@ -236,7 +236,7 @@ def test_a_command_that_the_service_could_not_execute_is_refused(
     monkeypatch.setattr(service, "__file__", "/bin/true")
     assert list(service.obstacles(Path("/bin/true"))) == []
     (hidden,) = service.obstacles(Path("/home/anna/.local/bin/shop-poller"))
-    assert hidden.startswith("/home/anna/.local/bin/shop-poller lies in /home")
+    assert hidden.startswith("/home/anna/.local/bin/shop-poller is in /home")
     assert "/opt" in hidden
     (odd,) = service.obstacles(Path("/opt/%h/shop-poller"))
     assert "characters" in odd

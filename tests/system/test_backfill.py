@@ -152,8 +152,8 @@ def test_what_was_made_on_our_watch_is_known_anyway(site: Site) -> None:
     done = backfill(site, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
     assert done.code == 3
     (complaint,) = done.complaints
-    assert complaint.startswith("shop-poller: the watch began at ")
-    assert complaint.endswith("; what was made since then is known anyway")
+    assert complaint.startswith("shop-poller: watching began at ")
+    assert complaint.endswith("; orders created since then are known already")
 
 
 @pytest.mark.parametrize("when", ["tomorrow", "2999-01-01", "0001-01-01"])

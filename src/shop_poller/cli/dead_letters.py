@@ -1,7 +1,7 @@
 """The commands `dead list`, `dead show`, `dead replay` and `dead drop`. The daemon may be running."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -154,80 +154,61 @@ def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
             say(line)
 
 
-@app.command(
+def move_command(action: Action) -> Callable[..., None]:
+    """The command that replays dead letters, or deletes them."""
+
+    def run(
+        *,
+        ids: Ids = None,
+        config: Config = None,
+        shop: ShopId = None,
+        sink: SinkName = None,
+        older_than: OlderThan = None,
+        newer_than: NewerThan = None,
+        everything: Everything = False,
+        yes: Yes = False,
+    ) -> None:
+        older, newer = (None if days is None else timedelta(days=days) for days in (older_than, newer_than))
+        choice = DeadLetterFilter(frozenset(ids or ()), sink, older, newer, everything)
+        if choice.problem:
+            raise refused(choice.problem)
+        settings = load_settings(config, shop)
+        try:
+            chosen = anyio.run(find, settings, choice)
+        except (UnknownLetterError, UnknownSinkError) as error:
+            raise refused(str(error)) from error
+        if chosen:
+            _move(action, settings, chosen, yes=yes)
+        else:
+            say(f"there is nothing to {action}")
+
+    return run
+
+
+app.command(
+    "replay",
+    help="Put dead letters back into the outbox, with their old ids; the daemon may be running.",
     epilog="""\b
 Examples:
   shop-poller dead replay 1
   shop-poller dead replay --sink crm --newer-than 2 --yes
   shop-poller dead replay --all
 Exit codes: 2 settings, or no such id or sink; 4 cannot print;
-5 state (run it again to resume)."""
-)
-def replay(
-    *,
-    ids: Ids = None,
-    config: Config = None,
-    shop: ShopId = None,
-    sink: SinkName = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: Everything = False,
-    yes: Yes = False,
-) -> None:
-    """Put dead letters back into the outbox, with their old ids; the daemon may be running."""
-    choice = _choice(ids, sink, older_than, newer_than, everything=everything)
-    _run("replay", choice, load_settings(config, shop), yes=yes)
-
-
-@app.command(
+5 state (run it again to resume).""",
+)(move_command("replay"))
+app.command(
+    "drop",
+    help="Delete dead letters; the daemon may be running. Without a terminal, several need --yes.",
     epilog="""\b
 Examples:
   shop-poller dead drop 1
   shop-poller dead drop --older-than 14 --yes
 Exit codes: 2 settings, no such id or sink, or --yes is missing; 4 cannot print;
-5 state (run it again to resume)."""
-)
-def drop(
-    *,
-    ids: Ids = None,
-    config: Config = None,
-    shop: ShopId = None,
-    sink: SinkName = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: Everything = False,
-    yes: Yes = False,
-) -> None:
-    """Delete dead letters; the daemon may be running. Without a terminal, several need --yes."""
-    choice = _choice(ids, sink, older_than, newer_than, everything=everything)
-    _run("drop", choice, load_settings(config, shop), yes=yes)
+5 state (run it again to resume).""",
+)(move_command("drop"))
 
 
-def _choice(
-    ids: list[int] | None,
-    sink: str | None,
-    older_than: float | None,
-    newer_than: float | None,
-    *,
-    everything: bool,
-) -> DeadLetterFilter:
-    def days(number: float | None) -> timedelta | None:
-        return None if number is None else timedelta(days=number)
-
-    choice = DeadLetterFilter(frozenset(ids or ()), sink, days(older_than), days(newer_than), everything)
-    if choice.problem:
-        raise refused(choice.problem)
-    return choice
-
-
-def _run(action: Action, choice: DeadLetterFilter, settings: Settings, *, yes: bool) -> None:
-    try:
-        chosen = anyio.run(find, settings, choice)
-    except (UnknownLetterError, UnknownSinkError) as error:
-        raise refused(str(error)) from error
-    if not chosen:
-        say(f"there is nothing to {action}")
-        return
+def _move(action: Action, settings: Settings, chosen: Sequence[int], *, yes: bool) -> None:
     if len(chosen) > 1 and not yes:
         if action == "drop" and not on_terminal():
             raise refused(f"this would delete {len(chosen):,} dead letters; add --yes to confirm")
