@@ -23,8 +23,9 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import NewDelivery
+from shop_poller.ports import Batch, NewDelivery
 from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import notification
 from support.virtual_time import virtual_now
 
 SHOP = "shop.example"
@@ -325,3 +326,12 @@ async def shop_harness(
             new_deliveries,
             clock,
         )
+
+
+async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
+    """Commit one new delivery per key."""
+    rows = [NewDelivery(sink, notification(key)) for key in keys]
+    now = virtual_now()
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
+    for each in it.dispatchers:
+        each.look_soon()
