@@ -1,7 +1,7 @@
 """The house on a bench: the real poller, dispatchers and store between a made-up shop and made-up sinks."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -90,7 +90,12 @@ class FakeShop:
 
     most_ids = 100
 
+    before: Callable[[Query], Awaitable[None]] | None = None
+    """Is called with each question; may refuse it, or take its time."""
+
     async def fetch(self, query: Query) -> Page:
+        if self.before is not None:
+            await self.before(query)
         self.requested.append((anyio.current_time(), query))
         if self.troubles:
             trouble = self.troubles.popleft()

@@ -2,6 +2,7 @@
 
 from shop_poller.cli.console import Config, Exit, load_shops_config, make_app, refused, say
 from shop_poller.cli.healthcheck import EVERYWHERE
+from shop_poller.config.loader import CONFIG_CREDENTIAL
 from shop_poller.core.masking import Masker
 from shop_poller.core.plain_text import one_line
 
@@ -29,8 +30,6 @@ def now(config: Config = None) -> None:
 
     Not available with [[shops]] in the file yet.
     """
-    from shop_poller.config.loader import CONFIG_CREDENTIAL  # noqa: PLC0415 - see the module's docstring
-
     shops_config = load_shops_config(config, asks_shop=False)
     if shops_config.from_tables:
         raise refused(
@@ -58,7 +57,7 @@ def now(config: Config = None) -> None:
 
 def _ask(host: str, port: int, token: str) -> tuple[int, str]:
     """The status of the answer, and its first line."""
-    import httpx  # noqa: PLC0415 - see the module's docstring
+    import httpx  # noqa: PLC0415 - it is large
 
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     headers = {"Authorization": f"Bearer {token}"}

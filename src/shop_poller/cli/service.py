@@ -1,17 +1,16 @@
-"""The commands `install-service`, `as-service`, `healthy` and `completion`.
-
-What only one command needs is imported in that command.
-"""
+"""The commands `install-service`, `as-service`, `healthy` and `completion`."""
 
 import os
 import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
+from typer._completion_shared import get_completion_script
 
+from shop_poller.cli import healthcheck, systemd_unit
 from shop_poller.cli.console import (
     COMPLETE_VARIABLE,
     PROGRAM,
@@ -26,9 +25,6 @@ from shop_poller.cli.console import (
     say,
     say_lines,
 )
-
-if TYPE_CHECKING:
-    from shop_poller.cli.systemd_unit import ServiceFile
 
 app = make_app()
 
@@ -47,8 +43,6 @@ Exit codes: 2 it cannot be installed, or you declined."""
 )
 def install_service(*, only_print: Print = False, yes: Yes = False) -> None:
     """Write the systemd unit and a file for its settings; print the next steps."""
-    from shop_poller.cli import systemd_unit  # noqa: PLC0415 - see the module's docstring
-
     command = systemd_unit.own_command()
     if only_print:
         with suppress(EnoughError):
@@ -76,8 +70,6 @@ def install(command: Path, root: Path, version: int, *, yes: bool) -> None:
     Raises:
         Exit: a file cannot be written, or the user declined.
     """
-    from shop_poller.cli import systemd_unit  # noqa: PLC0415 - see the module's docstring
-
     try:
         for file in systemd_unit.service_files(command, version):
             _install(file, root, yes=yes)
@@ -90,10 +82,8 @@ def install(command: Path, root: Path, version: int, *, yes: bool) -> None:
         say(line)
 
 
-def _install(file: "ServiceFile", root: Path, *, yes: bool) -> None:
+def _install(file: systemd_unit.ServiceFile, root: Path, *, yes: bool) -> None:
     """Write a file, unless it is up to date, belongs to the user, or the user declines."""
-    from shop_poller.cli import systemd_unit  # noqa: PLC0415 - see the module's docstring
-
     path, changes = systemd_unit.below(root, file.path), file.diff(root)
     if changes is not None and (file.yours or not changes):
         say(f"unchanged       {path}")
@@ -149,8 +139,6 @@ def as_service(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="E.g. check, or dead list.")],
 ) -> None:
     """Run another command with the service's settings, keys and state; as root."""
-    from shop_poller.cli import systemd_unit  # noqa: PLC0415 - see the module's docstring
-
     words = [*command, *context.args]
     try:
         unit = systemd_unit.installed_unit()
@@ -180,8 +168,6 @@ Exit codes: 1 unhealthy, or no answer; 2 command line."""
 )
 def healthy(listen: Listen = None) -> None:
     """Ask the daemon on this machine whether it is healthy; for a container's health check."""
-    from shop_poller.cli import healthcheck  # noqa: PLC0415 - see the module's docstring
-
     raise typer.Exit(healthcheck.main(listen))
 
 
@@ -195,7 +181,5 @@ def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="bash, zsh or fish.")],
 ) -> None:
     """Print a script that lets your shell complete commands and options."""
-    from typer._completion_shared import get_completion_script  # noqa: PLC0415 - see the module's docstring
-
     with suppress(EnoughError):
         say_lines(get_completion_script(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, shell=shell))

@@ -1,4 +1,4 @@
-"""The commands `shops list` and `shops check`. What only one command needs is imported in that command."""
+"""The commands `shops list` and `shops check`."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +23,9 @@ from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.masking import Masker
+from shop_poller.core.model import iso
+from shop_poller.runtime.exposure import exposed, summary
+from shop_poller.stores import peek_store
 
 if TYPE_CHECKING:
     from shop_poller.cli.check import CheckResult
@@ -64,8 +67,7 @@ Exit codes: 2 settings, 3 a shop, 4 a sink, 5 state; the lowest of several."""
 )
 def check(config: Config = None) -> None:
     """Check every shop, its keys, state and sinks, one line per shop; change nothing."""
-    from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.runtime.exposure import exposed, summary  # noqa: PLC0415
+    from shop_poller.cli import check as checks  # noqa: PLC0415 - it is large
 
     shops_config = load_shops_config(config)
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
@@ -106,9 +108,6 @@ async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awa
 
 async def _described(shop: Settings) -> dict[str, Any]:
     """The shop's settings and stored state, or why the state cannot be read."""
-    from shop_poller.core.model import iso  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.stores import peek_store  # noqa: PLC0415
-
     about: dict[str, Any] = {
         "shop": shop.shop,
         "url": Masker(secrets_in(shop.woocommerce_mcp_url)).mask(shop.woocommerce_mcp_url),
