@@ -15,8 +15,8 @@ import redis
 
 from benchmarks.theirs import redis_server
 from shop_poller.clock import now
-from shop_poller.config.places import apart
 from shop_poller.config.redis_address import RedisAddress, parse_redis
+from shop_poller.config.shops import keys_apart
 from shop_poller.core.model import KnownOrder
 from shop_poller.ports import Batch
 from shop_poller.stores import StorePool
@@ -43,7 +43,7 @@ async def fill(where: Path | RedisAddress, shops: int, orders: int) -> None:
     store_pool = StorePool(where)
     for shop_id in (f"shop-{number}" for number in range(shops)):
         place = where / f"{shop_id}.db" if isinstance(where, Path) else where
-        store = await store_pool.open(place, shop=shop_id, prefix=apart(PREFIX, shop_id))
+        store = await store_pool.open(place, shop=shop_id, prefix=keys_apart(PREFIX, shop_id))
         await store.take()
         state, records = await store.register(shop_id, now()), [*known(orders // shops)]
         for start in range(0, len(records), AT_ONCE):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -130,7 +131,7 @@ async def walk_through(source: Abilities, per_page: int) -> list[Order | Unreada
     walk: Walk | None = cursor.start(START, overlap=timedelta(seconds=120))
     seen: list[Order | UnreadableOrder] = []
     while walk is not None:
-        walk = Walk(walk.cursor, walk.keyset_position, walk.pages, per_page, walk.shop_time, walk.newest)
+        walk = replace(walk, per_page=per_page)
         found = await source.fetch(walk.query())
         seen += found.items
         walk = cursor.step(walk, found, clock_skew=timedelta(0)).walk

@@ -17,7 +17,7 @@ import anyio
 import pytest
 import typer
 
-from shop_poller.cli import backup, backup_commands, restore
+from shop_poller.cli import backup, restore
 from shop_poller.cli.archive import MANIFEST, SUMS
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import file_apart
@@ -77,7 +77,7 @@ def back_up(target: Path, *shops: Settings, overwrite: bool = False) -> backup.B
 
 
 def put_back(source: Path, *shops: Settings) -> backup.BackupReport:
-    return anyio.run(partial(restore.restore, shops, source, show=lambda _shop, _done, _of: None))
+    return anyio.run(partial(restore.restore_states, shops, source, show=lambda _shop, _done, _of: None))
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def test_a_backup_of_another_shop_is_refused_by_name(path: Path, saved: Path) ->
         members[MANIFEST] = members[MANIFEST].replace(b'"shop.example"', b'"other.example"')
 
     rewritten(saved, rename)
-    refused(saved, shop, "is a state of shop.example, and the settings name other.example")
+    refused(saved, shop, "is a state of shop.example, but the settings name other.example")
 
 
 def test_a_backup_of_a_newer_version_is_refused_and_one_of_an_older_is_taken(path: Path, saved: Path) -> None:
@@ -435,7 +435,7 @@ def test_a_restore_is_refused_while_somebody_uses_the_state(path: Path, saved: P
         store = await SqliteStore.open(path)
         try:
             with pytest.raises(PermanentError) as caught:
-                await restore.restore([settings(path)], saved, show=lambda *_: None)
+                await restore.restore_states([settings(path)], saved, show=lambda *_: None)
         finally:
             await store.aclose()
         return str(caught.value)
@@ -565,7 +565,7 @@ def test_of_many_shops_some_are_named_and_all_are_counted(
         ["a"], [f"left-{n}: reason" for n in range(skipped)], [f"failed-{n}: reason" for n in range(failed)]
     )
     with suppress(typer.Exit):
-        backup_commands._tell(report, "restored", quiet=True)
+        report.show("restored", quiet=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == min(skipped, 20) + min(failed, 20) + 1
     assert lines[-1].endswith(f"in all {failed} shops failed and {skipped} were skipped")

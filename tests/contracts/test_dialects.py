@@ -30,6 +30,7 @@ from shop_poller.sources.woocommerce.session import MAX_TOOL_PAGES
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import ability_shop, wire
 from support.raw_server import raw_server
+from support.refusals import MAYBE_LOST, Refusal, keys_wrong, lasting, passing
 from support.scripted_shop import (
     KEY,
     SECRET,
@@ -607,37 +608,6 @@ async def test_without_the_shops_clock_nothing_is_believed(
 
 # --- what is answered: errors -------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """What an answer must become."""
-
-    kind: ErrorKind
-    words: tuple[str, ...] = ()
-    lasting: bool = False
-    retry_after_s: float | None = None
-
-    def check(self, error: ShopPollerError) -> None:
-        assert error.kind is self.kind
-        assert isinstance(error, PermanentError if self.lasting else TemporaryError)
-        for word in self.words:
-            assert word in str(error)
-        if isinstance(error, TemporaryError):
-            assert error.retry_after_s == self.retry_after_s
-
-
-def passing(kind: ErrorKind, *words: str, retry_after_s: float | None = None) -> Refusal:
-    return Refusal(kind, words, retry_after_s=retry_after_s)
-
-
-def lasting(kind: ErrorKind, *words: str) -> Refusal:
-    return Refusal(kind, words, lasting=True)
-
-
-def keys_wrong(*words: str) -> Refusal:
-    return lasting(ErrorKind.AUTHENTICATION, *words)
-
-
 RECORDED_ERRORS: dict[str, tuple[Tongue, Refusal]] = {
     "rest-v3/v3-https-nokey": (REST, keys_wrong("woocommerce_rest_cannot_view", "consumer key")),
     "rest-v3/v3-http-basic": (REST, keys_wrong("woocommerce_rest_cannot_view", "https")),
@@ -696,10 +666,6 @@ def test_every_recorded_exchange_is_in_a_table() -> None:
     tables = [*RECORDED_ERRORS, *LOST, *OF_THE_SESSION, *NEVER_REQUESTED, *OTHER_PAGES, *ABILITY_PAGES]
     folders = ("abilities", "rest-v3", "execute")
     assert sorted(tables) == sorted(name for folder in folders for name in wire.names(folder))
-
-
-MAYBE_LOST = {400, 403, 404, 405, 410}
-"""Statuses that may mean a lost session, where there is one."""
 
 
 @pytest.mark.parametrize(
@@ -930,7 +896,7 @@ FLAWED: list[tuple[Tongue, Source]] = [
     *(
         (tongue, make(tongue.url, secret))
         for tongue, make in ((MCP, woocommerce_mcp), (REST, rest), (EXECUTE, execute), (ABILITIES, abilities))
-        for secret in ("cs_x\n", "cs_\r\nX-Evil: 1", "cs_\x00", "сs_кириллица", "cs_\udce4")
+        for secret in ("cs_x\n", "cs_\r\nX-Evil: 1", "cs_\x00", "сs_кириллица", "cs_\udce4", "cs_\x7f")
     ),
     (ABILITIES, Abilities(ABILITIES.url, username="a:b", password=PASSWORD)),
     (ABILITIES, Abilities(ABILITIES.url, username="a\nb", password=PASSWORD)),

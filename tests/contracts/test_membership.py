@@ -8,8 +8,8 @@ import anyio
 import pytest
 import redis
 
-from shop_poller.config.places import apart
 from shop_poller.config.redis_address import parse_redis
+from shop_poller.config.shops import keys_apart
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.stores import CONNECTIONS, StorePool
 from shop_poller.stores.redis import RedisStore
@@ -29,7 +29,7 @@ async def store_pool() -> AsyncIterator[StorePool]:
 
 async def opened(store_pool: StorePool, prefix: str, shop: str) -> RedisStore:
     where = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
-    store = await store_pool.open(where, shop=shop, prefix=apart(prefix, shop))
+    store = await store_pool.open(where, shop=shop, prefix=keys_apart(prefix, shop))
     assert isinstance(store, RedisStore)
     return store
 
@@ -120,7 +120,7 @@ async def test_it_is_seen_which_shops_somebody_has(store_pool: StorePool, tmp_pa
     where = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
     membership = store_pool.membership(where, prefix=prefix, name="a/1")
     assert membership is not None
-    prefixes = [apart(prefix, shop) for shop in ("honey", "tea")]
+    prefixes = [keys_apart(prefix, shop) for shop in ("honey", "tea")]
     tea = await opened(store_pool, prefix, "tea")
     assert await tea.take()
     assert await membership.leased(prefixes) == [False, True]

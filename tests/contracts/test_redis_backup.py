@@ -104,7 +104,7 @@ async def back_up(target: Path, *shops: Settings) -> backup.BackupReport:
 
 
 async def put_back(source: Path, *shops: Settings) -> backup.BackupReport:
-    return await restore.restore(shops, source, show=lambda *_: None)
+    return await restore.restore_states(shops, source, show=lambda *_: None)
 
 
 async def test_what_is_backed_up_comes_back_key_for_key(
@@ -172,7 +172,7 @@ async def test_a_restore_is_refused_while_somebody_leads(
     await store.commit(SHOP, batch(known=[known_order(9)]))
     await back_up(tmp_path / "beside.tar", settings(url, prefix))
     before = dump(client, prefix)
-    with pytest.raises(PermanentError, match=r"has the lease and works on shop.example; stop every replica"):
+    with pytest.raises(PermanentError, match=r"holds the lease of shop.example; stop every replica"):
         await put_back(tmp_path / "b.tar", settings(url, prefix))
     assert dump(client, prefix) == before
 
@@ -291,7 +291,7 @@ async def test_a_backup_of_another_shop_or_of_a_file_is_refused(
     await back_up(tmp_path / "b.tar", settings(url, prefix))
     with pytest.raises(PermanentError, match=r"is a backup of shop.example; the settings name other.example"):
         await put_back(tmp_path / "b.tar", settings(url, prefix, "other.example"))
-    with pytest.raises(PermanentError, match=r"of a state in Redis, and the settings keep it in a file"):
+    with pytest.raises(PermanentError, match=r"of a state in Redis, but the settings keep it in a file"):
         await put_back(tmp_path / "b.tar", settings(f"sqlite:///{tmp_path}/state.db", prefix))
 
 

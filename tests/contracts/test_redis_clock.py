@@ -16,8 +16,8 @@ import pytest
 import redis
 from fakeredis import FakeServer
 
-from shop_poller.config.places import apart
 from shop_poller.config.redis_address import parse_redis
+from shop_poller.config.shops import keys_apart
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.lease import LEASE_S
@@ -154,7 +154,7 @@ async def test_a_replica_is_not_there_for_longer_than_it_said(
     monkeypatch.setattr("shop_poller.stores.redis.membership.STAY_S", 0.2)
     where = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0")
     store_pool = StorePool(where)
-    prefix = apart(f"{tmp_path}:", "")
+    prefix = keys_apart(f"{tmp_path}:", "")
     one, two = (store_pool.membership(where, prefix=prefix, name=name) for name in ("a/1", "b/2"))
     assert one is not None
     assert two is not None

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.config.places import apart
-from shop_poller.config.shops import NAME, file_apart
+from shop_poller.config.shops import NAME, file_apart, keys_apart
 from shop_poller.stores.redis.keys import Keys
 
 ids = st.from_regex(NAME, fullmatch=True)
@@ -23,7 +22,7 @@ prefixes = st.sampled_from(["shop:polling:", "x", "{shop}:polling:", "a:{b}:c:{d
     ],
 )
 def test_a_shop_has_keys_of_its_own(prefix: str, expected: str) -> None:
-    assert apart(prefix, "honey") == expected
+    assert keys_apart(prefix, "honey") == expected
 
 
 def keys(prefix: str) -> set[str]:
@@ -40,11 +39,11 @@ def keys(prefix: str) -> set[str]:
 def test_no_two_shops_have_a_key_in_common_nor_one_with_the_shop_that_was_alone(
     prefix: str, one: str, other: str
 ) -> None:
-    mine = apart(prefix, one)
+    mine = keys_apart(prefix, one)
     assert len(keys(mine)) > 10
     assert not any(key.startswith(mine) for key in keys(prefix))
     if one != other:
-        assert not any(key.startswith(mine) for key in keys(apart(prefix, other)))
+        assert not any(key.startswith(mine) for key in keys(keys_apart(prefix, other)))
 
 
 @given(ids, ids)

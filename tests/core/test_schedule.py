@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.health import unhealthy_reason
 from shop_poller.core.schedule import (
     TRIGGER_GAP_S,
     PollTrigger,
@@ -18,6 +17,7 @@ from shop_poller.core.schedule import (
     pause_s,
     stale,
     triggered_tick,
+    unhealthy_reason,
 )
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)

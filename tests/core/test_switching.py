@@ -2,8 +2,8 @@
 
 import pytest
 
+from shop_poller.core.breaker import SWITCHING_S, Switching
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
-from shop_poller.core.switching import SWITCHING_S, Switching
 
 SOON = TemporaryError(ErrorKind.CONNECTION, "READONLY", probe_after_s=5.0)
 DOWN = TemporaryError(ErrorKind.CONNECTION, "no connection")

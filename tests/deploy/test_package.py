@@ -97,4 +97,4 @@ def test_the_wheel_runs_where_nothing_else_is(wheel: Path, tmp_path: Path) -> No
     assert f"ExecStart={where.resolve()}/bin/shop-poller run" in unit.stdout
     demo = run("demo", "--seconds", "3")
     assert (demo.returncode, demo.stderr) == (0, "")
-    assert "A simulated shop is open at" in demo.stdout
+    assert "A simulated shop runs at" in demo.stdout

@@ -189,7 +189,7 @@ def test_it_writes_all_files_and_then_leaves_them_as_they_are(
 
     made["etc/shop-poller/shop-poller.env"].write_text("SHOP_LOCALE=en\n")
     service_commands.install(ELSEWHERE, tmp_path, 252, yes=False)
-    assert capsys.readouterr().out.count("left as it is") == 2
+    assert capsys.readouterr().out.count("unchanged") == 2
     assert made["etc/shop-poller/shop-poller.env"].read_text() == "SHOP_LOCALE=en\n"
 
 
@@ -236,7 +236,7 @@ def test_a_command_that_the_service_could_not_execute_is_refused(
     monkeypatch.setattr(service, "__file__", "/bin/true")
     assert list(service.obstacles(Path("/bin/true"))) == []
     (hidden,) = service.obstacles(Path("/home/anna/.local/bin/shop-poller"))
-    assert hidden.startswith("/home/anna/.local/bin/shop-poller lies in /home")
+    assert hidden.startswith("/home/anna/.local/bin/shop-poller is in /home")
     assert "/opt" in hidden
     (odd,) = service.obstacles(Path("/opt/%h/shop-poller"))
     assert "characters" in odd
@@ -294,7 +294,7 @@ def test_without_the_service_it_is_said_what_to_do(tmp_path: Path) -> None:
     done = run_command(["as-service", "check"], home=tmp_path, env=path)
     assert done.code == 2
     assert done.complaints == [
-        "shop-poller: systemd knows no shop-poller.service; make it: sudo shop-poller install-service"
+        "shop-poller: there is no shop-poller.service; install it: sudo shop-poller install-service"
     ]
 
 
@@ -303,5 +303,5 @@ def test_without_systemd_it_is_said_so(tmp_path: Path) -> None:
     done = run_command(["as-service", "check"], home=tmp_path, env={"PATH": str(tmp_path)})
     assert done.code == 2
     assert done.complaints == [
-        "shop-poller: systemctl: No such file or directory; is this machine run by systemd?"
+        "shop-poller: systemctl: No such file or directory; does this machine run systemd?"
     ]

@@ -10,9 +10,8 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
-from shop_poller.ports import Batch, MoveToDeadLetters, Outcome
-from support.deliveries import new_delivery, notification
-from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
+from shop_poller.ports import MoveToDeadLetters, Outcome
+from support.shop_harness import SHOP, FakeSink, down, put, refused, shop_harness
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +23,6 @@ HOUR = 3600.0
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
-
-
-async def put(it: ShopHarness, *keys: str, sink: str) -> None:
-    rows = [new_delivery(sink, notification(key)) for key in keys]
-    now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
-    for dispatcher in it.dispatchers:
-        dispatcher.look_soon()
 
 
 def told(sink: FakeSink) -> list[str]:

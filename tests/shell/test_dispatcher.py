@@ -16,10 +16,9 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import STORE, Batch, Outcome
+from shop_poller.ports import STORE, Outcome
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import new_delivery, notification
-from support.shop_harness import SHOP, FakeBulkSink, FakeSink, ShopHarness, down, refused, shop_harness
+from support.shop_harness import SHOP, FakeBulkSink, FakeSink, ShopHarness, down, put, refused, shop_harness
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -31,15 +30,6 @@ PLAN = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)))
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
-
-
-async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
-    """One new delivery a key."""
-    rows = [new_delivery(sink, notification(key)) for key in keys]
-    now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
-    for each in it.dispatchers:
-        each.look_soon()
 
 
 async def waiting(it: ShopHarness, sink: str = "sink") -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from shop_poller.cli import dead_letters
+from shop_poller.cli import deliveries
 from shop_poller.cli.dead_letters import DeadLetterFilter
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
@@ -60,7 +60,7 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
         told.append(one.event_id)
 
     async def follow() -> None:
-        async with aclosing(dead_letters.tail(settings, None)) as made:
+        async with aclosing(deliveries.tail(settings, None)) as made:
             async for one in made:
                 tell(one)
 
@@ -82,7 +82,7 @@ async def test_it_begins_with_the_last_ten_and_tells_each_later_one_once(
 
 
 async def following(settings: Settings, tell: Callable[[str], None]) -> None:
-    async with aclosing(dead_letters.tail(settings, None)) as made:
+    async with aclosing(deliveries.tail(settings, None)) as made:
         async for one in made:
             tell(one.event_id)
 
@@ -142,11 +142,11 @@ async def test_a_file_that_is_yet_to_be_migrated_cannot_be_followed(
     with pytest.raises(
         PermanentError, match="was written by an older shop-poller; start `shop-poller run` once"
     ):
-        await anext(dead_letters.tail(settings, None))
+        await anext(deliveries.tail(settings, None))
 
 
 async def test_of_an_empty_store_it_tells_the_first(settings: Settings, store: SqliteStore) -> None:
-    async with aclosing(dead_letters.tail(settings, "B")) as made, anyio.create_task_group() as tasks:
+    async with aclosing(deliveries.tail(settings, "B")) as made, anyio.create_task_group() as tasks:
 
         async def later() -> None:
             await anyio.sleep(30)

@@ -459,14 +459,12 @@ async def test_a_walk_that_never_ends_is_an_outage_however_much_of_it_is_committ
         await anyio.sleep(61)
         for order_id in range(1, 151):
             it.shop.put(order_id, "processing")
-        fetch = it.shop.fetch
 
-        async def poisoned(query: Query) -> Page:
+        async def poisoned(query: Query) -> None:
             if query.exclude:
                 raise down(ErrorKind.SERVER)
-            return await fetch(query)
 
-        it.shop.fetch = poisoned  # type: ignore[method-assign] # the second page is not to be had
+        it.shop.before = poisoned  # the second page is not to be had
         await anyio.sleep(420)
         assert it.sinks[0].events()[-1][1] == "service.unhealthy"
 
@@ -636,14 +634,12 @@ async def test_after_a_tick_that_failed_nothing_is_imported(path: Path) -> None:
 async def test_importing_that_fails_while_walks_work_is_said_once(path: Path) -> None:
     async with shop_harness(path) as it:
         await many_to_import(it)
-        fetch = it.shop.fetch
 
-        async def refusing(query: Query) -> Page:
+        async def refusing(query: Query) -> None:
             if query.statuses:
                 raise refused()
-            return await fetch(query)
 
-        it.shop.fetch = refusing  # type: ignore[method-assign] # a shop that does not know the filter
+        it.shop.before = refusing  # a shop that does not know the filter
         with capture_logs() as logs:
             async with it.running():
                 await anyio.sleep(1800)

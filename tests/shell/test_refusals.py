@@ -14,9 +14,7 @@ from shop_poller.core.refusals import PROBE_AFTER_S
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery import dispatcher
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.ports import Batch
-from support.deliveries import new_delivery, notification
-from support.shop_harness import SHOP, FakeSink, ShopHarness, down, refused, shop_harness
+from support.shop_harness import SHOP, FakeSink, ShopHarness, down, put, refused, shop_harness
 from support.virtual_time import virtual_now
 
 pytestmark = pytest.mark.anyio
@@ -39,14 +37,6 @@ def see_other() -> PermanentError:
 
 def soon() -> TemporaryError:
     return TemporaryError(ErrorKind.CONNECTION, "READONLY", probe_after_s=5.0)
-
-
-async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
-    rows = [new_delivery(sink, notification(key)) for key in keys]
-    now = virtual_now()
-    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
-    for each in it.dispatchers:
-        each.look_soon()
 
 
 async def record_outcomes(it: ShopHarness, *, sink: str = "sink") -> tuple[int, int]:

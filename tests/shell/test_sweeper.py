@@ -49,6 +49,13 @@ async def swept(
         yield it
 
 
+async def grow_old(it: ShopHarness) -> None:
+    """The orders that there are become known, and then too old to be recent."""
+    await it.tick()
+    await anyio.sleep(72 * HOUR)
+    await it.tick()
+
+
 async def sweep(it: ShopHarness) -> None:
     """What is done between two ticks."""
     await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
@@ -120,9 +127,7 @@ async def test_of_older_orders_only_those_that_may_still_change_are_looked_at_ag
     async with swept(path) as it:
         for order_id, status in ((1, "processing"), (2, "completed"), (3, "on-hold"), (4, "cancelled")):
             it.shop.put(order_id, status)
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         it.shop.requested.clear()
         await sweep(it)
     assert [sorted(query.ids) for query in sweeps(it) if query.ids] == [[1, 3]]
@@ -228,18 +233,14 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
         await sweep(it)
         for order_id in range(1, 251):
             it.shop.put(order_id, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         it.shop.requested.clear()
-        fetch = it.shop.fetch
 
-        async def failing(query: Query) -> object:
+        async def failing(query: Query) -> None:
             if query.ids and min(query.ids) > 100:
                 raise down(ErrorKind.CONNECTION)
-            return await fetch(query)
 
-        it.shop.fetch = failing  # type: ignore[method-assign, assignment]
+        it.shop.before = failing
         await sweep(it)
         assert it.state_writer.state.sweep_after_id == 100
         del it.shop.fetch
@@ -256,9 +257,7 @@ async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path:
         it.shop.most_ids = 1
         for order_id in range(1, MAX_OPEN + 51):
             it.shop.put(order_id, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         for expected in (list(range(1, MAX_OPEN + 1)), list(range(MAX_OPEN + 1, MAX_OPEN + 51)), [1, 2, 3]):
             it.shop.requested.clear()
             await sweep(it)
@@ -277,17 +276,13 @@ async def test_recent_orders_that_cannot_be_listed_are_passed_by_and_the_open_on
 ) -> None:
     async with swept(path) as it:
         it.shop.put(1, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
-        fetch = it.shop.fetch
+        await grow_old(it)
 
-        async def choosy(query: Query) -> object:
+        async def choosy(query: Query) -> None:
             if query.created_after:
                 raise down(ErrorKind.SERVER)
-            return await fetch(query)
 
-        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        it.shop.before = choosy
         for round_ in range(3):
             hide(it, 1, ("cancelled", "failed", "cancelled")[round_])
             with capture_logs() as logs:
@@ -330,14 +325,12 @@ async def test_it_never_delays_a_tick(path: Path) -> None:
     async with swept(path) as it:
         for order_id in range(1, 301):
             it.shop.put(order_id, "processing")
-        fetch = it.shop.fetch
 
-        async def slow(query: Query) -> object:
+        async def slow(query: Query) -> None:
             if query.ids or query.created_after:
                 await anyio.sleep(25)
-            return await fetch(query)
 
-        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        it.shop.before = slow
         async with it.running():
             await anyio.sleep(3 * HOUR - 1)
         ticks = sorted({at for at, query in it.shop.requested if query.modified_after})
@@ -353,14 +346,12 @@ async def test_pages_too_slow_for_a_tick_are_awaited_and_become_smaller_until_th
         await anyio.sleep(HOUR)
         await it.tick()
         hide(it, 1, "cancelled")
-        fetch = it.shop.fetch
 
-        async def slow(query: Query) -> object:
+        async def slow(query: Query) -> None:
             if query.ids or query.created_after:
                 await anyio.sleep(1.5 * query.per_page)
-            return await fetch(query)
 
-        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        it.shop.before = slow
         it.shop.requested.clear()
         async with it.running():
             await anyio.sleep(1200)
@@ -422,18 +413,14 @@ async def test_an_order_too_large_to_be_swept_does_not_stop_the_others(path: Pat
     async with swept(path) as it:
         for order_id in (1, 2, 3):
             it.shop.put(order_id, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         hide(it, 3, "cancelled")
-        fetch = it.shop.fetch
 
-        async def bounded(query: Query) -> object:
+        async def bounded(query: Query) -> None:
             if 1 in query.ids:
                 raise down(ErrorKind.TOO_LARGE)
-            return await fetch(query)
 
-        it.shop.fetch = bounded  # type: ignore[method-assign, assignment]
+        it.shop.before = bounded
         with capture_logs() as logs:
             await sweep(it)
         await it.deliver()
@@ -450,9 +437,7 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
         it.shop.most_ids = most_ids
         for order_id in range(1, 41):
             it.shop.put(order_id, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         hide(it, 40, "cancelled")
         broken, fetch = {3, 4, 15, 30}, it.shop.fetch
 
@@ -477,17 +462,13 @@ async def test_orders_that_the_shop_cannot_answer_for_do_not_stop_the_others(
 async def test_what_breaks_over_one_order_of_a_sweep_does_not_make_walks_smaller(path: Path) -> None:
     async with swept(path) as it:
         it.shop.put(1, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
-        fetch = it.shop.fetch
+        await grow_old(it)
 
-        async def choosy(query: Query) -> object:
+        async def choosy(query: Query) -> None:
             if query.ids:
                 raise down(ErrorKind.SERVER)
-            return await fetch(query)
 
-        it.shop.fetch = choosy  # type: ignore[method-assign, assignment]
+        it.shop.before = choosy
         await sweep(it)
         it.shop.requested.clear()
         await it.tick()
@@ -498,9 +479,7 @@ async def test_a_shop_that_answers_for_no_order_at_all_is_left_alone(path: Path)
     async with swept(path) as it:
         for order_id in range(1, 101):
             it.shop.put(order_id, "processing")
-        await it.tick()
-        await anyio.sleep(72 * HOUR)
-        await it.tick()
+        await grow_old(it)
         it.shop.requested.clear()
         fetch, requested = it.shop.fetch, 0
 
@@ -609,14 +588,12 @@ async def test_triggers_do_not_starve_it(path: Path) -> None:
             it.shop.put(order_id, "processing")
         await it.tick()
         await anyio.sleep(72 * HOUR)
-        fetch = it.shop.fetch
 
-        async def slow(query: Query) -> object:
+        async def slow(query: Query) -> None:
             if query.ids or query.created_after:
                 await anyio.sleep(3)
-            return await fetch(query)
 
-        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        it.shop.before = slow
         async with it.running():
             for _ in range(600):
                 await anyio.sleep(1)
@@ -630,14 +607,12 @@ async def test_a_trigger_waits_for_the_answer_to_a_sweep_and_for_no_more(path: P
     """PHP computes an answer whether or not anybody waits for it."""
     async with swept(path) as it:
         await anyio.sleep(HOUR)
-        fetch = it.shop.fetch
 
-        async def slow(query: Query) -> object:
+        async def slow(query: Query) -> None:
             if query.created_after:
                 await anyio.sleep(50)
-            return await fetch(query)
 
-        it.shop.fetch = slow  # type: ignore[method-assign, assignment]
+        it.shop.before = slow
         async with it.running():
             await anyio.sleep(10)
             it.shop.put(1, "processing")

@@ -12,9 +12,8 @@ import anyio
 import httpx
 from fakeredis import FakeServer
 
-from shop_poller.config.places import apart
 from shop_poller.config.settings import Settings
-from shop_poller.config.shops import ShopsConfig
+from shop_poller.config.shops import ShopsConfig, keys_apart
 from shop_poller.runtime import app, factory
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
@@ -148,7 +147,7 @@ class FleetShop(World):
         self.judge.counts = fleet.judge.counts
         if self.plan.on_redis:
             self.place.troubles = fleet.place.troubles
-            prefix = apart(PREFIX, self.shop_id)
+            prefix = keys_apart(PREFIX, self.shop_id)
             self.settings = self.settings.model_copy(update={"shop_redis_prefix": prefix})
 
     @property
@@ -163,7 +162,7 @@ class FleetShop(World):
         folder.mkdir()
         if not self.plan.on_redis:
             return SqlitePlace(self, folder)
-        return RedisPlace(self, server=self.fleet.server, prefix=apart(PREFIX, self.shop_id))
+        return RedisPlace(self, server=self.fleet.server, prefix=keys_apart(PREFIX, self.shop_id))
 
     def seat(self, process: Process) -> Seat:
         """That process's."""

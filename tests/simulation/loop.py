@@ -6,10 +6,10 @@ A process is a context: whatever is scheduled by its code belongs to it. One han
 
 import asyncio
 import heapq
-from collections.abc import Callable
-from concurrent.futures import Executor
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVar, TypeVarTuple
+
+from support.virtual_time import InlineExecutor
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -32,8 +32,8 @@ RUNNING: ContextVar[Life | None] = ContextVar("RUNNING", default=None)
 """Whose code this is; None: the world's."""
 
 
-class SimulationLoop(asyncio.SelectorEventLoop):
-    """See the module's docstring. What is meant for a thread is done at once."""
+class SimulationLoop(InlineExecutor):
+    """See the module's docstring."""
 
     _ready: Any  # asyncio's own, which its stubs do not show
     _scheduled: Any
@@ -51,16 +51,6 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         """Somebody runs again: all that became due for it meanwhile is due now."""
         self._ready.extend(self._parked)
         self._parked.clear()
-
-    def run_in_executor(
-        self, _: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
-    ) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it is the future's to raise
-            future.set_exception(error)
-        return future
 
     def _run_once(self) -> None:
         timers = self._scheduled

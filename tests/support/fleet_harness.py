@@ -14,8 +14,8 @@ import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shop_poller.config.places import apart
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import keys_apart
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
 from shop_poller.observability.metrics import MetricsRegistry
@@ -255,7 +255,7 @@ def shops(count: int, **more: Any) -> list[Settings]:
                 "woocommerce_consumer_key": "ck_x",
                 "woocommerce_consumer_secret": "cs_x",
                 "shop_polling_interval": 20,
-                "shop_redis_prefix": apart(PREFIX, f"shop-{number}"),
+                "shop_redis_prefix": keys_apart(PREFIX, f"shop-{number}"),
                 "shop_senders": 1,
                 **more,
             },

@@ -1,7 +1,7 @@
 """The house on a bench: the real poller, dispatchers and store between a made-up shop and made-up sinks."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,9 +23,10 @@ from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import NewDelivery
+from shop_poller.ports import Batch, NewDelivery
 from shop_poller.sources.woocommerce.statuses import MEANINGS, OWN
 from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import new_delivery, notification
 from support.virtual_time import virtual_now
 
 SHOP = "shop.example"
@@ -90,7 +91,12 @@ class FakeShop:
 
     most_ids = 100
 
+    before: Callable[[Query], Awaitable[None]] | None = None
+    """Is called with each question; may refuse it, or take its time."""
+
     async def fetch(self, query: Query) -> Page:
+        if self.before is not None:
+            await self.before(query)
         self.requested.append((anyio.current_time(), query))
         if self.troubles:
             trouble = self.troubles.popleft()
@@ -332,3 +338,12 @@ async def shop_harness(
             new_deliveries,
             clock,
         )
+
+
+async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
+    """Commit one new delivery per key."""
+    rows = [new_delivery(sink, notification(key)) for key in keys]
+    now = virtual_now()
+    await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
+    for each in it.dispatchers:
+        each.look_soon()

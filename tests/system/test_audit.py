@@ -62,7 +62,7 @@ def test_what_a_filter_leaves_out_is_not_sent_and_was_not_lost(site: Site) -> No
     choosy = {"SHOP_NOTIFY_URLS": f"{site.receiver.url}?levels=error&shop=1&events=shop.order.*"}
     site.once(**choosy)
     paid, failing = site.shop.create_order("processing"), site.shop.create_order("failed")
-    assert site.once(**choosy).last == "delivered 1, waiting 0, given up 0"
+    assert site.once(**choosy).last == "delivered 1, waiting 0, failed 0"
     orders, last = entries(site, **choosy)
 
     assert site.receiver.events == [(str(failing), "failed")]

@@ -39,7 +39,7 @@ def test_what_it_imported_is_judged_rightly_later_on(site: Site) -> None:
         assert old not in known(site)
         done = backfill(site)
         assert (done.code, done.complaints) == (0, [])
-        assert done.last == "read 1 orders; 1 were not known and are learned now"
+        assert done.last == "read 1 orders, imported 1 new ones"
         assert old in known(site)
         site.shop.refund(old)
         site.receiver.wait_for(1)
@@ -72,11 +72,11 @@ def test_it_only_adds_what_is_unknown_and_older_than_our_watch(site: Site) -> No
     young = site.shop.create_order("processing")
     outside = site.shop.create_order("cancelled", created=datetime.now(UTC) - 200 * DAY)
     before = site.status()["known_orders"]
-    assert backfill(site).last == "read 30 orders; 30 were not known and are learned now"
+    assert backfill(site).last == "read 30 orders, imported 30 new ones"
     assert known(site) == set(ids)
     assert {young, outside}.isdisjoint(known(site))
     assert site.status()["known_orders"] == before + 30
-    assert backfill(site).last == "read 30 orders; 0 were not known and are learned now"
+    assert backfill(site).last == "read 30 orders, imported 0 new ones"
 
 
 def test_many_are_asked_for_one_page_after_the_other(site: Site) -> None:
@@ -111,7 +111,7 @@ def test_a_shop_that_has_had_enough_is_waited_for(site: Site) -> None:
     past_orders(site, 3)
     assert site.once().code == 0
     site.served.faults.add(faults.rate_limited(retry_after=1), times=2)
-    assert backfill(site).last == "read 3 orders; 3 were not known and are learned now"
+    assert backfill(site).last == "read 3 orders, imported 3 new ones"
 
 
 def test_revoked_keys_are_told_at_once(site: Site) -> None:
@@ -152,8 +152,8 @@ def test_what_was_made_on_our_watch_is_known_anyway(site: Site) -> None:
     done = backfill(site, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
     assert done.code == 3
     (complaint,) = done.complaints
-    assert complaint.startswith("shop-poller: the watch began at ")
-    assert complaint.endswith("; what was made since then is known anyway")
+    assert complaint.startswith("shop-poller: watching began at ")
+    assert complaint.endswith("; orders created since then are known already")
 
 
 @pytest.mark.parametrize("when", ["tomorrow", "2999-01-01", "0001-01-01"])

@@ -44,7 +44,7 @@ def test_a_backup_beside_the_daemon_comes_back_with_the_same_event_ids(place: Si
         refused = place.run("restore", "saved.tar")
         assert (refused.code, refused.stdout) == (5, "")
         (complaint,) = refused.stderr.splitlines()
-        assert "is in use by another shop-poller" in complaint or "has the lease and works on" in complaint
+        assert "is in use by another shop-poller" in complaint or "holds the lease of" in complaint
         assert daemon.logged("polling failed") == []
         place.polled(1)
     told = place.receiver.event_ids
@@ -114,7 +114,7 @@ def test_what_a_user_can_get_wrong_is_one_line(site: Site) -> None:
     (site.home / "text").write_text("This is a letter to my aunt. " * 100)
     for args, code, words in [
         (("backup", "text"), 2, "already exists; name another file, or use --overwrite"),
-        (("backup", "none/saved.tar"), 2, "there is no directory none; make it first"),
+        (("backup", "none/saved.tar"), 2, "there is no directory none; create it first"),
         (("backup", str(site.state), "--overwrite"), 2, "is the state itself"),
         (("backup", "a" * 300), 2, "File name too long"),
         (("backup", "saved.tar", "--shop", "tea"), 2, "there is no shop 'tea'"),

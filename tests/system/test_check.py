@@ -157,7 +157,7 @@ def test_it_says_which_dialect_and_why(site: Site) -> None:
     assert dialects(site.run("check")) == [
         "dialect: woocommerce-mcp: it is the first that fits address and keys"
     ]
-    assert dialects(site.run("check", SHOP_DIALECT="rest")) == ["dialect: rest: SHOP_DIALECT names it"]
+    assert dialects(site.run("check", SHOP_DIALECT="rest")) == ["dialect: rest: set by SHOP_DIALECT"]
     site.served.endpoint.offers -= {"woocommerce-mcp"}
     assert dialects(site.run("check")) == ["dialect: rest: those before it do not answer"]
 
@@ -176,16 +176,16 @@ def test_it_says_what_a_dialect_cannot_see_and_which_would(site: Site) -> None:
     done = site.run("check", SHOP_DIALECT="abilities", **PASSWORD)
     assert (done.code, failures(done)) == (0, [])
     assert dialects(done) == [
-        "dialect: abilities: SHOP_DIALECT names it",
-        f"{BLIND} woocommerce-mcp would, and it answers: set SHOP_DIALECT=woocommerce-mcp;"
-        " rest would, and it answers: set SHOP_DIALECT=rest",
+        "dialect: abilities: set by SHOP_DIALECT",
+        f"{BLIND} woocommerce-mcp can, and answers: set SHOP_DIALECT=woocommerce-mcp;"
+        " rest can, and answers: set SHOP_DIALECT=rest",
     ]
     site.served.endpoint.offers = {"abilities"}
     assert dialects(site.run("check", **PASSWORD))[1] == f"{BLIND} no other answers"
-    needs = "it needs WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
+    needs = "needs WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
     no_keys = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
     assert dialects(site.run("check", **PASSWORD, **no_keys))[1] == (
-        f"{BLIND} woocommerce-mcp would, {needs}; rest would, {needs}"
+        f"{BLIND} woocommerce-mcp can, but {needs}; rest can, but {needs}"
     )
 
 
@@ -336,7 +336,7 @@ def test_notify_test_says_what_came_back(site: Site) -> None:
         assert said["data"] == {}
         assert SHOP_ID in said["message"]
         assert post.headers["idempotency-key"] == said["event_id"]
-    assert f"ok    sink {site.receiver.url}: took it (event_id {posts[0].event_id})" in done.lines
+    assert f"ok    sink {site.receiver.url}: accepted it (event_id {posts[0].event_id})" in done.lines
     assert "Проверка связи" in done.stdout
     assert not site.state.parent.exists()
     assert site.served.seen == []

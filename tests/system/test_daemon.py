@@ -223,7 +223,7 @@ def test_a_shop_and_a_receiver_that_hang_hold_up_the_end_for_so_long_and_no_long
     ended = stories.end_of(held_up_daemon)
     assert (ended.code, ended.last_logged) == (0, "stopped")
     assert ended.took_s < 20 + 3, "senders have 20 s, the tick has 10"
-    assert ended.next_run == "delivered 1, waiting 0, given up 0"
+    assert ended.next_run == "delivered 1, waiting 0, failed 0"
     assert ended.receiver.story(ended.order) == ["new"]
     assert len(set(ended.receiver.event_ids)) == 1
 

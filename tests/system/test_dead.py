@@ -137,10 +137,10 @@ def test_some_are_dropped_and_some_replayed(site: Site) -> None:
     assert site.run("dead", "replay", oldest).lines == ["replayed 1 of 1"]
     assert [str(one["id"]) for one in listed(site, "dead", "list")] == [middle]
     site.receiver.answer = lambda _: 200
-    assert site.once().lines[-1] == "delivered 1, waiting 0, given up 0"
+    assert site.once().lines[-1] == "delivered 1, waiting 0, failed 0"
     sink = listed(site, "dead", "list")[0]["sink"]
     assert site.run("dead", "replay", "--sink", sink, "--newer-than", "1").lines == ["replayed 1 of 1"]
-    assert site.once().lines[-1] == "delivered 1, waiting 0, given up 0"
+    assert site.once().lines[-1] == "delivered 1, waiting 0, failed 0"
 
 
 @pytest.mark.parametrize("verb", ["replay", "drop"])
@@ -206,7 +206,7 @@ def test_a_sink_that_there_never_was_is_refused_by_those_that_there_are(site: Si
     (sink,) = {one["sink"] for one in listed(site, "dead", "list")}
     complaint = refused(site.run("dead", verb, "--sink", "typo", SHOP_NOTIFY_URLS="console:#other"))
     assert complaint.endswith(
-        f"there is no sink 'typo' in the settings or with dead letters; there are {sink}, other"
+        f"no sink is named 'typo' in the settings or in dead letters; known sinks: {sink}, other"
     )
     done = site.run("dead", verb, "--sink", "other", SHOP_NOTIFY_URLS="console:#other")
     assert (done.code, done.lines) == (0, [f"there is nothing to {verb}"])
@@ -228,7 +228,7 @@ def without_input(site: Site, *args: str) -> Finished:
 def test_without_a_terminal_many_are_dropped_only_if_that_is_said(site: Site) -> None:
     three_dead(site)
     for done in (site.run("dead", "drop", "--all"), without_input(site, "dead", "drop", "--all")):
-        assert "would drop 3 dead letters for good; say --yes" in refused(done)
+        assert "this would delete 3 dead letters; add --yes" in refused(done)
     assert without_input(site, "dead", "replay", "--all").lines == ["replayed 3 of 3"]
     assert site.once().code == 4
     assert without_input(site, "dead", "drop", "--all", "--yes").lines == ["dropped 3 of 3"]
@@ -237,9 +237,9 @@ def test_without_a_terminal_many_are_dropped_only_if_that_is_said(site: Site) ->
 @pytest.mark.parametrize(
     ("answer", "says", "left", "code"),
     [
-        (b"n\n", "left as they are", 3, 0),
-        (b"\n", "left as they are", 3, 0),
-        (b"\x04", "left as they are", 3, 0),
+        (b"n\n", "nothing was changed", 3, 0),
+        (b"\n", "nothing was changed", 3, 0),
+        (b"\x04", "nothing was changed", 3, 0),
         (b"y\n", "dropped 3 of 3", 0, 0),
         (b"\x03", "", 3, 130),
     ],

@@ -45,8 +45,8 @@ def test_the_events_come_from_nothing_word_by_word(site: Site) -> None:
 
     assert (done.code, done.complaints) == (0, [])
     assert done.lines == [
-        "read 6 orders, learned 0, decided 6 events",
-        "delivered 6, waiting 0, given up 0",
+        "read 6 orders, imported 0, found 6 events",
+        "delivered 6, waiting 0, failed 0",
     ]
     assert sorted(map(words, site.receiver.taken)) == sorted(
         [
@@ -94,8 +94,8 @@ def test_the_events_come_from_nothing_word_by_word(site: Site) -> None:
 
     assert (again.code, again.complaints) == (0, [])
     assert again.lines == [
-        "read 6 orders, learned 0, decided 0 events",
-        "delivered 0, waiting 0, given up 0",
+        "read 6 orders, imported 0, found 0 events",
+        "delivered 0, waiting 0, failed 0",
     ]
     assert len(site.receiver.posts) == 6
     assert site.served.count("DELETE") == 2
@@ -126,7 +126,7 @@ def test_nothing_but_the_shop_needs_to_be_set(site: Site) -> None:
         rf"\d\d:\d\d:\d\d \+ Новый заказ: Заказ #{order} на сумму 1930.00 ₽ \(Ольга\)  \[shop.order.new\]",
         line,
     )
-    assert summary == ["read 1 orders, learned 0, decided 1 events", "delivered 1, waiting 0, given up 0"]
+    assert summary == ["read 1 orders, imported 0, found 1 events", "delivered 1, waiting 0, failed 0"]
 
     file = site.home / ".local" / "state" / "shop-poller" / "shop-poller.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -173,8 +173,8 @@ def test_what_was_there_before_is_imported_in_silence_and_then_judged_rightly(si
     just_now = shop.create_order("processing", created=now - timedelta(minutes=50))
 
     assert site.once().lines == [
-        "read 4 orders, learned 3, decided 1 events",
-        "delivered 1, waiting 0, given up 0",
+        "read 4 orders, imported 3, found 1 events",
+        "delivered 1, waiting 0, failed 0",
     ]
     assert site.receiver.events == [(str(just_now), "new")]
 

@@ -67,7 +67,7 @@ def test_poll_now_says_that_it_is_not_for_shops_in_tables(site: Site, *, by_opti
     assert (told.code, told.complaints) == (
         2,
         [
-            "shop-poller: poll now: there is no such thing with [[shops]] in shops.toml yet; each of them is"
+            "shop-poller: poll now: is not available yet with [[shops]] in shops.toml; each shop is"
             " polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`"
         ],
     )

@@ -144,4 +144,4 @@ def test_backfill_reads_all_of_the_past(opened: Shop, lies: dict[str, Any]) -> N
 
     done = opened.run("backfill", "--since", SINCE)
 
-    assert (done.code, done.last) == (0, "read 60 orders; 60 were not known and are learned now")
+    assert (done.code, done.last) == (0, "read 60 orders, imported 60 new ones")

@@ -33,7 +33,7 @@ def test_a_wrong_key_is_3_and_the_administrators_are_told(site: Site) -> None:
     (complaint,) = done.complaints
     assert complaint.startswith("shop-poller: the shop could not be read: the shop answered 401:")
     assert "check the consumer key and secret" in complaint
-    assert done.lines == ["delivered 1, waiting 0, given up 0"]
+    assert done.lines == ["delivered 1, waiting 0, failed 0"]
     assert site.receiver.events == [(SHOP_ID, "unhealthy")]
     assert site.served.count("initialize") == 1, "it is not tried again"
 
@@ -49,7 +49,7 @@ def test_a_shop_that_is_down_is_3(site: Site) -> None:
     assert done.code == 3
     (complaint,) = done.complaints
     assert complaint.startswith("shop-poller: the shop could not be read: no connection to the shop")
-    assert done.lines == ["delivered 0, waiting 0, given up 0"]
+    assert done.lines == ["delivered 0, waiting 0, failed 0"]
     assert site.receiver.posts == []
 
 
@@ -60,8 +60,8 @@ def test_a_receiver_that_is_down_is_4_and_the_next_run_delivers(site: Site) -> N
         done = site.once(SHOP_NOTIFY_URLS=address)
         assert (done.code, done.complaints) == (4, [])
         assert done.lines == [
-            "read 1 orders, learned 0, decided 1 events",
-            "delivered 0, waiting 1, given up 0",
+            "read 1 orders, imported 0, found 1 events",
+            "delivered 0, waiting 1, failed 0",
         ]
         (waiting,) = site.status()["sinks"].values()
         assert (waiting["waiting"], waiting["dead_letters"]) == (1, 0)
@@ -70,8 +70,8 @@ def test_a_receiver_that_is_down_is_4_and_the_next_run_delivers(site: Site) -> N
         with receiving(port) as receiver:
             again = site.once(SHOP_NOTIFY_URLS=address)
             assert again.lines == [
-                "read 1 orders, learned 0, decided 0 events",
-                "delivered 1, waiting 0, given up 0",
+                "read 1 orders, imported 0, found 0 events",
+                "delivered 1, waiting 0, failed 0",
             ]
             assert again.code == 0
             (post,) = receiver.posts
@@ -83,7 +83,7 @@ def test_a_receiver_that_broke_once_gets_it_within_the_same_run(site: Site) -> N
     site.shop.create_order("processing")
     statuses = [500, 200]
     site.receiver.answer = lambda _: statuses.pop(0)
-    assert site.once().lines[-1] == "delivered 1, waiting 0, given up 0"
+    assert site.once().lines[-1] == "delivered 1, waiting 0, failed 0"
     assert len(site.receiver.posts) == 2
     assert len(set(site.receiver.event_ids)) == 1
     assert site.receiver.posts[0].body == site.receiver.posts[1].body
@@ -94,14 +94,14 @@ def test_what_a_receiver_refuses_for_good_is_4_too(site: Site) -> None:
     site.receiver.answer = lambda _: 422
     done = site.once()
     # The order's event, and what tells of that: there is no other sink to tell it to.
-    assert (done.code, done.last) == (4, "delivered 0, waiting 0, given up 2")
+    assert (done.code, done.last) == (4, "delivered 0, waiting 0, failed 2")
     (sink,) = site.status()["sinks"].values()
     assert (sink["waiting"], sink["dead_letters"]) == (0, 2)
     # What is dead stays dead, and is nothing to complain about twice.
     site.receiver.answer = lambda _: 200
     site.shop.refund(order)
     done = site.once()
-    assert (done.code, done.last) == (0, "delivered 1, waiting 0, given up 0")
+    assert (done.code, done.last) == (0, "delivered 1, waiting 0, failed 0")
     assert site.receiver.story(order) == ["new", "refunded"]
 
 
@@ -109,7 +109,7 @@ def test_a_dead_receiver_holds_up_nobody(site: Site) -> None:
     order = site.shop.create_order("processing")
     with reserved_port() as port:
         done = site.once(SHOP_NOTIFY_URLS=f"http://127.0.0.1:{port}/dead {site.receiver.url} console:")
-    assert (done.code, done.last) == (4, "delivered 2, waiting 1, given up 0")
+    assert (done.code, done.last) == (4, "delivered 2, waiting 1, failed 0")
     assert site.receiver.events == [(str(order), "new")]
     assert f"Заказ #{order}" in done.stdout
 
@@ -158,7 +158,7 @@ def test_a_rehearsal_from_nothing_leaves_nothing(site: Site) -> None:
     would, summary = done.lines
     assert would.startswith(f"would send to {site.receiver.url}: {{")
     assert f"Заказ #{order} на сумму 1930.00 ₽" in would
-    assert summary == "read 1 orders, learned 0, decided 1 events; changed nothing"
+    assert summary == "read 1 orders, imported 0, found 1 events; changed nothing"
     assert site.receiver.methods == []
     assert not site.state.parent.exists()
 
@@ -173,14 +173,14 @@ def test_a_rehearsal_changes_nothing(site: Site) -> None:
     second = site.shop.create_order("processing")
     for _ in range(2):
         done = site.run("run", "--once", "--dry-run")
-        assert (done.code, done.last) == (0, "read 2 orders, learned 0, decided 2 events; changed nothing")
+        assert (done.code, done.last) == (0, "read 2 orders, imported 0, found 2 events; changed nothing")
         assert f"Оформлен возврат по заказу #{first}" in done.stdout
         assert f"Заказ #{second} на сумму" in done.stdout
     after = site.files()
     assert {name: after[name] for name in before} == before
     assert len(site.receiver.posts) == 1
 
-    assert site.once().last == "delivered 2, waiting 0, given up 0"
+    assert site.once().last == "delivered 2, waiting 0, failed 0"
 
 
 def test_a_rehearsal_beside_the_daemon_changes_nothing(site: Site) -> None:
@@ -246,7 +246,7 @@ def test_an_order_waits_for_its_own_turn_at_a_receiver_that_chokes_on_it(site: S
 
     site.receiver.answer = chokes
     done = site.once()
-    assert (done.code, done.last) == (4, "delivered 2, waiting 2, given up 0")
+    assert (done.code, done.last) == (4, "delivered 2, waiting 2, failed 0")
     assert site.receiver.story(fine) == ["new", "partially_refunded"]
     assert site.receiver.story(stuck) == ["new"]
 
@@ -294,8 +294,8 @@ def test_polling_that_is_off_is_off_for_once_too(site: Site) -> None:
     assert (done.code, done.lines) == (
         0,
         [
-            "asked nothing: polling is off (SHOP_POLLING_ENABLED=false)",
-            "delivered 0, waiting 0, given up 0",
+            "polling is off (SHOP_POLLING_ENABLED=false)",
+            "delivered 0, waiting 0, failed 0",
         ],
     )
     assert site.served.listings == []
@@ -305,5 +305,5 @@ def test_more_than_is_imported_at_once_is_imported_in_the_same_run(site: Site) -
     made = datetime.now(UTC) - timedelta(days=2)
     for number in range(2_200):
         site.shop.create_order("processing", created=made - timedelta(seconds=number))
-    assert "learned 2200" in site.once(SHOP_POLLING_INTERVAL="60").lines[0]
+    assert "imported 2200" in site.once(SHOP_POLLING_INTERVAL="60").lines[0]
     assert site.status()["learning"] is None

@@ -74,7 +74,7 @@ def test_poll_now_polls_at_once(site: Site, port: int) -> None:
         wrong = site.run("poll", "now", SHOP_ADMIN_TOKEN="another-token-of-16")
         assert (wrong.code, wrong.stdout) == (2, "")
         assert wrong.complaints == [
-            "shop-poller: SHOP_ADMIN_TOKEN: is not the daemon's; set both to the same"
+            "shop-poller: SHOP_ADMIN_TOKEN: is not the daemon's token; set both to the same value"
         ]
         assert TOKEN not in daemon.stderr
 
@@ -143,4 +143,4 @@ def test_status_is_watched_until_ctrl_c_without_the_keys_of_the_shop(site: Site)
     assert watch.stderr == ""
     both = site.run("status", "--watch", "--json")
     assert both.code == 2
-    assert "goes without --json" in both.stderr
+    assert "does not go with --json" in both.stderr

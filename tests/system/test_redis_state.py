@@ -58,13 +58,13 @@ def test_the_old_designs_keys_are_taken_over_in_silence(site: Site, server: Redi
         assert abs(datetime.fromisoformat(str(client.get(LAST))) - datetime.now(UTC).replace(tzinfo=None)) < (
             timedelta(minutes=1)
         )
-    assert site.once().lines[-1] == "delivered 0, waiting 0, given up 0"
+    assert site.once().lines[-1] == "delivered 0, waiting 0, failed 0"
 
     # And what the old design would read, if it came back, is all that it ever wrote.
     shop.set_status(missed, "refunded")
     with server.client as client:
         client.hset(KNOWN, str(missed), "refunded")  # it announced that
-    assert site.once().lines[-1] == "delivered 0, waiting 0, given up 0"
+    assert site.once().lines[-1] == "delivered 0, waiting 0, failed 0"
 
 
 def test_a_server_emptied_under_a_running_daemon_costs_nothing_young_and_stirs_nothing_old(
@@ -124,7 +124,7 @@ def test_commands_look_at_it_beside_the_daemon(site: Site, server: RedisServer) 
         rehearsed = site.run("run", "--once", "--dry-run")
         assert (rehearsed.code, rehearsed.lines) == (
             0,
-            ["read 1 orders, learned 0, decided 0 events; changed nothing"],
+            ["read 1 orders, imported 0, found 0 events; changed nothing"],
         )
         checked = site.run("check")
         assert checked.code == 0
@@ -163,7 +163,7 @@ def test_audit_and_backfill_beside_a_daemon(site: Site, server: RedisServer) -> 
         young = site.shop.create_order("processing")
         site.receiver.wait_for(1)
         done = site.run("backfill", "--since", since)
-        assert (done.code, done.last) == (0, "read 1 orders; 1 were not known and are learned now")
+        assert (done.code, done.last) == (0, "read 1 orders, imported 1 new ones")
         with server.client as client:
             assert client.hgetall(KNOWN) == {str(old): "completed", str(young): "processing"}
             assert client.zrange("shop:polling:known_open", 0, -1) == [f"{young:019d}"]

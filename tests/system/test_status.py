@@ -82,7 +82,7 @@ def test_with_an_outbox_and_dead_letters(site: Site) -> None:
     site.receiver.answer = answer
     with reserved_port() as port:
         done = site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#main http://127.0.0.1:{port}/#down")
-    assert (done.code, done.last) == (4, "delivered 2, waiting 4, given up 1")
+    assert (done.code, done.last) == (4, "delivered 2, waiting 4, failed 1")
 
     sinks = site.status()["sinks"]
     assert set(sinks) == {"main", "down"}

@@ -1,11 +1,11 @@
-"""The file that a backup is: an uncompressed tar, one member a shop, that can be verified before it is used.
+"""The file of a backup: an uncompressed tar with one member per shop, which is verified before it is used.
 
-    shops/000001.db   the state of a shop: a SQLite database, or `.redis` with a line of JSON a key
+    shops/000001.db   the state of a shop: a SQLite database, or `.redis` with one line of JSON per key
     …
-    manifest.json     what it is: format, kind, schema, version, when it was made, the shop of each member
-    SHA256SUMS        a line a member, as `sha256sum -c` reads it; missing or wrong if the file was cut off
+    manifest.json     format, kind, schema, version, time of the backup, the shop of each member
+    SHA256SUMS        one line per member, for `sha256sum -c`; missing or wrong if the file was cut off
 
-It is not compressed, so that nothing in it can grow while it is read.
+It is not compressed, so that no member can be larger than the file.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from shop_poller.core.plain_text import one_line
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 MOST_TEXT_BYTES = 16 * 2**20
-"""Of the manifest, or of the sums: enough for 10,000 shops."""
+"""Of the manifest or the checksums: enough for 10,000 shops."""
 MOST_MEMBERS = 10_002
 BLOCK = 2**20
 MOST_SHOWN = 100
@@ -36,18 +36,18 @@ GZIP = b"\x1f\x8b"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 ENDINGS = {"sqlite": "db", "redis": "redis"}
 FIRST = re.compile(rb"shops/000001\.(db|redis)\x00")
-"""The first member's name."""
+"""The name of the first member."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup says of itself.
+    """The manifest of a backup.
 
     Attributes:
         kind: "sqlite" or "redis".
-        schema: how what is in it is laid out; grows with every change.
-        version: of the shop-poller that made it.
-        shops: the id of each shop to the name of its member.
+        schema: the version of the layout of its states.
+        version: of the shop-poller that wrote it.
+        shops: the name of the member of each shop, by the shop's id.
     """
 
     kind: str
@@ -73,15 +73,15 @@ class ArchiveWriter:
     """Writes a backup to a stream.
 
     Args:
-        stream: is written from its beginning to its end, never back.
+        stream: is only written forward.
         kind: "sqlite" or "redis".
-        schema: how the states are laid out.
+        schema: the version of the layout of the states.
         version: of this shop-poller.
-        now: when it is made.
+        now: the time of the backup.
     """
 
     def __init__(self, stream: IO[bytes], *, kind: str, schema: int, version: str, now: datetime) -> None:
-        # Its own way to write to a pipe leaves a traceback when the pipe breaks.
+        # tarfile's own mode for pipes leaves a traceback when the pipe breaks.
         counted = cast("IO[bytes]", _Counted(stream))
         self._tar = tarfile.open(fileobj=counted, mode="w:", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - see finish
         self._kind, self._schema, self._version, self._now = kind, schema, version, now
@@ -89,7 +89,7 @@ class ArchiveWriter:
         self._sums: list[str] = []
 
     def add(self, shop: str, content: BinaryIO) -> None:
-        """Add the state of a shop: all of an open file.
+        """Add the state of a shop: the whole content of an open file.
 
         Raises:
             OSError: the stream cannot be written.
@@ -102,7 +102,7 @@ class ArchiveWriter:
         self._sums.append(f"{reader.hexdigest()}  {name}\n")
 
     def finish(self) -> None:
-        """Write the end; without it the file is no backup.
+        """Write the end; a file without it is not a backup.
 
         Raises:
             OSError: the stream cannot be written.
@@ -131,11 +131,11 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """Reads a backup; made by `reading`.
+    """Reads a backup; `reading` opens one.
 
     Args:
         path: for messages.
-        tar: of the open file.
+        tar: the open file.
         size: of the file.
     """
 
@@ -150,14 +150,14 @@ class ArchiveReader:
                 raise BadBackupError(path, f"is incomplete: the state of shop {shop} is missing")
 
     def size(self, shop: str) -> int:
-        """The bytes of a shop's state."""
+        """The size of a shop's state in bytes."""
         return self._members[self.manifest.shops[shop]].size
 
     def extract(self, shop: str, to: BinaryIO) -> None:
         """Copy the state of a shop to an open file.
 
         Raises:
-            BadBackupError: it is not what was written.
+            BadBackupError: it is damaged.
             OSError: the other file cannot be written.
         """
         name = self.manifest.shops[shop]
@@ -180,7 +180,7 @@ class ArchiveReader:
     def _read_members(self) -> dict[str, tarfile.TarInfo]:
         members: dict[str, tarfile.TarInfo] = {}
         while (info := self._tar.next()) is not None:
-            # Sparse members are larger than what stands in the file; links lead elsewhere.
+            # A sparse member is larger than its data in the file; a link leads elsewhere.
             if not info.isreg() or info.issparse() or info.size > self._size or info.name in members:
                 raise BadBackupError(self._path, NOT_A_BACKUP)
             members[info.name] = info
@@ -232,7 +232,7 @@ class ArchiveReader:
 
 
 def is_backup(path: Path) -> bool:
-    """Whether a file is what `backup` made, by how it begins; or there is nothing in it.
+    """Whether a file begins like a backup, or is empty.
 
     Raises:
         OSError: it cannot be read.
@@ -244,7 +244,7 @@ def is_backup(path: Path) -> bool:
 
 @contextmanager
 def reading(path: Path) -> Iterator[ArchiveReader]:
-    """Open a backup and read what it says of itself.
+    """Open a backup and read its manifest.
 
     Raises:
         BadBackupError: it is not a backup, or is incomplete.
@@ -271,10 +271,10 @@ def _tar(path: Path, file: BinaryIO) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to read it; nothing that would hang whoever opens it.
+    """Open a regular file to read it: opening a pipe could hang.
 
     Raises:
-        BadBackupError: it is something else.
+        BadBackupError: it is not a regular file.
         OSError: it cannot be opened.
     """
     if path.exists() and not path.is_file():
@@ -284,7 +284,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 class _PlainMember(tarfile.TarInfo):
-    """A header of ours: what extends headers may have any size, and would be read into memory."""
+    """A plain header. Extended headers may have any size, and would be read into memory."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
@@ -294,7 +294,7 @@ class _PlainMember(tarfile.TarInfo):
 
 
 class _Counted:
-    """A stream that cannot tell its position, as a pipe, and is written from its beginning to its end."""
+    """Counts what is written to a stream, since a pipe cannot tell its position."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._position = stream, 0
@@ -309,7 +309,7 @@ class _Counted:
 
 
 class _Summing(io.RawIOBase):
-    """Reads a file, and sums up what was read."""
+    """Reads a file, and computes the checksum of what was read."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source, self._sum = source, hashlib.sha256()

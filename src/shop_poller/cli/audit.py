@@ -1,7 +1,7 @@
-"""`audit`: order by order, what the shop says, what is known, what was announced and delivered.
+"""`audit`: for each order, what the shop says, what is known here, what was announced and delivered.
 
-The orders are counted in another way, too: by the shop's own count, or by listing them in another order. A
-walk that misses some cannot notice that by itself.
+The number of orders is checked too, by the shop's own count or by listing them in another order: a walk that
+misses orders cannot notice that itself.
 """
 
 from collections import Counter
@@ -27,39 +27,39 @@ from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
 
 MAX_EXCLUDE = 5000
-"""Most orders left out of the question what else the shop counts."""
+"""How many orders a query may exclude when it asks what else the shop counts."""
 PATIENCE_S = 60.0
-"""How long an answer is waited for, with all retries: nobody else waits for the audit."""
+"""How long to wait for an answer, with all retries: nothing else waits for the audit."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """How all orders stand, and how many there are by the shop's own count."""
+    """The standing of each order, and how many orders the shop counts."""
 
     standings: dict[int, Standing] = field(default_factory=dict)
     count: Count | None = None
 
     def counts(self) -> Counter[Standing]:
-        """How many stand how."""
+        """The number of orders with each standing."""
         return Counter(self.standings.values())
 
     @property
     def is_incomplete(self) -> bool:
-        """Orders were missed, something of them was lost, or not all of them could be read."""
+        """Whether orders were missed or unreadable, an event was lost, or the count differs."""
         return self.unaccounted > 0 or (self.count is not None and self.count.differs)
 
     @property
     def unaccounted(self) -> int:
-        """Orders that were missed, or of which something was lost."""
+        """Orders that were missed or unreadable, or with a lost event."""
         return sum(self.counts()[standing] for standing in FAULTS)
 
     @property
     def undelivered(self) -> int:
-        """Orders of which a notification is still to be delivered, or was given up."""
+        """Orders with a notification that waits or is a dead letter."""
         return sum(self.counts()[standing] for standing in UNDELIVERED)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`: the last line."""
+        """The last line of `--json`."""
         return {
             "orders": len(self.standings),
             "counted_by_shop": [self.count.lowest, self.count.highest] if self.count else None,
@@ -68,7 +68,7 @@ class Tally:
         }
 
     def verdict(self) -> str:
-        """All of it in one line."""
+        """The result in one line."""
         counts, orders = self.counts(), f"{len(self.standings):,} orders"
         notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
         if self.is_incomplete or self.undelivered:
@@ -80,15 +80,15 @@ class Tally:
 
 
 async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGenerator[Entry]:
-    """Judge every order that was modified after an instant, as the shop lists them.
+    """Judge every order that was modified after an instant, in the order in which the shop lists them.
 
     Args:
         settings: as loaded.
-        since: exclusive.
+        since: the instant, exclusive.
         tally: is filled in.
 
     Raises:
-        PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
+        PermanentError: STORE, this state was never polled with; or the shop cannot be read.
         TemporaryError: the shop does not answer.
     """
     store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
@@ -122,18 +122,18 @@ async def _counted(
     Args:
         fetcher: asks the shop.
         since: modified after this instant.
-        read: what the walk showed.
-        before: the shop's own count before the walk; None if it does not tell.
+        read: the orders that the walk showed.
+        before: the shop's own count before the walk; None if there is none.
         walked_at: the shop's clock at the end of the walk.
     """
     after = await _count(fetcher, since)
-    # A count that is lower than what was read is none: some plugins turn counting off.
+    # A count below what was read is not valid: some plugins turn counting off.
     unread: int | None = None
     if before is not None and after is not None and max(before, after) >= len(read):
         if min(before, after) <= len(read) or len(read) > MAX_EXCLUDE:
             return Count(min(before, after), max(before, after), len(read))
-        # A join makes several rows of an order, and the shop counts those: what does it count besides?
-        with suppress(ShopPollerError):  # so long a question may be refused, or answered without a count
+        # A join makes several rows of one order, and the shop counts rows. Ask what it counts besides.
+        with suppress(ShopPollerError):  # such a long query may be refused, or answered without a count
             unread = await _count(fetcher, since, besides=read)
     if unread is None:
         unread = len(await _listed_otherwise(fetcher, since, read, walked_at))
@@ -141,23 +141,23 @@ async def _counted(
 
 
 async def _count(fetcher: Fetcher, since: datetime, besides: Collection[int] = ()) -> int | None:
-    """How many orders were modified after an instant, by the shop's own count; None if it does not tell."""
+    """How many orders were modified after an instant, by the shop's own count; None if it sends none."""
     query = Query(per_page=1, modified_after=since, exclude=frozenset(besides))
     page = await fetcher.fetch(query, _deadline())
-    # Of pages with one order each there are as many as orders.
+    # With one order per page, there are as many pages as orders.
     return page.total if page.total is not None else page.total_pages
 
 
 async def _listed_otherwise(
     fetcher: Fetcher, since: datetime, read: Collection[int], before: datetime
 ) -> set[int]:
-    """The orders that the walk by modification did not show, and one by creation does.
+    """The orders that a walk by creation shows, and the walk by modification did not.
 
     Args:
         fetcher: asks the shop.
         since: modified after this instant.
-        read: what was shown.
-        before: the shop's clock at the end of the first walk: what changed later is not its fault.
+        read: what the first walk showed.
+        before: the shop's clock at the end of the first walk, which cannot show later changes.
     """
     unread: set[int] = set()
     walk: cursor.CreatedWalk | None = cursor.created_walk(
@@ -175,7 +175,7 @@ async def _listed_otherwise(
 
 
 async def _confirmed(settings: Settings, orders: OrderState, fetcher: Fetcher, page: Page) -> Page:
-    """The same page, with orders that contradict what is known of them as another question shows them."""
+    """The page, with each order that contradicts what is known replaced by the answer to another query."""
     auditor = await _auditor(settings, orders, page)
     ids = [item.id for item in page.items]
     known = await orders.known(settings.shop, ids) if ids else {}
@@ -187,7 +187,7 @@ async def _confirmed(settings: Settings, orders: OrderState, fetcher: Fetcher, p
 
 
 async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | UnreadableOrder | None:
-    """The same order as a list by creation shows it; None if it does not."""
+    """The order as a list by creation shows it; None if it does not show it."""
     walk = made_at(order.created_at)
     for _ in range(MAX_CONFIRMING):
         walk, page = await fetcher.page(walk, _deadline())
@@ -233,7 +233,7 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
 
 
 def _unwanted(settings: Settings) -> set[str]:
-    """The events that the filters of all sinks leave out."""
+    """The events that no sink's filter lets through."""
     wanted = {
         event
         for event, level in settings.events
@@ -253,13 +253,13 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
     since = now - timedelta(days=settings.shop_history_days)
     for dead, sink in product((False, True), settings.sinks):
         over = await history.finished(settings.shop, dead=dead, limit=MAX_FINISHED, sink=sink.name)
-        if len(over) == MAX_FINISHED:  # older ones were dropped
+        if len(over) == MAX_FINISHED:  # older ones were deleted
             since = max(since, over[-1].at)
     return since
 
 
 def lines(entry: Entry) -> list[str]:
-    """One order, for people."""
+    """An order, for people."""
     known = f"known {entry.known_as}" if entry.known_as else "unknown"
     told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
     detail = f": {entry.detail}" if entry.detail else ""
@@ -270,7 +270,7 @@ def lines(entry: Entry) -> list[str]:
 
 
 def as_dict(entry: Entry) -> dict[str, Any]:
-    """One order, for programs."""
+    """An order, for programs."""
     return {
         "order": entry.order_id,
         "standing": entry.standing,
@@ -289,4 +289,4 @@ def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[s
 
 
 def _sent(several: Iterable[Sent]) -> str:
-    return ", ".join(f"{sent.sink} {sent.status} {iso(sent.at)}" for sent in several) or "no record any more"
+    return ", ".join(f"{sent.sink} {sent.status} {iso(sent.at)}" for sent in several) or "no record left"

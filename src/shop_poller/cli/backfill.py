@@ -1,7 +1,7 @@
-"""`backfill`: learn the orders that were made before the watch began, beside the daemon.
+"""`backfill`: imports the orders that were created before the first poll. The daemon may be running.
 
-A later cancellation or refund of theirs is then judged rightly. Gentle: one request at a time, a pause after
-each as long as it took, and patience while the shop asks for it. Where it stands is kept with every page.
+A later cancellation or refund of them is then decided correctly. It sends one request at a time, pauses after
+each for as long as it took, and waits when the shop asks for it. Its position is stored with every page.
 """
 
 import sys
@@ -28,18 +28,18 @@ PATIENT_KINDS = RETRY_AT_ONCE | {ErrorKind.CIRCUIT_OPEN}
 BAR = 1000
 PAUSE_S = 60.0
 MAX_PAUSES = 30
-"""So many in a row: half an hour without an answer is no time to go on."""
+"""In a row: it stops after half an hour without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillProgress:
-    """How far it has come.
+    """The progress of a backfill.
 
     Attributes:
-        share: of the time to go through, 0 to 1.
+        share: of the whole period, 0 to 1.
         orders: read in this run.
         imported: recorded, in earlier runs too.
-        waiting: what it waits for; "" if it does not.
+        waiting: why it waits; "" if it does not.
     """
 
     share: float
@@ -50,7 +50,7 @@ class BackfillProgress:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[BackfillProgress], None]]:
-    """On a terminal: the share, orders and their rate, and the time left; elsewhere nothing."""
+    """Show a progress bar on a terminal, with the orders and their rate; elsewhere show nothing."""
     began, text = time.monotonic(), ""
     bar = typer.progressbar(
         range(BAR),
@@ -72,13 +72,13 @@ def progress_bar() -> Iterator[Callable[[BackfillProgress], None]]:
 
 
 class Backfiller:
-    """Goes through the past of one shop.
+    """Imports the old orders of one shop.
 
     Args:
         settings: as loaded.
-        orders: opened beside the daemon.
-        fetcher: asks the shop.
-        show: is told of every step.
+        orders: opened for use while the daemon runs.
+        fetcher: sends the requests.
+        show: reports progress.
     """
 
     def __init__(
@@ -96,20 +96,21 @@ class Backfiller:
         self._orders = 0
 
     async def run(self, since: datetime) -> BackfillProgress:
-        """Learn what was made from an instant on, up to the baseline, newest first.
+        """Import the orders that were created from an instant up to the baseline, newest first.
 
         Raises:
-            PermanentError: STORE, nobody has polled with this state yet; or the shop cannot be read.
-            TemporaryError: the shop did not answer for long; run it again to go on.
+            PermanentError: STORE, this state was never polled with; or the shop cannot be read.
+            TemporaryError: the shop did not answer for a long time; run it again to resume.
         """
         top = (await begun(self._order_state, self._shop)).baseline_at
         assert top is not None  # noqa: S101 - begun looked
         if since >= top:
             raise PermanentError(
-                ErrorKind.REJECTED, f"the watch began at {iso(top)}; what was made since then is known anyway"
+                ErrorKind.REJECTED,
+                f"watching began at {iso(top)}; orders created since then are known already",
             )
         position = await self._order_state.backfill(self._shop)
-        if position is None or position.created_before <= position.since:  # none yet, or it came to its end
+        if position is None or position.created_before <= position.since:  # none yet, or it was finished
             position = Backfill(since, top)
         position = replace(position, since=since)
         walk: CreatedWalk | None = created_walk(since=since - SECOND, before=position.created_before)
@@ -156,7 +157,7 @@ class Backfiller:
 async def backfill(
     settings: Settings, since: datetime, show: Callable[[BackfillProgress], None]
 ) -> BackfillProgress:
-    """Learn what was made from an instant on; raises what Backfiller.run raises."""
+    """Import the orders created from an instant on; raises what Backfiller.run raises."""
     store = await concurrent_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store), asking(settings) as fetcher:
         return await Backfiller(settings, store, fetcher, show).run(since)

@@ -1,6 +1,7 @@
-"""`backup`: the state of every shop as one file.
+"""The command `backup`: writes the state of every shop to one file. The daemon may be running.
 
-for each shop: copy it beside FILE → add it to the archive beside FILE → at the end sync, and the name FILE
+For each shop: copy its state beside FILE, and add the copy to an archive beside FILE. At the end: sync the
+archive, and rename it to FILE.
 """
 
 import fcntl
@@ -11,12 +12,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, BinaryIO, cast
+from typing import IO, Annotated, Any, BinaryIO, cast
+
+import anyio
+import typer
 
 from shop_poller import __version__
 from shop_poller.cli.archive import ArchiveWriter, is_backup
+from shop_poller.cli.console import (
+    Config,
+    Exit,
+    OutputError,
+    ShopId,
+    complain,
+    load_chosen_shops,
+    make_app,
+    refused,
+    say,
+    standard_output,
+)
 from shop_poller.clock import now
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
@@ -25,11 +42,18 @@ from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain
 
 Show = Callable[[str, int, int], None]
-"""Is told which shop it is about, and how much is done of how much."""
+"""Reports progress: the shop, how much is done, and of how much."""
+STEPS = 1000
+MOST_LINES = 20
+
+app = make_app()
+
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; - for standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
 
 
 class BackupRefusedError(Exception):
-    """What was asked for is not done; the text says why, and what to do."""
+    """The backup or restore was not started; the text says why, and what to do."""
 
 
 class CannotWriteError(Exception):
@@ -38,32 +62,104 @@ class CannotWriteError(Exception):
 
 @dataclass
 class BackupReport:
-    """What was done.
+    """What `backup` or `restore` did.
 
     Attributes:
-        done: the shops whose state was copied, or put back.
-        left: a line for each shop that was not, with the reason.
-        failed: of these lines, those that are failures.
+        done: the shops whose state was copied or restored.
+        left: one line for each shop that was skipped, with the reason.
+        failed: one line for each shop that failed, with the reason.
     """
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
+    def show(self, what: str, *, quiet: bool = False) -> None:
+        """Print what was done; exits with an error if a shop failed.
+
+        Args:
+            what: what was done to each shop, for people.
+            quiet: print nothing on standard output, since the backup went there.
+
+        Raises:
+            Exit: a shop failed.
+        """
+        for line in (*self.left[:MOST_LINES], *self.failed[:MOST_LINES]):
+            complain(line)
+        if max(len(self.left), len(self.failed)) > MOST_LINES:
+            complain(f"… in all {len(self.failed):,} shops failed and {len(self.left):,} were skipped")
+        if not quiet:
+            names = self.done[0] if len(self.done) == 1 else f"{len(self.done):,} shops"
+            try:
+                say(f"{names} {what}")
+            except OutputError:  # the work is done all the same
+                if not self.failed:
+                    return
+        if self.failed:
+            raise typer.Exit(Exit.STATE)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  shop-poller backup shop-poller.tar
+  shop-poller backup shop-poller.tar --overwrite
+Exit codes: 2 settings, or FILE exists; 4 FILE cannot be written; 5 state."""
+)
+def backup(*, file: Target, config: Config = None, shop: ShopId = None, overwrite: Overwrite = False) -> None:
+    """Write the state of the shop, or of all shops, to a tar file; the daemon may be running."""
+    shops = load_chosen_shops(config, shop)
+    target = None if str(file) == "-" else file
+    if target is None and sys.stdout.isatty():
+        raise refused("standard output is a terminal; name a file")
+    try:
+        with progress("backup", len(shops)) as show:
+            report = anyio.run(partial(back_up, shops, target, overwrite=overwrite, show=show))
+    except BackupRefusedError as error:
+        raise refused(str(error)) from error
+    except CannotWriteError as error:
+        raise refused(f"the backup cannot be written: {error}", Exit.UNDELIVERED) from error
+    except BrokenPipeError as error:
+        raise standard_output().failed(error) from error
+    report.show(f"backed up to {target}", quiet=target is None)
+
+
+@contextmanager
+def progress(label: str, shops: int) -> Iterator[Show]:
+    """Show a progress bar on a terminal, with the shop and the share of all; elsewhere show nothing."""
+    seen: list[str] = []
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    bar: Any = typer.progressbar(
+        length=STEPS,
+        label=label,
+        file=sys.stderr,
+        hidden=not terminal,
+        item_show_func=lambda _: seen[-1] if seen else "",
+    )
+    with bar:
+
+        def show(shop: str, done: int, of: int) -> None:
+            if not seen or seen[-1] != shop:
+                seen.append(shop)
+            share = (len(seen) - 1 + done / max(of, 1)) / shops
+            bar.update(max(0, round(STEPS * min(share, 1)) - bar.pos))
+
+        yield show
+
 
 async def back_up(
     shops: Sequence[Settings], target: Path | None, *, overwrite: bool, show: Show
 ) -> BackupReport:
-    """Write the state of shops to a file; the daemon may be running.
+    """Write the state of shops to a file.
 
     Args:
-        shops: whose states lie all in files, or all in Redis.
+        shops: their states are all in files, or all in Redis.
         target: the file; None for standard output.
-        overwrite: it may be there already.
-        show: is told how far it is.
+        overwrite: replace the file if it exists.
+        show: reports progress.
 
     Raises:
-        RefusedError: the file is there, or must not be written.
+        BackupRefusedError: the file exists, or must not be written.
         CannotWriteError: it cannot be written.
         PermanentError, TemporaryError: STORE, there is no state, or it cannot be read.
     """
@@ -91,7 +187,7 @@ async def back_up(
 async def _add(
     shop: Settings, archive: ArchiveWriter, target: Path | None, show: Show, report: BackupReport
 ) -> None:
-    """Copy the state of one shop, and add it; an error concerns this shop only."""
+    """Copy the state of one shop, and add it to the archive; an error concerns this shop only."""
     try:
         with _scratch(target) as scratch:
             if not await _copy(shop, scratch, show):
@@ -138,7 +234,7 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
     except OSError as error:
         raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
     if not target.parent.is_dir():
-        raise BackupRefusedError(f"{target}: there is no directory {target.parent}; make it first")
+        raise BackupRefusedError(f"{target}: there is no directory {target.parent}; create it first")
     taken = {Path(os.path.realpath(shop.state)) for shop in shops if isinstance(shop.state, Path)}
     taken |= {path.with_name(f"{path.name}{end}") for path in taken for end in (*files.SIDE_FILES, ".lock")}
     if Path(os.path.realpath(target)) in taken:
@@ -154,13 +250,13 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
             return
     except OSError as error:
         raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
-    # The state of a shop that was not asked for, the settings, a key: a slip must not cost any of them.
+    # A typing error must not destroy the state of another shop, the settings or a key.
     raise BackupRefusedError(f"{target}: exists and is not a backup; name another file")
 
 
 @contextmanager
 def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
-    """Where the archive goes first: beside the file that it will be; or straight to standard output."""
+    """Open where the archive is written: a file beside its final name, or standard output itself."""
     if target is None:
         with _writing(target):
             number = os.dup(sys.stdout.fileno())
@@ -168,7 +264,7 @@ def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
         try:
             yield out, None
         finally:
-            with suppress(OSError):  # it was flushed, or has failed already
+            with suppress(OSError):  # it was flushed, or the error was reported already
                 out.close()
         return
     part = target.with_name(f".{target.name}.part")
@@ -183,7 +279,7 @@ def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
 
 @contextmanager
 def _scratch(target: Path | None) -> Iterator[Path]:
-    """An empty file for a copy of one state, gone at the end of the block."""
+    """An empty file for a copy of one state; deleted at the end of the block."""
     with ExitStack() as stack:
         with _writing(target):
             if target is None:
@@ -196,11 +292,11 @@ def _scratch(target: Path | None) -> Iterator[Path]:
 
 
 def private_file(path: Path) -> BinaryIO:
-    """A new, empty file that nobody else may read, whatever the umask; a leftover of that name is taken over.
+    """Open an empty file that no other user may read, whatever the umask; a leftover file is reused.
 
     Raises:
-        RefusedError: another backup writes to it.
-        OSError: it cannot be made.
+        BackupRefusedError: another backup writes to it.
+        OSError: it cannot be created.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     number = os.open(path, flags, 0o600)
@@ -235,7 +331,7 @@ def _writing(target: Path | None) -> Iterator[None]:
 
 
 def _name(part: Path, target: Path, *, overwrite: bool) -> None:
-    """Give the finished archive its name, at once."""
+    """Rename the finished archive to its final name, in one step."""
     if overwrite:
         part.replace(target)
     else:
@@ -253,7 +349,7 @@ def _name(part: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def redis_layout() -> int:
-    """How this version lays out the keys in Redis."""
+    """The version of the layout of keys in Redis that this program writes."""
     from shop_poller.stores.redis.backup import LAYOUT  # noqa: PLC0415 - it is 10 MB
 
     return LAYOUT

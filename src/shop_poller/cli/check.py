@@ -1,4 +1,4 @@
-"""`check` and `notify-test`: is everything right, a line each, and what to do where it is not."""
+"""`check` and `notify-test`: one line per thing that was checked, with what to do if it failed."""
 
 import os
 import shutil
@@ -44,36 +44,36 @@ PAYMENT_DATE = "the date of payment"  # as BLIND_TO has it
 
 SHOP_ADVICE = {
     ErrorKind.CONNECTION: "check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop",
-    ErrorKind.TIMEOUT: "check whether the shop's own pages are slow, too",
-    ErrorKind.RATE_LIMIT: "wait a few minutes; if it stays so, ask whoever runs the shop's server",
+    ErrorKind.TIMEOUT: "check whether the shop's own pages are slow too",
+    ErrorKind.RATE_LIMIT: "wait a few minutes; if it lasts, ask the operator of the shop's server",
 }
-"""What to do about errors that do not say so themselves: at a tick they pass, or do not matter yet."""
+"""What to do about errors whose text has no advice, since a tick just retries."""
 
 SHOWN = (
-    "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret, which log, metrics and page show"
-    " as the sink's name: put a #name at the end of the address"
+    "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret; log, metrics and page show it as the"
+    " sink's name: put a #name at the end of the address"
 )
 
 SINK_ADVICE = {
     ErrorKind.CONNECTION: "check its address in SHOP_NOTIFY_URLS, and whether it runs",
-    ErrorKind.TIMEOUT: "check whether it is overloaded, or a firewall stands before it",
-    ErrorKind.RATE_LIMIT: "wait a few minutes; deliveries do so by themselves",
-    ErrorKind.UNAVAILABLE: "check whether it is well, and whether its address is right",
-    ErrorKind.SERVER: "look into its log",
-    ErrorKind.REJECTED: "check its address in SHOP_NOTIFY_URLS, and look into its log",
-    ErrorKind.GONE: "take it out of SHOP_NOTIFY_URLS",
+    ErrorKind.TIMEOUT: "check whether it is overloaded or behind a firewall",
+    ErrorKind.RATE_LIMIT: "wait a few minutes; deliveries wait automatically",
+    ErrorKind.UNAVAILABLE: "check whether it works, and whether its address is right",
+    ErrorKind.SERVER: "check its log",
+    ErrorKind.REJECTED: "check its address in SHOP_NOTIFY_URLS, and its log",
+    ErrorKind.GONE: "remove it from SHOP_NOTIFY_URLS",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        part: whose it is: settings, shop, state or sink.
-        about: what was looked at.
-        text: what was found, and what to do if it is not well.
-        ok: False if the daemon could not do its work like this.
+        part: settings, shop, state or sink; decides the exit code.
+        about: what was checked.
+        text: what was found, and what to do if it is a problem.
+        ok: False if the daemon cannot work like this.
     """
 
     part: str
@@ -83,11 +83,11 @@ class CheckResult:
 
 
 async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
-    """Look at everything that the daemon needs; changes nothing anywhere.
+    """Check everything that the daemon needs; changes nothing.
 
     Args:
         settings: as loaded.
-        files: that secrets, or all settings, were read from.
+        files: the files that secrets or settings were read from.
     """
     every = f"every {settings.shop_polling_interval:g} s"
     yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
@@ -105,7 +105,7 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
 
 
 async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Send one harmless notification to every sink."""
+    """Send one test notification to every sink."""
     message_format = make_message_format(settings)
     notification = sample_notification(message_format, now=now())
     async with _sinks(settings) as sinks:
@@ -147,7 +147,7 @@ async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
     yield CheckResult("shop", "shop", f"answers in {answered_in_s:.1f} s")
     yield CheckResult("shop", "keys", "accepted, with the right to view orders")
     dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
-    why = choice.why if choice else "SHOP_DIALECT names it"
+    why = choice.why if choice else "set by SHOP_DIALECT"
     yield CheckResult("shop", "dialect", f"{dialect}: {why}")
     if BLIND_TO[dialect]:
         yield CheckResult("shop", "dialect", await _blind(settings, dialect))
@@ -167,7 +167,7 @@ async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
 
 
 async def _recent(source: Source) -> list[Order]:
-    """The newest orders; none if there is no answer to that many at once."""
+    """The newest orders; none if the shop cannot answer for that many at once."""
     try:
         return (await source.fetch(RECENT)).orders
     except ShopPollerError:
@@ -175,10 +175,10 @@ async def _recent(source: Source) -> list[Order]:
 
 
 def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment: bool) -> list[str]:
-    """How each status counts that is none of WooCommerce's own, one line per status.
+    """How each custom status counts, one line per status.
 
     Args:
-        orders: the recent ones.
+        orders: the recent orders.
         settings: as loaded.
         sees_payment: whether the dialect shows when an order was paid.
     """
@@ -207,15 +207,15 @@ def _custom_status(status: str, orders: Sequence[Order], *, paid: bool, sees_pay
 
 
 async def _blind(settings: Settings, dialect: Dialect) -> str:
-    """What a dialect cannot see, and which other one would."""
+    """What a dialect cannot see, and which other dialect can."""
     others = []
     for other in candidates(settings.woocommerce_mcp_url):
         if BLIND_TO[other] or other is Dialect.EXECUTE:
             continue
         if not shop_credentials(settings).fit(other):
-            others.append(f"{other} would, it needs {NEEDS[other]}")
+            others.append(f"{other} can, but needs {NEEDS[other]}")
         elif await _answers(settings, other):
-            others.append(f"{other} would, and it answers: set SHOP_DIALECT={other}")
+            others.append(f"{other} can, and answers: set SHOP_DIALECT={other}")
     return f"{dialect} cannot see {', '.join(BLIND_TO[dialect])}; {'; '.join(others) or 'no other answers'}"
 
 
@@ -302,7 +302,7 @@ async def _sinks(settings: Settings) -> AsyncIterator[list[Sink]]:
 
 async def _send(sink: Sink, delivery: Delivery) -> str:
     await sink.send(delivery)
-    return f"took it (event_id {delivery.event_id})"
+    return f"accepted it (event_id {delivery.event_id})"
 
 
 async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckResult:

@@ -1,12 +1,14 @@
-"""What every command shares: how it speaks, how it ends, how it reads its settings."""
+"""What the commands share: options, exit codes, output, and how settings are loaded."""
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
 
@@ -19,13 +21,15 @@ from shop_poller.core.masking import SHORT
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import is_harmless, shown
 
+PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
+
 
 class Exit(IntEnum):
-    """What went wrong, as an exit code; README.md lists them."""
+    """The exit codes; README.md lists them."""
 
     OK = 0
-    INTERNAL = 1  # Python's own, for an exception that nobody caught: a bug
-    SETTINGS = 2  # click's own, for a command line that is wrong
+    INTERNAL = 1  # Python's own, for an uncaught exception: a bug
+    SETTINGS = 2  # click's own, for a wrong command line
     SHOP = 3
     UNDELIVERED = 4
     STATE = 5
@@ -34,39 +38,60 @@ class Exit(IntEnum):
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="A TOML file of settings. The environment goes before it."),
+    typer.Option("--config", metavar="FILE", help="A TOML file with settings. The environment overrides it."),
 ]
 
 ShopId = Annotated[
-    str | None, typer.Option("--shop", metavar="ID", help="Which one, where the file has [[shops]].")
+    str | None, typer.Option("--shop", metavar="ID", help="Which shop, if the file has [[shops]].")
 ]
-SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only of this sink.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only this sink.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line.")]
 
 CUT_SHORT = 141
-"""The exit code of a command whose reader went away before its end, as shells show SIGPIPE."""
+"""The exit code when the reader of standard output has closed it, as shells show SIGPIPE."""
 EARLIEST = 2000
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
-"""How instants may be written, the last as we write them."""
+"""The formats of an instant; the last one is the format that we print."""
 Since = Annotated[
-    datetime, typer.Option("--since", formats=DATES, metavar="DATE", help="In UTC, e.g. 2026-11-01.")
+    datetime,
+    typer.Option("--since", formats=DATES, metavar="DATE", help="A date or time in UTC, e.g. 2026-11-01."),
 ]
 
+make_app = partial(typer.Typer, add_completion=False, rich_markup_mode=None)
+"""What declares commands, without the extras of typer that slow down every start."""
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-"""What each error of a command line is; typer has no name of its own for it."""
+"""The base class of all usage errors; typer does not export it."""
 
 
 class Commands(TyperGroup):
-    """The command line, whose errors quote no secret that was pasted into it."""
+    """The commands, each imported from its module when it is used. Usage errors quote no pasted secret."""
+
+    modules: Mapping[str, str]
+    """The commands in the order of the help, and the module of this package that declares each."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # None until it is imported. All names are there, for the help and for what a misspelt one may mean.
+        self.commands: Any = {name: self.commands.get(name) for name in self.modules}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None. Imports its module."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            skip_unneeded_modules()
+            app = import_module(f"shop_poller.cli.{self.modules[cmd_name]}").app
+            found: Any = typer.main.get_command(app)
+            self.commands[cmd_name] = found if found.name == cmd_name else found.commands[cmd_name]
+        return super().get_command(ctx, cmd_name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the options of the program itself."""
+        """Parse the options of the program itself."""
         with _discreet():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """Read those of a command, and run it."""
+        """Parse the options of a command, and run it."""
         with _discreet():
             return super().invoke(ctx)
 
@@ -86,18 +111,18 @@ def _discreet() -> Iterator[None]:
 
 
 class OutputError(OSError):
-    """Standard output is full, or closed."""
+    """Standard output is full or closed."""
 
 
 class EnoughError(OutputError):
-    """Whoever reads standard output (`head`) has read enough: of a mere list that is no failure."""
+    """The reader of standard output (`head`) has closed it; no failure for a command that only lists."""
 
 
 class StandardOutput:
-    """Standard output of a command: what cannot be written is one of the two errors, whoever writes it.
+    """Standard output of a command. A failed write raises one of the two errors, whoever writes.
 
     Args:
-        stream: the real one; None if it was closed before we started.
+        stream: the real stream; None if it was closed before the process started.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -131,7 +156,7 @@ class StandardOutput:
         return self._stream.fileno()
 
     def failed(self, error: OSError) -> OutputError:
-        """Give up what is still to be written; returns the error to raise."""
+        """Discard what is not yet written; returns the error to raise."""
         if self._closed:
             return OutputError("standard output is closed")
         discard(self._stream)
@@ -142,28 +167,36 @@ class StandardOutput:
 
 
 def set_up_output() -> StandardOutput:
-    """Make `StandardOutput` standard output; descriptors that are closed are occupied in `__main__`."""
+    """Replace `sys.stdout` by a `StandardOutput`; `__main__` has opened descriptors that were closed."""
     output = StandardOutput(sys.stdout)
     sys.stdout = cast("TextIO", output)
     return output
 
 
 def standard_output() -> StandardOutput:
-    """What `set_up_output` made."""
+    """The result of `set_up_output`."""
     return cast("StandardOutput", sys.stdout)
 
 
 def load_settings(config: Path | None, shop: str | None = None, *, asks_shop: bool = True) -> Settings:
-    """Load the settings of one shop, and set up logging as they say; for the rest see `load_shops_config`."""
+    """Load the settings of one shop; see `load_shops_config`."""
     return choose(load_shops_config(config, asks_shop=asks_shop).shops, shop)
 
 
+def load_chosen_shops(config: Path | None, shop: str | None) -> Sequence[Settings]:
+    """Load the settings of one shop, or of all if none is named; does not need their keys."""
+    shops = load_shops_config(config, asks_shop=False).shops
+    return shops if shop is None else [choose(shops, shop)]
+
+
 def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsConfig:
-    """Load the settings of all shops, and set up logging; without their keys where they are not asked."""
-    # structlog would import it for coloured tracebacks, since typer brings it along: 5 MB that nobody needs.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None means: cannot be imported
-    # And httpx its own command line, with click.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    """Load the settings of all shops, and set up logging.
+
+    Args:
+        config: the file of `--config`.
+        asks_shop: whether the command sends requests to the shops; else their keys may be missing.
+    """
+    skip_unneeded_modules()
     from shop_poller.observability.logging import set_up_logging  # noqa: PLC0415 - it is large
     from shop_poller.sinks.registry import parse_sink  # noqa: PLC0415 - as above
 
@@ -173,29 +206,44 @@ def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsCo
     return shops_config
 
 
+def skip_unneeded_modules() -> None:
+    """Keep libraries from importing what no command needs: 5 MB of `rich`, and the command line of httpx.
+
+    structlog imports `rich` if it finds it, and typer depends on it.
+    """
+    for name in ("rich", "httpx._main"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type] # None means: cannot be imported
+
+
 def say(line: str) -> None:
-    """Print a line, whatever is in it, see core/plain_text.py; raises OutputError, or EnoughError."""
+    """Print a line, made harmless by core/plain_text.py; raises OutputError, or EnoughError."""
     typer.echo(plain(line))
 
 
 def say_lines(text: str) -> None:
-    """Print a text of ours that has several lines; raises what `say` raises."""
+    """Print several lines; raises what `say` raises."""
     typer.echo("\n".join(map(plain, text.split("\n"))))
 
 
 def complain(line: str) -> None:
-    """Tell a problem on standard error, if anybody listens."""
+    """Print a problem on standard error, if it can be written."""
     with suppress(OSError):
         typer.echo(f"shop-poller: {plain(line)}", err=True)
 
 
+def refused(problem: str, code: Exit = Exit.SETTINGS) -> typer.Exit:
+    """Print a problem; returns the exit to raise."""
+    complain(problem)
+    return typer.Exit(code)
+
+
 def on_terminal() -> bool:
-    """Whether somebody can be asked; without standard input (`<&-`) there is none at all."""
+    """Whether a question can be asked; after `<&-` there is no standard input at all."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def agreed(question: str) -> bool:
-    """Ask, if there is somebody on a terminal to be asked; not within an event loop, which takes Ctrl-C."""
+    """Ask on a terminal; without one the answer is yes. Not for use in an event loop, which takes Ctrl-C."""
     if not on_terminal():
         return True
     typer.echo(f"{plain(question)} [y/N]: ", nl=False, err=True)
@@ -203,19 +251,19 @@ def agreed(question: str) -> bool:
 
 
 def utc(since: datetime) -> datetime:
-    """What `--since` says, aware.
+    """The value of `--since`, in UTC.
 
     Raises:
-        BadParameter: that cannot be meant.
+        BadParameter: it is too early, or in the future.
     """
     at = since.replace(tzinfo=UTC)
     if at.year < EARLIEST:
-        raise typer.BadParameter(f"is before {EARLIEST}, when there was no such shop", param_hint="--since")
+        raise typer.BadParameter(f"is before {EARLIEST}", param_hint="--since")
     if at > datetime.now(UTC):
         raise typer.BadParameter("is in the future", param_hint="--since")
     return at
 
 
 def discard(stream: TextIO) -> None:
-    """Whatever is left in its buffer goes nowhere."""
+    """Send what is left in its buffer to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,53 +1,78 @@
-"""Deliveries that are over, beside the daemon: dead letters to look at, replay, drop; what was delivered."""
+"""The commands `dead list`, `dead show`, `dead replay` and `dead drop`. The daemon may be running."""
 
 import json
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
 
 import anyio
+import typer
 
+from shop_poller.cli.console import (
+    Config,
+    EnoughError,
+    ShopId,
+    SinkName,
+    Yes,
+    agreed,
+    complain,
+    load_settings,
+    make_app,
+    on_terminal,
+    refused,
+    say,
+)
+from shop_poller.cli.deliveries import list_command, open_for_reading
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
-from shop_poller.ports import DeadLetter, DeadLetters, FinishedDelivery, Store
-from shop_poller.stores import concurrent_store, follow_store, peek_store
-from shop_poller.stores.bounds import MAX_FINISHED
+from shop_poller.ports import DeadLetter, DeadLetters
+from shop_poller.stores import concurrent_store
 
 AT_ONCE = 100
 """Dead letters of one commit: the daemon waits for it."""
-LOOK_EVERY_S = 1.0
-SHOWN_FIRST, PAGE = 10, 100
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
-LATE = timedelta(seconds=15)
-"""Deliveries of several sinks are not recorded quite in the order of their times."""
+MOST_DAYS = 36_500
+
+app = make_app(name="dead", no_args_is_help=True, help="Show, replay or drop dead letters.")
+
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
+OlderThan = Annotated[
+    float | None,
+    typer.Option("--older-than", metavar="DAYS", min=0, max=MOST_DAYS, help="Failed more than DAYS ago."),
+]
+NewerThan = Annotated[
+    float | None,
+    typer.Option("--newer-than", metavar="DAYS", min=0, max=MOST_DAYS, help="Failed less than DAYS ago."),
+]
+Everything = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 Action = Literal["replay", "drop"]
 
 
 class UnknownLetterError(Exception):
-    """There is no dead letter of that id; one line, what to do in it."""
+    """There is no dead letter with that id; the text says what to do."""
 
     def __init__(self, seq: int) -> None:
-        super().__init__(f"there is no dead letter {seq}; `shop-poller dead list` shows those that there are")
+        super().__init__(f"there is no dead letter {seq}; `shop-poller dead list` lists them")
 
 
 class UnknownSinkError(Exception):
-    """Nothing was ever for a sink of that name; one line, with those that there are."""
+    """No delivery was ever meant for a sink of that name; the text lists the known ones."""
 
     def __init__(self, name: str, known: Collection[str]) -> None:
         named, there = shown(name, is_name=True), ", ".join(sorted(known)) or "none"
-        super().__init__(f"there is no sink {named} in the settings or with dead letters; there are {there}")
+        super().__init__(f"no sink is named {named} in the settings or in dead letters; known sinks: {there}")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: these, or those that fit all that is given.
+    """Which dead letters are meant: those with these ids, or those that match every other field.
 
     Attributes:
-        older_than: since they were buried.
+        older_than: time since they failed.
         newer_than: likewise.
     """
 
@@ -64,14 +89,14 @@ class DeadLetterFilter:
         ways = [bool(self.ids), any(fits), self.everything]
         if sum(ways) == 1:
             return ""
-        ask = "name their ids, or choose by --sink, --older-than, --newer-than, or say --all"
-        return f"{ask}; one of these" if any(ways) else f"which dead letters? {ask}"
+        ask = "name their ids, or use --sink, --older-than, --newer-than, or --all"
+        return f"{ask}; only one of these" if any(ways) else f"which dead letters? {ask}"
 
     async def find(self, dead_letters: DeadLetters, shop: str, now: datetime) -> list[int]:
         """Their ids, in the order of their events.
 
         Raises:
-            UnknownLetterError: one that was named is not there.
+            UnknownLetterError: there is none with one of the ids.
         """
         found = await dead_letters.dead_ids(
             shop,
@@ -88,32 +113,129 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettersChanged:
-    """What was done.
+    """What `move` did.
 
     Attributes:
-        moved: letters that were there still when their turn came.
-        orphans: sinks that deliveries wait for and that no setting names.
+        moved: dead letters that still existed when their turn came.
+        orphans: sinks with waiting deliveries that no setting names.
     """
 
     moved: int
     orphans: tuple[str, ...] = ()
 
 
+app.command(
+    "list",
+    help="List dead letters, the latest first; the daemon may be running.",
+    epilog="""\b
+Examples:
+  shop-poller dead list
+  shop-poller dead list --sink crm --limit 500 --json
+Exit codes: 2 settings, 4 cannot print, 5 state.""",
+)(list_command(dead=True))
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller dead show 1
+Exit codes: 2 settings, or no such id; 4 cannot print; 5 state."""
+)
+def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
+    """Print one dead letter with its notification; the daemon may be running."""
+    settings = load_settings(config, shop)
+    try:
+        found = anyio.run(read_letter, settings, letter)
+    except UnknownLetterError as error:
+        raise refused(str(error)) from error
+    with suppress(EnoughError):
+        for line in _lines(found):
+            say(line)
+
+
+def move_command(action: Action) -> Callable[..., None]:
+    """The command that replays dead letters, or deletes them."""
+
+    def run(
+        *,
+        ids: Ids = None,
+        config: Config = None,
+        shop: ShopId = None,
+        sink: SinkName = None,
+        older_than: OlderThan = None,
+        newer_than: NewerThan = None,
+        everything: Everything = False,
+        yes: Yes = False,
+    ) -> None:
+        older, newer = (None if days is None else timedelta(days=days) for days in (older_than, newer_than))
+        choice = DeadLetterFilter(frozenset(ids or ()), sink, older, newer, everything)
+        if choice.problem:
+            raise refused(choice.problem)
+        settings = load_settings(config, shop)
+        try:
+            chosen = anyio.run(find, settings, choice)
+        except (UnknownLetterError, UnknownSinkError) as error:
+            raise refused(str(error)) from error
+        if chosen:
+            _move(action, settings, chosen, yes=yes)
+        else:
+            say(f"there is nothing to {action}")
+
+    return run
+
+
+app.command(
+    "replay",
+    help="Put dead letters back into the outbox, with their old ids; the daemon may be running.",
+    epilog="""\b
+Examples:
+  shop-poller dead replay 1
+  shop-poller dead replay --sink crm --newer-than 2 --yes
+  shop-poller dead replay --all
+Exit codes: 2 settings, or no such id or sink; 4 cannot print;
+5 state (run it again to resume).""",
+)(move_command("replay"))
+app.command(
+    "drop",
+    help="Delete dead letters; the daemon may be running. Without a terminal, several need --yes.",
+    epilog="""\b
+Examples:
+  shop-poller dead drop 1
+  shop-poller dead drop --older-than 14 --yes
+Exit codes: 2 settings, no such id or sink, or --yes is missing; 4 cannot print;
+5 state (run it again to resume).""",
+)(move_command("drop"))
+
+
+def _move(action: Action, settings: Settings, chosen: Sequence[int], *, yes: bool) -> None:
+    if len(chosen) > 1 and not yes:
+        if action == "drop" and not on_terminal():
+            raise refused(f"this would delete {len(chosen):,} dead letters; add --yes to confirm")
+        if not agreed(f"{action} {len(chosen):,} dead letters?"):
+            say("nothing was changed")
+            return
+    done = anyio.run(move, settings, action, chosen)
+    did = {"replay": "replayed", "drop": "dropped"}[action]
+    say(f"{did} {done.moved:,} of {len(chosen):,}")
+    for name in done.orphans:
+        complain(f"deliveries wait for {name}, which SHOP_NOTIFY_URLS does not name; name it to send them")
+
+
 async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
-    """See which dead letters a choice comes to; nothing is changed.
+    """Find the dead letters that match; nothing is changed.
 
     Returns:
         Their ids, in the order of their events.
 
     Raises:
-        UnknownLetterError: one that was named is not there.
+        UnknownLetterError: there is none with one of the ids.
         UnknownSinkError: there is no such sink.
         PermanentError, TemporaryError: STORE.
     """
     shop = settings.shop
     store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
-        await store.load(shop)  # or are they another shop's?
+        await store.load(shop)  # raises if the state belongs to another shop
         found = await choice.find(store, shop, store.now())
         if not found and choice.sink is not None:
             stats = await store.stats(shop)
@@ -126,13 +248,8 @@ async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
 async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadLettersChanged:
     """Replay or drop dead letters, a hundred at a time, in this order.
 
-    Args:
-        settings: as loaded.
-        action: which of the two.
-        seqs: see `find`.
-
     Raises:
-        PermanentError, TemporaryError: STORE; run it again to go on, none is replayed twice.
+        PermanentError, TemporaryError: STORE; run it again to resume, none is replayed twice.
     """
     shop, moved = settings.shop, 0
     store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
@@ -149,16 +266,9 @@ async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadL
     return DeadLettersChanged(moved, tuple(waiting) if action == "replay" else ())
 
 
-async def over(settings: Settings, *, dead: bool, sink: str | None, limit: int) -> list[FinishedDelivery]:
-    """Dead letters, or deliveries that were made, the latest first; raises STORE errors."""
-    async with aclosing(await _peek(settings)) as store:
-        await store.load(settings.shop)
-        return await store.finished(settings.shop, dead=dead, limit=limit, sink=sink)
-
-
-async def letter(settings: Settings, seq: int) -> DeadLetter:
+async def read_letter(settings: Settings, seq: int) -> DeadLetter:
     """One dead letter; raises UnknownLetterError, or STORE errors."""
-    async with aclosing(await _peek(settings)) as store:
+    async with aclosing(await open_for_reading(settings)) as store:
         await store.load(settings.shop)
         found = await store.dead_letter(settings.shop, seq)
     if found is None:
@@ -166,66 +276,7 @@ async def letter(settings: Settings, seq: int) -> DeadLetter:
     return found
 
 
-async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:
-    """The last few deliveries that were made, then every one as it is made; never ends by itself."""
-    shop = settings.shop
-    store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
-        await store.load(shop)
-        found = await store.finished(shop, dead=False, limit=PAGE, sink=sink)
-        for one in reversed(found[:SHOWN_FIRST]):
-            yield one
-        # Whatever was delivered after the horizon and is not seen is new.
-        horizon, now = (found[-1].at if len(found) == PAGE else LONG_AGO), store.now()
-        seen = {one.seq: one.at for one in found}
-        while True:
-            await anyio.sleep(LOOK_EVERY_S)
-            await store.ask_clock()
-            before, now = now, store.now()
-            if now < before:  # the clock was set back: what is later than now was delivered before that
-                horizon = min(horizon, now - LATE)
-                later = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=now)
-                seen |= {one.seq: one.at for one in later}
-            fresh = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=horizon)
-            for one in reversed(fresh):
-                if one.seq not in seen:
-                    seen[one.seq] = one.at
-                    yield one
-            horizon = max([horizon, *(at - LATE for at in seen.values() if at <= now)])
-            seen = {seq: at for seq, at in seen.items() if at > horizon}
-
-
-async def _peek(settings: Settings) -> Store:
-    return await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-
-
-def as_dict(one: FinishedDelivery) -> dict[str, Any]:
-    """One delivery that is over, for programs."""
-    return {
-        "id": one.seq,
-        "sink": one.sink,
-        "key": one.key,
-        "event_id": one.event_id,
-        "event_type": one.event_type,
-        "attempts": one.attempts,
-        "at": iso(one.at),
-        "reason": one.reason,
-    }
-
-
-def dead_line(one: FinishedDelivery) -> str:
-    """One dead letter, for people."""
-    failed = f"{one.attempts} failed attempts"
-    return f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {failed}  {one.reason}"
-
-
-def delivered_line(one: FinishedDelivery) -> str:
-    """One delivery that was made, for people."""
-    return f"{iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
-
-
-def dead_letter_lines(found: DeadLetter) -> list[str]:
-    """All of a dead letter, for people."""
+def _lines(found: DeadLetter) -> list[str]:
     one = found.over
     return [
         f"id           {one.seq}",
@@ -234,8 +285,8 @@ def dead_letter_lines(found: DeadLetter) -> list[str]:
         f"event        {one.event_type}",
         f"event id     {one.event_id}",
         f"queued       {iso(found.created_at)}",
-        f"given up     {iso(one.at)}",
-        f"attempts     {one.attempts} failed",
+        f"failed       {iso(one.at)}",
+        f"attempts     {one.attempts}",
         f"reason       {one.reason}",
         # Not splitlines: a text in it may have a line separator that JSON does not escape.
         *json.dumps(json.loads(found.body), ensure_ascii=False, indent=2).split("\n"),

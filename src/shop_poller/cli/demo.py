@@ -1,4 +1,4 @@
-"""`demo`: a simulated shop and the real daemon, in one terminal; nothing is left behind."""
+"""`demo`: runs the daemon on a simulated shop, in one terminal; leaves no files behind."""
 
 import random
 import tempfile
@@ -25,18 +25,18 @@ LOOPBACK = "127.0.0.1"
 
 
 async def demo(*, locale: str, seconds: float | None) -> OSError | None:
-    """Run until the time is over, or until Ctrl-C.
+    """Run for some time, or until Ctrl-C.
 
     Args:
         locale: language of the notifications.
-        seconds: how long; None for as long as wanted.
+        seconds: how long; None for no limit.
 
     Returns:
-        Why nothing can be printed any more, if that is what ended it.
+        The error, if it ended because standard output could not be written.
     """
     shop = SimulatedShop(now)
     endpoint = Endpoint(shop)
-    story = Story(shop, random.Random())  # noqa: S311 - it tells a story and keeps no secret
+    story = Story(shop, random.Random())  # noqa: S311 - not for secrets
     stop = anyio.Event()
     failures: list[OSError] = []
 
@@ -67,10 +67,10 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
 
             def introduce(http: str) -> None:
                 introduction = [
-                    f"A simulated shop is open at {address}; it is asked every {TICK_S:g} s what changed.",
-                    f"Status page: {http}/   Ctrl-C ends it.",
+                    f"A simulated shop runs at {address}; it is polled every {TICK_S:g} s.",
+                    f"Status page: {http}/   Press Ctrl-C to stop.",
                     f"Metrics: {http}/metrics   Health: {http}/healthz",
-                    "Indented lines are what happens in the shop, lines with a time the notifications.",
+                    "Indented lines are events in the shop; lines with a time are notifications.",
                     "",
                 ]
                 tasks.start_soon(_tell, introduction, story, failed)
@@ -83,7 +83,7 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
 
 
 async def _tell(introduction: Sequence[str], story: Story, failed: Callable[[OSError], None]) -> None:
-    """Print what happens in the shop, until nobody can read it any more (`demo | head`)."""
+    """Print what happens in the shop, until standard output is closed (`demo | head`)."""
     printer = LinePrinter()
     try:
         for line in introduction:

@@ -1,6 +1,10 @@
-"""The command line. What only one command needs is imported in it: the daemon idles most of its life."""
+"""The command line: the table of commands, and the commands that only call another module.
+
+What only one command needs is imported in that command: the daemon would keep it in memory for ever.
+"""
 
 import json
+import os
 import signal
 import sys
 from contextlib import aclosing, suppress
@@ -12,10 +16,10 @@ import anyio
 import typer
 
 from shop_poller import __version__
-from shop_poller.cli import backup_commands, replay_command
-from shop_poller.cli import service as service_commands
 from shop_poller.cli.console import (
+    COMPLETE_VARIABLE,
     CUT_SHORT,
+    AsJson,
     Commands,
     Config,
     EnoughError,
@@ -27,16 +31,14 @@ from shop_poller.cli.console import (
     discard,
     load_settings,
     load_shops_config,
+    make_app,
+    refused,
     say,
     say_lines,
     set_up_output,
     standard_output,
     utc,
 )
-from shop_poller.cli.dead_letter_commands import dead, deliveries
-from shop_poller.cli.poll import poll
-from shop_poller.cli.shops import shops
-from shop_poller.cli.state import state
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import choose
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
@@ -49,31 +51,55 @@ if TYPE_CHECKING:
     from shop_poller.cli.check import CheckResult
 
 
-app = typer.Typer(
-    cls=Commands,
+COMMANDS = {
+    "run": "main",
+    "check": "main",
+    "notify-test": "main",
+    "status": "main",
+    "audit": "main",
+    "backfill": "main",
+    "replay": "replay",
+    "backup": "backup",
+    "restore": "restore",
+    "demo": "main",
+    "install-service": "service",
+    "as-service": "service",
+    "healthy": "service",
+    "completion": "service",
+    "dead": "dead_letters",
+    "deliveries": "deliveries",
+    "poll": "poll",
+    "shops": "shops",
+    "state": "state",
+}
+"""The commands in the order of the help, and the module of this package that declares each."""
+
+
+class _Commands(Commands):
+    modules = COMMANDS
+
+
+app = make_app(
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Watches a WooCommerce shop and tells people what happened to their orders.",
+    help="Watches WooCommerce shops and sends notifications about their orders.",
     epilog="Settings come from the environment, .env and --config: docs/configuration.md lists them.",
 )
 
-app.add_typer(dead, name="dead")
-app.add_typer(deliveries, name="deliveries")
-app.add_typer(poll, name="poll")
-app.add_typer(shops, name="shops")
-app.add_typer(state, name="state")
-
 WATCH_EVERY_S = 2.0
 CLEAR = "\x1b[H\x1b[2J"
-"""Tells a terminal to begin anew at its top."""
+"""Clears a terminal."""
 
 
 def main() -> None:
-    """Run the command line. An error that a user can cause is one line each, and an exit code."""
+    """Run the command line. An error that a user can cause is printed as one line, with an exit code."""
     set_up_output()
-    service_commands.answer_completion()
+    if COMPLETE_VARIABLE in os.environ:
+        # Typer registers its shells only with its own completion options, which slow down every start.
+        from typer.completion import get_completion_inspect_parameters  # noqa: PLC0415 - see the docstring
+
+        get_completion_inspect_parameters()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # since __main__.main; `nohup` and & ignore it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -92,11 +118,11 @@ def main() -> None:
         complain(f"cannot print: {error}")
         sys.exit(Exit.UNDELIVERED)
     finally:
-        if "shop_poller.observability.logging" in sys.modules:  # it is large, and `--version` has no log
+        if "shop_poller.observability.logging" in sys.modules:  # it is large; `--version` does not log
             import_module("shop_poller.observability.logging").finish_log()
         try:
             sys.stderr.flush()
-        except OSError:  # a log that could not be written is no reason for an exit code of its own
+        except OSError:  # a log that cannot be written does not change the exit code
             discard(sys.stderr)
 
 
@@ -114,20 +140,20 @@ def _options(
 Examples:
   shop-poller run
   shop-poller run --once --dry-run
-Exit codes: 2 settings, 5 state file; of --once also 3 the shop could not be read,
-4 something stayed undelivered."""
+Exit codes: 2 settings, 5 state file; with --once also 3 the shop could not be read,
+4 something was not delivered."""
 )
 def run(
     config: Config = None,
-    once: Annotated[bool, typer.Option("--once", help="One tick, deliver, say what was done, exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Poll once, deliver, print a summary, exit.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --once: print what would be sent; change nothing.")
     ] = False,
     shop: ShopId = None,
 ) -> None:
-    """Watch the shop, or all of several, until SIGTERM, SIGHUP or Ctrl-C."""
+    """Watch the shop, or all shops, until SIGTERM, SIGHUP or Ctrl-C."""
     if dry_run and not once:
-        raise typer.BadParameter("goes with --once", param_hint="--dry-run")
+        raise typer.BadParameter("needs --once", param_hint="--dry-run")
     shops_config = load_shops_config(config)
 
     if not once:
@@ -135,7 +161,7 @@ def run(
         from shop_poller.runtime import app as daemon  # noqa: PLC0415 - see the module's docstring
 
         if shop is not None:
-            raise typer.BadParameter("goes with --once", param_hint="--shop")
+            raise typer.BadParameter("needs --once", param_hint="--shop")
         log_in_background()
         anyio.run(partial(daemon.run, shops_config), backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
@@ -145,7 +171,7 @@ def run(
 
 
 def _has_uvloop() -> bool:
-    """It comes with the extra `fast`. Only the daemon lives long enough to be worth importing it."""
+    """Whether the extra `fast` is installed. Only the daemon runs long enough to use it."""
     try:
         import_module("uvloop")
     except ImportError:
@@ -159,12 +185,12 @@ def _run_once(settings: Settings) -> None:
     report = run_until_signal(partial(once.run_once, settings))
     tick = report.tick
     if not settings.shop_polling_enabled:
-        say("asked nothing: polling is off (SHOP_POLLING_ENABLED=false)")
+        say("polling is off (SHOP_POLLING_ENABLED=false)")
     elif tick.error is None:
-        say(f"read {tick.orders} orders, learned {tick.imported}, decided {tick.events} events")
+        say(f"read {tick.orders} orders, imported {tick.imported}, found {tick.events} events")
     else:
         complain(f"the shop could not be read: {tick.error}")
-    say(f"delivered {report.delivered}, waiting {report.waiting}, given up {report.dead_lettered}")
+    say(f"delivered {report.delivered}, waiting {report.waiting}, failed {report.dead_lettered}")
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
     if report.waiting or report.dead_lettered:
@@ -180,9 +206,9 @@ def _rehearse(settings: Settings) -> None:
 
     tick = run_until_signal(partial(once.rehearse, settings, show))
     if tick.error is not None:
-        complain(f"the shop could not be read: {tick.error}")
-        raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    say(f"read {tick.orders} orders, learned {tick.imported}, decided {tick.events} events; changed nothing")
+        code = Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP
+        raise refused(f"the shop could not be read: {tick.error}", code)
+    say(f"read {tick.orders} orders, imported {tick.imported}, found {tick.events} events; changed nothing")
 
 
 @app.command(
@@ -192,7 +218,7 @@ Example:
 Exit codes: 2 settings, 3 shop, 4 a sink, 5 state file."""
 )
 def check(config: Config = None, shop: ShopId = None) -> None:
-    """Look whether shop, keys, clocks, state and sinks are right; change nothing."""
+    """Check shop, keys, clocks, state and sinks; change nothing."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
     shops_config = load_shops_config(config)
@@ -204,17 +230,17 @@ def check(config: Config = None, shop: ShopId = None) -> None:
     epilog="""\b
 Example:
   shop-poller notify-test
-Exit codes: 2 settings, 4 a sink did not take it.""",
+Exit codes: 2 settings, 4 a sink did not accept it.""",
 )
 def notify_test(config: Config = None, shop: ShopId = None) -> None:
-    """Send one harmless notification to every sink."""
+    """Send one test notification to every sink."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
     _report(checks.notify_test(load_settings(config, shop, asks_shop=False)))
 
 
 def _report(findings: "AsyncIterator[CheckResult]") -> None:
-    """Print findings as they come; the exit code is that of the first that is not well."""
+    """Print results as they come; the exit code is that of the first problem."""
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
     failed: list[Exit] = []
 
@@ -240,15 +266,15 @@ Exit codes: 2 settings, 5 state file."""
 def status(
     config: Config = None,
     shop: ShopId = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every 2 s, until Ctrl-C.")] = False,
 ) -> None:
-    """Say where polling and deliveries stand; the daemon may be running."""
+    """Show the state of polling and deliveries; the daemon may be running."""
     from shop_poller.cli import status as statuses  # noqa: PLC0415 - see the module's docstring
     from shop_poller.clock import now  # noqa: PLC0415
 
     if watch and as_json:
-        raise typer.BadParameter("goes without --json", param_hint="--watch")
+        raise typer.BadParameter("does not go with --json", param_hint="--watch")
     settings = load_settings(config, shop, asks_shop=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
@@ -271,7 +297,7 @@ async def _watch(settings: Settings) -> None:
         try:
             found = await statuses.read_status(settings)
             lines = statuses.render(found, found.now or now())
-        except TemporaryError as error:  # it may be readable again at the next look
+        except TemporaryError as error:  # the next read may succeed
             lines = [str(error)]
         if sys.stdout.isatty():
             typer.echo(CLEAR, nl=False)
@@ -286,21 +312,21 @@ Examples:
   shop-poller audit --since 2026-11-01
   shop-poller audit --since 2026-11-24T18:00:00 --json
 Exit codes: 2 settings, 3 the shop could not be read, 4 something is undelivered, 5 state,
-6 something was missed, or could not be read."""
+6 something was missed, or could not be checked."""
 )
 def audit(
     since: Since,
     config: Config = None,
     shop: ShopId = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a line an order.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold every order changed since then against what was announced; the daemon may be running."""
+    """Compare every order changed since DATE with what was announced; the daemon may be running."""
     from shop_poller.cli import audit as audits  # noqa: PLC0415 - see the module's docstring
 
     settings, tally = load_settings(config, shop), audits.Tally()
 
     async def show() -> None:
-        # Closed here: a reader of ours that has enough (`head`) ends it in the middle.
+        # Closed here: it ends in the middle when the reader of standard output (`head`) closes it.
         async with aclosing(audits.audit(settings, utc(since), tally)) as entries:
             async for entry in entries:
                 for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
@@ -321,21 +347,16 @@ def audit(
     epilog="""\b
 Example:
   shop-poller backfill --since 2026-01-01
-Exit codes: 2 settings, 3 the shop could not be read (run it again to go on), 5 state."""
+Exit codes: 2 settings, 3 the shop could not be read (run it again to resume), 5 state."""
 )
 def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
-    """Learn silently the orders made from then on and before the watch began; the daemon may be running."""
+    """Import orders created from DATE up to the first poll, silently; the daemon may be running."""
     from shop_poller.cli import backfill as backfills  # noqa: PLC0415 - see the module's docstring
 
     settings = load_settings(config, shop)
     with backfills.progress_bar() as show:
         done = run_until_signal(partial(backfills.backfill, settings, utc(since), show))
-    say(f"read {done.orders:,} orders; {done.imported:,} were not known and are learned now")
-
-
-app.command(epilog=replay_command.EPILOG)(replay_command.replay)
-app.command(epilog=backup_commands.BACKUP_EPILOG)(backup_commands.backup)
-app.command(epilog=backup_commands.RESTORE_EPILOG)(backup_commands.restore)
+    say(f"read {done.orders:,} orders, imported {done.imported:,} new ones")
 
 
 @app.command(
@@ -344,10 +365,10 @@ Example:
   shop-poller demo --seconds 20"""
 )
 def demo(
-    seconds: Annotated[float | None, typer.Option(min=1, help="End after so many seconds.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Stop after this many seconds.")] = None,
     locale: Annotated[Locale, typer.Option(help="Language of the notifications.")] = "ru",
 ) -> None:
-    """Show it: a simulated shop and the real daemon. Needs no settings."""
+    """Run the daemon on a simulated shop. Needs no settings."""
     from shop_poller.cli.demo import demo as play  # noqa: PLC0415 - see the module's docstring
     from shop_poller.observability.logging import log_in_background, set_up_logging  # noqa: PLC0415
 
@@ -357,14 +378,3 @@ def demo(
     if failure is not None:
         with suppress(EnoughError):
             raise standard_output().failed(failure)
-
-
-app.command("install-service", epilog=service_commands.INSTALL_EPILOG)(service_commands.install_service)
-app.command(
-    "as-service",
-    epilog=service_commands.AS_SERVICE_EPILOG,
-    # What follows the command's name belongs to that command.
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)(service_commands.as_service)
-app.command("healthy", epilog=service_commands.HEALTHY_EPILOG)(service_commands.healthy)
-app.command("completion", epilog=service_commands.COMPLETION_EPILOG)(service_commands.completion)

@@ -1,24 +1,62 @@
-"""`replay`: deliveries that were made go back into the outbox, with their old ids, beside the daemon."""
+"""The command `replay`: puts successful deliveries back into the outbox, with their old ids.
 
+The daemon may be running.
+"""
+
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated
 
+import anyio
+import typer
+
+from shop_poller.cli.console import (
+    DATES,
+    Config,
+    ShopId,
+    Since,
+    SinkName,
+    Yes,
+    agreed,
+    complain,
+    load_settings,
+    make_app,
+    refused,
+    say,
+    utc,
+)
 from shop_poller.cli.dead_letters import AT_ONCE
+from shop_poller.cli.deliveries import delivered_line
 from shop_poller.config.settings import Settings
 from shop_poller.core.filters import Filter, problems
+from shop_poller.core.model import iso
 from shop_poller.ports import FinishedDelivery
 from shop_poller.stores import concurrent_store
 
+app = make_app()
+
+Until = Annotated[
+    datetime | None,
+    typer.Option("--until", formats=DATES, metavar="DATE", help="Delivered before DATE. Default: now."),
+]
+Event = Annotated[
+    str | None,
+    typer.Option("--event", metavar="NAME", help="Only this event: shop.order.new, new, or shop.order.*"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be sent again; change nothing.")]
+
 
 class UnknownEventError(Exception):
-    """There is no event of that name; one line, with those that there are."""
+    """No event has that name; the text lists the known ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which deliveries are meant: all that fit.
+    """Which deliveries are meant: those that match every field.
 
     Attributes:
         since: made then or later.
@@ -35,14 +73,14 @@ class ReplayFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundDeliveries:
-    """What a choice comes to.
+    """The deliveries that match a filter.
 
     Attributes:
         again: what can be sent again, in the order in which it was put into the outbox.
-        bare: how many fit and have no text any more.
-        orphans: sinks that were meant and that no setting names: nobody would take from there what waits.
-        before: what was made from then on was not looked at. A second run that is told so does not choose
-            again what the first one sent.
+        bare: how many match but have no stored text any more.
+        orphans: sinks that match and that no setting names: nobody would deliver what waits for them.
+        before: what was made from then on was not looked at. With this as `--until`, a second run does not
+            choose again what the first one sent.
     """
 
     again: Sequence[FinishedDelivery]
@@ -51,21 +89,91 @@ class FoundDeliveries:
     before: datetime
 
 
+@app.command(
+    epilog="""\b
+Examples:
+  shop-poller replay --since 2026-11-24T18:00:00 --dry-run
+  shop-poller replay --since 2026-11-01 --sink crm --event new --yes
+Exit codes: 2 settings, 5 state (it prints how to resume)."""
+)
+def replay(
+    *,
+    since: Since,
+    until: Until = None,
+    sink: SinkName = None,
+    event: Event = None,
+    config: Config = None,
+    shop: ShopId = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send again what was delivered since DATE, with the old ids; the daemon may be running."""
+    settings, start = load_settings(config, shop), utc(since)
+    end = until.replace(tzinfo=UTC) if until else None
+    if end is not None and end <= start:
+        raise typer.BadParameter("is not after --since", param_hint="--until")
+    try:
+        found = anyio.run(find, settings, ReplayFilter(start, end, sink, event))
+    except UnknownEventError as error:
+        raise refused(str(error)) from error
+    count = len(found.again)
+    if found.bare:
+        complain(
+            f"{found.bare:,} cannot be sent again: an older version delivered them without keeping a copy"
+        )
+    for name in found.orphans:
+        complain(f"skipped: deliveries to {name}, which SHOP_NOTIFY_URLS does not name")
+    if dry_run:
+        for one in found.again:
+            say(delivered_line(one))
+        say(f"would send {count:,} again; changed nothing")
+    elif not count:
+        say("there is nothing to replay")
+    elif not (yes or count == 1 or agreed(f"send {count:,} deliveries again?")):
+        say("nothing was changed")
+    else:
+        say(f"replayed {_put_back_all(settings, found):,} of {count:,}")
+
+
+def _put_back_all(settings: Settings, found: FoundDeliveries) -> int:
+    """Put all of it back, with a progress bar on a terminal; if it is cut off, print how to resume."""
+    count, moved = len(found.again), 0
+    bar = typer.progressbar(
+        length=count, label="replay", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
+    )
+
+    def step(meant: int, put: int) -> None:
+        nonlocal moved
+        moved += put
+        bar.update(meant)
+
+    try:
+        with bar:
+            anyio.run(partial(put_back, settings, found.again, step))
+    except BaseException:  # Ctrl-C too
+        complain(
+            f"replayed {moved:,} of {count:,}, perhaps a few more; to resume, run it again with"
+            f" --until {iso(found.before)}"
+        )
+        raise
+    return moved
+
+
 async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
-    """See what a choice comes to; nothing is changed.
+    """Find the deliveries that match; nothing is changed.
 
     Raises:
-        UnknownEventError: `event` names none.
+        UnknownEventError: `event` names no event.
         PermanentError, TemporaryError: STORE.
     """
     shop = settings.shop
     store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
-        await store.load(shop)  # or are they another shop's?
+        await store.load(shop)  # raises if the state belongs to another shop
         before = min(choice.before or store.now(), store.now())
         made = await store.delivered(shop, since=choice.since, before=before)
     wanted = Filter((choice.event,) if choice.event is not None else ())
-    # Those of one's own that were taken out of the settings since are in the history still.
+    # The history may have custom events that were removed from the settings since.
     events = {event for event, _ in settings.events} | {one.over.event_type for one in made}
     for problem in problems(wanted, events=events, levels=()):
         raise UnknownEventError(problem)
@@ -92,12 +200,12 @@ async def put_back(
 
     Args:
         settings: as loaded.
-        again: see Found.
-        step: is told after each commit how many were meant, and how many of them were put back: others were
-            moved or forgotten meanwhile, or wait already.
+        again: see FoundDeliveries.
+        step: is called after each commit with how many were meant, and how many of them were put back. The
+            others were moved or dropped meanwhile, or wait already.
 
     Raises:
-        PermanentError, TemporaryError: STORE; whether the last commit was carried out is then not known.
+        PermanentError, TemporaryError: STORE; it is then unknown whether the last commit was made.
     """
     shop = settings.shop
     store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
@@ -107,13 +215,13 @@ async def put_back(
 
 
 def batches(again: Sequence[FinishedDelivery], most: int = AT_ONCE) -> Iterator[list[int]]:
-    """Seqs for one commit each: what went to one sink of one order stays together, or it might be cut in two.
+    """Seqs for one commit each. Deliveries of one order to one sink stay in one batch.
 
-    Who then began anew would put the second part before the first.
+    If such a line were cut in two, a second run would put its second part before its first.
 
     Args:
-        again: see Found.
-        most: of a batch; only a key that has more than that by itself is cut.
+        again: see FoundDeliveries.
+        most: of a batch; only a line that is longer by itself is cut.
     """
     lines: dict[tuple[str, str], list[int]] = {}
     for one in again:

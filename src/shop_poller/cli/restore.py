@@ -1,37 +1,74 @@
-"""`restore`: what `backup` wrote takes the place of the state.
+"""The command `restore`: replaces the state of every shop by a backup. The daemon must be stopped.
 
-take every lock → put each state together beside its file → verify it → then, shop by shop, the name
+Take every lock, write each new state beside its file, and verify it. Then, shop by shop, rename it.
 """
 
 import os
 import resource
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from sqlite3 import Error as SqliteError
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
+from typing import Annotated, BinaryIO, cast
+
+import anyio
+import typer
 
 from shop_poller.cli.archive import MOST_SHOWN, ArchiveReader, open_regular, reading
-from shop_poller.cli.backup import BackupReport, Show, private_file, redis_layout
+from shop_poller.cli.backup import (
+    BackupRefusedError,
+    BackupReport,
+    Show,
+    private_file,
+    progress,
+    redis_layout,
+)
+from shop_poller.cli.console import Config, ShopId, Yes, agreed, load_chosen_shops, make_app, refused, say
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.plain_text import one_line
-from shop_poller.observability.metrics import Metrics
-from shop_poller.runtime.lease import LeaseKeeper
 from shop_poller.stores import concurrent_store
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain, keep_owner, lock_for, restoring
 
+app = make_app()
 
-async def restore(shops: Sequence[Settings], source: Path, *, show: Show) -> BackupReport:
-    """Put the states of a backup back; refused while a daemon runs.
+Source = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote, or a copy of the database.")
+]
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller restore shop-poller.tar
+Exit codes: 2 settings; 5 state, or FILE is not a backup of it."""
+)
+def restore(*, file: Source, config: Config = None, shop: ShopId = None, yes: Yes = False) -> None:
+    """Replace the state of the shop, or of all shops, by a backup; stop the daemon first."""
+    shops = load_chosen_shops(config, shop)
+    places = shops[0].state_place if len(shops) == 1 else f"the states of {len(shops):,} shops"
+    if not yes and not agreed(f"replace {places} by what is in {file}?"):
+        say("nothing was changed")
+        return
+    try:
+        with progress("restore", len(shops)) as show:
+            report = anyio.run(partial(restore_states, shops, file, show=show))
+    except BackupRefusedError as error:
+        raise refused(str(error)) from error
+    report.show(f"restored from {file}")
+
+
+async def restore_states(shops: Sequence[Settings], source: Path, *, show: Show) -> BackupReport:
+    """Replace states by those of a backup; refused while a daemon runs.
 
     Args:
-        shops: those of the settings that are to be put back, if the backup has them.
-        source: the backup; or a database, if there is one shop.
-        show: is told how far it is.
+        shops: shops of the settings to restore, if the backup has them.
+        source: the backup; for one shop also a database.
+        show: reports progress.
 
     Raises:
         PermanentError, TemporaryError: STORE, the file is not a backup of these shops, or a state is in use.
@@ -56,7 +93,7 @@ async def _restore_archive(
     if manifest.kind != ("redis" if in_redis else "sqlite"):
         raise _no(
             source,
-            f"is a backup of a state in {'a file' if in_redis else 'Redis'}, and the settings keep it in"
+            f"is a backup of a state in {'a file' if in_redis else 'Redis'}, but the settings keep it in"
             f" {'Redis' if in_redis else 'a file'}",
         )
     known = redis_layout() if in_redis else len(MIGRATIONS)
@@ -64,7 +101,7 @@ async def _restore_archive(
         raise _no(
             source,
             f"was made by a newer shop-poller ({manifest.version}, schema {manifest.schema}; this one knows"
-            f" up to {known}); install that one",
+            f" up to {known}); install that version",
         )
     wanted = [there[shop] for shop in manifest.shops if shop in there]
     if not wanted:
@@ -98,19 +135,19 @@ def _restore_files(
             with _explained(shop), _new_state(shop, stack) as to:
                 archive.extract(shop.shop, to)
             found = files.verify(restoring(_path(shop)), source)
-            if found and shop.shop not in found:  # there is none if it was never polled
+            if found and shop.shop not in found:  # empty if the shop was never polled
                 raise _of_another(source, found, shop)
         for shop in shops:
             _put_in_place(shop, report)
 
 
 def _restore_database(shops: Sequence[Settings], source: Path) -> BackupReport:
-    """Put back what `sqlite3 … .backup` made, or a copy of a state file that nobody had open."""
+    """Restore a copy that `sqlite3 … .backup` made, or a copy of a state file that was not open."""
     if len(shops) > 1:
         raise _no(source, "is a database of one shop; name the shop with --shop")
     shop = shops[0]
     if isinstance(shop.state, RedisAddress):
-        raise _no(source, "is a database, and the settings keep the state in Redis")
+        raise _no(source, "is a database, but the settings keep the state in Redis")
     if Path(os.path.realpath(source)) == Path(os.path.realpath(shop.state)):
         raise _no(source, "is the state itself")
     report = BackupReport()
@@ -126,7 +163,7 @@ def _restore_database(shops: Sequence[Settings], source: Path) -> BackupReport:
 
 
 def _put_in_place(shop: Settings, report: BackupReport) -> None:
-    """Let the new state of one shop take its place; what is wrong there is no other shop's trouble."""
+    """Rename the new state of one shop; an error does not stop the other shops."""
     try:
         with _explained(shop):
             files.put_in_place(_path(shop))
@@ -148,12 +185,12 @@ def _explained(shop: Settings) -> Iterator[None]:
 
 def _of_another(source: Path, found: Collection[str], shop: Settings) -> PermanentError:
     of = one_line(", ".join(sorted(found)[:3]), MOST_SHOWN) or "no shop"
-    return _no(source, f"is a state of {of}, and the settings name {shop.shop} (SHOP_ID)")
+    return _no(source, f"is a state of {of}, but the settings name {shop.shop} (SHOP_ID)")
 
 
 @contextmanager
 def _locked(shop: Settings) -> Iterator[None]:
-    """The lock of a shop's state, whose directory is made if it is missing."""
+    """Hold the lock of a shop's state; its directory is created if it is missing."""
     path = _path(shop)
     with _explained(shop):
         missing = [part for part in path.parents if not part.exists()]
@@ -170,7 +207,7 @@ def _locked(shop: Settings) -> Iterator[None]:
 
 
 def _own(directory: Path) -> None:
-    """Give a directory to whoever has the one above."""
+    """Give a directory the owner of its parent."""
     number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         keep_owner(number, directory.parent)
@@ -179,7 +216,7 @@ def _own(directory: Path) -> None:
 
 
 def _new_state(shop: Settings, stack: ExitStack) -> BinaryIO:
-    """An empty file where the next state is put together; gone at the end, if it did not take its place."""
+    """An empty file for the new state; deleted with the stack unless it was renamed."""
     new = restoring(_path(shop))
     new.unlink(missing_ok=True)
     stack.callback(new.unlink, missing_ok=True)
@@ -193,8 +230,7 @@ async def _restore_all_keys(
         if holder := await _leader(shop):
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{holder} has the lease and works on {shop.shop}; stop every replica first; nothing was"
-                " changed",
+                f"{holder} holds the lease of {shop.shop}; stop every replica first; nothing was changed",
             )
     for shop in shops:
         try:
@@ -214,6 +250,8 @@ async def _leader(shop: Settings) -> str:
 
 
 async def _restore_keys(shop: Settings, archive: ArchiveReader, show: Show) -> None:
+    from shop_poller.observability.metrics import Metrics  # noqa: PLC0415 - only this needs it
+    from shop_poller.runtime.lease import LeaseKeeper  # noqa: PLC0415
     from shop_poller.stores.redis.backup import StateKeys  # noqa: PLC0415 - it is 10 MB
 
     keys = StateKeys(cast("RedisAddress", shop.state), prefix=shop.shop_redis_prefix, shop=shop.shop)
@@ -241,7 +279,7 @@ def _path(shop: Settings) -> Path:
 
 
 def _raise_limit() -> None:
-    """Each shop's lock is an open file."""
+    """Raise the limit of open files: the lock of each shop is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,43 +1,51 @@
-"""The commands `shops list` and `shops check`. What only they need is imported in them, as in cli.py."""
+"""The commands `shops list` and `shops check`."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import typer
 
-from shop_poller.cli.console import Config, EnoughError, Exit, OutputError, load_shops_config, say
+from shop_poller.cli.console import (
+    AsJson,
+    Config,
+    EnoughError,
+    Exit,
+    OutputError,
+    load_shops_config,
+    make_app,
+    say,
+)
 from shop_poller.config.addresses import secrets_in
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.masking import Masker
+from shop_poller.core.model import iso
+from shop_poller.runtime.exposure import exposed, summary
+from shop_poller.stores import peek_store
 
 if TYPE_CHECKING:
     from shop_poller.cli.check import CheckResult
 
 AT_ONCE = 16
-"""Shops that are looked at at the same time."""
+"""How many shops are checked at the same time."""
 
-shops = typer.Typer(no_args_is_help=True, help="Look at the shops of a file with [[shops]], or at the one.")
+app = make_app(name="shops", no_args_is_help=True, help="List or check the shops in the settings.")
 
 
-@shops.command(
+@app.command(
     "list",
     epilog="""\b
 Examples:
   shop-poller shops list --config shops.toml
   shop-poller shops list --config shops.toml --json
-Exit codes: 2 settings, 4 it could not print.""",
+Exit codes: 2 settings, 4 cannot print.""",
 )
-def list_shops(
-    *,
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: an object a line.")] = False,
-) -> None:
-    """Say which shops there are, who watches each, and when it was polled last; the daemon may be running."""
+def list_shops(*, config: Config = None, as_json: AsJson = False) -> None:
+    """List the shops, which replica watches each, and its last poll; the daemon may be running."""
     shops_config = load_shops_config(config, asks_shop=False)
     found: dict[str, dict[str, Any]] = {}
 
@@ -51,16 +59,15 @@ def list_shops(
             say(json.dumps(about, ensure_ascii=False) if as_json else _line(about))
 
 
-@shops.command(
+@app.command(
     epilog="""\b
 Example:
   shop-poller shops check --config shops.toml
-Exit codes: 2 settings, 3 a shop, 4 a sink, 5 state; of several the least."""
+Exit codes: 2 settings, 3 a shop, 4 a sink, 5 state; the lowest of several."""
 )
 def check(config: Config = None) -> None:
-    """Look whether every shop, its keys, state and sinks are right, a line each; change nothing."""
-    from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.runtime.exposure import exposed, summary  # noqa: PLC0415
+    """Check every shop, its keys, state and sinks, one line per shop; change nothing."""
+    from shop_poller.cli import check as checks  # noqa: PLC0415 - it is large
 
     shops_config = load_shops_config(config)
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
@@ -76,7 +83,7 @@ def check(config: Config = None) -> None:
         text = "; ".join(f"{finding.about}: {finding.text}" for finding in wrong)
         try:
             say(f"FAIL  {shop.shop}: {text}" if wrong else f"ok    {shop.shop}")
-        except OutputError as error:  # kept out of the group, which would wrap it
+        except OutputError as error:  # raised later: the task group would wrap it
             unprinted.append(error)
 
     anyio.run(_each, shops_config.shops, look)
@@ -87,7 +94,7 @@ def check(config: Config = None) -> None:
 
 
 async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awaitable[None]]) -> None:
-    """Look at every shop, at some of them at the same time."""
+    """Call `look` for every shop, for some of them at the same time."""
     room = anyio.CapacityLimiter(AT_ONCE)
 
     async def take_turn(shop: Settings) -> None:
@@ -100,10 +107,7 @@ async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awa
 
 
 async def _described(shop: Settings) -> dict[str, Any]:
-    """What is set, and what the store knows; of one that cannot be read, why."""
-    from shop_poller.core.model import iso  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.stores import peek_store  # noqa: PLC0415
-
+    """The shop's settings and stored state, or why the state cannot be read."""
     about: dict[str, Any] = {
         "shop": shop.shop,
         "url": Masker(secrets_in(shop.woocommerce_mcp_url)).mask(shop.woocommerce_mcp_url),
@@ -117,7 +121,7 @@ async def _described(shop: Settings) -> dict[str, Any]:
         store = await peek_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
         try:
             state = await store.load(shop.shop)
-            if isinstance(shop.state, RedisAddress):  # who has a file open cannot be seen from outside
+            if isinstance(shop.state, RedisAddress):  # a file does not tell who has it open
                 about["leader"] = await store.holder() or None
             if state is not None and state.last_poll_at is not None:
                 about["last_poll_at"] = iso(state.last_poll_at)

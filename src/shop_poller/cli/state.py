@@ -1,51 +1,57 @@
-"""The commands `state check` and `state aside`. What only one command needs is imported in it (cli.py)."""
+"""The commands `state check` and `state aside`: damage in the stored state."""
 
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import anyio
 import typer
 
-from shop_poller.cli.console import Config, EnoughError, Exit, ShopId, load_shops_config, say
-from shop_poller.config.shops import choose
+from shop_poller.cli.console import (
+    AsJson,
+    Config,
+    EnoughError,
+    Exit,
+    ShopId,
+    load_chosen_shops,
+    make_app,
+    say,
+)
+from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.model import iso
+from shop_poller.ports import RowSetAside
+from shop_poller.stores import inspect_store, repair_store, set_aside_in_store
+from shop_poller.stores.damage import StateFinding
 
-if TYPE_CHECKING:
-    from shop_poller.config.settings import Settings
-    from shop_poller.ports import RowSetAside
-    from shop_poller.stores.damage import StateFinding
-
-state = typer.Typer(no_args_is_help=True, help="Check the stored state, and repair it.")
+app = make_app(name="state", no_args_is_help=True, help="Check and repair the stored state.")
 
 Repair = Annotated[
     bool,
-    typer.Option("--repair", help="Correct or take out what is damaged; keep copies. Stop the daemon first."),
+    typer.Option("--repair", help="Correct or remove damaged rows; keep copies. Stop the daemon first."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs: an object a line, one for each shop.")]
-Forget = Annotated[bool, typer.Option("--forget", help="Then drop these copies.")]
+Forget = Annotated[bool, typer.Option("--forget", help="Then delete these copies.")]
 
 
-@state.command(
+@app.command(
     epilog="""\b
 Examples:
   shop-poller state check
   shop-poller state check --json
   shop-poller state check --repair
-Exit codes: 2 settings; 5 damage is left, the state cannot be read, or (--repair) the daemon uses it."""
+Exit codes: 2 settings; 5 damage is left, the state cannot be read, or the daemon uses it (--repair)."""
 )
 def check(
     *, config: Config = None, shop: ShopId = None, repair: Repair = False, as_json: AsJson = False
 ) -> None:
     """Report damaged rows and keys, one line each; without --repair the daemon may be running."""
-    shops_config = load_shops_config(config, asks_shop=False)
-    shops = shops_config.shops if shop is None else [choose(shops_config.shops, shop)]
+    shops = load_chosen_shops(config, shop)
     if not anyio.run(_check_all, shops, repair, as_json):
         raise typer.Exit(Exit.STATE)
 
 
-@state.command(
+@app.command(
     epilog="""\b
 Examples:
   shop-poller state aside
@@ -56,18 +62,12 @@ def aside(
     *, config: Config = None, shop: ShopId = None, as_json: AsJson = False, forget: Forget = False
 ) -> None:
     """List the damaged rows that were set aside; the daemon may be running."""
-    shops_config = load_shops_config(config, asks_shop=False)
-    shops = shops_config.shops if shop is None else [choose(shops_config.shops, shop)]
     with suppress(EnoughError):
-        anyio.run(_list_all, shops, as_json, forget)
+        anyio.run(_list_all, load_chosen_shops(config, shop), as_json, forget)
 
 
-async def _check_all(shops: "Sequence[Settings]", repair: bool, as_json: bool) -> bool:  # noqa: FBT001 - of a command
-    """Check every shop.
-
-    Returns:
-        Whether nothing is wrong any more.
-    """
+async def _check_all(shops: Sequence[Settings], repair: bool, as_json: bool) -> bool:  # noqa: FBT001 - of a command
+    """Check every shop; returns whether nothing is wrong any more."""
     is_well = True
     for shop in shops:
         try:
@@ -97,20 +97,16 @@ async def _check_all(shops: "Sequence[Settings]", repair: bool, as_json: bool) -
     return is_well
 
 
-async def _find(shop: "Settings", *, repair: bool) -> "list[StateFinding]":
-    from shop_poller.stores import inspect_store, repair_store  # noqa: PLC0415 - see the module's docstring
-
+async def _find(shop: Settings, *, repair: bool) -> list[StateFinding]:
     look = repair_store if repair else inspect_store
     return await look(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
 
 
-async def _kept(shop: "Settings", *, forget: bool = False) -> "list[RowSetAside]":
-    from shop_poller.stores import set_aside_in_store  # noqa: PLC0415 - see the module's docstring
-
+async def _kept(shop: Settings, *, forget: bool = False) -> list[RowSetAside]:
     return await set_aside_in_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix, forget=forget)
 
 
-async def _list_all(shops: "Sequence[Settings]", as_json: bool, forget: bool) -> None:  # noqa: FBT001 - of a command
+async def _list_all(shops: Sequence[Settings], as_json: bool, forget: bool) -> None:  # noqa: FBT001 - of a command
     for shop in shops:
         kept = await _kept(shop, forget=forget)
         if as_json:
@@ -127,7 +123,5 @@ async def _list_all(shops: "Sequence[Settings]", as_json: bool, forget: bool) ->
             say(f"{shop.shop}: no row is set aside")
 
 
-def _row(one: "RowSetAside") -> dict[str, Any]:
-    from shop_poller.core.model import iso  # noqa: PLC0415 - see the module's docstring
-
+def _row(one: RowSetAside) -> dict[str, Any]:
     return {"place": one.place, "name": one.name, "reason": one.reason, "at": iso(one.at)}

@@ -1,4 +1,4 @@
-"""`status`: where a shop's polling and its deliveries stand, read from the store."""
+"""`status`: the state of a shop's polling and deliveries, read from the store."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.alerts import MARKERS
-from shop_poller.cli.dead_letters import as_dict
+from shop_poller.cli.deliveries import as_dict
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
@@ -16,7 +16,7 @@ from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, S
 from shop_poller.stores import peek_store
 
 LATEST = 10
-"""So many dead letters and deliveries are shown."""
+"""How many dead letters and deliveries are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Status:
     """What the store knows of a shop.
 
     Attributes:
-        now: what the clock says that dates what is stored; None if that is not known.
-        whose: that clock is.
+        now: the time by the clock that dates stored rows; None if it is not known.
+        whose: whose clock that is.
     """
 
     shop: str
@@ -41,7 +41,7 @@ class Status:
 
     @property
     def clock(self) -> str:
-        """What is wrong with the clock that dates what is stored, in words; "" if nothing is."""
+        """What is wrong with the clock that dates stored rows, in words; "" if nothing is."""
         if self.now is None or self.state is None:
             return ""
         oldest = [sink.oldest_at for sink in self.stats.sinks.values()]
@@ -50,7 +50,7 @@ class Status:
         return str(trouble(self.whose, now=self.now, behind_shop_s=None, stored=stored) or "")
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`: instants are ISO 8601 in UTC, or null."""
+        """The output of `--json`: instants are ISO 8601 in UTC, or null."""
         state = self.state
         return {
             "shop": self.shop,
@@ -102,7 +102,7 @@ async def read_status(settings: Settings) -> Status:
             await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),
         )
-        with suppress(ShopPollerError):  # what was read is told all the same
+        with suppress(ShopPollerError):  # what was read is shown anyway
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         return replace(found, now=store.now(), whose=whose)
@@ -119,14 +119,14 @@ def render(status: Status, now: datetime) -> list[str]:
         f"shop        {status.shop}",
         f"last poll   {_ago(state.last_poll_at, now)}",
         f"cursor      {_iso(state.cursor_at) or 'none yet'}, by the shop's clock",
-        f"watching    since {_iso(state.baseline_at) or 'its first answer, which is still to come'}",
+        f"watching    since {_iso(state.baseline_at) or 'the first answer, which has not come yet'}",
         f"known       {stats.known:,} orders",
     ]
     if status.clock:
         lines.append(f"clock       {status.clock}")
     if state.import_position is not None:
         lines.append(
-            f"learning    {state.import_position.phase} orders, {state.import_position.count:,} so far"
+            f"importing   {state.import_position.phase} orders, {state.import_position.count:,} so far"
         )
     lines += [f"set aside   order {order_id}: {reason}" for order_id, reason in status.set_aside.items()]
     lines += [f"set aside   stored row {one.place} {one.name}: {one.reason}" for one in status.rows_set_aside]

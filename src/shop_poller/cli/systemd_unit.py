@@ -1,4 +1,4 @@
-"""The systemd service: what is written where, and what would keep it from running."""
+"""The systemd service: its files, and what would keep it from running."""
 
 import difflib
 import os
@@ -17,26 +17,26 @@ SETTINGS = Path("/etc/shop-poller/shop-poller.env")
 CREDENTIALS = Path("/etc/shop-poller/credentials")
 TEMPLATE_COMMAND = "/opt/shop-poller/bin/shop-poller"
 BACK_OFF_SINCE = 254
-"""The first systemd that knows RestartSteps."""
-HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nothing is put there
-"""What the service does not see: ProtectHome and PrivateTmp."""
+"""The first version of systemd with RestartSteps."""
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
+"""Directories that the service cannot see: ProtectHome and PrivateTmp."""
 PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)
 SHARED = {
     "User", "DynamicUser", "StateDirectory", "StateDirectoryMode", "UMask", "WorkingDirectory", "Environment",
     "EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted", "SetCredential",
 }  # fmt: skip
-"""What a command has to have of the unit to find the service's settings, keys and state."""
+"""The options of the unit that a command needs to find the service's settings, keys and state."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFile:
-    """A file to be written.
+    """A file of the service.
 
     Attributes:
-        path: where, below the root.
-        text: what is in it.
-        mode: who may read it.
-        yours: is left as it is once it is there: it is for people to write.
+        path: absolute.
+        text: its content.
+        mode: its permissions.
+        yours: it is for the user to edit, so an existing file is never overwritten.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class ServiceFile:
     yours: bool = False
 
     def diff(self, root: Path) -> list[str] | None:
-        """The lines that writing it would change; none if it is as it should be; None if it is not there.
+        """The lines that writing it would change; None if the file does not exist.
 
         Raises:
             OSError: it cannot be read.
@@ -57,7 +57,7 @@ class ServiceFile:
         return list(difflib.unified_diff(there, self.text.splitlines(), str(path), "new", lineterm=""))
 
     def write(self, root: Path) -> None:
-        """Write it; whoever reads it meanwhile sees the old one or the new one.
+        """Replace the file in one step: a reader sees the old content or the new.
 
         Raises:
             OSError: it cannot be written.
@@ -71,17 +71,17 @@ class ServiceFile:
 
 
 def below(root: Path, path: Path) -> Path:
-    """An absolute path, seen from a directory that stands for the root."""
+    """An absolute path, moved below a directory that stands for the root."""
     return root / path.relative_to("/")
 
 
 def unit(command: Path) -> str:
-    """The unit that starts this command."""
+    """The unit file that starts this command."""
     return _template("shop-poller.service").replace(TEMPLATE_COMMAND, str(command))
 
 
 def service_files(command: Path, version: int) -> list[ServiceFile]:
-    """What makes the service, for a version of systemd."""
+    """The files of the service, for a version of systemd."""
     back_off = [ServiceFile(BACK_OFF, _template("back-off.conf"))] if version >= BACK_OFF_SINCE else []
     settings = ServiceFile(SETTINGS, _template("shop-poller.env"), mode=0o640, yours=True)
     return [ServiceFile(UNIT, unit(command)), *back_off, settings]
@@ -93,30 +93,30 @@ def credentials() -> list[str]:
 
 
 def own_command() -> Path:
-    """The path of the command that runs now, as the service should start it."""
+    """The path of the running command, for the service to start."""
     called = Path(sys.argv[0])
     return (called if called.name == "shop-poller" else Path(sys.prefix, "bin", "shop-poller")).resolve()
 
 
 def obstacles(command: Path) -> Iterator[str]:
-    """What would keep the service, another user in a sandbox, from executing a command: a line each."""
+    """What would keep the service, which is another user in a sandbox, from executing a command."""
     if not PLAIN.fullmatch(str(command)):
-        yield f"{command} has characters that a unit file gives a meaning; install it at {_advice()}"
+        yield f"{command} has characters with a special meaning in unit files; install it in {_advice()}"
     for path in dict.fromkeys((command, Path(sys.executable).resolve(), Path(__file__).resolve())):
         home = next((home for home in HIDDEN if path.is_relative_to(home)), None)
         if home is not None:
-            yield f"{path} lies in {home}, which the service does not see; install it at {_advice()}"
+            yield f"{path} is in {home}, which the service cannot see; install it in {_advice()}"
             continue
         closed = [part for part in (path, *path.parents) if part.exists() and not _open(part)]
         if closed:
-            yield f"{closed[-1]} is closed to other users, and the service is one: chmod -R o+rX {closed[-1]}"
+            yield f"the user of the service may not read {closed[-1]}: chmod -R o+rX {closed[-1]}"
 
 
 def _advice() -> str:
     return (
         "/opt: make wheel && sudo python3 -m venv /opt/shop-poller &&"
         " sudo /opt/shop-poller/bin/pip install -c constraints.txt dist/*.whl"
-        " (with a Python of the system, such as /usr/bin/python3)"
+        " (with the Python of the system, such as /usr/bin/python3)"
     )
 
 
@@ -126,7 +126,7 @@ def _open(path: Path) -> bool:
 
 
 def systemd_version() -> int:
-    """The version of systemd, or 0 where there is none."""
+    """The version of systemd; 0 if there is none."""
     try:
         done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
     except OSError:
@@ -136,7 +136,7 @@ def systemd_version() -> int:
 
 
 def installed_unit() -> str:
-    """The unit as systemd knows it, with its drop-ins; empty if there is none.
+    """The unit that systemd has loaded, with its drop-ins; empty if there is none.
 
     Raises:
         OSError: there is no systemd.
@@ -146,12 +146,12 @@ def installed_unit() -> str:
 
 
 def as_service(unit_text: str, command: list[str], *, terminal: bool) -> list[str]:
-    """The command line that runs a command as the service: with its user, state, settings and keys.
+    """The command line that runs a command with the service's user, state, settings and keys.
 
     Args:
         unit_text: of the unit and its drop-ins.
         command: with its arguments.
-        terminal: whether to run it on this terminal; else through pipes.
+        terminal: whether to run it on this terminal; else with pipes.
     """
     lines = [line.strip() for line in unit_text.splitlines()]
     shared = [f"--property={line}" for line in lines if line.partition("=")[0] in SHARED]
@@ -160,12 +160,12 @@ def as_service(unit_text: str, command: list[str], *, terminal: bool) -> list[st
 
 
 def become(command: list[str]) -> None:
-    """Go on as another command.
+    """Replace this process by another command.
 
     Raises:
-        OSError: it is not there.
+        OSError: the command does not exist.
     """
-    os.execvp(command[0], command)  # noqa: S606 - that is the point
+    os.execvp(command[0], command)  # noqa: S606 - intended
 
 
 def _template(name: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import SecretStr
 
 from shop_poller.config.loader import GatheredSettings, config_credential, gather, judge, read_secret
-from shop_poller.config.places import apart
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
 from shop_poller.core.showing import is_harmless, shown
@@ -26,6 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,2})?")
 """A name in words, as no key and no password is written."""
 CLUSTER = re.compile(r"\s*rediss?\+cluster:", re.IGNORECASE)
+HASH_TAG = re.compile(r"\{([^{}]+)\}")
 WAS_ALONE = "was_alone"
 KEYS = (
     "woocommerce_consumer_key",
@@ -240,7 +240,7 @@ def _place(settings: Settings) -> dict[str, Any]:
     """Where the state of a shop lies that is one of several."""
     if isinstance(settings.state, Path):
         return {"shop_state_url": SecretStr(f"sqlite:///{file_apart(settings.state, settings.shop)}")}
-    return {"shop_redis_prefix": apart(settings.shop_redis_prefix, settings.shop)}
+    return {"shop_redis_prefix": keys_apart(settings.shop_redis_prefix, settings.shop)}
 
 
 def _twice(tables: Sequence[Any]) -> list[str]:
@@ -265,6 +265,20 @@ def _on_a_cluster(found: GatheredSettings) -> list[str]:
         f"{given[0].upper()}{origin}: a Redis Cluster is for one shop only, since one node that"
         " hangs would stop all shops; use one server (redis://) or Sentinel (redis+sentinel://)"
     ]
+
+
+def keys_apart(prefix: str, shop_id: str) -> str:
+    """The prefix of the Redis keys of one of several shops. No shop's prefix begins with that of another.
+
+    On a Cluster each shop has a hash tag of its own, and so a slot: shops spread over the nodes.
+
+    Args:
+        prefix: of all keys.
+        shop_id: has neither colon nor braces in it.
+    """
+    if HASH_TAG.search(prefix):
+        return HASH_TAG.sub(rf"{{\1:{shop_id}}}", prefix, count=1)
+    return f"{prefix}shops:{shop_id}:"
 
 
 def file_apart(path: Path, shop_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""A circuit breaker: after too many failures in a row the peer is left alone, then probed once.
+"""A circuit breaker: after too many failures in a row requests to the peer pause, then one probes it.
 
 closed ── threshold failures, or a trip ──→ open ── cooldown over ──→ half-open (one probe)
   ↑                                          ↑                            │
@@ -8,6 +8,11 @@ closed ── threshold failures, or a trip ──→ open ── cooldown over 
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from shop_poller.core.errors import ShopPollerError, TemporaryError
+
+SWITCHING_S = 600.0
+"""After this time a sink is probed like any other: its address was not moved to another server."""
 
 
 class BreakerState(StrEnum):
@@ -73,3 +78,30 @@ class Breaker:
         if self.state is BreakerState.OPEN:  # what it asked for before stands
             opened_at = max(opened_at, self.opened_at)
         return replace(self, state=BreakerState.OPEN, failures=self.threshold, opened_at=opened_at)
+
+
+class Switching:
+    """How soon to probe a sink whose address is moving to another server. Instants are monotonic seconds.
+
+    Such a switch takes seconds, so the sink is probed sooner than after other failures.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._probe_after_s = 0.0
+
+    def over(self) -> None:
+        """The sink accepted a delivery."""
+        self._since = None
+
+    def within_s(self, error: ShopPollerError, now: float) -> float | None:
+        """Within how many seconds to probe after a failure of the sink; None for the usual time.
+
+        Once a switch has begun, other failures count too, such as no connection while the address moves.
+        """
+        if isinstance(error, TemporaryError) and error.probe_after_s is not None:
+            self._probe_after_s = error.probe_after_s
+            self._since = now if self._since is None else self._since
+        if self._since is None or now - self._since >= SWITCHING_S:
+            return None
+        return self._probe_after_s

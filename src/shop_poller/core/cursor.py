@@ -13,6 +13,7 @@ The cursor follows the shop's own clock, S: the `Date` of the walk's first answe
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query
@@ -213,9 +214,30 @@ def _repeating() -> TemporaryError:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysetWalk:
+    """A walk through orders, page by page. The size of its pages may change on the way."""
+
+    keyset_position: KeysetPosition
+    per_page: int = MAX_PER_PAGE
+
+    def sized(self, per_page: int) -> Self:
+        """The same walk with pages of that size."""
+        position = self.keyset_position.resized(self.per_page, per_page)
+        return replace(self, per_page=per_page, keyset_position=position)
+
+    def halved(self) -> Self:
+        """The same walk with pages of half the size, after an answer above the size bound.
+
+        Raises:
+            TemporaryError: TOO_LARGE, a single order is above the bound.
+        """
+        return self.sized(halve(self.per_page))
+
+
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """One walk through what changed since the cursor.
+class Walk(KeysetWalk):
+    """A walk through what changed since the cursor.
 
     Attributes:
         cursor: where it began.
@@ -225,9 +247,7 @@ class Walk:
     """
 
     cursor: datetime
-    keyset_position: KeysetPosition
     pages: int = 0
-    per_page: int = MAX_PER_PAGE
     shop_time: datetime | None = None
     newest: datetime | None = None
 
@@ -239,20 +259,6 @@ class Walk:
             exclude=self.keyset_position.exclude,
             page=self.keyset_position.number,
         )
-
-    def sized(self, per_page: int) -> "Walk":
-        """The same in steps of that size."""
-        return replace(
-            self, per_page=per_page, keyset_position=self.keyset_position.resized(self.per_page, per_page)
-        )
-
-    def halved(self) -> "Walk":
-        """The same walk in smaller steps, after an answer above the size bound.
-
-        Raises:
-            TemporaryError: TOO_LARGE, a single order is above the bound.
-        """
-        return self.sized(halve(self.per_page))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +287,8 @@ class ReadBefore:
             saw; only those that still wait for the overlap to pass.
         complete_to: all that is stamped up to here was read; None if nothing is known of that.
         complete_at: the shop's clock at the beginning of the walk that first saw that.
-        largest: see Keyset.
-        nothing_in: see Keyset.
+        largest: see KeysetPosition.
+        nothing_in: see KeysetPosition.
     """
 
     walks: tuple[tuple[datetime, datetime], ...] = ()
@@ -332,9 +338,8 @@ def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore
     bound, newest = cursor - overlap, None
     if read.complete_to is not None and read.complete_to > bound:
         bound = newest = read.complete_to
-    return Walk(
-        cursor, KeysetPosition(bound, largest=read.largest, nothing_in=read.nothing_in), newest=newest
-    )
+    position = KeysetPosition(bound, largest=read.largest, nothing_in=read.nothing_in)
+    return Walk(cursor, keyset_position=position, newest=newest)
 
 
 def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
@@ -346,7 +351,7 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
         clock_skew: how far the shop's stamps may lag behind its Date header.
 
     Raises:
-        TemporaryError: PROTOCOL, see Keyset.advance, or there is no end to it.
+        TemporaryError: PROTOCOL, see KeysetPosition.advance, or there is no end to it.
     """
     shop_time = walk.shop_time or page.shop_time
     newest = _newest(walk, page, shop_time)
@@ -385,18 +390,15 @@ def _is_of_this_walk(page: Page, began: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class CreatedWalk:
-    """A walk through orders by when they were made, new to old.
+class CreatedWalk(KeysetWalk):
+    """A walk through orders by creation, from new to old: those at the position's bound or later are done.
 
     Attributes:
-        since: made after this instant, exclusive; None for all.
-        keyset_position: its bound is how far the walk has come: what was made from there on is done.
-        modified_after: only those, exclusive; None for all.
+        since: only orders created after this instant; None for all.
+        modified_after: only orders modified after this instant; None for all.
     """
 
     since: datetime | None
-    keyset_position: KeysetPosition
-    per_page: int = MAX_PER_PAGE
     modified_after: datetime | None = None
 
     def query(self) -> Query:
@@ -411,21 +413,11 @@ class CreatedWalk:
             page=self.keyset_position.number,
         )
 
-    def sized(self, per_page: int) -> "CreatedWalk":
-        """The same in steps of that size."""
-        return replace(
-            self, per_page=per_page, keyset_position=self.keyset_position.resized(self.per_page, per_page)
-        )
-
-    def halved(self) -> "CreatedWalk":
-        """The same in smaller steps; raises what `halve` raises."""
-        return self.sized(halve(self.per_page))
-
     def advance(self, page: Page) -> "CreatedWalk | None":
         """Take one page; None when it was the last.
 
         Raises:
-            TemporaryError: PROTOCOL, see Keyset.advance.
+            TemporaryError: PROTOCOL, see KeysetPosition.advance.
         """
         keyset_position = self.keyset_position.advance(page, self.per_page)
         return replace(self, keyset_position=keyset_position) if keyset_position else None
@@ -435,7 +427,8 @@ def created_walk(
     *, since: datetime | None, before: datetime, modified_after: datetime | None = None
 ) -> CreatedWalk:
     """Begin a walk through the orders made between two instants, both exclusive."""
-    return CreatedWalk(since, KeysetPosition(before, descending=True), modified_after=modified_after)
+    position = KeysetPosition(before, descending=True)
+    return CreatedWalk(since, keyset_position=position, modified_after=modified_after)
 
 
 def halve(per_page: int) -> int:

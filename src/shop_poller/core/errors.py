@@ -104,3 +104,27 @@ class PermanentError(ShopPollerError):
         super().__init__(kind, message)
         self.may_pass = may_pass
         self.may_be_done = may_be_done
+
+
+DOWN_STATUSES = frozenset(
+    {
+        502,  # bad gateway
+        503,  # maintenance, overload
+        504,  # the gateway got no answer
+        509,  # bandwidth used up (cPanel)
+        520,  # Cloudflare, up to 527: the server behind it sent an invalid answer
+        521,  # the server is down
+        522,  # no connection in time
+        523,  # no route to the server
+        524,  # no answer in time
+        525,  # no TLS handshake
+        526,  # a bad certificate
+        527,  # Railgun lost its server
+        529,  # overloaded
+        530,  # Cloudflare does not find the server; a site that was frozen (Pantheon)
+        540,  # paused by its owner (Shopify)
+        598,  # a proxy's timeout of reading
+        599,  # a proxy's timeout of connecting
+    }
+)
+"""HTTP statuses that say nothing about the request: a server, or the peer behind a proxy, is down."""

@@ -1,14 +1,14 @@
-"""What a store that does not know the shop learns before its first decision, silently.
+"""The initial import: which existing orders a new store records, silently, before its first decision.
 
-The orders made before the baseline that are still open, and those completed of late: so that a later
-cancellation or refund of theirs is judged rightly. Newest first, because those change most.
+These are the orders from before the baseline that are still open or were completed recently, so that a later
+cancellation or refund of them is decided correctly. Newest first, because those change most.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shop_poller.core.cursor import MAX_PER_PAGE, KeysetPosition, halve
+from shop_poller.core.cursor import KeysetPosition, KeysetWalk
 from shop_poller.core.meaning import StatusMeaning, StatusMeanings
 from shop_poller.core.model import Page, Query
 
@@ -18,7 +18,7 @@ OPEN = (StatusMeaning.AWAITING, StatusMeaning.PAID)
 
 
 class Phase(StrEnum):
-    """Which orders are being learned."""
+    """Which orders are being imported."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -26,11 +26,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportPosition:
-    """How far learning has come; survives a restart.
+    """The progress of the import; survives a restart.
 
     Attributes:
-        created_before: exclusive; what was made from then on is learned already.
-        count: orders learned so far.
+        created_before: exclusive; orders created from then on are imported already.
+        count: orders imported so far.
     """
 
     phase: Phase
@@ -39,14 +39,12 @@ class ImportPosition:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportQuery:
-    """A walk through the past, from new to old. Begins anew after a restart where Learning stands."""
+class ImportQuery(KeysetWalk):
+    """A walk through orders from before the baseline, from new to old; begins at an ImportPosition."""
 
     import_position: ImportPosition
     baseline_at: datetime
     meanings: StatusMeanings
-    keyset_position: KeysetPosition
-    per_page: int = MAX_PER_PAGE
 
     def query(self) -> Query:
         """What to ask next."""
@@ -56,26 +54,16 @@ class ImportQuery:
             per_page=self.per_page,
             newest_first=True,
             created_before=self.keyset_position.bound,
-            # An order is modified when it is completed, so this finds every one that was.
+            # Completing an order modifies it, so this finds every completed one.
             modified_after=self.baseline_at - COMPLETED_FOR if completed else None,
             statuses=self.meanings.statuses(*wanted),
             exclude=self.keyset_position.exclude,
             page=self.keyset_position.number,
         )
 
-    def sized(self, per_page: int) -> "ImportQuery":
-        """The same in steps of that size."""
-        return replace(
-            self, per_page=per_page, keyset_position=self.keyset_position.resized(self.per_page, per_page)
-        )
-
-    def halved(self) -> "ImportQuery":
-        """The same in smaller steps; raises what `halve` raises."""
-        return self.sized(halve(self.per_page))
-
 
 def begin(baseline_at: datetime) -> ImportPosition:
-    """Where learning starts in a store that does not know the shop."""
+    """The position at the start of the import."""
     return ImportPosition(Phase.OPEN, baseline_at)
 
 
@@ -89,15 +77,15 @@ def import_query(
         baseline_at: since when orders are ours to announce.
         meanings: of the shop's statuses; it is asked for those that are named.
     """
-    keyset_position = KeysetPosition(import_position.created_before, descending=True)
-    return ImportQuery(import_position, baseline_at, meanings, keyset_position)
+    position = KeysetPosition(import_position.created_before, descending=True)
+    return ImportQuery(import_position, baseline_at, meanings, keyset_position=position)
 
 
 def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery | None:
-    """Take one page of which `imported` orders were new to us; None when all is learned.
+    """Take one page, of which `imported` orders were new here; None at the end of the import.
 
     Raises:
-        TemporaryError: PROTOCOL, see Keyset.advance.
+        TemporaryError: PROTOCOL, see KeysetPosition.advance.
     """
     count = current.import_position.count + imported
     if keyset_position := current.keyset_position.advance(page, current.per_page):

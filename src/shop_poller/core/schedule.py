@@ -52,6 +52,25 @@ def stale_after(interval_s: float) -> timedelta:
     return max(STALE_AFTER, timedelta(seconds=3 * interval_s))
 
 
+def unhealthy_reason(
+    *, polling: bool, heartbeat_at: datetime, now: datetime, interval_s: float, senders_alive: int
+) -> str | None:
+    """Why the daemon is unhealthy, as /healthz says it; None if it is healthy. Monitoring knows the texts.
+
+    Args:
+        polling: whether polling is on.
+        heartbeat_at: the last good poll, or the start if there was none.
+        now: the current time.
+        interval_s: seconds between ticks.
+        senders_alive: how many senders run.
+    """
+    if polling and stale(heartbeat_at, now, interval_s=interval_s):
+        return "Polling not running"
+    if senders_alive == 0:
+        return "No active workers"
+    return None
+
+
 class PollTrigger(StrEnum):
     """Why a shop is polled between two ticks of the grid."""
 

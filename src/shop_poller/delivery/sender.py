@@ -15,12 +15,11 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from shop_poller.circuit_breaker import Circuit
-from shop_poller.core.breaker import BreakerState
+from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import ALERTS, Delivery
 from shop_poller.core.refusals import KEPT_CAP_S, PROBE_AFTER_S, Refusals, refused_wait_s
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, GiveUp, RetryPolicy, after_failure, full_jitter
-from shop_poller.core.switching import Switching
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics

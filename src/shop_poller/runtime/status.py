@@ -8,8 +8,7 @@ import anyio
 from prometheus_client import generate_latest
 
 from shop_poller.core.errors import ShopPollerError
-from shop_poller.core.health import unhealthy_reason
-from shop_poller.core.schedule import stale
+from shop_poller.core.schedule import stale, unhealthy_reason
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import ShopState, SinkStats, StateView, Stats

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 
-from shop_poller.core.down import DOWN
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.errors import DOWN_STATUSES, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 
 TEMPORARY: Mapping[int, ErrorKind] = {
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.REJECTED,
     425: ErrorKind.REJECTED,
     429: ErrorKind.RATE_LIMIT,
-    **dict.fromkeys(DOWN, ErrorKind.UNAVAILABLE),
+    **dict.fromkeys(DOWN_STATUSES, ErrorKind.UNAVAILABLE),
 }
 """Statuses that pass. Of those that are not named, 5xx and above are SERVER: this delivery's failure."""
 

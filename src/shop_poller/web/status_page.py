@@ -11,15 +11,15 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.observability.logging import Log
 from shop_poller.web.admin_auth import SESSION_S, AdminAuth, TooManyError, bearer, same_origin
-from shop_poller.web.asking import (
+from shop_poller.web.forms import form_page, trouble_page
+from shop_poller.web.frame import STYLE_HASH
+from shop_poller.web.page import status_page
+from shop_poller.web.requests import (
     ActionRefusedError,
     read_form,
     read_locale,
     read_seq,
 )
-from shop_poller.web.forms import form_page, trouble_page
-from shop_poller.web.frame import STYLE_HASH
-from shop_poller.web.page import status_page
 from shop_poller.web.snapshot import ActionResult, Inside, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS

@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from shop_poller.core.down import DOWN
-from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.errors import DOWN_STATUSES, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.plain_text import one_line
 from shop_poller.http.client import retry_after_s
 from shop_poller.sources.woocommerce.quoting import before_data, without_values
@@ -42,7 +41,7 @@ STATUSES = {
     408: ErrorKind.TIMEOUT,
     410: ErrorKind.NOT_FOUND,
     429: ErrorKind.RATE_LIMIT,
-    **dict.fromkeys(DOWN, ErrorKind.UNAVAILABLE),
+    **dict.fromkeys(DOWN_STATUSES, ErrorKind.UNAVAILABLE),
 }
 
 SLOW = "check whether the shop's own pages are slow, too"

@@ -1,4 +1,4 @@
-"""What a browser asks: in which language, with which form. All of it is bounded."""
+"""Reads requests: the body, the form, the language. All of it is bounded."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs
@@ -7,7 +7,6 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from shop_poller.core.messages import Locale
-from shop_poller.web.body import read_body
 
 MAX_BODY = 4096
 READ_S = 5.0
@@ -15,11 +14,11 @@ MAX_SEQ = 2**63 - 1
 
 
 class ActionRefusedError(Exception):
-    """What was asked for is not done.
+    """An action is refused.
 
     Attributes:
-        status: the answer's.
-        text: why, a key of words.TEXTS.
+        status: of the response.
+        text: the reason, a key of words.TEXTS.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -28,8 +27,22 @@ class ActionRefusedError(Exception):
         self.text = text
 
 
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The body of a request; None if it is longer than the limit. Nothing beyond the limit is read.
+
+    Raises:
+        ClientDisconnect: the request ended early.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limit:
+            return None
+        body += chunk
+    return bytes(body)
+
+
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; of several of a name the first."""
+    """The fields of a form; the first of several with one name."""
     try:
         with anyio.fail_after(READ_S):
             body = await read_body(request, MAX_BODY)
@@ -45,14 +58,14 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def read_seq(fields: Mapping[str, str]) -> int:
-    """The dead letter that is meant; 0 if none is."""
+    """The number of a dead letter; 0 if there is none."""
     text = fields.get("seq", "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     return number if number <= MAX_SEQ else 0
 
 
 def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:
-    """The language that was chosen; else the first of ours that the browser wants; else the default."""
+    """The chosen language; else the first of ours that the browser accepts; else the default."""
     wanted: list[tuple[float, int, str]] = []
     for place, part in enumerate(accepted[:500].split(",")):
         tag, _, weight = part.partition(";")
