@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test wheel package simulate soak fuzz bench bench-full docs screenshots clean
+.PHONY: help install demo run test coverage wheel package simulate soak fuzz bench bench-full docs screenshots clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,12 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 7 --dist worksteal $(ARGS)
+
+# Measuring doubles the time of the tests, so `make test` does not do it. What runs in other processes is not measured.
+coverage: $(VENV)/.dev ## branch coverage of the in-process tests; fails if core/ is below 100 %
+	$(BIN)/pytest -n 7 --dist worksteal --cov --cov-report= tests/core tests/contracts tests/shell $(ARGS)
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include='src/shop_poller/core/*' --fail-under=100
 
 wheel: $(BIN)/python ## build dist/shop_poller-VERSION-py3-none-any.whl, for an installation by root that builds nothing
 	@rm -f dist/shop_poller-*.whl
@@ -82,4 +88,4 @@ screenshots: $(VENV)/.dev ## take the pictures of the status page in docs/images
 	cd tests && ../$(BIN)/python screenshots.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -200,3 +200,16 @@ def test_of_an_order_that_cannot_be_read_it_is_told_what_was_announced() -> None
 
 def test_every_standing_is_a_fault_or_undelivered_or_all_right() -> None:
     assert {*Standing} - {*FAULTS, *UNDELIVERED} == {Standing.FINE, Standing.OLD, Standing.CHANGING}
+
+
+def test_what_contradicts_is_dated_before_what_is_known_and_differs_from_it() -> None:
+    known = decide(None, replace(ORDER, modified_at=T0), POLICY).known
+    assert AUDITOR.contradicts(replace(ORDER, status="completed"), known)
+    assert not AUDITOR.contradicts(ORDER, known), "the shop answered before it was polled again"
+    assert not AUDITOR.contradicts(replace(ORDER, status="completed"), KNOWN), "dated as it is known"
+    assert not AUDITOR.contradicts(ORDER, None)
+
+
+def test_an_order_that_cannot_be_read_contradicts_nothing() -> None:
+    unreadable = UnreadableOrder(ORDER.id, "no status", modified_at=T0 - DAY)
+    assert not AUDITOR.contradicts(unreadable, KNOWN)

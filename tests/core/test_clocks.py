@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.clocks import AGREE, STEADY_S, STEP, Clocks, Fault, Whose, trouble
+from shop_poller.core.clocks import (
+    AGREE,
+    REREAD_S,
+    STEADY_S,
+    STEP,
+    Clocks,
+    ClockTrouble,
+    Fault,
+    Whose,
+    described,
+    trouble,
+)
 
 T0 = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -186,3 +197,35 @@ def test_it_is_told_in_words_with_what_to_do() -> None:
         "the state holds times 3 hours in the future: the clock of Redis was set back, or is behind;"
         " set both by NTP"
     )
+
+
+def test_a_look_at_our_clock_is_news_after_a_step_or_a_while() -> None:
+    known = Clocks(T0, 0.0)
+    assert not known.is_news(T0 + timedelta(seconds=1), 1.0)
+    assert not known.is_news(T0 + timedelta(seconds=1) + STEP, 1.0)
+    assert known.is_news(T0 + timedelta(seconds=2) + STEP, 1.0)
+    assert known.is_news(T0 + timedelta(seconds=1) - 2 * STEP, 1.0)
+    assert not known.is_news(T0 + timedelta(seconds=REREAD_S), REREAD_S)
+    assert known.is_news(T0 + timedelta(seconds=REREAD_S + 1), REREAD_S + 1)
+
+
+def test_a_start_is_unconfirmed_until_the_shop_told_the_time() -> None:
+    silent = Clocks(T0, 0.0).begun(polled_at=T0 - HOUR, earliest=None)
+    told = Clocks(T0, 0.0).heard(T0, 0.0).begun(polled_at=T0 - HOUR, earliest=None)
+    assert silent.unconfirmed_at == 0.0
+    assert told.unconfirmed_at == Clocks(T0, 0.0).unconfirmed_at
+    assert silent.heard(T0, 1.0).unconfirmed_at == told.unconfirmed_at
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(61, "61 seconds"), (-119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours"), (-172_800, "2 days")],
+)
+def test_a_difference_has_the_unit_that_people_would_use(seconds: float, words: str) -> None:
+    assert described(seconds) == words
+
+
+def test_trouble_is_grave_when_it_may_be_of_another_day() -> None:
+    limit = AGREE.total_seconds()
+    assert not ClockTrouble(Whose.OURS, Fault.AHEAD, limit).is_grave
+    assert ClockTrouble(Whose.OURS, Fault.BEHIND, limit + 1).is_grave

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import ReadBefore, Walk
+from shop_poller.core.cursor import READ_AGAIN, ReadBefore, Walk, may_hide_more, read_again_from
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
 from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, state_of
@@ -1269,3 +1269,40 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
         assert watcher.cursor >= began - SKEW
         assert watcher.requested[-1].modified_after is not None
         assert watcher.requested[-1].modified_after >= DAY - timedelta(days=1)
+
+
+def test_a_lost_cursor_goes_back_before_the_last_poll_but_not_before_the_watch_began() -> None:
+    assert read_again_from(DAY, None) == DAY
+    assert read_again_from(DAY, at(3600)) == DAY
+    late = DAY + timedelta(days=9)
+    assert read_again_from(DAY, late) == late - READ_AGAIN
+
+
+@pytest.mark.parametrize(
+    ("answer", "per_page", "ids", "expected"),
+    [
+        (page(), 10, (), True),
+        (page(1), 10, (), False),
+        (replace(page(), total=0), 10, (), False),
+        (page(), 100, (), False),
+        (page(), 10, (7,), False),
+    ],
+    ids=["empty", "an order", "a count", "the largest page", "by ids"],
+)
+def test_an_empty_page_may_hide_orders_if_the_shop_tells_no_count(
+    answer: Page,
+    per_page: int,
+    ids: tuple[int, ...],
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    query = Query(per_page=per_page, ids=frozenset(ids))
+    assert may_hide_more(query, answer, largest=100) is expected
+
+
+def test_what_is_stamped_from_an_instant_on_is_read_again() -> None:
+    read = ReadBefore(complete_to=at(100), complete_at=at(300), largest=7)
+    assert read.up_to(None) == read
+    assert read.up_to(at(101)) == read
+    assert read.up_to(at(100)) == replace(read, complete_to=at(99))
+    assert read.up_to(at(50)) == replace(read, complete_to=at(49))
+    assert WHOLE_PAGES.up_to(at(50)) == WHOLE_PAGES

@@ -10,6 +10,7 @@ from shop_poller.sources.woocommerce.dialects import (
     candidates,
     endpoint,
     of_url,
+    with_keys_read,
 )
 
 MCP, ABILITIES, REST, EXECUTE = Dialect
@@ -90,3 +91,21 @@ def test_each_needs_credentials_of_its_own_kind() -> None:
 
 def test_only_abilities_are_half_blind() -> None:
     assert [dialect for dialect in Dialect if BLIND_TO[dialect]] == [ABILITIES]
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        (f"{S}/wp-json/wc/v3/orders?page=1", f"{S}/wp-json/wc/v3/orders?page=1"),
+        (f"{S}/?rest_route=/wc/v3/orders", f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/"),
+        (f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/", f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/"),
+    ],
+)
+def test_with_plain_permalinks_a_parameter_makes_woocommerce_look_at_the_keys(url: str, asked: str) -> None:
+    assert with_keys_read(url) == asked
+
+
+@pytest.mark.parametrize("path", ["/wc-api/v3/orders", "/wc-auth/v1/authorize", "/wc-api"])
+@pytest.mark.parametrize("folder", ["", "/blog"])
+def test_the_api_stands_beside_the_one_of_old_woocommerce(folder: str, path: str) -> None:
+    assert endpoint(S + folder + path, REST) == f"{S}{folder}/wp-json/wc/v3/orders"

@@ -378,3 +378,29 @@ def test_any_bytes_can_be_looked_at(raw: bytes) -> None:
 def test_a_line_of_json_stays_json(secret: str, text: str) -> None:
     line = json.dumps({"event": f"{text} {secret} {text}", "n": 1}, ensure_ascii=False)
     assert json.loads(Masker([secret]).mask(line))["n"] == 1
+
+
+@pytest.mark.parametrize("secrets", [[], ["", " "]])
+def test_without_a_secret_nothing_is_looked_for(secrets: list[str]) -> None:
+    masker, raw = Masker(secrets), SECRET.encode() * CHUNK
+    assert not masker
+    assert masker.mask_bytes(raw) is raw
+    assert list(masker.find(raw)) == []
+    assert Masker([SECRET])
+
+
+def test_a_long_text_without_a_secret_stays_the_object_that_it_is() -> None:
+    raw = b"a word " * CHUNK
+    assert Masker(SECRETS).mask_bytes(raw) is raw
+
+
+def test_a_long_filling_is_no_part_of_a_secret_that_has_some() -> None:
+    secret = "0" * 30 + "x7Kq9Wm2Zr"
+    masker = Masker([secret])
+    assert masker.mask(f"balance {'0' * 20}") == f"balance {'0' * 20}"
+    assert masker.mask(f"key {secret}") == "key ***"
+
+
+def test_what_stands_beside_an_id_in_hex_is_still_masked() -> None:
+    said = f"request 0d5e9c41-8a2f-4e6b-9d10-6f1d2c5e3b7a: {in_base64(SECRET)}"
+    assert Masker(SECRETS).mask(said) == "request 0d5e9c41-8a2f-4e6b-9d10-6f1d2c5e3b7a: ***"

@@ -17,12 +17,13 @@ from shop_poller.core.messages import (
     Locale,
     MessageFormat,
     alert_notification,
+    dead_letters_notification,
     event_id,
     money,
     order_notification,
     silence_notification,
 )
-from shop_poller.core.model import EventType, Notification, Order, OrderEvent, Refund, StatusEvent, Wait
+from shop_poller.core.model import EventType, Notification, Order, OrderEvent, Refund, StatusEvent, Wait, iso
 
 NEW = EventType.NEW
 CANCELLED = EventType.CANCELLED
@@ -643,3 +644,30 @@ def test_whatever_the_cause_an_alert_can_be_written(cause: ErrorKind, locale: Lo
 
     assert re.match(r"shop\.example: \S.*\. ", alert_manager(UNHEALTHY, message_format, cause=cause).message)
     assert alert_manager(UNHEALTHY, message_format, cause=cause).data["error_type"] == cause
+
+
+@pytest.mark.parametrize(
+    ("message_format", "title", "message"),
+    [
+        (RU, "Не доставлено", "crm: недоставленных уведомлений 3, последняя причина: HTTP 400"),
+        (EN, "Dead letters", "crm: notifications given up: 3, the last one because HTTP 400"),
+    ],
+    ids=["ru", "en"],
+)
+def test_dead_letters_are_told_to_administrators(
+    message_format: MessageFormat, title: str, message: str
+) -> None:
+    sent = dead_letters_notification(
+        "crm", message_format, count=3, reason="HTTP 400", since=SINCE, now=NOW
+    ).wire()
+    key = "alert:dead-letters:crm"
+    assert (sent["event_type"], sent["level"]) == ("service.dead_letters", "error")
+    assert (sent["title"], sent["message"]) == (title, message)
+    assert (sent["source_id"], sent["target_roles"]) == ("shop.example", ("administrator",))
+    assert sent["event_id"] == event_id("shop.example", key, "service.dead_letters", iso(SINCE))
+    assert sent["data"] == {
+        "service_name": "crm",
+        "count": 3,
+        "reason": "HTTP 400",
+        "since": "2026-11-23T09:50:00.000Z",
+    }

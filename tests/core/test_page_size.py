@@ -92,3 +92,11 @@ def test_sizes_stay_in_bounds_and_every_failure_leads_to_less(moves: list[tuple[
         else:
             assert after.current >= before
         state = after
+
+
+def test_the_largest_size_is_less_only_while_one_is_known_to_be_too_large() -> None:
+    state = PageSize().broke(100).answered(25, 0).answered(50, 60).broke(100).answered(50, 120)
+
+    assert PageSize().broke(100).largest(0) == 100, "one failure proves nothing"
+    assert state.largest(120 + LIGHTER_S - 1) == 50
+    assert state.largest(120 + LIGHTER_S) == 100

@@ -21,6 +21,7 @@ PLAIN = "https://shop.example/?rest_route=/wc/v3/orders&via=wp-json/wc/&per_page
          HERE.replace(".example", ".example:8443"), True),
         (URL, URL.replace("//", "//www."), Reason.HOST, HERE.replace("//", "//www."), True),
         (URL.replace("//", "//www."), URL, Reason.HOST, HERE, True),
+        (URL, f"{S}:8443/wp-json/wc/v3/orders", Reason.HOST, f"{S}:8443/wp-json/wc/v3/orders", True),
         (URL.replace("https://", "http://www."), URL, Reason.HOST, HERE, True),
         (URL, "//new.example/wp-json/wc/v3/orders?per_page=1", Reason.HOST,
          "https://new.example/wp-json/wc/v3/orders", True),

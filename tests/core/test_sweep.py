@@ -8,7 +8,7 @@ import pytest
 from shop_poller.core.cursor import CreatedWalk, created_walk
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import KnownOrder, Order, Query, Refund
-from shop_poller.core.sweep import AHEAD, ByIds, missed, recent
+from shop_poller.core.sweep import AHEAD, ByIds, contradicts, made_at, missed, recent
 from shop_poller.core.transition import Policy, decide
 from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.model_shop import ModelShop, at
@@ -108,3 +108,49 @@ def test_what_the_next_walk_will_show_was_not_missed() -> None:
         seen = order("cancelled", modified_at=T0 + timedelta(seconds=late))
         assert not is_missed(KNOWN, seen, polled_to=T0)
         assert is_missed(KNOWN, seen, polled_to=seen.modified_at)
+
+
+def test_a_question_by_ids_can_be_made_smaller() -> None:
+    assert ByIds((1, 2, 3)).sized(2) == ByIds((1, 2))
+    assert ByIds((1, 2, 3)).sized(9) == ByIds((1, 2, 3))
+
+
+def test_a_walk_can_be_made_smaller_where_it_stands() -> None:
+    shop = ModelShop(now=10_000)
+    for created in (100, 200, 300):
+        shop.create(created=created)
+    walk = recent(at(10_000), timedelta(hours=48)).sized(2)
+    assert (walk.query().per_page, walk.halved().query().per_page) == (2, 1)
+    following = walk.advance(shop.answer(walk.query()))
+    assert following is not None
+    page = shop.answer(following.halved().query())
+    assert [shop.rows[item.id].created for item in page.items] == [100]
+    with pytest.raises(TemporaryError, match="one single order"):
+        following.sized(1).halved()
+
+
+def test_an_order_is_confirmed_among_those_of_its_second() -> None:
+    shop = ModelShop(now=10_000)
+    for created in (99, 100, 100, 101):
+        shop.create(created=created)
+    page = shop.answer(made_at(at(100)).query())
+    assert [shop.rows[item.id].created for item in page.items] == [100, 100]
+
+
+def test_what_contradicts_is_dated_before_what_is_known_and_differs() -> None:
+    order = Order(7, "7", "processing", "9.00", "RUB", "₽", "", created_at=T0 - MINUTE, modified_at=T0)
+    known = decide(None, order, POLICY).known
+    earlier = replace(order, modified_at=T0 - MINUTE)
+    half_written = replace(earlier, refunds=(Refund(3, "9.00"),))
+    held = replace(POLICY, shop_time=T0)
+
+    def differs(seen: Order, known: KnownOrder | None = known, policy: Policy = POLICY) -> bool:
+        return contradicts(known, seen, decide(known, seen, policy))
+
+    assert differs(replace(earlier, status="cancelled")), "there is something to announce"
+    assert differs(replace(earlier, status="completed")), "there is something to remember"
+    assert decide(known, half_written, held).held
+    assert differs(half_written, policy=held), "there is something to look at again"
+    assert not differs(earlier)
+    assert not differs(replace(order, status="cancelled")), "it is not dated before"
+    assert not differs(earlier, None)
