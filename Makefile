@@ -78,7 +78,7 @@ docs: $(VENV)/.run ## write docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python docs/configuration.py
 	$(BIN)/python docs/metrics.py
 
-screenshots: $(VENV)/.dev ## take the pictures of the status page in docs/images anew, with Debian's chromium
+screenshots: $(VENV)/.dev ## take the pictures in docs/images again, with Debian's chromium
 	cd tests && ../$(BIN)/python screenshots.py
 
 clean: ## remove .venv and caches
