@@ -41,6 +41,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 7 --dist worksteal $(ARGS)
 
 wheel: $(BIN)/python ## build dist/shop_poller-VERSION-py3-none-any.whl, for an installation by root that builds nothing
