@@ -1,3 +1,3 @@
-"""shop-poller watches a WooCommerce shop and tells people what happened to their orders."""
+"""Watches a WooCommerce shop and notifies people about its orders."""
 
 __version__ = "0.1.0"

@@ -154,7 +154,7 @@ async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_wi
     assert [line["event"] for line in log if line["log_level"] != "debug" and "sink" not in line] == [
         "polling failed",
         "alert raised",
-        "left alone after failures; probed from time to time",
+        "circuit open after failures; probing periodically",
         "works again",
         "the shop answers again",
         "alert cleared",
