@@ -202,7 +202,10 @@ async def test_what_a_bug_says_is_for_the_log_alone(path: Path, monkeypatch: pyt
         monkeypatch.setattr(it.shop, "fetch", bug)
         await it.tick()
         assert it.poller.failure is not None
-        assert it.poller.failure.text == "a bug, please report it: KeyError"
+        assert (
+            it.poller.failure.text
+            == "internal error (bug): please report it at https://shop-poller.example/issues: KeyError"
+        )
 
 
 # --- What a tick does ---
@@ -647,7 +650,7 @@ async def test_importing_that_fails_while_walks_work_is_said_once(path: Path) ->
             async with it.running():
                 await anyio.sleep(1800)
         said = [entry["event"] for entry in logs if entry["log_level"] in {"warning", "error"}]
-        assert said == ["learning failed"]
+        assert said == ["initial import failed"]
 
 
 async def test_a_long_walk_is_no_outage(path: Path) -> None:

@@ -43,19 +43,19 @@ BAD_NAME = "a sink's #name is made of up to 64 letters, digits, dots, dashes, un
 
 @dataclass(frozen=True, slots=True)
 class SinkAddress:
-    """Where to deliver to.
+    """The address of a sink.
 
     Attributes:
-        name: the fragment, else scheme, host and path, of Apprise's a hash; in rows, logs and metrics, so
-            never a secret.
-        scheme: `apprise` for all of Apprise's.
-        url: without fragment and options of ours, Redis' as its client knows it; may hold a password, so it
-            is not shown.
-        channel: where Redis publishes to.
+        name: the fragment, else scheme, host and path; for Apprise a hash. It appears in rows, logs and
+            metrics, so it is never a secret.
+        scheme: `apprise` for all URLs of Apprise.
+        url: without fragment and our options, as the client library expects it. It may contain a
+            password, so it is not shown.
+        channel: the channel that Redis publishes to.
         stream: the key of the stream that Redis adds to.
         maxlen: about how many entries the stream keeps.
-        filter: which notifications it wants.
-        takes_redirects: a receiver that did its work and then answers 302 or 303 has said yes.
+        filter: which notifications the sink accepts.
+        takes_redirects: 302 or 303 means that the receiver has accepted the notification.
     """
 
     name: str
@@ -121,9 +121,9 @@ def parse_sink(address: str) -> SinkAddress:
         may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
         kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
         raise ValueError(
-            f"{kind} is no kind of sink; there are http(s)://host/path,"
+            f"{kind} is not a kind of sink. Use http(s)://host/path,"
             " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name,"
-            " apprise+ and an Apprise URL, and console:"
+            " apprise+ and an Apprise URL, or console:"
         )
     if not parts.hostname:
         raise ValueError(f"an address that begins with {parts.scheme}:// has no host")

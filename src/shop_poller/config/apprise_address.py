@@ -1,7 +1,7 @@
 """Apprise URLs as addresses of sinks: `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`.
 
-Which part of such a URL is a secret only Apprise's plugin knows (of tgram:// the host is the bot's token, of
-slack:// the path), so all of them are taken for secrets: none is in the name, and all are masked in the log.
+Only Apprise's plugin knows which part of its URL is a secret: in tgram:// the host is the bot's token, in
+slack:// the path. So every part counts as a secret: none is in the name, and all are masked in the log.
 """
 
 import hashlib

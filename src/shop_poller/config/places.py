@@ -1,4 +1,4 @@
-"""Where the state of each of several shops lies in Redis, beside that of a shop that is the only one."""
+"""The place of each shop's state in Redis, if there are several shops."""
 
 import re
 
@@ -6,13 +6,13 @@ HASH_TAG = re.compile(r"\{([^{}]+)\}")
 
 
 def apart(prefix: str, shop_id: str) -> str:
-    """The prefix of one shop's keys in Redis, of which no other shop's is the beginning.
+    """Return the prefix of one shop's keys in Redis; no other shop's prefix begins with it.
 
-    On a Cluster each shop gets a hash tag, and with it a slot, of its own: they spread over the nodes.
+    On a Cluster each shop gets its own hash tag, and so its own slot: the shops spread over the nodes.
 
     Args:
-        prefix: of all keys.
-        shop_id: has neither colon nor braces in it.
+        prefix: the prefix of all keys.
+        shop_id: without colons and braces.
     """
     if HASH_TAG.search(prefix):
         return HASH_TAG.sub(rf"{{\1:{shop_id}}}", prefix, count=1)

@@ -1,4 +1,4 @@
-"""What a browser asks: in which language, with which form. All of it is bounded."""
+"""Reads what a browser sends: its languages and its forms. All of it is bounded."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs
@@ -15,11 +15,11 @@ MAX_SEQ = 2**63 - 1
 
 
 class ActionRefusedError(Exception):
-    """What was asked for is not done.
+    """A requested action was not carried out.
 
     Attributes:
-        status: the answer's.
-        text: why, a key of words.TEXTS.
+        status: the status of the response.
+        text: the reason, a key of words.TEXTS.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -29,7 +29,7 @@ class ActionRefusedError(Exception):
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; of several of a name the first."""
+    """Return the fields of a form. If a name occurs more than once, the first value counts."""
     try:
         with anyio.fail_after(READ_S):
             body = await read_body(request, MAX_BODY)
@@ -45,14 +45,14 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def read_seq(fields: Mapping[str, str]) -> int:
-    """The dead letter that is meant; 0 if none is."""
+    """Return the number of the dead letter; 0 if there is none."""
     text = fields.get("seq", "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     return number if number <= MAX_SEQ else 0
 
 
 def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:
-    """The language that was chosen; else the first of ours that the browser wants; else the default."""
+    """Return the chosen language; else the browser's first choice that we have; else the default."""
     wanted: list[tuple[float, int, str]] = []
     for place, part in enumerate(accepted[:500].split(",")):
         tag, _, weight = part.partition(";")

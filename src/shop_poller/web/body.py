@@ -1,13 +1,13 @@
-"""Reads what is sent to us, up to a bound."""
+"""Reads request bodies, up to a bound."""
 
 from starlette.requests import Request
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
-    """The body; None if it has more bytes than that, of which no more is read.
+    """Return the body; None if it is longer than the limit. The rest is not read.
 
     Raises:
-        ClientDisconnect: it ended before its end.
+        ClientDisconnect: the connection ended before the body.
     """
     body = bytearray()
     async for chunk in request.stream():
