@@ -23,7 +23,6 @@ NOT_YET = frozenset(
         "delivery",
         "ports",
         "runtime",
-        "simulator",
         "sinks",
         "sources",
         "stores",
