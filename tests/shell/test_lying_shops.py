@@ -319,7 +319,7 @@ async def test_a_shop_that_ignores_the_date_is_an_error(path: Path, dialect: Dia
         path, selling(ignores={"modified_after"}, every_s=3600), dialect, begun_ago_s=HOUR
     ) as it:
         await it.tick()
-        assert "outside the requested period" in it.failure
+        assert "from outside of the time that it was asked for" in it.failure
 
 
 # --- Import and sweep ---------------------------------------------------------------------------------------

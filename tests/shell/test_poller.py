@@ -781,5 +781,5 @@ async def test_text_around_the_answers_is_logged_once_though_it_counts(path: Pat
                 await it.tick()
             it.shop.preamble = "Warning: x in y.php"
             await it.tick()
-    said = [line["text"] for line in log if "around its answers" in line["event"]]
+    said = [line["text"] for line in log if "around its responses" in line["event"]]
     assert [text[:7] for text in said] == ["Dynamic", "Warning"]
