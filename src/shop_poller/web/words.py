@@ -167,7 +167,7 @@ TEXTS: Mapping[Locale, Mapping[str, str]] = {
         "no lag": "ничего не ждёт",
         "outbox": "К отправке",
         "queue": "В работе",
-        "dead letters": "Недоставленные",
+        "dead letters": "Не доставлено",
         "known": "Известно заказов",
         "leads": "Ведёт",
         "this one": "этот процесс",
