@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shop_poller import ISSUES
 from shop_poller.cli.console import Exit
 from shop_poller.cli.main import app
 from shop_poller.config.loader import load
@@ -245,6 +246,11 @@ def test_what_builds_the_package_is_pinned() -> None:
     assert all(re.fullmatch(r"[0-9][A-Za-z0-9.!+]*", version) for version in pins.values()), pins
     tested = dict(line.split("==") for line in text("constraints.txt").splitlines())
     assert pins == {name: tested[name] for name in pins}
+
+
+def test_bugs_are_reported_where_the_package_says() -> None:
+    urls = tomllib.loads(text("pyproject.toml"))["project"].get("urls", {"Issues": ISSUES})
+    assert urls["Issues"] == ISSUES
 
 
 PRIVILEGED = re.compile(r"sudo \S*pip3? install (?P<what>.+)")
