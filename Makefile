@@ -41,6 +41,7 @@ test: $(VENV)/.dev ## every check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 7 --dist worksteal $(ARGS)
 
 # Measuring doubles the time of the tests, so `make test` does not do it. What runs in other processes is not measured.
@@ -84,7 +85,7 @@ docs: $(VENV)/.run ## write docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python docs/configuration.py
 	$(BIN)/python docs/metrics.py
 
-screenshots: $(VENV)/.dev ## take the pictures of the status page in docs/images anew, with Debian's chromium
+screenshots: $(VENV)/.dev ## take the pictures in docs/images again, with Debian's chromium
 	cd tests && ../$(BIN)/python screenshots.py
 
 clean: ## remove .venv and caches

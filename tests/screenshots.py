@@ -1,20 +1,27 @@
-"""Makes the pictures of the status page in docs/images anew: `make screenshots`. Needs /usr/bin/chromium."""
+"""Takes the pictures in docs/images again: `make screenshots`. Needs /usr/bin/chromium."""
 
 import asyncio
 import sys
 from pathlib import Path
 
+from shop_poller.core.messages import Locale
 from shop_poller.web.snapshot import StatusSnapshot
 from support.browser import CHROMIUM, Scheme, browsing
+from support.chat import chat
 from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 
 
 async def main() -> None:
-    """Take all of them."""
+    """Take all pictures."""
+    locales: list[Locale] = ["en", "ru"]
+    for locale in locales:
+        async with browsing(scale=1.5) as page:
+            await page.set_content(chat(locale))
+            await page.screenshot(path=IMAGES / f"messages-{locale}.png")
     scenes: list[tuple[Scheme, StatusSnapshot]] = [("light", WELL), ("dark", TROUBLED)]
-    for lang in ("en", "ru"):
+    for lang in locales:
         for scheme, snapshot in scenes:
             async with (
                 staged(Stage(snapshot)) as address,

@@ -1,4 +1,4 @@
-"""Where the command begins. A container asks `healthy` every half minute: that does without the rest."""
+"""Entry point of the command. `healthy` runs every 30 s in a container, so it imports nothing else."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ import sys
 def main() -> None:
     """Run the command line."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C while modules are imported: nothing is open yet, and an exception there shows a traceback, or
-        # is lost. cli.main lets it be Python's again.
+        # Ctrl-C during imports: nothing is open yet, and an exception would show a traceback or be lost.
+        # cli.main restores Python's own handler.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     occupy_standard_descriptors()
     if sys.argv[1:] == ["healthy"]:
@@ -23,10 +23,10 @@ def main() -> None:
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null where the process was started without standard input, output or error (`2>&-`).
+    """Open /dev/null if the process was started without standard input, output or error (`2>&-`).
 
-    Else the next file or socket gets such a number, and what a library writes to standard error goes into a
-    database. For text there is `sys.stderr` then, too; `sys.stdin` and `sys.stdout` stay None.
+    Otherwise the next file or socket gets that number, and a library that writes to standard error writes
+    into a database. `sys.stderr` is replaced too; `sys.stdin` and `sys.stdout` stay None.
     """
     for number in (0, 1, 2):
         try:

@@ -1,6 +1,6 @@
-"""Tells the administrators when a service stops working and when it works again: edges, never repeats.
+"""Notifies the administrators when a service fails and when it works again: changes, never repeats.
 
-Of dead letters it tells the first at once, then once an hour at most how many there were since.
+The first dead letter is reported at once. Later ones are counted, and reported once per hour at most.
 """
 
 import math
@@ -21,25 +21,25 @@ SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
 STORE_DEAD_AFTER = timedelta(minutes=5)
 TOLD = "dead-letters:"
-"""Begins what stands among the alerts only to remember which dead letters were told of."""
+"""Prefix of the stored entries that remember which dead letters were reported."""
 WORKED = "worked:"
-"""Begins what stands among the alerts only to remember that a sink has delivered."""
+"""Prefix of the stored entries that remember that a sink has delivered."""
 MARKERS = (TOLD, WORKED)
-"""How the names of those begin that are no alerts."""
+"""Prefixes of stored entries that are not alerts."""
 ABOUT_OURSELVES = ALERTS | {EventType.TEST}
-"""When these are given up nothing is told, or telling would never end."""
+"""Dead letters of these events are not reported: each report could cause the next one."""
 
 
 class AlertManager:
-    """The alerts of one shop; what was raised is remembered over restarts.
+    """The alerts of one shop. Raised alerts survive a restart.
 
     Args:
         alerts: stores alerts together with their notifications.
         history: has the dead letters, and shows whether a sink has ever delivered.
         message_format: how notifications are written.
-        sinks: the names of those to tell, and what each wants.
+        sinks: the names of the sinks, and the filter of each.
         now: our clock.
-        on_new_deliveries: called when something waits in the outbox.
+        on_new_deliveries: called when the outbox has new rows.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class AlertManager:
         self._owed: dict[str, Alert] = {}
         self._unrecorded_since: datetime | None = None
         self._is_unsure = False
-        self._unrecorded_s = 0.0  # the same in monotonic seconds
-        self._store_cleared_s = -math.inf  # when one of the store was cleared last
+        self._unrecorded_s = 0.0  # the same as monotonic seconds
+        self._store_cleared_s = -math.inf  # when an alert about the store was last cleared
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
-        """Remember what was raised before this start."""
+        """Load what was raised before this start."""
         self._raised = await self._alerts.alerts(self._message_format.shop_id)
 
     async def raise_for(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
-        """Tell, once, that a service does not work; it is not told itself.
+        """Report once that a service does not work. The service itself is not notified.
 
         Raises:
             TemporaryError: STORE; call again.
@@ -91,12 +91,12 @@ class AlertManager:
         self._on_new_deliveries()
 
     def owe(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
-        """A service did not work, and that could not even be stored: it is told when it works again."""
+        """Remember an outage that could not be stored; it is reported when the service works again."""
         if service not in self._raised:
             self._owed.setdefault(service, Alert(service, cause, since))
 
     async def clear(self, service: str) -> None:
-        """Tell, once, that a service works again; before that, that it did not, if that is still owed.
+        """Report once that a service works again. An outage that was not reported is reported first.
 
         Raises:
             TemporaryError: STORE; call again.
@@ -115,9 +115,9 @@ class AlertManager:
         self._on_new_deliveries()
 
     async def tell_dead_letters(self, sink: str) -> bool:
-        """Tell of a sink's dead letters that were not told of, unless others were within the hour.
+        """Report dead letters of a sink that were not reported yet, once per hour at most.
 
-        How far was told is remembered as an alert that is never cleared.
+        What was reported is stored as an entry that is never cleared.
 
         Returns:
             False if it is too early; call again.
@@ -126,13 +126,13 @@ class AlertManager:
             TemporaryError: STORE; call again.
         """
         service = f"{TOLD}{sink}"
-        if self._is_unsure:  # an alert may have been stored although the store said that it failed
+        if self._is_unsure:  # the store reported a failure, but may have stored the alert
             await self.load()
             self._is_unsure = False
         told = self._raised.get(service)
         now = self._now()
         told_to = told.since if told is not None else None
-        if told_to is not None and told_to > now:  # by a clock that was ahead: how far was told is not known
+        if told_to is not None and told_to > now:  # our clock was ahead: the stored time is useless
             told_to = now - SUMMARY_EVERY
         if told_to is not None and now - told_to < SUMMARY_EVERY:
             return False
@@ -142,7 +142,7 @@ class AlertManager:
         untold = [
             letter
             for letter in dead
-            # What such a clock dated was told then, or is once it has another date.
+            # Letters dated in the future were reported then, or will be after their date is corrected.
             if letter.event_type not in ABOUT_OURSELVES and (told_to is None or told_to < letter.at <= now)
         ]
         if not untold:
@@ -171,9 +171,9 @@ class AlertManager:
         return True
 
     async def has_worked(self, sink: str) -> bool:
-        """Whether a sink has ever delivered anything, as far as the state knows.
+        """Return whether a sink has ever delivered anything, as far as the state shows.
 
-        It is remembered as an alert that is never cleared, since the history of deliveries is pruned.
+        This is stored as an entry that is never cleared, since the history of deliveries is pruned.
 
         Raises:
             TemporaryError: STORE; call again.
@@ -185,7 +185,7 @@ class AlertManager:
         )
 
     async def remember_that_it_worked(self, sink: str) -> None:
-        """A sink has delivered something; written once in the life of the state.
+        """Remember that a sink has delivered; this is written once in the life of the state.
 
         Raises:
             TemporaryError: STORE; call again.
@@ -197,22 +197,22 @@ class AlertManager:
             self._raised[service] = alert
 
     def cannot_record(self) -> None:
-        """What became of deliveries cannot be stored."""
+        """Outcomes of deliveries cannot be stored."""
         if self._unrecorded_since is None:
             self._unrecorded_since, self._unrecorded_s = self._now(), anyio.current_time()
 
     async def can_record(self) -> None:
-        """It can be stored again: if that took long, both edges are told, unless the shop's alert says it.
+        """Outcomes can be stored again. A long outage is reported, unless the shop's alert covers it.
 
         Raises:
             TemporaryError: STORE; call again.
         """
         since = self._unrecorded_since
-        lasted_s = anyio.current_time() - self._unrecorded_s  # whatever becomes of our clock
+        lasted_s = anyio.current_time() - self._unrecorded_s  # independent of our clock
         if since is not None and lasted_s >= STORE_DEAD_AFTER.total_seconds():
             alerts = [*self._owed.values(), *self._raised.values()]
             told = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
-            # Whichever comes first when it is over: the shop's alert may have come and gone already.
+            # Either may end first: the shop's alert may already be raised and cleared.
             told = told or self._store_cleared_s >= self._unrecorded_s
             if not told:
                 self.owe(STORE, cause=ErrorKind.STORE, since=since)
@@ -220,7 +220,7 @@ class AlertManager:
         await self.clear(STORE)
 
     def _others(self, sink: str) -> Mapping[str, Filter]:
-        """All sinks but this one; this one if there is no other."""
+        """Return all sinks but this one; this one if there is no other."""
         return {name: wanted for name, wanted in self._sinks.items() if name != sink} or self._sinks
 
     def _outgoing(self, event_type: EventType, alert: Alert) -> list[NewDelivery]:
@@ -232,7 +232,7 @@ class AlertManager:
             since=alert.since,
             now=self._now(),
         )
-        # A sink is not told of itself: it would hear that it works again, and never that it did not.
+        # A sink gets no alert about itself: it would receive the recovery, but never the failure.
         others = [sink for sink in takers(self._sinks, notification) if sink != alert.service]
         return [
             NewDelivery(sink, notification, self._message_format.render(sink, notification))

@@ -1,4 +1,4 @@
-"""This machine's clock, and instants as stores keep them: whole milliseconds since 1970, UTC."""
+"""This machine's clock, and instants as the stores keep them: whole milliseconds since 1970, UTC."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,20 +8,20 @@ HOUR_MS = 3_600_000
 
 
 def now() -> datetime:
-    """Aware UTC, to the millisecond: finer than that the stores do not keep."""
+    """Return the time in UTC, rounded to the milliseconds that the stores keep."""
     return to_milliseconds(datetime.now(UTC))
 
 
 def to_milliseconds(instant: datetime) -> datetime:
-    """What the stores would keep of an instant."""
+    """Round an instant to what the stores keep."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def ms(instant: datetime) -> int:
-    """To store an instant."""
+    """Convert an instant for a store."""
     return round((instant - EPOCH) / MS)
 
 
 def instant(stored: int | str) -> datetime:
-    """To read a stored instant."""
+    """Convert a stored instant back."""
     return EPOCH + int(stored) * MS

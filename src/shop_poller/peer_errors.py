@@ -1,11 +1,10 @@
-"""Exceptions of client libraries, translated where a library is called into errors of the peer.
+"""Translates exceptions of client libraries into errors of the peer.
 
-A library may raise anything: uvloop a bare RuntimeError for a connection that was closed, redis-py an
-AttributeError, a plugin any type. None of it may end the daemon, and none of it is an internal error. So each
-adapter wraps its calls of the library, and nothing else, in `translated`: an error in our own code stays what
-it is.
+A library may raise anything: uvloop a bare RuntimeError for a closed connection, redis-py an AttributeError,
+a plugin any type. None of them may end the daemon, and none is an internal error. So each adapter wraps
+its library calls, and nothing else, in `translated`. An error in our own code is not translated.
 
-What only says that the connection is gone is expected. Any other type is logged once for each peer, with its
+Types that only mean a lost connection are expected. Any other type is logged once per peer, with its
 traceback. The traceback has no exception texts: they may quote a key, an address or an order.
 """
 
@@ -21,15 +20,15 @@ import structlog
 from shop_poller.core.errors import ShopPollerError
 
 MAX_REPORTED = 1000
-"""Pairs of type and peer that are remembered; what comes after them is not logged."""
+"""Pairs of type and peer that are remembered; later ones are not logged."""
 MAX_FRAMES = 20
 """Innermost frames of each exception that are logged."""
 MAX_LINKED = 8
-"""Exceptions of one traceback: causes, contexts, members of groups."""
+"""Exceptions in one traceback: causes, contexts, members of groups."""
 
 LOST = "the connection was closed"
 CLOSED_TYPES = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, EOFError)
-"""Types by which a library says that the connection is gone; asyncio.IncompleteReadError is an EOFError."""
+"""Types that mean a lost connection; asyncio.IncompleteReadError is an EOFError."""
 CLOSED_TEXTS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
     (RuntimeError, re.compile(r"handler is closed|\b(?:Event loop|Session|Connector|Transport) is closed")),
     (
@@ -37,7 +36,7 @@ CLOSED_TEXTS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
         re.compile(r"'NoneType' object has no attribute '(?:write|read|drain|close|is_closing|gets|feed)"),
     ),
 )
-"""Types that may mean anything, and the texts by which they say that the connection is gone."""
+"""Types that may mean anything, with the texts that mean a lost connection."""
 
 _reported: set[tuple[str, str]] = set()
 
@@ -49,14 +48,14 @@ def translated(
     *,
     passing: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
-    """Turn what a client library raises into an error of its peer; wrap the library's call only.
+    """Turn what a client library raises into an error of its peer; wrap only the library's call.
 
-    A cancellation of this task passes. A CancelledError that nobody asked for does not: a library cancelled a
-    future of its own, and the task would end without a word.
+    A cancellation of this task passes. A CancelledError that the library raised by itself does not:
+    it would end the task without a message.
 
     Args:
         peer: who was called, for the log; without a secret.
-        make_error: makes the error of a reason, which is one line and quotes nothing.
+        make_error: makes the error from a reason, which is one line and quotes nothing.
         passing: types that the caller handles itself; ShopPollerError is always one of them.
 
     Raises:
@@ -67,13 +66,13 @@ def translated(
     except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
         if isinstance(error, (ShopPollerError, *passing)) or _is_ours(error):
             raise
-        # Not "from error": whoever logs this one would log the text of that one, too.
+        # Not "from error": a traceback of this error would show the text of the original.
         raise make_error(reason(peer, error)) from None
 
 
 @contextmanager
 def ignored(peer: str, *, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Continue whatever a client library raises: nothing depends on the call.
+    """Suppress whatever a client library raises, when nothing depends on the call.
 
     Args:
         peer: who was called, for the log; without a secret.
@@ -84,12 +83,12 @@ def ignored(peer: str, *, expected: tuple[type[BaseException], ...]) -> Iterator
 
 
 def reason(peer: str, error: BaseException, whole: BaseException | None = None) -> str:
-    """Say in a few words what an exception of a client library means; log an unexpected one once.
+    """Return in a few words what an exception of a client library means; log an unexpected one once.
 
     Args:
         peer: who was called, for the log.
         error: what the library raised.
-        whole: the group of which it is a member, if it is.
+        whole: the exception group that contains it, if any.
     """
     whole = whole or error
     if isinstance(error, BaseExceptionGroup):
@@ -104,7 +103,7 @@ def reason(peer: str, error: BaseException, whole: BaseException | None = None) 
 
 
 def is_closed_connection(error: BaseException) -> bool:
-    """Whether an exception says no more than that the connection is gone."""
+    """Return whether an exception only means that the connection is lost."""
     if isinstance(error, CLOSED_TYPES):
         return True
     text = str(error)[:500]
@@ -112,17 +111,17 @@ def is_closed_connection(error: BaseException) -> bool:
 
 
 class _IgnoredError(Exception):
-    """Is caught where it is raised."""
+    """Is caught in the function that raises it."""
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether it is a cancellation of this task, or the end of the process; also as a member of a group."""
+    """Return whether it cancels this task or ends the process; also for members of a group."""
     if isinstance(error, BaseExceptionGroup):
         return any(_is_ours(one) for one in error.exceptions)
     if isinstance(error, asyncio.CancelledError):
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # a thread without an event loop, where nobody cancels anything
+        except RuntimeError:  # a thread without an event loop: nothing is cancelled here
             return False
         return task is None or task.cancelling() > 0  # anyio's scopes cancel in this way, too
     return not isinstance(error, Exception)
@@ -143,7 +142,7 @@ def _report(peer: str, error: BaseException, whole: BaseException) -> None:
 
 
 def trace(error: BaseException) -> str:
-    """The traceback of an exception and of those behind it, without their texts; bounded."""
+    """Return the bounded traceback of an exception and of its causes, without their texts."""
     found: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting and len(found) < MAX_LINKED:

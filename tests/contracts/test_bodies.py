@@ -118,8 +118,8 @@ async def test_what_is_packed_otherwise_is_an_error_that_names_it(
 ) -> None:
     error = await refused(content, encoding, size=size)
     assert error.kind is ErrorKind.PROTOCOL
-    assert f"the shop packed its answer {name}, " in str(error)
-    assert "look for a cache, plugin or server setting" in str(error)
+    assert f"the shop compressed its response {name}, " in str(error)
+    assert "find the cache, plugin or server setting" in str(error)
 
 
 async def test_zstandard_and_a_double_gzip_are_known_without_a_word() -> None:
@@ -131,9 +131,9 @@ async def test_zstandard_and_a_double_gzip_are_known_without_a_word() -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "none"])
 async def test_what_begins_as_packed_and_is_not_is_an_error(encoding: str) -> None:
-    assert "cannot be unpacked" in str(await refused(b"\x1f\x8b\x08" + b"nonsense" * 30, encoding))
+    assert "cannot be decompressed" in str(await refused(b"\x1f\x8b\x08" + b"nonsense" * 30, encoding))
     if encoding == "deflate":
-        assert "cannot be unpacked" in str(await refused(b"\x78\x9c" + b"\xff" * 300, encoding))
+        assert "cannot be decompressed" in str(await refused(b"\x78\x9c" + b"\xff" * 300, encoding))
 
 
 @pytest.mark.parametrize("size", [1000, 100_000])

@@ -67,21 +67,21 @@ def test_a_list_without_ids_comes_with_advice() -> None:
 BROKEN = {
     "hung up": (
         httpx.RemoteProtocolError("Server disconnected without sending a response."),
-        "it was closed before an answer came",
+        "it was closed before a response arrived",
     ),
     "cut": (
         httpx.RemoteProtocolError(
             "peer closed connection without sending complete message body (received 2 bytes, expected 9)"
         ),
-        "the answer broke off",
+        "the response was cut off",
     ),
     "cut in a chunk": (
         httpx.RemoteProtocolError(
             "peer closed connection without sending complete message body (incomplete chunked read)"
         ),
-        "the answer broke off",
+        "the response was cut off",
     ),
-    "no HTTP": (httpx.RemoteProtocolError("illegal request line"), "what came is not HTTP"),
+    "no HTTP": (httpx.RemoteProtocolError("illegal request line"), "the response is not HTTP"),
     "reset": (
         httpx.ReadError("[Errno 104] Connection reset by peer"),
         "[Errno 104] Connection reset by peer",
@@ -95,7 +95,7 @@ def test_a_connection_that_breaks_off_is_not_called_none(case: str) -> None:
     with pytest.raises(TemporaryError) as caught, transport_errors("the shop"):
         raise error
     assert caught.value.kind is ErrorKind.CONNECTION
-    assert str(caught.value).startswith(f"the connection to the shop failed: {said}; if it lasts, ")
+    assert str(caught.value).startswith(f"the connection to the shop failed: {said}; if it persists, ")
 
 
 def test_check_adds_no_advice_to_an_error_that_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,9 +428,9 @@ async def test_check_of_nobody_is_a_connection_error() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"", "it was closed before an answer came"),
+        (b"", "it was closed before a response arrived"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n", ""),  # the head is named
-        (b"220 smtp.example ESMTP\r\n\r\n", "what came is not HTTP"),
+        (b"220 smtp.example ESMTP\r\n\r\n", "the response is not HTTP"),
     ],
 )
 async def test_somebody_who_breaks_off_is_told_from_nobody(answer: bytes, said: str) -> None:
@@ -639,6 +639,6 @@ async def test_a_proxy_that_is_none_is_told_in_one_line(
 
     assert isinstance(error, TemporaryError), "no delivery is buried for it"
     assert error.kind is ErrorKind.CONNECTION
-    assert "the proxy that HTTP_PROXY or ALL_PROXY names" in str(error)
+    assert "the proxy in HTTP_PROXY or ALL_PROXY cannot be used" in str(error)
     assert "\n" not in str(error)
     assert PASSWORD not in "".join(traceback.format_exception(error))

@@ -113,7 +113,7 @@ def test_full_names_want_just_these(named: set[str]) -> None:
 
 
 def test_a_word_that_names_nothing_is_a_problem() -> None:
-    wanted = Filter(("new", "nwe", "service.*", "shop.orders.*"), ("info", "warn"))
+    wanted = Filter(("new", "nwe", "service.*", "shop.orders.*"), ("info", "warn"))  # codespell:ignore nwe
 
     assert problems(wanted, events=["shop.order.new", "service.test"], levels=["warning", "info"]) == [
         "there is no event 'nwe'; there are service.test, shop.order.new",

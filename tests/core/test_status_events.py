@@ -154,7 +154,9 @@ def test_a_text_is_a_line_that_can_be_read_and_sent(key: str, longest: int) -> N
 
 
 def test_what_there_is_not_is_named() -> None:
-    assert wrong(mesage="x") == "sborka: there is no 'mesage'; there are event, level, title, message"
+    misspelt = "mesage"  # codespell:ignore mesage
+    said = f"sborka: there is no '{misspelt}'; there are event, level, title, message"
+    assert wrong(**{misspelt: "x"}) == said
 
 
 @pytest.mark.parametrize("status", ["", " ", "a\nb", "x" * 101, "\ud800"])

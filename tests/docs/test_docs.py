@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shop_poller import ISSUES
 from shop_poller.cli.console import Exit
 from shop_poller.cli.main import COMMANDS
 from shop_poller.config import status_events
@@ -29,6 +30,8 @@ from shop_poller.web.words import TEXTS
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
 READMES = pytest.mark.parametrize("readme", [README, README_RU], ids=lambda path: path.name)
+COMMANDS, COMMANDS_RU = ROOT / "docs/commands.md", ROOT / "docs/ru/commands.md"
+PAGES_OF_COMMANDS = pytest.mark.parametrize("page", [COMMANDS, COMMANDS_RU], ids=["en", "ru"])
 
 
 def text(path: Path | str) -> str:
@@ -81,16 +84,16 @@ def test_the_settings_named_have_the_defaults_named(readme: Path) -> None:
                 assert code(default) == defaults[name]
 
 
-@READMES
-def test_the_commands_are_all_named_and_all_there(readme: Path) -> None:
-    header = "command" if readme == README else "команда"
-    named = {code(cell)[0] for cell, _ in rows(text(readme), header)}
+@PAGES_OF_COMMANDS
+def test_the_commands_are_all_named_and_all_there(page: Path) -> None:
+    header = "command" if page == COMMANDS else "команда"
+    named = {code(cell)[0] for cell, _ in rows(text(page), header)}
     words = {line.split()[1] for line in named}
     assert words - {"--version"} == {*COMMANDS}
 
 
 @pytest.mark.parametrize(
-    "line", sorted({code(cell)[0] for cell, _ in rows(README.read_text(encoding="utf-8"), "command")})
+    "line", sorted({code(cell)[0] for cell, _ in rows(COMMANDS.read_text(encoding="utf-8"), "command")})
 )
 def test_every_command_named_is_understood(line: str) -> None:
     command = Path(sys.executable).with_name("shop-poller")
@@ -101,10 +104,10 @@ def test_every_command_named_is_understood(line: str) -> None:
         assert option in done.stdout
 
 
-@READMES
-def test_the_exit_codes_are_those_of_the_command_line(readme: Path) -> None:
-    header = "exit code" if readme == README else "код выхода"
-    assert {int(number) for number, _ in rows(text(readme), header)} == set(Exit)
+@PAGES_OF_COMMANDS
+def test_the_exit_codes_are_those_of_the_command_line(page: Path) -> None:
+    header = "exit code" if page == COMMANDS else "код выхода"
+    assert {int(number) for number, _ in rows(text(page), header)} == set(Exit)
 
 
 @READMES
@@ -153,12 +156,13 @@ def test_the_events_of_ones_own_in_the_docs_can_be_written_so() -> None:
     assert set(re.findall(r"`(\{\w+\})`", words[0])) == set(status_events.PLACEHOLDERS)
 
 
-def test_both_readmes_have_the_same_shape() -> None:
+@pytest.mark.parametrize(("english", "russian"), [(README, README_RU), (COMMANDS, COMMANDS_RU)])
+def test_both_languages_have_the_same_shape(english: Path, russian: Path) -> None:
     def shape(page: str) -> list[str]:
         lines = [line for line in page.splitlines() if line.startswith(("#", "| ", "|-", "    make"))]
         return [re.sub(r"[^|#]", "", line) if not line.startswith(" ") else line.strip() for line in lines]
 
-    assert shape(text(README)) == shape(text(README_RU))
+    assert shape(text(english)) == shape(text(russian))
 
 
 def test_the_three_lines_of_the_readme_are_enough(tmp_path: Path) -> None:
@@ -247,6 +251,11 @@ def test_what_builds_the_package_is_pinned() -> None:
     assert all(re.fullmatch(r"[0-9][A-Za-z0-9.!+]*", version) for version in pins.values()), pins
     tested = dict(line.split("==") for line in text("constraints.txt").splitlines())
     assert pins == {name: tested[name] for name in pins}
+
+
+def test_bugs_are_reported_where_the_package_says() -> None:
+    urls = tomllib.loads(text("pyproject.toml"))["project"].get("urls", {"Issues": ISSUES})
+    assert urls["Issues"] == ISSUES
 
 
 PRIVILEGED = re.compile(r"sudo \S*pip3? install (?P<what>.+)")

@@ -121,7 +121,7 @@ async def test_what_is_genuine_and_about_something_else_is_no_trigger(desk: Desk
         (BODY + b" ", headers(BODY)),
         (b"", {"x-wc-webhook-signature": ""}),
         (BODY, {"x-wc-webhook-signature": "no base64"}),
-        (BODY, {"x-wc-webhook-signature": b"caf\xe9"}),
+        (BODY, {"x-wc-webhook-signature": b"caf\xe9"}),  # codespell:ignore caf
         (BODY, {"x-wc-webhook-signature": "A" * 8000}),
         (BODY, wire.request("webhook/webhook-05").headers),
     ],

@@ -125,7 +125,7 @@ def test_neither_does_a_typing_error_in_a_sinks_address(tmp_path: Path, kind: st
         f"https://h.example/?events={secret}",
         f"https://h.example/?levels={secret}",
         f"redis://h/0?{secret}=1&channel=c",
-        f"redis://h/0?chanel={secret}",
+        f"redis://h/0?chanel={secret}",  # codespell:ignore chanel
         f"redis+stream://h/0?stream=s&maxlen={secret}",
         f"{secret}://h.example/",
         f"console:?{secret}",
@@ -168,7 +168,13 @@ def test_what_was_mistyped_is_shown(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["shop_polling_intervall", "woocommerce_comsumer_key", "shop.order.packed", "te/a"]
+    "name",
+    [
+        "shop_polling_intervall",
+        "woocommerce_comsumer_key",
+        "shop.order.packed",
+        "te/a",  # codespell:ignore te
+    ],
 )
 def test_a_name_may_be_longer(name: str) -> None:
     assert shown(name, is_name=True) == repr(name)

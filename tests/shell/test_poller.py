@@ -155,7 +155,7 @@ async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_wi
     assert [line["event"] for line in log if line["log_level"] != "debug" and "sink" not in line] == [
         "polling failed",
         "alert raised",
-        "left alone after failures; probed from time to time",
+        "circuit open after failures; probing periodically",
         "works again",
         "the shop answers again",
         "alert cleared",
@@ -203,7 +203,10 @@ async def test_what_a_bug_says_is_for_the_log_alone(path: Path, monkeypatch: pyt
         monkeypatch.setattr(it.shop, "fetch", bug)
         await it.tick()
         assert it.poller.failure is not None
-        assert it.poller.failure.text == "a bug, please report it: KeyError"
+        assert (
+            it.poller.failure.text
+            == "internal error (bug): please report it at https://shop-poller.example/issues: KeyError"
+        )
 
 
 # --- What a tick does ---
@@ -644,7 +647,7 @@ async def test_importing_that_fails_while_walks_work_is_said_once(path: Path) ->
             async with it.running():
                 await anyio.sleep(1800)
         said = [entry["event"] for entry in logs if entry["log_level"] in {"warning", "error"}]
-        assert said == ["learning failed"]
+        assert said == ["initial import failed"]
 
 
 async def test_a_long_walk_is_no_outage(path: Path) -> None:
@@ -775,5 +778,5 @@ async def test_text_around_the_answers_is_logged_once_though_it_counts(path: Pat
                 await it.tick()
             it.shop.preamble = "Warning: x in y.php"
             await it.tick()
-    said = [line["text"] for line in log if "around its answers" in line["event"]]
+    said = [line["text"] for line in log if "around its responses" in line["event"]]
     assert [text[:7] for text in said] == ["Dynamic", "Warning"]

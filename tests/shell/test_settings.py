@@ -707,9 +707,9 @@ def test_an_application_password_is_what_wordpress_makes(desk: Desk) -> None:
         ("SHOP_NOTIFY_SECRET", "whsec_short", "should be whsec_ and base64"),
         ("SHOP_NOTIFY_SECRET", "whsec_c2hvcnQ=", "should hold 24 to 64 bytes, has 5"),
         ("SHOP_NOTIFY_URLS", "smtp://h.example",
-         "smtp:// is no kind of sink; there are http(s)://host/path,"
+         "smtp:// is not a kind of sink. Use http(s)://host/path,"
          " redis(s)://host:port/0?channel=name, redis(s)+stream://host:port/0?stream=name,"
-         " apprise+ and an Apprise URL, and console:"),
+         " apprise+ and an Apprise URL, or console:"),
         ("SHOP_NOTIFY_URLS", "redis://:pw@h/0",
          "redis://h/0 names no channel; add ?channel=notification:events"),
         ("SHOP_NOTIFY_URLS", "console: console:",

@@ -123,7 +123,7 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
     [
         (('"tea"', '"honey"'), "shop honey: two have this id"),
         (('"tea"', '"Honey"'), "shop honey: two have this id"),
-        (('"tea"', '"te/a"'), "shop te/a: SHOP_ID: should be up to 100 letters"),
+        (('"tea"', '"te/a"'), "shop te/a: SHOP_ID: should be up to 100 letters"),  # codespell:ignore te
         (('"tea"', '".."'), "shop ..: SHOP_ID: should be up to 100 letters"),
         (('"tea"', '"a:b"'), "shop a:b: SHOP_ID: should be up to 100 letters"),
         (

@@ -287,7 +287,7 @@ async def test_recent_orders_that_cannot_be_listed_are_passed_by_and_the_open_on
             hide(it, 1, ("cancelled", "failed", "cancelled")[round_])
             with capture_logs() as logs:
                 await sweep(it)
-            assert any("passes by the recent" in log["event"] for log in logs)
+            assert any("skips the recent" in log["event"] for log in logs)
             await anyio.sleep(HOUR)
             await it.tick()
         await it.deliver()

@@ -446,7 +446,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
             listen(LOOPBACK, port)
 
     assert str(caught.value) == (
-        f"127.0.0.1:{port} is in use by another program; name another port, or nothing to turn it off"
+        f"127.0.0.1:{port} is in use by another program; choose another port, or leave it empty"
     )
 
 
@@ -465,11 +465,11 @@ def test_a_port_is_free_again_at_once() -> None:
 @pytest.mark.parametrize(
     ("host", "message"),
     [
-        ("192.0.2.1", "192.0.2.1:9 is no address of this machine"),
-        ("no such host", "no such host:9 cannot be listened on: "),
-        ("x" * 300, "cannot be listened on: "),
-        ("ы..ы", "ы..ы:9 cannot be listened on: no such name"),
-        ("nonsense::1", "nonsense::1:9 cannot be listened on: "),
+        ("192.0.2.1", "192.0.2.1:9 is not an address of this machine"),
+        ("no such host", "no such host:9 cannot be opened: "),
+        ("x" * 300, "cannot be opened: "),
+        ("ы..ы", "ы..ы:9 cannot be opened: no such name"),
+        ("nonsense::1", "nonsense::1:9 cannot be opened: "),
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_line(host: str, message: str) -> None:
@@ -486,12 +486,12 @@ def test_a_port_that_is_roots_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
 
-    with pytest.raises(OSError, match=r"^127\.0\.0\.1:80 may not be used without root's rights; name a port"):
+    with pytest.raises(OSError, match=r"^127\.0\.0\.1:80 needs root's rights; choose a port"):
         listen(LOOPBACK, 80)
 
 
 def test_nothing_stays_open_when_listening_fails() -> None:
-    with pytest.raises(OSError, match="is no address of this machine"):
+    with pytest.raises(OSError, match="is not an address of this machine"):
         listen("192.0.2.1", 9)
 
     gc.collect()  # a socket left open would warn, and warnings are errors

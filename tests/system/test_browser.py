@@ -106,22 +106,22 @@ async def test_one_signs_in_polls_now_and_sends_a_dead_letter_again(stage: Stage
         await page.get_by_role("link", name="Sign in").click()
         await page.get_by_label("Token").fill("not the token at all")
         await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_text("That is not the token.").wait_for()
+        await page.get_by_text("The token is wrong.").wait_for()
         complaints.clear()  # the browser tells of the 401
 
         await page.get_by_label("Token").fill(TOKEN)
         await page.get_by_role("button", name="Sign in").click()
         await page.get_by_role("button", name="Poll now").click()
-        await page.get_by_text("The shop is asked now.").wait_for()
+        await page.get_by_text("The shop is being polled.").wait_for()
         await page.get_by_role("button", name="Send again: dead letter 57").click()
-        await page.get_by_text("Dead letter 57 waits in the outbox again").wait_for()
+        await page.get_by_text("Dead letter 57 is in the outbox again").wait_for()
         assert await page.get_by_text("order 1038").count() == 0
 
         drop = page.get_by_role("button", name="Drop for good: dead letter 41")
         assert await drop.count() == 0  # not by a slip of the finger
         await page.locator("summary").click()
         await drop.click()
-        await page.get_by_text("Dead letter 41 is dropped.").wait_for()
+        await page.get_by_text("Dead letter 41 was dropped.").wait_for()
         assert stage.done == ["poll", "replay 57", "drop 41"]
 
         await page.get_by_role("button", name="Sign out").click()

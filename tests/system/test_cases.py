@@ -94,7 +94,7 @@ def test_an_order_of_the_rest_api_is_told(site: Site, name: str) -> None:
     at = lately()
     done = once(site, REST)
     assert told(site) == [("2", *event) for event in ONE_ORDER[name]]
-    assert ("around its answers" in done.stderr) is name.startswith("trailing-junk")
+    assert ("around its responses" in done.stderr) is name.startswith("trailing-junk")
     once(site, REST)
     assert len(site.receiver.posts) == len(ONE_ORDER[name])
 

@@ -114,7 +114,7 @@ TROUBLES = {
     ),
     "broken connection": (
         _fault(faults.dropped()),
-        "shop: the connection to the shop failed: it was closed before an answer came",
+        "shop: the connection to the shop failed: it was closed before a response arrived",
         "check the address",
     ),
     "PHP broken": (_fault(faults.php_fatal()), "shop: the shop says:", "PHP error log"),
@@ -140,7 +140,7 @@ def test_trouble_with_the_shop_is_3(site: Site, trouble: str) -> None:
 def test_a_proxy_that_is_none_is_3_in_a_line(site: Site, command: tuple[str, ...], address: str) -> None:
     done = site.run(*command, ALL_PROXY=address, WOOCOMMERCE_MCP_URL="https://shop.example")
     assert done.code == 3
-    said = "the proxy that HTTPS_PROXY or ALL_PROXY names cannot be used"
+    said = "the proxy in HTTPS_PROXY or ALL_PROXY cannot be used"
     complaints = failures(done)[:1] if command == ("check",) else done.complaints
     (complaint,) = complaints
     assert said in complaint

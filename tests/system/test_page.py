@@ -69,7 +69,7 @@ def test_poll_now_polls_at_once(site: Site, port: int) -> None:
         wait_until(lambda: "in " in page(daemon).split("Next poll")[1][:40], "the rest until the next tick")
         site.shop.create_order("processing")
         done = site.run("poll", "now", WOOCOMMERCE_CONSUMER_KEY=None, WOOCOMMERCE_CONSUMER_SECRET=None)
-        assert (done.code, done.stdout, done.stderr) == (0, "The shop is asked now.\n", "")
+        assert (done.code, done.stdout, done.stderr) == (0, "The shop is being polled.\n", "")
         site.receiver.wait_for(1)
         wrong = site.run("poll", "now", SHOP_ADMIN_TOKEN="another-token-of-16")
         assert (wrong.code, wrong.stdout) == (2, "")
@@ -86,7 +86,7 @@ def test_poll_now_overrides_what_the_shop_asked_for(site: Site, port: int) -> No
         site.served.faults.add(faults.rate_limited(900), times=1)
         wait_until(lambda: "15 min" in page(daemon).split("Next poll")[1][:60], "the pause")
         site.shop.create_order("processing")
-        assert site.run("poll", "now").stdout == "The shop is asked now.\n"
+        assert site.run("poll", "now").stdout == "The shop is being polled.\n"
         site.receiver.wait_for(1)
 
 
@@ -129,7 +129,7 @@ def test_a_dead_letter_is_sent_again_and_another_dropped(site: Site, port: int) 
         assert act(daemon, "drop", seq=str(second)).status_code == 200
         assert act(daemon, "drop", seq=str(telling)).status_code == 200
         assert act(daemon, "drop", seq=str(second)).status_code == 409
-        wait_until(lambda: "None: nothing was given up." in page(daemon), "no dead letter")
+        wait_until(lambda: "None: everything was delivered or is pending." in page(daemon), "no dead letter")
 
 
 def test_status_is_watched_until_ctrl_c_without_the_keys_of_the_shop(site: Site) -> None:

@@ -48,7 +48,7 @@ def test_a_sink_alone_goes_on_within_seconds(site: Site, tmp_path: Path) -> None
             wait_until(lambda: daemon.logged("delivered"), "the first order")
             pair.demote()
             site.shop.create_order("processing")
-            daemon.wait_for("left alone after failures; probed from time to time")
+            daemon.wait_for("circuit open after failures; probing periodically")
             pair.lead_on()
             begun = time.monotonic()
             with pair.new.client as client:

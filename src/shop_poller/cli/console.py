@@ -25,7 +25,7 @@ PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
 
 
 class Exit(IntEnum):
-    """The exit codes; README.md lists them."""
+    """The exit codes; docs/commands.md lists them."""
 
     OK = 0
     INTERNAL = 1  # Python's own, for an uncaught exception: a bug

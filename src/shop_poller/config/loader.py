@@ -1,6 +1,6 @@
-"""Where settings come from: defaults < file (--config, or a credential) < .env < environment < secret files.
+"""Reads settings: defaults < file (--config, or a credential) < .env < environment < secret files.
 
-All that is wrong is said at once.
+All problems are reported together.
 """
 
 import os
@@ -20,7 +20,7 @@ from shop_poller.core.showing import is_harmless, shown, shown_place
 
 MAX_FILE_BYTES = 64 * 1024
 CONFIG_CREDENTIAL = "shops.toml"
-"""The service's credential that is the TOML file, where none is named."""
+"""The service's credential with the TOML file, if no file is named."""
 
 MISSING = {
     "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
@@ -33,14 +33,14 @@ MISSING = {
 
 @dataclass(frozen=True, slots=True)
 class GatheredSettings:
-    """What was found, yet to be judged.
+    """Settings as found, not yet validated.
 
     Attributes:
         values: by the names of the settings.
-        origins: where each is from, to be said behind its name.
+        origins: the origin of each value, for messages.
         shops: the tables [[shops]] of the file.
-        problems: with what could not be read.
-        files: that secrets, or all settings, were read from.
+        problems: what could not be read.
+        files: files that secrets, or all settings, were read from.
     """
 
     values: dict[str, Any]
@@ -58,13 +58,13 @@ def load(
     asks_shop: bool = True,
     parse_sink: SinkParser,
 ) -> Settings:
-    """Read the settings of one shop; of several see shops.load_shops.
+    """Read the settings of one shop. For several shops see shops.load_shops.
 
     Args:
         config: a TOML file whose keys are the variables' names in lower case.
         environ: the environment.
         dotenv: a file of NAME=value lines, if it exists.
-        asks_shop: the keys of the shop are needed; else they may be missing.
+        asks_shop: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
 
     Raises:
@@ -78,14 +78,14 @@ def load(
 
 
 def config_credential(environ: Mapping[str, str]) -> Path | None:
-    """The TOML file that systemd gives to the service, if it does; the unit makes a blank one of none."""
+    """Return the TOML file that systemd passes to the service, if any; the unit's default is a blank file."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     path = Path(directory, CONFIG_CREDENTIAL) if directory else None
     return path if path and path.is_file() else None
 
 
 def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> GatheredSettings:
-    """Read everything there is to be read; for the arguments see `load`."""
+    """Read all sources of settings; for the arguments see `load`."""
     problems: list[str] = []
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -128,17 +128,17 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
 def judge(
     values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool, parse_sink: SinkParser
 ) -> tuple[Settings | None, list[str]]:
-    """Make settings of values, or say what is wrong with them.
+    """Validate values, and make settings of them.
 
     Args:
         values: as found.
-        origins: where each is from.
-        asks_shop: the keys of the shop are needed.
+        origins: the origin of each.
+        asks_shop: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
     """
     problems: list[str] = []
     settings: Settings | None = None
-    # A blank value means the default, as compose files and units write it; but blank turns the listener off.
+    # A blank value means the default, as in compose files and units. Only a blank listener means off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
     missing = _missing_credentials(values) if asks_shop else []
@@ -157,7 +157,7 @@ def judge(
 
 
 def _missing_credentials(values: Mapping[str, Any]) -> list[str]:
-    """Which of the values are missing that prove who we are, in the chosen dialect."""
+    """Return the credentials that the chosen dialect needs and that are missing."""
     keys = ("woocommerce_consumer_key", "woocommerce_consumer_secret")
     password = ("wordpress_username", "wordpress_application_password")
     needed = {"abilities": [password], "auto": [keys, password]}.get(
@@ -165,15 +165,15 @@ def _missing_credentials(values: Mapping[str, Any]) -> list[str]:
     )
     missing = [[name for name in pair if name not in values] for pair in needed]
     halves = [names for names, pair in zip(missing, needed, strict=True) if 0 < len(names) < len(pair)]
-    if halves or [] in missing:  # `auto` is content with either pair, but not with half a one
+    if halves or [] in missing:  # `auto` accepts either pair of keys, but not half a pair
         return [name for names in halves for name in names]
     return missing[0]
 
 
 def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
-    """What is wrong of settings that are right each by itself."""
+    """Return the problems of settings that are valid one by one."""
     found = []
-    if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts would be one
+    if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts could not be distinguished
         found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
     found += [
@@ -214,7 +214,7 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _has_secrets(tables: Iterable[Any]) -> bool:
-    """Whether any of these tables has a secret itself, not just the name of a file or a variable."""
+    """Return whether one of these tables has a secret itself, not just a reference to it."""
     return any(isinstance(table, dict) and not table.keys().isdisjoint(SECRETS) for table in tables)
 
 
@@ -232,25 +232,25 @@ def _secret_files(
             variable, path = "CREDENTIALS_DIRECTORY", Path(credentials, name.upper())
         is_credential = variable == "CREDENTIALS_DIRECTORY"
         try:
-            found[name] = read_secret(path, may_be_blank=is_credential)  # as the unit has it for the default
+            found[name] = read_secret(path, may_be_blank=is_credential)  # blank is the unit's default
             files.append(path)
         except ValueError as error:
             if is_credential and isinstance(error.__cause__, FileNotFoundError):
-                continue  # not every secret has to be one
+                continue  # a secret need not be a credential
             problems.append(f"{variable}: {error}")
     return found
 
 
 def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) -> str:
-    """What a file of one secret holds.
+    """Return the content of a file with one secret.
 
     Args:
-        path: of the file.
-        home: where a path that is not absolute begins.
-        may_be_blank: there may be nothing in it.
+        path: the file.
+        home: the directory for relative paths.
+        may_be_blank: the file may be empty.
 
     Raises:
-        ValueError: with what is wrong, in one line; without the path if it may be the secret itself.
+        ValueError: with the problem in one line; without the path if it may be the secret itself.
     """
     where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
     try:
@@ -271,7 +271,7 @@ def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) ->
     text = str(detail["msg"]).removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
     value = str(detail["input"])
-    # An address may hold a password or keys, and a secret may have been pasted into the wrong variable.
+    # An address may contain a password or keys, and a secret may be in the wrong variable.
     hidden = name in {*SECRETS, "woocommerce_mcp_url"} or "@" in value or any(s in value for s in secrets)
     now = "" if hidden else f" (now: {shown(detail['input'])})"
     return f"{name.upper()}{origins.get(name, '')}: {text}{now}"

@@ -1,4 +1,4 @@
-"""What the address of a state in Redis or Valkey means: one server, Sentinel or Cluster, with or without TLS.
+"""Parses the address of a state in Redis or Valkey: one server, Sentinel or Cluster, with or without TLS.
 
     redis(s)://user:password@host:6379/0
     redis(s)+sentinel://user:password@host:26379,host:26379/name-of-the-master/0
@@ -19,7 +19,7 @@ SENTINEL_PORT, SERVER_PORT = 26379, 6379
 
 
 class Topology(StrEnum):
-    """How many servers, and who knows which one is asked."""
+    """The kind of deployment, which determines how the right server is found."""
 
     SINGLE = "single"
     SENTINEL = "sentinel"
@@ -28,12 +28,12 @@ class Topology(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where state lives in Redis or Valkey.
+    """The address of a state in Redis or Valkey.
 
     Attributes:
-        hosts: servers, or Sentinels; host and port.
-        master: the name that Sentinels know it by.
-        ca_certs: a file of certificates to trust; "" for the system's.
+        hosts: host and port of the servers, or of the Sentinels.
+        master: the name of the master in Sentinel.
+        ca_certs: a file of trusted certificates; "" for the system's.
     """
 
     topology: Topology
@@ -49,13 +49,13 @@ class RedisAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, plain and as it is written in an address."""
+        """The secrets in the address, plain and percent-encoded."""
         plain = filter(None, (self.password, self.sentinel_password))
         return tuple(form for secret in plain for form in (secret, quote(secret, safe="")))
 
     @property
     def place(self) -> str:
-        """The address as it may be shown: without user and password."""
+        """The address without user and password, for messages."""
         kind = (
             f"redis{'s' if self.tls else ''}{'' if self.topology is Topology.SINGLE else f'+{self.topology}'}"
         )
@@ -72,7 +72,7 @@ def parse_redis(address: str) -> RedisAddress:
     """Read an address.
 
     Raises:
-        ValueError: with what is wrong, and without the address itself, which may hold a password.
+        ValueError: with the problem, but without the address, which may contain a password.
     """
     try:
         parts = urlsplit(address)
@@ -120,7 +120,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 
 def _path(topology: Topology, path: str) -> tuple[str, int]:
-    """The master's name and the number of the database."""
+    """Return the master's name and the number of the database."""
     first, *others = path.strip("/").split("/")
     if topology is Topology.CLUSTER:
         if first:

@@ -57,7 +57,7 @@ class SettingsError(Exception):
     """Some settings are wrong.
 
     Attributes:
-        problems: a line each: the variable, what is wrong with it, what to do; no secrets.
+        problems: one line per problem: the variable, what is wrong, what to do; no secrets.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -66,7 +66,7 @@ class SettingsError(Exception):
 
 
 def _words(value: object) -> object:
-    """Lists are written with spaces or commas between."""
+    """Split a list at spaces or commas."""
     return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
 
@@ -171,143 +171,148 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 
 
 class Settings(BaseModel):
-    """Every setting, by its variable's name in lower case."""
+    """All settings, by their variables' names in lower case."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     shop_allow_insecure: bool = Field(
-        default=False, description="let the keys go over plain http to a host other than this machine"
+        default=False, description="allow plain http, with the keys, to a host other than this machine"
     )
     woocommerce_mcp_url: str = Field(
         description="the shop's MCP address, e.g. https://shop.example/wp-json/woocommerce/mcp, or its own;"
         " [other forms](dialects.md#what-to-write-into-woocommerce_mcp_url)"
     )
     woocommerce_consumer_key: Key | None = Field(
-        None, description="made under WooCommerce → Settings → Advanced → REST API; Read is enough"
+        None, description="created under WooCommerce → Settings → Advanced → REST API; *Read* is enough"
     )
     woocommerce_consumer_secret: Key | None = Field(None, description="shown once when the key is made")
     wordpress_username: Annotated[str, AfterValidator(_username)] | None = Field(
-        None, description="whose application password it is; only the dialect abilities needs the two"
+        None, description="the user of the application password; both are only for the dialect `abilities`"
     )
     wordpress_application_password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
-        None, description="made under Users → Profile → Application Passwords"
+        None, description="created under Users → Profile → Application Passwords"
     )
     shop_id: str = Field(
         "",
-        description="in every key, label and event id; default: the host of the shop's URL, as xn--… if it is"
-        " in other letters",
+        description="part of every key, label and event id; default: the host of the shop's URL (non-ASCII"
+        " hosts as xn--…)",
     )
     shop_dialect: Literal["auto", "woocommerce-mcp", "abilities", "rest", "execute"] = Field(
-        "auto", description="the way the shop is asked: docs/dialects.md"
+        "auto", description="how the shop is polled: docs/dialects.md"
     )
     shop_polling_enabled: bool = Field(
-        default=True, description="false: ask nothing, only deliver what is in the outbox"
+        default=True, description="false: do not poll, only deliver what is in the outbox"
     )
     shop_polling_interval: float = Field(60, ge=1, le=86_400, description="seconds between ticks")
     redis_url: SecretStr | None = Field(
-        None, description="the old design's Redis; the default of the next two when set"
+        None, description="Redis of the Celery design; if set, the default of the next two"
     )
     shop_redis_prefix: str = Field(
         "shop:polling:",
         min_length=1,
         max_length=100,
         pattern=r"^[!-~]+$",
-        description="begins the name of every key in Redis; on a Cluster it has to have a {hash tag}",
+        description="prefix of every key in Redis; on a Cluster it must contain a {hash tag}",
     )
     shop_state_url: SecretStr | None = Field(
         None,
         validate_default=True,
-        description="where state lives: sqlite:////path, redis(s)://host:6379/0, redis+sentinel://host:26379/master/0,"
-        " redis+cluster://host:6379; default: REDIS_URL if set, else the state directory's shop-poller.db",
+        description="where state is stored: sqlite:////path, redis(s)://host:6379/0, redis+sentinel://host:26379/master/0,"
+        " redis+cluster://host:6379; default: REDIS_URL if set, else shop-poller.db in the state directory",
     )
     shop_notify_urls: Annotated[tuple[InstanceOf[SinkConfig], ...], BeforeValidator(_sinks)] = Field(
-        None, validate_default=True, description="sinks, with spaces between; default: console:"
+        None, validate_default=True, description="sinks, separated by spaces; default: console:"
     )
     shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
         None,
-        description="signs what is sent to http(s) sinks by the Standard Webhooks rules, whsec_…; two with a"
-        " space between while you [change it](notifications.md#changing-the-secret)",
+        description="key for Standard Webhooks signatures to http(s) sinks, whsec_…; two keys, separated by a"
+        " space, while you [change it](notifications.md#changing-the-secret)",
     )
     shop_http_listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = Field(
         "127.0.0.1:9108",
         validate_default=True,
-        description="the [status page](operations.md#the-status-page), /metrics, /healthz, /livez, /readyz;"
-        " empty turns it off",
+        description="address of the [status page](operations.md#the-status-page), /metrics, /healthz, /livez,"
+        " /readyz; empty turns them off",
     )
     shop_http_hosts: Annotated[Words, AfterValidator(_hosts)] = Field(
         (),
-        description="names, besides localhost, that the status page may be called by; addresses always may",
+        description="host names, besides localhost and addresses, under which the status page answers",
     )
     shop_admin_token: Annotated[SecretStr, AfterValidator(_admin_token)] | None = Field(
         None,
-        description="turns on what the status page and `shop-poller poll now` can do, for whoever knows it:"
+        description="token for the actions of the status page and for `shop-poller poll now`; enables the"
         " [actions](operations.md#actions)",
     )
     shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
         None,
-        description="turns on /hooks/woocommerce, where the shop's webhooks make us poll at once; their"
-        " Secret, see [hints.md](hints.md)",
+        description="Secret of the shop's [webhooks](hints.md); enables /hooks/woocommerce, which triggers a"
+        " poll at once",
     )
     shop_concurrent_polls: int = Field(
-        100, ge=1, le=10_000, description="shops that are asked at the same time, of [several](fleets.md)"
+        100, ge=1, le=10_000, description="how many of [several shops](fleets.md) are polled at the same time"
     )
     shop_labelled_shops: int = Field(
         50,
         ge=0,
         le=10_000,
-        description="of more shops than these [metrics are summed up](fleets.md#metrics) over all of them",
+        description="with more shops than this, [metrics are summed](fleets.md#metrics) over all shops",
     )
     shop_senders: int = Field(8, ge=1, le=100, description="concurrent senders of each sink")
     shop_queue_size: int = Field(1000, ge=1, le=100_000, description="bound of each sink's in-process queue")
     shop_initial_lookback: int = Field(
-        3600, ge=0, le=30 * 86_400, description="seconds before the first start that are announced too"
+        3600,
+        ge=0,
+        le=30 * 86_400,
+        description="seconds before the first start from which orders are announced",
     )
     shop_cursor_overlap: int = Field(
         120,
         ge=1,
         le=86_400,
-        description="seconds before the newest change that ticks re-read, until they have passed",
+        description="seconds before the newest change that each poll reads again",
     )
     shop_clock_skew: int = Field(
-        900, ge=0, le=86_400, description="seconds that the shop's stamps may lag behind its Date header"
+        900, ge=0, le=86_400, description="seconds that the shop's timestamps may lag behind its Date header"
     )
     shop_sweep_interval: float = Field(
         3600,
         ge=0,
         le=30 * 86_400,
-        description="seconds between sweeps, which find what polling cannot see; 0: none",
+        description="seconds between sweeps, which find what polling cannot see; 0: off",
     )
     shop_sweep_window: float = Field(
-        48, gt=0, le=30 * 24, description="hours: orders made within are swept, whatever their status"
+        48, gt=0, le=30 * 24, description="hours: a sweep reads all orders created within this time"
     )
     shop_state_retention_days: int = Field(
-        90, ge=7, le=3660, description="an order's record is kept this long after its last change"
+        90, ge=7, le=3660, description="days that an order is stored after its last change"
     )
     shop_history_days: int = Field(
         30,
         ge=1,
         le=3660,
-        description="deliveries, made or dead, are remembered this long, 10,000 of a sink at most",
+        description="days that finished deliveries are stored, at most 10,000 per sink",
     )
-    shop_delivery_max_age_hours: Hours = Field(72, gt=0, description="then a delivery is buried")
+    shop_delivery_max_age_hours: Hours = Field(
+        72, gt=0, description="hours after which an undelivered notification becomes a dead letter"
+    )
     shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
     shop_unpaid_statuses: Words = Field(
         UNPAID,
-        description="custom statuses named here do not count as paid; all others do",
+        description="statuses that do not count as paid; all others do",
     )
     shop_cancelled_unpaid: bool = Field(
-        default=True, description="false: say nothing when an order is cancelled that was never paid"
+        default=True, description="false: do not announce that an unpaid order was cancelled"
     )
     shop_status_events: Annotated[dict[str, StatusEvent], BeforeValidator(parse_status_events)] = Field(
         {},
-        description="JSON: statuses that are news besides, each with `title` and `message`;"
+        description="JSON: more statuses to announce, each with `title` and `message`;"
         " see [events of your own](notifications.md#events-of-your-own)",
     )
     shop_pending_payment_threshold: Hours = Field(
-        0, ge=0, description="hours that an order may wait to be paid before that is told; 0: for ever"
+        0, ge=0, description="hours after which an unpaid order is announced as overdue; 0: never"
     )
     shop_silence_alert_hours: Hours = Field(
-        0, ge=0, description="hours that may pass without a paid order before that is told; 0: for ever"
+        0, ge=0, description="hours without a paid order after which silence is announced; 0: never"
     )
     shop_level_map: Annotated[dict[str, str], BeforeValidator(_levels)] = Field(
         {}, description='other names for levels, e.g. {"error":"critical"}'
@@ -319,7 +324,7 @@ class Settings(BaseModel):
         None, description="default: console on a terminal, else json"
     )
     shop_log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="how much is logged"
+        "info", description="minimum level of log events"
     )
 
     @classmethod
@@ -404,12 +409,12 @@ class Settings(BaseModel):
 
     @property
     def state(self) -> Path | RedisAddress:
-        """Where state lives: a file, or Redis."""
+        """Where state is stored: a file, or Redis."""
         if self.shop_state_url is not None:
             address = self.shop_state_url.get_secret_value()
             if address.startswith("redis"):
                 return parse_redis(address)
-            # All that follows is the path: a directory that the system chose may have a # or ? in its name.
+            # All that follows is the path: a directory that the system chose may contain a # or ?.
             return Path(SQLITE.sub("", address.strip()))
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
         directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path(home) / "shop-poller"
@@ -417,12 +422,12 @@ class Settings(BaseModel):
 
     @property
     def state_place(self) -> str:
-        """Where state lives, as it may be shown."""
+        """Where state is stored, for messages."""
         return self.state.place if isinstance(self.state, RedisAddress) else str(self.state)
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be seen: to be masked wherever it turns up."""
+        """Texts that must never be shown; the log masks them."""
         hidden = (
             self.woocommerce_consumer_key,
             self.woocommerce_consumer_secret,
@@ -444,7 +449,7 @@ class Settings(BaseModel):
 
     @property
     def events(self) -> frozenset[tuple[str, str]]:
-        """Every event that there can be, with its level as it goes out."""
+        """Every possible event, with its level as it is sent."""
         own = [(named.event, named.level) for named in self.shop_status_events.values()]
         return frozenset(
             (str(event), self.shop_level_map.get(level, level)) for event, level in (*LEVELS.items(), *own)
@@ -452,7 +457,7 @@ class Settings(BaseModel):
 
     @property
     def sinks(self) -> tuple[SinkConfig, ...]:
-        """Where to deliver to."""
+        """The config models of the sinks."""
         return self.shop_notify_urls
 
 
@@ -467,4 +472,4 @@ SECRETS = (
     "shop_webhook_secret",
     "shop_admin_token",
 )
-"""What may come from a file, and is never shown."""
+"""Settings that may be read from files, and are never shown."""

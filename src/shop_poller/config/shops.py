@@ -1,7 +1,7 @@
-"""Which shops one process watches: the one of the variables, or those of [[shops]] in the TOML file.
+"""Reads which shops one process watches: the one of the variables, or those of [[shops]] in the TOML file.
 
-A shop of several has settings like an only one: what stands in its table goes before what is said for all.
-Its state has a place of its own beside those of the others, so that nothing of one shop can touch another's.
+Each of several shops has the same settings as a single one: its table overrides the common values.
+Each shop stores its state in a place of its own, so shops cannot affect one another's state.
 """
 
 import os
@@ -21,9 +21,9 @@ from shop_poller.core.showing import is_harmless, shown
 
 MAX_SHOPS = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""An id that may be part of a file's name and, since it has no colon, of a key's."""
+"""An id that may be part of a file name and, since it has no colon, of a key."""
 VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,2})?")
-"""A name in words, as no key and no password is written."""
+"""A readable name; keys and passwords do not look like this."""
 CLUSTER = re.compile(r"\s*rediss?\+cluster:", re.IGNORECASE)
 HASH_TAG = re.compile(r"\{([^{}]+)\}")
 WAS_ALONE = "was_alone"
@@ -34,7 +34,7 @@ KEYS = (
     "wordpress_application_password",
 )
 OF_ONE = ("shop_id", "woocommerce_mcp_url", *KEYS)
-"""What is a shop's own: said for all, it would show one shop's keys to another."""
+"""Settings of one shop: as common values, they would send one shop's keys to another."""
 OF_ALL = (
     "redis_url",
     "shop_redis_prefix",
@@ -46,7 +46,7 @@ OF_ALL = (
     "shop_log_level",
 )
 NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
-"""What there is only for a shop that is not in a table."""
+"""Settings that only exist without [[shops]]."""
 MOST_NAMED = 10
 
 
@@ -55,10 +55,10 @@ class ShopsConfig:
     """The shops that one process watches.
 
     Attributes:
-        shops: at least one, in the order in which they are named.
-        prefix: of the keys in Redis that are no shop's own.
-        from_tables: whether they are those of [[shops]]; else there is the one of the variables.
-        files: that secrets, or all settings, were read from.
+        shops: at least one, in the order of the file.
+        prefix: prefix of the keys in Redis that no shop owns.
+        from_tables: they are from [[shops]]; else there is one shop, from the variables.
+        files: files that secrets, or all settings, were read from.
     """
 
     shops: tuple[Settings, ...]
@@ -82,7 +82,7 @@ def load_shops(
 ) -> ShopsConfig:
     """Read the settings of every shop; for the arguments see `load`.
 
-    Without a file that is named the service's is read, if it has one.
+    Without a named file, the service's credential is read, if there is one.
 
     Raises:
         SettingsError: with every problem found.
@@ -117,14 +117,14 @@ def load_shops(
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
-    """One of them.
+    """Return one of the shops.
 
     Args:
-        shops: there are.
-        shop_id: which; None if there is only one.
+        shops: all shops.
+        shop_id: the shop's id; None if there is only one shop.
 
     Raises:
-        SettingsError: there are several, or none of that id.
+        SettingsError: there are several shops, or none with that id.
     """
     if shop_id is None and len(shops) == 1:
         return shops[0]
@@ -139,13 +139,13 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
 
 
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
-    """The files that tables name for secrets."""
+    """Return the files that tables name for secrets."""
     names = [f"{name}_file" for name in SECRETS]
     return [home / table[name] for table in tables for name in names if name in table]
 
 
 def _not_for_all(found: GatheredSettings) -> list[str]:
-    """What was said for all shops, and cannot be."""
+    """Return the problems of common values that only one shop may have."""
     problems = [
         f"{name.upper()}{found.origins[name]}: is one shop's own; put it into its [[shops]] table"
         for name in OF_ONE
@@ -182,14 +182,14 @@ def _shop(
 
 
 def _may_be_named(shop_id: object) -> str:
-    """The id of a shop, if it is one and not perhaps a key of it."""
+    """Return the id of a shop, unless it may be one of its keys."""
     return shop_id if isinstance(shop_id, str) and is_harmless(shop_id, is_name=True) else ""
 
 
 def _own(
     table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """What a table says, with secrets fetched from where it says that they are."""
+    """Return the content of a table, with the secrets that it refers to."""
     own: dict[str, Any] = {}
     problems = _given_twice(table)
     for name, value in table.items():
@@ -219,7 +219,7 @@ def _own(
 
 
 def _given_twice(table: Mapping[str, Any]) -> list[str]:
-    """Secrets that a table has in more than one way, of which one would go unheeded."""
+    """Return the problems of secrets that a table contains in more than one way."""
     ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
     return [
         f"{name}: is given {len(given)} times, as {' and '.join(given)}; keep one"
@@ -229,7 +229,7 @@ def _given_twice(table: Mapping[str, Any]) -> list[str]:
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """What a variable holds; its name is shown only if it surely is not the secret itself."""
+    """Return the value of a variable. Its name is shown only if it cannot be the secret itself."""
     if not environ.get(name, "").strip():
         now = f" (now: {name!r})" if VARIABLE.fullmatch(name) else ""
         raise ValueError(f"should be the name of a variable of the environment that is set{now}")
@@ -237,16 +237,16 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _place(settings: Settings) -> dict[str, Any]:
-    """Where the state of a shop lies that is one of several."""
+    """Return where the state of one of several shops is stored."""
     if isinstance(settings.state, Path):
         return {"shop_state_url": SecretStr(f"sqlite:///{file_apart(settings.state, settings.shop)}")}
     return {"shop_redis_prefix": keys_apart(settings.shop_redis_prefix, settings.shop)}
 
 
 def _twice(tables: Sequence[Any]) -> list[str]:
-    """What two shops cannot both have."""
+    """Return the problems of values that two shops share but may not."""
     tables = [table for table in tables if isinstance(table, dict)]
-    # File names differ by more than that on every system.
+    # On some systems, file names that differ only in case are the same.
     ids = Counter(str(table.get("shop_id", "")).lower() for table in tables)
     twice = [name for name in sorted(ids) if name and ids[name] > 1]
     problems = [f"shop {_may_be_named(name) or 'ids'}: two have this id" for name in twice]
@@ -256,7 +256,7 @@ def _twice(tables: Sequence[Any]) -> list[str]:
 
 
 def _on_a_cluster(found: GatheredSettings) -> list[str]:
-    """Several shops with their state in a Redis Cluster: docs/decisions/0017 says why that is refused."""
+    """Refuse several shops with their state in a Redis Cluster; docs/decisions/0017 explains it."""
     given = [name for name in ("shop_state_url", "redis_url") if str(found.values.get(name) or "").strip()]
     if len(found.shops) == 1 or not given or not CLUSTER.match(str(found.values[given[0]])):
         return []
@@ -282,10 +282,10 @@ def keys_apart(prefix: str, shop_id: str) -> str:
 
 
 def file_apart(path: Path, shop_id: str) -> Path:
-    """The file of one shop: in a directory beside the one that an only shop would have.
+    """Return the state file of one shop, in a directory beside the file of a single shop.
 
     Args:
-        path: of an only shop, e.g. state/shop-poller.db.
-        shop_id: can be part of a file's name.
+        path: the file of a single shop, e.g. state/shop-poller.db.
+        shop_id: valid as a part of a file name.
     """
     return path.with_name(f"{path.name}.shops") / f"{shop_id}.db"

@@ -1,6 +1,6 @@
-"""The extra `fast`: aiohttp as the transport of httpx, which takes less CPU, and more memory.
+"""The extra `fast`: aiohttp as the transport of httpx. It needs less CPU and more memory.
 
-Importing this fails where the extra is not installed.
+Importing this module fails if the extra is not installed.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from httpx_aiohttp import AiohttpTransport
 from shop_poller.http.response_repair import NO_CHUNK, ForbiddenHeadError, ResponseRepair, StrayBytesError
 
 NAMELESS = {
-    aiohttp.ClientPayloadError: "the answer broke off",
-    aiohttp.ClientResponseError: "what came is not HTTP",
-    aiohttp.ServerDisconnectedError: "it was closed before an answer came",
+    aiohttp.ClientPayloadError: "the response was cut off",
+    aiohttp.ClientResponseError: "the response is not HTTP",
+    aiohttp.ServerDisconnectedError: "it was closed before a response arrived",
 }
 MAX_HEADERS = 10_000
-"""Of httpx there is no such bound: that of the whole head comes first."""
+"""httpx has no such bound; the bound of the whole head applies first."""
 MAX_HEADER = 100 * 1024
-"""Bytes; what httpx has for the whole head. aiohttp's 8 KB are less than some shops' cookies and policies."""
+"""Bytes; httpx's bound of the whole head. aiohttp's 8 KB are too few for some shops' cookies and policies."""
 
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
-    """What httpx-aiohttp calls by a wrong name, or not at all, by the name that it has in httpx."""
+    """Translate errors for which httpx-aiohttp uses a wrong type, or none, into httpx's types."""
     try:
         yield
     except (ForbiddenHeadError, StrayBytesError) as error:
         raise httpx.RemoteProtocolError(str(error)) from error
     except httpx.TransportError as error:
         cause = error.__cause__
-        # Any connection that broke off, or was never made, is called so.
+        # httpx-aiohttp uses this type for every connection that failed or was never made.
         broke_off = isinstance(error, httpx.ConnectTimeout) and not isinstance(cause, TimeoutError)
         kind = type(error)
         if broke_off:
@@ -54,24 +54,24 @@ def _httpx_errors() -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """In words without the address: its query may be a secret, and aiohttp names it whole."""
+    """Describe an error without the address: its query may be a secret, and aiohttp quotes it."""
     if isinstance(error, aiohttp.ClientOSError):  # these name host and port only
         return str(error)
     return NAMELESS.get(type(error), type(error).__name__)
 
 
 class _RefusedError(aiohttp.ClientError, ForbiddenHeadError):
-    """As aiohttp lets it through."""
+    """A ForbiddenHeadError that aiohttp passes on."""
 
 
 class _StrayError(aiohttp.ClientError, StrayBytesError):
-    """As aiohttp lets it through."""
+    """A StrayBytesError that aiohttp passes on."""
 
 
 class _Handler(ResponseHandler):
     """Reads responses as browsers do: they are repaired before they are parsed.
 
-    A connection on which bytes came that belong to no request is closed.
+    A connection that received bytes outside a response is closed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -79,12 +79,12 @@ class _Handler(ResponseHandler):
         self._repair = ResponseRepair()
 
     def set_response_params(self, **params: Any) -> None:
-        """A request is about to be sent."""
+        """Prepare for the response; aiohttp calls this before it sends a request."""
         self._repair.expect_response(has_body=not params.get("skip_payload"))
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        """Of nothing, aiohttp's own call, there is nothing to repair."""
+        """Repair and parse data. aiohttp itself calls this with no data; then there is nothing to repair."""
         was_over = self._repair.is_over
         try:
             repaired = self._repair.feed(data) if data else data
@@ -93,7 +93,7 @@ class _Handler(ResponseHandler):
             self.set_exception(_RefusedError(str(error)), error)
             return
         if self._repair.has_stray:
-            self.force_close()  # before the end of the response gives the connection back
+            self.force_close()  # before the end of the response returns the connection to the pool
             if was_over:
                 self._hang_up()
                 return
@@ -102,20 +102,20 @@ class _Handler(ResponseHandler):
                 return
         if repaired or not data:
             super().data_received(repaired)
-        if self._repair.is_broken:  # the head arrives all the same
+        if self._repair.is_broken:  # the head is still valid
             if self._payload is None:
                 super().data_received(NO_CHUNK)
                 return
-            self._payload.set_exception(aiohttp.ClientPayloadError("no size of a chunk"))
+            self._payload.set_exception(aiohttp.ClientPayloadError("invalid chunk size"))
             self._hang_up()
 
     def _doubt(self) -> None:
-        """The response may be that to an earlier request, however much of it was read."""
+        """Fail the request: the response may belong to an earlier one, even if part of it was read."""
         error = _StrayError("illegal bytes after a response")
         if self._payload is not None:
             self._payload.set_exception(error)
         self.set_exception(error)
-        self._parser = None  # it would say at the end of the connection that the response is not complete
+        self._parser = None  # it would report an incomplete response at the end of the connection
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -123,7 +123,7 @@ class _Handler(ResponseHandler):
             self.transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """What is still to be seen comes before the end."""
+        """Parse what is left before the connection ends."""
         rest = self._repair.end()
         if rest:
             super().data_received(rest)
@@ -145,17 +145,17 @@ class _Stream(httpx.AsyncByteStream):
 
 
 class FastTransport(AiohttpTransport):
-    """One connection at a time to one address.
+    """Uses one connection at a time to one address.
 
     Args:
-        verify: for TLS.
-        proxy: to go through.
-        limits: of connections.
+        verify: the TLS context.
+        proxy: the proxy, if any.
+        limits: the limits of connections.
     """
 
     def __init__(self, *, verify: ssl.SSLContext, proxy: httpx.Proxy | None, limits: httpx.Limits) -> None:
         if proxy is not None and proxy.auth is not None:
-            # aiohttp makes Proxy-Authorization of it; how httpx-aiohttp tells it warns of its end.
+            # httpx-aiohttp passes credentials in a way that is deprecated, so send the header itself.
             plain = f"{proxy.auth[0]}:{proxy.auth[1]}".encode()
             proxy = httpx.Proxy(proxy.url, headers={"Authorization": f"Basic {b64encode(plain).decode()}"})
         super().__init__(verify=verify, proxy=proxy, limits=limits, client=self._session)
@@ -163,12 +163,12 @@ class FastTransport(AiohttpTransport):
     def _session(self) -> aiohttp.ClientSession:
         limit, keepalive_s = self.limits.max_connections or 0, self.limits.keepalive_expiry
         connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_s, ssl=self.ssl_context)
-        # aiohttp has no argument for it.
+        # aiohttp has no argument for the protocol class.
         handler: Callable[[], ResponseHandler] = functools.partial(_Handler, asyncio.get_running_loop())
         connector._factory = handler  # type: ignore[assignment]  # noqa: SLF001 - it is a partial there, too
         return aiohttp.ClientSession(
             connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),  # httpx keeps them, where they are wanted
+            cookie_jar=aiohttp.DummyCookieJar(),  # httpx keeps cookies if needed
             skip_auto_headers={"Accept", "Accept-Encoding", "User-Agent"},
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
@@ -176,9 +176,9 @@ class FastTransport(AiohttpTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange; raises what httpx's own transport raises."""
-        # A connection that the peer closed while we were busy is noticed by the loop in three turns at most
-        # (asyncio's, with TLS), and replaced; aiohttp would send on it, and does not send a POST again.
+        """Send one request and return its response; raises what httpx's own transport raises."""
+        # If the peer closed the connection while we were busy, the loop notices it within three turns
+        # (asyncio's, with TLS) and replaces it. Otherwise aiohttp uses it, and does not repeat a POST.
         for _ in range(3):
             await asyncio.sleep(0)
         with _httpx_errors():

@@ -1,7 +1,7 @@
-"""Bodies of answers, unpacked, and bounded before there is too much of them.
+"""Decompresses response bodies with a bound on their size.
 
-`Content-Encoding` says what a body is packed by, and often it is wrong: caches and plugins write `none`, the
-name of a character set, or the coding of a body that they unpacked. So the body itself is looked at.
+`Content-Encoding` is often wrong: caches and plugins write `none`, the name of a character set, or the coding
+of a body that they already decompressed. So the first bytes of the body decide.
 """
 
 import codecs
@@ -14,13 +14,13 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
-"""How what is packed by them begins."""
+"""The first bytes of bodies that are compressed in these ways."""
 
 LOOKED_AT = 64
-"""Bytes that tell text from what is packed."""
+"""Bytes that are enough to distinguish text from compressed data."""
 
 TEXT_SIGNS = frozenset(b"\t\n\r\x0c")
-"""Control characters that a text may have."""
+"""Control characters that may occur in text."""
 
 FOREIGN = {
     "br": "Brotli",
@@ -32,11 +32,11 @@ FOREIGN = {
     "exi": "EXI",
     "pack200-gzip": "Pack200",
 }
-"""Codings of IANA's list that we do not ask for, and cannot unpack."""
+"""Codings of IANA's list that we neither request nor support."""
 
 
 class _Unpacker(Protocol):
-    """What zlib has for it."""
+    """The interface of zlib's decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -45,7 +45,7 @@ class _Unpacker(Protocol):
 
 
 async def read_bounded(response: httpx.Response, *, limit: int, peer: str) -> bytes:
-    """Read a body, unpacked, up to a number of bytes.
+    """Read and decompress a body, up to a number of bytes.
 
     Raises:
         TemporaryError: what BoundedBody raises.
@@ -57,13 +57,13 @@ async def read_bounded(response: httpx.Response, *, limit: int, peer: str) -> by
 
 
 class BoundedBody:
-    """Unpacks a body piece by piece, up to a number of bytes in all.
+    """Decompresses a body piece by piece, up to a number of bytes in all.
 
-    What is packed by gzip is unpacked, announced or not; by deflate, in either of its forms, if announced.
-    What is not packed is read as it is, whatever is announced.
+    gzip is detected by the body itself. deflate, in either of its forms, is used only if announced. All
+    else is read as it is, whatever is announced.
 
-    httpx would unpack a whole piece before anybody could look at its size: 64 KB may be 64 MB, and packed
-    twice 64 GB.
+    httpx decompresses a whole piece before its size can be checked: 64 KB may become 64 MB, or 64 GB if
+    compressed twice.
 
     Raises:
         TemporaryError: TOO_LARGE, by its Content-Length.
@@ -73,8 +73,8 @@ class BoundedBody:
         named = response.headers.get("content-encoding", "").lower().replace(",", " ").split()
         self._codings = ["gzip" if coding == "x-gzip" else coding for coding in named]
         self._unpacker: _Unpacker | None = None
-        self._begin: bytes | None = b""  # kept back until there is enough to look at; None: it was looked at
-        self._is_first = True  # nothing was unpacked yet
+        self._begin: bytes | None = b""  # held until there is enough to decide; None: decided
+        self._is_first = True  # nothing was decompressed yet
         self._limit = self._room = self._packed_room = limit
         self._peer = peer
         length = response.headers.get("content-length", "")
@@ -82,10 +82,10 @@ class BoundedBody:
             raise self._too_large()
 
     def unpack(self, piece: bytes) -> bytes:
-        """Unpack one piece; a few bytes at the beginning may be kept back.
+        """Decompress one piece. The first bytes may be held back.
 
         Raises:
-            TemporaryError: TOO_LARGE; or PROTOCOL, it cannot be unpacked.
+            TemporaryError: TOO_LARGE; or PROTOCOL, it cannot be decompressed.
         """
         self._packed_room -= len(piece)
         if self._begin is not None:
@@ -96,7 +96,7 @@ class BoundedBody:
         return self._unpack(piece)
 
     def rest(self) -> bytes:
-        """What was kept back of a body that ended before there was enough to look at.
+        """Return the bytes held back of a body that was too short to decide.
 
         Raises:
             TemporaryError: what unpack raises.
@@ -104,13 +104,13 @@ class BoundedBody:
         return self._unpack(self._look()) if self._begin else b""
 
     def _enough(self) -> int:
-        """How many bytes tell what the body is packed by."""
+        """Return how many bytes are needed to detect the compression."""
         if any(coding == "deflate" or coding in FOREIGN for coding in self._codings):
             return LOOKED_AT
         return len(GZIP) if not self._begin or self._begin[:1] == GZIP[:1] else 1
 
     def _look(self) -> bytes:
-        """Find out how to read the body by its beginning, and return that."""
+        """Choose the decompressor by the first bytes, and return them."""
         begin, self._begin = self._begin or b"", None
         announced = [coding for coding in self._codings if coding in {"gzip", "deflate"}]
         if begin.startswith(GZIP):
@@ -131,7 +131,9 @@ class BoundedBody:
         try:
             chunk = self._unpacked(piece)
         except zlib.error as error:
-            raise TemporaryError(ErrorKind.PROTOCOL, f"{self._peer} sent what cannot be unpacked") from error
+            raise TemporaryError(
+                ErrorKind.PROTOCOL, f"{self._peer} sent a body that cannot be decompressed"
+            ) from error
         self._room -= len(chunk)
         if self._room < 0 or self._packed_room < 0:
             raise self._too_large()
@@ -145,32 +147,32 @@ class BoundedBody:
         if self._unpacker is None:
             return piece
         if self._unpacker.eof:
-            return b""  # zlib would keep whatever follows the end, without any bound
-        # One byte more than there is room for tells that it was too much.
+            return b""  # zlib would keep the bytes after the end, without a bound
+        # One byte more than allowed shows that the body is too large.
         return self._unpacker.decompress(piece, self._room + 1)
 
     def _packed(self, how: str) -> TemporaryError:
         return TemporaryError(
             ErrorKind.PROTOCOL,
-            f"{self._peer} packed its answer {how}, though it was asked for gzip or nothing; look for a"
-            " cache, plugin or server setting that does so, and leave this address out of it",
+            f"{self._peer} compressed its response {how}, but only gzip was requested; find the cache,"
+            " plugin or server setting that does this, and exclude this address",
         )
 
     def _too_large(self) -> TemporaryError:
         return TemporaryError(
-            ErrorKind.TOO_LARGE, f"{self._peer} answered more than {self._limit // 2**20} MB"
+            ErrorKind.TOO_LARGE, f"{self._peer} sent a response of more than {self._limit // 2**20} MB"
         )
 
 
 def _is_text(begin: bytes) -> bool:
-    """Whether this is the beginning of UTF-8 text, which what is packed hardly ever looks like."""
+    """Return whether this is the beginning of UTF-8 text; compressed data hardly ever is."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(begin)  # its end may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(begin)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return not any(ord(char) < ord(" ") and ord(char) not in TEXT_SIGNS for char in text)
 
 
 def _has_zlib_head(begin: bytes) -> bool:
-    """RFC 1950: deflate in the form that HTTP means; some send the bare one."""
+    """Return whether it is deflate with zlib's header (RFC 1950), as HTTP demands; some send it without."""
     return len(begin) > 1 and begin[0] & 0x8F == 8 and int.from_bytes(begin[:2]) % 31 == 0

@@ -1,4 +1,4 @@
-"""HTTP, in one place, and what their troubles are called in this house."""
+"""Builds HTTP clients, and translates the errors of the HTTP libraries."""
 
 import re
 import ssl
@@ -25,40 +25,40 @@ from shop_poller.peer_errors import ignored, translated
 
 USER_AGENT = f"shop-poller/{__version__}"
 KEEPALIVE_S = 300.0
-"""Outlives a tick, so that polling does not shake hands (TLS) every minute."""
+"""Longer than a tick, so that polling does not repeat the TLS handshake every minute."""
 
 MAX_DETAIL = 200
 MAX_CAUSES = 5
-"""Errors behind an error that are looked at; an error may be its own cause."""
+"""Errors in a chain of causes that are examined; an error may be its own cause."""
 MAX_COOKIES = 50
 MAX_COOKIE = 4096
-"""Characters of its name and value; both as browsers have it."""
+"""Length of a cookie's name and value; browsers have the same bounds."""
 
 
 class LibraryError(httpx.TransportError):
-    """The HTTP library failed in a way of its own; see peer_errors."""
+    """The HTTP library failed in an undocumented way; see peer_errors."""
 
 
 class StrayResponseError(httpx.RemoteProtocolError):
-    """Bytes follow the response, which may then be that to an earlier request; the connection is closed."""
+    """Bytes follow the response, so it may belong to an earlier request. The connection is closed."""
 
 
 HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, UnicodeError)
-"""What an HTTP library means to raise; `transport_errors` names it."""
+"""Documented errors of the HTTP libraries; `transport_errors` translates them."""
 BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, LibraryError)
-"""There was a connection, and something answered or hung up."""
+"""Errors after a connection was made: the peer answered or closed it."""
 SAID = {
-    "without sending a response": "it was closed before an answer came",
-    "complete message body": "the answer broke off",
-    "incomplete chunked read": "the answer broke off",
-    "illegal ": "what came is not HTTP",
+    "without sending a response": "it was closed before a response arrived",
+    "complete message body": "the response was cut off",
+    "incomplete chunked read": "the response was cut off",
+    "illegal ": "the response is not HTTP",
 }
-"""httpx's and h11's words, by what is in them, in ours."""
+"""Our texts, by a part of httpx's or h11's text."""
 LOGIN = re.compile(
     r"/(?:wp-login\.php|wp-admin|log-?in|sign-?in|my-account|auth|sso|account/login)\b", re.IGNORECASE
 )
-"""In the path of a redirect: it leads to a login."""
-BROKEN_ADVICE = "if it lasts, check the address, and look into the log of the server there"
+"""A path of a redirect that leads to a login."""
+BROKEN_ADVICE = "if it persists, check the address and the log of that server"
 
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ E = TypeVar("E", bound=Exception)
 
 
 class _FewCookies(CookieJar):
-    """Keeps cookies, which some firewalls go by; a peer with new ones in each answer gets a new jar."""
+    """Keeps cookies, which some firewalls require. A peer with too many cookies gets a new jar."""
 
     def set_cookie(self, cookie: Cookie) -> None:
         if len(cookie.name) + len(cookie.value or "") > MAX_COOKIE:
@@ -78,33 +78,33 @@ class _FewCookies(CookieJar):
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """One TLS context for all clients: building it costs 25 ms and a megabyte."""
+    """Return the one TLS context of all clients: building it costs 25 ms and a megabyte."""
     return httpx.create_ssl_context()
 
 
 def http_transport(url: str) -> httpx.AsyncBaseTransport:
-    """What requests to one address go through: kept alive, one connection at a time.
+    """Return the transport for one address: keep-alive, one connection at a time.
 
     Args:
-        url: what will be asked; decides whether TLS has to be set up, and about the proxy.
+        url: the address; it determines TLS and the proxy.
 
     Raises:
         TemporaryError: CONNECTION, the environment names a proxy that cannot be used.
     """
     proxy = _proxy(url)
     tls = url.startswith("https:") or (proxy is not None and proxy.url.scheme == "https")
-    # Without TLS nothing is loaded; such a context trusts nobody, should it ever be used.
+    # Without TLS no certificates are loaded; such a context trusts nothing, should it ever be used.
     trust = _trust() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
     transport = transport_class()(verify=trust, limits=limits, proxy=proxy)
-    if isinstance(transport, httpx.AsyncHTTPTransport):  # that of `fast` does so by itself
+    if isinstance(transport, httpx.AsyncHTTPTransport):  # the transport of `fast` does so by itself
         read_leniently(transport)
     return transport
 
 
 @cache
 def transport_class() -> Callable[..., httpx.AsyncBaseTransport]:
-    """Httpx's own, or aiohttp's if the extra `fast` is installed."""
+    """Return httpx's transport, or aiohttp's if the extra `fast` is installed."""
     try:
         from shop_poller.http.aiohttp_transport import FastTransport  # noqa: PLC0415 - needs the extra
     except ImportError:
@@ -113,16 +113,16 @@ def transport_class() -> Callable[..., httpx.AsyncBaseTransport]:
 
 
 def _proxy(url: str) -> httpx.Proxy | None:
-    """The proxy that the environment names for an address: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
+    """Return the proxy for an address, from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-    Never for this machine itself: what may go there by plain http may not go to a proxy.
+    This machine itself is never reached through a proxy: plain http to it must stay on it.
     """
     target, proxies = httpx.URL(url), getproxies()
-    host = target.raw_host.decode()  # httpx cannot write every xn--… in letters
+    host = target.raw_host.decode()  # httpx cannot decode every xn--… name
     address = proxies.get(target.scheme) or proxies.get("all")
     if not address or is_never_proxied(host):
         return None
-    # As httpx has it, an entry of NO_PROXY may have a port.
+    # Like in httpx, an entry of NO_PROXY may have a port.
     names = [host, f"{host}:{target.port}"] if target.port else [host]
     with suppress(UnicodeError):
         names.append(target.host)
@@ -132,28 +132,28 @@ def _proxy(url: str) -> httpx.Proxy | None:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL):  # its text may hold the password
         proxy = None
-    # SOCKS takes a package that is not installed; what no host may have in it is told by "%".
+    # SOCKS needs a package that is not installed. A "%" shows characters that no host may have.
     host = "" if proxy is None or proxy.url.scheme not in {"http", "https"} else proxy.url.host
     if not host or "%" in host:
-        # Temporary: it is nobody's delivery that is wrong, and somebody will mend it.
+        # Temporary: the deliveries are right, and the administrator will correct the environment.
         raise TemporaryError(
             ErrorKind.CONNECTION,
-            f"the proxy that {target.scheme.upper()}_PROXY or ALL_PROXY names cannot be used; it should look"
-            " like http://proxy.example:3128",
+            f"the proxy in {target.scheme.upper()}_PROXY or ALL_PROXY cannot be used; write it like"
+            " http://proxy.example:3128",
             has_advice=True,
         )
     return proxy
 
 
 class HttpClient:
-    """Asks one address, one request at a time, and follows no redirects.
+    """Sends requests to one address, one at a time, and follows no redirects.
 
-    httpx's own client can do much more, and takes a third of a request's CPU for it.
+    httpx's own client can do much more, but that takes a third of a request's CPU.
 
     Args:
-        url: what is asked; a user and password in it prove who we are.
+        url: the address; a user and password in it authenticate us.
         timeout_s: for each of connect, read and write; bound the whole exchange yourself.
-        cookies: keep them, which some firewalls go by.
+        cookies: keep cookies, which some firewalls require.
     """
 
     def __init__(self, url: str, *, timeout_s: float, cookies: bool = False) -> None:
@@ -161,10 +161,10 @@ class HttpClient:
         self._peer = _host(url)
         self._bounds = {"timeout": httpx.Timeout(timeout_s).as_dict()}
         self._cookies = httpx.Cookies(_FewCookies()) if cookies else None
-        # gzip is all that BoundedBody unpacks.
+        # BoundedBody decompresses nothing but gzip.
         self._headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip"}
         self._transport: httpx.AsyncBaseTransport | None = None
-        self._is_broken = False  # the library failed within it, and may have lost count of its connections
+        self._is_broken = False  # the library failed during a call, and may have miscounted its connections
 
     @asynccontextmanager
     async def stream(
@@ -175,17 +175,17 @@ class HttpClient:
         content: str | bytes | None = None,
         url: str | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request; the body of its answer is to be read within the context.
+        """Send a request. Read the body of the response within the context.
 
         Args:
             method: HTTP's.
-            headers: besides those of every request.
+            headers: in addition to those of every request.
             content: the body.
-            url: another than the address itself, on the same host.
+            url: another address on the same host.
 
         Raises:
             httpx.HTTPError, httpx.InvalidURL: see transport_errors.
-            StrayResponseError: the answer may be that to an earlier request; see answered_for_sure.
+            StrayResponseError: the response may belong to an earlier request; see answered_for_sure.
             TemporaryError: what http_transport raises.
         """
         if self._is_broken:
@@ -199,7 +199,7 @@ class HttpClient:
             content=content,
             extensions=self._bounds,
         )
-        if self._cookies:  # there are some
+        if self._cookies:  # the jar is not empty
             self._cookies.set_cookie_header(request)
         with self._library():
             response = await transport.handle_async_request(request)
@@ -220,10 +220,10 @@ class HttpClient:
 
     @contextmanager
     def _library(self) -> Iterator[None]:
-        """A call of the HTTP library.
+        """Translate the errors of a call of the HTTP library.
 
         Raises:
-            LibraryError, StrayResponseError; and HTTP_ERRORS, as they are.
+            LibraryError, StrayResponseError; and HTTP_ERRORS unchanged.
         """
         try:
             with translated(self._peer, LibraryError, passing=HTTP_ERRORS):
@@ -237,7 +237,7 @@ class HttpClient:
             raise StrayResponseError(str(error)) from error
 
     def _open(self) -> httpx.AsyncBaseTransport:
-        """Not from the start: what is wrong with an address is told when it is asked."""
+        """Open the transport at the first request, so that errors in the address appear there."""
         self._url, login = _bare(self._address), httpx.URL(self._address)
         if login.userinfo:  # RFC 7617
             plain = f"{login.username}:{login.password}"
@@ -247,14 +247,14 @@ class HttpClient:
 
 
 def _host(url: str) -> str:
-    """For the log; "" if the address is none."""
+    """Return the host for the log; "" if the address is invalid."""
     with suppress(ValueError):
         return urlsplit(url).hostname or ""
     return ""
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body of which each piece is a call of the HTTP library."""
+    """A body that guards each read of the HTTP library."""
 
     def __init__(
         self,
@@ -270,12 +270,12 @@ class _Body(httpx.AsyncByteStream):
                 yield piece
 
     async def aclose(self) -> None:
-        with suppress(LibraryError), self._library():  # what was asked for is there
+        with suppress(LibraryError), self._library():  # the response was already read
             await self._stream.aclose()
 
 
 async def answered_for_sure(exchange: Callable[[], Awaitable[T]]) -> T:
-    """Carry out an exchange; once more, by a new connection, if its answer may be that to an earlier one.
+    """Carry out an exchange; repeat it on a new connection if the response may belong to another request.
 
     Raises:
         Exception: what the exchange raises.
@@ -287,9 +287,9 @@ async def answered_for_sure(exchange: Callable[[], Awaitable[T]]) -> T:
 
 
 def _bare(url: str) -> httpx.URL:
-    """Without user and password: with them aiohttp refuses a header that says the same.
+    """Return the address without user and password: aiohttp refuses them beside our own header.
 
-    And without the dot that ends a host: certificates are made out to names without it.
+    The dot at the end of a host is removed too: certificates are issued for names without it.
     """
     bare = httpx.URL(url).copy_with(userinfo=b"")
     host = bare.raw_host
@@ -298,14 +298,14 @@ def _bare(url: str) -> httpx.URL:
 
 @contextmanager
 def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> Iterator[None]:
-    """Name what goes wrong below HTTP.
+    """Translate errors below HTTP.
 
     Args:
-        peer: who is talked to, for the message.
-        masked: takes our secrets out of a text: an error may quote what the peer sent, and the peer us.
+        peer: the peer's name for the message.
+        masked: removes our secrets from a text: an error may quote the peer, and the peer may quote us.
 
     Raises:
-        TemporaryError: CONNECTION or TIMEOUT; PROTOCOL, the answer cannot be unpacked.
+        TemporaryError: CONNECTION or TIMEOUT; PROTOCOL, the response cannot be decompressed.
         PermanentError: REJECTED, the request cannot be sent at all.
     """
     try:
@@ -313,7 +313,7 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
     except (httpx.TimeoutException, TimeoutError) as error:
         raise TemporaryError(ErrorKind.TIMEOUT, f"{peer} did not answer in time") from error
     except (httpx.LocalProtocolError, UnicodeError):
-        # Not "from error": its text holds the header that cannot be sent, which may be a key.
+        # Not "from error": its text has the header that cannot be sent, which may be a key.
         raise PermanentError(
             ErrorKind.REJECTED, f"cannot ask {peer}: its address or a header has characters that HTTP forbids"
         ) from None
@@ -321,7 +321,7 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
         if (forbidden := _behind(error, ForbiddenHeadError)) is not None:
             said = masked(str(forbidden)) if masked else str(forbidden)
             raise TemporaryError(ErrorKind.CONNECTION, f"{peer} {said}", has_advice=True) from error
-        # What h11 quotes of the peer's bytes may be a cookie, or an order.
+        # h11 quotes bytes of the peer, which may be a cookie or an order.
         detail = str(error).partition(": bytearray(")[0]
         detail = one_line(masked(detail) if masked else detail, MAX_DETAIL) or type(error).__name__
         if isinstance(error, BROKEN_OFF):
@@ -333,13 +333,13 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
             ) from error
         raise TemporaryError(ErrorKind.CONNECTION, f"no connection to {peer}: {detail}") from error
     except httpx.DecodingError as error:
-        raise TemporaryError(ErrorKind.PROTOCOL, f"{peer} sent what cannot be unpacked") from error
+        raise TemporaryError(ErrorKind.PROTOCOL, f"{peer} sent a body that cannot be decompressed") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise PermanentError(ErrorKind.REJECTED, f"cannot ask {peer}: {type(error).__name__}") from error
 
 
 def _behind(error: BaseException | None, kind: type[E]) -> E | None:
-    """The error of a kind that is behind another, if one is."""
+    """Return the first error of a kind in a chain of causes."""
     for _ in range(MAX_CAUSES):
         if error is None or isinstance(error, kind):
             return error
@@ -348,12 +348,12 @@ def _behind(error: BaseException | None, kind: type[E]) -> E | None:
 
 
 def http_date(headers: Mapping[str, str]) -> datetime | None:
-    """The peer's own clock when it answered (RFC 9110, Date), if it told."""
+    """Return the peer's own time when it responded (RFC 9110, Date), if it sent that."""
     return _instant(headers.get("date", ""))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the peer asks us to wait (RFC 9110, Retry-After), by its own clock if it told that."""
+    """Return the seconds that the peer asks us to wait (RFC 9110, Retry-After), by its own clock if known."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

@@ -1,7 +1,7 @@
-"""httpx's own transport, made to read what browsers read: response_repair.py between socket and parser.
+"""httpx's own transport, changed to accept what browsers accept, with response_repair.py before its parser.
 
-A connection on which bytes came that belong to no request is not used again. httpcore looks for them in the
-socket before it uses a connection again; here they are looked for in the buffers between socket and parser.
+A connection that received bytes outside a response is not used again. Before each use, httpcore looks for
+such bytes in the socket. This module also looks in the buffers between socket and parser.
 """
 
 import ssl
@@ -14,23 +14,23 @@ import httpx
 from shop_poller.http.response_repair import NO_CHUNK, ForbiddenHeadError, ResponseRepair, StrayBytesError
 
 MOST_AT_ONCE = 256 * 1024
-"""Bytes that asyncio and uvloop read from a socket at once. Reading as many leaves nothing between the socket
-and us, where nobody would look for it."""
+"""Bytes that asyncio and uvloop read from a socket at once. Reading as many leaves no bytes in a buffer
+that nothing examines."""
 
 
 def read_leniently(transport: httpx.AsyncHTTPTransport) -> None:
-    """Let the responses that a transport reads be repaired before they are parsed."""
-    # httpx has no argument for what httpcore calls its network backend.
+    """Repair the responses of a transport before they are parsed."""
+    # httpx has no argument for httpcore's network backend.
     pool = transport._pool  # noqa: SLF001
     pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001
 
 
 class _RefusedError(httpcore.RemoteProtocolError, ForbiddenHeadError):
-    """As httpcore lets it through: it cuts off what an error was caused by."""
+    """A ForbiddenHeadError that httpcore passes on; it drops causes."""
 
 
 class _StrayError(httpcore.RemoteProtocolError, StrayBytesError):
-    """As httpcore lets it through."""
+    """A StrayBytesError that httpcore passes on."""
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
@@ -56,7 +56,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection; a request is written whole before its response is read."""
+    """A connection. Each request is written completely before its response is read."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -66,7 +66,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         self._is_writing = False
-        # OpenSSL makes room for as much as is asked for, and returns a record at most.
+        # OpenSSL allocates as much as requested, and returns one record at most.
         most = max_bytes if self._tls else max(max_bytes, MOST_AT_ONCE)
         try:
             while data := await self._stream.read(most, timeout=timeout):
@@ -87,8 +87,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         await self._stream.write(buffer, timeout=timeout)
 
     async def _begin(self, head: bytes, timeout: float | None) -> None:  # noqa: ASYNC109
-        """A request begins; what came before it is no response to it."""
-        # A socket with TLS may hold what is no data, such as session tickets.
+        """Prepare for a request; bytes that arrived before it are not its response."""
+        # A socket with TLS may hold records without data, such as session tickets.
         is_readable = self._has_unread() if self._tls else self._stream.get_extra_info("is_readable")
         if is_readable and (self._tls or await self._stream.read(1, timeout=timeout)):
             if self._repair.requests:
@@ -114,13 +114,13 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._stream.get_extra_info(info)
 
     def _has_unread(self) -> bool:
-        """Whether something was read from the socket, and not yet decrypted; that is lost now."""
+        """Return whether bytes were read from the socket but not decrypted. They are lost now."""
         if self._tls is None:
             return False
         try:
             self._tls.read(1)
         except ssl.SSLWantReadError:
             return False
-        except (OSError, ValueError):  # it is closed, or broken
+        except (OSError, ValueError):  # closed or broken
             return True
         return True

@@ -1,9 +1,9 @@
-"""HTTP/1 responses as browsers and curl read them, rewritten into what strict parsers read. Pure.
+"""Rewrites HTTP/1 responses that browsers and curl accept so that strict parsers accept them. Pure.
 
-Both transports parse strictly: one header line with a space before its colon, which hundreds of plugins
-write, and the whole shop cannot be read. So the bytes of a response pass through here first: the head is
-rewritten line by line, the sizes of chunks are written anew, everything else goes through as it came.
-What says two things at once (two lengths) is an error that names the header, never its value.
+Both transports parse strictly. One header line with a space before its colon, which hundreds of plugins
+write, would make the whole shop unreadable. So the bytes of a response pass through here first. The head is
+rewritten line by line, and the sizes of chunks too; the rest is unchanged. A contradiction, such as two
+lengths, is an error that names the header, never its value.
 """
 
 import re
@@ -13,14 +13,14 @@ from enum import Enum, auto
 MAX_HEAD = 100 * 1024
 """Bytes of a head, or of the lines after the last chunk; h11 has the same bound."""
 MAX_SIZE_LINE = 16 * 1024
-"""Bytes of the line that begins a chunk."""
+"""Bytes of the line with the size of a chunk."""
 
 TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,200}")
 CLEAN = re.compile(
     rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
     rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 )
-"""A head that needs no repair, if its framing does not."""
+"""A head that needs no repair, except perhaps in its framing."""
 FRAMING = re.compile(rb"\n(?:content-length|transfer-encoding):", re.IGNORECASE)
 CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r", re.IGNORECASE)
 LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*\r", re.IGNORECASE)
@@ -29,12 +29,12 @@ STATUS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 FORBIDDEN = re.compile(rb"[\x00\r\n\x0b\x0c]")
-"""What a value may not hold."""
+"""Characters that a value may not contain."""
 HEAD_END = re.compile(rb"\n\r*\n")
 BLANK = b"\r\n \t"
 BLANKS = frozenset({b"\r", b"\n", b" ", b"\t"})
 NO_BODY = frozenset({b"204", b"304"})
-"""Statuses of responses without a body (RFC 9112, 6.3), though some send one."""
+"""Statuses of responses without a body (RFC 9112, 6.3); some servers send one anyway."""
 DIGITS = re.compile(rb"\+?([0-9]{1,19})")
 SIZE = re.compile(rb"[ \t]*0*([0-9a-f]{1,12})[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
@@ -42,31 +42,31 @@ ADVICE = "look for a plugin or server setting that writes it"
 
 
 NO_CHUNK = b"?\r\n"
-"""What no parser takes for the size of a chunk; it says so itself."""
+"""Every parser rejects this size of a chunk, with its own error."""
 
 
 class StrayBytesError(Exception):
-    """Bytes followed a complete response, so that the response may have been that to an earlier request."""
+    """Bytes followed a complete response, so it may belong to an earlier request."""
 
 
 class ForbiddenHeadError(Exception):
-    """A head that cannot be read whatever one does; the text names the header, and quotes no value."""
+    """A head that cannot be repaired. The text names the header and quotes no value."""
 
 
 def repair_head(head: bytes) -> bytes:
     """Rewrite the head of a response so that a strict parser reads what a browser would.
 
-    Lines without a colon or with a name that is none are left out, folded lines become one, lengths and
-    codings that are there more than once become one, whatever the ends of lines are.
+    Lines without a valid name and colon are dropped. Folded lines are joined. Repeated lengths and codings
+    are merged. Any line ends are accepted.
 
     Args:
         head: from the status line to the blank line, at most MAX_HEAD bytes.
 
     Returns:
-        The head; as it came if it does not begin as HTTP does.
+        The head; unchanged if it does not begin as HTTP does.
 
     Raises:
-        ForbiddenHeadError: it says two lengths, or a coding of transfer that nobody asked for.
+        ForbiddenHeadError: it has two lengths, or a transfer coding that was not requested.
     """
     if _is_clean(head):
         return head
@@ -84,7 +84,7 @@ def repair_head(head: bytes) -> bytes:
 
 
 def _without_body(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The fields of a response that has no body; if it tells of one, it is not waited for."""
+    """Return the fields of a response without a body; a body that they announce is not awaited."""
     others = [field for field in fields if field[0].lower() not in {b"content-length", b"transfer-encoding"}]
     if len(others) == len(fields):
         return others
@@ -101,7 +101,7 @@ def _is_clean(head: bytes) -> bool:
 
 
 def _fields(lines: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    """Names and values; RFC 9112, 5.2: a line that begins with a blank goes on with the one before it."""
+    """Return names and values. A line that begins with a blank continues the previous one (RFC 9112, 5.2)."""
     fields: list[tuple[bytes, list[bytes]]] = []
     folded: list[bytes] = []
     for line in lines:
@@ -116,7 +116,7 @@ def _fields(lines: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _framed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The fields, with one way to tell where the body ends; RFC 9112, 6.3: chunks before a length."""
+    """Return the fields with one way to find the end of the body: chunks before length (RFC 9112, 6.3)."""
     lengths, codings, others = set[bytes](), set[bytes](), list[tuple[bytes, bytes]]()
     for name, value in fields:
         listed = {part.strip().lower() for part in value.split(b",")} - {b""}
@@ -143,12 +143,12 @@ def _forbidden(name: str, why: str) -> ForbiddenHeadError:
 
 
 class _At(Enum):
-    """Where in a response the next byte stands."""
+    """The part of a response to which the next byte belongs."""
 
     HEAD = auto()
-    NOTHING = auto()  # behind the end, whatever comes
+    NOTHING = auto()  # after the end
     COUNTED = auto()  # a body of a known length
-    AS_IT_IS = auto()  # a body until the end; or no response at all
+    AS_IT_IS = auto()  # a body until the connection ends; or not a response at all
     SIZE = auto()
     CHUNK = auto()
     CHUNK_END = auto()
@@ -156,12 +156,12 @@ class _At(Enum):
 
 
 class ResponseRepair:
-    """Rewrites the responses of one connection, piece by piece. Bounded: it keeps MAX_HEAD bytes at most.
+    """Rewrites the responses of one connection, piece by piece. It keeps at most MAX_HEAD bytes.
 
     Attributes:
-        is_broken: the chunks of this response cannot be told apart any more; the parser is to see NO_CHUNK.
-        has_stray: bytes came that belong to no request: behind a complete response, or before the first
-            request. They are left out, and the connection must not be used again.
+        is_broken: the chunks of this response are invalid; give NO_CHUNK to the parser.
+        has_stray: bytes arrived outside a response: after a complete one, or before the first request.
+            They are dropped, and the connection must not be used again.
         requests: how many were sent.
     """
 
@@ -173,12 +173,12 @@ class ResponseRepair:
         self._has_body = True
         self._kept = bytearray()
         self._searched = 0  # where in _kept the end of the head may begin
-        self._left = 0  # bytes of the chunk that have not come yet
+        self._left = 0  # bytes of the chunk that have not arrived yet
         self._trailer = 0  # bytes after the last chunk
 
     @property
     def is_over(self) -> bool:
-        """Whether the response is complete; so it is before the first request."""
+        """Whether the response is complete; also true before the first request."""
         return self._at is _At.NOTHING or (self._at is _At.COUNTED and not self._left)
 
     @property
@@ -187,10 +187,10 @@ class ResponseRepair:
         return self.has_stray and self.requests > 1
 
     def expect_response(self, *, has_body: bool = True) -> None:
-        """A request is sent: what comes next begins with a head.
+        """Note that a request was sent: the next bytes begin with a head.
 
         Args:
-            has_body: False after HEAD, whose response tells of a body and has none.
+            has_body: False after HEAD, whose response announces a body without sending it.
         """
         self._at, self._searched, self.is_broken = _At.HEAD, 0, False
         self._has_body = has_body
@@ -198,7 +198,7 @@ class ResponseRepair:
         self._kept.clear()
 
     def feed(self, data: bytes) -> bytes:
-        """Take what came; return what a strict parser is to see of it, which may be nothing yet.
+        """Accept data; return what the strict parser should see, which may be nothing yet.
 
         Raises:
             ForbiddenHeadError: see repair_head.
@@ -217,16 +217,16 @@ class ResponseRepair:
         return b"".join(seen)
 
     def end(self) -> bytes:
-        """The peer hung up: what is still to be seen."""
+        """Note that the peer closed the connection; return what the parser should still see."""
         kept, at = bytes(self._kept), self._at
         self._kept.clear()
         self._at = _At.AS_IT_IS
-        if at is _At.TRAILER:  # all chunks are there, whatever became of the blank line
+        if at is _At.TRAILER:  # all chunks arrived, only the blank line is missing
             return b"0\r\n\r\n"
         return kept if at is _At.HEAD else b""
 
     def _step(self) -> bytes | None:
-        """The next piece that can be told; None until more has come."""
+        """Return the next complete piece; None until more data arrives."""
         match self._at:
             case _At.HEAD:
                 return self._head()
@@ -254,13 +254,13 @@ class ResponseRepair:
         return taken
 
     def _head(self) -> bytes | None:
-        if bytes(self._kept[:1]) in BLANKS:  # the rest of a response before it
+        if bytes(self._kept[:1]) in BLANKS:  # the rest of the previous response
             del self._kept[: len(self._kept) - len(self._kept.lstrip(BLANK))]
         found = HEAD_END.search(self._kept, self._searched)
         if found is None or found.end() > MAX_HEAD:
             self._searched = max(0, self._kept.rfind(b"\n"))
             if len(self._kept) > MAX_HEAD:
-                self._at = _At.AS_IT_IS  # too long: the parser says so
+                self._at = _At.AS_IT_IS  # too long: the parser reports it
                 return b""
             return None
         head = repair_head(self._take(found.end()))
@@ -270,14 +270,14 @@ class ResponseRepair:
             self._at = _At.AS_IT_IS
         elif status in NO_BODY or (not self._has_body and not status.startswith(b"1")):
             self._at = _At.NOTHING
-        elif not status.startswith(b"1"):  # after an interim response comes another head
+        elif not status.startswith(b"1"):  # an interim response is followed by another head
             self._at = _At.SIZE if CHUNKED.search(head) else _At.AS_IT_IS
             if self._at is _At.AS_IT_IS and (length := LENGTH.search(head)):
                 self._at, self._left = _At.COUNTED, int(length[1])
         return head
 
     def _counted(self, data: bytes) -> bytes:
-        """As much of a body as its length tells; some are longer, and that is no other response."""
+        """Return the body up to its length. Some bodies are longer; the rest is not another response."""
         self.has_stray = self.has_stray or len(data) > self._left
         data = data[: self._left]
         self._left -= len(data)
@@ -319,7 +319,7 @@ class ResponseRepair:
         return b""
 
     def _trailer_line(self) -> bytes | None:
-        """Nobody needs them: they are left out."""
+        """Skip trailer fields: they are not used."""
         end = self._kept.find(b"\n")
         if self._trailer + (len(self._kept) if end < 0 else end) > MAX_HEAD:
             return self._broken()

@@ -1,4 +1,4 @@
-"""Watches our clock while a process runs: core/clocks.py says what follows from what it sees."""
+"""Watches this machine's clock while a process runs. core/clocks.py decides what the readings mean."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -13,12 +13,12 @@ from shop_poller.ports import ShopState
 
 
 class ClockWatch:
-    """Compares our clock with the monotonic one, and with the shop's.
+    """Compares our clock with the monotonic clock, and with the shop's clock.
 
     Args:
         now: our clock, aware UTC.
-        whose: that clock is: that of Redis where the state is there.
-        metrics: of the shop; None where nobody counts.
+        whose: whose clock that is: the clock of Redis if the state is in Redis.
+        metrics: the shop's metrics; None if nothing is counted.
     """
 
     def __init__(
@@ -27,13 +27,13 @@ class ClockWatch:
         self._now = now
         self._whose = whose
         self._metrics = metrics
-        self._clocks: Clocks | None = None  # it may be made before the event loop runs
+        self._clocks: Clocks | None = None  # read at first use: the event loop may not run yet
         self._marked: tuple[datetime, timedelta] | None = None
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     def look(self) -> Clocks:
-        """What is known at this moment; that the clock was set is logged and counted."""
+        """Return what is known now; log and count a step of the clock."""
         ours, at = self._now(), anyio.current_time()
         self._clocks, step = (self._clocks or Clocks(ours, at)).read(ours, at)
         if step:
@@ -47,11 +47,11 @@ class ClockWatch:
         return self._clocks
 
     def now(self) -> datetime:
-        """What our clock says."""
+        """Return the time that our clock shows."""
         return self._read()[0]
 
     def _read(self) -> tuple[datetime, float, Clocks]:
-        """What our clock shows, the monotonic time, and what is known.
+        """Return the time of our clock, the monotonic time, and what is known.
 
         A tick reads the clock several times, and most readings add nothing to what is known.
         """
@@ -62,7 +62,7 @@ class ClockWatch:
         return ours, at, self._clocks
 
     def stamp(self) -> datetime:
-        """The date of what is kept for days from now on."""
+        """Return the date to store with data that is kept for days."""
         return self.look().stamp
 
     def mark(self, instant: datetime, *, at: float | None = None, doubtful: bool = False) -> None:
@@ -70,9 +70,9 @@ class ClockWatch:
 
         Args:
             instant: what the clock showed.
-            at: the monotonic time of that; None if this process did not see it. The clock may have been set
-                since then.
-            doubtful: what it showed then and what it shows now do not fit; the time counts from now.
+            at: the monotonic time of that instant; None if this process did not see it. Then the clock may
+                have been set since.
+            doubtful: the stored instant and the present time contradict each other; count from now.
         """
         ours, now_s, known = self._read()
         gap = ours - instant
@@ -83,9 +83,9 @@ class ClockWatch:
         self._marked = instant, known.stepped - (gap - passed)
 
     def elapsed(self, since: datetime) -> timedelta:
-        """How long ago something was that was marked, or else asked for first, though our clock was set.
+        """Return the time since a marked instant, corrected for steps of the clock.
 
-        One instant is remembered: the last good poll.
+        An unmarked instant is marked at the first call. Only one is remembered: the last good poll.
         """
         if self._marked is None or self._marked[0] != since:
             self.mark(since)
@@ -94,7 +94,7 @@ class ClockWatch:
         return max(ours - since - (known.stepped - self._marked[1]), timedelta(0))
 
     def begun(self, state: ShopState) -> None:
-        """The store was opened: what was written to it before tells something of the clock."""
+        """The store was opened. Earlier times in it show whether the clock was set back."""
         known = self.look()
         self._clocks = known.begun(
             polled_at=state.last_poll_at, earliest=state.baseline_at, read_to=state.cursor_at
@@ -105,7 +105,7 @@ class ClockWatch:
             self._log.warning(f"{self._whose} was ahead when this state was written, or is behind now")
 
     def heard(self, shop_time: datetime) -> None:
-        """The shop told the time."""
+        """Compare our clock with the time in a response of the shop."""
         known = self.look()
         self._clocks = known = known.heard(shop_time, known.at)
         found = self._trouble(known, ())
@@ -115,10 +115,10 @@ class ClockWatch:
             )
 
     def trouble(self, stored: Iterable[datetime | None] = ()) -> ClockTrouble | None:
-        """What is wrong with our clock; None if nothing is.
+        """Return what is wrong with our clock; None if it is right.
 
         Args:
-            stored: times that were written by it.
+            stored: times that were written by this clock.
         """
         return self._trouble(self.look(), stored)
 

@@ -1,6 +1,6 @@
-"""What is logged, and that no secret is.
+"""Sets up the log, and masks secrets in it.
 
-Logs tell edges, not repeats: the first failure and the recovery, not the thousandth failure of the same kind.
+The log reports changes: the first failure and the recovery, not the thousandth failure of the same kind.
 """
 
 import logging
@@ -23,12 +23,12 @@ _stderr: LogWriter | None = None
 def set_up_logging(
     *, level: str, style: Literal["json", "console"] | None, secrets: Iterable[str] = ()
 ) -> None:
-    """Send structlog and the standard library's logging to stderr, one line an event.
+    """Send structlog and the standard library's logging to stderr, one line per event.
 
     Args:
         level: debug, info, warning, error.
         style: None chooses console on a terminal, else json.
-        secrets: are masked wherever they turn up.
+        secrets: texts to mask wherever they appear.
     """
     global _stderr  # noqa: PLW0603 - the process has one
     _stderr = stderr = sys.stderr if isinstance(sys.stderr, LogWriter) else LogWriter(sys.stderr)
@@ -66,14 +66,14 @@ def set_up_logging(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *masked],
         )
     )
-    # Libraries speak up only when something is wrong; their chatter is ours to repeat or not.
+    # Libraries log only warnings and errors; everything less is noise to our users.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # Somebody who speaks no HTTP to the listener is no news, however often.
+    # Clients that do not speak HTTP are not our problem, however often they connect.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def log_in_background() -> None:
-    """From now on nobody waits for standard error: see `output`. For a daemon, before its event loop runs."""
+    """Write the log in a background thread from now on; see `output`. Call it before the event loop runs."""
     global _stderr  # noqa: PLW0603 - the process has one
     _stderr = _stderr or LogWriter(sys.stderr)
     sys.stderr = _stderr
@@ -81,21 +81,21 @@ def log_in_background() -> None:
 
 
 def finish_log() -> None:
-    """Write what is not written yet, for output.FLUSH_S at most.
+    """Write the lines that are not written yet, for output.FLUSH_S at most.
 
-    If that is not enough, nobody waits for standard error later either: the process must come to its end.
+    If the time is not enough, the lines are dropped: the process must end.
     """
     if isinstance(sys.stderr, LogWriter) and sys.stderr.finish():
         sys.stderr = sys.stderr.stream
 
 
 class _Masked:
-    """Renders an event without the secrets, whatever they are part of; core/masking.py knows their forms.
+    """Renders an event without secrets, in any form that core/masking.py knows.
 
-    They are looked for in the line; nearly always there are none, and that is all. If there are, texts are
-    masked before they are rendered, so that the line stays what it is (JSON); and then once more in it, for
-    what only rendering made a text. There the shortest are left out, and numbers: they would be found by
-    chance.
+    Almost every line has no secret, so the rendered line is checked first. If it has one, the values are
+    masked and rendered again, so that the line stays valid JSON. The result is masked once more, since
+    rendering may have turned other objects into text. That last pass skips short secrets and numbers,
+    which would match by accident.
 
     Args:
         render: the last processor.
@@ -109,7 +109,7 @@ class _Masked:
         self._rendered = Masker(one for one in secrets if len(one) >= SHORT and not one.isdigit())
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        """The line; a processor of structlog."""
+        """Return the line; this is a processor of structlog."""
         line = str(self._render(logger, method, dict(event)))
         if not USUAL.fullmatch(line):
             event = {key: _plain(key, value) for key, value in event.items()}
@@ -126,12 +126,12 @@ class _Masked:
             return {self._clean(k): self._clean(v) for k, v in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self._clean(v) for v in value]
-        # Whatever else it is, the renderer would show its repr.
+        # The renderer would show the repr of any other type.
         return self._masker.mask(str(value) if isinstance(value, str | BaseException) else repr(value))
 
 
 def _plain(key: str, value: Any) -> Any:
-    """A value as it may be shown, whoever wrote it; a traceback has lines."""
+    """Return a value that is safe to show, whatever its origin. Tracebacks keep their lines."""
     if key in {"exception", "stack"} and isinstance(value, str):
         return "\n".join(map(plain, value.split("\n")))
     if isinstance(value, Mapping):
@@ -142,13 +142,13 @@ def _plain(key: str, value: Any) -> Any:
 
 
 class ChangeLogger:
-    """Remembers what was said last about each thing, so that only changes are said."""
+    """Remembers the last state of each thing, so that only changes are logged."""
 
     def __init__(self) -> None:
         self._state: dict[str, str] = {}
 
     def changed(self, thing: str, state: str) -> bool:
-        """Whether this is news about the thing; "" is how everything starts."""
+        """Return whether the state of this thing is new; "" is the initial state."""
         if self._state.get(thing, "") == state:
             return False
         self._state[thing] = state

@@ -20,19 +20,19 @@ OTHER_STATUS = "other"
 
 
 class StoreUse(StrEnum):
-    """What the state was wanted for and could not be used: the label `use` of `shop_store_errors_total`."""
+    """What the state was needed for when it could not be used: label `use` of `shop_store_errors_total`."""
 
-    LEASE = "lease"  # to ask for the lease, or to keep it
-    BEGIN = "begin"  # to read it all, when the lease is won
-    POLL = "poll"  # to commit what a tick, a lesson or a sweep led to
+    LEASE = "lease"  # to acquire or renew the lease
+    BEGIN = "begin"  # to read the state after the lease was acquired
+    POLL = "poll"  # to commit the result of a tick, an import or a sweep
     OUTBOX = "outbox"  # to claim deliveries
-    RECORD = "record"  # to record what became of deliveries
+    RECORD = "record"  # to record the outcomes of deliveries
     ALERT = "alert"  # to store an admin alert
     LOOK = "look"  # to answer /metrics
 
 
 class Stage(StrEnum):
-    """What the shop is asked for: the label `stage` of `shop_polling_failures_total`."""
+    """What is read from the shop: label `stage` of `shop_polling_failures_total`."""
 
     POLL = "poll"
     IMPORT = "learning"
@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 Kind = Counter | Gauge | Histogram
 EVERYTHING = "*"
-"""The label of what is summed up over shops, or sinks."""
+"""The label value of counters that are summed over all shops or sinks."""
 KEPT = frozenset(
     {
         "shop_last_poll_timestamp_seconds",
@@ -51,20 +51,20 @@ KEPT = frozenset(
         "shop_started_timestamp_seconds",
     }
 )
-"""What every shop has, however many there are: whether it is watched, and by whom."""
+"""Gauges that every shop keeps, however many shops there are."""
 
 
 class MetricsRegistry:
-    """Metrics of several shops on one registry.
+    """Metrics of several shops in one registry.
 
-    Of many shops, most would be more than Prometheus and we can bear, 150 series a shop: there counters are
-    summed up under shop="*", and of the gauges only those in KEPT remain.
+    A shop has 150 series. With many shops, that is too much for Prometheus and for us. Then counters are
+    summed under shop="*", and only the gauges in KEPT remain.
 
     Args:
         is_crowded: there are many shops.
 
     Attributes:
-        started_at: when this process began, which a shop that comes from another replica does not change.
+        started_at: when this process started. A shop that comes from another replica does not change it.
     """
 
     def __init__(self, *, is_crowded: bool = False) -> None:
@@ -74,15 +74,15 @@ class MetricsRegistry:
         self.registry = CollectorRegistry()
         self._families: dict[str, Any] = {}
         self._version: Gauge | None = None
-        self._unseen = Gauge("unseen", "Takes what is not shown", registry=None)
+        self._unseen = Gauge("unseen", "Receives values that are not exported", registry=None)
         self.registry.register(_DroppedLines())
 
     def label(self, shop: str) -> str:
-        """What counters are labelled with."""
+        """Return the value of the label `shop` for counters."""
         return EVERYTHING if self.is_crowded else shop
 
     def family(self, kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
-        """A metric, with the label shop; made when it is asked for first."""
+        """Return a metric with the label `shop`; it is created at first use."""
         if self.is_crowded and kind is Gauge and name not in KEPT:
             return _Unseen(self._unseen)
         if name not in self._families:
@@ -90,32 +90,32 @@ class MetricsRegistry:
         return self._families[name]
 
     def say_version(self) -> None:
-        """Show what runs here, last of all."""
+        """Export the version, as the last metric."""
         if self._version is None:
             self._version = Gauge(
-                "shop_poller_build_info", "What runs here", ("version",), registry=self.registry
+                "shop_poller_build_info", "Version of shop-poller", ("version",), registry=self.registry
             )
             self._version.labels(__version__).set(1)
 
     def forget(self, shop: str) -> None:
-        """Show nothing more of a shop, which another replica watches now."""
+        """Remove the series of a shop that another replica watches now."""
         for family in self._families.values():
             family.remove_by_labels({"shop": shop})
 
 
 class _DroppedLines(Collector):
-    """Shows how many lines of the log this process dropped."""
+    """Exports how many log lines this process dropped."""
 
     def collect(self) -> Iterable[Metric]:
         yield CounterMetricFamily(
             "shop_log_lines_dropped",
-            "Lines of the log that could not be written: standard error was blocked or full",
+            "Log lines dropped because standard error was blocked or full",
             value=dropped_lines(),
         )
 
 
 class _Unseen:
-    """A family whose values are not shown."""
+    """A metric whose values are not exported."""
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
@@ -130,10 +130,10 @@ class Metrics:
     Args:
         shop: the shop's id.
         sinks: the sinks' names.
-        events: names of events that the owner gave; those in the state from before are counted, too.
-        metrics_registry: where they are kept, with those of other shops; else in one of their own.
-        statuses: that orders can have; an order in any other is counted as "other".
-        dialects: in which the shop can be asked.
+        events: names of the owner's own events, including earlier ones that the stored state still has.
+        metrics_registry: a registry shared with other shops; None creates one.
+        statuses: the known statuses; an order in any other counts as "other".
+        dialects: the dialects that the shop may speak.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Metrics:
         self._statuses = tuple(statuses)
         self._dialects = tuple(dialects)
         names = tuple(sinks)
-        if metrics_registry.is_crowded:  # sinks and events are as many as shops, or more
+        if metrics_registry.is_crowded:  # there are at least as many sinks and events as shops
             names, events = (EVERYTHING,), ()
 
         def make(kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
@@ -160,88 +160,84 @@ class Metrics:
 
         own_shop, shop = shop, metrics_registry.label(shop)
 
-        # The old design's names.
+        # Names that the Celery design has too.
         self.poll_duration = make(
             Histogram,
             "shop_poll_duration_seconds",
-            "Time that a tick took",
+            "Duration of a tick",
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
         ).labels(shop)
-        self._orders = make(Counter, "shop_poll_orders_count", "Orders read, re-read ones included", "status")
+        self._orders = make(Counter, "shop_poll_orders_count", "Orders read, including repeats", "status")
         self._poll_errors = make(Counter, "shop_poll_errors", "Failed requests to the shop", "error_type")
         self._sent = make(
-            Counter, "shop_notifications_sent", "Notifications that a sink took", "event_type", "sink"
+            Counter, "shop_notifications_sent", "Notifications that a sink accepted", "event_type", "sink"
         )
-        # Ours.
+        # Names of our own.
         self.last_poll = make(
-            Gauge, "shop_last_poll_timestamp_seconds", "When the last good poll ended; 0: never"
+            Gauge, "shop_last_poll_timestamp_seconds", "When the last successful poll ended; 0: never"
         ).labels(own_shop)
-        self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if the shop is polled").labels(own_shop)
-        self.healthy = make(Gauge, "shop_healthy", "1 if /healthz says healthy").labels(shop)
+        self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if polling is enabled").labels(own_shop)
+        self.healthy = make(Gauge, "shop_healthy", "1 if /healthz reports healthy").labels(shop)
         self.lease_held = make(
-            Gauge, "shop_lease_held", "1 if this process has the right to write for the shop"
+            Gauge, "shop_lease_held", "1 if this process holds the lease of the shop"
         ).labels(own_shop)
         self.imported = make(
-            Counter, "shop_orders_learned", "Orders recorded without a notification: older than our watch"
+            Counter, "shop_orders_learned", "Older orders imported without a notification"
         ).labels(shop)
         self.sweep_found = make(
-            Counter, "shop_sweep_found", "Orders whose change the sweep found and polling could not see"
+            Counter, "shop_sweep_found", "Orders with a change that only the sweep found"
         ).labels(shop)
         self.set_aside = make(
-            Gauge, "shop_orders_set_aside", "Orders that could not be read and wait to be"
+            Gauge, "shop_orders_set_aside", "Orders that could not be read; they are retried"
         ).labels(shop)
         self.rows_set_aside = make(
-            Gauge, "shop_rows_set_aside", "Damaged rows of the stored state of which copies are kept"
+            Gauge, "shop_rows_set_aside", "Damaged rows of the stored state; copies are kept"
         ).labels(shop)
-        self.known = make(Gauge, "shop_known_orders", "Orders whose state is remembered").labels(shop)
+        self.known = make(Gauge, "shop_known_orders", "Orders in the stored state").labels(shop)
         self._breaker = make(
-            Gauge, "shop_breaker_open", "1 while the shop or a sink is left alone after failures", "peer"
+            Gauge, "shop_breaker_open", "1 while the circuit of the shop or a sink is open", "peer"
         )
         self._queue = make(Gauge, "shop_queue_depth", "Deliveries in the in-process queue", "sink")
-        self._queue_size = make(Gauge, "shop_queue_size", "Bound of the in-process queue", "sink")
-        self._senders = make(Gauge, "shop_senders_alive", "Senders at work or waiting for it", "sink")
-        self._waiting = make(Gauge, "shop_outbox_deliveries", "Deliveries not yet made", "sink")
+        self._queue_size = make(Gauge, "shop_queue_size", "Capacity of the in-process queue", "sink")
+        self._senders = make(Gauge, "shop_senders_alive", "Running senders, busy or idle", "sink")
+        self._waiting = make(Gauge, "shop_outbox_deliveries", "Pending deliveries", "sink")
         self._oldest = make(
-            Gauge, "shop_outbox_oldest_age_seconds", "Age of the oldest delivery not yet made", "sink"
+            Gauge, "shop_outbox_oldest_age_seconds", "Age of the oldest pending delivery", "sink"
         )
         self._retries = make(
-            Counter, "shop_delivery_retries", "Attempts that failed and are made again", "sink", "error_type"
+            Counter, "shop_delivery_retries", "Failed attempts that will be retried", "sink", "error_type"
         )
-        self._dead_lettered = make(Counter, "shop_deliveries_buried", "Deliveries given up", "sink")
-        self._dead = make(Gauge, "shop_dead_letters", "Dead letters that lie in the store", "sink")
-        self._triggers = make(Counter, "shop_hints", "Webhooks that came", "outcome")
-        # What alerts are judged by: deploy/prometheus/shop-poller.rules.yml.
+        self._dead_lettered = make(
+            Counter, "shop_deliveries_buried", "Deliveries that became dead letters", "sink"
+        )
+        self._dead = make(Gauge, "shop_dead_letters", "Dead letters in the store", "sink")
+        self._triggers = make(Counter, "shop_hints", "Webhooks received", "outcome")
+        # Used by the alerts in deploy/prometheus/shop-poller.rules.yml.
         self.started = make(
             Gauge,
             "shop_started_timestamp_seconds",
-            "When this process began",
+            "When this process started",
         ).labels(own_shop)
-        self.interval = make(Gauge, "shop_poll_interval_seconds", "Seconds between two polls, as set").labels(
-            own_shop
-        )
+        self.interval = make(Gauge, "shop_poll_interval_seconds", "Configured poll interval").labels(own_shop)
         self.clock_ahead = make(
             Gauge,
             "shop_clock_ahead_seconds",
-            "How far our clock is ahead of the shop's, by its last Date header",
+            "How far our clock is ahead of the shop's, measured by its last Date header",
         ).labels(shop)
         self.clock_steps = make(
             Counter,
             "shop_clock_steps",
-            "Times that our clock, or that of Redis if the state is there, was set by more than 10 s",
+            "Times that our clock (of Redis if the state is there) was set by more than 10 s",
         ).labels(shop)
         self._failures = make(
             Counter,
             "shop_polling_failures",
-            "Polls, lessons and sweeps cut short",
+            "Polls, imports and sweeps that failed",
             "stage",
             "error_type",
         )
-        self._store_errors = make(
-            Counter, "shop_store_errors", "Times that the state could not be used", "use"
-        )
-        self._dialect = make(
-            Gauge, "shop_dialect_info", "1 for the dialect in which the shop is asked", "dialect"
-        )
+        self._store_errors = make(Counter, "shop_store_errors", "Failed uses of the stored state", "use")
+        self._dialect = make(Gauge, "shop_dialect_info", "1 for the dialect used with the shop", "dialect")
         metrics_registry.say_version()
 
         self._shop = shop
@@ -249,7 +245,7 @@ class Metrics:
         self._begin_sinks_at_zero(names, tuple(events))
 
     def _begin_at_zero(self) -> None:
-        """Every label set exists from the start, so that the first event is an increase."""
+        """Create every label set at zero, so that the first event is an increase."""
         for status in (*self._statuses, OTHER_STATUS):
             self._orders.labels(self._shop, status)
         for kind in ErrorKind:
@@ -266,7 +262,7 @@ class Metrics:
         self.breaker(self._shop).set(0)
 
     def _begin_sinks_at_zero(self, sinks: tuple[str, ...], events: tuple[str, ...]) -> None:
-        """As above."""
+        """Create every label set of the sinks at zero."""
         for sink in sinks:
             for metric in (
                 self._queue, self._queue_size, self._senders, self._waiting, self._oldest,
@@ -282,57 +278,57 @@ class Metrics:
         return EVERYTHING if self._is_crowded else name
 
     def order(self, status: str) -> None:
-        """An order was read."""
+        """Count an order that was read."""
         self._orders.labels(self._shop, status if status in self._statuses else OTHER_STATUS).inc()
 
     def poll_errors(self, kind: ErrorKind, amount: int = 1) -> None:
-        """A request to the shop failed."""
+        """Count failed requests to the shop."""
         self._poll_errors.labels(self._shop, kind).inc(amount)
 
     def failed(self, stage: Stage, kind: ErrorKind) -> None:
-        """A poll, lesson or sweep ended early, whatever the reason."""
+        """Count a poll, import or sweep that ended early."""
         self._failures.labels(self._shop, stage, kind).inc()
         if kind is ErrorKind.STORE:
             self.store_error(StoreUse.POLL)
 
     def store_error(self, use: StoreUse) -> None:
-        """The state could not be used."""
+        """Count a failed use of the state."""
         self._store_errors.labels(self._shop, use).inc()
 
     def dialect(self, chosen: str) -> None:
-        """The shop is asked in this dialect from now on."""
+        """Export the dialect that is used from now on."""
         for dialect in self._dialects:
             self._dialect.labels(self._shop, dialect).set(dialect == chosen)
 
     def sent(self, event_type: str, sink: str) -> None:
-        """A sink took a notification."""
+        """Count a notification that a sink accepted."""
         self._sent.labels(self._shop, event_type, self._sink(sink)).inc()
 
     def retried(self, sink: str, kind: ErrorKind) -> None:
-        """A delivery failed and will be tried again."""
+        """Count a failed delivery that will be retried."""
         self._retries.labels(self._shop, self._sink(sink), kind).inc()
 
     def dead_lettered(self, sink: str, amount: int = 1) -> None:
-        """A delivery was given up."""
+        """Count deliveries that became dead letters."""
         self._dead_lettered.labels(self._shop, self._sink(sink)).inc(amount)
 
     def webhook(self, outcome: Verdict, amount: int = 1) -> None:
-        """A webhook came."""
+        """Count received webhooks."""
         self._triggers.labels(self._shop, outcome).inc(amount)
 
     def breaker(self, peer: str) -> Gauge:
-        """Whether the shop or a sink is left alone."""
+        """Return the gauge that shows whether the circuit of a peer is open."""
         gauge: Gauge = self._breaker.labels(self._shop, peer)
         return gauge
 
     def queue(self, sink: str, *, depth: int, size: int, senders: int) -> None:
-        """The in-process queue of a sink."""
+        """Export the state of a sink's in-process queue."""
         self._queue.labels(self._shop, sink).set(depth)
         self._queue_size.labels(self._shop, sink).set(size)
         self._senders.labels(self._shop, sink).set(senders)
 
     def outbox(self, sink: str, *, waiting: int, oldest_age_s: float, dead: int) -> None:
-        """What lies in the store for a sink."""
+        """Export what the store holds for a sink."""
         self._waiting.labels(self._shop, sink).set(waiting)
         self._oldest.labels(self._shop, sink).set(oldest_age_s)
         self._dead.labels(self._shop, sink).set(dead)

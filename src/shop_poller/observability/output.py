@@ -1,9 +1,9 @@
-"""Standard error of a process whose event loop must never wait for it.
+"""Writes standard error so that the event loop never waits for it.
 
-A terminal that is held (Ctrl-S), a pipe that nobody reads or a disk that hangs blocks `write` without a
-bound. While the daemon runs, what is written to `sys.stderr` goes into a bounded queue, which one daemon
-thread empties. If the queue is full, lines are dropped and counted; as soon as something can be written
-again, one line tells how many were dropped and since when. Commands that end by themselves write directly.
+A terminal stopped with Ctrl-S, a pipe without a reader or a hanging disk blocks `write` forever. While the
+daemon runs, everything written to `sys.stderr` enters a bounded queue, which one daemon thread empties. If
+the queue is full, lines are dropped and counted. When writing works again, one line reports how many were
+dropped and since when. Commands that end by themselves write directly.
 """
 
 import io
@@ -19,24 +19,24 @@ from typing import TextIO
 
 MAX_LINES = 2_000
 MAX_BYTES = 2**20
-"""What the queue holds at most; and of a line that has no end."""
+"""Capacity of the queue, and the longest line."""
 BATCH_BYTES = 2**16
-"""What is written at once."""
+"""Size of one write."""
 FLUSH_S = 2.0
-"""How long the end of the process waits for lines that are not written yet."""
+"""How long the end of the process waits for unwritten lines."""
 
 
 class LogWriter(io.TextIOBase):
-    """A text stream that writes whole lines to another one, or in the background to its descriptor.
+    """A text stream that writes whole lines to another stream, directly or in the background.
 
-    What cannot be written (the disk is full, the reader has gone, the terminal was hung up) is lost and
-    counted; it is never an error of whoever writes.
+    Lines that cannot be written (full disk, closed pipe, lost terminal) are dropped and counted. This is
+    never an error for the caller.
 
     Args:
-        stream: where lines go; its descriptor is written to in the background, past its buffer.
-        max_lines: bound of the queue.
-        max_bytes: likewise, in bytes of UTF-8.
-        describe_gap: makes the line about dropped ones, from their number and the time of the first one.
+        stream: the stream to write to. The background thread writes to its descriptor, without its buffer.
+        max_lines: capacity of the queue in lines.
+        max_bytes: capacity of the queue in bytes of UTF-8.
+        describe_gap: makes the line about dropped lines, from their number and the time of the first.
     """
 
     def __init__(
@@ -51,42 +51,42 @@ class LogWriter(io.TextIOBase):
         self.describe_gap = describe_gap or _plain_gap
         self._max_lines = max_lines
         self._max_bytes = max_bytes
-        self._changed = Condition()  # on a lock that the same thread may take again: a signal handler may log
+        self._changed = Condition()  # its lock is reentrant: a signal handler may log
         self._lines: deque[bytes | _Gap] = deque()
         self._bytes = 0
-        self._rest = ""  # of a line that has not ended yet
-        self._gap: _Gap | None = None  # lines that were dropped behind all that are in the queue
+        self._rest = ""  # a line without its end
+        self._gap: _Gap | None = None  # lines dropped after all lines in the queue
         self._in_hand = False
-        self._writer: object | None = None  # stands for the thread that is to write
+        self._writer: object | None = None  # identifies the thread that writes
         self.dropped = 0
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # the base class has an attribute
-        """That of the stream."""
+        """The encoding of the stream."""
         return getattr(self.stream, "encoding", None) or "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override] # likewise
-        """What stands for text that cannot be encoded."""
+        """How text that cannot be encoded is written."""
         return "backslashreplace"
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         return self.stream.isatty()
 
     def fileno(self) -> int:
-        """The stream's descriptor."""
+        """Return the stream's descriptor."""
         return self.stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write, or put into the queue, or drop; never blocks in the background.
+        """Write the text, queue it or drop it. It never blocks in the background.
 
         Raises:
-            TypeError: it is no text. click finds out by this what it may write.
+            TypeError: the argument is not text. click uses this to detect text streams.
         """
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -106,7 +106,7 @@ class LogWriter(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush what is written directly; what is in the queue is written anyway."""
+        """Flush what is written directly. The thread writes the queue in any case."""
         if self._writer is None:
             with suppress(OSError):
                 self.stream.flush()
@@ -118,10 +118,10 @@ class LogWriter(io.TextIOBase):
         Thread(target=self._run, args=(writer,), name="log", daemon=True).start()
 
     def finish(self, within_s: float = FLUSH_S) -> bool:
-        """Wait until all is written, and write directly from then on.
+        """Wait until everything is written, and write directly from then on.
 
         Returns:
-            False if that takes longer: then nothing changes.
+            False if it takes longer; then nothing changes.
         """
         if self._writer is None:
             return True
@@ -163,7 +163,7 @@ class LogWriter(io.TextIOBase):
         _dropped += lines
 
     def _run(self, writer: object) -> None:
-        """Write what is in the queue, until another thread or none is to do so."""
+        """Write the queue until this thread is no longer the writer."""
         while True:
             with self._changed:
                 self._in_hand = False
@@ -189,7 +189,7 @@ class LogWriter(io.TextIOBase):
         return taken
 
     def _write(self, taken: "list[bytes | _Gap]") -> bool:
-        """Whether it could be written; else it is dropped."""
+        """Write, or drop the lines; return whether they were written."""
         texts = [one if isinstance(one, bytes) else self._line_of(one) for one in taken]
         try:
             write_all(self.stream.fileno(), b"".join(texts))
@@ -200,7 +200,7 @@ class LogWriter(io.TextIOBase):
         return True
 
     def _tell_last_gap(self) -> None:
-        """Tell of what was dropped if nothing came after it, which would tell of it."""
+        """Report lines that were dropped if no later line will report them."""
         with self._changed:
             gap = self._gap if not self._lines else None
             if gap is None:
@@ -209,7 +209,7 @@ class LogWriter(io.TextIOBase):
         self._write([gap])
 
     def _drop_taken(self, taken: "list[bytes | _Gap]") -> None:
-        """Count what was taken as dropped, in a gap before all that is in the queue."""
+        """Count these lines as dropped, in a gap before all lines in the queue."""
         lost = _Gap(datetime.now(UTC))
         for one in taken:
             if isinstance(one, bytes):
@@ -234,7 +234,7 @@ class LogWriter(io.TextIOBase):
 
 
 class _Gap:
-    """Lines that are missing in this place."""
+    """Lines that are missing at this place."""
 
     def __init__(self, since: datetime) -> None:
         self.lines = 0
@@ -245,7 +245,7 @@ _dropped = 0
 
 
 def dropped_lines() -> int:
-    """How many lines of the log this process has dropped so far."""
+    """Return how many log lines this process has dropped so far."""
     return _dropped
 
 
@@ -254,9 +254,9 @@ def _plain_gap(lines: int, since: datetime) -> str:
 
 
 def write_all(fd: int, text: bytes) -> None:
-    """Write all of it, however long that takes; raises OSError.
+    """Write everything, however long it takes; raises OSError.
 
-    A descriptor may be non-blocking, since another process that has the same terminal or pipe made it so.
+    The descriptor may be non-blocking: another process may have set this on the shared terminal or pipe.
     """
     left = memoryview(text)
     while left:

@@ -1,4 +1,4 @@
-"""Learns the orders that were there before us: many before the first decision, the rest between ticks."""
+"""Imports existing orders silently: many before the first decision, the rest between ticks."""
 
 from dataclasses import replace
 
@@ -16,13 +16,13 @@ AT_ONCE = 2000
 
 
 class InitialImport:
-    """Learns one shop.
+    """Imports the existing orders of one shop.
 
     Args:
-        meanings: of the shop's statuses.
-        state_writer: what has been committed.
-        order_processor: writes down what is learned.
-        fetcher: asks the shop.
+        meanings: what the shop's statuses mean.
+        state_writer: the committed state.
+        order_processor: records the orders.
+        fetcher: reads from the shop.
     """
 
     def __init__(
@@ -42,20 +42,20 @@ class InitialImport:
 
     @property
     def is_due(self) -> bool:
-        """There is something left to learn."""
+        """Whether orders are left to import."""
         return self._state_writer.state.import_position is not None
 
     async def begin(self, report: TickReport, deadline: float) -> None:
-        """Before the first decision: as much as is learned at once.
+        """Import the first part, before the first decision.
 
         Raises:
-            TemporaryError, PermanentError: no answer, or no commit; call again.
+            TemporaryError, PermanentError: no response, or no commit; call again.
         """
         while (stands := self._state_writer.state.import_position) is not None and stands.count < AT_ONCE:
             await self.page(report, deadline)
 
     async def page(self, report: TickReport, deadline: float) -> None:
-        """Record one page; raises what `begin` raises."""
+        """Import one page; raises what `begin` raises."""
         state = self._state_writer.state
         assert state.import_position is not None  # noqa: S101 - the callers looked
         assert state.baseline_at is not None  # noqa: S101 - learning begins with it
@@ -71,7 +71,7 @@ class InitialImport:
         )
         self._import_query = following
         self._log.info(
-            "learning the orders that were there before",
+            "importing existing orders",
             phase=position.phase if position else "done",
             orders=import_query.import_position.count + len(fresh),
         )

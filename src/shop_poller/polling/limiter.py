@@ -1,4 +1,4 @@
-"""When a shop of many is asked: at its own point of the interval, and not too many at the same time."""
+"""Spreads the polls of many shops over the interval, and limits how many run at the same time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,19 +12,19 @@ from shop_poller.core.refunds import RefundPage, RefundQuery
 from shop_poller.ports import RefundList, Source
 
 SLOW = frozenset({ErrorKind.TIMEOUT, ErrorKind.CONNECTION})
-"""How those fail that keep a turn for long."""
+"""Failures that occupy a slot for long."""
 SLOW_SHARE = 4
-"""One turn in so many is for shops that failed like that last time: they hold up nobody else."""
+"""One slot of this many is for shops that failed like that last time, so they delay no others."""
 PATIENCE_S = 3.0
-"""What was not known to be slow, and has no answer after so long, waits for it without its turn."""
+"""A shop that was not known to be slow loses its slot after this time without a response."""
 
 
 class PollLimiter:
-    """So many requests to shops at the same time at most, besides those that turned out to hang.
+    """Limits the concurrent requests to shops. Shops that hang do not count.
 
     Args:
-        most: of all together; with fewer than `SLOW_SHARE` there are none for slow shops only.
-        on_late: is told how long after its time a shop was asked, in seconds.
+        most: the limit; below `SLOW_SHARE`, no slots are reserved for slow shops.
+        on_late: receives by how many seconds a poll was late.
     """
 
     def __init__(self, most: int, on_late: Callable[[float], None]) -> None:
@@ -35,9 +35,9 @@ class PollLimiter:
 
     @asynccontextmanager
     async def taken(self, *, slow: bool) -> AsyncIterator[None]:
-        """It is a shop's turn, once there is one; for `PATIENCE_S` at most if nobody knew that it is slow.
+        """Hold a slot for the context; at most for `PATIENCE_S` if the shop was not known to be slow.
 
-        Where there are no turns for slow shops it is for as long as it takes.
+        Without slots for slow shops, it is held for the whole context.
         """
         limiter, holder = self._slow if slow else self._well, object()
         await limiter.acquire_on_behalf_of(holder)
@@ -59,16 +59,16 @@ class PollLimiter:
 
     @property
     def waiting(self) -> int:
-        """Shops that wait for their turn."""
+        """Shops that wait for a slot."""
         limiters = {self._well, self._slow}
         return sum(limiter.statistics().tasks_waiting for limiter in limiters)
 
 
 class PollSchedule:
-    """When one shop is asked.
+    """Decides when one shop is polled.
 
     Args:
-        limiter: are shared with other shops; None for a shop that is the only one.
+        limiter: shared with other shops; None for a single shop.
         first_in_s: seconds until the first tick.
     """
 
@@ -78,26 +78,26 @@ class PollSchedule:
         self._due_at: float | None = None
 
     def due(self, at: float | None) -> None:
-        """The next request is the first of a tick that was due then, on the loop's clock; None: of none."""
+        """Note when the tick of the next request was due, on the loop's clock; None: not part of a tick."""
         self._due_at = at
 
     def scheduled(self, source: Source) -> Source:
-        """The source, asked when it is its turn."""
+        """Wrap the source so that each request waits for a slot."""
         return source if self._limiter is None else _Scheduled(source, self, self._limiter)
 
     def scheduled_refunds(self, refunds: RefundList) -> RefundList:
-        """The list of refunds, asked for when it is its turn."""
+        """Wrap the list of refunds so that each request waits for a slot."""
         return refunds if self._limiter is None else _ScheduledRefunds(refunds, self._limiter)
 
     def requested(self) -> None:
-        """It is the shop's turn now."""
+        """Note that the shop has a slot now."""
         if self._due_at is not None and self._limiter is not None:
             self._limiter.on_late(anyio.current_time() - self._due_at)
         self._due_at = None
 
 
 class _InTurn:
-    """One peer's turns: it is remembered whether it was slow last time."""
+    """The slots of one peer; remembers whether it was slow last time."""
 
     def __init__(self, limiter: PollLimiter) -> None:
         self._limiter = limiter
@@ -105,7 +105,7 @@ class _InTurn:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """It is our turn; waits between attempts hold none."""
+        """Hold a slot; waits between attempts hold none."""
         async with self._limiter.taken(slow=self._is_slow):
             try:
                 yield
@@ -116,7 +116,7 @@ class _InTurn:
 
 
 class _Scheduled:
-    """A source that waits for its turn. For the methods see ports.Source."""
+    """A source whose requests wait for a slot. For the methods see ports.Source."""
 
     def __init__(self, source: Source, schedule: PollSchedule, limiter: PollLimiter) -> None:
         self._source = source
@@ -125,11 +125,11 @@ class _Scheduled:
 
     @property
     def most_ids(self) -> int:
-        """As many as the source."""
+        """The source's own limit."""
         return self._source.most_ids
 
     async def fetch(self, query: Query) -> Page:
-        """Ask, when it is our turn."""
+        """Wait for a slot, then fetch."""
         async with self._in_turn.turn():
             self._schedule.requested()
             return await self._source.fetch(query)
@@ -140,14 +140,14 @@ class _Scheduled:
 
 
 class _ScheduledRefunds:
-    """A list of refunds that waits for its turn. For the methods see ports.RefundList."""
+    """A list of refunds whose requests wait for a slot. For the methods see ports.RefundList."""
 
     def __init__(self, refunds: RefundList, limiter: PollLimiter) -> None:
         self._refunds = refunds
         self._in_turn = _InTurn(limiter)
 
     async def fetch(self, query: RefundQuery) -> RefundPage:
-        """Ask, when it is our turn."""
+        """Wait for a slot, then fetch."""
         async with self._in_turn.turn():
             return await self._refunds.fetch(query)
 

@@ -1,4 +1,4 @@
-"""Decides on pages of orders, whoever asked for them, and has the state writer commit what follows."""
+"""Decides on pages of orders, from any origin, and has the state writer commit the result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,16 +19,16 @@ from shop_poller.ports import ShopState
 
 
 class OrderProcessor:
-    """Works for the walk, for learning and for the sweep, which take turns.
+    """Processes pages of the walk, the initial import and the sweep, one at a time.
 
     Args:
         plan: how the shop is polled.
-        state_writer: what has been committed.
+        state_writer: the committed state.
         metrics: of the shop.
         now: our clock, aware UTC.
 
     Attributes:
-        held: refunds that are neither told nor remembered yet; the caller looks at them again.
+        held: refunds that are neither announced nor recorded yet; the caller reads their orders again.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class OrderProcessor:
         polled_to: datetime | None = None,
         is_confirmed: bool = False,
     ) -> list[Order]:
-        """Decide on a page of orders, and commit what follows.
+        """Decide on a page of orders, and commit the result.
 
         Args:
-            page: what the shop answered.
-            state: where polling stands after it.
+            page: the response of the shop.
+            state: the position of polling after it.
             report: counts what was done.
-            walked: it is the last page of a walk: now a silence can be told.
-            polled_to: of a sweep: what was modified up to here, polling should have shown.
-            is_confirmed: of a sweep: another question showed the same, so it counts whatever its date says.
+            walked: it is the last page of a walk: silence can be detected now.
+            polled_to: of a sweep: polling should have shown all changes up to here.
+            is_confirmed: of a sweep: a second request showed the same, so it counts whatever its date is.
 
         Returns:
-            Orders of a sweep that contradict what is known and are dated before it: to be confirmed.
+            Orders of a sweep that contradict the known state and are dated before it: to be confirmed.
 
         Raises:
             TemporaryError: STORE; nothing was changed.
@@ -86,7 +86,7 @@ class OrderProcessor:
                     doubtful.append(order)
                     continue
                 if before is not None and order.modified_at < before.modified_at:
-                    continue  # the same as known but for its date
+                    continue  # only its date differs from the known state
             held[order.id] = order if decision.held else None
             events += decision.events
             imported += decision.imported
@@ -113,7 +113,7 @@ class OrderProcessor:
         return doubtful
 
     async def unknown(self, page: Page, state: ShopState) -> list[KnownOrder]:
-        """What to remember of the orders of a page that are new to us, as if all of it had been announced.
+        """Return records of the page's unknown orders, as if all their events had been announced.
 
         Raises:
             TemporaryError: STORE.
@@ -131,7 +131,7 @@ class OrderProcessor:
     def _listen(
         self, page: Page, state: ShopState, policy: Policy, *, walked: bool
     ) -> tuple[ShopState, datetime | None]:
-        """Note when the newest order was paid; and since when there is a silence to tell, if there is one."""
+        """Record when the newest order was paid; return since when there has been a silence, if any."""
         newest = silence.newest_order(
             state.newest_order_at, page.orders, policy=policy, shop_time=page.shop_time
         )

@@ -1,4 +1,4 @@
-"""Why polls of one shop fail now, and the alert about it."""
+"""Why the polls of one shop fail now, and the alert about it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,17 +16,17 @@ from shop_poller.ports import PollFailure
 
 
 class Outage:
-    """Lasts from the first failed poll to the next good one. A failed sweep or import is none.
+    """An outage: from the first failed poll to the next successful one. Sweeps and imports do not count.
 
     Args:
         plan: how the shop is polled.
-        state_writer: knows the last good poll.
+        state_writer: knows the last successful poll.
         alert_manager: alerts administrators.
         metrics: of the shop.
         now: our clock, aware UTC.
 
     Attributes:
-        failure: why the last poll failed; None if it was good.
+        failure: why the last poll failed; None if it succeeded.
     """
 
     def __init__(
@@ -49,28 +49,28 @@ class Outage:
         self._log: Log = structlog.get_logger()
 
     async def failed(self, kind: ErrorKind, text: str, *, attempted_at: datetime) -> None:
-        """A poll failed; alert, if it is time.
+        """Note a failed poll; raise the alert if it is time.
 
         Args:
-            kind: what went wrong.
-            text: the same for people.
-            attempted_at: when the request was sent that failed.
+            kind: the kind of error.
+            text: the error for people.
+            attempted_at: when the failed request was sent.
         """
         self.failure = PollFailure(kind, text, self.failure.since if self.failure else self._now())
         self._attempted_at = attempted_at
         await self.alert_if_due()
 
     async def over(self) -> None:
-        """A poll was good.
+        """Note a successful poll.
 
         Raises:
-            TemporaryError: STORE, that could not be told; call again.
+            TemporaryError: STORE, the recovery could not be reported; call again.
         """
         self.failure = self._attempted_at = None
         await self._alert_manager.clear(self._plan.shop)
 
     async def alert_if_due(self) -> None:
-        """Alert, once, with the cause of the last failure; again if it could not be stored before."""
+        """Raise the alert once, with the cause of the last failure; retry if it could not be stored."""
         if self.failure is None or self._attempted_at is None:
             return
         if not alert_due(

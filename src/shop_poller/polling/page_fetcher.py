@@ -1,4 +1,4 @@
-"""Asks a source with patience: other questions and retries within the tick, a circuit breaker, and pauses."""
+"""Fetches pages with retries, smaller pages and shorter requests, a circuit breaker, and pauses."""
 
 import math
 import re
@@ -25,19 +25,19 @@ from shop_poller.ports import Source
 RETRIES = 3
 RETRY_BASE_S, RETRY_CAP_S = 1.0, 30.0
 COUNTED = re.compile(r"\w*\d[\w.]*")
-"""A word that is another one in each answer: a cache tells how long it took."""
+"""A part of a text that differs in each response, such as the time that a cache took."""
 TOO_HEAVY = frozenset(
     {ErrorKind.SERVER, ErrorKind.TIMEOUT, ErrorKind.UNAVAILABLE, ErrorKind.CONNECTION, ErrorKind.TOO_LARGE}
 )
-"""What a page may be answered with that is too much for PHP's memory or time, or for a server before it."""
+"""Failures of a page that is too much for PHP's memory or time, or for a server before it."""
 REFUSED = frozenset({ErrorKind.REJECTED, ErrorKind.PROTOCOL})
-"""What a firewall may answer a question with that is too long for it, or an answer that was cut off."""
+"""Failures of a request that is too long for a firewall, or of a response that was cut off."""
 REFUSED_IF_LONG = REFUSED | {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}
-"""The same for a question that leaves out many orders: a short one was answered just before."""
+"""The same for a request that excludes many orders, if a short one succeeded just before."""
 
 
 class _Position(Protocol):
-    """A walk, a lesson or a list of ids: what asks for pages, in smaller ones if need be."""
+    """A walk, an import or a list of ids: a position that can be read in smaller pages."""
 
     def query(self) -> Query: ...
 
@@ -51,7 +51,7 @@ P = TypeVar("P", bound=_Position)
 
 @dataclass(frozen=True, slots=True)
 class _Only:
-    """A question for one order, which has no other size."""
+    """A request for one order, which cannot be made smaller."""
 
     only: Query
 
@@ -70,10 +70,10 @@ class _Attempt(Generic[P]):
     """One of several attempts at a page.
 
     Attributes:
-        position: what is asked for.
-        short: the question leaves out fewer orders than the position does.
-        was_short: this, or one before it, was.
-        number: from 1; an answer above the size bound is none.
+        position: the position to read from.
+        short: the request excludes fewer orders than the position does.
+        was_short: this attempt, or one before it, was short.
+        number: from 1; a response that is too large does not count.
     """
 
     position: P
@@ -86,14 +86,14 @@ class Fetcher:
     """Stands between the poller and its source.
 
     Args:
-        source: is asked; does not retry by itself.
+        source: the source; it does not retry by itself.
         shop: the shop's id.
-        metrics: count what fails.
-        random: a throw of dice, 0 to 1.
+        metrics: counts failures.
+        random: returns a random number from 0 to 1.
 
     Attributes:
         requested_at: when the last request was sent, on the event loop's clock.
-        polls: how the requests of polls fared, those of sweeps aside.
+        polls: successes and failures of polls, without those of sweeps.
     """
 
     def __init__(self, source: Source, *, shop: str, metrics: Metrics, random: Callable[[], float]) -> None:
@@ -104,22 +104,22 @@ class Fetcher:
         self._random = random
         self._circuit = Circuit(shop, metrics)
         self._not_before = -math.inf
-        self._paused_for = ErrorKind.CONNECTION  # the failure that the pause follows
-        self._webhook_at = -math.inf  # when a webhook ended a pause last
-        self._pause_ended = anyio.Event()  # made anew by each wait
+        self._paused_for = ErrorKind.CONNECTION  # the failure that caused the pause
+        self._webhook_at = -math.inf  # when a webhook last ended a pause
+        self._pause_ended = anyio.Event()  # replaced by each wait
         self._size = PageSize(MAX_PER_PAGE, MAX_PER_PAGE)
-        self._short_until = -math.inf  # long questions are asked as short ones
+        self._short_until = -math.inf  # until then, long requests are sent as short ones
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     def pause_s(self) -> float:
-        """Seconds for which the shop is not to be asked; 0 if it may be."""
+        """Seconds left of the pause; 0 if the shop may be polled."""
         return max(0.0, self._not_before - anyio.current_time(), self._circuit.wait_s())
 
     def end_pause(self, trigger: PollTrigger) -> None:
-        """Ask again at once, if the trigger is reason enough; see schedule.ends_pause.
+        """End the pause if the trigger is sufficient; see schedule.ends_pause.
 
-        Webhooks end one pause in a minute at most: somebody who recorded one may send it again and again.
+        Webhooks end one pause per minute at most: an attacker could record one and send it repeatedly.
         """
         now = anyio.current_time()
         if not self.pause_s() or not ends_pause(trigger, self._paused_for):
@@ -133,34 +133,33 @@ class Fetcher:
         self._pause_ended.set()
 
     def heed(self, error: ShopPollerError) -> None:
-        """Pause as the answer to a request beside this one asked for; 429 speaks of the whole shop."""
+        """Pause as the response to another request demands; 429 concerns the whole shop."""
         if isinstance(error, TemporaryError) and error.kind is ErrorKind.RATE_LIMIT:
             until = anyio.current_time() + pause_s(error.kind, error.retry_after_s)
             self._not_before, self._paused_for = max(self._not_before, until), error.kind
 
     @property
     def most_ids(self) -> int:
-        """How many orders can be asked for by their ids at once."""
+        """The most orders that one request can name by their ids."""
         return self._source.most_ids
 
     async def page(self, position: P, deadline: float, *, patient: bool = True) -> tuple[P, Page]:
-        """The next page of a walk or lesson, of a size that the shop answers.
+        """Return the next page of a walk or import, in a size that the shop can serve.
 
-        A page that fails is followed by a smaller one, or one that leaves out fewer orders, within the same
-        tick: see core/page_size.py and core/long_questions.py. An empty page that is smaller than usual is
-        followed by one of the usual size (of a sweep: of the size that it asked for), where the shop tells no
-        count.
+        After a failure, a smaller page or a request that excludes fewer orders follows within the same tick:
+        see core/page_size.py and core/long_questions.py. If the shop reports no count, an empty page that is
+        smaller than usual is followed by one of the usual size. For a sweep that is the size it requested.
 
         Args:
-            position: where it stands.
-            deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
-            patient: what passes quickly is asked again; a sweep is not patient, and finds its own sizes.
+            position: the present position.
+            deadline: when the next tick is due, on the event loop's clock; no wait exceeds it.
+            patient: retry transient failures. A sweep does not, and chooses its own sizes.
 
         Returns:
-            The position that was asked with in the end, and the answer.
+            The position of the successful request, and its response.
 
         Raises:
-            TemporaryError, PermanentError: no answer.
+            TemporaryError, PermanentError: no response.
         """
         wanted = self._size.most if patient else position.query().per_page
         if patient or wanted > self._size.current:
@@ -172,10 +171,10 @@ class Fetcher:
         return requested, page
 
     async def fetch(self, query: Query, deadline: float) -> Page:
-        """Ask for one order; what passes quickly is asked again.
+        """Fetch one order; retry transient failures.
 
         Raises:
-            TemporaryError, PermanentError: no answer.
+            TemporaryError, PermanentError: no response.
         """
         return (await self._ask(_Only(query), deadline, patient=True))[1]
 
@@ -202,12 +201,12 @@ class Fetcher:
                 return attempt.position, page
 
     def _after(self, error: ShopPollerError, attempt: "_Attempt[P]", *, patient: bool) -> "_Attempt[P]":
-        """What to ask after a failure: a shorter question, a smaller page, or the same again."""
+        """Return the attempt after a failure: a shorter request, a smaller page, or the same again."""
         position, query, kind = attempt.position, attempt.position.query(), error.kind
         if kind is ErrorKind.TOO_LARGE:
             smaller = position.halved()
             log = self._log.warning if self._changes.changed("size", kind) else self._log.debug
-            log("answer too large, asking for less", per_page=smaller.query().per_page)
+            log("response too large; requesting a smaller page", per_page=smaller.query().per_page)
             if patient:
                 self._size = self._size.broke(query.per_page)
             return replace(attempt, position=smaller, short=False)
@@ -216,7 +215,7 @@ class Fetcher:
             return again
         if attempt.short:
             self._short_until = -math.inf
-            if attempt.number == 1:  # it was shortened because of an earlier question
+            if attempt.number == 1:  # it was shortened because of an earlier request
                 return replace(again, short=False, was_short=True)
         is_known_size = not patient or query.per_page <= max(1, self._size.proven)
         if can_shorten(query) and not attempt.was_short and (is_known_size or attempt.number > 1):
@@ -236,7 +235,7 @@ class Fetcher:
         patient: bool,
         is_other: bool,
     ) -> float | None:
-        """When to ask again within this tick, on the event loop's clock; None if not."""
+        """Return when to retry within this tick, on the event loop's clock; None if not."""
         now = anyio.current_time()
         if error.kind is ErrorKind.TOO_LARGE:
             return now
@@ -244,7 +243,7 @@ class Fetcher:
         until = now if error.kind is ErrorKind.RATE_LIMIT else self.requested_at
         until += pause_s(error.kind, requested_s)
         is_open = self._circuit.wait_s() > 0
-        # A long question comes after a short one that was answered, so two more at once do no harm.
+        # Long requests follow a short one that succeeded, so two more attempts at once do no harm.
         others = 2 if patient and is_long(attempt.position.query()) else 1
         is_free = is_other and attempt.number <= others and requested_s is None and not is_open
         if is_free and (not patient or error.kind not in RETRY_AT_ONCE):
@@ -256,27 +255,27 @@ class Fetcher:
             until = max(until, now + jitter_s)
             if until < deadline and attempt.number <= RETRIES and not is_open:
                 return until
-            if is_free and attempt.number == 1:  # the next tick is due: a smaller question goes before it
+            if is_free and attempt.number == 1:  # a smaller request may precede the tick that is due
                 return now
         elif requested_s is None:
             return None
-        # A wait that would pass the next tick ends this one; in any case the shop is not asked until then.
+        # A wait beyond the next tick ends this one. In any case the shop is not polled until then.
         self._not_before, self._paused_for = until, error.kind
         return None
 
     def _read_short(self, position: P, page: Page) -> tuple[P, Page]:
-        """What is new in the answer to a shortened question.
+        """Return the new part of the response to a shortened request.
 
         Raises:
             TemporaryError: PROTOCOL, see long_questions.only_new.
         """
         page, is_whole = only_new(page, position.query())
         self._short_until = anyio.current_time() + LIGHTER_S
-        # The size of the page says nothing about the end of the walk here.
+        # The size of this page does not show whether the walk is at its end.
         return (position if is_whole else position.sized(len(page.items))), page
 
     async def _wait(self, until: float, kind: ErrorKind) -> None:
-        """Wait before a question is asked again; `end_pause` ends it."""
+        """Wait before a retry; `end_pause` ends the wait."""
         if until <= anyio.current_time():
             return
         self._not_before, self._paused_for, self._pause_ended = until, kind, anyio.Event()
@@ -287,7 +286,7 @@ class Fetcher:
         wait_s = self._circuit.wait_s()
         if wait_s > 0:
             raise TemporaryError(
-                ErrorKind.CIRCUIT_OPEN, f"the shop failed too often in a row; asking again in {wait_s:.0f} s"
+                ErrorKind.CIRCUIT_OPEN, f"the shop failed repeatedly; polling is paused for {wait_s:.0f} s"
             )
         self._circuit.probe()
         self.requested_at = anyio.current_time()
@@ -295,9 +294,9 @@ class Fetcher:
             page = await self._source.fetch(query)
         except ShopPollerError as error:
             self._metrics.poll_errors(error.kind)
-            if error.kind is ErrorKind.TOO_LARGE:  # an answer after all, and ours to ask for less
+            if error.kind is ErrorKind.TOO_LARGE:  # the shop works; the request was too large
                 self._circuit.success()
-            elif patient:  # what is not urgent is no reason to leave the shop alone
+            elif patient:  # requests that are not urgent must not open the circuit
                 self._circuit.failure()
                 self._paused_for = error.kind
                 self.polls = replace(self.polls, failures=self.polls.failures + 1, kind=error.kind)
@@ -306,6 +305,6 @@ class Fetcher:
         self.polls = Polls(has_answered=True)
         if self._changes.changed("noise", COUNTED.sub("0", page.preamble)) and page.preamble:
             self._log.warning(
-                "the shop prints text around its answers: a PHP notice, or a cache?", text=page.preamble
+                "the shop prints text around its responses: a PHP notice, or a cache?", text=page.preamble
             )
         return page

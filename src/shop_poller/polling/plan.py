@@ -1,4 +1,4 @@
-"""How a shop is polled, and what came of it."""
+"""How a shop is polled, and the result of a poll."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ class PollPlan:
     Attributes:
         meanings: what the shop's statuses mean.
         lookback: how long before the first start orders are announced.
-        overlap: what is re-read at every tick.
-        clock_skew: how far the shop's stamps may lag behind its Date header.
+        overlap: how much is read again at every tick.
+        clock_skew: how far the shop's timestamps may lag behind its Date header.
         retention: how long an order's record is kept after its last change.
-        history: how long deliveries that are over are remembered.
-        status_events: what is told of orders that come into a status, besides what always is.
-        overdue_after: how long an order may wait to be paid before that is told; 0: for ever.
-        silence_after: how long there may be no order before that is told; 0: for ever.
+        history: how long finished deliveries are kept.
+        status_events: statuses of orders that are announced in addition to the usual ones.
+        overdue_after: how long an order may be unpaid before it is announced; 0: forever.
+        silence_after: how long there may be no order before it is announced; 0: forever.
         sweep_every: from the end of one sweep to the beginning of the next; zero for none.
-        sweep_window: how far back a sweep looks for orders by when they were made.
+        sweep_window: a sweep reads all orders created within this time.
     """
 
     shop: str
@@ -44,16 +44,16 @@ class PollPlan:
     sweep_window: timedelta = timedelta(hours=48)
 
     def policy(self, baseline_at: datetime, *, shop_time: datetime, now: datetime) -> Policy:
-        """What decisions go by.
+        """Return the policy for decisions.
 
         Args:
-            baseline_at: since when we watch.
-            shop_time: the shop's clock when it answered.
+            baseline_at: since when the shop is watched.
+            shop_time: the shop's clock at its response.
             now: our clock.
         """
         return Policy(
-            # Records older than the retention may be gone: such orders are no news when they turn up. Of the
-            # two clocks the one that is behind counts, or a single wrong one would make all of them old.
+            # Records older than the retention may be deleted, so such orders are not announced again.
+            # The earlier of the two clocks counts: a wrong one alone would make all orders old.
             baseline_at=max(baseline_at, min(shop_time, now) - self.retention),
             meanings=self.meanings,
             cancelled_unpaid=self.cancelled_unpaid,
@@ -65,14 +65,14 @@ class PollPlan:
 
 @dataclass(slots=True)
 class TickReport:
-    """What a tick, or what is done between two, did.
+    """The result of a tick, or of the work between two.
 
     Attributes:
-        orders: read, re-read ones included.
-        events: decided.
-        imported: recorded silently.
-        error: why it ended early; None if it was a good poll.
-        paused_s: nothing was asked, because the shop is to be left alone for so many seconds more.
+        orders: orders read, including repeats.
+        events: events decided.
+        imported: orders recorded silently.
+        error: why it ended early; None if the poll succeeded.
+        paused_s: seconds left of a pause, if nothing was read because of it.
     """
 
     orders: int = 0

@@ -1,11 +1,11 @@
-"""One tick: ask what changed, decide, commit; again at the next point of the grid, or at a hint.
+"""One tick: fetch changes, decide, commit. The next one follows at the next interval, or at a trigger.
 
-    learn (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
+    initial import (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
 
-Between ticks, page by page: learning what was too much at once, and the sweep.
+Between ticks, page by page: the rest of the initial import, and the sweep.
 
-All of it runs one after the other in one task: an answer is never applied to an order that was touched after
-it was asked for.
+All of this runs sequentially in one task. So a response is never applied to an order that was changed after
+the request was sent.
 """
 
 import math
@@ -18,6 +18,7 @@ import anyio
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from shop_poller import INTERNAL_ERROR
 from shop_poller.alerts import AlertManager
 from shop_poller.core import cursor, import_walk
 from shop_poller.core.clocks import AGREE
@@ -41,12 +42,12 @@ from shop_poller.polling.sweeper import Sweeper
 from shop_poller.ports import OrderState, PollFailure, RefundList, Retention
 
 PRUNE_EVERY_S = 3600.0
-"""How often it is looked for what is past its time, once nothing is left of it."""
+"""How often expired rows are looked for, if none are left."""
 PRUNE_STEPS = 50
-"""Steps of pruning that follow one another after a tick: 200,000 rows too many are gone after four."""
+"""Consecutive steps of pruning after a tick: four steps drop 200,000 rows."""
 FAILED = {
     Stage.POLL: "polling failed",
-    Stage.IMPORT: "learning failed",
+    Stage.IMPORT: "initial import failed",
     Stage.SWEEP: "the sweep failed",
 }
 
@@ -55,20 +56,20 @@ class Poller:
     """Polls one shop.
 
     Args:
-        plan: how.
-        state_writer: what has been committed.
-        fetcher: asks the shop.
-        orders: what is stored of orders.
+        plan: how the shop is polled.
+        state_writer: the committed state.
+        fetcher: reads from the shop.
+        orders: the stored state of orders.
         retention: deletes what is old.
-        alert_manager: tells when the shop does not work.
+        alert_manager: alerts administrators when the shop does not work.
         metrics: of the shop.
-        now: our clock, aware UTC.
-        schedule: when the shop is asked, if it is one of many.
-        refunds: the shop's own list of refunds; None where it cannot be asked for one.
-        clock: watches our clock; None for a watch of its own.
+        now: our clock.
+        schedule: when the shop is polled, if it is one of many.
+        refunds: the shop's own list of refunds; None if there is none.
+        clock: watches our clock; None creates one.
 
     Attributes:
-        polled: there has been a good poll since the start.
+        polled: there has been a successful poll since the start.
         outage: why polls fail, while they do.
     """
 
@@ -100,8 +101,8 @@ class Poller:
         )
         self._metrics = metrics
         self._stop = anyio.Event()
-        self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" counts most
-        self._called = anyio.Event()  # something came that a wait depends on; made anew by each wait
+        self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" has priority
+        self._called = anyio.Event()  # ends a wait; replaced by each wait
         self._began_at = -math.inf
         self._next_at = -math.inf
         self._is_grid = True
@@ -125,35 +126,35 @@ class Poller:
 
     @property
     def failure(self) -> PollFailure | None:
-        """Why polls fail; None if the last one was good. It needs no store, which may be what fails."""
+        """Why polls fail; None if the last one succeeded. This needs no store, which may fail too."""
         return self.outage.failure
 
     @property
     def polls(self) -> Polls:
-        """How the requests to the shop fared since it was taken."""
+        """Successes and failures of requests to the shop since this process took it."""
         return self._fetcher.polls
 
     @property
     def next_in_s(self) -> float:
-        """Seconds until the shop is asked next, hints aside; 0 while it is, or is about to be."""
+        """Seconds until the next poll, without triggers; 0 if it runs or is about to."""
         return max(0.0, self._next_at - anyio.current_time(), self.left_alone_s)
 
     @property
     def left_alone_s(self) -> float:
-        """Seconds for which the shop is left alone, by its own wish or after failures; 0 if it is not."""
+        """Seconds left of a pause, after failures or as the shop asked; 0 if there is none."""
         return self._fetcher.pause_s()
 
     def stop(self) -> None:
-        """Begin no new tick."""
+        """Start no more ticks."""
         self._stop.set()
         self._called.set()
         self._sweeper.stop()
 
     def trigger(self, trigger: PollTrigger = PollTrigger.WEBHOOK) -> None:
-        """Something may have changed: tick soon, if the shop may be asked. Many hints are one.
+        """Tick soon, if the shop may be polled: something may have changed. Several triggers count as one.
 
         Args:
-            trigger: what came; decides which pauses it ends, see schedule.ends_pause.
+            trigger: its origin, which determines the pauses that it ends; see schedule.ends_pause.
         """
         if self._trigger is not PollTrigger.OWNER:
             self._trigger = trigger
@@ -161,7 +162,7 @@ class Poller:
         self._called.set()
 
     async def run(self) -> None:
-        """Tick on the grid, and between at hints, until stopped; first at once, or as the pace says."""
+        """Tick at every interval and at triggers, until stopped; the first is at once or as scheduled."""
         try:
             await self._tick_until_stopped()
         finally:
@@ -189,17 +190,17 @@ class Poller:
             await self._rest(following, probe_at=self._probe_at(report))
 
     def _probe_at(self, report: TickReport) -> float:
-        """When to ask again, on the event loop's clock: a shop that is unavailable within a minute."""
+        """Return when to retry, on the event loop's clock: within a minute if the shop is unavailable."""
         is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
         return self._fetcher.requested_at + PROBE_EVERY_S if is_down else math.inf
 
     async def _rest(self, grid_at: float, probe_at: float = math.inf) -> None:
-        """Wait until the next tick is due: the grid's, or an earlier one at a hint or to probe the shop."""
+        """Wait until the next tick is due: the regular one, or an earlier one at a trigger or a probe."""
         self._next_at = min(grid_at, probe_at)
         while not self._stop.is_set():
             tick_at, now = grid_at, anyio.current_time()
             if self._trigger is not None:
-                self._fetcher.end_pause(self._trigger)  # one that began after it came
+                self._fetcher.end_pause(self._trigger)  # the pause began after the trigger
                 tick_at = triggered_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
             elif probe_at < grid_at:
                 tick_at = triggered_tick(self._began_at, grid_at, max(now, probe_at))
@@ -208,23 +209,23 @@ class Poller:
             await self._wait_until(tick_at)
 
     async def _wait_until(self, instant: float) -> None:
-        """Wait until then, or until something is called for."""
+        """Wait until then, or until something ends the wait."""
         self._called = anyio.Event()
         with anyio.CancelScope(deadline=instant):
             await self._called.wait()
 
     async def tick(self, deadline: float) -> TickReport:
-        """Poll once. What goes wrong outside is reported, not raised.
+        """Poll once. External errors are reported, not raised.
 
         Args:
-            deadline: when the next tick is due, on the event loop's clock; no wait goes beyond it.
+            deadline: when the next tick is due, on the event loop's clock; no wait exceeds it.
         """
         report = TickReport(paused_s=await self._bide(deadline))
         self._began_at = anyio.current_time()
-        self._trigger = None  # what was hinted until now, this tick finds; what comes now, the next
+        self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
         if report.paused_s:
             self._schedule.due(None)
-            await self.outage.alert_if_due()  # it may not have been stored before
+            await self.outage.alert_if_due()  # it may have failed to be stored before
             return report
         started = anyio.current_time()
         async with self._failing(Stage.POLL, report):
@@ -234,9 +235,9 @@ class Poller:
         return report
 
     async def _bide(self, deadline: float) -> float:
-        """Wait while the shop is not to be asked, if that ends before the next tick; else say how long."""
+        """Wait for the end of a pause, if it ends before the next tick; else return its remaining seconds."""
         while 0 < (pause_s := self._fetcher.pause_s()) < deadline - anyio.current_time():
-            self._schedule.due(None)  # that it waits is not for want of a turn
+            self._schedule.due(None)  # the tick is late because of the pause, not for lack of a slot
             if self._stop.is_set():
                 break
             await self._wait_until(anyio.current_time() + pause_s)
@@ -244,14 +245,14 @@ class Poller:
 
     @asynccontextmanager
     async def _failing(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
-        """What goes wrong inside is reported and logged by its edges, not raised."""
+        """Report errors inside, and log their changes; do not raise them."""
         try:
             yield
         except ShopPollerError as error:
             report.error = error
             await self._failed(what, error)
         except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is told in full
-            report.error = PermanentError(ErrorKind.INTERNAL, f"a bug, please report it: {bug!r}")
+            report.error = PermanentError(ErrorKind.INTERNAL, f"{INTERNAL_ERROR}: {bug!r}")
             await self._failed(what, report.error, bug)
 
     async def _poll(self, report: TickReport, deadline: float) -> None:
@@ -266,7 +267,7 @@ class Poller:
         await self.outage.over()
 
     async def _begin(self, deadline: float) -> None:
-        """Find the baseline by the shop's clock, from its first answer ever."""
+        """Set the baseline to the shop's clock, at its very first response."""
         page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
         self._clock.heard(page.shop_time)
         baseline_at = import_walk.baseline(
@@ -282,10 +283,10 @@ class Poller:
             import_position=import_walk.begin(baseline_at),
         )
         await self._state_writer.commit(begun, Page((), page.shop_time))
-        self._log.info("first contact; what happens from here on is announced", baseline=str(baseline_at))
+        self._log.info("first contact; events from now on are announced", baseline=str(baseline_at))
 
     def _resume(self) -> None:
-        """A store that lost its cursor, and only that, has orders read again."""
+        """Read orders again if the store has lost its cursor, and nothing else."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
             again = cursor.read_again_from(state.baseline_at, state.last_poll_at)
@@ -293,9 +294,10 @@ class Poller:
             self._log.error("the stored cursor is missing; orders are read again", since=str(again))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
-        """After a good tick: learn what was too much at once, then sweep if it is time.
+        """After a successful tick: continue the initial import, then sweep if it is time.
 
-        Both until the next tick is due or hinted; of learning a page at least. What was asked is awaited.
+        Both run until the next tick is due or triggered, the import for one page at least. Pending responses
+        are awaited.
         """
         await self.look_again(report, deadline, waits=False)
         async with self._failing(Stage.IMPORT, report):
@@ -304,7 +306,7 @@ class Poller:
                 self._changes.changed("learning", "")
                 if self._is_wanted(deadline):
                     break
-        swept = TickReport()  # what it reads again is not news, what it finds is
+        swept = TickReport()  # orders read again are not counted, changes are
         async with self._failing(Stage.SWEEP, swept):
             requested = False
             while self._sweeper.is_due and not self._stop.is_set():
@@ -321,12 +323,12 @@ class Poller:
         await self.look_again(report, deadline)
 
     async def look_again(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
-        """Look at the orders again whose refunds are held, once they have been for REFUND_HOLD.
+        """Read orders with held refunds again, once they have been held for REFUND_HOLD.
 
         Args:
             report: counts what was done.
-            deadline: nothing is waited for beyond it, on the event loop's clock.
-            waits: until they have been held long enough; else only those are looked at that have.
+            deadline: no wait exceeds it, on the event loop's clock.
+            waits: wait until they have been held long enough; else read only those that have.
         """
         looked = TickReport()
         held = self._order_processor.held
@@ -344,11 +346,11 @@ class Poller:
         report.events += looked.events
 
     def _is_wanted(self, deadline: float) -> bool:
-        """Something more urgent is to be done: the next tick."""
+        """Whether the next tick is more urgent."""
         return self._trigger is not None or anyio.current_time() >= deadline
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
-        """Go through what changed since the cursor; every page is decided and committed as it comes."""
+        """Read all changes since the cursor; decide and commit each page."""
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - it came with the baseline
         overlap = self._plan.overlap
         read = self._read_before.up_to(self._order_processor.held.first_modified_at)
@@ -374,7 +376,7 @@ class Poller:
                 self._read_before = self._read_before.after(requested, page, overlap=overlap)
 
     async def _prune(self, deadline: float) -> None:
-        """Drop what is past its time, for half of the time until the next tick at most; then the rest."""
+        """Delete expired rows, for half of the time until the next tick at most; the rest later."""
         if anyio.current_time() < self._prune_at or self._state_writer.shop_time is None:
             return
         days_at = self._clock.look().days_at
@@ -401,15 +403,15 @@ class Poller:
             await self._state_writer.load()
 
     async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
-        if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # failed requests are the fetcher's to count
+        if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # the fetcher counts failed requests
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(what, error.kind)
         log = self._log.warning if self._changes.changed(what, error.kind) else self._log.debug
         left_alone_s = round(self.left_alone_s) or None
         log(FAILED[what], error_type=error.kind, error=str(error), left_alone_s=left_alone_s, exc_info=bug)
         if what is Stage.POLL:
-            # What a bug says may be anything, a buyer's name too: it is for the log, which few read.
-            text = f"a bug, please report it: {type(bug).__name__}" if bug is not None else str(error)
+            # A bug's text may contain anything, even a buyer's name. It belongs in the log, which few read.
+            text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else str(error)
             requested_s = anyio.current_time() - max(self._fetcher.requested_at, self._began_at)
             last_good = self._state_writer.heartbeat_at
             attempted_at = last_good + self._clock.elapsed(last_good) - timedelta(seconds=requested_s)

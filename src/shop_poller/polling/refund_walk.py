@@ -1,7 +1,7 @@
-"""Reads the shop's list of refunds at each sweep, and names the orders that are to be read again.
+"""Reads the shop's list of refunds at each sweep, and names the orders that must be read again.
 
-See core/refunds.py for the why. The list is an extra: whatever goes wrong with it raises no alert, opens no
-breaker and delays neither ticks nor the rest of the sweep.
+core/refunds.py explains why. The list is an extra: its failures raise no alert, open no circuit, and delay
+neither ticks nor the rest of the sweep.
 """
 
 import math
@@ -22,23 +22,23 @@ from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import OrderState, RefundList
 
 MAX_PAGES = 100
-"""Of one sweep; what is left has its turn in the next."""
+"""Per sweep; the rest follows in the next sweep."""
 MAX_TRIES = 5
-"""How often an order is read again that does not show the refund: it was deleted, or is not shown to us."""
+"""How often an order is read again if it does not show the refund: it was deleted, or we cannot see it."""
 MAX_REMEMBERED = 10_000
 LATER_S = 24 * 3600.0
-"""When a list that is not there is asked for again."""
+"""When a list that does not exist is requested again."""
 
 Awaited = Callable[[Awaitable[RefundPage]], Awaitable[RefundPage | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRefunds:
-    """What one answer means.
+    """The result of one response.
 
     Attributes:
-        rows: refunds that are not known yet; their orders are to be read again.
-        reached: how far the list is read, once that is done.
+        rows: refunds that are not known yet; their orders must be read again.
+        reached: how far the list is read after that.
     """
 
     rows: Sequence[RefundRow]
@@ -51,7 +51,7 @@ class FoundRefunds:
 
 
 class _NotReadError(Exception):
-    """The list cannot be read; with a bug of ours, if that is why."""
+    """The list cannot be read; the cause may be a bug of ours."""
 
     def __init__(self, error: ShopPollerError, bug: Exception | None = None) -> None:
         super().__init__(str(error))
@@ -60,13 +60,13 @@ class _NotReadError(Exception):
 
 
 class RefundWalker:
-    """Walks through the list, a page at a time.
+    """Reads the list, page by page.
 
     Args:
         plan: how often, and how far back.
-        state_writer: what has been committed.
-        orders: has the refunds that are known.
-        source: the list; None where the shop cannot be asked for it.
+        state_writer: the committed state.
+        orders: has the known refunds.
+        source: the list; None if the shop has none.
         now: our clock.
     """
 
@@ -86,22 +86,22 @@ class RefundWalker:
         self._now = now
         self._not_before = -math.inf
         self._failures = 0
-        self._unfinished: RefundWalk | None = None  # a walk that had too many pages for one sweep
+        self._unfinished: RefundWalk | None = None  # a walk with too many pages for one sweep
         self._tries: Counter[int] = Counter()
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     async def pages(self, awaited: Awaited) -> AsyncGenerator[FoundRefunds | None]:
-        """Read the list to its end, if it is there and its time has come.
+        """Read the list to its end, if it exists and is due.
 
         Args:
-            awaited: awaits an answer; None if we are stopping.
+            awaited: awaits a response; returns None if we are stopping.
 
         Yields:
-            What each answer means; None if the list cannot be read.
+            The result of each response; None if the list cannot be read.
 
         Raises:
-            TemporaryError: STORE; RATE_LIMIT, the sweep is to end.
+            TemporaryError: STORE; RATE_LIMIT, the sweep must end.
         """
         if self._source is None or anyio.current_time() < self._not_before:
             return
@@ -118,17 +118,17 @@ class RefundWalker:
                 walk, pages = walk.advance(page), pages + 1
         except _NotReadError as failure:
             self._failed(failure.error, failure.bug)
-            if failure.error.kind is ErrorKind.RATE_LIMIT:  # the shop asks for a pause, not the list
+            if failure.error.kind is ErrorKind.RATE_LIMIT:  # the pause concerns the whole shop
                 raise failure.error from None
             yield None
         else:
             self._unfinished = walk
             self._worked()
         finally:
-            await self._source.aclose()  # it would lie idle for an hour
+            await self._source.aclose()  # it would be idle for an hour
 
     async def _ask(self, source: RefundList, walk: RefundWalk, awaited: Awaited) -> RefundPage | None:
-        """One question; None if we are stopping.
+        """Send one request; return None if we are stopping.
 
         Raises:
             _NotReadError: the list cannot be read.
@@ -140,12 +140,12 @@ class RefundWalker:
         except Exception as bug:
             raise _NotReadError(PermanentError(ErrorKind.INTERNAL, repr(bug)), bug) from bug
         if page is not None and walk.is_ignored_by(page):
-            text = "the shop sends refunds from outside of the time that it was asked for"
+            text = "the shop sends refunds outside the requested period"
             raise _NotReadError(TemporaryError(ErrorKind.PROTOCOL, text))
         return page
 
     def looked_at(self, found: FoundRefunds, order_ids: Collection[int]) -> None:
-        """Some of the orders of an answer were asked for."""
+        """Note that some orders of a response were read again."""
         if len(self._tries) > MAX_REMEMBERED:
             self._tries.clear()
         self._tries.update(row.id for row in found.rows if row.order_id in order_ids)
@@ -184,7 +184,7 @@ class RefundWalker:
             self._log.info("the shop's list of refunds can be read again")
 
     def _failed(self, error: ShopPollerError, bug: Exception | None = None) -> None:
-        """Leave the list alone: a day if it was never read, else longer each time, up to a day."""
+        """Pause the list: for a day if it was never read, else longer each time, up to a day."""
         self._failures += 1
         wait_s = self._plan.sweep_every.total_seconds() * 2.0 ** min(self._failures - 1, 30)
         is_no_list = isinstance(error, PermanentError) or error.kind is ErrorKind.PROTOCOL
@@ -195,7 +195,7 @@ class RefundWalker:
         self._not_before = anyio.current_time() + wait_s
         log = self._log.info if self._changes.changed("refunds", error.kind) else self._log.debug
         log(
-            "the shop's list of refunds cannot be read; refunds that move no date are not seen",
+            "the shop's list of refunds cannot be read; refunds that do not change a date are missed",
             error_type=error.kind,
             error=str(error),
             again_in_s=round(wait_s),

@@ -1,4 +1,4 @@
-"""What polling has committed: memory moves only after the store said yes."""
+"""The committed state of polling: memory changes only after the store has committed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,17 +18,17 @@ class StateWriter:
     """The state of one shop's polling.
 
     Args:
-        state: as it is stored, from OrderState.register.
-        orders: what is stored.
+        state: as stored, from OrderState.register.
+        orders: the stored state of orders.
         message_format: how notifications are written.
-        sinks: the names of those to tell, and what each wants.
+        sinks: the names of the sinks, and the filter of each.
         metrics: of the shop.
         now: our clock, aware UTC.
-        on_new_deliveries: called after each commit that put something into the outbox.
+        on_new_deliveries: called after each commit that added to the outbox.
 
     Attributes:
-        state: where polling stands.
-        heartbeat_at: the last good poll, or the start if there was none yet.
+        state: the position of polling.
+        heartbeat_at: the last successful poll, or the start if there was none yet.
         shop_time: the shop's clock at the last commit.
         set_aside: the orders that could not be read, with the reason.
     """
@@ -57,7 +57,7 @@ class StateWriter:
         self._log: Log = structlog.get_logger()
 
     async def load(self) -> None:
-        """Read from the store what is kept in memory too.
+        """Load the data that is also kept in memory.
 
         Raises:
             TemporaryError: STORE.
@@ -66,7 +66,7 @@ class StateWriter:
         self._show()
 
     async def known(self, orders: Iterable[Order]) -> dict[int, KnownOrder]:
-        """What is known of these orders.
+        """Return the known records of these orders.
 
         Raises:
             TemporaryError: STORE.
@@ -83,20 +83,20 @@ class StateWriter:
         events: Sequence[OrderEvent] = (),
         silent_since: datetime | None = None,
     ) -> None:
-        """Store all that a page led to, at once; only then does it count.
+        """Commit the whole result of a page at once; only then does it count.
 
         Args:
-            state: where polling stands afterwards.
+            state: the position of polling afterwards.
             page: what was read.
             known: records that changed.
-            events: what to tell of orders.
-            silent_since: tell that there was no order since then.
+            events: events of orders to announce.
+            silent_since: announce that there was no order since then.
 
         Raises:
             TemporaryError: STORE; nothing was changed.
         """
         now = self._now()
-        # A receiver is not told of an event of 1970, or of the next year.
+        # Our clock may show 1970 or next year; then receivers get the shop's time.
         told_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
         notifications = [order_notification(event, self._message_format, now=told_at) for event in events]
         silence = (

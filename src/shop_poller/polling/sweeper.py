@@ -1,4 +1,4 @@
-"""Sweeps one shop between its ticks: core/sweep.py tells what is looked at, and why."""
+"""Sweeps one shop between its ticks: core/sweep.py decides what is read, and explains why."""
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -24,32 +24,32 @@ from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import OrderState, RefundList, ShopState
 
 OF_ONE_ORDER = frozenset({ErrorKind.TOO_LARGE, ErrorKind.SERVER, ErrorKind.REJECTED})
-"""What a shop may answer when it is asked for orders one of which breaks it, or is not there any more."""
+"""Failures of a request for several orders, one of which breaks it or no longer exists."""
 
 MAX_RECENT, MAX_BROKEN, MAX_OPEN = 100, 100, 300
-"""Pages of each kind in one sweep; what is left of the open orders has its turn in the next."""
+"""Pages of each kind per sweep; the rest of the open orders follows in the next sweep."""
 
 MAX_DOUBTFUL = 100
-"""Orders to be confirmed in one sweep; the others have their turn in the next."""
+"""Orders to confirm per sweep; the others follow in the next sweep."""
 
 MAX_FAILURES = 3
-"""So many in a row, and it is the shop that is broken, not an order."""
+"""After this many failures in a row, the shop is broken, not an order."""
 
 RETRY_S = 300.0
-"""After what passes by itself; but not after "too many requests"."""
+"""The wait after a transient failure other than "too many requests"."""
 
 
 class Sweeper:
-    """Asks one page at a time; each is decided and committed as it comes.
+    """Reads one page at a time; each is decided and committed at once.
 
     Args:
         plan: when, and how far back.
-        state_writer: what has been committed.
+        state_writer: the committed state.
         order_processor: decides.
-        fetcher: asks the shop.
+        fetcher: reads from the shop.
         orders: has the orders that are not final yet.
         now: our clock.
-        refunds: the shop's own list of refunds; None where it cannot be asked for one.
+        refunds: the shop's own list of refunds; None if there is none.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Sweeper:
         self._now = now
         self._refunds = RefundWalker(plan, state_writer=state_writer, orders=orders, source=refunds, now=now)
         self._not_before = -math.inf
-        self._pages: AsyncGenerator[None] | None = None  # the sweep under way
+        self._pages: AsyncGenerator[None] | None = None  # the running sweep
         self._asking = anyio.CancelScope()
         self._report = TickReport()
         self._is_stopped = False
-        self._doubtful: dict[int, datetime] = {}  # orders to be confirmed, and when they were made
+        self._doubtful: dict[int, datetime] = {}  # orders to confirm, and when they were created
         self._schedule = SweepSchedule(plan.interval_s, MAX_PER_PAGE, MAX_PER_PAGE)
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     @property
     def is_due(self) -> bool:
-        """It is time for a sweep, or one is under way."""
+        """Whether a sweep is due or running."""
         state = self._state_writer.state
         if (
             not self._plan.sweep_every
@@ -92,29 +92,29 @@ class Sweeper:
             return False
         if anyio.current_time() < self._not_before:
             return False
-        # A clock that was set back is no reason to wait.
+        # A clock that was set back must not delay the sweep.
         swept_at, now = state.swept_at, self._now()
         return self._pages is not None or not (
             swept_at and swept_at <= now < swept_at + self._plan.sweep_every
         )
 
     def may_ask(self, left_s: float, *, triggered: bool) -> bool:
-        """Whether the next page is to be asked for before the next tick; see SweepPace.may_ask."""
+        """Whether to request the next page before the next tick; see SweepPace.may_ask."""
         return self._schedule.may_ask(left_s, triggered=triggered)
 
     def put_off(self) -> None:
-        """A tick of the grid passed, and no page was asked for before the next."""
+        """Note that no page was requested before the next regular tick."""
         self._schedule = self._schedule.passed()
 
     def stop(self) -> None:
-        """The answer to what is being asked is not awaited."""
+        """Stop waiting for a response."""
         self._is_stopped = True
         self._asking.cancel()
 
     async def aclose(self) -> None:
-        """End the sweep under way, from the inside out.
+        """End the running sweep, from the inside out.
 
-        The garbage collector would end its generators in any order, and log that one of them runs already.
+        The garbage collector would end its generators in any order, and log that one is still running.
         """
         pages, self._pages = self._pages, None
         if pages is not None:
@@ -122,13 +122,13 @@ class Sweeper:
                 await pages.aclose()
 
     async def page(self, report: TickReport) -> None:
-        """Look at one page of orders. Its answer is awaited, even if the next tick is late by that.
+        """Read one page of orders. Its response is awaited, even if that delays the next tick.
 
         Args:
             report: counts what was done.
 
         Raises:
-            TemporaryError, PermanentError: no answer, or no commit. It begins anew after a while.
+            TemporaryError, PermanentError: no response, or no commit. The sweep restarts after a while.
         """
         self._report = report
         every_s = self._plan.sweep_every.total_seconds()
@@ -151,32 +151,32 @@ class Sweeper:
         self._not_before = anyio.current_time() + seconds
 
     async def _sweep(self) -> AsyncGenerator[None]:
-        """One whole sweep, a page at a time."""
+        """Run one whole sweep, page by page."""
         self._doubtful.clear()
         for part in (self._refunded, self._recent, self._broken, self._open, self._confirm):
             async with aclosing(part()) as pages:
                 async for _ in pages:
                     yield
-            yield  # the last page of a part and the first of the next are not one step
+            yield  # the last page of a part and the first of the next are separate steps
         await self._move(replace(self._state_writer.state, swept_at=self._now()))
 
     async def _refunded(self) -> AsyncGenerator[None]:
-        """The orders that the shop's list of refunds points at, see refund_walk.py."""
+        """Read the orders that the shop's list of refunds names, see refund_walk.py."""
         async with aclosing(self._refunds.pages(self._awaited)) as pages:
             async for found in pages:
-                yield  # the list and the orders are not one step
+                yield  # the list and the orders are separate steps
                 if found is not None:
                     todo = found.order_ids
                     async with aclosing(self._read_again(found, todo)) as again:
                         async for _ in again:
                             yield
                     if todo:
-                        return  # the next sweep begins again before them
+                        return  # the next sweep restarts before them
                     if found.reached != self._state_writer.state.refunds_at:
                         await self._move(replace(self._state_writer.state, refunds_at=found.reached))
 
     async def _read_again(self, found: FoundRefunds, todo: list[int]) -> AsyncGenerator[None]:
-        """Ask for the orders that refunds belong to; what was asked for leaves the list."""
+        """Read the orders of refunds; remove those that were requested from the list."""
 
         async def some(limit: int) -> Sequence[int]:
             return todo[:limit]
@@ -199,7 +199,7 @@ class Sweeper:
                 return
 
     async def _awaited(self, answer: Awaitable[RefundPage]) -> RefundPage | None:
-        """What is awaited; None if we are stopping."""
+        """Await a response; return None if we are stopping."""
         with anyio.CancelScope() as self._asking:
             if self._is_stopped:
                 self._asking.cancel()
@@ -222,7 +222,7 @@ class Sweeper:
                 if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
                     raise
                 if failures >= MAX_FAILURES or walk.per_page == 1:
-                    self._say("the sweep passes by the recent orders", "recent", error)
+                    self._say("the sweep skips the recent orders", "recent", error)
                     return
                 walk = walk.halved()
                 answer = None
@@ -268,7 +268,7 @@ class Sweeper:
             await self._move(replace(self._state_writer.state, sweep_after_id=0))
 
     async def _confirm(self) -> AsyncGenerator[None]:
-        """Ask in another way for orders that contradict what is known and are dated before it."""
+        """Read orders that contradict the known state, and are dated before it, in another way."""
         for order_id, made_at in [*self._doubtful.items()][:MAX_DOUBTFUL]:
             walk: CreatedWalk | None = sweep.made_at(made_at)
             pages = 0
@@ -295,19 +295,19 @@ class Sweeper:
         done: Callable[[Sequence[int], Page | None], Awaitable[None]],
         budget: int,
     ) -> AsyncGenerator[None]:
-        """Ask for orders by their ids until there are none left; past those that cannot be answered for.
+        """Read orders by their ids until none are left; skip those that cannot be read.
 
-        A page may be shorter than asked for. What it does not show is asked for again, until an answer shows
-        none of it: then it is not there any more.
+        A page may be shorter than requested. Missing orders are requested again, until a response shows none
+        of them: then they no longer exist.
 
         Args:
-            some: the next so many, by id.
-            done: takes the answer, if there is one, and the ids up to which nothing is left.
-            budget: questions.
+            some: returns the next ids, in order.
+            done: receives the response, if any, and the last id before which nothing is left.
+            budget: the number of requests.
         """
         size, questions, failures = MAX_PER_PAGE, 0, 0
         undone: Sequence[int] = ()
-        left: Sequence[int] = ()  # of them, what no answer showed yet
+        left: Sequence[int] = ()  # those that no response showed yet
         while questions < budget:
             limit = min(size, self._schedule.most, self._fetcher.most_ids)
             if not left:
@@ -321,7 +321,7 @@ class Sweeper:
                 if error.kind not in OF_ONE_ORDER:
                     raise
                 questions += 1
-                if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # that was tried in halves already
+                if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # halves were already tried
                     size = len(ids) // 2
                 else:
                     self._say("an order cannot be swept", str(ids[0]), error)
@@ -347,7 +347,7 @@ class Sweeper:
         left: Sequence[int],
         page: Page | None,
     ) -> Sequence[int]:
-        """Report the ids before the first that is left; returns the others."""
+        """Report the ids before the first that is left; return the others."""
         count = undone.index(left[0]) if left else len(undone)
         await done(undone[:count], page)
         return undone[count:]

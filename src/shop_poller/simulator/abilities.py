@@ -47,7 +47,7 @@ class AbilityTools:
     """The three tools of the MCP Adapter: two describe abilities, one executes them.
 
     Args:
-        site: The site; what it has lost is not found, an ability as well as a tool.
+        site: The site. Abilities and tools that it has lost are not found.
     """
 
     def __init__(self, site: Site) -> None:
@@ -63,8 +63,8 @@ class AbilityTools:
 
         Args:
             name: The tool's name.
-            arguments: Whatever stood in the call.
-            holder: The password that the call came with.
+            arguments: The arguments of the call.
+            holder: The password of the call.
 
         Returns:
             The result as JSON-RPC carries it, or None if there is no such tool.
@@ -102,7 +102,7 @@ class AbilityTools:
         if "id" in parameters and not shop.has(as_int(parameters["id"])):
             return failure("Order not found.")
         data = self._run(_read(parameters, shop))
-        # One order that does not fit the schema, and the whole page is refused.
+        # One order that does not fit the schema makes the whole page fail.
         if complaint := first_complaint(data, ability["output_schema"], "output"):
             return failure(invalid("output", ORDERS_QUERY, complaint))
         return success({"success": True, "data": data})
@@ -116,19 +116,19 @@ class AbilityTools:
         return failure(f"{text}: Access denied for tool: {EXECUTE_ABILITY}" if self._is_bundled else text)
 
     def _refused(self, why: str) -> JsonObject:
-        # The old copy finds this out when it checks the rights *(read)*.
+        # The old copy detects this when it checks the rights *(read)*.
         return failure(f"Permission denied: {why}" if self._is_bundled else why)
 
     def _run(self, query: "_Query") -> JsonObject:
         shop = self._site.shop
-        # The database promises no order within a tie, and gives another one as it likes: from one
-        # page to the next an order may slip through.
+        # The database promises no order within a tie, and may change it between two pages, so an order
+        # may be missed.
         rows = shop.orders
         self._site.rng.shuffle(rows)
         found = select(rows, query.listing, shop.paging)
         return {
             "orders": [_brief_json(order, shop.face, line_items=query.line_items) for order in found.orders],
-            # Beyond the last page there are no pages at all.
+            # Beyond the last page, the number of pages is missing.
             "total_pages": found.pages if found.orders else 0,
             "page": query.page,
             "per_page": query.listing.per_page,
@@ -172,7 +172,7 @@ def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
 
 
 def _created_bound(text: str, zone: tzinfo) -> datetime:
-    """Read `date_after` or `date_before`: the shop's wall clock of the time, taken for UTC.
+    """Read `date_after` or `date_before`: its wall clock in the shop's zone is used as UTC.
 
     So a time without a zone is UTC, and one with a zone is off by the shop's own offset.
     """
@@ -181,10 +181,10 @@ def _created_bound(text: str, zone: tzinfo) -> datetime:
 
 
 def _modified_bound(text: str, zone: tzinfo) -> datetime:
-    """Read `modified_*`: with its own zone if it is written exactly so, else by the shop's clock."""
+    """Read `modified_*`: with its own zone if it has exactly this form, else by the shop's clock."""
     date = parse_date(text)
-    # WooCommerce knows one form with a zone. Any other is read by PHP, whose wall clock of UTC is
-    # then taken for the shop's: a fraction of a second or a space, and the `Z` means nothing.
+    # WooCommerce knows one form with a zone. PHP reads all others, and its wall clock in UTC is used as
+    # the shop's. With a fraction of a second or a space, the `Z` has no effect.
     if _WITH_ZONE.fullmatch(text):
         return date.astimezone(UTC)
     wall = date if date.tzinfo is None else date.astimezone(UTC)
@@ -192,7 +192,7 @@ def _modified_bound(text: str, zone: tzinfo) -> datetime:
 
 
 def _listed(shop: SimulatedShop) -> tuple[str, ...]:
-    """The statuses that are ever listed: no drafts, no trash, nothing that is not registered."""
+    """Return the statuses that are listed: no drafts, no trash, no unregistered ones."""
     return (*BUILT_IN_STATUSES, *shop.custom_statuses)
 
 
@@ -211,9 +211,9 @@ def _orders_query_of(custom_statuses: tuple[str, ...]) -> JsonObject:
 
 
 def _brief_json(order: SimulatedOrder, face: ShopFace, *, line_items: bool) -> object:
-    """Show an order as the ability does: no name, number, payment or refunds.
+    """Show an order as the ability does: without name, number, payment or refunds.
 
-    A distortion of the order's shows in what is left of it.
+    A distortion of the order affects the fields that remain.
     """
     whole = order_json(order, face, links=False)
     if not isinstance(whole, dict):

@@ -1,7 +1,7 @@
-"""The two MCP servers of a site: what differs between them, and from version to version.
+"""The two MCP servers of a site: their differences, by version.
 
-WooCommerce brings an old copy of WordPress's MCP adapter, 0.3.0, for its own endpoint; the plugin
-MCP Adapter serves the abilities. PHP loads each class once: either copy may serve both endpoints.
+WooCommerce contains an old copy of WordPress's MCP adapter, 0.3.0, for its own endpoint; the plugin
+MCP Adapter serves the abilities. PHP loads each class once, so either copy may serve both endpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,14 @@ class Adapter:
     """How one MCP server of a site behaves.
 
     Attributes:
-        versions: The protocol versions that `initialize` echoes; whatever else is asked for gets
-            the first.
-        welcome: The rest of what `initialize` answers.
-        unknown_session: The code and the text of the error for one.
+        versions: The protocol versions that `initialize` accepts. Any other version gets the first.
+        welcome: The rest of the response to `initialize`.
+        unknown_session: The code and the text of the error for an unknown session.
         notified: The HTTP status for a notification.
-        integer_ids: Whether a call's id that is no integer breaks the handler.
+        integer_ids: Whether a call's id that is not an integer breaks the handler.
         checks_version: Whether a header MCP-Protocol-Version of another version is an error.
         no_stream: The code and the text of the error for a GET; None is an empty body.
-        says_no_error: Whether a good result of a tool contains `isError: false`.
+        says_no_error: Whether a successful result of a tool contains `isError: false`.
         hides_reasons: Whether the tool that executes abilities reports each failure by the same text.
     """
 
@@ -60,7 +59,7 @@ _DEFAULT_SERVER: JsonObject = {
 
 
 def _bundled(server: JsonObject) -> Adapter:
-    """The copy that WooCommerce brings, 0.3.0."""
+    """Return the copy that WooCommerce contains, 0.3.0."""
     capabilities: JsonObject = {
         "tools": {},
         "resources": {},
@@ -75,7 +74,7 @@ def _bundled(server: JsonObject) -> Adapter:
             "capabilities": capabilities,
             "instructions": server["instructions"],
         },
-        # HTTP 200: the adapter takes it for an error of the application's.
+        # HTTP 200: the adapter treats it as an error of the application.
         unknown_session=(INVALID_PARAMS, "Invalid params: Invalid or expired session"),
         notified=200,
         integer_ids=True,
@@ -87,7 +86,7 @@ def _bundled(server: JsonObject) -> Adapter:
 
 
 def _plugin(server: JsonObject) -> Adapter:
-    """The plugin, 0.5.0; recorded is also a later state of it, which behaves the same."""
+    """Return the plugin, 0.5.0. A later version was recorded too, and behaves the same."""
     capabilities: JsonObject = {
         "prompts": {"listChanged": False},
         "resources": {"subscribe": False, "listChanged": False},
@@ -110,14 +109,14 @@ def _versions(server: JsonObject) -> Mapping[AdapterVersion, Adapter]:
     bundled, plugin = _bundled(server), _plugin(server)
     return {
         "0.5.0": plugin,
-        # Recorded of 0.4.1 is its error for an unknown session, and read that the check came with
-        # 0.5.0; the rest is taken to be the same.
+        # Of 0.4.1, only its error for an unknown session is recorded. Its source shows that the check came
+        # with 0.5.0. The rest is assumed to be the same.
         "0.4.1": replace(plugin, unknown_session=bundled.unknown_session, checks_version=False),
         "0.3.0": bundled,
     }
 
 
 WOOCOMMERCE_ADAPTERS = _versions(_WOOCOMMERCE)
-"""How `woocommerce/mcp` behaves, by the version of the adapter that is loaded."""
+"""The behaviour of `woocommerce/mcp`, by the version of the loaded adapter."""
 DEFAULT_SERVER_ADAPTERS = _versions(_DEFAULT_SERVER)
-"""How `mcp/mcp-adapter-default-server` behaves, likewise."""
+"""The behaviour of `mcp/mcp-adapter-default-server`, by the same versions."""

@@ -1,4 +1,4 @@
-"""What goes over the wire: a request, an answer, and JSON as PHP writes it."""
+"""HTTP requests and responses, and JSON as PHP writes it."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Request:
 
     @cached_property
     def is_broken(self) -> bool:
-        """Whether the body is not JSON; an empty one is not either."""
+        """Whether the body is not JSON; this includes an empty one."""
         try:
             json.loads(self.body)
         except ValueError:
@@ -42,12 +42,12 @@ class Request:
 
     @property
     def is_json(self) -> bool:
-        """Whether the body calls itself JSON."""
+        """Whether the content type is JSON."""
         return self.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
 
     @property
     def breaks_its_word(self) -> bool:
-        """Whether the body calls itself JSON and is none; WordPress looks before it asks who is there."""
+        """Whether the content type is JSON but the body is not. WordPress checks this first."""
         return self.is_json and bool(self.body) and self.is_broken
 
     @property
@@ -67,9 +67,9 @@ class Answer:
         headers: The headers, without Date, Server and Content-Length.
         date_skew_s: How many seconds the Date header is ahead of the shop's clock; None sends
             no Date at all.
-        delay_s: How many seconds the answer keeps the client waiting.
-        cut_after: After how many bytes of the body the connection is dropped; 0 drops it before
-            the first byte of the answer, None sends everything.
+        delay_s: How many seconds the response is delayed.
+        cut_after: After how many bytes of the body the connection is closed; 0 closes it before
+            the first byte of the response, None sends everything.
     """
 
     status: int
@@ -81,27 +81,27 @@ class Answer:
 
 
 def php_json(value: object) -> str:
-    r"""Write JSON as PHP does: no spaces, `\/` for a slash, `\uXXXX` for all beyond ASCII."""
+    r"""Write JSON as PHP does: no spaces, `\/` for a slash, `\uXXXX` for non-ASCII characters."""
     return json.dumps(value, separators=(",", ":")).replace("/", "\\/")
 
 
 def wordpress_error(code: str, message: str, status: int, **data: object) -> dict[str, object]:
-    """The JSON that WordPress makes of an error of its own (it is not JSON-RPC)."""
+    """Return WordPress's JSON for an error of its own (it is not JSON-RPC)."""
     return {"code": code, "message": message, "data": {"status": status, **data}}
 
 
 def page(status: int, title: str, text: str, **headers: str) -> Answer:
-    """An HTML page that did not come from WordPress's REST server."""
+    """Return an HTML page that did not come from WordPress's REST server."""
     body = f"<!DOCTYPE html><html><head><title>{title}</title></head><body>{text}</body></html>"
     return Answer(status, body.encode(), {"Content-Type": HTML_TYPE, **headers})
 
 
 def rest_headers(index_url: str, *, allow: str | None) -> dict[str, str]:
-    """The headers of every answer that WordPress's REST server makes.
+    """Return the headers of every response of WordPress's REST server.
 
     Args:
         index_url: The address of the REST index.
-        allow: The route's methods, or None: who may not call it does not learn them either.
+        allow: The route's methods; None if the caller may not use the route.
 
     Returns:
         The headers by name.

@@ -1,6 +1,6 @@
 """The simulator as an ASGI application.
 
-The Date header is the shop's own. uvicorn adds another one unless it is told not to:
+The Date header is the shop's own. uvicorn adds another one unless it is configured not to:
 `uvicorn.Config(create_app(endpoint), date_header=False, server_header=False)`.
 """
 
@@ -26,8 +26,8 @@ def create_app(
     """Make the application.
 
     Args:
-        endpoint: What answers.
-        observe: Called with every request and the answer it will get, before it gets it.
+        endpoint: The shop's endpoint.
+        observe: Called with every request and its response, before the response is sent.
 
     Returns:
         The ASGI application. Request bodies of more than 1 MiB are answered with 413.
@@ -57,7 +57,7 @@ def create_app(
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Read the body, or as much of it as shows that it is too large; None if the client left."""
+    """Read the body up to the size that is too large; None if the client has left."""
     body = bytearray()
     while len(body) <= MAX_BODY_BYTES:
         message = await receive()
@@ -97,8 +97,8 @@ async def _send(answer: Answer, body: bytes, send: Send, *, more: bool = False) 
 async def _send_and_drop(answer: Answer, cut_after: int, receive: Receive, send: Send) -> None:
     if cut_after:
         await _send(answer, answer.body[:cut_after], send, more=True)
-    # ASGI has no word for hanging up. uvicorn's `receive` belongs to an object that holds the
-    # transport; under another server the application just ends here, and that server hangs up.
+    # ASGI cannot close a connection. uvicorn's `receive` belongs to an object that holds the transport.
+    # Under another server the application just ends here, and that server closes the connection.
     transport = getattr(getattr(receive, "__self__", None), "transport", None)
     if transport is not None:
         transport.close()

@@ -1,4 +1,4 @@
-"""Who is asking: each dialect's way to tell. A refusal is the answer itself."""
+"""Authentication, by dialect. A refusal is returned as the response itself."""
 
 from base64 import b64decode
 from dataclasses import replace
@@ -12,7 +12,7 @@ _KEY_ERROR = "woocommerce_rest_authentication_error"
 
 
 def by_api_key(site: Site, request: Request) -> ApiKey | Answer:
-    """The key in X-MCP-API-Key, as WooCommerce's MCP endpoint wants it."""
+    """Return the key in X-MCP-API-Key, as WooCommerce's MCP endpoint expects it."""
     if site.require_https and not request.secure:
         return site.refuse("insecure_transport", "HTTPS is required for MCP requests.", 403)
     header = request.headers.get("x-mcp-api-key", "")
@@ -31,7 +31,7 @@ def by_api_key(site: Site, request: Request) -> ApiKey | Answer:
 
 
 def by_password(site: Site, request: Request) -> AppPassword | Answer:
-    """The application password in Authorization, as the MCP adapter wants it."""
+    """Return the application password in Authorization, as the MCP adapter expects it."""
     found = _application_password(site, request)
     if found is None:
         return site.refuse("rest_forbidden", "Sorry, you are not allowed to do that.")
@@ -39,10 +39,10 @@ def by_password(site: Site, request: Request) -> AppPassword | Answer:
 
 
 def for_rest(site: Site, request: Request, *, writing: bool = False) -> ApiKey | AppPassword | Answer:
-    """The key in Authorization, as the REST API wants it; WordPress's own passwords do, too.
+    """Return the key in Authorization, as the REST API expects it; application passwords work too.
 
-    WooCommerce looks for keys only if the address contains `wp-json/wc/`; elsewhere WordPress takes a
-    key for the name of a user. Keys in the query let nobody in.
+    WooCommerce looks for keys only if the address contains `wp-json/wc/`. Elsewhere WordPress uses a key as
+    the name of a user. Keys in the query are not accepted.
     """
     credentials = _credentials(site, request)
     if credentials is None or {"consumer_key", "consumer_secret"} <= parse_qs(request.query).keys():
@@ -98,7 +98,7 @@ def _application_password(site: Site, request: Request) -> AppPassword | Answer 
 
 
 def _credentials(site: Site, request: Request) -> tuple[str, str] | None:
-    """Name and secret of Basic authentication; over plain http they are not even looked at."""
+    """Return name and secret of Basic authentication; over plain http they are ignored."""
     if site.require_https and not request.secure:
         return None
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")

@@ -1,4 +1,4 @@
-"""The bridge that the old design was written for: `{url}/execute`. No real shop has it."""
+"""The bridge of the Celery design: `{url}/execute`. No real shop has it."""
 
 from shop_poller.simulator import auth
 from shop_poller.simulator.answers import Answer, Request, wordpress_error
@@ -14,7 +14,7 @@ _ABILITY = "woocommerce/orders-list"
 class Bridge:
     """Answers `{"ability": "woocommerce/orders-list", "params": {…}}` with `{"data": […]}`.
 
-    Its errors are WordPress's in form; nobody has seen a real one.
+    Its errors have WordPress's form; no real one was ever recorded.
 
     Args:
         site: The site that it belongs to.

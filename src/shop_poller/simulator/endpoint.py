@@ -1,4 +1,4 @@
-"""The shop's HTTP side: which dialect answers, and the troubles that are switched on."""
+"""The shop's HTTP side: chooses the dialect, and applies the active faults."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,26 +27,26 @@ from shop_poller.simulator.spoiling import without_reasons
 from shop_poller.simulator.tools import Tools
 
 PATH = f"/wp-json{ROUTES[Dialect.WOOCOMMERCE_MCP]}"
-# nginx's own limit for a request's first line, which is where an address is.
+# nginx's limit of a request's first line, which contains the address.
 MAX_REQUEST_LINE_BYTES = 8192
 
 
 class Endpoint(Site):
-    """One shop's site without the network: a request in, an answer out.
+    """One shop's site without the network: takes a request, returns a response.
 
     Attributes:
-        offers: The names of the dialects that are there; change it to upgrade the shop overnight.
-        faults: The troubles that are switched on.
+        offers: The names of the available dialects; change it to simulate an upgrade.
+        faults: The active faults.
         refunds: The list of refunds, which belongs to the REST API.
 
     Args:
         shop: The shop.
-        keys: The API keys that are good.
-        passwords: The application passwords that are good.
-        require_https: Whether plain http is refused, as a real shop does unless it is told not to.
-        adapter: The version of the MCP adapter that speaks `abilities`.
-        offers: The dialects that are there: all but `execute`, which no real shop has, unless given.
-        rng: Where the order of a database's ties comes from; seeded if not given.
+        keys: The valid API keys.
+        passwords: The valid application passwords.
+        require_https: Whether plain http is refused, as by a real shop without special settings.
+        adapter: The version of the MCP adapter that serves `abilities`.
+        offers: The available dialects. By default all but `execute`, which no real shop has.
+        rng: Determines the order of a database's ties; seeded if not given.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class Endpoint(Site):
         return self.shop.url + PATH
 
     def address(self, dialect: str) -> str:
-        """Where a dialect answers, in the form that the shop's permalinks have."""
+        """Return the address of a dialect, in the form of the shop's permalinks."""
         return self.shop.face.rest(ROUTES[Dialect(dialect)])
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request; the answer has a Date of the shop's clock."""
+        """Answer a request; the response has a Date of the shop's clock."""
         answer = self.faults.around(self._serve)(request)
         if DEFAULT_SERVER_ADAPTERS[self.adapter].hides_reasons and dialect_of(request) is Dialect.ABILITIES:
             answer = without_reasons(answer)
         return self.dated(answer)
 
     def dated(self, answer: Answer) -> Answer:
-        """Put the Date of the shop's clock, and the server's name, on an answer."""
+        """Add the Date of the shop's clock, and the server's name, to a response."""
         headers = {"Server": SERVER, **answer.headers}
         if answer.date_skew_s is not None:
             date = self.shop.clock() + timedelta(seconds=answer.date_skew_s)

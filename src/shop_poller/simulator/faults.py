@@ -1,7 +1,7 @@
-"""Troubles to switch on: what a real shop, its plugins, its host and the network do to answers.
+"""Faults to switch on: what a real shop, its plugins, its host and the network do to responses.
 
-A fault stands between the request and the endpoint: it may answer by itself, or ask the endpoint
-and spoil what comes back. Troubles of a single order are distortions: see `SimulatedShop.distort`.
+A fault is placed between the request and the endpoint. It may respond by itself, or change the endpoint's
+response. Faults of a single order are distortions: see `SimulatedShop.distort`.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,14 +27,14 @@ _MAINTENANCE = "Briefly unavailable for scheduled maintenance. Check back in a m
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of trouble.
+    """One kind of fault.
 
     Attributes:
-        name: What it is called in `Faults.active`.
-        act: Takes the request and the way on, and answers.
-        method: The JSON-RPC method it is about; None is every request. Each request of a dialect
+        name: Its name in `Faults.active`.
+        act: Takes the request and the next handler, and responds.
+        method: The JSON-RPC method that it affects; None is every request. Each request of a dialect
             without JSON-RPC counts as `tools/call`.
-        dialects: The dialects it is about; None is all of them.
+        dialects: The dialects that it affects; None is all of them.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Fault:
     dialects: frozenset[str] | None = None
 
     def concerns(self, request: Request) -> bool:
-        """Say whether it is about a request."""
+        """Return whether it affects a request."""
         return (self.dialects is None or dialect_of(request) in self.dialects) and (
             self.method is None or is_call(request, self.method)
         )
@@ -56,14 +56,14 @@ class _Switched:
 
 
 class Faults:
-    """The troubles that are on. What was added first acts first."""
+    """The active faults. They act in the order in which they were added."""
 
     def __init__(self) -> None:
         self._on: list[_Switched] = []
 
     @property
     def active(self) -> list[str]:
-        """The names of the troubles that are on."""
+        """The names of the active faults."""
         return [switched.fault.name for switched in self._on]
 
     def add(
@@ -74,13 +74,13 @@ class Faults:
         method: str | None = None,
         dialects: Iterable[str] | None = None,
     ) -> None:
-        """Switch a trouble on.
+        """Switch a fault on.
 
         Args:
-            fault: The trouble.
-            times: How many requests it spoils; until it is cleared if not given.
-            method: The JSON-RPC method it is about, if not the fault's own.
-            dialects: The dialects it is about, if not the fault's own.
+            fault: The fault.
+            times: How many requests it affects; until it is cleared if not given.
+            method: The JSON-RPC method that it affects, if not the fault's own.
+            dialects: The dialects that it affects, if not the fault's own.
         """
         chosen = fault if method is None else replace(fault, method=method)
         if dialects is not None:
@@ -88,11 +88,11 @@ class Faults:
         self._on.append(_Switched(chosen, times))
 
     def clear(self, name: str | None = None) -> None:
-        """Switch a trouble off, or all of them."""
+        """Switch one fault off, or all of them."""
         self._on = [one for one in self._on if name is not None and one.fault.name != name]
 
     def around(self, serve: Handler) -> Handler:
-        """Put what is on around the endpoint's own way to answer."""
+        """Wrap the endpoint's handler in the active faults."""
         for switched in reversed(self._on):
             serve = self._guard(switched, serve)
         return serve
@@ -120,7 +120,7 @@ def _after(name: str, spoil: Callable[[Answer], Answer], method: str | None = No
 
 
 def maintenance(*, html: bool = False) -> Fault:
-    """WordPress updates itself: 503, Retry-After 600."""
+    """WordPress is updating: 503, Retry-After 600."""
     if html:
         headers = {"Retry-After": "600", **NO_CACHE}
         return _instead("maintenance", page(503, "Maintenance", _MAINTENANCE, **headers))
@@ -134,7 +134,7 @@ def database_down() -> Fault:
 
 
 def feature_off() -> Fault:
-    """WooCommerce's MCP feature was switched off: 404 `rest_no_route`; no other dialect minds."""
+    """WooCommerce's MCP feature was switched off: 404 `rest_no_route`; other dialects are not affected."""
 
     def act(request: Request, onward: Handler) -> Answer:
         return onward(replace(request, path="/wp-json/"))
@@ -143,7 +143,7 @@ def feature_off() -> Fault:
 
 
 def php_notice() -> Fault:
-    """A careless plugin: a warning in HTML before good JSON."""
+    """A faulty plugin prints an HTML warning before valid JSON."""
     notice = (
         "<br />\n<b>Warning</b>:  Undefined variable $careless in "
         "<b>/var/www/html/wp-content/plugins/careless/careless.php</b> on line <b>12</b><br />\n"
@@ -152,7 +152,7 @@ def php_notice() -> Fault:
 
 
 def php_fatal(text: str = "Call to undefined function careless_call()") -> Fault:
-    """A broken plugin: over MCP HTTP 200, and the tool's result is an error of PHP's; else HTTP 500."""
+    """A broken plugin: over MCP, HTTP 200 and a tool's result with PHP's error; else HTTP 500."""
 
     def act(request: Request, onward: Handler) -> Answer:
         return fatal(onward(request), request, text)
@@ -161,9 +161,9 @@ def php_fatal(text: str = "Call to undefined function careless_call()") -> Fault
 
 
 def rest_error(code: str, message: str, status: int) -> Fault:
-    """An error of the REST API: over WooCommerce's MCP and `execute` dressed as the data of a success.
+    """An error of the REST API. WooCommerce's MCP and `execute` return it as data of a success.
 
-    An ability does not ask the REST API; there it is the ability's own error, which has no code.
+    An ability does not use the REST API; there it is the ability's own error, which has no code.
     """
     error = wordpress_error(code, message, status)
 
@@ -179,13 +179,13 @@ def out_of_memory() -> Fault:
 
 
 def captcha(status: int = 200) -> Fault:
-    """A guard in front of the shop wants to see a human: HTML with a good status, 200 or 202."""
+    """A guard before the shop demands proof of a human: HTML with the status 200 or 202."""
     text = "<h1>Проверяем, что вы не робот</h1><noscript>Включите JavaScript</noscript>"
     return _instead("captcha", page(status, "Один момент…", text))
 
 
 def bad_gateway(status: int = 502) -> Fault:
-    """The web server has lost PHP: 502 or 504 in HTML."""
+    """The web server cannot reach PHP: 502 or 504 in HTML."""
     return _instead("bad gateway", page(status, "Bad Gateway", "<h1>Bad Gateway</h1>"))
 
 
@@ -201,29 +201,29 @@ def rate_limited(retry_after: int | str | None = 60) -> Fault:
 
 
 def slow(delay_s: float) -> Fault:
-    """The answer keeps one waiting."""
+    """The response is delayed."""
     return _after("slow", lambda answer: replace(answer, delay_s=delay_s))
 
 
 def dropped(after_bytes: int = 0) -> Fault:
-    """The connection breaks off: before the answer, or after some bytes of its body."""
+    """The connection is closed: before the response, or after some bytes of its body."""
     return _after("dropped", lambda answer: replace(answer, cut_after=after_bytes))
 
 
 def empty_body() -> Fault:
-    """A good status and headers, and nothing behind them."""
+    """A success status and headers without a body."""
     return _after("empty body", lambda answer: replace(answer, body=b""))
 
 
 def half_a_body() -> Fault:
-    """JSON that stops in the middle, with a Content-Length to match."""
+    """JSON that ends in the middle, with a matching Content-Length."""
     return _after("half a body", lambda answer: replace(answer, body=answer.body[: len(answer.body) // 2]))
 
 
 def event_stream() -> Fault:
-    """The answer comes as a stream of server-sent events, as other MCP servers send it.
+    """The response is a stream of server-sent events, as from other MCP servers.
 
-    Only MCP knows of such streams: the other dialects answer as ever.
+    Only MCP knows such streams: the other dialects are not affected.
     """
 
     def spoil(answer: Answer) -> Answer:
@@ -236,7 +236,7 @@ def event_stream() -> Fault:
 
 
 def sessions_lost() -> Fault:
-    """No session is ever known, however new it is; only MCP has sessions."""
+    """Every session is unknown, even a new one; only MCP has sessions."""
 
     def act(request: Request, onward: Handler) -> Answer:
         if "mcp-session-id" not in request.headers:
@@ -248,7 +248,7 @@ def sessions_lost() -> Fault:
 
 
 def same_page_for_ever() -> Fault:
-    """A cache in front of the shop: each listing is answered with its dialect's first one."""
+    """A cache before the shop returns each dialect's first listing for every later one."""
     kept: dict[Dialect | None, Answer] = {}
 
     def act(request: Request, onward: Handler) -> Answer:
@@ -261,20 +261,20 @@ def same_page_for_ever() -> Fault:
 
 
 def clock_skew(seconds: float) -> Fault:
-    """The Date header is ahead of the orders' stamps (or behind them, if negative)."""
+    """The Date header is ahead of the orders' timestamps (or behind them, if negative)."""
     return _after("clock skew", lambda answer: replace(answer, date_skew_s=seconds))
 
 
 def no_date() -> Fault:
-    """A proxy has eaten the Date header."""
+    """A proxy has removed the Date header."""
     return _after("no date", lambda answer: replace(answer, date_skew_s=None))
 
 
 def without(*fields: str) -> Distortion:
-    """Half an order: these fields are missing."""
+    """An incomplete order: these fields are missing."""
     return lambda order: {key: value for key, value in order.items() if key not in fields}
 
 
 def with_values(**fields: Any) -> Distortion:
-    """An order with other values: a date that is none, a total that is a word, a huge note."""
+    """An order with other values: an invalid date, a total in words, a huge note."""
     return lambda order: {**order, **fields}

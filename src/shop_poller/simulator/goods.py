@@ -1,4 +1,4 @@
-"""What the simulated shop sells and who buys there: made-up people, made-up contacts."""
+"""The goods and buyers of the simulated shop: made-up people with made-up contacts."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,20 +17,20 @@ class Product:
 
 @dataclass(frozen=True)
 class LineItem:
-    """One row of an order."""
+    """One line of an order."""
 
     product: Product
     quantity: int = 1
 
     @property
     def total(self) -> Decimal:
-        """The row's price, in the shop's currency."""
+        """The line's price, in the shop's currency."""
         return self.product.price * self.quantity
 
 
 @dataclass(frozen=True)
 class Customer:
-    """A buyer as the checkout form has them: everything a notification must never carry, too."""
+    """A buyer as in the checkout form, including data that a notification must never contain."""
 
     first_name: str
     last_name: str
@@ -53,7 +53,7 @@ GOODS = (
     Product(108, "Набор для бани", "BANYA", Decimal(2150)),
 )
 
-# (name, surname) in agreement; the surname is never shown anywhere but in an order.
+# (name, surname) in agreement; the surname appears nowhere but in an order.
 _BUYERS = (
     ("Мария", "Соловьёва"),
     ("Иван", "Кузнецов"),
@@ -71,7 +71,7 @@ _STREETS = ("ул. Мира", "ул. Садовая", "пр. Победы", "у�
 
 
 def random_customer(rng: Random, first_name: str | None = None) -> Customer:
-    """Make up a buyer; a given first name is kept."""
+    """Make up a buyer, with the given first name if there is one."""
     name, surname = rng.choice(_BUYERS)
     return Customer(
         first_name=name if first_name is None else first_name,
@@ -86,12 +86,12 @@ def random_customer(rng: Random, first_name: str | None = None) -> Customer:
 
 
 def random_lines(rng: Random) -> tuple[LineItem, ...]:
-    """Make up one to three rows of different goods."""
+    """Make up one to three lines of different goods."""
     chosen = rng.sample(GOODS, rng.randint(1, 3))
     return tuple(LineItem(product, rng.randint(1, 2)) for product in chosen)
 
 
 def basket(total: Decimal) -> tuple[LineItem, ...]:
-    """Make up a row that costs so much in all, with the shipping if it fits; none for nought."""
+    """Make up a line with this total, including the shipping if it fits; none for a total of 0."""
     price = total - SHIPPING if total > SHIPPING else total
     return (LineItem(Product(900, "Подарочная корзина", "KORZINA", price)),) if price else ()

@@ -1,4 +1,4 @@
-"""What opens the shop: WooCommerce's API keys and WordPress's application passwords."""
+"""The shop's credentials: WooCommerce's API keys and WordPress's application passwords."""
 
 import re
 from base64 import b64encode
@@ -14,9 +14,9 @@ class ApiKey:
         consumer_key: The key.
         consumer_secret: The secret.
         permissions: What the key may do.
-        user: Whose key it is; sessions are counted by user.
+        user: The owner of the key; sessions are counted by user.
         can_view: Whether the user's role may see orders (a customer's may not).
-        user_exists: Whether the user has not been deleted since.
+        user_exists: Whether the user still exists.
     """
 
     consumer_key: str
@@ -43,11 +43,11 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class AppPassword:
-    """An application password of a WordPress user's.
+    """An application password of a WordPress user.
 
     Attributes:
         username: The user's login; sessions are counted by user.
-        password: The password; what is no letter and no digit in it is decoration.
+        password: The password; characters other than letters and digits are ignored.
         can_view: Whether the user's role may see orders.
     """
 
@@ -57,7 +57,7 @@ class AppPassword:
 
     @property
     def user(self) -> str:
-        """Whose password it is."""
+        """The owner of the password."""
         return self.username
 
     @property
@@ -66,7 +66,7 @@ class AppPassword:
         return _basic(self.username, self.password)
 
     def opens(self, password: str) -> bool:
-        """Say whether this is the password, with or without its spaces."""
+        """Return whether this is the password, with or without its spaces."""
         return _bare(password) == _bare(self.password)
 
 

@@ -1,4 +1,4 @@
-"""The query behind `woocommerce-orders-list`: which orders, in which order, which page."""
+"""The query behind `woocommerce-orders-list`: filters, sorting, pages."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.schema import as_bool, as_int, as_list, id_in, parse_date
 
-# What the schema offers and no test has needed so far. Asking for one is answered with an error:
-# a filter that is silently ignored would prove something that is not so.
+# Parameters of the schema that no test has needed so far. They cause an error, since a filter that is
+# silently ignored would make a test prove something false.
 NOT_SIMULATED = (
     "search",
     "parent",
@@ -25,7 +25,7 @@ NOT_SIMULATED = (
 
 @dataclass(frozen=True)
 class Listing:
-    """One question for orders. Instants are aware UTC; all are exclusive unless a flag says otherwise."""
+    """A query for orders. Instants are aware UTC; all are exclusive unless a flag includes them."""
 
     statuses: frozenset[str]
     per_page: int = 10
@@ -42,21 +42,21 @@ class Listing:
 
 
 def read_listing(arguments: Mapping[str, Any], *, registered: Sequence[str], zone: tzinfo) -> Listing:
-    """Make a question out of a tool's arguments, which have passed the schema.
+    """Make a query from a tool's arguments, which have passed the schema.
 
     Args:
         arguments: The tool's arguments; unknown ones are ignored.
-        registered: The shop's registered statuses: `any` means these, so neither the trash nor
-            an auto-draft, nor an order whose status a removed plugin left behind.
+        registered: The shop's registered statuses. `any` means these: no trash, no auto-drafts, and no
+            orders with a status of a removed plugin.
         zone: The shop's time zone.
 
     Returns:
-        The question.
+        The query.
     """
     named = frozenset(as_list(arguments.get("status", "any")))
     per_page = as_int(arguments.get("per_page", 10))
     page = as_int(arguments.get("page", 1))
-    # An offset beats the page; an offset of nought is none.
+    # An offset overrides the page; an offset of 0 is ignored.
     offset = abs(as_int(arguments.get("offset", 0)))
     in_gmt = as_bool(arguments.get("dates_are_gmt", False))
 
@@ -80,13 +80,13 @@ def read_listing(arguments: Mapping[str, Any], *, registered: Sequence[str], zon
 
 @dataclass(frozen=True)
 class Paging:
-    """How a site cuts a list into pages. Themes and plugins change that; all of it is legal.
+    """How a site splits a list into pages. Themes and plugins change this; all of it is legal.
 
     Attributes:
-        cap: The most rows of a page, whatever `per_page` says; None is no cap.
-        counts_as_requested: Whether the number of pages is told as if there were no cap.
-        hidden: Orders that are taken out of a page after the query, and counted all the same.
-        rows_per_order: How often each order is found, as by a join; rows are what is counted and cut.
+        cap: The most rows of a page, whatever `per_page` is; None is no cap.
+        counts_as_requested: Whether the number of pages is computed without the cap.
+        hidden: Orders that are removed from a page after the query, but counted.
+        rows_per_order: How often each order is found, as by a join. Rows are counted and split into pages.
     """
 
     cap: int | None = None
@@ -100,7 +100,7 @@ HONEST = Paging()
 
 @dataclass(frozen=True)
 class Found:
-    """The orders of one page, sorted, and how many there are on all pages."""
+    """The orders of one page, sorted, and the number of orders on all pages."""
 
     orders: list[SimulatedOrder]
     total: int
@@ -108,7 +108,7 @@ class Found:
 
 
 def select(orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = HONEST) -> Found:
-    """Answer a question."""
+    """Execute a query."""
     found = [order for order in orders if _wanted(order, listing)]
     if listing.order_by == "include" and listing.include:
         found.sort(key=lambda order: listing.include.index(order.id))
@@ -118,7 +118,7 @@ def select(orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = 
         found = [order for order in found for _ in range(paging.rows_per_order)]
     per_page, skip = listing.per_page, listing.skip
     if paging.cap is not None and paging.cap < per_page:
-        # Page 2 begins where page 1 ended; an offset that is no page's stays as it is.
+        # Page 2 begins where page 1 ended; an offset that does not come from a page is unchanged.
         skip = skip if skip % per_page else skip // per_page * paging.cap
         per_page = paging.cap
     page = [order for order in found[skip : skip + per_page] if order.id not in paging.hidden]
@@ -127,16 +127,16 @@ def select(orders: Iterable[SimulatedOrder], listing: Listing, paging: Paging = 
 
 
 def _instant(text: str, zone: tzinfo, *, in_gmt: bool) -> datetime:
-    # WordPress turns a time that names its offset into the shop's own wall clock, then forgets
-    # the offset; `dates_are_gmt` only says with which column that wall clock is compared. So a
-    # `Z` together with the flag is off by the shop's own offset.
+    # WordPress converts a time with an offset into the shop's wall clock, then forgets the offset.
+    # `dates_are_gmt` only selects the column that the wall clock is compared with. So a `Z` together
+    # with the flag is off by the shop's own offset.
     date = parse_date(text)
     wall = date if date.tzinfo is None else date.astimezone(zone)
     return in_zone(wall, UTC if in_gmt else zone)
 
 
 def in_zone(wall: datetime, zone: tzinfo) -> datetime:
-    """The instant, in whole seconds, at which a zone's clock shows this, whatever zone it came from."""
+    """Return the instant, in whole seconds, at which a zone's clock shows this time."""
     return wall.replace(tzinfo=zone, microsecond=0).astimezone(UTC)
 
 
@@ -167,7 +167,7 @@ def _sort_key(order: SimulatedOrder, order_by: str) -> tuple[Any, ...]:
             return (order.modified, order.id)
         case "date":
             return (order.created, order.id)
-        # The abilities' own ways to sort: there is no second key, ties come out as they lie.
+        # Abilities sort without a second key, so ties have no defined order.
         case "date_modified":
             return (order.modified,)
         case "date_created":

@@ -1,4 +1,4 @@
-"""An MCP server of the site's: HTTP around JSON-RPC."""
+"""An MCP server of the site: HTTP around JSON-RPC."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +19,8 @@ class McpServer(Generic[H]):
     Args:
         site: The site that it belongs to.
         tools: The tools that it offers.
-        adapter: Tells its ways; asked at each answer, for a plugin may be updated.
-        authenticate: Tells who is asking, or refuses.
+        adapter: Returns its behaviour; called for each response, since a plugin may be updated.
+        authenticate: Identifies the caller, or refuses.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class McpServer(Generic[H]):
         if request.method not in ("POST", "GET", "DELETE"):
             return self._site.no_route()
         holder = self._authenticate(self._site, request)
-        # WordPress reads the body before it asks who is there.
+        # WordPress reads the body before it checks the credentials.
         if request.breaks_its_word:
             return self._site.broken_json(allow=None if isinstance(holder, Answer) else _ALLOW)
         if isinstance(holder, Answer):

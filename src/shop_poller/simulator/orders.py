@@ -1,4 +1,4 @@
-"""One order of the simulated shop, and what may become of it."""
+"""One order of the simulated shop, and its possible changes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ _TRASH_META = ("_wp_trash_meta_status", "_wp_trash_meta_time")
 
 @dataclass(frozen=True)
 class Refund:
-    """Money given back; the amount is positive here and negative on the wire."""
+    """A refund; the amount is positive here and negative on the wire."""
 
     id: int
     amount: Decimal
@@ -38,7 +38,7 @@ class Meta:
 class SimulatedOrder:
     """An order at one moment. Instants are aware UTC in whole seconds, money is in the currency.
 
-    `line_ids` has one id a line and, if anything is shipped, one more for the shipping row.
+    `line_ids` has one id per line, and one more for the shipping if anything is shipped.
     """
 
     id: int
@@ -60,32 +60,32 @@ class SimulatedOrder:
 
     @property
     def total(self) -> Decimal:
-        """What the buyer pays; refunds do not lower it."""
+        """What the buyer pays; refunds do not reduce it."""
         return sum((line.total for line in self.lines), self.shipping)
 
     @property
     def refunded(self) -> Decimal:
-        """What has been given back so far."""
+        """What has been refunded so far."""
         return sum((refund.amount for refund in self.refunds), Decimal(0))
 
     def with_status(self, status: str, at: datetime) -> "SimulatedOrder":
-        """The order after WooCommerce itself changed its status (dates follow)."""
+        """Return the order after WooCommerce changed its status (dates follow)."""
         paid = at if status in PAID_STATUSES and self.paid is None else self.paid
-        # The completion date moves each time an order becomes completed, also out of the trash.
+        # The completion date changes each time an order becomes completed, even from the trash.
         completed = at if status == "completed" else self.completed
         return replace(self, status=status, modified=at, paid=paid, completed=completed)
 
     def with_refund(self, refund: Refund, at: datetime) -> "SimulatedOrder":
-        """The order after money was given back at a moment; the status follows once nothing is left."""
+        """Return the order after a refund; the status changes if nothing is left."""
         order = replace(self, refunds=(*self.refunds, refund), modified=at)
         return order.with_status("refunded", at) if order.refunded >= order.total else order
 
     def without_refund(self, refund_id: int) -> "SimulatedOrder":
-        """The order after a refund was deleted: modified does not move, nor does the status."""
+        """Return the order after a refund was deleted; modification date and status stay."""
         return replace(self, refunds=tuple(row for row in self.refunds if row.id != refund_id))
 
     def in_trash(self, meta_ids: tuple[int, int], at: datetime) -> "SimulatedOrder":
-        """The order in the trash; its meta data remember the old status."""
+        """Return the order in the trash; its meta data contain the old status."""
         values = (f"wc-{self.status}", str(int(at.timestamp())))
         trace = (
             Meta(row_id, key, value) for row_id, key, value in zip(meta_ids, _TRASH_META, values, strict=True)
@@ -99,7 +99,7 @@ class SimulatedOrder:
         )
 
     def out_of_trash(self, at: datetime) -> "SimulatedOrder":
-        """The order back at its old status; raises ValueError if it is not in the trash."""
+        """Return the order with its old status; raises ValueError if it is not in the trash."""
         if self.status_before_trash is None:
             raise ValueError(f"order {self.id} is not in the trash")
         back = self.with_status(self.status_before_trash, at)

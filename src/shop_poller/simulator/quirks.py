@@ -1,7 +1,7 @@
-"""Answers that are legal, or common, and yet not what one expects: faults that spoil no order.
+"""Responses that are legal or common, but unusual: faults that damage no order.
 
-All of them have been seen on real sites or in public bug reports. What a page contains is not changed
-here: see `listing.Paging` for sites that cut lists into pages in their own way.
+All of them have been seen on real sites or in public bug reports. The content of a page is not changed
+here. For sites that split lists into pages in their own way see `listing.Paging`.
 """
 
 import json
@@ -24,10 +24,10 @@ from shop_poller.simulator.routes import MCP_DIALECTS, TOOLS_CALL, Dialect, asks
 from shop_poller.simulator.spoiling import is_good
 
 NGINX_BUFFER_BYTES = 4096
-"""`fastcgi_buffer_size` of an nginx that nobody configured: one page of memory."""
+"""`fastcgi_buffer_size` of an nginx with default settings: one page of memory."""
 
 MARKUP_SYMBOL = '<span class="woocommerce-Price-currencySymbol">&#8381;</span>'
-"""A currency's sign as some plugins show it; a `SimulatedShop.currency_symbol`."""
+"""A currency sign as some plugins show it; a `SimulatedShop.currency_symbol`."""
 
 JUNK = (
     "\n<!-- Cached by a page cache, 0.02 s -->",
@@ -36,14 +36,14 @@ JUNK = (
     "\x00",
     '{"late":"shutdown"}',
 )
-"""What caches, PHP and proxies add after whole JSON."""
+"""What caches, PHP and proxies append to complete JSON."""
 
 ODD_PAID_DATES: tuple[object, ...] = ("", False, "-0001-11-30T00:00:00", "0000-00-00T00:00:00", 0, [])
-"""What an order that was never paid may have for a date of payment, apart from null."""
+"""Values of the date of payment of unpaid orders, apart from null."""
 
 
 def trailing_junk(junk: str = JUNK[0]) -> Fault:
-    """Something stands after whole JSON."""
+    """Text follows the complete JSON."""
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)
@@ -53,7 +53,7 @@ def trailing_junk(junk: str = JUNK[0]) -> Fault:
 
 
 def orders_as_map() -> Fault:
-    """A plugin removed an entry of PHP's list, which so became an object: the keys have a gap."""
+    """A plugin removed an entry of PHP's list, which became an object: the keys have a gap."""
 
     def change(orders: list[Any]) -> object:
         return {str(i + (i > 0)): order for i, order in enumerate(orders)} if orders else orders
@@ -62,7 +62,7 @@ def orders_as_map() -> Fault:
 
 
 def refunds_as_map() -> Fault:
-    """The same, of each order's refunds."""
+    """The same for each order's refunds."""
 
     def change(orders: list[Any]) -> object:
         for order in orders:
@@ -74,12 +74,12 @@ def refunds_as_map() -> Fault:
 
 
 def structured_list() -> Fault:
-    """A tool's structured content is the list itself; only WooCommerce's MCP has a list to give."""
+    """A tool's structured content is the list itself; only WooCommerce's MCP returns a list."""
     return _of_results("structured list", lambda result: {**result, "structuredContent": _data(result)})
 
 
 def structured_empty() -> Fault:
-    """A tool's structured content is PHP's empty array, beside a text that has everything."""
+    """A tool's structured content is PHP's empty array, although the text has all data."""
     return _of_results("structured content is empty", lambda result: {**result, "structuredContent": []})
 
 
@@ -115,7 +115,7 @@ def id_as_text() -> Fault:
 
 
 def stock_nginx(buffer_bytes: int = NGINX_BUFFER_BYTES) -> Fault:
-    """A stock nginx has one small buffer for the head of PHP's answer: 502 if the head is longer."""
+    """A stock nginx has one small buffer for the head of PHP's response: 502 if the head is longer."""
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)
@@ -164,11 +164,11 @@ LOST_SESSIONS: Mapping[str, Answer] = {
     "400 text": Answer(400, b"Bad Request: No valid session ID provided", {"Content-Type": "text/plain"}),
     "400 empty": Answer(400),
 }
-"""How servers say that they do not know a session, by a name of ours."""
+"""How servers report an unknown session, by a name of ours."""
 
 
 def sessions_end_with(shape: str) -> Fault:
-    """A call in an unknown session is answered in another way than the adapter's own.
+    """A call in an unknown session is answered differently from the adapter.
 
     Args:
         shape: A key of LOST_SESSIONS.
@@ -182,7 +182,7 @@ def sessions_end_with(shape: str) -> Fault:
 
 
 def odd_paid_date(value: object) -> Distortion:
-    """An order that was not paid has no date of payment, but not null."""
+    """The date of payment of an unpaid order is not null."""
 
     def distort(order: JsonObject) -> object:
         if order.get("date_paid_gmt", value) is not None:
@@ -193,7 +193,7 @@ def odd_paid_date(value: object) -> Distortion:
 
 
 def _of_orders(name: str, change: Callable[[list[Any]], object]) -> Fault:
-    """A fault that shows a listing's orders otherwise; they are changed in place, or replaced."""
+    """Return a fault that changes a listing's orders, in place or by replacement."""
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)
@@ -225,7 +225,7 @@ def _changed_result(result: JsonObject, change: Callable[[list[Any]], object]) -
 
 
 def _of_results(name: str, change: Callable[[JsonObject], JsonObject]) -> Fault:
-    """A fault that shows a listing's result otherwise."""
+    """Return a fault that changes a listing's result."""
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)

@@ -38,9 +38,9 @@ class RestRefunds:
 
     Attributes:
         is_there: Whether the shop's version has the list at all.
-        cap: Rows of a page at most, whatever is asked for, as a theme or a plugin has it; None for no cap.
-        select: Takes the rows that match, sorted; what it returns is paged and shown. For shops that leave
-            out or double rows.
+        cap: The most rows of a page, whatever is requested, as set by a theme or a plugin; None is no cap.
+        select: Takes the matching rows, sorted; its result is split into pages. For shops that omit or
+            double rows.
         requested: The queries that were answered, in order.
     """
 
@@ -52,7 +52,7 @@ class RestRefunds:
         self.requested: list[dict[str, object]] = []
 
     def concerns(self, request: Request) -> bool:
-        """Say whether a request is for the list of refunds."""
+        """Return whether a request is for the list of refunds."""
         route = str(_query(request).get("rest_route", request.path.partition("/wp-json")[2]))
         return self.is_there and route.rstrip("/") == ROUTE
 
@@ -93,7 +93,7 @@ def _query(request: Request) -> dict[str, object]:
 
 
 def _matching(orders: list[SimulatedOrder], params: dict[str, object], zone: tzinfo) -> list[RefundRow]:
-    """The rows that a question is for, sorted; the bounds are exclusive."""
+    """Return the rows that match a query, sorted; the bounds are exclusive."""
     in_gmt = as_bool(params.get("dates_are_gmt", False))
 
     def instant(name: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The JSON in which WooCommerce shows an order."""
+"""An order as WooCommerce's JSON."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _DATES = {"date_created", "date_modified", "date_completed", "date_paid"}
 
 @dataclass(frozen=True)
 class ShopFace:
-    """What an order's JSON shows of its shop: its address, time zone and currency."""
+    """The shop's data in an order's JSON: its address, time zone and currency."""
 
     url: str
     zone: tzinfo
@@ -66,10 +66,10 @@ def order_json(order: SimulatedOrder, face: ShopFace, *, links: bool) -> object:
     Args:
         order: The order.
         face: The shop's address, zone and currency.
-        links: Whether `_links` is there: a listing has it, a single order has not.
+        links: Whether `_links` is included: in a listing, but not in a single order.
 
     Returns:
-        The order's JSON object, or whatever the order's distortion made of it.
+        The order's JSON object, or the result of the order's distortion.
     """
     data = {**_head(order, face), **_checkout(order, face), **_rows(order), **_state(order, face)}
     if links:
@@ -83,23 +83,23 @@ def money(amount: Decimal) -> str:
 
 
 def unpadded(amount: object) -> object:
-    """An amount as the database has it: 646.5, where the REST API says 646.50."""
+    """Return an amount as the database has it: 646.5, where the REST API returns 646.50."""
     if isinstance(amount, str) and "." in amount:
         return amount.rstrip("0").rstrip(".")
     return amount
 
 
 def with_fields(order: object, fields: Collection[str], face: ShopFace) -> object:
-    """An order as `woocommerce-orders-list` shows it if `_fields` is among its arguments.
+    """Return an order as `woocommerce-orders-list` shows it if `_fields` is among its arguments.
 
-    The controller leaves out what is costly and was not asked for, and does not format the rest: a date
-    that was not asked for is PHP's own object *(read)*. Only the REST server itself leaves out all else,
-    and a tool's answer does not pass it.
+    The controller omits costly fields that were not requested, and does not format the others. A date
+    that was not requested is PHP's own object *(read)*. Only the REST server itself omits all other fields,
+    and a tool's response does not pass through it.
 
     Args:
         order: The order's JSON.
-        fields: The names that were asked for; a dotted one asks for its first part.
-        face: The shop's.
+        fields: The requested names; for a dotted name, its first part counts.
+        face: The shop's data.
     """
     if not isinstance(order, dict):
         return order
@@ -188,7 +188,7 @@ def _rows(order: SimulatedOrder) -> JsonObject:
                 "meta_data": [],
             }
         )
-    # Real shops list meta data by key: rows of the trash stand between the older ones.
+    # Real shops list meta data by key: rows of the trash are between the older ones.
     meta = sorted(order.meta, key=lambda row: row.key)
     lines = zip(order.line_ids, order.lines, strict=False)
     return {
@@ -222,7 +222,7 @@ def _line(row_id: int, line: LineItem) -> JsonObject:
         "meta_data": [],
         "sku": line.product.sku,
         "global_unique_id": "",
-        # The one amount that is a number: PHP writes a whole one without a point.
+        # The only amount that is a number: PHP writes a whole number without a point.
         "price": int(price) if price == int(price) else float(price),
         "image": {"id": "", "src": ""},
         "parent_name": None,

@@ -1,4 +1,4 @@
-"""WooCommerce's REST API, as far as it shows orders: GET `…/wc/v3/orders` and `…/wc/v3/orders/<id>`."""
+"""The orders of WooCommerce's REST API: GET `…/wc/v3/orders` and `…/wc/v3/orders/<id>`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from shop_poller.simulator.site import Site
 from shop_poller.simulator.tools import listing_schema, not_simulated
 
 _ALLOW = "GET, POST"
-# PHP's own limit (max_input_vars); what comes after it is not read.
+# PHP's own limit (max_input_vars); later parameters are ignored.
 _MAX_PARAMS = 1000
-# What WooCommerce puts on the addresses of the other pages, if it was not asked for.
+# WooCommerce adds these to the addresses of the other pages, if they were not in the request.
 _DEFAULTS = {"status[0]": "any", "dp": "2", "context": "view"}
 _FLAGS = {"dates_are_gmt"}
 _LISTS = {"status", "include", "exclude"}
-# Whatever they contain is read as ids, and never refused.
+# Their contents are read as ids, and never refused.
 _UNCHECKED = {"include", "exclude"}
 
 Params = Mapping[str, Any]
@@ -32,8 +32,8 @@ Params = Mapping[str, Any]
 class RestOrders:
     """Answers requests for orders.
 
-    A POST with `_method=GET` in its address, or the header `X-HTTP-Method-Override: GET`, is a GET, and
-    its JSON body is read like a query: the way round an address that is too long.
+    A POST with `_method=GET` in its address, or the header `X-HTTP-Method-Override: GET`, is a GET. Its
+    JSON body is read like a query. This helps if the address would be too long.
 
     Args:
         site: The site that it belongs to.
@@ -96,7 +96,7 @@ class RestOrders:
         )
 
     def _links(self, listing: Listing, pages: int, query: Params) -> dict[str, str]:
-        """The neighbouring pages; they stand where the address of the REST index stood."""
+        """Return the neighbouring pages, in the place of the REST index's address."""
         page = listing.skip // listing.per_page + 1
         neighbours = []
         if page > 1:
@@ -108,7 +108,7 @@ class RestOrders:
         return {"Link": ", ".join(links)} if links else {}
 
     def _address(self, shown: Params) -> str:
-        """The question's own address, but for the page, which is to be added."""
+        """Return the request's own address, without the page, which is appended."""
         base = self._site.shop.face.rest(ROUTES[Dialect.REST])
         query = f"{urlencode(shown)}&" if shown else ""
         return f"{base}{'&' if '?' in base else '?'}{query}"
@@ -128,7 +128,7 @@ class RestOrders:
 
 
 def _complaints(params: Params, schemas: Mapping[str, Any]) -> dict[str, Complaint]:
-    """What is wrong with the parameters, all of them at once; unknown ones are ignored."""
+    """Return all invalid parameters; unknown ones are ignored."""
     found = {
         name: first_complaint(value, schemas[name], name)
         for name, value in params.items()
@@ -143,9 +143,9 @@ def _params(request: Request) -> Params:
 
 
 def _shown_query(request: Request) -> Params:
-    """The query as WooCommerce repeats it in the header Link: as WordPress understood it, without the page.
+    """Return the query as WooCommerce repeats it in the header Link: as it was understood, without the page.
 
-    Of a POST it is the address alone, however long the body is, and without what was not asked for.
+    For a POST it is only the address, without the body.
     """
     query = _query(request)
     if request.method == "POST":
@@ -178,7 +178,7 @@ def _query(request: Request) -> Params:
 
 
 def _only(value: object, paths: Sequence[Sequence[str]]) -> object:
-    """What is left of an object when some fields are asked for; a dot goes one level down."""
+    """Return the requested fields of an object; a dot selects a field of a nested object."""
     if not isinstance(value, dict):
         return [] if isinstance(value, list) else value
     left = {}

@@ -1,4 +1,4 @@
-"""The four ways to ask the shop for its orders, and which of them a request is meant for."""
+"""The four dialects, and which of them a request is meant for."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ TOOLS_CALL = "tools/call"
 
 
 class Dialect(StrEnum):
-    """A way to ask; a plain string of the same letters does as well."""
+    """A dialect; a plain string with the same letters is equal."""
 
     WOOCOMMERCE_MCP = "woocommerce-mcp"
     ABILITIES = "abilities"
@@ -32,14 +32,14 @@ ROUTES: Mapping[Dialect, str] = {
     Dialect.EXECUTE: "/woocommerce/mcp/execute",
 }
 _BY_ROUTE = {route: dialect for dialect, route in ROUTES.items()}
-# The old design's bridge was no part of WordPress: it may stand at the shop's root as well.
+# The bridge of the Celery design was not part of WordPress: it may be at the shop's root too.
 _BRIDGES = ("/execute", "/bridge/execute")
 _API = "/wp-json"
 _ONE_ORDER = re.compile(re.escape(ROUTES[Dialect.REST]) + r"/\d+", re.ASCII)
 
 
 def dialect_of(request: Request) -> Dialect | None:
-    """The dialect that answers at the request's address; None if nothing does."""
+    """Return the dialect of the request's address; None if there is none."""
     if request.path in _BRIDGES:
         return Dialect.EXECUTE
     route = route_of(request)
@@ -49,7 +49,7 @@ def dialect_of(request: Request) -> Dialect | None:
 
 
 def route_of(request: Request) -> str | None:
-    """The route of WordPress's REST API that a request is for, without a slash at its end."""
+    """Return the route of WordPress's REST API that a request is for, without a trailing slash."""
     if request.path in ("/index.php", "/"):
         return parse_qs(request.query).get("rest_route", [""])[0].rstrip("/")
     if request.path.startswith(_API):
@@ -58,10 +58,9 @@ def route_of(request: Request) -> str | None:
 
 
 def is_call(request: Request, method: str) -> bool:
-    """Say whether a request calls a JSON-RPC method.
+    """Return whether a request calls a JSON-RPC method.
 
-    A dialect without JSON-RPC knows nothing but listings: each request there counts as a call of
-    a tool.
+    A dialect without JSON-RPC only has listings: each request counts as a call of a tool.
     """
     if dialect_of(request) in (Dialect.REST, Dialect.EXECUTE):
         return method == TOOLS_CALL
@@ -69,7 +68,7 @@ def is_call(request: Request, method: str) -> bool:
 
 
 def asks_for_orders(request: Request) -> bool:
-    """Say whether a request asks for a list of orders, in whichever dialect."""
+    """Return whether a request asks for a list of orders, in any dialect."""
     match dialect_of(request):
         case Dialect.WOOCOMMERCE_MCP:
             return _tool(request) == ORDERS_LIST

@@ -1,4 +1,4 @@
-"""JSON-RPC as WordPress's MCP adapter speaks it, its oddities included."""
+"""JSON-RPC as WordPress's MCP adapter speaks it, with its oddities."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,7 +17,7 @@ from shop_poller.simulator.orders import JsonObject
 from shop_poller.simulator.routes import TOOLS_CALL
 from shop_poller.simulator.site import Site
 
-# Everything else that is an error of a single call comes with HTTP 200.
+# All other errors of a single call have HTTP 200.
 _HTTP_STATUSES = {
     INVALID_REQUEST: 400,
     METHOD_NOT_FOUND: 404,
@@ -28,11 +28,11 @@ _HTTP_STATUSES = {
 
 
 class Holder(Protocol):
-    """Whoever's key or password was accepted."""
+    """The owner of an accepted key or password."""
 
     @property
     def user(self) -> str:
-        """Whose it is."""
+        """Its user."""
 
 
 H = TypeVar("H", bound=Holder)
@@ -46,12 +46,12 @@ class Toolbox(Protocol[H_contra]):
         """The tools as `tools/list` shows them."""
 
     def call(self, name: str, arguments: object, holder: H_contra) -> JsonObject | None:
-        """A tool's result as JSON-RPC carries it, or None if there is no such tool."""
+        """Return a tool's result as JSON-RPC carries it, or None if there is no such tool."""
 
 
 @dataclass(frozen=True)
 class Envelope(Generic[H]):
-    """What came around a body: whose it is, and the headers that mean something; empty is None."""
+    """The context of a body: its owner, and the relevant headers; empty ones are None."""
 
     holder: H
     session_id: str | None = None
@@ -60,12 +60,12 @@ class Envelope(Generic[H]):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a request body is answered with.
+    """The response to a request body.
 
     Attributes:
         status: The HTTP status.
         body: The JSON to send; None is an empty body.
-        session_id: The session that was made, if one was.
+        session_id: The new session, if one was created.
     """
 
     status: int
@@ -81,9 +81,9 @@ class RpcServer(Generic[H]):
     """Answers request bodies.
 
     Args:
-        site: Where sessions are kept, and which tools are lost.
+        site: Has the sessions, and the names of lost tools.
         tools: The tools to offer.
-        adapter: The server's ways.
+        adapter: The server's behaviour.
     """
 
     def __init__(self, site: Site, tools: Toolbox[H], adapter: Adapter) -> None:
@@ -96,10 +96,10 @@ class RpcServer(Generic[H]):
 
         Args:
             body: The decoded body, a message or a batch; None if there was no JSON.
-            caller: What came around it.
+            caller: The context of the body.
 
         Returns:
-            The reply. A batch is always HTTP 200; a single error has a status of its own.
+            The reply. A batch is always HTTP 200; a single error has its own status.
         """
         if body is None:
             text = "Parse error: Invalid JSON in request body"
@@ -122,14 +122,14 @@ class RpcServer(Generic[H]):
 
     def _message(self, message: Any, caller: Envelope[H], opened: list[str]) -> JsonObject | None:
         if message == []:
-            message = {}  # PHP does not tell them apart
+            message = {}  # PHP cannot distinguish them
         if not isinstance(message, dict):
             raise _UncaughtError
         if message.get("jsonrpc") != "2.0":
             text = 'Invalid Request: jsonrpc version must be "2.0"'
             return rpc_error(0, INVALID_REQUEST, text)
         method, call_id = message.get("method"), message.get("id")
-        # A null id is no id for PHP's isset(): such a call is a notification. So is an answer.
+        # PHP's isset() treats a null id as missing: such a call is a notification. So is a response.
         if method is None or call_id is None:
             return None
         params = message.get("params", {})
@@ -147,7 +147,7 @@ class RpcServer(Generic[H]):
         self, method: str, call_id: Any, params: Any, caller: Envelope[H], opened: list[str]
     ) -> JsonObject:
         if method == "initialize":
-            # Any session header at all, even a made-up one, and no new session is made.
+            # Any session header, even a made-up one; no new session is created.
             if caller.session_id is None:
                 opened.append(self._site.sessions.open(caller.holder.user))
             return rpc_result(call_id, self._welcome(params))

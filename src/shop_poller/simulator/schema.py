@@ -1,4 +1,4 @@
-"""Checks a tool's input against its JSON schema, with WordPress's rules and WordPress's words."""
+"""Checks a tool's input against its JSON schema, with WordPress's rules and texts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ _TRUE = (True, 1, "1", "true", "TRUE", "True")
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong with a value: WordPress's code, and its sentence."""
+    """What is wrong with a value: WordPress's code and sentence."""
 
     code: str
     text: str
 
 
 def first_complaint(value: object, schema: Mapping[str, Any], name: str = "input") -> Complaint | None:
-    """Find what is wrong with a value.
+    """Return what is wrong with a value.
 
     Args:
-        value: The value as it came out of JSON.
+        value: The value as decoded from JSON.
         schema: Its schema: type (one or several), properties, additionalProperties, required, items,
             enum, minimum, maximum, format.
-        name: What the value is called in the complaint.
+        name: The name of the value in the complaint.
 
     Returns:
-        WordPress's complaint about the first fault, or None if all is well.
+        WordPress's complaint about the first error, or None if the value is valid.
     """
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     kind = next((kind for kind in kinds if _is_a(kind, value)), None)
@@ -50,37 +50,37 @@ def first_complaint(value: object, schema: Mapping[str, Any], name: str = "input
 
 
 def as_list(value: object) -> list[Any]:
-    """Read an array; WordPress also takes a string with commas or spaces between the items."""
+    """Read an array; WordPress also accepts a string with commas or spaces between the items."""
     if isinstance(value, list):
         return value
     return [part for part in re.split(r"[\s,]+", str(value)) if part]
 
 
 def as_int(value: object) -> int:
-    """Read an integer; WordPress also takes its digits in a string."""
+    """Read an integer; WordPress also accepts its digits in a string."""
     return int(float(str(value)))
 
 
 def id_in(value: object) -> int:
-    """Read an id as PHP's absint does: the digits that the text begins with; 0 if there are none."""
+    """Read an id as PHP's absint does: the leading digits of the text; 0 if there are none."""
     found = re.match(r"\s*[+-]?(\d+)", str(value), re.ASCII)
     return int(found[1]) if found else 0
 
 
 def as_bool(value: object) -> bool:
-    """Read a boolean; WordPress also takes 0, 1 and the words."""
+    """Read a boolean; WordPress also accepts 0, 1 and the words."""
     return value in _TRUE
 
 
 def parse_date(text: str) -> datetime:
-    """Read a date that passed the check; naive unless it says its offset."""
+    """Read a date that passed the check; naive unless it has an offset."""
     return datetime.fromisoformat(text.upper().replace(" ", "T"))
 
 
 def _is_a(kind: str, value: object) -> bool:
     match kind:
         case "object":
-            # PHP does not tell an empty list from an empty object.
+            # PHP does not distinguish an empty list from an empty object.
             return isinstance(value, dict) or value in ([], "")
         case "array":
             return isinstance(value, list | str | int | float)

@@ -16,10 +16,10 @@ class _Session:
 
 
 class Sessions:
-    """Sessions by id, at most 32 a user, each alive for 24 hours after it was last used.
+    """Sessions by id, at most 32 per user. Each ends 24 hours after its last use.
 
     Args:
-        clock: Tells the present instant, aware.
+        clock: Returns the present instant, aware.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -27,7 +27,7 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
 
     def open(self, user: str) -> str:
-        """Make a session; the user's oldest gives way if there are too many."""
+        """Create a session; it replaces the user's oldest if there are too many."""
         now = self._clock()
         self._sessions = {key: one for key, one in self._sessions.items() if _alive(one, now)}
         mine = self.of(user)
@@ -38,7 +38,7 @@ class Sessions:
         return session_id
 
     def use(self, user: str, session_id: str) -> bool:
-        """Say whether the user has that session, and keep it alive."""
+        """Return whether the user has that session, and keep it alive."""
         now = self._clock()
         session = self._sessions.get(session_id)
         if session is None or session.user != user:
@@ -50,7 +50,7 @@ class Sessions:
         return True
 
     def close(self, user: str, session_id: str) -> None:
-        """End a session; an unknown one is no error."""
+        """End a session; an unknown one is not an error."""
         if self.use(user, session_id):
             del self._sessions[session_id]
 

@@ -1,4 +1,4 @@
-"""A shop as a pure model: orders and what happens to them, on whatever clock it is given."""
+"""A shop as a pure model: orders and their changes, on any given clock."""
 
 import itertools
 import string
@@ -34,19 +34,19 @@ class NoSuchOrderError(LookupError):
 class SimulatedShop:
     """The orders of one shop. Reads no clock but its own and does no IO.
 
-    Every method that happens at a moment takes `at`, an aware instant; without it the shop's
-    clock tells. Instants lose their fractions: WooCommerce stores whole seconds. Orders are
-    immutable and replaced, so that another thread may read while one changes them.
+    Every method that happens at a moment takes `at`, an aware instant; the default is the shop's
+    clock. Instants are rounded down to whole seconds, as WooCommerce stores them. Orders are
+    immutable and replaced, so that another thread may read them during a change.
 
     Args:
-        clock: Tells the present instant, aware.
+        clock: Returns the present instant, aware.
         time_zone: The shop's own zone, an IANA name or a tzinfo.
         currency: The currency's code.
         currency_symbol: The currency's sign.
         url: The shop's address without a trailing slash; may be set later.
         custom_statuses: Statuses that a plugin has registered.
-        rng: Where made-up buyers, goods and order keys come from; seeded if not given.
-        first_id: The id of the first order; orders and refunds share one row of ids.
+        rng: Makes up buyers, goods and order keys; seeded if not given.
+        first_id: The id of the first order; orders and refunds share one sequence of ids.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class SimulatedShop:
 
     @property
     def face(self) -> ShopFace:
-        """What an order's JSON shows of the shop."""
+        """The shop's data in an order's JSON."""
         return ShopFace(self.url, self.zone, self.currency, self.currency_symbol, self.plain_permalinks)
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        """Every registered status, in the order in which the schema names them."""
+        """Every registered status, in the schema's order."""
         return (*BUILT_IN_STATUSES, *self.custom_statuses, "checkout-draft")
 
     @property
     def orders(self) -> list[SimulatedOrder]:
-        """All orders as they stand, trash and drafts included."""
+        """All orders, including trash and drafts."""
         return list(self._orders.values())
 
     def has(self, order_id: int) -> bool:
@@ -94,7 +94,7 @@ class SimulatedShop:
         return order_id in self._orders
 
     def order(self, order_id: int) -> SimulatedOrder:
-        """The order as it stands; raises NoSuchOrderError."""
+        """Return the present order; raises NoSuchOrderError."""
         try:
             return self._orders[order_id]
         except KeyError:
@@ -115,20 +115,20 @@ class SimulatedShop:
         completed: datetime | None = None,
         order_id: int | None = None,
     ) -> int:
-        """Put an order into the shop.
+        """Create an order.
 
         Args:
-            status: Its status; a paid one sets the date of payment, `refunded` gives all back.
-            total: What it costs in all; one made-up row then, with the shipping if it fits.
-            lines: Its rows. None makes some up; none at all is an order half made, at 0.00.
+            status: Its status. A paid one sets the date of payment; `refunded` refunds everything.
+            total: Its total; it then has one made-up line, with the shipping if it fits.
+            lines: Its lines. None makes some up; an empty list is an unfinished order at 0.00.
             first_name: The buyer's first name; the rest is made up.
             customer: The whole buyer.
-            customer_note: What the buyer wrote.
+            customer_note: The buyer's note.
             created: When it was created; now if not given.
             modified: When it was last modified; `created` if not given.
             paid: When it was paid, if that is not `created`.
             completed: When it was completed, if that is not `created`.
-            order_id: An id of one's own; the next free one if not given.
+            order_id: Its id; the next free one if not given.
 
         Returns:
             The order's id.
@@ -158,14 +158,14 @@ class SimulatedShop:
         return order.id
 
     def fill(self, order_id: int, lines: Sequence[LineItem], *, at: datetime | None = None) -> None:
-        """Give a half-made order its rows, as a checkout does within the same second."""
+        """Give an unfinished order its lines, as a checkout does within the same second."""
         filled = self._with_lines(self.order(order_id), lines, SHIPPING)
         self._orders[order_id] = replace(filled, modified=self._moment(at))
 
     def set_status(self, order_id: int, status: str, *, at: datetime | None = None) -> None:
-        """Change the status as WooCommerce does: modified moves, paid and completed follow.
+        """Change the status as WooCommerce does; the dates of modification, payment and completion follow.
 
-        The status that the order has already changes nothing. `refunded` gives back what is left.
+        The present status changes nothing. `refunded` refunds what is left.
         """
         order, moment = self.order(order_id), self._moment(at)
         if order.status == status:
@@ -185,15 +185,15 @@ class SimulatedShop:
         refund_id: int | None = None,
         touch: bool = True,
     ) -> int:
-        """Give money back: modified moves; the status becomes `refunded` once nothing is left.
+        """Refund money; the status becomes `refunded` if nothing is left.
 
         Args:
             order_id: The order.
             amount: How much, in the order's currency; all that is left if not given.
             reason: The refund's reason.
             at: When.
-            refund_id: An id of one's own; the next free one if not given.
-            touch: Whether the order's modified moves. With PayPal's plugin it does not.
+            refund_id: Its id; the next free one if not given.
+            touch: Whether the order's date of modification changes. With PayPal's plugin it does not.
 
         Returns:
             The refund's id.
@@ -212,27 +212,27 @@ class SimulatedShop:
         return given_id
 
     def delete_refund(self, order_id: int, refund_id: int) -> None:
-        """Delete a refund: modified does not move, nor does the status."""
+        """Delete a refund: neither the date of modification nor the status changes."""
         order = self.order(order_id)
         if refund_id not in {refund.id for refund in order.refunds}:
             raise NoSuchOrderError(f"order {order_id} has no refund {refund_id}")
         self._orders[order_id] = order.without_refund(refund_id)
 
     def note(self, order_id: int) -> None:
-        """Write a note about an order: nothing of it shows in the order, modified stays."""
+        """Add a note to an order: neither the order's JSON nor its date of modification changes."""
         self.order(order_id)
 
     def touch(self, order_id: int, *, at: datetime | None = None) -> None:
-        """Move modified and nothing else, as a meta save, a sync or a page view does."""
+        """Change only the date of modification, as a meta save, a sync or a page view does."""
         self._orders[order_id] = replace(self.order(order_id), modified=self._moment(at))
 
     def trash(self, order_id: int, *, at: datetime | None = None) -> None:
-        """Move an order to the trash: modified moves, the meta data remember the old status."""
+        """Move an order to the trash; the meta data keep the old status."""
         meta_ids = (next(self._row_ids), next(self._row_ids))
         self._orders[order_id] = self.order(order_id).in_trash(meta_ids, self._moment(at))
 
     def restore(self, order_id: int, *, at: datetime | None = None) -> None:
-        """Take an order out of the trash, back to its old status; raises ValueError elsewhere."""
+        """Take an order out of the trash, back to its old status; raises ValueError if it is not there."""
         self._orders[order_id] = self.order(order_id).out_of_trash(self._moment(at))
 
     def delete(self, order_id: int) -> None:
@@ -241,15 +241,15 @@ class SimulatedShop:
         del self._orders[order_id]
 
     def hidden_status(self, order_id: int, status: str) -> None:
-        """Change the status past WooCommerce, as a plugin's SQL does: no date moves at all."""
+        """Change the status without WooCommerce, as a plugin's SQL does: no date changes."""
         self._orders[order_id] = replace(self.order(order_id), status=status)
 
     def distort(self, order_id: int, distortion: Distortion | None) -> None:
-        """Send something else for an order than its JSON; None mends it.
+        """Send something else for an order than its JSON; None ends this.
 
         Args:
             order_id: The order.
-            distortion: Takes the order's true JSON object and returns what is sent: the same
+            distortion: Takes the order's true JSON object and returns what is sent: the same object
                 with a field changed or missing, or any other value.
         """
         self._orders[order_id] = replace(self.order(order_id), distortion=distortion)

@@ -1,4 +1,4 @@
-"""The shop's site: what all of its dialects share, and what may be changed while it runs."""
+"""The shop's site: what all dialects share, and what may change while it runs."""
 
 from collections.abc import Iterable
 from random import Random
@@ -11,24 +11,24 @@ from shop_poller.simulator.sessions import Sessions
 from shop_poller.simulator.shop import SimulatedShop
 
 Era: TypeAlias = Literal["sessions", "stateless", "both"]
-"""Which revisions of MCP a server speaks: those with `initialize`, the stateless one, or both."""
+"""The revisions of MCP that a server speaks: those with `initialize`, the stateless one, or both."""
 
 
 class Site:
-    """One shop's WordPress, as its dialects see it. Every attribute is read at each answer.
+    """One shop's WordPress as its dialects see it. Every attribute is read for each response.
 
     Attributes:
         shop: The shop.
-        keys: The API keys that are good; change it to revoke or add one.
-        passwords: The application passwords that are good.
+        keys: The valid API keys; change it to revoke or add one.
+        passwords: The valid application passwords.
         require_https: Whether plain http is refused.
-        adapter: The version of the MCP adapter that speaks `abilities`.
-        woocommerce_adapter: The version of the MCP adapter that speaks `woocommerce-mcp`.
-        era: Which revisions of MCP both MCP servers speak.
-        lost_tools: The names of MCP tools, and of abilities, that are there no more.
-        required_capabilities: What a client of the stateless revision has to be capable of.
-        sessions: The MCP sessions; both MCP servers count a user's together.
-        rng: Where the order of a database's ties comes from; seeded if not given.
+        adapter: The version of the MCP adapter that serves `abilities`.
+        woocommerce_adapter: The version of the MCP adapter that serves `woocommerce-mcp`.
+        era: The revisions of MCP that both MCP servers speak.
+        lost_tools: The names of MCP tools and abilities that no longer exist.
+        required_capabilities: The capabilities that a client of the stateless revision needs.
+        sessions: The MCP sessions; both MCP servers count a user's sessions together.
+        rng: Determines the order of a database's ties; seeded if not given.
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class Site:
         self.rng = rng or Random(0)  # noqa: S311 - an order of rows, no secret
 
     def json(self, status: int, body: object, *, allow: str | None = None, **headers: str) -> Answer:
-        """An answer of WordPress's REST server.
+        """Return a response of WordPress's REST server.
 
         Args:
             status: The HTTP status.
             body: What is sent as JSON; None sends nothing.
-            allow: The route's methods; None if the caller was not let in.
-            headers: More headers, an underscore for each hyphen; they win over the usual ones.
+            allow: The route's methods; None if the caller was refused.
+            headers: More headers, an underscore for each hyphen; they override the usual ones.
         """
         usual = rest_headers(self.shop.face.rest("/"), allow=allow)
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return Answer(status, b"" if body is None else php_json(body).encode(), {**usual, **more})
 
     def refuse(self, code: str, text: str, status: int = 401, **headers: str) -> Answer:
-        """An error for somebody who was not let in."""
+        """Return an error for a caller that was refused."""
         return self.json(status, wordpress_error(code, text, status), **headers)
 
     def no_route(self) -> Answer:
-        """What is answered where nothing is: WordPress's 404."""
+        """Return WordPress's 404 for an unknown route."""
         text = "No route was found matching the URL and request method."
         return self.refuse("rest_no_route", text, 404)
 
     def broken_json(self, *, allow: str | None) -> Answer:
-        """What a body is answered with that calls itself JSON and is none."""
+        """Return the error for a body whose content type is JSON but that is not JSON."""
         text, why = "Invalid JSON body passed.", "Syntax error"
         error = wordpress_error("rest_invalid_json", text, 400, json_error_code=4, json_error_message=why)
         return self.json(400, error, allow=allow)

@@ -1,4 +1,4 @@
-"""How one trouble looks in each dialect: an answer in, the spoilt answer out."""
+"""The form of one fault in each dialect: changes a response."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _FAILURE = re.compile(rb'("content":\[\{"type":"text","text":")((?:[^"\\]|\\.)*)
 
 
 def without_reasons(answer: Answer) -> Answer:
-    """What the bundled adapter makes of a tool's failure: the same text for each, but for rights."""
+    """Replace the texts of a tool's failures as the bundled adapter does: one text for all but rights."""
 
     def hide(found: re.Match[bytes]) -> bytes:
         text = found[2] if found[2].startswith(b"Permission denied") else HIDDEN_REASON.encode()
@@ -33,20 +33,20 @@ def without_reasons(answer: Answer) -> Answer:
 
 
 def wp_die(status: int, message: str, headers: dict[str, str]) -> Answer:
-    """WordPress gives up before its REST server has begun."""
+    """Return WordPress's failure before its REST server has started."""
     error = {**wordpress_error("wp_die", message, status), "additional_errors": []}
     return Answer(status, php_json(error).encode(), {"Content-Type": JSON_TYPE, **headers, **NO_CACHE})
 
 
 def critical_error(answer: Answer) -> Answer:
-    """PHP dies in the middle: what WordPress's last handler says."""
+    """Return the response of WordPress's last handler after PHP died in the middle."""
     error = {**wordpress_error("internal_server_error", _CRITICAL, 500), "additional_errors": []}
     headers = {name: value for name, value in answer.headers.items() if name != "Allow"}
     return replace(answer, status=500, body=php_json(error).encode(), headers=headers)
 
 
 def fatal(answer: Answer, request: Request, text: str) -> Answer:
-    """PHP throws while it is at it: an MCP server catches that, nobody else does."""
+    """PHP throws during the request: an MCP server catches that, nothing else does."""
     if not is_good(answer, request):
         return answer
     match dialect_of(request):
@@ -62,7 +62,7 @@ def fatal(answer: Answer, request: Request, text: str) -> Answer:
 
 
 def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
-    """The REST API refuses: plainly so, or dressed as the data of a success, or as an ability's text."""
+    """The REST API refuses: plainly, or as the data of a success, or as an ability's text."""
     if not is_good(answer, request):
         return answer
     match dialect_of(request):
@@ -79,21 +79,21 @@ def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
 
 
 def with_page_of(answer: Answer, request: Request, kept: Answer) -> Answer:
-    """An older answer's page in place of an answer's own; a JSON-RPC answer keeps its id."""
+    """Return an older response in place of a new one; a JSON-RPC response keeps its id."""
     if dialect_of(request) in MCP_DIALECTS:
         return _with_result(answer, json.loads(kept.body)["result"])
     return kept
 
 
 def is_good(answer: Answer, request: Request) -> bool:
-    """Say whether an answer is none of the errors that come first: of the keys, the session, the call."""
+    """Return whether a response has no error of the keys, the session or the call."""
     if answer.status != 200:
         return False
     if dialect_of(request) not in MCP_DIALECTS:
         return True
     try:
         return "result" in json.loads(answer.body)
-    except ValueError:  # another fault spoiled it before
+    except ValueError:  # another fault has changed it already
         return False
 
 

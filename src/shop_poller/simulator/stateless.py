@@ -1,4 +1,4 @@
-"""MCP without sessions, revision 2026-07-28: every request says by itself what `initialize` said once.
+"""MCP without sessions, revision 2026-07-28: every request repeats the data of `initialize`.
 
 No WordPress plugin speaks it yet; the wire format is that of the official Python SDK, 2.3.0.
 """
@@ -41,7 +41,7 @@ class StatelessServer(Generic[H]):
     """Answers request bodies.
 
     Args:
-        site: Which tools are lost, and which capabilities a client has to have.
+        site: Has the names of lost tools, and the capabilities that a client needs.
         tools: The tools to offer.
         adapter: The server's name and instructions.
     """
@@ -57,7 +57,7 @@ class StatelessServer(Generic[H]):
         Args:
             body: The decoded body; None if there was no JSON.
             headers: The request's headers, with lower-case names.
-            holder: Whose key or password the request came with.
+            holder: The owner of the request's key or password.
         """
         if body is None:
             return Reply(400, rpc_error(None, PARSE_ERROR, "Parse error"))

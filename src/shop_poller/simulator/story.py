@@ -1,4 +1,4 @@
-"""A day in the life of the simulated shop, for the demo: orders come, are paid, and go wrong."""
+"""A day of the simulated shop, for the demo: orders are created, paid, and go wrong."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,16 +16,16 @@ _MAX_OPEN = 12
 class Story:
     """Makes things happen in a shop, one at a time.
 
-    The opening is the same in every story: within its twelve steps an order of every kind of
-    event has come by, each change far enough from the last one of the same order to be polled.
-    After that chance decides. Orders of earlier days are put into the shop at once.
+    The first twelve steps are the same in every story. They produce every kind of event, with enough time
+    between two changes of one order to be polled separately. Later steps are random. Orders of earlier
+    days exist from the start.
 
     Attributes:
-        pause_s: How many seconds to wait before the next step; each step sets it anew.
+        pause_s: How many seconds to wait before the next step; each step sets it.
 
     Args:
-        shop: The shop, told by its own clock.
-        rng: Where chance comes from; the same seed tells the same story.
+        shop: The shop, on its own clock.
+        rng: The random numbers; the same seed makes the same story.
     """
 
     def __init__(self, shop: SimulatedShop, rng: Random) -> None:
@@ -36,7 +36,7 @@ class Story:
         self.pause_s = OPENING_PAUSE_S
 
     def step(self) -> str:
-        """Let one thing happen, and say in a line what it was (in Russian, no surnames)."""
+        """Make one thing happen, and describe it in one line (in Russian, no surnames)."""
         line = next(self._opening, None)
         if line is None:
             self.pause_s = self._rng.uniform(2.0, 6.0)
@@ -84,7 +84,7 @@ class Story:
         return action(order.id)
 
     def _actions(self, order: SimulatedOrder) -> tuple[tuple[Callable[[int], str], int], ...]:
-        """What may become of an order, and how likely each is."""
+        """Return the possible changes of an order, and the weight of each."""
         if order.status == "processing":
             some = 2 if order.refunded == 0 and order.total > 100 else 0
             return (

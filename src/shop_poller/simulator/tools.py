@@ -1,4 +1,4 @@
-"""The tools that WooCommerce offers over MCP: what they are called, and what they answer."""
+"""The tools that WooCommerce offers over MCP: their names and responses."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ ORDERS_GET = "woocommerce-orders-get"
 
 
 class Tools:
-    """The tools of one shop: both of the orders' reading tools work, the others are there.
+    """The tools of one shop: both reading tools of orders work, the others are only listed.
 
     Args:
         shop: The shop.
@@ -39,8 +39,8 @@ class Tools:
 
         Args:
             name: The tool's name.
-            arguments: Whatever stood in the call.
-            key: The key that the call came with.
+            arguments: The arguments of the call.
+            key: The key of the call.
 
         Returns:
             The result as JSON-RPC carries it, or None if there is no such tool.
@@ -75,7 +75,7 @@ class Tools:
 
 
 def list_orders(shop: SimulatedShop, arguments: Mapping[str, Any], *, can_view: bool) -> object:
-    """The data of a listing: the orders, or the REST API's error in their place."""
+    """Return the data of a listing: the orders, or the REST API's error in their place."""
     if not can_view:
         text = "Sorry, you cannot list resources."
         return wordpress_error("woocommerce_rest_cannot_view", text, 403)
@@ -88,7 +88,7 @@ def list_orders(shop: SimulatedShop, arguments: Mapping[str, Any], *, can_view: 
 
 
 def listing_schema(shop: SimulatedShop) -> JsonObject:
-    """What a listing may be asked for, over MCP as over REST: it is the same controller."""
+    """Return the parameters of a listing, over MCP as over REST: both use the same controller."""
     return _listing_schema(shop.statuses)
 
 
@@ -101,18 +101,18 @@ def _listing_schema(statuses: tuple[str, ...]) -> JsonObject:
 
 
 def not_simulated(arguments: Mapping[str, Any]) -> str | None:
-    """Say which filters the simulator lacks; None if it has them all."""
+    """Return which filters the simulator lacks; None if it has them all."""
     missing = [name for name in NOT_SIMULATED if name in arguments]
     return f"The simulator does not simulate {', '.join(missing)}." if missing else None
 
 
 def invalid(what: Literal["input", "output"], ability: str, complaint: Complaint) -> str:
-    """WordPress's sentence about what an ability was given, or gave."""
+    """Return WordPress's sentence about an ability's invalid input or output."""
     return f'Ability "{ability}" has invalid {what}. Reason: {complaint.text}'
 
 
 def success(data: object) -> JsonObject:
-    """A tool's result: the same data twice, once as text. REST errors are dressed so, too."""
+    """Return a tool's result: the same data twice, once as text. REST errors have this form too."""
     return {
         "content": [{"type": "text", "text": php_json(data)}],
         "structuredContent": data,
@@ -120,7 +120,7 @@ def success(data: object) -> JsonObject:
 
 
 def failure(text: str) -> JsonObject:
-    """A tool's own error: HTTP and JSON-RPC call it a success."""
+    """Return a tool's own error: HTTP and JSON-RPC report a success."""
     return {"content": [{"type": "text", "text": text}], "isError": True}
 
 

@@ -1,4 +1,4 @@
-"""WooCommerce's webhooks: what the shop would send about an order, without sending it."""
+"""WooCommerce's webhooks: makes what the shop would send about an order."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -19,7 +19,7 @@ _CLIENT = {
 
 
 def ping(webhook_id: int) -> tuple[dict[str, str], bytes]:
-    """The first POST to a new hook's address: a form with the hook's id, and no signature.
+    """Make the first POST to a new webhook's address: a form with the webhook's id, without a signature.
 
     Returns:
         The headers, without Host, Connection and Content-Length, and the body.
@@ -31,14 +31,14 @@ def ping(webhook_id: int) -> tuple[dict[str, str], bytes]:
 def delivery(
     shop: SimulatedShop, order_id: int, topic: Topic, secret: str, *, webhook_id: int = 1
 ) -> tuple[dict[str, str], bytes]:
-    """One POST about an order: its JSON as of now, signed.
+    """Make one POST about an order: its present JSON, signed.
 
     Args:
         shop: The shop.
-        order_id: The order; one that is deleted need not be there any more.
+        order_id: The order; a deleted one need not exist any more.
         topic: What happened.
-        secret: The hook's secret.
-        webhook_id: The hook's id; a shop has a hook for each topic.
+        secret: The webhook's secret.
+        webhook_id: The webhook's id; a shop has one webhook per topic.
 
     Returns:
         The headers, without Host, Connection and Content-Length, and the body.
@@ -51,7 +51,7 @@ def delivery(
         data = order_json(shop.order(order_id), shop.face, links=True)
     body = php_json(data).encode()
     resource, event = topic.split(".")
-    # Made up, but the same for the same delivery: nothing here is left to chance or to a clock.
+    # Made up, but the same for the same delivery: nothing depends on a clock or on random numbers.
     delivery_id = sha256(f"{webhook_id} {topic} ".encode() + body).hexdigest()[:32]
     headers = {
         **_CLIENT,

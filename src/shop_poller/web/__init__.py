@@ -1,1 +1,1 @@
-"""The HTTP listener: metrics, health, the status page, and hints of the shop."""
+"""The HTTP listener: metrics, health, the status page, and the shop's webhooks."""

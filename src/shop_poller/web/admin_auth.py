@@ -1,4 +1,4 @@
-"""Who may act: whoever knows SHOP_ADMIN_TOKEN, and for a while the browser that showed it."""
+"""Decides who may use the actions: programs with SHOP_ADMIN_TOKEN, and browsers that signed in with it."""
 
 import hashlib
 import hmac
@@ -11,38 +11,38 @@ from starlette.requests import Request
 
 SESSION_S = 12 * 3600.0
 MOST_SESSIONS = 16
-"""The oldest one goes when there are more."""
+"""The oldest session ends when there are more."""
 WRONG_AT_ONCE = 5
 WRONG_EVERY_S = 12.0
-"""Wrong tokens that are heard: some at once, then one in so many seconds. Sessions are not concerned."""
+"""How many wrong tokens are checked: some at once, then one per interval. Sessions are not affected."""
 
 
 class TooManyError(Exception):
-    """There were too many wrong tokens; none is looked at for now."""
+    """There were too many wrong tokens; no token is checked for now."""
 
 
 class AdminAuth:
-    """Knows the token, and the sessions that it opened; they live in memory, and end with the process.
+    """Checks the token, and keeps the sessions that it opened. Sessions live in memory.
 
     Args:
         token: SHOP_ADMIN_TOKEN.
-        shop: whose; another daemon on this host has a cookie of its own.
-        clock: seconds, monotonic.
+        shop: the shop's id; each daemon on this host has its own cookie.
+        clock: monotonic seconds.
     """
 
     def __init__(self, token: str, *, shop: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.cookie = f"shop_poller_{hashlib.sha256(shop.encode()).hexdigest()[:8]}"
         self._token = _digest(token)
         self._clock = clock
-        self._sessions: dict[str, float] = {}  # the digest of each, and when it ends; the oldest first
+        self._sessions: dict[str, float] = {}  # the digest of each session, and when it ends; oldest first
         self._wrong = 0.0
         self._wrong_at = clock()
 
     def fits(self, token: str) -> bool:
-        """Whether it is the token, in a time that tells nothing about it.
+        """Return whether this is the token. The time it takes reveals nothing about the token.
 
         Raises:
-            TooManyError: that is not looked at now.
+            TooManyError: no token is checked for now.
         """
         now = self._clock()
         self._wrong = max(0.0, self._wrong - (now - self._wrong_at) / WRONG_EVERY_S)
@@ -55,7 +55,7 @@ class AdminAuth:
         return False
 
     def open(self) -> str:
-        """Begin a session; what the browser is to show from now on. The token cannot be told from it."""
+        """Start a session; return the value of its cookie. The token cannot be derived from it."""
         session = secrets.token_urlsafe(32)
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
@@ -63,7 +63,7 @@ class AdminAuth:
         return session
 
     def knows(self, request: Request) -> bool:
-        """Whether the request comes from a browser that is signed in."""
+        """Return whether the request comes from a browser that is signed in."""
         return self._sessions.get(_digest(request.cookies.get(self.cookie, "")), 0.0) > self._clock()
 
     def close(self, request: Request) -> None:
@@ -72,16 +72,16 @@ class AdminAuth:
 
 
 def bearer(request: Request) -> str | None:
-    """The token that a program shows; None if it shows none."""
+    """Return the token that a program sent; None if it sent none."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
 
 
 def same_origin(request: Request) -> bool:
-    """Whether a form was sent by a page of ours: browsers say so, in one way or the other.
+    """Return whether our own page sent a form, as browsers report it in one of two headers.
 
-    Sec-Fetch-Site is sent to https and to this machine only, Origin with every form. Behind a proxy that
-    ends TLS our scheme is not the browser's, so hosts and ports are compared.
+    Browsers send Sec-Fetch-Site to https and to this machine only, and Origin with every form. Behind a
+    proxy that ends TLS, our scheme is not the browser's, so only hosts and ports are compared.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:

@@ -1,4 +1,4 @@
-"""Deliveries by the hour as a small picture, in SVG; colours come from the page's style."""
+"""Draws deliveries per hour as a small SVG; its colours come from the page's style."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ from shop_poller.web.markup import Markup, fill, joined
 
 BAR, GAP, HEIGHT, FOOT = 10, 3, 64, 14
 LEAST = 2
-"""So high is a bar at least: one delivery beside thousands is to be seen."""
+"""The lowest height of a bar: one delivery beside thousands stays visible."""
 
 
 def chart(
     made: Sequence[int], dead_lettered: Sequence[int], *, title: str, text: str, ends: tuple[str, str]
 ) -> Markup:
-    """A bar an hour: what was delivered, and on top of it what was given up.
+    """Draw one bar per hour: delivered below, failed on top.
 
     Args:
-        made: counts, the earliest first.
-        dead_lettered: likewise, as many.
-        title: names the picture.
-        text: says what is to be seen, for who cannot.
-        ends: what stands below the first bar and below the last.
+        made: counts of delivered notifications, the earliest first.
+        dead_lettered: counts of failed ones, for the same hours.
+        title: the title of the picture.
+        text: a description for screen readers.
+        ends: the labels below the first bar and below the last.
     """
     most = max((sum(pair) for pair in zip(made, dead_lettered, strict=True)), default=0) or 1
     bars = []

@@ -1,4 +1,4 @@
-"""The small pages: where one signs in, and what was not done."""
+"""The small pages: the form to sign in, and the page about a failed action."""
 
 from shop_poller.web.frame import document
 from shop_poller.web.markup import Markup, fill, foreign
@@ -6,7 +6,7 @@ from shop_poller.web.view_context import ViewContext
 
 
 def form_page(view: ViewContext, shop: str, *, problem: str = "") -> str:
-    """Where one signs in."""
+    """Return the page with the form to sign in."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content">{notice}<section aria-labelledby="enter">'
         '<h2 id="enter">{title}</h2><form method="post" action="sign-in?lang={lang}">'
@@ -26,7 +26,7 @@ def form_page(view: ViewContext, shop: str, *, problem: str = "") -> str:
 
 
 def trouble_page(view: ViewContext, shop: str, problem: str, *, back: str = "./") -> str:
-    """Something that was asked for was not done."""
+    """Return the page about an action that failed."""
     body = fill(
         '<header><h1>{shop}</h1></header><main id="content"><section aria-labelledby="failed">'
         '<h2 id="failed">{title}</h2><p role="alert">{problem}</p>'

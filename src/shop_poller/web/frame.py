@@ -1,4 +1,4 @@
-"""What is around every page: its head, its style, its icon."""
+"""The frame of every page: its head, its style, its icon."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "some": ("!", "c77700"),
     "bad": ("✕", "c62a20"),
 }
-"""Of a verdict: the sign, and the colour of the icon."""
+"""For each verdict: its sign, and the colour of the icon."""
 
 DOCUMENT = """<!doctype html>
 <html lang="{lang}">
@@ -43,7 +43,7 @@ DOCUMENT = """<!doctype html>
 def document(
     view: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
 ) -> str:
-    """A whole page around its body."""
+    """Return a whole page with this body."""
     again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.place())
     return fill(
         DOCUMENT,

@@ -1,4 +1,4 @@
-"""POST /hooks/woocommerce: the shop hints that something happened; what it sends is not parsed, nor kept."""
+"""POST /hooks/woocommerce: a webhook of the shop triggers a poll. Its content is neither parsed nor kept."""
 
 from collections.abc import Callable
 
@@ -16,17 +16,17 @@ PATH = "/hooks/woocommerce"
 MAX_BODY = 2**20
 READ_S = 10.0
 
-NOT_SIGNED = "there is no signature: set Secret in WooCommerce to what SHOP_WEBHOOK_SECRET is"
-DOES_NOT_FIT = "the signature does not fit: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same"
+NOT_SIGNED = "there is no signature: set Secret in WooCommerce to the value of SHOP_WEBHOOK_SECRET"
+DOES_NOT_FIT = "the signature is wrong: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same"
 
 
 class Hooks:
-    """Takes webhooks.
+    """Receives webhooks.
 
     Args:
-        secret: what the shop signs with.
-        trigger: called for each that is genuine and about an order; returns at once.
-        metrics: count them.
+        secret: the secret that the shop signs with.
+        trigger: called for each genuine webhook about an order; returns at once.
+        metrics: counts them.
     """
 
     def __init__(self, secret: str, *, trigger: Callable[[], None], metrics: Metrics) -> None:
@@ -37,7 +37,7 @@ class Hooks:
         self._log: Log = structlog.get_logger()
 
     async def receive(self, request: Request) -> Response:
-        """The route: 200; or 400, 401, 408 or 413 with a line that says why."""
+        """Handle a request: 200; or 400, 401, 408 or 413 with a line that names the reason."""
         signature = request.headers.get(SIGNATURE, "")
         verifier = WebhookVerifier(self._secret)
         try:
@@ -46,7 +46,7 @@ class Hooks:
         except TimeoutError:
             return self._refuse(408, f"the body took more than {READ_S:g} s", close=True)
         except ClientDisconnect:
-            return self._refuse(400, "the body ended before its end")
+            return self._refuse(400, "the connection ended before the body")
         if not is_whole and not signature:
             return self._refuse(401, NOT_SIGNED)
         if not is_whole:
@@ -63,19 +63,19 @@ class Hooks:
 
     def _refuse(self, status: int, why: str, *, close: bool = False) -> Response:
         self._metrics.webhook(Verdict.REFUSED)
-        # Each reason is told once in a process's life: anybody can send us these, and as many as they like.
+        # Each reason is logged once per process: anybody can send these requests, in any number.
         log = self._log.warning if self._changes.changed(why, Verdict.REFUSED) else self._log.debug
         log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)
         return PlainTextResponse(f"{why}\n", status, {"Connection": "close"} if close else None)
 
 
 async def _read(request: Request, verifier: WebhookVerifier, limit: int) -> bool:
-    """Read the body, of which nothing is kept; False if it has more bytes than that, and no more is read.
+    """Read the body without keeping it; return False if it is longer than the limit.
 
-    However many bodies come slowly, they take no memory, and nobody has to wait for them.
+    Slow bodies take no memory and delay no other request, however many there are.
 
     Raises:
-        ClientDisconnect: it ended before its end.
+        ClientDisconnect: the connection ended before the body.
     """
     async for part in request.stream():
         if verifier.size + len(part) > limit:

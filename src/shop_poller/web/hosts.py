@@ -1,8 +1,8 @@
-"""By which names the listener answers, before anything is routed.
+"""Decides under which host names the listener answers.
 
-A name that is not ours may be that of a site that leads it here, to read us with a browser's help (DNS
-rebinding). What programs ask (metrics, health, webhooks) tells a browser's page nothing that is worth it, and
-is asked under names that we cannot know: those paths, written exactly so, answer under any name.
+A foreign name may belong to a website that points it at this machine, to read our pages through a visitor's
+browser (DNS rebinding). Metrics, health and webhooks contain nothing worth that, and programs request them
+under names that we cannot know. So exactly these paths answer under any name.
 """
 
 import re
@@ -12,17 +12,17 @@ from ipaddress import ip_address
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-WRONG_HOST = "the listener is not known by this name; if it is right, add it to SHOP_HTTP_HOSTS\n"
+WRONG_HOST = "the listener does not accept this host name; if it is right, add it to SHOP_HTTP_HOSTS\n"
 HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
 
 
 class HostGuard:
-    """Answers 421 under names that are not ours; an ASGI middleware.
+    """ASGI middleware that answers 421 under foreign names.
 
     Args:
-        app: answers what passes.
-        hosts: names that the listener may be called by, besides addresses and localhost.
-        open_paths: answer under any name.
+        app: the application behind it.
+        hosts: accepted names, in addition to addresses and localhost.
+        open_paths: paths that answer under any name.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], open_paths: Collection[str]) -> None:
@@ -31,7 +31,7 @@ class HostGuard:
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on, or answer; nothing of the request is repeated."""
+        """Pass the request on, or refuse it. The refusal repeats nothing of the request."""
         if scope["type"] != "http" or scope["path"] in self._open_paths or self._is_ours(scope):
             await self._app(scope, receive, send)
             return
@@ -47,7 +47,7 @@ class HostGuard:
 
 
 def read_host(header: str) -> str:
-    """Host without its port, and without the brackets of an IPv6 address; "" if it is none."""
+    """Return the host without port and without the brackets of IPv6; "" if it is invalid."""
     found = HOST.fullmatch(header)
     if found is None:
         return ""
@@ -55,7 +55,7 @@ def read_host(header: str) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Whether it is an IP address, which no name server can lead elsewhere."""
+    """Return whether this is an IP address, which no name server can redirect."""
     try:
         ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The status page as HTML: no script, no request but its own. It names orders by number, and no buyers."""
+"""The status page as HTML: no script, no external requests, no data of buyers."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from shop_poller.web.words import TEXTS
 
 
 def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
-    """How it goes, as a whole page."""
+    """Return the whole page."""
     found = troubles(snapshot)
     verdict = "bad" if any(one.grave for one in found) else "some" if found else "good"
     starting = (
@@ -197,5 +197,5 @@ def _footer(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         '<footer><p>{read} <a href="{url}">{turn}</a></p></footer>',
         read=fill(text, at=at, seconds=REFRESH_S),
         url=view.place(still=not view.still),
-        turn=view.say("go on" if view.still else "stand still"),
+        turn=view.say("refresh" if view.still else "stop refreshing"),
     )

@@ -1,4 +1,4 @@
-"""/metrics, /healthz, /livez and /readyz, the status page; and what the shop sends by itself, if wanted."""
+"""The routes: /metrics, /healthz, /livez, /readyz, the status page and, if enabled, the shop's webhooks."""
 
 from collections.abc import Callable, Collection
 from functools import cache
@@ -20,18 +20,18 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HealthReporter(Protocol):
-    """What can be asked about how it goes."""
+    """Reports health and metrics."""
 
     async def health(self) -> dict[str, str]:
-        """What /healthz says; `status` is healthy or unhealthy, with a `reason`."""
+        """Return the content of /healthz: `status` is healthy or unhealthy, with a `reason`."""
         ...
 
     async def readiness(self) -> dict[str, str]:
-        """What /readyz says; `status` is ready or not ready, with a `reason`."""
+        """Return the content of /readyz: `status` is ready or not ready, with a `reason`."""
         ...
 
     async def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         ...
 
 
@@ -43,14 +43,14 @@ def make_app(
     acts: bool = False,
     hosts: Collection[str] = (),
 ) -> Starlette:
-    """The routes.
+    """Make the application.
 
     Args:
-        health_reporter: are asked.
-        hooks: take webhooks; without them there is no such route.
-        make_status_page: makes the status page; called at its first request, since it is large.
-        acts: the page may act; else there are no such routes.
-        hosts: names that the listener may be called by, besides addresses and localhost.
+        health_reporter: reports health and metrics.
+        hooks: receives webhooks; without it there is no such route.
+        make_status_page: makes the status page; called at its first request, since its code is large.
+        acts: actions are enabled; otherwise there are no such routes.
+        hosts: accepted host names, in addition to addresses and localhost.
     """
 
     async def metrics(_: Request) -> Response:
@@ -80,7 +80,7 @@ def make_app(
         routes += _status_page_routes(cache(make_status_page), acts=acts)
     guard = Middleware(HostGuard, hosts=hosts, open_paths=open_paths)
     app = Starlette(routes=routes, middleware=[guard])
-    app.router.redirect_slashes = False  # it redirects to whatever Host says
+    app.router.redirect_slashes = False  # it would redirect to any Host that the client names
     return app
 
 

@@ -1,9 +1,9 @@
-"""Runs an ASGI application in this event loop, without taking the process over.
+"""Runs an ASGI application in this event loop, without controlling the process.
 
-Connections are accepted one by one, and never more than MAX_CONNECTIONS are open. While there are so many,
-the next one waits in the kernel's small backlog until there is room. The oldest one that waits for its client
-(it is silent, its request is not complete, or it does not read the answer) is closed for it; if all wait for
-us, one that has done so for BUSY_S.
+Connections are accepted one by one, and never more than MAX_CONNECTIONS are open. At that limit, the next one
+waits in the kernel's small backlog, and a connection is closed for it: the oldest one that waits for its
+client. Such a client is silent, has not sent its whole request, or does not read the response. If all
+connections wait for us, the oldest that has waited for BUSY_S is closed.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ GRACE_S = 1
 BACKLOG = 64
 MAX_CONNECTIONS = 64
 MAX_CONNECTION_S = 30.0
-"""uvicorn waits without a bound for a client that connects and asks nothing, or asks and does not read."""
+"""uvicorn has no bound for clients that connect and send nothing, or do not read the response."""
 BUSY_S = 2.0
-"""A request that takes us longer may be given up for a new one when there are too many connections."""
+"""A request that takes us longer may be dropped for a new one when there are too many connections."""
 MAX_REQUESTS = 2 * MAX_CONNECTIONS
-"""Requests under way, those included whose connection was given up: none of them is cancelled."""
+"""Running requests, including those whose connection was dropped: they are not cancelled."""
 LOOK_AGAIN_S = 0.1
 RETRY_S = 1.0
-"""How long nothing is accepted after the system refused: it has no more descriptors, or no memory."""
+"""How long accepting pauses after the system refused: no descriptors, or no memory."""
 SAID_EVERY_S = 300.0
-"""That is logged once in so long."""
+"""The refusal is logged once per this time."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Raises:
         OSError: with one line that says what to do.
@@ -57,10 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         number, detail = getattr(error, "errno", None), getattr(error, "strerror", None)
         what = {
-            errno.EADDRINUSE: "is in use by another program; name another port, or nothing to turn it off",
-            errno.EADDRNOTAVAIL: "is no address of this machine",
-            errno.EACCES: "may not be used without root's rights; name a port above 1023",
-        }.get(number or 0, f"cannot be listened on: {detail or 'no such name'}")
+            errno.EADDRINUSE: "is in use by another program; choose another port, or leave it empty",
+            errno.EADDRNOTAVAIL: "is not an address of this machine",
+            errno.EACCES: "needs root's rights; choose a port above 1023",
+        }.get(number or 0, f"cannot be opened: {detail or 'no such name'}")
         raise OSError(f"{host}:{port} {what}") from error
     return listener
 
@@ -79,16 +79,16 @@ async def serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
         lifespan="off",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # anybody could say with them who they are
+        proxy_headers=False,  # any client could fake its address with them
         server_header=False,
-        date_header=False,  # kept up to date by the loop that is not run, see below
+        date_header=False,  # uvicorn's main loop, which we do not run, would update it
         timeout_graceful_shutdown=GRACE_S,
     )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    # Not `serve()`: it takes over the signals, and wakes ten times a second for nothing. And without sockets:
-    # the loop's own server accepts as many connections as there are, and logs a traceback for each it cannot.
+    # `serve()` would take over the signals and poll ten times per second. Without sockets, because the
+    # loop's own server has no limit of connections, and logs a traceback for each that fails.
     await server.startup(sockets=[])
     listener.setblocking(False)  # noqa: FBT003 - the standard library's
     accepting = asyncio.create_task(_Acceptor(server, listener).run(), name="accept")
@@ -103,7 +103,7 @@ async def serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
 
 
 class _Answering:
-    """The application; a request that is cancelled at the end is answered, and leaves no traceback."""
+    """Wraps the application: a request that is cancelled at the end gets a response and no traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -121,14 +121,14 @@ class _Answering:
         except asyncio.CancelledError:
             if is_begun:
                 raise
-            await PlainTextResponse("the listener stops\n", 500)(scope, receive, send)
+            await PlainTextResponse("the listener is stopping\n", 500)(scope, receive, send)
 
 
 class _Acceptor:
-    """Accepts connections one by one, while there is room.
+    """Accepts connections one by one, up to the limit.
 
     Args:
-        server: knows those that are open.
+        server: knows the open connections.
         listener: non-blocking.
     """
 
@@ -139,7 +139,7 @@ class _Acceptor:
         self._log: Log = structlog.get_logger()
 
     async def run(self) -> None:
-        """Accept until cancelled; nothing that goes wrong with one connection ends it."""
+        """Accept until cancelled; an error of one connection does not end it."""
         while True:
             try:
                 await anyio.wait_readable(self._listener)
@@ -157,7 +157,7 @@ class _Acceptor:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(self._protocol, connection)
-        except OSError as error:  # it has gone meanwhile, or the loop cannot watch it
+        except OSError as error:  # the client has left, or the loop cannot watch the socket
             connection.close()
             self._say(error)
 
@@ -166,7 +166,7 @@ class _Acceptor:
         return _BoundedProtocol(server.config, server.server_state, server.lifespan.state)
 
     async def _make_room(self) -> None:
-        """Wait until one more connection may be open; close the one that waits for its client longest."""
+        """Wait until one more connection may be open; close the one that waits longest for its client."""
         open_ones = cast("set[_BoundedProtocol]", self._server.server_state.connections)
         while len(open_ones) >= MAX_CONNECTIONS:
             victims = [one for one in open_ones if one.waits_for_client]
@@ -176,7 +176,7 @@ class _Acceptor:
                 victim = min(victims, key=lambda one: one.came_at)
                 open_ones.discard(victim)
                 victim.transport.abort()
-                await asyncio.sleep(0)  # its descriptor is closed in the loop's next round
+                await asyncio.sleep(0)  # the loop closes its descriptor in the next round
             else:
                 await anyio.sleep(LOOK_AGAIN_S)
 
@@ -185,28 +185,28 @@ class _Acceptor:
         if now >= self._refused_at + SAID_EVERY_S:
             self._refused_at = now
             self._log.warning(
-                "a connection to the listener cannot be accepted; if files are too many, raise LimitNOFILE or"
-                " ulimit -n; retrying",
+                "the listener cannot accept a connection; if too many files are open, raise LimitNOFILE"
+                " or ulimit -n; retrying",
                 error=error.strerror,
             )
 
 
 class _BoundedProtocol(H11Protocol):
-    """uvicorn's, with a bound for the life of a connection, and strict about what it reads.
+    """uvicorn's protocol, with a bound for the life of a connection, and strict parsing.
 
     Attributes:
-        came_at: when it was accepted, on the monotonic clock.
+        came_at: when the connection was accepted, on the monotonic clock.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.conn = StrictConnection(h11.SERVER, self.conn._max_incomplete_event_size)  # noqa: SLF001 - as uvicorn chose it
         self._busy_since: float | None = None
-        self.came_at = monotonic()  # not the loop's time: uvloop's are many in a millisecond
+        self.came_at = monotonic()  # the loop's time is too coarse: uvloop's changes once per millisecond
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether no request is here as a whole, or the answer is not read."""
+        """Whether the request is incomplete, or the client does not read the response."""
         return not self._is_busy or self.flow.write_paused
 
     @property
@@ -216,7 +216,7 @@ class _BoundedProtocol(H11Protocol):
 
     @property
     def _is_busy(self) -> bool:
-        """Whether a request is here as a whole, and not answered yet."""
+        """Whether a request is complete and not answered yet."""
         cycle = cast(
             "RequestResponseCycle | None", self.cycle
         )  # uvicorn's type does not say that there may be none
@@ -238,7 +238,7 @@ class _BoundedProtocol(H11Protocol):
             self._busy_since = monotonic()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP; if something else is being answered, or was, there is no place for it."""
+        """Refuse what is not HTTP. During or after another response, only close the connection."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
         else:
@@ -248,10 +248,10 @@ class _BoundedProtocol(H11Protocol):
         self._busy_since = None
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
-            # Refused before its end, which may never come: uvicorn would read on, and throw it away.
+            # The request was refused before its end, which may never come; uvicorn would read and discard it.
             self._end.cancel()
-            self._end = self.loop.call_later(GRACE_S, self.transport.abort)  # the answer is to be read first
+            self._end = self.loop.call_later(GRACE_S, self.transport.abort)  # time to read the response
 
     def _hang_up(self) -> None:
-        self.shutdown()  # at once if nothing is being answered, else after that
+        self.shutdown()  # at once if no response is being sent, else after it
         self._end = self.loop.call_later(GRACE_S, self.transport.abort)

@@ -1,4 +1,4 @@
-"""What the status page shows, and what it is asked to do; see overview.py for who knows."""
+"""The data of the status page, and its actions. runtime/status_page_data.py provides them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from shop_poller.ports import Alert, FinishedDelivery, PollFailure, ShopState, S
 
 @dataclass(frozen=True, slots=True)
 class SinkSnapshot:
-    """How a sink does.
+    """The state of a sink.
 
     Attributes:
-        stored: what lies in the store for it.
-        named: the settings name it; else what waits for it waits for ever.
-        held: deliveries in the in-process queue and on their way; None where another replica delivers.
-        breaker: likewise.
-        gone: it said 410.
-        failing_since: when the first delivery failed after the last that did not.
+        stored: what the store holds for it.
+        named: the settings contain it; else its deliveries wait forever.
+        held: deliveries in the in-process queue and in progress; None if another replica delivers.
+        breaker: the state of its circuit; None if another replica delivers.
+        gone: it answered 410.
+        failing_since: when deliveries began to fail.
         last_error_kind: how the last one failed, if it is failing.
     """
 
@@ -38,7 +38,7 @@ class SinkSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """An event, with what became of its deliveries, the latest first; at least one."""
+    """An event with its deliveries, the latest first; at least one."""
 
     event_type: str
     key: str
@@ -47,21 +47,21 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class StatusSnapshot:
-    """All that the page shows.
+    """All data of the page.
 
     Attributes:
         now: by the store's clock.
-        leads: this process does the work.
-        leader: who has the right to write, for people; "" for nobody.
+        leads: this process polls and delivers.
+        leader: who holds the lease, for people; "" for nobody.
         in_redis: the store is Redis; else a file.
-        failure: why polls fail here; None if the last one was good, or another replica polls.
-        unhealthy_reason: what /healthz says is wrong; "" if nothing is.
-        clock: what is wrong with our clock; None if nothing is.
-        trouble: why the store cannot be read; all that it would tell is then empty.
-        next_in_s: seconds until the shop is asked next; None where another replica polls, or nobody.
-        made: deliveries of the last hours, an hour each, the earliest first.
-        dead_lettered: those given up, likewise.
-        titles: of the owner's own events, by their names.
+        failure: why polls fail here; None if the last one succeeded, or another replica polls.
+        unhealthy_reason: the reason in /healthz; "" if it is healthy.
+        clock: what is wrong with our clock; None if it is right.
+        trouble: why the store cannot be read; then all data from it is empty.
+        next_in_s: seconds until the next poll; None if this process does not poll.
+        made: deliveries per hour, the earliest first.
+        dead_lettered: failed deliveries per hour.
+        titles: titles of the owner's own events, by their names.
     """
 
     shop: str
@@ -90,24 +90,24 @@ class StatusSnapshot:
 
 
 class ActionResult(StrEnum):
-    """What came of asking for something."""
+    """The result of a requested action."""
 
     DONE = "done"
     FOLLOWS = "follows"  # another replica polls
     NOBODY = "nobody"  # no replica leads
-    OFF = "off"  # nobody polls
-    MISSING = "missing"  # there is no such dead letter any more, or its event waits already
+    OFF = "off"  # polling is off
+    MISSING = "missing"  # the dead letter no longer exists, or its event is already pending
 
 
 class Inside(Protocol):
-    """The daemon, as the page sees it. What writes to the store raises TemporaryError or PermanentError."""
+    """The daemon as the page sees it. Methods that write raise TemporaryError or PermanentError."""
 
     async def snapshot(self) -> StatusSnapshot:
-        """How it goes; never raises."""
+        """Return the data of the page; never raises."""
         ...
 
     async def poll_now(self) -> ActionResult:
-        """Poll at once, whatever pause there is."""
+        """Poll at once, despite any pause."""
         ...
 
     async def replay(self, seq: int) -> ActionResult:
@@ -115,5 +115,5 @@ class Inside(Protocol):
         ...
 
     async def drop(self, seq: int) -> ActionResult:
-        """Forget a dead letter."""
+        """Delete a dead letter."""
         ...

@@ -1,4 +1,4 @@
-"""What answers for the status page: who may see it, who may act. Imported at the first request."""
+"""Handles the requests of the status page, and decides who may act. Imported at the first request."""
 
 from collections.abc import Awaitable, Callable
 
@@ -25,14 +25,14 @@ from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
 SNAPSHOT_S = 1.0
-"""However many look, the store is asked once in so long."""
+"""The store is read at most once per this time, however many clients look."""
 
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:;"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
-    # Not no-referrer: with it browsers say "Origin: null" of our own forms as of anybody's.
+    # Not no-referrer: with it, browsers send "Origin: null" with our own forms, as with foreign ones.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -46,13 +46,13 @@ REFUSALS: dict[ActionResult, str] = {
 
 
 class StatusPage:
-    """Answers browsers, and programs that act.
+    """Answers browsers, and programs that use actions.
 
     Args:
-        inside: is looked at, and asked.
+        inside: provides the data and the actions.
         shop: the shop's id.
-        locale: the language of who does not say which one.
-        admin_auth: knows who may act; None: nobody.
+        locale: the default language.
+        admin_auth: decides who may act; None: nobody.
     """
 
     def __init__(self, inside: Inside, *, shop: str, locale: Locale, admin_auth: AdminAuth | None) -> None:
@@ -64,14 +64,14 @@ class StatusPage:
         self._snapshot: StatusSnapshot | None = None
         self._looked_at = 0.0
         self._actions = 0
-        self._seen_after = 0  # deeds that the glance shows
-        self._pages: dict[ViewContext, str] = {}  # of that glance
+        self._seen_after = 0  # actions that the snapshot includes
+        self._pages: dict[ViewContext, str] = {}  # of that snapshot
         self._log: Log = structlog.get_logger()
 
     async def page(self, request: Request) -> Response:
-        """GET /: how it goes."""
+        """Handle GET /: the status."""
         view = self._look(request)
-        if view.notice:  # one person's, once
+        if view.notice:  # shown to one person, once
             return _html(status_page(await self._see(), view))
         snapshot = await self._see()
         if view not in self._pages:
@@ -79,7 +79,7 @@ class StatusPage:
         return _html(self._pages[view])
 
     async def enter(self, request: Request) -> Response:
-        """GET and POST /sign-in."""
+        """Handle GET and POST /sign-in."""
         view = self._look(request)
         if request.method != "POST":
             return _html(form_page(view, self._shop))
@@ -102,13 +102,13 @@ class StatusPage:
         return answer
 
     async def leave(self, request: Request) -> Response:
-        """POST /sign-out."""
+        """Handle POST /sign-out."""
         if self._admin_auth is not None and same_origin(request):
             self._admin_auth.close(request)
         return RedirectResponse("./", 303, HEADERS)
 
     async def act(self, request: Request) -> Response:
-        """POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
+        """Handle POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
         view, action = self._look(request), request.path_params["action"]
         by_program = bearer(request) is not None
         try:
@@ -120,16 +120,16 @@ class StatusPage:
         except ShopPollerError as error:
             self._log.warning("an action failed", action=action, error=str(error))
             return self._refusal(view, by_program, 503, "unusable", detail=error)
-        self._log.info("done at somebody's wish", action=action, dead_letter=seq or None)
+        self._log.info("action done", action=action, dead_letter=seq or None)
         self._actions += 1
         if by_program:
             return PlainTextResponse(f"{_done(ViewContext('en'), action, number)}\n", 200, HEADERS)
-        # For the browser the page says it, where it is brought to.
+        # A browser is redirected to the page, which shows the result.
         still = "&still=1" if view.still else ""
         return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={number}{still}", 303, HEADERS)
 
     async def _do(self, action: str, seq: int) -> int:
-        """Do it, and give the number that is told of it: see `_done`."""
+        """Carry out the action; return the number for its message, see `_done`."""
         actions: dict[str, Callable[[int], Awaitable[ActionResult]]] = {
             "replay": self._inside.replay,
             "drop": self._inside.drop,
@@ -158,7 +158,7 @@ class StatusPage:
         return _html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
 
     def _let_in(self, request: Request) -> None:
-        """Only who may act passes."""
+        """Refuse clients that may not act."""
         token = bearer(request)
         if token is None:
             admin_auth = self._may_try(request)
@@ -167,7 +167,7 @@ class StatusPage:
         elif self._admin_auth is None:
             raise ActionRefusedError(404, "missing")
         else:
-            # No browser adds this header to another site's form: whose page it was need not be asked.
+            # No browser adds this header to a foreign site's form, so the origin need not be checked.
             self._check(self._admin_auth, token, request)
 
     def _may_try(self, request: Request) -> AdminAuth:
@@ -184,14 +184,14 @@ class StatusPage:
         except TooManyError:
             raise ActionRefusedError(429, "too many") from None
         peer = request.client.host if request.client else ""
-        self._log.warning("a wrong SHOP_ADMIN_TOKEN was shown", peer=peer)
+        self._log.warning("received a wrong SHOP_ADMIN_TOKEN", peer=peer)
         raise ActionRefusedError(401, "wrong")
 
     async def _see(self) -> StatusSnapshot:
-        """A glance that is no older than a moment; who comes meanwhile waits for the same one."""
+        """Return a recent snapshot; clients that arrive while it is read share it."""
         async with self._turn:
             now = anyio.current_time()
-            actions = self._actions  # what is done during a glance, it may not show
+            actions = self._actions  # the snapshot may not include actions that happen while it is read
             if self._snapshot is None or actions != self._seen_after or now - self._looked_at >= SNAPSHOT_S:
                 self._snapshot = await self._inside.snapshot()
                 self._looked_at, self._seen_after = now, actions
@@ -218,10 +218,10 @@ class StatusPage:
 
 
 def _done(view: ViewContext, action: str, number: int) -> str:
-    """What was done, and to which dead letter."""
+    """Say what was done, and to which dead letter."""
     return view.say(f"done {action}", seq=number)
 
 
 def _html(text: str, status: int = 200) -> Response:
-    # What no UTF-8 can say (half a surrogate) must not end in an error.
+    # A lone surrogate cannot be encoded as UTF-8; it must not cause an error.
     return HTMLResponse(text.encode("utf-8", "replace"), status, HEADERS)

@@ -1,9 +1,8 @@
-"""Requests whose end, or whose target, two programs may read differently are refused (request smuggling).
+"""Refuses requests whose end or target two programs may read differently (request smuggling).
 
-A proxy before us may take another header for the length of a body than we do: what we take for the next
-request is then part of the body of this one, chosen by whoever sent it. RFC 9112, sections 6.1 and 6.3, lets
-a server refuse such a request. The connection is closed after the answer, since nobody knows where the next
-request begins.
+A proxy before us may use another header for the length of a body than we do. Then a client can hide a second
+request in the body of its first one. RFC 9112, sections 6.1 and 6.3, allows a server to refuse such requests.
+The connection is closed after the response, since the start of the next request is unknown.
 """
 
 import re
@@ -16,7 +15,7 @@ LENGTH = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE)
 
 
 class StrictConnection(h11.Connection):
-    """Refuses what h11 puts up with; the caller answers 400, as for all that is no HTTP."""
+    """Refuses requests that h11 tolerates; the caller answers 400, as for anything that is not HTTP."""
 
     def next_event(self) -> Any:
         """As h11's.

@@ -1,4 +1,4 @@
-"""The long parts of the status page: sinks, events with their deliveries, dead letters."""
+"""The tables of the status page: sinks, events with their deliveries, dead letters."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from shop_poller.web.words import TEXTS
 
 
 def sinks(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
-    """Whom we deliver to, how they do, and what waits for them."""
+    """Show the sinks, their state, and what waits for them."""
     rows = joined(_sink(view, sink, snapshot) for sink in snapshot.sinks)
     return fill(
         '<section aria-labelledby="sinks"><h2 id="sinks">{title}</h2><table><thead><tr>'
@@ -29,7 +29,7 @@ def sinks(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
 def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Markup:
     tone, state = _sink_state(view, sink, snapshot.now)
     waiting = view.number(sink.stored.waiting)
-    if snapshot.trouble:  # the store would know; and who else delivers
+    if snapshot.trouble:  # the store, which knows this and who delivers, cannot be read
         waiting = view.say("not known")
         state = view.say("not known") if sink.breaker is None else state
     return fill(
@@ -43,11 +43,11 @@ def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Ma
 
 
 def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[str, str]:
-    """The tone and the words."""
+    """Return the style and the text of a sink's state."""
     if sink.failing_since is not None and sink.breaker is BreakerState.CLOSED:
         return "is-some", view.say("failing", age=view.age((now - sink.failing_since).total_seconds()))
     tone, words = {
-        BreakerState.OPEN: ("is-bad", "left alone"),
+        BreakerState.OPEN: ("is-bad", "paused"),
         BreakerState.HALF_OPEN: ("is-some", "probing"),
         BreakerState.CLOSED: ("is-good", "works"),
         None: ("soft", "known to the leader"),
@@ -60,7 +60,7 @@ def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[s
 
 
 def events(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
-    """The latest events, each with its deliveries."""
+    """Show the latest events, each with its deliveries."""
     rows = joined(_happening(view, one, snapshot) for one in snapshot.happenings)
     table = fill(
         '<table><thead><tr><th scope="col">{event}</th><th scope="col">{deliveries}</th></tr></thead>'
@@ -94,13 +94,13 @@ def _delivery(view: ViewContext, over: FinishedDelivery, now: datetime) -> Marku
         '<li>{sink}: <span class="{tone}">{fate}</span> <span class="soft">{ago}</span></li>',
         sink=foreign(over.sink),
         tone="is-bad" if dead else "is-good",
-        fate=view.say("given up" if dead else "delivered"),
+        fate=view.say("undelivered" if dead else "delivered"),
         ago=view.ago(over.at, now),
     )
 
 
 def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
-    """What was given up, with what can be done about it."""
+    """Show the dead letters, with the actions for them."""
     count = sum(sink.stored.dead for sink in snapshot.sinks)
     if snapshot.dead:
         content = joined(_letter(view, one, snapshot) for one in snapshot.dead)

@@ -1,4 +1,4 @@
-"""What is not well, judged from a glance: in which order a person should look, and where to read on."""
+"""Lists problems by their severity, each with its section of the runbook."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,20 +33,20 @@ SECTIONS: Mapping[str, str] = {
     "aside": "shoppollerorderssetaside",
     "damaged": "damaged-state",
 }
-"""Where in the runbook it says what to do; of an alert it depends on what it is about."""
+"""The section of the runbook for each kind. For an alert it depends on the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that is not well.
+    """A problem.
 
     Attributes:
         kind: a text of words.TEXTS.
         about: a key of SECTIONS, if it is not the kind.
-        grave: it does not work; else somebody should have a look.
+        grave: something does not work; else it only needs attention.
         name: the service or sink.
-        since: when it began, or when it was well last.
-        seconds: by so many a clock is wrong.
+        since: when it began, or when it last worked.
+        seconds: how wrong a clock is.
     """
 
     kind: str
@@ -61,12 +61,12 @@ class Trouble:
 
     @property
     def section(self) -> str:
-        """Where it says what to do."""
+        """The section of the runbook."""
         return f"{RUNBOOK}#{SECTIONS[self.about or self.kind]}"
 
 
 def troubles(snapshot: StatusSnapshot) -> list[Trouble]:
-    """All of them, the gravest first."""
+    """Return all problems, the most severe first."""
     return sorted(_found(snapshot), key=lambda one: not one.grave)
 
 
@@ -83,7 +83,7 @@ def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
             f"{clock.whose}: {clock.fault}", grave=clock.is_grave, about="clock", seconds=clock.seconds
         )
     for alert in snapshot.alerts:
-        if alert.service == snapshot.shop and snapshot.failure is not None:  # that says more
+        if alert.service == snapshot.shop and snapshot.failure is not None:  # the failure says more
             continue
         yield Trouble(
             "alert",
@@ -106,7 +106,7 @@ def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
 
 
 def _dated_ahead(snapshot: StatusSnapshot) -> ClockTrouble | None:
-    """What is stored cannot be of a time to come."""
+    """Return the trouble of a clock that is behind the times in the store."""
     over = [*snapshot.dead, *(one for happening in snapshot.happenings for one in happening.deliveries)]
     return clocks.trouble(
         Whose.OF_REDIS if snapshot.in_redis else Whose.OURS,

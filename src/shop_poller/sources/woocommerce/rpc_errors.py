@@ -63,7 +63,7 @@ NO_TOOL = re.compile(r"\b(?:unknown tool|no such tool|tool\b.{0,100}\bnot found)
 UNKNOWN_ARGUMENT = re.compile(
     r"_fields|not a valid property"
     r"|\b(?:additional|unknown|unexpected|unrecogni[sz]ed|extra)[ _]"
-    r"(?:propert|argument|param|field|key|input)",
+    r"(?:propert|argument|param|field|key|input)",  # codespell:ignore propert
     re.IGNORECASE,
 )
 """A server's words for an argument that its tool does not know."""
