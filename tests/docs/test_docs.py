@@ -30,8 +30,8 @@ from shop_poller.web.words import TEXTS
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
 READMES = pytest.mark.parametrize("readme", [README, README_RU], ids=lambda path: path.name)
-COMMANDS, COMMANDS_RU = ROOT / "docs/commands.md", ROOT / "docs/ru/commands.md"
-PAGES_OF_COMMANDS = pytest.mark.parametrize("page", [COMMANDS, COMMANDS_RU], ids=["en", "ru"])
+COMMANDS_PAGE, COMMANDS_PAGE_RU = ROOT / "docs/commands.md", ROOT / "docs/ru/commands.md"
+PAGES_OF_COMMANDS = pytest.mark.parametrize("page", [COMMANDS_PAGE, COMMANDS_PAGE_RU], ids=["en", "ru"])
 
 
 def text(path: Path | str) -> str:
@@ -86,14 +86,14 @@ def test_the_settings_named_have_the_defaults_named(readme: Path) -> None:
 
 @PAGES_OF_COMMANDS
 def test_the_commands_are_all_named_and_all_there(page: Path) -> None:
-    header = "command" if page == COMMANDS else "команда"
+    header = "command" if page == COMMANDS_PAGE else "команда"
     named = {code(cell)[0] for cell, _ in rows(text(page), header)}
     words = {line.split()[1] for line in named}
     assert words - {"--version"} == {*COMMANDS}
 
 
 @pytest.mark.parametrize(
-    "line", sorted({code(cell)[0] for cell, _ in rows(COMMANDS.read_text(encoding="utf-8"), "command")})
+    "line", sorted({code(cell)[0] for cell, _ in rows(COMMANDS_PAGE.read_text(encoding="utf-8"), "command")})
 )
 def test_every_command_named_is_understood(line: str) -> None:
     command = Path(sys.executable).with_name("shop-poller")
@@ -106,7 +106,7 @@ def test_every_command_named_is_understood(line: str) -> None:
 
 @PAGES_OF_COMMANDS
 def test_the_exit_codes_are_those_of_the_command_line(page: Path) -> None:
-    header = "exit code" if page == COMMANDS else "код выхода"
+    header = "exit code" if page == COMMANDS_PAGE else "код выхода"
     assert {int(number) for number, _ in rows(text(page), header)} == set(Exit)
 
 
@@ -156,7 +156,7 @@ def test_the_events_of_ones_own_in_the_docs_can_be_written_so() -> None:
     assert set(re.findall(r"`(\{\w+\})`", words[0])) == set(status_events.PLACEHOLDERS)
 
 
-@pytest.mark.parametrize(("english", "russian"), [(README, README_RU), (COMMANDS, COMMANDS_RU)])
+@pytest.mark.parametrize(("english", "russian"), [(README, README_RU), (COMMANDS_PAGE, COMMANDS_PAGE_RU)])
 def test_both_languages_have_the_same_shape(english: Path, russian: Path) -> None:
     def shape(page: str) -> list[str]:
         lines = [line for line in page.splitlines() if line.startswith(("#", "| ", "|-", "    make"))]

@@ -8,7 +8,7 @@ from typing import Any
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale, MessageFormat, alert_notification, order_notification
 from shop_poller.core.model import Delivery, EventType, Notification, Order, OrderEvent, Refund, Wait
-from shop_poller.sinks.apprise import message
+from shop_poller.sinks.apprise.sink import message
 
 SHOP = "shop.example"
 NOW = datetime(2026, 11, 25, 12, 0, 7, tzinfo=UTC)
