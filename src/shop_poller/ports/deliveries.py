@@ -22,14 +22,14 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The sink said yes: the row leaves the outbox."""
+    """The sink accepted it: the row leaves the outbox."""
 
     delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: the row waits until `at`. Charged when the failure was this row's own."""
+    """The attempt failed: the row waits until `at`. Charged when the failure was this row's own."""
 
     delivery: Delivery
     at: datetime
@@ -39,7 +39,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class MoveToDeadLetters:
-    """Never: the row becomes a dead letter."""
+    """The sink will never accept it: the row becomes a dead letter."""
 
     delivery: Delivery
     reason: str
@@ -47,7 +47,7 @@ class MoveToDeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Not tried: the row is anybody's again."""
+    """It was not tried: the row can be claimed again."""
 
     delivery: Delivery
 
@@ -60,12 +60,12 @@ class FinishedDelivery:
     """A delivery that is over.
 
     Attributes:
-        seq: names it, in its shop and of its kind.
+        seq: identifies it among the deliveries of its shop and kind.
         key: the order's id, or the alert's subject.
-        attempts: claims that failed and were charged to it.
-        at: when it was delivered or buried.
+        attempts: charged failures.
+        at: when it was delivered or given up.
         reason: why it was given up; "" if it was delivered.
-        first_seq: the seq that it had before it was first put back into the outbox; 0: it never was.
+        first_seq: its seq before it was first put back into the outbox; 0 if it never was.
     """
 
     seq: int
@@ -80,17 +80,17 @@ class FinishedDelivery:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where it belongs among others: in the order in which they were made at first."""
+        """The sort key of events: their first seq, then the present one."""
         return self.first_seq or self.seq, self.seq
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A delivery that was given up, with what could not be delivered.
+    """A delivery that was given up, with its text.
 
     Attributes:
         body: the notification's JSON, as it was sent.
-        created_at: when it came into the outbox, the last time if it was replayed.
+        created_at: when it was added to the outbox, most recently if it was replayed.
     """
 
     over: FinishedDelivery
@@ -103,7 +103,7 @@ class DeliveredEntry:
     """A delivery that was made.
 
     Attributes:
-        kept: its text was kept too, so that it can be sent again; versions before kept none.
+        kept: its text is stored too, so that it can be sent again; earlier versions stored none.
     """
 
     over: FinishedDelivery
@@ -111,7 +111,7 @@ class DeliveredEntry:
 
 
 class DeliveryStatus(StrEnum):
-    """What became of a delivery."""
+    """Where a delivery stands."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -120,11 +120,11 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """What the store remembers of one delivery.
+    """What is stored of one delivery.
 
     Attributes:
         key: the order's id, or the alert's subject.
-        at: when it was delivered or buried; of one that waits, when it was made.
+        at: when it was delivered or given up; if it waits, when it was created.
     """
 
     sink: str

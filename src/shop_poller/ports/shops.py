@@ -15,17 +15,16 @@ class ShopState:
     """Where polling of a shop stands.
 
     Attributes:
-        started_at: our clock when this store first heard of the shop.
+        started_at: our clock when this state began.
         baseline_at: since when orders are ours to announce, by the shop's clock; None before it answered.
         cursor_at: the position in the source, by the shop's clock.
         last_poll_at: our clock at the last good poll.
-        import_position: None when all is learned, or nothing is yet (then there is no baseline either).
-        sweep_after_id: of the known orders that may still change, the sweep looks next at those beyond.
+        import_position: None when the import is complete, or has not begun (then there is no baseline).
+        sweep_after_id: the sweep continues with the open orders after this id.
         swept_at: our clock at the end of the last sweep.
         newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
-        silence_told_at: since when there was the silence that was told last, by the shop's clock.
-        refunds_at: how far the shop's list of refunds was read, by the dates of the refunds; None before the
-            first time.
+        silence_told_at: when the silence began that was reported last, by the shop's clock.
+        refunds_at: how far the shop's list of refunds was read, by the dates of the refunds; None if never.
     """
 
     started_at: datetime
@@ -45,7 +44,7 @@ class Backfill:
     """How far a backfill has come: orders made from `since` to the baseline, newest first.
 
     Attributes:
-        created_before: exclusive; what was made from then on is done.
+        created_before: exclusive; later orders are done.
         imported: orders recorded so far.
     """
 
@@ -59,9 +58,9 @@ class Batch:
     """What one commit changes, all of it or nothing.
 
     Attributes:
-        state: replaces the shop's.
+        state: replaces the stored one.
         now: our clock.
-        seen_at: records are kept for a time counted from here: the shop's clock or ours, which is later.
+        seen_at: the retention of records counts from here: the shop's clock or ours, which is later.
         known: orders whose record changed.
         set_aside: orders that could not be read.
         mended: ids of orders set aside before that could be read now.
@@ -78,7 +77,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A service that does not work, and of which the administrators were told."""
+    """A service that does not work, and of which the administrators were notified."""
 
     service: str
     cause: ErrorKind
@@ -90,8 +89,8 @@ class PollFailure:
     """Why polls fail now.
 
     Attributes:
-        kind: what went wrong, in a word.
-        text: as in the log, for people.
+        kind: of the error.
+        text: as in the log.
         since: the first failure after the last good poll, by our clock.
     """
 
@@ -119,7 +118,7 @@ class RowSetAside:
 
 @dataclass(frozen=True, slots=True)
 class SinkStats:
-    """What lies in the store for one sink."""
+    """Counts of the deliveries of one sink."""
 
     waiting: int = 0
     oldest_at: datetime | None = None
@@ -128,13 +127,13 @@ class SinkStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What lies in the store for one shop.
+    """Counts of what is stored of one shop.
 
     Attributes:
         known: orders.
         set_aside: orders that could not be read.
-        sinks: what waits and lies dead, by sink.
-        rows_set_aside: rows of our own that were damaged.
+        sinks: waiting deliveries and dead letters, by sink.
+        rows_set_aside: stored rows that were damaged.
     """
 
     known: int = 0

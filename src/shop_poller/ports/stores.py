@@ -37,27 +37,27 @@ class Clock(Protocol):
 
 
 class Lease(Protocol):
-    """The right to write for a shop: one process has it, for a term that it renews."""
+    """The right to write for a shop. One process has it, for a term that it renews."""
 
     @property
     def term_s(self) -> float:
-        """Seconds that it outlives a process that says nothing more; infinite where its end gives it back."""
+        """Seconds until it expires without a renewal; infinite where the end of the process releases it."""
         ...
 
     async def take(self) -> bool:
-        """Take it, if nobody has it. All claims that were made before are void."""
+        """Take it, if nobody has it. All earlier claims are void."""
         ...
 
     async def renew(self) -> bool:
         """Keep it for another term.
 
         Returns:
-            False if it was lost, or if the store is not what we left there: all is to be read anew.
+            False if it was lost, or if the state is not as this process left it: it must be read anew.
         """
         ...
 
     async def release(self) -> None:
-        """Let others have it."""
+        """Release it."""
         ...
 
     async def holder(self) -> str:

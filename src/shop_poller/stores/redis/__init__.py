@@ -77,13 +77,13 @@ class RedisStore(
         return f"answers ({server.describe(info)}), {led_by}"
 
     async def aclose(self) -> None:
-        """Let go of the lease and of the connections."""
+        """Release the lease and close the connections; never raises."""
         if self._connection.closed:
             return
         try:
             if self._connection.nonce:
                 await self.release()
         except TemporaryError:
-            pass  # it ends by itself
+            pass  # it expires
         finally:
             await self._connection.aclose()

@@ -15,7 +15,7 @@ class RedisAlertState(RedisPort):
     """Alerts. For the methods see ports.AlertState."""
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
-        """The alerts raised and not cleared, by service."""
+        """Read the alerts; a damaged one is set aside."""
         found = {}
         for service, text in (await self._connection.hash(self._keys.shop(shop_id).alerts)).items():
             alert, problems = codec.alert(service, text)

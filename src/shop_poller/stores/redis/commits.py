@@ -101,7 +101,7 @@ class Commits:
         self._revs[shop_id] = (rev, deque(maxlen=UNSURE))
 
     async def move_wrong_keys(self, shop_id: str, now: datetime, more: Mapping[str, str]) -> None:
-        """After one was met: what is no key of ours is renamed, and what it held begun anew.
+        """Rename keys of the wrong type, if one was found, and write the revision anew where it was.
 
         Args:
             shop_id: whose keys, besides those that it shares.
@@ -127,7 +127,7 @@ class Commits:
         self._revs.pop(shop_id, None)
 
     async def mend_revs(self, shop_id: str) -> None:
-        """A revision that is none, in a key that is there, was damaged; the others say what it was.
+        """Correct a damaged revision by the others.
 
         One that is gone with its key, or is another revision, is no damage: see `register`.
         """

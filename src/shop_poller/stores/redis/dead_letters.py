@@ -42,17 +42,17 @@ class RedisDeadLetters(RedisPort):
         return codec.dead_letter(*found[0]) if found else None
 
     async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Put dead letters back behind what waits."""
+        """Add a row for each behind those that wait, and delete the dead letter."""
         return await self._move(shop_id, await self._dead_letters(shop_id, seqs), now, dead=True, again=True)
 
     async def drop_concurrently(self, shop_id: str, seqs: Collection[int]) -> int:
-        """Forget dead letters."""
+        """Delete dead letters."""
         return await self._move(
             shop_id, await self._dead_letters(shop_id, seqs), self.now(), dead=True, again=False
         )
 
     async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Put deliveries that were made back behind what waits."""
+        """Add a row for each behind those that wait, and delete it from the history."""
         kept: list[tuple[str, str, str]] = []
         for some in chunks(await self._find(self._keys.delivered, shop_id, seqs)):
             bodies = await self._connection.read("HMGET", self._keys.texts, *(seq for seq, _ in some))

@@ -24,7 +24,7 @@ class RedisDeliveryHistory(RedisPort):
         sink: str | None = None,
         after: datetime | None = None,
     ) -> list[FinishedDelivery]:
-        """What was delivered or given up, the latest first."""
+        """Read them by time, the latest first."""
         first = "-inf" if after is None else f"({ms(after)}"
         found: list[FinishedDelivery] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
@@ -38,7 +38,7 @@ class RedisDeliveryHistory(RedisPort):
         return sorted(found, key=lambda one: (one.at, one.seq), reverse=True)[:limit]
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
-        """How many were delivered or given up in each hour; counted by the server, nothing is read."""
+        """Let the server count."""
         counts = [0] * hours
         start = ms(before) - hours * HOUR_MS
         for shop, sink in await self._order.lanes():
@@ -50,7 +50,7 @@ class RedisDeliveryHistory(RedisPort):
         return counts
 
     async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
-        """What was delivered within a time, in the order of its events."""
+        """Read them by time, then sort them by their events."""
         found: list[DeliveredEntry] = []
         for shop, sink in await self._order.lanes():
             if shop == shop_id:
@@ -63,7 +63,7 @@ class RedisDeliveryHistory(RedisPort):
         return sorted(found, key=lambda made: made.over.place)
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
-        """What is remembered of the deliveries of these keys, in the order in which they were made."""
+        """Read them from the outbox, the delivered and the dead letters."""
         found: dict[int, DeliveryRecord] = {}
         for shop, sink in await self._order.lanes():
             if shop == shop_id:
@@ -83,7 +83,7 @@ class RedisDeliveryHistory(RedisPort):
         return [found[seq] for seq in sorted(found)]
 
     async def _records_of_line(self, line: str) -> dict[int, DeliveryRecord]:
-        """What waits in a line, by number."""
+        """The deliveries that wait in a line, by number."""
         found: dict[int, DeliveryRecord] = {}
         # Between these begin digits, and nothing else.
         async for names in self._connection.names(self._keys.lines, f"[{line}", f"({line}:"):

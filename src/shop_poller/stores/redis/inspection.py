@@ -245,7 +245,7 @@ class RedisInspection(RedisLease):
         return await self._inspection(shop_id).findings()
 
     async def repair(self, shop_id: str) -> list[StateFinding]:
-        """Put right what can be, and keep copies.
+        """Repair what can be repaired, and keep copies.
 
         Returns:
             What was wrong.
@@ -267,7 +267,7 @@ class RedisInspection(RedisLease):
         return wrong + await inspection.repair()
 
     async def forget_set_aside(self, shop_id: str) -> int:  # noqa: ARG002 - a prefix is one shop's
-        """Drop the copies of damaged rows."""
+        """Delete the copies of damaged rows."""
         return await self._aside.forget()
 
     def _inspection(self, shop_id: str) -> Inspection:

@@ -35,11 +35,11 @@ class RedisLease(RedisPort):
         return self._connection.nonce
 
     async def ask_clock(self) -> None:
-        """Learn the server's clock, which a process that never asked for the lease has not heard."""
+        """Ask for the time without taking the lease."""
         await self._lease("look")
 
     async def take(self) -> bool:
-        """Take the right to write, if nobody has it; what was in memory of an earlier time is void."""
+        """Take the lease, if nobody has it; what is in memory of an earlier session is void."""
         if not self._unanswered:  # or else it may be ours by the nonce of before
             self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
         self._connection.torn = False
@@ -56,9 +56,9 @@ class RedisLease(RedisPort):
         return owner == self._connection.nonce
 
     async def renew(self) -> bool:
-        """Keep the right to write; False if it was lost, or the state is not what we left there."""
+        """Keep the lease; False if it was lost, or the state is not as this process left it."""
         if self._connection.has_wrong_type and await self._has_wrong_type():
-            return False  # it is moved out of the way before work begins again
+            return False  # `register` renames it before work begins again
         return not self._connection.torn and await self._lease("renew") == self._connection.nonce
 
     async def _has_wrong_type(self) -> bool:
@@ -68,11 +68,11 @@ class RedisLease(RedisPort):
         return self._connection.has_wrong_type
 
     async def release(self) -> None:
-        """Let others have the right to write."""
+        """Release the lease."""
         await self._lease("release")
 
     async def holder(self) -> str:
-        """Who has the right to write: host and process; "" for nobody."""
+        """Who has the lease: host and process; "" for nobody."""
         return person(await self._connection.read("GET", self._keys.lease) or "")
 
     async def _lease(self, verb: str, *, latest_ms: int = ANY_TIME) -> str:
@@ -96,5 +96,5 @@ class RedisLease(RedisPort):
 
 
 def person(owner: str) -> str:
-    """A holder of the lease for people: host and process, without what proves it."""
+    """A holder of the lease for people: host and process, without the secret part of the nonce."""
     return "/".join(owner.split("/")[:2])

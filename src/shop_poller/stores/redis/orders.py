@@ -30,7 +30,7 @@ class RedisOrderState(RedisPort):
         self._records = Records(connection, keys)
 
     async def load(self, shop_id: str) -> ShopState | None:
-        """A shop's state, if it was ever heard of.
+        """Read the hash of the shop.
 
         Raises:
             PermanentError: STORE, these keys are another shop's.
@@ -48,7 +48,7 @@ class RedisOrderState(RedisPort):
         return state
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
-        """A shop's state; its life begins now if it has none, or goes on where another design left it."""
+        """Repair what is damaged or evicted, and take over what the design before this one left."""
         await self._commits.move_wrong_keys(shop_id, now, await self._order.lane_types())
         await self._order.mend(now)
         state = await self.load(shop_id)
@@ -90,7 +90,7 @@ class RedisOrderState(RedisPort):
         return state, list(known.values())
 
     async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
-        """What is known of these orders."""
+        """Read their records."""
         keys, found = self._keys.shop(shop_id), {}
         for some in chunks(list(ids)):
             statuses = await self._connection.read("HMGET", keys.known_orders, *some)
@@ -105,13 +105,13 @@ class RedisOrderState(RedisPort):
         return found
 
     async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Ids of known orders in no last status."""
+        """Read them from their index."""
         key, after = self._keys.shop(shop_id).known_open, codec.open_name(after_id)
         names = await self._connection.read("ZRANGEBYLEX", key, f"({after}", "+", "LIMIT", 0, limit)
         return [int(name) for name in names if codec.is_id(name)]
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
-        """The orders that could not be read, with the reason."""
+        """Read the orders that were unreadable."""
         return {
             int(order_id): text.partition(" ")[2] if stored.is_clean(text) else "(cannot be read)"
             async for order_id, text in self._connection.fields(self._keys.shop(shop_id).set_aside)
@@ -119,7 +119,7 @@ class RedisOrderState(RedisPort):
         }
 
     async def commit(self, shop_id: str, batch: Batch) -> None:
-        """Known orders, outbox and state, at once."""
+        """Write known orders, outbox and state in one script."""
         last_poll_at = batch.state.last_poll_at
         await self._commits.commit(
             shop_id,
@@ -138,7 +138,7 @@ class RedisOrderState(RedisPort):
         )
 
     async def backfill(self, shop_id: str) -> Backfill | None:
-        """How far the last backfill has come."""
+        """Read its hash."""
         fields = await self._connection.hash(self._keys.shop(shop_id).backfill)
         if not fields:
             return None
@@ -149,7 +149,7 @@ class RedisOrderState(RedisPort):
     async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
-        """Record orders of which nothing is known; no lease is needed."""
+        """Add records that are missing, by a script that needs no lease."""
         keys = self._keys.shop(shop_id)
         where = [
             keys.state, keys.known_orders, keys.known_details, keys.known_seen, keys.known_open,
@@ -163,7 +163,7 @@ class RedisOrderState(RedisPort):
         return int(await self._connection.fenced("import_silently", where, args))
 
     async def _beginning(self, shop_id: str, now: datetime) -> ShopState:
-        """Where a shop without a state of ours begins: nowhere, or where the design before this one was."""
+        """The first state of a shop: empty, or what the design before this one left."""
         last = await self._connection.read("GET", self._keys.shop(shop_id).last_poll_time)
         last_poll_at = codec.from_naive_iso(last) if last else None
         if (

@@ -45,7 +45,7 @@ class RedisOutbox(RedisPort):
         self._turn = anyio.Lock()  # two claims at once would take the same
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
-        """Take due heads that nobody has; those that cannot be delivered are set aside."""
+        """Take due heads that are not claimed; those that cannot be delivered are set aside."""
         keys = [self._keys.lease, self._keys.outbox, self._keys.heads, self._keys.due(sink)]
         deliveries: list[Delivery] = []
         async with self._turn:
@@ -63,7 +63,7 @@ class RedisOutbox(RedisPort):
         return deliveries
 
     async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        """Record what became of claimed rows."""
+        """Record the outcomes of claimed rows."""
         lanes: dict[tuple[str, str], int] = {}
         finished = []
         for outcome in outcomes:
@@ -126,7 +126,7 @@ class RedisOutbox(RedisPort):
         return len(late)
 
     async def next_due(self, sink: str) -> datetime | None:
-        """When the next head that nobody has is due."""
+        """When the next head that is not claimed is due."""
         claimed = self._claims.seqs.get(sink, set())
         heads = await self._order.earliest(self._keys.due(sink), len(claimed) + 1)
         if not heads and not claimed:
@@ -136,7 +136,7 @@ class RedisOutbox(RedisPort):
         return next(free, None)
 
     async def dead_letter_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
-        """Bury heads that nobody has and that became such before an instant.
+        """Make dead letters of unclaimed heads that became heads before an instant.
 
         A head is not older than its row: only rows that old are looked at, the oldest first, `EXPIRE_SCAN` at
         most; the next time it goes on there. Of rows that a clock dated that was ahead nothing can be told by

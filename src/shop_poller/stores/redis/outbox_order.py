@@ -56,7 +56,7 @@ class OutboxOrder:
         return [(str(seq), codec.instant_of(at)) for seq, at in found]
 
     async def mend(self, now: datetime) -> None:
-        """Make what leads to the deliveries anew where part of it is gone (evicted)."""
+        """Rebuild what leads to the deliveries, if part of it was evicted."""
         await self._mend_counter()
         await self.mend_due(now)
 
@@ -105,7 +105,7 @@ class OutboxOrder:
         return named == rows and heads == due and heads <= {str(seq) for seq in rows}
 
     async def put_right(self, now: datetime) -> None:
-        """Look at every row: correct it, or set it aside; then make their order anew if it is wrong."""
+        """Correct each row or set it aside; then rebuild their order if it is wrong."""
         async for some in self._connection.scan("HSCAN", self._keys.outbox):
             for seqs in chunks([seq for seq in some if COUNTED.fullmatch(seq)]):
                 heads = await self._connection.read("HMGET", self._keys.heads, *seqs)
@@ -123,7 +123,7 @@ class OutboxOrder:
         return await self._has_all()
 
     async def mend_due(self, now: datetime) -> None:
-        """A delivery that is due at no time that can be right is due now; a bounded number at a time."""
+        """Make deliveries with an impossible due time due now, a bounded number at a time."""
         for sink in sorted({sink for _, sink in await self.lanes()}):
             key = self._keys.due(sink)
             late = await self._connection.read(
@@ -135,7 +135,7 @@ class OutboxOrder:
                 await self._connection.fenced("apply", keys, [json.dumps(commands, ensure_ascii=False)])
 
     async def _mend_counter(self) -> None:
-        """A counter that is no number, or behind what it gave, would give numbers again."""
+        """Set the counter anew if it is damaged, or behind: it would repeat numbers."""
         counter = await self._connection.read("HGET", self._keys.outbox, "seq")
         least = 0
         for shop, sink in await self.lanes():

@@ -40,7 +40,7 @@ class OutboxRows:
         return rows
 
     async def deliverable(self, seq: str, row: str, head: str | None, now: datetime) -> Delivery | None:
-        """A row as a delivery; what is wrong with it is put right, or it is set aside and there is None.
+        """A row as a delivery; a damaged one is corrected, or set aside (None).
 
         What names a delivery stands in its line too, so its row is needed for little more than its text.
         """
@@ -58,7 +58,7 @@ class OutboxRows:
         *,
         in_line: bool = True,
     ) -> Delivery | None:
-        """A damaged row, put right by what its line says of it; or set aside, and there is None.
+        """A damaged row, corrected by its name in its line; or set aside (None).
 
         Args:
             seq: its number.
@@ -90,7 +90,7 @@ class OutboxRows:
         return delivery
 
     async def set_aside(self, seq: str, row: str, name: str, problems: list[str], now: datetime) -> None:
-        """Take a row out that cannot be delivered, and keep a copy.
+        """Remove a row that cannot be delivered, and keep a copy.
 
         Args:
             seq: its number.

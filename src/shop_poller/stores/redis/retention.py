@@ -27,7 +27,7 @@ class RedisRetention(RedisPort):
         return changed + await self._redate_finished(shop_id, after, to)
 
     async def _prune_known(self, shop_id: str, seen_before: datetime) -> int:
-        """Drop old records, a bounded number."""
+        """Delete old records, a bounded number."""
         keys = self._keys.shop(shop_id)
         old = await self._connection.read(
             "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
@@ -51,7 +51,7 @@ class RedisRetention(RedisPort):
         return dropped
 
     async def _prune_finished(self, shop_id: str, finished_before: datetime) -> int:
-        """Drop old or too many deliveries that are over, a bounded number."""
+        """Delete old or too many deliveries that are over, a bounded number."""
         dropped = 0
         await self._order.mend_due(to_milliseconds(datetime.now(UTC)))
         for shop, sink in await self._order.lanes():

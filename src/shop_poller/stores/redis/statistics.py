@@ -18,11 +18,11 @@ class RedisStatistics(RedisPort):
         )
 
     async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:  # noqa: ARG002 - a prefix is one shop's
-        """The copies of damaged rows."""
+        """Read the copies of damaged rows."""
         return await self._aside.rows()
 
     async def _sinks(self, shop_id: str) -> dict[str, SinkStats]:
-        """Count what waits and what lies dead, by sink."""
+        """Count waiting deliveries and dead letters, by sink."""
         found: dict[str, SinkStats] = {}
         for shop, sink in await self._order.lanes():
             if shop != shop_id:

@@ -18,7 +18,7 @@ class SqliteAlertState(SqlitePort):
 
     @in_thread
     def alerts(self, db: StateConnection, shop_id: str) -> dict[str, Alert]:
-        """The alerts raised and not cleared, by service."""
+        """Read the alerts; a damaged one is set aside."""
         columns, found = "service, cause, since", {}
         for row in db.execute(f"SELECT {columns} FROM alerts WHERE shop_id = ?", (shop_id,)).fetchall():
             alert, problems = stored.alert(row[0], raw(columns, row))
@@ -36,7 +36,7 @@ class SqliteAlertState(SqlitePort):
         new_deliveries: Sequence[NewDelivery],
         now: datetime,
     ) -> None:
-        """Remember an alert and send it; not once more, if that was done and only not heard."""
+        """Insert an alert and its rows, unless the same alert is stored already."""
         with transaction(db):
             row = (shop_id, alert.service, str(alert.cause), ms(alert.since))
             same = "shop_id = ? AND service = ? AND cause = ? AND since = ?"
@@ -53,7 +53,7 @@ class SqliteAlertState(SqlitePort):
         new_deliveries: Sequence[NewDelivery],
         now: datetime,
     ) -> None:
-        """Forget an alert and send its end; likewise."""
+        """Delete an alert and insert its rows, unless it is gone already."""
         with transaction(db):
             gone = db.execute("DELETE FROM alerts WHERE shop_id = ? AND service = ?", (shop_id, service))
             if gone.rowcount:

@@ -38,7 +38,7 @@ class FileGoneError(Exception):
 
 
 class _Opening:
-    """Opens a file in a thread; if nobody waits for it any more, the thread closes it again.
+    """Opens a file in a thread; if the caller is cancelled meanwhile, the thread closes it again.
 
     Args:
         opener: opens the file.

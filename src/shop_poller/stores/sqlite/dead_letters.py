@@ -58,12 +58,12 @@ class SqliteDeadLetters(SqlitePort):
     def replay_concurrently(
         self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
     ) -> int:
-        """Put dead letters back behind what waits."""
+        """Add a row for each behind those that wait, and delete the dead letter."""
         return _put_back(db, "dead_letters", shop_id, seqs, now)
 
     @in_thread
     def drop_concurrently(self, db: StateConnection, shop_id: str, seqs: Collection[int]) -> int:
-        """Forget dead letters."""
+        """Delete dead letters."""
         with transaction(db):
             return db.execute(
                 f"DELETE FROM dead_letters WHERE {THESE}", (shop_id, json.dumps(list(seqs)))
@@ -73,7 +73,7 @@ class SqliteDeadLetters(SqlitePort):
     def resend_concurrently(
         self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
     ) -> int:
-        """Put deliveries that were made back behind what waits."""
+        """Add a row for each behind those that wait, and delete it from the history."""
         return _put_back(db, "delivered", shop_id, seqs, now)
 
 
@@ -96,7 +96,7 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
 
 
 def _can_be_sent(row: codec.Row) -> bool:
-    """Whether a row that was over, as `_put_back` reads it, is what it was when it was sent."""
+    """Whether a row, as `_put_back` reads it, is undamaged."""
     sink, shop_id, key, event_id, event_type, body, seq, first_seq = row
     raw = {"sink": sink, "shop_id": shop_id, "key": key, "event_id": event_id, "event_type": event_type}
     times = {"created_at": 0, "head_since": None, "attempts": 0, "first_seq": first_seq}

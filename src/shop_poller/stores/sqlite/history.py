@@ -31,7 +31,7 @@ class SqliteDeliveryHistory(SqlitePort):
         sink: str | None = None,
         after: datetime | None = None,
     ) -> list[FinishedDelivery]:
-        """What was delivered or given up, the latest first."""
+        """Read them by time, the latest first."""
         table, at, reason = (
             ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
         )
@@ -52,7 +52,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def by_the_hour(
         self, db: StateConnection, shop_id: str, *, dead: bool, before: datetime, hours: int
     ) -> list[int]:
-        """How many were delivered or given up in each hour; only the index is read."""
+        """Count by the index alone."""
         table, at = ("dead_letters", "buried_at") if dead else ("delivered", "delivered_at")
         start = ms(before) - hours * HOUR_MS
         rows = db.execute(
@@ -67,7 +67,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def delivered(
         self, db: StateConnection, shop_id: str, *, since: datetime, before: datetime
     ) -> list[DeliveredEntry]:
-        """What was delivered within a time, in the order of its events."""
+        """Read them by time, then sort them by their events."""
         rows = db.execute(
             "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '',"
             " first_seq FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ?"
@@ -81,7 +81,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def delivery_records(
         self, db: StateConnection, shop_id: str, keys: Collection[str]
     ) -> list[DeliveryRecord]:
-        """What is remembered of the deliveries of these keys."""
+        """Read them from the outbox, the delivered and the dead letters."""
         rows = db.execute(
             " UNION ALL ".join(
                 f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"

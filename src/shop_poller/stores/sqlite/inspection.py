@@ -37,7 +37,7 @@ class SqliteInspection(SqlitePort):
 
     @in_thread
     def repair(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - likewise
-        """Put right what can be; copies of the rows are kept in the table rows_set_aside.
+        """Repair what can be repaired; the table rows_set_aside keeps copies of the rows.
 
         Returns:
             What was wrong.
@@ -59,7 +59,7 @@ class SqliteInspection(SqlitePort):
 
     @in_thread
     def forget_set_aside(self, db: StateConnection, shop_id: str) -> int:
-        """Drop the copies."""
+        """Delete the copies of damaged rows."""
         return db.execute("DELETE FROM rows_set_aside WHERE shop_id IN (?, '')", (shop_id,)).rowcount
 
 

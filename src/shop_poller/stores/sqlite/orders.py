@@ -30,9 +30,9 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def register(self, db: StateConnection, shop_id: str, now: datetime) -> ShopState:
-        """A shop's state; its life begins now if it has none.
+        """Insert the row of the shop if there is none.
 
-        If only its row is gone, and its orders are known, polling goes back to before the last change of any.
+        If its row is gone, and its orders are known, polling restarts before the last change of any order.
         """
         with transaction(db):
             begun = db.execute(
@@ -60,7 +60,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def known(self, db: StateConnection, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
-        """What is known of these orders."""
+        """Read their records."""
         rows = db.execute(
             f"SELECT {codec.KNOWN} FROM known_orders WHERE shop_id = ?"
             " AND order_id IN (SELECT value FROM json_each(?))",
@@ -78,7 +78,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def open_orders(self, db: StateConnection, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Ids of known orders in no last status."""
+        """Read them from their index."""
         rows = db.execute(
             "SELECT order_id FROM known_orders INDEXED BY known_orders_open"
             " WHERE shop_id = ? AND order_id > ?"
@@ -89,7 +89,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def set_aside(self, db: StateConnection, shop_id: str) -> dict[int, str]:
-        """The orders that could not be read, with the reason."""
+        """Read the orders that were unreadable."""
         rows = db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,))
         return {
             order_id: reason if isinstance(reason, str) and stored.is_clean(reason) else "(cannot be read)"
@@ -99,7 +99,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def commit(self, db: StateConnection, shop_id: str, batch: Batch) -> None:
-        """Known orders, outbox and state, at once."""
+        """Write known orders, outbox and state in one transaction."""
         seen_at = ms(batch.seen_at)
         with transaction(db):
             db.execute(
@@ -124,7 +124,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def backfill(self, db: StateConnection, shop_id: str) -> Backfill | None:
-        """How far the last backfill has come."""
+        """Read its row."""
         columns = "since, created_before, learned"
         row = db.execute(f"SELECT {columns} FROM backfills WHERE shop_id = ?", (shop_id,)).fetchone()
         if row is None:
@@ -142,7 +142,7 @@ class SqliteOrderState(SqlitePort):
         position: Backfill,
         now: datetime,
     ) -> int:
-        """Record orders of which nothing is known; the daemon may be writing, too."""
+        """Insert records that are missing; the daemon may be writing, too."""
         with transaction(db):
             fresh = [
                 db.execute(
@@ -161,7 +161,7 @@ class SqliteOrderState(SqlitePort):
 
 
 def _load(db: StateConnection, shop_id: str) -> ShopState | None:
-    """A shop's state, if it was ever heard of."""
+    """The state of a shop, if there is one."""
     row = db.execute(f"SELECT {codec.SHOP} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
     if row is None:
         return None

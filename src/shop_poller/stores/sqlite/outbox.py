@@ -53,7 +53,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
-        """Take due heads that nobody has; those that cannot be delivered are set aside."""
+        """Take due heads that are not claimed; those that cannot be delivered are set aside."""
         at, found = ms(now), list[Delivery]()
         for _ in range(MOST_ROUNDS):
             most = limit - len(found)
@@ -73,7 +73,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def record_outcomes(self, db: StateConnection, outcomes: Sequence[Outcome], now: datetime) -> None:
-        """Record what became of claimed rows."""
+        """Record the outcomes of claimed rows."""
         acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
         dead_lettered: list[Delivery] = []
         with transaction(db):
@@ -136,7 +136,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def next_due(self, db: StateConnection, sink: str) -> datetime | None:
-        """When the next head that nobody has is due."""
+        """When the next head that is not claimed is due."""
         row = db.execute(
             "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
             " AND due_at BETWEEN 0 AND ? AND seq NOT IN (SELECT seq FROM temp.claimed)"
@@ -149,7 +149,7 @@ class SqliteOutbox(SqlitePort):
     def dead_letter_expired(
         self, db: StateConnection, sink: str, *, head_before: datetime, now: datetime
     ) -> int:
-        """Bury heads that nobody has and that became such before an instant."""
+        """Make dead letters of unclaimed heads that became heads before an instant."""
         rows = db.execute(
             f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
             " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",

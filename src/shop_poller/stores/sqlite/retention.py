@@ -29,7 +29,7 @@ class SqliteRetention(SqlitePort):
     def prune(
         self, db: StateConnection, shop_id: str, *, seen_before: datetime, finished_before: datetime
     ) -> int:
-        """Drop old records, and old or too many deliveries that are over; each in short transactions."""
+        """Delete old records, and old or too many deliveries that are over; each in a short transaction."""
         dropped = 0
         for table, at in (("known_orders", "seen_at"), ("set_aside", "since")):
             with transaction(db):
@@ -71,12 +71,12 @@ class SqliteRetention(SqlitePort):
 
 
 def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
-    """Drop the oldest rows beyond the bound of each sink that got more, within the caller's transaction.
+    """Delete the oldest rows beyond the bound of each sink that got more, within the caller's transaction.
 
     Args:
         db: the store.
         table: one of KINDS.
-        added: what was just put there; for each a bounded number is dropped.
+        added: what was just added; for each a bounded number is deleted.
     """
     for (shop_id, sink), count in Counter((one.shop_id, one.sink) for one in added).items():
         last = _last_beyond_bound(db, table, shop_id, sink)
@@ -85,7 +85,7 @@ def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
 
 
 def _prune_finished(db: sqlite3.Connection, shop_id: str, finished_before: datetime) -> int:
-    """Drop old rows, and those that are too many for a sink; each transaction drops a bounded number."""
+    """Delete old rows, and those that are too many for a sink; each transaction drops a bounded number."""
     dropped = 0
     for table, at in KINDS.items():
         with transaction(db):
@@ -115,7 +115,7 @@ def _last_beyond_bound(db: sqlite3.Connection, table: str, shop_id: str, sink: s
 
 
 def _drop(db: sqlite3.Connection, table: str, lane: tuple[str, str], last: int, most: int) -> int:
-    """Drop the oldest rows of a shop and sink up to a seq."""
+    """Delete the oldest rows of a shop and sink up to a seq."""
     return db.execute(
         f"DELETE FROM {table} WHERE seq IN"
         f" (SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? AND seq <= ? ORDER BY seq LIMIT ?)",

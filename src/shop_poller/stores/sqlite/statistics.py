@@ -14,7 +14,7 @@ class SqliteStatistics(SqlitePort):
 
     @in_thread
     def stats(self, db: StateConnection, shop_id: str) -> Stats:
-        """Count what lies in the file."""
+        """Count by SQL."""
         dead = db.execute(
             "SELECT sink, count(*) FROM dead_letters WHERE shop_id = ? GROUP BY sink", (shop_id,)
         )
@@ -43,7 +43,7 @@ class SqliteStatistics(SqlitePort):
 
     @in_thread
     def rows_set_aside(self, db: StateConnection, shop_id: str) -> list[RowSetAside]:
-        """The copies that are kept, the latest first, a bounded number."""
+        """Read the copies of damaged rows."""
         rows = db.execute(
             "SELECT place, name, reason, at FROM rows_set_aside WHERE shop_id IN (?, '')"
             " ORDER BY id DESC LIMIT ?",
