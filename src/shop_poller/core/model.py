@@ -99,7 +99,7 @@ class Query:
         modified_after: exclusive.
         created_after: exclusive.
         created_before: exclusive.
-        statuses: empty means every status that the shop lists.
+        statuses: as the shop names them; empty means every status that it lists.
         exclude: order ids to leave out.
         ids: these orders and no others, as many as Source.most_ids at once; empty means all.
         page: which page of the answer, from 1. Only a shop that hides whole pages is asked for another
