@@ -1,9 +1,8 @@
 """Following deliveries, in virtual time: each is told once, however many there are at once."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,36 +10,15 @@ import pytest
 
 from shop_poller.cli import deliveries
 from shop_poller.cli.dead_letters import DeadLetterFilter
-from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
 from shop_poller.ports import Ack, FinishedDelivery
-from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import at, batch, new_delivery, notification
 
 pytestmark = pytest.mark.anyio
 
 SHOP = "shop.example"
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    environ = {
-        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
-        "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
-        "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
-        "SHOP_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}",
-        "SHOP_ID": SHOP,
-    }
-    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
-    assert isinstance(settings.state, Path)
-    async with aclosing(await SqliteStore.open(settings.state)) as store:
-        yield store
 
 
 async def deliver(store: SqliteStore, first: int, count: int, *, seconds: float, sink: str = "A") -> None:

@@ -1,9 +1,6 @@
 """What a replay chooses, in which commits it goes, and how it goes on when it was cut off."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +8,8 @@ from shop_poller.cli import replay
 from shop_poller.cli.dead_letters import AT_ONCE
 from shop_poller.cli.replay import ReplayFilter
 from shop_poller.clock import now
-from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.ports import Ack, FinishedDelivery
-from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import T0, batch, claim, ids, new_delivery, notification
 
@@ -22,26 +17,6 @@ pytestmark = pytest.mark.anyio
 
 SHOP = "shop.example"
 LONG_AGO = T0 - timedelta(days=900)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    environ = {
-        "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
-        "WOOCOMMERCE_CONSUMER_KEY": "ck_1",
-        "WOOCOMMERCE_CONSUMER_SECRET": "cs_1",
-        "SHOP_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}",
-        "SHOP_NOTIFY_URLS": "https://a.example/#A https://b.example/#B",
-        "SHOP_ID": SHOP,
-    }
-    return load(environ=environ, dotenv=tmp_path / ".env", parse_sink=parse_sink)
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[SqliteStore]:
-    assert isinstance(settings.state, Path)
-    async with aclosing(await SqliteStore.open(settings.state)) as store:
-        yield store
 
 
 async def deliver(store: SqliteStore, *places: str) -> None:
