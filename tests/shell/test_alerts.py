@@ -221,6 +221,27 @@ async def test_an_alert_that_was_stored_although_the_store_says_that_it_failed_i
 # --- The store ---
 
 
+async def test_an_alert_that_could_not_be_stored_keeps_its_beginning(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same outage, though it may have another cause by now."""
+    async with shop_harness(path) as it:
+        raise_alert, fails, began = it.store.raise_alert, [down(ErrorKind.STORE)], virtual_now()
+
+        async def full(*args: Any) -> None:
+            if fails:
+                raise fails.pop()
+            await raise_alert(*args)
+
+        monkeypatch.setattr(it.store, "raise_alert", full)
+        with pytest.raises(TemporaryError):
+            await it.alert_manager.raise_for("crm", cause=ErrorKind.CONNECTION, since=began)
+        await anyio.sleep(MINUTE)
+        await it.alert_manager.raise_for("crm", cause=ErrorKind.TIMEOUT, since=virtual_now())
+        alert = (await it.store.alerts(SHOP))["crm"]
+    assert (alert.cause, alert.since) == (ErrorKind.TIMEOUT, began)
+
+
 async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(path: Path) -> None:
     async with shop_harness(path) as it:
         it.alert_manager.cannot_record()
@@ -247,6 +268,7 @@ async def test_a_store_that_could_not_record_for_long_is_told_when_it_can(
             await record_outcomes(outcomes, now)
 
         monkeypatch.setattr(it.store, "record_outcomes", full)
+        await anyio.sleep(HOUR)  # how long we run does not count
         await put(it, "1", sink="a")
         await put(it, "1", sink="b")
         await anyio.sleep(minutes * MINUTE)

@@ -162,6 +162,30 @@ async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_wi
     ]
 
 
+async def test_each_failed_request_counts_until_one_is_answered(path: Path) -> None:
+    async with shop_harness(path) as it:
+        it.shop.down = down(ErrorKind.CONNECTION)
+        await it.tick()
+        polls = it.poller.polls
+        assert (polls.failures, polls.kind) == (len(it.shop.requested), ErrorKind.CONNECTION)
+        assert not polls.has_answered
+        it.shop.down = None
+        await anyio.sleep(HOUR)
+        await it.tick()
+        assert (it.poller.polls.failures, it.poller.polls.has_answered) == (0, True)
+
+
+async def test_a_tick_counts_the_orders_of_all_its_pages(path: Path) -> None:
+    async with shop_harness(path) as it:
+        await it.tick()
+        await anyio.sleep(HOUR)
+        for order_id in range(1, 251):
+            it.shop.put(order_id, "processing", created_at=virtual_now() - timedelta(seconds=order_id))
+        report = await it.poller.tick(anyio.current_time() + HOUR)
+    assert report.orders >= 250
+    assert report.events == 250
+
+
 async def test_why_polls_fail_is_known_until_one_is_good(path: Path) -> None:
     async with shop_harness(path) as it:
         it.shop.down = refused(ErrorKind.AUTHENTICATION)
@@ -278,6 +302,7 @@ async def test_an_order_that_cannot_be_read_is_set_aside_and_the_others_go_on(pa
         it.shop.put(8, "processing")
         await anyio.sleep(60)
         assert await it.store.set_aside(SHOP) == {7: "total: missing"}
+        assert it.state_writer.set_aside == {7: "total: missing"}
         assert it.value("shop_orders_set_aside") == 1
         it.shop.put(7, "processing")
         await anyio.sleep(60)

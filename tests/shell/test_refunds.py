@@ -570,10 +570,14 @@ async def test_a_bug_of_ours_in_it_does_not_end_the_sweep(monkeypatch: pytest.Mo
         monkeypatch.setattr("shop_poller.sources.woocommerce.refunds._row", bug)
         bench.shop.refund(1, "100.00", touch=False)
         order_id = bench.shop.create_order("processing", total="1930.00")
-        await sweep(bench)
-        bench.shop.hidden_status(order_id, "cancelled")
-        await an_hour_later(bench)
+        with capture_logs() as log:
+            await sweep(bench)
+            bench.shop.hidden_status(order_id, "cancelled")
+            await an_hour_later(bench)
         assert (str(order_id), "shop.order.cancelled") in told(bench)
+    said = [line["event"] for line in log if line["event"] != "order event"]
+    assert said == ["the shop's list of refunds cannot be read; refunds that move no date are not seen"] * 2
+    assert all("ZeroDivisionError" in repr(line["exc_info"]) for line in log if "exc_info" in line)
 
 
 # --- shapes that are good all the same ----------------------------------------------------------------------
