@@ -164,7 +164,7 @@ class TestAbilities:
         assert scene.queried(date_before=before, order="asc") == [first, second]
 
     @pytest.mark.parametrize(
-        ("text", "zone", "asked_from_utc"),
+        ("text", "zone", "requested_from_utc"),
         [
             ("2026-11-23T12:00:00", "Europe/Moscow", 12),  # a time without a zone is UTC
             ("2026-11-23T12:00:00Z", "Europe/Moscow", 15),  # with one it is off by the shop's offset

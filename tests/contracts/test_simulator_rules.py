@@ -49,7 +49,7 @@ class TestListing:
             assert scene.caller.ids(**bounds, dates_are_gmt=True) == [second]
 
     @pytest.mark.parametrize(
-        ("text", "in_gmt", "asked_from_utc"),
+        ("text", "in_gmt", "requested_from_utc"),
         [
             ("2026-11-23T12:00:00", True, 12),
             ("2026-11-23T12:00:00", False, 9),  # the shop's own clock
