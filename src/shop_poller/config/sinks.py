@@ -1,6 +1,6 @@
 """What the settings know of a sink: its name, its filter and its secrets. The kinds of sinks are in `sinks/`.
 
-Settings are read below the sinks, so whoever loads them passes the function that parses an address:
+This package is below `sinks/`, so the caller that loads settings passes the function that parses an address,
 `sinks.registry.parse_sink`.
 """
 

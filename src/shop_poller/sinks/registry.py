@@ -27,4 +27,4 @@ def parse_sink(address: str) -> SinkConfig:
     may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
     kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
     *forms, last = (sink.form for sink in SINKS)
-    raise ValueError(f"{kind} is no kind of sink; there are {', '.join(forms)}, and {last}")
+    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}")
