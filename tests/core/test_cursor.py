@@ -441,7 +441,7 @@ def test_a_page_number_counts_from_the_bound_and_begins_anew_with_it(
         pytest.param(Query(per_page=50), replace(page(), total_pages=0), False, id="it counts no pages"),
         pytest.param(Query(per_page=50), page(1), False, id="it shows one"),
         pytest.param(Query(per_page=100), page(), False, id="no more could be asked for"),
-        pytest.param(Query(per_page=50, ids=(1,)), page(), False, id="asked by id"),
+        pytest.param(Query(per_page=50, ids=frozenset({1})), page(), False, id="asked by id"),
     ],
 )
 def test_an_empty_page_may_hide_more_only_where_nothing_is_counted(
