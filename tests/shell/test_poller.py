@@ -162,6 +162,14 @@ async def test_keys_that_are_refused_open_the_breaker_and_the_way_back_begins_wi
     ]
 
 
+async def test_a_first_order_that_is_too_large_alone_is_the_cause(path: Path) -> None:
+    async with shop_harness(path) as it:
+        it.shop.down = down(ErrorKind.TOO_LARGE)
+        await it.tick()
+        assert it.poller.failure is not None
+        assert it.poller.failure.kind is ErrorKind.TOO_LARGE
+
+
 async def test_each_failed_request_counts_until_one_is_answered(path: Path) -> None:
     async with shop_harness(path) as it:
         it.shop.down = down(ErrorKind.CONNECTION)

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.refusals import KEPT_CAP_S, REFUSED_CAP_S
@@ -227,6 +228,16 @@ async def test_a_sink_may_ask_to_be_left_alone_for_a_day_at_most(requested_s: fl
     to = sender(FakeSink(judge=lambda _: down(ErrorKind.UNAVAILABLE, retry_after_s=requested_s)))
     await to.deliver(claimed())
     assert to._circuit.wait_s() == pytest.approx(wait_s)
+
+
+async def test_a_success_of_what_was_on_its_way_ends_the_pause_of_a_sink() -> None:
+    to = sender(FakeSink(judge=lambda d: 5.0 if d.seq == 1 else down()))
+    async with anyio.create_task_group() as tasks:
+        for seq in (1, 2):
+            tasks.start_soon(to.deliver, claimed(seq))
+        await anyio.sleep(3)
+        assert to._circuit.state is BreakerState.OPEN
+    assert to._circuit.state is BreakerState.CLOSED
 
 
 # --- Given up ---

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from shop_poller.core import sweep as rules
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, Order, Page, Query
 from shop_poller.polling.plan import PollPlan, TickReport
@@ -121,6 +122,37 @@ async def test_an_order_that_polling_was_never_shown_is_found(path: Path) -> Non
         await it.deliver()
     assert it.sinks[0].events() == [("1", NEW)]
     assert it.value("shop_sweep_found_total") == 1
+
+
+async def test_an_order_that_is_never_confirmed_costs_a_bounded_number_of_questions(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MAX_CONFIRMING", 4)
+    async with swept(path) as it:
+        made_at = virtual_now()
+        it.shop.put(1, "processing")
+        await it.tick()
+        await anyio.sleep(HOUR)
+        order = it.shop.orders[1]
+        assert isinstance(order, Order)
+        it.shop.orders[1] = replace(order, status="cancelled", modified_at=made_at - timedelta(minutes=5))
+        fetch, requested = it.shop.fetch, list[Query]()
+
+        async def endless(query: Query) -> Page:
+            """Other orders, each time new ones, where one is to be confirmed."""
+            page = await fetch(query)
+            if query.created_after != made_at - timedelta(seconds=1):
+                return page
+            requested.append(query)
+            if len(requested) > 20:
+                raise AssertionError("there is no end")
+            other = replace(order, id=1000 + len(requested))
+            return replace(page, items=(other,), total=10_000, total_pages=100)
+
+        monkeypatch.setattr(it.shop, "fetch", endless)
+        await it.tick()
+        await sweep(it)
+    assert len(requested) == 4
 
 
 async def test_of_older_orders_only_those_that_may_still_change_are_looked_at_again(path: Path) -> None:
