@@ -21,7 +21,7 @@ from shop_poller.core.showing import is_harmless, shown
 
 
 class Exit(IntEnum):
-    """What went wrong, as an exit code; docs/commands.md lists them."""
+    """What went wrong, as an exit code; README.md lists them."""
 
     OK = 0
     INTERNAL = 1  # Python's own, for an exception that nobody caught: a bug
