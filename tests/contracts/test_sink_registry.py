@@ -112,7 +112,7 @@ def test_a_wrong_address_of_it_is_a_problem_of_the_settings(tmp_path: Path) -> N
     with pytest.raises(SettingsError) as caught:
         settings_of(tmp_path, "ftp://h.example")
     (problem,) = caught.value.problems
-    assert problem.startswith("SHOP_NOTIFY_URLS: ftp:// is no kind of sink; there are http(s)://host/path, ")
+    assert problem.startswith("SHOP_NOTIFY_URLS: ftp:// is not a kind of sink. Use http(s)://host/path, ")
     assert problem.endswith(", apprise+ and an Apprise URL, console:, and toy:PIN")
 
 
