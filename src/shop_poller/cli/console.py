@@ -25,13 +25,7 @@ PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
 
 
 class Exit(IntEnum):
-<<<<<<< HEAD
     """The exit codes; docs/commands.md lists them."""
-||||||| 5a037a8
-    """What went wrong, as an exit code; docs/commands.md lists them."""
-=======
-    """What went wrong, as an exit code; README.md lists them."""
->>>>>>> w/prose
 
     OK = 0
     INTERNAL = 1  # Python's own, for an uncaught exception: a bug
