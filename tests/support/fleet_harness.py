@@ -272,4 +272,4 @@ def in_virtual_time(monkeypatch: pytest.MonkeyPatch, fleet_harness: FleetHarness
     monkeypatch.setattr("shop_poller.runtime.shop_runtime.make_sinks", fleet_harness.make_sinks)
     monkeypatch.setattr("time.time", lambda: virtual_now().timestamp())
     monkeypatch.setattr("time.monotonic", anyio.current_time)
-    monkeypatch.setattr("shop_poller.stores.sqlite.lease.now", virtual_now)
+    monkeypatch.setattr(SqliteStore, "now", lambda _: virtual_now())
