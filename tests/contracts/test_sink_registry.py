@@ -113,7 +113,7 @@ def test_a_wrong_address_of_it_is_a_problem_of_the_settings(tmp_path: Path) -> N
         settings_of(tmp_path, "ftp://h.example")
     (problem,) = caught.value.problems
     assert problem.startswith("SHOP_NOTIFY_URLS: ftp:// is not a kind of sink. Use http(s)://host/path, ")
-    assert problem.endswith(", apprise+ and an Apprise URL, console:, and toy:PIN")
+    assert problem.endswith(", apprise+ and an Apprise URL, console:, or toy:PIN")
 
 
 async def test_it_is_checked_and_delivered_to_with_its_own_text(tmp_path: Path) -> None:
