@@ -230,6 +230,24 @@ async def test_an_alert_that_could_not_be_stored_is_stored_while_the_shop_asks_f
         assert told(it.sinks[0]) == [(UNHEALTHY, "RateLimitError", "09:01:00")]
 
 
+async def test_each_outage_of_the_store_in_which_an_alert_could_not_be_stored_is_logged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_harness(path) as it, it.running():
+        await anyio.sleep(61)
+        fails = break_store(it, monkeypatch, "raise_alert")
+        for logged in (1, 2):
+            with capture_logs() as log:
+                it.shop.down = down(ErrorKind.CONNECTION)
+                fails.append(True)
+                await anyio.sleep(600)
+                fails.clear()
+                await anyio.sleep(120)  # the alert is stored
+                it.shop.down = None
+                await anyio.sleep(120)
+            assert [line["event"] for line in log].count("an alert could not be stored") == 1, logged
+
+
 async def test_a_full_disk_is_told_as_one_when_it_is_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

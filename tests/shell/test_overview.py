@@ -32,7 +32,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def shop_runtime(store: SqliteStore) -> ShopRuntime:
+async def shop_runtime(store: SqliteStore) -> ShopRuntime:
     settings = Settings.of(
         {"woocommerce_mcp_url": f"https://{SHOP}/wp-json/woocommerce/mcp", "shop_polling_interval": 60},
         parse_sink=parse_sink,

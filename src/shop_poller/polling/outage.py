@@ -88,3 +88,5 @@ class Outage:
             self._metrics.store_error(StoreUse.ALERT)
             if self._changes.changed("alert", error.kind):
                 self._log.error("an alert could not be stored", error=str(error))
+        else:
+            self._changes.changed("alert", "")
