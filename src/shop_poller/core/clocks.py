@@ -1,4 +1,4 @@
-"""What is known about our clock: whether it was set, agrees with the shop's, and what may rely on it.
+"""What is known about our clock: when it was set, how far it is from the shop's, and what may rely on it.
 
 Three clocks are compared:
 
@@ -20,7 +20,7 @@ STEP = timedelta(seconds=10)
 """A larger jump means that the clock was set. Slewing moves a clock by only half a millisecond per second.
 The delay of a slow Redis that returns its time is smaller, too."""
 REREAD_S = 60.0
-"""Readings within this many seconds need not be stored one by one: slewing moves a clock by 30 ms at most in
+"""Readings within this many seconds need not be kept one by one: slewing moves a clock by 30 ms at most in
 that time."""
 AGREE = timedelta(days=1)
 """Clocks that differ by this much or less are exact enough to count days: retention periods are days."""
@@ -81,7 +81,7 @@ class Clocks:
         ), step
 
     def is_news(self, ours: datetime, at: float) -> bool:
-        """Return whether to store a reading of our clock: it was set, or the last reading was long ago."""
+        """Return whether to keep a reading of our clock: it was set, or the last reading was long ago."""
         passed_s = at - self.at
         return passed_s > REREAD_S or abs(ours - self.ours - timedelta(seconds=passed_s)) > STEP
 

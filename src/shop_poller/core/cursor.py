@@ -1,7 +1,7 @@
 """The walk through changed orders, and where the cursor may move.
 
-Every request asks for the first page: of the orders from just before the first order of the last page,
-without the orders seen since (a keyset walk). Page numbers are not reliable: if an earlier order is changed
+Every request asks for the first page again. It starts just before the first order of the last page, and
+excludes the orders seen since (a keyset walk). Page numbers are not reliable: if an earlier order is changed
 during the walk, `page=2` skips an order.
 
 A walk ends when the shop reports the end, or when a response has no new order. The size of a page says
