@@ -126,6 +126,6 @@ def test_a_word_that_may_be_a_secret_is_not_shown() -> None:
     wanted = Filter(("new;token=hunter2",), ("info?hunter2",))
 
     assert problems(wanted, events=["shop.order.new"], levels=["info"]) == [
-        "there is no such event as one that is named; there are shop.order.new",
-        "there is no such level as one that is named; there are info",
+        "there is no event with the given name; there are shop.order.new",
+        "there is no level with the given name; there are info",
     ]

@@ -68,7 +68,7 @@ def test_a_page_that_is_all_there_is_ends_the_walk(answer: Page, left: list[int]
 
 @pytest.mark.parametrize("total_pages", [None, 2])
 def test_a_page_of_nothing_new_is_no_end_unless_the_shop_says_so(total_pages: int | None) -> None:
-    with pytest.raises(TemporaryError, match="leaves out 59 orders") as caught:
+    with pytest.raises(TemporaryError, match="excludes 59 orders") as caught:
         only_new(page(41, 42, total_pages=total_pages), question(59))
 
     assert caught.value.kind is ErrorKind.PROTOCOL

@@ -308,7 +308,7 @@ async def test_and_is_an_error_if_it_ignores_page_numbers_too(path: Path, dialec
     async with watched(path, shop, dialect) as it:
         cursor_at = it.shop_harness.state_writer.state.cursor_at
         await it.tick()
-        assert "the shop sends the same orders whatever it is asked" in it.failure
+        assert "the shop sends the same orders for every request" in it.failure
         assert it.shop_harness.state_writer.state.cursor_at is not None
         assert cursor_at is not None
         assert it.shop_harness.state_writer.state.cursor_at <= virtual_now() - timedelta(seconds=600)
@@ -320,7 +320,7 @@ async def test_a_shop_that_ignores_the_date_is_an_error(path: Path, dialect: Dia
         path, selling(ignores={"modified_after"}, every_s=3600), dialect, begun_ago_s=HOUR
     ) as it:
         await it.tick()
-        assert "from outside of the time that it was asked for" in it.failure
+        assert "from outside the requested period" in it.failure
 
 
 # --- Import and sweep ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What is decided, and nothing else: no await, no clock, no chance, no socket, no log.
+"""Pure decisions: no await, no clock, no randomness, no socket, no log.
 
-Time and chance come in as arguments, so that every decision can be replayed.
+Time and random numbers are arguments, so every decision can be replayed.
 """

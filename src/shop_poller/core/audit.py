@@ -1,4 +1,4 @@
-"""Whether an order is accounted for: what the shop says, what is known, what was announced and delivered."""
+"""Checks whether an order is accounted for: its state in the shop, what is known, announced and delivered."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from shop_poller.core.transition import Policy, decide
 
 
 class Standing(StrEnum):
-    """How an order stands; the worst that applies."""
+    """The state of an order in the audit; the worst one that applies."""
 
-    FINE = "fine"  # known as it is, and all that was announced of it was delivered
-    CHANGING = "changing"  # changed since the last poll, and the next will show it
-    OLD = "old"  # never seen, and made before the watch began: not ours to announce
-    WAITING = "waiting"  # a delivery is still to be made
-    DEAD = "dead"  # a delivery was given up
-    LOST = "lost"  # an event was decided, and there is no trace of its delivery
-    UNREADABLE = "unreadable"  # set aside
-    MISSED = "missed"  # the shop says what is not known here
+    FINE = "fine"  # known as the shop shows it, and all its notifications were delivered
+    CHANGING = "changing"  # changed since the last poll; the next poll will show it
+    OLD = "old"  # unknown, and created before the baseline: it is not announced
+    WAITING = "waiting"  # a delivery is pending
+    DEAD = "dead"  # a delivery became a dead letter
+    LOST = "lost"  # an event was decided, but no delivery of it is stored
+    UNREADABLE = "unreadable"  # could not be read; set aside
+    MISSED = "missed"  # the shop shows what is not known here
 
 
 FAULTS = (Standing.MISSED, Standing.LOST, Standing.UNREADABLE)
@@ -34,7 +34,7 @@ class Sent:
 
     Attributes:
         status: waiting, delivered or dead.
-        at: since when.
+        at: since when it has this status.
     """
 
     sink: str
@@ -49,8 +49,8 @@ class Entry:
     Attributes:
         shop_says: its status in the shop; "" if it could not be read.
         known_as: its status as known here; "" if it is unknown.
-        announced: what was decided of it, and where that went.
-        detail: one line more on what is not right.
+        announced: the events decided for it, and the deliveries of each.
+        detail: one more line about what is wrong.
     """
 
     order_id: int
@@ -63,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is remembered of deliveries: by event id, and since when that is complete."""
+    """The stored deliveries by event id, and since when they are complete."""
 
     sent: Mapping[str, Sequence[Sent]]
     complete_since: datetime
@@ -74,12 +74,12 @@ HIDDEN = "a plugin, or the rights of the key's user, may hide the others"
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many orders the shop has by a count of its own, beside how many could be read.
+    """How many orders the shop counts, and how many could be read.
 
     Attributes:
-        lowest: by the shop's count, before or after the audit's walk: whichever is lower.
-        highest: likewise, whichever is higher.
-        read: orders that the walk showed.
+        lowest: the lower of the shop's counts before and after the audit's walk.
+        highest: the higher of the two.
+        read: orders that the walk returned.
     """
 
     lowest: int
@@ -88,11 +88,11 @@ class Count:
 
     @property
     def differs(self) -> bool:
-        """Whether the two do not fit, whatever changed between them."""
+        """Whether the two disagree, even if orders were added or removed during the walk."""
         return not self.lowest <= self.read <= self.highest
 
     def text(self) -> str:
-        """One line, for people."""
+        """Return one line for people."""
         shop = f"{self.lowest:,}" if self.lowest == self.highest else f"{self.lowest:,} to {self.highest:,}"
         hides = f"; {HIDDEN}" if self.read < self.lowest else ""
         return f"the shop counts {shop} orders, {self.read:,} could be read{hides}"
@@ -103,8 +103,8 @@ class Auditor:
     """Judges orders, one by one.
 
     Attributes:
-        polled_to: what was modified later, the next poll will show.
-        unwanted: events that no sink wants: nothing is left of them.
+        polled_to: the next poll will show orders that were modified later.
+        unwanted: events that no sink accepts; no delivery of them is stored.
     """
 
     shop_id: str
@@ -113,17 +113,17 @@ class Auditor:
     unwanted: Collection[str] = ()
 
     def contradicts(self, item: Order | UnreadableOrder, known: KnownOrder | None) -> bool:
-        """Whether an order is dated before what is known of it and is not as it is known.
+        """Return whether an order is dated before its known state and differs from it.
 
-        Either it was polled again since the shop answered this, or its date went back: another question
-        tells which.
+        Either it was polled again after the shop sent this response, or its date went back. Another request
+        shows which.
         """
         if isinstance(item, UnreadableOrder):
             return False
         return contradicts(known, item, decide(known, item, self.policy))
 
     def judge(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
-        """How an order stands."""
+        """Return the entry of an order."""
         announced = self._announced(item, known, evidence)
         known_as = known.status if known else ""
         if isinstance(item, UnreadableOrder):
@@ -138,7 +138,7 @@ class Auditor:
         is_older = known is not None and known.modified_at > order.modified_at
         if is_older and not contradicts(known, order, decision):
             return Standing.FINE, ""
-        # That a payment is overdue comes with time, not with a change: the sweep tells it in its turn.
+        # A payment becomes overdue with time, not with a change: the sweep announces it later.
         events = [event.type for event in decision.events if event.type != EventType.PAYMENT_OVERDUE]
         if order.modified_at > self.polled_to and not is_older:
             return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
@@ -163,7 +163,7 @@ class Auditor:
     def _announced(
         self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence
     ) -> dict[str, Sequence[Sent]]:
-        """Every event that was decided and wanted, in words, and its deliveries."""
+        """Return each decided event that a sink accepts, by its name for people, with its deliveries."""
         if known is None:
             return {}
         found: dict[str, Sequence[Sent]] = {}
@@ -176,6 +176,6 @@ class Auditor:
         for refund in sorted(known.refund_ids or ()):
             kind = EventType.PARTIALLY_REFUNDED
             key = event_id(self.shop_id, str(item.id), kind, refund)
-            if key in evidence.sent:  # most refunds were swallowed, or learned
+            if key in evidence.sent:  # most refunds were part of a full refund, or imported silently
                 found[f"{kind} ({refund})"] = evidence.sent[key]
         return found

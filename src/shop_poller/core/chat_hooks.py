@@ -1,6 +1,6 @@
-"""Addresses of chat services, whose webhooks take a JSON of their own and not our notification.
+"""Addresses of chat services, whose webhooks accept only their own JSON, not our notification.
 
-Such an address belongs to Apprise, which knows how each service wants its messages.
+Such an address must be given to Apprise, which formats messages for each service.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ class ChatHook:
 
     Attributes:
         service: its name, for people.
-        host: matches the whole host; None for services that run on hosts of their own.
+        host: matches the whole host; None for services that users host themselves.
         path: matches the beginning of the path.
-        apprise: what to write in SHOP_NOTIFY_URLS instead, with the parts in capitals.
+        apprise: what to write in SHOP_NOTIFY_URLS instead; replace the parts in capitals.
     """
 
     service: str
@@ -27,7 +27,7 @@ class ChatHook:
 
     @property
     def is_certain(self) -> bool:
-        """Whether nothing else can be meant, so that no notification would ever be taken."""
+        """Whether the address is surely of this service, and the service would reject every notification."""
         return self.host is not None and self.service not in TAKE_ANYTHING
 
 
@@ -36,7 +36,7 @@ def _hook(service: str, host: str, path: str, apprise: str) -> ChatHook:
 
 
 TAKE_ANYTHING = frozenset({"ntfy", "IFTTT"})
-"""They answer 200 to any JSON, and show its text, or nothing of it."""
+"""They respond 200 to any JSON. They show it as text, or show nothing."""
 
 HOOKS = (
     _hook("Slack", r"hooks\.slack(-gov)?\.com", r"/services/", "apprise+slack://T…/B…/TOKEN"),
@@ -82,7 +82,7 @@ HOOKS = (
     _hook("Bark", r"api\.day\.app", r"/", "apprise+barks://api.day.app/DEVICE_KEY"),
     _hook("ntfy", r"ntfy\.sh", r"/[^/]+", "apprise+ntfys://TOPIC"),
     _hook("IFTTT", r"maker\.ifttt\.com", r"/trigger/(?!.*/json/)", "apprise+ifttt://WEBHOOK_ID@EVENT"),
-    # On hosts of their own: only the path can be looked at.
+    # Users host these themselves, so only the path identifies them.
     _hook("Mattermost", "", r"(/[^/]+)*/hooks/[a-z0-9]{26}/?$", "apprise+mmosts://HOST/TOKEN"),
     _hook(
         "Rocket.Chat", "", r"(/[^/]+)*/hooks/[A-Za-z0-9]{17,24}/[A-Za-z0-9]{32,}/?$",
@@ -95,7 +95,7 @@ HOOKS = (
 
 
 def recognise(url: str) -> ChatHook | None:
-    """The chat service that an http(s) address belongs to, if it is known.
+    """Return the chat service that an http(s) address belongs to; None if it is not a known one.
 
     Args:
         url: a valid address.
@@ -112,7 +112,7 @@ def recognise(url: str) -> ChatHook | None:
 
 
 def advice(hook: ChatHook) -> str:
-    """What to do about such an address, in one line and without a part of it."""
+    """Return one line about what to do with such an address; it contains no part of the address."""
     what = (
         f"is a webhook of {hook.service}" if hook.is_certain else f"looks like an address of {hook.service}"
     )
@@ -120,5 +120,5 @@ def advice(hook: ChatHook) -> str:
 
 
 def hidden_name(scheme: str, host: str, path: str) -> str:
-    """A name for such an address without a #name: stable, another for each hook, and without its secret."""
+    """Return a name for such an address without a #name: stable, unique per hook, and without its secret."""
     return f"{scheme}://{host}/{hashlib.sha256(path.encode()).hexdigest()[:12]}"

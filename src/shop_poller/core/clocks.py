@@ -1,9 +1,13 @@
-"""What is known of our clock: when it was set, whether it agrees with the shop's, and what may go by it.
+"""What is known about our clock: when it was set, how far it is from the shop's, and what may rely on it.
 
-Three clocks are compared: ours (of this machine, or of Redis), which anybody may set; the shop's, from the
-Date header of its answers; and the monotonic one, which nobody sets and which knows nothing of before the
-start. What cannot be taken back (pruning, giving up a delivery by its age) goes by the one of the first two
-that is behind, and waits after one of them jumped. See docs/decisions/0016.
+Three clocks are compared:
+
+- ours, of this machine or of Redis: anybody may set it
+- the shop's, from the Date header of its responses
+- the monotonic clock: nobody sets it, but it does not cover the time before the start
+
+Irreversible actions use the earlier of the first two clocks, and wait after one of them jumped. These are
+pruning, and moving a delivery to dead letters because of its age. See docs/decisions/0016.
 """
 
 import math
@@ -13,35 +17,38 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 STEP = timedelta(seconds=10)
-"""More than that in one step is a clock that was set: slewing moves it by half a millisecond a second, and
-the time that a slow Redis takes to tell its own is less."""
+"""A larger jump means that the clock was set. Slewing moves a clock by only half a millisecond per second.
+The delay of a slow Redis that returns its time is smaller, too."""
 REREAD_S = 60.0
-"""Looks within so long need not be remembered one by one: slewing moves a clock by 30 ms meanwhile."""
+"""Readings within this many seconds need not be kept one by one: slewing moves a clock by 30 ms at most in
+that time."""
 AGREE = timedelta(days=1)
-"""Clocks that differ by no more are good enough to count days: what is kept is kept for days."""
+"""Clocks that differ by this much or less are exact enough to count days: retention periods are days."""
 USUAL_GAP = timedelta(days=8)
-"""Nobody polled for so long: that is usual. After longer, at a start, the clock may as well be wrong."""
+"""A gap of up to this length between polls is usual. After a longer one, at a start, our clock may be wrong
+instead."""
 STEADY_S = 86_400.0
-"""So long nothing is pruned after a clock jumped by more than AGREE, or after a start after no usual gap."""
+"""For this long, nothing is pruned after a clock jumped by more than AGREE, or after a start with an unusual
+gap."""
 NOTABLE = timedelta(seconds=60)
-"""What clocks differ by is no trouble up to this."""
+"""A difference between clocks up to this is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """What is known so far; every method gives the next. `at` is in monotonic seconds.
+    """What is known so far; every method returns the next state. `at` is in monotonic seconds.
 
     Attributes:
-        ours: what our clock said last.
-        at: and when that was.
-        shop: likewise the shop's; None before it answered.
-        earliest: our clock cannot be right before this: the watch of the shop began then, by the shop's.
-        read_to: when the shop was read last, by its clock, as far as the state knew at the start.
-        stepped: by how much ours was set in all.
-        set_back: how often ours was set back, or was found to have been before the start.
-        unconfirmed_at: since when the shop did not tell the time; it began with the start.
-        ages_unsure_at: since when ages that are longer than that are not believed.
-        days_unsure_at: since when days are not.
+        ours: the last reading of our clock.
+        at: when it was read.
+        shop: the last reading of the shop's clock, and when; None before its first response.
+        earliest: if our clock is before this, it is wrong: polling of the shop began then, by its clock.
+        read_to: when the shop was last read, by its clock, according to the state at the start.
+        stepped: by how much our clock was set in total.
+        set_back: how often our clock was set back; a setback before the start counts, too.
+        unconfirmed_at: since when, after a start, the shop has not reported its time.
+        ages_unsure_at: ages that reach back before this instant are not trusted.
+        days_unsure_at: when the count of days became uncertain; it is not trusted for STEADY_S.
     """
 
     ours: datetime
@@ -56,10 +63,10 @@ class Clocks:
     days_unsure_at: float = -math.inf
 
     def read(self, ours: datetime, at: float) -> tuple["Clocks", timedelta]:
-        """Look at our clock.
+        """Read our clock.
 
         Returns:
-            What is known now, and by how much the clock was set since it was read last; zero if it was not.
+            The next state, and by how much the clock was set since the last reading; zero if it was not set.
         """
         step = ours - self.ours - timedelta(seconds=at - self.at)
         known = replace(self, ours=ours, at=at)
@@ -74,12 +81,12 @@ class Clocks:
         ), step
 
     def is_news(self, ours: datetime, at: float) -> bool:
-        """Whether a look at our clock is to be remembered: it was set, or the last look was long ago."""
+        """Return whether to keep a reading of our clock: it was set, or the last reading was long ago."""
         passed_s = at - self.at
         return passed_s > REREAD_S or abs(ours - self.ours - timedelta(seconds=passed_s)) > STEP
 
     def heard(self, shop_time: datetime, at: float) -> "Clocks":
-        """The shop told the time."""
+        """Note the shop's time."""
         known = replace(self, shop=(shop_time, at), unconfirmed_at=-math.inf)
         if self.shop is not None and abs(shop_time - self._shop_at(at)) > AGREE:
             known = replace(known, days_unsure_at=at)  # both may be the clock of one machine
@@ -88,12 +95,12 @@ class Clocks:
     def begun(
         self, *, polled_at: datetime | None, earliest: datetime | None, read_to: datetime | None = None
     ) -> "Clocks":
-        """A store was opened: what our clock said when it was written to.
+        """Take over the times in a store that was just opened.
 
         Args:
-            polled_at: the last good poll.
+            polled_at: the last successful poll, by our clock.
             earliest: see the class.
-            read_to: likewise.
+            read_to: see the class.
         """
         known = replace(self, earliest=earliest, read_to=read_to)
         if polled_at is None:
@@ -108,24 +115,24 @@ class Clocks:
 
     @property
     def behind_shop_s(self) -> float | None:
-        """Seconds that our clock is behind the shop's; negative if it is ahead, None if that is not known."""
+        """Seconds that our clock is behind the shop's; negative if it is ahead, None if unknown."""
         return None if self.shop is None else (self._shop_at(self.at) - self.ours).total_seconds()
 
     def age(self, since: datetime) -> timedelta:
-        """How long ago something was, as far as that is sure; never negative."""
+        """Return how long ago an instant was, as far as that is certain; never negative."""
         sure_s = self._sure_s
         age = max(self._earlier() - since, timedelta(0))
         return min(age, timedelta(seconds=sure_s)) if math.isfinite(sure_s) else age
 
     def ages_before(self, age: timedelta) -> datetime | None:
-        """What dates from then or before is surely so old; None if nothing surely is."""
+        """Return the instant at or before which everything is certainly this old; None if nothing is."""
         if self._sure_s < age.total_seconds():
             return None
         return self._earlier() - age
 
     @property
     def days_at(self) -> datetime | None:
-        """The present, to count days from for what is dropped for good; None while that is not sure."""
+        """The current time for retention periods that are days; None while it is uncertain."""
         if self.shop is None or abs(self.ours - self._shop_at(self.at)) > AGREE:
             return None
         if self.at - self.days_unsure_at < STEADY_S:
@@ -136,7 +143,7 @@ class Clocks:
 
     @property
     def stamp(self) -> datetime:
-        """The date of what is kept for days from now on; not ours if that is behind by so much."""
+        """The date of what is stored for days; not our time if that is behind by more than AGREE."""
         shop_at = None if self.shop is None else self._shop_at(self.at)
         latest = max(
             (at for at in (shop_at, self.earliest, self.read_to) if at is not None), default=self.ours
@@ -151,18 +158,18 @@ class Clocks:
         return self.ours if self.shop is None else min(self.ours, self._shop_at(self.at))
 
     def _shop_at(self, at: float) -> datetime:
-        assert self.shop is not None  # noqa: S101 - who asks has looked
+        assert self.shop is not None  # noqa: S101 - the callers have checked
         shop_time, heard_at = self.shop
         return shop_time + timedelta(seconds=at - heard_at)
 
 
 def is_usual(gap: timedelta) -> bool:
-    """Whether a time without a poll, before a start, is one that our clock may be believed."""
+    """Return whether our clock can be trusted after such a gap between the last poll and the start."""
     return -STEP <= gap <= USUAL_GAP
 
 
 def described(seconds: float) -> str:
-    """A difference of clocks for people: the number and its unit."""
+    """Format a difference of clocks for people: the number and its unit."""
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if abs(seconds) >= 2 * size:
             return f"{abs(seconds) / size:.0f} {unit}"
@@ -170,18 +177,18 @@ def described(seconds: float) -> str:
 
 
 class Whose(StrEnum):
-    """Whose clock due times and dates follow."""
+    """The clock that due times and dates follow."""
 
     OURS = "our clock"
     OF_REDIS = "the clock of Redis"
 
 
 class Fault(StrEnum):
-    """What is wrong with it."""
+    """What is wrong with a clock."""
 
     AHEAD = "ahead"  # of the shop's
     BEHIND = "behind"  # the shop's
-    SET_BACK = "set back"  # or it is behind: what it dated is still to come
+    SET_BACK = "set back"  # or behind: stored dates are in the future
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +196,7 @@ class ClockTrouble:
     """A clock that is wrong.
 
     Attributes:
-        seconds: by how many, above zero.
+        seconds: by how many it is wrong; above zero.
     """
 
     whose: Whose
@@ -198,11 +205,11 @@ class ClockTrouble:
 
     @property
     def is_grave(self) -> bool:
-        """Nothing old is dropped until it is right; times in messages are of another day."""
+        """Whether nothing old is deleted until the clock is right; times in messages are of another day."""
         return self.seconds > AGREE.total_seconds()
 
     def __str__(self) -> str:
-        """What is wrong and what to do, in one line."""
+        """Return what is wrong and how to fix it, in one line."""
         by = described(self.seconds)
         if self.fault is Fault.SET_BACK:
             text = f"the state holds times {by} in the future: {self.whose} was set back, or is behind"
@@ -214,13 +221,13 @@ class ClockTrouble:
 def trouble(
     whose: Whose, *, now: datetime, behind_shop_s: float | None, stored: Iterable[datetime | None] = ()
 ) -> ClockTrouble | None:
-    """What is wrong with a clock; None if nothing is.
+    """Return what is wrong with a clock; None if nothing is.
 
     Args:
         whose: the clock.
-        now: what it says.
-        behind_shop_s: how far it is behind the shop's; None if that is not known.
-        stored: times that were written by it, and cannot be later.
+        now: its current time.
+        behind_shop_s: seconds that it is behind the shop's; None if unknown.
+        stored: times written by this clock; a right clock is not before them.
     """
     if behind_shop_s is not None and abs(behind_shop_s) > NOTABLE.total_seconds():
         return ClockTrouble(whose, Fault.BEHIND if behind_shop_s > 0 else Fault.AHEAD, abs(behind_shop_s))

@@ -1,13 +1,13 @@
-"""The walk through what changed, and where the cursor may move.
+"""The walk through changed orders, and where the cursor may move.
 
-The first page is asked for again and again, each time from just before the first order of the last one,
-leaving out the orders seen since (a keyset walk). The next page would not do: when an earlier order is
-touched during the walk, `page=2` skips one.
+Every request asks for the first page again. It starts just before the first order of the last page, and
+excludes the orders seen since (a keyset walk). Page numbers are not reliable: if an earlier order is changed
+during the walk, `page=2` skips an order.
 
-A walk ends when the shop says so, or with an answer that brings no order that was not seen. The size of a
-page says nothing: sites cap it, plugins and rights take orders out of it, joins double its rows.
+A walk ends when the shop reports the end, or when a response has no new order. The size of a page says
+nothing about the end: sites cap it, plugins and permissions remove orders from it, and joins double its rows.
 
-The cursor follows the shop's own clock, S: the `Date` of the walk's first answer. Our clock plays no part.
+The cursor follows the shop's own clock, S: the `Date` of the walk's first response. Our clock is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ from shop_poller.core.model import Page, Query
 SECOND = timedelta(seconds=1)
 MAX_PER_PAGE = 100
 FEW = 10
-"""The smallest usual cap on a page, WordPress's own default. If a shop says of fewer orders that they are
-all, and it has shown larger pages, it is believed. If it says so of more, it is asked once again, since a cap
-may spoil the count too."""
+"""The smallest usual cap on a page, WordPress's own default. If the shop reports that fewer orders than this
+are all, and it has shown larger pages, that is accepted. If it reports so for more orders, one more request
+is sent, since a cap may also make the count wrong."""
 MAX_PAGES = 1000
-"""Pages of one walk: a shop that changes faster than it can be read is read on at the next tick."""
+"""Pages of one walk. If a shop changes faster than it can be read, the next tick continues."""
 MAX_NUMBER = 100
-"""The highest page number that is asked for, where a shop shows nothing new on the first page. It is searched
-once: if all of them are empty, what the shop counts is no sign of hidden orders until the count changes."""
+"""The highest page number to request if the first page of a shop has nothing new. The pages are searched
+once. If all of them are empty, the shop's count is no sign of hidden orders until the count changes."""
 MAX_EXCLUDE = 50_000
-"""Most orders left out of one question: more in one second is not a shop but a mistake."""
+"""The most orders to exclude from one request: more than this within one second is an error of the shop."""
 
 
 READ_AGAIN = timedelta(days=2)
-"""A cursor that was lost goes back so far before the last good poll. Records are kept for a week at least, so
-no order that is read again counts as never seen."""
+"""How far before the last successful poll a lost cursor is reset. Records are kept for a week at least, so no
+order that is read again counts as unknown."""
 
 
 def read_again_from(baseline_at: datetime, last_poll_at: datetime | None) -> datetime:
-    """Where to go on when the cursor was lost: surely not after it, and not before our watch began."""
+    """Return where to resume after the cursor was lost: at or before it, but not before the baseline."""
     return max(baseline_at, last_poll_at - READ_AGAIN) if last_poll_at else baseline_at
 
 
@@ -48,14 +48,14 @@ class KeysetPosition:
     """A position in a list sorted by an instant of one-second resolution.
 
     Attributes:
-        bound: ask for what lies beyond this second, which itself is left out.
-        seen: the orders beyond the bound that were seen already, and where; they are left out too.
-        descending: the list runs from new to old, by creation; else from old to new, by modification.
-        number: of the page to ask for. It is 1 unless the first page brought nothing new although the list
-            goes on: hidden from us as a whole, or of a shop that ignores what it is to leave out.
-        last: the orders of the last answer, if it brought nothing new.
-        largest: the most orders that a page of this shop was seen to have.
-        nothing_in: what the shop counted when all the pages that it told of were empty.
+        bound: request orders beyond this second; the second itself is excluded.
+        seen: the orders beyond the bound that were seen already, and their instants; they are excluded too.
+        descending: whether the list runs from new to old, by creation; else from old to new, by modification.
+        number: the page to request. It is 1 unless the first page has nothing new although the list
+            continues: all of that page is hidden from us, or the shop ignores the excluded ids.
+        last: the orders of the last response, if it contained nothing new.
+        largest: the most orders seen on one page of this shop.
+        nothing_in: the shop's count when all the pages that it reported were empty.
     """
 
     bound: datetime
@@ -68,24 +68,24 @@ class KeysetPosition:
 
     @property
     def exclude(self) -> frozenset[int]:
-        """The ids to leave out."""
+        """The ids to exclude."""
         return frozenset(self.seen)
 
     def advance(self, page: Page, per_page: int) -> "KeysetPosition | None":
-        """The position after a page; None when the list is at its end.
+        """Return the position after a page; None at the end of the list.
 
-        The next question starts just before the first order of this page, not after its last: an order that
-        is touched while the shop makes the page is shown with its new date in its old place, and the walk
-        would jump over all that lies between. Of the first that can only be said if all of the page was
-        touched, or the page is not in order any more.
+        The next request starts just before the first order of this page, not after its last one. If an order
+        is changed while the shop builds the page, it has its new date in its old place. Then the walk would
+        skip everything in between. The first order is affected only if the whole page was changed, or if the
+        page is no longer in order.
 
         Args:
-            page: the answer.
-            per_page: how many orders were asked for.
+            page: the response.
+            per_page: how many orders were requested.
 
         Raises:
-            TemporaryError: PROTOCOL, the shop ignores the time that it was asked for, or sends the same
-                orders whatever it is asked.
+            TemporaryError: PROTOCOL, the shop ignores the requested time, or sends the same orders for every
+                request.
         """
         rows = [(item.id, item.created_at if self.descending else item.modified_at) for item in page.items]
         dated = [at for _, at in rows if at is not None]
@@ -95,30 +95,30 @@ class KeysetPosition:
             return self._after_nothing_new(page, rows, per_page, in_order=in_order)
         if self._is_told_to_be_last(page):
             return None
-        # Of a page that is not in order nothing can be concluded: stay, and leave out what was seen.
+        # A page that is not in order proves nothing: stay, and exclude what was seen.
         first = next((at for _, at in within if at is not None), None)
         bound = self._behind(first) if first and in_order else self.bound
         moved = self._moved(bound, _placed(within))
         return replace(moved, largest=max(self.largest, len(page.items)))
 
     def resized(self, was: int, per_page: int) -> "KeysetPosition":
-        """The same in pages of another size, of which none is passed over that was not looked at yet."""
+        """Return the position in pages of another size. It skips no page that was not read yet."""
         return replace(self, number=(self.number - 1) * was // per_page + 1)
 
     def leaves_out(self, at: datetime) -> bool:
-        """Whether an instant lies not beyond the bound."""
+        """Return whether an instant is not beyond the bound."""
         return at >= self.bound if self.descending else at <= self.bound
 
     def _is_outside(self, at: datetime) -> bool:
-        """Whether the bound should have kept this away. Some shops count the bound itself in."""
+        """Return whether the bound should have excluded this. Some shops include the bound itself."""
         return at > self.bound if self.descending else at < self.bound
 
     def _is_told_to_be_last(self, page: Page) -> bool:
-        """Whether the shop says that a page with something new is all there is, and may be believed."""
+        """Return whether the shop credibly reports that a page with something new is the last one."""
         orders = len(page.items)
         if orders >= min(FEW, self.largest) or self.number > 1 or (page.total_pages or 0) > 1:
             return False
-        # A count that is lower than what was sent is none: some plugins turn counting off.
+        # A count below the number of orders sent is not a count: some plugins turn counting off.
         return page.total_pages == 1 if page.total is None else page.total == orders
 
     def _after_nothing_new(
@@ -128,15 +128,15 @@ class KeysetPosition:
         is_told_to_go_on = (
             self.number < min(page.total_pages or 1, MAX_NUMBER) and counted(page) != self.nothing_in
         )
-        if not ids:  # hidden as a whole: a user's rights, or a plugin
+        if not ids:  # a user's permissions, or a plugin, hide the whole page
             return replace(self, number=self.number + 1, last=ids) if is_told_to_go_on else None
         is_many = len(ids) >= min(FEW, per_page)
         if any(at is not None and self._is_outside(at) for _, at in rows):
             if is_many:
                 raise _repeating() if ids & self.seen.keys() else _ignoring_time()
-            return None  # a few that come whatever is asked for are all that there is
-        # The shop ignores what it is to leave out. What it shows twice in the same place does stand there, so
-        # the walk may go on from behind it.
+            return None  # a few orders that come with every response are all that there are
+        # The shop ignores the excluded ids. An order that it shows twice in the same place is really there,
+        # so the walk may continue after it.
         standing = [at for order_id, at in rows if at is not None and self.seen.get(order_id) == at]
         if in_order and standing and not self.leaves_out(behind := self._behind(standing[-1])):
             return self._moved(behind, {})
@@ -165,31 +165,31 @@ class KeysetPosition:
 
 
 def may_hide_more(query: Query, page: Page, *, largest: int) -> bool:
-    """Whether an empty answer says little of the end: a shop that tells no count may hide that many orders.
+    """Return whether an empty response does not prove the end: without a count, a shop may hide many orders.
 
     Args:
-        query: the question.
-        page: the answer.
-        largest: how many orders could be asked for.
+        query: the request.
+        page: the response.
+        largest: the largest page size that may be requested; the shop may hide this many orders.
     """
     return not page.items and counted(page) == (None, None) and query.per_page < largest and not query.ids
 
 
 Counted = tuple[int | None, int | None]
-"""How many orders and pages a shop says that match."""
+"""How many orders and pages match, as the shop reports it."""
 
 
 def counted(page: Page) -> Counted:
-    """What a shop says with a page."""
+    """Return the counts that the shop reports with a page."""
     return page.total, page.total_pages
 
 
 Rows = Sequence[tuple[int, datetime | None]]
-"""Id and instant of each order of a page, in its order; no instant if that could not be read."""
+"""The id and instant of each order of a page, in its order; the instant is None if it could not be read."""
 
 
 def _placed(rows: Rows) -> dict[int, datetime | None]:
-    """Where each order stands; one without a date stands where the one before it does."""
+    """Return where each order is in the list; one without a date is where the one before it is."""
     placed: dict[int, datetime | None] = {}
     at: datetime | None = None
     for order_id, own in rows:
@@ -201,7 +201,7 @@ def _placed(rows: Rows) -> dict[int, datetime | None]:
 def _ignoring_time() -> TemporaryError:
     return TemporaryError(
         ErrorKind.PROTOCOL,
-        "the shop sends orders from outside of the time that it was asked for; look for a plugin that changes"
+        "the shop sends orders from outside the requested period; look for a plugin that changes"
         " how orders are listed",
     )
 
@@ -209,28 +209,28 @@ def _ignoring_time() -> TemporaryError:
 def _repeating() -> TemporaryError:
     return TemporaryError(
         ErrorKind.PROTOCOL,
-        "the shop sends the same orders whatever it is asked; a cache or plugin in front of it may be"
-        " repeating an old answer",
+        "the shop sends the same orders for every request; a cache or plugin in front of it may be"
+        " repeating an old response",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysetWalk:
-    """A walk through orders, page by page. The size of its pages may change on the way."""
+    """A walk through orders, page by page. The page size may change during the walk."""
 
     keyset_position: KeysetPosition
     per_page: int = MAX_PER_PAGE
 
     def sized(self, per_page: int) -> Self:
-        """The same walk with pages of that size."""
+        """Return the same walk with pages of that size."""
         position = self.keyset_position.resized(self.per_page, per_page)
         return replace(self, per_page=per_page, keyset_position=position)
 
     def halved(self) -> Self:
-        """The same walk with pages of half the size, after an answer above the size bound.
+        """Return the same walk with pages of half the size, after a response above the size limit.
 
         Raises:
-            TemporaryError: TOO_LARGE, a single order is above the bound.
+            TemporaryError: TOO_LARGE, a single order is above the limit.
         """
         return self.sized(halve(self.per_page))
 
@@ -243,7 +243,7 @@ class Walk(KeysetWalk):
         cursor: where it began.
         shop_time: S, None before the first answer.
         newest: the newest modification seen that does not lie in the shop's future.
-        pages: taken so far.
+        pages: how many were read so far.
     """
 
     cursor: datetime
@@ -252,7 +252,7 @@ class Walk(KeysetWalk):
     newest: datetime | None = None
 
     def query(self) -> Query:
-        """What to ask next."""
+        """Return the next request."""
         return Query(
             per_page=self.per_page,
             modified_after=self.keyset_position.bound,
@@ -266,8 +266,8 @@ class Step:
     """What a page means for the walk.
 
     Attributes:
-        cursor: where the page's commit moves the cursor to.
-        walk: how to go on; None when this was the last page.
+        cursor: where the commit of the page moves the cursor.
+        walk: the rest of the walk; None after the last page.
     """
 
     cursor: datetime
@@ -276,17 +276,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ReadBefore:
-    """What the walks since the start have shown, so that no later tick asks for it again.
+    """What the walks since the start have read, so that later ticks do not request it again.
 
-    A change may become visible up to the overlap after it is stamped. So what is stamped up to the newest
-    change that a walk saw is complete once another whole walk has begun the overlap later: a burst is not
-    read again at every tick.
+    A change may become visible up to the overlap after its timestamp. So everything up to the newest change
+    of a walk is complete once another whole walk has begun at least the overlap later. This way, a burst of
+    changes is not read again at every tick.
 
     Attributes:
-        walks: the shop's clock at the beginning of each whole walk that saw something, and the newest that it
-            saw; only those that still wait for the overlap to pass.
-        complete_to: all that is stamped up to here was read; None if nothing is known of that.
-        complete_at: the shop's clock at the beginning of the walk that first saw that.
+        walks: the shop's time at the beginning of each whole walk that saw something, and the newest change
+            that it saw; only walks for which the overlap has not passed yet.
+        complete_to: everything with a timestamp up to here was read; None if unknown.
+        complete_at: the shop's time at the beginning of the walk that first saw that.
         largest: see KeysetPosition.
         nothing_in: see KeysetPosition.
     """
@@ -298,7 +298,7 @@ class ReadBefore:
     nothing_in: Counted | None = None
 
     def after(self, walk: Walk, page: Page, *, overlap: timedelta) -> "ReadBefore":
-        """The same after a whole walk, which ended with that page."""
+        """Return the state after a whole walk, which ended with that page."""
         began = walk.shop_time or page.shop_time
         newest = _newest(walk, page, began)
         is_known = newest is None or newest == self.complete_to or newest in {seen for _, seen in self.walks}
@@ -317,21 +317,24 @@ class ReadBefore:
         )
 
     def up_to(self, instant: datetime | None) -> "ReadBefore":
-        """The same, but what is stamped from an instant on is to be read again; None leaves it as it is."""
+        """Return the state in which everything from an instant on is read again; None changes nothing."""
         if instant is None or self.complete_to is None or self.complete_to < instant:
             return self
         return replace(self, complete_to=instant - SECOND)
 
     def holds_at(self, shop_time: datetime) -> bool:
-        """Whether no change can be stamped with what is complete: not if the shop's clock was set back."""
+        """Return whether no new change can have a timestamp up to complete_to.
+
+        One can have it if the shop's clock was set back.
+        """
         return self.complete_at is None or shop_time > self.complete_at
 
 
 def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> Walk:
-    """Begin a walk: two changes in one second share one timestamp, so what lies just behind is re-read.
+    """Begin a walk. Changes in one second share a timestamp, so the time before the cursor is read again.
 
     Args:
-        cursor: where the last one ended.
+        cursor: where the last walk ended.
         overlap: SHOP_CURSOR_OVERLAP.
         read: what need not be read again.
     """
@@ -343,15 +346,15 @@ def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore
 
 
 def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
-    """Take one page.
+    """Process one page.
 
     Args:
-        walk: the walk that asked.
-        page: the answer to its query.
-        clock_skew: how far the shop's stamps may lag behind its Date header.
+        walk: the walk that sent the request.
+        page: the response to its query.
+        clock_skew: how far the shop's timestamps may lag behind its Date header.
 
     Raises:
-        TemporaryError: PROTOCOL, see KeysetPosition.advance, or there is no end to it.
+        TemporaryError: PROTOCOL, see KeysetPosition.advance, or the list has no end.
     """
     shop_time = walk.shop_time or page.shop_time
     newest = _newest(walk, page, shop_time)
@@ -361,10 +364,10 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
         return Step(cursor=max(newest, floor) if newest else floor, walk=None)
     if walk.pages >= MAX_PAGES:
         raise TemporaryError(
-            ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; going on at the next tick"
+            ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; resuming at the next tick"
         )
-    # The second that this page began with; never behind where the walk began, or walks that are cut
-    # short would lead backwards.
+    # The second that this page began with. It is never before the start of the walk, or interrupted walks
+    # would move the cursor backwards.
     reached = max(walk.cursor, min(keyset_position.bound + SECOND, shop_time))
     return Step(
         cursor=reached,
@@ -375,15 +378,16 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
 
 
 def _newest(walk: Walk, page: Page, shop_time: datetime) -> datetime | None:
-    """The newest change seen. An order dated ahead says nothing of how far the stamps of the others are."""
+    """Return the newest change seen. An order dated in the future shows nothing about other dates."""
     stamps = (walk.newest, *(item.modified_at for item in page.items))
     return max((at for at in stamps if at and at <= shop_time), default=None)
 
 
 def _is_of_this_walk(page: Page, began: datetime) -> bool:
-    """Whether all of a page changed after the walk began: the next walk shows it, this one would never end.
+    """Return whether a whole page changed after the walk began.
 
-    Orders that are dated further ahead than the shop's clock are read like all others.
+    The next walk reads such a page; this walk would never end. Orders dated after the shop's clock are read
+    like all others.
     """
     stamps = [item.modified_at for item in page.items]
     return bool(stamps) and all(at is not None and began < at <= page.shop_time for at in stamps)
@@ -391,7 +395,7 @@ def _is_of_this_walk(page: Page, began: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CreatedWalk(KeysetWalk):
-    """A walk through orders by creation, from new to old: those at the position's bound or later are done.
+    """A walk through orders by creation, from new to old; orders at or after the position's bound are done.
 
     Attributes:
         since: only orders created after this instant; None for all.
@@ -402,7 +406,7 @@ class CreatedWalk(KeysetWalk):
     modified_after: datetime | None = None
 
     def query(self) -> Query:
-        """What to ask next."""
+        """Return the next request."""
         return Query(
             per_page=self.per_page,
             newest_first=True,
@@ -414,7 +418,7 @@ class CreatedWalk(KeysetWalk):
         )
 
     def advance(self, page: Page) -> "CreatedWalk | None":
-        """Take one page; None when it was the last.
+        """Process one page; return None after the last one.
 
         Raises:
             TemporaryError: PROTOCOL, see KeysetPosition.advance.
@@ -426,21 +430,21 @@ class CreatedWalk(KeysetWalk):
 def created_walk(
     *, since: datetime | None, before: datetime, modified_after: datetime | None = None
 ) -> CreatedWalk:
-    """Begin a walk through the orders made between two instants, both exclusive."""
+    """Begin a walk through the orders created between two instants, both exclusive."""
     position = KeysetPosition(before, descending=True)
     return CreatedWalk(since, keyset_position=position, modified_after=modified_after)
 
 
 def halve(per_page: int) -> int:
-    """Half a page.
+    """Return half the page size.
 
     Raises:
-        TemporaryError: TOO_LARGE, it was one order already.
+        TemporaryError: TOO_LARGE, the size is one order already.
     """
     if per_page == 1:
         raise TemporaryError(
             ErrorKind.TOO_LARGE,
-            "one single order of the shop is larger than the bound of an answer; look for an order with a"
-            " huge note or meta field, changed last",
+            "one single order exceeds the size limit of a response; look for a recently changed order with a"
+            " huge note or meta field",
         )
     return per_page // 2

@@ -1,7 +1,7 @@
-"""The two errors that the house knows, and their named kinds.
+"""The two errors that the whole program uses, and their kinds.
 
-Whatever goes wrong outside is mapped once, at the edge (a source, a sink, a store), to one of the two:
-a TemporaryError may go away by itself, a PermanentError will not until a person does something.
+Every failure of a peer is mapped once, where it occurs (a source, a sink, a store), to one of the two. A
+TemporaryError may go away by itself. A PermanentError stays until a person fixes its cause.
 """
 
 from enum import StrEnum
@@ -10,23 +10,23 @@ from shop_poller.core.plain_text import plain
 
 
 class ErrorKind(StrEnum):
-    """What went wrong, in a word: the label `error_type` of the metrics and of the alerts."""
+    """What went wrong, in one word: the label `error_type` of metrics and alerts."""
 
-    CONNECTION = "ConnectionError"  # nobody there, or the connection broke
-    TIMEOUT = "TimeoutError"  # no whole answer in time
+    CONNECTION = "ConnectionError"  # no server responds, or the connection broke
+    TIMEOUT = "TimeoutError"  # no complete response in time
     RATE_LIMIT = "RateLimitError"  # 429
-    UNAVAILABLE = "UnavailableError"  # 502, 503, 504: maintenance, a gateway without its server
-    SERVER = "ServerError"  # the peer broke while it worked on this: 500, a PHP fatal
-    AUTHENTICATION = "AuthenticationError"  # keys wrong, revoked, or without the right
+    UNAVAILABLE = "UnavailableError"  # 502, 503, 504: maintenance, or a gateway whose server is down
+    SERVER = "ServerError"  # the peer failed while it processed the request: 500, a fatal error of PHP
+    AUTHENTICATION = "AuthenticationError"  # keys are wrong, revoked, or without the permission
     NOT_FOUND = "NotFoundError"  # no such endpoint or tool
-    REJECTED = "RejectedError"  # the peer says that what we sent is wrong: other 4xx
+    REJECTED = "RejectedError"  # the peer reports that our request is wrong: other 4xx
     GONE = "GoneError"  # 410: never send here again
-    PROTOCOL = "ProtocolError"  # an answer that is none: a captcha page, garbage, half a list
-    TOO_LARGE = "ResponseTooLargeError"  # an answer above the bound
-    NO_SUBSCRIBER = "NoSubscriberError"  # published, and nobody was there to get it
-    CIRCUIT_OPEN = "CircuitOpenError"  # not asked: too many failures in a row
+    PROTOCOL = "ProtocolError"  # an invalid response: a captcha page, garbage, half a list
+    TOO_LARGE = "ResponseTooLargeError"  # a response above the size limit
+    NO_SUBSCRIBER = "NoSubscriberError"  # published, but nobody was subscribed
+    CIRCUIT_OPEN = "CircuitOpenError"  # no request was sent: too many failures in a row
     STORE = "StoreError"  # our own state cannot be read or written
-    INTERNAL = "InternalError"  # a bug of ours
+    INTERNAL = "InternalError"  # a bug in shop-poller
 
 
 PEER_DOWN = frozenset(
@@ -38,7 +38,7 @@ PEER_DOWN = frozenset(
         ErrorKind.NO_SUBSCRIBER,
     }
 )
-"""Kinds that speak of the peer as a whole, not of what was sent to it."""
+"""Kinds that concern the peer as a whole, not the request."""
 
 RETRY_AT_ONCE = frozenset(
     {
@@ -49,14 +49,14 @@ RETRY_AT_ONCE = frozenset(
         ErrorKind.SERVER,
     }
 )
-"""Kinds worth another try within seconds."""
+"""Kinds for which a retry within seconds may work."""
 
 
 class ShopPollerError(Exception):
-    """What both errors share. Its text is one line, whoever wrote a part of it.
+    """The base of both errors. Its text is always a single line, even if a peer wrote part of it.
 
     Attributes:
-        kind: what went wrong, in a word.
+        kind: what went wrong.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
@@ -65,13 +65,13 @@ class ShopPollerError(Exception):
 
 
 class TemporaryError(ShopPollerError):
-    """It may work later.
+    """A failure that may go away by itself.
 
     Attributes:
-        retry_after_s: seconds that the peer asked us to wait, if it did.
+        retry_after_s: seconds that the peer asked us to wait; None if it did not.
         probe_after_s: seconds after which the address may lead to another server that works; None if
-            nothing says so.
-        has_advice: the message says what to do, so that nothing general is to be added.
+            unknown.
+        has_advice: the message says what to do, so no general advice is added.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class TemporaryError(ShopPollerError):
 
 
 class PermanentError(ShopPollerError):
-    """It will not work until somebody changes something.
+    """A failure that lasts until somebody changes something.
 
     Attributes:
-        may_pass: a peer that is starting or being updated gives the same answer, so that it is final only
+        may_pass: a peer that starts or is updated gives the same response, so the failure is final only
             after it has lasted; see core.refusals.
-        may_be_done: the peer may have done what it was asked to do, although it did not say yes.
+        may_be_done: the peer may have done what we requested, although it did not confirm it.
     """
 
     def __init__(
@@ -110,21 +110,21 @@ DOWN_STATUSES = frozenset(
     {
         502,  # bad gateway
         503,  # maintenance, overload
-        504,  # the gateway got no answer
+        504,  # the gateway got no response
         509,  # bandwidth used up (cPanel)
-        520,  # Cloudflare, up to 527: the server behind it sent an invalid answer
+        520,  # Cloudflare, up to 527: the server behind it sent an invalid response
         521,  # the server is down
         522,  # no connection in time
         523,  # no route to the server
-        524,  # no answer in time
+        524,  # no response in time
         525,  # no TLS handshake
         526,  # a bad certificate
         527,  # Railgun lost its server
         529,  # overloaded
-        530,  # Cloudflare does not find the server; a site that was frozen (Pantheon)
+        530,  # Cloudflare cannot resolve the server; a frozen site (Pantheon)
         540,  # paused by its owner (Shopify)
-        598,  # a proxy's timeout of reading
-        599,  # a proxy's timeout of connecting
+        598,  # read timeout of a proxy
+        599,  # connect timeout of a proxy
     }
 )
-"""HTTP statuses that say nothing about the request: a server, or the peer behind a proxy, is down."""
+"""HTTP statuses that do not concern the request: a server, or the peer behind a proxy, is down."""

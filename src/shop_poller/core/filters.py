@@ -1,7 +1,7 @@
-"""Which notifications a sink wants: `events=` and `levels=` in its address.
+"""Which notifications a sink accepts: `events=` and `levels=` in its address.
 
-A word of `events` is an event's full name, its last part (`new`), or a beginning and a star (`service.*`).
-Levels are named as they go out, that is after SHOP_LEVEL_MAP.
+A word of `events` is an event's full name, its last part (`new`), or a prefix and a star (`service.*`).
+Levels have the names that are sent, after SHOP_LEVEL_MAP.
 """
 
 import re
@@ -18,13 +18,13 @@ PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,70}\*?")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a sink wants; of what is empty, everything."""
+    """What a sink accepts; an empty field accepts everything."""
 
     events: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
 
     def wants(self, event_type: str, level: str) -> bool:
-        """Whether an event of this type and level is for the sink."""
+        """Return whether the sink accepts an event of this type and level."""
         named = not self.events or any(_names(word, event_type) for word in self.events)
         return named and (not self.levels or level in self.levels)
 
@@ -33,7 +33,7 @@ EVERYTHING = Filter()
 
 
 def takers(sinks: Mapping[str, Filter], notification: Notification) -> list[str]:
-    """The names of the sinks that want a notification, in their order."""
+    """Return the names of the sinks that accept a notification, in their order."""
     return [
         name for name, wanted in sinks.items() if wanted.wants(notification.event_type, notification.level)
     ]
@@ -43,11 +43,11 @@ def take_filter(query: str) -> tuple[Filter, str]:
     """Take `events` and `levels` out of the query of an address.
 
     Returns:
-        The filter, and the rest of the query as it was written: to a receiver of webhooks it may matter how.
+        The filter, and the rest of the query exactly as written: the receiver of a webhook may depend on it.
 
     Raises:
-        ValueError: one of the two is empty, too long, or in capitals; said without its words, which may be
-            a secret.
+        ValueError: one of the two is empty, too long, or in capitals. The message does not contain its words,
+            which may be a secret.
     """
     rest: list[str] = []
     words: dict[str, list[str]] = {"events": [], "levels": []}
@@ -68,12 +68,9 @@ def take_filter(query: str) -> tuple[Filter, str]:
 
 
 def problems(wanted: Filter, *, events: Collection[str], levels: Collection[str]) -> list[str]:
-    """Words that name nothing that there is, a line each.
+    """Return one line per word of a filter that matches none of the possible events or levels.
 
-    Args:
-        wanted: the filter.
-        events: full names of all events that there can be.
-        levels: likewise.
+    `events` and `levels` have all of them, by their full names.
     """
     unknown = [word for word in wanted.events if not any(_names(word, event) for event in events)]
     found = [_unknown("event", word, events) for word in unknown]
@@ -87,7 +84,7 @@ def _names(word: str, event_type: str) -> bool:
 
 
 def _unknown(what: str, word: str, known: Iterable[str]) -> str:
-    # With an & forgotten a word may go on with the receiver's token.
+    # If an & is missing, a word may contain the receiver's token.
     may_be_named = PLAIN.fullmatch(word) and is_harmless(word.removesuffix("*"), is_name=True)
-    named = f"{what} {word!r}" if may_be_named else f"such {what} as one that is named"
+    named = f"{what} {word!r}" if may_be_named else f"{what} with the given name"
     return f"there is no {named}; there are {', '.join(sorted(known))}"

@@ -11,9 +11,9 @@ THIS_MACHINE = frozenset(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on this machine, and is written as everybody writes it.
+    """Return whether traffic to this host stays on this machine, and the host is written in the usual way.
 
-    Names below localhost are not: RFC 6761 wants them to stay here, and not every resolver obeys.
+    Names below localhost do not count: RFC 6761 keeps them on this machine, but not every resolver follows.
     """
     host = host.rstrip(".").lower()
     address = _ip(host)
@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_never_proxied(host: str) -> bool:
-    """Whether a host is this machine to whoever asks it, however it is written: a proxy would ask itself."""
+    """Return whether a host, in any notation, is this machine to any client; a proxy would contact itself."""
     host = host.rstrip(".").lower()
     address = _ip(host) or _short_ip(host)
     if address is not None:
@@ -39,7 +39,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _short_ip(host: str) -> ipaddress.IPv4Address | None:
-    """127.1, 0x7f.1, 2130706433: other forms of an address, which resolvers understand (inet_aton)."""
+    """Parse 127.1, 0x7f.1 or 2130706433: other notations of an address that resolvers accept (inet_aton)."""
     parts = host.split(".")
     if len(parts) > 4 or not all(map(IP_PART.fullmatch, parts)):
         return None

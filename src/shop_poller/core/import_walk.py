@@ -1,7 +1,7 @@
 """The initial import: which existing orders a new store records, silently, before its first decision.
 
-These are the orders from before the baseline that are still open or were completed recently, so that a later
-cancellation or refund of them is decided correctly. Newest first, because those change most.
+These orders were created before the baseline, and are still open or were completed recently. With them, a
+later cancellation or refund is decided correctly. The newest come first, because they change most.
 """
 
 from dataclasses import dataclass, replace
@@ -26,11 +26,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportPosition:
-    """The progress of the import; survives a restart.
+    """The progress of the import; it survives a restart.
 
     Attributes:
-        created_before: exclusive; orders created from then on are imported already.
-        count: orders imported so far.
+        created_before: exclusive; orders created at or after this instant are imported already.
+        count: how many orders were imported so far.
     """
 
     phase: Phase
@@ -40,14 +40,14 @@ class ImportPosition:
 
 @dataclass(frozen=True, slots=True)
 class ImportQuery(KeysetWalk):
-    """A walk through orders from before the baseline, from new to old; begins at an ImportPosition."""
+    """A walk through orders from before the baseline, from new to old; it begins at an ImportPosition."""
 
     import_position: ImportPosition
     baseline_at: datetime
     meanings: StatusMeanings
 
     def query(self) -> Query:
-        """What to ask next."""
+        """Return the next request."""
         completed = self.import_position.phase is Phase.COMPLETED
         wanted = (StatusMeaning.COMPLETED,) if completed else OPEN
         return Query(
@@ -63,7 +63,7 @@ class ImportQuery(KeysetWalk):
 
 
 def begin(baseline_at: datetime) -> ImportPosition:
-    """The position at the start of the import."""
+    """Return the position at the start of the import."""
     return ImportPosition(Phase.OPEN, baseline_at)
 
 
@@ -74,15 +74,15 @@ def import_query(
 
     Args:
         import_position: how far the import has come.
-        baseline_at: since when orders are ours to announce.
-        meanings: of the shop's statuses; it is asked for those that are named.
+        baseline_at: orders from this instant on are announced.
+        meanings: of the shop's statuses; only the statuses named there are requested.
     """
     position = KeysetPosition(import_position.created_before, descending=True)
     return ImportQuery(import_position, baseline_at, meanings, keyset_position=position)
 
 
 def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery | None:
-    """Take one page, of which `imported` orders were new here; None at the end of the import.
+    """Process one page, of which `imported` orders were new; return None at the end of the import.
 
     Raises:
         TemporaryError: PROTOCOL, see KeysetPosition.advance.
@@ -98,13 +98,15 @@ def advance(current: ImportQuery, page: Page, *, imported: int) -> ImportQuery |
 
 
 def baseline(*, shop_time: datetime, started_at: datetime, now: datetime, lookback: timedelta) -> datetime:
-    """The first start minus the look-back, by the shop's clock.
+    """Return the time of the first start minus the look-back, by the shop's clock.
+
+    Only the difference between `started_at` and `now` is used. If it exceeds MAX_WAIT, it is ignored: our
+    clock was probably set in between.
 
     Args:
-        shop_time: the shop's clock at its first answer ever.
+        shop_time: the shop's clock at its first response ever.
         started_at: our clock at the first start.
-        now: our clock at that first answer; only the difference of the two is used, and not if it is so
-            large that our clock was set meanwhile rather than the shop away.
+        now: our clock at that first response.
         lookback: SHOP_INITIAL_LOOKBACK.
     """
     waited = max(now - started_at, timedelta(0))

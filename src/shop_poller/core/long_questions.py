@@ -1,9 +1,9 @@
-"""Questions that leave out so many orders that a server on the way refuses them.
+"""Requests that exclude so many orders that a server on the way rejects them.
 
-WooCommerce repeats the question in its `Link` header: on a stock nginx (`fastcgi_buffer_size` 4 KB) a list of
-150 excluded ids is a 502. A firewall may refuse a long address or body with 400, 403, 413 or 414, and a host
-that allows nothing but GET refuses the POST that long questions are sent as. Then the same is asked with
-fewer ids, and what was seen before is taken out of the answer here.
+WooCommerce repeats the request in its `Link` header. On a stock nginx (`fastcgi_buffer_size` 4 KB), a list of
+150 excluded ids leads to a 502. A firewall may reject a long address or body with 400, 403, 413 or 414. A
+host that allows only GET rejects the POST that long requests use. In these cases, the same request is sent
+with fewer ids, and the orders seen before are removed from the response here.
 """
 
 from dataclasses import replace
@@ -13,38 +13,38 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query
 
 FEW_IDS = 40
-"""So many are left out of a shortened question: less than a kilobyte in an address or a `Link` header."""
+"""How many ids a shortened request excludes: less than a kilobyte in an address or a `Link` header."""
 
 
 def is_long(query: Query) -> bool:
-    """Whether a question leaves out more orders than a shortened one."""
+    """Return whether a request excludes more orders than a shortened one."""
     return len(query.exclude) > FEW_IDS
 
 
 def can_shorten(query: Query) -> bool:
-    """Whether a page has room for what is not left out any more, and for something new."""
+    """Return whether a page has room for the orders that are no longer excluded, and for a new one."""
     has_room = len(query.exclude) - FEW_IDS < MAX_PER_PAGE
     return is_long(query) and has_room and query.page == 1  # page numbers are of pages of one size
 
 
 def shortened(query: Query) -> Query:
-    """The same question with fewer orders left out, and a page that has room for the others."""
+    """Return the same request with fewer excluded orders, and a page that has room for the others."""
     per_page = min(MAX_PER_PAGE, len(query.exclude) - FEW_IDS + query.per_page)
     return replace(query, exclude=frozenset(sorted(query.exclude)[:FEW_IDS]), per_page=per_page)
 
 
 def only_new(page: Page, query: Query) -> tuple[Page, bool]:
-    """What is new in the answer to a shortened question.
+    """Return what is new in the response to a shortened request.
 
     Args:
-        page: the answer.
-        query: the question before it was shortened.
+        page: the response.
+        query: the request before it was shortened.
 
     Returns:
-        The page without the orders that the question left out, and whether it is all that matches.
+        The page without the orders that the full request excludes, and whether it has all that match.
 
     Raises:
-        TemporaryError: PROTOCOL, nothing is new, and the shop does not say that this is all.
+        TemporaryError: PROTOCOL, nothing is new, and the shop does not report that this is all.
     """
     items = tuple(item for item in page.items if item.id not in query.exclude)
     is_whole = not page.items or page.total_pages == 1
@@ -53,8 +53,8 @@ def only_new(page: Page, query: Query) -> tuple[Page, bool]:
     if not items:
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop refuses a question that leaves out {len(query.exclude)} orders, and shows no"
-            " others without that; let the server before it accept POST requests and response headers of"
-            " 8 KB (nginx: fastcgi_buffer_size)",
+            f"the shop rejects a request that excludes {len(query.exclude)} orders, and a shorter request"
+            " finds no others; configure its server to accept POST requests and response headers of 8 KB"
+            " (nginx: fastcgi_buffer_size)",
         )
     return replace(page, items=items, total=None, total_pages=None), False

@@ -1,21 +1,21 @@
-"""Takes secrets out of a text that somebody else wrote, in whatever form the text has them. Pure.
+"""Removes secrets from a text that somebody else wrote, in any form that the text may have them. Pure.
 
-A peer may send back what it was sent: in a status line, a header, an error, a page for debugging. Each text
-from a peer goes through `Masker`, before it is cut or quoted. Only this module knows the forms of a secret:
+A peer may send back what it received: in a status line, a header, an error or a debug page. Each text from a
+peer goes through `Masker` before it is cut or quoted. Only this module knows the forms of a secret, and how
+each is found:
 
-| form | how it is found |
-|---|---|
-| as it is, in capitals or small letters | letters are compared without their case |
-| broken into lines, with blanks, accents or unseen characters in it | these do not count |
-| in wide or mathematical letters | as the usual ones |
-| percent-encoded, in JSON, HTML, a repr, escapes of PHP or C, nested | decoded, up to MAX_LEVELS times |
-| base64, also with - and _, without =, within a longer text | its three forms, by where it begins |
-| hexadecimal | as it is |
-| packed once more: base64 of base64, a dump of bytes in numbers | unpacked, up to MAX_PACKED times |
-| cut off | PART characters in a row, or PREFIX at the end of the text and before an ellipsis |
+- as it is, in upper or lower case: letters are compared without their case
+- broken into lines, with blanks, accents or invisible characters in it: these are ignored
+- in wide or mathematical letters: treated as the usual letters
+- percent-encoded, in JSON, HTML, a repr, escapes of PHP or C, nested: decoded, up to MAX_LEVELS times
+- base64, also with - and _, without =, within a longer text: its three forms, one per offset
+- hexadecimal: as it is
+- packed once more, as base64 of base64 or a dump of bytes in numbers: unpacked, up to MAX_PACKED times
+- cut off: PART characters in a row, or PREFIX at the end of the text and before an ellipsis
 
-Short secrets (below SHORT) are found as whole words only, and below WORD only where a password of an address
-is: else they would be found by chance in every line. Of a host's name no parts are looked for.
+Secrets shorter than SHORT are found only as whole words. Those shorter than WORD are found only in the place
+of a password in an address. Otherwise they would match by chance in every line. Parts of a host name are
+not searched for.
 """
 
 import html
@@ -31,52 +31,52 @@ from shop_poller.core.plain_text import is_letter
 
 MASK = "***"
 SHORT = 8
-"""Characters: what is shorter is looked for as a whole word."""
+"""Characters: a shorter secret is searched for as a whole word."""
 WORD = 4
 LONG = 16
-"""Parts are looked for of what is as long as this."""
+"""Parts are searched for only of secrets of at least this length."""
 PART = 10
 WORDY = 12
-"""Letters in a row that may be a part of a secret; fewer may be a word."""
+"""Letters in a row that may be a part of a secret; fewer letters may be a word."""
 PREFIX = 8
 BLOCK = 5
-"""A part is looked for by pieces of this length, at multiples of it: 9 characters in a row have one."""
+"""Parts are found by pieces of this length, at multiples of it; 9 characters in a row contain one."""
 PACKED_PART, PACKED_BLOCK = 14, 7
-"""The same of base64, where 4 characters are 3 bytes."""
+"""The same for base64, where 4 characters are 3 bytes."""
 MANY = 64
-"""Of more secrets than these only the beginnings are looked for, until one is found."""
+"""With more secrets than this, only their beginnings are searched for, until one is found."""
 MAX_LEVELS = 8
 PREFIX_OF_SIGNING = "whsec_"
-"""Of a secret of Standard Webhooks, which is written with and without it."""
+"""The prefix of a secret of Standard Webhooks, which is written with and without it."""
 CHUNK = 16 * 1024
-"""Bytes that are looked at in one go."""
+"""Bytes that are searched in one piece."""
 OVERLAP = 2 * 1024
 MAX_TOKEN = 4096
 
 UNCERTAIN = "".join(
     chr(code) for code in range(0x80, 0x800) if not is_letter(chr(code)) and code not in range(0x400, 0x500)
 )
-"""Of the characters that are two bytes, those that are no letters."""
+"""The characters of two bytes in UTF-8 that are not letters."""
 PAIRS = {
     re.escape(bytes([lead])): b"".join(re.escape(pair[1:]) for pair in pairs)
     for lead in range(0xC2, 0xE0)
     if (pairs := [pair for pair in (one.encode() for one in UNCERTAIN) if pair[0] == lead])
 }
-"""Their first bytes, and the second ones of each; for a pattern."""
+"""Their first bytes, each with its possible second bytes; for a pattern."""
 
 
 def _escape(firsts: bytes = b"", form: bytes = b"") -> re.Pattern[bytes]:
-    r"""Finds what is decoded.
+    r"""Return the pattern of what is decoded.
 
-    The pattern begins with one set, of all first bytes: then `re` skips all other bytes quickly. It would try
-    an alternation at each byte. So each form looks back for its first byte.
+    The pattern begins with one set of all first bytes, so `re` skips all other bytes quickly. It would try
+    an alternation at each byte. For this reason, each form looks back for its first byte.
 
-    Of a row of `\`, only the first one begins an escape, and all are part of it. Else the time would grow
-    with the square of the row. The others never begin an escape, as no other escape ends in `\`.
+    In a row of `\`, only the first one begins an escape, and all are part of it. Otherwise the time would
+    grow with the square of the length. The others never begin an escape, as no other escape ends in `\`.
 
     Args:
         firsts: more first bytes.
-        form: what begins with these.
+        form: the pattern of what begins with these.
     """
     of_backslash = (
         rb"(?<!\\\\)\\*+"
@@ -90,7 +90,7 @@ def _escape(firsts: bytes = b"", form: bytes = b"") -> re.Pattern[bytes]:
     )
     of_others = b"|".join(
         [
-            # Of longer ones each gets a look, but for Chinese ones.
+            # Each longer character is checked, except Chinese ones.
             rb"(?<=[\xe0-\xe3\xea-\xef])[\x80-\xbf]{2}|(?<=[\xf0-\xf4])[\x80-\xbf]{3}",
             *(b"(?<=%b)[%b]" % pair for pair in PAIRS.items()),
             *([form] if form else []),
@@ -106,21 +106,21 @@ def _escape(firsts: bytes = b"", form: bytes = b"") -> re.Pattern[bytes]:
 
 ESCAPE_IN_UTF8 = _escape()
 ESCAPE = _escape(rb"\x80-\xbf", rb"(?<=[\x80-\xbf])(?<![\x80-\xff][\x80-\xbf])[\x80-\xbf]*+")
-"""Also what is no UTF-8 at all. In UTF-8 it finds the same, but is slower: it looks at each letter."""
+"""Also finds what is not UTF-8 at all. In UTF-8 it finds the same, but is slower: it checks each letter."""
 INERT_LETTER = rb"u(?:04[0-9A-Fa-f]{2}|[4-9][0-9A-Fa-f]{3})"
 INERT = re.compile(rb"\\(?<!\\\\)\\*+%b(?:\\++%b)*+" % (INERT_LETTER, INERT_LETTER))
-"""Cyrillic and Chinese letters in JSON, in a row. ESCAPE finds nothing in what they are decoded to."""
+"""Cyrillic and Chinese letters in JSON, in a row. ESCAPE finds nothing in their decoded form."""
 INERT_SIGN = "\u0410".encode()
 """One such letter."""
 OF_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 LEAST_TOKEN, MOST_TOKEN = 24, 16384
-"""So many bytes of base64 in a row are unpacked."""
+"""A row of base64 is unpacked if its length in bytes is within these bounds."""
 OF_DUMP = frozenset(b"0123456789abcdefABCDEFxX,:-= \t\r\n")
 LEAST_DUMP = 23
 ROWS_OF_BASE64, ROWS_OF_DUMP = (bytes(byte in kind for byte in range(0x100)) for kind in (OF_BASE64, OF_DUMP))
 """For `_rows`."""
 UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""An event id, which is not unpacked: nearly every line of the log has one."""
+"""An event id. It is not unpacked, as nearly every line of the log has one."""
 DUMP = re.compile(
     rb"(?:[0-9]{2,3},\s{0,16}){7,4096}[0-9]{2,3}"
     rb"|(?:(?:0x)?[0-9A-Fa-f]{2}(?:,\s{0,16}|[:-])){7,4096}(?:0x)?[0-9A-Fa-f]{2}"
@@ -128,7 +128,7 @@ DUMP = re.compile(
 )
 """Bytes in decimal or hexadecimal numbers, or quoted-printable."""
 DIGITS_OF_DUMP = 16
-"""A dump has so many hexadecimal digits or more."""
+"""The minimum number of hexadecimal digits in a dump."""
 NO_DIGITS = bytes({*range(0x100)} - {*b"0123456789abcdefABCDEF"})
 HEX = re.compile(rb"[0-9A-Fa-f]{24,}")
 DECIMAL = re.compile(rb"[0-9]{2,3}(?:,\s*[0-9]{2,3})+")
@@ -138,13 +138,13 @@ URL_SAFE = bytes.maketrans(b"+/", b"-_")
 TEXT = re.compile(rb"[ -~\x00]{8}")
 MAX_PACKED = 2
 FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", b"abcdefghijklmnopqrstuvwxyz+/")
-"""Without case, and both alphabets of base64 as one."""
+"""Ignores case, and maps both alphabets of base64 to one."""
 UNCOUNTED = bytes([*range(0x21), 0x5C, 0x7F])
 """Controls, blanks and the backslash."""
 LETTERS = re.compile(rb"[a-z+/.]*")
 DOMAIN = re.compile(r"(?:[a-z0-9-]{1,40}\.){1,5}[a-z]{2,12}(?::[0-9]{1,5})?")
 BEGINS = rb"(?:(?<![A-Za-z0-9])|(?<=\x1b\[[0-9]m)|(?<=\x1b\[[0-9][0-9]m))"
-"""Where a word begins: a colour of a terminal ends in a letter, too."""
+"""The beginning of a word: a color code of a terminal ends in a letter, too."""
 ELLIPSIS = (b"...", b"\xe2\x80\xa6", b"***")
 CONTROLS = {"n", "r", "t", "b", "f", "v"}
 MARKED = re.compile(rb"[\x01-\xff]")
@@ -157,10 +157,10 @@ class _Needle:
     """One form of a secret, folded.
 
     Attributes:
-        text: what is looked for.
-        least: so many bytes of it in a row are a part of it.
+        text: what is searched for.
+        least: how many bytes of it in a row count as a part.
         block: the length of the pieces by which parts are found.
-        packed: in base64, whose neighbours are packed with it.
+        packed: it is base64; the characters beside it are packed with it.
         alone: no digit may be beside it.
     """
 
@@ -172,7 +172,7 @@ class _Needle:
 
     @property
     def blocks(self) -> list[bytes]:
-        """One of these is in each text that has the needle in it, or enough of it."""
+        """Each text that contains the needle, or enough of it, contains at least one of these."""
         if self.least >= len(self.text):
             return [self.text]
         starts = range(0, len(self.text) - self.block + 1, self.block)
@@ -181,11 +181,11 @@ class _Needle:
 
 
 class _Blocks:
-    """Finds which of some blocks may be in a text, in a fraction of the time of a search for each.
+    """Finds which of some blocks may be in a text, in a fraction of the time of one search per block.
 
-    The blocks are in 8 groups, and a bit stands for each group. The first table has, for each byte, the
-    groups that have a block which begins with it; the second table is for the second byte of the blocks, and
-    so on. Each table translates the text. A block begins only where all translations have a bit in common.
+    The blocks are in 8 groups, and a bit stands for each group. For each byte, the first table has the groups
+    with a block that begins with this byte. The second table is for the second byte of the blocks, and so on.
+    Each table translates the text. A block begins only where all translations have a bit in common.
 
     Args:
         blocks: none is empty.
@@ -194,7 +194,7 @@ class _Blocks:
     def __init__(self, blocks: Iterable[bytes]) -> None:
         every = {*blocks}
         self._short = [block for block in every if len(block) < BLOCK]
-        # Sorted, as blocks in one group had better begin alike: fewer bytes pass its tables.
+        # Sorted, so that blocks in one group begin alike: fewer bytes pass its tables.
         self._blocks = sorted(every.difference(self._short))
         tables = [bytearray(0x100) for _ in range(BLOCK)]
         for number, block in enumerate(self._blocks):
@@ -203,7 +203,7 @@ class _Blocks:
         self._tables = [bytes(table) for table in tables]
 
     def found(self, text: bytes) -> set[bytes]:
-        """The blocks that are in a text, and those of which at least the first BLOCK bytes are in it."""
+        """Return the blocks in a text; of a long block, possibly only the first BLOCK bytes are in it."""
         found = {block for block in self._short if block in text}
         if not self._blocks or len(text) < BLOCK:
             return found
@@ -247,7 +247,7 @@ class Masker:
         return bool(self._secrets)
 
     def mask(self, text: str) -> str:
-        """The text with `***` for each secret in it; cut it afterwards, not before."""
+        """Return the text with `***` in place of each secret; cut it afterwards, not before."""
         if not self._secrets or not text:
             return text
         raw = _bytes(text)
@@ -255,17 +255,17 @@ class Masker:
         return text if masked is raw else masked.decode("utf-8", "surrogatepass")
 
     def mask_bytes(self, raw: bytes) -> bytes:
-        """The same of UTF-8, or of anything; the object itself if there is nothing to mask."""
+        """Mask UTF-8 or any other bytes; return the object itself if there is nothing to mask."""
         if len(raw) <= CHUNK:
             spans = self._spans(raw)
             return without(raw, spans) if spans else raw
         return without(raw, [span for spans in self.find(raw) for span in spans])
 
     def find(self, raw: bytes) -> Iterator[list[Span]]:
-        """Where secrets are, found piece by piece, so that something else may be done in between.
+        """Find where secrets are, piece by piece, so that other work can be done in between.
 
         Yields:
-            Begins and ends, for `without`.
+            Starts and ends, for `without`.
         """
         if self._secrets:
             for start in range(0, len(raw), CHUNK):
@@ -273,7 +273,7 @@ class Masker:
                 yield [(start + begin, start + end) for begin, end in self._spans(piece)]
 
     def _spans(self, raw: bytes, packed: int = 0) -> list[Span]:
-        """Where secrets are; not in order, and one may be within another.
+        """Return where secrets are; unordered, and one span may be within another.
 
         Args:
             raw: the text.
@@ -300,17 +300,17 @@ class Masker:
         return found
 
     def _decoded(self, level: bytes) -> bytes:
-        """One level further, to see whether a secret is in it; to find where, there is `_Level.decoded`.
+        """Decode one level, to see whether a secret is in it; `_Level.decoded` finds where.
 
-        If all secrets are ASCII, other letters only separate what is beside them. Then it does not matter
-        which letters they are, nor how many. So a row of them becomes one, which is faster.
+        If all secrets are ASCII, other letters only separate their neighbors. It does not matter which
+        letters they are, or how many. So a row of them becomes one letter, which is faster.
         """
         if self._is_ascii:
             level = INERT.sub(INERT_SIGN, level)
         return (ESCAPE_IN_UTF8 if _is_utf8(level) else ESCAPE).sub(_decode, level)
 
     def _packed(self, level: bytes, packed: int) -> Iterator[Span]:
-        """What has a secret in it once it is unpacked."""
+        """Find the tokens that contain a secret once they are unpacked."""
         if packed >= MAX_PACKED:
             return
         for start, end in _tokens(level):
@@ -319,8 +319,8 @@ class Masker:
                 yield start, end
 
     def _may_be_in(self, level: bytes, suspects: set[str]) -> bool:
-        """Whether a text is worth a closer look; nearly none is, and this is called for each."""
-        # The pattern is slow, for it is tried at each byte; so each word is searched for first.
+        """Return whether a text needs a full search. Every text is checked, and nearly none needs it."""
+        # The pattern is slow, because it is tried at each byte. So each word is searched for first.
         is_there = any(word in level for word in self._short)
         if is_there and self._words is not None and self._words.search(level):
             return True
@@ -360,14 +360,14 @@ class Masker:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A text, and of each of its bytes where it begins and ends in the one that it was decoded from."""
+    """A text, and where each of its bytes begins and ends in the text that it was decoded from."""
 
     text: bytes
     starts: "array[int]"
     ends: "array[int]"
 
     def decoded(self) -> "_Level":
-        """One level further."""
+        """Decode one level."""
         pieces: list[bytes] = []
         starts, ends, at = array("I"), array("I"), 0
         for match in ESCAPE.finditer(self.text):
@@ -381,7 +381,7 @@ class _Level:
         return _Level(b"".join(pieces), starts + self.starts[at:], ends + self.ends[at:])
 
     def folded(self) -> "_Level":
-        """Without what does not count."""
+        """Remove what does not count."""
         kept = [at for at, byte in enumerate(self.text) if byte not in UNCOUNTED]
         starts, ends = (array("I", [where[at] for at in kept]) for where in (self.starts, self.ends))
         return _Level(_fold(self.text), starts, ends)
@@ -411,7 +411,7 @@ def _fold(raw: bytes) -> bytes:
 
 
 def _tokens(level: bytes) -> Iterator[Span]:
-    """Where something may be packed."""
+    """Find where something may be packed."""
     for start, end in _rows(level, ROWS_OF_BASE64, LEAST_TOKEN):
         if end - start <= MOST_TOKEN and not UUID.fullmatch(level, start, end):
             yield start, end
@@ -423,12 +423,12 @@ def _tokens(level: bytes) -> Iterator[Span]:
 
 
 def _rows(level: bytes, kind: bytes, least: int) -> Iterator[Span]:
-    """Where bytes of one kind are in a row, all that there are; this is faster than a pattern.
+    """Find all rows of bytes of one kind; this is faster than a pattern.
 
     Args:
         level: the text.
         kind: translates a byte of this kind to 1, all others to 0.
-        least: so many of them, or more.
+        least: the minimum length of a row.
     """
     marked, row = level.translate(kind), b"\1" * least
     start = marked.find(row)
@@ -440,7 +440,7 @@ def _rows(level: bytes, kind: bytes, least: int) -> Iterator[Span]:
 
 
 def _unpacked(token: bytes) -> Iterator[bytes]:
-    """The bytes that may stand in a token, wherever in it they begin; none if it is made of words."""
+    """Return the bytes that a token may contain, at any offset; none if it consists of words."""
     if DECIMAL.fullmatch(token):
         yield bytes(min(int(number), 255) for number in token.split(b","))
         return
@@ -457,7 +457,7 @@ def _unpacked(token: bytes) -> Iterator[bytes]:
 
 
 def _decode(match: re.Match[bytes]) -> bytes:
-    """What an escape stands for."""
+    """Return what an escape stands for."""
     said = match[0]
     if said[:1] == b"&":
         return _bytes(html.unescape(said.decode("ascii").lower()))
@@ -475,7 +475,10 @@ def _decode(match: re.Match[bytes]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _sign(said: bytes) -> bytes:
-    """A character outside ASCII: itself; nothing if nobody sees it; the usual one if it looks like that."""
+    """Return what a character outside ASCII counts as.
+
+    It counts as itself, as nothing if it is invisible, or as the usual character that it looks like.
+    """
     try:
         character = said.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -487,7 +490,7 @@ def _sign(said: bytes) -> bytes:
 
 
 def _words(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
-    """Finds short secrets; the group, if there is one, is the secret."""
+    """Return a pattern of short secrets; if it has a group, the group is the secret."""
     escaped = [(secret, re.escape(_bytes(secret))) for secret in secrets]
     forms = [
         BEGINS + form + rb"(?![A-Za-z0-9])" if len(secret) >= WORD else rb":(" + form + rb")@"
@@ -498,20 +501,20 @@ def _words(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
 
 @lru_cache(maxsize=1024)
 def _needles(secret: str) -> tuple[_Needle, ...]:
-    """The forms of a secret that is not short."""
+    """Return the forms of a secret that is not short."""
     plain = _bytes(secret)
     decoded = _fold(plain)
     parts = len(decoded) >= LONG and not DOMAIN.fullmatch(secret.lower())
     least = PART if parts else len(decoded)
     found = [_Needle(decoded, least, alone=secret.isdigit())]
-    if any(character.isspace() for character in secret):  # as a form has it
+    if any(character.isspace() for character in secret):  # as in a form
         spaced = _fold("+".join(secret.split()).encode("utf-8", "surrogatepass"))
         found.append(_Needle(spaced, min(least, len(spaced))))
-    # Blanks may have been left out, as WordPress does in application passwords.
+    # A peer may omit blanks, as WordPress does in application passwords.
     for form in {plain, b"".join(plain.split())}:
         for shift in range(3):
             packed = b64encode(bytes(shift) + form).rstrip(b"=")
-            # The first and the last digit may belong to a neighbour, too.
+            # The first and the last digit may also encode a part of a neighbor.
             whole = packed[(0, 2, 3)[shift] : (shift + len(form)) * 8 // 6]
             least = PACKED_PART if parts else len(whole)
             found.append(_Needle(_fold(whole), least, PACKED_BLOCK, packed=True))
@@ -520,13 +523,13 @@ def _needles(secret: str) -> tuple[_Needle, ...]:
 
 
 def _runs(folded: bytes, needle: _Needle) -> Iterator[Span]:
-    """Where a needle is in a text, or enough of it."""
+    """Find where a needle, or enough of it, is in a text."""
     for block in needle.blocks:
         yield from _runs_at(folded, needle, block)
 
 
 def _runs_at(folded: bytes, needle: _Needle, block: bytes) -> Iterator[Span]:
-    """Those with one block in them."""
+    """Find those that contain one block."""
     if needle.least >= len(needle.text):
         yield from _whole(folded, needle)
         return
@@ -552,7 +555,7 @@ def _whole(folded: bytes, needle: _Needle) -> Iterator[Span]:
 
 
 def _stretched(folded: bytes, needle: _Needle, at: int, offset: int) -> Span:
-    """The most bytes around a block that are the needle's."""
+    """Return the longest match of the needle around a block."""
     text = needle.text
     start, end, after = at, at + needle.block, offset + needle.block
     while start > 0 and offset > 0 and folded[start - 1] == text[offset - 1]:
@@ -568,12 +571,12 @@ def _is_enough(folded: bytes, needle: _Needle, start: int, end: int, *, is_prefi
         return True
     run = folded[start:end]
     if len({*run}) < BLOCK and length < len(needle.text):
-        return False  # zeros, or another filling
+        return False  # zeros, or other padding
     return length >= (max(needle.least, WORDY) if LETTERS.fullmatch(run) else needle.least)
 
 
 def _whole_token(raw: bytes, span: Span) -> Span:
-    """What stands beside in base64 is packed with the secret: its user, or the rest of it."""
+    """Extend a span over the base64 around it: the user name, or the rest of the secret, is part of it."""
     start, end = span
     while start > 0 and raw[start - 1] in OF_BASE64 and span[0] - start < MAX_TOKEN:
         start -= 1
@@ -585,7 +588,7 @@ def _whole_token(raw: bytes, span: Span) -> Span:
 
 
 def without(raw: bytes, spans: list[Span]) -> bytes:
-    """A text with `***` for what is in each span; the object itself if there are none."""
+    """Replace each span of a text with `***`; return the object itself if there are no spans."""
     if not spans:
         return raw
     kept: list[bytes] = []
@@ -593,7 +596,7 @@ def without(raw: bytes, spans: list[Span]) -> bytes:
     for begin, last in sorted(spans):
         start, end = max(at, begin), last
         while start > at and (raw[start - 1] == ord("\\") or raw[start] & 0xC0 == 0x80):
-            start -= 1  # nothing may be left of an escape, or of a character
+            start -= 1  # no part of an escape or of a character may remain
         while end < len(raw) and raw[end] & 0xC0 == 0x80:
             end += 1
         if end <= at:
@@ -605,4 +608,4 @@ def without(raw: bytes, spans: list[Span]) -> bytes:
 
 
 NOTHING = Masker(())
-"""Of a peer that knows no secret of ours."""
+"""For a peer that knows no secret of ours."""

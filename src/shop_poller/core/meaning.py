@@ -1,6 +1,6 @@
 """What the statuses of a shop mean, in neutral terms.
 
-Each source brings its table. Decisions use the meaning; the status itself is stored and shown.
+Each source has its own table. Decisions use the meaning; the status itself is stored and shown.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from enum import StrEnum
 class StatusMeaning(StrEnum):
     """What an order's status means."""
 
-    AWAITING = "awaiting"  # waits to be paid
-    PAID = "paid"  # paid, and not done yet
-    COMPLETED = "completed"  # paid and done
+    AWAITING = "awaiting"  # awaiting payment
+    PAID = "paid"  # paid, not completed yet
+    COMPLETED = "completed"  # paid and completed
     FAILED = "failed"  # the payment failed
     CANCELLED = "cancelled"
     REFUNDED = "refunded"  # all of the money was given back
@@ -30,21 +30,21 @@ class StatusMeanings:
     """The table of one shop.
 
     Attributes:
-        named: meanings by status, as orders have it.
-        other: what every other status means, such as those of plugins.
+        named: meanings by status, as it is written in orders.
+        other: the meaning of all other statuses, such as those of plugins.
     """
 
     named: Mapping[str, StatusMeaning]
     other: StatusMeaning = StatusMeaning.PAID
 
     def of(self, status: str) -> StatusMeaning:
-        """What a status means."""
+        """Return what a status means."""
         return self.named.get(status, self.other)
 
     def is_paid(self, status: str) -> bool:
-        """Whether an order in this status has been paid."""
+        """Return whether an order in this status has been paid."""
         return self.named.get(status, self.other) in PAID
 
     def statuses(self, *meanings: StatusMeaning) -> tuple[str, ...]:
-        """The statuses that are named with one of these meanings, in the order of the table."""
+        """Return the statuses in the table that have one of these meanings, in the table's order."""
         return tuple(status for status, meaning in self.named.items() if meaning in meanings)

@@ -1,4 +1,4 @@
-"""From an event to the words that people read, in Russian and in English."""
+"""Writes notifications for people about events, in Russian and in English."""
 
 import math
 import re
@@ -15,7 +15,7 @@ Locale = Literal["ru", "en"]
 
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 NAMESPACE = uuid.UUID("6f1d2c5e-3b7a-5d0e-9c41-8a2f4e6b7d10")
-"""Fixed for ever: every event id is derived from it."""
+"""Never changes: every event id is derived from it."""
 
 LEVELS: Mapping[str, str] = {
     EventType.NEW: "info",
@@ -137,8 +137,8 @@ class MessageFormat:
     """How notifications are written.
 
     Attributes:
-        levels: replaces level names, for receivers that know other ones.
-        renderers: by sink name, what writes the body of its deliveries; the JSON for a sink that is not here.
+        levels: replaces level names, for receivers that use other names.
+        renderers: by sink name, the function that writes the body of its deliveries; other sinks get JSON.
     """
 
     shop_id: str
@@ -155,13 +155,13 @@ class MessageFormat:
 
 
 def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:
-    """The id of something that happened: the same after a crash, a fail-over or a restored backup.
+    """Return the id of an event: the same after a crash, a fail-over or a restored backup.
 
     Args:
         shop_id: SHOP_ID.
         subject: the order's id, or the name of the service that an alert is about.
         event_type: what happened.
-        n: which time; a partial refund's refund id; the `since` of an alert or of a silence.
+        n: its number; the refund id of a partial refund; the `since` of an alert or of a silence.
 
     Returns:
         A UUIDv5 as text.
@@ -170,7 +170,7 @@ def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:
 
 
 def money(amount: str, sign: str) -> str:
-    """An amount as people read it, e.g. "1930.00 ₽"; "? ₽" if it is not known ("")."""
+    """Format an amount for people, e.g. "1930.00 ₽"; "? ₽" if it is unknown ("")."""
     return f"{amount or '?'} {sign}".strip()
 
 
@@ -237,7 +237,7 @@ def alert_notification(
         message_format: how notifications are written.
         service: what stopped or works again: the shop's id or a sink's name.
         cause: why it stopped.
-        since: the last time it worked; both edges of one outage carry the same.
+        since: the last time it worked; both alerts of one outage have the same value.
         now: when this is written.
     """
     title, template = ALERT_TEXTS[message_format.locale][event_type]
@@ -261,14 +261,14 @@ def alert_notification(
 def dead_letters_notification(
     sink: str, message_format: MessageFormat, *, count: int, reason: str, since: datetime, now: datetime
 ) -> Notification:
-    """Write an admin alert: deliveries were given up.
+    """Write an admin alert: deliveries were moved to dead letters.
 
     Args:
-        sink: where they should have gone.
+        sink: the sink that did not accept them.
         message_format: how notifications are written.
-        count: how many since the last time that this was told.
-        reason: why the last of them was given up.
-        since: when the first of them was.
+        count: how many since the last such alert.
+        reason: why the last of them was moved.
+        since: when the first of them was moved.
         now: when this is written.
     """
     title, template = DEAD_LETTER_TEXTS[message_format.locale]
@@ -290,10 +290,10 @@ def dead_letters_notification(
 
 
 def silence_notification(since: datetime, message_format: MessageFormat, *, now: datetime) -> Notification:
-    """Write that nobody has bought anything for too long.
+    """Write that no order has been paid for too long.
 
     Args:
-        since: when the last order was paid, or since when we watch, by the shop's clock.
+        since: when the last order was paid, or the baseline if none was, by the shop's clock.
         message_format: how notifications are written.
         now: when this is written.
     """
@@ -334,7 +334,10 @@ def sample_notification(message_format: MessageFormat, *, now: datetime) -> Noti
 
 
 def _fill(text: str, order: Order, total: str) -> str:
-    """Put an order's values where a text of the owner's names them; what the shop writes is no template."""
+    """Replace the placeholders in a text of the owner with the order's values.
+
+    Values from the shop are not templates.
+    """
     values = {
         "{id}": str(order.id),
         "{number}": order.number,
@@ -346,7 +349,7 @@ def _fill(text: str, order: Order, total: str) -> str:
 
 
 def _hours(lasted: timedelta) -> str:
-    """Whole hours; less than one as a fraction."""
+    """Format whole hours; less than one hour as a fraction."""
     hours = lasted / timedelta(hours=1)
     return f"{math.floor(hours)}" if hours >= 1 else f"{hours:.2g}"
 

@@ -1,4 +1,4 @@
-"""The things that the house talks about. All frozen; all instants are aware UTC."""
+"""The data types of the program. All are frozen; all instants are aware UTC."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class EventType(StrEnum):
-    """What can happen, by its name on the wire; what the owner names besides is plain text."""
+    """The event types, by their names on the wire; names that the owner adds are plain text."""
 
     NEW = "shop.order.new"
     CANCELLED = "shop.order.cancelled"
@@ -26,7 +26,7 @@ class EventType(StrEnum):
 
 
 ALERTS = frozenset({EventType.UNHEALTHY, EventType.RECOVERED, EventType.DEAD_LETTERS})
-"""What tells administrators of a fault, perhaps of the one that its own delivery meets."""
+"""Events that notify administrators of a failure; the delivery of such an event may meet the same failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Refund:
 
     Attributes:
         amount: a positive decimal number as text, e.g. "100.00"; "" if it could not be read.
-        created_at: when it was made, by the shop's clock. An order does not tell; only the shop's list of
-            refunds does, see core.refunds. None where nobody looked.
+        created_at: when it was made, by the shop's clock. An order does not include this date; only the
+            shop's list of refunds does, see core.refunds. None if that was not read.
     """
 
     id: int
@@ -45,20 +45,20 @@ class Refund:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether no money was given back: a refund that restocks, or one that is not written whole yet."""
+        """Whether no money was given back: the refund only restocks, or is not completely written yet."""
         return bool(self.amount) and not amount_of(self.amount)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as the source showed it: what deciding and telling need, and nothing more of the buyer.
+    """An order as the source returned it: what decisions and notifications need, and no more personal data.
 
     Attributes:
         total: gross, a decimal number as text, as the shop writes it; "" if it could not be read.
         currency: ISO 4217 code, e.g. "RUB".
         currency_sign: what people write, e.g. "₽".
         customer: the buyer's first name; "" if the shop has none.
-        refunds: None where the source cannot see refunds, which is not the same as none.
+        refunds: empty if there are none; None if the source cannot see refunds.
     """
 
     id: int
@@ -76,12 +76,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableOrder:
-    """An order that was listed and could not be read: to be named and set aside, never to stop the rest.
+    """An order that was listed but could not be read. It is named and set aside, and never blocks the others.
 
     Attributes:
         reason: one line, without personal data.
-        modified_at: if that much could be read.
-        created_at: likewise.
+        modified_at: None if it could not be read.
+        created_at: None if it could not be read.
     """
 
     id: int
@@ -92,7 +92,7 @@ class UnreadableOrder:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to a source: a page of the orders that match, sorted.
+    """One request to a source: a page of the matching orders, sorted.
 
     Attributes:
         newest_first: False sorts by time of modification, ascending; True by creation, descending.
@@ -100,10 +100,10 @@ class Query:
         created_after: exclusive.
         created_before: exclusive.
         statuses: as the shop names them; empty means every status that it lists.
-        exclude: order ids to leave out.
-        ids: these orders and no others, as many as Source.most_ids at once; empty means all.
-        page: which page of the answer, from 1. Only a shop that hides whole pages is asked for another
-            than the first: see cursor.Keyset.
+        exclude: order ids to exclude.
+        ids: only these orders, at most Source.most_ids at once; empty means all.
+        page: which page of the result, from 1. Other pages than the first are requested only from a shop that
+            hides whole pages: see cursor.KeysetPosition.
     """
 
     per_page: int
@@ -119,17 +119,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A source's answer to a Query, in the source's order.
+    """A source's response to a Query, in the source's order.
 
-    Its length says nothing about the end of the list: sites cap the page size, and plugins and rights take
-    orders out of a page after it was selected.
+    Its length says nothing about the end of the list: sites cap the page size, and plugins and permissions
+    remove orders from a page after it was selected.
 
     Attributes:
-        items: each order once, as its last row shows it: a join makes several rows of one.
-        shop_time: the shop's own clock when it answered.
-        preamble: text that stood around the answer (PHP notices), cut to one line; "" if none.
-        total: how many orders match the query, by the shop's own count (X-WP-Total); None if not told.
-        total_pages: how many pages they fill, by the shop's own count (X-WP-TotalPages); None if not told.
+        items: each order once, as its last row shows it; a join may return one order as several rows.
+        shop_time: the shop's own clock at the time of the response.
+        preamble: text around the response (PHP notices), cut to one line; "" if none.
+        total: how many orders match the query, by the shop's own count (X-WP-Total); None if not reported.
+        total_pages: how many pages they fill, by the shop's own count (X-WP-TotalPages); None if not
+            reported.
     """
 
     items: tuple[Order | UnreadableOrder, ...]
@@ -143,22 +144,23 @@ class Page:
 
     @property
     def orders(self) -> list[Order]:
-        """Those that could be read."""
+        """The orders that could be read."""
         return [item for item in self.items if isinstance(item, Order)]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOrder:
-    """What was last seen of an order, and what has been announced of it.
+    """The last seen state of an order, and what has been announced about it.
 
     Attributes:
-        announced_new: its `new` was announced, or counts as such because it was learned paid.
+        announced_new: its `new` was announced, or counts as announced because it was imported as paid.
         decided: how often each event type was decided for it.
-        refund_ids: refunds announced or learned; None while no source has shown refunds.
-        awaiting_since: since when it waits to be paid, by the shop's clock; None if it does not, or in a
+        refund_ids: refunds announced or imported; None while no source has shown refunds.
+        awaiting_since: since when it awaits payment, by the shop's clock; None if it does not, or in a
             record of an earlier version.
-        silent_refund_ids: those of refund_ids that were recorded without an event, because it was not known
-            whether they are older than the baseline. One that the shop's list of refunds dates later is news.
+        silent_refund_ids: those of refund_ids that were recorded without an event, because it was unknown
+            whether they are older than the baseline. If the shop's list of refunds shows a later date, the
+            refund is announced.
     """
 
     id: int
@@ -173,13 +175,13 @@ class KnownOrder:
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
-    """What the owner wants to be told of an order that comes into a status (SHOP_STATUS_EVENTS).
+    """The notification that the owner defines for orders that enter a status (SHOP_STATUS_EVENTS).
 
     Attributes:
         event: its name on the wire.
         level: as in messages.LEVELS.
-        title: may have placeholders in it, see status_events.PLACEHOLDERS.
-        message: likewise.
+        title: may contain placeholders, see status_events.PLACEHOLDERS.
+        message: may contain placeholders, too.
     """
 
     event: str
@@ -190,7 +192,7 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long an order has been waiting to be paid, by the shop's clock."""
+    """How long an order has been awaiting payment, by the shop's clock."""
 
     since: datetime
     lasted: timedelta
@@ -201,12 +203,13 @@ class OrderEvent:
     """Something happened to an order.
 
     Attributes:
-        n: which one of its type for this order, from 1; for a partial refund the refund's id.
-        paid: whether money had come in before.
-        refund: of a partial refund.
-        fully_refunded: of a partial refund: with it all of the money was given back.
-        words: of an event that the owner named.
-        wait: of a payment that is overdue.
+        n: its number among the events of its type for this order, from 1; the refund's id for a partial
+            refund.
+        paid: whether the order was paid before.
+        refund: the refund, for a partial refund.
+        fully_refunded: for a partial refund, whether all of the money has been given back with it.
+        words: the owner's texts, for an event that the owner defined.
+        wait: for an overdue payment.
     """
 
     type: str
@@ -221,10 +224,11 @@ class OrderEvent:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What a receiver gets: docs/notifications.md.
+    """What a receiver gets; see docs/notifications.md.
 
     Attributes:
-        key: deliveries of one key keep their order at each sink (an order's id, the alerts', silence).
+        key: deliveries of one key keep their order at each sink. It is an order's id, that of an alert, or
+            "silence".
     """
 
     key: str
@@ -241,7 +245,7 @@ class Notification:
     target_users: tuple[str, ...] | None = None
 
     def wire(self) -> dict[str, Any]:
-        """The notification as the JSON object that goes out."""
+        """Return the notification as the JSON object that is sent."""
         return {
             "event_id": self.event_id,
             "event_type": str(self.event_type),
@@ -258,7 +262,7 @@ class Notification:
         }
 
     def body(self) -> str:
-        """The JSON text that goes out."""
+        """Return the JSON text that is sent."""
         return json.dumps(self.wire(), ensure_ascii=False)
 
 
@@ -270,9 +274,9 @@ class Delivery:
         seq: grows with every row; the order of delivery within a key.
         key: see Notification.
         body: the notification's JSON, the same bytes at every attempt.
-        attempts: claims that failed and were charged to this row.
+        attempts: failed claims that count for this row.
         head_since: when it became the oldest undelivered row of its key and sink.
-        first_seq: the seq that it had before it was first put back into the outbox; 0: it never was.
+        first_seq: its seq before it was first put back into the outbox; 0 if it never was.
     """
 
     seq: int
@@ -288,13 +292,13 @@ class Delivery:
     first_seq: int = 0
 
     def waits_since(self, now: datetime) -> datetime:
-        """`head_since`, but not before the notification was written.
+        """Return `head_since`, but not before the notification was written.
 
-        A clock that was behind may have dated the row by years too early. `created_at` of the notification is
-        the shop's date then.
+        A clock that was behind may have dated the row years too early. In this case, `created_at` of the
+        notification is the shop's date.
 
         Args:
-            now: what our clock says; what was written after that tells nothing, since the clock is behind.
+            now: our clock. A later `created_at` is ignored, because the clock is behind.
         """
         try:
             written_at = datetime.fromisoformat(json.loads(self.body)["created_at"])
@@ -304,10 +308,10 @@ class Delivery:
 
 
 def amount_of(number: str) -> Decimal:
-    """The value of a decimal number as text; 0 of one that could not be read ("")."""
+    """Return the value of a decimal number as text; 0 for one that could not be read ("")."""
     return Decimal(number or 0)
 
 
 def iso(instant: datetime) -> str:
-    """An instant as ISO 8601 in UTC with milliseconds, e.g. "2026-11-23T09:50:00.000Z"."""
+    """Format an instant as ISO 8601 in UTC with milliseconds, e.g. "2026-11-23T09:50:00.000Z"."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

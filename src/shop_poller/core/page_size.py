@@ -1,8 +1,8 @@
-"""How many orders to ask for at once: as many as the shop answers for.
+"""How many orders to request at once: as many as the shop can return.
 
-A page of a hundred whole orders may be too much for PHP's memory, for its time, or for a web server before
-it. An outage looks the same. So a page that fails is followed by a smaller one, down to one order: if that is
-answered, the page was too large; if not, the shop is down.
+A page of a hundred complete orders may exceed PHP's memory or time limit, or that of a web server in front of
+it. An outage looks the same. So after a failed page a smaller one is requested, down to one order. If that
+succeeds, the page was too large. If not, the shop is down.
 """
 
 import math
@@ -11,24 +11,24 @@ from dataclasses import dataclass, replace
 from shop_poller.core.cursor import MAX_PER_PAGE
 
 LIGHTER_S = 3600.0
-"""How long a size that is too large is not asked for again."""
+"""How long a size that is too large is not requested again."""
 STEP = 4
-"""A page that fails is followed by one of a quarter: with three retries that leads from 100 to 1."""
+"""After a failed page, a quarter of its size is requested: three retries lead from 100 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """The size of pages of one shop; every method gives the next state. Instants are monotonic seconds.
+    """The page size of one shop; every method returns the next state. Instants are monotonic seconds.
 
     Attributes:
-        most: the largest size there is.
-        current: the size to ask for next.
-        proven: a size that was answered, 0 if none was since the last failure at that size.
-        failed: the first size that failed since the last answer, 0 if none did.
-        suspect: a size that failed once while a smaller one was answered; 0 if there is none.
+        most: the largest possible size.
+        current: the size of the next request.
+        proven: a size that succeeded; 0 if none has since the last failure at that size.
+        failed: the first size that failed since the last success; 0 if none did.
+        suspect: a size that failed once while a smaller one succeeded; 0 if there is none.
         suspect_until: a second failure until then means that the size is too large.
         limit: a size that is too large.
-        limit_until: how long it is not asked for.
+        limit_until: until when it is not requested.
     """
 
     most: int = MAX_PER_PAGE
@@ -41,15 +41,15 @@ class PageSize:
     limit_until: float = -math.inf
 
     def largest(self, now: float) -> int:
-        """The largest size that is not known to be too large, though it may have failed just now."""
+        """Return the largest size that is not known to be too large, even if it failed just now."""
         return self.current if now < self.limit_until else self.most
 
     def broke(self, size: int, *, is_last: bool = False) -> "PageSize":
-        """A page of that size failed.
+        """Note that a page of that size failed.
 
         Args:
-            size: what was asked for.
-            is_last: there is only one more question in this tick.
+            size: how many orders were requested.
+            is_last: this tick has only one more request.
         """
         is_known = 0 < self.proven < size
         following = self.proven if is_known else 1 if is_last else max(1, size // STEP)
@@ -58,7 +58,10 @@ class PageSize:
         )
 
     def answered(self, size: int, now: float) -> "PageSize":
-        """A page of that size was answered. One failure proves nothing: the shop may have restarted PHP."""
+        """Note that a page of that size succeeded.
+
+        One failure proves nothing: the shop may have restarted PHP.
+        """
         state = replace(self, proven=size, failed=0)
         if self.failed > size:
             if now < self.suspect_until:

@@ -1,8 +1,9 @@
-"""Which shops a replica cannot reach, and whether another replica may: rules without a clock of their own.
+"""Which shops a replica cannot reach, and whether another replica may. Pure rules, without a clock.
 
 A replica without egress still reaches Redis, so it keeps its leases. It reports the shops that it cannot
-reach, and releases each of them if another replica has not reported it. If all have, the shop stays where it
-is. A shop that was released is asked again from time to time; until it answers, the replica does not take it.
+reach, and releases each of them that another replica has not reported. If all replicas have reported a shop,
+it stays where it is. A released shop is probed from time to time. The replica does not take it again until it
+responds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from shop_poller.core.errors import ErrorKind
 
 EVERYTHING = "*"
-"""Reported instead of a shop's id by a replica that reaches no shop at all."""
+"""A replica that reaches no shop at all reports this instead of a shop's id."""
 
 FAILURES: Mapping[ErrorKind, int] = {
     ErrorKind.CONNECTION: 3,
@@ -19,27 +20,29 @@ FAILURES: Mapping[ErrorKind, int] = {
     ErrorKind.RATE_LIMIT: 3,
     ErrorKind.PROTOCOL: 3,
 }
-"""After so many failed requests in a row a shop counts as not reachable from here. Of other kinds of failure
-(wrong keys, maintenance, a fatal error of PHP) every replica would get the same, so they are not in it. A
-time-out takes half a minute by itself. PROTOCOL is what a firewall or a captcha page gives."""
+"""After so many failed requests in a row, a shop counts as unreachable from here.
+
+Other kinds of failure (wrong keys, maintenance, a fatal error of PHP) would be the same for every
+replica, so they are not listed. A time-out alone takes half a minute. A firewall or a captcha page leads to
+PROTOCOL."""
 
 PROBE_EVERY_S = 60.0
-"""A replica asks a shop again so long after it last could not reach it."""
+"""The time from the last failed attempt to reach a shop to the first probe."""
 PROBE_AT_MOST_S = 3600.0
-"""The wait is doubled each time that the same shop becomes unreachable again, up to this."""
+"""The wait doubles each time that the same shop becomes unreachable again, up to this."""
 MOST_REPORTED = 1000
-"""Shops that one replica reports at a time; the others stay where they are."""
+"""How many shops one replica reports at a time; the others stay where they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """How the requests to one shop fared.
+    """The outcomes of the requests to one shop.
 
     Attributes:
         failures: how many failed in a row.
-        kind: how the last one failed; None if it was answered, or there was none.
-        has_answered: one was answered since the shop was taken.
-        not_before: when the shop may be asked again, on the event loop's clock.
+        kind: how the last one failed; None if it succeeded, or there was none.
+        has_answered: the shop responded since this replica took it.
+        not_before: when the next request may be sent, on the event loop's clock.
     """
 
     failures: int = 0
@@ -50,11 +53,11 @@ class Polls:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What came of one request to a shop that is not polled here.
+    """The outcome of one request to a shop that is not polled here.
 
     Attributes:
-        is_reached: the shop answered, or failed as it would for every replica.
-        pause_s: for so long the shop asked to be left alone.
+        is_reached: the shop responded, or failed as it would for every replica.
+        pause_s: how long the shop asked us to wait, in seconds.
     """
 
     is_reached: bool
@@ -62,7 +65,7 @@ class Probe:
 
 
 def is_unreachable(kind: ErrorKind | None, failures: int) -> bool:
-    """Whether a shop counts as not reachable from here.
+    """Return whether a shop counts as unreachable from here.
 
     Args:
         kind: how the last request failed; None if there was none.
@@ -72,7 +75,7 @@ def is_unreachable(kind: ErrorKind | None, failures: int) -> bool:
 
 
 def probe_after_s(times: int) -> float:
-    """Seconds until a shop that could not be reached is asked again.
+    """Return the seconds until an unreachable shop is probed again.
 
     Args:
         times: how often it became unreachable within `PROBE_AT_MOST_S`, from 1.
@@ -81,11 +84,11 @@ def probe_after_s(times: int) -> float:
 
 
 def able(there: Sequence[str], reports: Mapping[str, Collection[str]]) -> list[str]:
-    """The replicas that share the shops: those that reach any; all of them if none does.
+    """Return the replicas that share the shops: those that reach at least one; all of them if none does.
 
     Args:
         there: the names of the replicas.
-        reports: the shops that each does not reach.
+        reports: by replica, the shops that it does not reach.
     """
     reaching = [name for name in there if EVERYTHING not in reports.get(name, ())]
     return reaching or list(there)
@@ -94,7 +97,7 @@ def able(there: Sequence[str], reports: Mapping[str, Collection[str]]) -> list[s
 def others_may_reach(
     shop_id: str, replica: str, there: Sequence[str], reports: Mapping[str, Collection[str]]
 ) -> bool:
-    """Whether a replica other than this one has not reported the shop."""
+    """Return whether another replica may reach the shop: it has not reported it."""
     return any(
         name != replica and EVERYTHING not in reports.get(name, ()) and shop_id not in reports.get(name, ())
         for name in there

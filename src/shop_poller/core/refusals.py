@@ -1,9 +1,11 @@
-"""When a refusal that may pass is final: a receiver that starts behind a proxy answers 404 for a while.
+"""When a refusal that may pass is final: a receiver that starts behind a proxy responds 404 for a while.
 
-A sink that has delivered before gets several minutes. A refusal is final when the same delivery was refused
-for REFUSAL_LASTS_S in REFUSAL_TRIES tries at least; or when the sink refused everything for that long, and
-the delivery could have been taken for that long. Seconds are monotonic, so that a clock that is set ends
-nothing early.
+A sink that has delivered before gets several minutes. A refusal becomes final in one of two cases:
+
+- The same delivery was refused for REFUSAL_LASTS_S, at least REFUSAL_TRIES times.
+- The sink refused everything for that long, at least as often, and the delivery was due for that long.
+
+Seconds are monotonic, so setting a clock ends nothing early.
 """
 
 from dataclasses import dataclass
@@ -13,15 +15,15 @@ from shop_poller.core.retry import full_jitter
 REFUSAL_LASTS_S = 300.0
 REFUSAL_TRIES = 3
 REFUSED_BASE_S, REFUSED_CAP_S = 30.0, 60.0
-"""How long a delivery that was refused waits: a receiver that starts is found within a minute."""
+"""The wait of a refused delivery: a receiver that starts is found within a minute."""
 PROBE_AFTER_S = 15.0
-"""How soon a sink is probed that refuses several: orders that it would take wait behind those."""
+"""How soon to probe a sink that refuses several deliveries: orders that it would accept wait behind them."""
 KEPT_CAP_S = 600.0
 """The longest wait of an alert that is kept although it was refused."""
 SEVERAL = 3
-"""Different deliveries refused in a row are the sink's failure."""
+"""If this many different deliveries in a row are refused, the sink has failed."""
 MOST_REMEMBERED = 1000
-"""Deliveries; the refusals of one that is forgotten count from the start again."""
+"""The most deliveries whose refusals are counted; the count of a dropped one starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,10 @@ class Refusal:
     """Refusals in a row.
 
     Attributes:
-        since: the first, in monotonic seconds.
+        since: the time of the first one, in monotonic seconds.
         tries: how many there were.
-        is_final: whether they lasted long enough.
-        is_sinks: whether several deliveries were refused in a row, and nothing was taken between them.
+        is_final: whether they lasted long enough to be final.
+        is_sinks: whether several deliveries were refused in a row, and none was accepted between them.
         is_only: whether no other delivery was refused in the same row.
     """
 
@@ -48,19 +50,19 @@ class Refusals:
 
     def __init__(self) -> None:
         self._by_seq: dict[int, Refusal] = {}
-        self._all: Refusal | None = None  # of anything, since something was taken
-        self._in_a_row: set[int] = set()  # SEVERAL at most: more prove nothing more
+        self._all: Refusal | None = None  # of any delivery, since the sink last accepted one
+        self._in_a_row: set[int] = set()  # SEVERAL at most: more make no difference
 
     def refused(self, seq: int, *, waited_s: float, now: float) -> Refusal:
         """Count one more refusal.
 
         Args:
-            seq: the delivery's.
-            waited_s: seconds since it became its order's oldest.
-            now: the present, monotonic seconds.
+            seq: the delivery's seq.
+            waited_s: seconds since it became the oldest of its order.
+            now: the current time in monotonic seconds.
 
         Returns:
-            What is known of the refusals that matter for this delivery.
+            The refusals that count for this delivery.
         """
         of_all = self._all = _once_more(self._all, now)
         own = _once_more(self._by_seq.pop(seq, None), now)
@@ -84,25 +86,25 @@ class Refusals:
         )
 
     def took(self) -> None:
-        """The sink took something, or answered otherwise: what it refuses it does not refuse to all."""
+        """Note that the sink accepted a delivery, or responded otherwise: it does not refuse everything."""
         self._all = None
         self._in_a_row.clear()
 
     def over(self, seq: int) -> None:
-        """This delivery is not refused any more."""
+        """Note that this delivery is no longer refused."""
         self._by_seq.pop(seq, None)
 
     def interrupted(self) -> None:
-        """The sink was down meanwhile: what it refuses afterwards it does because it starts, perhaps."""
+        """Note that the sink was down in between: it may be starting, so earlier refusals no longer count."""
         self.took()
         self._by_seq.clear()
 
 
 def refused_wait_s(attempts: int, *, random: float, cap_s: float = REFUSED_CAP_S) -> float:
-    """Seconds until a delivery that was refused is tried again.
+    """Return the seconds until a refused delivery is retried.
 
     Args:
-        attempts: claims that failed, this one included.
+        attempts: failed claims, including this one.
         random: 0 to 1.
         cap_s: the longest wait.
     """

@@ -1,4 +1,4 @@
-"""When to try again and when to give up, given the attempt, the error, the time and a throw of dice."""
+"""When to retry and when to stop, given the attempt, the error, the time and a random number."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,21 +6,21 @@ from datetime import datetime, timedelta
 from shop_poller.core.errors import PermanentError, ShopPollerError, TemporaryError
 
 MAX_RETRY_AFTER_S = 24 * 3600.0
-"""What a peer may ask us to wait at most."""
+"""The longest wait that a peer may request."""
 
 
 LONGEST_DELAY = timedelta(seconds=MAX_RETRY_AFTER_S)
-"""Nothing is parked for longer: what is due later than that was parked by a clock that was ahead."""
+"""No row is parked for longer: if one is due later than that, it was parked by a clock that was ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a delivery that failed is retried.
+    """How a failed delivery is retried.
 
     Attributes:
         base_s: the wait after the first failed claim.
         cap_s: the longest wait.
-        max_age: then the delivery is given up.
+        max_age: at this age, the delivery is moved to dead letters.
     """
 
     max_age: timedelta
@@ -30,25 +30,25 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """Park the delivery until then."""
+    """Park the delivery until this instant."""
 
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Give the delivery up; a person can see why."""
+    """Move the delivery to dead letters; the reason is shown to people."""
 
     reason: str
 
 
 def full_jitter(attempt: int, *, base_s: float, cap_s: float, random: float) -> float:
-    """Seconds to wait within one claim: clamp first, then spread over all of it.
+    """Return the seconds to wait within one claim: clamp first, then spread over the whole range.
 
     Args:
-        attempt: tries so far, from 1.
-        base_s: the ceiling after the first.
-        cap_s: the ceiling of ceilings.
+        attempt: attempts so far, from 1.
+        base_s: the ceiling after the first attempt; it doubles with each further one.
+        cap_s: the largest ceiling.
         random: 0 to 1.
     """
     return min(cap_s, base_s * 2.0 ** min(attempt - 1, 30)) * random
@@ -63,21 +63,21 @@ def after_failure(
     now: datetime,
     random: float,
 ) -> RetryAt | GiveUp:
-    """What becomes of a delivery after a claim failed that is charged to it.
+    """Decide what happens to a delivery after a failed claim that counts for it.
 
     Args:
-        policy: the owner's bounds.
-        attempts: claims that failed, this one included.
-        head_since: when it became its order's oldest; its age counts from there.
-        error: the last one.
-        now: the present.
+        policy: the owner's limits.
+        attempts: failed claims, including this one.
+        head_since: when it became the oldest of its order; its age counts from then.
+        error: the last error.
+        now: the current time.
         random: 0 to 1.
     """
     if isinstance(error, PermanentError):
         return GiveUp(str(error))
     if now - head_since >= policy.max_age:
-        return GiveUp(f"gave up after {attempts} claims: {error}")
-    # At least half of the wait is kept, so that it grows and does not hammer.
+        return GiveUp(f"failed after {attempts} claims: {error}")
+    # At least half of the wait is kept, so that it grows, and the peer does not get requests too often.
     wait_s = full_jitter(attempts, base_s=policy.base_s, cap_s=policy.cap_s, random=(1 + random) / 2)
     requested_s = error.retry_after_s if isinstance(error, TemporaryError) else None
     return RetryAt(now + timedelta(seconds=max(wait_s, min(requested_s or 0.0, MAX_RETRY_AFTER_S))))

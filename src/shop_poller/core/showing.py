@@ -1,8 +1,8 @@
-"""Whether what somebody wrote as a setting may be shown in an error. Pure.
+"""Decides whether an error may show the value of a setting. Pure.
 
-A secret may have been pasted into the wrong variable. So a value is shown only if it is short, and made of
-words and small numbers as no key, token or generated password is; of any other its length is told. A word of
-LONGEST_WORD letters at most is shown whatever it is: a typing error could not be found otherwise.
+A secret may have been pasted into the wrong variable. So a value is shown only if it is short, and consists
+of words and small numbers, unlike any key, token or generated password. Of any other value, only the length
+is shown. A word of at most LONGEST_WORD letters is always shown: a typing error could not be found otherwise.
 """
 
 import re
@@ -23,23 +23,23 @@ LONG_WORDS = frozenset(
     {"application", "concurrent", "consumer", "everywhere", "notifications", "processing", "woocommerce"}
 )
 NAMES = re.compile(r"[^\W\d_]{2,}(?:[_.][^\W_]{1,15}){1,6}")
-"""Words with a line or a dot between, as settings, events and hosts are called."""
+"""Words joined by underscores or dots, as in the names of settings, events and hosts."""
 SIGNS = re.compile(r"""["'{}\[\]:,]+""")
-"""What is between words that do not belong together, in JSON above all."""
+"""What separates unrelated words, above all in JSON."""
 OF_PASSWORDS = re.compile(r"[!$^&*~|<>?`]")
-"""What no value of a setting has but a password, or an address."""
+"""Characters that only passwords and addresses contain, but no other values of settings."""
 FEW_SIGNS = 3
-"""What has no more different ones is no secret."""
+"""A text with at most this many different characters is not a secret."""
 MOST_WORDS = 2
-"""More words than these, one after the other, may be a phrase that is a password."""
+"""More consecutive words than this may be a passphrase."""
 
 
 def is_harmless(text: str, *, is_name: bool = False) -> bool:
-    """Whether a text can be no secret.
+    """Return whether a text cannot be a secret.
 
     Args:
         text: as it was written.
-        is_name: it should be the name of something, which may have any number of words in it.
+        is_name: it should be a name, which may contain any number of words.
     """
     if len({*text}) <= FEW_SIGNS:
         return True
@@ -48,7 +48,7 @@ def is_harmless(text: str, *, is_name: bool = False) -> bool:
     pieces = PIECES.findall(text)
     if not all(map(_is_word, pieces)):
         return False
-    if sum(len(piece) == 4 for piece in pieces) >= 4:  # an application password comes in such groups
+    if sum(len(piece) == 4 for piece in pieces) >= 4:  # an application password has such groups
         return False
     may_be_long = is_name and NAMES.fullmatch(text) is not None
     phrases = SIGNS.split(text)
@@ -56,12 +56,12 @@ def is_harmless(text: str, *, is_name: bool = False) -> bool:
 
 
 def shown(value: object, *, is_name: bool = False, limit: int = LONGEST) -> str:
-    """A value as an error may quote it: itself, or only what it is like.
+    """Return a value as an error may quote it: the value itself, or only its type and length.
 
     Args:
         value: of any type, as it was found.
         is_name: see `is_harmless`.
-        limit: characters of it.
+        limit: the most characters to show.
     """
     text = str(value)
     if is_harmless(text, is_name=is_name):
@@ -84,7 +84,7 @@ def _is_word(piece: str) -> bool:
 
 
 def shown_place(name: str) -> str:
-    """The name of a sink, which may be its address, without what in its path may be a secret."""
+    """Return the name of a sink, which may be its address, without parts of its path that may be secrets."""
     scheme, found, place = name.partition("://")
     if not found:
         return name

@@ -1,4 +1,4 @@
-"""Signatures of what is sent over HTTP, by the Standard Webhooks specification, 1.0 (symmetric, v1)."""
+"""Signs what is sent over HTTP, by the Standard Webhooks specification, 1.0 (symmetric, v1)."""
 
 import base64
 import hashlib
@@ -10,10 +10,10 @@ MOST_KEYS = 2
 
 
 def signing_key(secret: str) -> bytes:
-    """The key in a secret: base64, with or without the prefix whsec_.
+    """Return the key in a secret: base64, with or without the prefix whsec_.
 
     Raises:
-        ValueError: it is not base64, or not 24 to 64 bytes as the specification asks.
+        ValueError: it is not base64, or not 24 to 64 bytes long as the specification requires.
     """
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
@@ -25,10 +25,10 @@ def signing_key(secret: str) -> bytes:
 
 
 def signing_keys(secrets: str) -> tuple[bytes, ...]:
-    """The keys in one secret, or in two with a space between: the new one and the one that goes out of use.
+    """Return the keys in one secret, or in two separated by a space: the new one and the retiring one.
 
     Raises:
-        ValueError: there are none or more than two, or one is no secret: see signing_key.
+        ValueError: there are none or more than two, or one is not a secret: see signing_key.
     """
     found = secrets.split()
     if not 1 <= len(found) <= MOST_KEYS:
@@ -37,12 +37,15 @@ def signing_keys(secrets: str) -> tuple[bytes, ...]:
 
 
 def signatures(keys: Sequence[bytes], *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: one for each key, with spaces between. For the rest see signature."""
+    """Return the header `webhook-signature`: one signature per key, separated by spaces.
+
+    For the other arguments see signature.
+    """
     return " ".join(signature(key, message_id=message_id, timestamp=timestamp, body=body) for key in keys)
 
 
 def signature(key: bytes, *, message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature, as it stands in the header `webhook-signature`.
+    """Return one signature, as it is written in the header `webhook-signature`.
 
     Args:
         key: see signing_key.

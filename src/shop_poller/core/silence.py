@@ -1,7 +1,7 @@
-"""When nobody buys any more: perhaps the checkout is broken. All by the shop's clock.
+"""Detects that orders stopped: the checkout may be broken. All times are by the shop's clock.
 
-A silence begins with the last paid order, or with our watch if there was none since; it is told once, and the
-next order ends it.
+A silence begins with the last paid order, or with the baseline if there was none since. It is announced once.
+The next order ends it.
 """
 
 from collections.abc import Iterable
@@ -14,13 +14,14 @@ from shop_poller.core.transition import Policy
 def newest_order(
     before: datetime | None, orders: Iterable[Order], *, policy: Policy, shop_time: datetime
 ) -> datetime | None:
-    """When the newest order was paid, with some more of them seen.
+    """Return when the newest order was paid, including the orders seen now.
 
     Args:
-        before: what this said before.
-        orders: seen now.
-        policy: which of them are paid.
-        shop_time: the shop's clock; nothing is newer, or one wrong date would hide a silence until then.
+        before: the last result of this function.
+        orders: the orders seen now.
+        policy: knows which of them are paid.
+        shop_time: the shop's clock. The result is never later, or one wrong date would hide a silence until
+            then.
     """
     paid = [order.paid_at or order.created_at for order in orders if policy.meanings.is_paid(order.status)]
     newest = max([before, *paid] if before else paid, default=None)
@@ -35,15 +36,15 @@ def untold(
     shop_time: datetime,
     threshold: timedelta,
 ) -> datetime | None:
-    """Since when there is a silence that was not told yet; None if there is none.
+    """Return the beginning of a silence that was not announced yet; None if there is none.
 
     Args:
         newest_order_at: see `newest_order`.
-        baseline_at: since when we watch. An older order that was touched on our watch says nothing of those
-            that came after it and before us: a silence is not counted from before.
-        told_at: since when there was the silence that was told last.
+        baseline_at: a silence does not begin before this. An older order that was modified after the baseline
+            proves nothing about orders between the two.
+        told_at: the beginning of the last silence that was announced.
         shop_time: the shop's clock.
-        threshold: how long a silence is no news.
+        threshold: how long a silence must last to be announced.
     """
     since = max(newest_order_at or baseline_at, baseline_at)
     return since if shop_time - since >= threshold and since != told_at else None

@@ -1,15 +1,15 @@
-"""The sweep: re-listing orders to find what polling cannot see.
+"""The sweep: lists orders again to find what polling cannot see.
 
-Polling asks for what was modified; a status that a plugin's SQL changes moves no date, and a shop may hold a
-change back, or hide it from one list. So from time to time orders are listed again whatever their dates say:
+Polling requests modified orders. If a plugin's SQL changes a status, no date changes. A shop may also delay a
+change, or hide it from one list. So from time to time, orders are listed again regardless of their dates:
 
-    RECENT    made within the window, newest first    a walk, from the start at each sweep
-    BROKEN    set aside as unreadable                 by their ids
-    OPEN      known, and in no closed status          by their ids, from where the last sweep ended
+- RECENT: created within the window, newest first. One walk per sweep, always from the start.
+- BROKEN: set aside as unreadable. Requested by their ids.
+- OPEN: known, and not in a closed status. Requested by their ids, from where the last sweep ended.
 
-Status and content are compared, not dates: a change may be dated before what is known (an ERP that writes its
-own dates, a clock that was set back). Such an answer may also be an old one that a cache kept, so it counts
-only if another question shows the same (`contradicts`, `made_at`).
+Status and content are compared, not dates: a change may be dated before the known state (an ERP that writes
+its own dates, a clock that was set back). Such a response may also be an old one from a cache. So it counts
+only if another request shows the same (`contradicts`, `made_at`).
 """
 
 from collections.abc import Sequence
@@ -21,46 +21,50 @@ from shop_poller.core.model import KnownOrder, Order, Query
 from shop_poller.core.transition import Decision
 
 AHEAD = timedelta(days=1)
-"""Orders dated ahead of the shop's clock are recent, too; within reason."""
+"""Orders dated ahead of the shop's clock count as recent, too, up to this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByIds:
-    """A question for certain orders."""
+    """A request for certain orders."""
 
     ids: Sequence[int]
 
     def query(self) -> Query:
-        """What to ask."""
+        """Return the request."""
         return Query(per_page=len(self.ids), ids=frozenset(self.ids))
 
     def sized(self, per_page: int) -> "ByIds":
-        """The first so many of them."""
+        """Return the request for the first so many of them."""
         return ByIds(self.ids[:per_page])
 
     def halved(self) -> "ByIds":
-        """The first half of them; raises what `halve` raises."""
+        """Return the request for the first half of them.
+
+        Raises:
+            TemporaryError: TOO_LARGE, see halve.
+        """
         return ByIds(self.ids[: halve(len(self.ids))])
 
 
 MAX_CONFIRMING = 50
-"""Pages of the walk that confirms one order."""
+"""How many pages the walk that confirms one order may have."""
 
 
 def made_at(second: datetime) -> CreatedWalk:
-    """The walk through the orders made in one second, to confirm what another question showed of one."""
+    """Return the walk through the orders created in one second, to confirm what another request showed."""
     return created_walk(since=second - SECOND, before=second + SECOND)
 
 
 def contradicts(known: KnownOrder | None, order: Order, decision: Decision) -> bool:
-    """Whether an order is dated before what is known of it, and yet is not as it is known.
+    """Return whether an order is dated before its known state and differs from it.
 
-    A refund that is held counts: to be looked at again, it has to be noted as held.
+    A held refund counts as a difference: it must be recorded as held to be read again.
 
     Args:
-        known: what is known.
-        order: what the shop showed.
-        decision: what would follow.
+        known: the known state.
+        order: the order as the shop returned it.
+        decision: the decision that would follow.
     """
     if known is None or order.modified_at >= known.modified_at:
         return False
@@ -70,7 +74,7 @@ def contradicts(known: KnownOrder | None, order: Order, decision: Decision) -> b
 
 
 def recent(shop_time: datetime, window: timedelta) -> CreatedWalk:
-    """The walk through what was made of late.
+    """Return the walk through the recently created orders.
 
     Args:
         shop_time: the shop's clock.
@@ -80,17 +84,17 @@ def recent(shop_time: datetime, window: timedelta) -> CreatedWalk:
 
 
 def missed(known: KnownOrder | None, order: Order, decision: Decision, *, polled_to: datetime) -> bool:
-    """Whether a sweep shows what polling should have shown, and did not.
+    """Return whether a sweep shows what polling should have shown, but did not.
 
     Args:
-        known: what was known before.
-        order: what the sweep saw.
-        decision: what follows from both.
-        polled_to: the next walk begins here; what was modified later it will still show.
+        known: the known state before.
+        order: the order as the sweep read it.
+        decision: the decision on both.
+        polled_to: the next walk begins here, and will still show what was modified later.
     """
     if order.modified_at > polled_to:
         return False
     if known is None:
-        return not decision.imported  # older than our watch: never polling's to show
+        return not decision.imported  # older than the baseline: polling need not show it
     refunded = known.refund_ids is not None and known.refund_ids != decision.known.refund_ids
     return refunded or known.status != order.status

@@ -1,8 +1,8 @@
-"""When a sweep's next question may be asked between two ticks, and how large it is.
+"""When a sweep may send its next request between two ticks, and how large it is.
 
-A request that was sent is awaited: PHP goes on computing an answer whether or not anybody waits for it. So a
-question is only asked if the last ones show that its answer comes before the next tick. Where no answer comes
-in that time, a question is asked once in `EVERY_TICKS` all the same, and the tick after it is a little late.
+We always wait for the response, because PHP continues to compute it even if nobody waits. So a request is
+sent only if the last ones show that its response arrives before the next tick. If no response arrives in that
+time, one request is sent every `EVERY_TICKS` ticks anyway, and the tick after it is a little late.
 """
 
 from dataclasses import dataclass, replace
@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 from shop_poller.core.cursor import MAX_PER_PAGE
 
 EVERY_TICKS = 5
-"""After so many ticks of the grid without a question one is asked, whether or not there is time for it."""
+"""After so many ticks of the grid without a request, one is sent even if there is no time for it."""
 FIRST_S = 0.5
-"""How long the first answer is expected to take, in seconds; at short intervals half an interval."""
+"""The expected duration of the first response in seconds; half an interval at short intervals."""
 HELPS = 0.75
-"""A page of half the size that takes more than this share of the time is not halved again."""
+"""If a page of half the size takes more than this share of the time, it is not halved again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepSchedule:
-    """How a sweep fits between the ticks of one shop; every method gives the next state.
+    """How a sweep fits between the ticks of one shop; every method returns the next state.
 
     Attributes:
         interval_s: seconds between two ticks.
-        largest: how many orders may be asked for.
-        most: how many orders to ask for at most, by how long the answers take.
-        expected_s: how long an answer takes, by the last ones; None before the first.
-        put_off: ticks of the grid since the last question.
-        halved_at_s: how long the answer took that led to the last halving; None if it was doubled since.
+        largest: the most orders that may be requested.
+        most: the most orders to request, given how long the responses take.
+        expected_s: the expected duration of a response, from the last ones; None before the first.
+        put_off: ticks of the grid since the last request.
+        halved_at_s: the duration of the response that led to the last halving; None if doubled since.
     """
 
     interval_s: float
@@ -38,11 +38,11 @@ class SweepSchedule:
     halved_at_s: float | None = None
 
     def may_ask(self, left_s: float, *, triggered: bool) -> bool:
-        """Whether to ask now.
+        """Return whether to send a request now.
 
         Args:
             left_s: seconds until the next tick of the grid.
-            triggered: a tick is wanted at once. Then a sweep waits, but not for longer than one interval.
+            triggered: a trigger requests a tick at once. Then a sweep waits, but for one interval at most.
         """
         if self.put_off >= EVERY_TICKS:
             return True
@@ -50,15 +50,15 @@ class SweepSchedule:
         return expected_s <= left_s and (not triggered or self.put_off > 0)
 
     def passed(self) -> "SweepSchedule":
-        """A tick of the grid passed, and there was no question before the next."""
+        """Count a tick of the grid with no request before the next one."""
         return replace(self, put_off=self.put_off + 1)
 
     def answered(self, size: int, took_s: float) -> "SweepSchedule":
-        """A question was answered, if only with an error.
+        """Note a response, even if it is an error.
 
         Args:
-            size: how many orders were asked for.
-            took_s: seconds from the question to the answer.
+            size: how many orders were requested.
+            took_s: seconds from the request to the response.
         """
         expected_s = max(took_s, (self.expected_s or 0.0) / 2)
         state = replace(self, put_off=0, expected_s=expected_s)
@@ -71,6 +71,6 @@ class SweepSchedule:
         return state
 
     def timed_out(self, size: int, took_s: float) -> "SweepSchedule":
-        """A question had no answer in the time that a request may take: the next one is half as large."""
+        """Note that no response came within the time-out of a request: the next request is half as large."""
         expected_s = max(took_s, self.expected_s or 0.0)
         return replace(self, put_off=0, expected_s=expected_s, most=max(1, size // 2), halved_at_s=took_s)

@@ -1,28 +1,29 @@
-"""What follows from an order as it was known and as it is seen now.
+"""Decides what follows from an order as it was known and as it is seen now.
 
-The whole of it, read top to bottom. Capitals are meanings of statuses (core/meaning.py); the source says
-which status means what, e.g. in sources/woocommerce/statuses.py. docs/woocommerce.md says why:
+These are all the rules. Read them from top to bottom. Words in capitals are meanings of statuses
+(core/meaning.py). The source defines which status means what, e.g. in sources/woocommerce/statuses.py. For
+the reasons see docs/woocommerce.md:
 
-    seen                                   known                     event
-    -------------------------------------  ------------------------  ---------------------------
-    PAID, COMPLETED                        not announced as new      new
-    CANCELLED, REFUNDED, FAILED            any other status, or none the same
-    a status that the owner named          any other status, or none the event named for it
-    a refund id with money in it, neither  not that id               partially_refunded, one each
-      REFUNDED nor REMOVED
-    AWAITING for too long, and made on     not announced as overdue  payment_overdue
-      our watch
-    anything else                          anything                  none
+    - seen                                   known                     event
+    - -------------------------------------  ------------------------  ---------------------------
+    - PAID, COMPLETED                        not announced as new      new
+    - CANCELLED, REFUNDED, FAILED            any other status, or none the same
+    - a status that the owner named          any other status, or none the event named for it
+    - a refund id with money in it, neither  not that id               partially_refunded, one for
+      REFUNDED nor REMOVED                                             each refund
+    - AWAITING for too long, and created     not announced as overdue  payment_overdue
+      at or after the baseline
+    - anything else                          anything                  none
 
-An order that was never seen is held against the baseline first (see `_young_enough`): what is older than
-our watch is learned, not told.
+An unknown order is compared with the baseline first (see `_young_enough`). If it is older than the baseline,
+it is recorded silently, without an event.
 
-A refund that brings the sum to the total, or that has no money in it, may be half written: the status, or the
-amount, follows. It is held for REFUND_HOLD before it is believed (see `_doubtful`, and docs/decisions/0015).
+A refund may be half written if it brings the sum to the total or has no money in it: the status, or the
+amount, follows. It is held for REFUND_HOLD before it counts (see `_doubtful`, and docs/decisions/0015).
 
-An order does not say when its refunds were made. Where the shop's list of refunds said it (core.refunds), a
-refund made at or after the baseline is news even if the order is older and was never seen, or was recorded
-with that refund before anybody knew its date (see `_is_late`).
+An order does not include the dates of its refunds, but the shop's list of refunds may (core.refunds). A
+refund made at or after the baseline is announced even if its order is older and was unknown. It is also
+announced if the order was recorded with that refund before its date was known (see `_is_late`).
 """
 
 from collections import Counter
@@ -48,30 +49,30 @@ EVENTS: Mapping[StatusMeaning, EventType] = {
     StatusMeaning.REFUNDED: EventType.REFUNDED,
     StatusMeaning.FAILED: EventType.FAILED,
 }
-"""The event of an order that comes into a status with one of these meanings."""
+"""The event of an order that enters a status with one of these meanings."""
 
 LOST_STATUS = "(damaged)"
-"""Stands for the status of an order of which our record is damaged; no shop has such a one."""
+"""Replaces the status of an order whose record is damaged; no shop has such a status."""
 REFUND_HOLD = timedelta(seconds=15)
 """How long a refund that may be half written is held."""
 
 SWALLOWS_REFUNDS = frozenset({StatusMeaning.REFUNDED, StatusMeaning.REMOVED})
-"""A refund is no event of its own here: all of the money was given back, or the order was removed."""
+"""With these meanings, a refund is no separate event: all money was given back, or the order was removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the owner may choose, and since when we watch.
+    """The owner's choices, and the baseline.
 
     Attributes:
-        baseline_at: an unknown order that is older than this was not ours to announce.
+        baseline_at: an unknown order that is older than this is not announced.
         meanings: what the shop's statuses mean.
-        cancelled_unpaid: whether the cancellation of a never paid order is news.
+        cancelled_unpaid: whether the cancellation of a never paid order is announced.
         status_events: events of further statuses; none of them has a meaning in EVENTS.
-        overdue_before: orders that wait to be paid since then or longer are overdue: the shop's clock less
-            `overdue_after`; None if that is no news.
-        overdue_after: how long an order may wait.
-        shop_time: the shop's clock when it showed the order; None holds no refund.
+        overdue_before: the shop's clock minus `overdue_after`. Orders that have been awaiting payment since
+            then or longer are overdue. None if overdue payments are not announced.
+        overdue_after: how long an order may await payment.
+        shop_time: the shop's clock when it returned the order; None holds no refund.
         hold_ended: ids of the orders whose refunds have been held for REFUND_HOLD.
     """
 
@@ -87,13 +88,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an observation leads to.
+    """The result for an order.
 
     Attributes:
         events: what to announce, in order.
-        known: what to remember from now on.
-        imported: an unknown order was recorded without a word because it is older than our watch.
-        held: refunds that are neither told nor remembered yet; look again after REFUND_HOLD.
+        known: what to store from now on.
+        imported: an unknown order was recorded silently because it is older than the baseline.
+        held: refunds that are neither announced nor recorded yet; read the order again after REFUND_HOLD.
     """
 
     events: tuple[OrderEvent, ...]
@@ -103,7 +104,7 @@ class Decision:
 
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
-    """Decide what to announce of an order, and what to remember of it."""
+    """Decide what to announce about an order, and what to store of it."""
     held, meaning = _held(known, order, policy), policy.meanings.of(order.status)
     events = [
         *_new(known, order, policy, meaning),
@@ -123,14 +124,14 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
 
 
 def import_silently(order: Order, policy: Policy) -> KnownOrder:
-    """What to remember of an order that was there before us: as if all of it had been announced."""
+    """Return what to store of an order from before the baseline: as if all of it had been announced."""
     return _remember(None, order, policy, [], frozenset())
 
 
 def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
-    """What to remember of unknown orders, but for those that are news: an old one may be paid on our watch.
+    """Return what to store of unknown orders, except those with events.
 
-    The walk shows those, too.
+    The walk also returns old orders that were paid at or after the baseline.
     """
     return [import_silently(order, policy) for order in orders if not decide(None, order, policy).events]
 
@@ -157,10 +158,11 @@ def _status_changed(
 
 
 def _is_in_status(known: KnownOrder, order: Order, type_: str) -> bool:
-    """Whether the order was in this status before.
+    """Return whether the order was in this status before.
 
-    If our record of its status is damaged, it was, unless the shop has modified the order since and this
-    was never announced of it: so that damage announces nothing old and hides nothing new.
+    If our record of its status is damaged, the answer is usually yes. It is no if the shop has modified the
+    order since and this event was never announced for it. So damage announces nothing old and hides nothing
+    new.
     """
     if known.status != LOST_STATUS:
         return known.status == order.status
@@ -170,7 +172,7 @@ def _is_in_status(known: KnownOrder, order: Order, type_: str) -> bool:
 def _partly_refunded(
     known: KnownOrder | None, order: Order, policy: Policy, held: frozenset[int]
 ) -> list[OrderEvent]:
-    if not order.refunds:  # as hardly any order has
+    if not order.refunds:  # the usual case
         return []
     paid, completing = _was_paid(known, order, policy), _completing(order)
     return [
@@ -188,16 +190,16 @@ def _partly_refunded(
 
 
 def _fresh_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list[Refund]:
-    """The refunds that are not known yet and may be news, in the order in which they were made."""
+    """Return the refunds that are not known yet and may be announced, in the order of their creation."""
     meaning = policy.meanings.of(order.status)
     if order.refunds is None or meaning in SWALLOWS_REFUNDS:
         return []
     is_cancelled = meaning is StatusMeaning.CANCELLED
     if known is None:
-        # An order that was over before we first saw it is told as cancelled, and only as that.
+        # An order that was cancelled before we first saw it is announced as cancelled, and nothing else.
         seen = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
     elif known.refund_ids is None:
-        # The source that showed it before could not see refunds: these may be old.
+        # The earlier source could not see refunds, so these may be old.
         seen = frozenset(r.id for r in order.refunds)
     else:
         seen = known.refund_ids
@@ -208,7 +210,7 @@ def _fresh_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> li
 
 
 def _completing(order: Order) -> int | None:
-    """The refund that brings the sum to the order's total, by id; None if they do not come to it."""
+    """Return the id of the refund that brings the sum to the order's total; None if the sum is smaller."""
     total, given = amount_of(order.total), Decimal(0)
     for refund in sorted(order.refunds or (), key=lambda r: r.id):
         given += amount_of(refund.amount)
@@ -218,30 +220,31 @@ def _completing(order: Order) -> int | None:
 
 
 def _held(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
-    """The refunds that are neither told nor remembered yet."""
+    """Return the refunds that are neither announced nor recorded yet."""
     if not order.refunds:
         return frozenset()
     doubtful, shop_time = _doubtful(known, order, policy), policy.shop_time
     if not doubtful or shop_time is None:
         return frozenset()
-    # A refund whose own date is known has been written for as long as that.
+    # A refund with a known date has existed since then.
     dated = {
         r.id: r.created_at > shop_time - REFUND_HOLD for r in order.refunds or () if r.created_at is not None
     }
     doubtful = frozenset(refund_id for refund_id in doubtful if dated.get(refund_id, True))
     if known is None and order.created_at < policy.baseline_at:
-        return doubtful & dated.keys()  # the others are learned
-    # Of an order that was never seen before, the date tells that nothing has been written for a while.
+        return doubtful & dated.keys()  # the others are recorded silently
+    # The date of an unknown order shows that nothing has been written for a while.
     is_old = known is None and order.modified_at <= shop_time - REFUND_HOLD
     return frozenset() if is_old or order.id in policy.hold_ended else doubtful
 
 
 def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
-    """The fresh refunds that may be half written.
+    """Return the new refunds that may be half written.
 
-    WooCommerce writes the refund first. Then it asks the payment gateway for the money, and sets a status
-    that means REFUNDED when all has been given back: for some seconds the remainder looks like a partial
-    refund. And it writes the refund twice: the first time, for a moment, without its amount.
+    WooCommerce writes the refund first. Then it requests the money from the payment gateway. It sets a
+    status that means REFUNDED when all has been given back. Until then, for some seconds, the remainder
+    looks like a partial refund. WooCommerce also writes the refund twice: first, for a moment, without its
+    amount.
     """
     completing = _completing(order)
     return frozenset(
@@ -252,7 +255,7 @@ def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozens
 
 
 def _is_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
-    """Whether a refund was made on our watch, by its own date, and was never announced nor judged."""
+    """Return whether a refund was never announced or judged, but is dated at or after the baseline."""
     if refund.created_at is None or refund.created_at < policy.baseline_at:
         return False
     if _is_announced_refunded(known, policy):
@@ -261,7 +264,7 @@ def _is_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
 
 
 def _is_announced_refunded(known: KnownOrder | None, policy: Policy) -> bool:
-    """Whether it was announced that all of the money was given back, maybe without a sight of the refunds."""
+    """Return whether a full refund was announced, even if the single refunds were not visible."""
     if known is None or EventType.REFUNDED not in known.decided:
         return False
     return policy.meanings.of(known.status) is StatusMeaning.REFUNDED
@@ -289,8 +292,8 @@ def _awaiting_since(
         return order.created_at
     if policy.meanings.of(known.status) is not StatusMeaning.AWAITING:
         return order.modified_at
-    # A record of an earlier version says at least when the order was seen there; one of the Celery design
-    # has no instants at all.
+    # A record of an earlier version has at least the time when the order was seen; one of the Celery design
+    # has no times at all.
     return known.awaiting_since or max(known.modified_at, order.created_at)
 
 
@@ -316,11 +319,11 @@ def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
 
 
 def _young_enough(event: OrderEvent, policy: Policy) -> bool:
-    """Whether an order that was never seen before is young enough for this event to be news.
+    """Return whether an order that was never seen before is young enough for this event to be announced.
 
-    Being paid is news from the moment of payment, a refund from the moment that the shop's list of refunds
-    gives for it; everything else only of orders made on our watch. So a plugin that touches ten thousand old
-    orders announces nothing.
+    A payment counts from its time. A refund counts from its time in the shop's list of refunds. All other
+    events are announced only for orders created at or after the baseline. So a plugin that modifies ten
+    thousand old orders causes no notifications.
     """
     newest = event.order.created_at
     if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:
@@ -343,7 +346,7 @@ def _remember(
     events: list[OrderEvent],
     held: frozenset[int],
 ) -> KnownOrder:
-    # A refunded order was paid once: it never becomes a new one afterwards.
+    # A refunded order was paid before, so it never counts as new afterwards.
     meaning = policy.meanings.of(order.status)
     paid = meaning in PAID or meaning is StatusMeaning.REFUNDED
     decided = Counter(known.decided if known else {})
@@ -370,9 +373,9 @@ def _silent_refunds(
     events: list[OrderEvent],
     held: frozenset[int],
 ) -> frozenset[int]:
-    """The refunds that are recorded without an event and without a date that says whether they are news."""
+    """Return the refunds recorded without an event, whose unknown dates leave open whether to announce."""
     silent = known.silent_refund_ids if known else frozenset()
-    if not silent and not order.refunds:  # so it is with nearly every order
+    if not silent and not order.refunds:  # the usual case
         return silent
     if events and _is_refunded(order, policy):
         return frozenset()  # all of the money was announced as given back

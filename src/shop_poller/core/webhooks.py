@@ -1,10 +1,10 @@
-"""What a webhook of a shop leads to. Its source verifies it."""
+"""What happens to a shop's webhook. The shop's source verifies it."""
 
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a webhook leads to: the label `outcome` of the metric."""
+    """The result for a webhook: the label `outcome` of the metric."""
 
     ACCEPTED = "accepted"  # genuine, and about an order
     IGNORED = "ignored"  # a ping, or genuine and about something else
