@@ -362,7 +362,7 @@ async def test_a_counter_that_is_no_number_ends_no_commit_in_its_middle(prefix: 
     with redis.Redis(host="127.0.0.1", port=shared_valkey().port, db=2) as server:
         server.hset(f"{prefix}outbox", "seq", "9" * 30)
         before = server.hgetall(f"{prefix}known_orders")
-        with pytest.raises(Exception, match="not what was left"):
+        with pytest.raises(Exception, match="not what this process wrote"):
             await store.commit(SHOP, batch(new_deliveries("A", "77", "young"), known=[known_order(77)]))
         assert server.hgetall(f"{prefix}known_orders") == before
     assert not await store.renew()

@@ -104,7 +104,7 @@ def test_a_copy_over_a_log_of_before_is_refused_and_not_touched(
     before = path.read_bytes()
     with pytest.raises(PermanentError) as caught:
         known(path, opener)
-    assert f"state file {path}: was replaced by hand, and {path}-wal is of the file before" in str(
+    assert f"state file {path}: was replaced by hand, and {path}-wal belongs to the former file" in str(
         caught.value
     )
     assert "`shop-poller restore FILE`" in str(caught.value)

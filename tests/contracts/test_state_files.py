@@ -240,7 +240,7 @@ async def test_nothing_is_written_to_files_that_are_not_the_state_any_more(
         await store.commit(SHOP, batch(known=[known_order(2)]))
     with pytest.raises(TemporaryError, match="while it was open"):
         await store.claim("A", now=batch().now, limit=1)
-    with pytest.raises(PermanentError, match="start shop-poller again"):
+    with pytest.raises(PermanentError, match="Restart shop-poller"):
         await store.renew()
     await store.aclose()
 

@@ -138,7 +138,7 @@ def test_the_keys_of_another_shop_are_refused_in_one_line(site: Site, server: Re
         done = site.run(*args, SHOP_ID="another.example")
         assert done.code == 5, args
         (line,) = done.complaints
-        assert f"those of the shop {SHOP_ID}" in line
+        assert f"belong to the shop {SHOP_ID}" in line
     with server.client as client:
         assert client.hlen(KNOWN) == 1
 

@@ -1,4 +1,4 @@
-"""What remembers: one folder a store, imported only when it is used."""
+"""The engines that keep the state. Each has one folder, which is imported only when it is used."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from shop_poller.stores.redis.connection import ConnectionPool
 
 THREADS = 4
-"""For the files of all shops: a disk does no more at once."""
+"""Threads for the files of all shops. A disk does not work on more than this at once."""
 CONNECTIONS = 64
-"""To Redis, for the stores of all shops."""
+"""Connections to Redis for the stores of all shops."""
 
 
 class StorePool:
-    """Opens the stores of the shops of one process, which share threads, or connections.
+    """Opens the stores of all shops of one process. The stores share threads or connections.
 
     Args:
-        where: the state of any of them lies; in a file of its own each, or in one Redis.
-        is_shared: there are several shops; the store of an only one has what it needs to itself.
+        where: the address of any shop's state: each shop has its own file, or all are in one Redis.
+        is_shared: whether there are several shops. The store of a single shop shares nothing.
     """
 
     def __init__(self, where: Path | RedisAddress, *, is_shared: bool = True) -> None:
@@ -33,8 +33,8 @@ class StorePool:
         if not is_shared:
             return
         if isinstance(where, RedisAddress):
-            from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - as above
-            from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - it is 10 MB
+            from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - likewise
+            from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - the import takes 10 MB
 
             self.line = connection.ConnectionPool(make_client(where, CONNECTIONS), CONNECTIONS)
             if where.topology is not Topology.CLUSTER:
@@ -44,27 +44,29 @@ class StorePool:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 
     async def open(self, where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-        """The store of one shop; for the rest see `open_store`."""
+        """Open the store of one shop. For the arguments and errors see `open_store`."""
         if isinstance(where, Path):
             return await SqliteStore.open(where, self._threads)
         return _redis(where, shop=shop, prefix=prefix, line=self.line)
 
     def membership(self, where: Path | RedisAddress, *, prefix: str, name: str) -> Membership | None:
-        """The replicas that share the shops; None where there can be no other, since files have one owner.
+        """Return the membership of the replicas that share the shops.
+
+        It is None where no other replica is possible: a state file has only one owner.
 
         Args:
-            where: the state lies.
-            prefix: of all keys.
-            name: of this replica.
+            where: the address of the state.
+            prefix: the prefix of all keys.
+            name: the name of this replica.
         """
         if self.line is None or isinstance(where, Path):
             return None
-        from shop_poller.stores.redis.membership import Membership as RedisMembership  # noqa: PLC0415 - as above
+        from shop_poller.stores.redis.membership import Membership as RedisMembership  # noqa: PLC0415 - likewise
 
         return RedisMembership(where, self.line, prefix=prefix, name=name)
 
     async def aclose(self) -> None:
-        """Close what was shared, after all stores."""
+        """Close what the stores share. Close all stores first."""
         if self.line is not None:
             await self.line.aclose()
         if self._threads is not None:
@@ -72,12 +74,12 @@ class StorePool:
 
 
 async def open_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to be written to by whoever has its lease.
+    """Open a store for the process that has its lease, which may write.
 
     Args:
         where: a file, or Redis.
-        shop: the first shop's id.
-        prefix: of all keys in Redis.
+        shop: the id of the first shop.
+        prefix: the prefix of all keys in Redis.
 
     Raises:
         PermanentError: STORE, the file cannot be used.
@@ -88,14 +90,14 @@ async def open_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
 
 
 async def peek_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to be read beside whoever writes to it; raises what `open_store` raises."""
+    """Open a store for reading while another process may write to it. Raises what `open_store` raises."""
     if isinstance(where, Path):
         return await SqliteStore.peek(where)
     return _redis(where, shop=shop, prefix=prefix)
 
 
 async def concurrent_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to learn orders or move dead letters beside whoever polls.
+    """Open a store to import orders or move dead letters while another process may poll.
 
     Raises:
         PermanentError, TemporaryError: STORE, it cannot be used, or Redis does not answer.
@@ -112,17 +114,17 @@ async def concurrent_store(where: Path | RedisAddress, *, shop: str, prefix: str
 
 
 async def follow_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """The store for an address, to see what is written to it from now on; raises as `concurrent_store`."""
+    """Open a store to read what is written to it from now on. Raises what `concurrent_store` raises."""
     if isinstance(where, Path):
         return await SqliteStore.follow(where)
     return await concurrent_store(where, shop=shop, prefix=prefix)
 
 
 async def inspect_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> list[StateFinding]:
-    """Everything that is wrong with a state; may run beside whoever writes to it.
+    """Return everything that is wrong with a state. Another process may write to it meanwhile.
 
     Raises:
-        PermanentError, TemporaryError: STORE, there is none, or it cannot be read at all.
+        PermanentError, TemporaryError: STORE, there is no state, or it cannot be read at all.
     """
     store = (
         await SqliteStore.peek(where) if isinstance(where, Path) else _redis(where, shop=shop, prefix=prefix)
@@ -134,16 +136,16 @@ async def inspect_store(where: Path | RedisAddress, *, shop: str, prefix: str) -
 
 
 async def repair_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> list[StateFinding]:
-    """Put right what can be; nobody else may be writing to the state.
+    """Repair what can be repaired. No other process may write to the state meanwhile.
 
     Returns:
         What was wrong.
 
     Raises:
-        PermanentError, TemporaryError: STORE, there is none, it cannot be read at all, or it is in use.
+        PermanentError, TemporaryError: STORE, there is no state, it cannot be read at all, or it is in use.
     """
     if isinstance(where, Path):
-        await (await SqliteStore.peek(where)).aclose()  # which makes none
+        await (await SqliteStore.peek(where)).aclose()  # unlike `open`, it does not create a file
         store: SqliteStore | RedisStore = await SqliteStore.open(where)
     else:
         store = _redis(where, shop=shop, prefix=prefix)
@@ -156,10 +158,10 @@ async def repair_store(where: Path | RedisAddress, *, shop: str, prefix: str) ->
 async def set_aside_in_store(
     where: Path | RedisAddress, *, shop: str, prefix: str, forget: bool
 ) -> list[RowSetAside]:
-    """The rows that were damaged and of which copies are kept; `forget` drops these copies.
+    """Return the damaged rows of which copies are kept; `forget` deletes these copies.
 
     Raises:
-        PermanentError, TemporaryError: STORE, there is none, or it cannot be used.
+        PermanentError, TemporaryError: STORE, there is no state, or it cannot be used.
     """
     if isinstance(where, Path):
         store: SqliteStore | RedisStore = await (SqliteStore.concurrent if forget else SqliteStore.peek)(
@@ -177,7 +179,7 @@ async def set_aside_in_store(
 
 
 async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:
-    """A copy in memory, without the outbox of Redis: what is written to it changes nothing.
+    """Return a copy in memory, without the outbox of Redis. Writing to it does not change the state.
 
     Raises:
         PermanentError, TemporaryError: STORE, it cannot be read.
@@ -205,6 +207,6 @@ async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
 def _redis(
     where: RedisAddress, *, shop: str, prefix: str, line: "ConnectionPool | None" = None
 ) -> "RedisStore":
-    from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - it is 10 MB
+    from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - the import takes 10 MB
 
     return RedisStore(where, prefix=prefix, first_shop=shop, line=line)

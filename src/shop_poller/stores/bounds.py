@@ -1,18 +1,18 @@
-"""What every store keeps, and does at once, at most."""
+"""The bounds of every store: how much it keeps, and how much one step may do."""
 
 PRUNE_LIMIT = 1000
-"""Rows of one kind that one step of pruning drops."""
+"""Most rows of one kind that one step of pruning deletes."""
 CLAMP_LIMIT = 500
-"""Deliveries that are made due at once."""
+"""Most deliveries that one step makes due."""
 EXPIRE_LIMIT = 500
-"""Deliveries that are buried at once."""
+"""Most expired deliveries that one step moves to the dead letters."""
 RELEASE_LIMIT = 5000
-"""Deliveries that one step of waking looks at."""
+"""Most deliveries that one step of `release_parked` looks at."""
 MAX_FINISHED = 10_000
-"""Dead letters of a sink, and as many deliveries that were made to it, that are remembered."""
+"""Most dead letters kept per sink, and most completed deliveries kept per sink."""
 TRIM = 2
-"""For each row that is added to a history beyond its bound, so many of the oldest are dropped by the same
-commit: the bound holds at any rate of writing, and a backlog of an earlier version shrinks."""
+"""For each row that a commit adds to a full history, the same commit deletes this many of the oldest rows.
+So the bound holds at any rate of writing, and a longer history of an earlier version shrinks."""
 
 WAITED_TOO_LONG = "its sink was not reachable for too long"
-"""Why a delivery was buried that nobody tried any more."""
+"""The reason of a dead letter that expired without a further attempt."""

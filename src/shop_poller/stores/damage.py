@@ -1,4 +1,4 @@
-"""Stored rows that cannot be read: what is said of them, once each, and what is kept of them."""
+"""Damaged rows: they are logged once, and copies of them are kept."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import structlog
 
 MOST_TOLD = 1000
 MOST_KEPT = 1000
-"""Copies of rows that were corrected; of those that were taken out of the outbox all are kept."""
+"""Most copies of corrected rows. The copies of rows removed from the outbox are all kept."""
 MOST_CONTENT = 4_100_000
 
 
@@ -18,8 +18,8 @@ class StateFinding:
 
     Attributes:
         place: the table or the key.
-        name: of the row in it.
-        problem: what is wrong, without the value.
+        name: the name of the row in it.
+        problem: what is wrong. It never quotes the value.
         fix: what a repair does; "" if it can do nothing.
     """
 
@@ -29,24 +29,24 @@ class StateFinding:
     fix: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """For `--json`."""
+        """Return the finding for `--json`."""
         return {"place": self.place, "name": self.name, "problem": self.problem, "repair": self.fix}
 
     def line(self) -> str:
-        """For people."""
+        """Return the finding as one line for people."""
         return f"{self.place} {self.name}: {self.problem}; {self.fix or 'cannot be repaired'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A damaged row as it stood there.
+    """A damaged row as it was stored.
 
     Attributes:
-        shop: whose it is; "" if that cannot be read.
+        shop: the id of its shop; "" if that cannot be read.
         place: the table or the key.
-        name: of the row, for people.
+        name: the name of the row, for people.
         problems: what is wrong with it.
-        row: its values by their names.
+        row: its values by name.
     """
 
     shop: str
@@ -58,7 +58,7 @@ class Original:
 
 @dataclass
 class Damage:
-    """What was found damaged since the store was opened; each row is logged once."""
+    """The damaged rows found since the store was opened. Each row is logged once."""
 
     told: set[tuple[str, str]] = field(default_factory=set)
 
@@ -78,7 +78,7 @@ class Damage:
 
 
 def content(row: Mapping[str, object]) -> str:
-    """A row as JSON, to be kept: bytes are written in hexadecimal."""
+    """Return a row as JSON for its copy. Bytes are written in hexadecimal."""
     kept = {name: _plain(value) for name, value in row.items()}
     return json.dumps(kept)[:MOST_CONTENT]
 

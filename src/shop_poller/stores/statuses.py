@@ -1,8 +1,8 @@
-"""What the stores do by the words of statuses. They are a part of the stored format.
+"""The statuses that the stores treat specially. These lists are part of the stored format.
 
 Statuses are stored as the shop writes them. The index of SQLite's migration 3 and the key `known_open` in
-Redis were made with CLOSED, so another list needs a migration. tests/contracts/test_store_sweep.py holds the
-words against the source's table.
+Redis were made with CLOSED, so a change of the list needs a migration. The test
+tests/contracts/test_store_sweep.py compares the words with the source's table.
 """
 
 from shop_poller.core.transition import LOST_STATUS
@@ -16,11 +16,14 @@ CLOSED = (
     "refunded",
     "trash",
 )
-"""Known orders in these are swept while they are recent, not later. Few of them change, and never because of
-a payment. Drafts are carts: the shop drops them after a day, and modifies one that is ordered."""
+"""The sweep reads known orders with these statuses only while they are recent. Few of them change later, and
+never because of a payment. Drafts are carts: the shop deletes them after a day, and a draft that is ordered
+becomes modified."""
 
 UNPAID = frozenset({LOST_STATUS, "pending", "on-hold", "failed", "checkout-draft", "auto-draft", "draft"})
-"""An order in any other status counts as announced, if its record does not say whether it was."""
+"""If a record does not say whether its order was announced, an order in any other status counts as
+announced."""
 
 ANNOUNCED_BEFORE = frozenset({"processing", "completed", "cancelled", "refunded"})
-"""The Celery design kept only the status of an order. In these, the order had been announced."""
+"""The earlier Celery design stored only the status of an order. Orders with these statuses had been
+announced."""

@@ -1,8 +1,8 @@
-"""Reads values that a store gives back, as carefully as what comes from outside. Pure.
+"""Checks values read from a store as carefully as input from outside. Pure.
 
-A disk, another program or an editor may have changed any of them. A value that cannot be used is replaced
-by a safe one where there is one, and named; of a row without a safe value only the problems are left.
-No problem quotes the value: it may hold a buyer's data.
+A disk fault, another program or an editor may have changed any of them. An invalid value is replaced by a
+safe one and reported as a problem. If a row has no safe value, only its problems are returned.
+A problem never quotes the value, which may contain a buyer's data.
 """
 
 import json
@@ -22,7 +22,7 @@ from shop_poller.ports import Alert, Backfill, FinishedDelivery, ShopState
 from shop_poller.stores.statuses import UNPAID
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""Where polling stands is not before this: there was no WooCommerce."""
+"""The position of polling cannot be earlier: WooCommerce did not exist."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 LATEST_OF_ORDERS = datetime(9001, 1, 1, tzinfo=UTC)
 """The dates of orders come from the shop; see sources.woocommerce.values."""
@@ -51,7 +51,7 @@ class Reading:
     """Reads the values of one row.
 
     Attributes:
-        problems: what is wrong with it, one phrase a value.
+        problems: what is wrong with the row, one phrase per value.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Reading:
     def whole(
         self, value: object, name: str, default: int = 0, *, low: int = 0, high: int = MOST_COUNT
     ) -> int:
-        """A whole number within bounds; a text of digits is one, since Redis keeps no other numbers."""
+        """Return a whole number within bounds. A text of digits is valid: Redis stores numbers as texts."""
         found = _whole(value)
         if found is None or not low <= found <= high:
             self.problems.append(f"{name} is not a valid number")
@@ -76,7 +76,7 @@ class Reading:
         first: datetime = EPOCH,
         last: datetime = LATEST,
     ) -> datetime:
-        """An instant within bounds, from milliseconds since 1970."""
+        """Return an instant within bounds, from milliseconds since 1970."""
         found = _whole(value)
         if found is None or not ms(first) <= found <= ms(last):
             self.problems.append(f"{name} is not a valid time")
@@ -84,14 +84,14 @@ class Reading:
         return instant(found)
 
     def text(self, value: object, name: str, default: str = "", *, most: int = MOST_NAME) -> str:
-        """A text of a bounded length that is UTF-8."""
+        """Return a text of bounded length that is valid UTF-8."""
         if not isinstance(value, str) or not value or len(value) > most or not is_clean(value):
             self.problems.append(f"{name} is not a valid text")
             return default
         return value
 
     def json(self, value: object, name: str, *, most: int = MOST_DETAILS) -> Any:
-        """What a JSON text says; None if it is none, too long, or too deep."""
+        """Return the value of a JSON text; None if it is not JSON, too long, or nested too deeply."""
         if isinstance(value, str) and len(value) <= most and is_clean(value):
             try:
                 found = DECODER.decode(value)
@@ -104,7 +104,7 @@ class Reading:
         return None
 
     def ids(self, value: object, name: str) -> frozenset[int] | None:
-        """Ids from a list; None if it is none."""
+        """Return the ids in a list; None if the value is not a list of ids."""
         if isinstance(value, list) and all(_is_id(one) for one in value):
             return frozenset(value)
         self.problems.append(f"{name} is not a list of ids")
@@ -112,12 +112,12 @@ class Reading:
 
 
 def is_clean(text: str) -> bool:
-    """Whether a text can be written as UTF-8: stores give back other bytes as lone surrogates."""
+    """Return whether a text can be written as UTF-8. Stores return other bytes as lone surrogates."""
     return text.isascii() or not SURROGATE.search(text)
 
 
 def is_notification(body: str, names: str) -> bool:
-    """Whether a text and its names are what we write, told at the least cost; if not, look closer."""
+    """Return whether a body and its names are surely valid, by a fast check. If not, check each value."""
     size = len(body)
     if size > MOST_BODY or names[MOST_NAME:] or SURROGATE.search(names + body):
         return False
@@ -129,16 +129,16 @@ def is_notification(body: str, names: str) -> bool:
 
 
 def name_of(value: object) -> str:
-    """How a row is named for people: what stands there, if it is short and harmless."""
+    """Return the name of a row for people: the stored value, if it is short and harmless."""
     text = str(value) if isinstance(value, int | str) else ""
     return text if NAME.fullmatch(text) else "(its name cannot be read)"
 
 
 def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, list[str]]:
-    """A record from its values, whatever they are; the problems.
+    """Return a record from stored values of any kind, and the problems.
 
-    Without a status the order counts as unchanged unless the shop dates it later; without `decided` events
-    are counted from the start again; without `refund_ids` its refunds are recorded silently.
+    Without a status, the order counts as unchanged unless the shop dates it later. Without `decided`, events
+    are counted from the start again. Without `refund_ids`, its refunds are recorded silently.
     """
     reading = Reading()
     status = LOST_STATUS
@@ -147,7 +147,7 @@ def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, l
     decided = _decided(reading, raw.get("decided"))
     announced = raw.get("announced_new")
     if announced not in (0, 1):  # so are False and True
-        reading.problems.append("announced_new is not yes or no")
+        reading.problems.append("announced_new is not a boolean")
         announced = EventType.NEW in decided or status not in UNPAID
     refund_ids, silent = raw.get("refund_ids"), raw.get("silent_refund_ids")
     awaiting = raw.get("awaiting_since")
@@ -171,10 +171,10 @@ def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, l
 
 
 def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
-    """Where polling stands, from values whatever they are; the problems.
+    """Return the position of polling from stored values of any kind, and the problems.
 
-    A cursor that cannot be read goes back to before the last good poll, never forward; a baseline becomes the
-    first start. Where nothing is left to go by, all begins as with an empty store.
+    A cursor that cannot be read moves back to before the last good poll, never forward. A baseline that
+    cannot be read becomes the first start. If no value is left, polling starts as with an empty store.
     """
     reading = Reading()
 
@@ -186,7 +186,7 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
         found = reading.moment(value, name, EPOCH, first=first, last=last)
         return None if len(reading.problems) > before else found
 
-    started = at("started_at", first=EPOCH, last=LATEST_OF_ORDERS)  # only how long ago it was matters
+    started = at("started_at", first=EPOCH, last=LATEST_OF_ORDERS)  # only its age matters
     baseline = at("baseline_at")
     cursor, polled = at("cursor_at"), at("last_poll_at")
     if raw.get("started_at") is None:
@@ -220,9 +220,10 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
 def delivery(
     seq: object, raw: Mapping[str, object], now: datetime = EPOCH
 ) -> tuple[Delivery | None, list[str]]:
-    """A row of the outbox from its values; None if it cannot be delivered; the problems.
+    """Return a row of the outbox from its values, or None if it cannot be delivered, and the problems.
 
-    What names the event stands in its text too. Times that cannot be right become the present.
+    The id and the type of the event are read from its body if their columns are damaged. Invalid times
+    become the present.
     """
     reading = Reading()
     number = reading.whole(seq, "seq", low=1, high=BIGGEST_SEQ)
@@ -262,7 +263,7 @@ def delivery(
 def finished(
     seq: object, raw: Mapping[str, object], *, dead: bool
 ) -> tuple[FinishedDelivery | None, list[str]]:
-    """A delivery that is over, from its values; None if it cannot be told what it was; the problems."""
+    """Return a finished delivery from its values, or None if it cannot be identified, and the problems."""
     reading = Reading()
     number = reading.whole(seq, "seq", low=0, high=MOST)
     sink, key = reading.text(raw.get("sink"), "sink"), reading.text(raw.get("key"), "key")
@@ -286,7 +287,7 @@ def finished(
 
 
 def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, list[str]]:
-    """An alert from its values; None if it cannot be told what it was; the problems."""
+    """Return an alert from its values, or None if it cannot be identified, and the problems."""
     reading = Reading()
     name = reading.text(service, "service")
     since = reading.moment(raw.get("since"), "since", EPOCH)
@@ -294,13 +295,16 @@ def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, lis
     try:
         kind = ErrorKind(cause if isinstance(cause, str) else "")
     except ValueError:
-        reading.problems.append("cause is none that there is")
+        reading.problems.append("cause is not a known kind of error")
         return None, reading.problems
     return None if reading.problems else Alert(name, kind, since), reading.problems
 
 
 def backfill(raw: Mapping[str, object]) -> tuple[Backfill | None, list[str]]:
-    """How far a backfill has come; None if that cannot be read: it then begins anew; the problems."""
+    """Return the position of a backfill, and the problems.
+
+    The position is None if it cannot be read: the backfill then starts from the beginning.
+    """
     reading = Reading()
     found = Backfill(
         since=reading.moment(raw.get("since"), "since", EPOCH),
@@ -324,10 +328,10 @@ def _import_position(
         raw.get("learning_before_at"), "learning_before_at", EPOCH, first=EARLIEST, last=LATEST_OF_ORDERS
     )
     if phase not in {str(one) for one in Phase}:
-        reading.problems.append("learning_phase is none that there is")
+        reading.problems.append("learning_phase is not a known phase")
         return import_walk.begin(baseline)
     count = reading.whole(raw.get("learning_count"), "learning_count")
-    # What was learned already is known, and stays as it is.
+    # Orders that are imported already have records, which do not change.
     return (
         import_walk.begin(baseline) if before == EPOCH else ImportPosition(Phase(str(phase)), before, count)
     )
@@ -343,7 +347,7 @@ def _decided(reading: Reading, value: object) -> dict[str, int]:
         if type(count) is int and 0 <= count <= MOST_COUNT and is_clean(str(name))
     }
     if len(good) != len(value):
-        reading.problems.append("decided holds what is not a count")
+        reading.problems.append("decided has a value that is not a count")
     return good
 
 
@@ -360,7 +364,7 @@ def _is_id(value: object) -> bool:
 
 
 def _depth(value: object) -> int:
-    """How deep lists and objects are nested, without recursion."""
+    """Return how deeply lists and objects are nested. It does not recurse."""
     depth, level = 0, [value]
     while level and depth <= MOST_DEPTH:
         inner: list[object] = []

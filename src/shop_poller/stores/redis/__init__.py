@@ -1,8 +1,8 @@
-"""The state in Redis 6.2 or later, or Valkey: several replicas may share it, one of which may write.
+"""The state in Redis 6.2 or later, or in Valkey. Several replicas may share it; one of them may write.
 
-Every write, except those that need no lease, is a Lua script that compares the lease's nonce first. A process
-that lost the lease, and does not know it yet, changes nothing. Claims live in memory: those of a process that
-dies are void at once. docs/redis.md lists the keys and says what happens when Redis is in trouble.
+Every write that needs the lease is a Lua script that compares the lease's nonce first. So a process that lost
+the lease, and has not noticed it yet, changes nothing. Claims are kept in memory: if a process dies, its
+claims are void at once. docs/redis.md lists the keys and describes what happens when Redis fails.
 """
 
 from collections.abc import Callable
@@ -38,10 +38,10 @@ class RedisStore(
 
     Args:
         address: the server, or servers.
-        prefix: of every key.
-        first_shop: the shop whose keys are named as the design before this one did.
-        make: makes the client; tests have their own.
-        line: that the stores of several shops share; else it gets one of its own.
+        prefix: the prefix of every key.
+        first_shop: the shop whose keys have the names of the earlier design.
+        make: makes the client. Tests pass their own.
+        line: the connections that the stores of several shops share; None for connections of its own.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class RedisStore(
         self._address = address
 
     async def check(self) -> str:
-        """See whether the server can be used; changes nothing.
+        """Check whether the server can be used. Changes nothing.
 
         Returns:
-            One line on what was found.
+            One line about the server and the leader.
 
         Raises:
-            TemporaryError, PermanentError: STORE, with what to do.
+            TemporaryError, PermanentError: STORE, with the fix.
         """
-        owner = await self._lease("look")  # shows, too, that scripts may be run on our keys
+        owner = await self._lease("look")  # also shows that the user may run scripts on our keys
         info = await self._connection.read("INFO")
-        if "redis_version" not in info:  # a Cluster: an answer a node
+        if "redis_version" not in info:  # a Cluster returns one answer per node
             info = next(iter(info.values()))
         problem = server.problem(info)
         if problem:
@@ -77,7 +77,7 @@ class RedisStore(
         return f"answers ({server.describe(info)}), {led_by}"
 
     async def aclose(self) -> None:
-        """Release the lease and close the connections; never raises."""
+        """Release the lease and close the connections. Never raises."""
         if self._connection.closed:
             return
         try:

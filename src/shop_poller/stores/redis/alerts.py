@@ -1,4 +1,4 @@
-"""The alerts that are raised now."""
+"""The raised alerts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ class RedisAlertState(RedisPort):
     """Alerts. For the methods see ports.AlertState."""
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
-        """Read the alerts; a damaged one is set aside."""
+        """Read the alerts. A damaged one is set aside."""
         found = {}
         for service, text in (await self._connection.hash(self._keys.shop(shop_id).alerts)).items():
             alert, problems = codec.alert(service, text)
@@ -29,12 +29,12 @@ class RedisAlertState(RedisPort):
     async def raise_alert(
         self, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
-        """Write the alert by a commit, which changes nothing if it is sent twice."""
+        """Write the alert by a commit. If the commit is sent twice, the second one changes nothing."""
         change = {"alerts": [[alert.service, codec.alert_text(alert)]]}
         await self._commits.commit(shop_id, new_deliveries, now, change)
 
     async def clear_alert(
         self, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
-        """Delete the alert, likewise."""
+        """Delete the alert by a commit, likewise."""
         await self._commits.commit(shop_id, new_deliveries, now, {"alerts": [[service, ""]]})

@@ -1,42 +1,42 @@
-"""What an answer of Redis must look like; one that does not is the answer to something else.
+"""Checks the form of each answer of Redis. An answer of the wrong form belongs to another command.
 
-Connections have been seen to mix answers up: a client whose command was cancelled, a proxy that lost count.
-What follows on such a connection is wrong too, so whoever finds one closes the connections.
+Connections can mix answers up: a client whose command was cancelled, or a proxy that miscounts. The next
+answers on such a connection are wrong too, so the caller closes the connections.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 TEXT = (str, bytes)
-"""A backup reads keys as the bytes that they are."""
+"""The types of a text. A backup reads keys as bytes."""
 LATEST_S = 253_402_300_799
-"""The last second of the year 9999: later ones are no dates."""
+"""The last second of the year 9999. Later times are not valid dates."""
 MICROSECOND_DIGITS = 6
 Fits = Callable[[Sequence[str | int], Any], bool]
-"""Whether an answer fits a command."""
+"""Returns whether an answer fits a command."""
 
 
 def command_fits(command: Sequence[str | int], answer: Any) -> bool:
-    """Whether an answer is one to this command; those that we do not use fit always."""
+    """Return whether an answer fits this command. For a command that we do not use, every answer fits."""
     fits = COMMANDS.get(str(command[0]))
     return fits is None or fits(command, answer)
 
 
 def script_fits(script: str, *, keys: int, args: int, answer: Any) -> bool:
-    """Whether an answer is one to this script of scripts/*.lua.
+    """Return whether an answer fits this script of scripts/*.lua.
 
     Args:
-        script: its name.
-        keys: how many keys it was given.
-        args: how many arguments it was given, the nonce too.
-        answer: what came back.
+        script: the name of the script.
+        keys: how many keys it got.
+        args: how many arguments it got, including the nonce.
+        answer: the answer.
     """
     fits = SCRIPTS.get(script)
     return isinstance(answer, int) if fits is None else fits(keys, args, answer)
 
 
 def _whole(_: Sequence[str | int], answer: Any) -> bool:
-    return isinstance(answer, int)  # the client makes a bool of some
+    return isinstance(answer, int)  # the client converts some numbers to bool
 
 
 def _text(_: Sequence[str | int], answer: Any) -> bool:
@@ -48,7 +48,11 @@ def _texts(_: Sequence[str | int], answer: Any) -> bool:
 
 
 def _values(before: int) -> Fits:
-    """A text, or none, for each of what was asked for; `before` words of the command come before them."""
+    """Make a check for a list with a text or None for each requested name.
+
+    Args:
+        before: how many words of the command come before the names.
+    """
 
     def fits(command: Sequence[str | int], answer: Any) -> bool:
         return (
@@ -65,7 +69,7 @@ def _members(command: Sequence[str | int], answer: Any) -> bool:
 
 
 def _scored(_: Sequence[str | int], answer: Any) -> bool:
-    """Members and scores: one after the other, or in pairs, as the client's versions answer."""
+    """Return whether these are members and scores. Versions of the client return a flat list or pairs."""
     if not isinstance(answer, list):
         return False
     if answer and not isinstance(answer[0], tuple | list):
@@ -86,7 +90,7 @@ def _mapping(_: Sequence[str | int], answer: Any) -> bool:
 
 
 def _part(inside: Fits) -> Fits:
-    """A part of a scan: where it goes on, and what was found."""
+    """Make a check for a part of a scan: the next position, and what was found."""
 
     def fits(command: Sequence[str | int], answer: Any) -> bool:
         return (
@@ -104,7 +108,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_clock(clock: Any) -> bool:
-    """Seconds and microseconds, as Redis tells the time."""
+    """Return whether these are seconds and microseconds, as the command TIME returns them."""
     seconds, micros = map(str, clock)
     is_short = len(seconds) <= len(str(LATEST_S)) and len(micros) <= MICROSECOND_DIGITS
     return is_short and seconds.isdecimal() and micros.isdecimal() and int(seconds) <= LATEST_S
@@ -115,12 +119,12 @@ def _done(_: int, __: int, answer: Any) -> bool:
 
 
 def _each(_: int, args: int, answer: Any) -> bool:
-    """One for each argument behind the nonce."""
+    """Return whether the answer is the number of arguments after the nonce."""
     return bool(answer == args - 1)
 
 
 def _claimed(_: int, __: int, answer: Any) -> bool:
-    """A number, a row and a head, or none, of each."""
+    """Return whether these are a number, a row and a head for each delivery; a head may be None."""
     return (
         isinstance(answer, list)
         and len(answer) % 3 == 0
@@ -130,12 +134,12 @@ def _claimed(_: int, __: int, answer: Any) -> bool:
 
 
 def _lease(_: int, __: int, answer: Any) -> bool:
-    """Who has it, and the clock."""
+    """Return whether these are the owner and the clock."""
     return isinstance(answer, list) and len(answer) == 3 and _is_text(answer[0]) and _is_clock(answer[1:])
 
 
 def _renewed(keys: int, _: int, answer: Any) -> bool:
-    """The clock, and who has each lease."""
+    """Return whether these are the clock, and the owner of each lease."""
     return (
         isinstance(answer, list)
         and len(answer) == 2 + keys
@@ -145,7 +149,7 @@ def _renewed(keys: int, _: int, answer: Any) -> bool:
 
 
 def _dumped(keys: int, _: int, answer: Any) -> bool:
-    """The members of the first key; of each other one its dump, and its time to live."""
+    """Return whether these are the members of the first key, and dump and time to live of each other key."""
     return isinstance(answer, list) and len(answer) == 2 * keys - 1 and isinstance(answer[0], list | set)
 
 
@@ -175,4 +179,5 @@ SCRIPTS: Mapping[str, Callable[[int, int, Any], bool]] = {
     "renew": _renewed,
     "stage": lambda _, __, answer: _is_text(answer),
 }
-"""Given how many keys and arguments the script had. A script that is not here answers with a number."""
+"""The checks get the number of keys, the number of arguments, and the answer. A script that is not listed
+here answers with a number."""

@@ -1,4 +1,4 @@
-"""Rows that were damaged: copies of them, and keys of the wrong type moved out of the way."""
+"""Keeps copies of damaged rows, and renames keys of the wrong type."""
 
 import json
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ MOST_SHOWN = 100
 
 
 class Aside:
-    """The copies under one prefix.
+    """The copies of damaged rows under one prefix.
 
     Args:
-        connection: to the server.
-        keys: where what stands.
+        connection: the connection to the server.
+        keys: the names of the keys.
     """
 
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
@@ -32,20 +32,20 @@ class Aside:
         self._damage = Damage()
 
     def field(self, one: Original) -> str:
-        """Where the copy of a row lies in the hash."""
+        """Return the field of the hash for the copy of a row."""
         return f"{one.place}{LANE}{one.name}"
 
     def copy(self, one: Original, now: datetime) -> str:
-        """The copy of a row."""
+        """Return the copy of a row as a text."""
         kept = {"shop": one.shop, "reason": "; ".join(one.problems)[:300], "at": ms(now)}
         return json.dumps(kept | {"content": content(one.row)})
 
     def tell(self, one: Original) -> None:
-        """Log it, once."""
+        """Log a damaged row, once."""
         self._damage.tell(one.shop, one.place, stored.name_of(one.name), one.problems)
 
     async def note(self, one: Original, now: datetime) -> None:
-        """Log a damaged row and keep a copy, once, if the lease is ours; writing the row corrects it."""
+        """Log a damaged row and keep a copy, once, if the lease is ours. The next write corrects the row."""
         if (
             not one.problems
             or not self._connection.nonce
@@ -58,15 +58,15 @@ class Aside:
                 command = ["HSET", 1, self.field(one), self.copy(one, now)]
                 keys = [self._keys.lease, self._keys.rows_set_aside]
                 await self._connection.fenced("apply", keys, [json.dumps([command], ensure_ascii=False)])
-        except TemporaryError as error:  # what cannot be kept must not keep it from being read
-            structlog.get_logger().warning("no copy of the damaged row could be kept", error=str(error))
+        except TemporaryError as error:  # the row must still be read
+            structlog.get_logger().warning("a copy of the damaged row could not be kept", error=str(error))
 
     async def count(self) -> int:
-        """How many copies there are."""
+        """Return how many copies there are."""
         return int(await self._connection.read("HLEN", self._keys.rows_set_aside))
 
     async def prune(self, before: datetime) -> None:
-        """Drop the copies that were kept before an instant, a bounded number; those not read as such, too."""
+        """Delete copies older than an instant, or with an unreadable date, a bounded number at a time."""
         old: list[str] = []
         async for field, text in self._connection.fields(self._keys.rows_set_aside):
             if _row(field, codec.record(text)).at < before:
@@ -80,7 +80,7 @@ class Aside:
             )
 
     async def forget(self) -> int:
-        """Drop all copies, some at a time; no lease is needed. Returns how many there were."""
+        """Delete all copies, some at a time, and return how many there were. Needs no lease."""
         count = 0
         async for fields in self._connection.scan("HSCAN", self._keys.rows_set_aside):
             for some in chunks(list(fields)):
@@ -88,7 +88,7 @@ class Aside:
         return count
 
     async def rows(self) -> list[RowSetAside]:
-        """The copies, the latest first, a bounded number."""
+        """Read the copies, the latest first, a bounded number."""
         found = []
         async for field, text in self._connection.fields(self._keys.rows_set_aside):
             found.append(_row(field, codec.record(text)))
@@ -101,7 +101,7 @@ class Aside:
 
         Args:
             expected: the type of each key.
-            now: is part of the new names.
+            now: becomes part of the new names.
 
         Returns:
             The keys that were renamed.
@@ -121,7 +121,7 @@ class Aside:
         return moved
 
     async def wrong_keys(self, expected: Mapping[str, str]) -> dict[str, str]:
-        """The keys that are there and of another type than expected, with the type that they are of."""
+        """Return the keys that have another type than expected, with their actual type."""
         found = {key: await self._connection.read("TYPE", key) for key in expected}
         return {key: kind for key, kind in found.items() if kind not in {expected[key], "none"}}
 

@@ -1,8 +1,8 @@
-"""The keys of one shop as a file, and back: values as the server serializes them, and times to live.
+"""Writes the keys of one shop to a file and restores them: serialized values, and times to live.
 
-Export is one script, so that the keys fit together. Import puts every value beside the state first, where the
-server checks it, under names that expire by themselves; then one script, which compares the lease's nonce,
-renames them all. Names in the file are without the prefix, which may be another one when it is read.
+Export is one script, so that the keys match each other. Import first writes every value under a temporary
+name, which expires, and the server checks the value. Then one script, which compares the lease's nonce,
+renames them all. Names in the file have no prefix, because the prefix may differ when the file is read.
 """
 
 import base64
@@ -18,26 +18,26 @@ from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection,
 from shop_poller.stores.redis.keys import PER_LANE, Keys, split_lanes
 
 LAYOUT = 1
-"""Of the keys: grows when an older shop-poller could not read them."""
+"""The version of the layout of the keys. It grows when an older shop-poller could not read them."""
 STAGED = "restoring:"
 STAGED_MS = 3_600_000
-"""What a restore that was killed has left is gone after so long."""
+"""The temporary keys of a killed restore expire after this time."""
 PATIENCE_S = 300.0
-"""For one value, which may have hundreds of megabytes."""
+"""The longest time for one value, which may have hundreds of megabytes."""
 TRIES = 5
 Lanes = frozenset[tuple[str, str]]
 
 
 class StateKeys:
-    """The keys of one shop, to be copied or replaced as a whole.
+    """Copies or replaces the keys of one shop as a whole.
 
     Args:
-        address: of the server, or servers.
-        prefix: of the shop's keys.
-        shop: its id.
+        address: the address of the server, or servers.
+        prefix: the prefix of the shop's keys.
+        shop: the id of the shop.
 
     Attributes:
-        store: the state as the daemon sees it; takes the lease.
+        store: the state as the daemon sees it; it takes the lease.
     """
 
     def __init__(self, address: RedisAddress, *, prefix: str, shop: str) -> None:
@@ -48,7 +48,7 @@ class StateKeys:
         self.store = RedisStore(address, prefix=prefix, first_shop=shop)
 
     async def export(self, to: BinaryIO) -> bool:
-        """Write the state of this moment to a file; needs no lease.
+        """Write the state of this moment to a file. Needs no lease.
 
         Returns:
             False if there is no state.
@@ -71,14 +71,14 @@ class StateKeys:
                     text = base64.b64encode(value).decode()
                     to.write(json.dumps({"key": name, "ttl_ms": ttl_ms, "dump": text}).encode() + b"\n")
             return True
-        raise TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: it changes; try again")
+        raise TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: it keeps changing; try again")
 
     async def stage(self, source: BinaryIO, show: Callable[[int], None]) -> dict[str, int]:
-        """Put what is in a file beside the state.
+        """Write the values of a file under temporary names.
 
         Args:
             source: the file.
-            show: is told how many bytes were read.
+            show: is called with the number of bytes read.
 
         Returns:
             The time to live (ms) of each key, by its name.
@@ -109,10 +109,10 @@ class StateKeys:
         return found
 
     async def swap(self, found: dict[str, int]) -> None:
-        """Let what was staged be the state, if the lease is ours.
+        """Replace the state by the staged values, if the lease is ours.
 
         Args:
-            found: as `stage` returned it.
+            found: the result of `stage`.
 
         Raises:
             TemporaryError: STORE; RefusedError if nothing was changed.
@@ -151,7 +151,7 @@ def _lanes(members: Iterable[bytes]) -> Lanes:
 
 
 def _entry(line: bytes) -> tuple[str, int, bytes]:
-    """A line of the file: the key's name, its time to live, its value."""
+    """Return the name, the time to live (ms) and the value of the key in a line of the file."""
     try:
         entry: dict[str, Any] = json.loads(line)
         name, ttl_ms = str(entry["key"]), int(entry["ttl_ms"])

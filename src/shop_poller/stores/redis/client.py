@@ -1,7 +1,7 @@
-"""Clients of Redis and Valkey: one server, Sentinel or Cluster; what can go wrong is decided here on purpose.
+"""Makes clients for Redis and Valkey: one server, Sentinel or Cluster. It sets every limit explicitly.
 
-A command that fails is not tried again by the client: whether it was carried out is not known, and the store
-has its own way to find out. There is one retry authority, and it is not this one.
+The client does not retry a command that fails: it does not know whether the command was executed, and the
+store has its own way to determine that. There is one retry authority, and it is not the client.
 """
 
 import socket
@@ -19,27 +19,27 @@ from shop_poller.config.redis_address import RedisAddress, Topology
 Client = aioredis.Redis | RedisCluster
 
 CONNECT_TIMEOUT_S = 2.0
-"""A host that is gone does not answer at all; the next try comes with the next tick or claim."""
+"""A host that is gone does not answer at all. The next tick or claim connects again."""
 ANSWER_TIMEOUT_S = 3.0
-"""Our largest script takes milliseconds. Well below the lease's term, so that a server that hangs, or a
-connection that is half-open, is given up before the lease is lost for it."""
+"""Our largest script takes milliseconds. The timeout is well below the term of the lease, so that a server
+that hangs, or a half-open connection, does not cost the lease."""
 LARGE_TIMEOUT_S = 60.0
-"""For the values of a backup, which may have hundreds of megabytes."""
+"""The timeout for the values of a backup, which may have hundreds of megabytes."""
 SENTINEL_TIMEOUT_S = 1.0
-"""Sentinels are asked one after the other: two that hang must leave time for the third."""
+"""Sentinels are asked one after the other. If two of them hang, there must be time for the third."""
 IDLE_CHECK_S = 20
-"""A connection that was silent for so long is pinged before it is used: it may have died since."""
+"""A connection that was idle for this long is pinged before use, because it may be dead."""
 MAX_CONNECTIONS = 16
-"""Of a store; see Connection for who waits for whom."""
+"""Most connections of one store. ConnectionPool divides them among the kinds of requests."""
 
 
 def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS, *, binary: bool = False) -> Client:
-    """A client for an address; it does not connect yet.
+    """Return a client for an address. It does not connect yet.
 
     Args:
-        address: of one server, or several.
-        connections: that it may have at most.
-        binary: answers are bytes, and may be large: they get more time.
+        address: the address of one server, or of several.
+        connections: the most connections that it may open.
+        binary: whether answers are bytes. They may be large, so the timeout is longer.
     """
     options = _options(address)
     if binary:
@@ -47,7 +47,7 @@ def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS, *, bi
     if address.topology is Topology.CLUSTER:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
-            retry=Retry(NoBackoff(), 1),  # moved slots and a fail-over are followed once; see above
+            retry=Retry(NoBackoff(), 1),  # follows moved slots and a failover once; see above
             **options,
         )
     options |= {"db": address.database, "retry": Retry(NoBackoff(), 0), "max_connections": connections}
@@ -70,18 +70,18 @@ def make_client(address: RedisAddress, connections: int = MAX_CONNECTIONS, *, bi
 
 
 async def drop_connections(client: Client) -> None:
-    """Close the connections that nobody uses just now: the address may lead to another server by now.
+    """Close the idle connections, because the address may lead to another server by now.
 
-    Those in use are closed when they meet the same answer. A Cluster's nodes are looked for anew.
+    A connection in use is closed when it gets the same answer. The nodes of a Cluster are looked up again.
     """
     if isinstance(client, RedisCluster):
-        await client.aclose()  # it opens itself again when it is used
+        await client.aclose()  # the next command opens it again
     else:
         await client.connection_pool.disconnect(inuse_connections=False)
 
 
 async def close_client(client: Client) -> None:
-    """Close a client's connections, those to Sentinels too, which the library forgets."""
+    """Close the connections of a client, including those to Sentinels, which the library does not close."""
     await client.aclose()
     if isinstance(client, aioredis.Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
@@ -93,10 +93,10 @@ def _options(address: RedisAddress) -> dict[str, Any]:
         "username": address.username or None,
         "password": address.password or None,
         "decode_responses": True,
-        # What is not UTF-8 is one bad value, see stores.stored; an error while an answer is read would leave
-        # the rest of it to the next command.
+        # Invalid UTF-8 is one bad value, see stores.stored. If reading an answer raised an error, the next
+        # command would get the rest of the answer.
         "encoding_errors": "surrogateescape",
-        "protocol": 2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
+        "protocol": 2,  # every server supports it; old ones refuse HELLO, which protocol 3 needs
         "socket_timeout": ANSWER_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
@@ -109,5 +109,5 @@ def _options(address: RedisAddress) -> dict[str, Any]:
 
 
 def _keepalive() -> Mapping[int, int]:
-    """A peer that vanished is noticed after 30 s of silence, not after the system's two hours."""
+    """Return options that detect a lost peer after 30 s of silence, not after the system's two hours."""
     return {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}

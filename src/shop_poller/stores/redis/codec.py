@@ -1,4 +1,4 @@
-"""Between what stands in Redis and the objects of core. Instants are milliseconds since 1970, UTC."""
+"""Converts between texts in Redis and the objects of core. Instants are milliseconds since 1970, UTC."""
 
 import json
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ from shop_poller.stores.redis.keys import LANE
 from shop_poller.stores.statuses import ANNOUNCED_BEFORE, CLOSED, UNPAID
 
 PARTS_OF_A_NAME = 6
-"""Shop, sink, key, number, when it was made, event: see `name_in_line`."""
+"""Shop, sink, key, number, creation time, event id: see `name_in_line`."""
 ID_DIGITS = 19
 
 
 def naive_iso(value: datetime) -> str:
-    """An instant as the design before this one wrote it."""
+    """Return an instant as the earlier design wrote it."""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def from_naive_iso(text: str) -> datetime | None:
-    """An instant as the design before this one wrote it; None if it is none, or cannot be right."""
+    """Return an instant that the earlier design wrote; None if it is not a valid time."""
     try:
         value = datetime.fromisoformat(text)
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -45,7 +45,7 @@ def from_naive_iso(text: str) -> datetime | None:
 
 
 def state_fields(state: ShopState) -> dict[str, str]:
-    """To the fields of `state`; "" for what is missing."""
+    """Return the fields of `state`; "" for a missing value."""
     import_position = state.import_position
     return {
         "started_at": str(ms(state.started_at)),
@@ -64,24 +64,27 @@ def state_fields(state: ShopState) -> dict[str, str]:
 
 
 def shop_state(fields: Mapping[str, str]) -> tuple[ShopState | None, list[str]]:
-    """From the fields of `state`; None if it was never written; the problems."""
+    """Return the state from the fields of `state`, or None if it was never written, and the problems."""
     if not fields.keys() & STATE_FIELDS:
         return None, []
     return stored.shop_state(fields)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is an order's id."""
+    """Return whether a text is the id of an order."""
     return text.isascii() and text.isdigit() and len(text) <= ID_DIGITS and int(text) <= stored.MOST
 
 
 def open_name(order_id: int | str) -> str:
-    """An order's name in `known_open`: the order of names is that of ids."""
+    """Return the name of an order in `known_open`. Names sort as ids do."""
     return f"{int(order_id):0{ID_DIGITS}d}"
 
 
 def known_row(order: KnownOrder) -> list[str | bool]:
-    """To record an order by a script: id, status, the rest, its name in `known_open`, whether it is there."""
+    """Return what a script needs to record an order.
+
+    It is the id, the status, the details, its name in `known_open`, and whether it belongs there.
+    """
     return [
         str(order.id),
         order.status,
@@ -92,7 +95,7 @@ def known_row(order: KnownOrder) -> list[str | bool]:
 
 
 def known_details(order: KnownOrder) -> str:
-    """What is known of an order besides its status, stamped with that status."""
+    """Return what is known of an order besides its status, stamped with that status."""
     details = {
         "status": order.status,
         "modified_at": ms(order.modified_at),
@@ -101,7 +104,7 @@ def known_details(order: KnownOrder) -> str:
         "refund_ids": None if order.refund_ids is None else sorted(order.refund_ids),
         "awaiting_since": None if order.awaiting_since is None else ms(order.awaiting_since),
     }
-    if order.silent_refund_ids:  # rare; memory is dear
+    if order.silent_refund_ids:  # rare: omitted to save memory
         details["silent_refund_ids"] = sorted(order.silent_refund_ids)
     return json.dumps(details)
 
@@ -109,7 +112,10 @@ def known_details(order: KnownOrder) -> str:
 def known_order(
     order_id: int, status: str | None, details: str | None
 ) -> tuple[KnownOrder | None, list[str]]:
-    """An order's record from both hashes; where they disagree, the plain one wins; the problems."""
+    """Return the record of an order from both hashes, and the problems.
+
+    Where the hashes disagree, `known_orders` wins.
+    """
     reading = stored.Reading()
     if status is not None and status != LOST_STATUS:
         status = reading.text(status, "status", LOST_STATUS)
@@ -124,7 +130,7 @@ def known_order(
             reading.problems.append("details are not a record")
         known = LOST_STATUS if status is None else status
         return KnownOrder(order_id, known, EPOCH, announced_new=known not in UNPAID), reading.problems
-    # Written by somebody else meanwhile, who announced what the status says.
+    # If they differ, the earlier design wrote the status meanwhile, and announced what it means.
     is_lost = status in {None, LOST_STATUS}
     overruled = not is_lost and status != kept.get("status")
     found, problems = stored.known_order(
@@ -136,38 +142,38 @@ def known_order(
 
 
 def alert_text(alert: Alert) -> str:
-    """To a field of `alerts`."""
+    """Return the text of a field of `alerts`."""
     return json.dumps({"cause": str(alert.cause), "since": ms(alert.since)})
 
 
 def alert(service: str, text: str) -> tuple[Alert | None, list[str]]:
-    """From a field of `alerts`; None if it cannot be told what it was; the problems."""
+    """Return an alert from a field of `alerts`, or None if it cannot be identified, and the problems."""
     return stored.alert(service, record(text))
 
 
 def record(text: object) -> dict[str, Any]:
-    """What a field says that is a JSON object; {} if it is none."""
+    """Return the JSON object in a field; {} if it does not hold one."""
     found = stored.Reading().json(text, "", most=stored.MOST_BODY)
     return found if isinstance(found, dict) else {}
 
 
 def lane(shop_id: str, sink: str) -> str:
-    """Where a shop's deliveries to a sink go."""
+    """Return the lane of a shop's deliveries to a sink."""
     return f"{shop_id}{LANE}{sink}"
 
 
 def line(delivery: Delivery) -> str:
-    """How the names of all deliveries begin that have to keep their order with this one."""
+    """Return the common prefix of the names of all deliveries in the line of this one."""
     return f"{lane(delivery.shop_id, delivery.sink)}{LANE}{delivery.key}{LANE}"
 
 
 def name_in_line(delivery: Delivery) -> str:
-    """How its name goes on; scripts/commit.lua makes it."""
+    """Return the rest of its name after the prefix, as scripts/append.lua makes it."""
     return f"{delivery.seq:016d}{LANE}{ms(delivery.created_at)}{LANE}{delivery.event_id}"
 
 
 def row(shop_id: str, new_deliveries: NewDelivery, created_at: datetime) -> str:
-    """To a field of `outbox`."""
+    """Return the text of a field of `outbox`."""
     return json.dumps(
         {
             "shop": shop_id,
@@ -183,7 +189,10 @@ def row(shop_id: str, new_deliveries: NewDelivery, created_at: datetime) -> str:
 
 
 def row_again(shop_id: str, over: FinishedDelivery, body: str, created_at: datetime) -> str:
-    """To a field of `outbox`, of a delivery that was over; its new number does not tell its order."""
+    """Return the text of a field of `outbox` for a finished delivery that is sent again.
+
+    Its new number does not show the order of its event, so `first_seq` is stored too.
+    """
     return json.dumps(
         {
             "shop": shop_id,
@@ -200,7 +209,10 @@ def row_again(shop_id: str, over: FinishedDelivery, body: str, created_at: datet
 
 
 def delivery(seq: str, row_text: str, head: str, now: datetime) -> tuple[Delivery | None, list[str]]:
-    """From a field of `outbox` and one of `heads`; None if it cannot be delivered; the problems."""
+    """Return a delivery from a field of `outbox` and one of `heads`, and the problems.
+
+    The delivery is None if it cannot be delivered.
+    """
     kept = record(row_text)
     since, _, attempts = head.partition(" ")
     raw = kept | {"shop_id": kept.get("shop"), "head_since": since, "attempts": attempts}
@@ -208,12 +220,12 @@ def delivery(seq: str, row_text: str, head: str, now: datetime) -> tuple[Deliver
 
 
 def is_meant_as_row(field: str) -> bool:
-    """Whether a field of `outbox` is a row, or a damaged one: all others are named by a word."""
+    """Return whether a field of `outbox` is a row, even a damaged one. Other fields have words as names."""
     return field == "" or field[0] in "0123456789"
 
 
 def row_of(delivery: Delivery) -> str:
-    """To a field of `outbox`, of a delivery that waits there already."""
+    """Return the text of a field of `outbox` for a delivery that already waits there."""
     kept = {
         "shop": delivery.shop_id,
         "sink": delivery.sink,
@@ -227,7 +239,7 @@ def row_of(delivery: Delivery) -> str:
 
 
 def from_line(name: str) -> dict[str, str]:
-    """What the name of a delivery in `outbox:lines` says of it; {} if it is no such name."""
+    """Return the parts of a delivery's name in `outbox:lines`; {} if it is not such a name."""
     parts = name.split(LANE)
     if len(parts) != PARTS_OF_A_NAME:
         return {}
@@ -235,7 +247,10 @@ def from_line(name: str) -> dict[str, str]:
 
 
 def finished_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
-    """To a field of `delivered`, whose texts lie apart, or of `dead_letters`, where the text is in it."""
+    """Return the text of a field of `delivered` or `dead_letters`.
+
+    Only a field of `dead_letters` contains the body; the bodies of `delivered` are in another key.
+    """
     kept = {
         "shop": over.shop_id,
         "sink": over.sink,
@@ -250,18 +265,21 @@ def finished_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
 
 
 def redated(text: str, at: datetime) -> str:
-    """A field of `delivered` or `dead_letters` with another date; one that cannot be read stays as it is."""
+    """Return a field of `delivered` or `dead_letters` with another date; unchanged if it cannot be read."""
     kept = record(text)
     return json.dumps(kept | {"at": ms(at)}, ensure_ascii=False) if kept else text
 
 
 def finished(seq: str, text: str, *, dead: bool) -> tuple[FinishedDelivery | None, list[str]]:
-    """From a field of `delivered` or `dead_letters`; None if it cannot be told what it was; the problems."""
+    """Return a finished delivery from a field of `delivered` or `dead_letters`, and the problems.
+
+    The delivery is None if it cannot be identified.
+    """
     return stored.finished(seq, record(text), dead=dead)
 
 
 def dead_letter(seq: str, text: str) -> DeadLetter | None:
-    """From a field of `dead_letters`; None if it cannot be told what it was."""
+    """Return a dead letter from a field of `dead_letters`; None if it cannot be identified."""
     kept, (over, _) = record(text), finished(seq, text, dead=True)
     reading = stored.Reading()
     body = reading.text(kept.get("body"), "body", "(cannot be read)", most=stored.MOST_BODY)
@@ -269,7 +287,10 @@ def dead_letter(seq: str, text: str) -> DeadLetter | None:
 
 
 def delivery_record(seq: str, text: str, status: DeliveryStatus) -> DeliveryRecord | None:
-    """From a field of `outbox`, `delivered` or `dead_letters`; None if it cannot be told what it was."""
+    """Return the record of a delivery from a field of `outbox`, `delivered` or `dead_letters`.
+
+    It is None if the delivery cannot be identified.
+    """
     kept = record(text)
     raw = kept | {"at": kept.get("created_at" if status is DeliveryStatus.WAITING else "at"), "attempts": 0}
     over, _ = stored.finished(seq, raw, dead=False)
@@ -279,7 +300,7 @@ def delivery_record(seq: str, text: str, status: DeliveryStatus) -> DeliveryReco
 
 
 def instant_of(score: str) -> datetime:
-    """The instant that a member of a sorted set is sorted by; the nearest that can be right."""
+    """Return the instant of a score of a sorted set, moved into the valid bounds."""
     number = float(score)
     return instant(int(min(max(number, 0.0), ms(stored.LATEST)))) if number == number else EPOCH  # noqa: PLR0124 - NaN
 

@@ -1,4 +1,4 @@
-"""Commits, and the revision that each leaves: it tells whether the state is as this process left it."""
+"""Commits, and their revisions. A revision shows whether the state is as this process left it."""
 
 import json
 import re
@@ -20,14 +20,14 @@ from shop_poller.stores.redis.records import WIPED
 
 REV = re.compile(r"[0-9a-f]{16}")
 UNSURE = 50
-"""Most commits in a row of which it is not known whether they were carried out."""
+"""Most consecutive commits without an answer whose revisions are remembered."""
 
 
 class Commits:
     """Commits to the keys under one prefix.
 
     Args:
-        connection: to the server.
+        connection: the connection to the server.
         keys: the names of the keys.
         aside: renames keys of the wrong type.
     """
@@ -36,27 +36,27 @@ class Commits:
         self._connection = connection
         self._keys = keys
         self._aside = aside
-        # The revisions that may be ours: that of the last commit, and of those whose answer was lost since.
+        # The revisions that may be ours: of the last commit, and of later commits without an answer.
         self._revs: dict[str, tuple[str, deque[str]]] = {}
 
     def forget(self) -> None:
-        """Others may have written meanwhile: the revisions are read anew."""
+        """Read the revisions of all shops again before the next commit: others may have written meanwhile."""
         self._revs.clear()
 
     def forget_shop(self, shop_id: str) -> None:
-        """The revision of one shop is read anew."""
+        """Read the revision of one shop again before its next commit."""
         self._revs.pop(shop_id, None)
 
     async def commit(
         self, shop_id: str, new_deliveries: Sequence[NewDelivery], now: datetime, what: Mapping[str, Any]
     ) -> None:
-        """Write a shop's changes and its new deliveries, at once.
+        """Write the changes of a shop and its new deliveries in one atomic step.
 
         Args:
-            shop_id: whose.
-            new_deliveries: become rows of the outbox.
-            now: since when they wait.
-            what: for scripts/commit.lua; what is missing does not change.
+            shop_id: the id of the shop.
+            new_deliveries: the deliveries that become rows of the outbox.
+            now: the time since when they wait.
+            what: the parts of the batch for scripts/commit.lua. Omitted parts do not change.
         """
         keys = self._keys.shop(shop_id)
         if shop_id not in self._revs:
@@ -92,7 +92,7 @@ class Commits:
         for sink in lanes:
             where += [self._keys.due(sink), self._keys.age(shop_id, sink)]
         args: list[str | int] = [ms(now), json.dumps(batch, ensure_ascii=False)]
-        unsure.append(rev)  # from here on it may be what stands there, whatever becomes of the answer
+        unsure.append(rev)  # from here on it may be the stored revision, even without an answer
         try:
             await self._connection.fenced("commit", where, args)
         except RefusedError:
@@ -101,12 +101,12 @@ class Commits:
         self._revs[shop_id] = (rev, deque(maxlen=UNSURE))
 
     async def move_wrong_keys(self, shop_id: str, now: datetime, more: Mapping[str, str]) -> None:
-        """Rename keys of the wrong type, if one was found, and write the revision anew where it was.
+        """Rename keys of the wrong type, if one was found, and write the revision again where it was.
 
         Args:
-            shop_id: whose keys, besides those that it shares.
-            now: is part of the new names.
-            more: types of keys whose names are not fixed.
+            shop_id: the shop whose keys are checked, besides the shared ones.
+            now: becomes part of the new names.
+            more: the types of keys whose names are not fixed.
         """
         if not self._connection.has_wrong_type:
             return
@@ -127,9 +127,9 @@ class Commits:
         self._revs.pop(shop_id, None)
 
     async def mend_revs(self, shop_id: str) -> None:
-        """Correct a damaged revision by the others.
+        """Correct a damaged revision from the others.
 
-        One that is gone with its key, or is another revision, is no damage: see `register`.
+        A revision that is gone with its key, or is another valid one, is not damaged: see `register`.
         """
         places = self._places(shop_id)
         revs = [await self._connection.read("HGET", key, field) for key, field in places]
@@ -143,19 +143,19 @@ class Commits:
             if found not in good and await self._connection.read("EXISTS", places[number - 1][0])
         ]
         if commands:
-            structlog.get_logger().error("a stored revision is damaged and is set right", shop=shop_id)
+            structlog.get_logger().error("a stored revision is damaged and is corrected", shop=shop_id)
             where = [self._keys.lease, *(key for key, _ in places)]
             await self._connection.fenced("apply", where, [json.dumps(commands)])
             self._revs.pop(shop_id, None)
 
     async def is_whole(self, shop_id: str) -> bool:
-        """Whether all hashes are of the same commit."""
+        """Return whether all hashes are of the same commit."""
         keys, rev = self._keys.shop(shop_id), await self._read_rev(shop_id) or None
         places = ((keys.known_details, "rev"), (self._keys.outbox, f"rev:{shop_id}"))
         return all([await self._connection.read("HGET", key, field) == rev for key, field in places])
 
     def _places(self, shop_id: str) -> list[tuple[str, str]]:
-        """Where the revision of the last commit stands: key and field."""
+        """Return where the revision of the last commit is stored: keys and fields."""
         keys = self._keys.shop(shop_id)
         return [(keys.state, "rev"), (keys.known_details, "rev"), (self._keys.outbox, f"rev:{shop_id}")]
 

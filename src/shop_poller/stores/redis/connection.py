@@ -1,4 +1,4 @@
-"""Commands and scripts on their way to the server; what fails is named in one line, with what to do."""
+"""Sends commands and scripts to the server. The error of a failure is one line, with the fix."""
 
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -39,18 +39,18 @@ BEGINNINGS = {
     "record_outcomes": "take_out",
     "aside": "take_out",
 }
-"""What these scripts begin with: what adds to the outbox, or takes out of it, is the same text for all."""
+"""These scripts begin with a shared part, which adds a row to the outbox or removes one."""
 PATIENCE_S = 6.0
-"""For all of a command: to connect, to follow a Sentinel or a Cluster, and to be answered."""
+"""The longest time for a command: to connect, to follow Sentinel or a Cluster, and to get the answer."""
 MAX_SAID = 200
 DROP_EVERY_S = 0.5
-"""However many are told that the server takes no writes, connections are not made anew more often."""
+"""The shortest time between two reconnects, however many commands find that the server takes no writes."""
 
 ADVICE: Sequence[tuple[type[Exception], str]] = (
     (AuthenticationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
     (AuthorizationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
     (NoPermissionError, "its ACL user needs all commands and scripts on our keys: docs/redis.md"),
-    (OutOfMemoryError, "its maxmemory is used up; free some, it then goes on by itself"),
+    (OutOfMemoryError, "its maxmemory is used up; free some memory, work then resumes by itself"),
     (ReadOnlyError, "it is a replica, or became one; name the primary or use redis+sentinel://"),
     (RedisTimeoutError, "it does not answer in time"),
     (
@@ -60,29 +60,29 @@ ADVICE: Sequence[tuple[type[Exception], str]] = (
 )
 
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
-"""What the client library means to raise; whatever else it raises is translated by peer_errors."""
+"""The documented errors of the client library. Any other error of it is translated by peer_errors."""
 
 
 WRONG_TYPE = "WRONGTYPE"
 MIXED_UP = (
-    "answered something else than it was asked for; is it Redis, and nothing between that mixes answers up?"
+    "the answer does not fit the command; is the server Redis, and does a proxy in between mix answers up?"
 )
 
 
 class RefusedError(TemporaryError):
-    """The server answered that it did not do it."""
+    """The server answered that it did not execute the command."""
 
 
 class ConnectionPool:
-    """A client, and who waits for whom to use it; the stores of many shops may share one.
+    """A client, and the limits for each kind of request. The stores of many shops may share one.
 
     Args:
-        client: speaks to the server, or servers.
-        connections: how many it may have.
+        client: the client of the server, or servers.
+        connections: how many connections the client may open.
 
     Attributes:
-        scripts: those that were used.
-        renewals: gather those of many shops; None where each shop has to be asked for by itself.
+        scripts: the scripts that were used.
+        renewals: gathers the renewals of many shops; None where each shop renews its own lease.
     """
 
     def __init__(self, client: Client, connections: int = MAX_CONNECTIONS) -> None:
@@ -90,8 +90,8 @@ class ConnectionPool:
         self.scripts: dict[str, AsyncScript] = {}
         self.renewals: Renewals | None = None
         self._dropped_at = -math.inf
-        # However many ask at once, there are connections left for the leases; and for those that we have
-        # there are, however many leases are asked for.
+        # However many commands run at once, connections are left for the leases. However many leases are
+        # taken at once, connections are left to renew those that we hold.
         others, keepers = max(1, connections // 8), max(1, connections // 16)
         self.readers = anyio.Semaphore(connections // 2)
         self.writers = anyio.Semaphore(connections - connections // 2 - others - keepers)
@@ -99,7 +99,7 @@ class ConnectionPool:
         self.keepers = anyio.Semaphore(keepers)
 
     async def drop(self) -> None:
-        """The server takes no writes: connect anew, since the address may lead to another one by now."""
+        """Close the connections: the server takes no writes, and the address may lead to another one now."""
         now = anyio.current_time()
         if now - self._dropped_at < DROP_EVERY_S:
             return
@@ -108,25 +108,26 @@ class ConnectionPool:
             await drop_connections(self.client)
 
     async def aclose(self) -> None:
-        """Close the connections; never raises."""
+        """Close the connections. Never raises."""
         with anyio.move_on_after(PATIENCE_S, shield=True), ignored(PEER, expected=REDIS_ERRORS):
             await close_client(self.client)
 
 
 class RedisConnection:
-    """One server, or several that are one.
+    """Commands to one server, or to several that act as one.
 
     Args:
-        address: where, for messages.
-        line: to it.
-        shared: others use the line, too: it stays open.
+        address: the address, for messages.
+        line: the pool of connections.
+        shared: whether others use the pool too. Then it stays open.
 
     Attributes:
-        nonce: proves that the lease is ours; "" until it was asked for.
-        torn: something was found that is not as we left it: the lease is to be given up, and all read anew.
-        closed: of no use any more.
+        nonce: proves that the lease is ours; "" until the lease was requested.
+        torn: whether the state was found to differ from what we wrote. Then the session must end, and the
+            next one must read everything again.
+        closed: whether the connection is closed.
         patience_s: how long a command may take.
-        has_wrong_type: a key was met that is not of its type: to be moved away before work begins.
+        has_wrong_type: whether a key of the wrong type was found. It must be renamed before work begins.
     """
 
     def __init__(self, address: RedisAddress, line: ConnectionPool, *, shared: bool = False) -> None:
@@ -141,7 +142,7 @@ class RedisConnection:
 
     @property
     def renewals(self) -> "Renewals | None":
-        """Gathers renewals, where the stores of many shops share the line."""
+        """Gathers renewals where the stores of many shops share the pool."""
         return self._line.renewals
 
     async def read(self, *command: str | int) -> Any:
@@ -157,18 +158,18 @@ class RedisConnection:
         return answer
 
     async def fields(self, key: str) -> AsyncGenerator[tuple[str, str]]:
-        """All of a hash, in parts; a few may come twice. Raises what `read` raises."""
+        """Read a whole hash in parts. Some fields may come twice. Raises what `read` raises."""
         async for some in self.scan("HSCAN", key):
             for field in some.items():
                 yield field
 
     async def hash(self, key: str) -> dict[str, str]:
-        """All of a small hash, at once; raises what `read` raises."""
+        """Read a whole small hash at once. Raises what `read` raises."""
         found: dict[str, str] = await self.read("HGETALL", key)
         return found
 
     async def scan(self, command: str, key: str, *options: str) -> AsyncGenerator[Any]:
-        """The answers of HSCAN or SSCAN, one after the other; raises what `read` raises."""
+        """Yield the answers of HSCAN, SSCAN or ZSCAN one after the other. Raises what `read` raises."""
         position = 0
         while True:
             position, some = await self.read(command, key, position, *options, "COUNT", CHUNK)
@@ -177,11 +178,12 @@ class RedisConnection:
                 return
 
     async def by_score(self, key: str, first: str | int, last: str | int) -> AsyncGenerator[list[str]]:
-        """Members of a sorted set with scores from first to last, in parts; raises what `read` raises.
+        """Yield members of a sorted set with scores from first to last, in parts. Raises what `read` raises.
 
-        What is removed meanwhile moves nothing: each part begins at the score that the last one ended with.
+        Members removed meanwhile do not shift the parts: each part begins at the last score of the one
+        before.
         """
-        at_first: set[str] = set()  # those with the score `first` that were had already
+        at_first: set[str] = set()  # members with the score `first` that were yielded already
         while True:
             command = ("ZRANGEBYSCORE", key, first, last, "WITHSCORES", "LIMIT", 0, CHUNK + len(at_first))
             found = [(str(member), float(score)) for member, score in pairs(await self.read(*command))]
@@ -195,12 +197,12 @@ class RedisConnection:
             first = f"{score:.0f}"
 
     async def names(self, key: str, begin: str, end: str) -> AsyncGenerator[list[str]]:
-        """Members of a sorted set by their names, in parts; raises what `read` raises.
+        """Yield members of a sorted set by name, in parts. Raises what `read` raises.
 
         Args:
-            key: of the set.
-            begin: as in ZRANGEBYLEX.
-            end: likewise.
+            key: the key of the set.
+            begin: the lower bound, as in ZRANGEBYLEX.
+            end: the upper bound, likewise.
         """
         while True:
             some = await self.read("ZRANGEBYLEX", key, begin, end, "LIMIT", 0, CHUNK)
@@ -214,7 +216,7 @@ class RedisConnection:
         """Run one of scripts/*.lua.
 
         Raises:
-            TemporaryError: STORE; whether the script was run is then not known, unless it refused.
+            TemporaryError: STORE; the script may have run, unless it is a RefusedError.
         """
         scripts = self._line.scripts
         if script not in scripts:
@@ -229,28 +231,31 @@ class RedisConnection:
         return answer
 
     async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script that compares the lease's nonce; raises what `call` raises."""
+        """Run a script that compares the lease's nonce. Raises what `call` raises."""
         async with self._line.writers:
             return await self.call(script, keys, [self.nonce, *args])
 
     async def unfenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run any other script; raises what `call` raises."""
+        """Run any other script. Raises what `call` raises."""
         async with self._line.others:
             return await self.call(script, keys, args)
 
     async def keep(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script by which we keep what we have, and would lose soon; raises what `call` raises."""
+        """Run a script that renews a lease or a membership. Raises what `call` raises."""
         async with self._line.keepers:
             return await self.call(script, keys, args)
 
     async def aclose(self) -> None:
-        """Close the connections, unless others use them."""
+        """Close the connections, unless the pool is shared."""
         self.closed = True
         if not self._shared:
             await self._line.aclose()
 
     async def _mixed_up(self) -> TemporaryError:
-        """An answer is not of the kind that was asked for; the next on these connections are not, either."""
+        """Close the connections and return the error for an answer that does not fit its command.
+
+        The next answers on these connections would not fit either.
+        """
         await self._line.drop()
         return self._error(MIXED_UP)
 
@@ -264,10 +269,12 @@ class RedisConnection:
             code, _, _ = str(error).partition(" ")
             if code == "TORN":
                 self.torn = True
-                raise self._refused("is not what was left there: emptied, or an older replica?") from error
+                raise self._refused(
+                    "is not what this process wrote: was it emptied, or is this an older replica?"
+                ) from error
             if code == "FENCED":
                 raise self._refused("another replica has the lease") from error
-            if WRONG_TYPE in str(error):  # a script's error says its own code first
+            if WRONG_TYPE in str(error):  # the error of a script begins with a code of its own
                 self.has_wrong_type = True
                 raise self._refused(
                     f"{self._text(error)}; does another program use the same prefix?"
@@ -280,7 +287,7 @@ class RedisConnection:
             raise self._error(self._text(error)) from error
 
     async def _heeding(self, command: Callable[[], Any]) -> Any:
-        """Carry out a command; one that is answered by a server that takes no writes was the last there."""
+        """Execute a command. If the server takes no writes, drop the connections to it."""
         try:
             with translated(self._address.place, self._broken, passing=REDIS_ERRORS):
                 return await cast("Any", command())
@@ -290,15 +297,15 @@ class RedisConnection:
             raise
 
     def _text(self, error: Exception) -> str:
-        """What went wrong and what to do, in one line, bounded, without a secret."""
-        # A server says a command back that it does not know, AUTH too.
+        """Return the error and the fix in one line of bounded length, without a secret."""
+        # A server quotes a command that it does not know, even AUTH.
         said = Masker(self._address.secrets).mask(str(error))
         text = one_line(said, MAX_SAID).rstrip(".") or type(error).__name__
         advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), "")
         return f"{text}; {advice}" if advice else text
 
     def _broken(self, text: str) -> TemporaryError:
-        """The client library failed in a way of its own; nearly always since a connection was lost."""
+        """Return the error for an unexpected failure of the client library, mostly a lost connection."""
         return self._error(f"{text}; {ADVICE[-1][1]}")
 
     def _error(self, text: str) -> TemporaryError:
@@ -309,12 +316,12 @@ class RedisConnection:
 
 
 def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Members and scores, as the client's versions answer them: one after the other, or in pairs."""
+    """Return members and scores as pairs. Some versions of the client return a flat list, others pairs."""
     if flat and isinstance(flat[0], tuple | list):
         return [(member, score) for member, score in flat]
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    """No more at once than a command, or Lua's unpack, takes well."""
+    """Split items into chunks that a command and Lua's unpack can take."""
     return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]

@@ -1,4 +1,4 @@
-"""Deliveries that are over: put back into the outbox, or deleted, beside the daemon: no lease is needed."""
+"""Puts finished deliveries back into the outbox, or deletes them, while the daemon runs. Needs no lease."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ class RedisDeadLetters(RedisPort):
         since: datetime | None = None,
         before: datetime | None = None,
     ) -> list[int]:
-        """The dead letters' seqs, in the order of their events."""
+        """Return the seqs of the dead letters, in the order of their events."""
         first = "-inf" if since is None else str(ms(since))
         last = "+inf" if before is None else f"({ms(before)}"
         found: list[FinishedDelivery] = []
@@ -37,12 +37,12 @@ class RedisDeadLetters(RedisPort):
         return [one.seq for one in sorted(found, key=lambda one: one.place)]
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
-        """One dead letter."""
+        """Return one dead letter."""
         found = await self._find(self._keys.dead_letters, shop_id, [seq])
         return codec.dead_letter(*found[0]) if found else None
 
     async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Add a row for each behind those that wait, and delete the dead letter."""
+        """Add a row for each dead letter at the end of its line, and delete the dead letter."""
         return await self._move(shop_id, await self._dead_letters(shop_id, seqs), now, dead=True, again=True)
 
     async def drop_concurrently(self, shop_id: str, seqs: Collection[int]) -> int:
@@ -52,7 +52,7 @@ class RedisDeadLetters(RedisPort):
         )
 
     async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Add a row for each behind those that wait, and delete it from the history."""
+        """Add a row for each delivery at the end of its line, and delete the delivery from the history."""
         kept: list[tuple[str, str, str]] = []
         for some in chunks(await self._find(self._keys.delivered, shop_id, seqs)):
             bodies = await self._connection.read("HMGET", self._keys.texts, *(seq for seq, _ in some))
@@ -62,7 +62,7 @@ class RedisDeadLetters(RedisPort):
     async def _move(
         self, shop_id: str, found: Sequence[tuple[str, str, str]], now: datetime, *, dead: bool, again: bool
     ) -> int:
-        """Move deliveries, each of which is seq, text as it was read, and body."""
+        """Move deliveries. Each one in `found` is its seq, its stored text as it was read, and its body."""
         lanes: dict[str, int] = {}
         moves: list[list[str | int]] = []
         read = [
@@ -100,7 +100,7 @@ class RedisDeadLetters(RedisPort):
                 return moved
 
     async def _line(self, place: str, events: set[str]) -> list[str | list[str]]:
-        """A line's place, the last name in it, and which of these events wait in it."""
+        """Return the place of a line, the last name in it, and those of these events that wait in it."""
         last, waiting = "", list[str]()
         async for names in self._connection.names(self._keys.lines, f"[{place}", f"({place}:"):
             last = names[-1]
@@ -109,12 +109,12 @@ class RedisDeadLetters(RedisPort):
         return [place, last, waiting]
 
     async def _dead_letters(self, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str, str]]:
-        """Seq, text and body of the dead letters that are there and this shop's, ascending."""
+        """Return seq, text and body of this shop's dead letters among these seqs, ascending."""
         found = await self._find(self._keys.dead_letters, shop_id, seqs)
         return [(seq, text, str(codec.record(text).get("body"))) for seq, text in found]
 
     async def _find(self, where: str, shop_id: str, seqs: Collection[int]) -> list[tuple[str, str]]:
-        """Seq and text of those that are there and this shop's, ascending."""
+        """Return seq and text of this shop's deliveries among these seqs, ascending."""
         wanted = [str(seq) for seq in sorted(set(seqs))]
         found: list[tuple[str, str]] = []
         for some in chunks(wanted):

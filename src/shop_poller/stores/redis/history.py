@@ -1,4 +1,4 @@
-"""What became of deliveries."""
+"""The history of deliveries."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from shop_poller.stores.redis.port import RedisPort
 
 
 class RedisDeliveryHistory(RedisPort):
-    """Deliveries that are over. For the methods see ports.DeliveryHistory."""
+    """Finished deliveries. For the methods see ports.DeliveryHistory."""
 
     async def finished(
         self,
@@ -24,7 +24,7 @@ class RedisDeliveryHistory(RedisPort):
         sink: str | None = None,
         after: datetime | None = None,
     ) -> list[FinishedDelivery]:
-        """Read them by time, the latest first."""
+        """Read the deliveries by time, the latest first."""
         first = "-inf" if after is None else f"({ms(after)}"
         found: list[FinishedDelivery] = []
         where = self._keys.dead_letters if dead else self._keys.delivered
@@ -38,7 +38,7 @@ class RedisDeliveryHistory(RedisPort):
         return sorted(found, key=lambda one: (one.at, one.seq), reverse=True)[:limit]
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
-        """Let the server count."""
+        """Count the deliveries on the server."""
         counts = [0] * hours
         start = ms(before) - hours * HOUR_MS
         for shop, sink in await self._order.lanes():
@@ -50,7 +50,7 @@ class RedisDeliveryHistory(RedisPort):
         return counts
 
     async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
-        """Read them by time, then sort them by their events."""
+        """Read the deliveries by time, then sort them by their events."""
         found: list[DeliveredEntry] = []
         for shop, sink in await self._order.lanes():
             if shop == shop_id:
@@ -63,7 +63,7 @@ class RedisDeliveryHistory(RedisPort):
         return sorted(found, key=lambda made: made.over.place)
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
-        """Read them from the outbox, the delivered and the dead letters."""
+        """Read the deliveries from the outbox, the history and the dead letters."""
         found: dict[int, DeliveryRecord] = {}
         for shop, sink in await self._order.lanes():
             if shop == shop_id:
@@ -83,9 +83,9 @@ class RedisDeliveryHistory(RedisPort):
         return [found[seq] for seq in sorted(found)]
 
     async def _records_of_line(self, line: str) -> dict[int, DeliveryRecord]:
-        """The deliveries that wait in a line, by number."""
+        """Return the deliveries that wait in a line, by number."""
         found: dict[int, DeliveryRecord] = {}
-        # Between these begin digits, and nothing else.
+        # ":" follows "9" in ASCII, so the range holds exactly the names whose number follows the prefix.
         async for names in self._connection.names(self._keys.lines, f"[{line}", f"({line}:"):
             numbers = [codec.from_line(name).get("seq", "").lstrip("0") for name in names]
             seqs = [number for number in numbers if COUNTED.fullmatch(number)]
@@ -101,13 +101,13 @@ class RedisDeliveryHistory(RedisPort):
 async def read_finished(
     connection: RedisConnection, where: str, seqs: Sequence[str], *, dead: bool
 ) -> list[FinishedDelivery]:
-    """Read those of these deliveries that are there.
+    """Read those of these deliveries that exist.
 
     Args:
-        connection: to the server.
+        connection: the connection to the server.
         where: the key of the hash.
-        seqs: their numbers.
-        dead: the hash has dead letters.
+        seqs: the numbers of the deliveries.
+        dead: whether the hash holds dead letters.
     """
     found: list[FinishedDelivery] = []
     for some in chunks(seqs):

@@ -1,4 +1,4 @@
-"""Looks at a whole prefix and puts right what can be. All is read in parts; nothing blocks the server."""
+"""Inspects all keys of a prefix and repairs what it can. It reads in parts and never blocks the server."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -24,12 +24,13 @@ CORRECTS = "a repair corrects it and keeps a copy"
 
 @dataclass(frozen=True, slots=True)
 class StoredProblem:
-    """Something wrong, and what puts it right.
+    """A problem, and the commands that fix it.
 
     Attributes:
-        keys: that the commands are about.
-        commands: each a name, the number of its key from 1, and arguments.
-        row: what stands there.
+        finding: the problem.
+        keys: the keys of the commands.
+        commands: the commands. Each is a name, the number of its key from 1, and arguments.
+        row: the stored values.
     """
 
     finding: StateFinding
@@ -39,15 +40,15 @@ class StoredProblem:
 
 
 class Inspection:
-    """One look at the state of a shop.
+    """One inspection of the state of a shop.
 
     Args:
-        connection: to the server.
-        keys: where what stands.
+        connection: the connection to the server.
+        keys: the names of the keys.
         order: repairs the outbox.
         aside: keeps copies.
-        shop_id: whose.
-        now: for times that cannot be read.
+        shop_id: the id of the shop.
+        now: replaces times that cannot be read.
     """
 
     def __init__(
@@ -68,14 +69,14 @@ class Inspection:
         self._now = now
 
     async def findings(self) -> list[StateFinding]:
-        """Everything that is wrong; nothing is changed."""
+        """Return everything that is wrong. Changes nothing."""
         wrong = await self.wrong_types()
-        if wrong:  # the rest cannot be read as long as they are there
+        if wrong:  # as long as these keys exist, the rest cannot be read
             return wrong
         return [found.finding async for found in self._all()] + await self._of_order()
 
     async def wrong_types(self) -> list[StateFinding]:
-        """The keys of the wrong type."""
+        """Return the keys of the wrong type."""
         expected = self._keys.types(self._shop_id)
         wrong = await self._aside.wrong_keys(expected)
         if self._keys.lanes not in wrong:
@@ -89,7 +90,7 @@ class Inspection:
         ]
 
     async def repair(self) -> list[StateFinding]:
-        """Put right what can be, with the lease, once all keys are of the right type.
+        """Repair what can be repaired. Needs the lease, and keys of the right types.
 
         Returns:
             What was wrong.
@@ -133,7 +134,7 @@ class Inspection:
             yield StoredProblem(finding, [keys.last_poll_time], [command], {"value": last})
         left = await self._connection.read("TTL", self._keys.lease)
         if left == -1:
-            finding = StateFinding("lease", "-", "it does not expire", "whoever leads next takes it")
+            finding = StateFinding("lease", "-", "it does not expire", "the next leader takes it")
             yield StoredProblem(finding)
 
     async def _of_orders(self) -> AsyncGenerator[StoredProblem]:
@@ -194,7 +195,7 @@ class Inspection:
             yield StoredProblem(finding, [keys.backfill], [["DEL", 1]], fields)
 
     async def _of_waiting(self) -> AsyncGenerator[StoredProblem]:
-        """Rows of the outbox; OutboxOrder.put_right corrects them."""
+        """Yield the problems of rows of the outbox, without commands: OutboxOrder.put_right corrects them."""
         async for seq, row in self._connection.fields(self._keys.outbox):
             if not COUNTED.fullmatch(seq):
                 continue
@@ -225,23 +226,23 @@ class Inspection:
                 yield StoredProblem(finding, [where, *ages], commands, {"seq": seq, "text": text})
 
     async def _of_order(self) -> list[StateFinding]:
-        """What leads to the deliveries, and their counter."""
+        """Return the problems of the index of the deliveries, and of their counter."""
         found = []
         counter = await self._connection.read("HGET", self._keys.outbox, "seq")
         if counter is not None and not COUNTED.fullmatch(counter):
             problem = "the counter of deliveries is not a valid number"
-            found.append(StateFinding("outbox", "counter", problem, "a repair sets it anew"))
+            found.append(StateFinding("outbox", "counter", problem, "a repair resets it"))
         if not await self._order.is_sound():
-            problem = "what leads to the deliveries does not fit them"
-            found.append(StateFinding("outbox", "order", problem, "a repair makes it anew"))
+            problem = "the index of the deliveries does not match them"
+            found.append(StateFinding("outbox", "order", problem, "a repair rebuilds it"))
         return found
 
 
 class RedisInspection(RedisLease):
-    """Looks at the whole state and repairs it, for `shop-poller state`. A repair takes the lease."""
+    """Inspects the whole state and repairs it, for `shop-poller state`. A repair takes the lease."""
 
     async def inspect(self, shop_id: str) -> list[StateFinding]:
-        """Everything that is wrong with the state; changes nothing."""
+        """Return everything that is wrong with the state. Changes nothing."""
         return await self._inspection(shop_id).findings()
 
     async def repair(self, shop_id: str) -> list[StateFinding]:
@@ -253,7 +254,7 @@ class RedisInspection(RedisLease):
         Raises:
             PermanentError: STORE, another process has the lease.
         """
-        self._connection.has_wrong_type = True  # the lease itself may be one
+        self._connection.has_wrong_type = True  # the key of the lease may have the wrong type too
         if not await self.take():
             holder = await self.holder()
             raise PermanentError(
@@ -266,7 +267,7 @@ class RedisInspection(RedisLease):
         self._connection.has_wrong_type = False
         return wrong + await inspection.repair()
 
-    async def forget_set_aside(self, shop_id: str) -> int:  # noqa: ARG002 - a prefix is one shop's
+    async def forget_set_aside(self, shop_id: str) -> int:  # noqa: ARG002 - a prefix has one shop
         """Delete the copies of damaged rows."""
         return await self._aside.forget()
 

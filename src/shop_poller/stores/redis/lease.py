@@ -1,4 +1,4 @@
-"""The right to write, which is a key that expires; and the clock, which is the server's."""
+"""The lease, which is a key that expires, and the clock, which is the server's."""
 
 import math
 import os
@@ -13,34 +13,34 @@ from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.redis.port import RedisPort
 
 LEASE_S = 10.0
-"""How long the lease outlives a process that is killed; others take over within this and a try."""
+"""How long the lease outlives a killed process. Another replica takes over within this time plus one try."""
 
 
 class RedisLease(RedisPort):
     """Lease and clock. For the methods see ports.Lease and ports.Clock.
 
     Attributes:
-        term_s: how long the lease outlives a process that says nothing more.
+        term_s: how long the lease outlives a process that no longer renews it.
     """
 
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         super().__init__(connection, keys)
         self.term_s = LEASE_S
-        self._not_before = -math.inf  # nothing is taken, in monotonic seconds
+        self._not_before = -math.inf  # until then no lease is taken (monotonic seconds)
         self._unanswered = False
 
     @property
     def nonce(self) -> str:
-        """Proves that the lease is ours; "" until it was asked for."""
+        """Proves that the lease is ours; "" until the lease was requested."""
         return self._connection.nonce
 
     async def ask_clock(self) -> None:
-        """Ask for the time without taking the lease."""
+        """Ask the server for its time without taking the lease."""
         await self._lease("look")
 
     async def take(self) -> bool:
-        """Take the lease, if nobody has it; what is in memory of an earlier session is void."""
-        if not self._unanswered:  # or else it may be ours by the nonce of before
+        """Take the lease, if nobody has it. What an earlier session left in memory is void."""
+        if not self._unanswered:  # otherwise the lease may be ours under the previous nonce
             self._connection.nonce = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
         self._connection.torn = False
         self._commits.forget()
@@ -56,13 +56,13 @@ class RedisLease(RedisPort):
         return owner == self._connection.nonce
 
     async def renew(self) -> bool:
-        """Keep the lease; False if it was lost, or the state is not as this process left it."""
+        """Keep the lease. Return False if it was lost, or if the state is not as this process left it."""
         if self._connection.has_wrong_type and await self._has_wrong_type():
-            return False  # `register` renames it before work begins again
+            return False  # `register` renames the key before work begins again
         return not self._connection.torn and await self._lease("renew") == self._connection.nonce
 
     async def _has_wrong_type(self) -> bool:
-        """Whether a key of the wrong type that was met is still there."""
+        """Return whether a key of the wrong type, found earlier, still exists."""
         expected = {**self._keys.types(self._keys.first_shop), **await self._order.lane_types()}
         self._connection.has_wrong_type = bool(await self._aside.wrong_keys(expected))
         return self._connection.has_wrong_type
@@ -72,7 +72,7 @@ class RedisLease(RedisPort):
         await self._lease("release")
 
     async def holder(self) -> str:
-        """Who has the lease: host and process; "" for nobody."""
+        """Return host and process of the owner of the lease; "" for nobody."""
         return person(await self._connection.read("GET", self._keys.lease) or "")
 
     async def _lease(self, verb: str, *, latest_ms: int = ANY_TIME) -> str:
@@ -90,11 +90,12 @@ class RedisLease(RedisPort):
         theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         answered_at = time.monotonic()
         if self._clock.answered(theirs, requested_at, answered_at) and verb == "take":
-            # It ended leases before their time: who had ours may not know yet, and send for a term more.
+            # The clock jumped and ended leases too early. The former owner of ours may not know it yet, and
+            # may still send for one term.
             self._not_before = answered_at + self.term_s
         return str(owner)
 
 
 def person(owner: str) -> str:
-    """A holder of the lease for people: host and process, without the secret part of the nonce."""
+    """Return an owner of the lease for people: host and process, without the secret part of the nonce."""
     return "/".join(owner.split("/")[:2])

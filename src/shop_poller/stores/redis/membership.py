@@ -1,4 +1,4 @@
-"""The replicas that share the shops of a fleet: who is there, and whose lease is whose."""
+"""The replicas that share the shops of a fleet: which replicas are alive, and which leases are taken."""
 
 import math
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.stored import LATEST_MS
 
 STAY_S = 6.0
-"""A replica that says nothing for so long is gone; sooner than its leases: others are ready then."""
+"""A replica that does not report for this long is gone. This is shorter than the term of its leases, so that
+the others are ready when these expire."""
 
 REPORT_S = 60.0
-"""A report is kept for so long after any replica wrote one; it is written again in a third of that."""
+"""Reports are kept for this long after any replica wrote one. A report is renewed after a third of that."""
 MOST_GONE = 100
-"""Reports of replicas that are gone that are dropped at a time."""
+"""Most reports of dead replicas that are deleted at a time."""
 
 AT_ONCE = 16
-"""Leases that are read at the same time, where each has to be read by itself: half of the line's readers."""
+"""How many leases are read concurrently on a Cluster, one by one: half of the readers of the pool."""
 
 
 class Membership:
-    """One replica's view of all of them. For the methods see ports.Membership.
+    """One replica's view of all replicas. For the methods see ports.Membership.
 
     Args:
-        address: for messages.
-        line: to Redis.
-        prefix: of the keys of all shops.
-        name: of this replica.
+        address: the address, for messages.
+        line: the pool of connections to Redis.
+        prefix: the prefix of the keys of all shops.
+        name: the name of this replica.
     """
 
     def __init__(self, address: RedisAddress, line: ConnectionPool, *, prefix: str, name: str) -> None:
@@ -43,7 +44,7 @@ class Membership:
         self._reported: tuple[list[str], float] = ([], -math.inf)
 
     async def reports(self, unreached: Sequence[str], there: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Report what is not reached, and read what the others do not; see ports.Membership."""
+        """Report the shops that this replica cannot reach, and read the reports of the others."""
         found: dict[str, str] = dict(await self._connection.read("HGETALL", self._reports))
         last, at = self._reported
         now = anyio.current_time()
@@ -59,17 +60,17 @@ class Membership:
         return {name: frozenset(filter(None, found.get(name, "").split("\n"))) for name in there}
 
     async def stay(self) -> list[str]:
-        """Say that we are there, and learn who is."""
+        """Report this replica as alive, and return the names of all replicas that are."""
         args: list[str | int] = ["stay", self._name, _ms(STAY_S), LATEST_MS]
         there: list[str] = await self._connection.keep("membership", [self._key], args)
         return there
 
     async def leave(self) -> None:
-        """Say that we go."""
+        """Report that this replica leaves."""
         await self._connection.unfenced("membership", [self._key], ["leave", self._name, 0])
 
     async def leased(self, prefixes: Sequence[str]) -> list[bool]:
-        """Whether somebody has the lease of each shop."""
+        """Return for each shop whether its lease is taken."""
         leases = [Keys(prefix, "").lease for prefix in prefixes]
         found: list[bool] = []
         for some in chunks(leases):
@@ -77,13 +78,13 @@ class Membership:
         return found
 
     async def _owners(self, leases: Sequence[str]) -> list[str | None]:
-        if isinstance(self._line.client, RedisCluster):  # each shop has a slot of its own
+        if isinstance(self._line.client, RedisCluster):  # each shop has its own slot
             return await self._one_by_one(leases)
         owners: list[str | None] = await self._connection.read("MGET", *leases)
         return owners
 
     async def _one_by_one(self, leases: Sequence[str]) -> list[str | None]:
-        """Some at a time: a look that took longer than `STAY_S` would make us gone."""
+        """Read the leases concurrently: if it took longer than `STAY_S`, this replica would count as gone."""
         owners: list[str | None] = [None] * len(leases)
         left, failures = iter(range(len(leases))), list[TemporaryError]()
 
@@ -91,7 +92,7 @@ class Membership:
             try:
                 for number in left:
                     owners[number] = await self._connection.read("GET", leases[number])
-            except TemporaryError as error:  # kept out of the group, which would wrap it
+            except TemporaryError as error:  # raised outside of the task group, which would wrap it
                 failures.append(error)
                 tasks.cancel_scope.cancel()
 

@@ -1,11 +1,13 @@
-"""The outbox's order made anew from its rows, in small steps, beside those who put something back into it.
+"""Rebuilds the order of the outbox from its rows, in small steps. Replays may add rows meanwhile.
 
-    rows      every row gets its name in `lines`, its place in `age`, and its lane
-    lines     the first of each line becomes its head, and due; the others are not
-    strays    what leads to no row is dropped from `heads`, `due` and `age`
+There are three phases:
 
-Each step touches a bounded number of rows and may be repeated. How far it is, is kept in Redis: whoever has
-the lease next goes on there. A row that is damaged is put right, or taken out, before it is given its place.
+- `rows`: every row gets its name in `lines`, its place in `age`, and its lane.
+- `lines`: the first row of each line becomes its head, and due; the others do not.
+- `strays`: entries of `heads`, `due` and `age` without a row are deleted.
+
+Each step touches a bounded number of rows and may be repeated. The position is stored in Redis: the next
+leader resumes there. A damaged row is corrected or removed before it gets its place.
 """
 
 import json
@@ -26,14 +28,14 @@ OnDamaged = Callable[[str, str, list[str]], Awaitable[Delivery | None]]
 
 
 class Mending:
-    """One try, or the rest of one that somebody began.
+    """One repair, or the rest of one that another process began.
 
     Args:
-        connection: to the server.
-        keys: where what stands.
-        now: for times that cannot be read.
-        on_damaged: is told the number, the text and the problems of each row that is damaged; puts it right
-            and gives it back, or takes it out.
+        connection: the connection to the server.
+        keys: the names of the keys.
+        now: replaces times that cannot be read.
+        on_damaged: gets the number, the text and the problems of each damaged row. It corrects and returns
+            the row, or removes it.
     """
 
     def __init__(
@@ -45,27 +47,27 @@ class Mending:
         self._on_damaged = on_damaged
 
     async def begin_anew(self) -> None:
-        """Let all be done from the first row on, by whoever goes on, even if every part is there."""
+        """Request a repair from the first row on, even if no part is missing."""
         await self._write([["DEL", 1], ["HSET", 1, "phase", ROWS, "must", "1"]])
 
     async def is_wanted(self) -> bool:
-        """Whether it is to be done though every part is there."""
+        """Return whether a repair was requested even if no part is missing."""
         return bool(await self._connection.read("HEXISTS", self._keys.mending, "must"))
 
     async def forget(self) -> None:
-        """Drop what is left of an earlier try, if anything is."""
+        """Delete the stored position of an earlier repair, if there is one."""
         if await self._connection.read("EXISTS", self._keys.mending):
             await self._write([["DEL", 1]])
 
     async def finish(self) -> None:
-        """Make the order anew, from where it was left.
+        """Rebuild the order from the stored position on.
 
         Raises:
-            TemporaryError: STORE, or the lease was lost; whoever has it next goes on.
+            TemporaryError: STORE, or the lease was lost; the next leader resumes.
         """
         phase, server, position, line, heads = await self._place()
         if phase == ROWS or (phase == LINES and heads < 0):
-            # A scan can be gone on with on the server that began it, as long as that was not started anew.
+            # A scan can only resume on the server that began it, and only if that was not restarted.
             here = await self._server()
             at = int(position) if phase == ROWS and here and here == server and codec.is_id(position) else 0
             await self._rows(at, here)
@@ -81,18 +83,18 @@ class Mending:
         await self._write([["DEL", 1]])
 
     async def _place(self) -> tuple[str, str, str, str, int]:
-        """Where it goes on: phase, server, position, line, and how many heads were counted (-1: unknown)."""
+        """Return where to resume: phase, server, position, line, and the count of heads (-1: unknown)."""
         fields = ("phase", "server", "position", "line", "heads")
         phase, *others, heads = await self._connection.read("HMGET", self._keys.mending, *fields)
         server, position, line = (text or "" for text in others)
-        if phase not in PHASES:  # it has not begun, or that is damaged
+        if phase not in PHASES:  # the repair has not begun, or the phase is damaged
             return ROWS, "", "", "", -1
         return phase, server, position, line, int(heads) if codec.is_id(heads or "") else -1
 
     async def _rows(self, position: int, server: str) -> None:
         while True:
             position, some = await self._connection.read("HSCAN", self._keys.outbox, position, "COUNT", CHUNK)
-            # A hash that is kept compact is answered whole, however many were asked for.
+            # HSCAN returns a compact hash as a whole, whatever COUNT is.
             *others, rows = chunks(await self._read(some)) or [[]]
             for part in others:
                 keys, commands = self._placed(part)
@@ -109,31 +111,35 @@ class Mending:
                 return
 
     async def _read(self, fields: Mapping[str, str]) -> list[Delivery]:
-        """Those fields of `outbox` that are rows, put right where they are damaged."""
+        """Return those fields of `outbox` that are rows. Damaged ones are corrected."""
         rows: list[Delivery] = []
         for field, text in fields.items():
             if not codec.is_meant_as_row(field):
                 continue
             row, problems = codec.delivery(field, text, "0 0", self._now)
             if problems or row is None or str(row.seq) != field:
-                row = await self._on_damaged(
-                    field, text, problems or ["its number is not written as ours are"]
-                )
+                row = await self._on_damaged(field, text, problems or ["its number is not in our format"])
             if row is not None:
                 rows.append(replace(row, body=""))  # not needed here
         return rows
 
     async def _drop_names_out_of_order(self) -> None:
-        """All names have the same score, or they would not be in order; those of rows were just given it."""
+        """Delete the names with a score other than 0. Only names of equal scores sort by name.
+
+        The names of rows just got the score 0.
+        """
         for low, high in (("-inf", "(0"), ("(0", "+inf")):
             part = ("ZRANGEBYSCORE", self._keys.lines, low, high, "LIMIT", 0, CHUNK)
             while names := await self._connection.read(*part):
                 await self._write([["ZREM", 2, *names]], [self._keys.lines])
 
     def _placed(self, rows: Sequence[Delivery]) -> tuple[list[str], list[list[str | int]]]:
-        """What gives rows their names and places; the numbers of the keys begin behind that of `mending`."""
+        """Return the keys and commands that give rows their names and places.
+
+        The numbers of the keys follow that of `mending`.
+        """
         keys: list[str] = []
-        parts: dict[tuple[str, str], list[str | int]] = {}  # command and key to its arguments
+        parts: dict[tuple[str, str], list[str | int]] = {}  # (command, key) to arguments
         for row in rows:
             made_at = ms(row.created_at)
             places: list[tuple[str, str, list[str | int]]] = [
@@ -157,11 +163,14 @@ class Mending:
             position, line = await self._connection.read("HMGET", self._keys.mending, "position", "line")
 
     async def _lanes(self) -> list[tuple[str, str]]:
-        """Shop and sink of each."""
+        """Return shop and sink of each lane."""
         return split_lanes(await self._connection.read("SMEMBERS", self._keys.lanes))
 
     async def _has_strays(self) -> bool:
-        """Whether more leads to rows than there are; or got there since heads were counted."""
+        """Return whether the index may have entries without a row.
+
+        It is True, too, if the number of heads changed since they were counted.
+        """
         lanes = await self._lanes()
         *_, counted = await self._place()
         heads = await self._connection.read("HLEN", self._keys.heads)
@@ -173,7 +182,7 @@ class Mending:
         return not (heads == n_due == counted and n_age == rows)
 
     async def _strays(self, position: str) -> None:
-        """Position: the set that was done last."""
+        """Delete the strays. `position` is the key of the last finished sorted set."""
         lanes = await self._lanes()
         sets = {self._keys.due(sink): ("due", "", sink) for _, sink in lanes}
         sets |= {self._keys.age(shop, sink): ("age", shop, sink) for shop, sink in lanes}
@@ -197,7 +206,7 @@ class Mending:
         await self._connection.fenced("apply", where, [json.dumps(commands, ensure_ascii=False)])
 
     async def _server(self) -> str:
-        """Names a run of the server; "" if it cannot be told, as of a Cluster."""
+        """Return the id of this run of the server; "" if it is unknown, as with a Cluster."""
         try:
             info: dict[str, Any] = await self._connection.read("INFO", "server")
         except RefusedError:

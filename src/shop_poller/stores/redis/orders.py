@@ -33,31 +33,33 @@ class RedisOrderState(RedisPort):
         """Read the hash of the shop.
 
         Raises:
-            PermanentError: STORE, these keys are another shop's.
+            PermanentError: STORE, these keys belong to another shop.
         """
         fields = await self._connection.hash(self._keys.shop(shop_id).state)
         owner = fields.get("shop", shop_id)
         if owner != shop_id and stored.NAME.fullmatch(owner):
             raise PermanentError(
                 ErrorKind.STORE,
-                f"the keys {self._keys.prefix}* in Redis are those of the shop {owner}, not of {shop_id}; set"
-                " SHOP_REDIS_PREFIX to another one, or SHOP_ID to what it was",
+                f"the keys {self._keys.prefix}* in Redis belong to the shop {owner}, not to {shop_id}; set"
+                " SHOP_REDIS_PREFIX to another prefix, or SHOP_ID to its former value",
             )
         state, problems = codec.shop_state(fields)
         await self._note(Original(shop_id, "state", shop_id, problems, fields))
         return state
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
-        """Repair what is damaged or evicted, and take over what the design before this one left."""
+        """Return the state. First repair what is damaged or evicted, and adopt data of the earlier design."""
         await self._commits.move_wrong_keys(shop_id, now, await self._order.lane_types())
         await self._order.mend(now)
         state = await self.load(shop_id)
         await self._commits.mend_revs(shop_id)
         if not await self._commits.is_whole(shop_id):
-            # Part of it was evicted. What is gone could be the news of orders that count as announced: so all
-            # begins anew, as from an empty store, and what is young is announced again, by the same ids.
+            # Part of it was evicted. The lost part could be the deliveries of orders that count as announced.
+            # So polling starts again as with an empty store, and recent orders are announced again with the
+            # same ids.
             structlog.get_logger().error(
-                "part of the state is gone; beginning anew: set maxmemory-policy noeviction", shop=shop_id
+                "part of the state is gone; starting from scratch: set maxmemory-policy noeviction",
+                shop=shop_id,
             )
             await self._records.wipe(shop_id)
             self._commits.forget_shop(shop_id)
@@ -69,7 +71,7 @@ class RedisOrderState(RedisPort):
         if adopted or rev is None or rev != open_rev or not await self._records.has_open(shop_id):
             await self._records.find_open(shop_id)
         if state is not None and open_rev is None:
-            # Left by a version that did not listen for silence: it is counted from here, without an alarm.
+            # An earlier version without the silence alarm wrote this. Silence is counted from here.
             state = replace(state, newest_order_at=state.last_poll_at)
             await self.commit(shop_id, Batch(state=state, now=now, seen_at=now))
         if state is None:
@@ -79,7 +81,7 @@ class RedisOrderState(RedisPort):
         return state
 
     async def snapshot(self, shop_id: str, now: datetime) -> tuple[ShopState, list[KnownOrder]]:
-        """What `register` would begin with, and every record; nothing is written."""
+        """Return the state that `register` would return, and every record. Writes nothing."""
         state = await self.load(shop_id) or await self._beginning(shop_id, now)
         keys, ids = self._keys.shop(shop_id), set[int]()
         for key in (keys.known_orders, keys.known_details):
@@ -90,7 +92,7 @@ class RedisOrderState(RedisPort):
         return state, list(known.values())
 
     async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
-        """Read their records."""
+        """Read the records of these orders."""
         keys, found = self._keys.shop(shop_id), {}
         for some in chunks(list(ids)):
             statuses = await self._connection.read("HMGET", keys.known_orders, *some)
@@ -105,13 +107,13 @@ class RedisOrderState(RedisPort):
         return found
 
     async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Read them from their index."""
+        """Read the open orders from their index."""
         key, after = self._keys.shop(shop_id).known_open, codec.open_name(after_id)
         names = await self._connection.read("ZRANGEBYLEX", key, f"({after}", "+", "LIMIT", 0, limit)
         return [int(name) for name in names if codec.is_id(name)]
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
-        """Read the orders that were unreadable."""
+        """Read the orders set aside as unreadable."""
         return {
             int(order_id): text.partition(" ")[2] if stored.is_clean(text) else "(cannot be read)"
             async for order_id, text in self._connection.fields(self._keys.shop(shop_id).set_aside)
@@ -138,7 +140,7 @@ class RedisOrderState(RedisPort):
         )
 
     async def backfill(self, shop_id: str) -> Backfill | None:
-        """Read its hash."""
+        """Read the hash of the backfill."""
         fields = await self._connection.hash(self._keys.shop(shop_id).backfill)
         if not fields:
             return None
@@ -149,7 +151,7 @@ class RedisOrderState(RedisPort):
     async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
-        """Add records that are missing, by a script that needs no lease."""
+        """Add missing records by a script that needs no lease."""
         keys = self._keys.shop(shop_id)
         where = [
             keys.state, keys.known_orders, keys.known_details, keys.known_seen, keys.known_open,
@@ -163,7 +165,7 @@ class RedisOrderState(RedisPort):
         return int(await self._connection.fenced("import_silently", where, args))
 
     async def _beginning(self, shop_id: str, now: datetime) -> ShopState:
-        """The first state of a shop: empty, or what the design before this one left."""
+        """Return the first state of a shop: empty, or what the earlier design left."""
         last = await self._connection.read("GET", self._keys.shop(shop_id).last_poll_time)
         last_poll_at = codec.from_naive_iso(last) if last else None
         if (
@@ -171,7 +173,8 @@ class RedisOrderState(RedisPort):
             and last
             and await self._connection.read("EXISTS", self._keys.shop(shop_id).known_orders)
         ):
-            # Somebody polled, and when cannot be read: of the last days every order that was seen is known.
+            # The shop was polled, but the time of the last poll cannot be read. Reading the last days again
+            # is safe, because every order seen in them has a record.
             problems = ["it is not a valid time"]
             await self._note(Original(shop_id, "last_poll_time", shop_id, problems, {"value": last}))
             last_poll_at = now - READ_AGAIN

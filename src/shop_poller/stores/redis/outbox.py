@@ -1,7 +1,7 @@
-"""The outbox's rows, from the commit that adds them (scripts/commit.lua) to the ack or the dead letters.
+"""The rows of the outbox, from the commit that adds them (scripts/commit.lua) to the ack or the dead letters.
 
-A row is its line's head when it is the oldest undelivered one of its shop, sink and key. Only heads are due,
-which keeps an order's events in order.
+A row is the head of its line when it is the oldest undelivered one of its shop, sink and key. Only heads are
+due, which keeps the events of an order in order.
 """
 
 import json
@@ -32,9 +32,9 @@ from shop_poller.stores.redis.outbox_rows import COUNTED
 from shop_poller.stores.redis.port import RedisPort
 
 EXPIRE_SCAN = 5000
-"""Rows that are looked at when expired ones are looked for."""
+"""Most rows that one search for expired deliveries reads."""
 MOST_ROUNDS = 100
-"""A claim that meets damaged rows only gives up after so many times as many rows as it was asked for."""
+"""A claim that finds only damaged rows stops after this many times its limit of rows."""
 
 
 class RedisOutbox(RedisPort):
@@ -42,10 +42,10 @@ class RedisOutbox(RedisPort):
 
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         super().__init__(connection, keys)
-        self._turn = anyio.Lock()  # two claims at once would take the same
+        self._turn = anyio.Lock()  # two claims at once would take the same rows
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
-        """Take due heads that are not claimed; those that cannot be delivered are set aside."""
+        """Claim due heads that are not claimed yet. Those that cannot be delivered are set aside."""
         keys = [self._keys.lease, self._keys.outbox, self._keys.heads, self._keys.due(sink)]
         deliveries: list[Delivery] = []
         async with self._turn:
@@ -77,7 +77,7 @@ class RedisOutbox(RedisPort):
                     what = ("bury", codec.finished_text(delivery, now, reason=outcome.reason), 0, "")
                 case Retry():
                     what = ("retry", ms(outcome.at), int(outcome.charged), "")
-                case _:  # released: nothing happened to it
+                case _:  # released: the row does not change
                     continue
             verb, detail, charge, body = what
             finished.append(
@@ -87,7 +87,7 @@ class RedisOutbox(RedisPort):
                 ]
             )  # fmt: skip
         if finished:
-            finished.sort(key=lambda one: one[0] == "retry")  # what makes room goes first
+            finished.sort(key=lambda one: one[0] == "retry")  # outcomes that free memory come first
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
             keys += [self._keys.dead_letters, self._keys.delivered, self._keys.texts]
             for shop_id, sink in lanes:
@@ -99,7 +99,7 @@ class RedisOutbox(RedisPort):
             self._claims.seqs.get(outcome.delivery.sink, set()).discard(outcome.delivery.seq)
 
     async def release_parked(self, sink: str) -> bool:
-        """Make some parked rows due, each at the time when it was made; whether there may be more."""
+        """Make some parked rows due, each at its creation time. Return whether there may be more."""
         due, keys = self._keys.due(sink), [self._keys.lease, self._keys.due(sink)]
         keys += [self._keys.age(shop, name) for shop, name in await self._order.lanes() if name == sink]
         for _ in range(RELEASE_LIMIT // CHUNK):
@@ -114,11 +114,11 @@ class RedisOutbox(RedisPort):
         return True
 
     async def clamp_due(self, sink: str, *, latest: datetime) -> int:
-        """Let no head be due later than that, a bounded number at a time."""
+        """Make heads that are due after `latest` due then, a bounded number at a time."""
         due, at = self._keys.due(sink), ms(latest)
         late = await self._connection.read("ZRANGEBYSCORE", due, f"({at}", "+inf", "LIMIT", 0, CLAMP_LIMIT)
         if late:
-            # Only what is still there, and no later than it is due by now.
+            # XX and LT: change only members that still exist, and never to a later time.
             command = ["ZADD", 1, "LT", "XX", *(part for seq in late for part in (at, seq))]
             await self._connection.fenced(
                 "apply", [self._keys.lease, due], [json.dumps([command], ensure_ascii=False)]
@@ -126,21 +126,22 @@ class RedisOutbox(RedisPort):
         return len(late)
 
     async def next_due(self, sink: str) -> datetime | None:
-        """When the next head that is not claimed is due."""
+        """Return when the next unclaimed head is due."""
         claimed = self._claims.seqs.get(sink, set())
         heads = await self._order.earliest(self._keys.due(sink), len(claimed) + 1)
         if not heads and not claimed:
             await self._look_for_stuck(sink)
-        # What is no number was put there by somebody else: a claim finds that out, and it is mended.
+        # Another program put a member that is not a number there. A claim detects it, and the next session
+        # repairs the order.
         free = (due for seq, due in heads if not (COUNTED.fullmatch(seq) and int(seq) in claimed))
         return next(free, None)
 
     async def dead_letter_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
-        """Make dead letters of unclaimed heads that became heads before an instant.
+        """Move unclaimed heads that became heads before an instant to the dead letters.
 
-        A head is not older than its row: only rows that old are looked at, the oldest first, `EXPIRE_SCAN` at
-        most; the next time it goes on there. Of rows that a clock dated that was ahead nothing can be told by
-        their dates: some of them are looked at, too.
+        A row never becomes a head before it is created. So only rows created before the instant are read, the
+        oldest first, at most `EXPIRE_SCAN`; the next call continues there. The dates of rows created by a
+        clock that was ahead say nothing: some of these rows are read too.
         """
         expired: list[Delivery] = []
         left = EXPIRE_SCAN
@@ -157,7 +158,7 @@ class RedisOutbox(RedisPort):
         return len(expired)
 
     async def _look_for_stuck(self, sink: str) -> None:
-        """If no row is first of its line, none may wait; else the session ends, and the next mends it."""
+        """End the session if a row waits and there is no head. The next session repairs the order."""
         if not self._connection.nonce:
             return
         for shop, name in await self._order.lanes():
@@ -169,10 +170,10 @@ class RedisOutbox(RedisPort):
     async def _expired(
         self, age: str, sink: str, head_before: datetime, most: int, now: datetime
     ) -> tuple[list[Delivery], int]:
-        """Expired heads of a lane, from where it was looked last; and at how many rows it was looked."""
+        """Return expired heads of a lane, from the last position on, and how many rows were read."""
         claimed, expired, looked = self._claims.seqs.get(sink, set()), list[Delivery](), 0
         begin = at = self._claims.looked_at.get(age, 0)
-        end: int | None = None  # once it began at the oldest again, it ends where it began
+        end: int | None = None  # once the search starts again at the oldest row, it ends where it began
         while looked < most and len(expired) < EXPIRE_LIMIT and (end is None or at < end):
             size = CHUNK if end is None else min(CHUNK, end - at)
             rows = pairs(await self._connection.read("ZRANGE", age, at, at + size - 1, "WITHSCORES"))
@@ -187,14 +188,14 @@ class RedisOutbox(RedisPort):
                 if begin == 0 or end is not None:
                     break
                 end = begin
-        # Those that are buried now leave, and the others move up.
+        # The expired rows leave the lane, so the others move up.
         self._claims.looked_at[age] = max(0, at - len(expired))
         return expired, looked
 
     async def _expired_ahead(
         self, age: str, sink: str, head_before: datetime, now: datetime
     ) -> list[Delivery]:
-        """Expired heads among rows of a lane that are dated in the future, from where it was looked last."""
+        """Return expired heads among rows of a lane dated in the future, from the last position on."""
         claimed, place = self._claims.seqs.get(sink, set()), f"{age} ahead"
         at = self._claims.looked_at.pop(place, 0)
         seqs = await self._connection.read("ZRANGEBYSCORE", age, f"({ms(now)}", "+inf", "LIMIT", at, CHUNK)
@@ -207,7 +208,7 @@ class RedisOutbox(RedisPort):
     async def _heads_before(
         self, seqs: Sequence[str], head_before: datetime, now: datetime
     ) -> tuple[list[Delivery], int]:
-        """Those of these rows that are heads since an instant or longer; and how many were set aside."""
+        """Return the rows that became heads at an instant or before, and how many rows were set aside."""
         if not seqs:
             return [], 0
         before = ms(head_before)
@@ -227,7 +228,7 @@ class RedisOutbox(RedisPort):
         return [one for one in found if one.waits_since(now) <= head_before], len(read) - len(found)
 
     async def _order_needed(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script that finds out if what leads to the deliveries is wrong, though none of it is gone."""
+        """Run a script that detects a wrong index of the deliveries even if no part of it is missing."""
         try:
             return await self._connection.fenced(script, keys, args)
         except TemporaryError:
@@ -236,5 +237,5 @@ class RedisOutbox(RedisPort):
 
 
 def since_of(head: str, default: int) -> int:
-    """Since when (ms) a delivery is the first of its line, from a field of `heads`."""
+    """Return since when (ms) a delivery is the first of its line, from a field of `heads`."""
     return stored.Reading().whole(head.partition(" ")[0], "", default, high=stored.MOST)

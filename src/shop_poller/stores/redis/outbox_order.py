@@ -1,4 +1,4 @@
-"""What leads to the deliveries of the outbox: whether it fits them, and its repair."""
+"""The index keys of the outbox (lanes, lines, heads, due times): checks and repairs them."""
 
 import json
 from datetime import datetime
@@ -17,20 +17,20 @@ from shop_poller.stores.redis.mending import Mending
 from shop_poller.stores.redis.outbox_rows import COUNTED, OutboxRows
 
 TRIES = 2
-"""To put the outbox in order: one that continues where another version began may not be enough."""
+"""How often a repair of the order is tried. A repair that another version began may need a second one."""
 
 
 class OutboxOrder:
     """The lanes, lines, heads and due times of the outbox under one prefix.
 
     Args:
-        connection: to the server.
+        connection: the connection to the server.
         keys: the names of the keys.
         aside: finds keys of the wrong type.
         rows: corrects damaged rows.
 
     Attributes:
-        must_mend: it was found to be wrong, though none of it is gone.
+        must_mend: whether the index was found to be wrong although no part of it is missing.
     """
 
     def __init__(self, connection: RedisConnection, keys: Keys, aside: Aside, rows: OutboxRows) -> None:
@@ -41,22 +41,22 @@ class OutboxOrder:
         self._rows = rows
 
     async def lanes(self) -> list[tuple[str, str]]:
-        """Shop and sink of every lane, in a settled order."""
+        """Return shop and sink of every lane, in a fixed order."""
         return split_lanes(sorted(await self._connection.read("SMEMBERS", self._keys.lanes)))
 
     async def lane_types(self) -> dict[str, str]:
-        """The type of the keys that each lane has; {} if their list itself is of the wrong type."""
+        """Return the types of the keys of all lanes; {} if the list of lanes itself has the wrong type."""
         if not self._connection.has_wrong_type or await self._aside.wrong_keys({self._keys.lanes: "set"}):
             return {}
         return {key: "zset" for shop, sink in await self.lanes() for key in self._keys.lane(shop, sink)}
 
     async def earliest(self, key: str, count: int) -> list[tuple[str, datetime]]:
-        """The first few numbers of a sorted set, and the instants that they are sorted by."""
+        """Return the first numbers of a sorted set, and the instants of their scores."""
         found = pairs(await self._connection.read("ZRANGE", key, 0, count - 1, "WITHSCORES"))
         return [(str(seq), codec.instant_of(at)) for seq, at in found]
 
     async def mend(self, now: datetime) -> None:
-        """Rebuild what leads to the deliveries, if part of it was evicted."""
+        """Rebuild the index of the deliveries if part of it was evicted."""
         await self._mend_counter()
         await self.mend_due(now)
 
@@ -68,20 +68,20 @@ class OutboxOrder:
             await mending.begin_anew()
             self.must_mend = False
         if not await mending.is_wanted() and await self.is_whole():
-            await mending.forget()  # another version finished what was begun
+            await mending.forget()  # another version completed the repair
             return
         log = structlog.get_logger()
-        log.error("part of the outbox is gone or wrong; making its order anew, which may take a while")
+        log.error("part of the outbox is missing or wrong; rebuilding its order, which may take a while")
         for _ in range(TRIES):
             await mending.finish()
             await self._count_others()
             if await self.is_whole():
-                log.info("the outbox is in order again")
+                log.info("the order of the outbox is rebuilt")
                 return
-        log.error("part of the outbox cannot be put in order; what can be read of it is delivered")
+        log.error("part of the outbox cannot be repaired; the readable rows are delivered")
 
     async def is_sound(self) -> bool:
-        """Whether each delivery is where what leads to it says; changes nothing, needs no lease."""
+        """Return whether the index matches the deliveries. Changes nothing, needs no lease."""
         if not await self._has_all(len(await self._others())):
             return False
         named: set[int] = set()
@@ -105,7 +105,7 @@ class OutboxOrder:
         return named == rows and heads == due and heads <= {str(seq) for seq in rows}
 
     async def put_right(self, now: datetime) -> None:
-        """Correct each row or set it aside; then rebuild their order if it is wrong."""
+        """Correct each damaged row or set it aside; then rebuild the order if it is wrong."""
         async for some in self._connection.scan("HSCAN", self._keys.outbox):
             for seqs in chunks([seq for seq in some if COUNTED.fullmatch(seq)]):
                 heads = await self._connection.read("HMGET", self._keys.heads, *seqs)
@@ -115,10 +115,10 @@ class OutboxOrder:
         await self.mend(now)
 
     async def is_whole(self) -> bool:
-        """Whether all that leads to the deliveries is there, by counts."""
+        """Return whether the whole index is there, by counts."""
         if await self._has_all():
             return True
-        # An earlier version may have written here, which does not count its fields.
+        # An earlier version, which does not count the fields that are not rows, may have written here.
         await self._count_others()
         return await self._has_all()
 
@@ -135,7 +135,7 @@ class OutboxOrder:
                 await self._connection.fenced("apply", keys, [json.dumps(commands, ensure_ascii=False)])
 
     async def _mend_counter(self) -> None:
-        """Set the counter anew if it is damaged, or behind: it would repeat numbers."""
+        """Reset the counter if it is damaged, or too low: it would give numbers twice."""
         counter = await self._connection.read("HGET", self._keys.outbox, "seq")
         least = 0
         for shop, sink in await self.lanes():
@@ -149,7 +149,7 @@ class OutboxOrder:
         if counter is None and not least:
             return
         if counter is None or not COUNTED.fullmatch(counter) or int(counter) < least:
-            structlog.get_logger().error("the counter of deliveries is damaged and is set anew")
+            structlog.get_logger().error("the counter of deliveries is damaged and is reset")
             async for seq, _ in self._connection.fields(self._keys.outbox):
                 least = max(least, int(seq)) if COUNTED.fullmatch(seq) else least
             command = ["HSET", 1, "seq", str(least)]
@@ -157,10 +157,10 @@ class OutboxOrder:
             await self._connection.fenced("apply", keys, [json.dumps([command], ensure_ascii=False)])
 
     async def _has_all(self, others: int | None = None) -> bool:
-        """Whether all that leads to the deliveries is there, by counts.
+        """Return whether the whole index is there, by counts.
 
         Args:
-            others: how many fields of `outbox` are no rows, if not what is kept there.
+            others: how many fields of `outbox` are not rows; None for the stored count.
         """
         lanes = await self.lanes()
         due = [self._keys.due(sink) for sink in sorted({sink for _, sink in lanes})]
@@ -170,14 +170,14 @@ class OutboxOrder:
         return bool(await self._connection.unfenced("whole", keys, args) == 1)
 
     async def _others(self) -> set[str]:
-        """The fields of `outbox` that are no rows; only the leader makes any."""
+        """Return the fields of `outbox` that are not rows. Only the leader creates such fields."""
         others: set[str] = set()
         async for some in self._connection.scan("HSCAN", self._keys.outbox, "MATCH", "[^0-9]*"):
             others.update(some)
         return others
 
     async def _count_others(self) -> None:
-        """Count those fields of `outbox` that are no rows."""
+        """Store how many fields of `outbox` are not rows."""
         others = {"seq", "others", *await self._others()}
         commands: list[list[str | int]] = [["HINCRBY", 1, "seq", 0], ["HSET", 1, "others", len(others)]]
         keys = [self._keys.lease, self._keys.outbox]

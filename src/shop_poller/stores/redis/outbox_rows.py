@@ -1,4 +1,4 @@
-"""Rows of the outbox as deliveries; a damaged one is corrected, or set aside."""
+"""Reads rows of the outbox as deliveries. A damaged row is corrected, or set aside."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from shop_poller.stores.redis.connection import RedisConnection, pairs
 from shop_poller.stores.redis.keys import LANE, Keys
 
 COUNTED = re.compile(r"[0-9]{1,15}", re.ASCII)
-"""A number of a delivery: Lua knows no larger ones exactly."""
+"""A number of a delivery. Lua does not represent larger numbers exactly."""
 
 
 class OutboxRows:
     """The rows of the outbox under one prefix.
 
     Args:
-        connection: to the server.
+        connection: the connection to the server.
         keys: the names of the keys.
         aside: keeps copies of damaged rows.
     """
@@ -33,16 +33,17 @@ class OutboxRows:
         self._aside = aside
 
     async def read(self, seqs: Sequence[str]) -> list[str | None]:
-        """Rows by their numbers; None for each that is not there."""
+        """Read rows by number; None for each that does not exist."""
         if not seqs:
             return []
         rows: list[str | None] = await self._connection.read("HMGET", self._keys.outbox, *seqs)
         return rows
 
     async def deliverable(self, seq: str, row: str, head: str | None, now: datetime) -> Delivery | None:
-        """A row as a delivery; a damaged one is corrected, or set aside (None).
+        """Return a row as a delivery. A damaged row is corrected, or set aside (None).
 
-        What names a delivery stands in its line too, so its row is needed for little more than its text.
+        The name in the line also identifies the delivery. So little more than the body must be intact in the
+        row.
         """
         now = min(now, to_milliseconds(datetime.now(UTC)))
         delivery, problems = codec.delivery(seq, row, head or f"{ms(now)} 0", now)
@@ -58,15 +59,16 @@ class OutboxRows:
         *,
         in_line: bool = True,
     ) -> Delivery | None:
-        """A damaged row, corrected by its name in its line; or set aside (None).
+        """Correct a damaged row from its name in its line, or set it aside (None).
 
         Args:
-            seq: its number.
-            row: as it was read.
-            head: likewise; None if it is not the first of its line.
+            seq: the number of the row.
+            row: the row as it was read.
+            head: its head as it was read; None if the row is not the first of its line.
             problems: what is wrong with it.
-            now: for times that cannot be read.
-            in_line: one that is in no line is set aside; else what it says itself is taken.
+            now: replaces times that cannot be read.
+            in_line: whether a row without a name in a line is set aside. If False, the row's own values are
+                used.
         """
         kept = codec.record(row)
         name = await self._name_in_lines(seq, kept)
@@ -93,11 +95,11 @@ class OutboxRows:
         """Remove a row that cannot be delivered, and keep a copy.
 
         Args:
-            seq: its number.
-            row: as it was read.
+            seq: the number of the row.
+            row: the row as it was read.
             name: its name in its line; "" if it has none.
             problems: what is wrong with it.
-            now: since when it is set aside.
+            now: the date of the copy.
         """
         place = codec.from_line(name)
         kept = codec.record(row)
@@ -122,7 +124,10 @@ class OutboxRows:
         await self._connection.fenced("aside", keys, args)
 
     async def _name_in_lines(self, seq: str, kept: Mapping[str, object]) -> str:
-        """A delivery's name in its line: where its row says, or found by a scan; "" if it is in none."""
+        """Return a delivery's name in its line; "" if it is in none.
+
+        The name is looked up at the place that the row gives; if it is not there, by a scan.
+        """
         if not COUNTED.fullmatch(seq):
             return ""
         number, lines = f"{int(seq):016d}", self._keys.lines

@@ -1,4 +1,4 @@
-"""What all ports of a store in Redis share."""
+"""The base class of all ports of a store in Redis."""
 
 from datetime import datetime
 
@@ -12,11 +12,11 @@ from shop_poller.stores.redis.outbox_rows import OutboxRows
 
 
 class Claims:
-    """What is in memory of the outbox; void when another process may have written.
+    """The part of the outbox's state that is in memory. It is void once another process may have written.
 
     Attributes:
         seqs: claimed deliveries, by sink.
-        released: where a scan of what may be parked continues, by sink.
+        released: where the scan for parked deliveries continues, by sink.
         looked_at: how many of the oldest rows are not expired, by lane.
     """
 
@@ -26,7 +26,7 @@ class Claims:
         self.looked_at: dict[str, int] = {}
 
     def forget(self) -> None:
-        """All claims are void."""
+        """Drop all claims."""
         self.seqs.clear()
         self.released.clear()
         self.looked_at.clear()
@@ -36,7 +36,7 @@ class RedisPort:
     """One port of the keys under a prefix.
 
     Args:
-        connection: to the server; all ports of a store share it, and what is made of it here.
+        connection: the connection to the server. All ports of a store share it, and the objects made here.
         keys: the names of the keys.
     """
 
@@ -51,5 +51,5 @@ class RedisPort:
         self._claims = Claims()
 
     def now(self) -> datetime:
-        """The server's clock, so that replicas with clocks of their own agree on what is due."""
+        """Return the server's time, so that replicas with different clocks agree on what is due."""
         return self._clock.now()

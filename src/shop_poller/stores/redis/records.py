@@ -1,4 +1,4 @@
-"""A shop's records as a whole: taken over, indexed, dropped; in small steps, since there may be a million."""
+"""Adopts, indexes or deletes all records of a shop, in small steps, since there may be a million."""
 
 import json
 import secrets
@@ -14,15 +14,15 @@ from shop_poller.stores.redis.keys import Keys
 from shop_poller.stores.statuses import CLOSED
 
 WIPED = "gone:"
-"""How the revision begins of a state that is being dropped."""
+"""The revision of a state that is being deleted begins with this."""
 
 
 class Records:
-    """What is done with all records of a shop; each step touches a bounded number and may be repeated.
+    """Operations on all records of a shop. Each step touches a bounded number and may be repeated.
 
     Args:
-        connection: to the server.
-        keys: where what stands.
+        connection: the connection to the server.
+        keys: the names of the keys.
     """
 
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
@@ -30,10 +30,10 @@ class Records:
         self._keys = keys
 
     async def adopt(self, shop_id: str, now: datetime) -> bool:
-        """Records of the design before this one are kept as long as ours, counted from now.
+        """Adopt the records of the earlier design: they are kept as long as ours, counted from now.
 
-        It may have run again for a while, and its EXPIRE with it. So are records of which it is not known any
-        more since when they are there: that was evicted, or taking them over was broken off.
+        The earlier design may have run again for a while, and it sets EXPIRE. Records without a known age are
+        adopted too: their age was evicted, or an earlier adoption was interrupted.
 
         Returns:
             Whether there were any.
@@ -48,9 +48,10 @@ class Records:
             and await self._connection.read("ZCARD", keys.known_seen) >= orders
         ):
             return False
-        structlog.get_logger().info("taking over what is known", orders=orders)
+        structlog.get_logger().info("adopting the order records of the earlier version", orders=orders)
         where = [keys.known_orders, keys.known_seen, keys.state]
-        # Its EXPIRE would still drop them all. Not counted, open ones are looked for if this breaks off.
+        # Without PERSIST, the EXPIRE of the earlier design would still delete all records. Without their
+        # count, the open orders are looked for again if this is interrupted.
         await self._apply(where, [["PERSIST", 1], ["HDEL", 3, "open"]])
         async for some in self._connection.scan("HSCAN", keys.known_orders):
             for ids in chunks(list(some)):
@@ -59,13 +60,13 @@ class Records:
         return True
 
     async def has_open(self, shop_id: str) -> bool:
-        """Whether all open orders are in `known_open`: neither evicted nor yet to be found."""
+        """Return whether all open orders are in `known_open`: none was evicted, and all were found."""
         keys = self._keys.shop(shop_id)
         counted = await self._connection.read("HGET", keys.state, "open")
         return bool(counted == str(await self._connection.read("ZCARD", keys.known_open)))
 
     async def find_open(self, shop_id: str) -> None:
-        """Find the orders that may still change; where the two hashes disagree, the plain one wins."""
+        """Find the orders that may still change. Where the two hashes disagree, `known_orders` wins."""
         keys = self._keys.shop(shop_id)
         await self._apply([keys.state], [["HDEL", 1, "open"]])
         await self._empty(keys.known_open)
@@ -93,9 +94,9 @@ class Records:
                 yield [codec.open_name(order.id) for order in read if order and order.status not in CLOSED]
 
     async def wipe(self, shop_id: str) -> None:
-        """Drop all that is known of a shop; broken off, the parts still do not fit together."""
+        """Delete all that is known of a shop. If this is interrupted, the parts still do not match."""
         keys = self._keys.shop(shop_id)
-        # A revision that no other part has, nor is given, until all is gone.
+        # No other part has this revision, and none gets it, until all is gone.
         rev = WIPED + secrets.token_hex(8)
         await self._apply(
             [keys.state], [["HDEL", 1, *sorted(codec.STATE_FIELDS), "open_rev"], ["HSET", 1, "rev", rev]]
@@ -119,5 +120,5 @@ class Records:
             await self._apply([key], [["ZREMRANGEBYRANK", 1, 0, CHUNK - 1]])
 
     async def _apply(self, keys: Sequence[str], commands: Sequence[Sequence[str | int]]) -> None:
-        text = json.dumps(commands, ensure_ascii=False)  # what is no UTF-8 goes back as the bytes that it was
+        text = json.dumps(commands, ensure_ascii=False)  # invalid UTF-8 is sent back as its bytes
         await self._connection.fenced("apply", [self._keys.lease, *keys], [text])

@@ -1,4 +1,4 @@
-"""Renews the leases of many shops together: one by one that would be most of what Redis is asked."""
+"""Renews the leases of many shops together. One by one, renewals would be most of the requests to Redis."""
 
 import asyncio
 import time
@@ -10,34 +10,36 @@ import anyio
 Run = Callable[[str, Sequence[str], Sequence[str | int]], Awaitable[Any]]
 
 GATHER_S = 0.1
-"""How long a renewal waits for others to go with; of the two and a half seconds between two."""
+"""How long a renewal waits for others to join it. A lease is renewed every two and a half seconds."""
 MOST = 500
 
 
 class Renewals:
-    """Gathers renewals; for stores that share a server, not a Cluster, where each shop has its own slot.
+    """Gathers the renewals of stores that share a server.
+
+    It is not used with a Cluster, where each shop has its own slot.
 
     Args:
-        run: runs a script, by a connection that no shop closes.
+        run: runs a script over a connection that no shop closes.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waiting: list[tuple[str, str, asyncio.Future[list[Any]]]] = []
-        self._task: asyncio.Task[None] | None = None  # that gathers
-        self._tasks: set[asyncio.Task[None]] = set()  # that send: the loop itself would forget them
+        self._task: asyncio.Task[None] | None = None  # the task that gathers
+        self._tasks: set[asyncio.Task[None]] = set()  # tasks that send: the loop keeps no strong references
 
     async def renew(self, lease: str, nonce: str, term_ms: int) -> list[Any]:
-        """Renew one, together with what else is to be renewed just now.
+        """Renew one lease, together with the others that are due now.
 
         Args:
             lease: the key.
-            nonce: ours.
-            term_ms: the same for all.
+            nonce: our nonce.
+            term_ms: the term, the same for all.
 
         Returns:
-            Who has it now ("" for nobody); the server's clock, seconds and microseconds; and when it was
-            asked, by the monotonic clock.
+            The nonce of the current owner ("" for nobody); the server's clock, seconds and microseconds; and
+            when the request was sent, by the monotonic clock.
 
         Raises:
             TemporaryError: STORE.
@@ -45,7 +47,7 @@ class Renewals:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((lease, nonce, future))
         if self._task is None:
-            # A task of its own: whoever came first may be cancelled, and the others still have to be renewed.
+            # A separate task: if the first caller is cancelled, the other leases must still be renewed.
             self._task = asyncio.create_task(self._send(term_ms))
             self._tasks.add(self._task)
             self._task.add_done_callback(self._tasks.discard)
@@ -62,7 +64,7 @@ class Renewals:
                 seconds, micros, *owners = await self._run(
                     "renew", [lease for lease, _, _ in some], [term_ms, *(nonce for _, nonce, _ in some)]
                 )
-            except Exception as error:  # noqa: BLE001 - whoever waits is told, or would wait for ever
+            except Exception as error:  # noqa: BLE001 - the callers get it, or they would wait forever
                 for _, _, future in some:
                     if not future.done():
                         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""How much is kept, and for how long."""
+"""Limits how much is kept, and for how long."""
 
 import json
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ class RedisRetention(RedisPort):
     """Deletes what is old. For the methods see ports.Retention."""
 
     async def prune(self, shop_id: str, *, seen_before: datetime, finished_before: datetime) -> int:
-        """Delete old copies of damaged rows, records, and deliveries that are over, some of each."""
+        """Delete old copies of damaged rows, old records, and old finished deliveries, some of each."""
         await self._aside.prune(seen_before)
         dropped = await self._prune_known(shop_id, seen_before)
         return dropped + await self._prune_finished(shop_id, finished_before)
 
     async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
-        """Date back records, and deliveries that are over, some of each."""
+        """Date back records and finished deliveries, some of each."""
         changed = await self._redate_known(shop_id, after, to)
         return changed + await self._redate_finished(shop_id, after, to)
 
     async def _prune_known(self, shop_id: str, seen_before: datetime) -> int:
-        """Delete old records, a bounded number."""
+        """Delete old records, a bounded number at a time."""
         keys = self._keys.shop(shop_id)
         old = await self._connection.read(
             "ZRANGEBYSCORE", keys.known_seen, "-inf", f"({ms(seen_before)}", "LIMIT", 0, PRUNE_LIMIT
@@ -51,7 +51,7 @@ class RedisRetention(RedisPort):
         return dropped
 
     async def _prune_finished(self, shop_id: str, finished_before: datetime) -> int:
-        """Delete old or too many deliveries that are over, a bounded number."""
+        """Delete finished deliveries that are old or exceed the bound, a bounded number at a time."""
         dropped = 0
         await self._order.mend_due(to_milliseconds(datetime.now(UTC)))
         for shop, sink in await self._order.lanes():
@@ -80,7 +80,7 @@ class RedisRetention(RedisPort):
         return len(old)
 
     async def _redate_known(self, shop_id: str, after: datetime, to: datetime) -> int:
-        """Date back records that are dated in the future, a bounded number."""
+        """Date back records that are dated in the future, a bounded number at a time."""
         keys = self._keys.shop(shop_id)
         late = await self._connection.read(
             "ZRANGEBYSCORE", keys.known_seen, f"({ms(after)}", "+inf", "LIMIT", 0, CLAMP_LIMIT
@@ -104,7 +104,7 @@ class RedisRetention(RedisPort):
         return len(late) + len(some)
 
     async def _redate_finished(self, shop_id: str, after: datetime, to: datetime) -> int:
-        """Date back deliveries that are over, and in the future, a bounded number of each sink."""
+        """Date back finished deliveries that are dated in the future, a bounded number per sink at a time."""
         changed = 0
         for shop, sink in await self._order.lanes():
             if shop == shop_id:
@@ -129,5 +129,5 @@ class RedisRetention(RedisPort):
 
 
 def _since(text: str) -> int:
-    """Since when (ms) an order is set aside, from a field of `set_aside`; 0 if that cannot be read."""
+    """Return since when (ms) an order is set aside, from a field of `set_aside`; 0 if it cannot be read."""
     return stored.Reading().whole(text.partition(" ")[0], "", high=stored.MOST)

@@ -1,4 +1,4 @@
-"""Counts, and the damaged rows, for people to look at."""
+"""The counts and the damaged rows that people see."""
 
 from shop_poller.ports import RowSetAside, SinkStats, Stats
 from shop_poller.stores.redis.port import RedisPort
@@ -8,7 +8,7 @@ class RedisStatistics(RedisPort):
     """The part of ports.StateView that no other port has."""
 
     async def stats(self, shop_id: str) -> Stats:
-        """Let the server count."""
+        """Count on the server."""
         keys = self._keys.shop(shop_id)
         return Stats(
             known=await self._connection.read("HLEN", keys.known_orders),
@@ -17,7 +17,7 @@ class RedisStatistics(RedisPort):
             rows_set_aside=await self._aside.count(),
         )
 
-    async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:  # noqa: ARG002 - a prefix is one shop's
+    async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:  # noqa: ARG002 - a prefix has one shop
         """Read the copies of damaged rows."""
         return await self._aside.rows()
 

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file, nothing to install, safe against kill -9 and power cuts."""
+"""The embedded store: one SQLite file. It needs no installation and survives kill -9 and power cuts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,11 +39,11 @@ class SqliteStore(
 
     @classmethod
     async def open(cls, path: Path, threads: ThreadPoolExecutor | None = None) -> Self:
-        """Open the store for writing, creating or migrating it; one process at a time.
+        """Open the store for writing; create or migrate it if needed. Only one process at a time can do so.
 
         Args:
-            path: of the file.
-            threads: that the stores of several shops share; else it gets one of its own.
+            path: the path of the file.
+            threads: the threads that the stores of several shops share; None for a thread of its own.
 
         Raises:
             PermanentError: STORE, in use by another process, not writable, not ours, or too new.
@@ -52,12 +52,12 @@ class SqliteStore(
 
     @classmethod
     async def empty(cls) -> Self:
-        """A store in memory that holds nothing yet."""
+        """Return an empty store in memory."""
         return cls(await SqliteConnection.open(Path(":memory:"), open_empty))
 
     @classmethod
     async def copy(cls, path: Path) -> Self:
-        """A copy in memory, empty if there is no file: what is written to it changes nothing.
+        """Return a copy in memory, empty if there is no file. Writing to it does not change the file.
 
         Raises:
             PermanentError: STORE, the file cannot be read.
@@ -66,19 +66,19 @@ class SqliteStore(
 
     @classmethod
     async def peek(cls, path: Path) -> Self:
-        """Open an existing store for reading, beside whoever writes to it.
+        """Open an existing store for reading while another process may write to it.
 
         Raises:
-            PermanentError: STORE, there is none, or it cannot be read.
+            PermanentError: STORE, there is no state, or it cannot be read.
         """
         return cls(await SqliteConnection.open(path, open_for_reading))
 
     @classmethod
     async def follow(cls, path: Path) -> Self:
-        """Open an existing store for reading what is written to it from now on.
+        """Open an existing store to read what is written to it from now on.
 
         Raises:
-            PermanentError: STORE, there is none, it is too old or too new, or cannot be read.
+            PermanentError: STORE, there is no state, it is too old or too new, or it cannot be read.
         """
         return cls(await SqliteConnection.open(path, open_to_follow))
 
@@ -87,7 +87,7 @@ class SqliteStore(
         """Open an existing store to import orders or move dead letters beside the process that polls.
 
         Raises:
-            PermanentError: STORE, there is none, it is too old or too new, or cannot be written to.
+            PermanentError: STORE, there is no state, it is too old or too new, or it cannot be written to.
         """
         return cls(await SqliteConnection.open(path, open_concurrently))
 

@@ -1,4 +1,4 @@
-"""The alerts that are raised now."""
+"""The raised alerts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ class SqliteAlertState(SqlitePort):
 
     @in_thread
     def alerts(self, db: StateConnection, shop_id: str) -> dict[str, Alert]:
-        """Read the alerts; a damaged one is set aside."""
+        """Read the alerts. A damaged one is set aside."""
         columns, found = "service, cause, since", {}
         for row in db.execute(f"SELECT {columns} FROM alerts WHERE shop_id = ?", (shop_id,)).fetchall():
             alert, problems = stored.alert(row[0], raw(columns, row))

@@ -1,4 +1,4 @@
-"""A copy of a state file while it is in use, and a copy put back in its place, whenever that is killed."""
+"""Copies a state file while it is in use, and restores a copy. A kill at any time leaves a whole state."""
 
 import os
 import shutil
@@ -26,28 +26,28 @@ from shop_poller.stores.sqlite.file import (
 HEADER = b"SQLite format 3\0"
 SIDE_FILES = ("-wal", "-shm", "-journal")
 PAGES = 2_000
-"""That are copied between two looks at how far it is: 8 MB."""
+"""Pages copied between two reports of the progress: 8 MB."""
 COPIED_BYTES = 2**20
 MOST_SHOWN = 100
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 Show = Callable[[int, int], None]
-"""Is told how much is done, of how much."""
+"""Is called with the amount done, and the total."""
 
 
 def copy_state(path: Path, target: Path, show: Show) -> None:
-    """Copy a state file as it is at this moment; the process that writes to it is not held up.
+    """Copy a state file as it is at this moment. The process that writes to it is not blocked.
 
     Args:
-        path: of the state file.
+        path: the path of the state file.
         target: an empty file, which becomes a database without a log beside it.
-        show: is told of every step.
+        show: is called after every step.
 
     Raises:
         PermanentError: STORE, there is no state, or it is damaged.
         sqlite3.Error, OSError: see `explain`.
     """
     with closing(open_as_it_is(path)) as source, closing(_connect(target)) as copy:
-        source.execute("BEGIN")  # what is committed from here on does not make the copy begin anew
+        source.execute("BEGIN")  # later commits do not restart the copy
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole at the end
         source.backup(copy, pages=PAGES, progress=lambda _, left, pages: show(pages - left, pages))
@@ -61,7 +61,7 @@ def copy_state(path: Path, target: Path, show: Show) -> None:
 
 
 def copy_database(source: Path, target: Path, to: BinaryIO) -> None:
-    """Copy any database, with what its log holds; that may be damaged, or none of ours: see `verify`.
+    """Copy any database, including its log. It may be damaged, or not ours: see `verify`.
 
     Args:
         source: the database.
@@ -73,29 +73,29 @@ def copy_database(source: Path, target: Path, to: BinaryIO) -> None:
     """
     if _size(Path(f"{source}-wal")):
         copy_state(source, target, lambda _done, _of: None)
-    else:  # SQLite would want to write beside it
+    else:  # SQLite would try to create files beside it
         with source.open("rb") as content:
             shutil.copyfileobj(content, to, COPIED_BYTES)
 
 
 def is_database(file: BinaryIO) -> bool:
-    """Whether an open file is a SQLite database, by its first bytes."""
+    """Return whether an open file is an SQLite database, by its first bytes."""
     file.seek(0)
     return file.read(len(HEADER)) == HEADER
 
 
 def verify(path: Path, name: Path) -> frozenset[str]:
-    """Look whether a database is a state that this version can use.
+    """Check that a database is a state that this version can use.
 
     Args:
-        path: of the database.
-        name: what messages call it.
+        path: the path of the database.
+        name: its name in messages.
 
     Returns:
         The ids of the shops in it.
 
     Raises:
-        PermanentError: STORE, it is not.
+        PermanentError: STORE, this version cannot use it.
     """
     try:
         with closing(_connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
@@ -112,14 +112,15 @@ def verify(path: Path, name: Path) -> frozenset[str]:
 
 
 def put_in_place(path: Path) -> None:
-    """Let what was put together at `restoring` become the state; the lock has to be ours.
+    """Replace the state by the file at `restoring`. The caller must have the lock.
 
-    First the log of the state before goes into its file, which is whole without it then; at last the new file
-    takes its name. So a kill leaves the one or the other. Owner, group and mode stay what they were.
+    First the log of the old state is written into its file, which is then whole without it. Last, the new
+    file takes its name. So a kill leaves either the old or the new state. Owner, group and mode do not
+    change.
 
     Raises:
-        PermanentError: STORE, another program has the file open, or it is none of ours.
-        OSError: it cannot be written.
+        PermanentError: STORE, another program has the file open, or it is not ours.
+        OSError: the file cannot be written.
     """
     real = Path(os.path.realpath(path))
     new = restoring(path)
@@ -136,7 +137,7 @@ def put_in_place(path: Path) -> None:
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     _fold_log(real, path)
-    for ending in SIDE_FILES:  # there is something only if the file before was damaged
+    for ending in SIDE_FILES:  # they exist only if the old file was damaged
         Path(f"{real}{ending}").unlink(missing_ok=True)
     sync_directory(real.parent)
     new.replace(real)
@@ -144,17 +145,17 @@ def put_in_place(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk."""
+    """Write the names in a directory to the disk."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):  # some file systems cannot
+        with suppress(OSError):  # some file systems do not support it
             os.fsync(directory)
     finally:
         os.close(directory)
 
 
 def _fold_log(real: Path, path: Path) -> None:
-    """Carry what the log holds over into the file, and remove it; one that is damaged is left as it is."""
+    """Write the log into the file, and remove the log. A damaged file stays as it is."""
     if not _size(real):
         return
     with real.open("rb") as file:
@@ -163,7 +164,7 @@ def _fold_log(real: Path, path: Path) -> None:
     try:
         with closing(_connect(real)) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                schema_of(db, path)  # raises, unless it is empty; one of a newer version may be replaced
+                schema_of(db, path)  # raises, unless it is empty; a newer version's file may be replaced
             db.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF not in DAMAGED:
@@ -171,7 +172,7 @@ def _fold_log(real: Path, path: Path) -> None:
 
 
 def _has_schema(db: sqlite3.Connection, version: int) -> bool:
-    """Whether the tables are those that this version of the schema has."""
+    """Return whether the tables are those of this version of the schema."""
     names = "SELECT type, name FROM main.sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
     found = set(db.execute(names))
     expected, _ = open_empty(Path(":memory:"))

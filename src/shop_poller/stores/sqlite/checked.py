@@ -1,4 +1,4 @@
-"""A connection whose statements raise sqlite3.Error alone, whatever the library makes of them."""
+"""A connection whose statements raise only sqlite3.Error, whatever the library raises."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -10,13 +10,14 @@ PEER = "SQLite"
 
 
 class CheckedConnection(sqlite3.Connection):
-    """Translates what is no sqlite3.Error into one: a number of more than 64 bits, half a surrogate pair.
+    """Translates other errors of the library into sqlite3.Error.
 
-    It wraps the library's calls alone, so that an error in our own code stays what it is.
+    The library raises others for a number of more than 64 bits, or half a surrogate pair. Only the calls of
+    the library are wrapped, so errors in our own code are not translated.
     """
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """As sqlite3 has it; raises sqlite3.Error."""
+        """Execute a statement, as sqlite3 does. Raises only sqlite3.Error."""
         try:
             return super().execute(sql, parameters)
         except sqlite3.Error:
@@ -25,8 +26,8 @@ class CheckedConnection(sqlite3.Connection):
             raise sqlite3.DatabaseError(reason(PEER, error)) from None
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        """As sqlite3 has it; raises sqlite3.Error."""
-        rows = list(parameters)  # what makes them is our own code
+        """Execute a statement for each row, as sqlite3 does. Raises only sqlite3.Error."""
+        rows = list(parameters)  # our own code makes the rows, so its errors must not be translated
         try:
             return super().executemany(sql, rows)
         except sqlite3.Error:

@@ -1,4 +1,4 @@
-"""Between rows and the objects of core. Instants are stored as whole milliseconds since 1970, UTC."""
+"""Converts between rows and the objects of core. Instants are stored as milliseconds since 1970, UTC."""
 
 import json
 from datetime import datetime
@@ -13,7 +13,7 @@ Row = tuple[Any, ...]
 
 
 def maybe_ms(value: datetime | None) -> int | None:
-    """To store an instant that may be missing."""
+    """Return an instant in milliseconds, or None if it is missing."""
     return None if value is None else ms(value)
 
 
@@ -24,12 +24,12 @@ SHOP = (
 
 
 def shop_state(row: Row) -> tuple[ShopState, list[str]]:
-    """From the columns SHOP; the problems."""
+    """Return the state from the columns SHOP, and the problems."""
     return stored.shop_state(dict(zip(SHOP.split(", "), row, strict=True)))
 
 
 def shop_row(state: ShopState) -> Row:
-    """To the columns SHOP."""
+    """Return the values of the columns SHOP."""
     import_position = state.import_position
     return (
         ms(state.started_at),
@@ -51,11 +51,11 @@ KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awai
 
 
 def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
-    """From the columns KNOWN; the problems."""
+    """Return the record from the columns KNOWN, and the problems."""
     raw = dict(zip(KNOWN.split(", "), row, strict=True))
     for name in ("decided", "refund_ids", "silent_refund_ids"):
         text = raw[name]
-        if text:  # what is no JSON stays a text, which is named by its column
+        if text:  # invalid JSON stays a text, which is reported under the name of its column
             raw[name] = stored.Reading().json(text, name) if isinstance(text, str) else text
             raw[name] = text if raw[name] is None else raw[name]
     raw["silent_refund_ids"] = raw["silent_refund_ids"] or None
@@ -65,7 +65,7 @@ def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
 
 
 def known_row(order: KnownOrder) -> Row:
-    """To the columns KNOWN."""
+    """Return the values of the columns KNOWN."""
     return (
         order.id,
         order.status,
@@ -82,11 +82,11 @@ DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, creat
 
 
 PLAIN = (int, str, str, str, str, str, str, int, int, int, type(None))
-"""The types of a delivery's columns, as nearly all are; such a row is read at the least cost."""
+"""The usual types of the columns of a delivery. A row with these types is read on a fast path."""
 
 
 def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
-    """From the columns DELIVERY; None if it cannot be delivered; the problems."""
+    """Return a delivery from the columns DELIVERY, or None if it cannot be delivered, and the problems."""
     if tuple(map(type, row)) == PLAIN:
         seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, _ = row
         names = f"{shop_id}{sink}{key}{event_id}{event_type}"
@@ -107,7 +107,10 @@ def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
 
 
 def finished(row: Row, *, dead: bool) -> tuple[FinishedDelivery | None, list[str]]:
-    """From seq, sink, key, event_id, event_type, attempts, when, reason, first_seq; likewise."""
+    """Return a finished delivery, or None if it cannot be identified, and the problems.
+
+    The columns are seq, sink, key, event_id, event_type, attempts, when, reason, first_seq.
+    """
     names = ("seq", "sink", "key", "event_id", "event_type", "attempts", "at", "reason", "first_seq")
     raw = dict(zip(names, row, strict=True))
     return stored.finished(raw["seq"], raw, dead=dead)

@@ -1,4 +1,4 @@
-"""The one connection to a state file. All work on it runs in a thread, one thing after the other."""
+"""The one connection to a state file. All work on it runs in a thread, sequentially."""
 
 import asyncio
 import os
@@ -30,19 +30,19 @@ PortT = TypeVar("PortT", bound="SqlitePort")
 Opener = Callable[[Path], tuple[StateConnection, int | None]]
 Opened = tuple[StateConnection, int | None, FileGuard | None]
 IN_MEMORY: tuple[Opener, ...] = (open_copy, open_empty)
-"""What these open has no file that somebody could take away."""
+"""These open a state in memory. There is no file that could be deleted."""
 
 
 class FileGoneError(Exception):
-    """The files of the state are not those that were opened."""
+    """The files of the state are no longer those that were opened."""
 
 
 class _Opening:
-    """Opens a file in a thread; if the caller is cancelled meanwhile, the thread closes it again.
+    """Opens a file in a thread. If the caller is cancelled meanwhile, the thread closes the file again.
 
     Args:
         opener: opens the file.
-        path: of the file.
+        path: the path of the file.
     """
 
     def __init__(self, opener: Opener, path: Path) -> None:
@@ -53,7 +53,7 @@ class _Opening:
         self._opened: Opened | None = None
 
     def __call__(self) -> Opened:
-        """Open it; raises what the opener raises."""
+        """Open the file. Raises what the opener raises."""
         db, lock = self._opener(self._path)
         try:
             guard = None if self._opener in IN_MEMORY else FileGuard(self._path, lock)
@@ -68,7 +68,7 @@ class _Opening:
         return opened
 
     def abandon(self) -> None:
-        """Close what was opened, or will be; nothing happens if nothing was."""
+        """Close the file if it is open, or as soon as it is opened."""
         with self._mutex:
             self._is_abandoned = True
             self._close()
@@ -91,10 +91,10 @@ def _close(db: StateConnection, lock: int | None) -> None:
 
 
 class SqliteConnection:
-    """An open state file, or a state in memory; made by `open`.
+    """An open state file, or a state in memory. Use `open` to create one.
 
-    A slow disk never stops the event loop: the work runs in a thread of the connection's own, or in threads
-    that the connections of several shops share.
+    A slow disk never blocks the event loop: the work runs in the connection's own thread, or in threads that
+    the connections of several shops share.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SqliteConnection:
         self._path = path
         self._threads = threads
         self._shared = shared
-        # A thread of its own does one thing after the other anyway.
+        # A thread of its own works sequentially anyway.
         self._turn = asyncio.Lock() if shared else nullcontext()
         self._lock = lock
         self._guard = guard
@@ -122,12 +122,12 @@ class SqliteConnection:
         """Open a state.
 
         Args:
-            path: of the file.
-            opener: one of sqlite.file.
-            shared: threads that the connections of several shops share; None for one of its own.
+            path: the path of the file.
+            opener: a function of sqlite.file.
+            shared: the threads that the connections of several shops share; None for a thread of its own.
 
         Raises:
-            PermanentError: STORE, it cannot be opened.
+            PermanentError: STORE, the state cannot be opened.
         """
         threads = shared or ThreadPoolExecutor(1, thread_name_prefix="store")
         opening = _Opening(opener, path)
@@ -145,7 +145,7 @@ class SqliteConnection:
         return cls(db, path=path, threads=threads, shared=shared is not None, lock=lock, guard=guard)
 
     async def run(self, work: Callable[[StateConnection], T]) -> T:
-        """Run work on the database in the thread, to its end even if the caller is cancelled.
+        """Run work on the database in the thread. It runs to its end even if the caller is cancelled.
 
         Raises:
             TemporaryError, PermanentError: STORE.
@@ -157,7 +157,7 @@ class SqliteConnection:
             problem = self._guard.problem()
             if problem is not None:
                 raise FileGoneError(problem)
-            self._guard.note_change()  # what was written beside us
+            self._guard.note_change()  # another process may have written
             try:
                 return work(self._db)
             finally:
@@ -167,7 +167,7 @@ class SqliteConnection:
             raise TemporaryError(ErrorKind.STORE, f"state file {self._path}: is closed already")
         loop = asyncio.get_running_loop()
         try:
-            with CancelScope(shield=True):  # a commit is never left unwatched; each takes milliseconds
+            with CancelScope(shield=True):  # always wait for the end of a commit, which takes milliseconds
                 async with self._turn:
                     with translated(str(self._path), partial(_unusable, self._path)):
                         running = loop.run_in_executor(self._threads, call)
@@ -181,7 +181,7 @@ class SqliteConnection:
         return result
 
     async def aclose(self) -> None:
-        """Close the file and release its lock; never raises."""
+        """Close the file and release its lock. Never raises."""
         if self._closed:
             return
         self._closed = True
@@ -201,7 +201,7 @@ class SqlitePort:
     """One port of a state file.
 
     Args:
-        connection: to the file; all ports of a store share it.
+        connection: the connection to the file. All ports of a store share it.
     """
 
     def __init__(self, connection: SqliteConnection) -> None:
@@ -211,18 +211,18 @@ class SqlitePort:
 def in_thread(
     work: Callable[Concatenate[PortT, StateConnection, P], T],
 ) -> Callable[Concatenate[PortT, P], Coroutine[Any, Any, T]]:
-    """Make a port's method of work on the database, which then runs in the connection's thread."""
+    """Turn work on the database into a method of a port. The work runs in the connection's thread."""
 
     @wraps(work)
     async def method(port: PortT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        connection = port._connection  # noqa: SLF001 - this becomes a method of it
+        connection = port._connection  # noqa: SLF001 - this becomes a method of the port
         return await connection.run(lambda db: work(port, db, *args, **kwargs))
 
     return method
 
 
 def _unusable(path: Path, why: str) -> TemporaryError:
-    """No thread can be started, for one."""
+    """Return the error for an unexpected failure, for example if no thread can be started."""
     return TemporaryError(
         ErrorKind.STORE, f"state file {path}: {why}; check the limits on threads and memory"
     )

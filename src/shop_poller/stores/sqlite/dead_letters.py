@@ -1,4 +1,4 @@
-"""Deliveries that are over: put back into the outbox, or deleted, beside the daemon."""
+"""Puts finished deliveries back into the outbox, or deletes them, while the daemon runs."""
 
 import json
 import sqlite3
@@ -30,18 +30,18 @@ class SqliteDeadLetters(SqlitePort):
         since: datetime | None = None,
         before: datetime | None = None,
     ) -> list[int]:
-        """The dead letters' seqs, in the order of their events."""
+        """Return the seqs of the dead letters, in the order of their events."""
         rows = db.execute(
             "SELECT seq FROM dead_letters WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink)"
             " AND (:since IS NULL OR buried_at >= :since) AND (:before IS NULL OR buried_at < :before)"
             f" ORDER BY {PLACE}",
             {"shop": shop_id, "sink": sink, "since": maybe_ms(since), "before": maybe_ms(before)},
         )
-        return [seq for (seq,) in rows]  # the key of the table: numbers, whatever was written
+        return [seq for (seq,) in rows]  # the key of the table: always numbers
 
     @in_thread
     def dead_letter(self, db: StateConnection, shop_id: str, seq: int) -> DeadLetter | None:
-        """One dead letter."""
+        """Return one dead letter."""
         row = db.execute(
             "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason,"
             " first_seq FROM dead_letters WHERE shop_id = ? AND seq = ?",
@@ -58,7 +58,7 @@ class SqliteDeadLetters(SqlitePort):
     def replay_concurrently(
         self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
     ) -> int:
-        """Add a row for each behind those that wait, and delete the dead letter."""
+        """Add a row for each dead letter behind the waiting rows of its key, and delete the dead letter."""
         return _put_back(db, "dead_letters", shop_id, seqs, now)
 
     @in_thread
@@ -73,7 +73,7 @@ class SqliteDeadLetters(SqlitePort):
     def resend_concurrently(
         self, db: StateConnection, shop_id: str, seqs: Collection[int], now: datetime
     ) -> int:
-        """Add a row for each behind those that wait, and delete it from the history."""
+        """Add a row for each delivery behind the waiting rows of its key, and delete it from the history."""
         return _put_back(db, "delivered", shop_id, seqs, now)
 
 
@@ -96,7 +96,7 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
 
 
 def _can_be_sent(row: codec.Row) -> bool:
-    """Whether a row, as `_put_back` reads it, is undamaged."""
+    """Return whether a row, as `_put_back` reads it, is undamaged."""
     sink, shop_id, key, event_id, event_type, body, seq, first_seq = row
     raw = {"sink": sink, "shop_id": shop_id, "key": key, "event_id": event_id, "event_type": event_type}
     times = {"created_at": 0, "head_since": None, "attempts": 0, "first_seq": first_seq}

@@ -1,4 +1,4 @@
-"""The file itself: opened by one writer, made and migrated when needed, explained when it fails."""
+"""The state file: opens it for one writer, creates and migrates it if needed, and explains its errors."""
 
 import errno
 import fcntl
@@ -15,10 +15,10 @@ from shop_poller.stores.damage import Damage
 from shop_poller.stores.sqlite.checked import CheckedConnection
 from shop_poller.stores.sqlite.stale_log import has_stale_log
 
-APPLICATION_ID = 0x53504F4C  # "SPOL" in the file's header: this is ours
+APPLICATION_ID = 0x53504F4C  # "SPOL" in the header of the file marks it as ours
 MIGRATIONS = sorted((Path(__file__).parent / "migrations").glob("*.sql"))
 BUSY_TIMEOUT_S = 5.0
-"""How long another process's lock is waited for: `status` and backups hold it for milliseconds."""
+"""How long to wait for the lock of another process. `status` and backups hold it for milliseconds."""
 
 DAMAGED = (
     "the file is damaged: `shop-poller state check` says where; restore a backup, or move the file away to"
@@ -26,8 +26,8 @@ DAMAGED = (
 )
 BEYOND_USE = ("malformed", "not a database", "no such table", "no such column", "no such index")
 ADVICE = {
-    "full": "free some space, it then goes on by itself",
-    "No space left": "free some space, it then goes on by itself",
+    "full": "free some space, work then resumes by itself",
+    "No space left": "free some space, work then resumes by itself",
     "readonly": "check who owns the file and whether the disk is mounted read-only",
     "Read-only": "the disk is mounted read-only; name a file elsewhere in SHOP_STATE_URL",
     "Permission denied": "check who owns the file and its directory",
@@ -43,15 +43,15 @@ ADVICE = {
 OTHER_ADVICE = "check the path in SHOP_STATE_URL"
 LOCK_KINDS = {errno.ELOOP: "a symbolic link", errno.EISDIR: "a directory"}
 MOST_LOCK_BYTES = 200
-"""Our lock files hold a few numbers; nothing larger is emptied."""
+"""Our lock files contain a few numbers. A larger file is not ours and is not truncated."""
 
 
 class StateConnection(CheckedConnection):
-    """A connection that remembers which damaged rows were told of.
+    """A connection that remembers which damaged rows were logged.
 
     Attributes:
-        damage: found by it.
-        is_writer: what is damaged may be set aside; else it is only read around.
+        damage: the damaged rows that it found.
+        is_writer: whether it may set damaged rows aside. If not, it reads around them.
     """
 
     damage: Damage
@@ -59,25 +59,25 @@ class StateConnection(CheckedConnection):
 
 
 def open_for_writing(path: Path) -> tuple[StateConnection, int]:
-    """Open, create or migrate the file.
+    """Open the file; create or migrate it if needed.
 
     Returns:
-        The connection, and the lock's file descriptor, to be closed after it.
+        The connection, and the file descriptor of the lock, which must be closed after the connection.
 
     Raises:
-        PermanentError: STORE, in use by another process, not ours, or too new.
+        PermanentError: STORE, the file is in use by another process, not ours, or too new.
         sqlite3.Error, OSError: see `explain`.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_kind(path)
     lock = lock_for(path)
     try:
-        restoring(path).unlink(missing_ok=True)  # of a `restore` that was killed
+        restoring(path).unlink(missing_ok=True)  # left by a killed `restore`
         _check_log(path)
-        # Buyers' first names are in it: for our eyes only.
+        # The file contains buyers' first names, so only we may read it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOCTTY, 0o600))
         with _connection(str(path)) as db:
-            _check_owner(db, path)  # before a byte of it is changed
+            _check_owner(db, path)  # before the file is changed
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # a commit is on the disk before anything is sent
             _migrate(db, path)
@@ -89,10 +89,12 @@ def open_for_writing(path: Path) -> tuple[StateConnection, int]:
 
 
 def open_for_reading(path: Path) -> tuple[StateConnection, None]:
-    """Open an existing file beside whoever writes to it; of one that is yet to be migrated, a copy that is.
+    """Open an existing file for reading while another process may write to it.
+
+    If the file is not migrated yet, a migrated copy in memory is opened instead.
 
     Raises:
-        PermanentError: STORE, there is none.
+        PermanentError: STORE, there is no state.
         sqlite3.Error: see `explain`.
     """
     db, version = _open_read_only(path)
@@ -103,10 +105,10 @@ def open_for_reading(path: Path) -> tuple[StateConnection, None]:
 
 
 def open_to_follow(path: Path) -> tuple[StateConnection, None]:
-    """Open an existing file to see what is written to it from now on, which in a copy would never appear.
+    """Open an existing file to read what is written to it from now on. A copy would never show that.
 
     Raises:
-        PermanentError: STORE, there is none, or it is yet to be migrated.
+        PermanentError: STORE, there is no state, or it is not migrated yet.
         sqlite3.Error: see `explain`.
     """
     db, version = _open_read_only(path)
@@ -117,10 +119,15 @@ def open_to_follow(path: Path) -> tuple[StateConnection, None]:
 
 
 def open_concurrently(path: Path) -> tuple[StateConnection, int | None]:
-    """Open an existing file to write a little beside whoever polls; raises what `open_for_reading` raises.
+    """Open an existing file to write a little while another process may poll.
 
     Returns:
-        The connection, and the lock's file, which is not locked, for notes on the log; see `stale_log`.
+        The connection, and the descriptor of the lock file for notes on the log, see `stale_log`. The file is
+        not locked.
+
+    Raises:
+        PermanentError: STORE, there is no state, or it is not migrated yet.
+        sqlite3.Error: see `explain`.
     """
     if not path.exists():
         raise _missing(path)
@@ -140,23 +147,23 @@ def open_concurrently(path: Path) -> tuple[StateConnection, int | None]:
 
 
 def open_as_it_is(path: Path) -> sqlite3.Connection:
-    """Open an existing file to copy it, of whatever version; raises what `open_for_reading` raises."""
+    """Open an existing file of any version to copy it. Raises what `open_for_reading` raises."""
     db, _ = _open_read_only(path)
     return db
 
 
 def schema_of(db: sqlite3.Connection, path: Path) -> int:
-    """The version of the schema; 0 if there is nothing in the file.
+    """Return the version of the schema; 0 if the file is empty.
 
     Raises:
-        PermanentError: STORE, it is another program's, or of a newer shop-poller.
-        sqlite3.Error: it cannot be read.
+        PermanentError: STORE, the file belongs to another program, or to a newer shop-poller.
+        sqlite3.Error: the file cannot be read.
     """
     return _check_owner(db, path)
 
 
 def open_copy(path: Path) -> tuple[StateConnection, None]:
-    """A copy in memory, empty if there is no file; raises what `open_for_reading` raises."""
+    """Return a copy in memory, empty if there is no file. Raises what `open_for_reading` raises."""
     with _connection(":memory:") as db:
         if path.exists():
             _check_kind(path)
@@ -171,51 +178,51 @@ def open_copy(path: Path) -> tuple[StateConnection, None]:
 
 
 def open_empty(path: Path) -> tuple[StateConnection, None]:
-    """Nothing yet, in memory."""
+    """Return an empty state in memory."""
     with _connection(":memory:") as db:
         _migrate(db, path)
     return db, None
 
 
 def restoring(path: Path) -> Path:
-    """Where the next state of a file is put together before it takes its place."""
+    """Return the path where a restore builds the next state before it replaces the file."""
     real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.restoring")
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """Run the block in one transaction: all of it takes effect, or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # some errors, a full disk among them, have rolled back already
+        if db.in_transaction:  # some errors, such as a full disk, roll back by themselves
             db.execute("ROLLBACK")
         raise
 
 
 def explain(error: sqlite3.Error | OSError, path: Path) -> str:
-    """Say in one line what is wrong with the file and what to do."""
+    """Return in one line what is wrong with the file and how to fix it."""
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     advice = next((advice for part, advice in ADVICE.items() if part in text), OTHER_ADVICE)
     return f"state file {path}: {text}; {advice}"
 
 
 def is_beyond_use(error: sqlite3.Error) -> bool:
-    """Whether the file is damaged as a whole, so that trying again cannot help."""
+    """Return whether the file as a whole is damaged, so that a retry cannot help."""
     return any(part in str(error) for part in BEYOND_USE)
 
 
 @contextmanager
 def _connection(target: str, *, uri: bool = False) -> Iterator[StateConnection]:
-    """A new connection, closed again if what is done with it at first fails."""
+    """Open a connection. If the block fails, close it."""
     db: StateConnection = sqlite3.connect(
         target,
         timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,  # transactions are ours to begin
-        check_same_thread=False,  # by one thread at a time; the stores of several shops share some
+        isolation_level=None,  # we begin transactions ourselves
+        check_same_thread=False,  # one thread at a time uses it; the stores of several shops share threads
         uri=uri,
         factory=StateConnection,
     )
@@ -223,7 +230,7 @@ def _connection(target: str, *, uri: bool = False) -> Iterator[StateConnection]:
     db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")  # see stored.is_clean
     try:
         db.execute("PRAGMA temp_store = MEMORY")
-        # Claims live in memory: those of a process that dies are void at once.
+        # Claims are kept in memory: if a process dies, its claims are void at once.
         db.execute("CREATE TEMP TABLE claimed (seq INTEGER PRIMARY KEY)")
         yield db
     except BaseException:
@@ -232,14 +239,14 @@ def _connection(target: str, *, uri: bool = False) -> Iterator[StateConnection]:
 
 
 def _open_read_only(path: Path) -> tuple[StateConnection, int]:
-    """An existing file, and its schema's version."""
+    """Open an existing file, and return the version of its schema too."""
     if not path.exists():
         raise _missing(path)
     _check_kind(path)
     _check_log(path)
     with _connection(_read_only(path), uri=True) as db:
         version = _check_owner(db, path)
-        if not version:  # made a moment ago, or by one that was killed in that moment
+        if not version:  # just created, or the process that created it was killed
             raise _missing(path)
     return db, version
 
@@ -249,12 +256,12 @@ def _read_only(path: Path) -> str:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no file: a pipe would hang whoever opens it.
+    """Refuse anything but a file: opening a pipe would hang.
 
-    A symbolic link is followed, so that the state may lie on another disk; but not another user's.
+    A symbolic link is followed, so that the state may be on another disk, but not one made by another user.
 
     Raises:
-        PermanentError: STORE, it is a link of another user.
+        PermanentError: STORE, it is a link made by another user.
         OSError: see `explain`.
     """
     try:
@@ -262,7 +269,7 @@ def _check_kind(path: Path) -> None:
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in owners:
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{path} is a symbolic link that another user made (uid {link.st_uid}); remove it, and look"
+                f"{path} is a symbolic link that another user made (uid {link.st_uid}); remove it, and check"
                 " who may write to its directory",
             )
         mode = path.stat().st_mode
@@ -275,28 +282,28 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_log(path: Path) -> None:
-    """Refuse a copy that was put in place of the state by hand, and would be mixed with the log of before."""
+    """Refuse a copy put in place by hand: SQLite would mix it with the log of the former file."""
     real = Path(os.path.realpath(path))
     if has_stale_log(real):
         raise PermanentError(
             ErrorKind.STORE,
-            f"state file {path}: was replaced by hand, and {real}-wal is of the file before; put a backup"
-            f" back with `shop-poller restore FILE`, or remove {real}-wal and {real}-shm to use what is there"
-            " now",
+            f"state file {path}: was replaced by hand, and {real}-wal belongs to the former file. Restore a"
+            f" backup with `shop-poller restore FILE`, or remove {real}-wal and {real}-shm to use the present"
+            " file",
         )
 
 
 def lock_for(path: Path) -> int:
-    """Keep every other writer away; the kernel lets go of the lock however this process ends.
+    """Lock the state against all other writers. The kernel releases the lock however this process ends.
 
     Returns:
-        The descriptor of the lock file; closing it ends the lock.
+        The descriptor of the lock file. Closing it releases the lock.
 
     Raises:
-        PermanentError: STORE, another process has the lock, or what lies there is no lock file of ours.
+        PermanentError: STORE, another process has the lock, or the file of that name is not our lock file.
         OSError: see `explain`.
     """
-    real = os.path.realpath(path)  # the same file by another name is the same file
+    real = os.path.realpath(path)  # one file has one lock, by whatever name it is opened
     name = f"{real}.lock"
     while True:
         lock = _open_lock(name)
@@ -304,13 +311,13 @@ def lock_for(path: Path) -> int:
             if _locked(lock, path, name):
                 return lock
         except BaseException:
-            os.close(lock)  # or this process would keep itself out for as long as it lives
+            os.close(lock)  # otherwise this process would lock itself out until it ends
             raise
         os.close(lock)
 
 
 def _locked(lock: int, path: Path, name: str) -> bool:
-    """Lock an open lock file and write into it who we are; whether it is still the one of that name."""
+    """Lock an open lock file and write our process id into it. Return whether it still has that name."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -320,7 +327,7 @@ def _locked(lock: int, path: Path, name: str) -> bool:
             f"{path} is in use by another shop-poller (process {holder}); stop that one first, or give"
             " this one a file of its own in SHOP_STATE_URL",
         ) from None
-    if not _is_named(lock, name):  # it was deleted meanwhile, and the next one would lock another file
+    if not _is_named(lock, name):  # it was deleted meanwhile, so another process would lock another file
         return False
     noted = os.read(lock, MOST_LOCK_BYTES).partition(b"\n")[2]  # see `stale_log`
     os.ftruncate(lock, 0)
@@ -329,10 +336,10 @@ def _locked(lock: int, path: Path, name: str) -> bool:
 
 
 def check_lock(path: Path) -> None:
-    """Look whether what lies in the place of the lock file is one; it is not locked, and none is made.
+    """Check that the lock file, if it exists, is really one. It is neither locked nor created.
 
     Raises:
-        PermanentError: STORE, it is not.
+        PermanentError: STORE, it is not a lock file.
         OSError: see `explain`.
     """
     name = f"{os.path.realpath(path)}.lock"
@@ -341,9 +348,10 @@ def check_lock(path: Path) -> None:
 
 
 def _open_lock(name: str, *, keeps_owner: bool = True) -> int:
-    """Open or create the lock file, and nothing that only has its name.
+    """Open or create the lock file. Refuse anything else of that name.
 
-    We write into it: a link would let whoever may write to the directory choose another file for that.
+    We write into it. Through a link, any user who may write to the directory could make us write into another
+    file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -359,17 +367,17 @@ def _open_lock(name: str, *, keeps_owner: bool = True) -> int:
         raise _no_lock(name, "a hard link to another file" if about.st_nlink > 1 else special)
     if (
         keeps_owner and not os.geteuid()
-    ):  # root works in place of the service, which has to be able to open it afterwards
-        with suppress(OSError):  # in some containers root may not
+    ):  # root acts for the service, which must be able to open the file afterwards
+        with suppress(OSError):  # some containers do not allow that to root
             keep_owner(lock, Path(name).parent)
     return lock
 
 
 def keep_owner(file: int, like: Path) -> None:
-    """Give an open file the owner and the group of another file; if they differ, that needs root.
+    """Give an open file the owner and the group of another file. If they differ, this needs root.
 
     Raises:
-        OSError: it cannot be given to them.
+        OSError: the owner cannot be changed.
     """
     wanted, about = like.stat(), os.fstat(file)
     if (wanted.st_uid, wanted.st_gid) != (about.st_uid, about.st_gid):
@@ -383,7 +391,7 @@ def _no_lock(name: str, what: str) -> PermanentError:
 
 
 def _is_named(file: int, name: str) -> bool:
-    """Whether an open file still has this name."""
+    """Return whether an open file still has this name."""
     ours = os.fstat(file)
     try:
         theirs = os.lstat(name)
@@ -393,7 +401,7 @@ def _is_named(file: int, name: str) -> bool:
 
 
 def _check_owner(db: sqlite3.Connection, path: Path) -> int:
-    """Return the schema's version; 0 if the file is empty."""
+    """Return the version of the schema; 0 if the file is empty. Raises what `schema_of` raises."""
     owner = int(db.execute("PRAGMA application_id").fetchone()[0])
     if owner != APPLICATION_ID and db.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()[0]:
         raise PermanentError(

@@ -1,7 +1,7 @@
-"""Notices that the files of an open state were deleted, replaced or truncated by somebody else.
+"""Detects that another program deleted, replaced or truncated the files of an open state.
 
-SQLite goes on writing into a file that has no name any more, and says nothing: all of it is lost when the
-process ends.
+SQLite continues to write into a file that has no name any more, without an error. All of that is lost when
+the process ends.
 """
 
 import errno
@@ -12,14 +12,14 @@ from pathlib import Path
 from shop_poller.stores.sqlite.stale_log import Pair, boot_id, note
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-"""What `stat` answers for a file that is not there; any other error says nothing about the file."""
+"""The errors of `stat` for a missing file. Any other error says nothing about the file."""
 
 
 class FileGuard:
-    """What the files of a state were when they were opened.
+    """Remembers the identity of the files of a state when they were opened.
 
     Args:
-        path: of the state file, as it was opened.
+        path: the path of the state file, as it was opened.
         lock: the descriptor of the lock file; None if the state was opened without the lock.
     """
 
@@ -41,10 +41,10 @@ class FileGuard:
         self.note_change()
 
     def note_change(self) -> None:
-        """Write down when the file was changed, if it was; see `stale_log`."""
+        """Write the time of the file's last change to the lock file, if it changed; see `stale_log`."""
         if self._lock is None or not self._boot or not self._log_number:
             return
-        with suppress(OSError):  # a full disk among them: then there is no note, or one that is too old
+        with suppress(OSError):  # such as a full disk: then there is no note, or an old one
             about = os.stat(self._path)  # noqa: PTH116 - as below
             if about.st_mtime_ns != self._noted_ns:
                 pair = Pair(self._boot, about.st_ino, self._log_number, about.st_mtime_ns)
@@ -52,10 +52,10 @@ class FileGuard:
                 self._noted_ns = about.st_mtime_ns
 
     def problem(self) -> str | None:
-        """What happened to the files, in one line; None if they are what they were."""
+        """Return in one line what happened to the files; None if nothing did."""
         for file, identity in self._files.items():
             try:
-                about = os.stat(file)  # noqa: PTH116 - it is called with every commit
+                about = os.stat(file)  # noqa: PTH116 - it runs with every commit
             except OSError as error:
                 if error.errno in GONE:
                     return self._line(file, "was deleted")
@@ -70,8 +70,8 @@ class FileGuard:
 
     def _line(self, file: str, what: str) -> str:
         return (
-            f"state file {self._path}: {file} {what} while it was open; nothing is written to it any more;"
-            " start shop-poller again, it uses what is there now (`shop-poller restore` puts a backup back)"
+            f"state file {self._path}: {file} {what} while it was open; nothing is written to it any more."
+            " Restart shop-poller to use the present file (`shop-poller restore` restores a backup)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What became of deliveries."""
+"""The history of deliveries."""
 
 import json
 from collections.abc import Collection
@@ -14,11 +14,11 @@ from shop_poller.stores.sqlite.file import StateConnection
 EARLIEST = -(2**62)
 """Before any instant (ms)."""
 PLACE = "coalesce(first_seq, seq), seq"
-"""The order of events. A delivery that was put back and is over again keeps its first place."""
+"""The order of events. A delivery that was put back and finished again keeps its first place."""
 
 
 class SqliteDeliveryHistory(SqlitePort):
-    """Deliveries that are over. For the methods see ports.DeliveryHistory."""
+    """Finished deliveries. For the methods see ports.DeliveryHistory."""
 
     @in_thread
     def finished(
@@ -31,7 +31,7 @@ class SqliteDeliveryHistory(SqlitePort):
         sink: str | None = None,
         after: datetime | None = None,
     ) -> list[FinishedDelivery]:
-        """Read them by time, the latest first."""
+        """Read the deliveries by time, the latest first."""
         table, at, reason = (
             ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
         )
@@ -52,7 +52,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def by_the_hour(
         self, db: StateConnection, shop_id: str, *, dead: bool, before: datetime, hours: int
     ) -> list[int]:
-        """Count by the index alone."""
+        """Count the deliveries, using only the index."""
         table, at = ("dead_letters", "buried_at") if dead else ("delivered", "delivered_at")
         start = ms(before) - hours * HOUR_MS
         rows = db.execute(
@@ -67,7 +67,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def delivered(
         self, db: StateConnection, shop_id: str, *, since: datetime, before: datetime
     ) -> list[DeliveredEntry]:
-        """Read them by time, then sort them by their events."""
+        """Read the deliveries by time, sorted by their events."""
         rows = db.execute(
             "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '',"
             " first_seq FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ?"
@@ -81,7 +81,7 @@ class SqliteDeliveryHistory(SqlitePort):
     def delivery_records(
         self, db: StateConnection, shop_id: str, keys: Collection[str]
     ) -> list[DeliveryRecord]:
-        """Read them from the outbox, the delivered and the dead letters."""
+        """Read the deliveries from the outbox, the history and the dead letters."""
         rows = db.execute(
             " UNION ALL ".join(
                 f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"

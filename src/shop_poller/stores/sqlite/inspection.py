@@ -1,4 +1,4 @@
-"""Looks at a whole state file and repairs what can be repaired."""
+"""Inspects a whole state file and repairs what can be repaired."""
 
 import sqlite3
 from contextlib import closing
@@ -20,24 +20,24 @@ from shop_poller.stores.sqlite.rows import (
 )
 
 MOST_OF_FILE = 20
-"""Faults of the file itself that are listed."""
+"""Most faults of the file itself that are listed."""
 RESTORE = "restore a backup, or move the file away to start over"
 INDEX_FAULTS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 OF_ROWS = (" value in ",)
-"""Faults that are found row by row, too."""
+"""Faults that the check of each row also finds."""
 
 
 class SqliteInspection(SqlitePort):
-    """Looks at the whole file and repairs it, for `shop-poller state`."""
+    """Inspects the whole file and repairs it, for `shop-poller state`."""
 
     @in_thread
-    def inspect(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - a file is one shop's
-        """Everything that is wrong with the state; changes nothing."""
+    def inspect(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - a file has one shop
+        """Return everything that is wrong with the state. Changes nothing."""
         return _findings(db, now())
 
     @in_thread
     def repair(self, db: StateConnection, shop_id: str) -> list[StateFinding]:  # noqa: ARG002 - likewise
-        """Repair what can be repaired; the table rows_set_aside keeps copies of the rows.
+        """Repair what can be repaired. The table rows_set_aside keeps copies of the rows.
 
         Returns:
             What was wrong.
@@ -64,7 +64,7 @@ class SqliteInspection(SqlitePort):
 
 
 def _findings(db: sqlite3.Connection, at: datetime) -> list[StateFinding]:
-    """Everything that is wrong with the file."""
+    """Return everything that is wrong with the file."""
     found = _of_schema(db)
     try:
         found += _of_file(db)
@@ -82,7 +82,7 @@ def _of_file(db: sqlite3.Connection) -> list[StateFinding]:
         if text == "ok" or any(part in text for part in OF_ROWS):
             continue
         is_index = any(part in text for part in INDEX_FAULTS)
-        fix = "a repair builds the indexes anew" if is_index else ""
+        fix = "a repair rebuilds the indexes" if is_index else ""
         line = " ".join(str(text).split())[:200]
         found.append(StateFinding("file", "-", line if fix else f"{line}; {RESTORE}", fix))
     return found
@@ -106,16 +106,16 @@ def _of_schema(db: sqlite3.Connection) -> list[StateFinding]:
 def _of_outbox(db: sqlite3.Connection) -> list[StateFinding]:
     found = []
     if problem := counter_problem(db):
-        found.append(StateFinding("outbox", "counter", problem, "a repair sets it anew"))
+        found.append(StateFinding("outbox", "counter", problem, "a repair resets it"))
     if count := unmarked_heads(db):
         problem = f"{count} deliveries are marked wrongly as first of their key, or not marked"
-        found.append(StateFinding("outbox", "order", problem, "a repair marks them anew"))
+        found.append(StateFinding("outbox", "order", problem, "a repair marks them again"))
     return found
 
 
 @cache
 def _columns() -> dict[str, frozenset[str]]:
-    """The columns of each table of this version."""
+    """Return the columns of each table of this version."""
     with closing(_fresh()) as db:
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {
@@ -127,7 +127,7 @@ def _columns() -> dict[str, frozenset[str]]:
 
 @cache
 def _indexes() -> dict[str, str]:
-    """What makes each index of this version."""
+    """Return the SQL that creates each index of this version."""
     with closing(_fresh()) as db:
         made = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
         return dict(made.fetchall())

@@ -1,4 +1,4 @@
-"""The right to write, which is the lock on the file; and the clock, which is this machine's."""
+"""The lease, which is the lock on the file, and the clock, which is this machine's."""
 
 import math
 import os
@@ -16,21 +16,21 @@ class SqliteLease(SqlitePort):
 
     @property
     def term_s(self) -> float:
-        """The lock ends with the process."""
+        """Infinite: the lock ends with the process."""
         return math.inf
 
     @in_thread
     def take(self, db: StateConnection) -> bool:
-        """The lock was taken when the file was opened. Damaged rows are set aside before work begins."""
+        """Set damaged rows aside before work begins. The lock was taken when the file was opened."""
         db.execute("DELETE FROM temp.claimed")
         mend(db, now())
         return True
 
     async def renew(self) -> bool:
-        """The lock is never lost, unless somebody takes the file away.
+        """Check that the file still exists. The lock cannot be lost in another way.
 
         Raises:
-            PermanentError: STORE, the file that is open is not the one of that name any more.
+            PermanentError: STORE, the open file no longer has its name.
         """
         try:
             await self._connection.run(lambda _: None)
@@ -41,15 +41,15 @@ class SqliteLease(SqlitePort):
         return True
 
     async def release(self) -> None:
-        """Closing the file releases the lock."""
+        """Do nothing: closing the file releases the lock."""
 
     async def holder(self) -> str:
-        """This process: whoever reads beside another one cannot tell which that is."""
+        """Return this process. A reader cannot see which other process has the lock."""
         return f"process {os.getpid()}"
 
     def now(self) -> datetime:
-        """This machine's clock."""
+        """Return the time of this machine's clock."""
         return now()
 
     async def ask_clock(self) -> None:
-        """There is no server to ask."""
+        """Do nothing: there is no server to ask."""

@@ -17,7 +17,8 @@ from shop_poller.stores.sqlite.rows import note, raw
 from shop_poller.stores.statuses import CLOSED
 
 CLOSED_SQL = "({})".format(", ".join(f"'{status}'" for status in CLOSED))
-"""Written out, not bound: or SQLite could not see that the index is for just these, and would refuse."""
+"""The statuses as literals: with bound values, SQLite could not see that the index covers the query, and
+would refuse it."""
 
 
 class SqliteOrderState(SqlitePort):
@@ -30,9 +31,10 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def register(self, db: StateConnection, shop_id: str, now: datetime) -> ShopState:
-        """Insert the row of the shop if there is none.
+        """Return the state. First insert the row of the shop if there is none.
 
-        If its row is gone, and its orders are known, polling restarts before the last change of any order.
+        If the row is missing although orders of the shop are known, polling restarts before the last change
+        of any order.
         """
         with transaction(db):
             begun = db.execute(
@@ -55,12 +57,12 @@ class SqliteOrderState(SqlitePort):
                     (ms(again), shop_id),
                 )
         state = _load(db, shop_id)
-        assert state is not None  # noqa: S101 - just made
+        assert state is not None  # noqa: S101 - just inserted
         return state
 
     @in_thread
     def known(self, db: StateConnection, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
-        """Read their records."""
+        """Read the records of these orders."""
         rows = db.execute(
             f"SELECT {codec.KNOWN} FROM known_orders WHERE shop_id = ?"
             " AND order_id IN (SELECT value FROM json_each(?))",
@@ -78,7 +80,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def open_orders(self, db: StateConnection, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Read them from their index."""
+        """Read the open orders from their index."""
         rows = db.execute(
             "SELECT order_id FROM known_orders INDEXED BY known_orders_open"
             " WHERE shop_id = ? AND order_id > ?"
@@ -89,7 +91,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def set_aside(self, db: StateConnection, shop_id: str) -> dict[int, str]:
-        """Read the orders that were unreadable."""
+        """Read the orders set aside as unreadable."""
         rows = db.execute("SELECT order_id, reason FROM set_aside WHERE shop_id = ?", (shop_id,))
         return {
             order_id: reason if isinstance(reason, str) and stored.is_clean(reason) else "(cannot be read)"
@@ -124,7 +126,7 @@ class SqliteOrderState(SqlitePort):
 
     @in_thread
     def backfill(self, db: StateConnection, shop_id: str) -> Backfill | None:
-        """Read its row."""
+        """Read the row of the backfill."""
         columns = "since, created_before, learned"
         row = db.execute(f"SELECT {columns} FROM backfills WHERE shop_id = ?", (shop_id,)).fetchone()
         if row is None:
@@ -142,7 +144,7 @@ class SqliteOrderState(SqlitePort):
         position: Backfill,
         now: datetime,
     ) -> int:
-        """Insert records that are missing; the daemon may be writing, too."""
+        """Insert missing records. The daemon may write meanwhile."""
         with transaction(db):
             fresh = [
                 db.execute(
@@ -161,7 +163,7 @@ class SqliteOrderState(SqlitePort):
 
 
 def _load(db: StateConnection, shop_id: str) -> ShopState | None:
-    """The state of a shop, if there is one."""
+    """Return the state of a shop; None if there is none."""
     row = db.execute(f"SELECT {codec.SHOP} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
     if row is None:
         return None

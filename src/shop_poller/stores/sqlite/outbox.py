@@ -1,7 +1,7 @@
-"""The outbox's rows, from the commit that adds them to the ack, or to the move to the dead letters.
+"""The rows of the outbox, from the commit that adds them to the ack, or to the move to the dead letters.
 
-A row is its key's head when it is the oldest undelivered one of its shop, sink and key. Only heads are
-claimed, which keeps an order's events in order.
+A row is the head of its key when it is the oldest undelivered one of its shop, sink and key. Only heads are
+claimed, which keeps the events of an order in order.
 """
 
 import json
@@ -30,12 +30,13 @@ APPEND = (
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,"
     " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
 )
-"""A row behind those of its key; or the key's head, if there are none."""
+"""Appends a row behind those of its key. If there are none, the row becomes the head."""
 WAITING = next(table for table in QUICK if table.name == "outbox")
 MOST_ROUNDS = 100
-"""A claim that meets damaged rows only gives up after so many times as many rows as it was asked for."""
+"""A claim that finds only damaged rows stops after this many times its limit of rows."""
 AMONG = "seq IN (SELECT value FROM json_each(?))"
-"""Many rows by one statement: each step of one gives up Python's lock, and must wait to have it again."""
+"""Selects many rows in one statement. Each step of a statement releases Python's GIL and must wait for it
+again."""
 NEXT_HEADS = (
     "UPDATE outbox SET head_since = ?1, due_at = min(due_at, ?1) WHERE head_since IS NULL AND seq IN ("
     " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(place.value, '$[0]')"
@@ -53,12 +54,12 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
-        """Take due heads that are not claimed; those that cannot be delivered are set aside."""
+        """Claim due heads that are not claimed yet. Those that cannot be delivered are set aside."""
         at, found = ms(now), list[Delivery]()
         for _ in range(MOST_ROUNDS):
             most = limit - len(found)
             read = _heads(db, "due_at <= ?", sink, at, most)
-            if len(read) < most:  # apart, or the index could not give them in their order
+            if len(read) < most:  # a separate query, so that the index can return the rows in order
                 read += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, most - len(read))
             some = _deliverable(db, read, now)
             seqs = _seqs(some)
@@ -94,7 +95,7 @@ class SqliteOutbox(SqlitePort):
                             " WHERE seq = ?",
                             (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
                         )
-                    case _:  # acked above; or released: nothing happened to it
+                    case _:  # acked above, or released: the row does not change
                         pass
             retention.trim(db, "delivered", acked)
             retention.trim(db, "dead_letters", dead_lettered)
@@ -104,7 +105,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def release_parked(self, db: StateConnection, sink: str) -> bool:
-        """Make some parked rows due, each at the time when it was made."""
+        """Make some parked rows due, each at its creation time. Return whether there may be more."""
         after = self._looked_at.pop(sink, 0)
         with transaction(db):
             seqs = [
@@ -127,7 +128,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def clamp_due(self, db: StateConnection, sink: str, *, latest: datetime) -> int:
-        """Let no head be due later than that, a bounded number at a time."""
+        """Make heads that are due after `latest` due then, a bounded number at a time."""
         return db.execute(
             "UPDATE outbox SET due_at = :latest WHERE seq IN (SELECT seq FROM outbox WHERE sink = :sink"
             " AND head_since IS NOT NULL AND due_at > :latest ORDER BY due_at DESC LIMIT :limit)",
@@ -136,7 +137,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def next_due(self, db: StateConnection, sink: str) -> datetime | None:
-        """When the next head that is not claimed is due."""
+        """Return when the next unclaimed head is due."""
         row = db.execute(
             "SELECT due_at FROM outbox WHERE sink = ? AND head_since IS NOT NULL"
             " AND due_at BETWEEN 0 AND ? AND seq NOT IN (SELECT seq FROM temp.claimed)"
@@ -149,7 +150,7 @@ class SqliteOutbox(SqlitePort):
     def dead_letter_expired(
         self, db: StateConnection, sink: str, *, head_before: datetime, now: datetime
     ) -> int:
-        """Make dead letters of unclaimed heads that became heads before an instant."""
+        """Move unclaimed heads that became heads before an instant to the dead letters."""
         rows = db.execute(
             f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
             " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
@@ -167,7 +168,7 @@ class SqliteOutbox(SqlitePort):
 def insert(
     db: sqlite3.Connection, shop_id: str, new_deliveries: Iterable[NewDelivery], now: datetime
 ) -> None:
-    """Add rows, within the caller's transaction."""
+    """Add rows in the caller's transaction."""
     at = ms(now)
     db.executemany(
         APPEND,
@@ -187,20 +188,16 @@ def append(
     *,
     first_seq: int | None = None,
 ) -> None:
-    """Add a row behind those of its key, within the caller's transaction.
+    """Add a row behind those of its key, in the caller's transaction.
 
-    Args:
-        db: the store.
-        place: sink, shop and key.
-        told: event id, event type and body.
-        at: since when it waits, and is due (ms).
-        first_seq: of a row that was there before.
+    `place` is sink, shop and key; the argument after it is event id, event type and body. The row waits and
+    is due since `at` (ms). `first_seq` is the first seq of a delivery that was in the outbox before.
     """
     db.execute(APPEND, (*place, *told, at, first_seq))
 
 
 def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) -> bool:
-    """Whether an event waits already in a place: sink, shop and key."""
+    """Return whether an event already waits in a place: sink, shop and key."""
     found = db.execute(
         "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? AND event_id = ? LIMIT 1",
         (*place, event_id),
@@ -209,7 +206,7 @@ def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) ->
 
 
 def _heads(db: sqlite3.Connection, which: str, sink: str, at: int, limit: int) -> list[tuple[Any, ...]]:
-    """Heads that nobody has, the longest due first."""
+    """Return unclaimed heads, the longest due first."""
     return db.execute(
         f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since IS NOT NULL AND {which}"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
@@ -218,7 +215,7 @@ def _heads(db: sqlite3.Connection, which: str, sink: str, at: int, limit: int) -
 
 
 def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> list[Delivery]:
-    """Rows with the columns OUTBOX as deliveries; what is wrong with one is put right, or it is set aside."""
+    """Return rows with the columns OUTBOX as deliveries. A damaged row is corrected, or set aside."""
     now = min(now, present())
     judged = [(row, *codec.delivery(row[:-1], now)) for row in read]
     wrong = [dict(zip(OUTBOX.split(", "), row, strict=True)) for row, _, problems in judged if problems]
@@ -230,14 +227,14 @@ def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> lis
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
-    """Take rows out; the next of each one's key becomes the head, and its age counts from now."""
+    """Remove rows. The next row of each key becomes the head, and its age as a head counts from now."""
     db.execute(f"DELETE FROM outbox WHERE {AMONG}", (_seqs(deliveries),))
     places = [(delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries]
     db.execute(NEXT_HEADS, (ms(now), json.dumps(places)))
 
 
 def _seqs(deliveries: Iterable[Delivery]) -> str:
-    """For AMONG."""
+    """Return the parameter for AMONG."""
     return json.dumps([delivery.seq for delivery in deliveries])
 
 

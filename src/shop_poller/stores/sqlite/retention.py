@@ -1,4 +1,4 @@
-"""How much is kept, and for how long."""
+"""Limits how much is kept, and for how long."""
 
 import sqlite3
 from collections import Counter
@@ -13,13 +13,13 @@ from shop_poller.stores.sqlite.file import StateConnection, transaction
 from shop_poller.stores.stored import is_clean
 
 KINDS = {"delivered": "delivered_at", "dead_letters": "buried_at"}
-"""Table to the column that says since when a row is there."""
+"""Each table of finished deliveries, and the column with the time when a row got there."""
 DATED = (
     ("known_orders", "order_id", "seen_at"),
     ("set_aside", "order_id", "since"),
     *((table, "seq", at) for table, at in KINDS.items()),
 )
-"""What is kept for a time: table, key, and since when."""
+"""The tables with a retention: table, key, and the column with the time that retention counts from."""
 
 
 class SqliteRetention(SqlitePort):
@@ -29,7 +29,7 @@ class SqliteRetention(SqlitePort):
     def prune(
         self, db: StateConnection, shop_id: str, *, seen_before: datetime, finished_before: datetime
     ) -> int:
-        """Delete old records, and old or too many deliveries that are over; each in a short transaction."""
+        """Delete old records, and finished deliveries that are old or too many, in short transactions."""
         dropped = 0
         for table, at in (("known_orders", "seen_at"), ("set_aside", "since")):
             with transaction(db):
@@ -48,7 +48,7 @@ class SqliteRetention(SqlitePort):
 
     @in_thread
     def redate(self, db: StateConnection, shop_id: str, *, after: datetime, to: datetime) -> int:
-        """Date back what is dated in the future, of each kind a bounded number."""
+        """Date back what is dated in the future, a bounded number of each kind at a time."""
         values = {"shop": shop_id, "after": ms(after), "to": ms(to), "limit": PRUNE_LIMIT}
         found = [
             (table, key, at)
@@ -71,12 +71,12 @@ class SqliteRetention(SqlitePort):
 
 
 def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
-    """Delete the oldest rows beyond the bound of each sink that got more, within the caller's transaction.
+    """Delete the oldest rows beyond the bound of each sink that got new rows, in the caller's transaction.
 
     Args:
         db: the store.
         table: one of KINDS.
-        added: what was just added; for each a bounded number is deleted.
+        added: the deliveries just added. At most TRIM rows are deleted for each of them.
     """
     for (shop_id, sink), count in Counter((one.shop_id, one.sink) for one in added).items():
         last = _last_beyond_bound(db, table, shop_id, sink)
@@ -85,7 +85,7 @@ def trim(db: sqlite3.Connection, table: str, added: Sequence[Delivery]) -> None:
 
 
 def _prune_finished(db: sqlite3.Connection, shop_id: str, finished_before: datetime) -> int:
-    """Delete old rows, and those that are too many for a sink; each transaction drops a bounded number."""
+    """Delete old rows, and rows beyond the bound of a sink. Each transaction deletes a bounded number."""
     dropped = 0
     for table, at in KINDS.items():
         with transaction(db):
@@ -96,7 +96,7 @@ def _prune_finished(db: sqlite3.Connection, shop_id: str, finished_before: datet
             ).rowcount
         sinks = db.execute(f"SELECT DISTINCT sink FROM {table} WHERE shop_id = ?", (shop_id,)).fetchall()
         for (sink,) in sinks:
-            if not isinstance(sink, str) or not is_clean(sink):  # damaged: it goes by its age
+            if not isinstance(sink, str) or not is_clean(sink):  # damaged: it is deleted by its age
                 continue
             last = _last_beyond_bound(db, table, shop_id, sink)
             if last is not None:
@@ -106,7 +106,7 @@ def _prune_finished(db: sqlite3.Connection, shop_id: str, finished_before: datet
 
 
 def _last_beyond_bound(db: sqlite3.Connection, table: str, shop_id: str, sink: str) -> int | None:
-    """The youngest of the rows of a sink that are too many; None if there are not more than are kept."""
+    """Return the youngest row of a sink beyond the bound; None if the sink has no more rows than are kept."""
     row = db.execute(
         f"SELECT seq FROM {table} WHERE shop_id = ? AND sink = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
         (shop_id, sink, MAX_FINISHED),

@@ -1,6 +1,6 @@
-"""Looks for damaged rows and sets them aside: corrected where that is safe, else taken out; a copy is kept.
+"""Finds damaged rows and sets them aside: corrected where that is safe, otherwise removed. A copy is kept.
 
-What writes does so within the caller's transaction.
+Functions that write run within the caller's transaction, except `note` and `mend`.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ OUTBOX = f"{codec.DELIVERY}, due_at"
 OVER = "sink, key, event_id, event_type, attempts"
 
 Judge = Callable[[Mapping[str, object], datetime], tuple[list[str], dict[str, object] | None]]
-"""The problems of a row; its columns as they should be, or None if it is to be taken out."""
+"""Returns the problems of a row, and its corrected columns, or None if the row must be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,11 @@ class Table:
     """A table of the state.
 
     Attributes:
+        name: the name of the table.
         key: the columns that identify a row.
-        columns: all that are looked at, those of the key among them.
-        judge: looks at a row.
-        suspect: SQL that is true of every row with a wrong number or time in it.
+        columns: all columns to check, including those of the key.
+        judge: checks a row.
+        suspect: SQL that is true for every row with an invalid number or time.
     """
 
     name: str
@@ -57,17 +58,17 @@ class Damaged:
 
     @property
     def shop(self) -> str:
-        """Whose it is; "" if that cannot be read."""
+        """The id of its shop; "" if that cannot be read."""
         shop = self.row["shop_id"]
         return shop if isinstance(shop, str) and stored.is_clean(shop) else ""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Its name for people."""
         return stored.name_of(self.row[self.table.key[-1]])
 
     def finding(self) -> StateFinding:
-        """For a report."""
+        """Return the finding for a report."""
         fix = "a repair takes it out" if self.fixed is None else "a repair corrects it"
         return StateFinding(self.table.name, self.name, "; ".join(self.problems), f"{fix} and keeps a copy")
 
@@ -75,7 +76,7 @@ class Damaged:
 def damaged(
     db: sqlite3.Connection, tables: Sequence[Table], now: datetime, *, quick: bool
 ) -> Iterator[Damaged]:
-    """All rows with problems; `quick`: only those whose numbers and times show it."""
+    """Yield all rows with problems; with `quick`, only those whose numbers and times show the problem."""
     for table in tables:
         where = table.suspect if quick else "true"
         for row in db.execute(f"SELECT {table.columns} FROM {table.name} WHERE {where}"):
@@ -89,7 +90,7 @@ def damaged(
 
 
 def put_right(db: StateConnection, one: Damaged, now: datetime) -> None:
-    """Keep a copy of a row, then correct it or take it out."""
+    """Keep a copy of a row, then correct or remove the row."""
     keep(db, Original(one.shop, one.table.name, one.name, one.problems, one.row), now)
     where, key = _matching(one)
     if one.fixed is None:
@@ -104,7 +105,7 @@ def put_right(db: StateConnection, one: Damaged, now: datetime) -> None:
 
 
 def keep(db: StateConnection, one: Original, now: datetime) -> None:
-    """Keep a copy of a damaged row, and log it."""
+    """Keep a copy of a damaged row, and log the row."""
     db.damage.tell(one.shop, one.place, one.name, one.problems)
     db.execute(
         "INSERT INTO rows_set_aside (shop_id, place, name, reason, at, content) VALUES (?, ?, ?, ?, ?, ?)",
@@ -118,19 +119,19 @@ def keep(db: StateConnection, one: Original, now: datetime) -> None:
 
 
 def note(db: StateConnection, one: Original) -> None:
-    """Log a damaged row and keep a copy, once, where this connection may write; writing it corrects it."""
+    """Log a damaged row and keep a copy, once, if this connection may write. A later write corrects it."""
     if one.problems and db.is_writer and (one.place, one.name) not in db.damage.told:
-        with suppress(sqlite3.Error), transaction(db):  # a full disk must not keep it from being read
+        with suppress(sqlite3.Error), transaction(db):  # even on a full disk the row must be read
             keep(db, one, present())
 
 
 def raw(columns: str, row: codec.Row) -> dict[str, object]:
-    """A row by the names of its columns."""
+    """Return a row as a dict by column."""
     return dict(zip(columns.split(", "), row, strict=True))
 
 
 def mend(db: StateConnection, now: datetime) -> None:
-    """What is to be right before work begins: all but the many rows that are looked at when they are read."""
+    """Repair before work begins. The tables with many rows are checked later, when their rows are read."""
     found = list(damaged(db, QUICK, now, quick=True))
     with transaction(db):
         for one in found:
@@ -140,7 +141,7 @@ def mend(db: StateConnection, now: datetime) -> None:
 
 
 def counter_problem(db: sqlite3.Connection) -> str:
-    """What is wrong with the counter of the outbox; "" if nothing is."""
+    """Return what is wrong with the counter of the outbox; "" if nothing is."""
     counter, least = _counter(db)
     if counter is None:
         return "the counter of deliveries is missing" if least else ""
@@ -150,7 +151,7 @@ def counter_problem(db: sqlite3.Connection) -> str:
 
 
 def unmarked_heads(db: sqlite3.Connection) -> int:
-    """How many rows of the outbox are first of their key and not marked as such, or the other way round."""
+    """Count the rows of the outbox that are wrongly marked as the first of their key, or not marked."""
     ahead = (
         "EXISTS (SELECT 1 FROM outbox AS p WHERE p.sink = o.sink AND p.shop_id = o.shop_id"
         " AND p.key = o.key AND p.seq < o.seq)"
@@ -160,7 +161,7 @@ def unmarked_heads(db: sqlite3.Connection) -> int:
 
 
 def mark_heads(db: sqlite3.Connection, now: datetime) -> None:
-    """Mark the first row of each key, and no other; within the caller's transaction."""
+    """Mark the first row of each key as the head, and no other row."""
     ahead = (
         "EXISTS (SELECT 1 FROM outbox AS p WHERE p.sink = outbox.sink AND p.shop_id = outbox.shop_id"
         " AND p.key = outbox.key AND p.seq < outbox.seq)"
@@ -170,7 +171,7 @@ def mark_heads(db: sqlite3.Connection, now: datetime) -> None:
 
 
 def raise_counter(db: sqlite3.Connection) -> None:
-    """Set the counter of the outbox anew if it is wrong; within the caller's transaction."""
+    """Reset the counter of the outbox if it is wrong."""
     if counter_problem(db):
         _, least = _counter(db)
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
@@ -178,7 +179,7 @@ def raise_counter(db: sqlite3.Connection) -> None:
 
 
 def _counter(db: sqlite3.Connection) -> tuple[object, int]:
-    """The counter as it stands, and the least that it may be."""
+    """Return the stored counter, and the least valid value."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
     (least,) = db.execute(
         "SELECT max(coalesce((SELECT max(seq) FROM outbox WHERE seq <= :most), 0),"
@@ -190,7 +191,7 @@ def _counter(db: sqlite3.Connection) -> tuple[object, int]:
 
 
 def _matching(one: Damaged) -> tuple[str, list[object]]:
-    """SQL that finds the row by its key, whatever stands in it."""
+    """Return SQL that finds the row by its key, whatever values the key has."""
     parts: list[str] = []
     values: list[object] = []
     for name in one.table.key:

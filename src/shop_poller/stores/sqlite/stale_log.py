@@ -1,8 +1,8 @@
-"""Finds out that a state file was replaced by hand while the log (-wal) of the file before lies beside it.
+"""Detects that a state file was replaced by hand while the log (-wal) of the former file is still beside it.
 
-SQLite would carry that log over into the copy: the copy then has no effect, or is damaged. What the pair
-looked like is noted in the lock file whenever the state file changed, as it does when a part of the log is
-carried over.
+SQLite would write that log into the copy. The copy would then have no effect, or be damaged. Whenever the
+state file changes, the lock file gets a note of what the pair looks like. The state file changes when SQLite
+checkpoints a part of the log.
 """
 
 import os
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SLACK_NS = 5_000_000_000
-"""A part of the log is carried over right after it is written. Killed between that and our note, the times of
-the two are still that near."""
+"""A part of the log is checkpointed right after it is written. If the process is killed between the
+checkpoint and our note, the times of the two files differ by less than this."""
 MOST_BYTES = 200
 
 
@@ -20,10 +20,10 @@ class Pair:
     """What a state file and its log looked like.
 
     Attributes:
-        boot: of the machine: after a power cut times may not be what they were.
-        file: inode of the state file.
-        log: inode of the log.
-        changed_ns: when the state file was changed last, by its own stamp.
+        boot: the id of the machine's boot. After a power cut the times of files may differ.
+        file: the inode of the state file.
+        log: the inode of the log.
+        changed_ns: the modification time of the state file.
     """
 
     boot: str
@@ -32,12 +32,12 @@ class Pair:
     changed_ns: int
 
     def line(self) -> bytes:
-        """As it stands in the lock file, behind the line with the process."""
+        """Return the line for the lock file, after the line with the process."""
         return f"{self.boot} {self.file} {self.log} {self.changed_ns:<20}\n".encode()
 
 
 def boot_id() -> str:
-    """Names the time since the machine was started; "" where the system does not tell."""
+    """Return the id of the machine's boot; "" where the system does not provide it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -45,7 +45,7 @@ def boot_id() -> str:
 
 
 def has_stale_log(real: Path) -> bool:
-    """Whether a state file has a log beside it that surely belongs to another file.
+    """Return whether the log beside a state file surely belongs to another file.
 
     Args:
         real: the state file, not a link to it.
@@ -77,6 +77,6 @@ def _noted(lock: Path) -> Pair | None:
 
 
 def note(lock: int, pair: Pair) -> None:
-    """Write down what the pair looks like, behind the line with the process."""
+    """Write what the pair looks like to the lock file, after the line with the process."""
     first = os.pread(lock, MOST_BYTES, 0).partition(b"\n")[0]
     os.pwrite(lock, pair.line(), len(first) + 1)

@@ -1,4 +1,4 @@
-"""Counts, and the damaged rows, for people to look at."""
+"""The counts and the damaged rows that people see."""
 
 from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.ports import RowSetAside, SinkStats, Stats

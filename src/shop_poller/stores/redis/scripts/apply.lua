@@ -1,7 +1,7 @@
--- Commands made elsewhere, all of them, if we still have the lease: waking, pruning, mending.
+-- Execute a list of commands, all of them, if we still have the lease. Used to prune and to repair.
 --
--- KEYS: lease, then the keys of the commands. ARGV: our nonce, the commands as JSON: each [name, number of its
--- key, argument, …].
+-- KEYS: lease, then the keys of the commands.
+-- ARGV: our nonce, the commands as JSON: each [name, number of its key, argument, …].
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')

@@ -1,10 +1,11 @@
--- The deliveries that are due, the longest due first; only heads of lines are in `due`. Then those that are due
--- later than can be: they were parked by a clock that was ahead. None is the head since a time to come.
+-- Return the deliveries that are due, the longest due first; only heads of lines are in `due`. After them, return
+-- those with an impossibly late due time, which a clock that was ahead has parked. A head whose time as a head is
+-- in the future gets `now`.
 --
--- KEYS: lease, outbox, heads, due. ARGV: our nonce, now (ms), how many, the latest that anything can be due (ms),
--- then the seqs that are claimed already.
--- Answers seq, row, head ("since attempts"), and so on. Which rows are claimed only the holder of the lease
--- knows: those of a process that dies are void at once.
+-- KEYS: lease, outbox, heads, due.
+-- ARGV: our nonce, now (ms), how many, the latest valid due time (ms), then the seqs that are claimed already.
+-- Returns seq, row, head ("since attempts") of each delivery in one flat list. Only the holder of the lease knows
+-- which rows are claimed: if it dies, its claims are void at once.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')

@@ -1,10 +1,10 @@
--- One atomic commit: a shop's state, its records, its alerts, and new rows of the outbox.
+-- Commit in one atomic step a shop's state, its records, its alerts, and new rows of the outbox.
 --
 -- KEYS: lease, state, last_poll_time, known_orders, known_details, known_seen, set_aside, alerts,
 --       outbox, lines, heads, lanes, known_open; then `due` and `age` of each lane that ARGV[3].lanes names.
 -- ARGV: our nonce ("" where no lease is needed), now (ms), the batch as JSON.
--- Errors: FENCED, another process has the lease; TORN, the store is not what we left there (emptied, partly
--- evicted, or an older replica). Which revisions are ours the batch says: more than one after an answer was lost.
+-- Errors: FENCED, another process has the lease; TORN, the state is not what we wrote (emptied, partly evicted, or
+-- an older replica). The batch lists the revisions that may be ours: several, if the answer to a commit was lost.
 
 local lease, state, last_poll_time, known, details, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local set_aside, alerts, outbox, lines, heads, lanes = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
@@ -32,18 +32,18 @@ for _, left in ipairs(batch.revs) do
   ours = ours or left == rev
 end
 if rev == batch.rev and redis.call('HGET', outbox, mark) == rev then
-  return 1 -- carried out already: the client asked again after it lost the answer
+  return 1 -- committed already: the client repeats the commit because it lost the answer
 end
 if not ours or (redis.call('HGET', details, 'rev') or '') ~= rev or (redis.call('HGET', outbox, mark) or '') ~= rev then
   return redis.error_reply('TORN the state is not what was left there')
 end
 local counter = redis.call('HGET', outbox, 'seq')
-if counter and not (string.match(counter, '^%d+$') and #counter < 16) then -- or the commit ends in its middle
+if counter and not (string.match(counter, '^%d+$') and #counter < 16) then -- else HINCRBY would fail halfway
   return redis.error_reply('TORN the counter of deliveries is not a number')
 end
-redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev) -- known_open is right as of this commit
+redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev) -- known_open is complete as of this commit
 redis.call('HSET', details, 'rev', batch.rev)
-if redis.call('HLEN', outbox) == 0 then -- its fields that are no rows are counted from the first one on
+if redis.call('HLEN', outbox) == 0 then -- count the fields that are not rows, from the first one on
   redis.call('HSET', outbox, 'seq', 0, 'others', 2)
 end
 if redis.call('HSET', outbox, mark, batch.rev) == 1 and redis.call('HEXISTS', outbox, 'others') == 1 then
@@ -60,7 +60,7 @@ end
 if batch.last_poll_time ~= '' then
   redis.call('SET', last_poll_time, batch.last_poll_time)
 end
--- Of how many orders `known_open` is, `state` knows, too: else it could not be seen that part of it was evicted.
+-- `state` contains the size of `known_open` too. Otherwise an eviction of `known_open` could not be detected.
 local is_complete = rev == '' or redis.call('HGET', state, 'open') == tostring(redis.call('ZCARD', known_open))
 for _, order in ipairs(batch.known) do
   redis.call('HSET', known, order[1], order[2])
@@ -83,9 +83,9 @@ end
 for _, id in ipairs(batch.mended) do
   redis.call('HDEL', set_aside, id)
 end
-for _, alert in ipairs(batch.alerts) do -- a batch has one at most, and then nothing else to tell
+for _, alert in ipairs(batch.alerts) do -- a batch has at most one, and then its rows are only about that alert
   if (redis.call('HGET', alerts, alert[1]) or '') == alert[2] then
-    return 1 -- it stands so already, and was told with it: only that answer was lost
+    return 1 -- committed already, with its rows: only that answer was lost
   elseif alert[2] == '' then
     redis.call('HDEL', alerts, alert[1])
   else

@@ -1,14 +1,15 @@
--- Deliveries that are over put back into the outbox, or forgotten, beside whoever has the lease: all or none.
+-- Put finished deliveries back into the outbox, or delete them, while another process may have the lease: all or none.
 --
 -- KEYS: state, outbox, lines, heads, lanes, dead_letters or delivered, texts; then `due`, `age`, and `dead` or
 -- `made`, of each lane.
--- ARGV: our nonce (not looked at: no lease is needed), now (ms), what to do as JSON: the shop, the lanes, the lines,
--- how many names of one are read at most, and the moves, each [seq, lane's number, the delivery as it was read, key,
--- event id, its row ("": it is forgotten)].
--- One that is not as it was read was moved by somebody else, and is left alone; so is one whose event waits in its
--- line already: of each line that something is put into, the JSON has [its place, the last name that was read, which
--- of the events were read in it]. Answers how many were moved; -1, and nothing was done: a line got so many more since
--- that it is to be read anew.
+-- ARGV: our nonce (not checked: no lease is needed), now (ms), and a JSON object with the shop, the lanes, the lines,
+-- the most names to read per line, and the moves: each [seq, number of the lane, the delivery as it was read, key,
+-- event id, its new row ("" to delete it)]. Each line is [its place, the last name that was read, those of the events
+-- that were read in it].
+-- A delivery that has changed since it was read was moved by another process, and is skipped. So is a delivery whose
+-- event already waits in its line.
+-- Returns how many were moved. Returns -1 and changes nothing if so many rows were added to a line that it must be
+-- read again.
 
 local state, outbox, lines, over, texts = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
 local now, what, moved = ARGV[2], cjson.decode(ARGV[3]), 0
@@ -21,7 +22,7 @@ for i, key in ipairs(KEYS) do -- before the first write, since nothing is rolled
     return redis.error_reply('WRONGTYPE the key ' .. key .. ' is not ours')
   end
 end
--- An outbox that is not of the state's commit has lost its numbers: those that it gave would be given again.
+-- An outbox that is not of the same commit as the state has lost its counter, and would give numbers twice.
 local rev = redis.call('HGET', state, 'rev')
 if not rev or redis.call('HGET', outbox, 'rev:' .. what.shop) ~= rev then
   return redis.error_reply('ERR part of the state is gone; `shop-poller run` mends it')
@@ -32,7 +33,7 @@ if counter and not (string.match(counter, '^%d+$') and #counter < 16) then
   return redis.error_reply('ERR part of the state is damaged; `shop-poller run` mends it')
 end
 
-local waiting = {} -- events of each line that is meant: those that were read, and what was appended since
+local waiting = {} -- events in each of these lines: those that were read, and those appended since
 
 for _, line in ipairs(what.lines) do
   local place, events = line[1], {}
@@ -58,7 +59,7 @@ for _, move in ipairs(what.moves) do
   }
   local place = lane .. '\31' .. key .. '\31'
   if redis.call('HGET', over, seq) == text and (row == '' or not waiting[place][event_id]) then
-    -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
+    -- Remove first: Redis allows it even when the memory is used up, and then it allows the rest of the script too.
     redis.call('HDEL', over, seq)
     redis.call('HDEL', texts, seq)
     redis.call('ZREM', KEYS[7 + n], seq)

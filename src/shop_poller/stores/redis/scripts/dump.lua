@@ -1,7 +1,7 @@
--- Copy keys as they are at one moment.
+-- Copy keys at one moment.
 --
--- KEYS: lanes, then the keys. Answers the members of lanes, then for each key its serialized value (nothing if
--- there is no such key) and its time to live (ms; -1: it stays).
+-- KEYS: lanes, then the keys. Returns the members of lanes, then for each key its serialized value (nil if the key
+-- does not exist) and its time to live (ms; -1: it does not expire).
 
 local answer = {redis.call('SMEMBERS', KEYS[1])}
 for i = 2, #KEYS do

@@ -1,4 +1,4 @@
--- Records of orders dropped.
+-- Delete records of orders.
 --
 -- KEYS: lease, state, known_orders, known_details, known_seen, known_open. ARGV: our nonce, then the ids.
 

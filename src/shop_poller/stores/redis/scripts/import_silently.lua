@@ -1,9 +1,9 @@
--- Orders of which nothing is known, recorded beside whoever has the lease: what is known already stays.
+-- Record orders that have no record, while another process may have the lease. Existing records do not change.
 --
 -- KEYS: state, known_orders, known_details, known_seen, known_open, backfill.
--- ARGV: our nonce (not looked at: no lease is needed), now (ms), the orders as JSON: each [id, status, details,
--- name in known_open, whether it belongs there], how far the backfill has come.
--- Answers how many were not known. An error: nothing has polled this shop yet.
+-- ARGV: our nonce (not checked: no lease is needed), now (ms), the orders as JSON: each [id, status, details, name in
+-- known_open, whether it belongs there], the position of the backfill.
+-- Returns how many had no record. It is an error if nothing has polled this shop yet.
 
 local state, known, details, seen, open, backfill = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 

@@ -1,6 +1,7 @@
--- A lane is forgotten that has no delivery any more, neither waiting nor over; the next one names it again.
+-- Delete a lane that has neither waiting nor finished deliveries. The next delivery adds it again.
 --
--- KEYS: lease, lanes, then `age`, `dead` and `made` of the lane. ARGV: our nonce, the lane. Answers 1 if it was.
+-- KEYS: lease, lanes, then `age`, `dead` and `made` of the lane. ARGV: our nonce, the lane.
+-- Returns 1 if the lane was deleted.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')

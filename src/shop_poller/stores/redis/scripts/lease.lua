@@ -1,19 +1,20 @@
--- Take, renew or let go of the lease.
+-- Take, renew or release the lease, or look who has it.
 --
--- KEYS: lease. ARGV: take | renew | release | look, our nonce, its term (ms), what the server's clock cannot be
--- beyond (ms): if it is, it was set ahead, and whoever had the lease does not know yet that it is over.
--- Answers who has it now ("" for nobody) and the server's clock (seconds, microseconds): due times follow that
--- clock, so that replicas with clocks of their own agree.
+-- KEYS: lease. ARGV: take | renew | release | look, our nonce, its term (ms), the latest time that the server's clock
+-- can show (ms). If the clock is ahead of that, it was set ahead. Then the former owner may not know yet that its
+-- lease has expired, so nobody takes it.
+-- Returns the owner ("" for nobody) and the server's clock (seconds, microseconds). Due times follow that clock, so
+-- that replicas with different clocks agree.
 
 local time = redis.call('TIME')
 local is_ahead = time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[4])
 local owner = redis.call('GET', KEYS[1])
 if owner and ARGV[1] == 'take' then
-  -- Longer than its term nobody has it: the clock was set back, or somebody took its expiry away.
+  -- Nobody holds it for longer than its term: the clock was set back, or another program removed the expiry.
   local left = redis.call('TTL', KEYS[1]) -- in seconds, rounded
   if left < 0 or 1000 * (left - 1) > tonumber(ARGV[3]) then
     redis.call('PEXPIRE', KEYS[1], ARGV[3])
-    if not string.match(owner, '^[^/]*/%d+/%x+$') then -- none of us writes such a name, so nobody has it
+    if not string.match(owner, '^[^/]*/%d+/%x+$') then -- no replica writes such a nonce, so nobody has it
       owner = false
     end
   end

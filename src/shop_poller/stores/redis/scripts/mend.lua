@@ -1,11 +1,11 @@
--- A part of the outbox's lines put in order: the first of each line that has a row is its head, and is due; the
--- others are not; names without a row are dropped. Others append rows meanwhile, which is right before and after.
+-- Repair a part of the lines of the outbox. The first row of each line becomes its head, and due; the others do not.
+-- Names without a row are deleted. Other processes may append rows meanwhile, before or after this script.
 --
 -- KEYS: lease, outbox, lines, heads, mending, then `due` of each lane.
--- ARGV: our nonce, the name after which it goes on ("": at the first), the line of the last row before it, how many
--- names, then the lanes.
--- Answers how many names were looked at. Where it goes on, and how many heads there were, is kept in `mending`, for
--- whoever has the lease then.
+-- ARGV: our nonce, the name after which to resume ("" to start at the first), the line of the last row before it, how
+-- many names, then the lanes.
+-- Returns how many names were read. The position and the number of heads are stored in `mending` for the process that
+-- has the lease next.
 
 local outbox, lines, heads, mending = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local after, last, firsts = ARGV[2], ARGV[3], 0
@@ -13,12 +13,12 @@ local after, last, firsts = ARGV[2], ARGV[3], 0
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')
 end
-local due = {} -- by the lane
+local due = {} -- lane to the name of its `due`
 for i = 5, #ARGV do
   due[ARGV[i]] = KEYS[i + 1]
 end
 
--- Whether a name is that of a row: it may be the name that the row had before one of them was damaged.
+-- Return whether a name belongs to a row. It may be the name that the row had before one of the two was damaged.
 local function fits(row, place, made_at, event_id)
   local read, kept = pcall(cjson.decode, row)
   if not read or type(kept) ~= 'table' or type(kept.created_at) ~= 'number' then

@@ -1,7 +1,7 @@
--- Rename a key of the wrong type, so that the right one can be made.
+-- Rename a key of the wrong type, so that the right one can be created.
 --
--- KEYS: the key, its new name. ARGV: our nonce (not looked at: nobody can use such a key), the right type.
--- Answers 1 if it was renamed.
+-- KEYS: the key, its new name. ARGV: last, the right type. No lease is needed, since nobody can use such a key.
+-- Returns 1 if the key was renamed.
 
 local kind = redis.call('TYPE', KEYS[1])
 kind = kind.ok or kind

@@ -1,7 +1,7 @@
--- Say which shops a replica does not reach.
+-- Report which shops a replica cannot reach.
 --
 -- KEYS: the hash of reports. ARGV: the replica; its report, "" for none; for how long the hash is kept (ms);
--- the replicas that are gone, whose reports are dropped.
+-- the replicas that are gone, whose reports are deleted.
 
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,11 +1,11 @@
--- What became of claimed deliveries: acks, retries, burials, all of them or none.
+-- Record the outcomes of claimed deliveries: acks, retries, moves to the dead letters (verb `bury`); all or none.
 --
 -- KEYS: lease, outbox, lines, heads, dead_letters, delivered, texts; then `due`, `age`, `dead` and `made` of each
 -- lane.
--- ARGV: our nonce, now (ms), how many `dead` and `made` each keep at most, how many of the oldest are dropped at most
--- for each that is added beyond that, the outcomes as JSON: each [verb, lane's number, seq, line, name in the line,
--- due (ms) of a retry or what is to be remembered, charge of a retry, event id, text of an ack].
--- What is not in its line any more was settled before, or is another row by the same number: left alone.
+-- ARGV: our nonce, now (ms), the most entries of each `dead` and each `made`, how many of the oldest entries to delete
+-- at most for each entry added beyond that, the outcomes as JSON: each [verb, number of the lane, seq, line, name in
+-- the line, due (ms) of a retry or the text to keep, charge of a retry, event id, body of an ack].
+-- A delivery that is no longer in its line has its outcome already, or its number is another row's: it is skipped.
 
 local outbox, lines, heads, dead_letters, delivered, texts = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local now, most, trim, outcomes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), cjson.decode(ARGV[5])
@@ -14,7 +14,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')
 end
 
-local added = {} -- to each history that got more
+local added = {} -- each history that got entries: how many, and its hashes
 
 local function add(number, ages, hashes)
   redis.call('ZADD', ages, now, number)
@@ -33,7 +33,7 @@ for _, outcome in ipairs(outcomes) do
   local due, age, dead, made = KEYS[4 + 4 * lane], KEYS[5 + 4 * lane], KEYS[6 + 4 * lane], KEYS[7 + 4 * lane]
   if redis.call('ZSCORE', lines, line .. name) then
     local at = {outbox = outbox, lines = lines, heads = heads, due = due, age = age}
-    -- Removing comes first: it is allowed when the memory is used up, and then the rest is too.
+    -- Remove first: Redis allows it even when the memory is used up, and then it allows the rest of the script too.
     if verb == 'ack' then
       take_out(at, now, seq, line, line .. name)
       redis.call('HSET', delivered, seq, outcome[6])

@@ -1,8 +1,9 @@
--- Deliveries that are over and were dated by a clock that was ahead get another date, if we still have the lease.
+-- Give finished deliveries, which a clock that was ahead has dated, another date, if we still have the lease.
 --
 -- KEYS: lease, dead_letters or delivered, the sorted set of their ages. ARGV: our nonce, the date (ms), the moves as
 -- JSON: each [seq, the delivery as it was read, the same with that date].
--- One that is not as it was read was moved by somebody else, and is left alone. Answers how many were changed.
+-- A delivery that has changed since it was read was moved by another process, and is skipped. Returns how many were
+-- changed.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED another process has the lease')

@@ -1,4 +1,4 @@
--- Make heads due that were parked, each at the time when it was made.
+-- Make parked heads due, each at its creation time.
 --
 -- KEYS: lease, `due` of the sink, then `age` of each of its lanes. ARGV: our nonce, then the numbers of the heads.
 

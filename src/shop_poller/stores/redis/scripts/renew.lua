@@ -1,7 +1,7 @@
 -- Renew many leases at once.
 --
 -- KEYS: leases. ARGV: their term (ms), then the nonce of each.
--- Answers the server's clock (seconds, microseconds), then who has each lease ("" for nobody).
+-- Returns the server's clock (seconds, microseconds), then the owner of each lease ("" for nobody).
 
 local time = redis.call('TIME')
 local answer = {time[1], time[2]}

@@ -1,5 +1,5 @@
--- Put a serialized value beside the state, whatever is there of an earlier try.
+-- Write a serialized value under a temporary name. It replaces what an earlier try left there.
 --
--- KEYS: its name. ARGV: for how long it stays (ms), the value.
+-- KEYS: the temporary name. ARGV: its time to live (ms), the value.
 
 return redis.call('RESTORE', KEYS[1], ARGV[1], ARGV[2], 'REPLACE')

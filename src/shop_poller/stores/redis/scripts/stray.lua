@@ -1,8 +1,8 @@
--- Numbers dropped from what leads to the rows of the outbox, where there is no such row any more.
+-- Delete numbers without a row from a key that indexes the rows of the outbox.
 --
--- KEYS: lease, outbox, heads, the key that is looked at. ARGV: our nonce, what it is (due, age or heads), its shop
--- ("" for due), its sink, then the numbers.
--- Answers how many stay.
+-- KEYS: lease, outbox, heads, the key to check. ARGV: our nonce, the kind of the key (due, age or heads), its shop
+-- ("" for due and heads), its sink ("" for heads), then the numbers.
+-- Returns how many numbers stay.
 
 local kind, kept = ARGV[2], 0
 

@@ -1,7 +1,7 @@
--- Let what was restored beside the state take its place, all at once.
+-- Replace the state by the values restored under temporary names, all at once.
 --
--- KEYS: lease, then for each key its name and where its next value is. ARGV: our nonce, then for each key its
--- time to live (ms; -1: it stays), or "" if it is to be gone.
+-- KEYS: lease, then for each key its name and the name of its new value. ARGV: our nonce, then for each key its
+-- time to live (ms; -1: it does not expire), or "" to delete the key.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED')
