@@ -203,7 +203,7 @@ async def test_one_that_is_cut_off_while_it_chooses_ends_its_session(shop: AutoS
     assert shop.endpoint.sessions.of(KEYS_USER) == []
 
 
-# --- keeping to it, and choosing anew -----------------------------------------------------------------------
+# --- keeping to it, and choosing again ----------------------------------------------------------------------
 
 
 async def test_it_is_kept_to_without_looking_about(shop: AutoShop) -> None:
@@ -332,7 +332,7 @@ async def test_more_ids_than_the_new_dialect_takes_are_asked_for_anew(shop: Auto
     await ask(source)
     assert source.most_ids == 100
     shop.endpoint.offers = {"abilities"}
-    with pytest.raises(TemporaryError, match="the dialect changed; asking anew"):
+    with pytest.raises(TemporaryError, match="the dialect changed; asking again"):
         await source.fetch(Query(per_page=2, ids=frozenset({1001, 1002})))
     assert source.most_ids == 1
     page: Page = await source.fetch(Query(per_page=1, ids=frozenset({1001})))

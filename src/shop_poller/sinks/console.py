@@ -46,16 +46,16 @@ class ConsoleConfig(SinkConfig):
             raise ValueError(f"{name} has an option that is not known; there are events and levels")
         return cls(name=name, filter=wanted)
 
-    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - it needs neither
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither
         """Make the sink."""
         return ConsoleSink(self)
 
 
 class LinePrinter:
-    """Prints one line at a time on standard output, which may be held: whoever prints waits, and nobody else.
+    """Prints one line at a time on standard output. If the output blocks, only the printing task waits.
 
     Args:
-        write: takes a line.
+        write: writes a line.
     """
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
@@ -64,9 +64,9 @@ class LinePrinter:
         self._last: _Printing | None = None
 
     async def print(self, line: str) -> None:
-        """Print one line; raises what writing raises."""
+        """Print one line. Raises whatever writing raises."""
         async with self._turn:
-            if self._last is not None:  # a sender may have given up on it while it is still held
+            if self._last is not None:  # its sender may have timed out while the output still blocks
                 await self._last.done.wait()
             self._last = printing = _Printing(self._write, line)
             await printing.done.wait()
@@ -75,11 +75,11 @@ class LinePrinter:
 
 
 class ConsoleSink:
-    """Prints, one line at a time. For the methods see ports.Sink.
+    """Prints notifications, one line at a time. For the methods, see ports.Sink.
 
     Args:
         config: contains the name.
-        write: takes a line.
+        write: writes a line.
     """
 
     def __init__(self, config: ConsoleConfig, *, write: Callable[[str], object] | None = None) -> None:
@@ -89,15 +89,15 @@ class ConsoleSink:
     async def send(self, delivery: Delivery) -> None:
         """Print one line."""
         line = render(delivery)
-        with translated(self.name, _cannot_print):  # there may be no thread to be had, too
+        with translated(self.name, _cannot_print):  # starting a thread may fail too
             await self._printer.print(line)
 
     async def check(self) -> str:
-        """There is nothing that could be wrong."""
+        """Return a fixed text: nothing can be wrong here."""
         return "prints to standard output"
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 def _cannot_print(why: str) -> TemporaryError:
@@ -105,10 +105,10 @@ def _cannot_print(why: str) -> TemporaryError:
 
 
 class _Printing:
-    """A line on its way out.
+    """A line that is being printed in a daemon thread.
 
-    In a thread: a terminal that is held (Ctrl-S) or a pipe that nobody reads must not hold the daemon; and
-    in a daemon thread, so that it does not hold its end either.
+    In a thread, because a paused terminal (Ctrl-S) or a pipe without a reader must not block the process. In
+    a daemon thread, because it must not block the exit of the process either.
     """
 
     def __init__(self, write: Callable[[str], object], line: str) -> None:
@@ -120,14 +120,14 @@ class _Printing:
     def _run(self, write: Callable[[str], object], line: str) -> None:
         try:
             write(line)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - print() raises it again
             self.error = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nothing waits for the line any more
             self._loop.call_soon_threadsafe(self.done.set)
 
 
 def render(delivery: Delivery) -> str:
-    """The line for a delivery: time, level, title, message, buyer, event type."""
+    """Return the line for a delivery: time, level, title, message, buyer, event type."""
     notification = json.loads(delivery.body)
     at = datetime.fromisoformat(notification["created_at"]).astimezone()
     customer = notification["data"].get("customer")
@@ -135,12 +135,12 @@ def render(delivery: Delivery) -> str:
         f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {notification['title']}:"
         f" {notification['message']}{f' ({customer})' if customer else ''}  [{delivery.event_type}]"
     )
-    # What a buyer typed as a name must not move the cursor or forge a line.
+    # A buyer's name must not move the cursor or forge a line.
     return plain(line, instead="�")
 
 
 def _to_stdout(line: str) -> None:
-    if sys.stdout is None:  # it was closed before we started
+    if sys.stdout is None:  # it was closed before the process started
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    # Past Python's buffer: its lock, held by a thread that hangs, would break the interpreter's end.
+    # Bypasses Python's buffer: if a blocked thread held its lock, the interpreter could not exit cleanly.
     write_all(sys.stdout.fileno(), f"{line}\n".encode(sys.stdout.encoding, errors="replace"))

@@ -9,21 +9,21 @@ from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
 
 SINKS: list[type[SinkConfig]] = [HttpConfig, RedisConfig, StreamConfig, AppriseConfig, ConsoleConfig]
-"""In the order in which errors and documentation list them."""
+"""In the order that error texts and the documentation use."""
 
 
 def parse_sink(address: str) -> SinkConfig:
     """Parse one address of SHOP_NOTIFY_URLS.
 
     Raises:
-        ValueError: what is wrong, without the address itself, which may contain a password.
+        ValueError: the address is wrong. The text does not contain it, because it may contain a password.
     """
     for sink in SINKS:
         if address.lower().startswith(sink.begins):
             return sink.parse(address)
     parts = split(address)
-    named(parts.fragment, "")  # of all kinds a wrong #name is reported first
-    # Nothing else is shown: an address that lost its beginning may begin with its password.
+    named(parts.fragment, "")  # whatever the kind, a wrong #name is reported first
+    # Nothing else is shown: without its scheme, an address may begin with its password.
     may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
     kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
     *forms, last = (sink.form for sink in SINKS)

@@ -1,4 +1,4 @@
-"""What the status of an HTTP answer says of a notification: a table, for all sinks that speak HTTP."""
+"""What the status of an HTTP response means for a notification, for all sinks that use HTTP."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,19 @@ TEMPORARY: Mapping[int, ErrorKind] = {
     429: ErrorKind.RATE_LIMIT,
     **dict.fromkeys(DOWN_STATUSES, ErrorKind.UNAVAILABLE),
 }
-"""Statuses that pass. Of those that are not named, 5xx and above are SERVER: this delivery's failure."""
+"""Temporary statuses. Any other status from 500 on is SERVER, a failure of this delivery only."""
 
 MAY_PASS = frozenset({401, 403, 404, 405})
-"""Refusals that a receiver behind a proxy gives too while it starts."""
+"""Refusals that a proxy also sends while the receiver behind it starts."""
 
 
 def refusal(status: int, message: str, *, retry_after_s: float | None = None) -> ShopPollerError:
-    """The error for an answer that is neither 2xx nor a redirect.
+    """Return the error for a response that is neither 2xx nor a redirect.
 
     Args:
-        status: HTTP's.
-        message: what is said of it, without a secret.
-        retry_after_s: seconds that the answer asks to wait.
+        status: the HTTP status.
+        message: the text of the error, without a secret.
+        retry_after_s: how many seconds the response asks us to wait.
     """
     if status in TEMPORARY:
         return TemporaryError(TEMPORARY[status], message, retry_after_s=retry_after_s)

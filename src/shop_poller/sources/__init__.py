@@ -1,1 +1,1 @@
-"""What reads a shop: one package per kind of shop."""
+"""Sources: read orders from a shop. There is one package per kind of shop."""

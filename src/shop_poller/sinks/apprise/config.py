@@ -1,7 +1,7 @@
 """The addresses of the sinks `apprise+…://`: `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`.
 
-Only Apprise's plugin knows which part of such a URL is a secret: the host of tgram:// is the bot's token, and
-so is the path of slack://. So every part counts as a secret: none is in the name, and the log masks all.
+Only Apprise's plugin knows which part of such a URL is a secret: in tgram:// the host is the bot's token, in
+slack:// the path is. So every part is treated as a secret: the name contains none, and the log masks all.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from shop_poller.ports import Sink
 PREFIX = "apprise+"
 SCHEME = re.compile(r"[a-z][a-z0-9]{0,30}")
 LEAST_SECRET = 6
-"""What is shorter, such as `yes` or a port, is no token; masking it would make the log unreadable."""
+"""Characters. Shorter values, such as `yes` or a port, are not tokens. Masking them makes logs unreadable."""
 PASSWORDS = frozenset({"pass", "password", "token", "secret", "key"})
-"""Parameters that a name does not depend on."""
+"""Parameters that are not part of the hash in a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppriseConfig(SinkConfig):
-    """A service that Apprise sends to.
+    """A service that Apprise delivers to.
 
     Attributes:
-        url: Apprise's, without our #name and filter; contains secrets.
+        url: the Apprise URL, without our #name and filter; contains secrets.
     """
 
     begins = (PREFIX,)
@@ -63,26 +63,27 @@ class AppriseConfig(SinkConfig):
 
     @property
     def secrets(self) -> list[str]:
-        """Every part of the URL that is long enough."""
+        """Every part of the URL that has at least LEAST_SECRET characters, and any password."""
         return secrets_of(self.url)
 
 
 def take_name(address: str) -> tuple[str, str]:
     """Split our #name from an Apprise URL.
 
-    A # that follows a slash is Apprise's, as in slack://…/#channel. It becomes %23, as Apprise writes it.
+    A # after a slash belongs to Apprise, as in slack://…/#channel. It becomes %23, as Apprise writes it.
 
     Returns:
-        The rest of the address, and the name; "" if there is none.
+        The rest of the address, and the name ("" if there is none).
     """
     rest, _, name = address.replace("/#", "/%23").partition("#")
     return rest, name
 
 
 def hashed_name(url: str) -> str:
-    """A name for a URL without a #name: stable, different for each chat of one bot, and without a secret.
+    """Return a name for a URL without a #name.
 
-    Passwords are not hashed: a weak one could be guessed from the hash.
+    It is stable, differs for each chat of one bot, and contains no secret. Passwords are not hashed: a weak
+    one could be guessed from the hash.
     """
     scheme, _, rest = url.partition("://")
     place, _, query = rest.partition("?")
@@ -94,7 +95,7 @@ def hashed_name(url: str) -> str:
 
 
 def secrets_of(url: str) -> list[str]:
-    """Everything in a URL that may be a secret, as written and decoded."""
+    """Return every part of a URL that may be a secret, as written and decoded."""
     rest = url.partition("://")[2]
     place, _, query = rest.partition("?")
     netloc, _, path = place.partition("/")

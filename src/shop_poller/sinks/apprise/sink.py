@@ -1,8 +1,8 @@
-"""The sinks `apprise+…://`: Telegram, e-mail, Slack and whatever else Apprise reaches.
+"""The sinks `apprise+…://`: Telegram, e-mail, Slack and every other service that Apprise supports.
 
-Apprise blocks, so each message is sent in a thread. A thread cannot be cancelled: when the attempt is over,
-the thread goes on, and what becomes of it is the answer to the next attempt for the same event. So within
-one process no message is sent twice because an answer was slow; after a restart one may be.
+Apprise blocks, so each message is sent in a thread. A thread cannot be canceled: it continues after the
+attempt times out. The next attempt for the same event then returns the result of that thread. So within one
+process a slow response never causes a second message. After a restart it may.
 """
 
 import asyncio
@@ -36,28 +36,28 @@ except ModuleNotFoundError as error:
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 5.0
-"""Together less than an attempt may take."""
+"""The two together are shorter than the time limit of an attempt."""
 MOST_REMEMBERED = 1000
-"""Answers that came after their attempt was over."""
+"""Messages that are in progress, or whose result came after their attempt timed out."""
 MAX_REASON = 300
 STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
 TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
 
 
 class _Heard(logging.Handler):
-    """What Apprise says in a thread, its only words on why something failed; none get into our log."""
+    """Collects what Apprise logs in a thread: its only reasons for a failure. None of it enters our log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._here = local()
 
     def begin(self) -> list[str]:
-        """Listen in this thread from now on."""
+        """Start to collect messages of the current thread."""
         self._here.said = said = list[str]()
         return said
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it, if somebody listens."""
+        """Keep the message, if its thread called `begin`."""
         said = getattr(self._here, "said", None)
         if said is not None and len(said) < 10:
             said.append(record.getMessage())
@@ -66,12 +66,15 @@ class _Heard(logging.Handler):
 HEARD = _Heard()
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").handlers = [HEARD]
-for chatty in ("urllib3", "requests"):  # they show whole URLs, and Telegram's have the bot's token
+for chatty in ("urllib3", "requests"):  # they log whole URLs, and Telegram's contain the bot's token
     logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def _never_proxy_this_machine() -> None:
-    """Apprise asks by requests, and has no say in proxies; requests would ask one for this machine, too."""
+    """Patch requests, which Apprise uses and which would use a proxy even for this machine.
+
+    Apprise has no setting for proxies.
+    """
     sessions: Any = import_module("requests.sessions")
     of_environment: Callable[..., dict[str, str]] = sessions.get_environ_proxies
 
@@ -87,11 +90,11 @@ _never_proxy_this_machine()
 
 
 class AppriseSink:
-    """Sends by one Apprise URL. For the methods see ports.Sink.
+    """Sends messages to one Apprise URL. For the methods, see ports.Sink.
 
     Args:
-        config: where to send.
-        connections: the most threads at once.
+        config: contains the URL.
+        connections: the maximum number of threads.
 
     Raises:
         ValueError: Apprise cannot use the URL.
@@ -103,17 +106,17 @@ class AppriseSink:
         self._masker = Masker(config.secrets)
         self._asset = AppriseAsset(
             app_id="shop-poller",
-            http_redirects=False,  # a URL with a token in it is for one host
+            http_redirects=False,  # a URL that contains a token must reach one host only
             allow_templates=False,
             storage_mode=PersistentStoreMode.MEMORY,
         )
         self._room = anyio.Semaphore(connections)
-        self._sendings: dict[str, _Sending] = {}  # by event id; answers nobody has heard yet are among them
-        # One for each thread: they remember things about the message that they are sending.
+        self._sendings: dict[str, _Sending] = {}  # by event id; includes results that no attempt has read yet
+        # One for each thread: a service keeps state about the message that it sends.
         self._idle = [self._service()]
 
     async def send(self, delivery: Delivery) -> None:
-        """Send one message, or hear what became of it if an earlier attempt could not wait so long."""
+        """Send one message, or return the result of an earlier attempt that timed out."""
         sending = self._sendings.get(delivery.event_id)
         if sending is None or (sending.is_over and not sending.ok):
             sending = await self._begin(delivery)
@@ -123,13 +126,13 @@ class AppriseSink:
             raise self._refusal(sending)
 
     async def check(self) -> str:
-        """Apprise's URL is understood; more cannot be known without a message."""
+        """Return the service's name. Apprise accepted the URL; only a message could show more."""
         return (
             f"Apprise knows how to send ({self._idle[0].service_name}); notify-test shows whether it arrives"
         )
 
     async def aclose(self) -> None:
-        """Nothing to close: connections live as long as a message takes."""
+        """Do nothing: each connection is closed once its message is sent."""
 
     async def _begin(self, delivery: Delivery) -> "_Sending":
         text = message(delivery)
@@ -137,7 +140,7 @@ class AppriseSink:
         try:
             with translated(self.name, _not_sent):
                 sending = self._start(text)
-        except BaseException:  # nothing runs that would give it back
+        except BaseException:  # no thread runs that would release it
             self._room.release()
             raise
         while len(self._sendings) >= MOST_REMEMBERED:
@@ -160,13 +163,16 @@ class AppriseSink:
             service = Apprise.instantiate(self._url, asset=self._asset)
         if not isinstance(service, NotifyBase):
             why = self._clean(said[0]) if said else "it knows no such service"
-            raise ValueError(f"Apprise cannot use this URL: {why}")  # noqa: TRY004 - it is a value that is wrong
+            raise ValueError(f"Apprise cannot use this URL: {why}")  # noqa: TRY004 - the value is wrong
         service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_TIMEOUT_S)
         service.socket_read_timeout = min(service.socket_read_timeout, READ_TIMEOUT_S)
         return service
 
     def _refusal(self, sending: "_Sending") -> TemporaryError:
-        """Apprise says no more than no; its log says why, sometimes with a status."""
+        """Return the error for a message that was not sent.
+
+        Apprise returns only False. Its log contains the reason, sometimes with an HTTP status.
+        """
         text = " ".join(sending.said)
         found = STATUS.search(text)
         if found is None:
@@ -181,17 +187,17 @@ class AppriseSink:
 
 
 class _Sending:
-    """A message on its way out, in a daemon thread, so that it does not hold the end of the process.
+    """A message that is being sent in a daemon thread, which does not block the exit of the process.
 
     Args:
-        name: the sink's.
-        service: sends it.
+        name: the sink's name.
+        service: sends the message.
         text: title, body and type.
-        over: is called on the event loop when the thread is at its end.
+        over: called on the event loop when the thread ends.
 
     Attributes:
-        ok: whether the service took it.
-        said: what Apprise said meanwhile.
+        ok: whether the service accepted the message.
+        said: what Apprise logged meanwhile.
     """
 
     def __init__(
@@ -209,7 +215,7 @@ class _Sending:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is known what became of it."""
+        """Whether the result is known."""
         return self.done.is_set()
 
     def _run(self) -> None:
@@ -217,15 +223,15 @@ class _Sending:
         said = HEARD.begin()
         try:
             title, body, target = as_shown(self._service, title, body)
-            # Not through Apprise(…).notify, which would try again by itself.
+            # Not through Apprise(…).notify, which retries by itself.
             self.ok = self._service.notify(
                 body=body, title=title, notify_type=notify_type, body_format=target
             )
-        except BaseException as error:  # noqa: BLE001 - a hundred plugins; whatever one raises, it was not sent
-            reason(self._name, error)  # says it in the log
+        except BaseException as error:  # noqa: BLE001 - whatever one of 100 plugins raises, it was not sent
+            reason(self._name, error)  # logs the error
             said.append(type(error).__name__)
         self.said = said
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nothing waits for the result any more
             self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
@@ -238,17 +244,17 @@ def _not_sent(why: str) -> TemporaryError:
 
 
 def as_shown(service: NotifyBase, title: str, body: str) -> tuple[str, str, NotifyFormat]:
-    """Plain text in the format that a service sends, so that what a buyer typed is shown as it was typed.
+    """Convert plain text to the format that a service sends, so that a buyer's text is shown as typed.
 
-    This is what Apprise(…).notify does before it calls a service; a service that is called by itself takes
-    markup in the text for its own.
+    Apprise(…).notify does the same before it calls a service. A service that is called directly interprets
+    markup in the text.
 
     Returns:
         Title, body, and their format.
     """
-    resolve = getattr(service, "resolve_format", None)  # before Apprise 2 a service had one format
+    resolve = getattr(service, "resolve_format", None)  # before Apprise 2, a service supports one format
     target: NotifyFormat = resolve(NotifyFormat.TEXT) if resolve else service.notify_format
-    if title and service.title_maxlen <= 0:  # it is sent as a part of the body
+    if title and service.title_maxlen <= 0:  # the title becomes a part of the body
         title = _converted(title, target)
     return title, _converted(body, target), target
 
@@ -259,7 +265,7 @@ def _converted(text: str, target: NotifyFormat) -> str:
 
 
 def message(delivery: Delivery) -> tuple[str, str, NotifyType]:
-    """Title, body and type of a message; a repeat is known by the body's end."""
+    """Return title, body and type of a message. The event id at the end of the body identifies a repeat."""
     notification = json.loads(delivery.body)
     kind = TYPES.get(notification["level"], NotifyType.INFO)
     if delivery.event_type == EventType.RECOVERED:

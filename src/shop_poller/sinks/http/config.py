@@ -1,4 +1,4 @@
-"""The addresses of the sink `http(s)://`. The query is the receiver's, except for our own options."""
+"""The addresses of the sink `http(s)://`. The query belongs to the receiver, except for our own options."""
 
 import re
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
 
 TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_.~%-]{20,}")
-"""A part of a path that may be a secret: long, and with a digit, as hardly any words are."""
+"""A part of a path that may be a secret: long, and with a digit, unlike most words."""
 BOT_TOKEN = re.compile(r"(bot)?[0-9]{5,}:[A-Za-z0-9_-]{20,}")
-"""A part of an address of Telegram's API."""
+"""The part of a Telegram API address that contains the bot's token."""
 HOOK_PART = re.compile(r"(?=.*[0-9A-Z])[^/]{8,}")
-"""A part of the address of a chat service's webhook that is not a word."""
+"""A part of a chat service's webhook address that is not a word."""
 REDIRECTS = "redirects=delivered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig(SinkConfig):
-    """A receiver that takes POST requests.
+    """A receiver of POST requests.
 
     Attributes:
-        url: without fragment and without our options; may contain a password.
-        takes_redirects: a receiver that answers 302 or 303 has processed the notification.
+        url: the address without the fragment and our options; may contain a password.
+        takes_redirects: whether a response 302 or 303 means that the receiver processed the notification.
     """
 
     begins = ("http:", "https:")
@@ -54,7 +54,7 @@ class HttpConfig(SinkConfig):
             takes_redirects=len(rest) < len(query.split("&")),
         )
 
-    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - it has no limit
+    def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - there is no limit
         """Make the sink."""
         from shop_poller.sinks.http.sink import HttpSink  # noqa: PLC0415 - httpx is large
 
@@ -62,12 +62,12 @@ class HttpConfig(SinkConfig):
 
     @property
     def chat_hook(self) -> chat_hooks.ChatHook | None:
-        """The chat service that the address belongs to, if it takes another JSON."""
+        """The chat service that the address belongs to, if it requires a different JSON."""
         return chat_hooks.recognise(self.url)
 
     @property
     def chat_service_advice(self) -> str:
-        """What to write instead of the address of a chat service."""
+        """Advice on what to write instead of the address of a chat service."""
         hook = self.chat_hook
         return chat_hooks.advice(hook) if hook is not None else ""
 
@@ -80,7 +80,7 @@ class HttpConfig(SinkConfig):
 
     @property
     def secrets(self) -> list[str]:
-        """What may be a secret in user, password, query, and in a path that the name does not show."""
+        """Possible secrets in the user, password and query, and in the path unless the name shows it."""
         found = secrets_in(self.url)
         if self._name_has_path:
             return found

@@ -1,7 +1,8 @@
-"""What a redirect says of a notification. None is followed: the body, and its signature, are for one address.
+"""What a redirect means for a notification.
 
-A receiver may have done its work and then answer 302 or 303, as Google Apps Script always does; a proxy may
-send everybody elsewhere before anything is done. Only the owner can tell, so the error says what to set.
+No redirect is followed, because the body and its signature are for one address. A receiver may process the
+notification and then answer 302 or 303, as Google Apps Script always does. A proxy may redirect every request
+before the notification is processed. Only the owner knows which, so the error says what to set.
 """
 
 import re
@@ -16,20 +17,20 @@ from shop_poller.http.client import LOGIN
 from shop_poller.sinks.http.config import HttpConfig
 
 SEE_OTHER = frozenset({302, 303})
-"""Statuses with which a receiver may say that it did what it was asked to do."""
+"""Statuses that a receiver may send after it processed the notification."""
 TRY_IT = "; notify-test shows what it answers to a notification"
 MAX_SHOWN = 200
 PLAIN = re.compile(r"[A-Za-z_.-]{0,24}|v?[0-9]{1,3}")
-"""A part of a path that may be shown: a word, or a version."""
+"""A part of a path that can be shown: a word, or a version."""
 
 
 def refusal(config: HttpConfig, response: httpx.Response, message: str) -> PermanentError:
-    """The error for an answer 3xx.
+    """Return the error for a 3xx response.
 
     Args:
-        config: the sink's.
-        response: the answer.
-        message: begins the error's text.
+        config: the sink's config.
+        response: the response.
+        message: the beginning of the error text.
     """
     may_be_done = response.status_code in SEE_OTHER and not _is_moved(config, response)
     return PermanentError(
@@ -41,12 +42,12 @@ def refusal(config: HttpConfig, response: httpx.Response, message: str) -> Perma
 
 
 def advice(config: HttpConfig, response: httpx.Response, *, was_sent: bool = True) -> str:
-    """Where an answer 3xx leads and what to do about it, in one line and without a secret.
+    """Return where a 3xx response leads and what to do about it: one line without a secret.
 
     Args:
-        config: the sink's.
-        response: the answer.
-        was_sent: a notification was asked about; else nothing can be said of what became of one.
+        config: the sink's config.
+        response: the response.
+        was_sent: whether the request was a notification. If not, the advice says nothing about one.
     """
     target = _target(config, response)
     if target is None:
@@ -76,7 +77,7 @@ def _what_to_do(config: HttpConfig, response: httpx.Response, target: SplitResul
 
 
 def _target(config: HttpConfig, response: httpx.Response) -> SplitResult | None:
-    """Where the answer leads; None if it names nothing that can be asked."""
+    """Return where the response leads; None if that is not an HTTP address."""
     location = response.headers.get("location", "").strip()
     try:
         target = urlsplit(urljoin(config.url, location))
@@ -87,7 +88,7 @@ def _target(config: HttpConfig, response: httpx.Response) -> SplitResult | None:
 
 
 def _is_moved(config: HttpConfig, response: httpx.Response) -> bool:
-    """Whether the same receiver is meant, at https, with www or with another slash at the end."""
+    """Return whether it is the same receiver: only scheme, port, www or the slash at the end differs."""
     target = _target(config, response)
     if target is None:
         return False
@@ -98,7 +99,7 @@ def _is_moved(config: HttpConfig, response: httpx.Response) -> bool:
 
 
 def _slash(config: HttpConfig, target: SplitResult) -> str:
-    """What differs at the end of a path that is not shown."""
+    """Return what differs at the end of a path that is not shown."""
     if not _shown(config, target).endswith("…"):
         return ""
     ends, ended = (path.endswith("/") for path in (target.path, urlsplit(config.url).path))
@@ -116,19 +117,19 @@ def _place(parts: SplitResult) -> tuple[str, str, int | None, str, str]:
     return parts.scheme, parts.hostname or "", parts.port or default, parts.path or "/", parts.query
 
 
-def _is_plain(part: str, ours: str, may_show_ours: bool) -> bool:  # noqa: FBT001 - of _shown alone
+def _is_plain(part: str, ours: str, may_show_ours: bool) -> bool:  # noqa: FBT001 - only _shown calls it
     if part and part in ours.split("/"):
         return may_show_ours
     return PLAIN.fullmatch(part) is not None
 
 
 def _shown(config: HttpConfig, target: SplitResult) -> str:
-    """A target without user, parameters, and whatever in its path may be a secret."""
+    """Return a target without its user, its parameters, and any part of its path that may be a secret."""
     ours = urlsplit(config.url).path
     may_show_ours = "/" in config.name and not config.shows_secret and config.chat_hook is None
     parts = [part if _is_plain(part, ours, may_show_ours) else "…" for part in target.path.split("/")]
     if not may_show_ours and target.path.rstrip("/") == ours.rstrip("/"):
-        path = "/…" if ours.strip("/") else ""  # the owner knows it, and gave it a name so as not to show it
+        path = "/…" if ours.strip("/") else ""  # the owner knows the path, and its #name hides it
     else:
         path = "/".join(parts)
     host = target.netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""The sink `http(s)://`: a POST a notification, signed by the Standard Webhooks rules if a secret is set."""
+"""The sink `http(s)://`: one POST per notification, signed as in Standard Webhooks if a secret is set."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ from shop_poller.sinks.statuses import refusal
 TIMEOUT_S = 10.0
 SMALL_TALK_BYTES = 64 * 1024
 SMALL_TALK_S = 1.0
-"""How much of an answer's body is read, and for how long, to keep the connection."""
+"""How much of a response's body is read, and for how long, to reuse the connection."""
 
 REFUSES_TO_LOOK = frozenset({400, 403, 404, 405, 501})
-"""Answers to OPTIONS by which nothing can be told of a POST."""
+"""Responses to OPTIONS that do not show how the receiver answers a POST."""
 
 
 class HttpSink:
-    """Posts to one address. For the methods see ports.Sink.
+    """Posts to one address. For the methods, see ports.Sink.
 
     Args:
-        config: where to post to.
-        keys: each of them signs; there may be none.
+        config: contains the address.
+        keys: one signature per key; may be empty.
     """
 
     def __init__(self, config: HttpConfig, *, keys: Sequence[bytes]) -> None:
@@ -45,7 +45,7 @@ class HttpSink:
         self._url = config.url
         self._keys = keys
         self._masker = Masker(config.secrets)
-        # A client a sender: one connection pool shared by many costs three times the CPU.
+        # One client per sender: a connection pool that many share takes three times the CPU.
         self._idle: list[HttpClient] = []
 
     async def send(self, delivery: Delivery) -> None:
@@ -57,7 +57,7 @@ class HttpSink:
             raise self._refusal(response)
 
     async def check(self) -> str:
-        """See whether somebody answers there; nothing is posted."""
+        """Check whether the receiver answers. Nothing is posted."""
         hook = self._config.chat_hook
         if hook is not None and hook.is_certain:
             raise PermanentError(ErrorKind.PROTOCOL, chat_hooks.advice(hook))
@@ -94,7 +94,7 @@ class HttpSink:
             self._idle.append(client)
 
     def _is_yes(self, response: httpx.Response) -> bool:
-        """A redirect with which the owner is content: the receiver has done its work."""
+        """Return whether this is a redirect that the owner counts as delivered (`redirects=delivered`)."""
         return self._config.takes_redirects and response.status_code in redirects.SEE_OTHER
 
     def _refusal(self, response: httpx.Response) -> ShopPollerError:
@@ -119,9 +119,9 @@ class HttpSink:
 
 
 async def _hear_out(response: httpx.Response) -> None:
-    """Read the body to its end, without which the connection could not be used again.
+    """Read the body to its end, so that the connection can be reused.
 
-    Only status and headers matter: of a body that is long, slow or broken the rest is left unread, and the
+    Only the status and the headers matter. If the body is long, slow or broken, the rest is not read, and the
     connection is closed.
     """
     heard = 0

@@ -1,4 +1,4 @@
-"""The addresses of the sinks in Redis or Valkey. Their query has only our options, which are not sent."""
+"""The addresses of the sinks in Redis or Valkey. The query contains only our options, which are not sent."""
 
 import re
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ class ServerConfig(SinkConfig):
     """A server that a sink delivers to.
 
     Attributes:
-        url: as the client library takes it, without our options; may contain a password.
+        url: the address for the client library, without our options; may contain a password.
     """
 
     url: str = field(repr=False)
 
     @property
     def secrets(self) -> list[str]:
-        """The password, or the user where there is none."""
+        """The password, or the user if there is no password."""
         return secrets_in(self.url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisConfig(ServerConfig):
-    """A channel that notifications are published to."""
+    """A channel to publish notifications to."""
 
     begins = ("redis:", "rediss:")
     form = "redis(s)://host:port/0?channel=name"
@@ -61,11 +61,11 @@ class RedisConfig(ServerConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig(ServerConfig):
-    """A stream that notifications are added to.
+    """A stream to add notifications to.
 
     Attributes:
-        stream: its key.
-        maxlen: about how many entries the stream keeps.
+        stream: the key of the stream.
+        maxlen: the approximate maximum number of entries in the stream.
     """
 
     begins = ("redis+stream:", "rediss+stream:")
@@ -98,10 +98,10 @@ class StreamConfig(ServerConfig):
 
 
 class _Address:
-    """An address of either kind while it is parsed.
+    """An address of either kind that is being parsed.
 
     Attributes:
-        options: those that were not taken yet.
+        options: the options that are not used yet.
     """
 
     def __init__(self, address: str) -> None:
@@ -116,16 +116,24 @@ class _Address:
         self.url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
 
     def take(self, option: str, *, example: str) -> str:
-        """The value of an option that the address needs."""
+        """Remove a required option and return its value.
+
+        Raises:
+            ValueError: the address does not have the option.
+        """
         value = self.options.pop(option, "")
         if not value:
             raise ValueError(f"{shown_place(self.name)} names no {option}; add ?{option}={example}")
         return value
 
     def end(self) -> None:
-        """Refuse an option that nobody took."""
+        """Refuse options that were not used.
+
+        Raises:
+            ValueError: there is one.
+        """
         if self.options:
-            # An unknown option may be a secret that was meant to be the value of one.
+            # An unknown option may be a secret that was meant as the value of an option.
             unknown = [name if is_harmless(name, is_name=True) else "…" for name in sorted(self.options)]
             raise ValueError(
                 f"{shown_place(self.name)} has an option that is not known: {', '.join(unknown)}"

@@ -1,12 +1,13 @@
 """The sinks in Redis or Valkey: `redis://…?channel=…` publishes, `redis+stream://…?stream=…` adds.
 
-Publishing to nobody is not delivering: the count of subscribers that PUBLISH answers has to be one at least.
-That count is true on a standalone server only; on a Cluster, or with subscribers on replicas, it is not, and
-`check` says so. A stream needs nobody to be there: who reads it later finds what was added meanwhile.
+A message without a subscriber is not delivered: PUBLISH must return a count of at least one subscriber.
+The count is correct on a standalone server only. It is not correct on a Cluster, or with subscribers on
+replicas; `check` reports that. A stream needs no subscriber: a client that reads it later finds the entries
+that were added meanwhile.
 
-A server may become a replica while we are connected to it, although the address leads to another one by now.
-A stream is then refused (READONLY); PUBLISH is not, so the server's role is asked for from time to time.
-Either way the connections are dropped, and the sink is probed soon.
+A server may become a replica while we are connected to it, and the address may lead to another server by
+then. A replica refuses to add to a stream (READONLY), but accepts PUBLISH. So the sink asks for the server's
+role at intervals. In both cases it closes the connections, and is probed soon.
 """
 
 import re
@@ -45,44 +46,44 @@ NO_WRITES_ADVICE = (
 )
 TIMEOUT_S = 5.0
 MAX_SAID = 300
-"""Characters of what a server says."""
+"""Characters of a server's message that are shown."""
 PROBE_AFTER_S = 5.0
-"""How soon to look whether the address leads to a server that takes writes."""
+"""How soon to check whether the address leads to a server that accepts writes."""
 ROLE_EVERY_S = 30.0
-"""How often a server that is published to is asked whether it is a replica."""
+"""How often to ask a server that we publish to whether it is a replica."""
 ROLE_TIMEOUT_S = 1.0
 ENTRY_ID = re.compile(rb"[0-9]+-[0-9]+")
 
 
 class Server:
-    """The server that an address names, and what its errors mean.
+    """The server of an address, and what its errors mean.
 
     Args:
-        config: which one.
-        connections: the most commands at once.
+        config: contains the address.
+        connections: the maximum number of concurrent commands.
 
     Attributes:
-        client: speaks to it, within `errors`.
+        client: sends commands; use it within `errors`.
     """
 
     def __init__(self, config: ServerConfig, *, connections: int) -> None:
         self._name = config.name
-        self._role_requested_at: float | None = None  # None until something was published
+        self._role_requested_at: float | None = None  # None until a notification is published
         self._masker = Masker(config.secrets)
         self.client = aioredis.Redis.from_url(
             config.url,
-            protocol=2,  # any server knows it; HELLO, the other one's greeting, is refused by old ones
+            protocol=2,  # every server supports it; protocol 3 needs HELLO, which old servers refuse
             max_connections=connections,
-            socket_timeout=TIMEOUT_S,  # a half-open connection is noticed
+            socket_timeout=TIMEOUT_S,  # detects a half-open connection
             socket_connect_timeout=TIMEOUT_S,
             socket_keepalive=True,
             health_check_interval=30,
-            retry=Retry(NoBackoff(), 0),  # there is one retry authority, and it is not this one
+            retry=Retry(NoBackoff(), 0),  # only the sender retries
         )
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Whatever goes wrong is a TemporaryError: somebody will mend it, and the row waits for that."""
+        """Turn every error into a TemporaryError: it can be corrected, and the row waits until then."""
         try:
             with translated(self._name, _unexpected, passing=(RedisError, OSError)):
                 yield
@@ -90,13 +91,13 @@ class Server:
             raise self._named(error) from error
 
     async def together(self, commands: Sequence[Sequence[str | int]]) -> list[object]:
-        """Carry out commands in one round trip, each by itself.
+        """Send commands in one round trip, without a transaction.
 
         Returns:
-            The answers; of what the server refused the TemporaryError.
+            One answer per command; a TemporaryError for a command that the server refused.
 
         Raises:
-            TemporaryError: they did not all get there, or their answers did not come back.
+            TemporaryError: not all commands were sent, or not all answers were received.
         """
         with self.errors():
             async with self.client.pipeline(transaction=False) as pipeline:
@@ -108,18 +109,18 @@ class Server:
         return [self._named(one) if isinstance(one, Exception) else one for one in answers]
 
     async def drop(self) -> None:
-        """Close the connections that nobody uses just now: the address may lead to another server by now."""
+        """Close the connections that are not in use: the address may lead to another server by now."""
         with ignored(self._name, expected=(RedisError, OSError)):
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def look_at_role(self, *, at_once: bool = False) -> bool:
-        """Drop the connections if they lead to a replica, which PUBLISH does not tell.
+        """Drop the connections if they lead to a replica, which PUBLISH does not report.
 
         Args:
-            at_once: ask now; else only if that was long ago.
+            at_once: ask now. If false, ask only if the last time was at least ROLE_EVERY_S ago.
 
         Returns:
-            Whether it was asked, and is a replica.
+            Whether the server was asked and is a replica.
         """
         now = anyio.current_time()
         if self._role_requested_at is None:
@@ -127,7 +128,7 @@ class Server:
         if not at_once and now - self._role_requested_at < ROLE_EVERY_S:
             return False
         self._role_requested_at = now
-        # INFO may be forbidden to us, or unknown to a proxy; nothing depends on it.
+        # INFO may be forbidden for our user, or unknown to a proxy. Nothing depends on it.
         with (
             anyio.move_on_after(ROLE_TIMEOUT_S),
             ignored(self._name, expected=(RedisError, OSError)),
@@ -168,12 +169,12 @@ class Server:
         )
 
     def _said(self, text: str) -> str:
-        # A server says a command back that it does not know, AUTH too.
+        # A server repeats a command that it does not know, even AUTH.
         return one_line(self._masker.mask(text), MAX_SAID)
 
     async def uncounted(self) -> str:
-        """Why the number that PUBLISH answers is not true here; "" where it is, or where we may not ask."""
-        with suppress(ResponseError):  # INFO may be forbidden to us, or unknown to a proxy
+        """Return why the count that PUBLISH returns is not correct; "" if it is, or if INFO is refused."""
+        with suppress(ResponseError):  # INFO may be forbidden for our user, or unknown to a proxy
             if (await self.client.info("cluster")).get("cluster_enabled"):
                 return "this is a Cluster, where that number is not true"
             if (await self.client.info("replication")).get("connected_slaves"):
@@ -186,7 +187,7 @@ def _unexpected(why: str) -> TemporaryError:
 
 
 def takes_no_writes(error: Exception) -> bool:
-    """Whether a server says that it takes no writes now, and another one perhaps does."""
+    """Return whether an error says that the server accepts no writes now, while another one may."""
     return isinstance(error, RedisError) and says_no_writes(error)
 
 
@@ -197,11 +198,11 @@ def _raise_any(errors: Sequence[TemporaryError | None]) -> None:
 
 
 class RedisSink:
-    """Publishes to one channel. For the methods see ports.Sink.
+    """Publishes to one channel. For the methods, see ports.Sink.
 
     Args:
-        config: which channel.
-        connections: the most deliveries at once.
+        config: contains the channel.
+        connections: the maximum number of concurrent deliveries.
     """
 
     def __init__(self, config: RedisConfig, *, connections: int) -> None:
@@ -210,14 +211,14 @@ class RedisSink:
         self._server = Server(config, connections=connections)
 
     async def send(self, delivery: Delivery) -> None:
-        """Publish one notification to at least one subscriber."""
+        """Publish one notification. It is delivered if at least one subscriber receives it."""
         _raise_any(await self.send_all([delivery]))
 
     async def send_all(self, deliveries: Sequence[Delivery]) -> list[TemporaryError | None]:
         """Publish notifications in one round trip."""
         answers = await self._server.together([("PUBLISH", self._channel, one.body) for one in deliveries])
         is_replica = await self._server.look_at_role(at_once=0 in answers)
-        if 0 in answers:  # perhaps they are at the server that the address leads to by now
+        if 0 in answers:  # the subscribers may use the server that the address leads to by now
             await self._server.drop()
         nobody = TemporaryError(
             ErrorKind.NO_SUBSCRIBER,
@@ -227,7 +228,7 @@ class RedisSink:
         return [one if isinstance(one, TemporaryError) else None if one else nobody for one in answers]
 
     async def check(self) -> str:
-        """See whether the server answers and how many listen; nothing is published."""
+        """Check that the server answers and has subscribers. Nothing is published."""
         with self._server.errors():
             ((_, listeners),) = await self._server.client.pubsub_numsub(self._channel)
             uncounted = await self._server.uncounted()
@@ -246,11 +247,11 @@ class RedisSink:
 
 
 class StreamSink:
-    """Adds to one stream. For the methods see ports.Sink.
+    """Adds to one stream. For the methods, see ports.Sink.
 
     Args:
-        config: which stream.
-        connections: the most deliveries at once.
+        config: contains the stream.
+        connections: the maximum number of concurrent deliveries.
     """
 
     def __init__(self, config: StreamConfig, *, connections: int) -> None:
@@ -264,14 +265,14 @@ class StreamSink:
         _raise_any(await self.send_all([delivery]))
 
     async def send_all(self, deliveries: Sequence[Delivery]) -> list[TemporaryError | None]:
-        """Add entries in one round trip; the server says yes with each one's id."""
-        # Of what is too many the server drops whole blocks, which costs it nothing.
+        """Add entries in one round trip. The server confirms each one with its id."""
+        # With "~" the server removes whole blocks of old entries, which takes almost no time.
         adding = ("XADD", self._stream, "MAXLEN", "~", self._maxlen, "*")
         answers = await self._server.together([(*adding, *_fields(one)) for one in deliveries])
         return [_refusal(one) for one in answers]
 
     async def check(self) -> str:
-        """See whether the server answers and the key is a stream, or free; nothing is added."""
+        """Check that the server answers, and that the key is a stream or unused. Nothing is added."""
         client = self._server.client
         with self._server.errors():
             found = await client.type(self._stream)

@@ -1,4 +1,4 @@
-"""What belongs to WooCommerce: one module per dialect, statuses, webhooks, credentials."""
+"""Everything specific to WooCommerce: one module per dialect, statuses, webhooks, credentials."""
 
 from shop_poller.ports import RefundList, Source
 from shop_poller.sources.woocommerce.abilities import Abilities
@@ -10,12 +10,12 @@ from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 
 
 def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
-    """The source for one dialect.
+    """Return the source for one dialect.
 
     Args:
-        dialect: which.
-        url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
-        credentials: of the kind that the dialect needs.
+        dialect: the dialect.
+        url: WOOCOMMERCE_MCP_URL; may name any dialect.
+        credentials: contain the kind that the dialect needs.
     """
     where = endpoint(url, dialect)
     key, secret, also = credentials.consumer_key, credentials.consumer_secret, credentials.also
@@ -31,10 +31,10 @@ def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
 
 
 def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
-    """The shop's own list of refunds, see core/refunds.py; None if its address cannot be told.
+    """Return the shop's own list of refunds, see core/refunds.py; None if its address is not known.
 
     Args:
-        url: WOOCOMMERCE_MCP_URL, whatever dialect it names.
+        url: WOOCOMMERCE_MCP_URL; may name any dialect.
         credentials: a consumer key.
     """
     where = refunds_url(endpoint(url, Dialect.REST))

@@ -1,6 +1,6 @@
 """The dialect `abilities`: the default server of the WordPress MCP adapter.
 
-It answers at …/wp-json/mcp/mcp-adapter-default-server, and cannot see everything: dialects.BLIND_TO.
+It answers at …/wp-json/mcp/mcp-adapter-default-server. dialects.BLIND_TO lists what it cannot show.
 """
 
 import re
@@ -32,16 +32,16 @@ from shop_poller.sources.woocommerce.session import McpSession
 TOOL = "mcp-adapter-execute-ability"
 ABILITY = "woocommerce/orders-query"
 MAX_FOUND = 10
-"""Bad orders that one question may find; the next goes on from there."""
+"""Bad orders that one query may find. The next query continues from there."""
 MAX_QUESTIONS = 300
-"""So many may it take to find them, half a minute of a shop's time; the search for one is ended."""
+"""Requests that may be spent on finding them: half a minute of a shop's time. A begun search completes."""
 MAX_QUESTIONS_UNEXPLAINED = 150
-"""The same where the shop does not say that an order is the cause."""
+"""The same limit if the shop does not say that an order is the cause."""
 MAX_TRIES = 10
-"""Pages of one order each that are looked at for the newest that is good."""
+"""Pages of one order each that are requested to find the newest good order."""
 MAX_TRIES_UNEXPLAINED = 3
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
-"""No order is made after that: asking for those made later is an empty question."""
+"""No order is created after this date: a request for later ones matches nothing."""
 NO_SUCH_ORDER = re.compile(r"\border not found\b", re.IGNORECASE)
 
 ADVICE = COMMON_ADVICE | {
@@ -51,19 +51,19 @@ ADVICE = COMMON_ADVICE | {
     " ability woocommerce/orders-query (10.9 or later), or set SHOP_DIALECT=rest",
 }
 REMEDY = (
-    "look in the shop's list of orders for one in a currency or status that the shop does not know any more,"
+    "look in the shop's list of orders for one in a currency or status that the shop no longer knows,"
     " or set SHOP_DIALECT=rest"
 )
 
 
 class Abilities:
-    """Lists orders by the ability `woocommerce/orders-query`. For the methods see ports.Source.
+    """Lists orders by the ability `woocommerce/orders-query`. For the methods, see ports.Source.
 
     Args:
         url: the endpoint.
-        username: of a user of WordPress who may view orders.
-        password: an application password of that user's, with blanks or without.
-        also: other secrets that the shop knows.
+        username: the name of a WordPress user who may view orders.
+        password: an application password of that user, with or without spaces.
+        also: other secrets that the shop knows and must not show.
     """
 
     most_ids = 1
@@ -74,18 +74,18 @@ class Abilities:
         self._highest = 0
         self._questions = 0
         self._inclusive: frozenset[Boundary] = frozenset()
-        self._is_unexplained = False  # the search under way is for a cause that the shop does not tell
+        self._is_unexplained = False  # whether the shop does not report the cause that is being searched for
 
     @property
     def is_refused(self) -> bool:
-        """There is no MCP endpoint for us here, by the last answer."""
+        """Whether the last response shows that there is no MCP endpoint for us here."""
         return self._session.is_refused
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once; an order that spoils the answer is found by more questions, and set aside."""
+        """Ask once. If an order makes the request fail, find it by more requests, and set it aside."""
         if query.ids:
             return await self._by_id(query)
-        # The ability takes one status at a time.
+        # The ability accepts one status per request.
         requested = [replace(query, statuses=(status,)) for status in query.statuses] or [query]
         answers = [await self._without_the_bad(each) for each in requested]
         items = answers[0].items if len(answers) == 1 else merged(answers, query)
@@ -100,7 +100,7 @@ class Abilities:
         )
 
     async def offered(self) -> bool:
-        """Whether the endpoint has the tool that executes abilities; raises what `fetch` raises."""
+        """Return whether the endpoint has the tool that executes abilities. Raises what `fetch` raises."""
         return TOOL in await self._session.list_tools()
 
     async def aclose(self) -> None:
@@ -123,10 +123,10 @@ class Abilities:
         return Page(tuple(items), listed.shop_time, listed.preamble)
 
     async def _not_shown(self, order_id: int, error: UnexplainedError) -> Page:
-        """An order that the shop does not show by its id: it was deleted, or it is bad, or the shop is.
+        """Read the result for an order that the shop does not show by its id.
 
-        The words are translated, and one adapter hides them: "Order not found." and the reason why an order
-        cannot be shown may read the same.
+        The order is deleted, the order is bad, or the shop fails. The text is translated, and one adapter
+        hides it. So "Order not found." and the reason why an order cannot be shown may look the same.
         """
         if NO_SUCH_ORDER.search(error.said) and error.shop_time is not None:
             self._poisoned.healed(order_id)
@@ -160,12 +160,16 @@ class Abilities:
             await self._set_aside(requested, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            "the shop has several orders that it cannot show; some were set aside, going on at the next tick;"
+            "the shop has several orders that it cannot show; some are set aside, the next tick continues;"
             f" {REMEDY}",
         )
 
     async def _empty(self, query: Query, error: UnexplainedError) -> Listed:
-        """Ask the same of no order at all; raises the error if that fails, too: no order is the cause."""
+        """Send the same query in a form that matches no order.
+
+        Raises:
+            UnexplainedError: `error`, if this query fails too, so that no order is the cause.
+        """
         requested = replace(
             query,
             per_page=1,
@@ -181,7 +185,11 @@ class Abilities:
             raise error from None
 
     async def _some_order(self, error: UnexplainedError) -> None:
-        """See that the shop can show any order; raises the error if not: no single order is the cause."""
+        """Check that the shop can show any order.
+
+        Raises:
+            UnexplainedError: `error`, if it cannot, so that no single order is the cause.
+        """
         for page, order in [*((n, "desc") for n in range(1, MAX_TRIES_UNEXPLAINED + 1)), (1, "asc")]:
             try:
                 if (await self._by_position(page, order)).items:
@@ -191,10 +199,10 @@ class Abilities:
         raise error
 
     async def _set_aside(self, query: Query, failure: InvalidOutputError) -> None:
-        """Find one order that makes a question fail, and remember it; or the shop changed meanwhile."""
+        """Find one order that makes a query fail, and remember it; none if the shop changed meanwhile."""
         highest = await self._highest_id()
         narrowed = await poison.narrow(self._ids, query, failure)
-        # Among many orders of one second the first is another one at each question; all of them are not.
+        # Among many orders of the same second, the first one may differ per request. The whole set does not.
         for question in (narrowed, query):
             if not await poison.fails(self._ids, question):
                 continue
@@ -211,7 +219,7 @@ class Abilities:
                 break
 
     async def _search(self, question: Query, highest: int) -> int | None:
-        """Among the newest, then by when it was made, then everywhere."""
+        """Search among the newest orders, then by the time of creation, then everywhere."""
         still_fails = partial(poison.fails, self._ids, question)
         found = await poison.find_bad_order(still_fails, highest, windows=poison.NEAR, together=1)
         if found is None:
@@ -223,14 +231,14 @@ class Abilities:
         return found if found is not None else await poison.find_bad_order(still_fails, highest)
 
     async def _guilt(self, order_id: int) -> str:
-        """Why the shop cannot show this order; "" if it can, or has none."""
+        """Return why the shop cannot show this order; "" if it can, or if there is no such order."""
         by_id = Query(per_page=1, ids=frozenset({order_id}))
         try:
             await self._ask(by_id)
         except InvalidOutputError as error:
             return poison.reason(error.said)
         except UnexplainedError as error:
-            await self._empty(Query(per_page=1), error)  # or the shop broke meanwhile
+            await self._empty(Query(per_page=1), error)  # raises if the shop itself fails by now
             if not self._is_unexplained:
                 return ""  # there is no such order
             return poison.reason(error.said) if await poison.fails(self._ids, by_id) else ""
@@ -239,7 +247,7 @@ class Abilities:
         return ""
 
     async def _highest_id(self) -> int:
-        """The highest id that is known. If all of the newest orders are bad, the good ones do not tell it."""
+        """Return the highest known id. If all of the newest orders are bad, the good ones do not show it."""
         for page in range(1, MAX_TRIES + 1):
             try:
                 listed = await self._by_position(page, "desc")
@@ -256,7 +264,7 @@ class Abilities:
         return max(self._highest, max(bad) if bad else poison.FARTHEST)
 
     async def _by_position(self, page: int, order: str) -> Listed:
-        """The one order at that place in the list of all, sorted by id."""
+        """Return the one order at this position in the list of all orders, sorted by id."""
         requested: dict[str, Any] = {"orderby": "id", "order": order, "per_page": 1, "page": page}
         if self._poisoned.ids:
             requested["exclude"] = sorted(self._poisoned.ids)
@@ -287,7 +295,7 @@ class Abilities:
         data = answer.content.get("data")
         found = data if isinstance(data, dict) else {}
         try:
-            # PHP writes an empty object as []: in the place of the object it is no empty list of orders.
+            # PHP writes an empty object as []. In place of the object, that is not an empty list of orders.
             items = read_items({} if data == [] else answer.content, query, ADVICE)
         except PermanentError as error:
             if query.ids and error.kind is ErrorKind.NOT_FOUND:  # the order, not the ability

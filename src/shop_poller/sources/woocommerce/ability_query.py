@@ -1,6 +1,6 @@
-"""The words of the ability `woocommerce/orders-query`: what to ask, and what several answers make together.
+"""The parameters of the ability `woocommerce/orders-query`, and how several answers are merged.
 
-Its two kinds of time are read in two ways, each wrong for the other (docs/woocommerce.md).
+It interprets its two kinds of time in two ways; each is wrong for the other kind (docs/woocommerce.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from shop_poller.sources.woocommerce.listing import naive_utc
 Item = Order | UnreadableOrder
 
 Boundary = tuple[str, bool]
-"""A bound of the time of creation ("date_after" or "date_before"), and whether both were given."""
+"""A bound of the time of creation ("date_after" or "date_before"), and whether both are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Listed:
 
     Attributes:
         shop_time: the shop's clock when it answered.
-        preamble: text that stood before the answer.
-        total: how many orders match, if it says so.
-        total_pages: how many pages they fill, if it says so.
+        preamble: text before the answer.
+        total: how many orders match; None if the shop does not say.
+        total_pages: how many pages they fill; None if the shop does not say.
     """
 
     items: tuple[Item, ...]
@@ -37,11 +37,11 @@ class Listed:
 
 
 def parameters(query: Query, inclusive: frozenset[Boundary] = frozenset()) -> dict[str, Any]:
-    """A query, of one status and one id at most, in the ability's own words.
+    """Return a query, of one status and one id at most, as parameters of the ability.
 
     Args:
         query: what to ask.
-        inclusive: bounds that the shop takes to include the second that they name.
+        inclusive: the bounds for which the shop includes the second that they name.
     """
     requested: dict[str, Any] = {
         "per_page": query.per_page,
@@ -69,9 +69,10 @@ def parameters(query: Query, inclusive: frozenset[Boundary] = frozenset()) -> di
 
 
 def boundaries(items: Iterable[Item], query: Query) -> frozenset[Boundary]:
-    """The bounds whose own second is in an answer, though a query leaves it out.
+    """Return the bounds whose own second is in an answer, although a query excludes it.
 
-    With both bounds given the shop includes the upper one, alone it does not; other versions may differ.
+    If both bounds are given, the shop includes the upper one. If it is the only one, the shop does not.
+    Other versions may differ.
     """
     both = query.created_after is not None and query.created_before is not None
     found = set[Boundary]()
@@ -88,7 +89,7 @@ def boundaries(items: Iterable[Item], query: Query) -> frozenset[Boundary]:
 
 
 def sum_of(counts: Iterable[int | None]) -> int | None:
-    """The sum of the counts of several lists; None if one of them is not known."""
+    """Return the sum of the counts of several lists; None if a count is not known."""
     total = 0
     for each in counts:
         if each is None:
@@ -98,14 +99,17 @@ def sum_of(counts: Iterable[int | None]) -> int | None:
 
 
 def _zulu(instant: datetime) -> str:
-    """For `modified_…`: UTC and its `Z`; without it the time is the shop's, a fraction loses the zone."""
+    """Format an instant for `modified_…`: UTC with `Z`, without a fraction.
+
+    Without `Z` the shop reads the time as its own. With a fraction it ignores the zone.
+    """
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def merged(answers: Sequence[Listed], query: Query) -> tuple[Item, ...]:
-    """The first page of several lists, each sorted as asked.
+    """Merge several lists, each sorted as requested, and return the first page.
 
-    An order that changed its status meanwhile may be in two of them: the later answer counts.
+    An order whose status changed meanwhile may be in two lists. The later answer counts.
     """
     placed: dict[int, tuple[datetime, Item]] = {}
     for answer in answers:

@@ -1,7 +1,7 @@
-"""What a shop's bytes mean: JSON, or one of our errors. Pure; docs/woocommerce.md has the traps.
+"""What a shop's bytes mean: JSON, or one of our errors. Pure; docs/woocommerce.md lists the pitfalls.
 
-WordPress speaks in three tongues: JSON-RPC from MCP endpoints (jsonrpc.py), `{code, message, data: {status}}`
-from everything else of its own, and HTML from whatever stands in front. Codes are stable, messages are
+A WordPress site answers in three formats: JSON-RPC from MCP endpoints (jsonrpc.py), `{code, message, data:
+{status}}` from the rest of WordPress, and HTML from anything in front of it. Codes are stable. Messages are
 translated.
 """
 
@@ -20,14 +20,14 @@ from shop_poller.sources.woocommerce.whole_json import find_json
 
 MAX_QUOTE = 200
 MAX_PARTS = 1_500_000
-"""Values in an answer: two bytes on the wire may take a hundred in memory. 32 MB of real orders have about as
-many, one for 24 bytes."""
+"""Values in an answer: two bytes on the wire may take a hundred bytes in memory. 32 MB of real orders contain
+about as many: one per 24 bytes."""
 
 PERSONAL = re.compile(r"[^\s@'\"<>]{1,100}@[^\s@'\"<>]{1,100}|\+?[0-9](?:[ ()-]{0,2}[0-9]){6,}")
-"""E-mail addresses and telephone numbers: PHP and SQL quote what they choke on."""
+"""E-mail addresses and telephone numbers: PHP and SQL quote the values that they cannot process."""
 
 PAGE = re.compile(rb"<!doctype\s+html|<(?:html|head|body|title|meta|h[1-6])[\s>]", re.IGNORECASE)
-"""What a page for people has, and a notice of PHP has not."""
+"""Markup that a page for people contains, and a PHP notice does not."""
 
 MARKUP = re.compile(r"<!--|-->|<(?!!--)[^>]{0,2000}>")
 
@@ -48,17 +48,17 @@ SLOW = "check whether the shop's own pages are slow, too"
 REACHABLE = "check whether it runs, and whether its firewall lets Cloudflare pass"
 
 ORIGIN = {
-    520: "Cloudflare got no sensible answer from the shop's server; look into that server's log",
+    520: "Cloudflare received no valid response from the shop's server; look into that server's log",
     521: f"the shop's server refuses Cloudflare's connections; {REACHABLE}",
     522: f"the shop's server did not take Cloudflare's connection in time; {REACHABLE}",
     523: "Cloudflare cannot reach the shop's server; check the domain's DNS records in Cloudflare",
     524: f"the shop's server did not answer Cloudflare in time; {SLOW}",
     525: "Cloudflare and the shop's server do not agree on TLS; check its certificate",
     526: "the certificate of the shop's server is not valid for Cloudflare; renew it",
-    527: f"Cloudflare lost the shop's server; {REACHABLE}",
-    530: "Cloudflare does not find the shop's server; check the domain's DNS records",
+    527: f"Cloudflare lost the connection to the shop's server; {REACHABLE}",
+    530: "Cloudflare cannot find the shop's server; check the domain's DNS records",
 }
-"""What Cloudflare says of a shop that is down; no shop says so itself."""
+"""Statuses that Cloudflare sends for a shop that is down. No shop sends them itself."""
 
 Advice = Mapping[ErrorKind, str]
 """What to do about an error of a kind; each dialect adds its own."""
@@ -68,14 +68,14 @@ COMMON_ADVICE = {
 }
 
 UPDATED = "the shop is probably being updated"
-"""What `Retry-After` beside a 503 stands for: WordPress sends it during every update."""
+"""What a 503 with `Retry-After` means: WordPress sends it during every update."""
 
 UNAVAILABLE_ADVICE = {
     502: "PHP is restarting or down; if it lasts, look into the log of the shop's server",
     503: "the shop's server is overloaded, restarting or being updated; if it lasts, look into its log",
     504: f"PHP did not answer the web server in time; {SLOW}",
 }
-"""What to do about each status that says that the shop's server is there, and the shop is not."""
+"""What to do about each status that means that the shop's server runs, but the shop does not."""
 
 T = TypeVar("T", list[Any], dict[str, Any])
 
@@ -88,20 +88,20 @@ def read_json(
     *,
     advice: Advice = COMMON_ADVICE,
 ) -> tuple[T, str]:
-    """Read an answer in plain JSON, whatever stands around it.
+    """Read an answer in plain JSON, and ignore any text around it.
 
     Args:
-        expected: what it is to be; a list may also be a PHP list that became an object, or have a wrapping.
-        status: HTTP's.
-        headers: with lower-case names.
-        body: unpacked.
-        advice: the dialect's.
+        expected: the type to expect. A list may also be a PHP list that became an object, or be wrapped.
+        status: the HTTP status.
+        headers: the headers, with lower-case names.
+        body: the unpacked body.
+        advice: the dialect's advice.
 
     Returns:
-        The answer, and one line of what stood around it; "" if nothing did.
+        The answer, and one line of the text around it ("" if there is none).
 
     Raises:
-        TemporaryError, PermanentError: whatever else it says.
+        TemporaryError, PermanentError: the answer says anything else.
     """
     payload, preamble = parse(body)
     rows = [] if _tells_of_none(status, headers, body, payload) else find_rows(payload)
@@ -118,17 +118,17 @@ def read_json(
 
 
 MADE_AN_ORDER = 201
-"""What is answered to a question that the shop took for an order to be made."""
+"""The status of a response to a read request that the shop treated as a new order."""
 
 BEGINS_EMPTY = re.compile(rb"(?:\xef\xbb\xbf|\s)*\[\s*\]")
 
 
 def _may_answer(status: int, headers: Mapping[str, str], rows: list[Any] | None) -> bool:
-    """Whether an answer with these rows is one, whatever its status says.
+    """Return whether an answer with these rows is valid, even if its status is an error.
 
-    PHP answers 500 when it fails after the answer was written, plugins set 404 or 503 for a whole site, and
-    proxies that change a page make 203 of 200. Orders are orders all the same; that there are none is
-    believed of a status that says so, or of a shop that counts them.
+    PHP answers 500 if it fails after it wrote the answer. Plugins set 404 or 503 for a whole site. Proxies
+    that change a page turn 200 into 203. Orders count with any of these statuses. An empty list counts only
+    with a 2xx status, or if the shop also reports a count of 0.
     """
     if status in {MADE_AN_ORDER, 429}:
         return False
@@ -140,7 +140,10 @@ def _counts_none(headers: Mapping[str, str]) -> bool:
 
 
 def _tells_of_none(status: int, headers: Mapping[str, str], body: bytes, payload: object) -> bool:
-    """Whether a shop counts no orders, and wrote nothing that could be any: {}, null, [] and an error."""
+    """Return whether the shop reports a count of 0, and the body cannot contain orders.
+
+    Such a body is {}, null, or [] followed by an error.
+    """
     if status == 429 or not _counts_none(headers) or b'"id"' in body:
         return False
     if BEGINS_EMPTY.match(body):
@@ -158,15 +161,10 @@ def no_answer(
     payload: object,
     advice: Advice = COMMON_ADVICE,
 ) -> ShopPollerError:
-    """The error for an answer that is not what it should be; it says what the shop sent instead.
+    """Return the error for an unexpected answer. Its text says what the shop sent instead.
 
-    Args:
-        wanted: what it should be, for people.
-        status: HTTP's.
-        headers: with lower-case names.
-        body: unpacked.
-        payload: the JSON that was found in it; None if there is none.
-        advice: the dialect's.
+    The first parameter names the expected answer, for people. `payload` is the JSON in the body; None if
+    there is none. For the other parameters, see `read_json`.
     """
     if not 200 <= status < 300 or PAGE.search(body) or wall_of(headers, body) is not None:
         return http_error(status, headers, body, advice)
@@ -193,7 +191,7 @@ def rest_error(
     headers: Mapping[str, str] | None = None,
     advice: Advice = COMMON_ADVICE,
 ) -> ShopPollerError:
-    """The error for WordPress's own `{code, message, data: {status}}`, which may come as HTTP 200."""
+    """Return the error for WordPress's `{code, message, data: {status}}`, which may come as HTTP 200."""
     data = payload.get("data")
     own = data.get("status") if isinstance(data, dict) else None
     return by_status(
@@ -207,7 +205,7 @@ def rest_error(
 def http_error(
     status: int, headers: Mapping[str, str], body: bytes, advice: Advice = COMMON_ADVICE
 ) -> ShopPollerError:
-    """The error for an answer that is not JSON, or not the JSON that it should be."""
+    """Return the error for an answer that is not JSON, or not the expected JSON."""
     said = quote(body[: 20 * MAX_QUOTE].decode("utf-8", "replace")) or "an empty page"
     if status != 429 and (wall := wall_of(headers, body)) is not None:
         return TemporaryError(ErrorKind.PROTOCOL, f"{wall.name}, HTTP {status}; {wall.advice}")
@@ -219,10 +217,10 @@ def http_error(
         return TemporaryError(
             ErrorKind.PROTOCOL,
             f"HTTP {status} with a page instead of an answer ({said}); a firewall, captcha or cache may"
-            " stand before the shop: let it pass the shop's API",
+            " be in front of the shop: let it pass the shop's API",
         )
     if status == 404 and (api := api_root(headers)):
-        # A dialect's general advice would contradict it.
+        # The general advice of a dialect would contradict this.
         said = f"{said}; the shop says that its API is at {api}: set WOOCOMMERCE_MCP_URL={api}wc/v3/orders"
         advice = {}
     return by_status(status, said, headers, advice)
@@ -233,12 +231,12 @@ class RedirectedError(PermanentError):
 
 
 def redirect_error(status: int, requested: str, headers: Mapping[str, str]) -> ShopPollerError:
-    """The error for a redirect, which is not followed: keys are for one address.
+    """Return the error for a redirect. None is followed, because keys are for one address.
 
     Args:
-        status: HTTP's.
-        requested: the address that was asked.
-        headers: with lower-case names.
+        status: the HTTP status.
+        requested: the address of the request.
+        headers: the headers, with lower-case names.
     """
     redirect = read_redirect(requested, headers.get("location", ""))
     begin = f"the shop redirects to {redirect.to}" if redirect.to else "the shop redirects elsewhere"
@@ -271,19 +269,19 @@ REDIRECTED = {
     (Reason.HTTPS, Reason.HOST, Reason.SLASH, Reason.LANGUAGE, Reason.PATH, Reason.PAGE),
     ", which is not its API; check WOOCOMMERCE_MCP_URL, or look for a plugin that redirects /wp-json/",
 )
-"""What to do where the new address is none for the settings."""
+"""What to do if the new address cannot be set in the settings."""
 
 API_LINK = re.compile(r'<(https?://[^<>\s]{1,200})>;\s*rel="https://api\.w\.org/"')
 
 
 def api_root(headers: Mapping[str, str]) -> str:
-    """Where WordPress says, on each of its pages, that its API is; "" if it does not."""
+    """Return the address of the API from the `Link` header of WordPress's pages; "" if there is none."""
     found = API_LINK.search(headers.get("link", ""))
     return read_redirect("", found[1]).to if found else ""
 
 
 def by_status(status: int, said: str, headers: Mapping[str, str], advice: Advice) -> ShopPollerError:
-    """The error that an HTTP status stands for."""
+    """Return the error for an HTTP status."""
     others = {4: ErrorKind.REJECTED, 5: ErrorKind.SERVER}
     kind = STATUSES.get(status, others.get(status // 100, ErrorKind.PROTOCOL))
     if status in UNAVAILABLE_ADVICE:
@@ -295,7 +293,7 @@ def by_status(status: int, said: str, headers: Mapping[str, str], advice: Advice
 def of_kind(
     kind: ErrorKind, message: str, advice: Advice, headers: Mapping[str, str] | None = None
 ) -> ShopPollerError:
-    """The error of a kind, with what to do about it."""
+    """Return the error of a kind, with advice on what to do."""
     if kind in advice:
         message = f"{message.rstrip('. ')}; {advice[kind]}"
     if kind in PERMANENT:
@@ -304,12 +302,12 @@ def of_kind(
 
 
 def quote(text: str) -> str:
-    """A few words of what the shop said, up to where data begin: one line, no markup, bounded."""
+    """Return the beginning of the shop's text, up to where data begins: one short line without markup."""
     said = before_data(text[: 8 * MAX_QUOTE])[: 4 * MAX_QUOTE]
     plain = before_data(MARKUP.sub(" ", said))
     words = PERSONAL.sub("***", one_line(without_values(plain), MAX_QUOTE))
     if not words and len(said) < len(text.rstrip()):
-        return "data"  # an order, perhaps, with all that is known of a buyer
+        return "data"  # possibly an order, with all of a buyer's data
     return words
 
 
@@ -317,26 +315,26 @@ CODE = re.compile(r"[a-z0-9.:-]{1,80}|(?=[^_]*_)[A-Za-z0-9_.:-]{1,80}")
 
 
 def code_word(value: object) -> str:
-    """A code, such as rest_no_route or -32001; "?" for what is none."""
+    """Return a code, such as rest_no_route or -32001; "?" if the value is not a code."""
     if isinstance(value, int):
         return word(value)
     return value if isinstance(value, str) and CODE.fullmatch(value) else "?"
 
 
 def word(value: object) -> str:
-    """What should be a word or a number; of anything else nothing is said."""
+    """Return a word or a number as text; of any other value, nothing is shown."""
     return quote(str(value)) if isinstance(value, str | int) else "?"
 
 
 def bound_parts(text: bytes, so_far: int = 0) -> int:
-    """How many values of JSON, or lines, there are at most, counted without making anything of them.
+    """Return the maximum possible number of JSON values, or lines, in a text, without parsing it.
 
     Args:
-        text: an answer, or a piece of one.
-        so_far: what the pieces before it came to.
+        text: an answer, or a part of one.
+        so_far: the number in the parts before it.
 
     Raises:
-        TemporaryError: TOO_LARGE, more than anybody needs.
+        TemporaryError: TOO_LARGE; there are more than MAX_PARTS.
     """
     count = so_far + sum(map(text.count, (b",", b"]", b"}", b"\n", b"\r")))
     if count > MAX_PARTS:
@@ -345,15 +343,15 @@ def bound_parts(text: bytes, so_far: int = 0) -> int:
 
 
 def parse(body: bytes) -> tuple[Any, str]:
-    """Find the JSON in a body, and one line of what stands around it; None if there is none.
+    """Find the JSON in a body (None if there is none), and one line of the text around it.
 
     Args:
-        body: whatever came.
+        body: the unpacked body; may be anything.
 
     Raises:
         TemporaryError: TOO_LARGE, see bound_parts.
     """
-    if len(body) > MAX_PARTS:  # or there cannot be as many
+    if len(body) > MAX_PARTS:  # a shorter body cannot contain so many
         bound_parts(body)
     found = find_json(body)
     if found is None:
@@ -369,7 +367,7 @@ MAX_COUNT = 2**53
 
 
 def count(value: object) -> int | None:
-    """A count that a shop tells, as a number or as text; None if it is no count."""
+    """Return a count that a shop sends as a number or as text; None if it is not a count."""
     if isinstance(value, str) and value.isascii() and value.strip().isdigit():
         value = int(value.strip()[:20])
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:

@@ -1,4 +1,4 @@
-"""Chooses the dialect that a shop understands, keeps to it, and chooses anew when the shop has lost it."""
+"""Chooses a dialect that the shop supports and keeps it. If the shop no longer supports it, chooses again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,22 +22,24 @@ NOT_HERE = (
     ErrorKind.REJECTED,
     ErrorKind.NOT_FOUND,
 )
-"""Kinds that speak of one dialect, the most telling first; else the shop as a whole is in trouble."""
+"""Errors that concern one dialect, the most informative first. Any other error concerns the whole shop."""
 
 SOON_S, LATER_S = 300.0, 24 * 3600.0
-"""How long a dialect is kept to that cannot see everything before a better one is tried again: at first, if
-the better ones were only in trouble, then longer each time; at last, and if they were not there at all."""
+"""How long to keep a dialect that cannot see everything before a better one is tried again.
+
+SOON_S is the first pause if a better one failed with a temporary error; it doubles each time, up to LATER_S.
+LATER_S is the first pause if the shop does not have the better ones at all."""
 
 PROBE = Query(per_page=1, newest_first=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenDialect:
-    """What was chosen.
+    """The dialect that was chosen.
 
     Attributes:
         why: one line, for people.
-        refused: why the dialects before it were not, in their order.
+        refused: why the dialects before it were not chosen, in their order.
     """
 
     dialect: Dialect
@@ -46,16 +48,16 @@ class ChosenDialect:
 
 
 class Auto:
-    """Asks in one of several dialects. For the methods see ports.Source.
+    """Asks in one of several dialects. For the methods, see ports.Source.
 
     Args:
-        openers: make the sources, the best first.
-        missing: dialects that cannot even be tried, and why.
-        on_choice: is told of every choice.
-        clock: seconds, monotonic.
+        openers: functions that open the sources, the best dialect first.
+        missing: dialects that cannot be tried, and why.
+        on_choice: called with every choice.
+        clock: a monotonic clock, in seconds.
 
     Attributes:
-        choice: what is kept to now; None before the first answer.
+        choice: the current choice; None before the first answer.
     """
 
     def __init__(
@@ -76,39 +78,40 @@ class Auto:
 
     @property
     def most_ids(self) -> int:
-        """As many as the chosen dialect takes."""
+        """How many ids the chosen dialect accepts at once."""
         return self._source.most_ids if self._source else 1
 
     async def fetch(self, query: Query) -> Page:
-        """Ask; where the shop does not know the dialect any more, choose another and ask again.
+        """Ask. If the shop no longer supports the dialect, choose another one and ask again.
 
         Raises:
-            TemporaryError, PermanentError: what the source says; of several that do not answer, the most
-                telling.
+            TemporaryError, PermanentError: the error of the source; if several fail, the most informative.
         """
         await self._reconsider()
         if self._source is None:
             await self._choose(list(self._openers))
-        assert self._source is not None  # noqa: S101 - chosen, or an error
+        assert self._source is not None  # noqa: S101 - _choose sets it or raises
         try:
             return await self._source.fetch(query)
         except ShopPollerError as error:
             dialects = self._after(error)
             if not dialects:
                 raise
-            structlog.get_logger().warning("the shop lost its dialect; choosing anew", error=str(error))
+            structlog.get_logger().warning(
+                "the shop no longer supports its dialect; choosing again", error=str(error)
+            )
         await self.aclose()
         await self._choose(dialects)
         if len(query.ids) > self.most_ids:
-            raise TemporaryError(ErrorKind.PROTOCOL, "the dialect changed; asking anew")
+            raise TemporaryError(ErrorKind.PROTOCOL, "the dialect changed; asking again")
         return await self._source.fetch(query)
 
     def _after(self, error: ShopPollerError) -> list[Dialect]:
-        """The dialects to choose from after an error; none if the chosen one is kept to.
+        """Return the dialects to choose from after an error; none to keep the chosen one.
 
-        It is left when the shop has it no more, or refuses every call in it. Wrong keys are no reason to
-        leave: that must be told. Unless only this endpoint refuses them (403): then those that need the same
-        keys are asked, and if none of them takes the keys, that is told.
+        A dialect is replaced if the shop no longer has it, or refuses every call in it. Wrong keys are not a
+        reason to replace it: that error must be reported. If only this endpoint refuses the keys (403), the
+        dialects that need the same keys are tried. If none of them accepts the keys, the error is reported.
         """
         dialects = list(self._openers)
         if isinstance(error, PermanentError) and error.kind is ErrorKind.NOT_FOUND:
@@ -120,13 +123,13 @@ class Auto:
         return dialects
 
     async def aclose(self) -> None:
-        """Let go of what was chosen."""
+        """Close the chosen source."""
         source, self._source, self.choice = self._source, None, None
         if source is not None:
             await source.aclose()
 
     async def _reconsider(self) -> None:
-        """A shop that was half there for a moment is not seen with one eye for ever."""
+        """Try the better dialects again, so that a short outage of one does not limit us forever."""
         if self.choice is None or not BLIND_TO[self.choice.dialect] or self._clock() < self._again_at:
             return
         dialects = list(self._openers)
@@ -144,10 +147,10 @@ class Auto:
             await _close(old)
 
     async def _choose(self, dialects: Sequence[Dialect]) -> None:
-        """Keep to the first dialect that answers.
+        """Choose the first dialect that answers.
 
         Raises:
-            TemporaryError, PermanentError: none does.
+            TemporaryError, PermanentError: none answers.
         """
         refused, errors = dict(self._missing), list[tuple[Dialect, ShopPollerError]]()
         for dialect in dialects:
@@ -174,10 +177,11 @@ class Auto:
 
 
 def _says_little(refusal: tuple[Dialect, ShopPollerError]) -> tuple[bool, int, bool, bool]:
-    """How little the error of a dialect tells, to sort by.
+    """Return a sort key: the most informative error of a dialect comes first.
 
-    What is at the bridge's address of a shop that has no bridge tells least of all. Where all are refused
-    alike, the advice of `rest` fits every shop: that of the MCP dialects speaks of switching on MCP.
+    The error at the bridge's address comes last, because most shops have no bridge. If all dialects are
+    refused in the same way, the error of `rest` comes first: its advice fits every shop. The advice of the
+    MCP dialects is to turn on MCP.
     """
     dialect, error = refusal
     return (
@@ -189,7 +193,7 @@ def _says_little(refusal: tuple[Dialect, ShopPollerError]) -> tuple[bool, int, b
 
 
 async def _close(source: Source) -> None:
-    """Let go of a source, even if we are being cut off; it takes a moment at most."""
+    """Close a source, even while we are being canceled. It takes a moment at most."""
     with anyio.CancelScope(shield=True):
         await source.aclose()
 

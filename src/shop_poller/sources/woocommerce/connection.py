@@ -1,4 +1,4 @@
-"""One HTTP connection to a shop: bounded in time and size, and no secret of ours in what it answers."""
+"""One HTTP connection to a shop: limits time and size, and removes our secrets from the answers."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,16 +28,16 @@ Read = Callable[[httpx.Response], Awaitable[bytes]]
 
 
 async def read_whole(response: httpx.Response) -> bytes:
-    """The body, unpacked; raises what bodies.read_bounded raises."""
+    """Return the unpacked body. Raises what `read_bounded` raises."""
     return await read_bounded(response, limit=MAX_ANSWER_BYTES, peer=PEER)
 
 
 class ShopConnection:
-    """A client of one endpoint. Requests are made one at a time.
+    """A client of one endpoint. It sends one request at a time.
 
     Args:
         url: the endpoint.
-        credentials: what proves who we are.
+        credentials: authenticate us.
     """
 
     def __init__(self, url: str, credentials: Credentials) -> None:
@@ -56,19 +56,19 @@ class ShopConnection:
         message: object = None,
         read: Read = read_whole,
     ) -> tuple[httpx.Response, bytes]:
-        """Send one request, read its answer whole, within the time and size that one may take.
+        """Send one request and read its whole answer, within the limits of time and size.
 
         Args:
-            method: HTTP's.
-            headers: besides those of the credentials.
-            url: another than the endpoint itself, such as with a query.
+            method: the HTTP method.
+            headers: headers besides those of the credentials.
+            url: an address to use instead of the endpoint, for example with a query.
             message: becomes the JSON body.
-            read: takes the body.
+            read: reads the body.
 
         Raises:
-            PermanentError: AUTHENTICATION, nothing is sent since the credentials cannot be right.
+            PermanentError: AUTHENTICATION; nothing is sent, because the credentials cannot be correct.
             PermanentError, TemporaryError: a redirect, which is not followed.
-            TemporaryError, PermanentError: no answer, see httpclient.transport_errors; too large.
+            TemporaryError, PermanentError: no answer, see `transport_errors`; or the answer is too large.
         """
         if self._credentials.flaw:
             raise PermanentError(ErrorKind.AUTHENTICATION, self._credentials.flaw)
@@ -94,7 +94,10 @@ class ShopConnection:
             return response, b"" if response.is_redirect else await read(response)
 
     def _may_have_wanted_cookies(self, response: httpx.Response, url: str | None) -> bool:
-        """A redirect to the same address with a cookie: with the cookie the answer may come."""
+        """Return whether this is a redirect to the same address that sets a cookie.
+
+        With the cookie, the shop may answer.
+        """
         there = response.headers.get("location", "")
         cookie = response.is_redirect and "set-cookie" in response.headers
         return bool(cookie and there and leads_back(url or self._url, there))
@@ -116,7 +119,7 @@ class ShopConnection:
         return raw
 
     async def _cleared_in_turns(self, body: bytes) -> bytes:
-        """A debugging page may show what it was asked with; a large answer must not hold the other shops."""
+        """Remove our secrets, which a debugging page may show, without blocking the other shops."""
         for masker in self._maskers:
             found = []
             for spans in masker.find(body):
@@ -130,7 +133,7 @@ class ShopConnection:
         return {name: self._masked(value) for name, value in headers.items()}
 
     async def say_goodbye(self, headers: Mapping[str, str]) -> None:
-        """DELETE the endpoint's session, whatever is answered; never raises."""
+        """Send DELETE for the endpoint's session, and ignore the answer. Never raises."""
         own = {**self._credentials.headers, **headers}
         with suppress(ShopPollerError), transport_errors(PEER), anyio.fail_after(GOODBYE_TIMEOUT_S):
             async with self._client.stream("DELETE", headers=own):
@@ -142,14 +145,14 @@ class ShopConnection:
 
 
 def shop_time(headers: Mapping[str, str]) -> datetime:
-    """The shop's clock when it answered.
+    """Return the shop's clock when it answered.
 
     Raises:
-        TemporaryError: PROTOCOL, it did not tell.
+        TemporaryError: PROTOCOL; the response does not contain it.
     """
     instant = http_date(headers)
     if instant is None:
         raise TemporaryError(
-            ErrorKind.PROTOCOL, "the shop's answer has no Date header; let the proxy before it keep that"
+            ErrorKind.PROTOCOL, "the shop's answer has no Date header; let the shop's proxy keep that header"
         )
     return instant

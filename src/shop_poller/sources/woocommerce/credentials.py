@@ -1,4 +1,4 @@
-"""What proves to a shop who we are, and what of it must never come back in a text."""
+"""Credentials for a shop, and the parts of them that must never appear in a text."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 from shop_poller.core.masking import SHORT, Masker
 
-BAD_KEY = "the key or secret of the shop has characters that no key has; copy it once more"
-BAD_LOGIN = "the user name or application password has characters that neither has; copy them once more"
+BAD_KEY = "the key or secret of the shop contains characters that no key contains; copy it again"
+BAD_LOGIN = "the user name or application password contains invalid characters; copy them again"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A header, and its secrets.
+    """A header, and the secrets in it.
 
     Attributes:
         headers: sent with every request; never logged.
-        masker: takes them out of an answer.
-        flaw: one line on why they cannot be right, "" if they can.
+        masker: removes the secrets from an answer.
+        flaw: one line on why the credentials cannot be correct; "" if they can.
     """
 
     headers: Mapping[str, str] = field(repr=False)
@@ -26,12 +26,12 @@ class Credentials:
 
 
 def api_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ()) -> Credentials:
-    """A consumer key as WooCommerce's MCP endpoint and the old design's bridge want it.
+    """Return a consumer key as WooCommerce's MCP endpoint and the old design's bridge require it.
 
     Args:
-        consumer_key: of WooCommerce.
-        consumer_secret: likewise.
-        also: what else the shop knows and must not show.
+        consumer_key: the consumer key of WooCommerce.
+        consumer_secret: its secret.
+        also: other secrets that the shop knows and must not show.
     """
     return Credentials(
         {"X-MCP-API-Key": f"{consumer_key}:{consumer_secret}"},
@@ -41,7 +41,7 @@ def api_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ()) -
 
 
 def basic_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ()) -> Credentials:
-    """A consumer key as WooCommerce's REST API wants it: Basic, https only; for `also` see `api_key`."""
+    """Return a consumer key as WooCommerce's REST API requires it: Basic, https only. See `api_key`."""
     token = _token(consumer_key, consumer_secret)
     return Credentials(
         {"Authorization": f"Basic {token}"},
@@ -51,9 +51,9 @@ def basic_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ())
 
 
 def application_password(username: str, password: str, also: Sequence[str] = ()) -> Credentials:
-    """A user of WordPress with an application password; the blanks in it do not count.
+    """Return a WordPress user with an application password. Spaces in the password are ignored.
 
-    The user's name is no secret, and may be a word that answers are full of; for `also` see `api_key`.
+    The user's name is not a secret, and may be a common word in answers. For `also`, see `api_key`.
     """
     token = _token(username, password)
     nameless = ":" in username or not username.isprintable()
@@ -69,7 +69,7 @@ def _token(user: str, password: str) -> str:
 
 
 def _masker(*secrets: str) -> Masker:
-    # Shorter ones would be found by chance in an answer of 100 orders.
+    # Shorter secrets would match by chance in an answer of 100 orders.
     return Masker(secret for secret in secrets if len(secret) >= SHORT)
 
 

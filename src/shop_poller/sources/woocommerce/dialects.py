@@ -1,4 +1,4 @@
-"""The ways that a shop can be asked, where each answers, and what each cannot see: docs/dialects.md."""
+"""The dialects for asking a shop, their addresses, and what each cannot see: docs/dialects.md."""
 
 import re
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 
 class Dialect(StrEnum):
-    """A way to ask."""
+    """A way to ask a shop for its orders."""
 
     WOOCOMMERCE_MCP = "woocommerce-mcp"  # WooCommerce's own MCP endpoint, 10.3 and later
     ABILITIES = "abilities"  # the WordPress MCP adapter's default server
     REST = "rest"  # WooCommerce's REST API, any version
-    EXECUTE = "execute"  # the bridge of the design before this one
+    EXECUTE = "execute"  # the bridge of the old design
 
 
 ROUTES: Mapping[Dialect, str] = {
@@ -21,7 +21,7 @@ ROUTES: Mapping[Dialect, str] = {
     Dialect.ABILITIES: "/mcp/mcp-adapter-default-server",
     Dialect.REST: "/wc/v3/orders",
 }
-"""Where WordPress's REST server has them."""
+"""The routes of the dialects in WordPress's REST server."""
 
 BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
     Dialect.WOOCOMMERCE_MCP: (),
@@ -35,7 +35,7 @@ BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
     Dialect.REST: (),
     Dialect.EXECUTE: (),
 }
-"""What a dialect cannot see of an order, for people."""
+"""What a dialect cannot see in an order, for people."""
 
 
 KEYS_NEEDED = "WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
@@ -46,22 +46,22 @@ NEEDS: Mapping[Dialect, str] = {
     Dialect.REST: KEYS_NEEDED,
     Dialect.EXECUTE: KEYS_NEEDED,
 }
-"""What proves who we are, by the names of the settings."""
+"""The credentials that a dialect needs, by the names of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """What proves who we are: a pair, or both of them. "" for what is missing; none of it is ever shown."""
+    """Credentials: one pair or both. A missing value is "". No value is ever shown."""
 
     consumer_key: str = field(default="", repr=False)
     consumer_secret: str = field(default="", repr=False)
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     also: tuple[str, ...] = field(default=(), repr=False)
-    """Secrets that the shop knows besides, such as that of its webhooks: it must not show them either."""
+    """Other secrets that the shop knows and must not show, such as the secret of its webhooks."""
 
     def fit(self, dialect: Dialect) -> bool:
-        """Whether they are of the kind that a dialect needs."""
+        """Return whether the pair that a dialect needs is complete."""
         if dialect is Dialect.ABILITIES:
             return bool(self.username and self.password)
         return bool(self.consumer_key and self.consumer_secret)
@@ -71,25 +71,25 @@ API = "/wp-json"
 EXECUTE = "/execute"
 INDEX = "/index.php"
 PLAIN = "rest_route"
-"""With plain permalinks the route stands in this parameter of the query."""
+"""With plain permalinks, this parameter of the query contains the route."""
 
 KNOWN = re.compile(
     r"(?P<prefix>.*?)"
     r"(?P<route>/woocommerce/mcp|/mcp/mcp-adapter-default-server|/wc/v[0-9]+(?:/[^?#]*)?)/*",
     re.IGNORECASE,
 )
-"""Everything before one of our routes is where the shop's REST API is, whatever a site calls `wp-json`."""
+"""Everything before one of our routes is the address of the REST API, even if `wp-json` is renamed."""
 LEGACY = re.compile(r"(?P<root>.*?)/wc-(?:api|auth)(?:/.*)?", re.IGNORECASE)
-"""WooCommerce's API before 2.6 stood beside WordPress's own, never in it."""
+"""The address of WooCommerce's API before 2.6: next to WordPress's own API, never within it."""
 
 
 def endpoint(url: str, dialect: Dialect) -> str:
-    """Where a dialect answers.
+    """Return the address of a dialect.
 
     Args:
-        url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop; pretty or plain permalinks, and
-            whatever the site calls `wp-json`.
-        dialect: which one.
+        url: WOOCOMMERCE_MCP_URL: the address of any dialect, or of the shop. It may have pretty or plain
+            permalinks, and `wp-json` may be renamed.
+        dialect: the dialect.
     """
     if of_url(url) is dialect:
         return url
@@ -104,7 +104,7 @@ def endpoint(url: str, dialect: Dialect) -> str:
     known = KNOWN.fullmatch(path)
     bare = path in {"", INDEX} or path.lower().endswith(API) or LEGACY.fullmatch(path)
     if known is None and not bare and dialect is not Dialect.REST and of_url(url) is None:
-        return url  # an MCP server of somebody's own: whichever tools it has
+        return url  # a custom MCP server, with any tools
     if known is None:
         return urlunsplit(parts._replace(path=_root(path) + API + route))
     prefix = known["prefix"]
@@ -112,7 +112,7 @@ def endpoint(url: str, dialect: Dialect) -> str:
 
 
 def of_url(url: str) -> Dialect | None:
-    """The dialect that an address names; None if it is the shop's own, or nobody knows."""
+    """Return the dialect of an address; None if it is the shop's own address or not known."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     plain = dict(parse_qsl(parts.query)).get(PLAIN)
@@ -125,7 +125,7 @@ def of_url(url: str) -> Dialect | None:
 
 
 def candidates(url: str) -> list[Dialect]:
-    """All dialects, in the order in which they are worth a try: the address's own, then what sees most."""
+    """Return all dialects in the order to try: the address's own one, then those that see the most."""
     own = of_url(url)
     return sorted(
         (Dialect.WOOCOMMERCE_MCP, Dialect.REST, Dialect.ABILITIES, Dialect.EXECUTE),
@@ -134,10 +134,10 @@ def candidates(url: str) -> list[Dialect]:
 
 
 def with_keys_read(url: str) -> str:
-    """An address of the REST API at which WooCommerce looks at consumer keys.
+    """Return an address of the REST API at which WooCommerce reads consumer keys.
 
-    It does so only where the address has `wp-json/wc/` in it, which that of a shop with plain permalinks has
-    not; any parameter may have it.
+    WooCommerce reads them only if the address contains `wp-json/wc/`. The address of a shop with plain
+    permalinks does not, so a parameter is added that contains it. Any parameter works.
     """
     parts = urlsplit(url)
     if PLAIN not in dict(parse_qsl(parts.query, keep_blank_values=True)) or KEYS_READ in url:
@@ -150,20 +150,23 @@ ORDERS_ROUTE = re.compile(r"(/|%2F)wc\1v3\1orders(?=/?(?:[?&#]|$))", re.IGNORECA
 
 
 def refunds_url(orders_url: str) -> str | None:
-    """Where the shop's list of refunds is.
+    """Return the address of the shop's list of refunds.
 
     Args:
-        orders_url: where its REST API lists orders, with pretty or plain permalinks.
+        orders_url: the address of orders in the REST API, with pretty or plain permalinks.
 
     Returns:
-        None if the address is not that of WooCommerce's list of orders.
+        The address; None if `orders_url` is not the address of WooCommerce's list of orders.
     """
     url, found = ORDERS_ROUTE.subn(r"\1wc\1v3\1refunds", orders_url, count=1)
     return url if found else None
 
 
 def _root(path: str) -> str:
-    """Where WordPress is: "" but for one in a folder; with /index.php where the shop cannot rewrite."""
+    """Return the path of WordPress: "" unless it is in a folder.
+
+    It ends in /index.php if the shop cannot rewrite addresses.
+    """
     path = path.removesuffix(EXECUTE)
     if legacy := LEGACY.fullmatch(path):
         path = legacy["root"]

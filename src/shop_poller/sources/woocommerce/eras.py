@@ -1,7 +1,7 @@
 """The two eras of MCP: revisions that begin with `initialize`, and those without a session.
 
-docs/decisions/0012 says how one is chosen. What both share: a call that the endpoint refuses because it does
-not speak the era raises EraRefusedError; every other error is the shop's.
+docs/decisions/0012 describes how an era is chosen. In both eras, a call raises EraRefusedError if the
+endpoint does not support the era. Every other error is the shop's.
 """
 
 import re
@@ -38,19 +38,19 @@ MAX_SUSPECTS = 4
 CALL = "tools/call"
 MAX_FAILURES = 2
 DOUBTFUL = frozenset(ErrorKind) - {ErrorKind.RATE_LIMIT}
-"""What may be said in a lost session although nothing of it names the session."""
+"""Errors that a lost session may cause although the error does not mention the session."""
 CLIENT = {"name": "shop-poller", "version": __version__}
 
 Reply = tuple[Answer, httpx.Response]
 
 
 class EraRefusedError(Exception):
-    """The endpoint does not take calls of this era.
+    """The endpoint does not accept calls of this era.
 
     Attributes:
-        error: what it said.
-        is_worth_the_other: the other era may work; False for what refuses any call.
-        is_parameter_error: by its code or words it may be about the call's parameters instead.
+        error: the error of the endpoint.
+        is_worth_the_other: whether the other era may work; False if any call is refused.
+        is_parameter_error: whether the code or text may be about the call's parameters instead.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class EraRefusedError(Exception):
 
 
 def refusal(error: Exception, status: int | None) -> EraRefusedError | None:
-    """The refusal of an era that an error stands for; None if it is trouble that may pass, or wrong keys.
+    """Return the refusal of an era that an error means; None if it is temporary, or about wrong keys.
 
     Args:
-        error: of a call that begins the era.
-        status: HTTP's of the answer.
+        error: the error of a call that begins the era.
+        status: the HTTP status of the response.
     """
     if isinstance(error, SessionLostError):
         return EraRefusedError(error.error, is_parameter_error=error.is_parameter_error)
@@ -77,13 +77,13 @@ def refusal(error: Exception, status: int | None) -> EraRefusedError | None:
         return EraRefusedError(error, is_worth_the_other=False)
     if isinstance(error, RpcRefusedError) or error.kind in {ErrorKind.NOT_FOUND, ErrorKind.REJECTED}:
         return EraRefusedError(error, is_parameter_error=bool(UNKNOWN_ARGUMENT.search(str(error))))
-    if status == 403:  # a firewall's page, or keys without a right to this endpoint
+    if status == 403:  # a firewall's page, or keys without permission for this endpoint
         return EraRefusedError(error, is_worth_the_other=False)
     return None
 
 
 class Stateless:
-    """Calls without a session: each carries its version and who asks (revision 2026-07-28).
+    """Calls without a session: each contains its version and the client's name (revision 2026-07-28).
 
     Args:
         http: sends messages.
@@ -96,8 +96,8 @@ class Stateless:
         """Call a method.
 
         Raises:
-            EraRefusedError: the endpoint needs `initialize`, or has no such method or tool.
-            TemporaryError, PermanentError: anything else.
+            EraRefusedError: the endpoint requires `initialize`, or has no such method or tool.
+            TemporaryError, PermanentError: any other error.
         """
         meta = {
             f"{META}protocolVersion": STATELESS_VERSION,
@@ -116,7 +116,7 @@ class Stateless:
             raise refused from None
 
     async def end(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is no session."""
 
 
 class Handshake:
@@ -128,18 +128,18 @@ class Handshake:
 
     def __init__(self, http: McpHttp) -> None:
         self._http = http
-        self._session: dict[str, str] | None = None  # headers of the kept session; None: there is none
-        self._failures = 0  # calls in it that failed, one after the other
+        self._session: dict[str, str] | None = None  # the headers of the session; None if there is none
+        self._failures = 0  # consecutive failed calls in the session
         self._suspects: deque[dict[str, str]] = deque(maxlen=MAX_SUSPECTS)  # perhaps lost, perhaps alive
         self._proposal = HANDSHAKE_VERSIONS[0]
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """Call a method; a session that was lost is replaced, and the call repeated, once.
+        """Call a method. If the session is lost, begin a new one and repeat the call once.
 
         Raises:
-            EraRefusedError: `initialize` is refused, or the call by an error of the newer era.
-            SessionLostError: the new session is lost at once, too, and was ended.
-            TemporaryError, PermanentError: anything else.
+            EraRefusedError: `initialize` is refused, or the call fails with an error of the newer era.
+            SessionLostError: the new session is lost immediately too.
+            TemporaryError, PermanentError: any other error.
         """
         try:
             return await self._in_session(method, params)
@@ -153,7 +153,7 @@ class Handshake:
         return reply
 
     async def end(self) -> None:
-        """End the session, so that it does not count against the user's 32; never raises."""
+        """End the sessions, so that they do not count toward the user's limit of 32. Never raises."""
         sessions = [*self._suspects, self._session or {}]
         self._session = None
         self._suspects.clear()
@@ -162,20 +162,20 @@ class Handshake:
                 await self._http.end_session(session)
 
     async def _in_session(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """Call a method in the kept session, or in a new one; raises what `ask` raises."""
+        """Call a method in the current session, or in a new one. Raises what `ask` raises."""
         if self._session is None:
-            self._session = await self._begin()  # kept from here on, to be ended whatever comes
+            self._session = await self._begin()  # kept from here on, so that it is ended in any case
             response, body = await self._http.post(
                 {"jsonrpc": "2.0", "method": "notifications/initialized"}, self._session
             )
-            if response.status_code in ASKS_FOR_TIME:  # nothing else that is said to a notification counts
+            if response.status_code in ASKS_FOR_TIME:  # any other response to a notification is ignored
                 raise http_error(response.status_code, response.headers, body, self._http.advice)
         try:
             answer, response = await self._http.call(method, params, self._session)
-        except OtherEraError as error:  # a server that answers `initialize`, and keeps no session
+        except OtherEraError as error:  # a server that answers `initialize`, but has no sessions
             raise EraRefusedError(error) from None
         except ShopPollerError as error:
-            if method == CALL:  # a list of tools is asked for when something is wrong already
+            if method == CALL:  # tools are listed only after another call failed
                 await self._doubt(error)
             raise
         self._failures = 0
@@ -184,7 +184,7 @@ class Handshake:
         return answer, response
 
     async def _doubt(self, error: ShopPollerError) -> None:
-        """Give up a session in which calls fail again and again: it may be lost, however that is answered."""
+        """End a session after MAX_FAILURES consecutive failures: it may be lost, whatever the error says."""
         self._failures += error.kind in DOUBTFUL
         if self._failures >= MAX_FAILURES and self._session is not None:
             self._failures = 0
@@ -193,7 +193,7 @@ class Handshake:
                 await self._http.end_session(session)
 
     async def _begin(self) -> dict[str, str]:
-        """The headers of a new session; of another version if the endpoint does not take ours."""
+        """Begin a session and return its headers. If the endpoint refuses our version, try an older one."""
         try:
             answer, response = await self._initialize()
         except EraRefusedError as refused:
@@ -205,7 +205,7 @@ class Handshake:
         version = answer.result.get("protocolVersion") if isinstance(answer.result, dict) else None
         spoken = isinstance(version, str) and VERSION.fullmatch(version)
         session = {VERSION_HEADER: str(version) if spoken else self._proposal}
-        if session_id := _session_id(response.headers):  # servers without sessions send none
+        if session_id := _session_id(response.headers):  # a server without sessions sends none
             if not SESSION_ID.fullmatch(session_id):
                 raise TemporaryError(ErrorKind.PROTOCOL, "the shop sent an invalid MCP session id")
             session[SESSION] = session_id
@@ -219,7 +219,7 @@ class Handshake:
 
     async def _initialize(self) -> Reply:
         params = {"protocolVersion": self._proposal, "capabilities": {}, "clientInfo": CLIENT}
-        # Without the old session's header: with it the shop would not make a new one.
+        # Without the header of the old session: with it, the shop does not create a new one.
         try:
             return await self._http.call("initialize", params, {})
         except (SessionLostError, ShopPollerError) as error:
@@ -230,14 +230,14 @@ class Handshake:
 
 
 def _session_id(headers: Mapping[str, str]) -> str:
-    """The name of a session; one that a header says twice is one."""
+    """Return the id of a session. If the header repeats the same id, it counts once."""
     said = headers.get(SESSION, "").strip()
     named = {part.strip() for part in said.split(",")}
     return named.pop() if len(named) == 1 else said
 
 
 def _older(error: ShopPollerError, proposed: str) -> str | None:
-    """Another version to propose after a refusal; None if the refusal is not about the version."""
+    """Return another version to propose after a refusal; None if the refusal is not about the version."""
     if not isinstance(error, UnsupportedVersionError):
         return None
     if not error.versions:

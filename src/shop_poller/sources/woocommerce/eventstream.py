@@ -1,17 +1,17 @@
-"""Reads an event stream (text/event-stream, WHATWG HTML standard) as far as JSON-RPC over HTTP needs."""
+"""Reads the parts of an event stream (text/event-stream, WHATWG HTML) that JSON-RPC over HTTP needs."""
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 
 class EventStream:
-    """Takes bytes as they come and gives the data of each event once it is whole.
+    """Accepts bytes in any pieces and returns the data of each complete event.
 
-    Lines end in CR LF, LF or CR; an event ends at an empty line; its data lines are joined by LF. How much is
-    held is for the caller to bound. The work is linear in the bytes fed, however they are cut.
+    Lines end in CR LF, LF or CR. An empty line ends an event. The data lines of an event are joined by LF.
+    The caller must limit the number of bytes. The work is linear in the bytes, however they are split.
 
     Attributes:
-        has_events: there was a line of data.
+        has_events: whether there was a line of data.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class EventStream:
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take bytes; yield the data of the events that they complete."""
+        """Add bytes, and yield the data of each event that they complete."""
         if not chunk:
             return
         if self._after_cr:
@@ -41,7 +41,7 @@ class EventStream:
                 yield data
 
     def end(self) -> bytes:
-        """The data of the event that the end of the stream left without its empty line; it may be cut off."""
+        """Return the data of the last event if the stream ended without its empty line; it may be cut off."""
         line, self._line = b"".join(self._line), []
         self._take(line if self._begun else line.removeprefix(BOM_UTF8))
         data, self._data = b"\n".join(self._data), []

@@ -1,4 +1,4 @@
-"""The dialect `execute`: the bridge of the design before this one, {url}/execute; no plain shop has it."""
+"""The dialect `execute`: the bridge of the old design at {url}/execute. A standard shop does not have it."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ ADVICE = COMMON_ADVICE | {
 
 
 class Execute:
-    """Lists orders by the ability `woocommerce/orders-list`. For the methods see ports.Source.
+    """Lists orders by the ability `woocommerce/orders-list`. For the methods, see ports.Source.
 
     Args:
-        url: the endpoint, which ends in /execute.
-        consumer_key: of WooCommerce's REST API, e.g. ck_….
-        consumer_secret: likewise, cs_….
-        also: other secrets that the shop knows.
+        url: the endpoint; ends in /execute.
+        consumer_key: the key for WooCommerce's REST API, e.g. ck_….
+        consumer_secret: its secret, e.g. cs_….
+        also: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE

@@ -1,7 +1,7 @@
-"""WooCommerce's own webhooks, as hints: whether one is genuine, and what it is about.
+"""WooCommerce's own webhooks, as poll triggers: whether one is genuine, and what it is about.
 
-What a webhook says is never believed: it holds the order as of delivery time, two quick changes may give one
-webhook, and none is sent twice. It only makes us look.
+The content of a webhook is never used, because it shows the order as of delivery time. Two quick changes may
+cause one webhook, and no webhook is sent twice. So a webhook only triggers a poll.
 """
 
 import base64
@@ -15,38 +15,38 @@ SIGNATURE = "x-wc-webhook-signature"
 TOPIC = "x-wc-webhook-topic"
 ORDERS = "order."
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
-"""What a shop sends, unsigned, when a webhook is saved: it only wants to know whether somebody answers."""
+"""The unsigned body that a shop sends when a webhook is saved, to check that the receiver answers."""
 MAX_PING = 64
-"""Of what comes without a signature: more than the ping of a shop need not be read."""
+"""Bytes of an unsigned body that are read. The ping of a shop is not longer."""
 
 
 class WebhookVerifier:
-    """Judges a body that comes in parts, of which it keeps no more than a ping has.
+    """Verifies a body that arrives in parts. It stores no more bytes than a ping may have.
 
     Args:
-        secret: what the shop signs with.
+        secret: the secret that the shop signs with.
 
     Attributes:
-        size: bytes so far.
+        size: the number of bytes so far.
     """
 
     def __init__(self, secret: str) -> None:
-        # The environment's bytes, should they be no UTF-8.
+        # Restores the environment's bytes if they are not UTF-8.
         self._mac = hmac.new(secret.encode(errors="surrogateescape"), digestmod=hashlib.sha256)
         self._begin = b""
         self.size = 0
 
     def add(self, part: bytes) -> None:
-        """The next part of the body."""
+        """Add the next part of the body."""
         self._mac.update(part)
         self._begin += part[: MAX_PING + 1 - len(self._begin)]
         self.size += len(part)
 
     def verdict(self, *, signature: str, topic: str) -> Verdict:
-        """What the whole body leads to.
+        """Return the verdict on the whole body.
 
         Args:
-            signature: the header SIGNATURE, "" if there is none.
+            signature: the header SIGNATURE; "" if there is none.
             topic: the header TOPIC, e.g. "order.updated". It is not signed.
         """
         if not signature and PING.fullmatch(self._begin):
@@ -56,7 +56,7 @@ class WebhookVerifier:
         return Verdict.ACCEPTED if topic.startswith(ORDERS) else Verdict.IGNORED
 
     def is_genuine(self, signature: str) -> bool:
-        """Whether who sent this knows the secret: base64(HMAC-SHA256(body, secret)), as WooCommerce signs."""
+        """Return whether the sender knows the secret. WooCommerce signs base64(HMAC-SHA256(body, secret))."""
         expected = base64.b64encode(self._mac.digest())
-        # As bytes: compare_digest takes no text beyond ASCII. What cannot be encoded is no base64 anyway.
+        # As bytes: compare_digest accepts only ASCII text. Text that cannot be encoded is not base64 anyway.
         return hmac.compare_digest(expected, signature.encode(errors="replace"))

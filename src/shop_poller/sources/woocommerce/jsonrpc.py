@@ -1,4 +1,4 @@
-"""What an MCP endpoint's bytes mean: a JSON-RPC result, a tool's, or one of our errors. Pure."""
+"""What an MCP endpoint's bytes mean: a JSON-RPC result, a tool's result, or one of our errors. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +18,23 @@ from shop_poller.sources.woocommerce.rpc_errors import (
 )
 
 MAX_BLOCKS = 100
-"""Pieces of content that are looked at in what a tool returned."""
+"""Content blocks of a tool's result that are read."""
 
 INVALID_OUTPUT = re.compile(r"\boutput\[\w{1,50}\]|has invalid output")
-"""The path is not translated, the words may be."""
+"""The path is not translated; the words may be."""
 
 NO_ABILITY = re.compile(
     r"\bability\s+['\"]?[\w/-]{1,100}['\"]?\s+(?:is |was )?not (?:found|registered)", re.IGNORECASE
 )
-"""WordPress knows no such ability; one adapter says it as "Permission denied: Ability … not found"."""
+"""WordPress has no such ability. One adapter reports it as "Permission denied: Ability … not found"."""
 
 
 class UnexplainedError(TemporaryError):
-    """A tool failed in words that do not say whether an order or the shop is the cause.
+    """A tool failed with a text that does not say whether an order or the shop is the cause.
 
     Attributes:
-        said: the shop's own words; long, and not for people.
-        shop_time: the shop's clock when it answered, if it told.
+        said: the shop's own text; long, and not for people.
+        shop_time: the shop's clock when it answered; None if not known.
     """
 
     def __init__(self, message: str, said: str, shop_time: datetime | None) -> None:
@@ -44,11 +44,11 @@ class UnexplainedError(TemporaryError):
 
 
 class InvalidOutputError(PermanentError):
-    """A tool's answer breaks the tool's own rules, so that the shop keeps it to itself.
+    """A tool's answer breaks the tool's own schema, so the shop does not send it.
 
     Attributes:
-        said: the shop's own words; long, and not for people.
-        shop_time: the shop's clock when it answered, if it told.
+        said: the shop's own text; long, and not for people.
+        shop_time: the shop's clock when it answered; None if not known.
     """
 
     def __init__(self, said: str, shop_time: datetime | None) -> None:
@@ -62,7 +62,7 @@ class Answer:
     """A JSON-RPC result.
 
     Attributes:
-        preamble: one line of what stood before it; "" if nothing did.
+        preamble: one line of the text before it; "" if there is none.
     """
 
     result: Any
@@ -81,16 +81,16 @@ def read_answer(
     """Read the answer to a JSON-RPC call.
 
     Args:
-        request_id: the call's.
-        status: HTTP's.
-        headers: with lower-case names.
-        body: unpacked; of an event stream, the data of the event that answers.
-        advice: the dialect's.
-        in_session: the call carried the id of a session.
+        request_id: the id of the call.
+        status: the HTTP status.
+        headers: the headers, with lower-case names.
+        body: the unpacked body; for an event stream, the data of the event that answers.
+        advice: the dialect's advice.
+        in_session: whether the call contained the id of a session.
 
     Raises:
-        SessionLostError: initialize again.
-        TemporaryError, PermanentError: whatever else it says.
+        SessionLostError: the session is or may be lost: initialize again.
+        TemporaryError, PermanentError: the answer says anything else.
     """
     payload, preamble = parse(body)
     payload = own_answer(payload, request_id)
@@ -116,15 +116,15 @@ def read_answer(
     if not answers(payload, request_id):
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            "the shop answered another question than ours; a cache may stand before its MCP address",
+            "the shop answered another question than ours; a cache may be in front of its MCP address",
         )
     return Answer(payload["result"], preamble)
 
 
 def own_answer(payload: object, request_id: object) -> object:
-    """The response to a call among several, or in a wrapping; the payload itself if there is none in it.
+    """Return the response to a call from a list or a wrapper; the payload itself if there is none in it.
 
-    Until revision 2025-03-26 a response could be sent in a list; some servers still make one of a single one.
+    Until revision 2025-03-26, a response could be sent in a list. Some servers still send a list of one.
     """
     listed: list[object] = []
     if isinstance(payload, list):
@@ -136,22 +136,22 @@ def own_answer(payload: object, request_id: object) -> object:
 
 
 def is_response(message: Mapping[str, Any], request_id: object) -> bool:
-    """Whether a message is the answer to our call: others have no id, or are requests of the server's own."""
+    """Return whether a message answers our call. Others have no id, or are requests from the server."""
     if "method" in message or not isinstance(request_id, int):
         return False
     return ("result" in message or "error" in message or "id" in message) and answers(message, request_id)
 
 
 def _names_call(payload: Mapping[str, Any], request_id: int) -> bool:
-    """Whether a result is beyond doubt the call's, so that the status of HTTP does not matter."""
+    """Return whether a result certainly belongs to the call, so that the HTTP status does not matter."""
     return "jsonrpc" in payload and payload.get("id") is not None and answers(payload, request_id)
 
 
 def answers(payload: Mapping[str, Any], request_id: int) -> bool:
-    """Whether a JSON-RPC response belongs to a call, the only one under way.
+    """Return whether a JSON-RPC response belongs to a call, the only one in progress.
 
-    Some servers echo the number as text or as a float, or leave it out. Any other id is refused: a cache may
-    repeat the answer to an earlier call.
+    Some servers return the number as text or as a float, or omit it. Any other id is refused, because a cache
+    may repeat the answer to an earlier call.
     """
     echoed = payload.get("id")
     if echoed is None:
@@ -164,7 +164,7 @@ def answers(payload: Mapping[str, Any], request_id: int) -> bool:
 
 
 def is_lost_in_words(result: Any) -> bool:
-    """Whether a tool's failure says that the session is lost."""
+    """Return whether a tool's failure says that the session is lost."""
     if not isinstance(result, dict) or not result.get("isError"):
         return False
     return any(SESSION_LOST.search(text) for block in _blocks(result) for text in _texts(block))
@@ -173,14 +173,14 @@ def is_lost_in_words(result: Any) -> bool:
 def read_tool_result(
     result: Any, advice: Advice = COMMON_ADVICE, shop_time: datetime | None = None
 ) -> dict[str, Any]:
-    """The object that a tool returned; a list is read as `{"data": list}`.
+    """Return the object that a tool returned; a list is read as `{"data": list}`.
 
-    It may stand in `structuredContent`, as JSON in a text or a resource of `content`, or in several of them,
-    one of which is empty. The first with rows in it counts, then the first that is an object or a list.
+    It may be in `structuredContent`, as JSON in a text or a resource of `content`, or in several of these,
+    one of which is empty. The first one with rows counts. If none has rows, the first object or list counts.
 
     Raises:
-        InvalidOutputError: it made one that breaks its own rules.
-        TemporaryError, PermanentError: it reports another failure, or returned neither object nor list.
+        InvalidOutputError: the tool's answer breaks the tool's own schema.
+        TemporaryError, PermanentError: the tool reports another failure, or returned no object or list.
     """
     if isinstance(result, list) and find_rows(result):
         return {"data": result}
@@ -201,7 +201,7 @@ def read_tool_result(
 
 
 def tool_error(text: str, advice: Advice, shop_time: datetime | None) -> ShopPollerError:
-    """The error for a tool's failure, which comes as HTTP 200 with words only."""
+    """Return the error for a tool's failure, which arrives as HTTP 200 with only a text."""
     said = f"the shop says: {quote(text) or 'nothing'}"
     if text.startswith('Ability "') and "threw an exception" in text:
         return _unexplained(said, text, advice, shop_time)
@@ -221,7 +221,7 @@ def _unexplained(said: str, text: str, advice: Advice, shop_time: datetime | Non
 
 
 def _contents(result: Mapping[str, Any], texts: Sequence[str]) -> Iterator[dict[str, Any] | list[Any]]:
-    """What a tool may have returned, the likeliest first. PHP writes an empty object as []."""
+    """Yield what a tool may have returned, the most likely first. PHP writes an empty object as []."""
     structured = result.get("structuredContent")
     if isinstance(structured, str):
         structured, _ = parse(structured.encode("utf-8", "replace"))
@@ -231,7 +231,7 @@ def _contents(result: Mapping[str, Any], texts: Sequence[str]) -> Iterator[dict[
         said, _ = parse(text.encode("utf-8", "replace"))
         if isinstance(said, dict | list) and said != {}:
             yield said
-    if len(texts) > 1:  # one text in several blocks
+    if len(texts) > 1:  # one text may be split into several blocks
         said, _ = parse("".join(texts).encode("utf-8", "replace"))
         if isinstance(said, dict | list) and said != {}:
             yield said
@@ -245,7 +245,7 @@ def _blocks(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     content = result.get("content")
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
-    if isinstance(content, dict):  # one block, or a list that became an object
+    if isinstance(content, dict):  # one block, or a PHP list that became an object
         content = [content] if "type" in content else list(content.values())
     blocks = content if isinstance(content, list) else []
     return [block for block in blocks[:MAX_BLOCKS] if isinstance(block, dict)]
@@ -258,7 +258,7 @@ def _texts(block: Mapping[str, Any]) -> list[str]:
 
 
 def _instead(result: Mapping[str, Any], texts: Sequence[str]) -> str:
-    """What a tool returned instead of an object or a list."""
+    """Describe what a tool returned instead of an object or a list."""
     said = next(filter(None, map(quote, texts)), "")
     if said:
         return f"only text ({said})"

@@ -1,4 +1,4 @@
-"""WooCommerce's own list of orders, which three dialects share: what to ask, and what a page is."""
+"""WooCommerce's own list of orders, which three dialects share: its parameters, and how to read a page."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,11 +12,11 @@ from shop_poller.sources.woocommerce.rows import MAX_WRAPPINGS, OWN_KEYS, descri
 from shop_poller.sources.woocommerce.values import order_id
 
 MAX_ROWS = 20_000
-"""Orders that are read of one answer, however few were asked for."""
+"""Maximum number of orders in one answer, even if fewer were requested."""
 
 
 def arguments(query: Query) -> dict[str, Any]:
-    """A query in the words of WooCommerce's REST API, which are the tool's and the bridge's, too."""
+    """Return a query as parameters of WooCommerce's REST API. The tool and the bridge use the same ones."""
     requested: dict[str, Any] = {
         "per_page": query.per_page,
         "orderby": "date" if query.newest_first else "modified",
@@ -29,7 +29,7 @@ def arguments(query: Query) -> dict[str, Any]:
         requested["after"] = naive_utc(query.created_after)
     if query.created_before is not None:
         requested["before"] = naive_utc(query.created_before)
-    if query.statuses:  # without, any status that is listed
+    if query.statuses:  # without it, the shop lists any status
         requested["status"] = list(query.statuses)
     if query.exclude:
         requested["exclude"] = sorted(query.exclude)
@@ -43,14 +43,14 @@ def arguments(query: Query) -> dict[str, Any]:
 def read_items(
     data: object, query: Query, advice: Advice = COMMON_ADVICE
 ) -> tuple[Order | UnreadableOrder, ...]:
-    """Read the list that answers a query, or the list that is found in what answers it.
+    """Read the list in an answer to a query. It may be inside a wrapper.
 
-    An item without an order id is passed over (see unnamed): it could never be found again. More items than
-    were asked for are read too: some shops do not listen.
+    An item without an order id is skipped (see `unnamed`), because it could never be found again. If a shop
+    sends more items than requested, all are read.
 
     Raises:
-        TemporaryError, PermanentError: it is none, or a REST error dressed as success; PROTOCOL, no item of
-            it has an id, or there are more than MAX_ROWS.
+        TemporaryError, PermanentError: the answer is not a list, or is a REST error that arrived as success.
+            PROTOCOL if no item has an id, or if there are more than MAX_ROWS.
     """
     rows = find_rows(data)
     if rows is None:
@@ -75,18 +75,18 @@ def read_items(
 
 
 def unnamed(data: object, items: Sequence[object]) -> str:
-    """What is to be told of items that cannot be named, for a log; "" if there are none.
+    """Return one line for the log about items without an id; "" if there are none.
 
     Args:
-        data: what read_items was given.
-        items: what it made of it.
+        data: the argument of `read_items`.
+        items: its result.
     """
     lost = len(find_rows(data) or ()) - len(items)
     return f"{lost:,} item{'s' if lost > 1 else ''} without an order id" if lost else ""
 
 
 def _sent(data: object) -> str:
-    """What stands in the place of the list, as far as a wrapping leads to it."""
+    """Describe what the shop sent instead of the list, inside any wrappers."""
     for _ in range(MAX_WRAPPINGS):
         own = [key for key in OWN_KEYS if key in data] if isinstance(data, Mapping) else []
         if not own or not isinstance(data, Mapping):
@@ -96,5 +96,8 @@ def _sent(data: object) -> str:
 
 
 def naive_utc(instant: datetime) -> str:
-    """UTC without a zone: to a `Z` the shop would add its own offset, and hours of orders would vanish."""
+    """Format an instant as UTC without a zone.
+
+    If there were a `Z`, the shop would add its own offset, and hours of orders would be missing.
+    """
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

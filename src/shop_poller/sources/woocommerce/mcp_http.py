@@ -1,4 +1,4 @@
-"""JSON-RPC over HTTP as every revision of MCP uses it: one message a POST, answered by JSON or events."""
+"""JSON-RPC over HTTP as in every revision of MCP: one message per POST, answered by JSON or events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,11 +21,11 @@ class McpHttp:
 
     Args:
         url: the endpoint.
-        credentials: what proves who we are.
+        credentials: authenticate us.
         advice: what to do about errors.
 
     Attributes:
-        status: HTTP's of the last answer; None if there was none.
+        status: the HTTP status of the last response; None if there was none.
     """
 
     def __init__(self, url: str, credentials: Credentials, advice: Advice) -> None:
@@ -41,9 +41,9 @@ class McpHttp:
 
         Raises:
             SessionLostError: see jsonrpc.read_answer.
-            TemporaryError, PermanentError: no answer, or an error.
+            TemporaryError, PermanentError: there is no answer, or it is an error.
         """
-        self._last_id += 1  # an integer: to a string one adapter answers 500
+        self._last_id += 1  # an integer, because one adapter answers a string with 500
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": self._last_id, "method": method}
         if params:
             message["params"] = params
@@ -61,7 +61,7 @@ class McpHttp:
     async def post(
         self, message: Mapping[str, Any], headers: Mapping[str, str]
     ) -> tuple[httpx.Response, bytes]:
-        """Send one message; raises what Connection.ask raises."""
+        """Send one message. Raises what ShopConnection.ask raises."""
 
         async def read(response: httpx.Response) -> bytes:
             if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
@@ -76,7 +76,7 @@ class McpHttp:
         return response, body
 
     async def end_session(self, headers: Mapping[str, str]) -> None:
-        """Tell the endpoint that the session with these headers is over; never raises."""
+        """End the session with these headers at the endpoint. Never raises."""
         await self._connection.say_goodbye({**ACCEPT, **headers})
 
     async def aclose(self) -> None:
@@ -85,9 +85,10 @@ class McpHttp:
 
 
 async def _answering_event(response: httpx.Response, request_id: object) -> bytes:
-    """The event that answers; a server may send others before it and keep the stream open after it.
+    """Return the data of the event that answers a call.
 
-    An event that the end of the stream cuts off counts if it is whole, and so does JSON without any event.
+    A server may send other events before it, and keep the stream open after it. A last event without its
+    empty line counts if its JSON is complete. JSON without any event counts too.
     """
     stream, bounded = EventStream(), BoundedBody(response, limit=MAX_ANSWER_BYTES, peer=PEER)
     parts, begun = 0, bytearray()

@@ -1,8 +1,8 @@
-"""From WooCommerce's JSON of an order to an Order, or to a reason why not.
+"""Converts WooCommerce's JSON of an order to an Order, or to the reason why that is not possible.
 
-Only what we use is looked at and bounded; the buyer's other data are not even read. A field that cannot be
-read falls back: the currency's code for its sign, "not paid", an amount that is not known. Only an order
-without an id, a status or a date is set aside.
+Only the fields that we use are read, each within limits; the buyer's other data is not read. A field that
+cannot be read falls back: to the currency's code for its sign, to "not paid", to an unknown amount. Only an
+order without an id, a status or a date is set aside.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ MAX_CURRENCY = 10
 MAX_REFUNDS = 1000
 MAX_OFFSET = timedelta(hours=15)
 LATEST_OFFSET = timedelta(hours=12)
-"""How far UTC may be ahead of a shop's own time."""
+"""The maximum that UTC can be ahead of a shop's own time."""
 
 
 def read_order(payload: object) -> Order | UnreadableOrder:
     """Read one item of a list.
 
     Raises:
-        TemporaryError: PROTOCOL, it does not even have an id, so it is no order that could be set aside.
+        TemporaryError: PROTOCOL; the item has no id, so it cannot be set aside.
     """
     number = order_id(payload)
     if number is None or not isinstance(payload, dict):
@@ -83,7 +83,7 @@ def _currency(value: object) -> str:
     return _known_currency(value) if type(value) is str and len(value) <= MAX_CURRENCY else ""
 
 
-@lru_cache(maxsize=100)  # there are few, and every order has one
+@lru_cache(maxsize=100)  # few values exist, and every order has one
 def _known_status(value: str) -> str:
     return bare(text(value, MAX_STATUS))
 
@@ -94,9 +94,9 @@ def _known_currency(value: str) -> str:
 
 
 def _first_name(billing: object) -> str:
-    """The one thing about the buyer that is kept. PHP writes an empty object as [].
+    """Return the buyer's first name, the only data about the buyer that we keep.
 
-    It is cut rather than refused: a buyer who types a long one must not keep an order from being announced.
+    A long name is cut, not refused: it must not prevent the notification. PHP writes an empty object as [].
     """
     name = billing.get("first_name") if isinstance(billing, dict) else None
     if type(name) is not str:
@@ -106,11 +106,12 @@ def _first_name(billing: object) -> str:
 
 
 def _dates(payload: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """When an order was made and modified; the shop's own time may stand in for when it was made.
+    """Return when an order was created and modified.
 
-    That has no zone. What the order's two times of modification say of the same instant tells it; without
-    them the order counts as made as late as it can have been, so that it is not taken for one that is older
-    than our watch. A time of modification is never guessed: the walk goes by it.
+    If the UTC time of creation is missing, it is computed from the shop's own time, which has no zone. The
+    difference between the order's two times of modification shows the offset. If that is not known either,
+    the latest possible time is used: otherwise the order might count as older than the start of our watch. A
+    time of modification is never guessed, because the walk depends on it.
     """
     created, modified = instant(payload.get("date_created_gmt")), instant(payload.get("date_modified_gmt"))
     if created is not None or modified is None:
@@ -124,15 +125,15 @@ def _dates(payload: Mapping[str, Any]) -> tuple[datetime | None, datetime | None
 
 
 def _offset(own: datetime | None, utc: datetime) -> timedelta | None:
-    """How far the shop's own time is ahead of UTC; None if that cannot be told."""
+    """Return how far the shop's own time is ahead of UTC; None if not known."""
     offset = None if own is None else own.replace(tzinfo=UTC) - utc
     return offset if offset is not None and abs(offset) <= MAX_OFFSET else None
 
 
 def _refunds(listed: object) -> tuple[Refund, ...] | None:
-    """The refunds of an order; None where they cannot be seen, which is not the same as none.
+    """Return the refunds of an order; None if the shop does not show them, which differs from an empty list.
 
-    PHP writes a list with gaps as an object, and may write false or "" for none.
+    PHP writes a list with gaps as an object, and may write false or "" for no refunds.
     """
     if listed == []:
         return ()
@@ -152,7 +153,7 @@ def _refunds(listed: object) -> tuple[Refund, ...] | None:
 
 
 def _given_back(row: object) -> str:
-    """How much, a positive number; "" if that cannot be read."""
+    """Return the refunded amount, a positive number; "" if it cannot be read."""
     if not isinstance(row, dict):
         return ""
     given = amount(row.get("total")) or amount(row.get("amount"))

@@ -1,8 +1,8 @@
-"""Finds the order that spoils every page that it is on. Pure but for the questions, which the caller asks.
+"""Finds the order that makes every page with it fail. Pure, except for the requests, which the caller sends.
 
-The ability's answer is checked as a whole: one order that breaks its rules (a currency that the shop does not
-know any more) fails all hundred, and the error says where in the page it stood, but not its id. It can be
-found all the same, because orders can be left out by their ids.
+The shop validates the ability's answer as a whole. So one order that breaks the schema, for example with a
+currency that the shop no longer knows, makes a page of 100 orders fail. The error contains its position in
+the page, but not its id. The order can be found nevertheless, because orders can be excluded by their ids.
 """
 
 import re
@@ -16,15 +16,15 @@ from shop_poller.sources.woocommerce.answers import quote
 from shop_poller.sources.woocommerce.jsonrpc import InvalidOutputError
 
 AHEAD = 5_000
-"""Ids that may have been given since the highest that was seen."""
+"""Ids that may have been assigned since the highest id that we saw."""
 WINDOW = 10_000
-"""Ids left out of one question at once: 80 KB of them; firewalls refuse bodies from 128 KB on."""
+"""Ids excluded from one request: 80 KB of them. Firewalls refuse bodies from 128 KB on."""
 NEAR, WINDOWS = 3, 50
-"""Windows from where it probably is, and from the newest order down, if it is not there."""
+"""Windows to try where the order probably is; then windows to try from the newest order down."""
 TOGETHER = 5
-"""Windows left out at once, if no single one will do: 400 KB of ids."""
+"""Windows excluded at once if no single window is enough: 400 KB of ids."""
 FARTHEST = WINDOW * WINDOWS - AHEAD
-"""Where to begin if no id is known: from there all windows together reach down to the first id of all."""
+"""The id to start from if no id is known: from there, all windows together reach down to the first id."""
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 STEPS_BACK = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=30), timedelta(days=365))
 MAX_REMEMBERED = 1_000
@@ -34,29 +34,29 @@ PATH = re.compile(r"\boutput((?:\[\w{1,50}\])+)")
 PLACE = re.compile(r"\[orders\]\[(\d{1,6})\]")
 
 Ask = Callable[[Query], Awaitable[Sequence[int]]]
-"""Asks; gives the ids of the page, or raises InvalidOutputError."""
+"""Sends a query and returns the ids of the page, or raises InvalidOutputError."""
 
 
 def concerns_an_order(said: str) -> bool:
-    """Whether an error may be a single order's: it names a place among them, or none at all."""
+    """Return whether one order may cause an error: the error names a position among the orders, or none."""
     path = PATH.search(said)
     return path is None or PLACE.match(path[1]) is not None
 
 
 def names_an_exception(said: str) -> bool:
-    """Whether an error tells of PHP's own: the shop broke over an order, so that there is one."""
+    """Return whether an error reports a PHP exception: the shop failed on an order, so the order exists."""
     return "threw an exception" in said
 
 
 def place(said: str) -> int | None:
-    """Where in its page the first bad order stands, from 0, if the error tells."""
+    """Return the position of the first bad order in its page, from 0; None if the error does not say."""
     path = PATH.search(said)
     found = PLACE.match(path[1]) if path else None
     return int(found[1]) if found else None
 
 
 def reason(said: str) -> str:
-    """A few words on why an order breaks the rules, without the long list of what would be right."""
+    """Return briefly why an order breaks the schema, without the long list of valid values."""
     path = PATH.search(said)
     if path is None:
         return quote(said)[:MAX_REASON]
@@ -68,15 +68,15 @@ def reason(said: str) -> str:
 
 
 async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
-    """The question that the bad order alone answers: the same, one a page, without the good ones before it.
+    """Narrow a query to the bad order alone: one order per page, without the good orders before it.
 
     Args:
-        ask: asks.
-        query: what failed.
-        failure: how.
+        ask: sends a query.
+        query: the query that failed.
+        failure: its error.
 
     Returns:
-        A question that fails, unless the shop changed meanwhile.
+        A query that fails, unless the shop changed meanwhile.
     """
     guess = place(failure.said)
     while query.per_page > 1:
@@ -86,7 +86,7 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
             healthy = await ask(first)
         except InvalidOutputError as error:
             query, guess = first, place(error.said)
-        else:  # a hint that was right says, too, that the next one is it
+        else:  # if the reported position is right, the next order is the bad one
             rest = query.per_page - first.per_page
             query = replace(query, per_page=rest, exclude=query.exclude | frozenset(healthy))
             guess = 0 if guess else None
@@ -94,8 +94,8 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
 
 
 async def made_at(ask: Ask, query: Query) -> datetime:
-    """The second in which an order was made that makes a question fail. It takes some 30 questions."""
-    early, late = EARLIEST, query.created_before or LATEST  # of those made before `early` none is bad
+    """Return the second in which an order that makes a query fail was created. It takes about 30 requests."""
+    early, late = EARLIEST, query.created_before or LATEST  # no order that was created before `early` is bad
     while late - early > SECOND:
         middle = early + timedelta(seconds=(late - early) // SECOND // 2)
         if await fails(ask, replace(query, created_before=middle)):
@@ -106,7 +106,7 @@ async def made_at(ask: Ask, query: Query) -> datetime:
 
 
 async def id_about(ask: Ask, at: datetime, exclude: frozenset[int]) -> int | None:
-    """The id of a good order that was made about then: ids grow with time. None if there is none."""
+    """Return the id of a good order from about that time, or None. Ids grow with time."""
     for back in STEPS_BACK:
         before = Query(per_page=1, newest_first=True, created_before=at - back, exclude=exclude)
         try:
@@ -118,7 +118,7 @@ async def id_about(ask: Ask, at: datetime, exclude: frozenset[int]) -> int | Non
 
 
 async def fails(ask: Ask, query: Query, without: Collection[int] = ()) -> bool:
-    """Whether a question fails when these are left out, too."""
+    """Return whether a query still fails if these ids are excluded too."""
     try:
         await ask(replace(query, exclude=query.exclude.union(without)) if without else query)
     except InvalidOutputError:
@@ -133,21 +133,22 @@ async def find_bad_order(
     windows: int = WINDOWS,
     together: int = TOGETHER,
 ) -> int | None:
-    """The id of an order that makes a question fail.
+    """Return the id of an order that makes a query fail.
 
-    Windows of ids are left out, from the newest down; the first one without which all is well has it. Then
-    the window is cut at the top as far as that stays so: the last id that had to stay in it is the order.
-    For that it does not matter how many there are: only a bad order's id makes the difference. Where several
-    that follow one another lie in several windows, no single one will do, and a few are left out together.
+    Exclude one window of ids after another, from the newest down. If the query then works, the window
+    contains the bad order. A bisection then raises the lower end of the window as far as the query still
+    works: the lowest id left in it is a bad order. The number of orders does not matter, because only a bad
+    order's id makes a difference. If bad orders are in several adjacent windows, no single window is enough,
+    and a few are excluded together.
 
     Args:
-        still_fails: whether the question fails when these ids are left out; it does when none are.
-        highest: an id below which it is to be found, or not far above.
-        windows: how many to try.
-        together: how many to leave out at once, in the end.
+        still_fails: returns whether the query fails if these ids are excluded; it fails if none are.
+        highest: an id that is above the bad order's, or not far below it.
+        windows: how many windows to try.
+        together: how many windows to exclude at once in the end.
 
     Returns:
-        None if no window has it.
+        The id; None if no window contains it.
     """
     top = highest + AHEAD
     for _ in range(windows):
@@ -168,7 +169,7 @@ async def find_bad_order(
 
 
 async def _within(still_fails: Callable[[Collection[int]], Awaitable[bool]], bottom: int, top: int) -> int:
-    good, bad = bottom, top  # without what is above `good` all is well, without what is above `bad` it is not
+    good, bad = bottom, top  # works if ids above `good` are excluded; fails with those above `bad`
     while bad - good > 1:
         middle = (good + bad) // 2
         if await still_fails(range(middle + 1, top + 1)):
@@ -179,10 +180,10 @@ async def _within(still_fails: Callable[[Collection[int]], Awaitable[bool]], bot
 
 
 class Poisoned:
-    """The bad orders found so far: left out of every question, and told until somebody asks for them.
+    """The bad orders found so far. They are excluded from every query, and reported until requested by id.
 
-    One that was told once may be lost: an answer that is thrown away (an error after it, a commit that fails)
-    takes it along. Whoever asks for it by its id remembers it.
+    Reporting an order once is not enough: the page may be discarded because of a later error or a failed
+    commit. A caller that requests the order by its id has stored it.
     """
 
     def __init__(self) -> None:
@@ -191,27 +192,27 @@ class Poisoned:
 
     @property
     def ids(self) -> frozenset[int]:
-        """What to leave out."""
+        """The ids to exclude."""
         return frozenset(self._reasons)
 
     def found(self, order_id: int, why: str) -> None:
-        """Remember one; of too many the oldest is forgotten, to be found again."""
+        """Remember a bad order. Beyond MAX_REMEMBERED, forget the oldest; it will be found again."""
         self._reasons[order_id] = why
         self._untold.add(order_id)
         if len(self._reasons) > MAX_REMEMBERED:
             self.healed(next(iter(self._reasons)))
 
     def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
-        """Remember one that was asked for by its id."""
+        """Remember a bad order that was requested by its id."""
         self.found(order_id, why)
         self._untold.discard(order_id)
         return UnreadableOrder(order_id, why)
 
     def healed(self, order_id: int) -> None:
-        """Forget one."""
+        """Forget an order that is no longer bad."""
         self._reasons.pop(order_id, None)
         self._untold.discard(order_id)
 
     def untold(self, seen: Collection[int]) -> list[UnreadableOrder]:
-        """Those that nobody has asked for yet, but for those that this asker has seen."""
+        """Return the bad orders that were not requested by id yet, except those that this caller has seen."""
         return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._untold.difference(seen))]

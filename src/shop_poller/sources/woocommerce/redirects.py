@@ -1,6 +1,6 @@
-"""Where a redirect leads, and what it is for: an address to use instead, a login, a page of maintenance.
+"""Where a redirect leads, and its purpose: an address to use instead, a login, a maintenance page.
 
-Keys are sent nowhere but to the address in the settings, so a redirect is an error; it is to say what to do.
+Keys are sent only to the address in the settings, so a redirect is an error. The error says what to do.
 """
 
 import re
@@ -23,19 +23,19 @@ LANGUAGE = re.compile(r"/[a-z]{2,3}(?:[-_][a-z]{2,4})?", re.IGNORECASE)
 
 
 class Reason(StrEnum):
-    """What a redirect is for, as far as its address tells."""
+    """The purpose of a redirect, as far as its address shows."""
 
-    NOWHERE = "nowhere"  # no address, or none that can be asked
-    SAME = "same"  # the address that was asked
+    NOWHERE = "nowhere"  # no address, or not an HTTP address
+    SAME = "same"  # the address of the request
     HTTPS = "https"
     HTTP = "http"
     HOST = "host"  # with or without www, or another domain
     SLASH = "slash"
     LANGUAGE = "language"
-    PATH = "path"  # another place for the same endpoint
+    PATH = "path"  # another path for the same endpoint
     LOGIN = "login"
-    WAITING = "waiting"  # maintenance, a shop that is not open yet
-    PAGE = "page"  # something for visitors
+    WAITING = "waiting"  # maintenance, or a shop that is not open yet
+    PAGE = "page"  # a page for visitors
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Redirect:
     """Where a redirect leads.
 
     Attributes:
-        to: the address, as it may be shown: no user, password or query but that of plain permalinks; "" if
-            there is none.
-        is_usable: whether it is for the endpoint that was asked, and can be the setting.
+        to: the address without user, password and query (except that of plain permalinks), so that it can be
+            shown; "" if there is none.
+        is_usable: whether the address leads to the requested endpoint and can be set in the settings.
     """
 
     reason: Reason
@@ -57,8 +57,8 @@ def read_redirect(requested: str, location: str) -> Redirect:
     """Find out where a redirect leads.
 
     Args:
-        requested: the address that was asked.
-        location: the header, as it came; may be relative.
+        requested: the address of the request.
+        location: the unchanged header; may be relative.
     """
     here = urlsplit(requested)
     try:
@@ -81,7 +81,7 @@ def read_redirect(requested: str, location: str) -> Redirect:
 
 
 def leads_back(requested: str, location: str) -> bool:
-    """Whether a redirect leads to the very address that was asked, query and all."""
+    """Return whether a redirect leads to exactly the address of the request, including the query."""
     try:
         return urlsplit(urljoin(requested, location.strip()))._replace(fragment="") == urlsplit(requested)
     except ValueError:

@@ -1,7 +1,8 @@
-"""The shop's own list of refunds, as far as there is one: …/wp-json/wc/v3/refunds, WooCommerce 9.0 and later.
+"""The shop's own list of refunds, if there is one: …/wp-json/wc/v3/refunds, WooCommerce 9.0 and later.
 
-Its parameters are those of every list of WooCommerce's REST API (WC_REST_Refunds_Controller, read in its
-source, not seen running). The rows are read leniently: nothing but the ids and the date is used.
+Its parameters are those of every list in WooCommerce's REST API. They are taken from the source code
+(WC_REST_Refunds_Controller) and not tested on a real shop. The rows are read leniently: only the ids and the
+date are used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,17 @@ from shop_poller.sources.woocommerce.values import instant, order_id, whole_numb
 
 FIELDS = "id,parent_id,date_created_gmt"
 MAX_ROWS = 10_000
-"""Rows of an answer that are read, should a shop ignore the size of a page."""
+"""Rows of an answer that are read, in case a shop ignores the page size."""
 
 
 class RestRefunds:
-    """Lists refunds. For the methods see ports.RefundList.
+    """Lists refunds. For the methods, see ports.RefundList.
 
     Args:
-        url: the endpoint; may have a query (plain permalinks).
-        consumer_key: of WooCommerce's REST API, e.g. ck_….
-        consumer_secret: likewise, cs_….
-        also: other secrets that the shop knows.
+        url: the endpoint; may contain a query (plain permalinks).
+        consumer_key: the key for WooCommerce's REST API, e.g. ck_….
+        consumer_secret: its secret, e.g. cs_….
+        also: other secrets that the shop knows and must not show.
     """
 
     def __init__(
@@ -56,15 +57,15 @@ class RestRefunds:
         )
 
     async def aclose(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection. The next request opens a new one."""
         await self._endpoint.aclose()
 
 
 def _rows(status: int, headers: Mapping[str, str], body: bytes) -> list[RefundRow]:
-    """The rows of an answer.
+    """Return the rows of an answer.
 
     Raises:
-        TemporaryError, PermanentError: it is no list of refunds.
+        TemporaryError, PermanentError: the answer is not a list of refunds.
     """
     listed, _ = read_json(list, status, headers, body)
     rows = [row for row in map(_row, listed[:MAX_ROWS]) if row is not None]
@@ -74,7 +75,7 @@ def _rows(status: int, headers: Mapping[str, str], body: bytes) -> list[RefundRo
 
 
 def _row(item: object) -> RefundRow | None:
-    """One row; None if it does not say which refund of which order it is."""
+    """Return one row; None if it lacks the id of the refund or the order."""
     if not isinstance(item, Mapping):
         return None
     refund_id, parent_id = order_id(item), whole_number(item.get("parent_id"))

@@ -18,18 +18,18 @@ from shop_poller.sources.woocommerce.listing import arguments, read_items, unnam
 from shop_poller.sources.woocommerce.rest_endpoint import MAX_IDS_IN_ADDRESS, RestEndpoint
 
 POST_AGAIN_S = 3600.0
-"""How long a server that refused a POST is asked by GET alone."""
+"""How long to use only GET after a server refused POST."""
 MAX_PAGES = 50
-"""Pages that are looked through for orders that are not left out, where they cannot be left out by id."""
+"""Pages that are searched for orders that are not excluded, if they cannot be excluded by id."""
 POST_REFUSED = frozenset(
     {
         *(ErrorKind.NOT_FOUND, ErrorKind.AUTHENTICATION, ErrorKind.REJECTED),
         *(ErrorKind.PROTOCOL, ErrorKind.SERVER, ErrorKind.CONNECTION),
     }
 )
-"""What a server says, or does, that lets no POST through; the rest speaks of the shop as a whole."""
+"""Errors that may mean that a server refuses POST. Any other error concerns the whole shop."""
 TIMES_DOWN = 2
-"""POSTs to a shop that seems to be down, before it is asked by GET whether it is."""
+"""POST requests to a shop that seems to be down, before a GET checks whether it is."""
 MADE_AN_ORDER = 201
 
 FIELDS = ",".join(
@@ -39,25 +39,25 @@ FIELDS = ",".join(
         *("date_created", "date_modified"),
     )
 )
-"""What read_order reads: a tenth of an order, and nothing of the buyer but the name."""
+"""The fields that read_order reads: a tenth of an order, and only the first name of the buyer."""
 
 ADVICE = COMMON_ADVICE | {
-    ErrorKind.AUTHENTICATION: "check the consumer key and secret, that the key may read and its user may view"
-    " orders, and that the address begins with https (over plain http the shop ignores keys)",
-    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that the site has not"
-    " renamed wp-json (or give the full address of /wc/v3/orders); with plain permalinks the address ends in"
+    ErrorKind.AUTHENTICATION: "check the consumer key and secret, that the key may read, that its user may"
+    " view orders, and that the address begins with https (the shop ignores keys over http)",
+    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that wp-json is not"
+    " renamed (or set the full address of /wc/v3/orders); with plain permalinks the address ends in"
     " /?rest_route=/",
 }
 
 
 class Rest:
-    """Lists orders by a plain GET. For the methods see ports.Source.
+    """Lists orders by GET requests. For the methods, see ports.Source.
 
     Args:
-        url: the endpoint; may have a query (plain permalinks).
-        consumer_key: of WooCommerce's REST API, e.g. ck_….
-        consumer_secret: likewise, cs_….
-        also: other secrets that the shop knows.
+        url: the endpoint; may contain a query (plain permalinks).
+        consumer_key: the key for WooCommerce's REST API, e.g. ck_….
+        consumer_secret: its secret, e.g. cs_….
+        also: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE
@@ -68,11 +68,11 @@ class Rest:
         self._endpoint = RestEndpoint(
             url, consumer_key=consumer_key, consumer_secret=consumer_secret, also=also
         )
-        self._down = 0  # POSTs that were answered as if the shop was down, one after the other
-        self._post_from = -math.inf  # no POST before that, on the monotonic clock
+        self._down = 0  # consecutive POSTs that were answered as if the shop were down
+        self._post_from = -math.inf  # no POST before this time of the monotonic clock
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once; where the server lets no POST through, in smaller questions."""
+        """Ask once. If the server refuses POST, send smaller requests by GET."""
         requested = {**arguments(query), "_fields": FIELDS}
         if self._endpoint.fits_in_address(requested, ids=len(query.exclude) + len(query.ids)):
             return (await self._get(query, requested))[0]
@@ -80,7 +80,7 @@ class Rest:
             try:
                 page, is_answer = await self._post(query, requested)
             except ShopPollerError as error:
-                # Firewalls say 502 or 503 to a POST, too: of a shop that is down, only its GET tells.
+                # Firewalls answer POST with 502 or 503 too. Only GET shows whether the shop is down.
                 self._down += error.kind is ErrorKind.UNAVAILABLE
                 if error.kind not in POST_REFUSED and not (
                     error.kind is ErrorKind.UNAVAILABLE and self._down >= TIMES_DOWN
@@ -112,15 +112,15 @@ class Rest:
             self._post_from = math.inf
             structlog.get_logger().error(
                 "the shop treated a read request as a new order: something in between removes _method=GET"
-                " from the address; look for an empty order in the shop, and give the key the permission Read"
+                " from the address. Look for an empty order in the shop, and give the key the permission Read"
             )
         return _read(response, body, query)
 
     async def _get_in_parts(self, query: Query) -> Page:
-        """Ask for ids a few at a time; of what is to be left out, leave out the rest here.
+        """Request ids in small groups. Excluded orders that do not fit in the address are removed here.
 
-        Only then other pages than the first are asked for: an order that changes meanwhile moves those behind
-        it one up, and the next question shows again what was passed over by that.
+        Only in this mode, pages after the first one are requested. If an order changes meanwhile, the orders
+        after it move up by one, and one of them may be skipped. The next query returns it.
         """
         if query.ids:
             pages = [await self._get_all(replace(query, ids=part)) for part in _parts(query.ids)]
@@ -136,7 +136,7 @@ class Rest:
             page, _ = await self._get(query, requested | ({"page": number} if number > 1 else {}))
             shown = tuple(item.id for item in page.items)
             wanted = tuple(item for item in page.items if item.id not in query.exclude)
-            if shown == last or query.exclude <= some:  # it ignores page numbers, or was asked for all
+            if shown == last or query.exclude <= some:  # the shop ignores page numbers, or all exclusions fit
                 return replace(page, total=None, total_pages=None)
             if wanted or not page.items:
                 return replace(page, items=wanted, total=None, total_pages=None)
@@ -149,9 +149,10 @@ class Rest:
 
 
 def _read(response: httpx.Response, body: bytes, query: Query) -> tuple[Page, bool]:
-    """A page, and whether it can be the answer to the query: a body that got lost is no question.
+    """Return a page, and whether it can be the answer to the query. The request body may be lost on the way.
 
-    Orders that were to be left out say nothing of that: some shops ignore it, and the walk can do without.
+    Excluded orders in the page are not a sign of that: some shops ignore `exclude`, and the walk works
+    without it.
     """
     listed, preamble = read_json(list, response.status_code, response.headers, body, advice=ADVICE)
     items = read_items(listed, query, ADVICE)

@@ -1,4 +1,4 @@
-"""One endpoint of WooCommerce's REST API: what is asked stands in the address, or is posted if it is long."""
+"""One endpoint of WooCommerce's REST API: a query is in the address, or in the body if it is long."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,21 +11,21 @@ from shop_poller.sources.woocommerce.credentials import basic_key
 from shop_poller.sources.woocommerce.dialects import with_keys_read
 
 MAX_URL = 4000
-"""Bytes; servers refuse longer ones from 4 or 8 KB on, by their own settings."""
+"""Bytes of an address. Depending on their settings, servers refuse addresses from 4 or 8 KB on."""
 MAX_IDS_IN_ADDRESS = 49
-"""More are posted: WooCommerce repeats the address in a header of its answer, with 24 bytes for each id, and
-a stock nginx answers 502 once its headers are longer than 4 KB."""
+"""More ids are sent by POST. WooCommerce repeats the address in a response header, with 24 bytes per id, and
+an nginx with default settings answers 502 if the headers are longer than 4 KB."""
 ACCEPT = {"Accept": "application/json"}
 
 
 class RestEndpoint:
-    """Asks one question at a time; for the errors see Connection.ask.
+    """Sends one request at a time. For the errors, see ShopConnection.ask.
 
     Args:
-        url: the endpoint; may have a query (plain permalinks).
-        consumer_key: of WooCommerce's REST API, e.g. ck_….
-        consumer_secret: likewise, cs_….
-        also: other secrets that the shop knows.
+        url: the endpoint; may contain a query (plain permalinks).
+        consumer_key: the key for WooCommerce's REST API, e.g. ck_….
+        consumer_secret: its secret, e.g. cs_….
+        also: other secrets that the shop knows and must not show.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RestEndpoint:
         self._connection: ShopConnection | None = None
 
     def fits_in_address(self, requested: Mapping[str, Any], *, ids: int) -> bool:
-        """Whether servers let the question pass as an address, with so many ids in it."""
+        """Return whether servers accept the query in an address, with this number of ids."""
         return ids <= MAX_IDS_IN_ADDRESS and len(self._with(requested)) <= MAX_URL
 
     async def get(self, requested: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
@@ -46,14 +46,15 @@ class RestEndpoint:
     async def post(self, requested: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
         """Ask by POST, in the body.
 
-        A GET all the same, says WordPress, and reads a JSON body whatever the method is. It is said in the
-        address: a header may get lost on the way, and a POST that is one would make an order.
+        With `_method=GET`, WordPress treats the request as a GET, and it reads a JSON body with any method.
+        The override is in the address, because a header may be lost on the way, and a real POST creates an
+        order.
         """
         url = self._with({"_method": "GET"})
         return await self._open().ask("POST", headers=ACCEPT, url=url, message=requested)
 
     async def aclose(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection. The next request opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()

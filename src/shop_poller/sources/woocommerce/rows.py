@@ -1,6 +1,6 @@
-"""Finds the list in what a shop sent: a list, a PHP list that became an object, or either in a wrapping.
+"""Finds the list in a shop's answer: a list, a PHP list that became an object, or either one in a wrapper.
 
-PHP writes a list with gaps (a plugin has taken one out) as an object: {"0": …, "2": …}.
+PHP writes a list with gaps (because a plugin removed an item) as an object: {"0": …, "2": …}.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,23 +8,23 @@ from itertools import islice
 from typing import Any
 
 OWN_KEYS = ("orders", "data", "result", "results", "items", "body")
-"""Where a list stands in a wrapping, the most telling first."""
+"""Keys of a wrapper that may contain a list, the most specific first."""
 EMPTY_KEYS = frozenset({"orders", "data"})
-"""Where an empty list says that there are none."""
+"""Keys whose empty list means that there are no rows."""
 FINE = frozenset({"", "0", "200", "ok", "success"})
-"""Codes that are no error's, in lower case."""
+"""Codes that do not mean an error, in lower case."""
 MARKS = ("date_modified_gmt", "date_created_gmt", "date_modified", "date_created")
 MAX_WRAPPINGS = 4
 MAX_KEYS = 50
 
 
 def is_order(value: object) -> bool:
-    """Whether this looks like an order, or another row of WooCommerce's API with a date."""
+    """Return whether this looks like an order, or another row of WooCommerce's API with a date."""
     return isinstance(value, Mapping) and "id" in value and any(mark in value for mark in MARKS)
 
 
 def find_rows(data: object, depth: int = 0) -> list[Any] | None:
-    """The list of rows in an answer; [] only where it says so itself, None if there is no list."""
+    """Return the list of rows in an answer; [] only if the answer itself says so; None without a list."""
     if isinstance(data, list):
         return _of_list(data, depth)
     return _of_object(data, depth) if isinstance(data, Mapping) else None
@@ -61,7 +61,7 @@ def _of_list(data: list[Any], depth: int) -> list[Any] | None:
 
 
 def _of_orders(values: Iterable[Any], depth: int) -> list[Any] | None:
-    """The first list of orders among some values."""
+    """Return the first list of orders among some values."""
     for value in values:
         if isinstance(value, Mapping | list):
             rows = find_rows(value, depth + 1)
@@ -71,7 +71,7 @@ def _of_orders(values: Iterable[Any], depth: int) -> list[Any] | None:
 
 
 def _is_alone(data: Mapping[str, Any], key: str) -> bool:
-    """Whether nothing but counts and words stands beside a key: what else may hold the orders?"""
+    """Return whether there are only numbers and texts next to a key, so that nothing else contains orders."""
     return not any(isinstance(value, Mapping | list) and value for name, value in data.items() if name != key)
 
 
@@ -84,7 +84,7 @@ def _tells_error(data: Mapping[str, Any]) -> bool:
 
 
 def find_error(data: object, depth: int = 0) -> Mapping[str, Any] | None:
-    """WordPress's own `{code, message, data: {status}}` in what was sent as success, if there is one."""
+    """Return WordPress's `{code, message, data: {status}}` in an answer with a success status, if any."""
     if not isinstance(data, Mapping) or depth >= MAX_WRAPPINGS:
         return None
     if "code" in data:
@@ -94,7 +94,7 @@ def find_error(data: object, depth: int = 0) -> Mapping[str, Any] | None:
 
 
 def describe(data: object) -> str:
-    """What was sent instead of something else, in a word or two."""
+    """Describe a value in a word or two, for an error about an unexpected answer."""
     kinds = ((Mapping, "an object"), (list, "a list"), (str, "text"), (bool, "true or false"))
     if data is None:
         return "nothing"

@@ -1,6 +1,6 @@
 """What an MCP endpoint's refusals mean: a lost session, an unsupported version, or one of our errors.
 
-Pure. docs/woocommerce.md has what servers answer.
+Pure. docs/woocommerce.md lists what servers answer.
 """
 
 import re
@@ -21,24 +21,26 @@ from shop_poller.sources.woocommerce.answers import (
 INVALID_PARAMS = -32602
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022
 NEWER_ERA = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION})
-"""Codes that only the revision without sessions has."""
+"""Codes that exist only in the revision without sessions."""
 LOST_SESSION = frozenset({-32600, INVALID_PARAMS, -32005})
-"""Codes that say, of a call that is well-formed, that its session is missing, unknown or expired."""
+"""Codes that mean, for a valid call, that its session is missing, unknown or expired."""
 
 LOST_SESSION_OF_OTHERS = frozenset({-32000, -32001, -32002})
-"""Codes that MCP servers besides WordPress's use for it; other servers use them for other things, so they
-count only if the call carried a session."""
+"""Codes that some other MCP servers use for a lost session. Other servers use them for other errors, so they
+count only if the call contained a session."""
 
 ASKS_FOR_TIME = frozenset({429, 503})
-"""Statuses that speak of the shop as a whole, whatever stands in the body."""
+"""Statuses that concern the whole shop, whatever the body contains."""
 
 NEVER_LOST = ASKS_FOR_TIME | {408}
 """Statuses that never mean a lost session, whatever the body says."""
 
 NOT_LOST = NEVER_LOST | {401, 413, 414, 431}
-"""Statuses that do not mean a lost session unless the body names it. Any other 4xx may mean it if the call
-carried one: the MCP specification says 404, servers in use also answer 400, 403 (the session of another
-user) and 410, and a server that was replaced by one of another era answers whatever it likes."""
+"""Statuses that do not mean a lost session unless the body names it.
+
+Any other 4xx may mean it if the call contained a session. The MCP specification requires 404. Real servers
+also answer 400, 403 (the session of another user) and 410. A server that was replaced by one of another era
+may answer anything."""
 
 CODES = {
     -32601: ErrorKind.NOT_FOUND,
@@ -56,7 +58,7 @@ VERSION = re.compile(r"\d{4}-\d\d-\d\d")
 """A protocol version of MCP."""
 
 MAX_NAMED = 2000
-"""Bytes, or characters, that are searched for a word on the session."""
+"""Bytes, or characters, that are searched for a mention of the session."""
 
 NO_TOOL = re.compile(r"\b(?:unknown tool|no such tool|tool\b.{0,100}\bnot found)\b", re.IGNORECASE)
 
@@ -77,12 +79,12 @@ SESSION_LOST = re.compile(
 
 
 class SessionLostError(Exception):
-    """The shop does not know our session (any more), or may not; the text is what it said.
+    """The shop does not know our session, or may not know it. The text is the shop's.
 
     Attributes:
-        error: what the answer means if a new session does not help.
-        is_certain: it names the session, or has a code for it; else the session may be alive.
-        is_parameter_error: by its code it may be about the call's parameters instead.
+        error: the meaning of the answer if a new session does not help.
+        is_certain: whether the answer names the session or has a code for it; else it may be alive.
+        is_parameter_error: whether the code may be about the call's parameters instead.
     """
 
     def __init__(
@@ -104,15 +106,15 @@ class NoRouteError(PermanentError):
 
 
 class RpcRefusedError(TemporaryError):
-    """A JSON-RPC error whose code says nothing to us."""
+    """A JSON-RPC error with a code that we do not know."""
 
 
 class ParametersRefusedError(TemporaryError):
-    """The endpoint says that the parameters of a call are invalid, perhaps one that it does not know."""
+    """The endpoint says that a call's parameters are invalid. It may not know one of them."""
 
 
 class OtherEraError(PermanentError):
-    """An error that a call of the other era may not meet."""
+    """An error that a call of the other era may not cause."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorKind.REJECTED, message)
@@ -122,7 +124,7 @@ class UnsupportedVersionError(OtherEraError):
     """The endpoint does not speak the MCP version that was proposed.
 
     Attributes:
-        versions: those that it speaks, as far as it says.
+        versions: the supported versions that the endpoint reports.
     """
 
     def __init__(self, message: str, versions: tuple[str, ...]) -> None:
@@ -133,7 +135,7 @@ class UnsupportedVersionError(OtherEraError):
 def wordpress_error(
     payload: Mapping[str, Any], status: int, headers: Mapping[str, str], advice: Advice
 ) -> tuple[int, ShopPollerError]:
-    """WordPress's own error, and the HTTP status that it stands for."""
+    """Return WordPress's own error, and the HTTP status that it means."""
     error = rest_error(payload, status, headers, advice)
     if payload.get("code") == NO_ROUTE and error.kind is ErrorKind.NOT_FOUND:
         error = NoRouteError(error.kind, str(error))
@@ -143,7 +145,7 @@ def wordpress_error(
 
 
 def maybe_lost(status: int, error: ShopPollerError, body: bytes, *, in_session: bool) -> Exception:
-    """The error of an answer without JSON-RPC, or the loss of the session that it may stand for."""
+    """Return the error of an answer without JSON-RPC, or the lost session that it may mean."""
     names_it = b"session" in body[:MAX_NAMED].lower()
     if in_session and 400 <= status < 500 and status not in (NEVER_LOST if names_it else NOT_LOST):
         return SessionLostError(str(error), error, is_certain=names_it)
@@ -153,14 +155,14 @@ def maybe_lost(status: int, error: ShopPollerError, body: bytes, *, in_session: 
 def rpc_error(
     error: Mapping[str, Any], status: int, headers: Mapping[str, str], advice: Advice, *, in_session: bool
 ) -> Exception:
-    """The error of a JSON-RPC answer, or the loss of the session that it may stand for.
+    """Return the error of a JSON-RPC answer, or the lost session that it may mean.
 
     Args:
-        error: code, message, and perhaps data.
-        status: HTTP's.
-        headers: with lower-case names.
-        advice: the dialect's.
-        in_session: the call carried the id of a session.
+        error: code, message, and possibly data.
+        status: the HTTP status.
+        headers: the headers, with lower-case names.
+        advice: the dialect's advice.
+        in_session: whether the call contained the id of a session.
     """
     code, message = error.get("code"), error.get("message")
     said = f"the shop says {code_word(code)}: {word(message)}"
@@ -192,7 +194,7 @@ def rpc_error(
 def _meaning(
     error: Mapping[str, Any], said: str, status: int, headers: Mapping[str, str], advice: Advice
 ) -> ShopPollerError:
-    """What a JSON-RPC error means where it is not the session's."""
+    """Return what a JSON-RPC error means if it is not about the session."""
     code, message = error.get("code"), error.get("message")
     versions = _versions(error)
     about_versions = isinstance(message, str) and "protocol version" in message[:MAX_NAMED].lower()
@@ -205,13 +207,13 @@ def _meaning(
         return of_kind(ErrorKind.NOT_FOUND, said, advice)
     if isinstance(code, int) and code in CODES:
         return of_kind(CODES[code], said, advice)
-    if status in STATUSES:  # a code of somebody else's: the status says more
+    if status in STATUSES:  # an unknown code: the status says more
         return by_status(status, said.removeprefix("the shop says "), headers, advice)
     return RpcRefusedError(ErrorKind.PROTOCOL, str(of_kind(ErrorKind.PROTOCOL, said, advice)))
 
 
 def _versions(error: Mapping[str, Any]) -> tuple[str, ...]:
-    """The MCP versions that an error says the endpoint speaks: in its data, or in its words."""
+    """Return the MCP versions that the endpoint supports according to the data or text of an error."""
     data = error.get("data")
     named = data.get("supported") if isinstance(data, dict) else None
     if isinstance(named, list):

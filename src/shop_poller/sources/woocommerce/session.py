@@ -1,4 +1,4 @@
-"""A client of one MCP endpoint: calls tools in the era of MCP that the endpoint speaks."""
+"""A client of one MCP endpoint: calls tools in the era of MCP that the endpoint supports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ToolResult:
 
     Attributes:
         shop_time: the shop's clock when it answered.
-        preamble: text that stood before the answer.
+        preamble: text before the answer.
     """
 
     content: dict[str, Any]
@@ -37,19 +37,19 @@ class ToolResult:
 
 
 class McpSession:
-    """A client of one MCP endpoint (Streamable HTTP). Calls are made one at a time.
+    """A client of one MCP endpoint (Streamable HTTP). It sends one call at a time.
 
-    It begins with `initialize`, as all shops today need it; where that is refused it asks without a session,
-    and the other way round. The era that worked is kept.
+    It begins with `initialize`, which all shops today require. If an era is refused, it tries the other one,
+    and keeps the era that works.
 
     Args:
         url: the endpoint.
-        credentials: what proves who we are.
+        credentials: authenticate us.
         advice: what to do about errors.
 
     Attributes:
-        is_refused: the last call was refused in both eras, or its new session was lost at once: no tool was
-            reached, and none will be.
+        is_refused: whether the last call was refused in both eras, or its new session was lost immediately.
+            Then no tool was reached, and none will be.
     """
 
     def __init__(self, url: str, credentials: Credentials, advice: Advice = COMMON_ADVICE) -> None:
@@ -57,15 +57,15 @@ class McpSession:
         self._advice = advice
         self._http = McpHttp(url, credentials, advice)
         self._eras: tuple[Handshake | Stateless, ...] = (Handshake(self._http), Stateless(self._http))
-        """The one that is kept to, and the other."""
+        """The era in use, and the other one."""
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """Call a tool; a session that was lost is replaced, once.
+        """Call a tool. If the session is lost, replace it once.
 
         Raises:
-            InvalidOutputError: the tool's answer breaks the tool's own rules.
+            InvalidOutputError: the tool's answer breaks the tool's own schema.
             UnexplainedError: the tool failed without a reason.
-            TemporaryError, PermanentError: no answer, no session, or the tool failed.
+            TemporaryError, PermanentError: there is no answer or session, or the tool failed.
         """
         answer, response = await self._ask("tools/call", {"name": name, "arguments": arguments})
         if _wants_input(answer.result):
@@ -76,10 +76,10 @@ class McpSession:
         return ToolResult(content, shop_time(response.headers), answer.preamble)
 
     async def list_tools(self) -> frozenset[str]:
-        """The names of the tools that the endpoint has, of a few pages of them at most.
+        """Return the names of the endpoint's tools, from MAX_TOOL_PAGES pages at most.
 
         Raises:
-            TemporaryError, PermanentError: no answer, no session, or no list.
+            TemporaryError, PermanentError: there is no answer, session or list.
         """
         names: set[str] = set()
         params: dict[str, Any] = {}
@@ -117,11 +117,11 @@ class McpSession:
         try:
             return await era.ask(method, params)
         except SessionLostError as error:
-            # Many servers call an unknown tool "invalid params", the code of a lost session here.
+            # For an unknown tool, many servers answer "invalid params", the code of a lost session here.
             unknown = (
                 method == "tools/call" and error.is_parameter_error and await self._lacks(params["name"])
             )
-            await era.end()  # none may be left behind, should it exist after all
+            await era.end()  # the session may still exist and must not stay open
             if unknown:
                 raise of_kind(ErrorKind.NOT_FOUND, str(error), self._advice) from None
             if isinstance(error.error, OtherEraError):
@@ -138,11 +138,11 @@ class McpSession:
     async def _in_the_other_era(
         self, method: str, params: Mapping[str, Any], refused: EraRefusedError
     ) -> Reply:
-        """Call a method in the era that was not tried, and keep to it if it works.
+        """Call a method in the other era, and keep that era if it works.
 
         Raises:
-            TemporaryError, PermanentError: the refusal of the first era, if the other one is refused, too;
-                else what is wrong in the other one.
+            TemporaryError, PermanentError: the refusal of the first era, if the other one is refused too.
+                Otherwise, the error of the other one.
         """
         kept, other = self._eras
         try:
@@ -164,7 +164,7 @@ class McpSession:
         return reply
 
     async def _lacks(self, tool: str) -> bool:
-        """Whether the endpoint lists its tools, and this is none of them."""
+        """Return whether the endpoint lists its tools, and this one is not among them."""
         try:
             return tool not in await self.list_tools()
         except ShopPollerError:
@@ -172,7 +172,7 @@ class McpSession:
 
 
 def _wants_input(result: Any) -> bool:
-    """Whether a result of the stateless era is a question to a person instead of an answer."""
+    """Return whether a result of the stateless era is a question to a person, not an answer."""
     return (
         isinstance(result, dict) and result.get("resultType") == "input_required" and "content" not in result
     )

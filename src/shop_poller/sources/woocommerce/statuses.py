@@ -1,19 +1,20 @@
 """What WooCommerce's statuses mean.
 
-    status                              meaning      paid  an event when an order comes into it
-    ----------------------------------  -----------  ----  ------------------------------------
-    pending, on-hold                    AWAITING     no    payment_overdue, if it stays too long
-    processing                          PAID         yes   new
-    completed                           COMPLETED    yes   new
-    failed                              FAILED       no    failed
-    cancelled                           CANCELLED    no    cancelled
-    refunded                            REFUNDED     no    refunded
-    checkout-draft, auto-draft, draft   DRAFT        no    none
-    trash                               REMOVED      no    none
-    named in SHOP_UNPAID_STATUSES       UNPAID       no    none
-    any other (a plugin's, the owner's) PAID         yes   new
+Each line shows the statuses, the meaning, whether the order counts as paid, and the event when an order
+enters the status.
 
-core/transition.py has the whole of the rules for events. SHOP_STATUS_EVENTS adds events, by status.
+- pending, on-hold: AWAITING, not paid, payment_overdue if the order stays too long
+- processing: PAID, paid, new
+- completed: COMPLETED, paid, new
+- failed: FAILED, not paid, failed
+- cancelled: CANCELLED, not paid, cancelled
+- refunded: REFUNDED, not paid, refunded
+- checkout-draft, auto-draft, draft: DRAFT, not paid, no event
+- trash: REMOVED, not paid, no event
+- any status in SHOP_UNPAID_STATUSES: UNPAID, not paid, no event
+- any other status (of a plugin or the owner): PAID, paid, new
+
+core/transition.py contains all rules for events. SHOP_STATUS_EVENTS adds events by status.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,18 +35,18 @@ OWN: Mapping[str, StatusMeaning] = {
     "draft": StatusMeaning.DRAFT,
     "trash": StatusMeaning.REMOVED,
 }
-"""The statuses of WooCommerce and WordPress; every other is a plugin's or the owner's."""
+"""The statuses of WooCommerce and WordPress. Every other status is custom: a plugin's or the owner's."""
 
 
 MEANINGS = StatusMeanings(OWN)
-"""The table of a shop whose owner names no custom status as unpaid."""
+"""The meanings for a shop whose owner sets no custom status as unpaid."""
 
 
 def meanings(unpaid: Iterable[str]) -> StatusMeanings:
-    """The table of a shop.
+    """Return the meanings of the statuses for a shop.
 
     Args:
-        unpaid: custom statuses that do not count as paid. What WooCommerce's own mean is fixed.
+        unpaid: custom statuses that do not count as paid. The meaning of WooCommerce's own statuses is fixed.
     """
     custom = {status: StatusMeaning.UNPAID for status in unpaid if status not in OWN}
     return replace(MEANINGS, named={**OWN, **custom})

@@ -1,4 +1,4 @@
-"""Reads single values of an order leniently, whatever PHP or a plugin makes of a number or a date. Pure."""
+"""Reads single values of an order leniently: PHP and plugins write numbers and dates in many forms. Pure."""
 
 import html
 import re
@@ -13,21 +13,21 @@ from zoneinfo import ZoneInfo
 from shop_poller.core.plain_text import USUAL, plain
 
 MAX_ID = 2**63 - 1
-"""What a database can hold."""
+"""The maximum that a database can store."""
 MAX_NAME = 200
 MAX_DATE = 40
 MAX_AMOUNT = 200
 MAX_DIGITS = 20
 FLOAT_ERROR = 3
-"""Digits between a rounded amount and what binary noise adds to it."""
+"""Digits between a rounded amount and the error of a binary floating-point number."""
 
 NOISY_DIGITS = 16
-"""Digits of a number that a computer holds as binary: what looks exact has fewer, or few behind the point."""
+"""Significant digits of a binary floating-point number. An exact amount has fewer, or few decimal places."""
 MOST_PLACES = 4
 
 PLAIN_AMOUNT = re.compile(r"-?[0-9]{1,20}(?:\.([0-9]{1,8}))?")
 SHORT_AMOUNT = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,4})?")
-"""What WooCommerce writes."""
+"""The form that WooCommerce writes."""
 WHOLE_NUMBER = re.compile(r"[0-9]{1,19}(?:\.0{1,10})?")
 USUAL_DATE = re.compile(r"(?:19[7-9]|[2-8][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 EPOCH = re.compile(r"[0-9]{10}(?:\.[0-9]{1,9})?|[0-9]{13}")
@@ -38,19 +38,19 @@ GROUPED = re.compile(r"([+-]?[0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?")
 GROUPED_BY_DOTS = re.compile(r"([+-]?[0-9]{1,3}(?:\.[0-9]{3})+)(,[0-9]+)|([+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,})")
 DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 AROUND_AMOUNT = re.compile(r"^[^\d+\-.,]{1,5}(?=[\d+\-.,])|(?<=\d)[^\d]{1,6}$")
-"""A sign or a code of a currency, as people write it before or behind an amount."""
+"""A currency sign or code, as people write it before or after an amount."""
 TAG = re.compile(r"<[^>]{0,200}>")
 ZONE = re.compile(r"[A-Za-z_]{1,30}(?:/[A-Za-z0-9_+-]{1,30}){0,2}")
 OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
 
 def order_id(row: object) -> int | None:
-    """The id of an item of a list, or of a refund; None if it has none."""
+    """Return the id of an item of a list, or of a refund; None if it has none."""
     return whole_number(row.get("id")) if isinstance(row, dict) else None
 
 
 def whole_number(value: object) -> int | None:
-    """An id: a number, or the same as text or with a fraction of zero; None if it is none."""
+    """Return an id from a number or text, also with a fraction of zero; None if the value is not an id."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else None
     if isinstance(value, bool):
@@ -63,7 +63,7 @@ def whole_number(value: object) -> int | None:
 
 
 def text(value: object, longest: int) -> str:
-    """A short text as it may be shown, see core/plain_text.py; "" if it is none or too long."""
+    """Return a short text that can be shown, see core/plain_text.py; "" if it is not text or too long."""
     if type(value) is str and len(value) <= longest and USUAL.fullmatch(value):
         return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**longest:
@@ -74,7 +74,7 @@ def text(value: object, longest: int) -> str:
 
 
 def sign(value: object) -> str:
-    """A currency's sign; "" if it is markup, a picture of a font, too long or no text."""
+    """Return a currency's sign; "" if it is markup, an icon of a font, too long or not text."""
     return _sign(value) if isinstance(value, str) and len(value) <= MAX_NAME else ""
 
 
@@ -87,9 +87,9 @@ def _sign(value: str) -> str:
 
 
 def amount(value: object) -> str:
-    """A decimal number as text, as the shop writes it if that is one already; "" if it cannot be read.
+    """Return a decimal number as text, unchanged if the shop writes one; "" if it cannot be read.
 
-    What is none as written is rounded: 1.0E+2, 12.3400000000001, "1,234.50", "1 234,50 ₽".
+    Other forms are converted and rounded: 1.0E+2, 12.3400000000001, "1,234.50", "1 234,50 ₽".
     """
     if type(value) is str and SHORT_AMOUNT.fullmatch(value):
         return value
@@ -108,7 +108,7 @@ def amount(value: object) -> str:
 
 
 def _plain(said: str) -> str:
-    """A number as people write it, as programs do."""
+    """Convert a number as people write it to the form that programs write."""
     said = html.unescape(TAG.sub("", said))
     said = AROUND_AMOUNT.sub("", said.strip())
     said = re.sub(r"(?<=\d)[\s'’](?=\d{3}(?!\d))", "", said)
@@ -140,10 +140,11 @@ def _rounded(said: str) -> str:
 
 
 def instant(value: object) -> datetime | None:
-    """An instant of a `…_gmt` field, to the second; None if it cannot be read.
+    """Return the instant in a `…_gmt` field, to the second; None if it cannot be read.
 
-    WooCommerce writes "2026-11-23T02:03:07"; a plugin may make a blank of the T, add a zone or a fraction,
-    send seconds since 1970 or an object of PHP. What a database has for "none" ("0000-00-00…", 0) is none.
+    WooCommerce writes "2026-11-23T02:03:07". A plugin may replace the T with a space, add a zone or a
+    fraction, or send seconds since 1970 or an object of PHP. A database's values for "none" ("0000-00-00…",
+    0) give None.
     """
     if value is None:
         return None
@@ -162,14 +163,17 @@ def instant(value: object) -> datetime | None:
 
 
 def local_time(value: object) -> datetime | None:
-    """A time of the shop's own zone, which it does not name: without a zone; None if it cannot be read."""
+    """Return a time in the shop's own zone, without a zone, because the shop does not name it.
+
+    None if it cannot be read.
+    """
     found = _parsed(value)
     return found.replace(microsecond=0) if found is not None and found.tzinfo is None else None
 
 
 def _parsed(value: object) -> datetime | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = value / 1000 if 10**12 <= value < 10**13 else value  # JavaScript counts milliseconds
+        value = value / 1000 if 10**12 <= value < 10**13 else value  # JavaScript uses milliseconds
         if not 10**9 <= value < 10**10:
             return None
         return datetime.fromtimestamp(int(value), UTC)
@@ -183,7 +187,7 @@ def _parsed(value: object) -> datetime | None:
 
 
 def _in_words(said: str) -> datetime | None:
-    """ISO 8601 as programs write it, or the date of a mail (RFC 5322), in capitals."""
+    """Parse ISO 8601 as programs write it, or an e-mail date (RFC 5322), in upper case."""
     iso = UTC_NAME.sub("+00:00", SLASHES.sub(r"\1-\2-\3", said))
     try:
         return datetime.fromisoformat(iso)
@@ -196,7 +200,7 @@ def _in_words(said: str) -> datetime | None:
 
 
 def _of_php(value: Mapping[str, object]) -> datetime | None:
-    """What PHP makes of a DateTime: {"date": "2026-11-23 09:50:00.000000", "timezone": "UTC", …}."""
+    """Parse a DateTime as PHP writes it: {"date": "2026-11-23 09:50:00.000000", "timezone": "UTC", …}."""
     found, zone = _parsed(value.get("date")), value.get("timezone", "UTC")
     if found is None or not isinstance(zone, str):
         return None

@@ -1,7 +1,7 @@
-"""What stands before a shop and answers in its place, by clear signs: data, and how it is looked for.
+"""Detects firewalls and captchas that answer in place of a shop, by clear signs: the data and the search.
 
-A status alone is no sign: 403 and 503 are said by shops, too. Nor is what these products write into a shop's
-own pages, such as a script.
+A status alone is not a sign, because shops answer 403 and 503 too. Text that these products add to a shop's
+own pages, such as a script, is not a sign either.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from shop_poller.http.client import USER_AGENT
 
 LOOKED_AT = 20_000
-"""Bytes of a page in which signs are looked for."""
+"""Bytes of a page that are searched for signs."""
 
 WHOM = f"the shop's API (the path /wp-json/) and the user agent {USER_AGENT.partition('/')[0]}/…"
 WHAT_TO_LET_PASS = f"let requests to {WHOM} pass"
@@ -19,14 +19,14 @@ WHAT_TO_LET_PASS = f"let requests to {WHOM} pass"
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """A product, and how its refusals look.
+    """A product, and the signs of its refusals.
 
     Attributes:
-        name: the product, and what it does, for people.
+        name: the product and what it does, for people.
         advice: what to do about it.
-        headers: names and patterns; each that is there is a sign by itself.
-        page: a pattern in the page; likewise.
-        only_with: a header that has to be there besides, with a pattern.
+        headers: names and patterns of headers; one match is enough.
+        page: a pattern in the page; a match is enough.
+        only_with: a header and its pattern that must match in addition.
     """
 
     name: str
@@ -102,11 +102,11 @@ WALLS = (
 
 
 def wall_of(headers: Mapping[str, str], body: bytes) -> Wall | None:
-    """What answered in the shop's place; None if nothing gives it away.
+    """Return the product that answered in place of the shop; None if there is no sign of one.
 
     Args:
-        headers: with lower-case names.
-        body: unpacked.
+        headers: the headers, with lower-case names.
+        body: the unpacked body.
     """
     page = body[:LOOKED_AT].decode("utf-8", "replace")
 

@@ -1,9 +1,10 @@
-"""Finds whole JSON in the bytes of an answer, whatever stands around it. Pure.
+"""Finds complete JSON in the bytes of an answer, with any text around it. Pure.
 
-A shop may send good JSON with text before and after it: notices of PHP, the comment of a cache, the sizes of
-chunks. It may also send JSON that strict parsers refuse: nested deeper than 200, half a surrogate pair, a
-line break within a string, a comma before a bracket. All of that is read. What is cut off is not: a part of
-an answer is never taken for an answer, least of all an empty list for "nothing changed".
+A shop may send valid JSON with text before and after it: notices of PHP, the comment of a cache, chunk sizes.
+It may also send JSON that strict parsers refuse: nested deeper than 200, half a surrogate pair, a line break
+within a string, a comma before a bracket. All of that is read. JSON that is cut off is not read: a part of an
+answer must never count as an answer. In particular, a part must not become an empty list, which means
+"nothing changed".
 """
 
 import json
@@ -19,23 +20,23 @@ from pydantic_core import from_json
 from shop_poller.sources.woocommerce.rows import find_rows, is_order
 
 MAX_DEPTH = 100
-"""Levels that are read; what is nested deeper becomes null. PHP writes up to 512, we need about ten."""
+"""Levels that are read; deeper values become null. PHP writes up to 512, and we need about ten."""
 MAX_FOUND = 1000
-"""Values that are looked at in one answer."""
+"""Values that are examined in one answer."""
 MAX_CHUNKS = 100_000
 LOOKED_AT = 64
-"""Bytes that tell how wide the letters are."""
+"""Bytes that show whether the text is UTF-16 or UTF-32."""
 
 BLANK = b" \t\r\n\x00" + BOM_UTF8
 
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|,\s*+(?=[\]}])', re.DOTALL)
-"""What tells where a value ends: strings, brackets, and commas that stand before a closing bracket."""
+"""Tokens that show where a value ends: strings, brackets, and commas before a closing bracket."""
 
 BEGINS = re.compile(rb'\[\s*+\{\s*+["}]|\{\s*+"(?:[^"\\\n]|\\.){0,100}+"\s*+:', re.DOTALL)
-"""Where JSON that may be an answer begins. "[23-Nov" or "{debug" of a log line does not."""
+"""The beginning of JSON that may be an answer, unlike "[23-Nov" or "{debug" in a log line."""
 
 EMPTY = re.compile(rb"(?<![\w$\]])\[\s*+\]")
-"""An empty list, and no $x[] of PHP."""
+"""An empty list, but not $x[] of PHP."""
 ALONE_BEFORE = re.compile(rb"(?:\A|[\n>])[ \t\r]*\Z")
 ALONE_AFTER = re.compile(rb"[ \t\r]*(?:\Z|[\n<])")
 HAS_ROWS = re.compile(rb'"(?:id|jsonrpc)"\s*+:')
@@ -44,16 +45,16 @@ HALF_PAIR = re.compile(rb"\\(\\|u[dD][89a-fA-F][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*\r\n")
 
 ENVELOPE, ERROR, OBJECT, NOTHING = 3, 2, 1, 0
-"""How much a value looks like an answer: orders or JSON-RPC, an error of WordPress, an object of ours."""
+"""How much a value looks like an answer: orders or JSON-RPC, a WordPress error, another known object."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundJson:
-    """A whole value.
+    """A complete value.
 
     Attributes:
-        before: the bytes before it, but for blanks and byte order marks.
-        after: the bytes behind it, likewise.
+        before: the bytes before it, without whitespace and byte order marks.
+        after: the bytes after it, likewise.
     """
 
     value: Any
@@ -62,11 +63,11 @@ class FoundJson:
 
 
 class _BrokenError(ValueError):
-    """JSON begins here, and it is cut off or cannot be read."""
+    """JSON begins here, but it is cut off or cannot be read."""
 
 
 def find_json(body: bytes) -> FoundJson | None:
-    """The whole JSON in an answer; None if there is none that could be the answer."""
+    """Return the complete JSON in an answer; None if there is none that could be the answer."""
     whole, body = body, body.strip(BLANK)
     try:
         return FoundJson(from_json(body, cache_strings="keys"))
@@ -84,8 +85,8 @@ def find_json(body: bytes) -> FoundJson | None:
 
 
 def _in_preamble(body: bytes) -> FoundJson | None:
-    """The value in a text that looks most like an answer, the first of several."""
-    least = ENVELOPE if DOCUMENT.search(body) else OBJECT  # a page for people is no answer by accident
+    """Return the value in a text that looks most like an answer; the first one of equal rank."""
+    least = ENVELOPE if DOCUMENT.search(body) else OBJECT  # in a page for people, an object is not enough
     best, found, whole = NOTHING, None, True
     try:
         for start, end, value in islice(_values(body), MAX_FOUND):
@@ -102,10 +103,10 @@ def _in_preamble(body: bytes) -> FoundJson | None:
 
 
 def _values(body: bytes) -> Iterator[tuple[int, int, Any]]:
-    """Every whole value that begins like an answer, and where.
+    """Yield start, end and value of every complete value that begins like an answer.
 
     Raises:
-        _BrokenError: after one that is cut off or cannot be read: what stands in it is not the answer.
+        _BrokenError: a value is cut off or cannot be read. A value within it is not the answer.
     """
     at = 0
     while (begin := BEGINS.search(body, at)) is not None:
@@ -121,10 +122,11 @@ def _values(body: bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _value(body: bytes, start: int) -> tuple[int, Any]:
-    """The value that begins here, and where it ends.
+    """Return where the value that begins here ends, and the value.
 
     Raises:
-        _BrokenError: it is cut off (its argument is None), or cannot be read (where it ends).
+        _BrokenError: the value is cut off (the argument is None), or cannot be read (the argument is its
+            end).
     """
     depth, kept, since = 0, list[bytes](), start
     for token in TOKEN.finditer(body, start):
@@ -170,12 +172,12 @@ def _integer(digits: str) -> int | None:
 
 
 def _rank(value: object) -> int:
-    """How much a value that stands among other text looks like an answer."""
+    """Return how much a value within other text looks like an answer."""
     if isinstance(value, Mapping):
         if "jsonrpc" in value:
             return ENVELOPE
         if is_order(value):
-            return NOTHING  # one order by itself is a part of a list whose beginning is lost
+            return NOTHING  # a single order is a part of a list whose beginning is missing
     rows = find_rows(value)
     if rows and any(map(is_order, rows)):
         return ENVELOPE
@@ -188,7 +190,7 @@ def _rank(value: object) -> int:
 
 
 def _empty_list(body: bytes) -> FoundJson | None:
-    """An empty list: at one end of the text, or on a line of its own; never with orders anywhere."""
+    """Return an empty list at one end of the text or on its own line; None if the text contains orders."""
     if HAS_ROWS.search(body):
         return None
     for at in EMPTY.finditer(body):
@@ -205,7 +207,7 @@ def _found(body: bytes, start: int, end: int, value: Any) -> FoundJson:
 
 
 def _in_wide_letters(body: bytes) -> FoundJson | None:
-    """The value in UTF-16 or UTF-32, which JSON may be written in (RFC 7159); None if this is neither."""
+    """Return the value in UTF-16 or UTF-32, which RFC 7159 allows for JSON; None if this is neither."""
     begin = body[:LOOKED_AT]
     if begin.count(0) < len(begin) // 4 or not begin:
         return None
@@ -217,7 +219,7 @@ def _in_wide_letters(body: bytes) -> FoundJson | None:
 
 
 def _in_chunks(body: bytes) -> FoundJson | None:
-    """The value in a chunked body whose sizes were left in it; None if this is none."""
+    """Return the value in a chunked body that still contains the chunk sizes; None if it does not."""
     if CHUNK_SIZE.match(body) is None:
         return None
     text, pieces, at = body + b"\r\n", list[bytes](), 0

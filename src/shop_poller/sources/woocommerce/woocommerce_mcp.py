@@ -1,4 +1,4 @@
-"""The dialect `woocommerce-mcp`: WooCommerce's own MCP endpoint, from 10.3 on: …/wp-json/woocommerce/mcp."""
+"""The dialect `woocommerce-mcp`: WooCommerce's MCP endpoint, 10.3 and later: …/wp-json/woocommerce/mcp."""
 
 from collections.abc import Sequence
 
@@ -28,13 +28,13 @@ ADVICE = COMMON_ADVICE | {
 
 
 class WooCommerceMcp:
-    """Lists orders by the tool `woocommerce-orders-list`. For the methods see ports.Source.
+    """Lists orders by the tool `woocommerce-orders-list`. For the methods, see ports.Source.
 
     Args:
         url: the endpoint.
-        consumer_key: of WooCommerce's REST API, e.g. ck_….
-        consumer_secret: likewise, cs_….
-        also: other secrets that the shop knows.
+        consumer_key: the key for WooCommerce's REST API, e.g. ck_….
+        consumer_secret: its secret, e.g. cs_….
+        also: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE
@@ -43,15 +43,15 @@ class WooCommerceMcp:
         self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
     ) -> None:
         self._session = McpSession(url, api_key(consumer_key, consumer_secret, also), ADVICE)
-        self._takes_fields: bool | None = None  # None: not known yet
+        self._takes_fields: bool | None = None  # None if not known yet
 
     @property
     def is_refused(self) -> bool:
-        """There is no MCP endpoint for us here, by the last answer."""
+        """Whether the last response shows that there is no MCP endpoint for us here."""
         return self._session.is_refused
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once; again without `_fields` if the tool may not take that."""
+        """Ask once. If the tool may not support `_fields`, ask again without it."""
         if self._takes_fields is False:
             return await self._ask(query)
         try:
@@ -70,7 +70,7 @@ class WooCommerceMcp:
         return page
 
     async def offered(self) -> bool:
-        """Whether the endpoint has the tool; raises what `fetch` raises."""
+        """Return whether the endpoint has the tool. Raises what `fetch` raises."""
         return TOOL in await self._session.list_tools()
 
     async def aclose(self) -> None:
@@ -83,10 +83,10 @@ class WooCommerceMcp:
         return Page(items, answer.shop_time, answer.preamble or unnamed(answer.content, items))
 
     def _may_be_the_fields(self, error: ShopPollerError) -> bool:
-        """Whether an error may come from an argument that the tool does not know.
+        """Return whether an error may be about an argument that the tool does not know.
 
-        WordPress names the argument. Other servers say it in many ways, so that at the first question any
-        failure of the tool itself counts.
+        WordPress names the argument. Other servers report it in many ways, so any failure of the tool itself
+        counts on the first request.
         """
         if UNKNOWN_ARGUMENT.search(str(error)):
             return True
