@@ -745,9 +745,9 @@ async def test_when_the_alert_about_a_store_fails_too_it_is_sent_by_a_later_look
 @pytest.mark.parametrize(
     ("method", "logged"),
     [
-        ("claim", "the outbox cannot be read; trying on"),
-        ("raise_alert", "an alert could not be stored; trying on"),
-        ("record_outcomes", "deliveries cannot be recorded; trying on"),
+        ("claim", "the outbox cannot be read; retrying"),
+        ("raise_alert", "an alert could not be stored; retrying"),
+        ("record_outcomes", "deliveries cannot be recorded; retrying"),
     ],
 )
 async def test_a_store_that_fails_again_is_logged_again(

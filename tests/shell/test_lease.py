@@ -139,8 +139,8 @@ async def test_following_is_logged_once_and_so_is_each_change() -> None:
     assert [line["event"] for line in log][:5] == [
         "following: another replica has the lease",
         "leading: the lease is ours",
-        "the lease cannot be renewed; trying on",
-        "the lease was lost; what it covers stops",
+        "the lease cannot be renewed; retrying",
+        "the lease was lost; stopping the work that it covers",
         "leading: the lease is ours",
     ]
 

@@ -183,7 +183,7 @@ def test_in_a_fleet_a_state_file_that_is_deleted_is_that_shops_trouble_only(site
             wait_until(lambda: site.served.listings and other.listings, "polls of both", within_s=60)
             files = site.state.with_name(f"{site.state.name}.shops")
             (files / "tea.db").unlink()
-            told = daemon.wait_for("the shop cannot be watched; trying on", within_s=NOTICED_S)
+            told = daemon.wait_for("the shop cannot be watched; retrying", within_s=NOTICED_S)
             assert told["shop"] == "tea"
             assert "tea.db was deleted while it was open" in told["error"]
             before = len(site.walks)

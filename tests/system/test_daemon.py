@@ -235,7 +235,7 @@ def test_a_second_signal_ends_it_at_once(site: Site, number: signal.Signals) -> 
     with site.daemon() as daemon:
         wait_until(lambda: site.receiver.posts, "a notification")
         daemon.send(number)
-        daemon.wait_for("stopping; what is not delivered waits in the outbox")
+        daemon.wait_for("stopping; undelivered notifications wait in the outbox")
         began = time.monotonic()
         assert daemon.stop(number) == -number
         assert time.monotonic() - began < 2

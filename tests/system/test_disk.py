@@ -69,10 +69,10 @@ def test_acks_that_cannot_be_written_down_are_kept_in_mind(site: Site) -> None:
         orders = [site.shop.create_order("processing") for _ in range(4)]
         wait_until(lambda: site.receiver.posts, "a notification")
         fill(ballast)
-        told = daemon.wait_for("deliveries cannot be recorded; trying on")
+        told = daemon.wait_for("deliveries cannot be recorded; retrying")
         assert "disk is full" in told["error"]
         site.polled(2)
-        assert len(daemon.logged("deliveries cannot be recorded; trying on")) == 1
+        assert len(daemon.logged("deliveries cannot be recorded; retrying")) == 1
         ballast.unlink()
         empties(site, daemon)
     assert sorted(site.receiver.events) == [(str(order), "new") for order in orders], "no repeats"

@@ -60,6 +60,6 @@ def test_a_second_signal_ends_it_at_once(site: Site) -> None:
     with site.daemon() as daemon:
         wait_until(lambda: site.receiver.posts, "a notification")
         daemon.send(signal.SIGTERM)
-        daemon.wait_for("stopping; what is not delivered waits in the outbox")
+        daemon.wait_for("stopping; undelivered notifications wait in the outbox")
         assert daemon.stop(signal.SIGTERM) == -signal.SIGTERM
     assert site.status()["sinks"][site.receiver.url]["waiting"] == 1

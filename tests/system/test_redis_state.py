@@ -84,7 +84,7 @@ def test_a_server_emptied_under_a_running_daemon_costs_nothing_young_and_stirs_n
         wait_until(lambda: site.receiver.story(meanwhile), "what happened meanwhile")
         site.polled(3)
         assert daemon.stop() == 0
-        assert len(daemon.logged("the lease was lost; what it covers stops")) <= 1
+        assert len(daemon.logged("the lease was lost; stopping the work that it covers")) <= 1
     assert {order for order, _ in site.receiver.events} == {str(order) for order in [*young, meanwhile]}
     assert {*site.receiver.event_ids} >= first
     assert len({*site.receiver.event_ids}) == 4  # repeats carry the same ids
@@ -95,13 +95,13 @@ def test_trouble_is_logged_by_its_edges(site: Site, server: RedisServer) -> None
         site.polled(2)
         server.end()
         daemon.wait_for("polling failed")
-        daemon.wait_for("the lease ran out; what it covers stops")
-        daemon.wait_for("the lease cannot be asked for; trying on")
+        daemon.wait_for("the lease expired; stopping the work that it covers")
+        daemon.wait_for("the lease cannot be requested; retrying")
         server.start()
         wait_until(lambda: len(daemon.logged("leading: the lease is ours")) == 2, "leading again")
         order = site.shop.create_order("processing")
         site.receiver.wait_for(1)
-        for said in ("the lease cannot be asked for; trying on", "the lease cannot be renewed; trying on"):
+        for said in ("the lease cannot be requested; retrying", "the lease cannot be renewed; retrying"):
             assert len(daemon.logged(said)) == 1
         warnings = [entry for entry in daemon.log if entry["level"] in {"warning", "error"}]
         assert len(warnings) <= 8

@@ -28,7 +28,7 @@ def test_state_and_sink_go_on_within_seconds_once_the_address_leads_to_the_new_p
             wait_until(lambda: entries(1), "the first order")
             pair.demote()
             site.shop.create_order("processing")
-            daemon.wait_for("the lease cannot be renewed; trying on")
+            daemon.wait_for("the lease cannot be renewed; retrying")
             pair.lead_on()
             begun = time.monotonic()
             wait_until(lambda: entries(2), "the second order", within_s=WITHIN_S)

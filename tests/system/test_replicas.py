@@ -57,7 +57,7 @@ def test_one_leads_and_the_other_is_healthy_and_knows_who(site: Site) -> None:
         site.polled(3)
         assert follower.stop() == leader.stop() == 0
         for replica in (follower, leader):
-            assert len(replica.logged("stopping; what is not delivered waits in the outbox")) == 1
+            assert len(replica.logged("stopping; undelivered notifications wait in the outbox")) == 1
     assert site.receiver.story(order) == ["new"]
     assert len(site.receiver.posts) == 1
 

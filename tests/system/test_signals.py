@@ -43,7 +43,7 @@ def test_under_nohup_a_hang_up_does_not_end_it(site: Site) -> None:
         daemon.send(signal.SIGHUP)
         site.polled(2)
         assert daemon.alive
-        assert daemon.logged("stopping; what is not delivered waits in the outbox") == []
+        assert daemon.logged("stopping; undelivered notifications wait in the outbox") == []
 
 
 def test_a_terminal_that_is_closed_stops_it_in_order_however_many_hang_ups_come(site: Site) -> None:

@@ -1,9 +1,8 @@
 """The file of a backup: an uncompressed tar with one member per shop, which is verified before it is used.
 
-    shops/000001.db   the state of a shop: a SQLite database, or `.redis` with one line of JSON per key
-    …
-    manifest.json     format, kind, schema, version, time of the backup, the shop of each member
-    SHA256SUMS        one line per member, for `sha256sum -c`; missing or wrong if the file was cut off
+- `shops/000001.db`, …: the state of a shop, a SQLite database; or `.redis` with one line of JSON per key
+- `manifest.json`: format, kind, schema, version, time of the backup, the shop of each member
+- `SHA256SUMS`: one line per member, for `sha256sum -c`; missing or wrong if the file was cut off
 
 It is not compressed, so that no member can be larger than the file.
 """
@@ -27,7 +26,7 @@ from shop_poller.core.plain_text import one_line
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 MOST_TEXT_BYTES = 16 * 2**20
-"""Of the manifest or the checksums: enough for 10,000 shops."""
+"""The maximum size of the manifest or the checksums: enough for 10,000 shops."""
 MOST_MEMBERS = 10_002
 BLOCK = 2**20
 MOST_SHOWN = 100
@@ -73,7 +72,7 @@ class ArchiveWriter:
     """Writes a backup to a stream.
 
     Args:
-        stream: is only written forward.
+        stream: written sequentially.
         kind: "sqlite" or "redis".
         schema: the version of the layout of the states.
         version: of this shop-poller.
@@ -150,7 +149,7 @@ class ArchiveReader:
                 raise BadBackupError(path, f"is incomplete: the state of shop {shop} is missing")
 
     def size(self, shop: str) -> int:
-        """The size of a shop's state in bytes."""
+        """Return the size of a shop's state in bytes."""
         return self._members[self.manifest.shops[shop]].size
 
     def extract(self, shop: str, to: BinaryIO) -> None:
@@ -232,7 +231,7 @@ class ArchiveReader:
 
 
 def is_backup(path: Path) -> bool:
-    """Whether a file begins like a backup, or is empty.
+    """Return whether a file begins like a backup, or is empty.
 
     Raises:
         OSError: it cannot be read.
@@ -294,7 +293,7 @@ class _PlainMember(tarfile.TarInfo):
 
 
 class _Counted:
-    """Counts what is written to a stream, since a pipe cannot tell its position."""
+    """Counts the bytes written to a stream, because a pipe has no position."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._position = stream, 0
@@ -309,7 +308,7 @@ class _Counted:
 
 
 class _Summing(io.RawIOBase):
-    """Reads a file, and computes the checksum of what was read."""
+    """Reads a file, and computes the checksum of the read bytes."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source, self._sum = source, hashlib.sha256()

@@ -1,7 +1,7 @@
-"""`audit`: for each order, what the shop says, what is known here, what was announced and delivered.
+"""`audit`: compares each order in the shop with the known order, its notifications and their deliveries.
 
-The number of orders is checked too, by the shop's own count or by listing them in another order: a walk that
-misses orders cannot notice that itself.
+The number of orders is checked too, by the shop's own count or by a listing in another order: a walk that
+misses orders cannot detect that itself.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ class Tally:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether orders were missed or unreadable, an event was lost, or the count differs."""
+        """Return whether orders were missed or unreadable, an event was lost, or the count differs."""
         return self.unaccounted > 0 or (self.count is not None and self.count.differs)
 
     @property
@@ -59,7 +59,7 @@ class Tally:
         return sum(self.counts()[standing] for standing in UNDELIVERED)
 
     def as_dict(self) -> dict[str, Any]:
-        """The last line of `--json`."""
+        """Return the last line of `--json`."""
         return {
             "orders": len(self.standings),
             "counted_by_shop": [self.count.lowest, self.count.highest] if self.count else None,
@@ -68,7 +68,7 @@ class Tally:
         }
 
     def verdict(self) -> str:
-        """The result in one line."""
+        """Return the result in one line."""
         counts, orders = self.counts(), f"{len(self.standings):,} orders"
         notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
         if self.is_incomplete or self.undelivered:
@@ -117,12 +117,12 @@ def _deadline() -> float:
 async def _counted(
     fetcher: Fetcher, since: datetime, read: Collection[int], before: int | None, walked_at: datetime
 ) -> Count:
-    """How many orders there are, by a count that does not depend on the walk.
+    """Return the number of orders, by a count that does not depend on the walk.
 
     Args:
         fetcher: asks the shop.
         since: modified after this instant.
-        read: the orders that the walk showed.
+        read: the orders that the walk returned.
         before: the shop's own count before the walk; None if there is none.
         walked_at: the shop's clock at the end of the walk.
     """
@@ -132,7 +132,7 @@ async def _counted(
     if before is not None and after is not None and max(before, after) >= len(read):
         if min(before, after) <= len(read) or len(read) > MAX_EXCLUDE:
             return Count(min(before, after), max(before, after), len(read))
-        # A join makes several rows of one order, and the shop counts rows. Ask what it counts besides.
+        # A join makes several rows of one order, and the shop counts rows. Count without the read orders.
         with suppress(ShopPollerError):  # such a long query may be refused, or answered without a count
             unread = await _count(fetcher, since, besides=read)
     if unread is None:
@@ -141,7 +141,7 @@ async def _counted(
 
 
 async def _count(fetcher: Fetcher, since: datetime, besides: Collection[int] = ()) -> int | None:
-    """How many orders were modified after an instant, by the shop's own count; None if it sends none."""
+    """Return how many orders were modified after an instant, by the shop's count; None if it sends none."""
     query = Query(per_page=1, modified_after=since, exclude=frozenset(besides))
     page = await fetcher.fetch(query, _deadline())
     # With one order per page, there are as many pages as orders.
@@ -151,13 +151,13 @@ async def _count(fetcher: Fetcher, since: datetime, besides: Collection[int] = (
 async def _listed_otherwise(
     fetcher: Fetcher, since: datetime, read: Collection[int], before: datetime
 ) -> set[int]:
-    """The orders that a walk by creation shows, and the walk by modification did not.
+    """Return the orders that a walk by creation returns, but the walk by modification did not.
 
     Args:
         fetcher: asks the shop.
         since: modified after this instant.
-        read: what the first walk showed.
-        before: the shop's clock at the end of the first walk, which cannot show later changes.
+        read: the orders of the first walk.
+        before: the shop's clock at the end of the first walk, which does not contain later changes.
     """
     unread: set[int] = set()
     walk: cursor.CreatedWalk | None = cursor.created_walk(
@@ -175,7 +175,7 @@ async def _listed_otherwise(
 
 
 async def _confirmed(settings: Settings, orders: OrderState, fetcher: Fetcher, page: Page) -> Page:
-    """The page, with each order that contradicts what is known replaced by the answer to another query."""
+    """Return the page. Replace each order that contradicts the known order by the answer to another query."""
     auditor = await _auditor(settings, orders, page)
     ids = [item.id for item in page.items]
     known = await orders.known(settings.shop, ids) if ids else {}
@@ -187,7 +187,7 @@ async def _confirmed(settings: Settings, orders: OrderState, fetcher: Fetcher, p
 
 
 async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | UnreadableOrder | None:
-    """The order as a list by creation shows it; None if it does not show it."""
+    """Return the order from a listing by creation; None if it is not in the listing."""
     walk = made_at(order.created_at)
     for _ in range(MAX_CONFIRMING):
         walk, page = await fetcher.page(walk, _deadline())
@@ -202,7 +202,7 @@ async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | Unreada
 async def _judge(
     settings: Settings, orders: OrderState, history: DeliveryHistory, page: Page, complete_since: datetime
 ) -> list[Entry]:
-    """Judge one page by what is stored now, which is not older than the page."""
+    """Judge one page by the stored data, which is not older than the page."""
     auditor = await _auditor(settings, orders, page)
     shop = settings.shop
     ids = [item.id for item in page.items]
@@ -222,8 +222,8 @@ async def _judge(
 async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Auditor:
     plan = poll_plan(settings)
     state = await begun(orders, settings.shop)
-    assert state.baseline_at is not None  # noqa: S101 - begun looked
-    assert state.cursor_at is not None  # noqa: S101 - comes with the baseline
+    assert state.baseline_at is not None  # noqa: S101 - `begun` checks it
+    assert state.cursor_at is not None  # noqa: S101 - set together with the baseline
     return Auditor(
         settings.shop,
         plan.policy(state.baseline_at, shop_time=page.shop_time, now=orders.now()),
@@ -233,7 +233,7 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
 
 
 def _unwanted(settings: Settings) -> set[str]:
-    """The events that no sink's filter lets through."""
+    """Return the events that no sink's filter accepts."""
     wanted = {
         event
         for event, level in settings.events
@@ -243,12 +243,12 @@ def _unwanted(settings: Settings) -> set[str]:
 
 
 async def _complete_since(settings: Settings, history: DeliveryHistory, now: datetime) -> datetime:
-    """Since when the records of deliveries that are over are complete.
+    """Return since when the records of finished deliveries are complete.
 
     Args:
         settings: as loaded.
-        history: has the deliveries.
-        now: our clock or the shop's, which is later: ours may be behind.
+        history: contains the deliveries.
+        now: the later of our clock and the shop's: ours may be behind.
     """
     since = now - timedelta(days=settings.shop_history_days)
     for dead, sink in product((False, True), settings.sinks):
@@ -259,7 +259,7 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
 
 
 def lines(entry: Entry) -> list[str]:
-    """An order, for people."""
+    """Return the lines of an order, for people."""
     known = f"known {entry.known_as}" if entry.known_as else "unknown"
     told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
     detail = f": {entry.detail}" if entry.detail else ""
@@ -270,7 +270,7 @@ def lines(entry: Entry) -> list[str]:
 
 
 def as_dict(entry: Entry) -> dict[str, Any]:
-    """An order, for programs."""
+    """Return an order, for programs."""
     return {
         "order": entry.order_id,
         "standing": entry.standing,

@@ -28,7 +28,7 @@ PATIENT_KINDS = RETRY_AT_ONCE | {ErrorKind.CIRCUIT_OPEN}
 BAR = 1000
 PAUSE_S = 60.0
 MAX_PAUSES = 30
-"""In a row: it stops after half an hour without an answer."""
+"""Consecutive pauses: the backfill stops after half an hour without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Backfiller:
             TemporaryError: the shop did not answer for a long time; run it again to resume.
         """
         top = (await begun(self._order_state, self._shop)).baseline_at
-        assert top is not None  # noqa: S101 - begun looked
+        assert top is not None  # noqa: S101 - `begun` checks it
         if since >= top:
             raise PermanentError(
                 ErrorKind.REJECTED,

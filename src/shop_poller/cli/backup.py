@@ -1,7 +1,7 @@
 """The command `backup`: writes the state of every shop to one file. The daemon may be running.
 
-For each shop: copy its state beside FILE, and add the copy to an archive beside FILE. At the end: sync the
-archive, and rename it to FILE.
+For each shop: copy its state to a file next to FILE, and add the copy to an archive next to FILE. At the end:
+sync the archive, and rename it to FILE.
 """
 
 import fcntl
@@ -75,11 +75,11 @@ class BackupReport:
     failed: list[str] = field(default_factory=list)
 
     def show(self, what: str, *, quiet: bool = False) -> None:
-        """Print what was done; exits with an error if a shop failed.
+        """Print the result.
 
         Args:
             what: what was done to each shop, for people.
-            quiet: print nothing on standard output, since the backup went there.
+            quiet: print nothing on standard output, because it receives the backup.
 
         Raises:
             Exit: a shop failed.
@@ -92,7 +92,7 @@ class BackupReport:
             names = self.done[0] if len(self.done) == 1 else f"{len(self.done):,} shops"
             try:
                 say(f"{names} {what}")
-            except OutputError:  # the work is done all the same
+            except OutputError:  # the work is done anyway
                 if not self.failed:
                     return
         if self.failed:
@@ -187,7 +187,7 @@ async def back_up(
 async def _add(
     shop: Settings, archive: ArchiveWriter, target: Path | None, show: Show, report: BackupReport
 ) -> None:
-    """Copy the state of one shop, and add it to the archive; an error concerns this shop only."""
+    """Copy the state of one shop, and add it to the archive. An error does not stop the other shops."""
     try:
         with _scratch(target) as scratch:
             if not await _copy(shop, scratch, show):
@@ -250,13 +250,13 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
             return
     except OSError as error:
         raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
-    # A typing error must not destroy the state of another shop, the settings or a key.
+    # A typo must not destroy the state of another shop, the settings or a key.
     raise BackupRefusedError(f"{target}: exists and is not a backup; name another file")
 
 
 @contextmanager
 def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
-    """Open where the archive is written: a file beside its final name, or standard output itself."""
+    """Open the target of the archive: a file next to its final name, or standard output."""
     if target is None:
         with _writing(target):
             number = os.dup(sys.stdout.fileno())
@@ -279,7 +279,7 @@ def _spool(target: Path | None) -> Iterator[tuple[IO[bytes], Path | None]]:
 
 @contextmanager
 def _scratch(target: Path | None) -> Iterator[Path]:
-    """An empty file for a copy of one state; deleted at the end of the block."""
+    """Create an empty file for a copy of one state. Delete it at the end of the block."""
     with ExitStack() as stack:
         with _writing(target):
             if target is None:
@@ -292,7 +292,7 @@ def _scratch(target: Path | None) -> Iterator[Path]:
 
 
 def private_file(path: Path) -> BinaryIO:
-    """Open an empty file that no other user may read, whatever the umask; a leftover file is reused.
+    """Open an empty file that no other user may read, whatever the umask. Reuse the file of an earlier run.
 
     Raises:
         BackupRefusedError: another backup writes to it.
@@ -349,7 +349,7 @@ def _name(part: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def redis_layout() -> int:
-    """The version of the layout of keys in Redis that this program writes."""
+    """Return the version of the layout of keys in Redis that this program writes."""
     from shop_poller.stores.redis.backup import LAYOUT  # noqa: PLC0415 - it is 10 MB
 
     return LAYOUT

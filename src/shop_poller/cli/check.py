@@ -40,18 +40,18 @@ LEAST_FREE_BYTES = 100 * 2**20
 SINK_TIMEOUT_S = 10.0
 RECENT = Query(per_page=100, newest_first=True)
 MAX_STATUSES = 10
-PAYMENT_DATE = "the date of payment"  # as BLIND_TO has it
+PAYMENT_DATE = "the date of payment"  # as in BLIND_TO
 
 SHOP_ADVICE = {
     ErrorKind.CONNECTION: "check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop",
     ErrorKind.TIMEOUT: "check whether the shop's own pages are slow too",
     ErrorKind.RATE_LIMIT: "wait a few minutes; if it lasts, ask the operator of the shop's server",
 }
-"""What to do about errors whose text has no advice, since a tick just retries."""
+"""What to do about errors whose text has no advice, because a tick retries them."""
 
 SHOWN = (
     "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret; log, metrics and page show it as the"
-    " sink's name: put a #name at the end of the address"
+    " sink's name: end the address with #name"
 )
 
 SINK_ADVICE = {
@@ -73,7 +73,7 @@ class CheckResult:
         part: settings, shop, state or sink; decides the exit code.
         about: what was checked.
         text: what was found, and what to do if it is a problem.
-        ok: False if the daemon cannot work like this.
+        ok: False if the daemon cannot work with this result.
     """
 
     part: str
@@ -167,7 +167,7 @@ async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
 
 
 async def _recent(source: Source) -> list[Order]:
-    """The newest orders; none if the shop cannot answer for that many at once."""
+    """Return the newest orders; none if the shop cannot return that many at once."""
     try:
         return (await source.fetch(RECENT)).orders
     except ShopPollerError:
@@ -175,7 +175,7 @@ async def _recent(source: Source) -> list[Order]:
 
 
 def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment: bool) -> list[str]:
-    """How each custom status counts, one line per status.
+    """Describe whether each custom status counts as paid, one line per status.
 
     Args:
         orders: the recent orders.
@@ -207,7 +207,7 @@ def _custom_status(status: str, orders: Sequence[Order], *, paid: bool, sees_pay
 
 
 async def _blind(settings: Settings, dialect: Dialect) -> str:
-    """What a dialect cannot see, and which other dialect can."""
+    """Describe what a dialect cannot see, and which other dialect can."""
     others = []
     for other in candidates(settings.woocommerce_mcp_url):
         if BLIND_TO[other] or other is Dialect.EXECUTE:

@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, output, and how settings are loaded."""
+"""Shared code of the commands: options, exit codes, output, and the loading of settings."""
 
 import errno
 import os
@@ -73,11 +73,11 @@ class Commands(TyperGroup):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # None until it is imported. All names are there, for the help and for what a misspelt one may mean.
+        # None until it is imported. All names are present, for the help and for suggestions after a typo.
         self.commands: Any = {name: self.commands.get(name) for name in self.modules}
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None. Imports its module."""
+        """Return the command of that name, or None. Import its module."""
         if cmd_name in self.commands and self.commands[cmd_name] is None:
             skip_unneeded_modules()
             app = import_module(f"shop_poller.cli.{self.modules[cmd_name]}").app
@@ -119,7 +119,7 @@ class EnoughError(OutputError):
 
 
 class StandardOutput:
-    """Standard output of a command. A failed write raises one of the two errors, whoever writes.
+    """Standard output of a command. A failed write raises one of the two errors, also in library code.
 
     Args:
         stream: the real stream; None if it was closed before the process started.
@@ -146,7 +146,7 @@ class StandardOutput:
             raise self.failed(error) from error
 
     def fileno(self) -> int:
-        """The descriptor.
+        """Return the descriptor.
 
         Raises:
             OSError: there is none.
@@ -156,7 +156,7 @@ class StandardOutput:
         return self._stream.fileno()
 
     def failed(self, error: OSError) -> OutputError:
-        """Discard what is not yet written; returns the error to raise."""
+        """Discard unwritten output, and return the error to raise."""
         if self._closed:
             return OutputError("standard output is closed")
         discard(self._stream)
@@ -167,14 +167,14 @@ class StandardOutput:
 
 
 def set_up_output() -> StandardOutput:
-    """Replace `sys.stdout` by a `StandardOutput`; `__main__` has opened descriptors that were closed."""
+    """Replace `sys.stdout` by a `StandardOutput`. `__main__` has opened the closed descriptors before."""
     output = StandardOutput(sys.stdout)
     sys.stdout = cast("TextIO", output)
     return output
 
 
 def standard_output() -> StandardOutput:
-    """The result of `set_up_output`."""
+    """Return the result of `set_up_output`."""
     return cast("StandardOutput", sys.stdout)
 
 
@@ -232,13 +232,13 @@ def complain(line: str) -> None:
 
 
 def refused(problem: str, code: Exit = Exit.SETTINGS) -> typer.Exit:
-    """Print a problem; returns the exit to raise."""
+    """Print a problem, and return the exit to raise."""
     complain(problem)
     return typer.Exit(code)
 
 
 def on_terminal() -> bool:
-    """Whether a question can be asked; after `<&-` there is no standard input at all."""
+    """Return whether a question can be asked; after `<&-` there is no standard input at all."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
@@ -251,7 +251,7 @@ def agreed(question: str) -> bool:
 
 
 def utc(since: datetime) -> datetime:
-    """The value of `--since`, in UTC.
+    """Return the value of `--since`, in UTC.
 
     Raises:
         BadParameter: it is too early, or in the future.
@@ -265,5 +265,5 @@ def utc(since: datetime) -> datetime:
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is left in its buffer to /dev/null."""
+    """Redirect a stream, with the rest of its buffer, to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

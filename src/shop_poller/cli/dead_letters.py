@@ -32,7 +32,7 @@ from shop_poller.ports import DeadLetter, DeadLetters
 from shop_poller.stores import concurrent_store
 
 AT_ONCE = 100
-"""Dead letters of one commit: the daemon waits for it."""
+"""Dead letters per commit: the daemon waits for each commit."""
 MOST_DAYS = 36_500
 
 app = make_app(name="dead", no_args_is_help=True, help="Show, replay or drop dead letters.")
@@ -84,7 +84,7 @@ class DeadLetterFilter:
 
     @property
     def problem(self) -> str:
-        """What is wrong with it, in one line; "" if nothing is."""
+        """What is wrong with the filter, in one line; "" if nothing is."""
         fits = [self.sink is not None, self.older_than is not None, self.newer_than is not None]
         ways = [bool(self.ids), any(fits), self.everything]
         if sum(ways) == 1:
@@ -93,7 +93,7 @@ class DeadLetterFilter:
         return f"{ask}; only one of these" if any(ways) else f"which dead letters? {ask}"
 
     async def find(self, dead_letters: DeadLetters, shop: str, now: datetime) -> list[int]:
-        """Their ids, in the order of their events.
+        """Return the ids of the dead letters that match, in the order of their events.
 
         Raises:
             UnknownLetterError: there is none with one of the ids.
@@ -116,7 +116,7 @@ class DeadLettersChanged:
     """What `move` did.
 
     Attributes:
-        moved: dead letters that still existed when their turn came.
+        moved: dead letters that still existed when they were processed.
         orphans: sinks with waiting deliveries that no setting names.
     """
 
@@ -154,7 +154,7 @@ def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
 
 
 def move_command(action: Action) -> Callable[..., None]:
-    """The command that replays dead letters, or deletes them."""
+    """Return the command that replays dead letters, or deletes them."""
 
     def run(
         *,
@@ -193,7 +193,7 @@ Examples:
   shop-poller dead replay --sink crm --newer-than 2 --yes
   shop-poller dead replay --all
 Exit codes: 2 settings, or no such id or sink; 4 cannot print;
-5 state (run it again to resume).""",
+5 state (run it again).""",
 )(move_command("replay"))
 app.command(
     "drop",
@@ -203,7 +203,7 @@ Examples:
   shop-poller dead drop 1
   shop-poller dead drop --older-than 14 --yes
 Exit codes: 2 settings, no such id or sink, or --yes is missing; 4 cannot print;
-5 state (run it again to resume).""",
+5 state (run it again).""",
 )(move_command("drop"))
 
 
@@ -267,7 +267,7 @@ async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadL
 
 
 async def read_letter(settings: Settings, seq: int) -> DeadLetter:
-    """One dead letter; raises UnknownLetterError, or STORE errors."""
+    """Read one dead letter; raises UnknownLetterError, or STORE errors."""
     async with aclosing(await open_for_reading(settings)) as store:
         await store.load(settings.shop)
         found = await store.dead_letter(settings.shop, seq)

@@ -42,7 +42,7 @@ Limit = Annotated[
 
 
 def list_command(*, dead: bool) -> Callable[..., None]:
-    """The command that lists dead letters, or successful deliveries."""
+    """Return the command that lists dead letters, or successful deliveries."""
 
     def run(
         *,
@@ -96,7 +96,7 @@ def tail_command(
 
 
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:
-    """The last few successful deliveries, then each new one; never ends by itself."""
+    """Yield the last few successful deliveries, then each new one, without end."""
     shop = settings.shop
     store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
     async with aclosing(store):
@@ -104,14 +104,14 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedD
         found = await store.finished(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
             yield one
-        # Whatever was delivered after the horizon and is not in `seen` is new.
+        # A delivery after the horizon that is not in `seen` is new.
         horizon, now = (found[-1].at if len(found) == PAGE else LONG_AGO), store.now()
         seen = {one.seq: one.at for one in found}
         while True:
             await anyio.sleep(LOOK_EVERY_S)
             await store.ask_clock()
             before, now = now, store.now()
-            if now < before:  # the clock was set back: what is later than now was delivered before that
+            if now < before:  # the clock was set back: deliveries later than now were made before that
                 horizon = min(horizon, now - LATE)
                 later = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=now)
                 seen |= {one.seq: one.at for one in later}
@@ -131,12 +131,12 @@ async def _finished(settings: Settings, dead: bool, sink: str | None, limit: int
 
 
 async def open_for_reading(settings: Settings) -> Store:
-    """The store of a shop, read while the daemon may be writing to it."""
+    """Open the store of a shop for reading, while the daemon may be writing to it."""
     return await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
 
 
 def as_dict(one: FinishedDelivery) -> dict[str, Any]:
-    """A finished delivery, for programs."""
+    """Return a finished delivery, for programs."""
     return {
         "id": one.seq,
         "sink": one.sink,
@@ -150,7 +150,7 @@ def as_dict(one: FinishedDelivery) -> dict[str, Any]:
 
 
 def delivered_line(one: FinishedDelivery) -> str:
-    """A successful delivery, for people."""
+    """Return a successful delivery, for people."""
     return f"{iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
 
 

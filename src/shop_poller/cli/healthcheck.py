@@ -1,4 +1,4 @@
-"""`healthy`: asks the daemon on this machine for its health. It runs often, so it imports almost nothing."""
+"""`healthy`: asks the daemon on this machine for its health. It runs often, so it imports few modules."""
 
 import os
 import socket
@@ -58,7 +58,7 @@ def ask(listen: str) -> tuple[bool, str]:
 
 
 def _get(host: str, port: int) -> str:
-    """The response, as text."""
+    """Return the response, as text."""
     name = f"[{host}]" if ":" in host else host
     request = f"GET /healthz HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n"
     answer = b""

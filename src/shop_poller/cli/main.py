@@ -1,6 +1,6 @@
 """The command line: the table of commands, and the commands that only call another module.
 
-What only one command needs is imported in that command: the daemon would keep it in memory for ever.
+Modules that only one command needs are imported in that command: the daemon would keep them in memory.
 """
 
 import json
@@ -171,7 +171,7 @@ def run(
 
 
 def _has_uvloop() -> bool:
-    """Whether the extra `fast` is installed. Only the daemon runs long enough to use it."""
+    """Return whether the extra `fast` is installed. Only the daemon runs long enough to use it."""
     try:
         import_module("uvloop")
     except ImportError:
@@ -240,7 +240,7 @@ def notify_test(config: Config = None, shop: ShopId = None) -> None:
 
 
 def _report(findings: "AsyncIterator[CheckResult]") -> None:
-    """Print results as they come; the exit code is that of the first problem."""
+    """Print results as they arrive. The exit code is that of the first problem."""
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
     failed: list[Exit] = []
 

@@ -15,7 +15,7 @@ app = make_app(name="poll", no_args_is_help=True, help="Make the running daemon 
 
 @app.callback()
 def _poll() -> None:
-    """Makes typer keep the group, although it has only one command."""
+    """Make typer keep the group, although it has only one command."""
 
 
 @app.command(
@@ -56,7 +56,7 @@ def now(config: Config = None) -> None:
 
 
 def _ask(host: str, port: int, token: str) -> tuple[int, str]:
-    """The status of the answer, and its first line."""
+    """Return the status of the answer, and its first line."""
     import httpx  # noqa: PLC0415 - it is large
 
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -70,5 +70,5 @@ def _ask(host: str, port: int, token: str) -> tuple[int, str]:
     except httpx.HTTPError as error:
         why = one_line(Masker([token]).mask(str(error)), MOST_SHOWN) or type(error).__name__
         raise refused(f"no daemon answers at {place}: {why}; is it running?", Exit.SHOP) from error
-    # Another program may listen there, and may print the token that it was sent.
+    # Another program may listen there, and its answer may contain the token.
     return answer.status_code, Masker([token]).mask(first).partition("\n")[0][:MOST_SHOWN]

@@ -56,12 +56,12 @@ class UnknownEventError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which deliveries are meant: those that match every field.
+    """Selects the deliveries that match every field.
 
     Attributes:
-        since: made then or later.
-        before: made earlier than that; None: than now.
-        sink: to this one only.
+        since: delivered then or later.
+        before: delivered earlier than this; None for now.
+        sink: only those to this sink.
         event: a word as in `events=` of a sink's address.
     """
 
@@ -76,11 +76,11 @@ class FoundDeliveries:
     """The deliveries that match a filter.
 
     Attributes:
-        again: what can be sent again, in the order in which it was put into the outbox.
-        bare: how many match but have no stored text any more.
-        orphans: sinks that match and that no setting names: nobody would deliver what waits for them.
-        before: what was made from then on was not looked at. With this as `--until`, a second run does not
-            choose again what the first one sent.
+        again: deliveries that can be sent again, in the order in which they were added to the outbox.
+        bare: how many match but have no stored text.
+        orphans: sinks that match but are not in the settings: deliveries to them would wait forever.
+        before: deliveries made at or after this instant were not searched. With this as `--until`, a second
+            run does not select what the first one sent.
     """
 
     again: Sequence[FinishedDelivery]
@@ -136,7 +136,7 @@ def replay(
 
 
 def _put_back_all(settings: Settings, found: FoundDeliveries) -> int:
-    """Put all of it back, with a progress bar on a terminal; if it is cut off, print how to resume."""
+    """Put all deliveries back, with a progress bar on a terminal. If interrupted, print how to resume."""
     count, moved = len(found.again), 0
     bar = typer.progressbar(
         length=count, label="replay", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
@@ -173,7 +173,7 @@ async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
         before = min(choice.before or store.now(), store.now())
         made = await store.delivered(shop, since=choice.since, before=before)
     wanted = Filter((choice.event,) if choice.event is not None else ())
-    # The history may have custom events that were removed from the settings since.
+    # The history may contain custom events that are no longer in the settings.
     events = {event for event, _ in settings.events} | {one.over.event_type for one in made}
     for problem in problems(wanted, events=events, levels=()):
         raise UnknownEventError(problem)
@@ -196,13 +196,13 @@ async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
 async def put_back(
     settings: Settings, again: Sequence[FinishedDelivery], step: Callable[[int, int], None]
 ) -> None:
-    """Put deliveries back into the outbox, about a hundred a commit.
+    """Put deliveries back into the outbox, about a hundred per commit.
 
     Args:
         settings: as loaded.
         again: see FoundDeliveries.
-        step: is called after each commit with how many were meant, and how many of them were put back. The
-            others were moved or dropped meanwhile, or wait already.
+        step: called after each commit with the number of selected deliveries, and how many of them were put
+            back. The others were moved or dropped meanwhile, or wait already.
 
     Raises:
         PermanentError, TemporaryError: STORE; it is then unknown whether the last commit was made.
@@ -215,13 +215,13 @@ async def put_back(
 
 
 def batches(again: Sequence[FinishedDelivery], most: int = AT_ONCE) -> Iterator[list[int]]:
-    """Seqs for one commit each. Deliveries of one order to one sink stay in one batch.
+    """Yield the seqs of each commit. Deliveries of one order to one sink stay in one batch.
 
-    If such a line were cut in two, a second run would put its second part before its first.
+    If such a group were split, a second run would put its second part before its first.
 
     Args:
         again: see FoundDeliveries.
-        most: of a batch; only a line that is longer by itself is cut.
+        most: the size of a batch; only a group that is larger than this is split.
     """
     lines: dict[tuple[str, str], list[int]] = {}
     for one in again:

@@ -163,7 +163,7 @@ def _restore_database(shops: Sequence[Settings], source: Path) -> BackupReport:
 
 
 def _put_in_place(shop: Settings, report: BackupReport) -> None:
-    """Rename the new state of one shop; an error does not stop the other shops."""
+    """Rename the new state of one shop. An error does not stop the other shops."""
     try:
         with _explained(shop):
             files.put_in_place(_path(shop))
@@ -190,7 +190,7 @@ def _of_another(source: Path, found: Collection[str], shop: Settings) -> Permane
 
 @contextmanager
 def _locked(shop: Settings) -> Iterator[None]:
-    """Hold the lock of a shop's state; its directory is created if it is missing."""
+    """Hold the lock of a shop's state. Create its directory if it is missing."""
     path = _path(shop)
     with _explained(shop):
         missing = [part for part in path.parents if not part.exists()]
@@ -216,7 +216,7 @@ def _own(directory: Path) -> None:
 
 
 def _new_state(shop: Settings, stack: ExitStack) -> BinaryIO:
-    """An empty file for the new state; deleted with the stack unless it was renamed."""
+    """Open an empty file for the new state. The stack deletes it unless it was renamed."""
     new = restoring(_path(shop))
     new.unlink(missing_ok=True)
     stack.callback(new.unlink, missing_ok=True)
@@ -279,7 +279,7 @@ def _path(shop: Settings) -> Path:
 
 
 def _raise_limit() -> None:
-    """Raise the limit of open files: the lock of each shop is one."""
+    """Raise the limit of open files: each shop's lock is an open file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -125,7 +125,7 @@ def _next_steps(command: str, settings: Path, credentials: Path) -> list[str]:
     ]
 
 
-# What follows the name of the other command belongs to that command.
+# The options after the name of the other command belong to that command.
 @app.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="""\b

@@ -94,7 +94,7 @@ def check(config: Config = None) -> None:
 
 
 async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awaitable[None]]) -> None:
-    """Call `look` for every shop, for some of them at the same time."""
+    """Call `look` for every shop, for AT_ONCE of them concurrently."""
     room = anyio.CapacityLimiter(AT_ONCE)
 
     async def take_turn(shop: Settings) -> None:
@@ -107,7 +107,7 @@ async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awa
 
 
 async def _described(shop: Settings) -> dict[str, Any]:
-    """The shop's settings and stored state, or why the state cannot be read."""
+    """Return the shop's settings and stored state, or why the state cannot be read."""
     about: dict[str, Any] = {
         "shop": shop.shop,
         "url": Masker(secrets_in(shop.woocommerce_mcp_url)).mask(shop.woocommerce_mcp_url),
@@ -121,7 +121,7 @@ async def _described(shop: Settings) -> dict[str, Any]:
         store = await peek_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
         try:
             state = await store.load(shop.shop)
-            if isinstance(shop.state, RedisAddress):  # a file does not tell who has it open
+            if isinstance(shop.state, RedisAddress):  # a file does not show which process has it open
                 about["leader"] = await store.holder() or None
             if state is not None and state.last_poll_at is not None:
                 about["last_poll_at"] = iso(state.last_poll_at)

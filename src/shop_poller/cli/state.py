@@ -45,7 +45,7 @@ Exit codes: 2 settings; 5 damage is left, the state cannot be read, or the daemo
 def check(
     *, config: Config = None, shop: ShopId = None, repair: Repair = False, as_json: AsJson = False
 ) -> None:
-    """Report damaged rows and keys, one line each; without --repair the daemon may be running."""
+    """Report damaged rows and keys, one per line; without --repair the daemon may be running."""
     shops = load_chosen_shops(config, shop)
     if not anyio.run(_check_all, shops, repair, as_json):
         raise typer.Exit(Exit.STATE)
@@ -67,7 +67,7 @@ def aside(
 
 
 async def _check_all(shops: Sequence[Settings], repair: bool, as_json: bool) -> bool:  # noqa: FBT001 - of a command
-    """Check every shop; returns whether nothing is wrong any more."""
+    """Check every shop. Return whether no damage is left."""
     is_well = True
     for shop in shops:
         try:

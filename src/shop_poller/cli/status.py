@@ -21,11 +21,11 @@ LATEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the store knows of a shop.
+    """The stored status of a shop.
 
     Attributes:
-        now: the time by the clock that dates stored rows; None if it is not known.
-        whose: whose clock that is.
+        now: the time of the clock that dates stored rows; None if it is unknown.
+        whose: the owner of that clock.
     """
 
     shop: str
@@ -50,7 +50,7 @@ class Status:
         return str(trouble(self.whose, now=self.now, behind_shop_s=None, stored=stored) or "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The output of `--json`: instants are ISO 8601 in UTC, or null."""
+        """Return the output of `--json`: instants are ISO 8601 in UTC, or null."""
         state = self.state
         return {
             "shop": self.shop,
@@ -84,7 +84,7 @@ class Status:
 
 
 async def read_status(settings: Settings) -> Status:
-    """Read the store beside a daemon that may be writing to it.
+    """Read the store while the daemon may be writing to it.
 
     Raises:
         PermanentError, TemporaryError: STORE, there is none, or it cannot be read.
@@ -102,7 +102,7 @@ async def read_status(settings: Settings) -> Status:
             await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),
         )
-        with suppress(ShopPollerError):  # what was read is shown anyway
+        with suppress(ShopPollerError):  # the status is shown without the server's time
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         return replace(found, now=store.now(), whose=whose)
@@ -111,7 +111,7 @@ async def read_status(settings: Settings) -> Status:
 
 
 def render(status: Status, now: datetime) -> list[str]:
-    """Lines for people."""
+    """Return the lines for people."""
     state, stats = status.state, status.stats
     if state is None:
         return [f"shop        {status.shop}: never polled with this state"]

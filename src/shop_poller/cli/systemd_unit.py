@@ -1,4 +1,4 @@
-"""The systemd service: its files, and what would keep it from running."""
+"""The systemd service: its files, and the obstacles to running it."""
 
 import difflib
 import os
@@ -36,7 +36,7 @@ class ServiceFile:
         path: absolute.
         text: its content.
         mode: its permissions.
-        yours: it is for the user to edit, so an existing file is never overwritten.
+        yours: whether the user edits it; then an existing file is never overwritten.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class ServiceFile:
     yours: bool = False
 
     def diff(self, root: Path) -> list[str] | None:
-        """The lines that writing it would change; None if the file does not exist.
+        """Return the lines that writing it would change; None if the file does not exist.
 
         Raises:
             OSError: it cannot be read.
@@ -71,7 +71,7 @@ class ServiceFile:
 
 
 def below(root: Path, path: Path) -> Path:
-    """An absolute path, moved below a directory that stands for the root."""
+    """Return an absolute path, moved below a directory that stands for the root."""
     return root / path.relative_to("/")
 
 
@@ -93,13 +93,13 @@ def credentials() -> list[str]:
 
 
 def own_command() -> Path:
-    """The path of the running command, for the service to start."""
+    """Return the path of the running command, for the service to start."""
     called = Path(sys.argv[0])
     return (called if called.name == "shop-poller" else Path(sys.prefix, "bin", "shop-poller")).resolve()
 
 
 def obstacles(command: Path) -> Iterator[str]:
-    """What would keep the service, which is another user in a sandbox, from executing a command."""
+    """Yield the obstacles to the service, a sandbox with another user, executing a command."""
     if not PLAIN.fullmatch(str(command)):
         yield f"{command} has characters with a special meaning in unit files; install it in {_advice()}"
     for path in dict.fromkeys((command, Path(sys.executable).resolve(), Path(__file__).resolve())):
@@ -116,17 +116,17 @@ def _advice() -> str:
     return (
         "/opt: make wheel && sudo python3 -m venv /opt/shop-poller &&"
         " sudo /opt/shop-poller/bin/pip install -c constraints.txt dist/*.whl"
-        " (with the Python of the system, such as /usr/bin/python3)"
+        " (with the system's Python, such as /usr/bin/python3)"
     )
 
 
 def _open(path: Path) -> bool:
-    """Whether other users may pass through a directory, or read a file."""
+    """Return whether other users may pass through a directory, or read a file."""
     return bool(path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH))
 
 
 def systemd_version() -> int:
-    """The version of systemd; 0 if there is none."""
+    """Return the version of systemd; 0 if there is none."""
     try:
         done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
     except OSError:
@@ -136,7 +136,7 @@ def systemd_version() -> int:
 
 
 def installed_unit() -> str:
-    """The unit that systemd has loaded, with its drop-ins; empty if there is none.
+    """Return the unit that systemd has loaded, with its drop-ins; empty if there is none.
 
     Raises:
         OSError: there is no systemd.
@@ -146,7 +146,7 @@ def installed_unit() -> str:
 
 
 def as_service(unit_text: str, command: list[str], *, terminal: bool) -> list[str]:
-    """The command line that runs a command with the service's user, state, settings and keys.
+    """Return the command line that runs a command with the service's user, state, settings and keys.
 
     Args:
         unit_text: of the unit and its drop-ins.

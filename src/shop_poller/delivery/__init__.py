@@ -1,1 +1,1 @@
-"""From the outbox to a sink: dispatch, send, and record the outcomes."""
+"""Delivers from the outbox to a sink: dispatches, sends, and records the outcomes."""

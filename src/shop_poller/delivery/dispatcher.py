@@ -1,12 +1,12 @@
-"""From the outbox to one sink: claim → stream → deliver → ack, retry or bury.
+"""Delivers from the outbox to one sink: claim → stream → deliver → ack, retry or move to dead letters.
 
     outbox ── pump ──→ bounded stream ──→ senders ──→ sink
        ↑                                     │
        └─────────── recorder ←─ outcomes ────┘
 
-Every sink has a dispatcher of its own, so that a dead sink holds up nobody. The pump claims no more than the
-stream has room for, and only the oldest row of each key, so that an order's events arrive in order. While the
-sink is down the stream runs empty, and one delivery at a time probes, once a minute at most.
+Every sink has its own dispatcher, so that a sink that is down does not delay the others. The pump claims no
+more than the stream has room for. It claims only the oldest row of each key, so that an order's events arrive
+in order. While the sink is down, the stream is empty, and a single delivery probes, at most once a minute.
 """
 
 import math
@@ -35,25 +35,28 @@ from shop_poller.ports import MoveToDeadLetters, Outbox, Outcome, Sink
 
 CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0
-"""How often what waits too long for a sink that is down is looked for."""
+"""How often deliveries that wait too long for a sink that is down are moved to dead letters."""
 LOOK_WHILE_UP_S = 10.0
-"""The outbox is looked at this often even when nothing seems due: dead letters are replayed beside us, and
-clocks can be set."""
+"""How often the outbox is checked even when nothing seems due.
+
+Another process may replay dead letters, and clocks can be set.
+"""
 CLAMP_AGAIN_S = 60.0
-"""After the clock was set back, and due times with it, that is done once more."""
+"""How long after the clock was set back the due times are corrected a second time."""
 DEAD_AFTER = timedelta(minutes=10)
-"""A sink that fails for so long without taking anything is told of."""
+"""A sink that fails for so long without accepting a delivery is reported."""
 FAR = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPlan:
-    """How deliveries are made.
+    """The parameters of a dispatcher.
 
     Attributes:
-        senders: concurrent ones of each sink.
+        retry: when a delivery is retried, and when it is moved to dead letters.
+        senders: concurrent senders of each sink.
         queue_size: bound of each sink's stream.
-        look_every_s: how often the outbox is looked at when nothing seems due; None for the usual.
+        look_every_s: how often the outbox is checked when nothing seems due; None for LOOK_WHILE_UP_S.
     """
 
     retry: RetryPolicy
@@ -63,22 +66,22 @@ class DeliveryPlan:
 
 
 class Dispatcher:
-    """Delivers what the outbox holds for one sink.
+    """Delivers the outbox's deliveries for one sink.
 
     Args:
-        sink: delivers once.
-        plan: how.
-        outbox: has the deliveries.
-        may_send: whether the right to write is surely ours at this moment.
-        alert_manager: reports a sink that is gone for good or away for long, its return, and dead letters.
-        gone: the sink said 410 in an earlier leader session of this process.
+        sink: sends one delivery, once.
+        plan: the parameters.
+        outbox: contains the deliveries.
+        may_send: returns whether the lease is certainly ours at this moment.
+        alert_manager: reports a sink that is gone or down for long, its recovery, and dead letters.
+        gone: whether the sink answered 410 in an earlier leader session of this process.
         metrics: of the shop.
         now: our clock, aware UTC.
-        random: a throw of dice, 0 to 1.
-        clock: watches our clock; None for a watch of its own.
+        random: returns a random number, 0 to 1.
+        clock: watches our clock; None to create a new watch.
 
     Attributes:
-        senders_alive: how many are there to deliver.
+        senders_alive: the number of running senders.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Dispatcher:
         clock: ClockWatch | None = None,
     ) -> None:
         self._clock = clock or ClockWatch(now, metrics=metrics)
-        self._set_back = 0  # so often the clock was set back, when due times were looked at for that
+        self._set_back = 0  # the number of set-backs of the clock at the last correction of due times
         self._clamp_at = math.inf
         self.senders_alive = 0
         self._name = sink.name
@@ -128,8 +131,8 @@ class Dispatcher:
         )
         self._woken = anyio.Event()
         self._must_release = False
-        self._recorded = True  # again, after it could not be; or perhaps before we came
-        self._to_tell = True  # of dead letters; those that we died over, too
+        self._recorded = True  # recording works again after it failed, perhaps before this session
+        self._to_tell = True  # dead letters are to be reported, also those of before a crash
         self._expire_at = -math.inf
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
@@ -141,40 +144,40 @@ class Dispatcher:
 
     @property
     def dead_lettered(self) -> int:
-        """Deliveries given up since the start."""
+        """Deliveries moved to dead letters since the start."""
         return self._sender.dead_lettered
 
     @property
     def held(self) -> int:
-        """Deliveries in the queue, on their way, or about to be recorded."""
+        """Deliveries in the queue, being sent, or about to be recorded."""
         return self._outcome_recorder.held
 
     @property
     def breaker(self) -> BreakerState:
-        """Whether the sink is talked to."""
+        """The state of the sink's circuit breaker."""
         return self._circuit.state
 
     @property
     def failing_since(self) -> datetime | None:
-        """When the first delivery failed after the last that did not; None while all is well."""
+        """The first failure after the last success; None if deliveries do not fail."""
         return self._sender.failing_since
 
     @property
     def last_error_kind(self) -> ErrorKind:
-        """How the last one failed."""
+        """The kind of the last failure."""
         return self._sender.last_error_kind
 
     @property
     def gone(self) -> bool:
-        """The sink said 410: it gets nothing more."""
+        """Whether the sink answered 410: it receives nothing more."""
         return self._sender.gone
 
     def look_soon(self) -> None:
-        """Something may be due."""
+        """Check the outbox soon: something may be due."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; senders finish the attempt they are at, the rest stays in the outbox."""
+        """Claim nothing more. Senders finish their current attempt; the rest stays in the outbox."""
         self._sender.stopping = True
         self._outcome_recorder.in_haste = True
         self._sender.interrupt()
@@ -184,10 +187,10 @@ class Dispatcher:
         """Deliver until stopped.
 
         Args:
-            until_idle: end as soon as nothing that is due is left to try.
+            until_idle: end as soon as no due delivery is left to attempt.
         """
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
-        # Of what goes together fewer have room there: while nothing can be recorded, they stay in memory.
+        # An item is up to `at_once` outcomes. Bound their number: they stay in memory while the store fails.
         size = max(1, self._plan.queue_size // self._sender.at_once)
         outcomes, made = anyio.create_memory_object_stream[Sequence[Outcome]](size)
         async with anyio.create_task_group() as tasks:
@@ -199,20 +202,19 @@ class Dispatcher:
                 await self._pump(queue, until_idle=until_idle)
 
     async def _pump(self, queue: MemoryObjectSendStream[Delivery], *, until_idle: bool) -> None:
-        """From the outbox into the stream, until stopped."""
+        """Move deliveries from the outbox into the stream, until stopped."""
         while not self._sender.stopping:
             self._woken = anyio.Event()
             deliveries: list[Delivery] = []
-            idle = (
-                not self._outcome_recorder.held
-            )  # before the claim: what is settled during it may free the next of a key
+            # Read before the claim: an outcome recorded during it may free the next delivery of a key.
+            idle = not self._outcome_recorder.held
             try:
                 if self._sender.worked is None:
                     self._sender.worked = await self._alert_manager.has_worked(self._name)
                 await self._heed_clock()
                 await self._attend()
                 await self._tell()
-                # While there is enough to do, what is settled does not lead to a claim of as few again.
+                # While the queue is more than half full, do not claim again for every few recorded outcomes.
                 is_busy = queue.statistics().current_buffer_used > self._plan.queue_size // 2
                 deliveries = [] if is_busy else await self._claim(queue)
                 wait_s = LOOK_WHILE_UP_S if is_busy or deliveries else await self._wait_s()
@@ -221,10 +223,11 @@ class Dispatcher:
                 wait_s = STORE_WAIT_S
                 self._metrics.store_error(StoreUse.OUTBOX)
                 if self._changes.changed("outbox", error.kind):
-                    self._log.error("the outbox cannot be read; trying on", error=str(error))
-            await checkpoint_if_cancelled()  # then the senders may be gone, and the claims are void anyway
+                    self._log.error("the outbox cannot be read; retrying", error=str(error))
+            # After a cancel the senders may have ended, and the claims are void.
+            await checkpoint_if_cancelled()
             for delivery in deliveries:
-                queue.send_nowait(delivery)  # there is room: nobody else puts anything in
+                queue.send_nowait(delivery)  # there is room: only the pump adds deliveries
             depth = queue.statistics().current_buffer_used
             self._metrics.queue(
                 self._name, depth=depth, size=self._plan.queue_size, senders=self.senders_alive
@@ -241,7 +244,7 @@ class Dispatcher:
         if not self._may_send():
             return []
         if self._circuit.state is BreakerState.OPEN:
-            # Parked or not, the oldest may probe: it waits for nothing but the sink.
+            # The oldest delivery may probe even if it is parked: it waits only for the sink.
             deliveries = await self._outbox.claim(self._name, now=FAR, limit=1)
             if deliveries:
                 self._sender.probe = deliveries[0].seq
@@ -254,9 +257,10 @@ class Dispatcher:
         return deliveries
 
     async def _heed_clock(self) -> None:
-        """What was parked before the clock was set back is due by a time that may be years away: now it is.
+        """Make deliveries due that were parked before the clock was set back.
 
-        A clock that is set ahead makes all due by itself.
+        Their due times may be years away on the new clock. A clock that is set ahead needs no correction: it
+        makes all deliveries due.
         """
         set_back, now_s = self._clock.look().set_back, anyio.current_time()
         is_news = set_back != self._set_back
@@ -265,36 +269,37 @@ class Dispatcher:
         moved = 0
         while some := await self._outbox.clamp_due(self._name, latest=self._now()):
             moved += some
-        # Once more: what was judged before, and is recorded only now, is parked by the old clock.
+        # Repeat it once: an outcome decided before the change and recorded after it uses the old clock.
         self._set_back, self._clamp_at = set_back, now_s + CLAMP_AGAIN_S if is_news else math.inf
         if moved:
-            self._log.warning("the clock was set back: what was to wait longer is due now", deliveries=moved)
+            self._log.warning(
+                "the clock was set back: deliveries parked by the old clock are due now", deliveries=moved
+            )
 
     async def _attend(self) -> None:
-        """What is to be done in the store when the sink is back, or stays away."""
+        """Update the store when the sink has recovered, or stays down."""
         if self.gone:
             await self._alert_manager.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
         down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if not down and self._must_release:
-            with suppress(TemporaryError):  # it can wait: what is due by itself need not
+            with suppress(TemporaryError):  # not urgent, unlike deliveries that are due
                 if await self._outbox.release_parked(self._name):
-                    self.look_soon()  # for the rest, after what is due now was claimed
+                    self.look_soon()  # release the rest after the due deliveries are claimed
                 else:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
-            await self._alert_manager.clear(
-                self._name
-            )  # after a restart too, of a sink that was away before it
+            await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
         if down and anyio.current_time() >= self._expire_at:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
-            if head_before is not None:  # a clock that jumped ages nothing
+            if head_before is not None:  # a jump of the clock expires nothing
                 dead_lettered = await self._outbox.dead_letter_expired(
                     self._name, head_before=head_before, now=self._clock.stamp()
                 )
             if dead_lettered:
                 self._log.error(
-                    "deliveries buried: their sink was away for too long", deliveries=dead_lettered
+                    "deliveries moved to dead letters: their sink was down for too long",
+                    deliveries=dead_lettered,
                 )
                 self._metrics.dead_lettered(self._name, dead_lettered)
                 self._sender.dead_lettered += dead_lettered
@@ -302,9 +307,10 @@ class Dispatcher:
             self._expire_at = anyio.current_time() + LOOK_EVERY_S
 
     async def _tell(self) -> None:
-        """What administrators have to know; if it cannot be stored, deliveries go on all the same."""
+        """Store alerts for the administrators. If that fails, deliveries continue."""
         to_tell, recorded = self._to_tell, self._recorded
-        self._to_tell = self._recorded = False  # before: what happens meanwhile is for the next time
+        # Reset before the calls: the next call reports what happens meanwhile.
+        self._to_tell = self._recorded = False
         try:
             failing_since = self._sender.failing_since
             if failing_since is not None and self._sender.failing_for >= DEAD_AFTER:
@@ -322,12 +328,12 @@ class Dispatcher:
         except TemporaryError as error:
             self._metrics.store_error(StoreUse.ALERT)
             if self._changes.changed("alert", error.kind):
-                self._log.error("an alert could not be stored; trying on", error=str(error))
+                self._log.error("an alert could not be stored; retrying", error=str(error))
         self._to_tell = self._to_tell or to_tell
         self._recorded = self._recorded or recorded
 
     async def _wait_s(self) -> float:
-        """Seconds until there may be something to do, unless woken."""
+        """Return the seconds until there may be work, unless `look_soon` is called."""
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN:
             return LOOK_EVERY_S
         if not self._may_send():  # the lease is about to be renewed, or lost
@@ -345,7 +351,7 @@ class Dispatcher:
         queued: MemoryObjectReceiveStream[Delivery],
         outcomes: MemoryObjectSendStream[Sequence[Outcome]],
     ) -> None:
-        """One sender: from the stream to the sink."""
+        """Run one sender: send deliveries from the stream to the sink."""
         self.senders_alive += 1
         try:
             async with queued, outcomes:
@@ -361,13 +367,13 @@ class Dispatcher:
             self.senders_alive -= 1
 
     def _finished(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
-        """Some keys may have another delivery that is due now."""
+        """Handle recorded outcomes: their keys may have another delivery that is due now."""
         self._recorded = self._recorded or again
         self._to_tell = self._to_tell or any(isinstance(outcome, MoveToDeadLetters) for outcome in outcomes)
         self.look_soon()
 
     def _turned(self) -> None:
-        """The circuit opened or closed."""
+        """Handle that the circuit opened or closed."""
         self._must_release = self._must_release or self._circuit.state is BreakerState.CLOSED
         self._sender.interrupt()
         self.look_soon()

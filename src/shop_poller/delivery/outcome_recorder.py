@@ -1,4 +1,4 @@
-"""What became of deliveries, back into the outbox: many in one commit, and again until the store takes it."""
+"""Records the outcomes of deliveries in the outbox: many per commit, retried until the store accepts them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,25 +19,28 @@ from shop_poller.ports import Outbox, Outcome
 T = TypeVar("T")
 MANY = 64
 GATHER_S = 0.02
-"""While so many are held it waits for more of them: a commit costs as much for many as for one. While there
-are fewer it does not: what is not committed when we are killed is sent again."""
+"""How long to wait for more outcomes while at least MANY deliveries are held.
+
+A commit of many costs as much as a commit of one. With fewer the recorder does not wait: after a kill, every
+delivery whose outcome is not committed is sent again.
+"""
 STORE_WAIT_S = 1.0
 
 
 class OutcomeRecorder:
-    """Settles the deliveries of one sink.
+    """Records the outcomes of the deliveries to one sink.
 
     Args:
-        sink: its name.
-        outbox: has the deliveries.
-        alert_manager: is told when outcomes cannot be recorded.
+        sink: the name of the sink.
+        outbox: contains the deliveries.
+        alert_manager: is notified when outcomes cannot be recorded.
         metrics: of the shop.
         now: our clock, aware UTC.
-        on_recorded: called with what was settled; and whether that works again after it did not.
+        on_recorded: called with the recorded outcomes, and whether recording works again after it failed.
 
     Attributes:
-        held: deliveries claimed and not yet settled.
-        in_haste: gather nothing.
+        held: deliveries that are claimed and whose outcome is not recorded yet.
+        in_haste: whether to record at once, without waiting for more outcomes.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class OutcomeRecorder:
         self._log: Log = structlog.get_logger().bind(sink=sink)
 
     async def run(self, made: MemoryObjectReceiveStream[Sequence[Outcome]]) -> None:
-        """Settle what is made, until nobody makes more."""
+        """Record the outcomes from the stream until it is closed."""
         batch: list[Outcome] = []
         async with made:
             try:
@@ -75,14 +78,14 @@ class OutcomeRecorder:
                     finished, batch = batch, []
                     self._on_recorded(finished, again)
             finally:
-                # Cut short: what was delivered is recorded if it can be, else it repeats with the same id.
+                # On cancel, try to record the rest. What cannot be recorded is sent again with the same id.
                 left = [*batch, *chain(*at_hand(made))]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
                         await self._outbox.record_outcomes(left, self._now())
 
     async def _record(self, batch: Sequence[Outcome]) -> bool:
-        """Until it is done; whether that is news."""
+        """Record outcomes, with retries until it succeeds. Return whether it works again after a failure."""
         while True:
             try:
                 await self._outbox.record_outcomes(batch, self._now())
@@ -90,13 +93,13 @@ class OutcomeRecorder:
                 self._alert_manager.cannot_record()
                 self._metrics.store_error(StoreUse.RECORD)
                 if self._changes.changed("outcomes", error.kind):
-                    self._log.error("deliveries cannot be recorded; trying on", error=str(error))
+                    self._log.error("deliveries cannot be recorded; retrying", error=str(error))
                 await anyio.sleep(STORE_WAIT_S)
             else:
                 return self._changes.changed("outcomes", "")
 
 
 def at_hand(stream: MemoryObjectReceiveStream[T], most: int | None = None) -> list[T]:
-    """What can be received without waiting."""
+    """Return the items that can be received without waiting."""
     there = stream.statistics().current_buffer_used
     return [stream.receive_nowait() for _ in range(there if most is None else min(there, most))]

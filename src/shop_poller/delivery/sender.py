@@ -1,8 +1,10 @@
-"""Makes deliveries to one sink, and judges whose failure a failure was.
+"""Sends deliveries to one sink, and decides whether the sink or the row caused a failure.
 
-A failure of the sink opens its circuit and is charged to no row. A failure of the row parks the row, longer
-each time, until it is too old. What the sink refuses for good is buried. A refusal that may pass, by a sink
-that has delivered before, is final only after it has lasted (core/refusals.py, docs/decisions/0013).
+- A failure of the sink opens its circuit and is not charged to the row.
+- A failure of the row parks the row, longer each time, until it is too old.
+- A row that the sink refuses permanently moves to dead letters.
+- A refusal that may pass, by a sink that has delivered before, is final only after it has lasted
+  (core/refusals.py, docs/decisions/0013).
 """
 
 import math
@@ -29,39 +31,39 @@ T = TypeVar("T")
 TRIES = 3
 TRY_BASE_S, TRY_CAP_S = 0.5, 8.0
 PATIENCE_S = 10.0
-"""The longest wait within one claim; a sink that asks for more gets it between claims."""
+"""The longest wait within one claim. If a sink asks for a longer one, the delivery is parked."""
 SEND_TIMEOUT_S = 10.0
 BULK = 100
-"""The most deliveries that go to a sink at once, if it can take many."""
+"""The most deliveries that are sent together, to a sink that supports it."""
 BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 
 class _HeldBackError(Exception):
-    """This is not the moment: the lease is over, we are stopping, or the sink was found down."""
+    """Sending is not possible now: the lease has ended, we are stopping, or the sink is down."""
 
 
 class Sender:
-    """Goes to one sink.
+    """Sends to one sink.
 
     Args:
-        sink: delivers once.
-        circuit: whether the sink may be talked to.
-        policy: when a row is tried again, and when given up.
-        may_send: whether the right to write is surely ours at this moment.
+        sink: sends one delivery, once.
+        circuit: the circuit breaker of the sink.
+        policy: when a row is retried, and when it is moved to dead letters.
+        may_send: returns whether the lease is certainly ours at this moment.
         metrics: of the shop.
         now: our clock, aware UTC.
-        random: a throw of dice, 0 to 1.
-        clock: watches our clock; None for a watch of its own.
+        random: returns a random number, 0 to 1.
+        clock: watches our clock; None to create a new watch.
 
     Attributes:
-        probe: seq of the one delivery that may be tried while the circuit is half-open.
-        gone: the sink said 410; it gets nothing more until a restart.
-        worked: whether the sink has ever delivered anything; None while that is not known.
-        stopping: an attempt under way is finished, no other is begun.
+        probe: seq of the one delivery that may be sent while the circuit is half-open.
+        gone: whether the sink answered 410; it receives nothing more until a restart.
+        worked: whether the sink has ever accepted a delivery; None if unknown.
+        stopping: whether to finish the current attempt and start no other one.
         delivered: deliveries made since the start.
-        dead_lettered: deliveries given up since the start.
-        failing_since: when the first delivery failed after the last that did not; None while all is well.
-        last_error_kind: how the last one failed.
+        dead_lettered: deliveries moved to dead letters since the start.
+        failing_since: the first failure after the last success; None if deliveries do not fail.
+        last_error_kind: of the last failure.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Sender:
         clock: ClockWatch | None = None,
     ) -> None:
         self._clock = clock or ClockWatch(now, metrics=metrics)
-        self._failing_s = 0.0  # since then it fails, by a clock that nobody sets
+        self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
         self.gone = False
         self.worked: bool | None = None
@@ -95,8 +97,8 @@ class Sender:
         self._now = self._clock.now
         self._random = random
         self._last_success = -math.inf
-        self._not_before = -math.inf  # the sink asked to be left alone until then
-        self._failing: set[int] = set()  # rows that failed since then
+        self._not_before = -math.inf  # the sink asked for a pause until then (Retry-After)
+        self._failing: set[int] = set()  # rows that failed since the last success
         self._refusals = Refusals()
         self._switching = Switching()
         self._changes = ChangeLogger()
@@ -105,12 +107,12 @@ class Sender:
 
     @property
     def at_once(self) -> int:
-        """How many deliveries are worth to be taken by one sender at a time."""
+        """How many deliveries one sender takes from the queue at a time."""
         return 1 if self._bulk is None else BULK
 
     @property
     def failing_for(self) -> timedelta:
-        """For how long all fails, whatever becomes of our clock; zero while all is well."""
+        """How long all deliveries fail, by the monotonic clock; zero if deliveries do not fail."""
         if self.failing_since is None:
             return timedelta(0)
         return timedelta(seconds=anyio.current_time() - self._failing_s)
@@ -120,14 +122,14 @@ class Sender:
             self.failing_since, self._failing_s = self._now(), anyio.current_time()
 
     def interrupt(self) -> None:
-        """Something changed: whoever waits to try again looks whether that still makes sense."""
+        """End the waits before retries, so that senders check whether a retry is still useful."""
         self._turn.set()
         self._turn = anyio.Event()
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
-        """Try to deliver several, and say what became of them, as soon as that is known of some."""
+        """Try to deliver several. Yield outcomes as soon as they are known."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
-        for attempt in (1, 2):  # a connection that broke once is no reason to go one by one
+        for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
             if self._bulk is None or not self._may_send() or self._held_back():
@@ -146,21 +148,21 @@ class Sender:
             yield [await self.deliver(delivery, failures.get(delivery.seq))]
 
     async def deliver(self, delivery: Delivery, failure: ShopPollerError | None = None) -> Outcome:
-        """Try to deliver, and say what became of it.
+        """Try to deliver, and return the outcome.
 
         Args:
             delivery: claimed.
-            failure: of the first attempt, if that was made already.
+            failure: the error of the first attempt, if that was already made.
         """
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery)
-        began = anyio.current_time()  # what was taken since it failed with others says nothing of now
+        began = anyio.current_time()  # a success before this attempt does not prove that the sink works now
         try:
             await self._try(delivery, failure, tries=1 if probing else TRIES)
         except _HeldBackError:
             if probing:
-                self._circuit.failure()  # it was none, and the next one has to be let through
+                self._circuit.failure()  # no failure, but lets the next delivery probe
             return Release(delivery)
         except ShopPollerError as error:
             log = self._log.bind(**_named(delivery))
@@ -185,9 +187,9 @@ class Sender:
         return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
 
     async def _try(self, delivery: Delivery, failure: ShopPollerError | None, *, tries: int) -> None:
-        """Send, and send again within seconds where that may help."""
+        """Send, with retries within seconds if they may help."""
         if failure is None:
-            try:  # outside of what retries: it costs as much as half of a request, and is seldom needed
+            try:  # without tenacity: it costs as much as half a request, and is rarely needed
                 return await self._send(delivery)
             except TemporaryError as error:
                 failure = error
@@ -250,23 +252,25 @@ class Sender:
         except ShopPollerError:
             raise
         except Exception as error:
-            # Whatever it is, it must not take the other deliveries down with it.
-            self._log.exception("a sink broke: this is a bug, please report it", event_id=delivery.event_id)
+            # An unexpected error of a sink must not stop the other deliveries.
+            self._log.exception(
+                "internal error (bug) in a sink: please report it", event_id=delivery.event_id
+            )
             raise TemporaryError(ErrorKind.INTERNAL, f"{type(error).__name__} in the sink") from error
 
     def _answered(self) -> None:
-        """The sink is there, whatever it thinks of this row."""
+        """Record that the sink answered, even if it refused this row."""
         self._last_success = anyio.current_time()
         self._failing.clear()
         self._refusals.took()
         self._switching.over()
         self.failing_since = None
-        # A yes to what was on its way before the sink asked for time does not take that back.
+        # A success of a request sent before the sink asked for a pause does not end that pause.
         if self._circuit.state is not BreakerState.OPEN or anyio.current_time() >= self._not_before:
             self._circuit.success()
 
     def _failed(self, delivery: Delivery, error: ShopPollerError, began: float, log: Log) -> Outcome:
-        """Judge whose failure it was, and what follows."""
+        """Decide whether the sink or the row caused the failure, and return the outcome."""
         self.last_error_kind = error.kind
         if isinstance(error, PermanentError) and error.may_pass and self.worked:
             return self._refused(delivery, error, began, log)
@@ -284,8 +288,8 @@ class Sender:
             self._circuit.trip(at_least_s=_requested_s(error), within_s=self._switching.within_s(error, now))
             return self._uncharged(delivery, error)
         elif delivery.seq not in self._failing or self._circuit.state is BreakerState.HALF_OPEN:
-            # The sink took something else meanwhile, or says that it chokes on this row. That is the row's
-            # failure, unless it is one after another: a single row that fails again proves nothing new.
+            # The sink accepted another row meanwhile, or reports an error about this row. So the row failed.
+            # Several rows that fail in a row open the circuit. A row that fails again is not counted twice.
             self._circuit.failure()
             if self._circuit.state is BreakerState.CLOSED:
                 self._failing.add(delivery.seq)
@@ -304,10 +308,10 @@ class Sender:
         return Retry(delivery, at=step.at, error=str(error), charged=True)
 
     def _refused(self, delivery: Delivery, error: PermanentError, began: float, log: Log) -> Outcome:
-        """A refusal that may pass: the row's own, unless the sink refuses several in a row."""
+        """Handle a refusal that may pass. The row caused it, unless the sink refuses several in a row."""
         refusal = self._refusals.refused(
             delivery.seq,
-            # Where it may be done already, repeats cost more than they can win.
+            # If the receiver may have processed it already, retries cost more than they gain.
             waited_s=math.inf if error.may_be_done else self._age(delivery).total_seconds(),
             now=anyio.current_time(),
         )
@@ -316,11 +320,11 @@ class Sender:
             self._fails()
         if refusal.is_final:
             if refusal.is_only and not self._failing:
-                self.failing_since = None  # of one delivery alone nothing follows for the sink
+                self.failing_since = None  # a single delivery does not show that the sink fails
             lasted_min = (anyio.current_time() - refusal.since) / 60
             outcome = self._given_up(delivery, error, f"refused for {lasted_min:.0f} min: {error}", log)
             if self._circuit.state is BreakerState.HALF_OPEN:
-                # The next one is judged by itself, and without a wait; unless it may be this one again.
+                # The next delivery may probe without a wait, unless this one was parked and may be the next.
                 self._circuit.trip(within_s=0.0 if isinstance(outcome, MoveToDeadLetters) else None)
             return outcome
         if self._circuit.state is not BreakerState.CLOSED or (refusal.is_sinks and not took_another):
@@ -330,7 +334,10 @@ class Sender:
         return self._parked(delivery, error, refused_wait_s(delivery.attempts + 1, random=self._random()))
 
     def _given_up(self, delivery: Delivery, error: ShopPollerError, reason: str, log: Log) -> Outcome:
-        """Bury it; but an alert is not lost to the fault that it tells of."""
+        """Move the delivery to dead letters.
+
+        A young alert whose refusal may pass is parked instead: the fault that it reports must not destroy it.
+        """
         is_young = self._age(delivery) < self._policy.max_age
         if delivery.event_type in ALERTS and is_young and _may_pass(error):
             wait_s = refused_wait_s(delivery.attempts + 1, random=self._random(), cap_s=KEPT_CAP_S)
@@ -338,16 +345,19 @@ class Sender:
             return self._parked(delivery, error, wait_s)
         self._metrics.dead_lettered(self._sink.name)
         self.dead_lettered += 1
-        log.error("delivery buried", reason=reason)
+        log.error("delivery moved to dead letters", reason=reason)
         return MoveToDeadLetters(delivery, reason)
 
     def _age(self, delivery: Delivery) -> timedelta:
-        """For how long it is its order's oldest, as far as our clock is to be believed."""
+        """Return how long it is the oldest delivery of its order, corrected for jumps of our clock."""
         known = self._clock.look()
         return known.age(delivery.waits_since(known.ours))
 
     def _uncharged(self, delivery: Delivery, error: ShopPollerError) -> Outcome:
-        """The sink's failure. Each probe is another row: a single one may be what hangs the sink."""
+        """Return a retry that is not charged to the row, because the sink failed.
+
+        The row waits behind others, so that each probe is another row: a single row may hang the sink.
+        """
         self._metrics.retried(self._sink.name, error.kind)
         return Retry(delivery, at=self._now() + BEHIND_THE_OTHERS, error=str(error), charged=False)
 
@@ -355,22 +365,22 @@ class Sender:
         return Retry(delivery, at=self._now() + timedelta(seconds=wait_s), error=str(error), charged=True)
 
     def _give_up_sink(self) -> None:
-        """The sink said 410 Gone; the dispatcher sees to the alert."""
+        """Stop sending: the sink answered 410 Gone. The dispatcher raises the alert."""
         if self.gone:
             return
         self.gone = True
         self._metrics.breaker(self._sink.name).set(1)
-        self._log.error("the sink is gone for good (410); it gets nothing more until a restart")
+        self._log.error("the sink is gone (410); it receives nothing until a restart")
         self.interrupt()
 
 
 def _named(delivery: Delivery) -> dict[str, str]:
-    """How the log names a delivery."""
+    """Return the log fields of a delivery."""
     return {"order": delivery.key, "event_type": delivery.event_type, "event_id": delivery.event_id}
 
 
 def _may_pass(error: ShopPollerError) -> bool:
-    """Whether an alert that was refused so is worth keeping: the refusal may pass, and it did not arrive."""
+    """Return whether to retry an alert after this error: the refusal may pass, and it did not arrive."""
     return isinstance(error, PermanentError) and error.may_pass and not error.may_be_done
 
 

@@ -1,4 +1,4 @@
-"""What core and shell agree on: the ports, and the data that passes through them."""
+"""The interfaces between core and shell: the ports, and the data that passes through them."""
 
 from shop_poller.ports.deliveries import (
     Ack,

@@ -1,4 +1,4 @@
-"""What is stored of deliveries: new ones, outcomes of attempts, and the records of those that are over."""
+"""The stored data of deliveries: new ones, outcomes of attempts, and records of finished ones."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ class NewDelivery:
     """A new row of the outbox: one event for one sink.
 
     Attributes:
-        body: JSON, what is sent at every attempt; see MessageFormat.render.
+        body: the JSON that every attempt sends; see MessageFormat.render.
     """
 
     sink: str
@@ -29,7 +29,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The attempt failed: the row waits until `at`. Charged when the failure was this row's own."""
+    """The attempt failed: the row waits until `at`. It is charged if the row itself caused the failure."""
 
     delivery: Delivery
     at: datetime
@@ -39,7 +39,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class MoveToDeadLetters:
-    """The sink will never accept it: the row becomes a dead letter."""
+    """The sink will not accept it: the row becomes a dead letter."""
 
     delivery: Delivery
     reason: str
@@ -47,7 +47,7 @@ class MoveToDeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """It was not tried: the row can be claimed again."""
+    """The delivery was not attempted: the row can be claimed again."""
 
     delivery: Delivery
 
@@ -57,14 +57,14 @@ Outcome = Ack | Retry | MoveToDeadLetters | Release
 
 @dataclass(frozen=True, slots=True)
 class FinishedDelivery:
-    """A delivery that is over.
+    """A finished delivery: it was delivered, or is a dead letter.
 
     Attributes:
         seq: identifies it among the deliveries of its shop and kind.
         key: the order's id, or the alert's subject.
         attempts: charged failures.
-        at: when it was delivered or given up.
-        reason: why it was given up; "" if it was delivered.
+        at: when it was delivered or became a dead letter.
+        reason: why it became a dead letter; "" if it was delivered.
         first_seq: its seq before it was first put back into the outbox; 0 if it never was.
     """
 
@@ -86,7 +86,7 @@ class FinishedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A delivery that was given up, with its text.
+    """A failed delivery, with its text.
 
     Attributes:
         body: the notification's JSON, as it was sent.
@@ -100,10 +100,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredEntry:
-    """A delivery that was made.
+    """A successful delivery.
 
     Attributes:
-        kept: its text is stored too, so that it can be sent again; earlier versions stored none.
+        kept: whether its text is stored too, so that it can be sent again. Earlier versions stored none.
     """
 
     over: FinishedDelivery
@@ -111,7 +111,7 @@ class DeliveredEntry:
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery stands."""
+    """The status of a delivery."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -120,11 +120,11 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """What is stored of one delivery.
+    """The stored data of one delivery.
 
     Attributes:
         key: the order's id, or the alert's subject.
-        at: when it was delivered or given up; if it waits, when it was created.
+        at: when it was delivered or became a dead letter; if it waits, when it was created.
     """
 
     sink: str

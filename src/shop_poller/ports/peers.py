@@ -1,4 +1,4 @@
-"""The ports to the outside: shops that are read, and receivers that are notified.
+"""The ports to the outside: shops to read, and receivers to notify.
 
 Every method raises core.errors.TemporaryError or PermanentError, and nothing else.
 """
@@ -12,56 +12,56 @@ from shop_poller.core.refunds import RefundPage, RefundQuery
 
 
 class Source(Protocol):
-    """A shop that can be asked."""
+    """A shop that can be read."""
 
     @property
     def most_ids(self) -> int:
-        """How many orders can be asked for by their ids at once."""
+        """The most orders that one request can name by id."""
         ...
 
     async def fetch(self, query: Query) -> Page:
-        """Ask once. A source does not retry, but for a session that was lost."""
+        """Send one request and return the page. A source does not retry, except after a lost session."""
         ...
 
     async def aclose(self) -> None:
-        """Say goodbye to the shop and close connections; never raises."""
+        """End the session with the shop and close connections; never raises."""
         ...
 
 
 class RefundList(Protocol):
-    """A shop's own list of refunds, by their dates; not every shop has one."""
+    """A shop's own list of refunds, by their dates. Not every shop has one."""
 
     async def fetch(self, query: RefundQuery) -> RefundPage:
-        """Ask once.
+        """Send one request and return the page.
 
         Raises:
-            PermanentError: the shop has no such list, or does not show it to us.
-            TemporaryError: no answer, or none that is a list of refunds.
+            PermanentError: the shop has no such list, or refuses access to it.
+            TemporaryError: no answer, or one that is not a list of refunds.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close connections; never raises. It may be asked again."""
+        """Close connections; never raises. It can be used again afterwards."""
         ...
 
 
 class Sink(Protocol):
-    """Somebody to tell."""
+    """A receiver of notifications."""
 
     @property
     def name(self) -> str:
-        """Names the sink in rows, logs and metrics: no secret in it, and stable when secrets change."""
+        """The name in rows, logs and metrics: contains no secret, and is stable when secrets change."""
         ...
 
     async def send(self, delivery: Delivery) -> None:
-        """Deliver once; returning means that the receiver said yes. A sink does not retry."""
+        """Send the delivery once. A return means that the receiver accepted it. A sink does not retry."""
         ...
 
     async def check(self) -> str:
-        """See whether deliveries would arrive, without making one.
+        """Check whether deliveries would arrive, without sending one.
 
         Returns:
-            One line on what was found.
+            The result in one line.
         """
         ...
 
@@ -72,12 +72,12 @@ class Sink(Protocol):
 
 @runtime_checkable
 class BulkSink(Sink, Protocol):
-    """A sink that takes many at the cost of one."""
+    """A sink that accepts many deliveries at the cost of one."""
 
     async def send_all(self, deliveries: Sequence[Delivery]) -> Sequence[ShopPollerError | None]:
-        """Deliver each once, all at the same time; of different keys.
+        """Send deliveries of different keys, each once, all at the same time.
 
         Returns:
-            For each None, the receiver said yes; or why it did not. What is raised goes for all.
+            For each delivery: None if the receiver accepted it, else the error. A raised error holds for all.
         """
         ...

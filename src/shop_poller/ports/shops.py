@@ -1,4 +1,4 @@
-"""What is stored of a shop: where polling stands, what a commit changes, alerts, and counts."""
+"""The stored data of a shop: the position of polling, the changes of a commit, alerts, and counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from shop_poller.ports.deliveries import NewDelivery
 
 @dataclass(frozen=True, slots=True)
 class ShopState:
-    """Where polling of a shop stands.
+    """The position of polling of a shop.
 
     Attributes:
-        started_at: our clock when this state began.
-        baseline_at: since when orders are ours to announce, by the shop's clock; None before it answered.
+        started_at: when this state began, by our clock.
+        baseline_at: orders from then on are announced, by the shop's clock; None before the shop answered.
         cursor_at: the position in the source, by the shop's clock.
-        last_poll_at: our clock at the last good poll.
-        import_position: None when the import is complete, or has not begun (then there is no baseline).
+        last_poll_at: the last good poll, by our clock.
+        import_position: None if the import is complete, or has not begun (then there is no baseline).
         sweep_after_id: the sweep continues with the open orders after this id.
-        swept_at: our clock at the end of the last sweep.
-        newest_order_at: when the newest order that we saw was paid, by the shop's clock; see core.silence.
-        silence_told_at: when the silence began that was reported last, by the shop's clock.
-        refunds_at: how far the shop's list of refunds was read, by the dates of the refunds; None if never.
+        swept_at: the end of the last sweep, by our clock.
+        newest_order_at: when the newest order that we read was paid, by the shop's clock; see core.silence.
+        silence_told_at: the beginning of the silence that was reported last, by the shop's clock.
+        refunds_at: the shop's list of refunds was read up to this date of a refund; None if never.
     """
 
     started_at: datetime
@@ -41,10 +41,11 @@ class ShopState:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """How far a backfill has come: orders made from `since` to the baseline, newest first.
+    """The position of a backfill, which reads orders created from `since` to the baseline, newest first.
 
     Attributes:
-        created_before: exclusive; later orders are done.
+        since: the earliest creation to read.
+        created_before: exclusive; orders created at or after this instant are done.
         imported: orders recorded so far.
     """
 
@@ -55,15 +56,15 @@ class Backfill:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit changes, all of it or nothing.
+    """The changes of one atomic commit.
 
     Attributes:
         state: replaces the stored one.
         now: our clock.
-        seen_at: the retention of records counts from here: the shop's clock or ours, which is later.
+        seen_at: the retention of records counts from here: the later of the shop's clock and ours.
         known: orders whose record changed.
         set_aside: orders that could not be read.
-        mended: ids of orders set aside before that could be read now.
+        mended: ids of orders that were set aside and can now be read.
     """
 
     state: ShopState
@@ -77,7 +78,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A service that does not work, and of which the administrators were notified."""
+    """A failed service. The administrators were notified of it."""
 
     service: str
     cause: ErrorKind
@@ -90,7 +91,7 @@ class PollFailure:
 
     Attributes:
         kind: of the error.
-        text: as in the log.
+        text: the error text, as in the log.
         since: the first failure after the last good poll, by our clock.
     """
 
@@ -101,12 +102,12 @@ class PollFailure:
 
 @dataclass(frozen=True, slots=True)
 class RowSetAside:
-    """A stored row that was damaged; a copy of it is kept.
+    """A stored row that was damaged. A copy of it is kept.
 
     Attributes:
-        place: the table or the key that it was in.
+        place: the table or the key that contained it.
         name: of the row, for people.
-        reason: what was wrong, without what stood there.
+        reason: what is wrong with it, without its content.
         at: when it was found.
     """
 
@@ -127,10 +128,10 @@ class SinkStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of what is stored of one shop.
+    """Counts of the stored data of one shop.
 
     Attributes:
-        known: orders.
+        known: known orders.
         set_aside: orders that could not be read.
         sinks: waiting deliveries and dead letters, by sink.
         rows_set_aside: stored rows that were damaged.

@@ -1,4 +1,4 @@
-"""The ports to the state. Each is what one kind of user needs of it; `Store` is all of them over one state.
+"""The ports to the state. Each port serves one kind of user; `Store` is all ports over one state.
 
 An engine (a package in stores/) has one class per port. tests/contracts/ has one suite per port, which every
 engine must pass. Every method raises core.errors.TemporaryError or PermanentError, and nothing else.
@@ -28,132 +28,132 @@ class Clock(Protocol):
     """The clock of the state: this machine's, or the server's where several replicas share the state."""
 
     def now(self) -> datetime:
-        """The time that due times refer to: aware UTC, to the millisecond. Nothing finer is stored."""
+        """Return the time that due times refer to: aware UTC, in milliseconds, as in the store."""
         ...
 
     async def ask_clock(self) -> None:
-        """Ask the server for its time, where the clock is a server's; `now` continues from there."""
+        """Read the server's time, if the clock is a server's. `now` continues from there."""
         ...
 
 
 class Lease(Protocol):
-    """The right to write for a shop. One process has it, for a term that it renews."""
+    """The right to write for a shop. One process has it at a time, for a term that it renews."""
 
     @property
     def term_s(self) -> float:
-        """Seconds until it expires without a renewal; infinite where the end of the process releases it."""
+        """Seconds until it expires without a renewal; infinite if the end of the process releases it."""
         ...
 
     async def take(self) -> bool:
-        """Take it, if nobody has it. All earlier claims are void."""
+        """Take the lease if nobody has it, and return whether it is ours. All earlier claims become void."""
         ...
 
     async def renew(self) -> bool:
-        """Keep it for another term.
+        """Keep the lease for another term.
 
         Returns:
-            False if it was lost, or if the state is not as this process left it: it must be read anew.
+            False if it was lost, or if the state is not as this process left it: then read the state again.
         """
         ...
 
     async def release(self) -> None:
-        """Release it."""
+        """Release the lease."""
         ...
 
     async def holder(self) -> str:
-        """Who has it, for people; "" for nobody."""
+        """Return the name of the process that has the lease, for people; "" if nobody has it."""
         ...
 
 
 class OrderState(Clock, Protocol):
-    """Known orders and the position of polling. Polling reads and commits them; a backfill adds to them."""
+    """Known orders and the position of polling. Polling reads and commits them; a backfill adds orders."""
 
     async def load(self, shop_id: str) -> ShopState | None:
-        """A shop's state; None if there is none yet. Shows, too, that the store can be read."""
+        """Return a shop's state; None if there is none yet. This also verifies that the store can be read."""
         ...
 
     async def register(self, shop_id: str, now: datetime) -> ShopState:
-        """A shop's state; a shop without one gets an empty state that begins now."""
+        """Return a shop's state. If there is none, create an empty state that begins now."""
         ...
 
     async def known(self, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
-        """The records of these orders; orders without a record are missing."""
+        """Return the records of these orders, without those that have no record."""
         ...
 
     async def open_orders(self, shop_id: str, *, after_id: int, limit: int) -> list[int]:
-        """Ids of known orders that are in none of the statuses stores.statuses.CLOSED, ascending.
+        """Return the ids of known orders whose status is not in stores.statuses.CLOSED, ascending.
 
         Args:
-            shop_id: whose.
+            shop_id: of the orders.
             after_id: exclusive.
-            limit: how many at most.
+            limit: the most ids to return.
         """
         ...
 
     async def set_aside(self, shop_id: str) -> dict[int, str]:
-        """The orders set aside as unreadable, with the reason."""
+        """Return the orders set aside as unreadable, with the reason."""
         ...
 
     async def commit(self, shop_id: str, batch: Batch) -> None:
-        """Change known orders, outbox and state in one atomic commit."""
+        """Write known orders, new deliveries and state in one atomic commit."""
         ...
 
     async def backfill(self, shop_id: str) -> Backfill | None:
-        """How far the last backfill has come; None if there was none."""
+        """Return the position of the last backfill; None if there was none."""
         ...
 
     async def import_concurrently(
         self, shop_id: str, records: Sequence[KnownOrder], position: Backfill, now: datetime
     ) -> int:
-        """Record orders that have no record, and how far a backfill has come, in one commit.
+        """Write records of orders that have none, and the position of a backfill, in one commit.
 
-        Needs no lease: records that exist already, or are written meanwhile, stay.
+        Requires no lease: records that exist already, or are written meanwhile, are kept.
 
         Returns:
-            How many had no record.
+            The number of new records.
         """
         ...
 
 
 class Retention(Protocol):
-    """Deletes what is older than its retention."""
+    """Deletes data that is older than its retention."""
 
     async def prune(self, shop_id: str, *, seen_before: datetime, finished_before: datetime) -> int:
-        """Delete what is old, a bounded number at a time.
+        """Delete old data, a bounded number of rows at a time.
 
         Args:
-            shop_id: whose.
-            seen_before: records last changed, and orders last seen to be unreadable, before this.
-            finished_before: what was delivered or given up before this; and what exceeds the bound.
+            shop_id: of the data.
+            seen_before: delete records last changed, and orders last found unreadable, before this.
+            finished_before: delete deliveries finished before this, and those that exceed the bound.
 
         Returns:
-            How many were deleted.
+            The number of deleted rows.
         """
         ...
 
     async def redate(self, shop_id: str, *, after: datetime, to: datetime) -> int:
-        """Date back what is dated in the future, or its retention would never end.
+        """Correct dates in the future, which would delay the end of the retention.
 
         Args:
-            shop_id: whose records, and whose deliveries that are over; a bounded number of each at a time.
-            after: only what is dated later than that.
-            to: its new date.
+            shop_id: of the records and finished deliveries; a bounded number of each at a time.
+            after: change only later dates.
+            to: the new date.
 
         Returns:
-            How many were changed.
+            The number of changed rows.
         """
         ...
 
 
 class Outbox(Protocol):
-    """The deliveries that wait. Methods are about one sink; `OrderState.commit` and alerts add rows."""
+    """The waiting deliveries. Most methods concern one sink; `OrderState.commit` and alerts add rows."""
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
-        """Take deliveries that are due, the longest due first, only the oldest of each key.
+        """Claim due deliveries, the longest due first, only the oldest of each key.
 
-        A claim lasts until the delivery's outcome is recorded, or the lease ends. What is due later than
-        core.retry.LONGEST_DELAY from now is due now: only a wrong clock parks it so far ahead. Its
-        age cannot begin in the future either: it begins now.
+        A claim lasts until the delivery's outcome is recorded, or the lease ends. A delivery that is due
+        later than core.retry.LONGEST_DELAY from now is due now: only a wrong clock parks it so far ahead. If
+        its age begins in the future, it begins now.
         """
         ...
 
@@ -162,36 +162,41 @@ class Outbox(Protocol):
         ...
 
     async def release_parked(self, sink: str) -> bool:
-        """Make parked deliveries of a sink due, oldest first, a bounded number: the sink works again.
+        """Make parked deliveries of a sink due, oldest first, a bounded number. The sink works again.
 
         Returns:
-            Whether there may be more: then it is to be called again.
+            Whether there may be more: then call it again.
         """
         ...
 
     async def clamp_due(self, sink: str, *, latest: datetime) -> int:
-        """Make what is due later than an instant due then, a bounded number of a sink's deliveries at a time.
+        """Limit due times to an instant, for a bounded number of a sink's deliveries at a time.
 
         Returns:
-            How many were moved; 0 once there are none left.
+            The number of changed deliveries; 0 if none is left.
         """
         ...
 
     async def next_due(self, sink: str) -> datetime | None:
-        """When the next unclaimed delivery of a sink is due; None if there is none."""
+        """Return when the next unclaimed delivery of a sink is due; None if there is none."""
         ...
 
     async def dead_letter_expired(self, sink: str, *, head_before: datetime, now: datetime) -> int:
-        """Make dead letters of unclaimed deliveries that have been their key's oldest for too long.
+        """Move unclaimed deliveries to dead letters that have been their key's oldest for too long.
+
+        Args:
+            sink: of the deliveries.
+            head_before: those that became their key's oldest before this.
+            now: the date of the dead letters.
 
         Returns:
-            How many; their number is bounded.
+            The number of moved deliveries, which is bounded.
         """
         ...
 
 
 class DeliveryHistory(Protocol):
-    """What became of deliveries. Only reads, and needs no lease."""
+    """The outcomes of deliveries. Read-only; requires no lease."""
 
     async def finished(
         self,
@@ -202,42 +207,48 @@ class DeliveryHistory(Protocol):
         sink: str | None = None,
         after: datetime | None = None,
     ) -> list[FinishedDelivery]:
-        """The deliveries that were made, or given up, the latest first.
+        """Return successful deliveries or dead letters, the latest first.
 
         Args:
-            shop_id: whose.
-            dead: those that were given up.
-            limit: how many at most.
-            sink: to this one only.
-            after: made or given up later than that.
+            shop_id: of the deliveries.
+            dead: return the dead letters.
+            limit: the most deliveries to return.
+            sink: only those to this sink.
+            after: only those finished later than this.
         """
         ...
 
     async def by_the_hour(self, shop_id: str, *, dead: bool, before: datetime, hours: int) -> list[int]:
-        """Count the deliveries that were made, or given up, by the hour.
+        """Count successful deliveries or dead letters per hour.
 
         Args:
-            shop_id: whose.
-            dead: those that were given up.
-            before: where the last hour ends, exclusive.
-            hours: how many.
+            shop_id: of the deliveries.
+            dead: count the dead letters.
+            before: the end of the last hour, exclusive.
+            hours: the number of hours.
 
         Returns:
-            A count for each of the hours, the earliest first.
+            One count per hour, the earliest first.
         """
         ...
 
     async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
-        """The deliveries made from an instant on and before another one, in the order of their events."""
+        """Return the successful deliveries of a period, in the order of their events.
+
+        Args:
+            shop_id: of the deliveries.
+            since: the beginning, inclusive.
+            before: the end, exclusive.
+        """
         ...
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
-        """The records of the deliveries of these keys, in the order in which they were made."""
+        """Return the records of the deliveries of these keys, in the order of the deliveries."""
         ...
 
 
 class DeadLetters(Protocol):
-    """Puts deliveries that are over back into the outbox, or deletes them. Needs no lease."""
+    """Puts finished deliveries back into the outbox, or deletes them. Requires no lease."""
 
     async def dead_ids(
         self,
@@ -247,34 +258,34 @@ class DeadLetters(Protocol):
         since: datetime | None = None,
         before: datetime | None = None,
     ) -> list[int]:
-        """The dead letters' seqs, in the order of their events, however often each was replayed.
+        """Return the dead letters' seqs, in the order of their events, however often each was replayed.
 
         Args:
-            shop_id: whose.
-            sink: to this one only.
-            since: given up then or later.
-            before: given up earlier than that.
+            shop_id: of the dead letters.
+            sink: only those to this sink.
+            since: only those that failed then or later.
+            before: only those that failed earlier than this.
         """
         ...
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
-        """One dead letter; None if there is none of that seq."""
+        """Return one dead letter; None if none has this seq."""
         ...
 
     async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back into the outbox, in the order of their events, in one atomic commit.
 
-        Each gets a seq of its own and goes behind the deliveries that wait already, with its event's id and
-        body and no attempt counted. A seq that is no dead letter any more is skipped, and so is one whose
-        event waits for the same sink already.
+        Each receives a new seq behind the deliveries that wait already. It keeps its event's id and body; its
+        attempts start at 0. A seq is skipped if it is no longer a dead letter, or if its event waits for the
+        same sink already.
 
         Args:
-            shop_id: whose.
-            seqs: a hundred or so: the daemon waits meanwhile.
-            now: since when they wait, and are due.
+            shop_id: of the dead letters.
+            seqs: about a hundred at most, because the daemon waits meanwhile.
+            now: they are created and due at this time.
 
         Returns:
-            How many were put back.
+            The number of dead letters that were put back.
         """
         ...
 
@@ -282,60 +293,61 @@ class DeadLetters(Protocol):
         """Delete dead letters in one atomic commit.
 
         Returns:
-            How many were deleted.
+            The number of deleted dead letters.
         """
         ...
 
     async def resend_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
-        """Put deliveries that were made back into the outbox; for the rest see `replay_concurrently`.
+        """Put successful deliveries back into the outbox; for the rest see `replay_concurrently`.
 
-        Each leaves the history: a delivery is in one place only. One without its text is skipped.
+        Each is removed from the history, because a delivery is in one place only. One without its text is
+        skipped.
 
         Returns:
-            How many were put back.
+            The number of deliveries that were put back.
         """
         ...
 
 
 class AlertState(Protocol):
-    """The alerts that are raised now."""
+    """The active alerts."""
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
-        """The alerts that are raised now, by service."""
+        """Return the active alerts, by service."""
         ...
 
     async def raise_alert(
         self, shop_id: str, alert: Alert, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
-        """Store an alert and put its notifications into the outbox, both or neither.
+        """Store an alert and add its notifications to the outbox, in one atomic commit.
 
-        A second call with the same alert, because the answer to the first was lost, does nothing more.
+        A second call with the same alert has no effect: the answer to the first call may have been lost.
         """
         ...
 
     async def clear_alert(
         self, shop_id: str, service: str, new_deliveries: Sequence[NewDelivery], now: datetime
     ) -> None:
-        """Delete an alert and put the notifications of its end into the outbox, both or neither.
+        """Delete an alert and add the notifications of its end to the outbox, in one atomic commit.
 
-        A second call does nothing more.
+        A second call has no effect.
         """
         ...
 
 
 class StateView(Clock, Protocol):
-    """What health, metrics and the status page show of a shop. Only reads, and needs no lease."""
+    """The data that health, metrics and the status page show of a shop. Read-only; requires no lease."""
 
     async def load(self, shop_id: str) -> ShopState | None:
-        """As `OrderState.load`."""
+        """See `OrderState.load`."""
         ...
 
     async def holder(self) -> str:
-        """As `Lease.holder`."""
+        """See `Lease.holder`."""
         ...
 
     async def alerts(self, shop_id: str) -> dict[str, Alert]:
-        """As `AlertState.alerts`."""
+        """See `AlertState.alerts`."""
         ...
 
     async def stats(self, shop_id: str) -> Stats:
@@ -343,43 +355,43 @@ class StateView(Clock, Protocol):
         ...
 
     async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:
-        """The stored rows that were damaged, the latest first, a bounded number."""
+        """Return the stored rows that were damaged, the latest first, a bounded number."""
         ...
 
 
 class Store(
     OrderState, Retention, Outbox, DeliveryHistory, DeadLetters, AlertState, StateView, Lease, Protocol
 ):
-    """One open state. Whoever opens it closes it, and gives each user the port that it needs."""
+    """One open state. The code that opens it also closes it, and gives each user the port that it needs."""
 
     async def aclose(self) -> None:
-        """Close it and give the lease back; never raises."""
+        """Close the state and release the lease; never raises."""
         ...
 
 
 class Membership(Protocol):
-    """The replicas that share the shops of a fleet, as one of them sees it. All raise TemporaryError."""
+    """The replicas that share the shops of a fleet, seen by one of them. All methods raise TemporaryError."""
 
     async def stay(self) -> list[str]:
-        """Say that we are there, and learn the names of all who are; soon forgotten if not said again."""
+        """Announce this replica and return the names of all replicas. The announcement expires soon."""
         ...
 
     async def reports(self, unreached: Sequence[str], there: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Report which shops are not reached from here, and learn what the other replicas report.
+        """Report which shops are not reached from here, and return the reports of the other replicas.
 
         Args:
             unreached: the ids of shops, or only core.reach.EVERYTHING.
-            there: the replicas that are there, by `stay`.
+            there: the existing replicas, as `stay` returned them.
 
         Returns:
-            What each of those that are there does not reach.
+            The shops that each existing replica does not reach, by replica.
         """
         ...
 
     async def leave(self) -> None:
-        """Say that we go, so that the others need not wait for us to be forgotten."""
+        """Announce that this replica leaves, so that the others need not wait for its expiry."""
         ...
 
     async def leased(self, prefixes: Sequence[str]) -> list[bool]:
-        """Whether somebody has the lease of each shop."""
+        """Return whether each shop's lease is taken, in the order of the prefixes."""
         ...

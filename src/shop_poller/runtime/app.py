@@ -1,10 +1,11 @@
-"""The daemon: owns the signals, the listener and the order of shutdown.
+"""Runs the daemon: owns the signals, the listener and the order of shutdown.
 
 start:  settings → store → parts → listener → READY → lease → leader session: dispatchers and poller
-stop:   no new tick, no new claim; the running tick ends (10 s), senders end their attempt (20 s);
-        what is left waits in the outbox; the lease is released
+stop:   no new tick, no new claim; the running tick ends (10 s), senders finish their attempt (20 s);
+        the remaining deliveries wait in the outbox; the lease is released
 
-Of several shops each opens its store after the listener, and trouble with one is no trouble of the others.
+With several shops, each shop opens its store after the listener. A failure of one shop does not affect the
+others.
 """
 
 import os
@@ -33,9 +34,9 @@ from shop_poller.runtime.signals import STOPPING, ignoring_signals, on_signal
 from shop_poller.web.server import listen, serving
 
 FILES_A_STATE, FILES_BESIDES = 4, 300
-"""Descriptors: of a state file, with what lies beside it; and those that no shop has to itself."""
+"""File descriptors: per state file with its side files; and of the process, without those of the shops."""
 FILES_TO_SPARE = 4096
-"""The soft limit is raised to this at least, as far as the hard one allows."""
+"""The soft limit is raised to at least this number, if the hard limit allows it."""
 
 
 async def run(
@@ -44,25 +45,25 @@ async def run(
     stop: anyio.Event | None = None,
     on_listen: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """The daemon: until SIGTERM, SIGINT, SIGHUP or SIGQUIT.
+    """Run the daemon until SIGTERM, SIGINT, SIGHUP or SIGQUIT.
 
     Args:
-        shops_config: the shops that it watches, or shares with other replicas.
-        stop: ends it, too.
-        on_listen: is told the listener's address.
+        shops_config: the shops to watch, or to share with other replicas.
+        stop: stops the daemon, too.
+        on_listen: receives the listener's address.
 
     Raises:
-        SettingsError: the listener's address cannot be used, or a sink of an only shop.
-        PermanentError: STORE, the state of an only shop cannot be used.
+        SettingsError: the listener's address cannot be used. With one shop also: a sink cannot be used.
+        PermanentError: STORE, there is one shop and its state cannot be used.
     """
     stop = stop or anyio.Event()
 
     def told(number: signal.Signals) -> None:
-        if stop.is_set():  # it stops already, though no signal said so: this one is the second
+        if stop.is_set():  # `stop` was set without a signal: this signal counts as the second
             os.kill(os.getpid(), number)
         stop.set()
 
-    # From before the store is opened until after it is closed: either may hang. See `signals`.
+    # Handle signals from before the store is opened until after it is closed: both may hang. See `signals`.
     with ignoring_signals(), on_signal(STOPPING, told):
         await _run(shops_config, stop, on_listen)
 
@@ -90,7 +91,7 @@ async def _run(shops_config: ShopsConfig, stop: anyio.Event, on_listen: Callable
 
 @asynccontextmanager
 async def _ready(stop: anyio.Event) -> AsyncIterator[TaskGroup]:
-    """For as long as the context lasts systemd is told how it goes; what is started besides ends with it."""
+    """Notify systemd while the context lasts. Background tasks end with the context."""
     async with anyio.create_task_group() as background:
         background.start_soon(systemd.feed_watchdog)
         background.start_soon(_say_stopping, stop)
@@ -100,18 +101,18 @@ async def _ready(stop: anyio.Event) -> AsyncIterator[TaskGroup]:
 
 
 def _warn_of_exposure(shops: Sequence[Settings], files: Sequence[Path]) -> None:
-    """Log what other users of this machine can read or write."""
+    """Log the files that other users of this machine can read or write."""
     for line in summary(exposed(shops, files)):
         structlog.get_logger().warning("others can read or write a file of ours", detail=line)
 
 
 def _is_fast() -> bool:
-    """Whether the extra `fast` is installed, and used."""
+    """Return whether the extra `fast` is installed and used."""
     return transport_class() is not httpx.AsyncHTTPTransport
 
 
 def _files(shops: Sequence[Settings]) -> int:
-    """How many descriptors are needed at most: each sender may have a connection, which stays open."""
+    """Return the most file descriptors that are needed: each sender may keep a connection open."""
     return FILES_BESIDES + sum(
         1 + shop.shop_senders * len(shop.sinks) + (FILES_A_STATE if isinstance(shop.state, Path) else 0)
         for shop in shops
@@ -119,12 +120,12 @@ def _files(shops: Sequence[Settings]) -> int:
 
 
 def _make_room(files: int, log: Log, *, at_least: int = 0) -> None:
-    """Let this process have so many files and connections open, as far as the system lets it.
+    """Raise the limit of open files and connections, as far as the system allows.
 
     Args:
-        files: what is needed; where the system does not allow it, a warning says so.
-        log: takes the warning.
-        at_least: what is asked for if less is needed, without a warning.
+        files: the number that is needed. If the system does not allow it, log a warning.
+        log: receives the warning.
+        at_least: the number to request if fewer are needed; no warning if it is not allowed.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY
@@ -135,7 +136,7 @@ def _make_room(files: int, log: Log, *, at_least: int = 0) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if not unlimited and hard < files:
         log.warning(
-            "too few files may be open for all shops; raise LimitNOFILE, or ulimit -Hn",
+            "the limit of open files is too low for all shops; raise LimitNOFILE, or ulimit -Hn",
             may_be=hard,
             should_be=files,
         )
@@ -144,7 +145,7 @@ def _make_room(files: int, log: Log, *, at_least: int = 0) -> None:
 async def _say_stopping(stop: anyio.Event) -> None:
     await stop.wait()
     systemd.notify("STOPPING=1")
-    structlog.get_logger().info("stopping; what is not delivered waits in the outbox")
+    structlog.get_logger().info("stopping; undelivered notifications wait in the outbox")
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
-"""Which shops this process watches, of many, and of those that other replicas share.
+"""Decides which shops of a fleet this process watches, and shares them with other replicas.
 
-Every second: who is there? ──→ give away what is beyond our share, take what is free.
+Every second: which replicas exist? ──→ release the shops beyond our share, take free shops.
 
-A replica that cannot reach a shop leaves it to one that may; see `egress`.
+A replica that cannot reach a shop releases it to a replica that may reach it; see `egress`.
 """
 
 import math
@@ -23,25 +23,25 @@ from shop_poller.runtime.fleet import Fleet
 
 LOOK_EVERY_S = 1.0
 RIVAL_S = 3.0
-"""A shop is left to another process that has its lease, if we do not know for so long whether it is ours."""
+"""If another process has a shop's lease and ours is not confirmed within this time, we release the shop."""
 
 
 class Balancer:
     """Shares the shops of a fleet with other replicas. For the methods see fleet.Assignment.
 
     Args:
-        fleet: of which shops are begun and stopped.
-        membership: the replicas; None if there can be no other: then all shops are ours.
+        fleet: whose shops are started and stopped.
+        membership: the replicas; None if no other replica can exist. Then all shops are ours.
         name: of this replica.
-        probe: asks a shop once, beside whoever polls it.
+        probe: sends one request to a shop, concurrently with the process that polls it.
 
     Attributes:
         egress: the shops that cannot be reached from here.
-        released: how many shops were released because of that.
-        replicas: how many there were at the last look.
-        looked_at: when that was, on the event loop's clock.
+        released: how many shops were released because they could not be reached.
+        replicas: how many replicas existed at the last look.
+        looked_at: when the last look was, on the event loop's clock.
         began_at: when the watch began; infinity before.
-        is_blind: at the last look the other replicas could not be seen.
+        is_blind: whether the last look could not see the other replicas.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Balancer:
         self._name = name
         self._reports: dict[str, frozenset[str]] = {}
         self._there: list[str] = []
-        self._able: list[str] = []  # of those, that reach any shop
+        self._able: list[str] = []  # those of them that reach any shop
         self._orphans = Orphans()
-        self._beyond: set[str] = set()  # our share: taken since nobody else did
+        self._beyond: set[str] = set()  # our share: taken because no other replica took them
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
     async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
-        """Begin our share of the shops, and give away what is beyond it, until stopped."""
+        """Start our share of the shops, and release the shops beyond it, until stopped."""
         self.began_at = anyio.current_time()
         if self._membership is None:
             for shop_id in self._shops:
@@ -89,41 +89,43 @@ class Balancer:
             tasks.cancel_scope.cancel()
 
     async def leave(self) -> None:
-        """Tell the other replicas that we are gone."""
+        """Notify the other replicas that we leave."""
         if self._membership is None:
             return
         try:
             with anyio.CancelScope(shield=True):
                 await self._membership.leave()
         except TemporaryError:
-            self._log.debug("the others will see by themselves that we are gone")
+            self._log.debug("the other replicas were not notified; they detect our absence themselves")
 
     def _look_at_polls(self) -> None:
         polls = {shop_id: slot.polls for shop_id, slot in self._slots.items()}
         self.egress.look({shop_id: its for shop_id, its in polls.items() if its is not None})
 
     def _reached_by_others(self) -> set[str]:
-        """The shops that no other replica has reported."""
+        """Return the shops that no other replica has reported as unreached."""
         others = [self._reports.get(name, frozenset()) for name in self._there if name != self._name]
         return {shop_id for shop_id in self._shops if not any(shop_id in report for report in others)}
 
     async def _look_about(self, membership: Membership, begin: Callable[[str], None]) -> None:
-        """Look; if nothing is seen, whoever leads goes on leading for as long as the lease says."""
+        """Look at the other replicas. If that fails, each leader continues until its lease ends."""
         try:
             await self._look(membership, begin)
         except TemporaryError as error:
             self.is_blind = True
             if self._changes.changed("crew", error.kind):
-                self._log.error("the other replicas cannot be seen; trying on", error=str(error))
-        except Exception as bug:  # noqa: BLE001 - it must not end the watch of what we have
+                self._log.error("the other replicas cannot be seen; retrying", error=str(error))
+        except Exception as bug:  # noqa: BLE001 - must not stop the shops that we watch
             self.is_blind = True
             if self._changes.changed("crew", repr(bug)):
-                self._log.error("a bug, please report it; trying on", error=str(bug), exc_info=bug)
+                self._log.error(
+                    "internal error (bug): please report it; retrying", error=str(bug), exc_info=bug
+                )
         else:
             self.is_blind = False
 
     async def _look(self, membership: Membership, begin: Callable[[str], None]) -> None:
-        """See who is there and which shops are free; take and give away.
+        """Read which replicas exist and which shops are free. Take and release shops accordingly.
 
         Raises:
             TemporaryError: STORE.
@@ -138,8 +140,8 @@ class Balancer:
         self._leave_to_rivals(taken)
         reports = await membership.reports(self.egress.report, there)
         able = reach.able(there, reports)
-        # Who comes may know what the others did not, who goes leaves room, and who reaches a shop again may
-        # take it: all is shared out anew.
+        # Share all shops again if the replicas change: a new one may reach other shops, and the shops of one
+        # that left are free. Do so, too, if a replica reaches a shop again: it may take that shop.
         is_same = able == self._able and not self._is_lifted(reports)
         self._beyond = self._beyond & self._slots.keys() if is_same else set()
         self._there, self._able, self._reports = there, able, reports
@@ -160,23 +162,23 @@ class Balancer:
             begin(shop_id)
 
     def _is_lifted(self, reports: Mapping[str, Collection[str]]) -> bool:
-        """Whether a replica reaches a shop that it did not reach at the last look."""
+        """Return whether a replica reaches a shop that it did not reach at the last look."""
         return any(
             not before <= set(reports[name]) for name, before in self._reports.items() if name in reports
         )
 
     def _others_may_take(self, shop_id: str) -> bool:
-        """Whether a shop counts to our share: another replica may watch it, too. If there is none, all do."""
+        """Return whether a shop counts toward our share: another replica may watch it, or there is none."""
         return len(self._there) < 2 or reach.others_may_reach(shop_id, self._name, self._there, self._reports)
 
     def _leaves_to_others(self, shop_id: str) -> bool:
-        """Whether we do not reach a shop that another replica may reach."""
+        """Return whether we do not reach a shop that another replica may reach."""
         return shop_id in self.egress.unreached and reach.others_may_reach(
             shop_id, self._name, self._there, self._reports
         )
 
     def _release_unreached(self) -> None:
-        """Release what we do not reach and another replica may; a bounded number at a time."""
+        """Release the shops that we do not reach and another replica may; a bounded number at a time."""
         released = [
             shop_id
             for shop_id, slot in self._slots.items()
@@ -188,7 +190,11 @@ class Balancer:
             self.released += 1
 
     def _leave_to_rivals(self, taken: set[str]) -> None:
-        """Two wanted the same shop, and the other was quicker; or the lease is ours from before a break."""
+        """Release shops whose lease another replica has.
+
+        Both tried to take the shop and the other was first. Or the lease is ours from before an interruption:
+        then it is confirmed within RIVAL_S.
+        """
         for shop_id, slot in self._slots.items():
             if shop_id in taken and not slot.leads:
                 was_refused = slot.shop_runtime is not None and slot.shop_runtime.lease.was_refused

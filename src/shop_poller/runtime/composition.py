@@ -1,4 +1,4 @@
-"""Builds the parts of the daemon. What one shop has otherwise than several is chosen here, and only here."""
+"""Builds the parts of the daemon. Only this module distinguishes one shop from several."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ from shop_poller.stores import StorePool
 from shop_poller.web.routes import make_app
 
 HANDOVER_GRACE = Grace(tick_s=5.0, sender_s=5.0)
-"""When a shop goes to another replica: it is not to be without anybody for long."""
+"""For a handover to another replica: short, because no replica watches the shop meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Daemon:
 
     Attributes:
         fleet: watches the shops.
-        assignment: decides which ones.
-        site: what the listener serves.
-        about: what the log says of the shops at the start.
-        background: runs for as long as the fleet.
+        assignment: decides which shops this process watches.
+        site: the application that the listener serves.
+        about: log fields about the shops at the start.
+        background: tasks that run as long as the fleet.
     """
 
     fleet: Fleet
@@ -45,11 +45,11 @@ class Daemon:
 
 @asynccontextmanager
 async def composed(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
-    """Build the daemon for these shops; everything is closed at the end of the context.
+    """Build the daemon for these shops. Close everything at the end of the context.
 
     Raises:
-        SettingsError: an only shop has a sink that cannot be used.
-        PermanentError: STORE, the state of an only shop cannot be used.
+        SettingsError: there is one shop and a sink of it cannot be used.
+        PermanentError: STORE, there is one shop and its state cannot be used.
     """
     shops = shops_config.shops
     store_pool = StorePool(shops[0].state, is_shared=len(shops) > 1)
@@ -63,7 +63,7 @@ async def composed(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
 
 @asynccontextmanager
 async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIterator[Daemon]:
-    """The process cannot do without the shop, and shares nothing. The listener serves its page, too."""
+    """Build the daemon for one shop. It requires the shop, shares nothing and serves the status page."""
     (settings,) = shops_config.shops
     fleet = Fleet(
         [settings],
@@ -93,8 +93,8 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
 
 @asynccontextmanager
 async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIterator[Daemon]:
-    """Trouble with one shop is no trouble of the others. The listener serves what holds for all together."""
-    from shop_poller.runtime.balancer import Balancer  # noqa: PLC0415 - one shop needs none of it
+    """Build the daemon for several shops. They fail independently; the listener serves the fleet's status."""
+    from shop_poller.runtime.balancer import Balancer  # noqa: PLC0415 - a single shop does not need it
     from shop_poller.runtime.fleet_status import FleetStatus, lateness  # noqa: PLC0415 - as above
 
     shops, first = shops_config.shops, shops_config.shops[0]
@@ -125,5 +125,5 @@ def _opens(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:
 
 
 def _hosts(settings: Settings) -> set[str]:
-    """The names that the listener may be called by."""
+    """Return the host names that requests to the listener may use."""
     return {*settings.shop_http_hosts, *(settings.shop_http_listen or ())[:1]}

@@ -1,4 +1,7 @@
-"""The shops that this process cannot reach, although it reaches the state: found by polls, asked again."""
+"""Tracks the shops that this process cannot reach although it reaches the state.
+
+Polls detect them. Probes detect when they are reachable again.
+"""
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -32,11 +35,11 @@ class _Record:
     """A shop, or all of them, that could not be reached.
 
     Attributes:
-        times: how often that began, see reach.probe_after_s.
-        since: when it began last, on the event loop's clock.
-        probe_at: when to ask again.
-        not_before: the shop itself asked to be left alone until then.
-        lasts: whether it still cannot be reached.
+        times: how often it became unreachable, see reach.probe_after_s.
+        since: when it last became unreachable, on the event loop's clock.
+        probe_at: when to probe it.
+        not_before: the shop itself asked for no request until then.
+        lasts: whether it is still unreachable.
     """
 
     times: int = 0
@@ -52,11 +55,11 @@ class _Record:
 
 
 class Egress:
-    """What this process reaches.
+    """Tracks which shops this process reaches.
 
     Args:
-        shops: all there are, by their ids.
-        ask: asks a shop once, beside whoever polls it.
+        shops: all shops, by their ids.
+        ask: sends one request to a shop, concurrently with the process that polls it.
     """
 
     def __init__(self, shops: Mapping[str, Settings], ask: Callable[[Settings], Awaitable[Probe]]) -> None:
@@ -68,25 +71,25 @@ class Egress:
 
     @property
     def unreached(self) -> list[str]:
-        """The shops that cannot be reached, by their ids; a bounded number."""
+        """Return the ids of the shops that cannot be reached; a bounded number."""
         lasting = [one for one, record in self._records.items() if record.lasts and one != EVERYTHING]
         return sorted(lasting)[:MOST_REPORTED]
 
     @property
     def is_cut_off(self) -> bool:
-        """No shop can be reached."""
+        """Return whether no shop can be reached."""
         return EVERYTHING in self._records and self._records[EVERYTHING].lasts
 
     @property
     def report(self) -> list[str]:
-        """For the other replicas."""
+        """Return the report for the other replicas: the ids of shops, or only EVERYTHING."""
         return [EVERYTHING] if self.is_cut_off else self.unreached
 
     def look(self, polls: Mapping[str, Polls]) -> None:
-        """Judge by the polls of the shops that are ours.
+        """Update the records from the polls of the shops that are ours.
 
         Args:
-            polls: of each shop that is ours, is enabled, and was not released.
+            polls: of each shop that is ours and enabled, and that was not released.
         """
         for shop_id, its in polls.items():
             if is_unreachable(its.kind, its.failures):
@@ -99,11 +102,11 @@ class Egress:
             self._lost(EVERYTHING, Polls())
 
     async def probe(self, ours: Callable[[], Collection[str]], others: Callable[[], Collection[str]]) -> None:
-        """Ask what could not be reached again, for ever, one shop at a time.
+        """Probe the unreachable shops forever, one shop at a time.
 
         Args:
-            ours: the shops that are polled here, which need no probe.
-            others: the shops that no other replica has reported.
+            ours: the shops that are polled here; they need no probe.
+            others: the shops that no other replica has reported as unreached.
         """
         while True:
             await anyio.sleep(LOOK_EVERY_S)
@@ -123,12 +126,14 @@ class Egress:
     async def _probe(self, shop_id: str) -> Probe:
         try:
             return await self._ask(self._shops[shop_id])
-        except Exception as bug:  # noqa: BLE001 - it must not end the watch of the shops
-            self._log.error("a bug, please report it; trying on", shop=shop_id, error=str(bug), exc_info=bug)
+        except Exception as bug:  # noqa: BLE001 - must not stop the watch of the shops
+            self._log.error(
+                "internal error (bug): please report it; retrying", shop=shop_id, error=str(bug), exc_info=bug
+            )
             return Probe(is_reached=False)
 
     def _due(self, ours: Collection[str], others: Collection[str]) -> tuple[str, str] | None:
-        """What is to be asked for now: the record, and the shop. First one that others reach."""
+        """Return the record and the shop to probe now. Prefer a shop that other replicas reach."""
         now = anyio.current_time()
         if self.is_cut_off:
             if now < self._records[EVERYTHING].probe_at:
@@ -143,7 +148,7 @@ class Egress:
         return None
 
     def _may_ask(self, shop_id: str) -> bool:
-        """Whether the shop did not ask this process to be left alone just now."""
+        """Return whether the shop accepts requests now: it asked for no pause, or the pause is over."""
         record = self._records.get(shop_id)
         return record is None or anyio.current_time() >= record.not_before
 
@@ -158,7 +163,7 @@ class Egress:
             return
         record.begin(anyio.current_time())
         if shop_id == EVERYTHING:
-            if record.times == 1:  # at once: perhaps only the shops that were ours are down
+            if record.times == 1:  # probe at once: perhaps only the shops that were ours are down
                 record.probe_at = record.since
             self._log.error("no shop can be reached from here; other replicas that reach them take them over")
             return
@@ -182,9 +187,10 @@ class Egress:
 
 
 async def probe(settings: Settings) -> Probe:
-    """Ask a shop for one order, beside whoever polls it, to see whether it can be reached from here.
+    """Request one order from a shop to check whether this process reaches it.
 
-    Nothing is read from the answer. An error that every replica would get, such as refused keys, is one.
+    This runs concurrently with the process that polls the shop. The content of the answer is not used. An
+    error that every replica would receive, such as refused keys, counts as an answer.
     """
     source = make_source(settings)
     try:

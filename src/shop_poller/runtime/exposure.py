@@ -1,4 +1,4 @@
-"""Files of ours that other users of this machine can read or write: the state, its directory, secrets."""
+"""Finds our files that other users of this machine can read or write: state, its directory, secrets."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ GROUP, OTHERS = 0o070, 0o007
 READ, WRITE = 0o044, 0o022
 SIDE_FILES = ("", "-wal", "-shm", "-journal", ".lock")
 FROM_THE_HOST = (Path("/run/secrets"), Path("/var/run/secrets"))
-"""Secrets of a container: nobody else is in it, and their modes are not ours to choose."""
+"""Secrets of a container: it has no other users, and we cannot choose the modes of these files."""
 MOST_LINES = 10
 
 
@@ -23,8 +23,8 @@ class Exposed:
     Attributes:
         path: of the file or the directory.
         mode: its permissions.
-        what: others can do: "read", "write" or "read and write".
-        advice: a command that ends it.
+        what: what others can do: "read", "write" or "read and write".
+        advice: the command that corrects the permissions.
     """
 
     path: Path
@@ -37,18 +37,18 @@ class Exposed:
 
 
 def exposed(shops: Sequence[Settings], files: Iterable[Path]) -> list[Exposed]:
-    """What others can read or write, of the states of shops and of the files that settings came from.
+    """Return the state files of shops, and the files with settings, that others can read or write.
 
     Args:
-        shops: whose state may lie in a file.
-        files: with settings or secrets in them.
+        shops: their state may be a file.
+        files: that contain settings or secrets.
     """
     found = [*_of_settings(files), *_of_states(shops)]
     return list(dict.fromkeys(found))
 
 
 def summary(found: Sequence[Exposed]) -> list[str]:
-    """A line for each, but not thousands."""
+    """Return one line per file, up to MOST_LINES, and a line that counts the rest."""
     lines = [str(one) for one in found[:MOST_LINES]]
     if len(found) > MOST_LINES:
         lines.append(f"others can read or write {len(found) - MOST_LINES:,} more files")
@@ -56,7 +56,7 @@ def summary(found: Sequence[Exposed]) -> list[str]:
 
 
 def _of_settings(files: Iterable[Path]) -> Iterator[Exposed]:
-    """The group may read them: that is how root gives them to a service."""
+    """Check the files with settings. The group may read them: this is how root gives them to a service."""
     for file in dict.fromkeys(files):
         if not any(Path(os.path.realpath(file)).is_relative_to(place) for place in FROM_THE_HOST):
             yield from _look(file, OTHERS | (GROUP & WRITE), "600")
@@ -78,7 +78,7 @@ def _of_states(shops: Sequence[Settings]) -> Iterator[Exposed]:
 def _look(path: Path, forbidden: int, wanted: str) -> Iterator[Exposed]:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:  # there is none, or it cannot be seen: whoever opens it says so
+    except OSError:  # the file is missing or not accessible: the code that opens it reports that
         return
     wrong = mode & forbidden
     what = " and ".join(name for name, bits in (("read", READ), ("write", WRITE)) if wrong & bits)

@@ -1,4 +1,4 @@
-"""Makes parts as the settings want them."""
+"""Makes parts from the settings."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -26,7 +26,7 @@ from shop_poller.sources.woocommerce.statuses import OWN, meanings
 
 
 def shop_credentials(settings: Settings) -> KnownKeys:
-    """The credentials for the shop."""
+    """Return the credentials for the shop."""
 
     def text(secret: SecretStr | None) -> str:
         return secret.get_secret_value() if secret is not None else ""
@@ -41,22 +41,22 @@ def shop_credentials(settings: Settings) -> KnownKeys:
 
 
 def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:
-    """The source for the shop's dialect, or for the one that it will turn out to speak."""
+    """Return the source for the shop's dialect. With "auto", the source detects the dialect."""
     url, credentials = settings.woocommerce_mcp_url, shop_credentials(settings)
     if settings.shop_dialect != "auto":
         return open_source(Dialect(settings.shop_dialect), url, credentials)
     missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not credentials.fit(dialect)}
-    if not settings.shop_sweep_interval:  # nothing else would look whether an order can be shown again
+    if not settings.shop_sweep_interval:  # only the sweep checks whether an order can be read again
         missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
     openers = {d: partial(open_source, d, url, credentials) for d in candidates(url) if d not in missing}
     return Auto(openers, missing=missing, on_choice=on_choice)
 
 
 def make_refunds(settings: Settings) -> RefundList | None:
-    """The shop's list of refunds; None where no sweep reads it, or dialect or keys do not go with it.
+    """Return the shop's list of refunds; None if no sweep reads it, or the dialect or keys do not support it.
 
-    It is a list of the REST API, whatever dialect the shop is asked in: a consumer key opens both. The
-    dialect `abilities` sees no refunds, so there would be nothing to read again.
+    The list belongs to the REST API, whatever the shop's dialect is: a consumer key is valid for both. The
+    dialect `abilities` sees no refunds, so there would be no refunded order to read again.
     """
     is_blind = settings.shop_dialect == "abilities"
     if is_blind or not settings.shop_sweep_interval or not settings.has_consumer_key:
@@ -65,10 +65,10 @@ def make_refunds(settings: Settings) -> RefundList | None:
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
-    """The sinks, in the order in which they are named.
+    """Return the sinks, in the order of the settings.
 
     Raises:
-        SettingsError: sinks that cannot use their address, or need a library that is not installed.
+        SettingsError: a sink cannot use its address, or needs a library that is not installed.
     """
     secret = settings.shop_notify_secret
     keys = signing_keys(secret.get_secret_value()) if secret is not None else ()
@@ -87,19 +87,19 @@ def make_sinks(settings: Settings) -> list[Sink]:
 def make_metrics(
     settings: Settings, sinks: Iterable[str] = (), metrics_registry: MetricsRegistry | None = None
 ) -> Metrics:
-    """The metrics of a shop.
+    """Return the metrics of a shop.
 
     Args:
         settings: as loaded.
-        sinks: their names.
-        metrics_registry: where they are kept, with those of other shops.
+        sinks: the names of the sinks.
+        metrics_registry: registers the metrics, with those of other shops.
     """
     events = [named.event for named in settings.shop_status_events.values()]
     return Metrics(settings.shop, sinks, events, metrics_registry, statuses=OWN, dialects=Dialect)
 
 
 def make_message_format(settings: Settings) -> MessageFormat:
-    """How notifications are written."""
+    """Return the format of the shop's notifications."""
     return MessageFormat(
         settings.shop,
         locale=settings.shop_locale,
@@ -113,7 +113,7 @@ def make_message_format(settings: Settings) -> MessageFormat:
 
 @asynccontextmanager
 async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
-    """Asks the shop beside the daemon, for a command; closed afterwards."""
+    """Open a fetcher for a command that requests orders while the daemon may run. Close it afterwards."""
     source = make_source(settings)
     try:
         yield Fetcher(source, shop=settings.shop, metrics=make_metrics(settings), random=random.random)
@@ -122,12 +122,12 @@ async def asking(settings: Settings) -> AsyncIterator[Fetcher]:
 
 
 def status_meanings(settings: Settings) -> StatusMeanings:
-    """What the shop's statuses mean."""
+    """Return the meanings of the shop's statuses."""
     return meanings(unpaid=map(bare, settings.shop_unpaid_statuses))
 
 
 def poll_plan(settings: Settings) -> PollPlan:
-    """How the settings want the shop polled."""
+    """Return how to poll the shop, according to the settings."""
     return PollPlan(
         shop=settings.shop,
         meanings=status_meanings(settings),
@@ -147,10 +147,10 @@ def poll_plan(settings: Settings) -> PollPlan:
 
 
 async def begun(orders: OrderState, shop: str) -> ShopState:
-    """The state of a shop that has been polled, for commands that have nothing to do before that.
+    """Return the state of a shop that has been polled, for commands that need one.
 
     Raises:
-        PermanentError: STORE, it never was.
+        PermanentError: STORE, the shop was never polled with this state.
     """
     state = await orders.load(shop)
     if state is None or state.baseline_at is None:

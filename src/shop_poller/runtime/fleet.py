@@ -1,10 +1,10 @@
-"""The shops that one process watches. One shop is a fleet of one.
+"""Watches the shops of one process. A single shop is a fleet of one.
 
-    assignment: which shops are ours? ──→ stop the slot of one that is given away, begin one that is taken
+    assignment: which shops are ours? ──→ stop the slot of a released shop, start a taken shop
                                                   │                         │
-    each slot for itself:              last tick, release          store → shop runtime → lease → session
+    each slot separately:              last tick, release          store → shop runtime → lease → session
 
-Every shop has a store, a lease, a breaker and a place in the interval of its own; its troubles stay its own.
+Every shop has its own store, lease, breaker and place in the interval. Its failures do not affect others.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -31,38 +31,38 @@ class Assignment(Protocol):
     """Decides which of the shops this process watches."""
 
     async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
-        """Begin shops, and stop their slots, until stopped.
+        """Start shops, and stop their slots, until stopped.
 
         Args:
-            begin: begins the watch of a shop, by its id.
-            stop: ends it.
+            begin: starts the watch of the shop with this id.
+            stop: ends the assignment.
         """
         ...
 
     async def leave(self) -> None:
-        """The slots were told to stop: other replicas may take the shops."""
+        """Announce that other replicas may take the shops. Called once all slots are stopping."""
         ...
 
 
 class AllShops:
-    """Every shop is ours, from the start to the stop. For the methods see Assignment.
+    """Assigns every shop to this process, from the start to the stop. For the methods see Assignment.
 
     Args:
-        shops: the ids of all there are.
+        shops: the ids of all shops.
     """
 
     def __init__(self, shops: Collection[str]) -> None:
         self._shops = shops
 
     async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
-        """Begin them all, and wait."""
+        """Start all shops, and wait for the stop."""
         for shop_id in self._shops:
             begin(shop_id)
-        if not stop.is_set():  # else no shop is begun at all
+        if not stop.is_set():  # if it is set, skip the checkpoint, so that no shop starts
             await stop.wait()
 
     async def leave(self) -> None:
-        """Nobody else takes them."""
+        """Do nothing: no other replica takes the shops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class FleetPolicy:
     """How the shops are watched.
 
     Attributes:
-        ends_on_failure: the process cannot do without any shop: each is opened before anything else starts,
-            and a failure ends the fleet. Else what fails is tried again, and the other shops are watched.
-        limiter: the shops take turns in it, and each is polled at its own point of the interval. Without one
-            they are polled at once.
-        grace: for the work that is under way when a shop is stopped.
+        ends_on_failure: the process requires every shop. Each is opened before anything else starts, and a
+            failure ends the fleet. If false, a failed shop is retried, and the other shops are watched.
+        limiter: bounds concurrent polls; each shop is polled at its own point of the interval. Without a
+            limiter, shops are polled immediately.
+        grace: time for the work in progress when a shop is stopped.
     """
 
     ends_on_failure: bool = False
@@ -86,9 +86,9 @@ class Fleet:
     """The shops that one process watches.
 
     Args:
-        shops: all there are, shared with other replicas or not.
+        shops: all shops, shared with other replicas or not.
         open_store: opens the store of a shop.
-        metrics_registry: where metrics are kept.
+        metrics_registry: registers the metrics.
         policy: how the shops are watched.
 
     Attributes:
@@ -114,7 +114,7 @@ class Fleet:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[list[ShopRuntime]]:
-        """Build the parts of the shops that the process cannot do without; they are closed afterwards.
+        """Build the parts of the shops that the process requires. Close them afterwards.
 
         Raises:
             SettingsError: a sink cannot be used.
@@ -132,7 +132,7 @@ class Fleet:
         """Watch the shops that are assigned to this process, until stopped.
 
         Raises:
-            SettingsError, ShopPollerError: a shop that the process cannot do without cannot be watched.
+            SettingsError, ShopPollerError: a shop that the process requires cannot be watched.
         """
         async with anyio.create_task_group() as tasks:
 
@@ -160,11 +160,13 @@ class Fleet:
                             self._failures.append(error)
                             scope.cancel()
                             return
-                        self._complain(slot, error, "the shop cannot be watched; trying on")
+                        self._complain(slot, error, "the shop cannot be watched; retrying")
                     except Exception as bug:
                         if self._policy.ends_on_failure:
                             raise
-                        self._complain(slot, bug, "a bug, please report it; trying on", exc_info=bug)
+                        self._complain(
+                            slot, bug, "internal error (bug): please report it; retrying", exc_info=bug
+                        )
                     with anyio.move_on_after(RETRY_S):
                         await slot.stop.wait()
         finally:

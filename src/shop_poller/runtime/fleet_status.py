@@ -1,4 +1,4 @@
-"""How a fleet goes: health, readiness and metrics of all shops that this process watches."""
+"""Reports health, readiness and metrics of all shops that this process watches."""
 
 from collections.abc import Callable
 
@@ -16,24 +16,24 @@ from shop_poller.runtime.fleet import Fleet
 from shop_poller.runtime.shop_slot import ShopSlot
 
 SURVEY_S = 120.0
-"""How often what lies in each shop's store is counted."""
+"""How often the rows in each shop's store are counted."""
 MOST_NAMED = 10
-"""Shops that cannot be watched are named, up to so many."""
+"""The most shops that are named as not watched."""
 STUCK_S = 60.0 + LOOK_EVERY_S
-"""A loop that did not come round for so long does not work any more."""
+"""A balancer loop that did not complete a round for so long is stuck."""
 
 
 class FleetStatus:
-    """Looks at the shops and says how they do. For the methods see web.routes.HealthReporter.
+    """Reports the status of the shops. For the methods see web.routes.HealthReporter.
 
-    Whether it is healthy decides whether it is restarted; so a shop that is not is no reason, as long as
-    another one is polled. It is seen by its metrics, and told to whoever gets its notifications.
+    An unhealthy process is restarted. So one unhealthy shop does not make the process unhealthy as long as
+    another shop is polled. The metrics show the unhealthy shop, and its administrators are notified.
 
     Args:
-        fleet: the shops that are looked at.
+        fleet: the shops to report on.
         balancer: knows the replicas, and which shops cannot be reached from here.
-        metrics_registry: where metrics are kept.
-        limiter: who waits for them is counted.
+        metrics_registry: registers the metrics.
+        limiter: counts the polls that wait for a free place.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class FleetStatus:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(name, text, registry=metrics_registry.registry)
 
-        self._shops = gauge("shop_fleet_shops", "Shops that there are")
+        self._shops = gauge("shop_fleet_shops", "Shops in the settings")
         self._watched = gauge("shop_fleet_watched_shops", "Shops whose lease this process has")
         self._unwell = gauge(
             "shop_fleet_unwell_shops", "Shops here that cannot be watched, or were not polled in good time"
         )
         self._replicas = gauge("shop_fleet_replicas", "Replicas that share the shops")
-        self._waiting = gauge("shop_fleet_waiting_polls", "Shops that wait for their turn to be asked")
+        self._waiting = gauge("shop_fleet_waiting_polls", "Shops that wait for a free place to be polled")
         self._undelivered = gauge(
-            "shop_fleet_outbox_deliveries", "Deliveries not yet made, of the shops here"
+            "shop_fleet_outbox_deliveries", "Deliveries that wait in the outboxes of the shops here"
         )
-        self._dead = gauge("shop_fleet_dead_letters", "Dead letters that lie in the stores of the shops here")
+        self._dead = gauge("shop_fleet_dead_letters", "Dead letters in the stores of the shops here")
         self._unreached = gauge(
             "shop_fleet_unreached_shops",
             "Shops that this process does not reach; one that no other replica reaches stays here",
@@ -70,10 +70,10 @@ class FleetStatus:
             registry=metrics_registry.registry,
         )
         self._shown_released = 0
-        self._known = gauge("shop_fleet_known_orders", "Orders whose state is remembered, of the shops here")
+        self._known = gauge("shop_fleet_known_orders", "Orders whose state is stored, of the shops here")
 
     async def health(self) -> dict[str, str]:
-        """Whether the loop goes round, and any shop is polled."""
+        """Return whether the loop is running, and at least one shop is polled."""
         behind_s = anyio.current_time() - max(self._balancer.looked_at, self._balancer.began_at)
         if behind_s > STUCK_S:
             return {"status": "unhealthy", "reason": f"stuck for {behind_s:.0f} s"}
@@ -83,11 +83,11 @@ class FleetStatus:
         return {"status": "healthy", **self._shares()}
 
     async def readiness(self) -> dict[str, str]:
-        """Whether the shops that are ours are being watched."""
+        """Return whether the shops that are ours are watched."""
         balancer = self._balancer
         wanted, leads = len(self._fleet.slots), len(self._slots())
         if not anyio.current_time() < balancer.looked_at + STUCK_S:
-            return {"status": "not ready", "reason": "the shops were not looked for yet"}
+            return {"status": "not ready", "reason": "the shops are not assigned yet"}
         if balancer.is_blind and not leads:
             return {"status": "not ready", "reason": "the state cannot be reached; the log says why"}
         if balancer.egress.is_cut_off:
@@ -98,7 +98,7 @@ class FleetStatus:
         return {"status": "ready", **self._shares(), **({"unreached": str(unreached)} if unreached else {})}
 
     async def exposition(self) -> bytes:
-        """All metrics; what lies in the stores is as of the last survey."""
+        """Return all metrics. The counts of the stores are those of the last survey."""
         watched = self._slots()
         self._shops.set(len(self._fleet.shops))
         self._watched.set(len(watched))
@@ -117,7 +117,7 @@ class FleetStatus:
         return generate_latest(self._metrics_registry.registry)
 
     async def survey(self) -> None:
-        """Count what lies in the stores, one shop after the other, for ever."""
+        """Count the rows in the stores forever, one shop after the other."""
         while True:
             watched = self._slots()
             self._counted = {
@@ -138,23 +138,27 @@ class FleetStatus:
         try:
             self._counted[shop] = await shop_runtime.health_reporter.look()
         except ShopPollerError:
-            pass  # it is counted as trouble with the state; the last numbers stand
-        except Exception as bug:  # noqa: BLE001 - what is wrong with one store must end no other shop's watch
+            pass  # counted as an error of the state; the last counts stay
+        except Exception as bug:  # noqa: BLE001 - a fault of one store must not stop other shops
             if slot.changes.changed("survey", repr(bug)):
-                self._log.error("a bug, please report it; trying on", shop=shop, error=str(bug), exc_info=bug)
+                self._log.error(
+                    "internal error (bug): please report it; retrying",
+                    shop=shop,
+                    error=str(bug),
+                    exc_info=bug,
+                )
         else:
             slot.changes.changed("survey", "")
         now = self._fleet.slots.get(shop)
-        if (
-            now is None or now.shop_runtime is None
-        ):  # it went to another replica meanwhile, and was shown once more
+        # If another replica took the shop meanwhile, `look` registered its metrics again.
+        if now is None or now.shop_runtime is None:
             self._metrics_registry.forget(shop)
 
     def _slots(self) -> list[ShopSlot]:
         return [slot for slot in self._fleet.slots.values() if slot.leads]
 
     def _shares(self) -> dict[str, str]:
-        """How many shops are watched here; and which cannot be, by name."""
+        """Return how many shops are watched here, and the names of those that cannot be watched."""
         shares = {"shops": f"{len(self._slots())} of {len(self._fleet.shops)}"}
         failed = sorted(shop for shop, slot in self._fleet.slots.items() if slot.cannot)
         if failed:
@@ -164,10 +168,10 @@ class FleetStatus:
 
 
 def lateness(metrics_registry: MetricsRegistry) -> Callable[[float], None]:
-    """What is told how long after its time a shop was asked, and shows it."""
+    """Return a function that records how many seconds after its scheduled time a shop was polled."""
     late = Histogram(
         "shop_fleet_poll_lateness_seconds",
-        "How long after its time a shop was asked, waits for its turn included",
+        "How long after its scheduled time a shop was polled, including the wait for a free place",
         buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         registry=metrics_registry.registry,
     )

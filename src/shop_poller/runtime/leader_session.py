@@ -1,4 +1,4 @@
-"""What works on one shop while this process has the lease; built anew each time that it gets the lease."""
+"""The work on one shop while this process has the lease. Built again each time the process gets the lease."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from shop_poller.ports import PollFailure
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long the work that is under way may go on after a stop.
+    """How long the work in progress may continue after a stop.
 
     Attributes:
-        tick_s: for the running tick.
-        sender_s: for the senders, to end their attempts.
+        tick_s: seconds for the running tick.
+        sender_s: seconds for the senders to finish their attempts.
     """
 
     tick_s: float = 10.0
@@ -31,12 +31,12 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class SessionHealth:
-    """What health and readiness depend on, at one moment.
+    """The values of a session that health and readiness depend on, at one moment.
 
     Attributes:
         heartbeat_at: the last good poll, or the start if there was none yet.
-        has_polled: there has been a good poll in this session.
-        senders_alive: how many there are, of all sinks.
+        has_polled: whether there was a good poll in this session.
+        senders_alive: the number of running senders of all sinks.
     """
 
     heartbeat_at: datetime
@@ -46,14 +46,14 @@ class SessionHealth:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySnapshot:
-    """How the deliveries to one sink are, at one moment.
+    """The state of the deliveries to one sink, at one moment.
 
     Attributes:
-        held: deliveries in the in-process queue and on their way.
+        held: deliveries in the in-process queue or being sent.
         breaker: the state of the sink's circuit breaker.
-        gone: the sink said 410.
-        failing_since: when the first delivery failed after the last that did not; None if none fails.
-        last_error_kind: how the last one failed; None if none fails.
+        gone: whether the sink answered 410.
+        failing_since: the first failure after the last success; None if deliveries do not fail.
+        last_error_kind: of the last failure; None if deliveries do not fail.
     """
 
     held: int
@@ -65,10 +65,10 @@ class DeliverySnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """What the status page shows of a session, at one moment.
+    """The part of the status page that describes a session, at one moment.
 
     Attributes:
-        failure: why polls fail now; None if they do not.
+        failure: why polls fail now; None if they do not fail.
         next_in_s: seconds until the next poll.
         deliveries: one per sink, in the order of the settings.
     """
@@ -80,25 +80,25 @@ class SessionSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LeaderSession:
-    """A poller and a dispatcher for each sink, over one state writer."""
+    """A poller, and a dispatcher for each sink. They share one state writer."""
 
     poller: Poller
     state_writer: StateWriter
     dispatchers: Sequence[Dispatcher]
 
     def health(self) -> SessionHealth:
-        """What health and readiness depend on."""
+        """Return the values that health and readiness depend on."""
         senders_alive = sum(dispatcher.senders_alive for dispatcher in self.dispatchers)
         return SessionHealth(self.state_writer.heartbeat_at, self.poller.polled, senders_alive)
 
     def snapshot(self) -> SessionSnapshot:
-        """What the status page shows."""
+        """Return what the status page shows."""
         return SessionSnapshot(
             self.poller.failure, self.poller.next_in_s, [_snapshot(one) for one in self.dispatchers]
         )
 
     def stop(self) -> None:
-        """No new tick, no new claim."""
+        """Start no new tick and no new claim."""
         self.poller.stop()
         for dispatcher in self.dispatchers:
             dispatcher.stop()
@@ -107,12 +107,12 @@ class LeaderSession:
         """Poll and deliver until stopped.
 
         Args:
-            stop: no new tick and no new claim from then on.
-            polls: the shop is to be polled.
-            grace: after the stop.
+            stop: no tick and no claim starts after it is set.
+            polls: whether to poll the shop.
+            grace: time for the work in progress after the stop.
 
         Raises:
-            PermanentError: STORE, the state cannot be used any more.
+            PermanentError: STORE, the state can no longer be used.
         """
         failures: list[PermanentError] = []
         try:
@@ -130,8 +130,11 @@ class LeaderSession:
     async def deliver(self, *, until_idle: bool = False) -> None:
         """Run all dispatchers.
 
+        Args:
+            until_idle: end as soon as no due delivery is left to attempt.
+
         Raises:
-            PermanentError: STORE, the state cannot be used any more.
+            PermanentError: STORE, the state can no longer be used.
         """
         failures: list[PermanentError] = []
         try:
@@ -156,7 +159,7 @@ def _snapshot(dispatcher: Dispatcher) -> DeliverySnapshot:
 
 
 async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace_s: float) -> None:
-    """Run some work; once stopped, it has a grace to come to its end."""
+    """Run some work. Cancel it if it does not end within the grace after the stop."""
 
     async def cut_short() -> None:
         await stop.wait()
@@ -171,7 +174,7 @@ async def _bounded(work: Callable[[], Awaitable[None]], stop: anyio.Event, grace
 
 
 def leaves(group: BaseExceptionGroup[PermanentError]) -> list[PermanentError]:
-    """The errors in a group of groups."""
+    """Return the errors in a group of groups."""
     found: list[PermanentError] = []
     for one in group.exceptions:
         found += leaves(one) if isinstance(one, BaseExceptionGroup) else [one]

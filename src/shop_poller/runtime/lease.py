@@ -1,8 +1,10 @@
-"""The right to write for a shop: who has it works, who loses it stops at once, everybody else waits.
+"""Takes, renews and releases the lease: the right to write for a shop.
+
+The leader works while it has the lease, and stops at once when it loses it. All other replicas wait.
 
 wait ── take ──→ leader session: work, renew every few seconds ── stopped ──→ release
 ↑                  │
-└──── lost, or not known in time to be still ours ────┘
+└──── lost, or not confirmed in time ────┘
 """
 
 import math
@@ -17,25 +19,28 @@ from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import Lease
 
 TRY_EVERY_S = 1.0
-"""How long after a clean stop, or after the last term of one that was killed, a follower leads at most."""
+"""How often a follower tries to take the lease.
+
+So this is the longest wait after the leader stopped in order, or after the last term of a killed leader.
+"""
 RENEWALS = 4
-"""In a term: three may fail."""
+"""Renewals per term: three may fail."""
 LOOK_EVERY_S = 30.0
-"""How often a right without a term is looked at: the state file may have been deleted or replaced."""
+"""How often a lease without a term is checked: the state file may have been deleted or replaced."""
 MARGIN_S = 1.0
-"""Before the term ends nothing is sent any more: what is on its way then has arrived before another leads."""
+"""Sending stops this long before the term ends: requests in flight arrive before another process leads."""
 
 
 class LeaseKeeper:
-    """One process's view of the right to write.
+    """Keeps the lease of one shop for this process.
 
     Args:
-        lease: the store's.
-        metrics: have the gauge.
+        lease: of the store.
+        metrics: contain the gauge of the lease.
 
     Attributes:
-        silence_s: for how long the store had not answered before it did last.
-        was_refused: whether another process had the right when we asked for it last.
+        silence_s: for how many seconds the store did not answer before its latest answer.
+        was_refused: whether our latest request was refused, because another process has the lease.
     """
 
     def __init__(self, lease: Lease, metrics: Metrics) -> None:
@@ -49,15 +54,18 @@ class LeaseKeeper:
         self._log: Log = structlog.get_logger()
 
     def held(self) -> bool:
-        """Whether the right is surely ours, by the monotonic clock: so also after having been frozen."""
+        """Return whether the lease is certainly ours.
+
+        The monotonic clock decides, so the result is correct even after the process was frozen.
+        """
         return anyio.current_time() < self._deadline
 
     async def hold(self, work: Callable[[], Awaitable[None]], stop: anyio.Event) -> None:
-        """Wait for the right, work while it is ours, and again if it was lost; until stopped.
+        """Wait for the lease and work while it is ours. Repeat that after a loss, until stopped.
 
         Args:
-            work: ends some time after the stop; is cancelled when the right is lost.
-            stop: ends it.
+            work: ends some time after the stop; is cancelled when the lease is lost.
+            stop: ends the loop.
         """
         while not stop.is_set():
             if await self._took():
@@ -67,7 +75,7 @@ class LeaseKeeper:
                     await stop.wait()
 
     async def once(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Work with the right, which must be free now.
+        """Work with the lease, which must be free now.
 
         Raises:
             PermanentError: STORE, another process has it.
@@ -88,7 +96,7 @@ class LeaseKeeper:
             self._heard(nothing=True)
             self._metrics.store_error(StoreUse.LEASE)
             if self._changes.changed("lease", error.kind):
-                self._log.error("the lease cannot be asked for; trying on", error=str(error))
+                self._log.error("the lease cannot be requested; retrying", error=str(error))
             return False
         if not took and self._changes.changed("lease", "follower"):
             self._log.info("following: another replica has the lease")
@@ -115,7 +123,7 @@ class LeaseKeeper:
                     try:
                         await self._renew()
                     except PermanentError as error:  # kept out of the group, as below
-                        self._log.error("the state cannot be used any more; stopping", error=str(error))
+                        self._log.error("the state can no longer be used; stopping", error=str(error))
                         failures.append(error)
                     tasks.cancel_scope.cancel()
 
@@ -134,42 +142,42 @@ class LeaseKeeper:
             raise failure
 
     async def _renew(self) -> None:
-        """Keep the right; returns when it is lost.
+        """Keep the lease. Return when it is lost.
 
         Raises:
-            PermanentError: STORE, the state is not the one that was opened any more.
+            PermanentError: STORE, the state is no longer the one that was opened.
         """
         while True:
-            with anyio.CancelScope(deadline=self._deadline):  # not a moment longer, whatever the store does
+            with anyio.CancelScope(deadline=self._deadline):  # end in time, even if the store hangs
                 await anyio.sleep(min(self._lease.term_s / RENEWALS, LOOK_EVERY_S))
                 requested_at = anyio.current_time()
                 try:
                     if not await self._lease.renew():
                         self._changes.changed("lease", "lost")
-                        self._log.warning("the lease was lost; what it covers stops")
+                        self._log.warning("the lease was lost; stopping the work that it covers")
                         return
                 except TemporaryError as error:
                     self._heard(nothing=True)
                     self._metrics.store_error(StoreUse.LEASE)
                     if self._changes.changed("renewal", error.kind):
-                        self._log.error("the lease cannot be renewed; trying on", error=str(error))
+                        self._log.error("the lease cannot be renewed; retrying", error=str(error))
                 else:
                     self._changes.changed("renewal", "")
                     self._heard()
-                    if self.held():  # a yes that comes too late is a no
+                    if self.held():  # a confirmation that comes too late does not count
                         self._good_from(requested_at)
             if not self.held():
                 self._heard(nothing=True)
                 self._changes.changed("lease", "lost")
-                self._log.warning("the lease ran out; what it covers stops")
+                self._log.warning("the lease expired; stopping the work that it covers")
                 return
 
     def _good_from(self, requested_at: float) -> None:
-        """The store counts the term from when it was asked at the earliest."""
+        """Set the deadline. The store's term begins when it was asked, or later."""
         self._deadline = requested_at + self._lease.term_s - MARGIN_S
 
     def _heard(self, *, nothing: bool = False) -> None:
-        """The store answered, or did not."""
+        """Record that the store answered, or that it did not."""
         now = anyio.current_time()
         if nothing:
             self._silent_since = self._silent_since if self._silent_since is not None else now
@@ -181,4 +189,4 @@ class LeaseKeeper:
         try:
             await self._lease.release()
         except TemporaryError:
-            self._log.debug("the lease could not be released; it ends by itself")
+            self._log.debug("the lease could not be released; it expires at the end of its term")

@@ -1,4 +1,4 @@
-"""The commands `run --once` and `run --once --dry-run`: one tick, without the daemon."""
+"""Implements `run --once` and `run --once --dry-run`: one tick, without the daemon."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from shop_poller.stores import copy_store, open_store
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What `run --once` did.
+    """The result of `run --once`.
 
     Attributes:
-        delivered: notifications that sinks took.
-        waiting: deliveries left in the outbox.
-        dead_lettered: deliveries given up in this run.
+        tick: the report of the tick.
+        delivered: notifications that sinks accepted.
+        waiting: deliveries that wait in the outbox.
+        dead_lettered: deliveries moved to dead letters in this run.
     """
 
     tick: TickReport
@@ -32,7 +33,7 @@ class RunReport:
 
 
 async def run_once(settings: Settings) -> RunReport:
-    """One tick, then deliver what is due.
+    """Run one tick, then deliver what is due.
 
     Raises:
         SettingsError: a sink cannot be used.
@@ -58,7 +59,7 @@ async def _run_once(
     settings: Settings, outbox: Outbox, view: StateView, leader_session: LeaderSession
 ) -> RunReport:
     deadline = anyio.current_time() + settings.shop_polling_interval
-    for sink in settings.sinks:  # what waits for a better time: whoever runs it once means now
+    for sink in settings.sinks:  # the user runs it once to deliver now, so parked deliveries are due, too
         while await outbox.release_parked(sink.name):
             pass
     tick = TickReport()
@@ -79,7 +80,7 @@ async def _run_once(
 
 
 async def rehearse(settings: Settings, show: Callable[[NewDelivery], None]) -> TickReport:
-    """One tick on a copy of the state: shows what would be sent, sends and changes nothing."""
+    """Run one tick on a copy of the state. Show what would be sent; send and change nothing."""
 
     def show_all(new_deliveries: Sequence[NewDelivery]) -> None:
         for one in new_deliveries:

@@ -1,4 +1,4 @@
-"""The parts that last as long as the process, and those that work while the right to write is ours."""
+"""Builds the parts of one shop: those that last as long as the process, and those of a leader session."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,27 +44,27 @@ if TYPE_CHECKING:
     from shop_poller.web.status_page import StatusPage
 
 LOOK_EVERY_S = 60.0
-"""How often the outbox of one of many shops is looked at when nothing seems due."""
+"""With several shops: how often the outbox of each is checked when nothing seems due."""
 OnNewDeliveries = Callable[[Sequence[NewDelivery]], None]
 
 
 class ShopRuntime:
-    """What lasts as long as the process; made by `built`.
+    """The parts of one shop that last as long as the process. `built` makes it.
 
     Args:
         settings: as loaded.
         store: opened.
-        source: asks the shop.
-        sinks: deliver.
-        on_new_deliveries: is shown what was put into the outbox.
-        metrics_registry: where the metrics are kept, with those of other shops.
-        limiter: that the shop takes with others to be asked.
-        refunds: the shop's own list of refunds; None where it cannot be asked for one.
+        source: fetches orders from the shop.
+        sinks: deliver notifications.
+        on_new_deliveries: receives the deliveries that were added to the outbox.
+        metrics_registry: registers the metrics, with those of other shops.
+        limiter: bounds concurrent polls of several shops; None for a single shop.
+        refunds: the shop's own list of refunds; None if the shop is not asked for one.
 
     Attributes:
-        session: what works while the lease is ours; None while another replica leads.
+        session: the work while the lease is ours; None while another replica leads.
         lease: takes and keeps the lease.
-        health_reporter: health, readiness and metrics.
+        health_reporter: reports health, readiness and metrics.
         clock: watches the store's clock.
     """
 
@@ -91,8 +91,8 @@ class ShopRuntime:
         self._wanted = {sink.name: sink.filter for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings)
-        self._last_poll_at: datetime | None = None  # an emptied store does not know it any more
-        self._gone: set[str] = set()  # sinks that said 410
+        self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
+        self._gone: set[str] = set()  # sinks that answered 410
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
         metrics_registry = metrics_registry or MetricsRegistry()
@@ -128,7 +128,7 @@ class ShopRuntime:
         )
 
     async def begin(self) -> LeaderSession:
-        """The parts that write, on what the store holds now.
+        """Build a leader session from the present state in the store.
 
         Raises:
             TemporaryError: STORE.
@@ -189,7 +189,7 @@ class ShopRuntime:
         return self.session
 
     def _schedule(self, state_writer: StateWriter) -> PollSchedule:
-        """At once, for a shop that is the only one; else at its point of the interval."""
+        """Return the schedule: immediately for a single shop, else at the shop's point of the interval."""
         if self._limiter is None:
             return PollSchedule()
         last_at = state_writer.state.last_poll_at
@@ -202,7 +202,7 @@ class ShopRuntime:
         return PollSchedule(self._limiter, first_in_s)
 
     def _report_missed_outage(self, state_writer: StateWriter) -> None:
-        """Nobody polled while the store was away for long, and nobody could be told."""
+        """Report an outage of the store that has ended: no replica polled, and no alert could be stored."""
         interval_s = self._settings.shop_polling_interval
         last_poll_at = state_writer.state.last_poll_at or self._last_poll_at
         if last_poll_at is None or timedelta(seconds=self.lease.silence_s) < stale_after(interval_s):
@@ -211,14 +211,14 @@ class ShopRuntime:
             self._alert_manager.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
 
     def hooks(self) -> Hooks | None:
-        """What takes the shop's webhooks, if they are wanted."""
+        """Return the receiver of the shop's webhooks; None if SHOP_WEBHOOK_SECRET is not set."""
         secret = self._settings.shop_webhook_secret
         if secret is None:
             return None
         return Hooks(secret.get_secret_value(), trigger=self._trigger, metrics=self._metrics)
 
     def status_page(self) -> "StatusPage":
-        """What answers for the status page; imported only now, since most of its life nobody looks."""
+        """Return the status page. Import its modules only here, because it is rarely opened."""
         from shop_poller.runtime.status_page_data import Overview  # noqa: PLC0415
         from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415
         from shop_poller.web.status_page import StatusPage  # noqa: PLC0415
@@ -246,25 +246,25 @@ class ShopRuntime:
         )
 
     def _trigger(self) -> None:
-        """A follower does nothing: whoever leads finds it at the next tick."""
+        """Poll soon after a webhook. A follower does nothing: the leader reads the order at its next tick."""
         if self.session is not None:
             self.session.poller.trigger(PollTrigger.WEBHOOK)
 
     def _poll_now(self) -> bool:
-        """Tick soon at the owner's wish; whether this process polls."""
+        """Poll soon because the owner asked for it. Return whether this process polls."""
         if self.session is None:
             return False
         self.session.poller.trigger(PollTrigger.OWNER)
         return True
 
     def chose(self, choice: ChosenDialect) -> None:
-        """The shop is asked in this dialect from now on."""
+        """Log the dialect that requests to the shop use from now on."""
         refused = {str(dialect): why for dialect, why in choice.refused.items()}
         self._log.info("dialect chosen", dialect=choice.dialect, why=choice.why, refused=refused)
         self._metrics.dialect(choice.dialect)
 
     async def warn_of_orphans(self) -> None:
-        """Deliveries for sinks that were taken out of the settings would wait in silence.
+        """Warn of deliveries that wait for sinks that are no longer in the settings.
 
         Raises:
             TemporaryError: STORE.
@@ -273,20 +273,20 @@ class ShopRuntime:
         for name, sink in stats.sinks.items():
             if sink.waiting and name not in self._wanted:
                 self._log.warning(
-                    "deliveries wait for a sink that is not in SHOP_NOTIFY_URLS any more;"
-                    " name it again to send them",
+                    "deliveries wait for a sink that is no longer in SHOP_NOTIFY_URLS;"
+                    " add it again to send them",
                     sink=name,
                     deliveries=sink.waiting,
                 )
 
     def complain(self, error: TemporaryError) -> None:
-        """The state cannot be used: said once, until it can."""
+        """Log that the state cannot be read, once per outage."""
         self._metrics.store_error(StoreUse.BEGIN)
         if self._changes.changed("state", error.kind):
-            self._log.error("the state cannot be read; trying on", error=str(error))
+            self._log.error("the state cannot be read; retrying", error=str(error))
 
     def end(self) -> None:
-        """The right to write is not ours any more."""
+        """End the session: the lease is no longer ours."""
         if self.session is not None:
             pairs = zip(self._names, self.session.dispatchers, strict=True)
             self._gone |= {name for name, dispatcher in pairs if dispatcher.gone}
@@ -303,7 +303,7 @@ class ShopRuntime:
 
 
 def _warn_of_chat_hooks(settings: Settings) -> None:
-    """Warn only: the daemon starts, so that the other sinks are served."""
+    """Warn of sinks that are chat services. The daemon starts anyway, to serve the other sinks."""
     for sink in settings.sinks:
         if advice := sink.chat_service_advice:
             structlog.get_logger().warning(
@@ -320,13 +320,13 @@ async def built(
     metrics_registry: MetricsRegistry | None = None,
     limiter: PollLimiter | None = None,
 ) -> AsyncIterator[ShopRuntime]:
-    """Build the parts around a store; all is closed afterwards, the store too."""
+    """Build the parts around a store. Close all of them afterwards, including the store."""
     bind_contextvars(shop=settings.shop)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
 
         def choose(choice: ChosenDialect) -> None:
-            shop_runtime.chose(choice)  # it is there before anything is asked
+            shop_runtime.chose(choice)  # assigned before the first request
 
         source = make_source(settings, on_choice=choose)
         stack.push_async_callback(source.aclose)

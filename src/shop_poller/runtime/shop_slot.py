@@ -1,4 +1,4 @@
-"""One of the shops that this process watches: its parts, how it does, and its watch."""
+"""One of the shops that this process watches: its parts, its status, and the task that runs it."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from shop_poller.runtime.leader_session import Grace
 from shop_poller.runtime.shop_runtime import ShopRuntime
 
 RETRY_S = 30.0
-"""A shop that cannot be watched is tried again after this time."""
+"""A shop that cannot be watched is retried after this time."""
 SETTLE_S = SPREAD_S + RETRY_S
 """A shop that was just taken, or whose lease was lost, does not count as unwell for this time."""
 
@@ -25,11 +25,12 @@ class ShopSlot:
         settings: of the shop.
 
     Attributes:
-        stop: ends the watch in good order.
+        settings: of the shop.
+        stop: ends the watch in order.
         shop_runtime: the parts; None while they are not built.
         since: when the shop was taken, on the event loop's clock.
-        well_at: when the shop was last seen to be well; at first, when it was taken.
-        changes: what was logged about the shop last.
+        well_at: when the shop was last healthy; initially, when it was taken.
+        changes: what was last logged about the shop.
         cannot: why the last attempt to watch it failed; "" once an attempt succeeds.
     """
 
@@ -43,12 +44,15 @@ class ShopSlot:
 
     @property
     def leads(self) -> bool:
-        """Whether this process has the lease of the shop."""
+        """Return whether this process has the lease of the shop."""
         return self.shop_runtime is not None and self.shop_runtime.lease.held()
 
     @property
     def is_unwell(self) -> bool:
-        """Whether the shop is not watched, or was not polled in good time; not before it could be."""
+        """Return whether the shop is not watched, or was not polled in time.
+
+        It is not unwell within SETTLE_S after it was taken or lost its lease.
+        """
         late_at = anyio.current_time() - SETTLE_S
         if self.shop_runtime is None or not self.leads:
             return self.well_at < late_at
@@ -60,7 +64,7 @@ class ShopSlot:
 
     @property
     def polls(self) -> Polls | None:
-        """How the requests to the shop fared; None while it is not polled here, or is being released."""
+        """Return the results of requests to the shop; None if it is not polled here or is being released."""
         session = self.shop_runtime.session if self.shop_runtime is not None else None
         if session is None or self.stop.is_set() or not self.settings.shop_polling_enabled:
             return None
@@ -68,12 +72,12 @@ class ShopSlot:
         return replace(session.poller.polls, not_before=not_before)
 
     def look(self) -> None:
-        """Remember that all is well, if it is."""
+        """Record the time if the shop is healthy."""
         if self.leads and not self.is_unwell:
             self.well_at = anyio.current_time()
 
     def works(self) -> None:
-        """The shop is watched: a failure that comes next is logged again."""
+        """Record that the shop is watched. The next failure is logged again."""
         self.changes.changed("watch", "")
         self.cannot = ""
 
@@ -84,10 +88,10 @@ async def run_shop(slot: ShopSlot, shop_runtime: ShopRuntime, grace: Grace) -> N
     Args:
         slot: of the shop.
         shop_runtime: its parts.
-        grace: for the work that is under way at the stop.
+        grace: time for the work in progress at the stop.
 
     Raises:
-        PermanentError: STORE, the state cannot be used any more.
+        PermanentError: STORE, the state can no longer be used.
     """
 
     async def lead() -> None:

@@ -1,11 +1,9 @@
-"""Signals: the first one stops the process in order, the second one ends it at once, whatever hangs.
+"""Handles signals. The first one stops the process in order; the second one ends it, even if it hangs.
 
-| signal | what it does |
-|---|---|
-| SIGTERM, SIGINT, SIGHUP, SIGQUIT | stops in order; the second one ends the process as the kernel does |
-| SIGUSR1, SIGUSR2 | nothing: a log rotation that sends one must not end the process |
-| SIGTTOU | nothing: a job in the background may write to its terminal (`stty tostop`) |
-| SIGPIPE | nothing, as Python has it: a write fails instead |
+- SIGTERM, SIGINT, SIGHUP, SIGQUIT: stop in order. The second one has the kernel's default action.
+- SIGUSR1, SIGUSR2: ignored. A log rotation that sends one must not end the process.
+- SIGTTOU: ignored. A background job may write to its terminal (`stty tostop`).
+- SIGPIPE: ignored by Python. The write fails instead.
 
 A SIGHUP that is ignored at the start (`nohup`) stays ignored.
 """
@@ -25,7 +23,7 @@ T = TypeVar("T")
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What ends a command that ends by itself; Ctrl-C is Python's."""
+"""Signals that cancel a command. Python handles Ctrl-C itself."""
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU)
 STANDARD = (0, 1, 2)
 
@@ -34,14 +32,14 @@ STANDARD = (0, 1, 2)
 def on_signal(
     numbers: tuple[signal.Signals, ...], stop: Callable[[signal.Signals], object]
 ) -> Iterator[None]:
-    """Within an event loop: call `stop` in it at the first of these signals; the next one ends the process.
+    """Call `stop` in the running event loop at the first of these signals. The next one ends the process.
 
-    Whether the loop still runs does not matter to the next one: by then the kernel's own action is restored,
-    which ends even a process that hangs in its last system call.
+    The next signal does not need the loop. By then the kernel's default action is restored, which ends even
+    a process that hangs in a system call.
 
     Args:
         numbers: the signals.
-        stop: is told which one came.
+        stop: receives the signal that arrived.
     """
     loop = asyncio.get_running_loop()
     came = False
@@ -53,9 +51,10 @@ def on_signal(
         for one in heard:
             signal.signal(one, signal.SIG_DFL)
         if number == signal.SIGHUP and _has_lost_terminal():
-            # The shell and then the kernel send one each when a terminal is closed: nobody meant "at once".
+            # When a terminal is closed, the shell and then the kernel send SIGHUP. The second one does not
+            # ask for an immediate end, so it is ignored.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with suppress(RuntimeError):  # the loop is closed: the process is about to end anyway
+        with suppress(RuntimeError):  # the loop is closed: the process ends anyway
             loop.call_soon_threadsafe(stop, signal.Signals(number))
 
     before = {one: signal.signal(one, hear) for one in heard}
@@ -69,7 +68,7 @@ def on_signal(
 
 @contextmanager
 def ignoring_signals() -> Iterator[None]:
-    """Ignore the signals that mean nothing to a daemon and would end or halt it."""
+    """Ignore the signals that have no meaning for a daemon and would end or stop it."""
     before = {one: signal.signal(one, signal.SIG_IGN) for one in IGNORED}
     try:
         yield
@@ -79,10 +78,10 @@ def ignoring_signals() -> Iterator[None]:
 
 
 def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command that ends by itself; SIGTERM and SIGHUP cancel it, so that it closes what it has open.
+    """Run a command. SIGTERM and SIGHUP cancel it, so that it closes its resources.
 
     Raises:
-        SystemExit: 128 + the signal's number, as shells tell it.
+        SystemExit: 128 + the signal's number, which is the convention of shells.
     """
     came: list[signal.Signals] = []
     results: list[T] = []
@@ -108,7 +107,7 @@ def _is_ignored(number: signal.Signals) -> bool:
 
 
 def _has_lost_terminal() -> bool:
-    """Whether one of the standard descriptors is a terminal that was hung up."""
+    """Return whether one of the standard descriptors is a terminal that was hung up."""
     for number in STANDARD:
         try:
             termios.tcgetattr(number)

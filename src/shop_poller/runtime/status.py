@@ -1,4 +1,4 @@
-"""How it goes: health, readiness and metrics of a running daemon."""
+"""Reports health, readiness and metrics of one shop of a running daemon."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,17 +16,17 @@ from shop_poller.runtime.leader_session import SessionHealth
 
 
 class HealthReporter:
-    """Looks at the parts and says how they do. For the methods see web.routes.Vitals.
+    """Reports the status of one shop. For the methods see web.routes.HealthReporter.
 
     Args:
         shop: the shop's id.
-        polling: whether the shop is to be polled.
+        polling: whether the shop is polled.
         sinks: the names of the sinks.
-        store: is shared with the other replicas.
+        store: shared with the other replicas.
         metrics: of the shop.
         interval_s: seconds between ticks.
-        session: the vitals of what works while the lease is ours; None while another replica leads.
-        clock: watches the store's clock; None for a watch of its own.
+        session: returns the health of our leader session; None while another replica leads.
+        clock: watches the store's clock; None to create a new watch.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HealthReporter:
         self._made_at_s = anyio.current_time()
 
     async def health(self) -> dict[str, str]:
-        """Whether it polls and delivers; a follower judges by what the leader stored."""
+        """Return whether polls and deliveries work. A follower judges by the leader's stored state."""
         session = self._session()
         if session is None:
             await self._follow()
@@ -72,11 +72,11 @@ class HealthReporter:
         return {"status": "healthy", **({} if self._polling else {"polling": "disabled"}), **clock}
 
     def session_ended(self, heartbeat_at: datetime) -> None:
-        """Remember the last good poll of our own session; the store may not be readable from here on."""
+        """Record the last good poll of our own session, because the store may become unreadable."""
         self._followed_at = heartbeat_at
 
     async def readiness(self) -> dict[str, str]:
-        """Whether the store can be read and the shop has answered; and who leads."""
+        """Return whether the store can be read and the shop has answered, and which process leads."""
         try:
             state = await self._store.load(self._shop)
             leader = "this one" if self._session() is not None else await self._store.holder()
@@ -87,14 +87,14 @@ class HealthReporter:
         return {"status": "ready", "leader": leader}
 
     async def exposition(self) -> bytes:
-        """All metrics; those of a store that cannot be read keep their last values."""
+        """Return all metrics. If the store cannot be read, its metrics keep their last values."""
         self._metrics.healthy.set((await self.health())["status"] == "healthy")
         with suppress(ShopPollerError):
             await self.look()
         return generate_latest(self._metrics.registry)
 
     async def look(self) -> Stats:
-        """Count what lies in the store, and show it.
+        """Count the rows in the store, update the metrics, and return the counts.
 
         Raises:
             TemporaryError, PermanentError: STORE, it cannot be read.
@@ -119,15 +119,15 @@ class HealthReporter:
 
     @property
     def is_stale(self) -> bool:
-        """Whether there was no good poll in time, as far as this process knows."""
+        """Return whether the last good poll that this process knows is too old."""
         heartbeat_at, now = self._heartbeat()
         return stale(heartbeat_at, now, interval_s=self._interval_s)
 
     def _heartbeat(self) -> tuple[datetime, datetime]:
-        """The last good poll, and the present; what lies between them is right even if the clock was set.
+        """Return the last good poll and the present. Their difference is correct even if the clock was set.
 
-        Before a poll is known of, the time counts from the start: by the event loop's clock, because that of
-        Redis is not known before Redis answered.
+        Until a good poll is known, the time counts from the start. It is measured on the event loop's clock,
+        because the clock of Redis is unknown until Redis answers.
         """
         session = self._session()
         last_good = session.heartbeat_at if session is not None else self._followed_at
@@ -152,5 +152,5 @@ class HealthReporter:
 
 
 def _age_s(since: datetime | None, now: datetime) -> float:
-    """Seconds since then; none if our clock says that it is still to come."""
+    """Return the seconds since then; 0 if it is in the future by our clock, or None."""
     return max((now - since).total_seconds(), 0.0) if since else 0.0

@@ -1,4 +1,4 @@
-"""What the status page shows and does, put together from the store and from what works here."""
+"""Collects the data of the status page from the store and the running session, and performs its actions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,27 +15,27 @@ from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, Stat
 
 HOURS = 24
 HAPPENINGS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
-"""Events that are shown, deliveries that are read for them, dead letters."""
+"""The most events shown, deliveries read for them, and dead letters shown."""
 COUNT_EVERY_S = 15.0
-"""The day's counts are the dearest thing to read, and change the least."""
+"""How often the counts of the day are read: they cost the most and change the least."""
 
 
 class Overview:
-    """Sees the whole of one shop. For the methods see web.snapshot.Inside.
+    """Collects the data of one shop. For the methods see web.snapshot.Inside.
 
     Args:
         shop: the shop's id.
         sinks: the names of the sinks.
-        titles: of the owner's own events, by their names.
-        polling: whether the shop is to be polled.
-        in_redis: the store is Redis; else a file.
-        store: what is shown of the shop.
-        history: its deliveries.
-        dead_letters: replays and deletes them.
-        health_reporter: knows the health.
-        session: what works here now; None while another replica leads.
-        poll_now: makes this process poll soon; whether it polls at all.
-        on_new_deliveries: called when something waits in the outbox.
+        titles: of the owner's own events, by the events' names.
+        polling: whether the shop is polled.
+        in_redis: whether the store is Redis; else it is a file.
+        store: the state of the shop.
+        history: the deliveries of the shop.
+        dead_letters: replays and deletes dead letters.
+        health_reporter: reports the health.
+        session: returns a snapshot of our leader session; None while another replica leads.
+        poll_now: makes this process poll soon; returns whether it polls.
+        on_new_deliveries: called when deliveries were added to the outbox.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Overview:
         self._counted_dead = 0
 
     async def snapshot(self) -> StatusSnapshot:
-        """How it goes; what the store does not tell is left out."""
+        """Return the data of the page, without the store's part if the store cannot be read."""
         health = await self._health_reporter.health()
         session = self._session()
         seen = StatusSnapshot(
@@ -116,7 +116,7 @@ class Overview:
         )
 
     async def _by_the_hour(self, dead_letters: int) -> tuple[list[int], list[int]]:
-        """The day's counts, young enough and not at odds with the number of dead letters beside them."""
+        """Return the day's counts. They are recent and match the number of dead letters on the page."""
         old = anyio.current_time() - self._counted_at >= COUNT_EVERY_S
         if self._counts is None or old or dead_letters != self._counted_dead:
             now = self._store.now()
@@ -128,7 +128,7 @@ class Overview:
         return self._counts
 
     def _with_sinks(self, stats: Stats) -> list[SinkSnapshot]:
-        """The sinks of the settings as they stand there, then those that only the store knows."""
+        """Return the sinks in the order of the settings, then those that only the store contains."""
         session = self._session()
         here = dict(zip(self._sinks, session.deliveries, strict=True)) if session is not None else {}
         found = []
@@ -151,28 +151,28 @@ class Overview:
         return found
 
     async def poll_now(self) -> ActionResult:
-        """Tick soon, whatever pause there is."""
+        """Poll soon, even during a pause."""
         if not self._polling:
             return ActionResult.OFF
         if self._poll_now():
             return ActionResult.DONE
-        # Without a store that says so there may be no other replica.
+        # If no process has the lease, no other replica polls either.
         return ActionResult.FOLLOWS if await self._store.holder() else ActionResult.NOBODY
 
     async def replay(self, seq: int) -> ActionResult:
-        """Put a dead letter back; whoever leads sends it."""
+        """Put a dead letter back into the outbox. The leader sends it."""
         moved = await self._dead_letters.replay_concurrently(self._shop, [seq], self._store.now())
         self._on_new_deliveries()
         return ActionResult.DONE if moved else ActionResult.MISSING
 
     async def drop(self, seq: int) -> ActionResult:
-        """Forget a dead letter."""
+        """Delete a dead letter."""
         moved = await self._dead_letters.drop_concurrently(self._shop, [seq])
         return ActionResult.DONE if moved else ActionResult.MISSING
 
 
 def _happenings(made: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
-    """The latest events, each with what became of its deliveries."""
+    """Return the latest events, each with the outcomes of its deliveries."""
     by_event: dict[str, list[FinishedDelivery]] = {}
     for one in sorted((*made, *dead), key=lambda over: (over.at, over.seq), reverse=True):
         by_event.setdefault(one.event_id, []).append(one)
