@@ -15,7 +15,7 @@ from benchmarks.settings import Plan
 from benchmarks.theirs import RedisServer, celery_design, redis_server
 
 NEWS = 100
-SETTLE_S = 1.0
+IDLE_S = 1.0
 START_S = 5.0
 """A prepared outbox becomes due so long after it was filled: by then the daemon idles."""
 SENDERS = 8
@@ -32,7 +32,7 @@ def tick(plan: Plan) -> list[Row]:
     def measure(of: str, process: Process, shop: Served, receiver: Served, poll: Callable[[], None]) -> None:
         for number in range(plan.rounds + 1):
             receiver.ask("/reset", post=True)
-            time.sleep(SETTLE_S + 1 - time.time() % 1)  # in a second of its own: dates have no finer ones
+            time.sleep(IDLE_S + 1 - time.time() % 1)  # in a second of its own: dates have no finer ones
             shop.ask(f"/orders?n={NEWS}", post=True)
             time.sleep(1.1 if of in {"written", "best"} else 0.0)
             before = process.cpu_s()
@@ -200,7 +200,7 @@ def theirs(plan: Plan, *, kept: bool, by_redis: bool = False) -> Burst:
         commands, trips = server.commands(), server.round_trips()
         design.prepare(count)
         prepared = server.commands() - commands, server.round_trips() - trips
-        time.sleep(SETTLE_S)
+        time.sleep(IDLE_S)
         return _watched(count, design.worker, receiver, server, prepared=prepared, go=design.let_go)
 
 
@@ -217,7 +217,7 @@ def _watched(
     cpu_s, commands, trips = process.cpu_s(), server.commands(), server.round_trips()
     go()
     stats = receiver.wait_count(count, process, within_s=60 + count / 20)
-    time.sleep(SETTLE_S)  # what is written down afterwards is part of the price
+    time.sleep(IDLE_S)  # what is written down afterwards is part of the price
     return Burst(
         rate=_rate(count, stats),
         cpu_s=(process.cpu_s() - cpu_s) * 1000 / count,

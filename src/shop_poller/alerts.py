@@ -114,7 +114,7 @@ class AlertManager:
         self._log.info("alert cleared", service=service)
         self._on_new_deliveries()
 
-    async def tell_dead_letters(self, sink: str) -> bool:
+    async def report_dead_letters(self, sink: str) -> bool:
         """Report dead letters of a sink that were not reported yet, once per hour at most.
 
         What was reported is stored as an entry that is never cleared.

@@ -93,7 +93,7 @@ async def test_a_sweep_that_meets_an_update_delays_polls_by_a_minute_at_most(pat
         await it.tick()
         it.shop.troubles.append(UPDATE)
         await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
-        assert it.poller.left_alone_s == 60
+        assert it.poller.pause_s == 60
 
 
 async def test_a_slow_gateway_is_asked_a_minute_after_the_last_question(path: Path) -> None:
@@ -212,7 +212,7 @@ async def pause(it: ShopHarness, trouble: ShopPollerError) -> None:
     it.shop.down = trouble
     for _ in range(4000):
         await anyio.sleep(1)
-        if it.poller.left_alone_s > 40:
+        if it.poller.pause_s > 40:
             break
     it.shop.down = None
     it.shop.requested.clear()
@@ -230,7 +230,7 @@ async def test_poll_now_overrides_every_pause(
         await pause(it, trouble)
         it.shop.put(1, "processing")
         it.poller.trigger(PollTrigger.OWNER)
-        assert it.poller.left_alone_s == 0
+        assert it.poller.pause_s == 0
         await anyio.sleep(1.1)
         assert ("1", NEW) in it.sinks[0].events()
         assert it.value("shop_breaker_open", peer=SHOP) == 0
@@ -247,7 +247,7 @@ async def test_poll_now_at_a_shop_that_is_still_down_is_one_question_and_the_pau
         it.poller.trigger(PollTrigger.OWNER)
         await anyio.sleep(30)
         assert len(it.shop.requested) == 1
-        assert it.poller.left_alone_s > 0
+        assert it.poller.pause_s > 0
 
 
 async def test_poll_now_during_a_question_that_fails_asks_again(path: Path) -> None:

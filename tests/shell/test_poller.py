@@ -136,10 +136,10 @@ async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
         with capture_logs() as log:
             await anyio.sleep(40)
         it.shop.down = None
-        said, next_at = it.poller.left_alone_s, anyio.current_time() + it.poller.next_in_s
+        said, next_at = it.poller.pause_s, anyio.current_time() + it.poller.next_in_s
         it.shop.requested.clear()
         await anyio.sleep(300)
-    assert [line["left_alone_s"] for line in log if line["event"] == "polling failed"] == [200]
+    assert [line["pause_s"] for line in log if line["event"] == "polling failed"] == [200]
     assert said == pytest.approx(190)
     assert ticks(it.shop)[0] == pytest.approx(next_at) == pytest.approx(260)
 

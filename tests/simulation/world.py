@@ -321,7 +321,7 @@ class World:
             receiver.refuses.clear()
         for process in self.processes:
             process.thaw()
-        self._set_right()
+        self._correct_clocks()
         if self.was_gone or self.rng.random() < 0.3:  # only a start makes a sink that was gone be tried again
             for process in self.processes:
                 if process.alive:
@@ -612,14 +612,14 @@ class World:
     def _jump(self) -> None:
         """The hosts' clocks are wrong by up to years, for a while."""
         self._set_hosts(self.rng.choice([-1, 1]) * self.rng.choice(JUMPS))
-        self._later(self.rng.choice([1, 8, 8, 60, 900]), self._set_right)
+        self._later(self.rng.choice([1, 8, 8, 60, 900]), self._correct_clocks)
 
     def _start_with_a_wrong_clock(self) -> None:
         """As before NTP: a start with a clock that is set right a little later."""
         self._set_hosts(self.rng.choice([-1, 1]) * self.rng.choice(JUMPS))
         for process in self.processes:
             process.kill()
-        self._later(self.rng.choice([8, 30, 200]), self._set_right)
+        self._later(self.rng.choice([8, 30, 200]), self._correct_clocks)
 
     def _set_hosts(self, off: timedelta) -> None:
         self._host_off, self.clock_set_at = off, self.loop.time()
@@ -639,7 +639,7 @@ class World:
             self.disturbances += 1
             self.note(f"the clock of Redis is off by {off}")
 
-    def _set_right(self) -> None:
+    def _correct_clocks(self) -> None:
         """All clocks but the shop's are right."""
         self._set_hosts(timedelta(0))
         self._set_server(timedelta(0))

@@ -11,7 +11,7 @@ from support.site import Site
 BEGINNINGS = ["pending", "on-hold", "processing"]
 TURNS = ["pending", "on-hold", "processing", "completed", "cancelled", "failed"]
 ENDS = ["processing", "completed", "cancelled", "failed", "refunded"]
-PACE_S = 0.7
+STEP_S = 0.7
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Restless:
             if batch.due > now:
                 continue
             batch.limiter -= 1
-            batch.due = now + self._random.expovariate(1 / PACE_S)
+            batch.due = now + self._random.expovariate(1 / STEP_S)
             for order_id in batch.order_ids:
                 self._turn(order_id, ENDS if batch.limiter == 0 else TURNS)
         self._batches = [batch for batch in self._batches if batch.limiter]
@@ -67,7 +67,7 @@ class Restless:
         order_ids = [self._site.shop.create_order(status) for status in statuses]
         self.lives |= {order_id: [status] for order_id, status in zip(order_ids, statuses, strict=True)}
         limiter = self._random.randint(1, 5)
-        self._batches.append(Batch(order_ids, limiter, now + self._random.expovariate(1 / PACE_S)))
+        self._batches.append(Batch(order_ids, limiter, now + self._random.expovariate(1 / STEP_S)))
 
     def _turn(self, order_id: int, statuses: Sequence[str]) -> None:
         life = self.lives[order_id]

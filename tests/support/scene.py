@@ -73,7 +73,7 @@ WELL = StatusSnapshot(
 )
 """All is well."""
 
-LETTERS = [
+DEAD_LETTERS = [
     finished(57, "crm", "1038", "shop.order.new", at=ago(minutes=42), reason="422: unknown brand"),
     finished(41, "crm", "1031", "shop.order.refunded", at=ago(hours=3), reason="400: field total is missing"),
 ]
@@ -92,7 +92,7 @@ TROUBLED = replace(
             last_error_kind=ErrorKind.CONNECTION,
         ),
     ],
-    dead=LETTERS,
+    dead=DEAD_LETTERS,
     dead_lettered=(*(0,) * 20, 1, 0, 0, 1),
 )
 """A sink is away, and another one refused something."""

@@ -16,9 +16,9 @@ BAD_CURRENCY = with_values(currency="XXX")
 """For an ability a reason to refuse the whole page; elsewhere it is an order like others."""
 BAD_DATE = with_values(date_modified_gmt="0000-00-00T00:00:00")
 """Likewise; elsewhere it cannot be read."""
-BAD_MAKING = with_values(date_created=None, date_created_gmt=None)
+BAD_CREATION = with_values(date_created=None, date_created_gmt=None)
 """Shown by all, and read by none."""
-BAD = (BAD_CURRENCY, BAD_DATE, BAD_MAKING)
+BAD = (BAD_CURRENCY, BAD_DATE, BAD_CREATION)
 MOST_POISONED = 8
 OPEN = {"pending", "on-hold", "processing"}
 
@@ -155,7 +155,7 @@ class ShopActions:
         if len(self.poisoned) < MOST_POISONED:
             bad = BAD[kind % len(BAD)]
             self.bench.shop.distort(order_id, bad)
-            if self.blind and bad is not BAD_MAKING:
+            if self.blind and bad is not BAD_CREATION:
                 self.poisoned.add(order_id)
             if touched:
                 self.touch(order_id)

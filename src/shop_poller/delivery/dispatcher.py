@@ -321,7 +321,7 @@ class Dispatcher:
                 await self._alert_manager.can_record()
                 recorded = False
             if to_tell:
-                to_tell = not await self._alert_manager.tell_dead_letters(self._name)
+                to_tell = not await self._alert_manager.report_dead_letters(self._name)
             if self.delivered:
                 await self._alert_manager.remember_that_it_worked(self._name)
             self._changes.changed("alert", "")

@@ -137,10 +137,10 @@ class Poller:
     @property
     def next_in_s(self) -> float:
         """Seconds until the next poll, without triggers; 0 if it runs or is about to."""
-        return max(0.0, self._next_at - anyio.current_time(), self.left_alone_s)
+        return max(0.0, self._next_at - anyio.current_time(), self.pause_s)
 
     @property
-    def left_alone_s(self) -> float:
+    def pause_s(self) -> float:
         """Seconds left of a pause, after failures or as the shop asked; 0 if there is none."""
         return self._fetcher.pause_s()
 
@@ -407,8 +407,8 @@ class Poller:
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(what, error.kind)
         log = self._log.warning if self._changes.changed(what, error.kind) else self._log.debug
-        left_alone_s = round(self.left_alone_s) or None
-        log(FAILED[what], error_type=error.kind, error=str(error), left_alone_s=left_alone_s, exc_info=bug)
+        pause_s = round(self.pause_s) or None
+        log(FAILED[what], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
         if what is Stage.POLL:
             # A bug's text may contain anything, even a buyer's name. It belongs in the log, which few read.
             text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else str(error)

@@ -14,7 +14,7 @@ from shop_poller.runtime.shop_runtime import ShopRuntime
 
 RETRY_S = 30.0
 """A shop that cannot be watched is retried after this time."""
-SETTLE_S = SPREAD_S + RETRY_S
+STARTUP_S = SPREAD_S + RETRY_S
 """A shop that was just taken, or whose lease was lost, does not count as unwell for this time."""
 
 
@@ -51,9 +51,9 @@ class ShopSlot:
     def is_unwell(self) -> bool:
         """Return whether the shop is not watched, or was not polled in time.
 
-        It is not unwell within SETTLE_S after it was taken or lost its lease.
+        It is not unwell within STARTUP_S after it was taken or lost its lease.
         """
-        late_at = anyio.current_time() - SETTLE_S
+        late_at = anyio.current_time() - STARTUP_S
         if self.shop_runtime is None or not self.leads:
             return self.well_at < late_at
         return (
@@ -68,7 +68,7 @@ class ShopSlot:
         session = self.shop_runtime.session if self.shop_runtime is not None else None
         if session is None or self.stop.is_set() or not self.settings.shop_polling_enabled:
             return None
-        not_before = anyio.current_time() + session.poller.left_alone_s
+        not_before = anyio.current_time() + session.poller.pause_s
         return replace(session.poller.polls, not_before=not_before)
 
     def look(self) -> None:

@@ -91,10 +91,10 @@ def _happening(view: ViewContext, happening: Happening, snapshot: StatusSnapshot
 def _delivery(view: ViewContext, over: FinishedDelivery, now: datetime) -> Markup:
     dead = bool(over.reason)
     return fill(
-        '<li>{sink}: <span class="{tone}">{fate}</span> <span class="soft">{ago}</span></li>',
+        '<li>{sink}: <span class="{tone}">{status}</span> <span class="soft">{ago}</span></li>',
         sink=foreign(over.sink),
         tone="is-bad" if dead else "is-good",
-        fate=view.say("undelivered" if dead else "delivered"),
+        status=view.say("undelivered" if dead else "delivered"),
         ago=view.ago(over.at, now),
     )
 

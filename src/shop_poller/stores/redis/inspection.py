@@ -106,7 +106,7 @@ class Inspection:
                 keys = [self._keys.lease, *found.keys]
                 text = json.dumps(found.commands, ensure_ascii=False)
                 await self._connection.fenced("apply", keys, [text])
-        await self._order.put_right(self._now)
+        await self._order.repair(self._now)
         return wrong
 
     async def _all(self) -> AsyncGenerator[StoredProblem]:
@@ -195,7 +195,7 @@ class Inspection:
             yield StoredProblem(finding, [keys.backfill], [["DEL", 1]], fields)
 
     async def _of_waiting(self) -> AsyncGenerator[StoredProblem]:
-        """Yield the problems of rows of the outbox, without commands: OutboxOrder.put_right corrects them."""
+        """Yield the problems of rows of the outbox, without commands: OutboxOrder.repair corrects them."""
         async for seq, row in self._connection.fields(self._keys.outbox):
             if not COUNTED.fullmatch(seq):
                 continue

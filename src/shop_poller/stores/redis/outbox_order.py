@@ -60,10 +60,10 @@ class OutboxOrder:
         await self._mend_counter()
         await self.mend_due(now)
 
-        async def put_right(seq: str, row: str, problems: list[str]) -> Delivery | None:
+        async def repair_row(seq: str, row: str, problems: list[str]) -> Delivery | None:
             return await self._rows.corrected(seq, row, None, problems, now, in_line=False)
 
-        mending = Mending(self._connection, self._keys, now=now, on_damaged=put_right)
+        mending = Mending(self._connection, self._keys, now=now, on_damaged=repair_row)
         if self.must_mend:
             await mending.begin_anew()
             self.must_mend = False
@@ -104,7 +104,7 @@ class OutboxOrder:
                 due |= {seq for seq, _ in pairs(some)}
         return named == rows and heads == due and heads <= {str(seq) for seq in rows}
 
-    async def put_right(self, now: datetime) -> None:
+    async def repair(self, now: datetime) -> None:
         """Correct each damaged row or set it aside; then rebuild the order if it is wrong."""
         async for some in self._connection.scan("HSCAN", self._keys.outbox):
             for seqs in chunks([seq for seq in some if COUNTED.fullmatch(seq)]):

@@ -14,8 +14,8 @@ from shop_poller.stores.sqlite.rows import (
     counter_problem,
     damaged,
     mark_heads,
-    put_right,
     raise_counter,
+    repair_row,
     unmarked_heads,
 )
 
@@ -52,7 +52,7 @@ class SqliteInspection(SqlitePort):
                 db.execute("REINDEX")
             if any(one.place in {table.name for table in TABLES} for one in found):
                 for one in list(damaged(db, TABLES, at, quick=False)):
-                    put_right(db, one, at)
+                    repair_row(db, one, at)
             mark_heads(db, at)
             raise_counter(db)
         return found

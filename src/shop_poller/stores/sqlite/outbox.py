@@ -21,7 +21,7 @@ from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
 from shop_poller.stores.sqlite.connection import SqliteConnection, SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection, transaction
-from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, put_right
+from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, repair_row
 from shop_poller.stores.stored import LATEST
 
 APPEND = (
@@ -222,7 +222,7 @@ def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> lis
     if wrong:
         with transaction(db):
             for values in wrong:
-                put_right(db, Damaged(WAITING, values, *WAITING.judge(values, present())), present())
+                repair_row(db, Damaged(WAITING, values, *WAITING.judge(values, present())), present())
     return [delivery for _, delivery, _ in judged if delivery is not None]
 
 

@@ -89,7 +89,7 @@ def damaged(
                 yield Damaged(table, values, problems, fixed)
 
 
-def put_right(db: StateConnection, one: Damaged, now: datetime) -> None:
+def repair_row(db: StateConnection, one: Damaged, now: datetime) -> None:
     """Keep a copy of a row, then correct or remove the row."""
     keep(db, Original(one.shop, one.table.name, one.name, one.problems, one.row), now)
     where, key = _matching(one)
@@ -135,7 +135,7 @@ def mend(db: StateConnection, now: datetime) -> None:
     found = list(damaged(db, QUICK, now, quick=True))
     with transaction(db):
         for one in found:
-            put_right(db, one, now)
+            repair_row(db, one, now)
         mark_heads(db, now)
         raise_counter(db)
 
