@@ -11,7 +11,7 @@ from shop_poller.cli import check as checks
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
-from shop_poller.runtime.shop_runtime import built
+from shop_poller.runtime.shop_runtime import open_shop_runtime
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from support.sinks import http_sink
@@ -76,7 +76,7 @@ async def test_one_that_answers_well_and_looks_like_one_is_told_so(respx_mock: r
 async def test_it_starts_all_the_same_and_warns_without_the_secret(tmp_path: Path) -> None:
     settings = settings_of(SLACK, "console:")
     with capture_logs() as log:
-        async with built(settings, await SqliteStore.open(tmp_path / "state.db")):
+        async with open_shop_runtime(settings, await SqliteStore.open(tmp_path / "state.db")):
             pass
     (warning,) = [entry for entry in log if entry["log_level"] == "warning"]
     assert "apprise+slack://" in warning["advice"]

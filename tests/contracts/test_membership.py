@@ -147,8 +147,8 @@ async def test_leases_are_renewed_together_each_by_its_nonce(store_pool: StorePo
         for name, store in zip(("honey", "tea", "bread"), stores, strict=True):
             tasks.start_soon(renew, name, store)
     assert renewed == {"honey": True, "tea": False, "bread": True}
-    assert store_pool.line is not None
-    assert await store_pool.line.client.pttl(f"{tmp_path}:shops:honey:lease") > 1600
+    assert store_pool.connection_pool is not None
+    assert await store_pool.connection_pool.client.pttl(f"{tmp_path}:shops:honey:lease") > 1600
     assert (await thief.holder()).count("/") == 1
 
 
@@ -159,8 +159,8 @@ async def test_a_renewal_does_not_extend_the_lease_of_another(store_pool: StoreP
     owner.term_s, loser.term_s = 5.0, 60.0
     assert await owner.take()
     assert not await loser.renew()
-    assert store_pool.line is not None
-    assert 0 < await store_pool.line.client.pttl(f"{tmp_path}:shops:tea:lease") <= 5000
+    assert store_pool.connection_pool is not None
+    assert 0 < await store_pool.connection_pool.client.pttl(f"{tmp_path}:shops:tea:lease") <= 5000
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -176,9 +176,9 @@ async def test_what_is_ours_is_kept_however_many_wait_for_a_lease(
     )
     assert membership is not None
     assert await ours.take()
-    assert store_pool.line is not None
+    assert store_pool.connection_pool is not None
     if not together:  # as on a Cluster
-        store_pool.line.renewals = None
+        store_pool.connection_pool.renewals = None
 
     async def hang(self: RedisConnection, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         if args[0] == "take":

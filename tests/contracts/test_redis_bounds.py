@@ -75,12 +75,12 @@ async def filled(rows: int) -> RedisStore:
 
 
 async def evict(store: RedisStore, *parts: str) -> None:
-    await store._connection._line.client.execute_command("DEL", *(PREFIX + part for part in parts))
+    await store._connection._connection_pool.client.execute_command("DEL", *(PREFIX + part for part in parts))
 
 
 async def everything(store: RedisStore) -> Touched:
     """All that a shop's store does, the crew's and the renewals' scripts too."""
-    client = store._connection._line.client
+    client = store._connection._connection_pool.client
     with touched(store) as found:
         await store.release()
         assert await store.take()

@@ -245,7 +245,7 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     assert await store.take()
     await store.register(SHOP, T0)
     (dead_lettered,) = await move_to_dead_letters(store, new_deliveries("A", "1", "again"))
-    await store._connection._line.client.delete(f"{prefix}outbox")
+    await store._connection._connection_pool.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
         await store.replay_concurrently(SHOP, [dead_lettered.seq], at(2))
     assert await store.dead_ids(SHOP) == [dead_lettered.seq]

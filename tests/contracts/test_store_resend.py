@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 async def forget_texts(store: Store) -> None:
     """As if all had been delivered by the version before."""
     if isinstance(store, RedisStore):
-        await store._connection._line.client.delete(store._keys.texts)
+        await store._connection._connection_pool.client.delete(store._keys.texts)
     else:
         assert isinstance(store, SqliteStore)
         await store._connection.run(lambda db: db.execute("UPDATE delivered SET body = NULL"))
@@ -280,7 +280,7 @@ async def test_an_outbox_that_was_evicted_takes_nothing_before_it_is_mended(tmp_
     assert await store.take()
     await store.register(SHOP, T0)
     (first,) = await deliver(store, new_deliveries("A", "1", "again"))
-    await store._connection._line.client.delete(f"{prefix}outbox")
+    await store._connection._connection_pool.client.delete(f"{prefix}outbox")
     with pytest.raises(TemporaryError, match="`shop-poller run` mends it"):
         await store.resend_concurrently(SHOP, [first.seq], at(2))
     assert len(await made(store)) == 1

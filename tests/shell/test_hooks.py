@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from shop_poller.observability.metrics import Metrics
 from shop_poller.web import hooks, server
 from shop_poller.web.hooks import MAX_BODY, PATH, Hooks
-from shop_poller.web.routes import HealthReporter, make_app
+from shop_poller.web.routes import HealthSource, make_app
 from shop_poller.web.server import listen, serving
 from support import wire
 from support.hooks import SECRET, headers
@@ -27,7 +27,7 @@ SHOP = "shop.example"
 IN_TIME_S = 5.0
 """What takes milliseconds may take this long on a busy machine."""
 BODY = wire.request("webhook/webhook-05").body
-NO_HEALTH = cast("HealthReporter", None)  # nobody asks for them here
+NO_HEALTH = cast("HealthSource", None)  # nobody asks for them here
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType
 from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.metrics import Metrics, MetricsRegistry, Stage, StoreUse
-from shop_poller.runtime.shop_runtime import built
+from shop_poller.runtime.shop_runtime import open_shop_runtime
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.statuses import OWN
@@ -299,7 +299,7 @@ def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Pa
 
     async def story() -> float | None:
         store = await SqliteStore.open(tmp_path / "state.db")
-        async with aclosing(store), built(settings, store, metrics_registry=metrics_registry):
+        async with aclosing(store), open_shop_runtime(settings, store, metrics_registry=metrics_registry):
             return metrics_registry.registry.get_sample_value(
                 "shop_started_timestamp_seconds", {"shop": SHOP}
             )

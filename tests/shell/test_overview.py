@@ -90,7 +90,7 @@ async def test_who_leads_tells_of_its_parts(shop_runtime: ShopRuntime, store: Sq
         None,
     )
     assert (old.name, old.named, old.breaker, old.stored.waiting) == ("old", False, None, 1)
-    assert (sum(seen.made), sum(seen.dead_lettered), len(seen.made)) == (1, 0, 24)
+    assert (sum(seen.delivered), sum(seen.dead_lettered), len(seen.delivered)) == (1, 0, 24)
 
 
 async def test_why_polls_fail_is_told_by_who_polls(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
@@ -114,8 +114,8 @@ async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     ]
     assert seen.state is not None
     assert seen.state.last_poll_at is not None
-    assert await page.poll_now() == ActionResult.FOLLOWS
-    assert await overview(shop_runtime, store, polling=False).poll_now() == ActionResult.OFF
+    assert await page.poll_now() == ActionResult.NOT_LEADER
+    assert await overview(shop_runtime, store, polling=False).poll_now() == ActionResult.POLLING_OFF
 
 
 async def test_where_no_leader_is_known_none_is_made_up(
@@ -129,7 +129,7 @@ async def test_where_no_leader_is_known_none_is_made_up(
 
     page = overview(shop_runtime, store)
     monkeypatch.setattr(store, "holder", nobody)
-    assert await page.poll_now() == ActionResult.NOBODY
+    assert await page.poll_now() == ActionResult.NO_LEADER
     monkeypatch.setattr(store, "holder", gone)
     with pytest.raises(TemporaryError, match="no connection"):
         await page.poll_now()
@@ -199,5 +199,5 @@ async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(
 
     monkeypatch.setattr(store, "stats", broken)
     seen = await overview(shop_runtime, store).snapshot()
-    assert (seen.trouble, seen.state, list(seen.made)) == ("state in x: disk I/O error", None, [])
+    assert (seen.trouble, seen.state, list(seen.delivered)) == ("state in x: disk I/O error", None, [])
     assert [sink.name for sink in seen.sinks] == ["console:"]

@@ -555,7 +555,7 @@ async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "shop_poller.delivery.dispatcher.LOOK_WHILE_UP_S", 600.0
+        "shop_poller.delivery.dispatcher.CHECK_EVERY_S", 600.0
     )  # no delivery is what it is about
     plan = PollPlan(SHOP, MEANINGS, retention=timedelta(days=2), interval_s=600)
     async with shop_harness(path, plan=plan, in_memory=True) as it, it.running():

@@ -271,7 +271,7 @@ async def test_an_unknown_action_is_none(desk: Desk) -> None:
     assert (await desk.act("explode", "1", BEARER)).status_code == 404
 
 
-@pytest.mark.parametrize("answer", [ActionResult.FOLLOWS, ActionResult.OFF, ActionResult.MISSING])
+@pytest.mark.parametrize("answer", [ActionResult.NOT_LEADER, ActionResult.POLLING_OFF, ActionResult.MISSING])
 async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: ActionResult) -> None:
     desk.stage.answer = answer
     said = await desk.act("poll", headers=BEARER)
@@ -283,7 +283,7 @@ async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: Act
 
 
 async def test_that_nobody_leads_is_no_fault_of_the_asker(desk: Desk) -> None:
-    desk.stage.answer = ActionResult.NOBODY
+    desk.stage.answer = ActionResult.NO_LEADER
     said = await desk.act("poll", headers=BEARER)
     assert (said.status_code, said.text) == (503, "No replica leads: nobody polls or delivers.\n")
 

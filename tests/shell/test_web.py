@@ -166,7 +166,7 @@ async def test_polling_has_stopped_after_five_minutes_or_three_intervals(
 
 @pytest.mark.anyio
 async def test_before_the_first_good_poll_the_start_counts() -> None:
-    ward = Ward(poller=FakePoller(polled=False))  # the heartbeat is then the start, see Ledger
+    ward = Ward(poller=FakePoller(polled=False))  # the heartbeat is then the start, see StateWriter
 
     assert await ward.health_reporter.health() == HEALTHY
     ward.now += timedelta(minutes=5) + MS

@@ -425,7 +425,7 @@ BUGS = {
         "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98
     ),
     "a bad shop holds up the others": Bug(
-        "polling.limiter._InTurn", "turn", _one_line, 300, fleets=_any_fleet, first=53
+        "polling.limiter._Slot", "turn", _one_line, 300, fleets=_any_fleet, first=53
     ),
     "a shop that is not reached stays": Bug(
         "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared, first=203

@@ -229,13 +229,13 @@ class RedisPlace:
         client.world, client.process, client.place = self._world, process, self
         return client
 
-    async def open(self, process: "Process", line: ConnectionPool | None = None) -> Store:
+    async def open(self, process: "Process", connection_pool: ConnectionPool | None = None) -> Store:
         store = RedisStore(
             ADDRESS,
             prefix=self._prefix,
             first_shop=self._world.shop_id,
             make=lambda _: self.client(process),
-            line=line,
+            connection_pool=connection_pool,
         )
         run = store._connection.call
 

@@ -708,7 +708,7 @@ class World:
             "shop_poller.runtime.app.on_signal": lambda _, stop: running().on_signal(stop),
             "shop_poller.runtime.app.ignoring_signals": nullcontext,
             # Looked for less often, or most of the time would go into looking.
-            "shop_poller.delivery.dispatcher.LOOK_WHILE_UP_S": float(self.plan.interval_s),
+            "shop_poller.delivery.dispatcher.CHECK_EVERY_S": float(self.plan.interval_s),
             "shop_poller.runtime.lease.TRY_EVERY_S": 3.0,
             "time.time": self.server_time,
             "time.monotonic": self.loop.time,

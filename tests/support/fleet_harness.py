@@ -124,16 +124,19 @@ class FleetHarness:
         metrics_registry = MetricsRegistry(is_crowded=self.crowded)
         limiter = PollLimiter(self.most, lateness(metrics_registry))
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
-        line = ConnectionPool(wire)
-        line.renewals = Renewals(RedisConnection(ADDRESS, line, shared=True).keep)
-        membership = Membership(ADDRESS, line, prefix=PREFIX, name=name) if self.in_redis else None
+        connection_pool = ConnectionPool(wire)
+        connection_pool.renewals = Renewals(RedisConnection(ADDRESS, connection_pool, shared=True).keep)
+        membership = Membership(ADDRESS, connection_pool, prefix=PREFIX, name=name) if self.in_redis else None
 
         async def open_store(settings: Settings) -> Store:
             if settings.shop in self.broken:
                 raise self.broken[settings.shop]
             if self.in_redis:
                 return RedisStore(
-                    ADDRESS, prefix=settings.shop_redis_prefix, first_shop=settings.shop, line=line
+                    ADDRESS,
+                    prefix=settings.shop_redis_prefix,
+                    first_shop=settings.shop,
+                    connection_pool=connection_pool,
                 )
             return await SqliteStore.open(self.folder / f"{settings.shop}.db")
 

@@ -11,7 +11,7 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.ports import Alert, FinishedDelivery, ShopState, SinkStats
 from shop_poller.web.admin_auth import AdminAuth
-from shop_poller.web.routes import HealthReporter, make_app
+from shop_poller.web.routes import HealthSource, make_app
 from shop_poller.web.server import listen, serving
 from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.status_page import StatusPage
@@ -19,8 +19,8 @@ from shop_poller.web.status_page import StatusPage
 SHOP = "shop.example"
 TOKEN = "a-token-that-nobody-guesses"
 NOW = datetime(2026, 11, 25, 12, 0, 7, tzinfo=UTC)
-NO_HEALTH = cast("HealthReporter", None)  # nobody asks for them here
-MADE = (4, 2, 1, 0, 0, 1, 3, 7, 12, 15, 18, 14, 16, 21, 19, 17, 22, 25, 20, 14, 11, 9, 8, 6)
+NO_HEALTH = cast("HealthSource", None)  # nobody asks for them here
+DELIVERED = (4, 2, 1, 0, 0, 1, 3, 7, 12, 15, 18, 14, 16, 21, 19, 17, 22, 25, 20, 14, 11, 9, 8, 6)
 
 
 def ago(**how_long: float) -> datetime:
@@ -68,7 +68,7 @@ WELL = StatusSnapshot(
         SinkSnapshot("telegram", SinkStats(), held=0, breaker=BreakerState.CLOSED),
     ],
     happenings=_events(),
-    made=MADE,
+    delivered=DELIVERED,
     dead_lettered=(0,) * 24,
 )
 """All is well."""

@@ -52,7 +52,7 @@ Everything = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 Action = Literal["replay", "drop"]
 
 
-class UnknownLetterError(Exception):
+class UnknownDeadLetterError(Exception):
     """There is no dead letter with that id; the text says what to do."""
 
     def __init__(self, seq: int) -> None:
@@ -96,7 +96,7 @@ class DeadLetterFilter:
         """Return the ids of the dead letters that match, in the order of their events.
 
         Raises:
-            UnknownLetterError: there is none with one of the ids.
+            UnknownDeadLetterError: there is none with one of the ids.
         """
         found = await dead_letters.dead_ids(
             shop,
@@ -107,7 +107,7 @@ class DeadLetterFilter:
         if not self.ids:
             return found
         for missing in sorted(self.ids.difference(found)):
-            raise UnknownLetterError(missing)
+            raise UnknownDeadLetterError(missing)
         return [seq for seq in found if seq in self.ids]
 
 
@@ -141,12 +141,12 @@ Example:
   shop-poller dead show 1
 Exit codes: 2 settings, or no such id; 4 cannot print; 5 state."""
 )
-def show(letter: Id, config: Config = None, shop: ShopId = None) -> None:
+def show(dead_letter: Id, config: Config = None, shop: ShopId = None) -> None:
     """Print one dead letter with its notification; the daemon may be running."""
     settings = load_settings(config, shop)
     try:
-        found = anyio.run(read_letter, settings, letter)
-    except UnknownLetterError as error:
+        found = anyio.run(read_dead_letter, settings, dead_letter)
+    except UnknownDeadLetterError as error:
         raise refused(str(error)) from error
     with suppress(EnoughError):
         for line in _lines(found):
@@ -174,7 +174,7 @@ def move_command(action: Action) -> Callable[..., None]:
         settings = load_settings(config, shop)
         try:
             chosen = anyio.run(find, settings, choice)
-        except (UnknownLetterError, UnknownSinkError) as error:
+        except (UnknownDeadLetterError, UnknownSinkError) as error:
             raise refused(str(error)) from error
         if chosen:
             _move(action, settings, chosen, yes=yes)
@@ -228,7 +228,7 @@ async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
         Their ids, in the order of their events.
 
     Raises:
-        UnknownLetterError: there is none with one of the ids.
+        UnknownDeadLetterError: there is none with one of the ids.
         UnknownSinkError: there is no such sink.
         PermanentError, TemporaryError: STORE.
     """
@@ -266,13 +266,13 @@ async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadL
     return DeadLettersChanged(moved, tuple(waiting) if action == "replay" else ())
 
 
-async def read_letter(settings: Settings, seq: int) -> DeadLetter:
+async def read_dead_letter(settings: Settings, seq: int) -> DeadLetter:
     """Read one dead letter; raises UnknownLetterError, or STORE errors."""
     async with aclosing(await open_for_reading(settings)) as store:
         await store.load(settings.shop)
         found = await store.dead_letter(settings.shop, seq)
     if found is None:
-        raise UnknownLetterError(seq)
+        raise UnknownDeadLetterError(seq)
     return found
 
 

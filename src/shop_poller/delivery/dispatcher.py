@@ -36,16 +36,16 @@ from shop_poller.ports import MoveToDeadLetters, Outbox, Outcome, Sink
 CLAIM_BATCH = 500
 LOOK_EVERY_S = 60.0
 """How often deliveries that wait too long for a sink that is down are moved to dead letters."""
-LOOK_WHILE_UP_S = 10.0
+CHECK_EVERY_S = 10.0
 """How often the outbox is checked even when nothing seems due.
 
 Another process may replay dead letters, and clocks can be set.
 """
 CLAMP_AGAIN_S = 60.0
 """How long after the clock was set back the due times are corrected a second time."""
-DEAD_AFTER = timedelta(minutes=10)
+ALERT_DOWN_AFTER = timedelta(minutes=10)
 """A sink that fails for so long without accepting a delivery is reported."""
-FAR = datetime.max.replace(tzinfo=UTC)
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class DeliveryPlan:
         retry: when a delivery is retried, and when it is moved to dead letters.
         senders: concurrent senders of each sink.
         queue_size: bound of each sink's stream.
-        look_every_s: how often the outbox is checked when nothing seems due; None for LOOK_WHILE_UP_S.
+        check_every_s: how often the outbox is checked when nothing seems due; None for LOOK_WHILE_UP_S.
     """
 
     retry: RetryPolicy
     senders: int = 8
     queue_size: int = 1000
-    look_every_s: float | None = None
+    check_every_s: float | None = None
 
 
 class Dispatcher:
@@ -109,7 +109,7 @@ class Dispatcher:
         self._may_send = may_send
         self._metrics = metrics
         self._now = now = self._clock.now
-        self._circuit = Circuit(sink.name, metrics, on_change=self._turned)
+        self._circuit = Circuit(sink.name, metrics, on_change=self._on_circuit_change)
         self._sender = Sender(
             sink,
             self._circuit,
@@ -127,12 +127,14 @@ class Dispatcher:
             alert_manager=alert_manager,
             metrics=metrics,
             now=self._clock.stamp,
-            on_recorded=self._finished,
+            on_recorded=self._on_recorded,
         )
-        self._woken = anyio.Event()
+        self._check_requested = anyio.Event()
         self._must_release = False
-        self._recorded = True  # recording works again after it failed, perhaps before this session
-        self._to_tell = True  # dead letters are to be reported, also those of before a crash
+        self._recording_recovered = True  # recording works again after it failed, perhaps before this session
+        self._has_unreported_dead_letters = (
+            True  # dead letters are to be reported, also those of before a crash
+        )
         self._expire_at = -math.inf
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
@@ -174,7 +176,7 @@ class Dispatcher:
 
     def look_soon(self) -> None:
         """Check the outbox soon: something may be due."""
-        self._woken.set()
+        self._check_requested.set()
 
     def stop(self) -> None:
         """Claim nothing more. Senders finish their current attempt; the rest stays in the outbox."""
@@ -192,9 +194,9 @@ class Dispatcher:
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
         # An item is up to `at_once` outcomes. Bound their number: they stay in memory while the store fails.
         size = max(1, self._plan.queue_size // self._sender.at_once)
-        outcomes, made = anyio.create_memory_object_stream[Sequence[Outcome]](size)
+        outcomes, outcomes_in = anyio.create_memory_object_stream[Sequence[Outcome]](size)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._outcome_recorder.run, made)
+            tasks.start_soon(self._outcome_recorder.run, outcomes_in)
             async with queued, outcomes:
                 for _ in range(self._plan.senders):
                     tasks.start_soon(self._send, queued.clone(), outcomes.clone())
@@ -204,20 +206,20 @@ class Dispatcher:
     async def _pump(self, queue: MemoryObjectSendStream[Delivery], *, until_idle: bool) -> None:
         """Move deliveries from the outbox into the stream, until stopped."""
         while not self._sender.stopping:
-            self._woken = anyio.Event()
+            self._check_requested = anyio.Event()
             deliveries: list[Delivery] = []
             # Read before the claim: an outcome recorded during it may free the next delivery of a key.
             idle = not self._outcome_recorder.held
             try:
                 if self._sender.worked is None:
                     self._sender.worked = await self._alert_manager.has_worked(self._name)
-                await self._heed_clock()
-                await self._attend()
-                await self._tell()
+                await self._correct_due_times()
+                await self._follow_sink_state()
+                await self._store_alerts()
                 # While the queue is more than half full, do not claim again for every few recorded outcomes.
                 is_busy = queue.statistics().current_buffer_used > self._plan.queue_size // 2
                 deliveries = [] if is_busy else await self._claim(queue)
-                wait_s = LOOK_WHILE_UP_S if is_busy or deliveries else await self._wait_s()
+                wait_s = CHECK_EVERY_S if is_busy or deliveries else await self._wait_s()
                 self._changes.changed("outbox", "")
             except TemporaryError as error:
                 wait_s = STORE_WAIT_S
@@ -236,7 +238,7 @@ class Dispatcher:
                 if until_idle and idle:
                     return
                 with anyio.move_on_after(wait_s):
-                    await self._woken.wait()
+                    await self._check_requested.wait()
 
     async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN or self._circuit.wait_s() > 0:
@@ -245,7 +247,7 @@ class Dispatcher:
             return []
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
-            deliveries = await self._outbox.claim(self._name, now=FAR, limit=1)
+            deliveries = await self._outbox.claim(self._name, now=END_OF_TIME, limit=1)
             if deliveries:
                 self._sender.probe = deliveries[0].seq
                 self._circuit.probe()
@@ -256,7 +258,7 @@ class Dispatcher:
         self._outcome_recorder.held += len(deliveries)
         return deliveries
 
-    async def _heed_clock(self) -> None:
+    async def _correct_due_times(self) -> None:
         """Make deliveries due that were parked before the clock was set back.
 
         Their due times may be years away on the new clock. A clock that is set ahead needs no correction: it
@@ -276,7 +278,7 @@ class Dispatcher:
                 "the clock was set back: deliveries parked by the old clock are due now", deliveries=moved
             )
 
-    async def _attend(self) -> None:
+    async def _follow_sink_state(self) -> None:
         """Update the store when the sink has recovered, or stays down."""
         if self.gone:
             await self._alert_manager.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
@@ -303,17 +305,17 @@ class Dispatcher:
                 )
                 self._metrics.dead_lettered(self._name, dead_lettered)
                 self._sender.dead_lettered += dead_lettered
-                self._to_tell = True
+                self._has_unreported_dead_letters = True
             self._expire_at = anyio.current_time() + LOOK_EVERY_S
 
-    async def _tell(self) -> None:
+    async def _store_alerts(self) -> None:
         """Store alerts for the administrators. If that fails, deliveries continue."""
-        to_tell, recorded = self._to_tell, self._recorded
+        to_tell, recorded = self._has_unreported_dead_letters, self._recording_recovered
         # Reset before the calls: the next call reports what happens meanwhile.
-        self._to_tell = self._recorded = False
+        self._has_unreported_dead_letters = self._recording_recovered = False
         try:
             failing_since = self._sender.failing_since
-            if failing_since is not None and self._sender.failing_for >= DEAD_AFTER:
+            if failing_since is not None and self._sender.failing_for >= ALERT_DOWN_AFTER:
                 await self._alert_manager.raise_for(
                     self._name, cause=self._sender.last_error_kind, since=failing_since
                 )
@@ -329,8 +331,8 @@ class Dispatcher:
             self._metrics.store_error(StoreUse.ALERT)
             if self._changes.changed("alert", error.kind):
                 self._log.error("an alert could not be stored; retrying", error=str(error))
-        self._to_tell = self._to_tell or to_tell
-        self._recorded = self._recorded or recorded
+        self._has_unreported_dead_letters = self._has_unreported_dead_letters or to_tell
+        self._recording_recovered = self._recording_recovered or recorded
 
     async def _wait_s(self) -> float:
         """Return the seconds until there may be work, unless `look_soon` is called."""
@@ -340,11 +342,11 @@ class Dispatcher:
             return STORE_WAIT_S
         if self._circuit.state is BreakerState.OPEN:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
-        look_every_s = self._plan.look_every_s or LOOK_WHILE_UP_S
+        check_every_s = self._plan.check_every_s or CHECK_EVERY_S
         due_at = await self._outbox.next_due(self._name)
         if due_at is None:
-            return look_every_s
-        return min(max((due_at - self._now()).total_seconds(), 0.0), look_every_s)
+            return check_every_s
+        return min(max((due_at - self._now()).total_seconds(), 0.0), check_every_s)
 
     async def _send(
         self,
@@ -360,19 +362,21 @@ class Dispatcher:
                     if not more:
                         await outcomes.send([await self._sender.deliver(delivery)])
                         continue
-                    async with aclosing(self._sender.deliver_all([delivery, *more])) as made:
-                        async for some in made:
+                    async with aclosing(self._sender.deliver_all([delivery, *more])) as outcomes_in:
+                        async for some in outcomes_in:
                             await outcomes.send(some)
         finally:
             self.senders_alive -= 1
 
-    def _finished(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
+    def _on_recorded(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
         """Handle recorded outcomes: their keys may have another delivery that is due now."""
-        self._recorded = self._recorded or again
-        self._to_tell = self._to_tell or any(isinstance(outcome, MoveToDeadLetters) for outcome in outcomes)
+        self._recording_recovered = self._recording_recovered or again
+        self._has_unreported_dead_letters = self._has_unreported_dead_letters or any(
+            isinstance(outcome, MoveToDeadLetters) for outcome in outcomes
+        )
         self.look_soon()
 
-    def _turned(self) -> None:
+    def _on_circuit_change(self) -> None:
         """Handle that the circuit opened or closed."""
         self._must_release = self._must_release or self._circuit.state is BreakerState.CLOSED
         self._sender.interrupt()

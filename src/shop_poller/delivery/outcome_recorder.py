@@ -63,23 +63,23 @@ class OutcomeRecorder:
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger().bind(sink=sink)
 
-    async def run(self, made: MemoryObjectReceiveStream[Sequence[Outcome]]) -> None:
+    async def run(self, outcomes_in: MemoryObjectReceiveStream[Sequence[Outcome]]) -> None:
         """Record the outcomes from the stream until it is closed."""
         batch: list[Outcome] = []
-        async with made:
+        async with outcomes_in:
             try:
-                async for some in made:
-                    batch = [*some, *chain(*at_hand(made))]
+                async for some in outcomes_in:
+                    batch = [*some, *chain(*at_hand(outcomes_in))]
                     if self.held >= MANY and not self.in_haste:
                         await anyio.sleep(GATHER_S)
-                        batch += chain(*at_hand(made))
+                        batch += chain(*at_hand(outcomes_in))
                     again = await self._record(batch)
                     self.held -= len(batch)
                     finished, batch = batch, []
                     self._on_recorded(finished, again)
             finally:
                 # On cancel, try to record the rest. What cannot be recorded is sent again with the same id.
-                left = [*batch, *chain(*at_hand(made))]
+                left = [*batch, *chain(*at_hand(outcomes_in))]
                 with anyio.CancelScope(shield=True), suppress(TemporaryError):
                     if left:
                         await self._outbox.record_outcomes(left, self._now())

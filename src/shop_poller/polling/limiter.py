@@ -96,7 +96,7 @@ class PollSchedule:
         self._due_at = None
 
 
-class _InTurn:
+class _Slot:
     """The slots of one peer; remembers whether it was slow last time."""
 
     def __init__(self, limiter: PollLimiter) -> None:
@@ -121,7 +121,7 @@ class _Scheduled:
     def __init__(self, source: Source, schedule: PollSchedule, limiter: PollLimiter) -> None:
         self._source = source
         self._schedule = schedule
-        self._in_turn = _InTurn(limiter)
+        self._slot = _Slot(limiter)
 
     @property
     def most_ids(self) -> int:
@@ -130,7 +130,7 @@ class _Scheduled:
 
     async def fetch(self, query: Query) -> Page:
         """Wait for a slot, then fetch."""
-        async with self._in_turn.turn():
+        async with self._slot.turn():
             self._schedule.requested()
             return await self._source.fetch(query)
 
@@ -144,11 +144,11 @@ class _ScheduledRefunds:
 
     def __init__(self, refunds: RefundList, limiter: PollLimiter) -> None:
         self._refunds = refunds
-        self._in_turn = _InTurn(limiter)
+        self._slot = _Slot(limiter)
 
     async def fetch(self, query: RefundQuery) -> RefundPage:
         """Wait for a slot, then fetch."""
-        async with self._in_turn.turn():
+        async with self._slot.turn():
             return await self._refunds.fetch(query)
 
     async def aclose(self) -> None:

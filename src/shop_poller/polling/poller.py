@@ -102,10 +102,10 @@ class Poller:
         self._metrics = metrics
         self._stop = anyio.Event()
         self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" has priority
-        self._called = anyio.Event()  # ends a wait; replaced by each wait
+        self._wait_ended = anyio.Event()  # ends a wait; replaced by each wait
         self._began_at = -math.inf
         self._next_at = -math.inf
-        self._is_grid = True
+        self._was_regular_tick = True
         self._order_processor = OrderProcessor(plan, state_writer=state_writer, metrics=metrics, now=now)
         self._initial_import = InitialImport(
             plan.meanings, state_writer=state_writer, order_processor=self._order_processor, fetcher=fetcher
@@ -147,7 +147,7 @@ class Poller:
     def stop(self) -> None:
         """Start no more ticks."""
         self._stop.set()
-        self._called.set()
+        self._wait_ended.set()
         self._sweeper.stop()
 
     def trigger(self, trigger: PollTrigger = PollTrigger.WEBHOOK) -> None:
@@ -159,7 +159,7 @@ class Poller:
         if self._trigger is not PollTrigger.OWNER:
             self._trigger = trigger
         self._fetcher.end_pause(trigger)
-        self._called.set()
+        self._wait_ended.set()
 
     async def run(self) -> None:
         """Tick at every interval and at triggers, until stopped; the first is at once or as scheduled."""
@@ -176,7 +176,7 @@ class Poller:
 
         number, grid_at = 0, origin
         if self._schedule.first_in_s:
-            await self._rest(origin)
+            await self._wait_for_next_tick(origin)
         while not self._stop.is_set():
             number += 1
             self._next_at = -math.inf
@@ -184,17 +184,17 @@ class Poller:
                 self._schedule.due(grid_at if anyio.current_time() >= grid_at else None)
                 report = await self.tick(next_at())
                 following = next_at()
-                self._is_grid, grid_at = self._began_at >= grid_at, following
+                self._was_regular_tick, grid_at = self._began_at >= grid_at, following
                 if report.error is None and not report.paused_s:
                     await self.between_ticks(TickReport(), following)
-            await self._rest(following, probe_at=self._probe_at(report))
+            await self._wait_for_next_tick(following, probe_at=self._probe_at(report))
 
     def _probe_at(self, report: TickReport) -> float:
         """Return when to retry, on the event loop's clock: within a minute if the shop is unavailable."""
         is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
         return self._fetcher.requested_at + PROBE_EVERY_S if is_down else math.inf
 
-    async def _rest(self, grid_at: float, probe_at: float = math.inf) -> None:
+    async def _wait_for_next_tick(self, grid_at: float, probe_at: float = math.inf) -> None:
         """Wait until the next tick is due: the regular one, or an earlier one at a trigger or a probe."""
         self._next_at = min(grid_at, probe_at)
         while not self._stop.is_set():
@@ -210,9 +210,9 @@ class Poller:
 
     async def _wait_until(self, instant: float) -> None:
         """Wait until then, or until something ends the wait."""
-        self._called = anyio.Event()
+        self._wait_ended = anyio.Event()
         with anyio.CancelScope(deadline=instant):
-            await self._called.wait()
+            await self._wait_ended.wait()
 
     async def tick(self, deadline: float) -> TickReport:
         """Poll once. External errors are reported, not raised.
@@ -220,7 +220,7 @@ class Poller:
         Args:
             deadline: when the next tick is due, on the event loop's clock; no wait exceeds it.
         """
-        report = TickReport(paused_s=await self._bide(deadline))
+        report = TickReport(paused_s=await self._wait_out_pause(deadline))
         self._began_at = anyio.current_time()
         self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
         if report.paused_s:
@@ -228,13 +228,13 @@ class Poller:
             await self.outage.alert_if_due()  # it may have failed to be stored before
             return report
         started = anyio.current_time()
-        async with self._failing(Stage.POLL, report):
+        async with self._errors_reported(Stage.POLL, report):
             await self._poll(report, deadline)
             await self._prune(deadline)
         self._metrics.poll_duration.observe(anyio.current_time() - started)
         return report
 
-    async def _bide(self, deadline: float) -> float:
+    async def _wait_out_pause(self, deadline: float) -> float:
         """Wait for the end of a pause, if it ends before the next tick; else return its remaining seconds."""
         while 0 < (pause_s := self._fetcher.pause_s()) < deadline - anyio.current_time():
             self._schedule.due(None)  # the tick is late because of the pause, not for lack of a slot
@@ -244,7 +244,7 @@ class Poller:
         return self._fetcher.pause_s()
 
     @asynccontextmanager
-    async def _failing(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
+    async def _errors_reported(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
         """Report errors inside, and log their changes; do not raise them."""
         try:
             yield
@@ -257,8 +257,8 @@ class Poller:
 
     async def _poll(self, report: TickReport, deadline: float) -> None:
         if self._state_writer.state.baseline_at is None:
-            await self._begin(deadline)
-        self._resume()
+            await self._set_baseline(deadline)
+        self._restore_lost_cursor()
         await self._initial_import.begin(report, deadline)
         await self._walk(report, deadline)
         self.polled = True
@@ -266,7 +266,7 @@ class Poller:
             self._log.info("the shop answers again")
         await self.outage.over()
 
-    async def _begin(self, deadline: float) -> None:
+    async def _set_baseline(self, deadline: float) -> None:
         """Set the baseline to the shop's clock, at its very first response."""
         page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
         self._clock.heard(page.shop_time)
@@ -285,7 +285,7 @@ class Poller:
         await self._state_writer.commit(begun, Page((), page.shop_time))
         self._log.info("first contact; events from now on are announced", baseline=str(baseline_at))
 
-    def _resume(self) -> None:
+    def _restore_lost_cursor(self) -> None:
         """Read orders again if the store has lost its cursor, and nothing else."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
@@ -299,15 +299,15 @@ class Poller:
         Both run until the next tick is due or triggered, the import for one page at least. Pending responses
         are awaited.
         """
-        await self.look_again(report, deadline, waits=False)
-        async with self._failing(Stage.IMPORT, report):
+        await self.read_held_orders(report, deadline, waits=False)
+        async with self._errors_reported(Stage.IMPORT, report):
             while self._initial_import.is_due and not self._stop.is_set():
                 await self._initial_import.page(report, deadline)
-                self._changes.changed("learning", "")
-                if self._is_wanted(deadline):
+                self._changes.changed("import", "")
+                if self._next_tick_is_due(deadline):
                     break
         swept = TickReport()  # orders read again are not counted, changes are
-        async with self._failing(Stage.SWEEP, swept):
+        async with self._errors_reported(Stage.SWEEP, swept):
             requested = False
             while self._sweeper.is_due and not self._stop.is_set():
                 left_s = deadline - anyio.current_time()
@@ -316,13 +316,13 @@ class Poller:
                 await self._sweeper.page(swept)
                 self._changes.changed("sweep", "")
                 requested = True
-            if self._is_grid and not requested and self._sweeper.is_due:
+            if self._was_regular_tick and not requested and self._sweeper.is_due:
                 self._sweeper.put_off()
         report.events += swept.events
         report.imported += swept.imported
-        await self.look_again(report, deadline)
+        await self.read_held_orders(report, deadline)
 
-    async def look_again(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
+    async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
         """Read orders with held refunds again, once they have been held for REFUND_HOLD.
 
         Args:
@@ -330,9 +330,9 @@ class Poller:
             deadline: no wait exceeds it, on the event loop's clock.
             waits: wait until they have been held long enough; else read only those that have.
         """
-        looked = TickReport()
+        held_report = TickReport()
         held = self._order_processor.held
-        async with self._failing(Stage.SWEEP, looked):
+        async with self._errors_reported(Stage.SWEEP, held_report):
             while (due_at := held.due_at) is not None and self._trigger is None and not self._stop.is_set():
                 if anyio.current_time() < due_at:
                     if not waits or due_at >= deadline:
@@ -341,11 +341,11 @@ class Poller:
                     continue
                 ids = held.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
                 requested, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
-                await self._order_processor.decide(page, self._state_writer.state, looked)
+                await self._order_processor.decide(page, self._state_writer.state, held_report)
                 held.let_go(set(requested.ids) - {order.id for order in page.orders})
-        report.events += looked.events
+        report.events += held_report.events
 
-    def _is_wanted(self, deadline: float) -> bool:
+    def _next_tick_is_due(self, deadline: float) -> bool:
         """Whether the next tick is more urgent."""
         return self._trigger is not None or anyio.current_time() >= deadline
 
@@ -397,7 +397,7 @@ class Poller:
                 self._prune_at = anyio.current_time() + PRUNE_EVERY_S
                 break
             has_dropped = True
-            if self._is_wanted(until) or self._stop.is_set():
+            if self._next_tick_is_due(until) or self._stop.is_set():
                 break
         if has_dropped:
             await self._state_writer.load()

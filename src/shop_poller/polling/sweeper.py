@@ -99,7 +99,7 @@ class Sweeper:
         )
 
     def may_ask(self, left_s: float, *, triggered: bool) -> bool:
-        """Whether to request the next page before the next tick; see SweepPace.may_ask."""
+        """Whether to request the next page before the next tick; see SweepSchedule.may_ask."""
         return self._schedule.may_ask(left_s, triggered=triggered)
 
     def put_off(self) -> None:

@@ -28,7 +28,7 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.http.client import transport_class
 from shop_poller.observability.logging import Log
 from shop_poller.runtime import systemd
-from shop_poller.runtime.composition import composed
+from shop_poller.runtime.composition import open_daemon
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.signals import STOPPING, ignoring_signals, on_signal
 from shop_poller.web.server import listen, serving
@@ -73,9 +73,9 @@ async def _run(shops_config: ShopsConfig, stop: anyio.Event, on_listen: Callable
     shops = shops_config.shops
     _make_room(_files(shops), log, at_least=FILES_TO_SPARE)
     failure: ShopPollerError | None = None
-    async with composed(shops_config) as daemon, _listening(shops[0], daemon.site) as address:
+    async with open_daemon(shops_config) as daemon, _listening(shops[0], daemon.http_app) as address:
         on_listen(address)
-        log.info("started", version=__version__, **daemon.about, http=address, fast=_is_fast())
+        log.info("started", version=__version__, **daemon.start_log_fields, http=address, fast=_is_fast())
         _warn_of_exposure(shops, shops_config.files)
         async with _ready(stop) as background:
             for work in daemon.background:

@@ -113,11 +113,11 @@ class Balancer:
             await self._look(membership, begin)
         except TemporaryError as error:
             self.is_blind = True
-            if self._changes.changed("crew", error.kind):
+            if self._changes.changed("membership", error.kind):
                 self._log.error("the other replicas cannot be seen; retrying", error=str(error))
         except Exception as bug:  # noqa: BLE001 - must not stop the shops that we watch
             self.is_blind = True
-            if self._changes.changed("crew", repr(bug)):
+            if self._changes.changed("membership", repr(bug)):
                 self._log.error(
                     "internal error (bug): please report it; retrying", error=str(bug), exc_info=bug
                 )
@@ -133,7 +133,7 @@ class Balancer:
         ids = list(self._shops)
         there = await membership.stay()
         leased = await membership.leased([self._shops[shop_id].shop_redis_prefix for shop_id in ids])
-        if self._changes.changed("crew", ",".join(there)):
+        if self._changes.changed("membership", ",".join(there)):
             self._log.info("replicas", there=len(there), shops=len(ids))
         self.replicas = max(1, len(there))
         taken = {shop_id for shop_id, is_leased in zip(ids, leased, strict=True) if is_leased}

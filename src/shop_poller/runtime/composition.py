@@ -31,20 +31,20 @@ class Daemon:
     Attributes:
         fleet: watches the shops.
         assignment: decides which shops this process watches.
-        site: the application that the listener serves.
-        about: log fields about the shops at the start.
+        http_app: the application that the listener serves.
+        start_log_fields: log fields about the shops at the start.
         background: tasks that run as long as the fleet.
     """
 
     fleet: Fleet
     assignment: Assignment
-    site: Starlette
-    about: Mapping[str, object]
+    http_app: Starlette
+    start_log_fields: Mapping[str, object]
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 @asynccontextmanager
-async def composed(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
+async def open_daemon(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
     """Build the daemon for these shops. Close everything at the end of the context.
 
     Raises:
@@ -67,7 +67,7 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
     (settings,) = shops_config.shops
     fleet = Fleet(
         [settings],
-        _opens(store_pool),
+        _store_opener(store_pool),
         metrics_registry=MetricsRegistry(),
         policy=FleetPolicy(ends_on_failure=True),
     )
@@ -82,7 +82,7 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
                 acts=settings.shop_admin_token is not None,
                 hosts=_hosts(settings),
             ),
-            about={
+            start_log_fields={
                 "interval_s": settings.shop_polling_interval,
                 "polling": settings.shop_polling_enabled,
                 "sinks": [sink.name for sink in settings.sinks],
@@ -104,7 +104,7 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
     limiter = PollLimiter(first.shop_concurrent_polls, lateness(metrics_registry))
     fleet = Fleet(
         shops,
-        _opens(store_pool),
+        _store_opener(store_pool),
         metrics_registry=metrics_registry,
         policy=FleetPolicy(limiter=limiter, grace=Grace() if membership is None else HANDOVER_GRACE),
     )
@@ -115,12 +115,12 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
             fleet,
             balancer,
             make_app(fleet_status, hosts=_hosts(first)),
-            about={"shops": len(shops), "state": first.state_place},
+            start_log_fields={"shops": len(shops), "state": first.state_place},
             background=(fleet_status.survey,),
         )
 
 
-def _opens(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:
+def _store_opener(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:
     return lambda one: store_pool.open(one.state, shop=one.shop, prefix=one.shop_redis_prefix)
 
 

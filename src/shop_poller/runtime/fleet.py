@@ -23,7 +23,7 @@ from shop_poller.observability.metrics import MetricsRegistry
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.leader_session import Grace
-from shop_poller.runtime.shop_runtime import ShopRuntime, built
+from shop_poller.runtime.shop_runtime import ShopRuntime, open_shop_runtime
 from shop_poller.runtime.shop_slot import RETRY_S, ShopSlot, run_shop
 
 
@@ -125,7 +125,7 @@ class Fleet:
             if self._policy.ends_on_failure:
                 for shop_id, settings in self.shops.items():
                     slot = self.slots[shop_id] = ShopSlot(settings)
-                    shop_runtimes.append(await stack.enter_async_context(self._built(slot)))
+                    shop_runtimes.append(await stack.enter_async_context(self._open_shop_runtime(slot)))
             yield shop_runtimes
 
     async def watch(self, assignment: Assignment, stop: anyio.Event) -> None:
@@ -138,7 +138,7 @@ class Fleet:
 
             def begin(shop_id: str) -> None:
                 slot = self.slots.setdefault(shop_id, ShopSlot(self.shops[shop_id]))
-                tasks.start_soon(self._keep, slot, tasks.cancel_scope)
+                tasks.start_soon(self._watch_until_stopped, slot, tasks.cancel_scope)
 
             await assignment.assign(begin, stop)
             for slot in self.slots.values():
@@ -147,24 +147,24 @@ class Fleet:
         for failure in self._failures:
             raise failure
 
-    async def _keep(self, slot: ShopSlot, scope: anyio.CancelScope) -> None:
+    async def _watch_until_stopped(self, slot: ShopSlot, scope: anyio.CancelScope) -> None:
         """Watch one shop until its slot is stopped."""
         shop = slot.settings.shop
         try:
             with bound_contextvars(shop=shop):
                 while not slot.stop.is_set():
                     try:
-                        await self._watch(slot)
+                        await self._watch_once(slot)
                     except (SettingsError, ShopPollerError) as error:
                         if self._policy.ends_on_failure:  # kept out of the group, which would wrap it
                             self._failures.append(error)
                             scope.cancel()
                             return
-                        self._complain(slot, error, "the shop cannot be watched; retrying")
+                        self._log_failure(slot, error, "the shop cannot be watched; retrying")
                     except Exception as bug:
                         if self._policy.ends_on_failure:
                             raise
-                        self._complain(
+                        self._log_failure(
                             slot, bug, "internal error (bug): please report it; retrying", exc_info=bug
                         )
                     with anyio.move_on_after(RETRY_S):
@@ -172,19 +172,19 @@ class Fleet:
         finally:
             del self.slots[shop]
 
-    async def _watch(self, slot: ShopSlot) -> None:
+    async def _watch_once(self, slot: ShopSlot) -> None:
         async with AsyncExitStack() as stack:
             shop_runtime = slot.shop_runtime
             if shop_runtime is None:
-                shop_runtime = await stack.enter_async_context(self._built(slot))
+                shop_runtime = await stack.enter_async_context(self._open_shop_runtime(slot))
             await run_shop(slot, shop_runtime, self._policy.grace)
 
     @asynccontextmanager
-    async def _built(self, slot: ShopSlot) -> AsyncIterator[ShopRuntime]:
+    async def _open_shop_runtime(self, slot: ShopSlot) -> AsyncIterator[ShopRuntime]:
         """Open the state of a shop and build its parts."""
         settings = slot.settings
         store = await self._open_store(settings)
-        async with built(
+        async with open_shop_runtime(
             settings, store, metrics_registry=self._metrics_registry, limiter=self._policy.limiter
         ) as shop_runtime:
             slot.shop_runtime = shop_runtime
@@ -194,7 +194,7 @@ class Fleet:
                 slot.shop_runtime = None
                 self._metrics_registry.forget(settings.shop)
 
-    def _complain(
+    def _log_failure(
         self, slot: ShopSlot, error: Exception, event: str, *, exc_info: Exception | None = None
     ) -> None:
         slot.cannot = str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from shop_poller.polling.held_refunds import HOLD_S
 from shop_poller.polling.plan import TickReport
 from shop_poller.ports import NewDelivery, Outbox, StateView
 from shop_poller.runtime.leader_session import LeaderSession
-from shop_poller.runtime.shop_runtime import built
+from shop_poller.runtime.shop_runtime import open_shop_runtime
 from shop_poller.stores import copy_store, open_store
 
 
@@ -42,7 +42,7 @@ async def run_once(settings: Settings) -> RunReport:
     """
     store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
     reports: list[RunReport] = []
-    async with built(settings, store) as shop_runtime:
+    async with open_shop_runtime(settings, store) as shop_runtime:
 
         async def once() -> None:
             reports.append(await _run_once(settings, store, store, await shop_runtime.begin()))
@@ -68,7 +68,7 @@ async def _run_once(
         await leader_session.deliver(until_idle=True)
         if tick.error is None:
             await leader_session.poller.between_ticks(tick, deadline)
-            await leader_session.poller.look_again(tick, anyio.current_time() + 2 * HOLD_S)
+            await leader_session.poller.read_held_orders(tick, anyio.current_time() + 2 * HOLD_S)
     await leader_session.deliver(until_idle=True)
     after = await view.stats(settings.shop)
     return RunReport(
@@ -87,6 +87,6 @@ async def rehearse(settings: Settings, show: Callable[[NewDelivery], None]) -> T
             show(one)
 
     copy = await copy_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-    async with built(settings, copy, on_new_deliveries=show_all) as shop_runtime:
+    async with open_shop_runtime(settings, copy, on_new_deliveries=show_all) as shop_runtime:
         leader_session = await shop_runtime.begin()
         return await leader_session.poller.tick(anyio.current_time() + settings.shop_polling_interval)

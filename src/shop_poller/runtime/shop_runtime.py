@@ -151,7 +151,7 @@ class ShopRuntime:
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
             senders=settings.shop_senders,
             queue_size=settings.shop_queue_size,
-            look_every_s=None if self._limiter is None else LOOK_EVERY_S,
+            check_every_s=None if self._limiter is None else LOOK_EVERY_S,
         )
         dispatchers = [
             Dispatcher(
@@ -312,7 +312,7 @@ def _warn_of_chat_hooks(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def built(
+async def open_shop_runtime(
     settings: Settings,
     store: Store,
     *,

@@ -21,7 +21,7 @@ COUNT_EVERY_S = 15.0
 
 
 class Overview:
-    """Collects the data of one shop. For the methods see web.snapshot.Inside.
+    """Collects the data of one shop. For the methods see web.snapshot.PageBackend.
 
     Args:
         shop: the shop's id.
@@ -97,7 +97,7 @@ class Overview:
         store, shop = self._store, self._shop
         stats = await store.stats(shop)
         alerts = await store.alerts(shop)
-        made = await self._history.finished(shop, dead=False, limit=DELIVERIES)
+        delivered = await self._history.finished(shop, dead=False, limit=DELIVERIES)
         dead = await self._history.finished(shop, dead=True, limit=DEAD_LETTERS)
         good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
@@ -109,9 +109,9 @@ class Overview:
             rows_set_aside=stats.rows_set_aside,
             alerts=[alert for name, alert in alerts.items() if not name.startswith(MARKERS)],
             sinks=self._with_sinks(stats),
-            happenings=_happenings(made, dead),
+            happenings=_happenings(delivered, dead),
             dead=dead,
-            made=good,
+            delivered=good,
             dead_lettered=bad,
         )
 
@@ -153,11 +153,11 @@ class Overview:
     async def poll_now(self) -> ActionResult:
         """Poll soon, even during a pause."""
         if not self._polling:
-            return ActionResult.OFF
+            return ActionResult.POLLING_OFF
         if self._poll_now():
             return ActionResult.DONE
         # If no process has the lease, no other replica polls either.
-        return ActionResult.FOLLOWS if await self._store.holder() else ActionResult.NOBODY
+        return ActionResult.NOT_LEADER if await self._store.holder() else ActionResult.NO_LEADER
 
     async def replay(self, seq: int) -> ActionResult:
         """Put a dead letter back into the outbox. The leader sends it."""
@@ -171,10 +171,10 @@ class Overview:
         return ActionResult.DONE if moved else ActionResult.MISSING
 
 
-def _happenings(made: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
+def _happenings(delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
     """Return the latest events, each with the outcomes of its deliveries."""
     by_event: dict[str, list[FinishedDelivery]] = {}
-    for one in sorted((*made, *dead), key=lambda over: (over.at, over.seq), reverse=True):
+    for one in sorted((*delivered, *dead), key=lambda over: (over.at, over.seq), reverse=True):
         by_event.setdefault(one.event_id, []).append(one)
     groups = list(by_event.values())[:HAPPENINGS]
     return [Happening(group[0].event_type, group[0].key, group) for group in groups]

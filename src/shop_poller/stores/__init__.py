@@ -28,7 +28,7 @@ class StorePool:
     """
 
     def __init__(self, where: Path | RedisAddress, *, is_shared: bool = True) -> None:
-        self.line: ConnectionPool | None = None
+        self.connection_pool: ConnectionPool | None = None
         self._threads: ThreadPoolExecutor | None = None
         if not is_shared:
             return
@@ -36,10 +36,10 @@ class StorePool:
             from shop_poller.stores.redis import connection, renewals  # noqa: PLC0415 - likewise
             from shop_poller.stores.redis.client import make_client  # noqa: PLC0415 - the import takes 10 MB
 
-            self.line = connection.ConnectionPool(make_client(where, CONNECTIONS), CONNECTIONS)
+            self.connection_pool = connection.ConnectionPool(make_client(where, CONNECTIONS), CONNECTIONS)
             if where.topology is not Topology.CLUSTER:
-                own = connection.RedisConnection(where, self.line, shared=True)
-                self.line.renewals = renewals.Renewals(own.keep)
+                own = connection.RedisConnection(where, self.connection_pool, shared=True)
+                self.connection_pool.renewals = renewals.Renewals(own.keep)
         else:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stores")
 
@@ -47,7 +47,7 @@ class StorePool:
         """Open the store of one shop. For the arguments and errors see `open_store`."""
         if isinstance(where, Path):
             return await SqliteStore.open(where, self._threads)
-        return _redis(where, shop=shop, prefix=prefix, line=self.line)
+        return _redis(where, shop=shop, prefix=prefix, connection_pool=self.connection_pool)
 
     def membership(self, where: Path | RedisAddress, *, prefix: str, name: str) -> Membership | None:
         """Return the membership of the replicas that share the shops.
@@ -59,16 +59,16 @@ class StorePool:
             prefix: the prefix of all keys.
             name: the name of this replica.
         """
-        if self.line is None or isinstance(where, Path):
+        if self.connection_pool is None or isinstance(where, Path):
             return None
         from shop_poller.stores.redis.membership import Membership as RedisMembership  # noqa: PLC0415 - likewise
 
-        return RedisMembership(where, self.line, prefix=prefix, name=name)
+        return RedisMembership(where, self.connection_pool, prefix=prefix, name=name)
 
     async def aclose(self) -> None:
         """Close what the stores share. Close all stores first."""
-        if self.line is not None:
-            await self.line.aclose()
+        if self.connection_pool is not None:
+            await self.connection_pool.aclose()
         if self._threads is not None:
             self._threads.shutdown()
 
@@ -205,8 +205,8 @@ async def copy_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
 
 
 def _redis(
-    where: RedisAddress, *, shop: str, prefix: str, line: "ConnectionPool | None" = None
+    where: RedisAddress, *, shop: str, prefix: str, connection_pool: "ConnectionPool | None" = None
 ) -> "RedisStore":
     from shop_poller.stores.redis import RedisStore  # noqa: PLC0415 - the import takes 10 MB
 
-    return RedisStore(where, prefix=prefix, first_shop=shop, line=line)
+    return RedisStore(where, prefix=prefix, first_shop=shop, connection_pool=connection_pool)

@@ -10,25 +10,25 @@ LEAST = 2
 
 
 def chart(
-    made: Sequence[int], dead_lettered: Sequence[int], *, title: str, text: str, ends: tuple[str, str]
+    delivered: Sequence[int], dead_lettered: Sequence[int], *, title: str, text: str, ends: tuple[str, str]
 ) -> Markup:
     """Draw one bar per hour: delivered below, failed on top.
 
     Args:
-        made: counts of delivered notifications, the earliest first.
+        delivered: counts of delivered notifications, the earliest first.
         dead_lettered: counts of failed ones, for the same hours.
         title: the title of the picture.
         text: a description for screen readers.
         ends: the labels below the first bar and below the last.
     """
-    most = max((sum(pair) for pair in zip(made, dead_lettered, strict=True)), default=0) or 1
+    most = max((sum(pair) for pair in zip(delivered, dead_lettered, strict=True)), default=0) or 1
     bars = []
-    for place, (good, bad) in enumerate(zip(made, dead_lettered, strict=True)):
+    for place, (good, bad) in enumerate(zip(delivered, dead_lettered, strict=True)):
         x, low, high = place * (BAR + GAP), _height(good, most), _height(bad, most)
         bars.append(_bar(x, HEIGHT - low, low, "made") if good else _bar(x, HEIGHT - 1, 1, "none"))
         if bad:
             bars.append(_bar(x, max(0.0, HEIGHT - low - high), high, "buried"))
-    width = max(1, len(made)) * (BAR + GAP) - GAP
+    width = max(1, len(delivered)) * (BAR + GAP) - GAP
     return fill(
         '<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-labelledby="chart-t chart-d">'
         '<title id="chart-t">{title}</title><desc id="chart-d">{text}</desc>{bars}'

@@ -165,15 +165,17 @@ def _poll_now(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
 
 
 def _chart(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
-    most = max((sum(pair) for pair in zip(snapshot.made, snapshot.dead_lettered, strict=True)), default=0)
+    most = max(
+        (sum(pair) for pair in zip(snapshot.delivered, snapshot.dead_lettered, strict=True)), default=0
+    )
     text = view.say(
         "chart text",
-        made=view.number(sum(snapshot.made)),
+        delivered=view.number(sum(snapshot.delivered)),
         dead_lettered=view.number(sum(snapshot.dead_lettered)),
         most=view.number(most),
     )
     picture = chart(
-        snapshot.made,
+        snapshot.delivered,
         snapshot.dead_lettered,
         title=view.say("chart title"),
         text=text,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class HealthReporter(Protocol):
+class HealthSource(Protocol):
     """Reports health and metrics."""
 
     async def health(self) -> dict[str, str]:
@@ -36,7 +36,7 @@ class HealthReporter(Protocol):
 
 
 def make_app(
-    health_reporter: HealthReporter,
+    health_reporter: HealthSource,
     hooks: Hooks | None = None,
     make_status_page: "Callable[[], StatusPage] | None" = None,
     *,
@@ -88,11 +88,11 @@ def _status_page_routes(status_page: "Callable[[], StatusPage]", *, acts: bool) 
     async def page(request: Request) -> Response:
         return await status_page().page(request)
 
-    async def enter(request: Request) -> Response:
-        return await status_page().enter(request)
+    async def sign_in(request: Request) -> Response:
+        return await status_page().sign_in(request)
 
-    async def leave(request: Request) -> Response:
-        return await status_page().leave(request)
+    async def sign_out(request: Request) -> Response:
+        return await status_page().sign_out(request)
 
     async def act(request: Request) -> Response:
         return await status_page().act(request)
@@ -101,7 +101,7 @@ def _status_page_routes(status_page: "Callable[[], StatusPage]", *, acts: bool) 
         return [Route("/", page)]
     return [
         Route("/", page),
-        Route("/sign-in", enter, methods=["GET", "POST"]),
-        Route("/sign-out", leave, methods=["POST"]),
+        Route("/sign-in", sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", sign_out, methods=["POST"]),
         Route("/actions/{action}", act, methods=["POST"]),
     ]

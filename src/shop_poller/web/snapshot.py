@@ -59,7 +59,7 @@ class StatusSnapshot:
         clock: what is wrong with our clock; None if it is right.
         trouble: why the store cannot be read; then all data from it is empty.
         next_in_s: seconds until the next poll; None if this process does not poll.
-        made: deliveries per hour, the earliest first.
+        delivered: deliveries per hour, the earliest first.
         dead_lettered: failed deliveries per hour.
         titles: titles of the owner's own events, by their names.
     """
@@ -84,7 +84,7 @@ class StatusSnapshot:
     sinks: Sequence[SinkSnapshot] = ()
     happenings: Sequence[Happening] = ()
     dead: Sequence[FinishedDelivery] = ()
-    made: Sequence[int] = ()
+    delivered: Sequence[int] = ()
     dead_lettered: Sequence[int] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,13 +93,13 @@ class ActionResult(StrEnum):
     """The result of a requested action."""
 
     DONE = "done"
-    FOLLOWS = "follows"  # another replica polls
-    NOBODY = "nobody"  # no replica leads
-    OFF = "off"  # polling is off
+    NOT_LEADER = "follows"  # another replica polls
+    NO_LEADER = "nobody"  # no replica leads
+    POLLING_OFF = "off"  # polling is off
     MISSING = "missing"  # the dead letter no longer exists, or its event is already pending
 
 
-class Inside(Protocol):
+class PageBackend(Protocol):
     """The daemon as the page sees it. Methods that write raise TemporaryError or PermanentError."""
 
     async def snapshot(self) -> StatusSnapshot:

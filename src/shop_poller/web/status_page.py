@@ -20,7 +20,7 @@ from shop_poller.web.requests import (
     read_locale,
     read_seq,
 )
-from shop_poller.web.snapshot import ActionResult, Inside, StatusSnapshot
+from shop_poller.web.snapshot import ActionResult, PageBackend, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
@@ -38,9 +38,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 REFUSALS: dict[ActionResult, str] = {
-    ActionResult.FOLLOWS: "follows",
-    ActionResult.NOBODY: "leader",
-    ActionResult.OFF: "polling off",
+    ActionResult.NOT_LEADER: "follows",
+    ActionResult.NO_LEADER: "leader",
+    ActionResult.POLLING_OFF: "polling off",
     ActionResult.MISSING: "missing",
 }
 
@@ -55,7 +55,9 @@ class StatusPage:
         admin_auth: decides who may act; None: nobody.
     """
 
-    def __init__(self, inside: Inside, *, shop: str, locale: Locale, admin_auth: AdminAuth | None) -> None:
+    def __init__(
+        self, inside: PageBackend, *, shop: str, locale: Locale, admin_auth: AdminAuth | None
+    ) -> None:
         self._inside = inside
         self._shop = shop
         self._locale = locale
@@ -64,27 +66,27 @@ class StatusPage:
         self._snapshot: StatusSnapshot | None = None
         self._looked_at = 0.0
         self._actions = 0
-        self._seen_after = 0  # actions that the snapshot includes
+        self._snapshot_actions = 0  # actions that the snapshot includes
         self._pages: dict[ViewContext, str] = {}  # of that snapshot
         self._log: Log = structlog.get_logger()
 
     async def page(self, request: Request) -> Response:
         """Handle GET /: the status."""
-        view = self._look(request)
+        view = self._view_context(request)
         if view.notice:  # shown to one person, once
-            return _html(status_page(await self._see(), view))
-        snapshot = await self._see()
+            return _html(status_page(await self._recent_snapshot(), view))
+        snapshot = await self._recent_snapshot()
         if view not in self._pages:
             self._pages[view] = status_page(snapshot, view)
         return _html(self._pages[view])
 
-    async def enter(self, request: Request) -> Response:
+    async def sign_in(self, request: Request) -> Response:
         """Handle GET and POST /sign-in."""
-        view = self._look(request)
+        view = self._view_context(request)
         if request.method != "POST":
             return _html(form_page(view, self._shop))
         try:
-            admin_auth = self._may_try(request)
+            admin_auth = self._require_same_origin(request)
             fields = await read_form(request)
             self._check(admin_auth, fields.get("token", ""), request)
         except ActionRefusedError as error:
@@ -101,7 +103,7 @@ class StatusPage:
         self._log.info("signed in to the status page")
         return answer
 
-    async def leave(self, request: Request) -> Response:
+    async def sign_out(self, request: Request) -> Response:
         """Handle POST /sign-out."""
         if self._admin_auth is not None and same_origin(request):
             self._admin_auth.close(request)
@@ -109,12 +111,12 @@ class StatusPage:
 
     async def act(self, request: Request) -> Response:
         """Handle POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
-        view, action = self._look(request), request.path_params["action"]
+        view, action = self._view_context(request), request.path_params["action"]
         by_program = bearer(request) is not None
         try:
-            self._let_in(request)
+            self._authorize(request)
             seq = read_seq(await read_form(request)) if action != "poll" else 0
-            number = await self._do(action, seq)
+            number = await self._run_action(action, seq)
         except ActionRefusedError as error:
             return self._refusal(view, by_program, error.status, error.text)
         except ShopPollerError as error:
@@ -128,7 +130,7 @@ class StatusPage:
         still = "&still=1" if view.still else ""
         return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={number}{still}", 303, HEADERS)
 
-    async def _do(self, action: str, seq: int) -> int:
+    async def _run_action(self, action: str, seq: int) -> int:
         """Carry out the action; return the number for its message, see `_done`."""
         actions: dict[str, Callable[[int], Awaitable[ActionResult]]] = {
             "replay": self._inside.replay,
@@ -141,7 +143,7 @@ class StatusPage:
         else:
             raise ActionRefusedError(404, "missing")
         if requested is not ActionResult.DONE:
-            raise ActionRefusedError(503 if requested is ActionResult.NOBODY else 409, REFUSALS[requested])
+            raise ActionRefusedError(503 if requested is ActionResult.NO_LEADER else 409, REFUSALS[requested])
         return seq
 
     def _refusal(
@@ -157,11 +159,11 @@ class StatusPage:
         back = f"../?lang={view.locale}"
         return _html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
 
-    def _let_in(self, request: Request) -> None:
+    def _authorize(self, request: Request) -> None:
         """Refuse clients that may not act."""
         token = bearer(request)
         if token is None:
-            admin_auth = self._may_try(request)
+            admin_auth = self._require_same_origin(request)
             if not admin_auth.knows(request):
                 raise ActionRefusedError(401, "not signed in")
         elif self._admin_auth is None:
@@ -170,7 +172,7 @@ class StatusPage:
             # No browser adds this header to a foreign site's form, so the origin need not be checked.
             self._check(self._admin_auth, token, request)
 
-    def _may_try(self, request: Request) -> AdminAuth:
+    def _require_same_origin(self, request: Request) -> AdminAuth:
         if self._admin_auth is None:
             raise ActionRefusedError(404, "missing")
         if not same_origin(request):
@@ -187,18 +189,22 @@ class StatusPage:
         self._log.warning("received a wrong SHOP_ADMIN_TOKEN", peer=peer)
         raise ActionRefusedError(401, "wrong")
 
-    async def _see(self) -> StatusSnapshot:
+    async def _recent_snapshot(self) -> StatusSnapshot:
         """Return a recent snapshot; clients that arrive while it is read share it."""
         async with self._turn:
             now = anyio.current_time()
             actions = self._actions  # the snapshot may not include actions that happen while it is read
-            if self._snapshot is None or actions != self._seen_after or now - self._looked_at >= SNAPSHOT_S:
+            if (
+                self._snapshot is None
+                or actions != self._snapshot_actions
+                or now - self._looked_at >= SNAPSHOT_S
+            ):
                 self._snapshot = await self._inside.snapshot()
-                self._looked_at, self._seen_after = now, actions
+                self._looked_at, self._snapshot_actions = now, actions
                 self._pages = {}
             return self._snapshot
 
-    def _look(self, request: Request) -> ViewContext:
+    def _view_context(self, request: Request) -> ViewContext:
         query = request.query_params
         chosen = query.get("lang")
         locale = read_locale(chosen or "", request.headers.get("accept-language", ""), self._locale)

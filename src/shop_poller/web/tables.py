@@ -103,7 +103,7 @@ def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """Show the dead letters, with the actions for them."""
     count = sum(sink.stored.dead for sink in snapshot.sinks)
     if snapshot.dead:
-        content = joined(_letter(view, one, snapshot) for one in snapshot.dead)
+        content = joined(_dead_letter(view, one, snapshot) for one in snapshot.dead)
     else:
         content = fill("<p>{text}</p>", text=view.say("not known" if snapshot.trouble else "no letters"))
     more = fill('<p class="soft">{text}</p>', text=view.say("shown", count=view.number(len(snapshot.dead))))
@@ -115,7 +115,7 @@ def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     )
 
 
-def _letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnapshot) -> Markup:
+def _dead_letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>'
         "{actions}</article>",
@@ -143,5 +143,5 @@ def _actions(view: ViewContext, over: FinishedDelivery) -> Markup:
         replay=view.say("replay"),
         drop=view.say("drop"),
         good=view.say("drop for good"),
-        letter=view.say("letter", seq=over.seq),
+        dead_letter=view.say("letter", seq=over.seq),
     )

@@ -41,7 +41,7 @@ class RedisStore(
         prefix: the prefix of every key.
         first_shop: the shop whose keys have the names of the earlier design.
         make: makes the client. Tests pass their own.
-        line: the connections that the stores of several shops share; None for connections of its own.
+        connection_pool: shared by the stores of several shops; None for connections of its own.
     """
 
     def __init__(
@@ -51,10 +51,12 @@ class RedisStore(
         prefix: str,
         first_shop: str,
         make: Callable[[RedisAddress], Client] = make_client,
-        line: ConnectionPool | None = None,
+        connection_pool: ConnectionPool | None = None,
     ) -> None:
-        pool = line or ConnectionPool(make(address))
-        super().__init__(RedisConnection(address, pool, shared=line is not None), Keys(prefix, first_shop))
+        pool = connection_pool or ConnectionPool(make(address))
+        super().__init__(
+            RedisConnection(address, pool, shared=connection_pool is not None), Keys(prefix, first_shop)
+        )
         self._address = address
 
     async def check(self) -> str:

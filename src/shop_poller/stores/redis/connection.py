@@ -118,7 +118,7 @@ class RedisConnection:
 
     Args:
         address: the address, for messages.
-        line: the pool of connections.
+        connection_pool: the pool of connections.
         shared: whether others use the pool too. Then it stays open.
 
     Attributes:
@@ -130,20 +130,22 @@ class RedisConnection:
         has_wrong_type: whether a key of the wrong type was found. It must be renamed before work begins.
     """
 
-    def __init__(self, address: RedisAddress, line: ConnectionPool, *, shared: bool = False) -> None:
+    def __init__(
+        self, address: RedisAddress, connection_pool: ConnectionPool, *, shared: bool = False
+    ) -> None:
         self.nonce = ""
         self.torn = False
         self.has_wrong_type = False
         self.closed = False
         self.patience_s = PATIENCE_S
         self._address = address
-        self._line = line
+        self._connection_pool = connection_pool
         self._shared = shared
 
     @property
     def renewals(self) -> "Renewals | None":
         """Gathers renewals where the stores of many shops share the pool."""
-        return self._line.renewals
+        return self._connection_pool.renewals
 
     async def read(self, *command: str | int) -> Any:
         """Run one command that changes nothing.
@@ -151,8 +153,8 @@ class RedisConnection:
         Raises:
             TemporaryError: STORE.
         """
-        async with self._line.readers:
-            answer = await self._carry_out(lambda: self._line.client.execute_command(*command))
+        async with self._connection_pool.readers:
+            answer = await self._carry_out(lambda: self._connection_pool.client.execute_command(*command))
         if not command_fits(command, answer):
             raise await self._mixed_up()
         return answer
@@ -218,12 +220,12 @@ class RedisConnection:
         Raises:
             TemporaryError: STORE; the script may have run, unless it is a RefusedError.
         """
-        scripts = self._line.scripts
+        scripts = self._connection_pool.scripts
         if script not in scripts:
             folder = resources.files(__package__).joinpath("scripts")
             parts = [BEGINNINGS[script], script] if script in BEGINNINGS else [script]
             text = "".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
-            scripts[script] = self._line.client.register_script(text)
+            scripts[script] = self._connection_pool.client.register_script(text)
         prepared = scripts[script]
         answer = await self._carry_out(lambda: prepared(keys=list(keys), args=list(args)))
         if not script_fits(script, keys=len(keys), args=len(args), answer=answer):
@@ -232,31 +234,31 @@ class RedisConnection:
 
     async def fenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script that compares the lease's nonce. Raises what `call` raises."""
-        async with self._line.writers:
+        async with self._connection_pool.writers:
             return await self.call(script, keys, [self.nonce, *args])
 
     async def unfenced(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run any other script. Raises what `call` raises."""
-        async with self._line.others:
+        async with self._connection_pool.others:
             return await self.call(script, keys, args)
 
     async def keep(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script that renews a lease or a membership. Raises what `call` raises."""
-        async with self._line.keepers:
+        async with self._connection_pool.keepers:
             return await self.call(script, keys, args)
 
     async def aclose(self) -> None:
         """Close the connections, unless the pool is shared."""
         self.closed = True
         if not self._shared:
-            await self._line.aclose()
+            await self._connection_pool.aclose()
 
     async def _mixed_up(self) -> TemporaryError:
         """Close the connections and return the error for an answer that does not fit its command.
 
         The next answers on these connections would not fit either.
         """
-        await self._line.drop()
+        await self._connection_pool.drop()
         return self._error(MIXED_UP)
 
     async def _carry_out(self, command: Callable[[], Any]) -> Any:
@@ -293,7 +295,7 @@ class RedisConnection:
                 return await cast("Any", command())
         except (RedisError, RedisClusterException) as error:
             if says_no_writes(error):
-                await self._line.drop()
+                await self._connection_pool.drop()
             raise
 
     def _text(self, error: Exception) -> str:

@@ -30,14 +30,16 @@ class Membership:
 
     Args:
         address: the address, for messages.
-        line: the pool of connections to Redis.
+        connection_pool: the pool of connections to Redis.
         prefix: the prefix of the keys of all shops.
         name: the name of this replica.
     """
 
-    def __init__(self, address: RedisAddress, line: ConnectionPool, *, prefix: str, name: str) -> None:
-        self._connection = RedisConnection(address, line, shared=True)
-        self._line = line
+    def __init__(
+        self, address: RedisAddress, connection_pool: ConnectionPool, *, prefix: str, name: str
+    ) -> None:
+        self._connection = RedisConnection(address, connection_pool, shared=True)
+        self._connection_pool = connection_pool
         self._key = f"{prefix}replicas"
         self._name = name
         self._reports = f"{prefix}replicas:unreached"
@@ -78,7 +80,7 @@ class Membership:
         return found
 
     async def _owners(self, leases: Sequence[str]) -> list[str | None]:
-        if isinstance(self._line.client, RedisCluster):  # each shop has its own slot
+        if isinstance(self._connection_pool.client, RedisCluster):  # each shop has its own slot
             return await self._one_by_one(leases)
         owners: list[str | None] = await self._connection.read("MGET", *leases)
         return owners
