@@ -171,7 +171,9 @@ def test_a_daemon_whose_state_file_is_deleted_ends_within_a_minute_and_says_so(s
     assert complaint.startswith(said)
     assert "Restart shop-poller" in complaint
     logged = [json.loads(line) for line in daemon.stderr.splitlines() if line.startswith("{")]
-    assert len([entry for entry in logged if entry["event"].startswith("the state cannot be used")]) == 1
+    assert (
+        len([entry for entry in logged if entry["event"].startswith("the state can no longer be used")]) == 1
+    )
     assert not any("exception" in entry for entry in logged)
 
 
