@@ -378,7 +378,7 @@ async def test_what_is_refused_for_good_is_dead_lettered_at_once_and_the_next_of
 async def test_one_row_that_keeps_failing_does_not_open_the_circuit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
@@ -392,7 +392,7 @@ async def test_one_row_that_keeps_failing_does_not_open_the_circuit(
 async def test_a_row_that_fails_for_three_days_is_dead_lettered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
@@ -612,7 +612,7 @@ async def test_a_probe_that_the_lease_held_back_is_made_again(path: Path) -> Non
 
 
 async def test_nobody_subscribed_means_not_delivered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda _: down(ErrorKind.NO_SUBSCRIBER))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
@@ -627,7 +627,7 @@ async def test_nobody_subscribed_means_not_delivered(path: Path, monkeypatch: py
 async def test_a_sink_away_for_three_days_has_its_old_rows_dead_lettered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
     sink = FakeSink(judge=lambda _: down())
     async with shop_harness(path, sinks=[sink], in_memory=True) as it, it.delivering():
         await put(it, *map(str, range(700)))

@@ -265,7 +265,7 @@ async def test_an_alert_to_a_sink_that_never_worked_waits_until_it_does(path: Pa
 async def test_an_alert_survives_a_restart_too_and_is_given_up_with_its_age(
     path: Path, sink: FakeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)  # or most of the time goes into looking
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
     sink.judge = lambda _: not_found()
     plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=5)))
     async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():

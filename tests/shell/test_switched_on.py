@@ -41,7 +41,7 @@ LISTENING = PollPlan(SHOP, MEANINGS, interval_s=600, silence_after=timedelta(hou
 @pytest.fixture(autouse=True)
 def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or of days most of the time goes into looking for what is replayed."""
-    monkeypatch.setattr(dispatcher, "LOOK_WHILE_UP_S", 600.0)
+    monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)
 
 
 @pytest.fixture

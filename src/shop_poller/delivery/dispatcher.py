@@ -56,7 +56,7 @@ class DeliveryPlan:
         retry: when a delivery is retried, and when it is moved to dead letters.
         senders: concurrent senders of each sink.
         queue_size: bound of each sink's stream.
-        check_every_s: how often the outbox is checked when nothing seems due; None for LOOK_WHILE_UP_S.
+        check_every_s: how often the outbox is checked when nothing seems due; None for CHECK_EVERY_S.
     """
 
     retry: RetryPolicy

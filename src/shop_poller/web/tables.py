@@ -133,10 +133,10 @@ def _actions(view: ViewContext, over: FinishedDelivery) -> Markup:
     return fill(
         '<div class="deeds"><form method="post" action="{to_replay}">'
         '<input type="hidden" name="seq" value="{seq}">'
-        '<button aria-label="{replay}: {letter}">{replay}</button></form>'
-        '<details><summary aria-label="{drop}: {letter}">{drop}</summary>'
+        '<button aria-label="{replay}: {dead_letter}">{replay}</button></form>'
+        '<details><summary aria-label="{drop}: {dead_letter}">{drop}</summary>'
         '<form method="post" action="{to_drop}"><input type="hidden" name="seq" value="{seq}">'
-        '<button class="danger" aria-label="{good}: {letter}">{good}</button></form></details></div>',
+        '<button class="danger" aria-label="{good}: {dead_letter}">{good}</button></form></details></div>',
         to_replay=view.action("replay"),
         to_drop=view.action("drop"),
         seq=over.seq,
