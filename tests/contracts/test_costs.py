@@ -308,7 +308,7 @@ BUILD = """
 import asyncio, json, sys
 from shop_poller.runtime import app
 from shop_poller.cli import main as cli
-from shop_poller.runtime.composition import composed
+from shop_poller.runtime.composition import open_daemon
 from shop_poller.config.loader import load
 from shop_poller.config.shops import ShopsConfig
 from shop_poller.sinks.registry import parse_sink
@@ -317,7 +317,7 @@ from shop_poller.observability.logging import set_up_logging
 async def main():
     settings = load(environ=json.loads(sys.argv[1]), parse_sink=parse_sink)
     set_up_logging(level="info", style="json", secrets=settings.secrets)
-    async with composed(ShopsConfig.of_one(settings)):
+    async with open_daemon(ShopsConfig.of_one(settings)):
         pass
 
 asyncio.run(main())
