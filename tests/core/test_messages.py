@@ -64,7 +64,7 @@ def told(
     return order_notification(event, message_format, now=NOW)
 
 
-def alert_manager(
+def alert(
     type_: EventType, message_format: MessageFormat = RU, *, cause: ErrorKind = ErrorKind.AUTHENTICATION
 ) -> Notification:
     return alert_notification(
@@ -233,8 +233,8 @@ FIELDS = {
         told(NEW),
         told(PARTIAL),
         told(OVERDUE),
-        alert_manager(UNHEALTHY),
-        alert_manager(RECOVERED),
+        alert(UNHEALTHY),
+        alert(RECOVERED),
         silence_notification(SINCE, RU, now=NOW),
     ],
     ids=lambda n: str(n.event_type),
@@ -278,8 +278,8 @@ def test_times_go_out_in_utc() -> None:
 def test_deliveries_of_one_order_keep_their_order() -> None:
     assert told(NEW).key == told(CANCELLED).key
     assert told(NEW).key != told(NEW, order=replace(ORDER, id=102)).key
-    assert alert_manager(UNHEALTHY).key == alert_manager(RECOVERED).key
-    assert alert_manager(UNHEALTHY).key != told(NEW).key
+    assert alert(UNHEALTHY).key == alert(RECOVERED).key
+    assert alert(UNHEALTHY).key != told(NEW).key
 
 
 # --- Levels ------------------------------------------------------------------------------------------------
@@ -297,8 +297,8 @@ def test_the_levels_of_alerts_are_mapped_too() -> None:
     message_format = replace(RU, levels={"critical": "error", "info": "debug"})
 
     assert (
-        alert_manager(UNHEALTHY, message_format).level,
-        alert_manager(RECOVERED, message_format).level,
+        alert(UNHEALTHY, message_format).level,
+        alert(RECOVERED, message_format).level,
     ) == (
         "error",
         "debug",
@@ -326,7 +326,7 @@ def test_notifications_carry_these_ids() -> None:
     assert told(NEW).event_id == "080be474-bc38-5792-a7bb-12fa604100c0"
     assert told(CANCELLED, n=2).event_id == "f04884fb-2a9b-52d3-879c-cf6299d1ea8d"
     assert told(PARTIAL, n=REFUND.id).event_id == "da86c4b8-64bf-5cab-b07f-a56a495bd452"
-    assert alert_manager(UNHEALTHY).event_id == "2dcfa583-0858-5877-92e4-f7a3f9e2b807"
+    assert alert(UNHEALTHY).event_id == "2dcfa583-0858-5877-92e4-f7a3f9e2b807"
 
 
 def test_an_id_depends_on_what_happened_and_not_on_when_or_how_it_is_told() -> None:
@@ -470,7 +470,7 @@ def test_a_silence_has_one_id_and_the_next_another() -> None:
 def test_an_alert_goes_to_the_administrators() -> None:
     message_format = replace(RU, brand_id="b1", target_roles=("manager",), target_users=("u1",))
 
-    sent = json.loads(json.dumps(alert_manager(UNHEALTHY, message_format).wire()))
+    sent = json.loads(json.dumps(alert(UNHEALTHY, message_format).wire()))
 
     assert (sent["event_type"], sent["level"]) == ("service.unhealthy", "critical")
     assert (sent["target_roles"], sent["target_users"]) == (["administrator"], None)
@@ -514,8 +514,8 @@ def test_an_alert_about_dead_letters_says_how_many_and_why() -> None:
 @pytest.mark.parametrize(
     ("notification", "key"),
     [
-        (alert_manager(UNHEALTHY, replace(RU, brand_id="b1")), "alert:shop.example"),
-        (alert_manager(RECOVERED, replace(RU, brand_id="b1")), "alert:shop.example"),
+        (alert(UNHEALTHY, replace(RU, brand_id="b1")), "alert:shop.example"),
+        (alert(RECOVERED, replace(RU, brand_id="b1")), "alert:shop.example"),
         (messages.sample_notification(replace(RU, brand_id="b1"), now=NOW), "test"),
     ],
     ids=["unhealthy", "recovered", "test"],
@@ -528,12 +528,12 @@ def test_what_is_about_ourselves_has_a_key_too_and_says_which_shop_and_brand(
 
 
 def test_the_end_of_an_alert_is_information() -> None:
-    sent = json.loads(json.dumps(alert_manager(RECOVERED).wire()))
+    sent = json.loads(json.dumps(alert(RECOVERED).wire()))
 
     assert (sent["event_type"], sent["level"]) == ("service.recovered", "info")
     assert sent["target_roles"] == ["administrator"]
-    assert sent["data"] == alert_manager(UNHEALTHY).data
-    assert sent["event_id"] != alert_manager(UNHEALTHY).event_id
+    assert sent["data"] == alert(UNHEALTHY).data
+    assert sent["event_id"] != alert(UNHEALTHY).event_id
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def test_the_end_of_an_alert_is_information() -> None:
 def test_an_alert_says_what_does_not_work_and_since_when(
     type_: EventType, message_format: MessageFormat, title: str, message: str
 ) -> None:
-    assert (alert_manager(type_, message_format).title, alert_manager(type_, message_format).message) == (
+    assert (alert(type_, message_format).title, alert(type_, message_format).message) == (
         title,
         message,
     )
@@ -576,8 +576,8 @@ def test_two_outages_have_two_ids_and_one_has_one() -> None:
         now=NOW,
     )
 
-    assert later.event_id != alert_manager(UNHEALTHY).event_id
-    assert alert_manager(UNHEALTHY, cause=ErrorKind.TIMEOUT).event_id == alert_manager(UNHEALTHY).event_id
+    assert later.event_id != alert(UNHEALTHY).event_id
+    assert alert(UNHEALTHY, cause=ErrorKind.TIMEOUT).event_id == alert(UNHEALTHY).event_id
 
 
 # --- Trying it out -----------------------------------------------------------------------------------------
@@ -642,8 +642,8 @@ def test_both_languages_know_the_same_causes() -> None:
 def test_whatever_the_cause_an_alert_can_be_written(cause: ErrorKind, locale: Locale) -> None:
     message_format = replace(RU, locale=locale)
 
-    assert re.match(r"shop\.example: \S.*\. ", alert_manager(UNHEALTHY, message_format, cause=cause).message)
-    assert alert_manager(UNHEALTHY, message_format, cause=cause).data["error_type"] == cause
+    assert re.match(r"shop\.example: \S.*\. ", alert(UNHEALTHY, message_format, cause=cause).message)
+    assert alert(UNHEALTHY, message_format, cause=cause).data["error_type"] == cause
 
 
 @pytest.mark.parametrize(
@@ -671,3 +671,12 @@ def test_dead_letters_are_told_to_administrators(
         "reason": "HTTP 400",
         "since": "2026-11-23T09:50:00.000Z",
     }
+
+
+def test_a_sink_with_a_renderer_gets_its_body_and_all_others_json() -> None:
+    notification = alert_notification(
+        UNHEALTHY, RU, service="shop.example", cause=ErrorKind.TIMEOUT, since=SINCE, now=NOW
+    )
+    format_ = replace(RU, renderers={"own": lambda told: f'"{told.event_id}"'})
+    assert format_.render("own", notification) == f'"{notification.event_id}"'
+    assert format_.render("another", notification) == notification.body()

@@ -102,8 +102,6 @@ def recognise(url: str) -> ChatHook | None:
     """
     parts = urlsplit(url)
     host, path = (parts.hostname or "").rstrip("."), parts.path or "/"
-    if not parts.scheme.startswith("http"):
-        return None
     for hook in HOOKS:
         if hook.host is not None and hook.host.fullmatch(host) and hook.path.match(path):
             return hook
