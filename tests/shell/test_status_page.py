@@ -288,7 +288,7 @@ async def test_that_nobody_leads_is_no_fault_of_the_asker(desk: Desk) -> None:
     assert (said.status_code, said.text) == (503, "No replica leads: nobody polls or delivers.\n")
 
 
-async def test_a_page_that_stands_still_does_so_after_a_action(desk: Desk) -> None:
+async def test_a_page_that_stands_still_does_so_after_an_action(desk: Desk) -> None:
     await desk.sign_in()
     answer = await desk.client.post("/actions/poll?lang=en&still=1", headers=OURS)
     assert answer.headers["location"].endswith("&still=1")
@@ -334,7 +334,7 @@ async def test_what_is_done_during_a_snapshot_is_seen_by_the_next(
     assert "order 1038" not in (await desk.client.get("/?lang=en")).text
 
 
-async def test_after_a_action_the_page_is_a_new_one(desk: Desk) -> None:
+async def test_after_an_action_the_page_is_a_new_one(desk: Desk) -> None:
     await desk.sign_in()
     await desk.client.get("/?lang=en")
     await desk.act("replay", "57")
