@@ -299,6 +299,20 @@ async def test_what_sees_less_is_left_soon_where_the_better_was_only_in_trouble(
     await source.aclose()
 
 
+async def test_a_better_dialect_may_ask_for_a_pause_of_all(shop: AutoShop) -> None:
+    shop.endpoint.offers = {"abilities"}
+    source = shop.auto()
+    assert await ask(source) is ABILITIES
+    shop.endpoint.faults.add(faults.rate_limited(90), dialects=frozenset({"woocommerce-mcp", "rest"}))
+    shop.endpoint.offers |= {MCP}
+    shop.seconds += LATER_S
+    with pytest.raises(TemporaryError) as caught:
+        await ask(source)
+    assert (caught.value.kind, caught.value.retry_after_s) == (ErrorKind.RATE_LIMIT, 90)
+    assert await ask(source) is ABILITIES, "once the pause is over"
+    await source.aclose()
+
+
 async def test_what_sees_less_is_kept_where_nothing_else_answers(shop: AutoShop) -> None:
     shop.endpoint.offers = {"abilities"}
     source = shop.auto()

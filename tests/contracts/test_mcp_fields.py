@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shop_poller.core.errors import ErrorKind
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.listing import read_items
@@ -176,3 +176,17 @@ async def test_the_recorded_answer_has_all_that_is_read(peer: McpPeer, source: W
     assert order.paid_at is not None
     assert (order,) == read_items([_only(raw, FIELDS)], ASK)
     assert "line_items" not in json.dumps(raw)
+
+
+async def test_a_pause_is_heeded_that_the_question_without_fields_is_answered_by(
+    peer: McpPeer, source: WooCommerceMcp
+) -> None:
+    def wait(requested: SentRequest) -> httpx.Response:
+        if "_fields" in requested.arguments:
+            return says("_fields is not a valid property of Object.")(requested)
+        return page("slow down", 429, **{"Retry-After": "90"})(requested)
+
+    peer.call = wait
+    error = await refused(source)
+    assert isinstance(error, TemporaryError)
+    assert (error.kind, error.retry_after_s) == (ErrorKind.RATE_LIMIT, 90)

@@ -770,10 +770,52 @@ async def test_a_session_that_begins_badly_is_ended_all_the_same(shop: ScriptedS
     assert opened == ended
 
 
+WAIT = page("slow down", 429, **{"Retry-After": "90"})
+
+
+async def heeds(source: WooCommerceMcp) -> bool:
+    """Return whether the failure of the next question demands the pause of WAIT."""
+    error = await refused(source)
+    return isinstance(error, TemporaryError) and (error.kind, error.retry_after_s) == (
+        ErrorKind.RATE_LIMIT,
+        90,
+    )
+
+
+async def test_the_answer_to_the_end_of_a_session_may_ask_for_a_pause(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    await source.fetch(ASK)
+    shop.on_call(page("are you a robot?"))
+    shop.on("DELETE", WAIT)
+    assert not await heeds(source)
+    assert await heeds(source), "two failures in a row end the session"
+    assert shop.methods[-1] == "DELETE"
+
+
+async def test_the_answer_to_the_end_of_lost_sessions_may_ask_for_a_pause(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(error(-32602, "Missing required parameter: name"))
+    shop.on("DELETE", WAIT)
+    assert await heeds(source)
+    assert shop.methods.count("DELETE") == 1, "the others would be answered alike"
+
+
+async def test_the_answer_to_a_question_about_its_tools_may_ask_for_a_pause(
+    shop: ScriptedShop, source: WooCommerceMcp
+) -> None:
+    shop.on_call(error(-32602, "Unknown tool: woocommerce-orders-list"))
+    shop.on("tools/list", WAIT)
+    assert await heeds(source)
+    assert shop.methods[-1] == "tools/list"
+
+
 GOODBYES: dict[str, Reply] = {
     "405": error(-32603, "not implemented", 405),
     "500": page("no", 500),
     "404": error(-32005, "gone", 404),
+    "429": WAIT,
     "refused": broken(httpx.ConnectError("refused")),
     "timed out": broken(httpx.ReadTimeout("")),
     "reset": broken(OSError("reset")),

@@ -139,9 +139,11 @@ class Auto:
         old = self._source
         try:
             await self._choose(better)
-        except ShopPollerError:
+        except ShopPollerError as error:
             self._pause_s = min(2 * self._pause_s, LATER_S)
             self._again_at = self._clock() + self._pause_s
+            if error.kind is ErrorKind.RATE_LIMIT:  # its pause concerns the chosen dialect too
+                raise
             return
         if old is not None:
             await _close(old)

@@ -132,12 +132,17 @@ class ShopConnection:
     def _redacted(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {name: self._masked(value) for name, value in headers.items()}
 
-    async def say_goodbye(self, headers: Mapping[str, str]) -> None:
-        """Send DELETE for the endpoint's session, and ignore the answer. Never raises."""
+    async def say_goodbye(self, headers: Mapping[str, str]) -> httpx.Response | None:
+        """Send DELETE for the endpoint's session. Never raises.
+
+        Returns:
+            The answer, its body unread; None if there was none.
+        """
         own = {**self._credentials.headers, **headers}
         with suppress(ShopPollerError), transport_errors(PEER), anyio.fail_after(GOODBYE_TIMEOUT_S):
-            async with self._client.stream("DELETE", headers=own):
-                pass
+            async with self._client.stream("DELETE", headers=own) as response:
+                return response
+        return None
 
     async def aclose(self) -> None:
         """Close the connection."""

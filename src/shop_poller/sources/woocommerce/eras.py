@@ -153,7 +153,11 @@ class Handshake:
         return reply
 
     async def end(self) -> None:
-        """End the sessions, so that they do not count toward the user's limit of 32. Never raises."""
+        """End the sessions, so that they do not count toward the user's limit of 32.
+
+        Raises:
+            TemporaryError: RATE_LIMIT, see McpHttp.end_session. The other sessions are left to expire.
+        """
         sessions = [*self._suspects, self._session or {}]
         self._session = None
         self._suspects.clear()
@@ -184,7 +188,11 @@ class Handshake:
         return answer, response
 
     async def _doubt(self, error: ShopPollerError) -> None:
-        """End a session after MAX_FAILURES consecutive failures: it may be lost, whatever the error says."""
+        """End a session after MAX_FAILURES consecutive failures: it may be lost, whatever the error says.
+
+        Raises:
+            TemporaryError: RATE_LIMIT, see McpHttp.end_session.
+        """
         self._failures += error.kind in DOUBTFUL
         if self._failures >= MAX_FAILURES and self._session is not None:
             self._failures = 0

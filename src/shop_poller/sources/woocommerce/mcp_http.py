@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx
 
+from shop_poller.core.errors import ErrorKind
 from shop_poller.http.body import BoundedBody
-from shop_poller.sources.woocommerce.answers import Advice, bound_parts, parse
+from shop_poller.sources.woocommerce.answers import STATUSES, Advice, bound_parts, of_kind, parse
 from shop_poller.sources.woocommerce.connection import MAX_ANSWER_BYTES, PEER, ShopConnection, read_whole
 from shop_poller.sources.woocommerce.credentials import Credentials
 from shop_poller.sources.woocommerce.eventstream import EventStream
@@ -76,8 +77,15 @@ class McpHttp:
         return response, body
 
     async def end_session(self, headers: Mapping[str, str]) -> None:
-        """End the session with these headers at the endpoint. Never raises."""
-        await self._connection.say_goodbye({**ACCEPT, **headers})
+        """End the session with these headers at the endpoint. Any failure but one is ignored.
+
+        Raises:
+            TemporaryError: RATE_LIMIT; the shop asks for a pause (HTTP 429), which concerns all requests.
+        """
+        response = await self._connection.say_goodbye({**ACCEPT, **headers})
+        if response is not None and STATUSES.get(response.status_code) is ErrorKind.RATE_LIMIT:
+            said = f"the shop answered {response.status_code} when we ended an MCP session"
+            raise of_kind(ErrorKind.RATE_LIMIT, said, self.advice, response.headers)
 
     async def aclose(self) -> None:
         """Close the connection."""

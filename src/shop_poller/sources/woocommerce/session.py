@@ -1,6 +1,7 @@
 """A client of one MCP endpoint: calls tools in the era of MCP that the endpoint supports."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -98,9 +99,10 @@ class McpSession:
         return frozenset(names)
 
     async def aclose(self) -> None:
-        """End the session and close the connection."""
+        """End the session and close the connection. Never raises."""
         for era in self._eras:
-            await era.end()
+            with suppress(TemporaryError):
+                await era.end()
         await self._http.aclose()
 
     async def _ask(self, method: str, params: Mapping[str, Any]) -> Reply:
@@ -164,10 +166,16 @@ class McpSession:
         return reply
 
     async def _lacks(self, tool: str) -> bool:
-        """Return whether the endpoint lists its tools, and this one is not among them."""
+        """Return whether the endpoint lists its tools, and this one is not among them.
+
+        Raises:
+            TemporaryError: RATE_LIMIT; the shop asks for a pause.
+        """
         try:
             return tool not in await self.list_tools()
-        except ShopPollerError:
+        except ShopPollerError as error:
+            if error.kind is ErrorKind.RATE_LIMIT:
+                raise
             return False
 
 

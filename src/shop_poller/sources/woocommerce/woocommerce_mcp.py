@@ -61,7 +61,9 @@ class WooCommerceMcp:
                 raise
             try:
                 page = await self._ask(query)
-            except ShopPollerError:
+            except ShopPollerError as again:
+                if again.kind is ErrorKind.RATE_LIMIT:  # its pause must be kept
+                    raise
                 raise error from None
             self._takes_fields = False
             structlog.get_logger().info("the shop's tool does not support _fields", error=str(error))
