@@ -26,7 +26,6 @@ refund made at or after the baseline is announced even if its order is older and
 announced if the order was recorded with that refund before its date was known (see `_is_late`).
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -349,8 +348,10 @@ def _remember(
     # A refunded order was paid before, so it never counts as new afterwards.
     meaning = policy.meanings.of(order.status)
     paid = meaning in PAID or meaning is StatusMeaning.REFUNDED
-    decided = Counter(known.decided if known else {})
-    decided.update(e.type for e in events if e.type != EventType.PARTIALLY_REFUNDED)
+    decided = dict(known.decided) if known else {}
+    for event in events:
+        if event.type != EventType.PARTIALLY_REFUNDED:
+            decided[event.type] = decided.get(event.type, 0) + 1
     refund_ids = known.refund_ids if known else None
     if order.refunds is not None:
         refund_ids = (refund_ids or frozenset()) | {refund.id for refund in order.refunds} - held
@@ -359,7 +360,7 @@ def _remember(
         status=order.status,
         modified_at=order.modified_at,
         announced_new=paid or (known is not None and known.announced_new),
-        decided=dict(decided),
+        decided=decided,
         refund_ids=refund_ids,
         awaiting_since=_awaiting_since(known, order, policy, meaning),
         silent_refund_ids=_silent_refunds(known, order, policy, events, held),
