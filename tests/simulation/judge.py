@@ -95,12 +95,14 @@ class Sight:
     Attributes:
         is_end: it is empty, and the shop tells of no more pages.
         disturbances: how many there were when it came.
+        dated: refunds whose dates the shop's list of refunds showed before.
     """
 
     query: Query
     readable: Sequence[SimulatedOrder]
     is_end: bool
     disturbances: int
+    dated: frozenset[int] = frozenset()
 
 
 class Judge:
@@ -190,7 +192,7 @@ class Judge:
                 if sight.query.statuses:
                     self.oracle.imports_silently(order)
                 elif not self._may_wait(order, sight.query, batch):
-                    expected += self.oracle.sees(order, self._held(order, batch))
+                    expected += self.oracle.sees(order, self._held(order, batch), sight.dated)
         told = [
             (due.order_id, due.kind, event_id(self._world.shop_id, str(due.order_id), due.kind, due.n))
             for due in expected
@@ -679,7 +681,10 @@ class Witness:
                 continue
             readable.append(versions[-1])
         is_end = not page.items and (page.total_pages or 1) <= 1
-        process.sight = Sight(query, readable, is_end, self._world.disturbances)
+        if query.newest_first and query.created_before is not None:  # the part of a sweep after the refunds
+            process.listed_refunds = frozenset()
+        dated = process.listed_refunds if query.ids else frozenset()
+        process.sight = Sight(query, readable, is_end, self._world.disturbances, dated)
         return page
 
     async def aclose(self) -> None:

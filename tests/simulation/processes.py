@@ -51,6 +51,7 @@ class Process:
         egress: which shops it does not reach, by their ids, and how that shows; "*" are all.
         leader_session: how often it won the right to write.
         ambush: a moment, and what befalls it then.
+        listed_refunds: the ids in the shop's last list of refunds, until a sweep goes on to something else.
         loaded: the orders of the shop's last answer to it, as the shop loaded them.
         ended: it runs no more.
     """
@@ -68,6 +69,7 @@ class Process:
         self.site: Any = None
         self.egress: dict[str, str] = {}
         self.leader_session = 0
+        self.listed_refunds: frozenset[int] = frozenset()
         self.loaded: dict[int, list[Any]] = {}
         self.ambush: tuple[str, Callable[[], None]] | None = None
         self.ended = anyio.Event()

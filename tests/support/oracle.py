@@ -39,12 +39,17 @@ class Told:
 
 @dataclass
 class Memory:
-    """What was seen of an order last, and all that was told of it or passed over."""
+    """What was seen of an order last, and all that was told of it or passed over.
+
+    Attributes:
+        undated: refunds that were passed over, because an order does not say when they were made.
+    """
 
     status: str
     modified: datetime | None = None
     was_paid: bool = False
     refunds: set[int] = field(default_factory=set)
+    undated: set[int] = field(default_factory=set)
     told: Counter[str] = field(default_factory=Counter)
 
 
@@ -82,15 +87,21 @@ class Oracle:
                 found.add(refund.id)
         return found - (memory.refunds if memory else set())
 
-    def sees(self, order: SimulatedOrder, held: Collection[int] = ()) -> list[Told]:
+    def sees(
+        self, order: SimulatedOrder, held: Collection[int] = (), dated: Collection[int] = ()
+    ) -> list[Told]:
         """What is to be told of an order that is seen so now.
 
         Args:
             order: the order.
             held: refunds that are neither told nor remembered yet.
+            dated: refunds that the shop's list of refunds showed with their dates.
         """
         memory = self.memories.get(order.id)
+        late = self._late(memory, order, dated)
         kinds = self._of_a_stranger(order) if memory is None else self._of_a_known(memory, order)
+        if order.status == "refunded" and late and not kinds:
+            kinds = ["shop.order.refunded"]
         memory = memory or Memory(order.status)
         told = []
         for kind in kinds:
@@ -98,11 +109,29 @@ class Oracle:
             told.append(Told(order.id, kind, memory.told[kind]))
         told += [
             Told(order.id, PARTLY_REFUNDED, refund_id)
-            for refund_id in self._parts(memory, order)
+            for refund_id in sorted({*self._parts(memory, order), *self._late_parts(order, late)})
             if refund_id not in held
         ]
         self._remember(order, memory, held)
+        memory.undated -= {*dated} - {*held}
+        if "shop.order.refunded" in kinds:
+            memory.undated.clear()
         return told
+
+    def _late(self, memory: Memory | None, order: SimulatedOrder, dated: Collection[int]) -> set[int]:
+        """Refunds of an order that we were not to announce, made since the baseline: they are ours."""
+        passed_over = {refund.id for refund in order.refunds} if memory is None else memory.undated
+        return {
+            refund.id
+            for refund in order.refunds
+            if refund.id in passed_over and refund.id in dated and refund.created >= self.baseline
+        }
+
+    def _late_parts(self, order: SimulatedOrder, late: set[int]) -> set[int]:
+        ours = (
+            order.status == "cancelled" and order.id not in self.memories and order.created >= self.baseline
+        )
+        return set() if order.status in {"refunded", "trash"} or ours else late
 
     def _of_a_stranger(self, order: SimulatedOrder) -> list[str]:
         if is_paid(order.status):
@@ -130,6 +159,8 @@ class Oracle:
         memory.status = order.status
         memory.modified = order.modified
         memory.was_paid = memory.was_paid or is_paid(order.status) or order.status == "refunded"
+        if order.id not in self.memories and order.created < self.baseline and not self.blind:
+            memory.undated |= {refund.id for refund in order.refunds}.difference(held)
         if not self.blind:
             memory.refunds |= {refund.id for refund in order.refunds}.difference(held)
         self.memories[order.id] = memory
