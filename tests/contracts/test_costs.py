@@ -32,6 +32,7 @@ from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import set_up_logging
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.plan import PollPlan
@@ -261,7 +262,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
         may_send=lambda: True,
         alert_manager=alert_manager,
         metrics=metrics,
-        now=store.now,
+        clock=ClockWatch(store.now, metrics=metrics),
         random=lambda: 0.5,
     )
 

@@ -345,6 +345,7 @@ async def test_a_follower_that_cannot_read_the_store_counts_from_its_start_whate
             metrics=it.metrics,
             interval_s=60,
             session=lambda: None,
+            clock=ClockWatch(it.store.now, metrics=it.metrics),
         )
 
         async def cannot_be_read(_: str) -> ShopState | None:

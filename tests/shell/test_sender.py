@@ -16,6 +16,7 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.refusals import KEPT_CAP_S, REFUSED_CAP_S
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, RetryPolicy
 from shop_poller.delivery.sender import Sender
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Ack, MoveToDeadLetters, Outcome, Release, Retry
 from support.deliveries import delivery
@@ -36,7 +37,7 @@ def sender(sink: FakeSink, *, may_send: Callable[[], bool] = lambda: True) -> Se
         policy=RetryPolicy(max_age=MAX_AGE),
         may_send=may_send,
         metrics=metrics,
-        now=virtual_now,
+        clock=ClockWatch(virtual_now, metrics=metrics),
         random=lambda: 0.5,
     )
 

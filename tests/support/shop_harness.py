@@ -298,9 +298,8 @@ async def shop_harness(
                 may_send=may_send,
                 alert_manager=alert_manager,
                 metrics=metrics,
-                now=clock.now,
-                random=random,
                 clock=clock,
+                random=random,
             )
             for sink in sinks
         ]
@@ -323,7 +322,6 @@ async def shop_harness(
             retention=store,
             alert_manager=alert_manager,
             metrics=metrics,
-            now=clock.now,
             clock=clock,
         )
         yield ShopHarness(

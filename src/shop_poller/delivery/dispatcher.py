@@ -74,11 +74,10 @@ class Dispatcher:
         outbox: contains the deliveries.
         may_send: returns whether the lease is certainly ours at this moment.
         alert_manager: reports a sink that is gone or down for long, its recovery, and dead letters.
-        gone: whether the sink answered 410 in an earlier leader session of this process.
         metrics: of the shop.
-        now: our clock, aware UTC.
+        clock: our clock.
         random: returns a random number, 0 to 1.
-        clock: watches our clock; None to create a new watch.
+        gone: whether the sink answered 410 in an earlier leader session of this process.
 
     Attributes:
         senders_alive: the number of running senders.
@@ -93,12 +92,11 @@ class Dispatcher:
         may_send: Callable[[], bool],
         alert_manager: AlertManager,
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         random: Callable[[], float],
         gone: bool = False,
-        clock: ClockWatch | None = None,
     ) -> None:
-        self._clock = clock or ClockWatch(now, metrics=metrics)
+        self._clock = clock
         self._set_back = 0  # the number of set-backs of the clock at the last correction of due times
         self._clamp_at = math.inf
         self.senders_alive = 0
@@ -108,7 +106,7 @@ class Dispatcher:
         self._alert_manager = alert_manager
         self._may_send = may_send
         self._metrics = metrics
-        self._now = now = self._clock.now
+        self._now = clock.now
         self._circuit = Circuit(sink.name, metrics, on_change=self._on_circuit_change)
         self._sender = Sender(
             sink,
@@ -116,9 +114,8 @@ class Dispatcher:
             policy=plan.retry,
             may_send=may_send,
             metrics=metrics,
-            now=now,
+            clock=clock,
             random=random,
-            clock=self._clock,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
@@ -126,7 +123,7 @@ class Dispatcher:
             outbox=outbox,
             alert_manager=alert_manager,
             metrics=metrics,
-            now=self._clock.stamp,
+            now=clock.stamp,
             on_recorded=self._on_recorded,
         )
         self._check_requested = anyio.Event()

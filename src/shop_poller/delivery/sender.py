@@ -51,9 +51,8 @@ class Sender:
         policy: when a row is retried, and when it is moved to dead letters.
         may_send: returns whether the lease is certainly ours at this moment.
         metrics: of the shop.
-        now: our clock, aware UTC.
+        clock: our clock.
         random: returns a random number, 0 to 1.
-        clock: watches our clock; None to create a new watch.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -74,11 +73,10 @@ class Sender:
         policy: RetryPolicy,
         may_send: Callable[[], bool],
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         random: Callable[[], float],
-        clock: ClockWatch | None = None,
     ) -> None:
-        self._clock = clock or ClockWatch(now, metrics=metrics)
+        self._clock = clock
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
         self.gone = False
@@ -94,7 +92,7 @@ class Sender:
         self._policy = policy
         self._may_send = may_send
         self._metrics = metrics
-        self._now = self._clock.now
+        self._now = clock.now
         self._random = random
         self._last_success = -math.inf
         self._not_before = -math.inf  # the sink asked for a pause until then (Retry-After)

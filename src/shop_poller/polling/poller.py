@@ -9,10 +9,10 @@ the request was sent.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import structlog
@@ -63,10 +63,9 @@ class Poller:
         retention: deletes what is old.
         alert_manager: alerts administrators when the shop does not work.
         metrics: of the shop.
-        now: our clock.
+        clock: our clock.
         schedule: when the shop is polled, if it is one of many.
         refunds: the shop's own list of refunds; None if there is none.
-        clock: watches our clock; None creates one.
 
     Attributes:
         polled: there has been a successful poll since the start.
@@ -83,14 +82,13 @@ class Poller:
         retention: Retention,
         alert_manager: AlertManager,
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         schedule: PollSchedule | None = None,
         refunds: RefundList | None = None,
-        clock: ClockWatch | None = None,
     ) -> None:
         self.polled = False
-        self._clock = clock or ClockWatch(now, metrics=metrics)
-        self._now = now = self._clock.now
+        self._clock = clock
+        self._now = now = clock.now
         self._schedule = schedule or PollSchedule()
         self._plan = plan
         self._state_writer = state_writer
