@@ -642,7 +642,7 @@ async def test_an_unknown_tool_by_the_code_of_a_lost_session_is_no_lost_session(
     assert caught.value.kind is ErrorKind.NOT_FOUND
     assert "Unknown tool" in str(caught.value)
     shop.on("tools/list", answer({"tools": [{"name": "woocommerce-orders-list"}]}))
-    with pytest.raises(TemporaryError, match="forgets its MCP sessions at once"):
+    with pytest.raises(TemporaryError, match="loses new MCP sessions immediately"):
         await source.fetch(ASK)
 
 

@@ -15,7 +15,7 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.config.sinks import SinkConfig, sink_name
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
@@ -31,8 +31,8 @@ MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 class ConsoleConfig(SinkConfig):
     """Standard output."""
 
-    begins = ("console:",)
-    form = "console:"
+    prefixes = ("console:",)
+    address_format = "console:"
     documented_as = "`console:`"
     delivers_by = "a line on standard output"
 
@@ -40,7 +40,7 @@ class ConsoleConfig(SinkConfig):
     def parse(cls, address: str) -> Self:
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
-        name = named(parts.fragment, "console:")
+        name = sink_name(parts.fragment, "console:")
         wanted, options = take_filter(parts.query)
         if options:
             raise ValueError(f"{name} has an option that is not known; there are events and levels")
