@@ -179,7 +179,7 @@ def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
         parse_sink=parse_sink,
     )
     assert {TOKEN, PASSWORD} <= {*settings.secrets}
-    assert shop_credentials(settings).also == (PASSWORD,)
+    assert shop_credentials(settings).other_secrets == (PASSWORD,)
     assert PASSWORD not in repr(shop_credentials(settings))
 
 
