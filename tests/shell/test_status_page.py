@@ -58,7 +58,7 @@ async def visiting(*, token: str | None = TOKEN) -> AsyncIterator[Desk]:
         NO_HEALTH,
         None,
         lambda: status_page_of(desk.stage, token=token, clock=desk.clock),
-        acts=token is not None,
+        actions_enabled=token is not None,
         hosts=HOSTS,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as desk.client:

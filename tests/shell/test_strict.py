@@ -175,7 +175,7 @@ def whole_app(stage: Stage) -> Starlette:
         return status_page_of(stage)
 
     hooks = Hooks("secret", trigger=lambda: None, metrics=Metrics("shop.example", []))
-    return make_app(NO_HEALTH, hooks, make_status_page, acts=True, hosts=HOSTS)
+    return make_app(NO_HEALTH, hooks, make_status_page, actions_enabled=True, hosts=HOSTS)
 
 
 NOT_OPEN = [

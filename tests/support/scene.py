@@ -167,7 +167,7 @@ async def staged(stage: Stage, *, token: str | None = TOKEN, locale: Locale = "r
         NO_HEALTH,
         None,
         lambda: status_page_of(stage, token=token, locale=locale),
-        acts=token is not None,
+        actions_enabled=token is not None,
         hosts=HOSTS,
     )
     async with serving(app, listen("127.0.0.1", 0)) as address:

@@ -79,7 +79,7 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
                 shop_runtime.health_reporter,
                 shop_runtime.hooks(),
                 shop_runtime.status_page,
-                acts=settings.shop_admin_token is not None,
+                actions_enabled=settings.shop_admin_token is not None,
                 hosts=_hosts(settings),
             ),
             start_log_fields={
