@@ -65,7 +65,7 @@ async def put(it: ShopHarness, host: Host, *keys: str) -> None:
     rows = [new_delivery("sink", notification(key)) for key in keys]
     await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
     for each in it.dispatchers:
-        each.look_soon()
+        each.check_soon()
 
 
 def refuse(key: str) -> FakeSink:

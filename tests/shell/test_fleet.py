@@ -484,7 +484,7 @@ async def test_who_hangs_keeps_the_turn_only_where_there_are_none_for_slow_shops
     since = anyio.current_time()
 
     async def ask(seconds: float) -> None:
-        async with limiter.taken(slow=False):
+        async with limiter.slot(slow=False):
             began.append(anyio.current_time() - since)
             await anyio.sleep(seconds)
 

@@ -276,7 +276,7 @@ async def shop_harness(
         def announce(new: Sequence[NewDelivery] = ()) -> None:
             new_deliveries.extend(new)
             for dispatcher in dispatchers:
-                dispatcher.look_soon()
+                dispatcher.check_soon()
 
         message_format = MessageFormat(SHOP)
         clock = ClockWatch(now, metrics=metrics)
@@ -344,4 +344,4 @@ async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:
-        each.look_soon()
+        each.check_soon()

@@ -42,10 +42,13 @@ from shop_poller.polling.sweeper import Sweeper
 from shop_poller.ports import OrderState, PollFailure, RefundList, Retention
 
 PRUNE_EVERY_S = 3600.0
-"""How often expired rows are looked for, if none are left."""
+"""The time until expired rows are looked for again, once none are left."""
 PRUNE_STEPS = 50
-"""Consecutive steps of pruning after a tick: four steps drop 200,000 rows."""
-FAILED = {
+"""The most consecutive steps of pruning after a tick.
+
+Each step deletes at most PRUNE_LIMIT rows of each kind, see stores/bounds.py.
+"""
+FAILURE_EVENTS = {
     Stage.POLL: "polling failed",
     Stage.IMPORT: "initial import failed",
     Stage.SWEEP: "the sweep failed",
@@ -172,36 +175,36 @@ class Poller:
         def next_at() -> float:
             return next_tick(origin, self._plan.interval_s, anyio.current_time())
 
-        number, grid_at = 0, origin
+        tick_number, regular_at = 0, origin
         if self._schedule.first_in_s:
             await self._wait_for_next_tick(origin)
         while not self._stop.is_set():
-            number += 1
+            tick_number += 1
             self._next_at = -math.inf
-            with bound_contextvars(tick=number):
-                self._schedule.due(grid_at if anyio.current_time() >= grid_at else None)
+            with bound_contextvars(tick=tick_number):
+                self._schedule.note_due(regular_at if anyio.current_time() >= regular_at else None)
                 report = await self.tick(next_at())
-                following = next_at()
-                self._was_regular_tick, grid_at = self._began_at >= grid_at, following
+                next_regular_at = next_at()
+                self._was_regular_tick, regular_at = self._began_at >= regular_at, next_regular_at
                 if report.error is None and not report.paused_s:
-                    await self.between_ticks(TickReport(), following)
-            await self._wait_for_next_tick(following, probe_at=self._probe_at(report))
+                    await self.between_ticks(TickReport(), next_regular_at)
+            await self._wait_for_next_tick(next_regular_at, probe_at=self._probe_at(report))
 
     def _probe_at(self, report: TickReport) -> float:
         """Return when to retry, on the event loop's clock: within a minute if the shop is unavailable."""
-        is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
-        return self._fetcher.requested_at + PROBE_EVERY_S if is_down else math.inf
+        is_unavailable = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
+        return self._fetcher.requested_at + PROBE_EVERY_S if is_unavailable else math.inf
 
-    async def _wait_for_next_tick(self, grid_at: float, probe_at: float = math.inf) -> None:
+    async def _wait_for_next_tick(self, regular_at: float, probe_at: float = math.inf) -> None:
         """Wait until the next tick is due: the regular one, or an earlier one at a trigger or a probe."""
-        self._next_at = min(grid_at, probe_at)
+        self._next_at = min(regular_at, probe_at)
         while not self._stop.is_set():
-            tick_at, now = grid_at, anyio.current_time()
+            tick_at, now = regular_at, anyio.current_time()
             if self._trigger is not None:
                 self._fetcher.end_pause(self._trigger)  # the pause began after the trigger
-                tick_at = triggered_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
-            elif probe_at < grid_at:
-                tick_at = triggered_tick(self._began_at, grid_at, max(now, probe_at))
+                tick_at = triggered_tick(self._began_at, regular_at, now + self._fetcher.pause_s())
+            elif probe_at < regular_at:
+                tick_at = triggered_tick(self._began_at, regular_at, max(now, probe_at))
             if tick_at <= now:
                 return
             await self._wait_until(tick_at)
@@ -222,7 +225,7 @@ class Poller:
         self._began_at = anyio.current_time()
         self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
         if report.paused_s:
-            self._schedule.due(None)
+            self._schedule.note_due(None)
             await self.outage.alert_if_due()  # it may have failed to be stored before
             return report
         started = anyio.current_time()
@@ -235,23 +238,23 @@ class Poller:
     async def _wait_out_pause(self, deadline: float) -> float:
         """Wait for the end of a pause, if it ends before the next tick; else return its remaining seconds."""
         while 0 < (pause_s := self._fetcher.pause_s()) < deadline - anyio.current_time():
-            self._schedule.due(None)  # the tick is late because of the pause, not for lack of a slot
+            self._schedule.note_due(None)  # the tick is late because of the pause, not for lack of a slot
             if self._stop.is_set():
                 break
             await self._wait_until(anyio.current_time() + pause_s)
         return self._fetcher.pause_s()
 
     @asynccontextmanager
-    async def _errors_reported(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
-        """Report errors inside, and log their changes; do not raise them."""
+    async def _errors_reported(self, stage: Stage, report: TickReport) -> AsyncIterator[None]:
+        """Put an error of the context into the report, and log it if it is news; do not raise it."""
         try:
             yield
         except ShopPollerError as error:
             report.error = error
-            await self._failed(what, error)
-        except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is told in full
+            await self._report_failure(stage, error)
+        except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is logged in full
             report.error = PermanentError(ErrorKind.INTERNAL, f"{INTERNAL_ERROR}: {bug!r}")
-            await self._failed(what, report.error, bug)
+            await self._report_failure(stage, report.error, bug)
 
     async def _poll(self, report: TickReport, deadline: float) -> None:
         if self._state_writer.state.baseline_at is None:
@@ -274,22 +277,22 @@ class Poller:
             now=self._now(),
             lookback=self._plan.lookback,
         )
-        begun = replace(
+        state = replace(
             self._state_writer.state,
             baseline_at=baseline_at,
             cursor_at=baseline_at,
             import_position=import_walk.begin(baseline_at),
         )
-        await self._state_writer.commit(begun, Page((), page.shop_time))
+        await self._state_writer.commit(state, Page((), page.shop_time))
         self._log.info("first contact; events from now on are announced", baseline=str(baseline_at))
 
     def _restore_lost_cursor(self) -> None:
         """Read orders again if the store has lost its cursor, and nothing else."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
-            again = cursor.read_again_from(state.baseline_at, state.last_poll_at)
-            self._state_writer.state = replace(state, cursor_at=again)
-            self._log.error("the stored cursor is missing; orders are read again", since=str(again))
+            read_from = cursor.read_again_from(state.baseline_at, state.last_poll_at)
+            self._state_writer.state = replace(state, cursor_at=read_from)
+            self._log.error("the stored cursor is missing; orders are read again", since=str(read_from))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
@@ -304,20 +307,20 @@ class Poller:
                 self._changes.changed("import", "")
                 if self._next_tick_is_due(deadline):
                     break
-        swept = TickReport()  # orders read again are not counted, changes are
-        async with self._errors_reported(Stage.SWEEP, swept):
-            requested = False
+        sweep_report = TickReport()  # orders read again are not counted, changes are
+        async with self._errors_reported(Stage.SWEEP, sweep_report):
+            has_swept = False
             while self._sweeper.is_due and not self._stop.is_set():
                 left_s = deadline - anyio.current_time()
                 if not self._sweeper.may_ask(left_s, triggered=self._trigger is not None):
                     break
-                await self._sweeper.page(swept)
+                await self._sweeper.page(sweep_report)
                 self._changes.changed("sweep", "")
-                requested = True
-            if self._was_regular_tick and not requested and self._sweeper.is_due:
+                has_swept = True
+            if self._was_regular_tick and not has_swept and self._sweeper.is_due:
                 self._sweeper.put_off()
-        report.events += swept.events
-        report.imported += swept.imported
+        report.events += sweep_report.events
+        report.imported += sweep_report.imported
         await self.read_held_orders(report, deadline)
 
     async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
@@ -400,14 +403,17 @@ class Poller:
         if has_dropped:
             await self._state_writer.load()
 
-    async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
+    async def _report_failure(
+        self, stage: Stage, error: ShopPollerError, bug: Exception | None = None
+    ) -> None:
+        """Count and log a failure, and pass a failed poll to `outage`, which may alert."""
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # the fetcher counts failed requests
             self._metrics.poll_errors(error.kind)
-        self._metrics.failed(what, error.kind)
-        log = self._log.warning if self._changes.changed(what, error.kind) else self._log.debug
+        self._metrics.failed(stage, error.kind)
+        log = self._log.warning if self._changes.changed(stage, error.kind) else self._log.debug
         pause_s = round(self.pause_s) or None
-        log(FAILED[what], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
-        if what is Stage.POLL:
+        log(FAILURE_EVENTS[stage], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
+        if stage is Stage.POLL:
             # A bug's text may contain anything, even a buyer's name. It belongs in the log, which few read.
             text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else str(error)
             requested_s = anyio.current_time() - max(self._fetcher.requested_at, self._began_at)

@@ -295,7 +295,7 @@ class ShopRuntime:
     def _announce(self, new_deliveries: Sequence[NewDelivery] = ()) -> None:
         if self.session is not None:
             for dispatcher in self.session.dispatchers:
-                dispatcher.look_soon()
+                dispatcher.check_soon()
         if self._on_new_deliveries is not None:
             self._on_new_deliveries(new_deliveries)
 
