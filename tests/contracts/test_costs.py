@@ -241,7 +241,7 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
     finally:
         server.terminate()
     assert dispatcher.delivered == REDIS_BURST
-    # On a busy machine settlements are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
+    # On a busy machine batches are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
     assert trips / REDIS_BURST <= 0.4
 
 
@@ -271,7 +271,7 @@ LARGE = ("known_orders", "outbox", "delivered", "dead_letters")
 
 
 def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None:
-    """Statements of a tick, a delivery and a burial; what counts rows for people is not among them."""
+    """The statements of a tick, a delivery and a dead letter, without those that count rows for people."""
 
     async def story() -> dict[str, list[str]]:
         sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)

@@ -227,7 +227,7 @@ async def test_endless_headers_are_a_connection_error() -> None:
 
 
 async def test_an_attempt_that_is_given_up_leaves_the_sink_as_good_as_new() -> None:
-    # The courier bounds each attempt: headers that trickle would keep one for ever.
+    # The sender bounds each attempt: headers that trickle would occupy it for ever.
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await read_request(reader):
             if trickling:
@@ -637,7 +637,7 @@ async def test_a_proxy_that_is_none_is_told_in_one_line(
     async with http_sink("http://shop.example/") as sink:
         error = await failure(sink)
 
-    assert isinstance(error, TemporaryError), "no delivery is buried for it"
+    assert isinstance(error, TemporaryError), "no delivery becomes a dead letter for it"
     assert error.kind is ErrorKind.CONNECTION
     assert "the proxy in HTTP_PROXY or ALL_PROXY cannot be used" in str(error)
     assert "\n" not in str(error)

@@ -928,7 +928,7 @@ async def test_a_held_terminal_holds_nobody_else() -> None:
         lines.append(line)
 
     sink = ConsoleSink(CONSOLE, write=write)
-    for _ in range(5):  # as a courier gives up each attempt
+    for _ in range(5):  # as a sender ends each attempt at its time-out
         with anyio.move_on_after(SOON_S) as scope:
             async with anyio.create_task_group() as senders:
                 for number in range(4):

@@ -850,7 +850,7 @@ RESULT = json.dumps({"structuredContent": {"data": [RAW]}, "content": []}, ensur
 ANSWER = b'event: message\nid: 1\ndata: {"jsonrpc":"2.0","id":%d,"result":' + RESULT.encode() + b"}\n\n"
 PROGRESS = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}\n\n'
 QUESTION = (
-    b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n'  # the server's own, by chance with our number
+    b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n'  # the server's own, with the number of our request
 )
 OTHERS = b'data: {"jsonrpc":"2.0","id":99,"result":{}}\n\n'
 IN_LINES = b"data: " + json.dumps({"jsonrpc": "2.0", "id": 0}, indent=1).replace("\n", "\ndata: ").encode()
@@ -974,7 +974,7 @@ async def test_the_beginning_of_a_session_may_be_an_event_stream_too(
     assert shop.calls[0].session == "streamed"
 
 
-# --- noise before the answer ------------------------------------------------------------------------------
+# --- a preamble before the answer ---------------------------------------------------------------------------
 
 PREAMBLES = {
     "a notice without markup": (
@@ -1194,7 +1194,7 @@ ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
             ("1930", "1930"),
             ("0.00012345", "0.00012345"),
             ("12345678901234567.89", "12345678901234567.89"),
-            # binary noise, and what PHP makes of a number
+            # binary garbage, and what PHP makes of a number
             ("12.3400000000001", "12.34"),
             ("12.339999999999998", "12.34"),
             (100.00000000000001, "100.00"),

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def work_on(path: Path, *orders: int, kill: bool, after: Callable[[], object] = lambda: None) -> None:
-    """Have a process learn these orders; it ends well, or is killed."""
+    """Have a process record these orders; it ends normally, or is killed."""
     pid = os.fork()
     if not pid:
 

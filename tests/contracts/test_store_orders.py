@@ -68,13 +68,13 @@ async def test_a_shop_keeps_the_instant_of_its_first_start(place: Place) -> None
 
 STATES = {
     "just begun": ShopState(started_at=T0),
-    "learning what is open": ShopState(
+    "importing open orders": ShopState(
         started_at=T0,
         baseline_at=at(-HOUR),
         cursor_at=at(1),
         import_position=ImportPosition(Phase.OPEN, at(-HOUR), 0),
     ),
-    "learning what is completed": ShopState(
+    "importing completed orders": ShopState(
         started_at=T0,
         baseline_at=at(-HOUR),
         cursor_at=at(1),
@@ -105,7 +105,7 @@ async def test_a_state_is_loaded_as_it_was_committed(place: Place, state: ShopSt
 
 
 async def test_a_state_can_go_back_to_nothing_being_imported(store: Store) -> None:
-    await store.commit(SHOP, batch(state=STATES["learning what is open"]))
+    await store.commit(SHOP, batch(state=STATES["importing open orders"]))
     await store.commit(SHOP, batch(state=STATES["polling"]))
     assert await store.register(SHOP, at(HOUR)) == STATES["polling"]
 
@@ -151,7 +151,7 @@ async def test_an_instant_of_another_zone_is_the_same_instant(store: Store) -> N
 
 
 RECORDS = {
-    "learned unpaid": KnownOrder(1, "pending", at(0)),
+    "imported unpaid": KnownOrder(1, "pending", at(0)),
     "announced": KnownOrder(2, "processing", at(1), announced_new=True, decided={EventType.NEW: 1}),
     "with a past": KnownOrder(
         3,
@@ -387,7 +387,7 @@ async def test_where_the_sweep_stands_survives_a_restart(place: Place) -> None:
     assert await store.load(SHOP) == replace(state, sweep_after_id=0)
 
 
-# --- learning beside whoever polls --------------------------------------------------------------------------
+# --- importing while another process polls ------------------------------------------------------------------
 
 
 HALFWAY = Backfill(since=at(-1000), created_before=at(-500))

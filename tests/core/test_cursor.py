@@ -22,7 +22,7 @@ SKEW = timedelta(seconds=900)
 WHOLE_PAGES = ReadBefore(largest=100)
 """Of a shop that was seen to send pages of a hundred."""
 LONG_AFTER = 10**6
-"""A second by which all that was ever stamped here has settled."""
+"""A second by which everything stamped here is older than the overlap."""
 MAX_STEPS = 2000
 """More pages than any walk here may need: a walk that goes on is a walk that loops."""
 
@@ -975,7 +975,7 @@ def test_a_shop_whose_pages_are_capped_filtered_doubled_and_miscounted_is_read_i
     # A page that is hidden as a whole says nothing, unless the shop counts truly.
     size = min(per_page, cap or per_page)
     is_told = counts and miscounts is None and cap_counts
-    # A few that are said to be all are believed, so a count must not be lower than the truth by chance.
+    # A few that are said to be all are believed, so a count must not be accidentally lower than the truth.
     is_misled = counts and miscounts is not None and miscounts < 10
 
     for _ in watcher.pages():

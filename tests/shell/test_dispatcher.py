@@ -645,7 +645,7 @@ async def test_a_sink_away_for_three_days_has_its_old_rows_dead_lettered(
 
 
 def services(sink: FakeSink) -> list[str]:
-    """What it heard of how the others do; besides, it hears of their dead letters."""
+    """The alerts that a sink received about other sinks, without those about dead letters."""
     return [str(d.event_type) for _, d in sink.got if d.event_type != EventType.DEAD_LETTERS]
 
 

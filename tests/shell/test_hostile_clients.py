@@ -33,7 +33,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 class Well:
-    """Vitals of a daemon that has nothing to complain of."""
+    """The health of a daemon without problems."""
 
     async def health(self) -> dict[str, str]:
         return {"status": "healthy"}
@@ -46,7 +46,7 @@ class Well:
 
 
 class Desk:
-    """The application with its hooks, and how often they hinted."""
+    """The application with its hooks, and the number of triggers."""
 
     def __init__(self) -> None:
         self.triggers = 0

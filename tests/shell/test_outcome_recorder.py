@@ -27,11 +27,11 @@ FULL = TemporaryError(ErrorKind.STORE, "disk full")
 
 @dataclass
 class FakeOutbox:
-    """What was settled, commit by commit; the next commits fail, or take seconds.
+    """Counts recorded outcomes, commit by commit; the next commits fail, or take seconds.
 
     Attributes:
-        told: what the dispatcher was told: how many were settled, and whether that works again.
-        failed: how often the alarm was told that it fails.
+        told: the calls to the dispatcher: the number of outcomes, and whether recording works again.
+        failed: how often the alert manager was notified of a failure.
     """
 
     troubles: list[TemporaryError | float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the status page is told of a real house on a real store: by who leads, and by who follows."""
+"""The data of the status page, from a real shop runtime on a real store: as leader and as follower."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -275,7 +275,7 @@ async def test_a_trigger_makes_no_two_polls_of_a_pause_that_ends_just_before_the
     assert ticks(it.shop) == [10, 20, 30, 40, 60]
 
 
-# --- Learning ---
+# --- Initial import ---
 
 
 async def test_importing_makes_room_for_a_trigger_at_the_next_page(path: Path) -> None:
@@ -288,7 +288,7 @@ async def test_importing_makes_room_for_a_trigger_at_the_next_page(path: Path) -
             if query.statuses:
                 await anyio.sleep(2)
 
-        it.shop.before = slow  # a page to learn takes its time
+        it.shop.before = slow  # a page of the import takes its time
         began, imported = anyio.current_time(), it.value("shop_orders_learned_total")
         async with it.running():
             await anyio.sleep(5)

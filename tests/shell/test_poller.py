@@ -1,4 +1,4 @@
-"""Ticks in virtual time: the grid, learning, walking, committing, and what goes wrong."""
+"""Ticks in virtual time: regular ticks, the initial import, walking, committing, and what goes wrong."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -328,7 +328,7 @@ async def test_orders_are_counted_by_status(path: Path) -> None:
     assert it.value("shop_poll_orders_count_total", status="other") == 1
 
 
-# --- Learning ---
+# --- Initial import ---
 
 
 async def test_what_was_there_before_is_imported_and_not_announced(path: Path) -> None:
@@ -393,7 +393,7 @@ async def test_importing_goes_on_after_a_restart_where_it_stood(path: Path) -> N
         assert it.state_writer.state.import_position.phase is Phase.OPEN
         imported = it.value("shop_orders_learned_total")
         assert 0 < imported < 1000
-        assert it.state_writer.state.last_poll_at is None, "nothing may be decided before it is all learned"
+        assert it.state_writer.state.last_poll_at is None, "nothing may be decided before all are imported"
     shop.requested.clear()
     async with shop_harness(path, shop=shop) as it:
         await it.tick()
@@ -439,7 +439,7 @@ async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
         it.shop.down = down()
         await it.tick()
         waits = [b - a for (a, _), (b, _) in zip(it.shop.requested, it.shop.requested[1:], strict=False)]
-        assert waits == [0.5, 1.0, 2.0], "a chance of one half, of 1, 2 and 4 seconds"
+        assert waits == [0.5, 1.0, 2.0], "random() is one half: of 1, 2 and 4 seconds"
 
 
 async def test_wrong_keys_are_not_tried_again_and_alerted_at_once_and_once(path: Path) -> None:
@@ -571,7 +571,7 @@ async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
 
 
 async def many_to_import(it: ShopHarness) -> None:
-    """More than are learned at once; the first tick is over."""
+    """More than are imported at once; the first tick is over."""
     for order_id in range(1, 2_501):
         it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
     await it.tick()
@@ -639,10 +639,10 @@ async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path
 
 
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
-    """Learning may read it before the walk does."""
+    """The initial import may read it before the walk does."""
     async with shop_harness(path) as it:
         await many_to_import(it)
-        old = max(it.shop.orders)  # learned last
+        old = max(it.shop.orders)  # imported last
         order = it.shop.orders[old]
         assert isinstance(order, Order)
         assert not await it.store.known(SHOP, [old])

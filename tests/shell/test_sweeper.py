@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 async def swept(
     path: Path, *, shop: FakeShop | None = None, plan: PollPlan = PLAN
 ) -> AsyncIterator[ShopHarness]:
-    """A house that sweeps; it has polled and swept an empty shop once."""
+    """A shop harness that has polled and swept an empty shop once."""
     async with shop_harness(path, shop=shop, plan=plan, in_memory=True) as it:
         await it.tick()
         await sweep(it)
@@ -77,7 +77,7 @@ def redate(it: ShopHarness, order_id: int, status: str, by: timedelta) -> None:
 
 
 def sweeps(it: ShopHarness) -> list[Query]:
-    """What was asked by sweeps: neither walks nor learning do."""
+    """The queries of sweeps: no walk or import sends such queries."""
     return [query for _, query in it.shop.requested if query.ids or query.created_after]
 
 

@@ -37,7 +37,7 @@ Mood: TypeAlias = Literal[
 ]
 MOODS: tuple[Mood, ...] = (
     "down",  # nobody listens
-    "silent",  # it hears nothing, and nobody learns that
+    "silent",  # nothing arrives, and no error says so
     "slow",  # it takes seconds
     "late",  # it takes what it gets, and says so when nobody waits any more
     "broken",  # it takes what it gets, and the connection breaks off before it says so

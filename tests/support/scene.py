@@ -103,11 +103,11 @@ class Stage:
     """Answers for the daemon.
 
     Attributes:
-        seen: what there is to see.
-        looks: how often that was looked at.
-        done: what was asked for.
-        answer: what comes of asking for it.
-        broken: every deed fails with it.
+        seen: the snapshot.
+        looks: how often the snapshot was read.
+        done: the requested actions.
+        answer: their result.
+        broken: every action fails with it.
     """
 
     seen: StatusSnapshot = WELL

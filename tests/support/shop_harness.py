@@ -1,4 +1,4 @@
-"""The house on a bench: the real poller, dispatchers and store between a made-up shop and made-up sinks."""
+"""The real poller, dispatchers and store between a fake shop and fake sinks."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

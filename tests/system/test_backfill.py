@@ -1,4 +1,4 @@
-"""`backfill`: the past is learned silently, beside the daemon, resumably and gently."""
+"""`backfill` imports old orders silently while the daemon runs. It can resume, and spares the shop."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_without_it_such_an_order_is_imported_when_it_turns_up(site: Site) -> No
     with site.daemon():
         site.polled()
         site.shop.refund(old)
-        wait_until(lambda: old in known(site), "learning it")
+        wait_until(lambda: old in known(site), "its import")
     assert site.receiver.posts == []
 
 

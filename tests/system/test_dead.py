@@ -66,7 +66,7 @@ def refused(done: Finished) -> str:
     return complaint
 
 
-def replayed_beside_the_daemon(site: Site) -> None:
+def replayed_while_the_daemon_runs(site: Site) -> None:
     with site.daemon() as daemon:
         orders = give_up(site, 3)
         wait_until(lambda: len(dead_orders(site)) == 3, "three dead letters")
@@ -92,11 +92,11 @@ def replayed_beside_the_daemon(site: Site) -> None:
 
 
 def test_what_was_given_up_is_sent_again_without_a_restart(site: Site) -> None:
-    replayed_beside_the_daemon(site)
+    replayed_while_the_daemon_runs(site)
 
 
 def test_so_it_is_with_the_state_in_valkey(site: Site, redis_state: RedisServer) -> None:
-    replayed_beside_the_daemon(site)
+    replayed_while_the_daemon_runs(site)
     with redis_state.client as client:
         assert client.hlen("shop:polling:dead_letters") == client.zcard("shop:polling:outbox:lines") == 0
 

@@ -100,7 +100,7 @@ class Sender:
         self._refusals = Refusals()
         self._switching = Switching()
         self._changes = ChangeLogger()
-        self._turn = anyio.Event()
+        self._waits_ended = anyio.Event()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
 
     @property
@@ -121,8 +121,8 @@ class Sender:
 
     def interrupt(self) -> None:
         """End the waits before retries, so that senders check whether a retry is still useful."""
-        self._turn.set()
-        self._turn = anyio.Event()
+        self._waits_ended.set()
+        self._waits_ended = anyio.Event()
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several. Yield outcomes as soon as they are known."""
@@ -223,7 +223,7 @@ class Sender:
 
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await self._turn.wait()
+            await self._waits_ended.wait()
 
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())

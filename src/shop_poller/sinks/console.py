@@ -60,12 +60,12 @@ class LinePrinter:
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
         self._write = write or _to_stdout
-        self._turn = anyio.Lock()
+        self._write_lock = anyio.Lock()
         self._last: _Printing | None = None
 
     async def print(self, line: str) -> None:
         """Print one line. Raises whatever writing raises."""
-        async with self._turn:
+        async with self._write_lock:
             if self._last is not None:  # its sender may have timed out while the output still blocks
                 await self._last.done.wait()
             self._last = printing = _Printing(self._write, line)
