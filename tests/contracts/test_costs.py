@@ -270,7 +270,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
 LARGE = ("known_orders", "outbox", "delivered", "dead_letters")
 
 
-def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None:
+def test_frequent_statements_use_an_index(tmp_path: Path) -> None:
     """The statements of a tick, a delivery and a dead letter, without those that count rows for people."""
 
     async def story() -> dict[str, list[str]]:
@@ -368,7 +368,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("what", REQUESTS)
 @pytest.mark.parametrize("dialect", ["rest", "woocommerce-mcp", "abilities"])
-def test_how_often_a_shop_is_asked(what: str, dialect: str) -> None:
+def test_how_many_requests_a_shop_gets(what: str, dialect: str) -> None:
     count = at_once(requests_for(Dialect(dialect), what))
     sys.stdout.write(f"{what}: {count} requests of {dialect}\n")
     assert 0 < count <= REQUESTS[what][dialect]

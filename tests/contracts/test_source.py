@@ -182,7 +182,7 @@ QUERIES: list[tuple[Query, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("query", "arguments"), QUERIES)
-async def test_a_query_is_asked_in_the_words_of_the_tool(
+async def test_a_query_is_sent_with_the_parameters_of_the_tool(
     shop: ScriptedShop, source: WooCommerceMcp, query: Query, arguments: dict[str, Any]
 ) -> None:
     await source.fetch(query)
@@ -991,7 +991,7 @@ PREAMBLES = {
 
 
 @pytest.mark.parametrize("name", PREAMBLES)
-async def test_noise_before_the_answer_is_reported_and_the_answer_read(
+async def test_a_preamble_is_reported_and_the_answer_read(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
     preamble, told = PREAMBLES[name]
@@ -1001,7 +1001,7 @@ async def test_noise_before_the_answer_is_reported_and_the_answer_read(
     assert found.preamble == told
 
 
-async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+async def test_a_preamble_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(orders(RAW, before="<b>Deprecated</b>: много\n\x1b[2J" * 50_000))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
@@ -1010,12 +1010,12 @@ async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooC
     assert len(found.preamble) <= 200
 
 
-async def test_a_clean_answer_has_no_noise(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+async def test_a_clean_answer_has_no_preamble(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(recorded("orders/list-1"))
     assert (await source.fetch(ASK)).preamble == ""
 
 
-async def test_noise_before_the_beginning_of_a_session_does_no_harm(
+async def test_a_preamble_of_the_first_answer_of_a_session_does_no_harm(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
     shop.on("initialize", answer({}, before="<br />notice", headers={"mcp-session-id": "noisy"}))
@@ -1023,7 +1023,7 @@ async def test_noise_before_the_beginning_of_a_session_does_no_harm(
     assert shop.calls[0].session == "noisy"
 
 
-async def test_noise_before_an_error_does_not_hide_what_it_is(
+async def test_a_preamble_does_not_hide_the_kind_of_an_error(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
     wrong = wire.load("errors/wrong-ck").response.body
@@ -1486,7 +1486,7 @@ async def test_a_gzip_bomb_is_refused_in_bounded_memory(
 @pytest.mark.parametrize(
     "encoding", ["gzip, gzip", "gzip,gzip,gzip", "deflate", "br", "zstd", "compress", "rot13"]
 )
-async def test_packing_that_was_not_asked_for_is_refused_unread(
+async def test_compression_that_was_not_requested_is_refused_unread(
     shop: ScriptedShop, source: WooCommerceMcp, encoding: str
 ) -> None:
     """A bomb in a bomb: a piece of 64 KB could unpack to 64 GB at once."""

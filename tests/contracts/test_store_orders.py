@@ -49,7 +49,7 @@ def test_the_suite_runs_on_redis_itself_too() -> None:
 # --- a shop's state ---------------------------------------------------------------------------------------
 
 
-async def test_a_shop_never_heard_of_starts_its_life_now(store: Store) -> None:
+async def test_an_unknown_shop_starts_now(store: Store) -> None:
     assert await store.register(SHOP, T0) == ShopState(started_at=T0)
 
 
@@ -183,7 +183,7 @@ async def test_a_record_is_found_as_it_was_committed(place: Place, record: Known
     assert await store.known(SHOP, [record.id]) == {record.id: record}
 
 
-async def test_of_the_ids_asked_for_only_the_known_ones_are_answered(store: Store) -> None:
+async def test_of_the_requested_ids_only_the_known_ones_are_returned(store: Store) -> None:
     await store.commit(SHOP, batch(known=[known_order(1), known_order(2), known_order(3)]))
     assert await store.known(SHOP, [2, 3, 4]) == {2: known_order(2), 3: known_order(3)}
     assert await store.known(SHOP, []) == {}

@@ -99,7 +99,7 @@ async def test_the_body_is_the_same_at_every_attempt(place: Place) -> None:
     assert first.seq == second.seq == third.seq
 
 
-async def test_the_longest_due_comes_first_and_no_more_than_asked_for(store: Store) -> None:
+async def test_the_longest_due_comes_first_and_no_more_than_requested(store: Store) -> None:
     for n in (3, 1, 2):
         await put(store, new_deliveries(key=f"{n}", event_id=f"due {n}"), now=at(n))
     await put(

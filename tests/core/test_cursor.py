@@ -885,7 +885,7 @@ def test_a_page_of_orders_seen_before_ends_the_walk_of_a_shop_that_ignores_what_
     assert step(again.walk, page(7, first_id=2)).walk is None
 
 
-def test_a_full_page_from_before_the_time_asked_for_is_an_error() -> None:
+def test_a_full_page_from_before_the_requested_time_is_an_error() -> None:
     with pytest.raises(TemporaryError) as caught:
         step(begin(50, per_page=3), page(1, 2, 3, clock=99))
 
@@ -900,7 +900,7 @@ def test_a_shop_that_counts_the_bound_in_is_read_on() -> None:
     assert step(first, page(clock=99)).walk is None
 
 
-def test_a_few_orders_that_come_whatever_is_asked_for_are_all_that_there_is() -> None:
+def test_a_few_orders_that_come_for_any_query_are_all_that_there_is() -> None:
     answer = page(20, 60, clock=99)  # the first from before the time asked for
     walk = step(begin(50, per_page=100), answer).walk
     assert walk is not None

@@ -735,7 +735,7 @@ def test_importing_counts_as_announced_but_is_not_counted() -> None:
     )
 
 
-def test_learnable_is_what_is_no_news() -> None:
+def test_only_what_is_no_news_may_be_imported() -> None:
     """Imported orders are never announced. So an order that is news has to be left to the walk."""
     orders = [
         replace(seen(PAID, created=-600), id=1),

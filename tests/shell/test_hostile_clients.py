@@ -78,8 +78,8 @@ bodies = (
 def test_whatever_is_posted_is_a_trigger_only_if_it_is_the_shops(
     body: bytes, cuts: list[int], signed: str, said: tuple[bytes, bytes], end: str
 ) -> None:
-    (preamble, topic), genuine = said, sign(body).encode()
-    signature = {"genuine": [genuine], "none": [], "odd": [preamble], "twice": [preamble, genuine]}[signed]
+    (forged, topic), genuine = said, sign(body).encode()
+    signature = {"genuine": [genuine], "none": [], "odd": [forged], "twice": [forged, genuine]}[signed]
     desk = Desk()
     head = [(b"x-wc-webhook-topic", topic), *((b"x-wc-webhook-signature", one) for one in signature)]
     status, text = asyncio.run(posted(desk, head, _cut(body, cuts), end=end))

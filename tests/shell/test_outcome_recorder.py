@@ -147,7 +147,7 @@ async def test_cut_short_while_the_store_stays_away_it_ends() -> None:
     assert (outbox.commits, len(outbox.troubles)) == ([], 7)
 
 
-async def test_at_hand_takes_what_is_there_and_no_more_than_was_asked_for() -> None:
+async def test_at_hand_takes_what_is_there_and_no_more_than_requested() -> None:
     send, receive = anyio.create_memory_object_stream[Any](10)
     for n in range(5):
         send.send_nowait(n)

@@ -358,7 +358,7 @@ async def test_it_answers_to_names_of_its_own_only(host: str, status: int) -> No
     assert ("SHOP_HTTP_HOSTS" in answer.text) == (status == 421)
 
 
-async def test_however_many_look_at_the_same_time_the_store_is_asked_once() -> None:
+async def test_however_many_clients_come_at_once_the_store_is_read_once() -> None:
 
     stage = Stage()
     async with visiting(stage) as client, anyio.create_task_group() as tasks:

@@ -127,7 +127,7 @@ async def test_a_long_backlog_holds_up_no_tick(path: Path, monkeypatch: pytest.M
     assert len(steps) == 5 * 5, "it goes on from tick to tick"
 
 
-async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
+async def test_a_paused_shop_is_polled_at_the_reported_time(
     path: Path,
 ) -> None:
     async with shop_harness(path) as it, it.running():
@@ -425,7 +425,7 @@ async def test_how_far_our_clock_is_ahead_of_the_shops_is_shown(path: Path) -> N
         assert it.value("shop_clock_ahead_seconds") == pytest.approx(7 * 60, abs=1)
 
 
-async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) -> None:
+async def test_a_request_with_a_brief_failure_is_repeated_within_the_tick(path: Path) -> None:
     async with shop_harness(path) as it:
         it.shop.troubles.extend([down(), down(ErrorKind.TIMEOUT), down(ErrorKind.SERVER)])
         it.shop.put(1, "processing")
@@ -596,7 +596,7 @@ async def test_a_bug_while_importing_does_not_end_polling(
 
 @pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.TIMEOUT])
 @pytest.mark.parametrize(("limit", "size"), [(30, 25), (10, 6), (1, 1)])
-async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
+async def test_smaller_pages_are_requested_from_a_shop_that_breaks_over_a_large_one(
     path: Path, kind: ErrorKind, limit: int, size: int
 ) -> None:
     """A hundred whole orders may be too much for PHP's memory, or its time."""
@@ -696,7 +696,7 @@ async def test_a_long_walk_is_no_outage(path: Path) -> None:
     assert len(it.sinks[0].got) == 1000
 
 
-async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(path: Path) -> None:
+async def test_too_many_requests_pauses_polling_for_as_long_as_the_shop_requested(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
@@ -753,7 +753,7 @@ async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
         assert it.poller.failure.text == "made up: TimeoutError"
 
 
-async def test_an_answer_too_large_is_asked_for_in_halves(path: Path) -> None:
+async def test_an_answer_too_large_is_requested_in_halves(path: Path) -> None:
     async with shop_harness(path) as it:
         await it.tick()
         it.shop.requested.clear()

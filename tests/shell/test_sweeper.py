@@ -284,7 +284,7 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
         assert it.state_writer.state.sweep_after_id == 0
 
 
-async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path: Path) -> None:
+async def test_pages_have_a_budget_and_the_rest_follows_the_next_time(path: Path) -> None:
     async with swept(path) as it:
         it.shop.most_ids = 1
         for order_id in range(1, MAX_OPEN + 51):

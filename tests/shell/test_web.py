@@ -567,7 +567,7 @@ async def test_serving_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_address_of_ipv6_is_one_that_can_be_asked() -> None:
+async def test_the_address_of_ipv6_is_one_that_can_be_requested() -> None:
     try:
         listener = listen("::1", 0)
     except OSError:

@@ -137,9 +137,9 @@ class ToReceiver(httpx.AsyncBaseTransport):
                 self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
             )
         except BaseException:
-            self._world.judge.heard(several, [None])
+            self._world.judge.note_answers(several, [None])
             raise
-        self._world.judge.heard(several, [response.status_code], response.headers.get("Retry-After"))
+        self._world.judge.note_answers(several, [response.status_code], response.headers.get("Retry-After"))
         return response
 
     async def _arrive(self, sent: Any) -> httpx.Response:

@@ -79,7 +79,7 @@ def test_it_only_adds_what_is_unknown_and_older_than_our_watch(site: Site) -> No
     assert backfill(site).last == "read 30 orders, imported 0 new ones"
 
 
-def test_many_are_asked_for_one_page_after_the_other(site: Site) -> None:
+def test_many_are_requested_one_page_after_the_other(site: Site) -> None:
     ids = past_orders(site, 250, "refunded")
     assert site.once().code == 0
     site.served.seen.clear()

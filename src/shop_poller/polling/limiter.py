@@ -14,7 +14,7 @@ from shop_poller.ports import RefundList, Source
 SLOW = frozenset({ErrorKind.TIMEOUT, ErrorKind.CONNECTION})
 """Failures that occupy a slot for long."""
 SLOW_SHARE = 4
-"""One slot of this many is for shops that failed like that last time, so they delay no others."""
+"""One of this many slots is for shops whose last request failed like that. They delay only each other."""
 PATIENCE_S = 3.0
 """A shop that was not known to be slow loses its slot after this time without a response."""
 

@@ -142,7 +142,7 @@ class Poller:
 
     @property
     def pause_s(self) -> float:
-        """Seconds left of a pause, after failures or as the shop asked; 0 if there is none."""
+        """Seconds until a pause ends, which failures or the shop caused; 0 if there is none."""
         return self._fetcher.pause_s()
 
     def stop(self) -> None:
@@ -226,7 +226,7 @@ class Poller:
         self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
         if report.paused_s:
             self._schedule.note_due(None)
-            await self.outage.alert_if_due()  # it may have failed to be stored before
+            await self.outage.alert_if_due()  # storing it may have failed before
             return report
         started = anyio.current_time()
         async with self._errors_reported(Stage.POLL, report):
@@ -246,7 +246,7 @@ class Poller:
 
     @asynccontextmanager
     async def _errors_reported(self, stage: Stage, report: TickReport) -> AsyncIterator[None]:
-        """Put an error of the context into the report, and log it if it is news; do not raise it."""
+        """Put an error of the context into the report, count and log it; do not raise it."""
         try:
             yield
         except ShopPollerError as error:
@@ -270,7 +270,7 @@ class Poller:
     async def _set_baseline(self, deadline: float) -> None:
         """Set the baseline to the shop's clock, at its very first response."""
         page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
-        self._clock.heard(page.shop_time)
+        self._clock.note_shop_time(page.shop_time)
         baseline_at = import_walk.baseline(
             shop_time=page.shop_time,
             started_at=self._state_writer.state.started_at,
@@ -287,7 +287,7 @@ class Poller:
         self._log.info("first contact; events from now on are announced", baseline=str(baseline_at))
 
     def _restore_lost_cursor(self) -> None:
-        """Read orders again if the store has lost its cursor, and nothing else."""
+        """If the store has lost its cursor but not its baseline, read orders again from an earlier time."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
             read_from = cursor.read_again_from(state.baseline_at, state.last_poll_at)
@@ -307,7 +307,7 @@ class Poller:
                 self._changes.changed("import", "")
                 if self._next_tick_is_due(deadline):
                     break
-        sweep_report = TickReport()  # orders read again are not counted, changes are
+        sweep_report = TickReport()  # its own: orders that are read again do not count
         async with self._errors_reported(Stage.SWEEP, sweep_report):
             has_swept = False
             while self._sweeper.is_due and not self._stop.is_set():
@@ -324,12 +324,12 @@ class Poller:
         await self.read_held_orders(report, deadline)
 
     async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
-        """Read orders with held refunds again, once they have been held for REFUND_HOLD.
+        """Read orders again whose refunds have been held for REFUND_HOLD.
 
         Args:
             report: counts what was done.
             deadline: no wait exceeds it, on the event loop's clock.
-            waits: wait until they have been held long enough; else read only those that have.
+            waits: wait for refunds that have not been held long enough; if false, skip their orders.
         """
         held_report = TickReport()
         held = self._order_processor.held
@@ -352,7 +352,7 @@ class Poller:
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
         """Read all changes since the cursor; decide and commit each page."""
-        assert self._state_writer.state.cursor_at is not None  # noqa: S101 - it came with the baseline
+        assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
         read = self._read_before.up_to(self._order_processor.held.first_modified_at)
         walk: cursor.Walk | None = cursor.start(
@@ -360,7 +360,7 @@ class Poller:
         )
         while walk is not None:
             walk, page = await self._fetcher.page(walk, deadline)
-            self._clock.heard(page.shop_time)
+            self._clock.note_shop_time(page.shop_time)
             if not self._read_before.holds_at(page.shop_time):
                 self._read_before = cursor.ReadBefore()
                 walk = cursor.start(self._state_writer.state.cursor_at, overlap=overlap)

@@ -58,7 +58,7 @@ class AllShops:
         """Start all shops, and wait for the stop."""
         for shop_id in self._shops:
             start_shop(shop_id)
-        if not stop.is_set():  # if it is set, skip the checkpoint, so that no shop starts
+        if not stop.is_set():  # else do not await: the started tasks would begin to run
             await stop.wait()
 
     async def leave(self) -> None:
@@ -156,7 +156,7 @@ class Fleet:
                     try:
                         await self._watch_once(slot)
                     except (SettingsError, ShopPollerError) as error:
-                        if self._policy.ends_on_failure:  # kept out of the group, which would wrap it
+                        if self._policy.ends_on_failure:  # not raised: the task group would wrap it
                             self._failures.append(error)
                             scope.cancel()
                             return
