@@ -68,7 +68,7 @@ def bad(items: tuple[Order | UnreadableOrder, ...]) -> list[UnreadableOrder]:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-async def test_several_statuses_are_asked_for_one_by_one_and_merged(
+async def test_several_statuses_are_requested_one_by_one_and_merged(
     peer: ScriptedShop, source: Abilities, *, newest_first: bool
 ) -> None:
     statuses = ("pending", "on-hold", "processing")
@@ -110,7 +110,7 @@ async def test_one_that_cannot_be_read_keeps_its_place_among_the_merged(
     assert ids(found.items) == [1, 1_000, 2, 3, 5]
 
 
-async def test_the_clock_is_that_of_the_first_answer_and_noise_is_anyones(
+async def test_the_clock_is_that_of_the_first_answer_and_the_preamble_of_any(
     peer: ScriptedShop, source: Abilities
 ) -> None:
     peer.on_call(
@@ -153,7 +153,7 @@ async def test_no_order_of_a_second_with_many_is_lost(
 
 @pytest.mark.parametrize("poisoned", [set[int](), {40}, {1, 40, 63}])
 @pytest.mark.parametrize("seed", range(3))
-async def test_nor_from_a_shop_that_sorts_them_by_chance(
+async def test_nor_from_a_shop_that_sorts_them_randomly(
     peer: ScriptedShop, source: Abilities, seed: int, poisoned: set[int]
 ) -> None:
     shop = record_outcomes(peer, *(raw(n, minute(50)) for n in range(1, 64)), bad=poisoned)
@@ -196,7 +196,7 @@ async def test_what_is_found_costs_few_questions(peer: ScriptedShop, source: Abi
     assert max(len(requested.get("exclude", ())) for requested in shop.requested) <= WINDOW + 100
 
 
-async def test_it_is_told_until_it_was_asked_for_by_its_id(peer: ScriptedShop, source: Abilities) -> None:
+async def test_it_is_reported_until_it_was_requested_by_its_id(peer: ScriptedShop, source: Abilities) -> None:
     """The page that names it may be thrown away: by an error after it, or a commit that fails."""
     shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
     named = UnreadableOrder(5, REASON)
@@ -217,7 +217,7 @@ async def test_it_comes_back_when_it_is_well_again(peer: ScriptedShop, source: A
     assert ids((await source.fetch(ASK)).items) == list(range(1, 11))
 
 
-async def test_one_asked_for_by_its_id_is_named_at_once_and_left_out_from_then_on(
+async def test_one_requested_by_its_id_is_named_at_once_and_left_out_from_then_on(
     peer: ScriptedShop, source: Abilities
 ) -> None:
     shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 11)), bad={5})
@@ -229,7 +229,7 @@ async def test_one_asked_for_by_its_id_is_named_at_once_and_left_out_from_then_o
     assert len(shop.requested) == 2
 
 
-async def test_one_asked_for_by_its_id_may_be_of_another_status(
+async def test_one_requested_by_its_id_may_be_of_another_status(
     peer: ScriptedShop, source: Abilities
 ) -> None:
     record_outcomes(peer, raw(5, minute(5), status="failed"))

@@ -153,7 +153,7 @@ async def test_the_second_of_the_upper_bound_is_left_out_although_the_shop_inclu
     assert len(shop.requested) == 4  # it is found out once
 
 
-async def test_a_shop_that_leaves_it_out_is_asked_as_it_is(peer: ScriptedShop, source: Abilities) -> None:
+async def test_a_shop_that_leaves_it_out_is_queried_as_it_is(peer: ScriptedShop, source: Abilities) -> None:
     """Should another version mean the bound as it says."""
     start = datetime(2026, 11, 30, 12, tzinfo=UTC)
     shop = stock(peer, "UTC", [start + timedelta(seconds=n) for n in range(10)])

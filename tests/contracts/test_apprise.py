@@ -73,7 +73,7 @@ async def test_title_text_and_type_arrive() -> None:
 
 
 @pytest.mark.parametrize("host", [None, "localhost", "shop.example"])
-async def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(
+async def test_a_receiver_on_this_machine_is_never_reached_through_a_proxy(
     host: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("https_proxy", "all_proxy", "no_proxy"):
@@ -145,15 +145,15 @@ async def test_a_redirect_is_not_followed_with_the_token() -> None:
     assert other.posts == []
 
 
-async def test_a_slow_answer_is_heard_by_the_next_attempt_and_the_message_is_sent_once() -> None:
-    admin_auth = anyio.Event()
+async def test_a_slow_answer_is_received_by_the_next_attempt_and_the_message_is_sent_once() -> None:
+    may_answer = anyio.Event()
     async with inbox() as receiver:
-        receiver.admin_auth = admin_auth.wait
+        receiver.before_answer = may_answer.wait
         sink = sink_at(receiver.url)
         with anyio.move_on_after(0.3) as attempt:
             await sink.send(DELIVERY)
         assert attempt.cancelled_caught
-        admin_auth.set()
+        may_answer.set()
         with anyio.fail_after(IN_TIME_S):
             await sink.send(DELIVERY)
             assert len(receiver.posts) == 1
@@ -162,15 +162,15 @@ async def test_a_slow_answer_is_heard_by_the_next_attempt_and_the_message_is_sen
 
 
 async def test_threads_that_were_given_up_count_until_they_end() -> None:
-    admin_auth = anyio.Event()
+    may_answer = anyio.Event()
     async with inbox() as receiver:
-        receiver.admin_auth = admin_auth.wait
+        receiver.before_answer = may_answer.wait
         sink = sink_at(receiver.url, connections=2)
         for n in range(5):
             with anyio.move_on_after(0.2):
                 await sink.send(delivery(f"{n}f0c6c1e-0000-5000-8000-000000000316"))
         assert sum(thread.name == "apprise" for thread in threading.enumerate()) == 2
-        admin_auth.set()
+        may_answer.set()
         with anyio.fail_after(IN_TIME_S):
             for n in range(5):
                 await sink.send(delivery(f"{n}f0c6c1e-0000-5000-8000-000000000316"))

@@ -229,7 +229,7 @@ async def test_a_shop_that_is_upgraded_overnight_keeps_working(shop: AutoShop) -
 @pytest.mark.parametrize(
     ("first", "tool"), [(MCP, "woocommerce-orders-list"), (ABILITIES, "woocommerce/orders-query")]
 )
-async def test_a_shop_that_loses_the_tool_is_asked_in_another_way(
+async def test_a_shop_that_loses_the_tool_is_polled_in_another_dialect(
     shop: AutoShop, first: Dialect, tool: str
 ) -> None:
     source = shop.auto(url=shop.endpoint.address(first))
@@ -341,7 +341,7 @@ async def test_what_sees_all_is_not_looked_beyond(shop: AutoShop) -> None:
     await source.aclose()
 
 
-async def test_more_ids_than_the_new_dialect_takes_are_asked_for_anew(shop: AutoShop) -> None:
+async def test_more_ids_than_the_new_dialect_takes_are_requested_again(shop: AutoShop) -> None:
     source = shop.auto()
     await ask(source)
     assert source.most_ids == 100

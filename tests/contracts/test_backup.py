@@ -431,7 +431,7 @@ def test_a_restore_is_refused_while_somebody_uses_the_state(path: Path, saved: P
         assert "nothing was changed" in report.failed[0] or "close that one" in report.failed[0]
         assert other.execute("SELECT count(*) FROM known_orders").fetchone() == (5,)
 
-    async def beside_a_daemon() -> str:
+    async def while_a_daemon_runs() -> str:
         store = await SqliteStore.open(path)
         try:
             with pytest.raises(PermanentError) as caught:
@@ -440,7 +440,7 @@ def test_a_restore_is_refused_while_somebody_uses_the_state(path: Path, saved: P
             await store.aclose()
         return str(caught.value)
 
-    assert f"is in use by another shop-poller (process {os.getpid()})" in anyio.run(beside_a_daemon)
+    assert f"is in use by another shop-poller (process {os.getpid()})" in anyio.run(while_a_daemon_runs)
     assert known(path) == 5
 
 

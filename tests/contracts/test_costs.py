@@ -32,6 +32,7 @@ from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import set_up_logging
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.plan import PollPlan
@@ -240,7 +241,7 @@ async def test_a_burst_takes_few_round_trips_to_redis() -> None:
     finally:
         server.terminate()
     assert dispatcher.delivered == REDIS_BURST
-    # On a busy machine settlements are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
+    # On a busy machine batches are smaller, and more: 0.1 to 0.2. One by one it would be more than 1.
     assert trips / REDIS_BURST <= 0.4
 
 
@@ -261,7 +262,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
         may_send=lambda: True,
         alert_manager=alert_manager,
         metrics=metrics,
-        now=store.now,
+        clock=ClockWatch(store.now, metrics=metrics),
         random=lambda: 0.5,
     )
 
@@ -269,8 +270,8 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
 LARGE = ("known_orders", "outbox", "delivered", "dead_letters")
 
 
-def test_what_is_asked_all_the_time_is_found_by_an_index(tmp_path: Path) -> None:
-    """Statements of a tick, a delivery and a burial; what counts rows for people is not among them."""
+def test_frequent_statements_use_an_index(tmp_path: Path) -> None:
+    """The statements of a tick, a delivery and a dead letter, without those that count rows for people."""
 
     async def story() -> dict[str, list[str]]:
         sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)
@@ -367,7 +368,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("what", REQUESTS)
 @pytest.mark.parametrize("dialect", ["rest", "woocommerce-mcp", "abilities"])
-def test_how_often_a_shop_is_asked(what: str, dialect: str) -> None:
+def test_how_many_requests_a_shop_gets(what: str, dialect: str) -> None:
     count = at_once(requests_for(Dialect(dialect), what))
     sys.stdout.write(f"{what}: {count} requests of {dialect}\n")
     assert 0 < count <= REQUESTS[what][dialect]

@@ -118,7 +118,9 @@ async def use(place: tuple[bytes, str, bytes]) -> None:
     try:
         using = Use(led)
         state = None
-        for _ in range(8):  # a tenure ends when something is not as it was left; the next one puts it right
+        for _ in range(
+            8
+        ):  # a leader session ends if something was changed meanwhile; the next one repairs it
             await using.tried("take", led.take)
             state = await using.tried("register", lambda: led.register(SHOP, T0)) or state
             known = await using.look()

@@ -197,7 +197,7 @@ async def test_a_repair_does_what_the_check_reported_and_keeps_a_copy(kept: Kept
     assert {one.name for one in copies} == {one.name for one in found}
 
 
-async def test_a_repair_is_refused_beside_whoever_writes_and_a_check_is_not(kept: Kept) -> None:
+async def test_a_repair_is_refused_while_a_process_writes_and_a_check_is_not(kept: Kept) -> None:
     store = await kept.open()
     assert await inspect_store(kept.where, shop=SHOP, prefix=kept.prefix) == []
     with pytest.raises(PermanentError) as caught:

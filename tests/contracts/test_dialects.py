@@ -300,7 +300,7 @@ QUERIES: list[tuple[Tongue, Query, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("tongue", "query", "expected"), QUERIES)
-async def test_a_query_is_asked_in_the_dialects_own_words(
+async def test_a_query_is_sent_with_the_parameters_of_the_dialect(
     tongue: Tongue, shop: ScriptedShop, source: Source, query: Query, expected: dict[str, Any]
 ) -> None:
     await source.fetch(query)
@@ -318,7 +318,7 @@ async def test_every_request_says_who_we_are(tongue: Tongue, shop: ScriptedShop,
     assert len(shop.requested) == (3 if tongue.name in WITH_SESSION else 1)
 
 
-async def test_the_bridge_is_asked_for_the_old_designs_ability() -> None:
+async def test_the_bridge_is_called_with_the_old_designs_ability() -> None:
     with scripted_shop(EXECUTE.url) as shop:
         shop.on_question(EXECUTE.listing())
         async with source_of(EXECUTE) as source:
@@ -330,7 +330,7 @@ async def test_the_bridge_is_asked_for_the_old_designs_ability() -> None:
     assert shop.requested[0].json["ability"] == "woocommerce/orders-list"
 
 
-async def test_the_adapter_is_asked_to_execute_the_ability_in_the_words_of_its_schema() -> None:
+async def test_the_adapter_is_called_to_execute_the_ability_with_the_words_of_its_schema() -> None:
     schema = json.loads((wire.WIRE / "abilities/orders-query-schema.json").read_text())["input_schema"]
     for tongue, _, requested in QUERIES:
         if tongue is ABILITIES:
@@ -413,7 +413,7 @@ async def test_a_whole_order_is_read(shop: ScriptedShop, source: Source, tongue:
     assert await source.fetch(ASK) == Page((READ,), SHOP_TIME)
 
 
-async def test_the_fields_asked_for_are_all_that_is_needed_and_nothing_of_the_buyer_but_a_name() -> None:
+async def test_the_requested_fields_are_all_that_is_needed_and_nothing_of_the_buyer_but_a_name() -> None:
     requested = only(FIELDS, RAW)
     assert requested["billing"] == {"first_name": "Пётр"}
     assert len(json.dumps(requested)) < len(json.dumps(RAW)) / 5
@@ -561,7 +561,7 @@ async def test_a_list_that_is_broken_is_not_taken_for_an_empty_one(sent: bytes) 
 
 
 @pytest.mark.parametrize("listed", [[], [RAW]], ids=["none", "one"])
-async def test_noise_before_a_good_answer_is_told(
+async def test_a_preamble_before_a_good_answer_is_reported(
     tongue: Tongue, shop: ScriptedShop, source: Source, listed: list[dict[str, Any]]
 ) -> None:
     shop.on_question(tongue.listing(*listed, before=PHP_NOTICE))
@@ -571,21 +571,19 @@ async def test_noise_before_a_good_answer_is_told(
 
 
 @pytest.mark.parametrize("tongue", [REST, EXECUTE], ids=lambda t: t.name)
-async def test_noise_before_an_error_does_not_hide_it(
-    tongue: Tongue, shop: ScriptedShop, source: Source
-) -> None:
+async def test_a_preamble_does_not_hide_an_error(tongue: Tongue, shop: ScriptedShop, source: Source) -> None:
     shop.on_question(plain(REST_ERROR, before=PHP_NOTICE))
     lasting(ErrorKind.NOT_FOUND, "rest_no_route").check(await refused(source, tongue))
 
 
-async def test_a_byte_order_mark_is_no_noise(tongue: Tongue, shop: ScriptedShop, source: Source) -> None:
+async def test_a_byte_order_mark_is_no_preamble(tongue: Tongue, shop: ScriptedShop, source: Source) -> None:
     shop.on_question(tongue.listing(RAW, before="\ufeff"))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
     assert found.preamble == ""
 
 
-async def test_more_orders_than_asked_for_are_read_too(
+async def test_more_orders_than_requested_are_read_too(
     shop: ScriptedShop, source: Source, tongue: Tongue
 ) -> None:
     """Some shops do not listen; what they send is good all the same, up to a bound."""
@@ -960,7 +958,7 @@ OFFERS: list[tuple[Tongue, Reply, bool]] = [
 
 
 @pytest.mark.parametrize(("tongue", "reply", "offered"), OFFERS)
-async def test_an_mcp_endpoint_is_asked_which_tools_it_has(
+async def test_an_mcp_endpoint_is_queried_for_its_tools(
     shop: ScriptedShop, source: WooCommerceMcp | Abilities, reply: Reply, *, offered: bool
 ) -> None:
     shop.on("tools/list", reply)
@@ -1020,7 +1018,7 @@ async def test_a_session_lost_before_the_list_of_tools_is_made_anew(
     assert shop.methods.count("initialize") == 2
 
 
-def test_how_many_can_be_asked_for_by_id_is_said() -> None:
+def test_the_most_ids_in_one_request_are_declared() -> None:
     assert {name: tongue.make(tongue.url).most_ids for name, tongue in TONGUES.items()} == {
         Dialect.WOOCOMMERCE_MCP: 100,
         Dialect.ABILITIES: 1,

@@ -139,7 +139,7 @@ async def test_what_says_that_it_is_too_much_is_not_read_at_all() -> None:
             assert (await refused(source)).kind is ErrorKind.TOO_LARGE
 
 
-async def test_far_more_orders_than_were_asked_for_are_an_error_however_many() -> None:
+async def test_far_more_orders_than_requested_are_an_error_however_many() -> None:
     async with shop_of(answering(b"[" + b'{"id":1},' * 200_000 + b'{"id":1}]')) as source:
         error = await refused(source)
     assert error.kind is ErrorKind.PROTOCOL

@@ -227,7 +227,7 @@ async def test_endless_headers_are_a_connection_error() -> None:
 
 
 async def test_an_attempt_that_is_given_up_leaves_the_sink_as_good_as_new() -> None:
-    # The courier bounds each attempt: headers that trickle would keep one for ever.
+    # The sender bounds each attempt: headers that trickle would occupy it for ever.
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await read_request(reader):
             if trickling:
@@ -282,7 +282,7 @@ async def test_there_are_as_many_connections_as_concurrent_deliveries_and_they_a
     senders = 5
     async with inbox() as receiver, http_sink(receiver.url) as sink:
         together = asyncio.Barrier(senders)
-        receiver.admin_auth = together.wait  # answers only when all of them are under way
+        receiver.before_answer = together.wait  # answers only when all of them are under way
         for _ in range(4):
             with anyio.fail_after(IN_TIME_S):
                 async with anyio.create_task_group() as tasks:
@@ -505,7 +505,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_proxies")
-async def test_a_proxy_is_asked_with_its_password_which_no_error_shows(
+async def test_a_proxy_receives_its_password_which_no_error_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heads: list[bytes] = []
@@ -548,7 +548,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> str:
     [None, ("no_proxy", "other.example"), ("NO_PROXY", "other.example, home.example"), ("no_proxy", "*")],
     ids=lambda spared: spared and " ".join(spared),
 )
-async def test_a_proxy_is_asked_but_for_whom_no_proxy_names(
+async def test_a_proxy_is_used_except_for_hosts_in_no_proxy(
     monkeypatch: pytest.MonkeyPatch, home: str, name: str, spared: tuple[str, str] | None
 ) -> None:
     async with inbox() as receiver, inbox() as proxy:
@@ -582,7 +582,7 @@ async def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch, home: s
     "host",
     [LOOPBACK, "127.0.0.1", "LOCALHOST", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"],  # noqa: S104
 )
-async def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(
+async def test_a_receiver_on_this_machine_is_never_reached_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, host: str, proxied_by: str
 ) -> None:
     async with inbox() as receiver, inbox() as proxy:
@@ -637,7 +637,7 @@ async def test_a_proxy_that_is_none_is_told_in_one_line(
     async with http_sink("http://shop.example/") as sink:
         error = await failure(sink)
 
-    assert isinstance(error, TemporaryError), "no delivery is buried for it"
+    assert isinstance(error, TemporaryError), "no delivery becomes a dead letter for it"
     assert error.kind is ErrorKind.CONNECTION
     assert "the proxy in HTTP_PROXY or ALL_PROXY cannot be used" in str(error)
     assert "\n" not in str(error)

@@ -293,7 +293,7 @@ async def test_a_list_is_found_in_what_was_made_of_it(shop: ScriptedShop, tongue
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_it_is_found_with_noise_too(shop: ScriptedShop, name: str) -> None:
+async def test_it_is_found_after_a_preamble_too(shop: ScriptedShop, name: str) -> None:
     found = await fetched(shop, REST, body(f"<b>Notice</b>: x\n{compact(LISTS[name])}\n<!-- c -->"))
     assert ids(found) == [1, 3]
 
@@ -792,7 +792,7 @@ def test_a_quote_stops_where_data_begin(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUOTES)
-async def test_data_come_neither_into_the_noise_nor_into_an_error(shop: ScriptedShop, name: str) -> None:
+async def test_data_come_neither_into_the_preamble_nor_into_an_error(shop: ScriptedShop, name: str) -> None:
     said, _ = QUOTES[name]
     private = [word for word in PRIVATE if word in said]
     for before, after in ((said + "\n", ""), ("", "\n" + said), ("", " " + said)):

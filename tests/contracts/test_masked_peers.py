@@ -109,7 +109,7 @@ def test_it_is_masked_before_it_is_cut(kind: type[Exception]) -> None:
 async def test_what_a_shop_sends(name: str, secret: str) -> None:
     shop = ShopConnection(f"https://h/?token={TOKEN}", basic_key(f"ck_{PASSWORD}", f"cs_{PASSWORD}", [OTHER]))
     form = FORMS[name](secret)
-    body = (await shop._cleared_in_turns(f"<p>{form}</p>".encode())).decode()
+    body = (await shop._cleared_in_steps(f"<p>{form}</p>".encode())).decode()
     assert "***" in body
     assert not parts(body, 14) & parts(form, 14)
     in_header = form.replace("\r", "").replace("\n", "").encode("utf-8")
@@ -179,7 +179,7 @@ def test_settings_know_the_secrets_in_every_address(tmp_path: Path) -> None:
         parse_sink=parse_sink,
     )
     assert {TOKEN, PASSWORD} <= {*settings.secrets}
-    assert shop_credentials(settings).also == (PASSWORD,)
+    assert shop_credentials(settings).other_secrets == (PASSWORD,)
     assert PASSWORD not in repr(shop_credentials(settings))
 
 

@@ -140,7 +140,7 @@ async def test_a_shop_that_goes_back_to_the_older_era_is_read_at_the_same_tick(
     assert peer.sessions == set()
 
 
-async def test_a_server_that_begins_a_session_of_the_newer_era_is_asked_without_one(
+async def test_a_server_that_begins_a_session_of_the_newer_era_is_called_without_one(
     peer: McpPeer, source: McpSource
 ) -> None:
     peer.versions, peer.speaks_stateless = (STATELESS,), True

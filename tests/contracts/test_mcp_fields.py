@@ -102,7 +102,7 @@ async def test_a_tool_that_becomes_strict_later_is_read_at_the_same_tick(
     assert with_fields(peer) == [True, True, False]
 
 
-async def test_where_it_is_taken_nothing_more_is_asked(peer: McpPeer, source: WooCommerceMcp) -> None:
+async def test_where_it_is_accepted_nothing_more_is_requested(peer: McpPeer, source: WooCommerceMcp) -> None:
     for _ in range(3):
         assert await shows_the_order(source)
     calls = [requested for requested in peer.requested if requested.method == "tools/call"]

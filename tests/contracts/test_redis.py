@@ -466,8 +466,10 @@ async def test_whatever_single_key_is_evicted_the_next_session_is_sound(
     assert {sink: one.waiting for sink, one in stats.sinks.items()} == {}
 
 
-def beside_the_first(store: RedisStore, monkeypatch: pytest.MonkeyPatch, *commands: str) -> list[int]:
-    """Replay all dead letters beside it, once, as soon as the outbox was read by one of these commands."""
+def replay_from_another_store(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, *commands: str
+) -> list[int]:
+    """Replay all dead letters from another store, once, after one of these commands has read the outbox."""
     read, replayed = store._connection.read, list[int]()
 
     async def reading(*command: str | int) -> Any:
@@ -500,7 +502,7 @@ async def test_what_is_replayed_while_the_outbox_is_mended_gets_its_place(
     await one_dead_one_parked(store)
     with server.client as client:
         assert client.delete(f"{PREFIX}outbox:lines") == 1
-    replayed = beside_the_first(store, monkeypatch, "HGETALL", "HSCAN")
+    replayed = replay_from_another_store(store, monkeypatch, "HGETALL", "HSCAN")
     await store.register(SHOP, at(60))
     assert replayed == [2]
     assert await store._order.is_whole()
@@ -523,7 +525,7 @@ async def test_a_replay_while_it_is_counted_is_no_damage(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await one_dead_one_parked(store)
-    replayed = beside_the_first(store, monkeypatch, "HKEYS", "SMEMBERS")
+    replayed = replay_from_another_store(store, monkeypatch, "HKEYS", "SMEMBERS")
     assert await store._order.is_whole()
     assert replayed == [2]
 
@@ -946,7 +948,7 @@ ODD: list[object] = [7, None, "OK", ["a"], [None], {"a": "b"}, ["0", "{}"], [0, 
 
 
 async def everything(store: RedisStore) -> None:
-    """Use what a tenure uses: poll, deliver, settle, look, tidy up, mend."""
+    """Use what a leader session uses: poll, deliver, record outcomes, inspect, prune, mend."""
     assert await store.take()
     await store.register(SHOP, T0)
     for number in (1, 2):
@@ -981,7 +983,7 @@ async def everything(store: RedisStore) -> None:
 async def test_whichever_answer_is_another_s_it_is_an_error_of_the_server(
     monkeypatch: pytest.MonkeyPatch, server: RedisServer
 ) -> None:
-    """Each command of a tenure in turn is answered what was meant for another one."""
+    """Each command of a leader session in turn gets the answer to another command."""
     number, odd_at = 0, 0
     genuine = RedisConnection._carry_out
 

@@ -79,7 +79,7 @@ async def evict(store: RedisStore, *parts: str) -> None:
 
 
 async def everything(store: RedisStore) -> Touched:
-    """All that a shop's store does, the crew's and the renewals' scripts too."""
+    """All that a shop's store does, the scripts of the membership and of renewals too."""
     client = store._connection._connection_pool.client
     with touched(store) as found:
         await store.release()

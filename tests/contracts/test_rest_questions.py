@@ -151,7 +151,7 @@ async def test_from_fifty_ids_on_the_question_is_posted_as_a_get(count: int) -> 
     assert str(request.url).count(",") < 100
 
 
-async def test_ids_that_are_asked_for_count_as_well() -> None:
+async def test_requested_ids_count_as_well() -> None:
     server = Nginx()
     async with asking(server) as source:
         assert len((await source.fetch(replace(WALK, ids=frozenset(range(1000, 1100))))).items) == 100
@@ -203,7 +203,7 @@ async def test_where_post_is_refused_a_page_of_what_is_left_out_is_not_the_end(c
     assert seen == set(server.orders)
 
 
-async def test_where_post_is_refused_ids_are_asked_for_in_parts() -> None:
+async def test_where_post_is_refused_ids_are_requested_in_parts() -> None:
     server = Nginx(post=refusing(403))
     async with asking(server) as source:
         page = await source.fetch(replace(WALK, ids=frozenset(range(1000, 1100))))
@@ -245,7 +245,7 @@ async def test_what_speaks_of_the_whole_shop_is_no_reason_to_ask_by_get(status: 
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 521])
-async def test_a_shop_that_seems_to_be_down_to_a_post_is_asked_by_get_the_second_time(status: int) -> None:
+async def test_a_shop_that_seems_to_be_down_to_a_post_gets_a_get_the_second_time(status: int) -> None:
     server = Nginx(post=refusing(status))
     async with asking(server) as source:
         requested = replace(WALK, exclude=frozenset(range(1000, 1060)))
@@ -305,7 +305,7 @@ def settings(**environ: str) -> Any:
     return load(None, environ={**keys, **environ}, dotenv=Path("/nowhere/.env"), parse_sink=parse_sink)
 
 
-async def test_the_case_rest_prefix_is_asked_where_it_says() -> None:
+async def test_the_case_rest_prefix_is_requested_at_its_own_address() -> None:
     lines = (DATA / "cases" / "rest-prefix" / "settings.env").read_text().split()
     source = make_source(settings(**dict(line.split("=", 1) for line in lines)))
     server = Nginx()

@@ -359,7 +359,7 @@ class TestRest:
             bounds = f"{field}after=2026-11-23T12:00:01&{field}before=2026-11-23T12:00:03"
             assert scene.listed(f"{bounds}&dates_are_gmt={in_gmt}") == [second]
 
-    def test_shows_the_fields_that_are_asked_for(self, scene: Scene) -> None:
+    def test_shows_the_fields_that_are_requested(self, scene: Scene) -> None:
         order = scene.shop.create_order("processing", first_name="Ольга", total=100)
         scene.shop.refund(order, 10, refund_id=7)
         (shown,) = json.loads(scene.caller.rest("_fields=refunds,billing.first_name,id,nosuch.at.all").body)

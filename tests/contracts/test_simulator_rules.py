@@ -108,7 +108,7 @@ class TestListing:
         assert {"sborka", "checkout-draft"} <= listed
 
     @pytest.mark.parametrize("status", ["trash", "auto-draft", "sborka"])
-    def test_lists_what_is_asked_for_by_name(self, scene: Scene, status: str) -> None:
+    def test_lists_what_is_requested_by_name(self, scene: Scene, status: str) -> None:
         scene.order()
         named = scene.order()
         scene.shop.hidden_status(named, status)
@@ -142,7 +142,7 @@ class TestListing:
         text = f'Ability "woocommerce/orders-list" has invalid input. Reason: {reason}'
         assert result == {"content": [{"type": "text", "text": text}], "isError": True}
 
-    def test_names_the_statuses_that_a_list_may_be_asked_for(self, scene: Scene) -> None:
+    def test_names_the_statuses_that_a_list_may_be_filtered_by(self, scene: Scene) -> None:
         scene.shop.custom_statuses = ()
         result = scene.caller.tool("woocommerce-orders-list", {"status": ["sborka"]})
         assert "input[status][0] is not one of any, trash, " in result["content"][0]["text"]

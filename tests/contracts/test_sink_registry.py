@@ -33,8 +33,8 @@ PIN = "hunter2-5678"
 class ToyConfig(SinkConfig):
     """A pager. Its address is `toy:PIN`."""
 
-    begins = ("toy:",)
-    form = "toy:PIN"
+    prefixes = ("toy:",)
+    address_format = "toy:PIN"
     documented_as = "`toy:PIN`"
     delivers_by = "a beep"
 

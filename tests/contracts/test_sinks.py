@@ -345,7 +345,7 @@ async def redis_sink(
 
 @asynccontextmanager
 async def subscriber(port: int, *channels: str, pattern: str = "", **options: Any) -> AsyncIterator[Any]:
-    """Somebody who is subscribed; `await heard(it)` is the next message."""
+    """Somebody who is subscribed; `await next_message(it)` is the next message."""
     async with (
         aioredis.Redis(host=LOOPBACK, port=port, **options) as client,
         client.pubsub() as listening,
@@ -360,9 +360,9 @@ async def subscriber(port: int, *channels: str, pattern: str = "", **options: An
         yield listening
 
 
-async def heard(listening: Any) -> bytes:
+async def next_message(listening: Any) -> bytes:
     message = await listening.get_message(timeout=IN_TIME_S)
-    assert message is not None, "nothing was heard"
+    assert message is not None, "no message came"
     data: bytes = message["data"]
     return data
 
@@ -371,7 +371,7 @@ async def test_a_subscriber_gets_the_notification_byte_for_byte(server: ValkeySe
     tell = delivery(customer='Ольга "О" \\ 🐝\x07')
     async with subscriber(server.port, CHANNEL) as one, redis_sink(server.port) as sink:
         await sink.send(tell)
-        assert await heard(one) == tell.body.encode("utf-8")
+        assert await next_message(one) == tell.body.encode("utf-8")
 
 
 async def test_every_subscriber_gets_it_and_those_of_a_pattern_too(server: ValkeyServer) -> None:
@@ -383,13 +383,13 @@ async def test_every_subscriber_gets_it_and_those_of_a_pattern_too(server: Valke
     ):
         await sink.send(DELIVERY)
         for listening in (one, two, three):
-            assert await heard(listening) == DELIVERY.body.encode()
+            assert await next_message(listening) == DELIVERY.body.encode()
 
 
 async def test_a_pattern_is_a_subscriber(server: ValkeyServer) -> None:
     async with subscriber(server.port, pattern="notification:*") as one, redis_sink(server.port) as sink:
         await sink.send(DELIVERY)
-        assert await heard(one) == DELIVERY.body.encode()
+        assert await next_message(one) == DELIVERY.body.encode()
 
 
 async def test_published_to_nobody_is_not_delivered(server: ValkeyServer) -> None:
@@ -406,7 +406,7 @@ async def test_who_comes_later_gets_what_is_sent_again(server: ValkeyServer) -> 
         assert (await failure(sink)).kind is ErrorKind.NO_SUBSCRIBER
         async with subscriber(server.port, CHANNEL) as one:
             await sink.send(DELIVERY)
-            assert await heard(one) == DELIVERY.body.encode()
+            assert await next_message(one) == DELIVERY.body.encode()
         assert (await failure(sink)).kind is ErrorKind.NO_SUBSCRIBER
 
 
@@ -425,7 +425,7 @@ async def test_a_server_that_goes_and_comes_again() -> None:
             mine.start()
             async with subscriber(port, CHANNEL) as one:
                 await sink.send(DELIVERY)
-                assert await heard(one) == DELIVERY.body.encode()
+                assert await next_message(one) == DELIVERY.body.encode()
 
 
 async def test_nobody_there_at_all_is_a_connection_error() -> None:
@@ -465,7 +465,7 @@ async def test_the_right_password_lets_us_in_and_shows_nowhere(
     async with redis_sink(locked_server.port, login=login) as sink:
         async with subscriber(locked_server.port, CHANNEL, **options) as one:
             await sink.send(DELIVERY)
-            assert await heard(one) == DELIVERY.body.encode()
+            assert await next_message(one) == DELIVERY.body.encode()
         error = await failure(sink)
 
     assert sink.name == f"redis://{LOOPBACK}:{locked_server.port}/0"
@@ -572,7 +572,7 @@ async def test_a_delivery_that_is_given_up_does_not_mix_up_the_next_answer(serve
         async with subscriber(server.port, CHANNEL) as one:
             with anyio.fail_after(IN_TIME_S):
                 await sink.send(replace(DELIVERY, body='"the next"'))
-            assert await heard(one) == b'"the next"'
+            assert await next_message(one) == b'"the next"'
 
 
 # --- Connections and check ----------------------------------------------------------------------------------
@@ -928,7 +928,7 @@ async def test_a_held_terminal_holds_nobody_else() -> None:
         lines.append(line)
 
     sink = ConsoleSink(CONSOLE, write=write)
-    for _ in range(5):  # as a courier gives up each attempt
+    for _ in range(5):  # as a sender ends each attempt at its time-out
         with anyio.move_on_after(SOON_S) as scope:
             async with anyio.create_task_group() as senders:
                 for number in range(4):

@@ -182,7 +182,7 @@ QUERIES: list[tuple[Query, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("query", "arguments"), QUERIES)
-async def test_a_query_is_asked_in_the_words_of_the_tool(
+async def test_a_query_is_sent_with_the_parameters_of_the_tool(
     shop: ScriptedShop, source: WooCommerceMcp, query: Query, arguments: dict[str, Any]
 ) -> None:
     await source.fetch(query)
@@ -642,7 +642,7 @@ async def test_an_unknown_tool_by_the_code_of_a_lost_session_is_no_lost_session(
     assert caught.value.kind is ErrorKind.NOT_FOUND
     assert "Unknown tool" in str(caught.value)
     shop.on("tools/list", answer({"tools": [{"name": "woocommerce-orders-list"}]}))
-    with pytest.raises(TemporaryError, match="forgets its MCP sessions at once"):
+    with pytest.raises(TemporaryError, match="loses new MCP sessions immediately"):
         await source.fetch(ASK)
 
 
@@ -850,7 +850,7 @@ RESULT = json.dumps({"structuredContent": {"data": [RAW]}, "content": []}, ensur
 ANSWER = b'event: message\nid: 1\ndata: {"jsonrpc":"2.0","id":%d,"result":' + RESULT.encode() + b"}\n\n"
 PROGRESS = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}\n\n'
 QUESTION = (
-    b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n'  # the server's own, by chance with our number
+    b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n'  # the server's own, with the number of our request
 )
 OTHERS = b'data: {"jsonrpc":"2.0","id":99,"result":{}}\n\n'
 IN_LINES = b"data: " + json.dumps({"jsonrpc": "2.0", "id": 0}, indent=1).replace("\n", "\ndata: ").encode()
@@ -974,7 +974,7 @@ async def test_the_beginning_of_a_session_may_be_an_event_stream_too(
     assert shop.calls[0].session == "streamed"
 
 
-# --- noise before the answer ------------------------------------------------------------------------------
+# --- a preamble before the answer ---------------------------------------------------------------------------
 
 PREAMBLES = {
     "a notice without markup": (
@@ -991,7 +991,7 @@ PREAMBLES = {
 
 
 @pytest.mark.parametrize("name", PREAMBLES)
-async def test_noise_before_the_answer_is_reported_and_the_answer_read(
+async def test_a_preamble_is_reported_and_the_answer_read(
     shop: ScriptedShop, source: WooCommerceMcp, name: str
 ) -> None:
     preamble, told = PREAMBLES[name]
@@ -1001,7 +1001,7 @@ async def test_noise_before_the_answer_is_reported_and_the_answer_read(
     assert found.preamble == told
 
 
-async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+async def test_a_preamble_is_reported_in_a_few_words(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(orders(RAW, before="<b>Deprecated</b>: много\n\x1b[2J" * 50_000))
     found = await source.fetch(ASK)
     assert len(found.items) == 1
@@ -1010,12 +1010,12 @@ async def test_noise_is_reported_in_a_few_words(shop: ScriptedShop, source: WooC
     assert len(found.preamble) <= 200
 
 
-async def test_a_clean_answer_has_no_noise(shop: ScriptedShop, source: WooCommerceMcp) -> None:
+async def test_a_clean_answer_has_no_preamble(shop: ScriptedShop, source: WooCommerceMcp) -> None:
     shop.on_call(recorded("orders/list-1"))
     assert (await source.fetch(ASK)).preamble == ""
 
 
-async def test_noise_before_the_beginning_of_a_session_does_no_harm(
+async def test_a_preamble_of_the_first_answer_of_a_session_does_no_harm(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
     shop.on("initialize", answer({}, before="<br />notice", headers={"mcp-session-id": "noisy"}))
@@ -1023,7 +1023,7 @@ async def test_noise_before_the_beginning_of_a_session_does_no_harm(
     assert shop.calls[0].session == "noisy"
 
 
-async def test_noise_before_an_error_does_not_hide_what_it_is(
+async def test_a_preamble_does_not_hide_the_kind_of_an_error(
     shop: ScriptedShop, source: WooCommerceMcp
 ) -> None:
     wrong = wire.load("errors/wrong-ck").response.body
@@ -1194,7 +1194,7 @@ ODD_BUT_FINE: list[tuple[str, object, dict[str, object]]] = [
             ("1930", "1930"),
             ("0.00012345", "0.00012345"),
             ("12345678901234567.89", "12345678901234567.89"),
-            # binary noise, and what PHP makes of a number
+            # binary garbage, and what PHP makes of a number
             ("12.3400000000001", "12.34"),
             ("12.339999999999998", "12.34"),
             (100.00000000000001, "100.00"),
@@ -1486,7 +1486,7 @@ async def test_a_gzip_bomb_is_refused_in_bounded_memory(
 @pytest.mark.parametrize(
     "encoding", ["gzip, gzip", "gzip,gzip,gzip", "deflate", "br", "zstd", "compress", "rot13"]
 )
-async def test_packing_that_was_not_asked_for_is_refused_unread(
+async def test_compression_that_was_not_requested_is_refused_unread(
     shop: ScriptedShop, source: WooCommerceMcp, encoding: str
 ) -> None:
     """A bomb in a bomb: a piece of 64 KB could unpack to 64 GB at once."""

@@ -185,7 +185,7 @@ def test_a_recorded_answer_however_stirred_is_read_to_its_end(body: bytes) -> No
 
 
 @given(st.text(max_size=50), st.sampled_from([body for body in BODIES if b'"id":2,"result"' in body[:40]]))
-def test_noise_before_an_answer_never_hides_it(preamble: str, body: bytes) -> None:
+def test_a_preamble_never_hides_an_answer(preamble: str, body: bytes) -> None:
     if preamble.strip() and '{"jsonrpc"' not in preamble:
         answer = read(2, 200, {}, preamble.encode() + body)
         assert answer == read(2, 200, {}, body) or (answer is not None and answer.preamble)

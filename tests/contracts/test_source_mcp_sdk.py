@@ -250,7 +250,7 @@ async def test_a_session_that_somebody_else_ended_is_made_anew(peer: Peer) -> No
         assert len(peer.requested) == 2
 
 
-async def test_a_server_that_restarted_is_asked_again_in_a_new_session(peer: Peer) -> None:
+async def test_a_server_that_restarted_is_called_again_in_a_new_session(peer: Peer) -> None:
     async with serving(peer) as url, source_of(url) as source:
         await source.fetch(ASK)
     port = httpx.URL(url).port
@@ -367,7 +367,7 @@ async def test_a_server_without_our_tool_is_no_wrong_key(peer: Peer, dialect: Di
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_tool_that_takes_no_unknown_argument_is_asked_without(peer: Peer, mode: Mode) -> None:
+async def test_a_tool_that_takes_no_unknown_argument_is_called_without(peer: Peer, mode: Mode) -> None:
     peer.mode = mode
     peer.restart()
     tool = peer.server._tool_manager._tools["woocommerce-orders-list"]

@@ -56,7 +56,7 @@ async def requested(
             await refunds.aclose()
 
 
-async def test_it_is_asked_for_what_came_after_an_instant_oldest_first_and_for_three_fields() -> None:
+async def test_three_fields_of_what_came_after_an_instant_are_requested_oldest_first() -> None:
     _, shop = await requested(listing([]), RefundQuery(NINE, frozenset({9, 7})))
     (one,) = shop.requested
     assert one.request.method == "GET"

@@ -130,7 +130,9 @@ async def test_opening_again_migrates_nothing_again(path: Path) -> None:
         assert db.execute("PRAGMA user_version").fetchone() == version == (len(file.MIGRATIONS),)
 
 
-async def test_a_file_of_the_first_version_is_read_beside_and_migrated_when_it_is_opened(path: Path) -> None:
+async def test_a_file_of_the_first_version_is_read_unchanged_and_migrated_when_it_is_opened(
+    path: Path,
+) -> None:
     first = file.MIGRATIONS[0].read_text(encoding="utf-8")
     with sqlite(path) as db:
         db.executescript(f"{first}; PRAGMA application_id = {file.APPLICATION_ID}; PRAGMA user_version = 1")
@@ -490,7 +492,7 @@ async def test_a_lock_of_another_program_is_waited_for_and_then_named(
 # --- beside a writer, and copies --------------------------------------------------------------------------
 
 
-async def test_peeking_beside_a_writer_sees_what_is_committed_and_disturbs_nobody(
+async def test_a_reader_sees_what_a_concurrent_writer_committed_and_disturbs_nobody(
     path: Path, store: SqliteStore
 ) -> None:
     await put(store, new_deliveries(key="1"))
@@ -634,7 +636,7 @@ async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
     await polling.aclose()
 
 
-async def test_there_is_nothing_beside_a_file_that_is_not_there_or_too_old(tmp_path: Path) -> None:
+async def test_a_file_that_is_missing_or_too_old_cannot_be_opened_concurrently(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with pytest.raises(PermanentError, match="no state yet; `shop-poller run` makes it"):
         await SqliteStore.concurrent(path)

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def work_on(path: Path, *orders: int, kill: bool, after: Callable[[], object] = lambda: None) -> None:
-    """Have a process learn these orders; it ends well, or is killed."""
+    """Have a process record these orders; it ends normally, or is killed."""
     pid = os.fork()
     if not pid:
 
@@ -163,7 +163,7 @@ def test_a_kill_right_after_a_part_of_the_log_was_carried_over_is_no_copy(path: 
     assert known(path, SqliteStore.open) == 2
 
 
-def test_a_command_beside_that_is_killed_long_after_it_carried_the_log_over_leaves_no_stale_one(
+def test_a_concurrent_command_that_is_killed_long_after_its_checkpoint_leaves_no_stale_log(
     path: Path,
 ) -> None:
     """A backfill takes minutes, and the daemon need not run."""

@@ -273,7 +273,9 @@ async def test_a_file_that_was_put_in_place_of_the_open_one_keeps_its_log(path: 
 
 
 @pytest.mark.parametrize("opener", [SqliteStore.concurrent, SqliteStore.follow])
-async def test_commands_beside_the_daemon_notice_too(path: Path, opener: Callable[[Path], object]) -> None:
+async def test_commands_notice_too_while_the_daemon_runs(
+    path: Path, opener: Callable[[Path], object]
+) -> None:
     await filled(path)
     store = await opener(path)  # type: ignore[misc] # it is one of the two
     assert await store.load(SHOP)

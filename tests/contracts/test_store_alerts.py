@@ -47,7 +47,7 @@ async def test_an_alert_raised_again_is_one_alert(store: Store) -> None:
     assert await store.alerts(SHOP) == {"woocommerce": replace(ALERT, cause=ErrorKind.TIMEOUT)}
 
 
-async def test_an_alert_that_is_asked_for_once_more_is_told_once(store: Store) -> None:
+async def test_an_alert_that_is_raised_again_is_sent_once(store: Store) -> None:
     """Its answer was lost: the daemon cannot know that it was stored."""
     for _ in range(2):
         await store.raise_alert(SHOP, ALERT, [new_deliveries(event_id="down")], at(1))

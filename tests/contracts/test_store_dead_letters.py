@@ -65,7 +65,9 @@ async def test_they_are_chosen_by_sink_and_age(store: Store) -> None:
 # --- replaying ----------------------------------------------------------------------------------------------
 
 
-async def test_a_replayed_letter_is_sent_as_if_it_were_new_with_its_old_id_and_body(store: Store) -> None:
+async def test_a_replayed_dead_letter_is_sent_as_if_it_were_new_with_its_old_id_and_body(
+    store: Store,
+) -> None:
     (dead_lettered,) = await move_to_dead_letters(
         store, new_deliveries("A", "316", "the id", customer="Ольга / \\ 🛒")
     )
@@ -165,7 +167,7 @@ async def test_claims_are_not_touched_by_it(store: Store) -> None:
     assert ids(await claim(store, now=at(9))) == ["dead"]
 
 
-async def test_another_shops_letters_stay(store: Store) -> None:
+async def test_another_shops_dead_letters_stay(store: Store) -> None:
     (theirs,) = await move_to_dead_letters(store, new_deliveries("A", "1"), shop_id=OTHER_SHOP)
     assert await store.replay_concurrently(SHOP, [theirs.seq], at(2)) == 0
     assert await store.drop_concurrently(SHOP, [theirs.seq]) == 0
@@ -208,7 +210,7 @@ async def test_what_is_dropped_is_gone(place: Place, store: Store) -> None:
 # --- beside a process that has the right to write -----------------------------------------------------------
 
 
-async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
+async def test_while_another_process_writes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     (dead_lettered,) = await move_to_dead_letters(polling, new_deliveries("A", "1", "again"))
@@ -220,7 +222,7 @@ async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
     await polling.aclose()
 
 
-async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
+async def test_while_another_store_has_the_lease(tmp_path: Path) -> None:
     address, prefix = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0"), f"{tmp_path}:"
     polling = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await polling.take()

@@ -72,7 +72,7 @@ async def test_what_is_over_is_counted_by_the_hour(store: Store) -> None:
     assert await store.by_the_hour(OTHER_SHOP, dead=False, before=now, hours=2) == [0, 0]
 
 
-async def test_a_trace_tells_what_became_of_a_delivery(store: Store) -> None:
+async def test_a_delivery_record_shows_what_became_of_a_delivery(store: Store) -> None:
     await put(
         store,
         new_deliveries("A", "1", "first"),
@@ -110,7 +110,7 @@ async def test_deliveries_are_listed_by_sink_too(store: Store) -> None:
     assert len(await store.finished(SHOP, dead=False, limit=9)) == 2
 
 
-async def test_of_what_is_over_only_the_later_ones_can_be_asked_for(store: Store) -> None:
+async def test_finished_deliveries_after_a_time_can_be_requested(store: Store) -> None:
     for n in (1, 2, 3):
         await move_to_dead_letters(store, new_deliveries("A", f"{n}", f"event {n}"), seconds=n)
         await put(store, new_deliveries("B", f"{n}", f"event {n}"))

@@ -49,7 +49,7 @@ def test_the_suite_runs_on_redis_itself_too() -> None:
 # --- a shop's state ---------------------------------------------------------------------------------------
 
 
-async def test_a_shop_never_heard_of_starts_its_life_now(store: Store) -> None:
+async def test_an_unknown_shop_starts_now(store: Store) -> None:
     assert await store.register(SHOP, T0) == ShopState(started_at=T0)
 
 
@@ -68,13 +68,13 @@ async def test_a_shop_keeps_the_instant_of_its_first_start(place: Place) -> None
 
 STATES = {
     "just begun": ShopState(started_at=T0),
-    "learning what is open": ShopState(
+    "importing open orders": ShopState(
         started_at=T0,
         baseline_at=at(-HOUR),
         cursor_at=at(1),
         import_position=ImportPosition(Phase.OPEN, at(-HOUR), 0),
     ),
-    "learning what is completed": ShopState(
+    "importing completed orders": ShopState(
         started_at=T0,
         baseline_at=at(-HOUR),
         cursor_at=at(1),
@@ -105,7 +105,7 @@ async def test_a_state_is_loaded_as_it_was_committed(place: Place, state: ShopSt
 
 
 async def test_a_state_can_go_back_to_nothing_being_imported(store: Store) -> None:
-    await store.commit(SHOP, batch(state=STATES["learning what is open"]))
+    await store.commit(SHOP, batch(state=STATES["importing open orders"]))
     await store.commit(SHOP, batch(state=STATES["polling"]))
     assert await store.register(SHOP, at(HOUR)) == STATES["polling"]
 
@@ -151,7 +151,7 @@ async def test_an_instant_of_another_zone_is_the_same_instant(store: Store) -> N
 
 
 RECORDS = {
-    "learned unpaid": KnownOrder(1, "pending", at(0)),
+    "imported unpaid": KnownOrder(1, "pending", at(0)),
     "announced": KnownOrder(2, "processing", at(1), announced_new=True, decided={EventType.NEW: 1}),
     "with a past": KnownOrder(
         3,
@@ -183,7 +183,7 @@ async def test_a_record_is_found_as_it_was_committed(place: Place, record: Known
     assert await store.known(SHOP, [record.id]) == {record.id: record}
 
 
-async def test_of_the_ids_asked_for_only_the_known_ones_are_answered(store: Store) -> None:
+async def test_of_the_requested_ids_only_the_known_ones_are_returned(store: Store) -> None:
     await store.commit(SHOP, batch(known=[known_order(1), known_order(2), known_order(3)]))
     assert await store.known(SHOP, [2, 3, 4]) == {2: known_order(2), 3: known_order(3)}
     assert await store.known(SHOP, []) == {}
@@ -387,7 +387,7 @@ async def test_where_the_sweep_stands_survives_a_restart(place: Place) -> None:
     assert await store.load(SHOP) == replace(state, sweep_after_id=0)
 
 
-# --- learning beside whoever polls --------------------------------------------------------------------------
+# --- importing while another process polls ------------------------------------------------------------------
 
 
 HALFWAY = Backfill(since=at(-1000), created_before=at(-500))

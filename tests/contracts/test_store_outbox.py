@@ -99,7 +99,7 @@ async def test_the_body_is_the_same_at_every_attempt(place: Place) -> None:
     assert first.seq == second.seq == third.seq
 
 
-async def test_the_longest_due_comes_first_and_no_more_than_asked_for(store: Store) -> None:
+async def test_the_longest_due_comes_first_and_no_more_than_requested(store: Store) -> None:
     for n in (3, 1, 2):
         await put(store, new_deliveries(key=f"{n}", event_id=f"due {n}"), now=at(n))
     await put(
@@ -167,7 +167,7 @@ async def test_a_dead_lettered_delivery_is_a_dead_letter_and_blocks_nothing(plac
 
 
 @pytest.mark.parametrize(
-    "finished", [Ack, lambda d: MoveToDeadLetters(d, "400")], ids=["acknowledged", "buried"]
+    "finished", [Ack, lambda d: MoveToDeadLetters(d, "400")], ids=["acknowledged", "dead"]
 )
 async def test_the_age_of_a_delivery_counts_from_when_it_became_the_oldest_of_its_key(
     store: Store, finished: Callable[[Delivery], Outcome]
@@ -222,7 +222,7 @@ async def test_a_released_delivery_is_anybodys_again_at_once(store: Store) -> No
 
 
 async def test_many_deliveries_are_recorded_at_once_each_in_its_way(store: Store) -> None:
-    for key in ("ack", "retry", "bury", "release"):
+    for key in ("ack", "retry", "dead", "release"):
         await put(
             store, new_deliveries(key=key, event_id=f"{key} 1"), new_deliveries(key=key, event_id=f"{key} 2")
         )
@@ -231,7 +231,7 @@ async def test_many_deliveries_are_recorded_at_once_each_in_its_way(store: Store
     await store.record_outcomes(
         [Ack(acked), retry, MoveToDeadLetters(dead_lettered, "400"), Release(released)], at(1)
     )
-    assert sorted(ids(await claim(store, now=at(1)))) == ["ack 2", "bury 2", "release 1"]
+    assert sorted(ids(await claim(store, now=at(1)))) == ["ack 2", "dead 2", "release 1"]
     assert ids(await claim(store, now=at(9))) == ["retry 1"]
 
 
@@ -316,7 +316,7 @@ async def test_next_due_speaks_of_unclaimed_deliveries_that_are_first_of_their_k
     assert promoted <= at(9)
 
 
-# --- burying what waited too long -------------------------------------------------------------------------
+# --- moving what waited too long to dead letters ------------------------------------------------------------
 
 
 async def test_what_was_the_oldest_of_its_key_for_too_long_is_dead_lettered(place: Place) -> None:

@@ -208,7 +208,7 @@ async def test_two_who_replay_at_once_put_each_back_once(store: Store) -> None:
 # --- beside a process that has the right to write -----------------------------------------------------------
 
 
-async def test_beside_a_writer_of_the_file(tmp_path: Path) -> None:
+async def test_while_another_process_writes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     (first,) = await deliver(polling, new_deliveries("A", "1", "again"))
@@ -257,7 +257,7 @@ async def test_a_file_of_the_version_before_is_migrated_with_what_was_delivered(
     await store.aclose()
 
 
-async def test_beside_the_one_with_the_lease(tmp_path: Path) -> None:
+async def test_while_another_store_has_the_lease(tmp_path: Path) -> None:
     address, prefix = parse_redis(f"redis://127.0.0.1:{shared_valkey().port}/0"), f"{tmp_path}:"
     polling = RedisStore(address, prefix=prefix, first_shop=SHOP)
     assert await polling.take()

@@ -203,7 +203,7 @@ async def test_what_was_pruned_is_not_open(store: Store) -> None:
     assert await store.open_orders(SHOP, after_id=0, limit=9) == [2]
 
 
-async def test_what_was_imported_beside_grows_old_as_all_else(store: Store) -> None:
+async def test_what_was_imported_concurrently_expires_as_all_else(store: Store) -> None:
     await store.register(SHOP, T0)
     await store.import_concurrently(SHOP, [known_order(1)], Backfill(at(-1000), at(-500)), at(0))
     assert await store.prune(SHOP, seen_before=at(0), finished_before=at(0)) == 0

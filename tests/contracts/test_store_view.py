@@ -26,9 +26,7 @@ async def test_what_lies_in_the_store_is_counted(store: Store) -> None:
 
 
 async def test_claimed_and_parked_deliveries_count_as_waiting(store: Store) -> None:
-    await put(
-        store, new_deliveries(key="claimed"), new_deliveries(key="parked"), new_deliveries(key="buried")
-    )
+    await put(store, new_deliveries(key="claimed"), new_deliveries(key="parked"), new_deliveries(key="dead"))
     _, parked, dead_lettered = await claim(store)
     await store.record_outcomes(
         [Retry(parked, at(HOUR), "500", charged=True), MoveToDeadLetters(dead_lettered, "400")], T0

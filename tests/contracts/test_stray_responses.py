@@ -152,7 +152,7 @@ async def test_what_follows_a_response_at_once_answers_nothing(
 
 
 @pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
-async def test_what_comes_while_nothing_is_asked_answers_nothing(
+async def test_what_comes_while_no_request_is_open_answers_nothing(
     stray: bytes, options: dict[str, ssl.SSLContext]
 ) -> None:
     receiver = Receiver([[OK, OK], [FAILS]], late=stray)
@@ -194,7 +194,7 @@ async def test_a_second_response_behind_as_much_as_is_read_at_once_answers_nothi
 
 @pytest.mark.parametrize("last", [OK, FAILS], ids=["taken", "refused"])
 @pytest.mark.parametrize("stray", [OK, CHUNKED, COMPLETE["204"]], ids=["a length", "chunks", "204"])
-async def test_an_answer_that_may_be_another_ones_is_asked_for_again(
+async def test_an_answer_that_may_be_another_ones_is_requested_again(
     stray: bytes, last: bytes, options: dict[str, ssl.SSLContext]
 ) -> None:
     """A late answer to the first delivery comes with the one to the second, which refuses it."""
@@ -209,7 +209,7 @@ async def test_an_answer_that_may_be_another_ones_is_asked_for_again(
     assert receiver.requests == [(1, 1), (1, 2), (2, 1)]
 
 
-async def test_who_always_sends_more_than_it_says_is_asked_once_each(
+async def test_a_peer_that_always_sends_more_than_it_declares_gets_each_request_once(
     options: dict[str, ssl.SSLContext],
 ) -> None:
     receiver = Receiver([[OK + b"\n<!-- cached -->"]])
@@ -256,7 +256,7 @@ async def test_after_head_a_connection_is_kept(options: dict[str, ssl.SSLContext
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "while nothing is asked"])
-async def test_a_shop_is_asked_again_too(options: dict[str, ssl.SSLContext], *, late: bool) -> None:
+async def test_a_request_to_a_shop_is_repeated_too(options: dict[str, ssl.SSLContext], *, late: bool) -> None:
     stray = http_answer(body=b"[1]")
     receiver = Receiver(
         [[http_answer(body=b"[0]") + (b"" if late else stray), stray], [http_answer(body=b"[2]")]],
@@ -274,7 +274,7 @@ async def test_a_shop_is_asked_again_too(options: dict[str, ssl.SSLContext], *, 
     assert bodies == [b"[0]", b"[2]"]
 
 
-async def test_a_shops_answer_that_may_be_another_ones_is_asked_for_again() -> None:
+async def test_a_shops_answer_that_may_be_another_ones_is_requested_again() -> None:
     stray, right = http_answer(body=b"[1]"), http_answer(body=b"[2]")
     receiver = Receiver([[http_answer(body=b"[0]"), stray + right], [right]])
     async with serving(receiver, {}) as url:

@@ -379,7 +379,7 @@ def test_only_what_stays_on_this_machine_is_loopback(host: str, expected: bool) 
         ),
     ],
 )
-def test_what_is_this_machine_is_never_asked_for_through_a_proxy(host: str, expected: bool) -> None:  # noqa: FBT001
+def test_this_machine_is_never_reached_through_a_proxy(host: str, expected: bool) -> None:  # noqa: FBT001
     assert is_never_proxied(host) is expected
 
 

@@ -127,7 +127,7 @@ def test_an_order_that_is_known_stands_as_its_deliveries_do(statuses: list[str],
     assert [one.status for one in entry.announced["shop.order.new"]] == statuses
 
 
-def test_what_is_older_than_the_history_leaves_no_trace_and_is_not_lost() -> None:
+def test_what_is_older_than_the_history_leaves_no_record_and_is_not_lost() -> None:
     assert judge(ORDER, KNOWN, NOTHING).standing is Standing.FINE
 
 
@@ -184,7 +184,7 @@ def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
         pytest.param(UnreadableOrder(7, "total: missing"), KNOWN, False, id="unreadable"),
     ],
 )
-def test_which_orders_are_asked_for_in_another_way(
+def test_which_orders_are_requested_in_another_way(
     seen: Order | UnreadableOrder,
     known: KnownOrder | None,
     contradicts: bool,  # noqa: FBT001 - a column of the table

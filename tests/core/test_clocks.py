@@ -74,8 +74,8 @@ def test_an_age_is_never_negative() -> None:
 
 @pytest.mark.parametrize("ahead", [2 * DAY, YEARS], ids=str)
 def test_of_two_clocks_the_one_that_is_behind_counts(ahead: timedelta) -> None:
-    ours_ahead = Clocks(T0 + ahead, 0.0).heard(T0, 0.0)
-    shops_ahead = Clocks(T0, 0.0).heard(T0 + ahead, 0.0)
+    ours_ahead = Clocks(T0 + ahead, 0.0).with_shop_time(T0, 0.0)
+    shops_ahead = Clocks(T0, 0.0).with_shop_time(T0 + ahead, 0.0)
     for known in (ours_ahead, shops_ahead):
         assert known.age(T0 - HOUR) == HOUR
         assert known.ages_before(72 * HOUR) == T0 - 72 * HOUR
@@ -84,7 +84,7 @@ def test_of_two_clocks_the_one_that_is_behind_counts(ahead: timedelta) -> None:
 
 def test_days_are_counted_by_clocks_that_agree() -> None:
     assert Clocks(T0, 0.0).days_at is None, "the shop did not tell the time"
-    known = Clocks(T0, 0.0).heard(T0 - HOUR, 0.0)
+    known = Clocks(T0, 0.0).with_shop_time(T0 - HOUR, 0.0)
     assert known.days_at == T0 - HOUR
     assert after(known, 7200).days_at == T0 + HOUR
 
@@ -92,7 +92,7 @@ def test_days_are_counted_by_clocks_that_agree() -> None:
 @pytest.mark.parametrize("gap", [9 * DAY, 400 * DAY, YEARS, -HOUR, -400 * DAY], ids=str)
 def test_after_a_start_at_an_unusual_time_days_are_counted_only_after_a_steady_one(gap: timedelta) -> None:
     """Both clocks may be of one machine, so that the shop's agrees with ours."""
-    known = Clocks(T0, 0.0).begun(polled_at=T0 - gap, earliest=None).heard(T0, 0.0)
+    known = Clocks(T0, 0.0).begun(polled_at=T0 - gap, earliest=None).with_shop_time(T0, 0.0)
     assert known.days_at is None
     assert after(known, STEADY_S - 1).days_at is None
     assert after(known, STEADY_S).days_at == T0 + timedelta(seconds=STEADY_S)
@@ -100,8 +100,8 @@ def test_after_a_start_at_an_unusual_time_days_are_counted_only_after_a_steady_o
 
 @pytest.mark.parametrize("step", [2 * DAY, -2 * DAY, 400 * DAY], ids=str)
 def test_after_a_step_of_days_they_are_counted_only_after_a_steady_one(step: timedelta) -> None:
-    known = after(Clocks(T0, 0.0).heard(T0, 0.0), 60, step=step)
-    both = known.heard(known.ours, known.at)  # it is one machine's
+    known = after(Clocks(T0, 0.0).with_shop_time(T0, 0.0), 60, step=step)
+    both = known.with_shop_time(known.ours, known.at)  # it is one machine's
     assert both.days_at is None
     assert after(both, STEADY_S).days_at is not None
 
@@ -109,46 +109,46 @@ def test_after_a_step_of_days_they_are_counted_only_after_a_steady_one(step: tim
 @pytest.mark.parametrize("step", [2 * DAY, -2 * DAY], ids=str)
 def test_a_step_of_days_counts_although_the_shop_had_not_told_the_time_before(step: timedelta) -> None:
     known = after(Clocks(T0, 0.0), 60, step=step)
-    both = known.heard(known.ours, known.at)
+    both = known.with_shop_time(known.ours, known.at)
     assert both.days_at is None
     assert after(both, STEADY_S).days_at is not None
 
 
 @pytest.mark.parametrize("step", [timedelta(minutes=2), -HOUR], ids=str)
 def test_a_small_step_does_not_stop_the_counting_of_days(step: timedelta) -> None:
-    known = after(Clocks(T0, 0.0).heard(T0, 0.0), 60, step=step)
+    known = after(Clocks(T0, 0.0).with_shop_time(T0, 0.0), 60, step=step)
     assert known.days_at == T0 + timedelta(seconds=60) + min(step, timedelta(0))
 
 
 def test_when_the_shops_clock_jumped_days_are_counted_only_after_a_steady_one() -> None:
-    known = after(Clocks(T0, 0.0).heard(T0 - 2 * DAY, 0.0), 60)
-    right = known.heard(known.ours, known.at)
+    known = after(Clocks(T0, 0.0).with_shop_time(T0 - 2 * DAY, 0.0), 60)
+    right = known.with_shop_time(known.ours, known.at)
     assert right.behind_shop_s == 0
     assert right.days_at is None
     assert after(right, STEADY_S).days_at is not None
 
 
-def test_the_shops_clock_runs_on_from_when_it_was_heard() -> None:
-    known = after(Clocks(T0, 0.0), 3600).heard(T0 + HOUR, 3600.0)
+def test_the_shops_clock_runs_on_from_its_last_response() -> None:
+    known = after(Clocks(T0, 0.0), 3600).with_shop_time(T0 + HOUR, 3600.0)
     later = after(known, 7200)
     assert (known.behind_shop_s, later.behind_shop_s) == (0, 0)
     assert later.days_at == T0 + 3 * HOUR
 
 
 def test_days_are_not_counted_before_the_watch_began() -> None:
-    known = Clocks(T0 - 400 * DAY, 0.0).begun(polled_at=None, earliest=T0).heard(T0 - 400 * DAY, 0.0)
+    known = Clocks(T0 - 400 * DAY, 0.0).begun(polled_at=None, earliest=T0).with_shop_time(T0 - 400 * DAY, 0.0)
     assert after(known, 2 * STEADY_S).days_at is None
 
 
 def test_a_start_believes_no_age_until_the_shop_told_the_time() -> None:
     known = Clocks(T0, 0.0).begun(polled_at=T0 - 2 * DAY, earliest=None)
     assert known.ages_before(HOUR) is None
-    assert known.heard(T0 - 2 * DAY, 0.0).age(T0 - 3 * DAY) == DAY
+    assert known.with_shop_time(T0 - 2 * DAY, 0.0).age(T0 - 3 * DAY) == DAY
     assert after(known, 3600).ages_before(HOUR) == T0, "or for as long as the age"
 
 
 def test_a_start_at_an_unusual_time_believes_no_age_though_the_shop_agrees() -> None:
-    known = Clocks(T0, 0.0).begun(polled_at=T0 - 9 * DAY, earliest=None).heard(T0, 0.0)
+    known = Clocks(T0, 0.0).begun(polled_at=T0 - 9 * DAY, earliest=None).with_shop_time(T0, 0.0)
     assert known.age(T0 - HOUR) == timedelta(0)
     assert known.ages_before(72 * HOUR) is None
     assert after(known, 72 * 3600).ages_before(72 * HOUR) == T0
@@ -159,7 +159,7 @@ def test_a_quick_restart_is_nothing_unusual(gap_s: float) -> None:
     """Else each restart would make due at once what is parked, and put off all pruning by a day."""
     started = Clocks(T0, 0.0).begun(polled_at=T0 - timedelta(seconds=gap_s), earliest=None)
     assert started.set_back == 0
-    assert started.heard(T0, 0.0).days_at == T0
+    assert started.with_shop_time(T0, 0.0).days_at == T0
 
 
 def test_a_state_of_the_future_shows_that_the_clock_was_set_back() -> None:
@@ -169,10 +169,12 @@ def test_a_state_of_the_future_shows_that_the_clock_was_set_back() -> None:
 
 def test_what_is_kept_is_not_dated_by_a_clock_that_is_days_behind() -> None:
     behind = Clocks(T0 - 400 * DAY, 0.0)
-    assert behind.heard(T0, 0.0).stamp == T0
+    assert behind.with_shop_time(T0, 0.0).stamp == T0
     assert behind.begun(polled_at=None, earliest=T0 - DAY, read_to=T0).stamp == T0
-    assert Clocks(T0, 0.0).heard(T0 + AGREE, 0.0).stamp == T0
-    assert Clocks(T0 + YEARS, 0.0).heard(T0, 0.0).stamp == T0 + YEARS, "that is dated back when it is right"
+    assert Clocks(T0, 0.0).with_shop_time(T0 + AGREE, 0.0).stamp == T0
+    assert Clocks(T0 + YEARS, 0.0).with_shop_time(T0, 0.0).stamp == T0 + YEARS, (
+        "that is dated back when it is right"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,10 +213,10 @@ def test_a_look_at_our_clock_is_news_after_a_step_or_a_while() -> None:
 
 def test_a_start_is_unconfirmed_until_the_shop_told_the_time() -> None:
     silent = Clocks(T0, 0.0).begun(polled_at=T0 - HOUR, earliest=None)
-    told = Clocks(T0, 0.0).heard(T0, 0.0).begun(polled_at=T0 - HOUR, earliest=None)
+    told = Clocks(T0, 0.0).with_shop_time(T0, 0.0).begun(polled_at=T0 - HOUR, earliest=None)
     assert silent.unconfirmed_at == 0.0
     assert told.unconfirmed_at == Clocks(T0, 0.0).unconfirmed_at
-    assert silent.heard(T0, 1.0).unconfirmed_at == told.unconfirmed_at
+    assert silent.with_shop_time(T0, 1.0).unconfirmed_at == told.unconfirmed_at
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ SKEW = timedelta(seconds=900)
 WHOLE_PAGES = ReadBefore(largest=100)
 """Of a shop that was seen to send pages of a hundred."""
 LONG_AFTER = 10**6
-"""A second by which all that was ever stamped here has settled."""
+"""A second by which everything stamped here is older than the overlap."""
 MAX_STEPS = 2000
 """More pages than any walk here may need: a walk that goes on is a walk that loops."""
 
@@ -885,7 +885,7 @@ def test_a_page_of_orders_seen_before_ends_the_walk_of_a_shop_that_ignores_what_
     assert step(again.walk, page(7, first_id=2)).walk is None
 
 
-def test_a_full_page_from_before_the_time_asked_for_is_an_error() -> None:
+def test_a_full_page_from_before_the_requested_time_is_an_error() -> None:
     with pytest.raises(TemporaryError) as caught:
         step(begin(50, per_page=3), page(1, 2, 3, clock=99))
 
@@ -900,7 +900,7 @@ def test_a_shop_that_counts_the_bound_in_is_read_on() -> None:
     assert step(first, page(clock=99)).walk is None
 
 
-def test_a_few_orders_that_come_whatever_is_asked_for_are_all_that_there_is() -> None:
+def test_a_few_orders_that_come_for_any_query_are_all_that_there_is() -> None:
     answer = page(20, 60, clock=99)  # the first from before the time asked for
     walk = step(begin(50, per_page=100), answer).walk
     assert walk is not None
@@ -975,7 +975,7 @@ def test_a_shop_whose_pages_are_capped_filtered_doubled_and_miscounted_is_read_i
     # A page that is hidden as a whole says nothing, unless the shop counts truly.
     size = min(per_page, cap or per_page)
     is_told = counts and miscounts is None and cap_counts
-    # A few that are said to be all are believed, so a count must not be lower than the truth by chance.
+    # A few that are said to be all are believed, so a count must not be accidentally lower than the truth.
     is_misled = counts and miscounts is not None and miscounts < 10
 
     for _ in watcher.pages():

@@ -107,5 +107,5 @@ def test_with_plain_permalinks_a_parameter_makes_woocommerce_look_at_the_keys(ur
 
 @pytest.mark.parametrize("path", ["/wc-api/v3/orders", "/wc-auth/v1/authorize", "/wc-api"])
 @pytest.mark.parametrize("folder", ["", "/blog"])
-def test_the_api_stands_beside_the_one_of_old_woocommerce(folder: str, path: str) -> None:
+def test_the_api_is_next_to_the_one_of_old_woocommerce(folder: str, path: str) -> None:
     assert endpoint(S + folder + path, REST) == f"{S}{folder}/wp-json/wc/v3/orders"

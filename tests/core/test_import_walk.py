@@ -1,4 +1,4 @@
-"""What is learned of a shop before the first decision: each old order that may still change, newest first."""
+"""The initial import, before the first decision: each old order that may still change, newest first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,10 +24,10 @@ MAX_STEPS = 500
 
 @dataclass
 class Student:
-    """Learns as the daemon does; only `persisted` and `imported` survive a restart.
+    """Imports as the daemon does; only `persisted` and `imported` survive a restart.
 
     Attributes:
-        imported: ids in the order in which they were learned; each but once.
+        imported: ids in the order in which they were imported; each only once.
     """
 
     shop: ModelShop
@@ -37,7 +37,7 @@ class Student:
     requested: list[Query] = field(default_factory=list)
 
     def pages(self) -> Iterator[ImportPosition | None]:
-        """From where learning stands, page by page; leaving off is a restart."""
+        """Import page by page from the persisted position; an interruption is a restart."""
         if self.persisted is None:
             return
         import_query: import_walk.ImportQuery | None = import_walk.import_query(
@@ -54,7 +54,7 @@ class Student:
             self.imported += fresh
             self.persisted = import_query.import_position if import_query else None
             yield self.persisted
-        raise AssertionError("learning does not end")
+        raise AssertionError("the import does not end")
 
     def study(self) -> int:
         """To the end, of a shop that stands still; the number of pages."""
@@ -91,7 +91,7 @@ def shop_with(*orders: tuple[str, int, int]) -> ModelShop:
         ("refunded", 1, 1, False),
         ("failed", 1, 1, False),
         ("checkout-draft", 1, 1, False),
-        # Made since the baseline: news, not a lesson.
+        # Made since the baseline: news, not imported.
         ("pending", -1, -1, False),
         ("processing", 0, 0, False),
         ("completed", 0, 0, False),
@@ -292,7 +292,7 @@ changes = st.builds(Change, st.integers(0, 30), st.none() | st.just("made") | st
 
 
 def to_be_imported(shop: ModelShop) -> set[int]:
-    """The orders that a lesson is about, as they stand."""
+    """The orders that are to be imported, in their present state."""
     return {
         row.id
         for row in shop.rows.values()

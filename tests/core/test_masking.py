@@ -137,7 +137,7 @@ def test_a_byte_that_is_no_text_does_not_hide_it_either() -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_what_is_beside_a_secret_stays(name: str) -> None:
+def test_what_is_next_to_a_secret_stays(name: str) -> None:
     masked = Masker(SECRETS).mask(f"HTTP 500: [{FORMS[name](SECRET)}] is wrong")
     assert masked.startswith("HTTP 500: [")
     assert masked.endswith("] is wrong")
@@ -290,7 +290,7 @@ def escaped(text: str, backslashes: int = 1) -> str:
     after=dead_letters,
     beside=st.sampled_from(["", " ", '"', "\\n"]),
 )
-def test_beside_escaped_letters_of_another_alphabet_it_is_masked(
+def test_next_to_escaped_letters_of_another_alphabet_it_is_masked(
     secret: str, name: str, before: str, after: str, beside: str
 ) -> None:
     form = FORMS[name](secret)
@@ -332,7 +332,7 @@ def test_any_part_of_a_secret_is_masked_wherever_it_begins(
 
 @pytest.mark.parametrize("shown", ["ѱвгдежзийклмн", "Ѳвгдежзийклмн", "бвгдежзийклмѱ", "бвгдежзийклмп"])
 @pytest.mark.parametrize("secret", ["бвгдежзийклмн", "ввгдежзийклмо"])
-def test_no_half_of_a_letter_is_left_beside_a_part_of_a_secret(secret: str, shown: str) -> None:
+def test_no_half_of_a_letter_is_left_next_to_a_part_of_a_secret(secret: str, shown: str) -> None:
     """The other letter shares a byte with the secret's."""
     masked = Masker([secret]).mask(f"see {shown}!")
     assert masked.startswith("see ")
@@ -402,6 +402,6 @@ def test_a_filling_is_no_part_of_a_secret_that_has_some(filling: str) -> None:
     assert masker.mask(f"key {secret} m") == "key *** m"
 
 
-def test_what_stands_beside_an_id_in_hex_is_still_masked() -> None:
+def test_what_is_next_to_an_id_in_hex_is_still_masked() -> None:
     said = f"request 0d5e9c41-8a2f-4e6b-9d10-6f1d2c5e3b7a: {in_base64(SECRET)}"
     assert Masker(SECRETS).mask(said) == "request 0d5e9c41-8a2f-4e6b-9d10-6f1d2c5e3b7a: ***"

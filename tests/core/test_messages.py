@@ -98,7 +98,7 @@ def alert(
         ),
     ],
 )
-def test_an_order_is_told_in_russian_unless_asked_otherwise(
+def test_an_order_is_described_in_russian_by_default(
     type_: EventType, wire_type: str, level: str, title: str, message: str
 ) -> None:
     wire = told(type_).wire()

@@ -41,7 +41,7 @@ def test_one_failure_proves_nothing_about_the_size() -> None:
     assert state.current == 100
 
 
-def test_a_size_that_failed_twice_is_asked_for_again_after_an_hour() -> None:
+def test_a_size_that_failed_twice_is_requested_again_after_an_hour() -> None:
     state = PageSize().broke(100).answered(25, 0).answered(50, 60).broke(100).answered(50, 120)
 
     assert state.answered(50, 120 + LIGHTER_S - 1).current == 50

@@ -28,7 +28,7 @@ def test_a_shop_is_unreachable_after_a_few_failures_that_another_replica_may_not
     assert is_unreachable(kind, failures) is expected
 
 
-def test_a_shop_is_asked_again_ever_later_up_to_an_hour() -> None:
+def test_a_shop_is_probed_ever_later_up_to_an_hour() -> None:
     assert [probe_after_s(times) for times in (1, 2, 3, 7, 1000)] == [60, 120, 240, 3600, 3600]
 
 

@@ -162,7 +162,7 @@ def test_an_answer_with_nothing_new_is_the_end_whatever_the_shop_says() -> None:
     assert following.advance(RefundPage([], total=90, total_pages=9)) is None
 
 
-def test_the_beginning_of_the_list_instead_of_what_was_asked_for_is_noticed() -> None:
+def test_the_beginning_of_the_list_instead_of_the_requested_part_is_noticed() -> None:
     walk = begun(100)
     assert walk.is_ignored_by(RefundPage([row(1, 5)], total=90))
     assert not walk.is_ignored_by(RefundPage([row(1, 5)], total=1))

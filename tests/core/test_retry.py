@@ -153,7 +153,7 @@ def test_what_the_receiver_asks_for_is_honoured_and_bounded(requested_s: float, 
 
 
 @given(attempts, randoms, st.floats(-1e6, 1e15))
-def test_never_sooner_than_asked_and_never_later_than_the_bounds(
+def test_never_sooner_than_requested_and_never_later_than_the_bounds(
     attempts: int, random: float, requested_s: float
 ) -> None:
     waits = wait_s(requested(requested_s), attempts=attempts, random=random)

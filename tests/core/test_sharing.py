@@ -19,7 +19,7 @@ from shop_poller.core.sharing import (
     weight,
 )
 
-memberships = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
+replica_names = st.integers(1, 12).map(lambda n: [f"host/{number}" for number in range(n)])
 counts = st.integers(0, 120)
 
 
@@ -33,39 +33,36 @@ def test_a_share_is_rounded_up_so_that_all_shops_are_watched(
     assert share(shops, replicas) == expected
 
 
-@given(memberships, counts)
-def test_looks_in_turn_give_every_shop_to_somebody_evenly_and_then_nothing_moves(
-    membership: list[str], count: int
+@given(replica_names, counts)
+def test_replicas_one_after_another_share_all_shops_evenly_and_then_nothing_moves(
+    names: list[str], count: int
 ) -> None:
     shops = [f"shop-{number}" for number in range(count)]
-    has: dict[str, set[str]] = {replica: set() for replica in membership}
+    has: dict[str, set[str]] = {replica: set() for replica in names}
     for _ in range(count // MOST_AT_ONCE + 2):
-        for replica in membership:
+        for replica in names:
             free = [shop for shop in shops if not any(shop in mine for mine in has.values())]
-            has[replica].update(to_take(replica, membership, shops=count, mine=len(has[replica]), free=free))
+            has[replica].update(to_take(replica, names, shops=count, mine=len(has[replica]), free=free))
     assert Counter(shop for mine in has.values() for shop in mine) == Counter(shops)
-    assert all(len(mine) <= share(count, len(membership)) for mine in has.values())
-    assert not any(to_give(one, membership, shops=count, mine=has[one]) for one in membership)
+    assert all(len(mine) <= share(count, len(names)) for mine in has.values())
+    assert not any(to_give(one, names, shops=count, mine=has[one]) for one in names)
 
 
-@given(memberships, counts)
+@given(replica_names, counts)
 def test_who_is_alone_gives_a_newcomer_its_share_and_keeps_what_suits_it(
-    membership: list[str], count: int
+    names: list[str], count: int
 ) -> None:
     mine = {f"shop-{number}" for number in range(count)}
     given_away: set[str] = set()
-    while some := to_give(membership[0], membership, shops=count, mine=mine - given_away):
+    while some := to_give(names[0], names, shops=count, mine=mine - given_away):
         assert len(some) <= MOST_AT_ONCE
         given_away.update(some)
     kept = mine - given_away
-    assert len(kept) == share(count, len(membership))
+    assert len(kept) == share(count, len(names))
     assert (
         not given_away
         or not kept
-        or (
-            max(weight(membership[0], shop) for shop in given_away)
-            < min(weight(membership[0], shop) for shop in kept)
-        )
+        or (max(weight(names[0], shop) for shop in given_away) < min(weight(names[0], shop) for shop in kept))
     )
 
 
@@ -76,9 +73,9 @@ def test_what_one_replica_leaves_the_others_have_room_for_in_two_looks(count: in
 
 
 def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> None:
-    membership, shops = ["a/1", "b/1", "c/1"], [f"shop-{number}" for number in range(90)]
+    names, shops = ["a/1", "b/1", "c/1"], [f"shop-{number}" for number in range(90)]
     wanted = Counter(
-        shop for one in membership for shop in to_take(one, membership, shops=len(shops), mine=0, free=shops)
+        shop for one in names for shop in to_take(one, names, shops=len(shops), mine=0, free=shops)
     )
     assert len(wanted) >= 75
     assert max(wanted.values()) <= 3

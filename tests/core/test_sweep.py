@@ -27,7 +27,7 @@ def test_what_is_recent_may_be_dated_a_little_ahead() -> None:
     )
 
 
-def test_orders_are_asked_for_by_their_ids_in_halves_if_need_be() -> None:
+def test_orders_are_requested_by_their_ids_in_halves_if_necessary() -> None:
     five = ByIds((1, 2, 3, 4, 5))
     assert five.query() == Query(per_page=5, ids=frozenset({1, 2, 3, 4, 5}))
     assert five.halved().ids == (1, 2)

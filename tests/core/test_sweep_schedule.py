@@ -26,7 +26,7 @@ def after(interval_s: float, *answers: tuple[int, float]) -> SweepSchedule:
         ([(100, 3), (100, 1), (100, 1)], 1.2, True),
     ],
 )
-def test_a_question_is_asked_if_its_answer_comes_before_the_next_tick(
+def test_a_request_is_sent_if_its_answer_comes_before_the_next_tick(
     answers: list[tuple[int, float]],
     left_s: float,
     expected: bool,  # noqa: FBT001 - a column of the table
@@ -42,7 +42,7 @@ def test_a_tick_that_is_wanted_goes_first_but_not_for_ever() -> None:
     assert not schedule.passed().may_ask(0.5, triggered=True), "nor does it delay the grid for that"
 
 
-def test_where_no_answer_comes_in_time_one_is_asked_for_after_some_ticks() -> None:
+def test_where_no_answer_comes_in_time_a_request_is_sent_after_some_ticks() -> None:
     schedule = after(5, (1, 20))
     ticks = 0
     while not schedule.may_ask(5, triggered=False):
@@ -72,7 +72,7 @@ def test_pages_are_as_large_as_fits_into_half_an_interval(
     assert after(5, *answers).most == most
 
 
-def test_a_question_that_timed_out_is_asked_for_half_of_it() -> None:
+def test_a_request_that_timed_out_is_sent_again_with_half_the_size() -> None:
     schedule = SweepSchedule(60).timed_out(100, 30)
 
     assert (schedule.most, schedule.expected_s) == (50, 30)

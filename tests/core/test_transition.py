@@ -688,7 +688,7 @@ def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing() -> No
     assert all(decision.imported for decision in decisions)
 
 
-# --- Learning ----------------------------------------------------------------------------------------------
+# --- Import ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -718,7 +718,7 @@ def test_what_was_imported_is_judged_rightly_later(
 
     assert types(decide(imported, then, POLICY)) == []
     assert types(decide(imported, later, POLICY)) == expected
-    # Whether learned by a lesson or by meeting it, it is the same.
+    # Imported at the start or met during a walk: the record is the same.
     assert decide(None, then, POLICY).known == imported
 
 
@@ -735,8 +735,8 @@ def test_importing_counts_as_announced_but_is_not_counted() -> None:
     )
 
 
-def test_learnable_is_what_is_no_news() -> None:
-    """What is learned is never told: an order that is news has to be left to the walk."""
+def test_only_what_is_no_news_may_be_imported() -> None:
+    """Imported orders are never announced. So an order that is news has to be left to the walk."""
     orders = [
         replace(seen(PAID, created=-600), id=1),
         replace(seen(PAID, created=-600, paid=5), id=2),  # paid on our watch
@@ -1145,7 +1145,7 @@ def test_importing_an_order_leaves_nothing_to_say_of_it(life: list[Order], polic
         record = import_silently(order, policy)
 
         assert record.decided == {}
-        # What is learned is older than our watch. Would it not be, it could still become overdue.
+        # Imported orders are older than our watch. Otherwise they could still become overdue.
         if order.created_at < policy.baseline_at or policy.overdue_before is None:
             assert decide(record, order, policy).events == ()
             assert decide(record, order, policy).known == record
@@ -1179,7 +1179,7 @@ def test_every_event_of_the_celery_design_is_ours_too(life: list[Order]) -> None
         if theirs is NEW:
             newest = max(newest, look.order.paid_at or newest)
         if theirs is None or (look.before is None and newest < BASELINE):
-            continue  # nothing, or an unknown order that is older than the baseline: learned silently
+            continue  # nothing, or an unknown order that is older than the baseline: imported silently
         assert theirs in types(look.decision)
 
 

@@ -58,7 +58,7 @@ async def test_anything_else_that_answers_is_not_healthy(answer: bytes) -> None:
     assert text
 
 
-async def test_a_listener_on_every_address_is_asked_on_this_machine() -> None:
+async def test_a_listener_on_every_address_is_checked_on_this_machine() -> None:
     well, _, requested = await told(response("200 OK", status="healthy"), host="0.0.0.0")  # noqa: S104 - as containers have it
     assert well
     assert b"\r\nHost: 127.0.0.1:" in requested

@@ -69,7 +69,7 @@ def test_the_page_of_settings_is_what_the_settings_make() -> None:
 def test_every_kind_of_sink_is_explained() -> None:
     page = text("docs/notifications.md")
     for sink in SINKS:
-        assert any(f"`{begin}" in page or f"({begin}" in page for begin in sink.begins), sink.form
+        assert any(f"`{begin}" in page or f"({begin}" in page for begin in sink.prefixes), sink.address_format
 
 
 @READMES

@@ -140,7 +140,7 @@ async def test_an_alert_that_is_dead_lettered_itself_raises_none(path: Path) -> 
     assert [d.key for _, d in ill.tried] == ["1"]
 
 
-async def test_a_sink_that_is_the_only_one_hears_of_its_own_dead_letters(path: Path) -> None:
+async def test_a_sink_that_is_the_only_one_is_alerted_about_its_own_dead_letters(path: Path) -> None:
     only = FakeSink("only", judge=no_orders)
     async with shop_harness(path, sinks=[only]) as it, it.delivering():
         await put(it, "1", sink="only")

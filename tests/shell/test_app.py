@@ -1,4 +1,4 @@
-"""The composition root: what a process remembers from one tenure to the next."""
+"""The composition root: what a process remembers from one leader session to the next."""
 
 import signal
 import time
@@ -51,7 +51,7 @@ def only(**more: Any) -> ShopsConfig:
 
 
 async def told(*, silence_s: float, last_poll_ago_s: float | None, recalled: bool = False) -> list[str]:
-    """What the administrators hear at the first good poll of a tenure."""
+    """The alerts that administrators receive at the first good poll of a leader session."""
     store = await SqliteStore.empty()
     try:
         shop_runtime = ShopRuntime(settings(), store, FakeShop(), [FakeSink("console:")], None)

@@ -140,7 +140,7 @@ async def test_so_they_are_where_no_question_may_leave_out_many_orders(
 
 
 @pytest.mark.anyio
-async def test_an_order_that_is_dated_before_what_is_known_is_asked_for_in_another_way(
+async def test_an_order_that_is_dated_before_what_is_known_is_requested_in_another_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def as_known(known: KnownOrder) -> KnownOrder:

@@ -65,7 +65,7 @@ async def put(it: ShopHarness, host: Host, *keys: str) -> None:
     rows = [new_delivery("sink", notification(key)) for key in keys]
     await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
     for each in it.dispatchers:
-        each.look_soon()
+        each.check_soon()
 
 
 def refuse(key: str) -> FakeSink:
@@ -345,6 +345,7 @@ async def test_a_follower_that_cannot_read_the_store_counts_from_its_start_whate
             metrics=it.metrics,
             interval_s=60,
             session=lambda: None,
+            clock=ClockWatch(it.store.now, metrics=it.metrics),
         )
 
         async def cannot_be_read(_: str) -> ShopState | None:

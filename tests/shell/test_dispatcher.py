@@ -70,7 +70,7 @@ async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path)
     assert it.value("shop_notifications_sent_total", sink="sink", event_type="shop.order.new") == 3
 
 
-async def test_what_is_replayed_beside_it_is_delivered_within_ten_seconds(path: Path) -> None:
+async def test_what_another_process_replays_is_delivered_within_ten_seconds(path: Path) -> None:
     async with shop_harness(path) as it:
         it.sinks[0].judge = lambda _: refused()
         await put(it, "1", "2")
@@ -162,7 +162,7 @@ async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -
     assert len([at for at, _ in sink.got if at == 0]) == 19, "the others wait for nothing"
 
 
-async def test_a_yes_from_before_it_asked_for_time_does_not_take_that_back(path: Path) -> None:
+async def test_a_success_sent_before_a_requested_pause_does_not_end_it(path: Path) -> None:
     requested = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
     sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(requested, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=2)
@@ -261,7 +261,7 @@ async def test_cut_short_during_a_claim_it_ends_without_a_word(
     assert it.sinks[0].got == []
 
 
-async def test_a_refusal_for_good_among_many_buries_just_that_one(path: Path) -> None:
+async def test_a_permanent_refusal_among_many_dead_letters_just_that_one(path: Path) -> None:
     sink = FakeBulkSink(judge=lambda d: refused() if d.key == "7" else None)
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(20)))
@@ -535,7 +535,7 @@ async def test_a_sink_that_asks_to_be_left_alone_is(path: Path) -> None:
         assert sorted(keys(sink.got)) == ["1", "2"]
 
 
-async def test_who_waits_to_try_again_does_not_when_the_sink_asked_to_be_left_alone(path: Path) -> None:
+async def test_a_waiting_retry_is_not_made_once_the_sink_requested_a_pause(path: Path) -> None:
     def judge(delivery: Delivery) -> ShopPollerError | None:
         if delivery.key == "asks":
             return down(ErrorKind.RATE_LIMIT, retry_after_s=1000)
@@ -551,7 +551,7 @@ async def test_who_waits_to_try_again_does_not_when_the_sink_asked_to_be_left_al
         assert max(times(sink.tried)) < 1
 
 
-async def test_a_plain_failure_does_not_shorten_what_the_sink_asked_for(path: Path) -> None:
+async def test_a_plain_failure_does_not_shorten_a_requested_pause(path: Path) -> None:
     slow_failures = iter([0.5, 1.0])
 
     def judge(delivery: Delivery) -> ShopPollerError | float | None:
@@ -645,11 +645,11 @@ async def test_a_sink_away_for_three_days_has_its_old_rows_dead_lettered(
 
 
 def services(sink: FakeSink) -> list[str]:
-    """What it heard of how the others do; besides, it hears of their dead letters."""
+    """The alerts that a sink received about other sinks, without those about dead letters."""
     return [str(d.event_type) for _, d in sink.got if d.event_type != EventType.DEAD_LETTERS]
 
 
-async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_hear_of_it(path: Path) -> None:
+async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_are_alerted(path: Path) -> None:
     gone, other = FakeSink("gone", judge=lambda _: refused(ErrorKind.GONE)), FakeSink("other")
     async with shop_harness(path, sinks=[gone, other]) as it, it.delivering():
         await put(it, "1", sink="gone")

@@ -477,14 +477,14 @@ async def test_a_host_of_many_shops_that_begins_to_hang_holds_up_none_of_the_oth
 @pytest.mark.parametrize(
     ("most", "expected"), [(1, [0, 5, 10, 15]), (3, [0, 0, 0, 5]), (4, [0, 0, 0, PATIENCE_S])]
 )
-async def test_who_hangs_keeps_the_turn_only_where_there_are_none_for_slow_shops(
+async def test_a_shop_that_hangs_keeps_its_slot_only_where_there_are_none_for_slow_shops(
     most: int, expected: list[float]
 ) -> None:
     limiter, began = PollLimiter(most, lambda _: None), list[float]()
     since = anyio.current_time()
 
     async def ask(seconds: float) -> None:
-        async with limiter.taken(slow=False):
+        async with limiter.slot(slow=False):
             began.append(anyio.current_time() - since)
             await anyio.sleep(seconds)
 
@@ -497,7 +497,7 @@ async def test_who_hangs_keeps_the_turn_only_where_there_are_none_for_slow_shops
         assert began == expected
 
 
-async def test_no_more_shops_are_asked_at_once_than_there_are_turns(fleet_harness: FleetHarness) -> None:
+async def test_no_more_shops_are_polled_at_once_than_there_are_slots(fleet_harness: FleetHarness) -> None:
     fleet_harness.in_redis, fleet_harness.most = False, 1
     fleet_harness.troubles = {shop.shop: 4.0 for shop in fleet_harness.shops}  # more than there is time for
     async with fleet_harness.afloat() as launch:

@@ -256,7 +256,7 @@ async def test_of_three_replicas_the_two_that_reach_the_shops_share_them(fleet_h
     assert max(fleet_harness.unreached(ended).values()) < INTERVAL_S + MOVED_S
 
 
-async def test_a_replica_from_whose_report_nothing_is_heard_any_more_is_trusted_again(
+async def test_a_replica_whose_report_has_expired_is_trusted_again(
     fleet_harness: FleetHarness,
 ) -> None:
     """Who made the report was killed; the shops that it did not reach are taken by whoever comes."""
@@ -272,7 +272,7 @@ async def test_a_replica_from_whose_report_nothing_is_heard_any_more_is_trusted_
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.RATE_LIMIT])
-async def test_a_released_shop_that_asked_to_be_left_alone_is_not_asked_before(kind: ErrorKind) -> None:
+async def test_a_released_shop_that_requested_a_pause_is_not_polled_before_its_end(kind: ErrorKind) -> None:
     """It may ask so after it was found to be unreachable, while it is still polled from here."""
     one, other = shops(2)
     requested: list[tuple[float, str]] = []
@@ -297,7 +297,7 @@ async def test_a_released_shop_that_asked_to_be_left_alone_is_not_asked_before(k
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.RATE_LIMIT])
-async def test_a_shop_that_answers_a_probe_with_a_pause_is_not_asked_before(kind: ErrorKind) -> None:
+async def test_a_shop_that_answers_a_probe_with_a_pause_is_not_probed_before_its_end(kind: ErrorKind) -> None:
     (shop,) = shops(1)
     requested: list[float] = []
 

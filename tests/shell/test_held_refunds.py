@@ -113,7 +113,7 @@ async def test_one_of_an_order_whose_date_went_back_is_told_too(path: Path) -> N
     assert flags(it) == [0, 1]
 
 
-async def test_where_no_order_can_be_asked_for_by_its_id_the_walk_shows_it_again(path: Path) -> None:
+async def test_where_no_order_can_be_requested_by_its_id_the_walk_shows_it_again(path: Path) -> None:
     """However short the overlap is: the cursor has not passed it, so it is not taken for read."""
     plan = PollPlan(SHOP, MEANINGS, interval_s=5, overlap=timedelta(seconds=5))
     async with shop_harness(path, plan=plan) as it, it.running():
@@ -220,7 +220,7 @@ async def test_a_trigger_is_not_kept_waiting(path: Path) -> None:
     assert sorted(told(it)) == sorted([NEW, NEW, PARTIAL, PARTIAL])
 
 
-async def test_many_are_asked_for_in_pages(path: Path) -> None:
+async def test_many_are_requested_in_pages(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=120)) as it, it.running():
         await anyio.sleep(10)
         for n in range(1, 251):

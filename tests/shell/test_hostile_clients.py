@@ -33,7 +33,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 class Well:
-    """Vitals of a daemon that has nothing to complain of."""
+    """The health of a daemon without problems."""
 
     async def health(self) -> dict[str, str]:
         return {"status": "healthy"}
@@ -46,7 +46,7 @@ class Well:
 
 
 class Desk:
-    """The application with its hooks, and how often they hinted."""
+    """The application with its hooks, and the number of triggers."""
 
     def __init__(self) -> None:
         self.triggers = 0
@@ -78,8 +78,8 @@ bodies = (
 def test_whatever_is_posted_is_a_trigger_only_if_it_is_the_shops(
     body: bytes, cuts: list[int], signed: str, said: tuple[bytes, bytes], end: str
 ) -> None:
-    (preamble, topic), genuine = said, sign(body).encode()
-    signature = {"genuine": [genuine], "none": [], "odd": [preamble], "twice": [preamble, genuine]}[signed]
+    (forged, topic), genuine = said, sign(body).encode()
+    signature = {"genuine": [genuine], "none": [], "odd": [forged], "twice": [forged, genuine]}[signed]
     desk = Desk()
     head = [(b"x-wc-webhook-topic", topic), *((b"x-wc-webhook-signature", one) for one in signature)]
     status, text = asyncio.run(posted(desk, head, _cut(body, cuts), end=end))

@@ -120,7 +120,7 @@ def test_less_than_the_level_is_not_logged(lines: Lines, level: str, expected: l
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_libraries_are_heard_when_something_is_wrong_and_in_the_same_format(lines: Lines, style: Any) -> None:
+def test_libraries_log_warnings_and_errors_in_the_same_format(lines: Lines, style: Any) -> None:
     set_up_logging(level="debug", style=style)
     structlog.contextvars.bind_contextvars(shop=SHOP)
     library = logging.getLogger("some.library")
@@ -298,7 +298,7 @@ def test_without_secrets_nothing_is_masked(lines: Lines) -> None:
 # --- Edges --------------------------------------------------------------------------------------------------
 
 
-def test_edges_are_said_and_repeats_are_not() -> None:
+def test_changes_are_logged_and_repeats_are_not() -> None:
     boundaries = ChangeLogger()
     states = ["", "down", "down", "down", "slow", "slow", "", "", "down"]
 

@@ -136,7 +136,7 @@ async def test_a_cap_on_pages_hides_nothing(path: Path, dialect: Dialect, cap: i
         await it.tick()
         assert it.told() == ALL
         await anyio.sleep(1200)
-        await it.tick()  # sees that all of it is settled
+        await it.tick()  # finds that the overlap holds nothing new
         assert [await it.tick() for _ in range(3)] == [1, 1, 1]
 
 

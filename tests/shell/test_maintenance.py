@@ -42,7 +42,7 @@ def alerts(it: ShopHarness) -> list[str]:
 
 @pytest.mark.parametrize("interval_s", [5, 15, 60, 90, 600, 3600])
 @pytest.mark.parametrize("retry_after_s", [None, 5, 600, 1e9])
-async def test_a_shop_that_is_unavailable_is_asked_once_a_minute_at_least(
+async def test_a_shop_that_is_unavailable_is_probed_once_a_minute_at_least(
     path: Path, interval_s: float, retry_after_s: float | None
 ) -> None:
     async with (
@@ -96,7 +96,7 @@ async def test_a_sweep_that_meets_an_update_delays_polls_by_a_minute_at_most(pat
         assert it.poller.pause_s == 60
 
 
-async def test_a_slow_gateway_is_asked_a_minute_after_the_last_question(path: Path) -> None:
+async def test_a_slow_gateway_is_probed_a_minute_after_the_last_request(path: Path) -> None:
     """A 504 may take half a minute to come."""
     async with shop_harness(path) as it:
         await it.tick()
@@ -140,7 +140,7 @@ async def test_an_alert_comes_with_the_first_probe_that_fails_after_five_minutes
         assert alerts(it) == [UNHEALTHY, RECOVERED]
 
 
-async def test_a_question_that_was_asked_before_five_minutes_does_not_count(path: Path) -> None:
+async def test_a_request_that_was_sent_before_five_minutes_does_not_count(path: Path) -> None:
     """It fails when polling is stale, but the shop may be back since it was asked."""
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)  # polled at 0

@@ -173,7 +173,7 @@ def test_a_poll_that_the_state_cut_short_is_an_error_of_the_state_too(metrics: M
     assert {labels for labels, count in errors.items() if count} == {("poll",), ("outbox",)}
 
 
-def test_a_shop_is_asked_in_one_dialect_at_a_time(metrics: Metrics) -> None:
+def test_a_shop_is_polled_in_one_dialect_at_a_time(metrics: Metrics) -> None:
     metrics.dialect(Dialect.REST)
     metrics.dialect(Dialect.ABILITIES)
 

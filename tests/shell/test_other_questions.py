@@ -105,7 +105,7 @@ async def test_an_outage_costs_no_more_questions_for_that(path: Path, kind: Erro
     assert len(sizes) <= 60 + 3
 
 
-async def test_a_shop_that_asks_for_time_is_not_asked_otherwise_before(path: Path) -> None:
+async def test_a_shop_that_requests_a_pause_gets_no_other_request_before_its_end(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
@@ -170,7 +170,7 @@ async def test_a_second_with_many_orders_is_read_where_long_questions_are_refuse
         assert it.value("shop_breaker_open", peer=SHOP) == 0
 
 
-async def test_what_was_refused_once_is_not_asked_again_for_an_hour(path: Path) -> None:
+async def test_what_was_refused_once_is_not_requested_again_for_an_hour(path: Path) -> None:
     async with shop_harness(path) as it:
         await it.tick()
         for order_id in range(1, 131):
@@ -187,7 +187,7 @@ async def test_what_was_refused_once_is_not_asked_again_for_an_hour(path: Path) 
 
 
 @pytest.mark.parametrize("kind", [*HEAVY, *REFUSED])
-async def test_more_in_one_second_than_can_be_asked_for_is_an_outage_and_nothing_is_passed_by(
+async def test_more_in_one_second_than_can_be_requested_is_an_outage_and_nothing_is_skipped(
     path: Path, kind: ErrorKind
 ) -> None:
     async with shop_harness(path) as it, it.running():

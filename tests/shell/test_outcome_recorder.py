@@ -27,11 +27,11 @@ FULL = TemporaryError(ErrorKind.STORE, "disk full")
 
 @dataclass
 class FakeOutbox:
-    """What was settled, commit by commit; the next commits fail, or take seconds.
+    """Counts recorded outcomes, commit by commit; the next commits fail, or take seconds.
 
     Attributes:
-        told: what the dispatcher was told: how many were settled, and whether that works again.
-        failed: how often the alarm was told that it fails.
+        told: the calls to the dispatcher: the number of outcomes, and whether recording works again.
+        failed: how often the alert manager was notified of a failure.
     """
 
     troubles: list[TemporaryError | float] = field(default_factory=list)
@@ -147,7 +147,7 @@ async def test_cut_short_while_the_store_stays_away_it_ends() -> None:
     assert (outbox.commits, len(outbox.troubles)) == ([], 7)
 
 
-async def test_at_hand_takes_what_is_there_and_no_more_than_was_asked_for() -> None:
+async def test_at_hand_takes_what_is_there_and_no_more_than_requested() -> None:
     send, receive = anyio.create_memory_object_stream[Any](10)
     for n in range(5):
         send.send_nowait(n)

@@ -1,4 +1,4 @@
-"""What the status page is told of a real house on a real store: by who leads, and by who follows."""
+"""The data of the status page, from a real shop runtime on a real store: as leader and as follower."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -135,9 +135,7 @@ async def test_where_no_leader_is_known_none_is_made_up(
         await page.poll_now()
 
 
-async def test_who_is_asked_to_poll_does_so_whatever_pause_there_is(
-    shop_runtime: ShopRuntime, store: SqliteStore
-) -> None:
+async def test_poll_now_polls_despite_any_pause(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
     leader_session = await shop_runtime.begin()
     shop = shop_runtime._source
     assert isinstance(shop, FakeShop)

@@ -259,7 +259,7 @@ def test_what_is_not_ours_stays_text() -> None:
         titles={EVIL: EVIL},
     )
     for locale in TEXTS:
-        page = status_page(evil, ViewContext(locale, acts=True, signed_in=True, notice="<b>"))
+        page = status_page(evil, ViewContext(locale, actions_enabled=True, signed_in=True, notice="<b>"))
         tags = Tags(page)
         assert not {"script", "img"} & set(tags.tags)
         assert not any(name.startswith("on") for name in tags.attributes)
@@ -276,7 +276,7 @@ def test_a_text_of_others_is_clipped() -> None:
 
 @pytest.mark.parametrize("snapshot", [WELL, TROUBLED])
 def test_it_is_well_made(snapshot: StatusSnapshot) -> None:
-    tags = Tags(status_page(snapshot, ViewContext("en", acts=True, signed_in=True)))
+    tags = Tags(status_page(snapshot, ViewContext("en", actions_enabled=True, signed_in=True)))
     assert tags.open == []
     assert tags.tags.count("h1") == tags.tags.count("main") == tags.tags.count("header") == 1
     assert not {"script", "iframe"} & set(tags.tags)
@@ -358,7 +358,7 @@ async def test_it_answers_to_names_of_its_own_only(host: str, status: int) -> No
     assert ("SHOP_HTTP_HOSTS" in answer.text) == (status == 421)
 
 
-async def test_however_many_look_at_the_same_time_the_store_is_asked_once() -> None:
+async def test_however_many_clients_come_at_once_the_store_is_read_once() -> None:
 
     stage = Stage()
     async with visiting(stage) as client, anyio.create_task_group() as tasks:

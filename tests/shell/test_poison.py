@@ -113,7 +113,7 @@ async def test_a_question_is_narrowed_to_the_bad_order(bad: int, *, mute: bool) 
     assert questions.count <= (9 if mute else 3)
 
 
-async def test_what_was_left_out_stays_out_and_all_else_is_asked_the_same() -> None:
+async def test_what_was_left_out_stays_out_and_the_query_is_otherwise_the_same() -> None:
     questions = in_order(10, {7})
     query = Query(per_page=5, exclude=frozenset({1, 2, 3}), statuses=("processing",))
     narrowed = await poison.narrow(questions.ask, query, await questions.failure(query))
@@ -231,7 +231,7 @@ async def test_a_bad_order_out_of_reach_is_not_found(bad: int) -> None:
 # --- what is remembered -------------------------------------------------------------------------------------
 
 
-def test_a_bad_order_is_told_until_it_is_asked_for() -> None:
+def test_a_bad_order_is_reported_until_it_is_requested_by_id() -> None:
     poisoned = Poisoned()
     poisoned.found(7, "bad")
     poisoned.found(5, "worse")

@@ -101,7 +101,7 @@ async def test_triggers_while_a_tick_runs_are_one_tick_after_it(path: Path) -> N
     assert ticks(it.shop) == [0, 10, 15]
 
 
-async def test_what_changes_after_the_shop_was_asked_is_found_by_the_tick_after(path: Path) -> None:
+async def test_what_changes_after_the_request_was_sent_is_found_by_the_next_tick(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(10)
         fetch = it.shop.fetch
@@ -189,7 +189,7 @@ async def test_it_stops_at_once_though_it_was_told_to_while_it_left_the_shop_alo
 
 
 @pytest.mark.parametrize("every_s", [0.1, 1.0, 7.0])
-async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: float) -> None:
+async def test_no_flood_shortens_a_pause_that_a_shop_requested(path: Path, every_s: float) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
@@ -202,7 +202,7 @@ async def test_no_flood_shortens_what_a_shop_asked_for(path: Path, every_s: floa
     assert second >= 201
 
 
-async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path: Path) -> None:
+async def test_a_pause_requested_at_the_last_retry_stands_too(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.requested.clear()
@@ -214,7 +214,7 @@ async def test_what_a_shop_asked_for_at_the_last_of_its_retries_stands_too(path:
     assert ticks(it.shop)[:5] == [10, 30, 50, 70, 90]
 
 
-async def test_a_trigger_while_the_shop_is_left_alone_is_kept_until_it_may_be_asked(path: Path) -> None:
+async def test_a_trigger_during_a_pause_is_kept_until_its_end(path: Path) -> None:
     async with shop_harness(path, plan=PollPlan(SHOP, MEANINGS, interval_s=600)) as it, it.running():
         await anyio.sleep(10)
         it.shop.down = down()
@@ -275,7 +275,7 @@ async def test_a_trigger_makes_no_two_polls_of_a_pause_that_ends_just_before_the
     assert ticks(it.shop) == [10, 20, 30, 40, 60]
 
 
-# --- Learning ---
+# --- Initial import ---
 
 
 async def test_importing_makes_room_for_a_trigger_at_the_next_page(path: Path) -> None:
@@ -288,7 +288,7 @@ async def test_importing_makes_room_for_a_trigger_at_the_next_page(path: Path) -
             if query.statuses:
                 await anyio.sleep(2)
 
-        it.shop.before = slow  # a page to learn takes its time
+        it.shop.before = slow  # a page of the import takes its time
         began, imported = anyio.current_time(), it.value("shop_orders_learned_total")
         async with it.running():
             await anyio.sleep(5)

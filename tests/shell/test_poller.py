@@ -1,4 +1,4 @@
-"""Ticks in virtual time: the grid, learning, walking, committing, and what goes wrong."""
+"""Ticks in virtual time: regular ticks, the initial import, walking, committing, and what goes wrong."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -127,7 +127,7 @@ async def test_a_long_backlog_holds_up_no_tick(path: Path, monkeypatch: pytest.M
     assert len(steps) == 5 * 5, "it goes on from tick to tick"
 
 
-async def test_a_shop_that_is_left_alone_is_asked_when_it_was_said_to_be(
+async def test_a_paused_shop_is_polled_at_the_reported_time(
     path: Path,
 ) -> None:
     async with shop_harness(path) as it, it.running():
@@ -328,7 +328,7 @@ async def test_orders_are_counted_by_status(path: Path) -> None:
     assert it.value("shop_poll_orders_count_total", status="other") == 1
 
 
-# --- Learning ---
+# --- Initial import ---
 
 
 async def test_what_was_there_before_is_imported_and_not_announced(path: Path) -> None:
@@ -393,7 +393,7 @@ async def test_importing_goes_on_after_a_restart_where_it_stood(path: Path) -> N
         assert it.state_writer.state.import_position.phase is Phase.OPEN
         imported = it.value("shop_orders_learned_total")
         assert 0 < imported < 1000
-        assert it.state_writer.state.last_poll_at is None, "nothing may be decided before it is all learned"
+        assert it.state_writer.state.last_poll_at is None, "nothing may be decided before all are imported"
     shop.requested.clear()
     async with shop_harness(path, shop=shop) as it:
         await it.tick()
@@ -425,7 +425,7 @@ async def test_how_far_our_clock_is_ahead_of_the_shops_is_shown(path: Path) -> N
         assert it.value("shop_clock_ahead_seconds") == pytest.approx(7 * 60, abs=1)
 
 
-async def test_what_passes_quickly_is_asked_again_within_the_tick(path: Path) -> None:
+async def test_a_request_with_a_brief_failure_is_repeated_within_the_tick(path: Path) -> None:
     async with shop_harness(path) as it:
         it.shop.troubles.extend([down(), down(ErrorKind.TIMEOUT), down(ErrorKind.SERVER)])
         it.shop.put(1, "processing")
@@ -439,7 +439,7 @@ async def test_three_retries_and_then_the_tick_ends(path: Path) -> None:
         it.shop.down = down()
         await it.tick()
         waits = [b - a for (a, _), (b, _) in zip(it.shop.requested, it.shop.requested[1:], strict=False)]
-        assert waits == [0.5, 1.0, 2.0], "a chance of one half, of 1, 2 and 4 seconds"
+        assert waits == [0.5, 1.0, 2.0], "random() is one half: of 1, 2 and 4 seconds"
 
 
 async def test_wrong_keys_are_not_tried_again_and_alerted_at_once_and_once(path: Path) -> None:
@@ -571,7 +571,7 @@ async def test_an_order_set_aside_that_is_pruned_is_not_counted_any_more(
 
 
 async def many_to_import(it: ShopHarness) -> None:
-    """More than are learned at once; the first tick is over."""
+    """More than are imported at once; the first tick is over."""
     for order_id in range(1, 2_501):
         it.shop.put(order_id, "processing", created_at=EPOCH - timedelta(days=2, seconds=order_id))
     await it.tick()
@@ -596,7 +596,7 @@ async def test_a_bug_while_importing_does_not_end_polling(
 
 @pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.TIMEOUT])
 @pytest.mark.parametrize(("limit", "size"), [(30, 25), (10, 6), (1, 1)])
-async def test_a_shop_that_breaks_over_a_large_page_is_asked_for_smaller_ones(
+async def test_smaller_pages_are_requested_from_a_shop_that_breaks_over_a_large_one(
     path: Path, kind: ErrorKind, limit: int, size: int
 ) -> None:
     """A hundred whole orders may be too much for PHP's memory, or its time."""
@@ -639,10 +639,10 @@ async def test_after_an_outage_a_backlog_is_read_in_pages_that_are_not_tiny(path
 
 
 async def test_an_old_order_that_is_paid_on_our_watch_is_told_whoever_sees_it_first(path: Path) -> None:
-    """Learning may read it before the walk does."""
+    """The initial import may read it before the walk does."""
     async with shop_harness(path) as it:
         await many_to_import(it)
-        old = max(it.shop.orders)  # learned last
+        old = max(it.shop.orders)  # imported last
         order = it.shop.orders[old]
         assert isinstance(order, Order)
         assert not await it.store.known(SHOP, [old])
@@ -696,7 +696,7 @@ async def test_a_long_walk_is_no_outage(path: Path) -> None:
     assert len(it.sinks[0].got) == 1000
 
 
-async def test_too_many_requests_leaves_the_shop_alone_for_as_long_as_it_asked(path: Path) -> None:
+async def test_too_many_requests_pauses_polling_for_as_long_as_the_shop_requested(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)
         it.shop.requested.clear()
@@ -753,7 +753,7 @@ async def test_an_open_circuit_does_not_hide_why_polls_fail(path: Path) -> None:
         assert it.poller.failure.text == "made up: TimeoutError"
 
 
-async def test_an_answer_too_large_is_asked_for_in_halves(path: Path) -> None:
+async def test_an_answer_too_large_is_requested_in_halves(path: Path) -> None:
     async with shop_harness(path) as it:
         await it.tick()
         it.shop.requested.clear()

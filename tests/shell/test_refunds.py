@@ -323,7 +323,7 @@ async def test_what_happens_while_we_are_away_is_found_afterwards() -> None:
         assert len(refund_ids(bench.told)) == len(bench.told) == 20
 
 
-async def test_an_order_that_is_not_shown_is_asked_for_a_few_times_only() -> None:
+async def test_an_order_that_is_not_shown_is_requested_a_few_times_only() -> None:
     async with watched() as bench:
         bench.shop.refund(1, "100.00", touch=False)
         row = RefundRow(bench.shop.order(1).refunds[0], replace(bench.shop.order(1), id=77))
@@ -469,7 +469,7 @@ async def test_whatever_is_answered_there_polling_and_the_sweep_go_on(
 
 
 @pytest.mark.parametrize("answer", NO_LIST.values(), ids=NO_LIST)
-async def test_a_list_that_is_not_there_is_asked_for_once_a_day(answer: Callable[[Request], Answer]) -> None:
+async def test_a_missing_list_is_requested_once_a_day(answer: Callable[[Request], Answer]) -> None:
     async with bench_for(Dialect.REST, refunds=True, per_page=100) as bench:
         old_order(bench)
         questions = instead(bench, answer)
@@ -494,7 +494,7 @@ async def test_a_list_that_is_not_there_is_asked_for_once_a_day(answer: Callable
 
 
 @pytest.mark.parametrize("answer", [*NO_LIST.values(), *BAD_ANSWERS.values()], ids=[*NO_LIST, *BAD_ANSWERS])
-async def test_one_that_was_there_is_asked_for_again_soon_and_nothing_is_lost(
+async def test_a_list_that_was_there_is_requested_again_soon_and_nothing_is_lost(
     answer: Callable[[Request], Answer],
 ) -> None:
     async with watched() as bench:
@@ -631,7 +631,7 @@ async def test_a_list_is_read_in_whatever_shape_it_comes(
         assert sorted(told(bench)) == [("1", PARTLY), (str(other), PARTLY)]
 
 
-async def test_noise_around_the_list_is_no_harm() -> None:
+async def test_text_around_the_list_does_no_harm() -> None:
     async with watched() as bench:
         bench.shop.refund(1, "10.00", touch=False)
         instead(bench, page_of(b"<br />Notice: x in y\n" + json.dumps(rows_of(bench)).encode()))

@@ -1,4 +1,4 @@
-"""The courier alone: that each delivery gets an outcome, and which one when it is given up."""
+"""The sender alone: each delivery gets an outcome. Which one, if it is moved to dead letters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +16,7 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.refusals import KEPT_CAP_S, REFUSED_CAP_S
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, RetryPolicy
 from shop_poller.delivery.sender import Sender
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Ack, MoveToDeadLetters, Outcome, Release, Retry
 from support.deliveries import delivery
@@ -36,7 +37,7 @@ def sender(sink: FakeSink, *, may_send: Callable[[], bool] = lambda: True) -> Se
         policy=RetryPolicy(max_age=MAX_AGE),
         may_send=may_send,
         metrics=metrics,
-        now=virtual_now,
+        clock=ClockWatch(virtual_now, metrics=metrics),
         random=lambda: 0.5,
     )
 
@@ -186,7 +187,7 @@ async def test_a_failure_is_a_warning_once_until_a_delivery_succeeds() -> None:
 async def test_a_sink_that_refused_one_delivery_alone_is_not_failing_when_that_is_given_up(
     *, another_fails: bool
 ) -> None:
-    """Else administrators would hear of a dead sink although there was nothing else for it to take."""
+    """Otherwise administrators would be alerted about a dead sink that had nothing else to accept."""
     sink = FakeSink()
     to = sender(sink)
     await anyio.sleep(1000)

@@ -538,7 +538,7 @@ def test_an_overdue_payment_needs_the_sweep(desk: Desk) -> None:
         ("https://магазин\u00ad.example/", "U+00AD"),
     ],
 )
-def test_an_address_is_one_that_can_be_asked(desk: Desk, url: str, character: str) -> None:
+def test_an_address_is_one_that_can_be_requested(desk: Desk, url: str, character: str) -> None:
     (problem,) = desk.problems(WOOCOMMERCE_MCP_URL=url)
     assert problem.startswith("WOOCOMMERCE_MCP_URL: has a character that this address may not have")
     assert f"({character})" in problem

@@ -29,7 +29,7 @@ def test_a_seed_is_the_same_world_every_time(seed: str) -> None:
 
 
 def folder(text: str) -> str:
-    """The state's, which has a name of chance."""
+    """The state's, which has a random name."""
     return text.partition("state=")[2].partition("/state.db")[0]
 
 

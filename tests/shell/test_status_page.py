@@ -58,7 +58,7 @@ async def visiting(*, token: str | None = TOKEN) -> AsyncIterator[Desk]:
         NO_HEALTH,
         None,
         lambda: status_page_of(desk.stage, token=token, clock=desk.clock),
-        acts=token is not None,
+        actions_enabled=token is not None,
         hosts=HOSTS,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as desk.client:
@@ -183,7 +183,9 @@ async def test_of_too_many_sessions_the_oldest_goes(desk: Desk) -> None:
         ({}, 403),
     ],
 )
-async def test_only_forms_of_our_own_page_are_heard(desk: Desk, headers: dict[str, str], status: int) -> None:
+async def test_only_forms_of_our_own_page_are_accepted(
+    desk: Desk, headers: dict[str, str], status: int
+) -> None:
     await desk.sign_in()
     assert (await desk.act("poll", headers=headers)).status_code == status
     assert desk.stage.done == (["poll"] if status == 303 else [])
@@ -262,7 +264,7 @@ async def test_tokens_are_not_logged_or_shown(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("seq", ["", "0", "-1", "x", "9" * 40, "٣", str(2**63)])
-async def test_a_letter_that_cannot_be_is_not_asked_for(desk: Desk, seq: str) -> None:
+async def test_an_impossible_seq_is_refused_before_the_store_is_used(desk: Desk, seq: str) -> None:
     assert (await desk.act("drop", seq, BEARER)).status_code == 404
     assert desk.stage.done == []
 

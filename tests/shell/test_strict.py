@@ -175,7 +175,7 @@ def whole_app(stage: Stage) -> Starlette:
         return status_page_of(stage)
 
     hooks = Hooks("secret", trigger=lambda: None, metrics=Metrics("shop.example", []))
-    return make_app(NO_HEALTH, hooks, make_status_page, acts=True, hosts=HOSTS)
+    return make_app(NO_HEALTH, hooks, make_status_page, actions_enabled=True, hosts=HOSTS)
 
 
 NOT_OPEN = [
@@ -243,7 +243,7 @@ async def test_a_slash_at_the_end_is_another_path_and_leads_nowhere(path: str) -
         (["Host: evil.example#.localhost"], 421),
     ],
 )
-async def test_only_host_says_by_which_name_it_is_asked(heads: list[str], status: int) -> None:
+async def test_only_the_host_header_names_the_listener(heads: list[str], status: int) -> None:
     async with listening(whole_app(Stage())) as port:
         answer = await said_to(port, requested("GET", "/", *heads))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 async def swept(
     path: Path, *, shop: FakeShop | None = None, plan: PollPlan = PLAN
 ) -> AsyncIterator[ShopHarness]:
-    """A house that sweeps; it has polled and swept an empty shop once."""
+    """A shop harness that has polled and swept an empty shop once."""
     async with shop_harness(path, shop=shop, plan=plan, in_memory=True) as it:
         await it.tick()
         await sweep(it)
@@ -77,7 +77,7 @@ def redate(it: ShopHarness, order_id: int, status: str, by: timedelta) -> None:
 
 
 def sweeps(it: ShopHarness) -> list[Query]:
-    """What was asked by sweeps: neither walks nor learning do."""
+    """The queries of sweeps: no walk or import sends such queries."""
     return [query for _, query in it.shop.requested if query.ids or query.created_after]
 
 
@@ -284,7 +284,7 @@ async def test_a_sweep_that_was_cut_short_goes_on_with_the_open_orders_where_it_
         assert it.state_writer.state.sweep_after_id == 0
 
 
-async def test_pages_have_a_budget_and_the_rest_has_its_turn_the_next_time(path: Path) -> None:
+async def test_pages_have_a_budget_and_the_rest_follows_the_next_time(path: Path) -> None:
     async with swept(path) as it:
         it.shop.most_ids = 1
         for order_id in range(1, MAX_OPEN + 51):

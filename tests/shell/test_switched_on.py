@@ -309,4 +309,4 @@ async def test_while_importing_no_silence_is_told(path: Path) -> None:
         assert it.new_deliveries == []
         async with it.running():
             await anyio.sleep(61)
-    assert it.sinks[0].events() == [("silence", SILENCE)], "when all is learned"
+    assert it.sinks[0].events() == [("silence", SILENCE)], "when all are imported"

@@ -36,7 +36,7 @@ class Business:
                 self.history.stock(status, timedelta(hours=hours))
 
     async def go_on(self, *, minutes: int, every: int = 1, late: bool = False) -> None:
-        """Two deeds in each minute, or longer, and a tick after it."""
+        """Two actions in each period of so many minutes, and a tick after them."""
         for _ in range(0, minutes, every):
             await anyio.sleep(60 * every - 25)
             self._action()

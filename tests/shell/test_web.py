@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.delivery.dispatcher import Dispatcher
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
@@ -124,6 +125,7 @@ class Ward:
             metrics=self.metrics,
             interval_s=self.interval_s,
             session=lambda: session.health() if self.leads else None,
+            clock=ClockWatch(self.store.now, metrics=self.metrics),
         )
 
 
@@ -565,7 +567,7 @@ async def test_serving_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_address_of_ipv6_is_one_that_can_be_asked() -> None:
+async def test_the_address_of_ipv6_is_one_that_can_be_requested() -> None:
     try:
         listener = listen("::1", 0)
     except OSError:

@@ -261,23 +261,23 @@ def _deaf_to_the_end(_: Any) -> Any:
     return renew
 
 
-def _one_line(turn: Any) -> Any:
+def _one_line(hold: Any) -> Any:
     lock: list[Any] = []
 
     @asynccontextmanager
-    async def turn_of_all(self: Any) -> Any:
+    async def hold_one_for_all(self: Any) -> Any:
         loop = asyncio.get_running_loop()
         if not lock or lock[0][0] is not loop:
             lock[:] = [(loop, anyio.Lock())]
         async with lock[0][1]:
             try:
-                async with turn(self):
+                async with hold(self):
                     yield
             except ShopPollerError:
                 await anyio.sleep(60)
                 raise
 
-    return turn_of_all
+    return hold_one_for_all
 
 
 def _always_healthy(_: Any) -> Any:
@@ -425,7 +425,7 @@ BUGS = {
         "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98
     ),
     "a bad shop holds up the others": Bug(
-        "polling.limiter._Slot", "turn", _one_line, 300, fleets=_any_fleet, first=53
+        "polling.limiter._Slot", "hold", _one_line, 300, fleets=_any_fleet, first=53
     ),
     "a shop that is not reached stays": Bug(
         "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared, first=203

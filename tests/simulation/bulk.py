@@ -48,7 +48,7 @@ class Messenger:
             errors = await self._sink.send_all(deliveries)
             codes = [503 if error else 200 for error in errors]
         finally:
-            self._judge.heard(sent, codes)
+            self._judge.note_answers(sent, codes)
         return errors
 
     async def check(self) -> str:

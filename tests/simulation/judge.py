@@ -389,7 +389,7 @@ class Judge:
             self.fail(f"{process} sends {what} by an id that was another event's")
         return sent
 
-    def heard(
+    def note_answers(
         self, several: Sequence[Sent], codes: Sequence[int | None], retry_after: str | None = None
     ) -> None:
         """A process got a receiver's answers, or none, to what it sent in one request."""

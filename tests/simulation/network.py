@@ -37,7 +37,7 @@ Mood: TypeAlias = Literal[
 ]
 MOODS: tuple[Mood, ...] = (
     "down",  # nobody listens
-    "silent",  # it hears nothing, and nobody learns that
+    "silent",  # nothing arrives, and no error says so
     "slow",  # it takes seconds
     "late",  # it takes what it gets, and says so when nobody waits any more
     "broken",  # it takes what it gets, and the connection breaks off before it says so
@@ -137,9 +137,9 @@ class ToReceiver(httpx.AsyncBaseTransport):
                 self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
             )
         except BaseException:
-            self._world.judge.heard(several, [None])
+            self._world.judge.note_answers(several, [None])
             raise
-        self._world.judge.heard(several, [response.status_code], response.headers.get("Retry-After"))
+        self._world.judge.note_answers(several, [response.status_code], response.headers.get("Retry-After"))
         return response
 
     async def _arrive(self, sent: Any) -> httpx.Response:

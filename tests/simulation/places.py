@@ -74,7 +74,7 @@ def throw(rng: Random, troubles: Troubles, name: str) -> Trouble | None:
 
 
 class Watched:
-    """A store whose every deed the judge sees: the process's view of it.
+    """The store as a process sees it; the judge sees every call.
 
     Args:
         inner: the real one.

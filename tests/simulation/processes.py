@@ -43,7 +43,7 @@ class Process:
         no_trigger_at: when it got one last that is not the shop's, or about something else.
         walked_at: when it asked last what changed.
         asks_until: until when it awaited an answer of the shop; infinity while it does.
-        grid: the tenure in which it asked that first, and when.
+        grid: the leader session of its first walk, and the time of that walk.
         is_told_to_stop: it got SIGTERM.
         freezes: how often it was frozen.
         thawed_at: when it ran again the last time.
@@ -80,7 +80,9 @@ class Process:
         self.store: Any = None
         self.sight: Any = None
         self.shop_not_before = (0, 0.0)
-        self.shop_closed: tuple[int, float, int] | None = None  # tenure, since when, disturbances until then
+        self.shop_closed: tuple[int, float, int] | None = (
+            None  # leader session, since when, disturbances until then
+        )
         self._fuse: int | None = None  # steps until it is killed
         self._scope = anyio.CancelScope()
         self._signals: asyncio.Queue[Signals] = asyncio.Queue()
@@ -160,16 +162,16 @@ class Process:
     def on_signal(self, stop: Callable[[Signals], object]) -> Iterator[None]:
         """In place of signals.on_signal: the first one stops it, the second one ends it at once."""
 
-        async def hear() -> None:
+        async def wait_for_signals() -> None:
             stop(await self._signals.get())
             await self._signals.get()
             self.kill()
 
-        hearing = self.runs(hear())
+        waiting = self.runs(wait_for_signals())
         try:
             yield
         finally:
-            hearing.cancel()
+            waiting.cancel()
 
     async def _live(self) -> None:
         try:

@@ -65,7 +65,7 @@ class Visitor:
     """Visits the daemons of a world, at times that have nothing to do with what happens there.
 
     Args:
-        world: whose daemons; whose own chance is left alone.
+        world: whose daemons; its own random numbers are not used.
     """
 
     def __init__(self, world: "World") -> None:

@@ -84,7 +84,7 @@ class World:
         outages_s: how long the shop may be down.
 
     Args:
-        seed: makes all the chance there is.
+        seed: of all random numbers.
         folder: for files.
         plan: what kind of world it is; None lets the seed decide.
         shop_id: the shop's.

@@ -114,7 +114,7 @@ class Use:
         return await self.tried("known", lambda: store.known(SHOP, [1, 2, 3, 4, 6])) or {}
 
     async def deliver(self, sink: str) -> None:
-        """Take what is due, twice at most, and settle it."""
+        """Take what is due, two deliveries at most, and record their outcomes."""
         store = self.store
         some = await self.tried("claim", partial(store.claim, sink, now=NOW, limit=2)) or []
         self.delivered |= {one.event_id for one in some}
@@ -133,7 +133,7 @@ class Use:
                 await self.deliver(sink)
         for sink in SINKS:
             expire = partial(store.dead_letter_expired, sink, head_before=at(-9_000), now=NOW)
-            await self.tried("bury_expired", expire)
+            await self.tried("dead_letter_expired", expire)
         await self.tried("replay", partial(store.replay_concurrently, SHOP, [2], NOW))
         await self.tried("resend", partial(store.resend_concurrently, SHOP, [1], NOW))
         await self.tried("drop", partial(store.drop_concurrently, SHOP, [2]))

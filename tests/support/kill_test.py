@@ -1,4 +1,4 @@
-"""kill -9, again and again, in moments that chance chooses; and what has to be true in the end."""
+"""kill -9, again and again, at random moments; and what has to be true in the end."""
 
 import time
 from collections import Counter, defaultdict
@@ -38,7 +38,7 @@ class KillTest:
 
     Args:
         site: where it happens.
-        seed: of chance.
+        seed: of the random numbers.
         server: has the state, is killed now and then itself, and writes everything down before it answers.
 
     Attributes:

@@ -10,8 +10,8 @@ ENDS = {"cancelled": "cancelled", "failed": "failed", "refunded": "refunded", "c
 class Plot:
     """Keeps some orders going in a shop.
 
-    What is done and undone between two ticks cannot be seen by polling. Here nothing is ever undone before
-    it was told; so the receiver has to hear each order's whole story, and in its order.
+    Polling does not show what is done and undone between two ticks. Here nothing is undone before its event
+    was delivered. So the receiver gets all events of each order, in their order.
 
     Args:
         site: where it happens.

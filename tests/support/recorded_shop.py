@@ -116,7 +116,7 @@ def _letters_and_digits(text: str) -> str:
 
 
 def comparable(value: Any) -> Any:
-    """The same value without what is made up by chance: ids of rows, keys, values of meta data."""
+    """The same value without what is random: ids of rows, keys, values of meta data."""
     if isinstance(value, list):
         return [comparable(item) for item in value]
     if not isinstance(value, dict):
@@ -127,7 +127,7 @@ def comparable(value: Any) -> Any:
     if "order_key" in plain:
         plain["payment_url"] = plain["payment_url"].replace(plain["order_key"], "KEY")
         plain["order_key"] = _letters_and_digits(plain["order_key"].lower())[:9]
-        # The order of the rows matters, and what the trash wrote; other values are chance.
+        # The order of the rows matters, and what the trash wrote; other values are random.
         plain["meta_data"] = [
             (row["key"], row["value"] if "trash" in row["key"] else "")
             for row in plain["meta_data"]

@@ -9,7 +9,7 @@ from support.oracle import BAD_NEWS, is_paid
 from support.site import Site
 
 BEGINNINGS = ["pending", "on-hold", "processing"]
-TURNS = ["pending", "on-hold", "processing", "completed", "cancelled", "failed"]
+STATUSES = ["pending", "on-hold", "processing", "completed", "cancelled", "failed"]
 ENDS = ["processing", "completed", "cancelled", "failed", "refunded"]
 STEP_S = 0.7
 
@@ -19,7 +19,7 @@ class Batch:
     """Orders that change in the same moment, so that their dates of change are the same."""
 
     order_ids: list[int]
-    limiter: int
+    steps_left: int
     due: float
 
 
@@ -45,11 +45,11 @@ class Restless:
         for batch in self._batches:
             if batch.due > now:
                 continue
-            batch.limiter -= 1
+            batch.steps_left -= 1
             batch.due = now + self._random.expovariate(1 / STEP_S)
             for order_id in batch.order_ids:
-                self._turn(order_id, ENDS if batch.limiter == 0 else TURNS)
-        self._batches = [batch for batch in self._batches if batch.limiter]
+                self._change_status(order_id, ENDS if batch.steps_left == 0 else STATUSES)
+        self._batches = [batch for batch in self._batches if batch.steps_left]
         while begin_more and len(self._batches) < self._at_once:
             self._begin()
         return bool(self._batches)
@@ -66,10 +66,10 @@ class Restless:
         statuses = self._random.choices(BEGINNINGS, k=size)
         order_ids = [self._site.shop.create_order(status) for status in statuses]
         self.lives |= {order_id: [status] for order_id, status in zip(order_ids, statuses, strict=True)}
-        limiter = self._random.randint(1, 5)
-        self._batches.append(Batch(order_ids, limiter, now + self._random.expovariate(1 / STEP_S)))
+        steps_left = self._random.randint(1, 5)
+        self._batches.append(Batch(order_ids, steps_left, now + self._random.expovariate(1 / STEP_S)))
 
-    def _turn(self, order_id: int, statuses: Sequence[str]) -> None:
+    def _change_status(self, order_id: int, statuses: Sequence[str]) -> None:
         life = self.lives[order_id]
         status = self._random.choice([status for status in statuses if status != life[-1]])
         self._site.shop.set_status(order_id, status)

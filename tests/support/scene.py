@@ -103,11 +103,11 @@ class Stage:
     """Answers for the daemon.
 
     Attributes:
-        seen: what there is to see.
-        looks: how often that was looked at.
-        done: what was asked for.
-        answer: what comes of asking for it.
-        broken: every deed fails with it.
+        seen: the snapshot.
+        looks: how often the snapshot was read.
+        done: the requested actions.
+        answer: their result.
+        broken: every action fails with it.
     """
 
     seen: StatusSnapshot = WELL
@@ -167,7 +167,7 @@ async def staged(stage: Stage, *, token: str | None = TOKEN, locale: Locale = "r
         NO_HEALTH,
         None,
         lambda: status_page_of(stage, token=token, locale=locale),
-        acts=token is not None,
+        actions_enabled=token is not None,
         hosts=HOSTS,
     )
     async with serving(app, listen("127.0.0.1", 0)) as address:

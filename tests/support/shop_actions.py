@@ -1,6 +1,6 @@
-"""What happens in a simulated shop, each deed noted by when it has to be known.
+"""Actions in a simulated shop, and when each has to be detected.
 
-One that moves the order's date, the next good tick has to show; one that does not, the next whole sweep.
+The next good tick has to show an action that moves the order's date; the next whole sweep has to show others.
 """
 
 from datetime import datetime, timedelta
@@ -32,8 +32,8 @@ class ShopActions:
     Attributes:
         blind: the dialect sees neither refunds nor drafts, and one bad order spoils a page.
         actions: how many there were.
-        shown: by order, the deed after which its date moved: due at the next good tick.
-        hidden: by order, the deed that moved no date: due at the next whole sweep.
+        shown: by order, the last action that moved its date: due at the next good tick.
+        hidden: by order, the last action that moved no date: due at the next whole sweep.
         poisoned: orders that the source leaves out of every question until it is asked for them by name.
     """
 

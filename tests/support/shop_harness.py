@@ -1,4 +1,4 @@
-"""The house on a bench: the real poller, dispatchers and store between a made-up shop and made-up sinks."""
+"""The real poller, dispatchers and store between a fake shop and fake sinks."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -276,7 +276,7 @@ async def shop_harness(
         def announce(new: Sequence[NewDelivery] = ()) -> None:
             new_deliveries.extend(new)
             for dispatcher in dispatchers:
-                dispatcher.look_soon()
+                dispatcher.check_soon()
 
         message_format = MessageFormat(SHOP)
         clock = ClockWatch(now, metrics=metrics)
@@ -298,9 +298,8 @@ async def shop_harness(
                 may_send=may_send,
                 alert_manager=alert_manager,
                 metrics=metrics,
-                now=clock.now,
-                random=random,
                 clock=clock,
+                random=random,
             )
             for sink in sinks
         ]
@@ -323,7 +322,6 @@ async def shop_harness(
             retention=store,
             alert_manager=alert_manager,
             metrics=metrics,
-            now=clock.now,
             clock=clock,
         )
         yield ShopHarness(
@@ -346,4 +344,4 @@ async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:
-        each.look_soon()
+        each.check_soon()

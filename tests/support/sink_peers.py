@@ -66,13 +66,13 @@ class Inbox:
         url: where it listens.
         posts: what arrived.
         answers: status and headers of the next answers; then it is 200.
-        admin_auth: is waited for before an answer.
+        before_answer: awaited before each answer.
     """
 
     url: str = ""
     posts: list[Post] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    admin_auth: Callable[[], Awaitable[object]] | None = None
+    before_answer: Callable[[], Awaitable[object]] | None = None
 
     @property
     def connections(self) -> set[tuple[str, int]]:
@@ -93,8 +93,8 @@ class Inbox:
                 connection=tuple(scope["client"]),
             )
         )
-        if self.admin_auth is not None:
-            await self.admin_auth()
+        if self.before_answer is not None:
+            await self.before_answer()
         status, headers = self.answers.pop(0) if self.answers else (200, {})
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})

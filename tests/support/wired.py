@@ -19,6 +19,7 @@ from shop_poller.alerts import AlertManager
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Notification, Page, Query
+from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan, TickReport
@@ -150,7 +151,7 @@ class Bench:
             retention=self.store,
             alert_manager=alert_manager,
             metrics=metrics,
-            now=self.host_now,
+            clock=ClockWatch(self.host_now, metrics=metrics),
             refunds=open_refunds(URL, CREDENTIALS) if self._reads_refunds else None,
         )
 

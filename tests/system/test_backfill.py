@@ -1,4 +1,4 @@
-"""`backfill`: the past is learned silently, beside the daemon, resumably and gently."""
+"""`backfill` imports old orders silently while the daemon runs. It can resume, and spares the shop."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_without_it_such_an_order_is_imported_when_it_turns_up(site: Site) -> No
     with site.daemon():
         site.polled()
         site.shop.refund(old)
-        wait_until(lambda: old in known(site), "learning it")
+        wait_until(lambda: old in known(site), "its import")
     assert site.receiver.posts == []
 
 
@@ -79,7 +79,7 @@ def test_it_only_adds_what_is_unknown_and_older_than_our_watch(site: Site) -> No
     assert backfill(site).last == "read 30 orders, imported 0 new ones"
 
 
-def test_many_are_asked_for_one_page_after_the_other(site: Site) -> None:
+def test_many_are_requested_one_page_after_the_other(site: Site) -> None:
     ids = past_orders(site, 250, "refunded")
     assert site.once().code == 0
     site.served.seen.clear()

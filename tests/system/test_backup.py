@@ -32,7 +32,7 @@ def place(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
         yield site
 
 
-def test_a_backup_beside_the_daemon_comes_back_with_the_same_event_ids(place: Site) -> None:
+def test_a_backup_of_a_running_daemon_is_restored_with_the_same_event_ids(place: Site) -> None:
     with place.daemon() as daemon:
         early = place.shop.create_order("processing")
         place.receiver.wait_for(1)

@@ -114,7 +114,7 @@ def test_a_tools_list_in_another_place_is_told(site: Site, file: str) -> None:
     assert site.receiver.events == [("2", "new")]
 
 
-def test_orders_beside_one_that_is_deep_are_told_and_it_too(site: Site) -> None:
+def test_orders_next_to_one_that_is_deep_are_announced_and_it_too(site: Site) -> None:
     (order,) = cases.load("paid-date-odd/order_a.json", at=lately())
     deep = order | cases.load("deep-meta/item.json")
     listed = [order | {"id": 1}, deep, order | {"id": 3}]

@@ -69,7 +69,7 @@ def test_it_warns_of_an_address_whose_path_is_shown_and_looks_like_a_secret(site
     assert "1 sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret" in done.lines[1]
 
 
-def test_it_may_be_asked_beside_the_daemon(site: Site) -> None:
+def test_it_may_run_while_the_daemon_runs(site: Site) -> None:
     with site.daemon(SHOP_POLLING_INTERVAL="3600") as daemon:
         wait_until(lambda: daemon.get("/readyz").status_code == 200, "readiness")
         database = site.state.read_bytes()

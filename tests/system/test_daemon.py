@@ -251,7 +251,7 @@ def test_a_tick_under_way_is_finished_before_the_end(site: Site) -> None:
         assert daemon.stop() == 0
     decided = [entry["order"] for entry in daemon.logged("order event")]
     assert decided == [str(order)]
-    # Whether it was sent still, too, is chance; it is not lost, and not decided again.
+    # It may have been sent as well, or not. It is not lost, and not decided again.
     assert site.once().code == 0
     assert site.receiver.story(order) == ["new"]
     assert len(set(site.receiver.event_ids)) == 1

@@ -66,7 +66,7 @@ def refused(done: Finished) -> str:
     return complaint
 
 
-def replayed_beside_the_daemon(site: Site) -> None:
+def replayed_while_the_daemon_runs(site: Site) -> None:
     with site.daemon() as daemon:
         orders = give_up(site, 3)
         wait_until(lambda: len(dead_orders(site)) == 3, "three dead letters")
@@ -92,16 +92,16 @@ def replayed_beside_the_daemon(site: Site) -> None:
 
 
 def test_what_was_given_up_is_sent_again_without_a_restart(site: Site) -> None:
-    replayed_beside_the_daemon(site)
+    replayed_while_the_daemon_runs(site)
 
 
 def test_so_it_is_with_the_state_in_valkey(site: Site, redis_state: RedisServer) -> None:
-    replayed_beside_the_daemon(site)
+    replayed_while_the_daemon_runs(site)
     with redis_state.client as client:
         assert client.hlen("shop:polling:dead_letters") == client.zcard("shop:polling:outbox:lines") == 0
 
 
-def test_a_letter_is_listed_and_shown(site: Site) -> None:
+def test_a_dead_letter_is_listed_and_shown(site: Site) -> None:
     three_dead(site)
     site.shop.create_order("processing")
     site.once()
@@ -180,7 +180,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(site: Site, command: str) -> N
     assert done.stderr.decode() == "ended with 0\n"
 
 
-def test_a_letter_that_is_not_there_is_told_in_one_line(site: Site) -> None:
+def test_a_missing_dead_letter_is_reported_in_one_line(site: Site) -> None:
     assert site.once().code == 0
     assert "there is no dead letter 7" in refused(site.run("dead", "show", "7"))
 

@@ -169,7 +169,7 @@ def test_what_was_there_before_is_imported_in_silence_and_then_judged_rightly(si
     open_one = shop.create_order("processing", created=now - timedelta(days=3))
     shop.create_order("on-hold", created=now - timedelta(hours=2))
     done_one = shop.create_order("completed", created=now - timedelta(days=10))
-    shop.create_order("completed", created=now - timedelta(days=60))  # too long ago to be learned
+    shop.create_order("completed", created=now - timedelta(days=60))  # too long ago to be imported
     just_now = shop.create_order("processing", created=now - timedelta(minutes=50))
 
     assert site.once().lines == [

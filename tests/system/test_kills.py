@@ -18,7 +18,7 @@ from support.site import Site
 
 
 def power_cut(daemon: Running) -> None:
-    """End the daemon now; it has no chance to do anything more."""
+    """End the daemon now; it cannot do anything more."""
     os.kill(daemon.pid, signal.SIGKILL)
     daemon.process.wait()
 
@@ -34,7 +34,7 @@ def assert_sound(site: Site) -> None:
     ids=["answers", "hangs", "hangs up", "answers, fast"],
 )
 def test_killed_between_commit_and_ack(site: Site, reaction: str, extra: dict[str, str]) -> None:
-    """The receiver has it, and the daemon is dead before it hears or can note down the answer."""
+    """The receiver has it, and the daemon is dead before it reads or records the answer."""
     site.settings |= extra
     orders = [site.shop.create_order("processing") for _ in range(12)]
     for order in orders:

@@ -183,7 +183,7 @@ def test_a_rehearsal_changes_nothing(site: Site) -> None:
     assert site.once().last == "delivered 2, waiting 0, failed 0"
 
 
-def test_a_rehearsal_beside_the_daemon_changes_nothing(site: Site) -> None:
+def test_a_rehearsal_while_the_daemon_runs_changes_nothing(site: Site) -> None:
     with site.daemon(SHOP_POLLING_INTERVAL="3600"):
         site.polled()
         wait_until(lambda: site.status()["last_poll_at"], "the first good poll")
@@ -234,7 +234,7 @@ def test_two_shops_have_a_file_each(tmp_path: Path) -> None:
         assert len({post.event_id for post in [*one.receiver.posts, *two.receiver.posts]}) == 2
 
 
-def test_an_order_waits_for_its_own_turn_at_a_receiver_that_chokes_on_it(site: Site) -> None:
+def test_an_order_that_its_receiver_cannot_process_delays_no_other(site: Site) -> None:
     """What one order's first event waits for, its second waits for, too; the others do not."""
     stuck = site.shop.create_order("processing", total=13)
     fine = site.shop.create_order("processing", total=14)

@@ -79,7 +79,7 @@ def test_poll_now_polls_at_once(site: Site, port: int) -> None:
         assert TOKEN not in daemon.stderr
 
 
-def test_poll_now_overrides_what_the_shop_asked_for(site: Site, port: int) -> None:
+def test_poll_now_overrides_a_pause_that_the_shop_requested(site: Site, port: int) -> None:
     assert port
     with site.daemon(SHOP_POLLING_INTERVAL="5") as daemon:
         site.polled(1)

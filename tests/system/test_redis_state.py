@@ -90,7 +90,7 @@ def test_a_server_emptied_under_a_running_daemon_costs_nothing_young_and_stirs_n
     assert len({*site.receiver.event_ids}) == 4  # repeats carry the same ids
 
 
-def test_trouble_is_logged_by_its_edges(site: Site, server: RedisServer) -> None:
+def test_trouble_is_logged_when_it_begins_and_when_it_ends(site: Site, server: RedisServer) -> None:
     with site.daemon() as daemon:
         site.polled(2)
         server.end()
@@ -110,7 +110,7 @@ def test_trouble_is_logged_by_its_edges(site: Site, server: RedisServer) -> None
     assert site.receiver.story(order) == ["new"]
 
 
-def test_commands_look_at_it_beside_the_daemon(site: Site, server: RedisServer) -> None:
+def test_commands_read_it_while_the_daemon_runs(site: Site, server: RedisServer) -> None:
     site.shop.create_order("processing")
     with site.daemon() as daemon:
         site.receiver.wait_for(1)
@@ -155,7 +155,7 @@ def test_a_server_that_is_not_there_is_named_in_one_line(site: Site, server: Red
     assert f"FAIL  state: state in {server.url}: " in checked.stdout
 
 
-def test_audit_and_backfill_beside_a_daemon(site: Site, server: RedisServer) -> None:
+def test_audit_and_backfill_while_a_daemon_runs(site: Site, server: RedisServer) -> None:
     old = site.shop.create_order("completed", created=ago(days=40))
     since = ago(days=60).strftime("%Y-%m-%d")
     with site.daemon():

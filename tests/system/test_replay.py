@@ -33,7 +33,7 @@ def three_delivered(site: Site) -> list[int]:
     return orders
 
 
-def replayed_beside_the_daemon(site: Site) -> None:
+def replayed_while_the_daemon_runs(site: Site) -> None:
     with site.daemon() as daemon:
         order, other = site.shop.create_order("processing"), site.shop.create_order("processing")
         site.receiver.wait_for(2)
@@ -62,13 +62,13 @@ def replayed_beside_the_daemon(site: Site) -> None:
 
 
 def test_what_was_delivered_is_sent_again_without_a_restart(site: Site) -> None:
-    replayed_beside_the_daemon(site)
+    replayed_while_the_daemon_runs(site)
 
 
 def test_so_it_is_with_the_state_in_valkey(site: Site) -> None:
     with redis_server(site.home) as server:
         site.settings["SHOP_STATE_URL"] = server.url
-        replayed_beside_the_daemon(site)
+        replayed_while_the_daemon_runs(site)
         with server.client as client:
             assert client.zcard("shop:polling:outbox:lines") == 0
             assert client.hlen("shop:polling:delivered") == client.hlen("shop:polling:delivered:texts") == 4

@@ -116,7 +116,7 @@ def test_who_was_frozen_longer_than_the_lease_changes_and_sends_nothing(site: Si
 
 
 def kill_test(site: Site, server: RedisServer, *, rounds: int, seed: int, say: Callable[[str], None]) -> None:
-    """Two replicas; in each round chance chooses what befalls whom, while orders go on."""
+    """Two replicas; in each round something random happens to one of them, while orders continue."""
     random = Random(seed)
     plot = Plot(site, random, at_once=6)
     with ExitStack() as stack:

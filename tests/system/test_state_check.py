@@ -49,7 +49,7 @@ def test_a_check_reports_a_repair_repairs_and_a_copy_is_kept(site: Site) -> None
     assert site.run("state", "aside").lines == [f"{SHOP_ID}: no row is set aside"]
 
 
-def test_beside_the_daemon_a_check_is_made_and_a_repair_refused(site: Site) -> None:
+def test_while_the_daemon_runs_a_check_is_made_and_a_repair_refused(site: Site) -> None:
     with site.daemon() as daemon:
         site.polled(1)
         assert site.run("state", "check").code == 0

@@ -39,7 +39,7 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
     }
 
 
-def test_beside_the_daemon(site: Site) -> None:
+def test_while_the_daemon_runs(site: Site) -> None:
     site.shop.create_order("processing", created=datetime.now(UTC) - timedelta(days=1))
     with site.daemon() as daemon:
         site.shop.create_order("processing")

@@ -100,7 +100,7 @@ def test_keys_revoked_in_flight_are_told_and_nothing_is_missed(site: Site) -> No
     assert site.receiver.story(meanwhile) == ["new"]
 
 
-def test_an_alert_is_an_edge_over_restarts_too(site: Site) -> None:
+def test_an_alert_is_not_repeated_after_a_restart(site: Site) -> None:
     (key,) = site.served.endpoint.keys
     site.served.endpoint.keys.clear()
     for _ in range(2):
@@ -114,7 +114,7 @@ def test_an_alert_is_an_edge_over_restarts_too(site: Site) -> None:
     assert [alert["event_type"] for alert in alerts(site)] == ["service.unhealthy", "service.recovered"]
 
 
-def test_a_shop_that_is_down_is_asked_again_and_nothing_is_missed(site: Site) -> None:
+def test_a_shop_that_is_down_is_polled_again_and_nothing_is_missed(site: Site) -> None:
     shop, receiver = SimulatedShop(wall_clock), site.receiver
     early = shop.create_order("processing")
     with reserved_port() as port, ExitStack() as lasting:

@@ -158,12 +158,12 @@ def run(
 
     if not once:
         from shop_poller.observability.logging import log_in_background  # noqa: PLC0415
-        from shop_poller.runtime import app as daemon  # noqa: PLC0415 - see the module's docstring
+        from shop_poller.runtime.app import run as run_daemon  # noqa: PLC0415 - see the module's docstring
 
         if shop is not None:
             raise typer.BadParameter("needs --once", param_hint="--shop")
         log_in_background()
-        anyio.run(partial(daemon.run, shops_config), backend_options={"use_uvloop": _has_uvloop()})
+        anyio.run(partial(run_daemon, shops_config), backend_options={"use_uvloop": _has_uvloop()})
     elif dry_run:
         _rehearse(choose(shops_config.shops, shop))
     else:

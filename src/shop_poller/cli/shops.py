@@ -97,13 +97,13 @@ async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awa
     """Call `look` for every shop, for AT_ONCE of them concurrently."""
     room = anyio.CapacityLimiter(AT_ONCE)
 
-    async def take_turn(shop: Settings) -> None:
+    async def look_when_free(shop: Settings) -> None:
         async with room:
             await look(shop)
 
     async with anyio.create_task_group() as tasks:
         for shop in shops_config:
-            tasks.start_soon(take_turn, shop)
+            tasks.start_soon(look_when_free, shop)
 
 
 async def _described(shop: Settings) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class SinkConfig(ABC):
     """One sink, as its address in SHOP_NOTIFY_URLS describes it. Each kind of sink is a subclass.
 
     Attributes:
-        begins: how the addresses of this kind begin, in lower case.
-        form: what its addresses look like; for the error about an address of no known kind.
+        prefixes: the beginnings of its addresses, in lower case.
+        address_format: what its addresses look like; shown in the error about an unknown kind of address.
         documented_as: the cell `address` of its row in docs/configuration.md.
         delivers_by: the cell `delivers by` of that row.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
@@ -34,8 +34,8 @@ class SinkConfig(ABC):
         filter: which notifications the sink receives.
     """
 
-    begins: ClassVar[tuple[str, ...]]
-    form: ClassVar[str]
+    prefixes: ClassVar[tuple[str, ...]]
+    address_format: ClassVar[str]
     documented_as: ClassVar[str]
     delivers_by: ClassVar[str]
 
@@ -45,7 +45,7 @@ class SinkConfig(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, address: str) -> Self:
-        """Parse an address that begins with one of `begins`.
+        """Parse an address that begins with one of `prefixes`.
 
         Raises:
             ValueError: what is wrong, in one line, without the address itself: it may contain a password.
@@ -91,7 +91,7 @@ SinkParser = Callable[[str], SinkConfig]
 """Parses one address; raises what `SinkConfig.parse` raises."""
 
 
-def named(fragment: str, default: str) -> str:
+def sink_name(fragment: str, default: str) -> str:
     """The name of a sink: the #name of its address, or a default.
 
     Raises:

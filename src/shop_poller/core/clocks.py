@@ -85,8 +85,8 @@ class Clocks:
         passed_s = at - self.at
         return passed_s > REREAD_S or abs(ours - self.ours - timedelta(seconds=passed_s)) > STEP
 
-    def heard(self, shop_time: datetime, at: float) -> "Clocks":
-        """Note the shop's time."""
+    def with_shop_time(self, shop_time: datetime, at: float) -> "Clocks":
+        """Return what is known once the shop has reported its time."""
         known = replace(self, shop=(shop_time, at), unconfirmed_at=-math.inf)
         if self.shop is not None and abs(shop_time - self._shop_at(at)) > AGREE:
             known = replace(known, days_unsure_at=at)  # both may be the clock of one machine
@@ -159,8 +159,8 @@ class Clocks:
 
     def _shop_at(self, at: float) -> datetime:
         assert self.shop is not None  # noqa: S101 - the callers have checked
-        shop_time, heard_at = self.shop
-        return shop_time + timedelta(seconds=at - heard_at)
+        shop_time, read_at = self.shop
+        return shop_time + timedelta(seconds=at - read_at)
 
 
 def is_usual(gap: timedelta) -> bool:

@@ -4,9 +4,9 @@
        ↑                                     │
        └─────────── recorder ←─ outcomes ────┘
 
-Every sink has its own dispatcher, so that a sink that is down does not delay the others. The pump claims no
-more than the stream has room for. It claims only the oldest row of each key, so that an order's events arrive
-in order. While the sink is down, the stream is empty, and a single delivery probes, at most once a minute.
+Every sink has its own dispatcher, so that a sink that is down does not delay the others. The pump claims at
+most as many rows as the stream has room for. It claims only the oldest row of each key, so that an order's
+events arrive in order. While the sink is down, the stream is empty, and at most once a minute one row probes.
 """
 
 import math
@@ -34,17 +34,17 @@ from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import MoveToDeadLetters, Outbox, Outcome, Sink
 
 CLAIM_BATCH = 500
-LOOK_EVERY_S = 60.0
-"""How often deliveries that wait too long for a sink that is down are moved to dead letters."""
+DOWN_CHECK_EVERY_S = 60.0
+"""How often the outbox is checked for expired deliveries while the sink is down."""
 CHECK_EVERY_S = 10.0
 """How often the outbox is checked even when nothing seems due.
 
 Another process may replay dead letters, and clocks can be set.
 """
-CLAMP_AGAIN_S = 60.0
-"""How long after the clock was set back the due times are corrected a second time."""
+CORRECT_AGAIN_S = 60.0
+"""Due times are corrected a second time, this long after the clock was set back."""
 ALERT_DOWN_AFTER = timedelta(minutes=10)
-"""A sink that fails for so long without accepting a delivery is reported."""
+"""An alert is sent for a sink that has accepted nothing for this long."""
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -74,11 +74,10 @@ class Dispatcher:
         outbox: contains the deliveries.
         may_send: returns whether the lease is certainly ours at this moment.
         alert_manager: reports a sink that is gone or down for long, its recovery, and dead letters.
-        gone: whether the sink answered 410 in an earlier leader session of this process.
         metrics: of the shop.
-        now: our clock, aware UTC.
+        clock: our clock.
         random: returns a random number, 0 to 1.
-        clock: watches our clock; None to create a new watch.
+        gone: whether the sink answered 410 in an earlier leader session of this process.
 
     Attributes:
         senders_alive: the number of running senders.
@@ -93,14 +92,13 @@ class Dispatcher:
         may_send: Callable[[], bool],
         alert_manager: AlertManager,
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         random: Callable[[], float],
         gone: bool = False,
-        clock: ClockWatch | None = None,
     ) -> None:
-        self._clock = clock or ClockWatch(now, metrics=metrics)
-        self._set_back = 0  # the number of set-backs of the clock at the last correction of due times
-        self._clamp_at = math.inf
+        self._clock = clock
+        self._set_backs_corrected = 0  # how often the clock had been set back at the last correction
+        self._correct_again_at = math.inf
         self.senders_alive = 0
         self._name = sink.name
         self._plan = plan
@@ -108,7 +106,7 @@ class Dispatcher:
         self._alert_manager = alert_manager
         self._may_send = may_send
         self._metrics = metrics
-        self._now = now = self._clock.now
+        self._now = clock.now
         self._circuit = Circuit(sink.name, metrics, on_change=self._on_circuit_change)
         self._sender = Sender(
             sink,
@@ -116,9 +114,8 @@ class Dispatcher:
             policy=plan.retry,
             may_send=may_send,
             metrics=metrics,
-            now=now,
+            clock=clock,
             random=random,
-            clock=self._clock,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
@@ -126,16 +123,14 @@ class Dispatcher:
             outbox=outbox,
             alert_manager=alert_manager,
             metrics=metrics,
-            now=self._clock.stamp,
+            now=clock.stamp,
             on_recorded=self._on_recorded,
         )
         self._check_requested = anyio.Event()
         self._must_release = False
-        self._recording_recovered = True  # recording works again after it failed, perhaps before this session
-        self._has_unreported_dead_letters = (
-            True  # dead letters are to be reported, also those of before a crash
-        )
-        self._expire_at = -math.inf
+        # True at first: an earlier session may have left an alert about recording, or dead letters to report.
+        self._recording_recovered = self._has_unreported_dead_letters = True
+        self._next_expiry_at = -math.inf
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
 
@@ -174,7 +169,7 @@ class Dispatcher:
         """Whether the sink answered 410: it receives nothing more."""
         return self._sender.gone
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """Check the outbox soon: something may be due."""
         self._check_requested.set()
 
@@ -183,7 +178,7 @@ class Dispatcher:
         self._sender.stopping = True
         self._outcome_recorder.in_haste = True
         self._sender.interrupt()
-        self.look_soon()
+        self.check_soon()
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Deliver until stopped.
@@ -209,7 +204,7 @@ class Dispatcher:
             self._check_requested = anyio.Event()
             deliveries: list[Delivery] = []
             # Read before the claim: an outcome recorded during it may free the next delivery of a key.
-            idle = not self._outcome_recorder.held
+            is_idle = not self._outcome_recorder.held
             try:
                 if self._sender.worked is None:
                     self._sender.worked = await self._alert_manager.has_worked(self._name)
@@ -235,7 +230,7 @@ class Dispatcher:
                 self._name, depth=depth, size=self._plan.queue_size, senders=self.senders_alive
             )
             if not deliveries:
-                if until_idle and idle:
+                if until_idle and is_idle:
                     return
                 with anyio.move_on_after(wait_s):
                     await self._check_requested.wait()
@@ -264,34 +259,35 @@ class Dispatcher:
         Their due times may be years away on the new clock. A clock that is set ahead needs no correction: it
         makes all deliveries due.
         """
-        set_back, now_s = self._clock.look().set_back, anyio.current_time()
-        is_news = set_back != self._set_back
-        if not is_news and now_s < self._clamp_at:
+        set_backs, now_s = self._clock.look().set_back, anyio.current_time()
+        is_news = set_backs != self._set_backs_corrected
+        if not is_news and now_s < self._correct_again_at:
             return
         moved = 0
-        while some := await self._outbox.clamp_due(self._name, latest=self._now()):
-            moved += some
+        while step := await self._outbox.clamp_due(self._name, latest=self._now()):
+            moved += step
         # Repeat it once: an outcome decided before the change and recorded after it uses the old clock.
-        self._set_back, self._clamp_at = set_back, now_s + CLAMP_AGAIN_S if is_news else math.inf
+        self._set_backs_corrected = set_backs
+        self._correct_again_at = now_s + CORRECT_AGAIN_S if is_news else math.inf
         if moved:
             self._log.warning(
                 "the clock was set back: deliveries parked by the old clock are due now", deliveries=moved
             )
 
     async def _follow_sink_state(self) -> None:
-        """Update the store when the sink has recovered, or stays down."""
+        """Update the outbox and the alert when the sink has recovered, or while it is down."""
         if self.gone:
             await self._alert_manager.raise_for(self._name, cause=ErrorKind.GONE, since=self._now())
         down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if not down and self._must_release:
             with suppress(TemporaryError):  # not urgent, unlike deliveries that are due
                 if await self._outbox.release_parked(self._name):
-                    self.look_soon()  # release the rest after the due deliveries are claimed
+                    self.check_soon()  # release the rest after the due deliveries are claimed
                 else:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
             await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
-        if down and anyio.current_time() >= self._expire_at:
+        if down and anyio.current_time() >= self._next_expiry_at:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
             if head_before is not None:  # a jump of the clock expires nothing
@@ -306,12 +302,12 @@ class Dispatcher:
                 self._metrics.dead_lettered(self._name, dead_lettered)
                 self._sender.dead_lettered += dead_lettered
                 self._has_unreported_dead_letters = True
-            self._expire_at = anyio.current_time() + LOOK_EVERY_S
+            self._next_expiry_at = anyio.current_time() + DOWN_CHECK_EVERY_S
 
     async def _store_alerts(self) -> None:
         """Store alerts for the administrators. If that fails, deliveries continue."""
-        to_tell, recorded = self._has_unreported_dead_letters, self._recording_recovered
-        # Reset before the calls: the next call reports what happens meanwhile.
+        report_due, recovered = self._has_unreported_dead_letters, self._recording_recovered
+        # Reset before the awaits: what happens during them is left for the next call.
         self._has_unreported_dead_letters = self._recording_recovered = False
         try:
             failing_since = self._sender.failing_since
@@ -319,11 +315,11 @@ class Dispatcher:
                 await self._alert_manager.raise_for(
                     self._name, cause=self._sender.last_error_kind, since=failing_since
                 )
-            if recorded:
+            if recovered:
                 await self._alert_manager.can_record()
-                recorded = False
-            if to_tell:
-                to_tell = not await self._alert_manager.report_dead_letters(self._name)
+                recovered = False
+            if report_due:
+                report_due = not await self._alert_manager.report_dead_letters(self._name)
             if self.delivered:
                 await self._alert_manager.remember_that_it_worked(self._name)
             self._changes.changed("alert", "")
@@ -331,17 +327,17 @@ class Dispatcher:
             self._metrics.store_error(StoreUse.ALERT)
             if self._changes.changed("alert", error.kind):
                 self._log.error("an alert could not be stored; retrying", error=str(error))
-        self._has_unreported_dead_letters = self._has_unreported_dead_letters or to_tell
-        self._recording_recovered = self._recording_recovered or recorded
+        self._has_unreported_dead_letters = self._has_unreported_dead_letters or report_due
+        self._recording_recovered = self._recording_recovered or recovered
 
     async def _wait_s(self) -> float:
-        """Return the seconds until there may be work, unless `look_soon` is called."""
+        """Return the seconds until there may be work, unless `check_soon` is called."""
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN:
-            return LOOK_EVERY_S
+            return DOWN_CHECK_EVERY_S
         if not self._may_send():  # the lease is about to be renewed, or lost
             return STORE_WAIT_S
         if self._circuit.state is BreakerState.OPEN:
-            return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
+            return min(self._circuit.wait_s() or DOWN_CHECK_EVERY_S, DOWN_CHECK_EVERY_S)
         check_every_s = self._plan.check_every_s or CHECK_EVERY_S
         due_at = await self._outbox.next_due(self._name)
         if due_at is None:
@@ -362,9 +358,9 @@ class Dispatcher:
                     if not more:
                         await outcomes.send([await self._sender.deliver(delivery)])
                         continue
-                    async with aclosing(self._sender.deliver_all([delivery, *more])) as outcomes_in:
-                        async for some in outcomes_in:
-                            await outcomes.send(some)
+                    async with aclosing(self._sender.deliver_all([delivery, *more])) as batches:
+                        async for batch in batches:
+                            await outcomes.send(batch)
         finally:
             self.senders_alive -= 1
 
@@ -374,10 +370,10 @@ class Dispatcher:
         self._has_unreported_dead_letters = self._has_unreported_dead_letters or any(
             isinstance(outcome, MoveToDeadLetters) for outcome in outcomes
         )
-        self.look_soon()
+        self.check_soon()
 
     def _on_circuit_change(self) -> None:
-        """Handle that the circuit opened or closed."""
+        """Check the outbox when the circuit opens or closes, and release parked deliveries if it closed."""
         self._must_release = self._must_release or self._circuit.state is BreakerState.CLOSED
         self._sender.interrupt()
-        self.look_soon()
+        self.check_soon()

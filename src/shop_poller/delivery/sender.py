@@ -51,9 +51,8 @@ class Sender:
         policy: when a row is retried, and when it is moved to dead letters.
         may_send: returns whether the lease is certainly ours at this moment.
         metrics: of the shop.
-        now: our clock, aware UTC.
+        clock: our clock.
         random: returns a random number, 0 to 1.
-        clock: watches our clock; None to create a new watch.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -74,11 +73,10 @@ class Sender:
         policy: RetryPolicy,
         may_send: Callable[[], bool],
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         random: Callable[[], float],
-        clock: ClockWatch | None = None,
     ) -> None:
-        self._clock = clock or ClockWatch(now, metrics=metrics)
+        self._clock = clock
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
         self.gone = False
@@ -94,7 +92,7 @@ class Sender:
         self._policy = policy
         self._may_send = may_send
         self._metrics = metrics
-        self._now = self._clock.now
+        self._now = clock.now
         self._random = random
         self._last_success = -math.inf
         self._not_before = -math.inf  # the sink asked for a pause until then (Retry-After)
@@ -102,7 +100,7 @@ class Sender:
         self._refusals = Refusals()
         self._switching = Switching()
         self._changes = ChangeLogger()
-        self._turn = anyio.Event()
+        self._waits_ended = anyio.Event()
         self._log: Log = structlog.get_logger().bind(sink=sink.name)
 
     @property
@@ -123,8 +121,8 @@ class Sender:
 
     def interrupt(self) -> None:
         """End the waits before retries, so that senders check whether a retry is still useful."""
-        self._turn.set()
-        self._turn = anyio.Event()
+        self._waits_ended.set()
+        self._waits_ended = anyio.Event()
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several. Yield outcomes as soon as they are known."""
@@ -225,7 +223,7 @@ class Sender:
 
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await self._turn.wait()
+            await self._waits_ended.wait()
 
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())

@@ -104,10 +104,10 @@ class ClockWatch:
         if self._clocks.set_back > known.set_back:
             self._log.warning(f"{self._whose} was ahead when this state was written, or is behind now")
 
-    def heard(self, shop_time: datetime) -> None:
+    def note_shop_time(self, shop_time: datetime) -> None:
         """Compare our clock with the time in a response of the shop."""
         known = self.look()
-        self._clocks = known = known.heard(shop_time, known.at)
+        self._clocks = known = known.with_shop_time(shop_time, known.at)
         found = self._trouble(known, ())
         if self._changes.changed("shop", found.fault if found else ""):
             (self._log.warning if found else self._log.info)(

@@ -14,7 +14,7 @@ from shop_poller.ports import RefundList, Source
 SLOW = frozenset({ErrorKind.TIMEOUT, ErrorKind.CONNECTION})
 """Failures that occupy a slot for long."""
 SLOW_SHARE = 4
-"""One slot of this many is for shops that failed like that last time, so they delay no others."""
+"""One of this many slots is for shops whose last request failed like that. They delay only each other."""
 PATIENCE_S = 3.0
 """A shop that was not known to be slow loses its slot after this time without a response."""
 
@@ -30,37 +30,37 @@ class PollLimiter:
     def __init__(self, most: int, on_late: Callable[[float], None]) -> None:
         slow = most // SLOW_SHARE
         self.on_late = on_late
-        self._well = anyio.CapacityLimiter(most - slow)
-        self._slow = anyio.CapacityLimiter(slow) if slow else self._well
+        self._usual = anyio.CapacityLimiter(most - slow)
+        self._slow = anyio.CapacityLimiter(slow) if slow else self._usual
 
     @asynccontextmanager
-    async def taken(self, *, slow: bool) -> AsyncIterator[None]:
+    async def slot(self, *, slow: bool) -> AsyncIterator[None]:
         """Hold a slot for the context; at most for `PATIENCE_S` if the shop was not known to be slow.
 
         Without slots for slow shops, it is held for the whole context.
         """
-        limiter, holder = self._slow if slow else self._well, object()
+        limiter, holder = self._slow if slow else self._usual, object()
         await limiter.acquire_on_behalf_of(holder)
-        loop, is_ours = asyncio.get_running_loop(), True
+        loop, is_held = asyncio.get_running_loop(), True
 
-        def give_back() -> None:
-            nonlocal is_ours
-            if is_ours:
-                is_ours = False
+        def release_slot() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
                 limiter.release_on_behalf_of(holder)
 
-        timer = None if limiter is self._slow else loop.call_later(PATIENCE_S, give_back)
+        timer = None if limiter is self._slow else loop.call_later(PATIENCE_S, release_slot)
         try:
             yield
         finally:
             if timer is not None:
                 timer.cancel()
-            give_back()
+            release_slot()
 
     @property
     def waiting(self) -> int:
         """Shops that wait for a slot."""
-        limiters = {self._well, self._slow}
+        limiters = {self._usual, self._slow}
         return sum(limiter.statistics().tasks_waiting for limiter in limiters)
 
 
@@ -77,7 +77,7 @@ class PollSchedule:
         self._limiter = limiter
         self._due_at: float | None = None
 
-    def due(self, at: float | None) -> None:
+    def note_due(self, at: float | None) -> None:
         """Note when the tick of the next request was due, on the loop's clock; None: not part of a tick."""
         self._due_at = at
 
@@ -89,7 +89,7 @@ class PollSchedule:
         """Wrap the list of refunds so that each request waits for a slot."""
         return refunds if self._limiter is None else _ScheduledRefunds(refunds, self._limiter)
 
-    def requested(self) -> None:
+    def note_slot(self) -> None:
         """Note that the shop has a slot now."""
         if self._due_at is not None and self._limiter is not None:
             self._limiter.on_late(anyio.current_time() - self._due_at)
@@ -104,9 +104,9 @@ class _Slot:
         self._is_slow = False
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def hold(self) -> AsyncIterator[None]:
         """Hold a slot; waits between attempts hold none."""
-        async with self._limiter.taken(slow=self._is_slow):
+        async with self._limiter.slot(slow=self._is_slow):
             try:
                 yield
             except ShopPollerError as error:
@@ -130,8 +130,8 @@ class _Scheduled:
 
     async def fetch(self, query: Query) -> Page:
         """Wait for a slot, then fetch."""
-        async with self._slot.turn():
-            self._schedule.requested()
+        async with self._slot.hold():
+            self._schedule.note_slot()
             return await self._source.fetch(query)
 
     async def aclose(self) -> None:
@@ -148,7 +148,7 @@ class _ScheduledRefunds:
 
     async def fetch(self, query: RefundQuery) -> RefundPage:
         """Wait for a slot, then fetch."""
-        async with self._slot.turn():
+        async with self._slot.hold():
             return await self._refunds.fetch(query)
 
     async def aclose(self) -> None:

@@ -303,7 +303,7 @@ class Fetcher:
             raise
         self._circuit.success()
         self.polls = Polls(has_answered=True)
-        if self._changes.changed("noise", COUNTED.sub("0", page.preamble)) and page.preamble:
+        if self._changes.changed("preamble", COUNTED.sub("0", page.preamble)) and page.preamble:
             self._log.warning(
                 "the shop prints text around its responses: a PHP notice, or a cache?", text=page.preamble
             )

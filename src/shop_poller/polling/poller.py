@@ -9,10 +9,10 @@ the request was sent.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import structlog
@@ -42,10 +42,13 @@ from shop_poller.polling.sweeper import Sweeper
 from shop_poller.ports import OrderState, PollFailure, RefundList, Retention
 
 PRUNE_EVERY_S = 3600.0
-"""How often expired rows are looked for, if none are left."""
+"""The time until expired rows are looked for again, once none are left."""
 PRUNE_STEPS = 50
-"""Consecutive steps of pruning after a tick: four steps drop 200,000 rows."""
-FAILED = {
+"""The most consecutive steps of pruning after a tick.
+
+Each step deletes at most PRUNE_LIMIT rows of each kind, see stores/bounds.py.
+"""
+FAILURE_EVENTS = {
     Stage.POLL: "polling failed",
     Stage.IMPORT: "initial import failed",
     Stage.SWEEP: "the sweep failed",
@@ -63,10 +66,9 @@ class Poller:
         retention: deletes what is old.
         alert_manager: alerts administrators when the shop does not work.
         metrics: of the shop.
-        now: our clock.
+        clock: our clock.
         schedule: when the shop is polled, if it is one of many.
         refunds: the shop's own list of refunds; None if there is none.
-        clock: watches our clock; None creates one.
 
     Attributes:
         polled: there has been a successful poll since the start.
@@ -83,14 +85,13 @@ class Poller:
         retention: Retention,
         alert_manager: AlertManager,
         metrics: Metrics,
-        now: Callable[[], datetime],
+        clock: ClockWatch,
         schedule: PollSchedule | None = None,
         refunds: RefundList | None = None,
-        clock: ClockWatch | None = None,
     ) -> None:
         self.polled = False
-        self._clock = clock or ClockWatch(now, metrics=metrics)
-        self._now = now = self._clock.now
+        self._clock = clock
+        self._now = now = clock.now
         self._schedule = schedule or PollSchedule()
         self._plan = plan
         self._state_writer = state_writer
@@ -141,7 +142,7 @@ class Poller:
 
     @property
     def pause_s(self) -> float:
-        """Seconds left of a pause, after failures or as the shop asked; 0 if there is none."""
+        """Seconds until a pause ends, which failures or the shop caused; 0 if there is none."""
         return self._fetcher.pause_s()
 
     def stop(self) -> None:
@@ -174,36 +175,36 @@ class Poller:
         def next_at() -> float:
             return next_tick(origin, self._plan.interval_s, anyio.current_time())
 
-        number, grid_at = 0, origin
+        tick_number, regular_at = 0, origin
         if self._schedule.first_in_s:
             await self._wait_for_next_tick(origin)
         while not self._stop.is_set():
-            number += 1
+            tick_number += 1
             self._next_at = -math.inf
-            with bound_contextvars(tick=number):
-                self._schedule.due(grid_at if anyio.current_time() >= grid_at else None)
+            with bound_contextvars(tick=tick_number):
+                self._schedule.note_due(regular_at if anyio.current_time() >= regular_at else None)
                 report = await self.tick(next_at())
-                following = next_at()
-                self._was_regular_tick, grid_at = self._began_at >= grid_at, following
+                next_regular_at = next_at()
+                self._was_regular_tick, regular_at = self._began_at >= regular_at, next_regular_at
                 if report.error is None and not report.paused_s:
-                    await self.between_ticks(TickReport(), following)
-            await self._wait_for_next_tick(following, probe_at=self._probe_at(report))
+                    await self.between_ticks(TickReport(), next_regular_at)
+            await self._wait_for_next_tick(next_regular_at, probe_at=self._probe_at(report))
 
     def _probe_at(self, report: TickReport) -> float:
         """Return when to retry, on the event loop's clock: within a minute if the shop is unavailable."""
-        is_down = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
-        return self._fetcher.requested_at + PROBE_EVERY_S if is_down else math.inf
+        is_unavailable = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
+        return self._fetcher.requested_at + PROBE_EVERY_S if is_unavailable else math.inf
 
-    async def _wait_for_next_tick(self, grid_at: float, probe_at: float = math.inf) -> None:
+    async def _wait_for_next_tick(self, regular_at: float, probe_at: float = math.inf) -> None:
         """Wait until the next tick is due: the regular one, or an earlier one at a trigger or a probe."""
-        self._next_at = min(grid_at, probe_at)
+        self._next_at = min(regular_at, probe_at)
         while not self._stop.is_set():
-            tick_at, now = grid_at, anyio.current_time()
+            tick_at, now = regular_at, anyio.current_time()
             if self._trigger is not None:
                 self._fetcher.end_pause(self._trigger)  # the pause began after the trigger
-                tick_at = triggered_tick(self._began_at, grid_at, now + self._fetcher.pause_s())
-            elif probe_at < grid_at:
-                tick_at = triggered_tick(self._began_at, grid_at, max(now, probe_at))
+                tick_at = triggered_tick(self._began_at, regular_at, now + self._fetcher.pause_s())
+            elif probe_at < regular_at:
+                tick_at = triggered_tick(self._began_at, regular_at, max(now, probe_at))
             if tick_at <= now:
                 return
             await self._wait_until(tick_at)
@@ -224,8 +225,8 @@ class Poller:
         self._began_at = anyio.current_time()
         self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
         if report.paused_s:
-            self._schedule.due(None)
-            await self.outage.alert_if_due()  # it may have failed to be stored before
+            self._schedule.note_due(None)
+            await self.outage.alert_if_due()  # storing it may have failed before
             return report
         started = anyio.current_time()
         async with self._errors_reported(Stage.POLL, report):
@@ -237,23 +238,23 @@ class Poller:
     async def _wait_out_pause(self, deadline: float) -> float:
         """Wait for the end of a pause, if it ends before the next tick; else return its remaining seconds."""
         while 0 < (pause_s := self._fetcher.pause_s()) < deadline - anyio.current_time():
-            self._schedule.due(None)  # the tick is late because of the pause, not for lack of a slot
+            self._schedule.note_due(None)  # the tick is late because of the pause, not for lack of a slot
             if self._stop.is_set():
                 break
             await self._wait_until(anyio.current_time() + pause_s)
         return self._fetcher.pause_s()
 
     @asynccontextmanager
-    async def _errors_reported(self, what: Stage, report: TickReport) -> AsyncIterator[None]:
-        """Report errors inside, and log their changes; do not raise them."""
+    async def _errors_reported(self, stage: Stage, report: TickReport) -> AsyncIterator[None]:
+        """Put an error of the context into the report, count and log it; do not raise it."""
         try:
             yield
         except ShopPollerError as error:
             report.error = error
-            await self._failed(what, error)
-        except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is told in full
+            await self._report_failure(stage, error)
+        except Exception as bug:  # noqa: BLE001 - one bad page must not end the watch; it is logged in full
             report.error = PermanentError(ErrorKind.INTERNAL, f"{INTERNAL_ERROR}: {bug!r}")
-            await self._failed(what, report.error, bug)
+            await self._report_failure(stage, report.error, bug)
 
     async def _poll(self, report: TickReport, deadline: float) -> None:
         if self._state_writer.state.baseline_at is None:
@@ -269,29 +270,29 @@ class Poller:
     async def _set_baseline(self, deadline: float) -> None:
         """Set the baseline to the shop's clock, at its very first response."""
         page = await self._fetcher.fetch(Query(per_page=1, newest_first=True), deadline)
-        self._clock.heard(page.shop_time)
+        self._clock.note_shop_time(page.shop_time)
         baseline_at = import_walk.baseline(
             shop_time=page.shop_time,
             started_at=self._state_writer.state.started_at,
             now=self._now(),
             lookback=self._plan.lookback,
         )
-        begun = replace(
+        state = replace(
             self._state_writer.state,
             baseline_at=baseline_at,
             cursor_at=baseline_at,
             import_position=import_walk.begin(baseline_at),
         )
-        await self._state_writer.commit(begun, Page((), page.shop_time))
+        await self._state_writer.commit(state, Page((), page.shop_time))
         self._log.info("first contact; events from now on are announced", baseline=str(baseline_at))
 
     def _restore_lost_cursor(self) -> None:
-        """Read orders again if the store has lost its cursor, and nothing else."""
+        """If the store has lost its cursor but not its baseline, read orders again from an earlier time."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
-            again = cursor.read_again_from(state.baseline_at, state.last_poll_at)
-            self._state_writer.state = replace(state, cursor_at=again)
-            self._log.error("the stored cursor is missing; orders are read again", since=str(again))
+            read_from = cursor.read_again_from(state.baseline_at, state.last_poll_at)
+            self._state_writer.state = replace(state, cursor_at=read_from)
+            self._log.error("the stored cursor is missing; orders are read again", since=str(read_from))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
@@ -306,29 +307,29 @@ class Poller:
                 self._changes.changed("import", "")
                 if self._next_tick_is_due(deadline):
                     break
-        swept = TickReport()  # orders read again are not counted, changes are
-        async with self._errors_reported(Stage.SWEEP, swept):
-            requested = False
+        sweep_report = TickReport()  # its own: orders that are read again do not count
+        async with self._errors_reported(Stage.SWEEP, sweep_report):
+            has_swept = False
             while self._sweeper.is_due and not self._stop.is_set():
                 left_s = deadline - anyio.current_time()
                 if not self._sweeper.may_ask(left_s, triggered=self._trigger is not None):
                     break
-                await self._sweeper.page(swept)
+                await self._sweeper.page(sweep_report)
                 self._changes.changed("sweep", "")
-                requested = True
-            if self._was_regular_tick and not requested and self._sweeper.is_due:
+                has_swept = True
+            if self._was_regular_tick and not has_swept and self._sweeper.is_due:
                 self._sweeper.put_off()
-        report.events += swept.events
-        report.imported += swept.imported
+        report.events += sweep_report.events
+        report.imported += sweep_report.imported
         await self.read_held_orders(report, deadline)
 
     async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
-        """Read orders with held refunds again, once they have been held for REFUND_HOLD.
+        """Read orders again whose refunds have been held for REFUND_HOLD.
 
         Args:
             report: counts what was done.
             deadline: no wait exceeds it, on the event loop's clock.
-            waits: wait until they have been held long enough; else read only those that have.
+            waits: wait for refunds that have not been held long enough; if false, skip their orders.
         """
         held_report = TickReport()
         held = self._order_processor.held
@@ -351,7 +352,7 @@ class Poller:
 
     async def _walk(self, report: TickReport, deadline: float) -> None:
         """Read all changes since the cursor; decide and commit each page."""
-        assert self._state_writer.state.cursor_at is not None  # noqa: S101 - it came with the baseline
+        assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
         read = self._read_before.up_to(self._order_processor.held.first_modified_at)
         walk: cursor.Walk | None = cursor.start(
@@ -359,7 +360,7 @@ class Poller:
         )
         while walk is not None:
             walk, page = await self._fetcher.page(walk, deadline)
-            self._clock.heard(page.shop_time)
+            self._clock.note_shop_time(page.shop_time)
             if not self._read_before.holds_at(page.shop_time):
                 self._read_before = cursor.ReadBefore()
                 walk = cursor.start(self._state_writer.state.cursor_at, overlap=overlap)
@@ -402,14 +403,17 @@ class Poller:
         if has_dropped:
             await self._state_writer.load()
 
-    async def _failed(self, what: Stage, error: ShopPollerError, bug: Exception | None = None) -> None:
+    async def _report_failure(
+        self, stage: Stage, error: ShopPollerError, bug: Exception | None = None
+    ) -> None:
+        """Count and log a failure, and pass a failed poll to `outage`, which may alert."""
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # the fetcher counts failed requests
             self._metrics.poll_errors(error.kind)
-        self._metrics.failed(what, error.kind)
-        log = self._log.warning if self._changes.changed(what, error.kind) else self._log.debug
+        self._metrics.failed(stage, error.kind)
+        log = self._log.warning if self._changes.changed(stage, error.kind) else self._log.debug
         pause_s = round(self.pause_s) or None
-        log(FAILED[what], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
-        if what is Stage.POLL:
+        log(FAILURE_EVENTS[stage], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
+        if stage is Stage.POLL:
             # A bug's text may contain anything, even a buyer's name. It belongs in the log, which few read.
             text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else str(error)
             requested_s = anyio.current_time() - max(self._fetcher.requested_at, self._began_at)

@@ -38,7 +38,7 @@ class Balancer:
     Attributes:
         egress: the shops that cannot be reached from here.
         released: how many shops were released because they could not be reached.
-        replicas: how many replicas existed at the last look.
+        replicas: how many replicas existed the last time.
         looked_at: when the last look was, on the event loop's clock.
         began_at: when the watch began; infinity before.
         is_blind: whether the last look could not see the other replicas.
@@ -69,20 +69,20 @@ class Balancer:
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
-    async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
+    async def assign(self, start_shop: Callable[[str], None], stop: anyio.Event) -> None:
         """Start our share of the shops, and release the shops beyond it, until stopped."""
         self.began_at = anyio.current_time()
         if self._membership is None:
             for shop_id in self._shops:
-                begin(shop_id)
+                start_shop(shop_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.egress.probe, lambda: self._slots, self._reached_by_others)
             while not stop.is_set():
                 self._look_at_polls()
                 if self._membership is not None:
-                    await self._look_about(self._membership, begin)
+                    await self._try_to_balance(self._membership, start_shop)
                 for slot in self._slots.values():
-                    slot.look()
+                    slot.note_health()
                 self.looked_at = anyio.current_time()
                 with anyio.move_on_after(LOOK_EVERY_S):
                     await stop.wait()
@@ -107,10 +107,10 @@ class Balancer:
         others = [self._reports.get(name, frozenset()) for name in self._there if name != self._name]
         return {shop_id for shop_id in self._shops if not any(shop_id in report for report in others)}
 
-    async def _look_about(self, membership: Membership, begin: Callable[[str], None]) -> None:
-        """Look at the other replicas. If that fails, each leader continues until its lease ends."""
+    async def _try_to_balance(self, membership: Membership, start_shop: Callable[[str], None]) -> None:
+        """Share the shops among the replicas. If that fails, each leader continues until its lease ends."""
         try:
-            await self._look(membership, begin)
+            await self._balance(membership, start_shop)
         except TemporaryError as error:
             self.is_blind = True
             if self._changes.changed("membership", error.kind):
@@ -124,7 +124,7 @@ class Balancer:
         else:
             self.is_blind = False
 
-    async def _look(self, membership: Membership, begin: Callable[[str], None]) -> None:
+    async def _balance(self, membership: Membership, start_shop: Callable[[str], None]) -> None:
         """Read which replicas exist and which shops are free. Take and release shops accordingly.
 
         Raises:
@@ -159,10 +159,10 @@ class Balancer:
         if not ours:
             self._beyond.update(left)
         for shop_id in ours or left:
-            begin(shop_id)
+            start_shop(shop_id)
 
     def _is_lifted(self, reports: Mapping[str, Collection[str]]) -> bool:
-        """Return whether a replica reaches a shop that it did not reach at the last look."""
+        """Return whether a replica reaches a shop that it did not reach the last time."""
         return any(
             not before <= set(reports[name]) for name, before in self._reports.items() if name in reports
         )

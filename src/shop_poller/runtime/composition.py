@@ -79,8 +79,8 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
                 shop_runtime.health_reporter,
                 shop_runtime.hooks(),
                 shop_runtime.status_page,
-                acts=settings.shop_admin_token is not None,
-                hosts=_hosts(settings),
+                actions_enabled=settings.shop_admin_token is not None,
+                hosts=_http_hosts(settings),
             ),
             start_log_fields={
                 "interval_s": settings.shop_polling_interval,
@@ -114,16 +114,18 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
         yield Daemon(
             fleet,
             balancer,
-            make_app(fleet_status, hosts=_hosts(first)),
+            make_app(fleet_status, hosts=_http_hosts(first)),
             start_log_fields={"shops": len(shops), "state": first.state_place},
             background=(fleet_status.survey,),
         )
 
 
 def _store_opener(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:
-    return lambda one: store_pool.open(one.state, shop=one.shop, prefix=one.shop_redis_prefix)
+    return lambda settings: store_pool.open(
+        settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix
+    )
 
 
-def _hosts(settings: Settings) -> set[str]:
+def _http_hosts(settings: Settings) -> set[str]:
     """Return the host names that requests to the listener may use."""
     return {*settings.shop_http_hosts, *(settings.shop_http_listen or ())[:1]}

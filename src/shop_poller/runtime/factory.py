@@ -36,7 +36,9 @@ def shop_credentials(settings: Settings) -> KnownKeys:
         consumer_secret=text(settings.woocommerce_consumer_secret),
         username=settings.wordpress_username or "",
         password=text(settings.wordpress_application_password),
-        also=(text(settings.shop_webhook_secret),) if settings.shop_webhook_secret is not None else (),
+        other_secrets=(text(settings.shop_webhook_secret),)
+        if settings.shop_webhook_secret is not None
+        else (),
     )
 
 

@@ -30,11 +30,11 @@ from shop_poller.runtime.shop_slot import RETRY_S, ShopSlot, run_shop
 class Assignment(Protocol):
     """Decides which of the shops this process watches."""
 
-    async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
+    async def assign(self, start_shop: Callable[[str], None], stop: anyio.Event) -> None:
         """Start shops, and stop their slots, until stopped.
 
         Args:
-            begin: starts the watch of the shop with this id.
+            start_shop: starts the watch of the shop with this id.
             stop: ends the assignment.
         """
         ...
@@ -54,11 +54,11 @@ class AllShops:
     def __init__(self, shops: Collection[str]) -> None:
         self._shops = shops
 
-    async def assign(self, begin: Callable[[str], None], stop: anyio.Event) -> None:
+    async def assign(self, start_shop: Callable[[str], None], stop: anyio.Event) -> None:
         """Start all shops, and wait for the stop."""
         for shop_id in self._shops:
-            begin(shop_id)
-        if not stop.is_set():  # if it is set, skip the checkpoint, so that no shop starts
+            start_shop(shop_id)
+        if not stop.is_set():  # else do not await: the started tasks would begin to run
             await stop.wait()
 
     async def leave(self) -> None:
@@ -136,11 +136,11 @@ class Fleet:
         """
         async with anyio.create_task_group() as tasks:
 
-            def begin(shop_id: str) -> None:
+            def start_shop(shop_id: str) -> None:
                 slot = self.slots.setdefault(shop_id, ShopSlot(self.shops[shop_id]))
                 tasks.start_soon(self._watch_until_stopped, slot, tasks.cancel_scope)
 
-            await assignment.assign(begin, stop)
+            await assignment.assign(start_shop, stop)
             for slot in self.slots.values():
                 slot.stop.set()
             await assignment.leave()  # now, so that the others take each shop as soon as it is released
@@ -156,7 +156,7 @@ class Fleet:
                     try:
                         await self._watch_once(slot)
                     except (SettingsError, ShopPollerError) as error:
-                        if self._policy.ends_on_failure:  # kept out of the group, which would wrap it
+                        if self._policy.ends_on_failure:  # not raised: the task group would wrap it
                             self._failures.append(error)
                             scope.cancel()
                             return
@@ -197,6 +197,6 @@ class Fleet:
     def _log_failure(
         self, slot: ShopSlot, error: Exception, event: str, *, exc_info: Exception | None = None
     ) -> None:
-        slot.cannot = str(error) or type(error).__name__
-        if slot.changes.changed("watch", slot.cannot):
+        slot.failure = str(error) or type(error).__name__
+        if slot.changes.changed("watch", slot.failure):
             self._log.error(event, error=str(error), exc_info=exc_info)

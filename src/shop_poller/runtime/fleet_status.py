@@ -160,7 +160,7 @@ class FleetStatus:
     def _shares(self) -> dict[str, str]:
         """Return how many shops are watched here, and the names of those that cannot be watched."""
         shares = {"shops": f"{len(self._slots())} of {len(self._fleet.shops)}"}
-        failed = sorted(shop for shop, slot in self._fleet.slots.items() if slot.cannot)
+        failed = sorted(shop for shop, slot in self._fleet.slots.items() if slot.failure)
         if failed:
             more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
             shares["not_watched"] = ", ".join(failed[:MOST_NAMED]) + more

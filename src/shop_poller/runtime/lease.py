@@ -93,7 +93,7 @@ class LeaseKeeper:
         try:
             took = await self._take()
         except TemporaryError as error:
-            self._heard(nothing=True)
+            self._note_answer(is_missing=True)
             self._metrics.store_error(StoreUse.LEASE)
             if self._changes.changed("lease", error.kind):
                 self._log.error("the lease cannot be requested; retrying", error=str(error))
@@ -106,7 +106,7 @@ class LeaseKeeper:
         requested_at = anyio.current_time()
         took = await self._lease.take()
         self.was_refused = not took
-        self._heard()
+        self._note_answer()
         if took:
             self._good_from(requested_at)
         return took
@@ -157,17 +157,17 @@ class LeaseKeeper:
                         self._log.warning("the lease was lost; stopping the work that it covers")
                         return
                 except TemporaryError as error:
-                    self._heard(nothing=True)
+                    self._note_answer(is_missing=True)
                     self._metrics.store_error(StoreUse.LEASE)
                     if self._changes.changed("renewal", error.kind):
                         self._log.error("the lease cannot be renewed; retrying", error=str(error))
                 else:
                     self._changes.changed("renewal", "")
-                    self._heard()
+                    self._note_answer()
                     if self.held():  # a confirmation that comes too late does not count
                         self._good_from(requested_at)
             if not self.held():
-                self._heard(nothing=True)
+                self._note_answer(is_missing=True)
                 self._changes.changed("lease", "lost")
                 self._log.warning("the lease expired; stopping the work that it covers")
                 return
@@ -176,10 +176,10 @@ class LeaseKeeper:
         """Set the deadline. The store's term begins when it was asked, or later."""
         self._deadline = requested_at + self._lease.term_s - MARGIN_S
 
-    def _heard(self, *, nothing: bool = False) -> None:
+    def _note_answer(self, *, is_missing: bool = False) -> None:
         """Record that the store answered, or that it did not."""
         now = anyio.current_time()
-        if nothing:
+        if is_missing:
             self._silent_since = self._silent_since if self._silent_since is not None else now
         else:
             self.silence_s = now - self._silent_since if self._silent_since is not None else 0.0

@@ -161,10 +161,9 @@ class ShopRuntime:
                 may_send=self.lease.held,
                 alert_manager=self._alert_manager,
                 metrics=metrics,
-                now=now,
+                clock=self.clock,
                 random=random.random,
                 gone=sink.name in self._gone,
-                clock=self.clock,
             )
             for sink in self._sinks
         ]
@@ -179,10 +178,9 @@ class ShopRuntime:
             retention=store,
             alert_manager=self._alert_manager,
             metrics=metrics,
-            now=now,
+            clock=self.clock,
             schedule=schedule,
             refunds=None if self._refunds is None else schedule.scheduled_refunds(self._refunds),
-            clock=self.clock,
         )
         self._changes.changed("state", "")
         self.session = LeaderSession(poller, state_writer, dispatchers)
@@ -297,7 +295,7 @@ class ShopRuntime:
     def _announce(self, new_deliveries: Sequence[NewDelivery] = ()) -> None:
         if self.session is not None:
             for dispatcher in self.session.dispatchers:
-                dispatcher.look_soon()
+                dispatcher.check_soon()
         if self._on_new_deliveries is not None:
             self._on_new_deliveries(new_deliveries)
 

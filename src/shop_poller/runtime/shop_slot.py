@@ -31,11 +31,11 @@ class ShopSlot:
         since: when the shop was taken, on the event loop's clock.
         well_at: when the shop was last healthy; initially, when it was taken.
         changes: what was last logged about the shop.
-        cannot: why the last attempt to watch it failed; "" once an attempt succeeds.
+        failure: why the last attempt to watch it failed; "" once an attempt succeeds.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.cannot = ""
+        self.failure = ""
         self.settings = settings
         self.stop = anyio.Event()
         self.shop_runtime: ShopRuntime | None = None
@@ -71,15 +71,15 @@ class ShopSlot:
         not_before = anyio.current_time() + session.poller.pause_s
         return replace(session.poller.polls, not_before=not_before)
 
-    def look(self) -> None:
+    def note_health(self) -> None:
         """Record the time if the shop is healthy."""
         if self.leads and not self.is_unwell:
             self.well_at = anyio.current_time()
 
-    def works(self) -> None:
+    def note_watched(self) -> None:
         """Record that the shop is watched. The next failure is logged again."""
         self.changes.changed("watch", "")
-        self.cannot = ""
+        self.failure = ""
 
 
 async def run_shop(slot: ShopSlot, shop_runtime: ShopRuntime, grace: Grace) -> None:
@@ -95,7 +95,7 @@ async def run_shop(slot: ShopSlot, shop_runtime: ShopRuntime, grace: Grace) -> N
     """
 
     async def lead() -> None:
-        slot.works()
+        slot.note_watched()
         try:
             try:
                 await shop_runtime.warn_of_orphans()

@@ -42,13 +42,13 @@ def on_signal(
         stop: receives the signal that arrived.
     """
     loop = asyncio.get_running_loop()
-    came = False
-    heard = [one for one in numbers if one is not signal.SIGHUP or not _is_ignored(one)]
+    has_arrived = False
+    handled = [one for one in numbers if one is not signal.SIGHUP or not _is_ignored(one)]
 
-    def hear(number: int, _: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        for one in heard:
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal has_arrived
+        has_arrived = True
+        for one in handled:
             signal.signal(one, signal.SIG_DFL)
         if number == signal.SIGHUP and _has_lost_terminal():
             # When a terminal is closed, the shell and then the kernel send SIGHUP. The second one does not
@@ -57,11 +57,11 @@ def on_signal(
         with suppress(RuntimeError):  # the loop is closed: the process ends anyway
             loop.call_soon_threadsafe(stop, signal.Signals(number))
 
-    before = {one: signal.signal(one, hear) for one in heard}
+    before = {one: signal.signal(one, handle) for one in handled}
     try:
         yield
     finally:
-        if not came:
+        if not has_arrived:
             for one, handler in before.items():
                 signal.signal(one, handler)
 
@@ -83,22 +83,22 @@ def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
     Raises:
         SystemExit: 128 + the signal's number, which is the convention of shells.
     """
-    came: list[signal.Signals] = []
+    has_arrived: list[signal.Signals] = []
     results: list[T] = []
 
     async def run() -> None:
         with anyio.CancelScope() as scope:
 
             def cancel(number: signal.Signals) -> None:
-                came.append(number)
+                has_arrived.append(number)
                 scope.cancel()
 
             with on_signal(ENDING, cancel):
                 results.append(await work())
 
     anyio.run(run)
-    if came:
-        raise SystemExit(128 + came[0])
+    if has_arrived:
+        raise SystemExit(128 + has_arrived[0])
     return results[0]
 
 

@@ -26,7 +26,7 @@ class HealthReporter:
         metrics: of the shop.
         interval_s: seconds between ticks.
         session: returns the health of our leader session; None while another replica leads.
-        clock: watches the store's clock; None to create a new watch.
+        clock: the store's clock.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class HealthReporter:
         metrics: Metrics,
         interval_s: float,
         session: Callable[[], SessionHealth | None],
-        clock: ClockWatch | None = None,
+        clock: ClockWatch,
     ) -> None:
-        self.clock = clock or ClockWatch(store.now, metrics=metrics)
+        self.clock = clock
         self._session = session
         self._shop = shop
         self._polling = polling

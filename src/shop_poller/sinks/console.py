@@ -15,7 +15,7 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.config.sinks import SinkConfig, sink_name
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
@@ -31,8 +31,8 @@ MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 class ConsoleConfig(SinkConfig):
     """Standard output."""
 
-    begins = ("console:",)
-    form = "console:"
+    prefixes = ("console:",)
+    address_format = "console:"
     documented_as = "`console:`"
     delivers_by = "a line on standard output"
 
@@ -40,7 +40,7 @@ class ConsoleConfig(SinkConfig):
     def parse(cls, address: str) -> Self:
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
-        name = named(parts.fragment, "console:")
+        name = sink_name(parts.fragment, "console:")
         wanted, options = take_filter(parts.query)
         if options:
             raise ValueError(f"{name} has an option that is not known; there are events and levels")
@@ -60,12 +60,12 @@ class LinePrinter:
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
         self._write = write or _to_stdout
-        self._turn = anyio.Lock()
+        self._write_lock = anyio.Lock()
         self._last: _Printing | None = None
 
     async def print(self, line: str) -> None:
         """Print one line. Raises whatever writing raises."""
-        async with self._turn:
+        async with self._write_lock:
             if self._last is not None:  # its sender may have timed out while the output still blocks
                 await self._last.done.wait()
             self._last = printing = _Printing(self._write, line)

@@ -1,7 +1,7 @@
 """The kinds of sinks. To add one, write its module and add its config model to SINKS."""
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.config.sinks import SinkConfig, sink_name
 from shop_poller.core.showing import is_harmless
 from shop_poller.sinks.apprise.config import AppriseConfig
 from shop_poller.sinks.console import ConsoleConfig
@@ -19,12 +19,12 @@ def parse_sink(address: str) -> SinkConfig:
         ValueError: the address is wrong. The text does not contain it, because it may contain a password.
     """
     for sink in SINKS:
-        if address.lower().startswith(sink.begins):
+        if address.lower().startswith(sink.prefixes):
             return sink.parse(address)
     parts = split(address)
-    named(parts.fragment, "")  # whatever the kind, a wrong #name is reported first
+    sink_name(parts.fragment, "")  # whatever the kind, a wrong #name is reported first
     # Nothing else is shown: without its scheme, an address may begin with its password.
     may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
     kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
-    *forms, last = (sink.form for sink in SINKS)
-    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}")
+    *formats, last = (sink.address_format for sink in SINKS)
+    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(formats)}, or {last}")

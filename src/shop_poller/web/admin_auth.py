@@ -38,7 +38,7 @@ class AdminAuth:
         self._wrong = 0.0
         self._wrong_at = clock()
 
-    def fits(self, token: str) -> bool:
+    def accepts(self, token: str) -> bool:
         """Return whether this is the token. The time it takes reveals nothing about the token.
 
         Raises:
@@ -54,7 +54,7 @@ class AdminAuth:
         self._wrong += 1
         return False
 
-    def open(self) -> str:
+    def start_session(self) -> str:
         """Start a session; return the value of its cookie. The token cannot be derived from it."""
         session = secrets.token_urlsafe(32)
         while len(self._sessions) >= MOST_SESSIONS:
@@ -62,11 +62,11 @@ class AdminAuth:
         self._sessions[_digest(session)] = self._clock() + SESSION_S
         return session
 
-    def knows(self, request: Request) -> bool:
+    def is_signed_in(self, request: Request) -> bool:
         """Return whether the request comes from a browser that is signed in."""
         return self._sessions.get(_digest(request.cookies.get(self.cookie, "")), 0.0) > self._clock()
 
-    def close(self, request: Request) -> None:
+    def end_session(self, request: Request) -> None:
         """End the session of a request."""
         self._sessions.pop(_digest(request.cookies.get(self.cookie, "")), None)
 

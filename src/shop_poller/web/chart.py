@@ -25,9 +25,9 @@ def chart(
     bars = []
     for place, (good, bad) in enumerate(zip(delivered, dead_lettered, strict=True)):
         x, low, high = place * (BAR + GAP), _height(good, most), _height(bad, most)
-        bars.append(_bar(x, HEIGHT - low, low, "made") if good else _bar(x, HEIGHT - 1, 1, "none"))
+        bars.append(_bar(x, HEIGHT - low, low, "delivered") if good else _bar(x, HEIGHT - 1, 1, "none"))
         if bad:
-            bars.append(_bar(x, max(0.0, HEIGHT - low - high), high, "buried"))
+            bars.append(_bar(x, max(0.0, HEIGHT - low - high), high, "dead-lettered"))
     width = max(1, len(delivered)) * (BAR + GAP) - GAP
     return fill(
         '<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-labelledby="chart-t chart-d">'

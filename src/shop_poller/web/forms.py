@@ -13,7 +13,7 @@ def form_page(view: ViewContext, shop: str, *, problem: str = "") -> str:
         '<label for="token">{token}</label>'
         '<input id="token" name="token" type="password" autocomplete="current-password" required'
         ' maxlength="1000">'
-        '<div class="deeds"><button class="main">{title}</button></div></form>'
+        '<div class="actions"><button class="main">{title}</button></div></form>'
         '<p><a href="./?lang={lang}">{back}</a></p></section></main>',
         shop=foreign(shop),
         notice=_problem(problem),

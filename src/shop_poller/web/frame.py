@@ -15,7 +15,7 @@ ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
     "%3Ccircle cx='8' cy='8' r='7' fill='%23{colour}'/%3E%3C/svg%3E"
 )
-LOOKS: Mapping[str, tuple[str, str]] = {
+VERDICTS: Mapping[str, tuple[str, str]] = {
     "good": ("✓", "1a8a4d"),
     "some": ("!", "c77700"),
     "bad": ("✕", "c62a20"),
@@ -44,13 +44,13 @@ def document(
     view: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
 ) -> str:
     """Return a whole page with this body."""
-    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.place())
+    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.page_url())
     return fill(
         DOCUMENT,
         lang=view.locale,
         refresh=again if refresh else Markup(),
         title=title,
-        icon=ICON.format(colour=LOOKS[verdict][1]),
+        icon=ICON.format(colour=VERDICTS[verdict][1]),
         style=Markup(STYLE),
         skip=view.say("skip"),
         body=body,

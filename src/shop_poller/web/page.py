@@ -5,7 +5,7 @@ from datetime import datetime
 from shop_poller.core.messages import CAUSES, Locale
 from shop_poller.core.model import iso
 from shop_poller.web.chart import chart
-from shop_poller.web.frame import LOOKS, REFRESH_S, document
+from shop_poller.web.frame import REFRESH_S, VERDICTS, document
 from shop_poller.web.markup import Markup, fill, foreign, joined
 from shop_poller.web.snapshot import StatusSnapshot
 from shop_poller.web.tables import dead_letters, events, sinks
@@ -46,18 +46,18 @@ def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
         parts=joined(parts),
         footer=_footer(view, snapshot),
     )
-    title = f"{LOOKS[verdict][0]} {view.say('title', shop=snapshot.shop)}"
-    return document(view, body, title=title, verdict=verdict, refresh=not view.still)
+    title = f"{VERDICTS[verdict][0]} {view.say('title', shop=snapshot.shop)}"
+    return document(view, body, title=title, verdict=verdict, refresh=not view.no_refresh)
 
 
 def _header(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     other: Locale = "en" if view.locale == "ru" else "ru"
     entry = Markup()
-    if view.acts and view.signed_in:
+    if view.actions_enabled and view.signed_in:
         entry = fill(
             '<form method="post" action="sign-out"><button>{text}</button></form>', text=view.say("sign out")
         )
-    elif view.acts:
+    elif view.actions_enabled:
         entry = fill('<a href="sign-in?lang={lang}">{text}</a>', lang=view.locale, text=view.say("sign in"))
     return fill(
         '<header><h1>{shop} <span class="version">shop-poller {version}</span></h1><nav aria-label="{label}">'
@@ -65,7 +65,7 @@ def _header(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         shop=foreign(snapshot.shop),
         version=snapshot.version,
         label=view.say("page"),
-        url=view.place(lang=other),
+        url=view.page_url(lang=other),
         other=other,
         language=view.say("other language"),
         entry=entry,
@@ -83,7 +83,7 @@ def _verdict(verdict: str, heading: str, under: Markup) -> Markup:
         '<section class="verdict {verdict} full"><h2><span class="sign" aria-hidden="true">{sign}</span>'
         "{heading}</h2>{under}</section>",
         verdict=verdict,
-        sign=LOOKS[verdict][0],
+        sign=VERDICTS[verdict][0],
         heading=heading,
         under=under,
     )
@@ -134,9 +134,9 @@ def _tiles(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         for name, value in tiles.items()
     )
     return fill(
-        '<section class="full" aria-labelledby="glance"><h2 id="glance">{title}</h2>'
+        '<section class="full" aria-labelledby="summary"><h2 id="summary">{title}</h2>'
         '<dl class="tiles">{tiles}</dl>{actions}</section>',
-        title=view.say("at a glance"),
+        title=view.say("summary"),
         tiles=shown,
         actions=_poll_now(view, snapshot),
     )
@@ -151,15 +151,15 @@ def _next(view: ViewContext, snapshot: StatusSnapshot) -> str:
 
 
 def _poll_now(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
-    if not view.acts:
+    if not view.actions_enabled:
         return Markup()
     if not view.signed_in:
         return fill('<p class="soft">{text}</p>', text=view.say("to act"))
     if not (snapshot.polling and snapshot.leads):
         return Markup()
     return fill(
-        '<form class="deeds" method="post" action="{action}"><button class="main">{text}</button></form>',
-        action=view.action("poll"),
+        '<form class="actions" method="post" action="{action}"><button class="main">{text}</button></form>',
+        action=view.action_url("poll"),
         text=view.say("poll now"),
     )
 
@@ -194,10 +194,10 @@ def _footer(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     at = fill(
         '<time datetime="{iso}">{text}</time>', iso=iso(snapshot.now), text=f"{snapshot.now:%H:%M:%S} UTC"
     )
-    text = TEXTS[view.locale]["read at still" if view.still else "read at"]
+    text = TEXTS[view.locale]["read at, no refresh" if view.no_refresh else "read at"]
     return fill(
-        '<footer><p>{read} <a href="{url}">{turn}</a></p></footer>',
+        '<footer><p>{read} <a href="{url}">{toggle}</a></p></footer>',
         read=fill(text, at=at, seconds=REFRESH_S),
-        url=view.place(still=not view.still),
-        turn=view.say("refresh" if view.still else "stop refreshing"),
+        url=view.page_url(no_refresh=not view.no_refresh),
+        toggle=view.say("refresh" if view.no_refresh else "stop refreshing"),
     )

@@ -40,7 +40,7 @@ def make_app(
     hooks: Hooks | None = None,
     make_status_page: "Callable[[], StatusPage] | None" = None,
     *,
-    acts: bool = False,
+    actions_enabled: bool = False,
     hosts: Collection[str] = (),
 ) -> Starlette:
     """Make the application.
@@ -49,7 +49,7 @@ def make_app(
         health_reporter: reports health and metrics.
         hooks: receives webhooks; without it there is no such route.
         make_status_page: makes the status page; called at its first request, since its code is large.
-        acts: actions are enabled; otherwise there are no such routes.
+        actions_enabled: whether there are actions; otherwise there are no such routes.
         hosts: accepted host names, in addition to addresses and localhost.
     """
 
@@ -77,14 +77,14 @@ def make_app(
     if hooks is not None:
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
     if make_status_page is not None:
-        routes += _status_page_routes(cache(make_status_page), acts=acts)
+        routes += _status_page_routes(cache(make_status_page), actions_enabled=actions_enabled)
     guard = Middleware(HostGuard, hosts=hosts, open_paths=open_paths)
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # it would redirect to any Host that the client names
     return app
 
 
-def _status_page_routes(status_page: "Callable[[], StatusPage]", *, acts: bool) -> list[Route]:
+def _status_page_routes(status_page: "Callable[[], StatusPage]", *, actions_enabled: bool) -> list[Route]:
     async def page(request: Request) -> Response:
         return await status_page().page(request)
 
@@ -97,7 +97,7 @@ def _status_page_routes(status_page: "Callable[[], StatusPage]", *, acts: bool) 
     async def act(request: Request) -> Response:
         return await status_page().act(request)
 
-    if not acts:
+    if not actions_enabled:
         return [Route("/", page)]
     return [
         Route("/", page),

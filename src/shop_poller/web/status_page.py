@@ -25,7 +25,7 @@ from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
 SNAPSHOT_S = 1.0
-"""The store is read at most once per this time, however many clients look."""
+"""All clients share one snapshot for this time, so that they cannot overload the store."""
 
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:;"
@@ -37,7 +37,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-REFUSALS: dict[ActionResult, str] = {
+REFUSAL_TEXTS: dict[ActionResult, str] = {
     ActionResult.NOT_LEADER: "follows",
     ActionResult.NO_LEADER: "leader",
     ActionResult.POLLING_OFF: "polling off",
@@ -49,31 +49,31 @@ class StatusPage:
     """Answers browsers, and programs that use actions.
 
     Args:
-        inside: provides the data and the actions.
+        backend: provides the data and the actions.
         shop: the shop's id.
         locale: the default language.
         admin_auth: decides who may act; None: nobody.
     """
 
     def __init__(
-        self, inside: PageBackend, *, shop: str, locale: Locale, admin_auth: AdminAuth | None
+        self, backend: PageBackend, *, shop: str, locale: Locale, admin_auth: AdminAuth | None
     ) -> None:
-        self._inside = inside
+        self._backend = backend
         self._shop = shop
         self._locale = locale
         self._admin_auth = admin_auth
-        self._turn = anyio.Lock()
+        self._snapshot_lock = anyio.Lock()
         self._snapshot: StatusSnapshot | None = None
-        self._looked_at = 0.0
-        self._actions = 0
-        self._snapshot_actions = 0  # actions that the snapshot includes
+        self._snapshot_at = 0.0
+        self._action_count = 0
+        self._snapshot_action_count = 0  # its value when the snapshot was read
         self._pages: dict[ViewContext, str] = {}  # of that snapshot
         self._log: Log = structlog.get_logger()
 
     async def page(self, request: Request) -> Response:
         """Handle GET /: the status."""
         view = self._view_context(request)
-        if view.notice:  # shown to one person, once
+        if view.notice:  # for one reader, once: not kept in _pages
             return _html(status_page(await self._recent_snapshot(), view))
         snapshot = await self._recent_snapshot()
         if view not in self._pages:
@@ -88,13 +88,13 @@ class StatusPage:
         try:
             admin_auth = self._require_same_origin(request)
             fields = await read_form(request)
-            self._check(admin_auth, fields.get("token", ""), request)
+            self._check_token(admin_auth, fields.get("token", ""), request)
         except ActionRefusedError as error:
             return _html(form_page(view, self._shop, problem=view.say(error.text)), error.status)
         answer = RedirectResponse(f"./?lang={view.locale}", 303, HEADERS)
         answer.set_cookie(
             admin_auth.cookie,
-            admin_auth.open(),
+            admin_auth.start_session(),
             max_age=round(SESSION_S),
             httponly=True,
             samesite="strict",
@@ -106,45 +106,44 @@ class StatusPage:
     async def sign_out(self, request: Request) -> Response:
         """Handle POST /sign-out."""
         if self._admin_auth is not None and same_origin(request):
-            self._admin_auth.close(request)
+            self._admin_auth.end_session(request)
         return RedirectResponse("./", 303, HEADERS)
 
     async def act(self, request: Request) -> Response:
-        """Handle POST /actions/…: poll, replay or drop. A program gets a line of text, a browser the page."""
+        """Handle POST /actions/…: poll, replay or drop. A program receives one line, a browser the page."""
         view, action = self._view_context(request), request.path_params["action"]
         by_program = bearer(request) is not None
         try:
             self._authorize(request)
             seq = read_seq(await read_form(request)) if action != "poll" else 0
-            number = await self._run_action(action, seq)
+            await self._run_action(action, seq)
         except ActionRefusedError as error:
             return self._refusal(view, by_program, error.status, error.text)
         except ShopPollerError as error:
             self._log.warning("an action failed", action=action, error=str(error))
             return self._refusal(view, by_program, 503, "unusable", detail=error)
         self._log.info("action done", action=action, dead_letter=seq or None)
-        self._actions += 1
+        self._action_count += 1
         if by_program:
-            return PlainTextResponse(f"{_done(ViewContext('en'), action, number)}\n", 200, HEADERS)
+            return PlainTextResponse(f"{_result_text(ViewContext('en'), action, seq)}\n", 200, HEADERS)
         # A browser is redirected to the page, which shows the result.
-        still = "&still=1" if view.still else ""
-        return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={number}{still}", 303, HEADERS)
+        keep_still = "&still=1" if view.no_refresh else ""
+        return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={seq}{keep_still}", 303, HEADERS)
 
-    async def _run_action(self, action: str, seq: int) -> int:
-        """Carry out the action; return the number for its message, see `_done`."""
+    async def _run_action(self, action: str, seq: int) -> None:
+        """Carry out an action, on the dead letter with this seq if it is not `poll`."""
         actions: dict[str, Callable[[int], Awaitable[ActionResult]]] = {
-            "replay": self._inside.replay,
-            "drop": self._inside.drop,
+            "replay": self._backend.replay,
+            "drop": self._backend.drop,
         }
         if action == "poll":
-            requested = await self._inside.poll_now()
+            result = await self._backend.poll_now()
         elif action in actions and seq:
-            requested = await actions[action](seq)
+            result = await actions[action](seq)
         else:
             raise ActionRefusedError(404, "missing")
-        if requested is not ActionResult.DONE:
-            raise ActionRefusedError(503 if requested is ActionResult.NO_LEADER else 409, REFUSALS[requested])
-        return seq
+        if result is not ActionResult.DONE:
+            raise ActionRefusedError(503 if result is ActionResult.NO_LEADER else 409, REFUSAL_TEXTS[result])
 
     def _refusal(
         self,
@@ -164,13 +163,13 @@ class StatusPage:
         token = bearer(request)
         if token is None:
             admin_auth = self._require_same_origin(request)
-            if not admin_auth.knows(request):
+            if not admin_auth.is_signed_in(request):
                 raise ActionRefusedError(401, "not signed in")
         elif self._admin_auth is None:
             raise ActionRefusedError(404, "missing")
         else:
             # No browser adds this header to a foreign site's form, so the origin need not be checked.
-            self._check(self._admin_auth, token, request)
+            self._check_token(self._admin_auth, token, request)
 
     def _require_same_origin(self, request: Request) -> AdminAuth:
         if self._admin_auth is None:
@@ -179,9 +178,9 @@ class StatusPage:
             raise ActionRefusedError(403, "foreign")
         return self._admin_auth
 
-    def _check(self, admin_auth: AdminAuth, token: str, request: Request) -> None:
+    def _check_token(self, admin_auth: AdminAuth, token: str, request: Request) -> None:
         try:
-            if admin_auth.fits(token):
+            if admin_auth.accepts(token):
                 return
         except TooManyError:
             raise ActionRefusedError(429, "too many") from None
@@ -191,16 +190,16 @@ class StatusPage:
 
     async def _recent_snapshot(self) -> StatusSnapshot:
         """Return a recent snapshot; clients that arrive while it is read share it."""
-        async with self._turn:
+        async with self._snapshot_lock:
             now = anyio.current_time()
-            actions = self._actions  # the snapshot may not include actions that happen while it is read
+            count = self._action_count  # read first: the snapshot may lack actions that happen meanwhile
             if (
                 self._snapshot is None
-                or actions != self._snapshot_actions
-                or now - self._looked_at >= SNAPSHOT_S
+                or count != self._snapshot_action_count
+                or now - self._snapshot_at >= SNAPSHOT_S
             ):
-                self._snapshot = await self._inside.snapshot()
-                self._looked_at, self._snapshot_actions = now, actions
+                self._snapshot = await self._backend.snapshot()
+                self._snapshot_at, self._snapshot_action_count = now, count
                 self._pages = {}
             return self._snapshot
 
@@ -209,23 +208,23 @@ class StatusPage:
         chosen = query.get("lang")
         locale = read_locale(chosen or "", request.headers.get("accept-language", ""), self._locale)
         done, seq = query.get("done", ""), query.get("seq", "")
-        signed_in = self._admin_auth is not None and self._admin_auth.knows(request)
+        signed_in = self._admin_auth is not None and self._admin_auth.is_signed_in(request)
         notice = ""
         if signed_in and done in {"poll", "replay", "drop"} and seq.isascii() and seq.isdigit():
-            notice = _done(ViewContext(locale), done, int(seq[:20]))
+            notice = _result_text(ViewContext(locale), done, int(seq[:20]))
         return ViewContext(
             locale=locale,
-            chosen=chosen in TEXTS,
-            still="still" in query,
-            acts=self._admin_auth is not None,
+            locale_chosen=chosen in TEXTS,
+            no_refresh="still" in query,
+            actions_enabled=self._admin_auth is not None,
             signed_in=signed_in,
             notice=notice,
         )
 
 
-def _done(view: ViewContext, action: str, number: int) -> str:
+def _result_text(view: ViewContext, action: str, seq: int) -> str:
     """Say what was done, and to which dead letter."""
-    return view.say(f"done {action}", seq=number)
+    return view.say(f"done {action}", seq=seq)
 
 
 def _html(text: str, status: int = 200) -> Response:

@@ -105,11 +105,11 @@ def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     if snapshot.dead:
         content = joined(_dead_letter(view, one, snapshot) for one in snapshot.dead)
     else:
-        content = fill("<p>{text}</p>", text=view.say("not known" if snapshot.trouble else "no letters"))
+        content = fill("<p>{text}</p>", text=view.say("not known" if snapshot.trouble else "no dead letters"))
     more = fill('<p class="soft">{text}</p>', text=view.say("shown", count=view.number(len(snapshot.dead))))
     return fill(
-        '<section aria-labelledby="letters"><h2 id="letters">{title}</h2>{content}{more}</section>',
-        title=view.say("letters"),
+        '<section aria-labelledby="dead-letters"><h2 id="dead-letters">{title}</h2>{content}{more}</section>',
+        title=view.say("dead letter list"),
         content=content,
         more=more if count > len(snapshot.dead) else Markup(),
     )
@@ -131,17 +131,17 @@ def _dead_letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnap
 
 def _actions(view: ViewContext, over: FinishedDelivery) -> Markup:
     return fill(
-        '<div class="deeds"><form method="post" action="{to_replay}">'
+        '<div class="actions"><form method="post" action="{to_replay}">'
         '<input type="hidden" name="seq" value="{seq}">'
         '<button aria-label="{replay}: {dead_letter}">{replay}</button></form>'
         '<details><summary aria-label="{drop}: {dead_letter}">{drop}</summary>'
         '<form method="post" action="{to_drop}"><input type="hidden" name="seq" value="{seq}">'
         '<button class="danger" aria-label="{good}: {dead_letter}">{good}</button></form></details></div>',
-        to_replay=view.action("replay"),
-        to_drop=view.action("drop"),
+        to_replay=view.action_url("replay"),
+        to_drop=view.action_url("drop"),
         seq=over.seq,
         replay=view.say("replay"),
         drop=view.say("drop"),
         good=view.say("drop for good"),
-        dead_letter=view.say("letter", seq=over.seq),
+        dead_letter=view.say("dead letter", seq=over.seq),
     )

@@ -19,17 +19,17 @@ class ViewContext:
 
     Attributes:
         locale: the language.
-        chosen: the language was chosen by ?lang=, so links keep it.
-        still: the page does not refresh itself.
-        acts: actions are enabled: SHOP_ADMIN_TOKEN is set.
+        locale_chosen: the language was chosen by ?lang=, so links keep it.
+        no_refresh: the page does not refresh itself.
+        actions_enabled: whether there are actions: SHOP_ADMIN_TOKEN is set.
         signed_in: this browser is signed in.
         notice: the result of an action; "" for none.
     """
 
     locale: Locale
-    chosen: bool = False
-    still: bool = False
-    acts: bool = False
+    locale_chosen: bool = False
+    no_refresh: bool = False
+    actions_enabled: bool = False
     signed_in: bool = False
     notice: str = ""
 
@@ -57,15 +57,15 @@ class ViewContext:
         text = self.say("ago" if seconds >= -FUTURE_S else "to come", age=self.age(abs(seconds)))
         return fill('<time datetime="{iso}" title="{iso}">{text}</time>', iso=iso(instant), text=text)
 
-    def place(self, *, lang: Locale | None = None, still: bool | None = None) -> str:
+    def page_url(self, *, lang: Locale | None = None, no_refresh: bool | None = None) -> str:
         """Return the address of the page, relative to /, with these or the present choices."""
-        wanted = [f"lang={lang or self.locale}"] if lang or self.chosen else []
-        wanted += ["still=1"] if (self.still if still is None else still) else []
-        return f"./?{'&'.join(wanted)}" if wanted else "./"
+        parameters = [f"lang={lang or self.locale}"] if lang or self.locale_chosen else []
+        parameters += ["still=1"] if (self.no_refresh if no_refresh is None else no_refresh) else []
+        return f"./?{'&'.join(parameters)}" if parameters else "./"
 
-    def action(self, name: str) -> str:
+    def action_url(self, name: str) -> str:
         """Return the address of an action that leads back to the page with the same choices."""
-        return f"actions/{name}?lang={self.locale}{'&still=1' if self.still else ''}"
+        return f"actions/{name}?lang={self.locale}{'&still=1' if self.no_refresh else ''}"
 
     def event(self, event_type: str, titles: Mapping[str, str]) -> Markup:
         """Return the name of an event; the title if it is the owner's own."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
-from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.config.sinks import SinkConfig, sink_name
 from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
 
@@ -31,8 +31,8 @@ class AppriseConfig(SinkConfig):
         url: the Apprise URL, without our #name and filter; contains secrets.
     """
 
-    begins = (PREFIX,)
-    form = "apprise+ and an Apprise URL"
+    prefixes = (PREFIX,)
+    address_format = "apprise+ and an Apprise URL"
     documented_as = "`apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…`"
     delivers_by = (
         "by [Apprise](notifications.md#over-apprise), if it is installed:"
@@ -49,7 +49,7 @@ class AppriseConfig(SinkConfig):
         scheme = scheme.lower()
         if not found or not place or not SCHEME.fullmatch(scheme):
             raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
-        name = named(fragment, "")
+        name = sink_name(fragment, "")
         place, _, query = place.partition("?")
         wanted, query = take_filter(query)
         url = f"{scheme}://{place}" + (f"?{query}" if query else "")

@@ -44,7 +44,7 @@ STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
 TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
 
 
-class _Heard(logging.Handler):
+class _MessageCollector(logging.Handler):
     """Collects what Apprise logs in a thread: its only reasons for a failure. None of it enters our log."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class _Heard(logging.Handler):
             said.append(record.getMessage())
 
 
-HEARD = _Heard()
+COLLECTOR = _MessageCollector()
 logging.getLogger("apprise").propagate = False
-logging.getLogger("apprise").handlers = [HEARD]
+logging.getLogger("apprise").handlers = [COLLECTOR]
 for chatty in ("urllib3", "requests"):  # they log whole URLs, and Telegram's contain the bot's token
     logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
@@ -158,7 +158,7 @@ class AppriseSink:
         return _Sending(self.name, service, text, over)
 
     def _service(self) -> NotifyBase:
-        said = HEARD.begin()
+        said = COLLECTOR.begin()
         with translated(self.name, lambda why: ValueError(f"Apprise cannot use this URL: {why}")):
             service = Apprise.instantiate(self._url, asset=self._asset)
         if not isinstance(service, NotifyBase):
@@ -220,7 +220,7 @@ class _Sending:
 
     def _run(self) -> None:
         title, body, notify_type = self._text
-        said = HEARD.begin()
+        said = COLLECTOR.begin()
         try:
             title, body, target = as_shown(self._service, title, body)
             # Not through Apprise(…).notify, which retries by itself.

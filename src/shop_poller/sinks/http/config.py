@@ -7,7 +7,7 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, named, place
+from shop_poller.config.sinks import SinkConfig, place, sink_name
 from shop_poller.core import chat_hooks
 from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
@@ -30,8 +30,8 @@ class HttpConfig(SinkConfig):
         takes_redirects: whether a response 302 or 303 means that the receiver processed the notification.
     """
 
-    begins = ("http:", "https:")
-    form = "http(s)://host/path"
+    prefixes = ("http:", "https:")
+    address_format = "http(s)://host/path"
     documented_as = "`https://host/path`, `http://host/path`"
     delivers_by = "POST"
 
@@ -42,7 +42,7 @@ class HttpConfig(SinkConfig):
     def parse(cls, address: str) -> Self:
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
-        name = named(parts.fragment, _default_name(parts))
+        name = sink_name(parts.fragment, _default_name(parts))
         if not parts.hostname:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
         wanted, query = take_filter(parts.query)

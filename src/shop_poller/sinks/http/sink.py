@@ -85,7 +85,7 @@ class HttpSink:
 
         async def exchange() -> httpx.Response:
             async with client.stream(method, content=content, headers=headers) as response:
-                await _hear_out(response)
+                await _read_to_end(response)
                 return response
 
         try:
@@ -118,18 +118,18 @@ class HttpSink:
         return headers
 
 
-async def _hear_out(response: httpx.Response) -> None:
+async def _read_to_end(response: httpx.Response) -> None:
     """Read the body to its end, so that the connection can be reused.
 
     Only the status and the headers matter. If the body is long, slow or broken, the rest is not read, and the
     connection is closed.
     """
-    heard = 0
+    size = 0
     try:
         with anyio.move_on_after(SMALL_TALK_S):
             async for chunk in response.aiter_raw():
-                heard += len(chunk)
-                if heard > SMALL_TALK_BYTES:
+                size += len(chunk)
+                if size > SMALL_TALK_BYTES:
                     return
     except StrayResponseError:
         raise

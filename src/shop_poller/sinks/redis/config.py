@@ -7,7 +7,7 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, named, place
+from shop_poller.config.sinks import SinkConfig, place, sink_name
 from shop_poller.core.filters import Filter, take_filter
 from shop_poller.core.showing import is_harmless, shown_place
 from shop_poller.ports import Sink
@@ -37,8 +37,8 @@ class ServerConfig(SinkConfig):
 class RedisConfig(ServerConfig):
     """A channel to publish notifications to."""
 
-    begins = ("redis:", "rediss:")
-    form = "redis(s)://host:port/0?channel=name"
+    prefixes = ("redis:", "rediss:")
+    address_format = "redis(s)://host:port/0?channel=name"
     documented_as = "`redis://user:password@host:6379/0?channel=notification:events`, `rediss://…` for TLS"
     delivers_by = "PUBLISH"
 
@@ -68,8 +68,8 @@ class StreamConfig(ServerConfig):
         maxlen: the approximate maximum number of entries in the stream.
     """
 
-    begins = ("redis+stream:", "rediss+stream:")
-    form = "redis(s)+stream://host:port/0?stream=name"
+    prefixes = ("redis+stream:", "rediss+stream:")
+    address_format = "redis(s)+stream://host:port/0?stream=name"
     documented_as = (
         "`redis+stream://user:password@host:6379/0?stream=shop:events&maxlen=10000`,"
         " `rediss+stream://…` for TLS"
@@ -106,7 +106,7 @@ class _Address:
 
     def __init__(self, address: str) -> None:
         parts = split(address)
-        self.name = named(parts.fragment, place(parts))
+        self.name = sink_name(parts.fragment, place(parts))
         if not parts.hostname:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
         if not DATABASE.fullmatch(parts.path):

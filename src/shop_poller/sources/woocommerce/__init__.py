@@ -18,16 +18,27 @@ def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
         credentials: contain the kind that the dialect needs.
     """
     where = endpoint(url, dialect)
-    key, secret, also = credentials.consumer_key, credentials.consumer_secret, credentials.also
+    key, secret, other_secrets = (
+        credentials.consumer_key,
+        credentials.consumer_secret,
+        credentials.other_secrets,
+    )
     match dialect:
         case Dialect.WOOCOMMERCE_MCP:
-            return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also)
+            return WooCommerceMcp(
+                where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets
+            )
         case Dialect.ABILITIES:
-            return Abilities(where, username=credentials.username, password=credentials.password, also=also)
+            return Abilities(
+                where,
+                username=credentials.username,
+                password=credentials.password,
+                other_secrets=other_secrets,
+            )
         case Dialect.REST:
-            return Rest(where, consumer_key=key, consumer_secret=secret, also=also)
+            return Rest(where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets)
         case Dialect.EXECUTE:
-            return Execute(where, consumer_key=key, consumer_secret=secret, also=also)
+            return Execute(where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets)
 
 
 def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
@@ -41,4 +52,6 @@ def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
     if where is None:
         return None
     key, secret = credentials.consumer_key, credentials.consumer_secret
-    return RestRefunds(where, consumer_key=key, consumer_secret=secret, also=credentials.also)
+    return RestRefunds(
+        where, consumer_key=key, consumer_secret=secret, other_secrets=credentials.other_secrets
+    )

@@ -63,13 +63,13 @@ class Abilities:
         url: the endpoint.
         username: the name of a WordPress user who may view orders.
         password: an application password of that user, with or without spaces.
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     most_ids = 1
 
-    def __init__(self, url: str, *, username: str, password: str, also: Sequence[str] = ()) -> None:
-        self._session = McpSession(url, application_password(username, password, also), ADVICE)
+    def __init__(self, url: str, *, username: str, password: str, other_secrets: Sequence[str] = ()) -> None:
+        self._session = McpSession(url, application_password(username, password, other_secrets), ADVICE)
         self._poisoned = Poisoned()
         self._highest = 0
         self._questions = 0

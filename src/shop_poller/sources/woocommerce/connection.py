@@ -85,7 +85,7 @@ class ShopConnection:
         if response.is_redirect:
             raise redirect_error(response.status_code, url or self._url, self._redacted(response.headers))
         self._clear_headers(response)
-        return response, await self._cleared_in_turns(body)
+        return response, await self._cleared_in_steps(body)
 
     async def _exchange(
         self, method: str, url: str | None, content: str | None, headers: Mapping[str, str], read: Read
@@ -118,7 +118,7 @@ class ShopConnection:
             raw = masker.mask_bytes(raw)
         return raw
 
-    async def _cleared_in_turns(self, body: bytes) -> bytes:
+    async def _cleared_in_steps(self, body: bytes) -> bytes:
         """Remove our secrets, which a debugging page may show, without blocking the other shops."""
         for masker in self._maskers:
             found = []

@@ -25,32 +25,32 @@ class Credentials:
     flaw: str = ""
 
 
-def api_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ()) -> Credentials:
+def api_key(consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()) -> Credentials:
     """Return a consumer key as WooCommerce's MCP endpoint and the old design's bridge require it.
 
     Args:
         consumer_key: the consumer key of WooCommerce.
         consumer_secret: its secret.
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
     return Credentials(
         {"X-MCP-API-Key": f"{consumer_key}:{consumer_secret}"},
-        _masker(consumer_key, consumer_secret, *also),
+        _masker(consumer_key, consumer_secret, *other_secrets),
         _flaw(consumer_key + consumer_secret, BAD_KEY),
     )
 
 
-def basic_key(consumer_key: str, consumer_secret: str, also: Sequence[str] = ()) -> Credentials:
+def basic_key(consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()) -> Credentials:
     """Return a consumer key as WooCommerce's REST API requires it: Basic, https only. See `api_key`."""
     token = _token(consumer_key, consumer_secret)
     return Credentials(
         {"Authorization": f"Basic {token}"},
-        _masker(token, consumer_key, consumer_secret, *also),
+        _masker(token, consumer_key, consumer_secret, *other_secrets),
         _flaw(consumer_key + consumer_secret, BAD_KEY),
     )
 
 
-def application_password(username: str, password: str, also: Sequence[str] = ()) -> Credentials:
+def application_password(username: str, password: str, other_secrets: Sequence[str] = ()) -> Credentials:
     """Return a WordPress user with an application password. Spaces in the password are ignored.
 
     The user's name is not a secret, and may be a common word in answers. For `also`, see `api_key`.
@@ -59,7 +59,7 @@ def application_password(username: str, password: str, also: Sequence[str] = ())
     nameless = ":" in username or not username.isprintable()
     return Credentials(
         {"Authorization": f"Basic {token}"},
-        _masker(token, password, *also),
+        _masker(token, password, *other_secrets),
         BAD_LOGIN if nameless else _flaw(password, BAD_LOGIN),
     )
 

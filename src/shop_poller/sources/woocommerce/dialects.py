@@ -57,7 +57,7 @@ class KnownKeys:
     consumer_secret: str = field(default="", repr=False)
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
-    also: tuple[str, ...] = field(default=(), repr=False)
+    other_secrets: tuple[str, ...] = field(default=(), repr=False)
     """Other secrets that the shop knows and must not show, such as the secret of its webhooks."""
 
     def fit(self, dialect: Dialect) -> bool:

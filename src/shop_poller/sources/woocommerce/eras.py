@@ -49,16 +49,16 @@ class EraRefusedError(Exception):
 
     Attributes:
         error: the error of the endpoint.
-        is_worth_the_other: whether the other era may work; False if any call is refused.
+        other_era_may_work: whether to try the other era; False if the endpoint refuses every call.
         is_parameter_error: whether the code or text may be about the call's parameters instead.
     """
 
     def __init__(
-        self, error: ShopPollerError, *, is_worth_the_other: bool = True, is_parameter_error: bool = False
+        self, error: ShopPollerError, *, other_era_may_work: bool = True, is_parameter_error: bool = False
     ) -> None:
         super().__init__(str(error))
         self.error = error
-        self.is_worth_the_other = is_worth_the_other
+        self.other_era_may_work = other_era_may_work
         self.is_parameter_error = is_parameter_error
 
 
@@ -74,11 +74,11 @@ def refusal(error: Exception, status: int | None) -> EraRefusedError | None:
     if not isinstance(error, ShopPollerError):
         return None
     if isinstance(error, NoRouteError | RedirectedError):
-        return EraRefusedError(error, is_worth_the_other=False)
+        return EraRefusedError(error, other_era_may_work=False)
     if isinstance(error, RpcRefusedError) or error.kind in {ErrorKind.NOT_FOUND, ErrorKind.REJECTED}:
         return EraRefusedError(error, is_parameter_error=bool(UNKNOWN_ARGUMENT.search(str(error))))
     if status == 403:  # a firewall's page, or keys without permission for this endpoint
-        return EraRefusedError(error, is_worth_the_other=False)
+        return EraRefusedError(error, other_era_may_work=False)
     return None
 
 
@@ -92,7 +92,7 @@ class Stateless:
     def __init__(self, http: McpHttp) -> None:
         self._http = http
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
+    async def call(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Call a method.
 
         Raises:
@@ -133,7 +133,7 @@ class Handshake:
         self._suspects: deque[dict[str, str]] = deque(maxlen=MAX_SUSPECTS)  # perhaps lost, perhaps alive
         self._proposal = HANDSHAKE_VERSIONS[0]
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
+    async def call(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Call a method. If the session is lost, begin a new one and repeat the call once.
 
         Raises:
@@ -166,7 +166,7 @@ class Handshake:
                 await self._http.end_session(session)
 
     async def _in_session(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """Call a method in the current session, or in a new one. Raises what `ask` raises."""
+        """Call a method in the current session, or in a new one. Raises what `call` raises."""
         if self._session is None:
             self._session = await self._begin()  # kept from here on, so that it is ended in any case
             response, body = await self._http.post(

@@ -27,15 +27,15 @@ class Execute:
         url: the endpoint; ends in /execute.
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
     ) -> None:
-        self._connection = ShopConnection(url, api_key(consumer_key, consumer_secret, also))
+        self._connection = ShopConnection(url, api_key(consumer_key, consumer_secret, other_secrets))
 
     async def fetch(self, query: Query) -> Page:
         """Ask once."""

@@ -26,14 +26,14 @@ class RestRefunds:
         url: the endpoint; may contain a query (plain permalinks).
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
     ) -> None:
         self._endpoint = RestEndpoint(
-            url, consumer_key=consumer_key, consumer_secret=consumer_secret, also=also
+            url, consumer_key=consumer_key, consumer_secret=consumer_secret, other_secrets=other_secrets
         )
 
     async def fetch(self, query: RefundQuery) -> RefundPage:

@@ -57,16 +57,16 @@ class Rest:
         url: the endpoint; may contain a query (plain permalinks).
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
     ) -> None:
         self._endpoint = RestEndpoint(
-            url, consumer_key=consumer_key, consumer_secret=consumer_secret, also=also
+            url, consumer_key=consumer_key, consumer_secret=consumer_secret, other_secrets=other_secrets
         )
         self._down = 0  # consecutive POSTs that were answered as if the shop were down
         self._post_from = -math.inf  # no POST before this time of the monotonic clock

@@ -25,14 +25,14 @@ class RestEndpoint:
         url: the endpoint; may contain a query (plain permalinks).
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
     ) -> None:
         self._url = with_keys_read(url)
-        self._credentials = basic_key(consumer_key, consumer_secret, also)
+        self._credentials = basic_key(consumer_key, consumer_secret, other_secrets)
         self._connection: ShopConnection | None = None
 
     def fits_in_address(self, requested: Mapping[str, Any], *, ids: int) -> bool:

@@ -20,7 +20,7 @@ from shop_poller.sources.woocommerce.rpc_errors import OtherEraError, Parameters
 
 MAX_TOOL_PAGES = 10
 MAX_TOOLS = 10_000
-MAX_PAGE_MARK = 1000
+MAX_CURSOR_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class McpSession:
             UnexplainedError: the tool failed without a reason.
             TemporaryError, PermanentError: there is no answer or session, or the tool failed.
         """
-        answer, response = await self._ask("tools/call", {"name": name, "arguments": arguments})
-        if _wants_input(answer.result):
+        answer, response = await self._call("tools/call", {"name": name, "arguments": arguments})
+        if _requests_input(answer.result):
             raise of_kind(
                 ErrorKind.REJECTED, "the shop's tool asks for input that only a person can give", self._advice
             )
@@ -85,17 +85,17 @@ class McpSession:
         names: set[str] = set()
         params: dict[str, Any] = {}
         for _ in range(MAX_TOOL_PAGES):
-            answer, _ = await self._ask("tools/list", params)
+            answer, _ = await self._call("tools/list", params)
             tools = answer.result.get("tools") if isinstance(answer.result, dict) else None
             if not isinstance(tools, list):
                 raise TemporaryError(ErrorKind.PROTOCOL, "the shop's MCP endpoint sent no list of its tools")
-            found = (tool.get("name") for tool in tools if isinstance(tool, dict))
-            names.update(name for name in found if isinstance(name, str))
-            following = answer.result.get("nextCursor")
-            last = not isinstance(following, str) or not 0 < len(following) <= MAX_PAGE_MARK
-            if last or len(names) > MAX_TOOLS:
+            listed = (tool.get("name") for tool in tools if isinstance(tool, dict))
+            names.update(name for name in listed if isinstance(name, str))
+            next_cursor = answer.result.get("nextCursor")
+            is_last_page = not isinstance(next_cursor, str) or not 0 < len(next_cursor) <= MAX_CURSOR_LENGTH
+            if is_last_page or len(names) > MAX_TOOLS:
                 break
-            params = {"cursor": following}
+            params = {"cursor": next_cursor}
         return frozenset(names)
 
     async def aclose(self) -> None:
@@ -105,26 +105,28 @@ class McpSession:
                 await era.end()
         await self._http.aclose()
 
-    async def _ask(self, method: str, params: Mapping[str, Any]) -> Reply:
+    async def _call(self, method: str, params: Mapping[str, Any]) -> Reply:
         self.is_refused = False
         try:
-            return await self._in_era(self._eras[0], method, params)
-        except EraRefusedError as refused:
-            if refused.is_worth_the_other:
-                return await self._in_the_other_era(method, params, refused)
+            return await self._call_in_era(self._eras[0], method, params)
+        except EraRefusedError as first_refusal:
+            if first_refusal.other_era_may_work:
+                return await self._call_in_other_era(method, params, first_refusal)
             self.is_refused = True
-            raise refused.error from None
+            raise first_refusal.error from None
 
-    async def _in_era(self, era: Handshake | Stateless, method: str, params: Mapping[str, Any]) -> Reply:
+    async def _call_in_era(self, era: Handshake | Stateless, method: str, params: Mapping[str, Any]) -> Reply:
         try:
-            return await era.ask(method, params)
+            return await era.call(method, params)
         except SessionLostError as error:
             # For an unknown tool, many servers answer "invalid params", the code of a lost session here.
-            unknown = (
-                method == "tools/call" and error.is_parameter_error and await self._lacks(params["name"])
+            is_unknown_tool = (
+                method == "tools/call"
+                and error.is_parameter_error
+                and await self._is_tool_missing(params["name"])
             )
             await era.end()  # the session may still exist and must not stay open
-            if unknown:
+            if is_unknown_tool:
                 raise of_kind(ErrorKind.NOT_FOUND, str(error), self._advice) from None
             if isinstance(error.error, OtherEraError):
                 raise EraRefusedError(error.error) from None
@@ -134,11 +136,11 @@ class McpSession:
             failure = ParametersRefusedError if error.is_parameter_error else TemporaryError
             raise failure(
                 ErrorKind.PROTOCOL,
-                f"the shop forgets its MCP sessions at once ({error}); look into its object cache",
+                f"the shop loses new MCP sessions immediately ({error}); check its object cache",
             ) from None
 
-    async def _in_the_other_era(
-        self, method: str, params: Mapping[str, Any], refused: EraRefusedError
+    async def _call_in_other_era(
+        self, method: str, params: Mapping[str, Any], first_refusal: EraRefusedError
     ) -> Reply:
         """Call a method in the other era, and keep that era if it works.
 
@@ -146,26 +148,26 @@ class McpSession:
             TemporaryError, PermanentError: the refusal of the first era, if the other one is refused too.
                 Otherwise, the error of the other one.
         """
-        kept, other = self._eras
+        current, other = self._eras
         try:
-            reply = await self._in_era(other, method, params)
-        except EraRefusedError as also:
+            reply = await self._call_in_era(other, method, params)
+        except EraRefusedError as second_refusal:
             self.is_refused = True
-            stateless = also if isinstance(other, Stateless) else refused
-            if stateless.is_parameter_error:
-                raise ParametersRefusedError(ErrorKind.PROTOCOL, str(stateless)) from None
-            raise refused.error from None
+            stateless_refusal = second_refusal if isinstance(other, Stateless) else first_refusal
+            if stateless_refusal.is_parameter_error:
+                raise ParametersRefusedError(ErrorKind.PROTOCOL, str(stateless_refusal)) from None
+            raise first_refusal.error from None
         except ShopPollerError as error:
             self.is_refused = error.kind not in {*PEER_DOWN, ErrorKind.AUTHENTICATION}
             raise
-        self._eras = other, kept
+        self._eras = other, current
         structlog.get_logger().info(
-            "the shop's MCP endpoint speaks another era",
+            "the shop's MCP endpoint uses the other era of MCP",
             era="stateless" if isinstance(other, Stateless) else "initialize",
         )
         return reply
 
-    async def _lacks(self, tool: str) -> bool:
+    async def _is_tool_missing(self, tool: str) -> bool:
         """Return whether the endpoint lists its tools, and this one is not among them.
 
         Raises:
@@ -179,7 +181,7 @@ class McpSession:
             return False
 
 
-def _wants_input(result: Any) -> bool:
+def _requests_input(result: Any) -> bool:
     """Return whether a result of the stateless era is a question to a person, not an answer."""
     return (
         isinstance(result, dict) and result.get("resultType") == "input_required" and "content" not in result

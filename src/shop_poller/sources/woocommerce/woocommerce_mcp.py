@@ -34,15 +34,15 @@ class WooCommerceMcp:
         url: the endpoint.
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
-        also: other secrets that the shop knows and must not show.
+        other_secrets: other secrets that the shop knows and must not show.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, also: Sequence[str] = ()
+        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
     ) -> None:
-        self._session = McpSession(url, api_key(consumer_key, consumer_secret, also), ADVICE)
+        self._session = McpSession(url, api_key(consumer_key, consumer_secret, other_secrets), ADVICE)
         self._takes_fields: bool | None = None  # None if not known yet
 
     @property

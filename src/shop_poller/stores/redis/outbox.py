@@ -42,13 +42,13 @@ class RedisOutbox(RedisPort):
 
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         super().__init__(connection, keys)
-        self._turn = anyio.Lock()  # two claims at once would take the same rows
+        self._claim_lock = anyio.Lock()  # two claims at once would take the same rows
 
     async def claim(self, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
         """Claim due heads that are not claimed yet. Those that cannot be delivered are set aside."""
         keys = [self._keys.lease, self._keys.outbox, self._keys.heads, self._keys.due(sink)]
         deliveries: list[Delivery] = []
-        async with self._turn:
+        async with self._claim_lock:
             claimed = self._claims.seqs.setdefault(sink, set())
             for _ in range(MOST_ROUNDS):
                 args = [ms(now), limit - len(deliveries), ms(now) + LONGEST_DELAY // MS, *claimed]
@@ -74,7 +74,7 @@ class RedisOutbox(RedisPort):
                 case Ack():
                     what = ("ack", codec.finished_text(delivery, now), 0, delivery.body)
                 case MoveToDeadLetters():
-                    what = ("bury", codec.finished_text(delivery, now, reason=outcome.reason), 0, "")
+                    what = ("dead_letter", codec.finished_text(delivery, now, reason=outcome.reason), 0, "")
                 case Retry():
                     what = ("retry", ms(outcome.at), int(outcome.charged), "")
                 case _:  # released: the row does not change

@@ -112,7 +112,7 @@ class SqliteConnection:
         self._threads = threads
         self._shared = shared
         # A thread of its own works sequentially anyway.
-        self._turn = asyncio.Lock() if shared else nullcontext()
+        self._call_lock = asyncio.Lock() if shared else nullcontext()
         self._lock = lock
         self._guard = guard
         self._closed = False
@@ -168,7 +168,7 @@ class SqliteConnection:
         loop = asyncio.get_running_loop()
         try:
             with CancelScope(shield=True):  # always wait for the end of a commit, which takes milliseconds
-                async with self._turn:
+                async with self._call_lock:
                     with translated(str(self._path), partial(_unusable, self._path)):
                         running = loop.run_in_executor(self._threads, call)
                     result = await running
@@ -188,7 +188,7 @@ class SqliteConnection:
         try:
             # RuntimeError: the threads have ended already, so nothing uses the connection any more.
             with suppress(sqlite3.Error, RuntimeError), CancelScope(shield=True):
-                async with self._turn:
+                async with self._call_lock:
                     await asyncio.get_running_loop().run_in_executor(self._threads, self._db.close)
         finally:
             if not self._shared:

@@ -22,6 +22,6 @@ else
   redis.call('ZREM', KEYS[1], ARGV[2])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local crew = redis.call('ZRANGE', KEYS[1], 0, -1)
-table.sort(crew)
-return crew
+local alive = redis.call('ZRANGE', KEYS[1], 0, -1)
+table.sort(alive)
+return alive

@@ -1,4 +1,4 @@
--- Record the outcomes of claimed deliveries: acks, retries, moves to the dead letters (verb `bury`); all or none.
+-- Record the outcomes of claimed deliveries: acks, retries, moves to the dead letters; all or none.
 --
 -- KEYS: lease, outbox, lines, heads, dead_letters, delivered, texts; then `due`, `age`, `dead` and `made` of each
 -- lane.
@@ -39,7 +39,7 @@ for _, outcome in ipairs(outcomes) do
       redis.call('HSET', delivered, seq, outcome[6])
       redis.call('HSET', texts, seq, outcome[9])
       add(seq, made, {delivered, texts})
-    elseif verb == 'bury' then
+    elseif verb == 'dead_letter' then
       take_out(at, now, seq, line, line .. name)
       redis.call('HSET', dead_letters, seq, outcome[6])
       add(seq, dead, {dead_letters})
