@@ -236,14 +236,14 @@ def test_a_bad_order_is_told_until_it_is_asked_for() -> None:
     poisoned.found(7, "bad")
     poisoned.found(5, "worse")
     five, seven = UnreadableOrder(5, "worse"), UnreadableOrder(7, "bad")
-    assert poisoned.untold(()) == poisoned.untold(()) == [five, seven]
-    assert poisoned.untold({5}) == [seven]
+    assert poisoned.unreported(()) == poisoned.unreported(()) == [five, seven]
+    assert poisoned.unreported({5}) == [seven]
     assert poisoned.requested_ids(7, "bad") == seven
-    assert poisoned.untold(()) == [five]
+    assert poisoned.unreported(()) == [five]
     assert poisoned.ids == {5, 7}
     poisoned.healed(5)
     poisoned.healed(99)
-    assert poisoned.untold(()) == []
+    assert poisoned.unreported(()) == []
     assert poisoned.ids == {7}
 
 
@@ -252,4 +252,4 @@ def test_so_many_are_remembered_and_no_more() -> None:
     for order_id in range(1, MAX_REMEMBERED + 2):
         poisoned.found(order_id, "bad")
     assert poisoned.ids == set(range(2, MAX_REMEMBERED + 2))
-    assert len(poisoned.untold(())) == MAX_REMEMBERED
+    assert len(poisoned.unreported(())) == MAX_REMEMBERED

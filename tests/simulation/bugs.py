@@ -142,7 +142,7 @@ def _any_row(_: Any) -> Any:
     from shop_poller.stores.sqlite.connection import in_thread  # noqa: PLC0415
 
     # What is no head has no age as one; or the claim would break, and be found by that.
-    columns = codec.DELIVERY.replace("head_since", "coalesce(head_since, created_at)")
+    columns = codec.DELIVERY_COLUMNS.replace("head_since", "coalesce(head_since, created_at)")
 
     @in_thread
     def claim(_port: Any, db: Any, sink: str, *, now: Any, limit: int) -> Any:

@@ -261,10 +261,10 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
 def lines(entry: Entry) -> list[str]:
     """Return the lines of an order, for people."""
     known = f"known {entry.known_as}" if entry.known_as else "unknown"
-    told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
+    standing = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
     detail = f": {entry.detail}" if entry.detail else ""
     return [
-        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{told}{detail}",
+        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{standing}{detail}",
         *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
     ]
 

@@ -188,7 +188,7 @@ class Poisoned:
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}
-        self._untold: set[int] = set()
+        self._unreported: set[int] = set()
 
     @property
     def ids(self) -> frozenset[int]:
@@ -198,21 +198,21 @@ class Poisoned:
     def found(self, order_id: int, why: str) -> None:
         """Remember a bad order. Beyond MAX_REMEMBERED, forget the oldest; it will be found again."""
         self._reasons[order_id] = why
-        self._untold.add(order_id)
+        self._unreported.add(order_id)
         if len(self._reasons) > MAX_REMEMBERED:
             self.healed(next(iter(self._reasons)))
 
     def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
         """Remember a bad order that was requested by its id."""
         self.found(order_id, why)
-        self._untold.discard(order_id)
+        self._unreported.discard(order_id)
         return UnreadableOrder(order_id, why)
 
     def healed(self, order_id: int) -> None:
         """Forget an order that is no longer bad."""
         self._reasons.pop(order_id, None)
-        self._untold.discard(order_id)
+        self._unreported.discard(order_id)
 
-    def untold(self, seen: Collection[int]) -> list[UnreadableOrder]:
+    def unreported(self, seen: Collection[int]) -> list[UnreadableOrder]:
         """Return the bad orders that were not requested by id yet, except those that this caller has seen."""
-        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._untold.difference(seen))]
+        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._unreported.difference(seen))]
