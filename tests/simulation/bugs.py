@@ -419,7 +419,7 @@ BUGS = {
         "observability.output.LogWriter", "_drop", _nothing, 200, first=11
     ),
     "a process that is killed keeps its shops": Bug(
-        "stores.redis.membership.Membership", "leased", _once_leased, 300, fleets=_shared
+        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared
     ),
     "a lease that is lost is not noticed": Bug(
         "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98

@@ -65,7 +65,7 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base class of all usage errors; typer does not export it."""
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands, each imported from its module when it is used. Usage errors quote no pasted secret."""
 
     modules: Mapping[str, str]
