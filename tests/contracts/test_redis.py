@@ -474,7 +474,7 @@ def beside_the_first(store: RedisStore, monkeypatch: pytest.MonkeyPatch, *comman
         answer = await read(*command)
         if not replayed and command[0] in commands:
             replayed.append(0)
-            async with aclosing(store_at(f"redis://{store._address.place.partition('://')[2]}")) as other:
+            async with aclosing(store_at(f"redis://{store._address.shown.partition('://')[2]}")) as other:
                 replayed[0] = await other.replay_concurrently(SHOP, await other.dead_ids(SHOP), at(50))
         return answer
 

@@ -25,7 +25,17 @@ from shop_poller.cli.backup import (
     progress,
     redis_layout,
 )
-from shop_poller.cli.console import Config, ShopId, Yes, agreed, load_chosen_shops, make_app, refused, say
+from shop_poller.cli.console import (
+    Config,
+    ShopId,
+    Yes,
+    agreed,
+    load_chosen_shops,
+    make_app,
+    refused,
+    say,
+    store_of,
+)
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
@@ -202,7 +212,7 @@ def _locked(shop: Settings) -> Iterator[None]:
         if not os.geteuid():
             for part in reversed(missing):
                 with suppress(OSError):
-                    _own(part)
+                    _give_owner_of_parent(part)
         lock = lock_for(path)
     try:
         yield
@@ -210,7 +220,7 @@ def _locked(shop: Settings) -> Iterator[None]:
         os.close(lock)
 
 
-def _own(directory: Path) -> None:
+def _give_owner_of_parent(directory: Path) -> None:
     """Give a directory the owner of its parent."""
     number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -246,11 +256,8 @@ async def _restore_all_keys(
 
 
 async def _leader(shop: Settings) -> str:
-    store = await concurrent_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
-    try:
+    async with store_of(shop, concurrent_store) as store:
         return await store.holder()
-    finally:
-        await store.aclose()
 
 
 async def _restore_keys(shop: Settings, archive: ArchiveReader, show: ShowShopProgress) -> None:

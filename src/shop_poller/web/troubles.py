@@ -67,10 +67,10 @@ class Trouble:
 
 def troubles(snapshot: StatusSnapshot) -> list[Trouble]:
     """Return all problems, the most severe first."""
-    return sorted(_found(snapshot), key=lambda one: not one.grave)
+    return sorted(_all_troubles(snapshot), key=lambda one: not one.grave)
 
 
-def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
+def _all_troubles(snapshot: StatusSnapshot) -> Iterator[Trouble]:
     if snapshot.trouble:
         about = "redis" if snapshot.in_redis else "store"
         yield Trouble("store", grave=True, about=about, detail=snapshot.trouble)

@@ -215,7 +215,7 @@ class Abilities:
                 )
             why = await self._guilt(found)
             if why:
-                self._poisoned.found(found, why)
+                self._poisoned.add(found, why)
                 break
 
     async def _search(self, question: Query, highest: int) -> int | None:
