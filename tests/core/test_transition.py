@@ -710,7 +710,7 @@ def test_a_plugin_that_touches_ten_thousand_old_orders_announces_nothing() -> No
     assert all(decision.imported for decision in decisions)
 
 
-# --- The silent import -------------------------------------------------------------------------------------
+# --- Import ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -740,7 +740,7 @@ def test_what_was_imported_is_judged_rightly_later(
 
     assert types(decide(imported, then, POLICY)) == []
     assert types(decide(imported, later, POLICY)) == expected
-    # A walk that reads the order before the import stores the same.
+    # Imported at the start or met during a walk: the record is the same.
     assert decide(None, then, POLICY).known == imported
 
 
@@ -757,8 +757,8 @@ def test_importing_counts_as_announced_but_is_not_counted() -> None:
     )
 
 
-def test_learnable_is_what_is_no_news() -> None:
-    """An imported order is never announced, so the walk must decide on each order with events."""
+def test_only_what_is_no_news_may_be_imported() -> None:
+    """Imported orders are never announced. So an order that is news has to be left to the walk."""
     orders = [
         replace(seen(PAID, created=-600), id=1),
         replace(seen(PAID, created=-600, paid=5), id=2),  # paid on our watch
@@ -1172,7 +1172,7 @@ def test_importing_an_order_leaves_nothing_to_say_of_it(life: list[Order], polic
         record = import_silently(order, policy)
 
         assert record.decided == {}
-        # Imported orders are older than the baseline. A younger one could still become overdue.
+        # Imported orders are older than our watch. Otherwise they could still become overdue.
         if order.created_at < policy.baseline_at or policy.overdue_before is None:
             assert decide(record, order, policy).events == ()
             assert decide(record, order, policy).known == record
@@ -1206,7 +1206,7 @@ def test_every_event_of_the_celery_design_is_ours_too(life: list[Order]) -> None
         if theirs is NEW:
             newest = max(newest, look.order.paid_at or newest)
         if theirs is None or (look.before is None and newest < BASELINE):
-            continue  # nothing, or an unknown order that is older than the baseline: recorded silently
+            continue  # nothing, or an unknown order that is older than the baseline: imported silently
         assert theirs in types(look.decision)
 
 

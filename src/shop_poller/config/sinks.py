@@ -102,8 +102,8 @@ def named(fragment: str, default: str) -> str:
     return fragment or default
 
 
-def without_secrets(parts: SplitResult) -> str:
-    """Return an address without user, password and query, as the name of a sink."""
+def place(parts: SplitResult) -> str:
+    """Scheme, host and path: a name without user, password and query."""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:MAX_NAME]
 
 

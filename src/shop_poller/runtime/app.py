@@ -58,13 +58,13 @@ async def run(
     """
     stop = stop or anyio.Event()
 
-    def request_stop(number: signal.Signals) -> None:
+    def stop_on(number: signal.Signals) -> None:
         if stop.is_set():  # `stop` was set without a signal: this signal counts as the second
             os.kill(os.getpid(), number)
         stop.set()
 
     # Handle signals from before the store is opened until after it is closed: both may hang. See `signals`.
-    with ignoring_signals(), on_signal(STOPPING, request_stop):
+    with ignoring_signals(), on_signal(STOPPING, stop_on):
         await _run(shops_config, stop, on_listen)
 
 

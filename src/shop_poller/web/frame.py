@@ -44,7 +44,7 @@ def document(
     view: ViewContext, body: Markup, *, title: str, verdict: str = "some", refresh: bool = False
 ) -> str:
     """Return a whole page with this body."""
-    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.page_url())
+    again = fill('<meta http-equiv="refresh" content="{s};url={url}">\n', s=REFRESH_S, url=view.place())
     return fill(
         DOCUMENT,
         lang=view.locale,

@@ -65,7 +65,7 @@ def _header(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         shop=foreign(snapshot.shop),
         version=snapshot.version,
         label=view.say("page"),
-        url=view.page_url(lang=other),
+        url=view.place(lang=other),
         other=other,
         language=view.say("other language"),
         entry=entry,
@@ -198,6 +198,6 @@ def _footer(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<footer><p>{read} <a href="{url}">{turn}</a></p></footer>',
         read=fill(text, at=at, seconds=REFRESH_S),
-        url=view.page_url(still=not view.still),
+        url=view.place(still=not view.still),
         turn=view.say("refresh" if view.still else "stop refreshing"),
     )

@@ -57,7 +57,7 @@ class ViewContext:
         text = self.say("ago" if seconds >= -FUTURE_S else "to come", age=self.age(abs(seconds)))
         return fill('<time datetime="{iso}" title="{iso}">{text}</time>', iso=iso(instant), text=text)
 
-    def page_url(self, *, lang: Locale | None = None, still: bool | None = None) -> str:
+    def place(self, *, lang: Locale | None = None, still: bool | None = None) -> str:
         """Return the address of the page, relative to /, with these or the present choices."""
         wanted = [f"lang={lang or self.locale}"] if lang or self.chosen else []
         wanted += ["still=1"] if (self.still if still is None else still) else []

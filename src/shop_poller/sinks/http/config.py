@@ -7,7 +7,7 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, named, without_secrets
+from shop_poller.config.sinks import SinkConfig, named, place
 from shop_poller.core import chat_hooks
 from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
@@ -100,4 +100,4 @@ def _default_name(parts: SplitResult) -> str:
     hook = chat_hooks.recognise(urlunsplit(parts))
     if hook is not None and hook.is_certain:
         return chat_hooks.hidden_name(parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
-    return without_secrets(parts)
+    return place(parts)

@@ -7,7 +7,7 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, named, without_secrets
+from shop_poller.config.sinks import SinkConfig, named, place
 from shop_poller.core.filters import Filter, take_filter
 from shop_poller.core.showing import is_harmless, shown_place
 from shop_poller.ports import Sink
@@ -106,7 +106,7 @@ class _Address:
 
     def __init__(self, address: str) -> None:
         parts = split(address)
-        self.name = named(parts.fragment, without_secrets(parts))
+        self.name = named(parts.fragment, place(parts))
         if not parts.hostname:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
         if not DATABASE.fullmatch(parts.path):

@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
+
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.sources.woocommerce.answers import RedirectedError, http_error, of_kind
-from shop_poller.sources.woocommerce.jsonrpc import is_lost_in_words
-from shop_poller.sources.woocommerce.mcp_http import SESSION, McpHttp, RpcExchange
+from shop_poller.sources.woocommerce.jsonrpc import RpcResult, is_lost_in_words
+from shop_poller.sources.woocommerce.mcp_http import SESSION, McpHttp
 from shop_poller.sources.woocommerce.rpc_errors import (
     ASKS_FOR_TIME,
     UNKNOWN_ARGUMENT,
@@ -38,6 +40,8 @@ MAX_FAILURES = 2
 DOUBTFUL = frozenset(ErrorKind) - {ErrorKind.RATE_LIMIT}
 """Errors that a lost session may cause although the error does not mention the session."""
 CLIENT = {"name": "shop-poller", "version": __version__}
+
+Reply = tuple[RpcResult, httpx.Response]
 
 
 class EraRefusedError(Exception):
@@ -88,7 +92,7 @@ class Stateless:
     def __init__(self, http: McpHttp) -> None:
         self._http = http
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> RpcExchange:
+    async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Call a method.
 
         Raises:
@@ -129,7 +133,7 @@ class Handshake:
         self._suspects: deque[dict[str, str]] = deque(maxlen=MAX_SUSPECTS)  # perhaps lost, perhaps alive
         self._proposal = HANDSHAKE_VERSIONS[0]
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> RpcExchange:
+    async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Call a method. If the session is lost, begin a new one and repeat the call once.
 
         Raises:
@@ -161,7 +165,7 @@ class Handshake:
             if SESSION in session:
                 await self._http.end_session(session)
 
-    async def _in_session(self, method: str, params: Mapping[str, Any]) -> RpcExchange:
+    async def _in_session(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Call a method in the current session, or in a new one. Raises what `ask` raises."""
         if self._session is None:
             self._session = await self._begin()  # kept from here on, so that it is ended in any case
@@ -221,7 +225,7 @@ class Handshake:
             )
         return session
 
-    async def _initialize(self) -> RpcExchange:
+    async def _initialize(self) -> Reply:
         params = {"protocolVersion": self._proposal, "capabilities": {}, "clientInfo": CLIENT}
         # Without the header of the old session: with it, the shop does not create a new one.
         try:

@@ -16,9 +16,6 @@ from shop_poller.sources.woocommerce.jsonrpc import RpcResult, is_response, own_
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 SESSION = "Mcp-Session-Id"
 
-RpcExchange = tuple[RpcResult, httpx.Response]
-"""A call's result, and the HTTP response that contained it."""
-
 
 class McpHttp:
     """Sends messages to one endpoint, one at a time.
@@ -38,7 +35,9 @@ class McpHttp:
         self._connection = ShopConnection(url, credentials)
         self._last_id = 0
 
-    async def call(self, method: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> RpcExchange:
+    async def call(
+        self, method: str, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> tuple[RpcResult, httpx.Response]:
         """Call a method.
 
         Raises:

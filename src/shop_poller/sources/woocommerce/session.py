@@ -13,9 +13,9 @@ from shop_poller.http.client import http_date
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, of_kind
 from shop_poller.sources.woocommerce.connection import shop_time
 from shop_poller.sources.woocommerce.credentials import Credentials
-from shop_poller.sources.woocommerce.eras import EraRefusedError, Handshake, Stateless
+from shop_poller.sources.woocommerce.eras import EraRefusedError, Handshake, Reply, Stateless
 from shop_poller.sources.woocommerce.jsonrpc import read_tool_result
-from shop_poller.sources.woocommerce.mcp_http import McpHttp, RpcExchange
+from shop_poller.sources.woocommerce.mcp_http import McpHttp
 from shop_poller.sources.woocommerce.rpc_errors import OtherEraError, ParametersRefusedError, SessionLostError
 
 MAX_TOOL_PAGES = 10
@@ -105,7 +105,7 @@ class McpSession:
                 await era.end()
         await self._http.aclose()
 
-    async def _ask(self, method: str, params: Mapping[str, Any]) -> RpcExchange:
+    async def _ask(self, method: str, params: Mapping[str, Any]) -> Reply:
         self.is_refused = False
         try:
             return await self._in_era(self._eras[0], method, params)
@@ -115,9 +115,7 @@ class McpSession:
             self.is_refused = True
             raise refused.error from None
 
-    async def _in_era(
-        self, era: Handshake | Stateless, method: str, params: Mapping[str, Any]
-    ) -> RpcExchange:
+    async def _in_era(self, era: Handshake | Stateless, method: str, params: Mapping[str, Any]) -> Reply:
         try:
             return await era.ask(method, params)
         except SessionLostError as error:
@@ -141,7 +139,7 @@ class McpSession:
 
     async def _in_the_other_era(
         self, method: str, params: Mapping[str, Any], refused: EraRefusedError
-    ) -> RpcExchange:
+    ) -> Reply:
         """Call a method in the other era, and keep that era if it works.
 
         Raises:
