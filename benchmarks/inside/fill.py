@@ -39,7 +39,7 @@ async def main() -> None:
                 Order(i, str(i), "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
                 for i in ids
             )
-            events = (OrderEvent(EventType.NEW, order, n=1, paid=True) for order in orders)
+            events = (OrderEvent(EventType.NEW, order, occurrence=1, paid=True) for order in orders)
             told = (order_notification(event, message_format, now=at) for event in events)
             new_deliveries = [NewDelivery(SINK, one, one.body()) for one in told]
         await store.commit(

@@ -20,11 +20,11 @@ from shop_poller.ports import STORE, Alert, AlertState, DeliveryHistory, NewDeli
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
 STORE_DEAD_AFTER = timedelta(minutes=5)
-TOLD = "dead-letters:"
+DEAD_LETTERS_REPORTED = "dead-letters:"
 """Prefix of the stored entries that remember which dead letters were reported."""
 WORKED = "worked:"
 """Prefix of the stored entries that remember that a sink has delivered."""
-MARKERS = (TOLD, WORKED)
+MARKERS = (DEAD_LETTERS_REPORTED, WORKED)
 """Prefixes of stored entries that are not alerts."""
 ABOUT_OURSELVES = ALERTS | {EventType.TEST}
 """Dead letters of these events are not reported: each report could cause the next one."""
@@ -125,37 +125,38 @@ class AlertManager:
         Raises:
             TemporaryError: STORE; call again.
         """
-        service = f"{TOLD}{sink}"
+        service = f"{DEAD_LETTERS_REPORTED}{sink}"
         if self._is_unsure:  # the store reported a failure, but may have stored the alert
             await self.load()
             self._is_unsure = False
-        told = self._raised.get(service)
+        reported = self._raised.get(service)
         now = self._now()
-        told_to = told.since if told is not None else None
-        if told_to is not None and told_to > now:  # our clock was ahead: the stored time is useless
-            told_to = now - SUMMARY_EVERY
-        if told_to is not None and now - told_to < SUMMARY_EVERY:
+        reported_to = reported.since if reported is not None else None
+        if reported_to is not None and reported_to > now:  # our clock was ahead: the stored time is useless
+            reported_to = now - SUMMARY_EVERY
+        if reported_to is not None and now - reported_to < SUMMARY_EVERY:
             return False
         dead = await self._history.finished(
             self._message_format.shop_id, dead=True, limit=MOST_COUNTED, sink=sink
         )
-        untold = [
+        unreported = [
             letter
             for letter in dead
             # Letters dated in the future were reported then, or will be after their date is corrected.
-            if letter.event_type not in ABOUT_OURSELVES and (told_to is None or told_to < letter.at <= now)
+            if letter.event_type not in ABOUT_OURSELVES
+            and (reported_to is None or reported_to < letter.at <= now)
         ]
-        if not untold:
+        if not unreported:
             return True
         notification = dead_letters_notification(
             sink,
             self._message_format,
-            count=len(untold),
-            reason=untold[0].reason,
-            since=untold[-1].at,
+            count=len(unreported),
+            reason=unreported[0].reason,
+            since=unreported[-1].at,
             now=now,
         )
-        alert = Alert(service, ErrorKind.REJECTED, min(untold[0].at, now))
+        alert = Alert(service, ErrorKind.REJECTED, min(unreported[0].at, now))
         new_deliveries = [
             NewDelivery(name, notification, self._message_format.render(name, notification))
             for name in takers(self._others(sink), notification)
@@ -166,7 +167,7 @@ class AlertManager:
             self._is_unsure = True
             raise
         self._raised[service] = alert
-        self._log.error("dead letters", sink=sink, dead_letters=len(untold))
+        self._log.error("dead letters", sink=sink, dead_letters=len(unreported))
         self._on_new_deliveries()
         return True
 
@@ -211,10 +212,10 @@ class AlertManager:
         lasted_s = anyio.current_time() - self._unrecorded_s  # independent of our clock
         if since is not None and lasted_s >= STORE_DEAD_AFTER.total_seconds():
             alerts = [*self._owed.values(), *self._raised.values()]
-            told = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
+            is_reported = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
             # Either may end first: the shop's alert may already be raised and cleared.
-            told = told or self._store_cleared_s >= self._unrecorded_s
-            if not told:
+            is_reported = is_reported or self._store_cleared_s >= self._unrecorded_s
+            if not is_reported:
                 self.owe(STORE, cause=ErrorKind.STORE, since=since)
         self._unrecorded_since = None
         await self.clear(STORE)

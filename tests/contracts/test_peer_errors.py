@@ -35,7 +35,7 @@ from shop_poller.sources.woocommerce.connection import ShopConnection
 from shop_poller.sources.woocommerce.credentials import Credentials
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool
-from shop_poller.stores.redis.membership import Membership
+from shop_poller.stores.redis.membership import RedisMembership
 from shop_poller.stores.redis.renewals import Renewals
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import SHOP, T0
@@ -146,7 +146,7 @@ async def test_the_store_in_redis(make: Callable[[], BaseException]) -> None:
 @every_error
 async def test_the_other_replicas(make: Callable[[], BaseException]) -> None:
     line = ConnectionPool(Client(make))  # type: ignore[arg-type]
-    membership = Membership(ADDRESS, line, prefix="p:", name="me")
+    membership = RedisMembership(ADDRESS, line, prefix="p:", name="me")
     for requested in (membership.stay, membership.leave, lambda: membership.leased(["a"])):
         with pytest.raises(TemporaryError) as caught:
             await requested()

@@ -21,7 +21,7 @@ from shop_poller.ports import Ack, MoveToDeadLetters, Retry, ShopState
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import RedisConnection
-from shop_poller.stores.redis.membership import Membership
+from shop_poller.stores.redis.membership import RedisMembership
 from support.commands import wait_until
 from support.deliveries import SHOP, T0, at, batch, claim, claim_one, ids, known_order, new_deliveries, put
 from support.redis_server import REDIS, RedisServer, redis_server, valkey_binary
@@ -476,7 +476,7 @@ def replay_from_another_store(
         answer = await read(*command)
         if not replayed and command[0] in commands:
             replayed.append(0)
-            async with aclosing(store_at(f"redis://{store._address.place.partition('://')[2]}")) as other:
+            async with aclosing(store_at(f"redis://{store._address.shown.partition('://')[2]}")) as other:
                 replayed[0] = await other.replay_concurrently(SHOP, await other.dead_ids(SHOP), at(50))
         return answer
 
@@ -932,7 +932,7 @@ async def test_so_it_is_when_a_fleet_asks_who_is_there(
     address = parse_redis("redis://127.0.0.1:1/0")
     store_pool = StorePool(address)
     membership = store_pool.membership(address, prefix="p", name="a")
-    assert isinstance(membership, Membership)
+    assert isinstance(membership, RedisMembership)
 
     async def call(*_: object) -> object:
         return answer

@@ -13,7 +13,7 @@ from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer
 from shop_poller.simulator.endpoint import Endpoint
 from shop_poller.simulator.keys import DEMO_PASSWORD, ApiKey, AppPassword
-from shop_poller.simulator.routes import Dialect
+from shop_poller.simulator.routes import SimulatedDialect
 from shop_poller.simulator.shop import NoSuchOrderError, SimulatedShop
 from shop_poller.simulator.webhooks import delivery
 from support.simulated import MCP_ADAPTER, ORDERS, Caller, call
@@ -27,7 +27,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = NOON
         self.shop = SimulatedShop(lambda: self.now)
-        self.endpoint = Endpoint(self.shop, offers=Dialect)
+        self.endpoint = Endpoint(self.shop, offers=SimulatedDialect)
         self.caller = Caller(self.endpoint)
 
     def order(self, status: str = "pending", *, s: int = 0) -> int:
@@ -45,12 +45,12 @@ class Scene:
 
     def ask(self, dialect: str) -> Answer:
         """A listing in a dialect, as HTTP brings it."""
-        match Dialect(dialect):
-            case Dialect.REST:
+        match SimulatedDialect(dialect):
+            case SimulatedDialect.REST:
                 return self.caller.rest()
-            case Dialect.EXECUTE:
+            case SimulatedDialect.EXECUTE:
                 return self.caller.execute()
-            case Dialect.ABILITIES:
+            case SimulatedDialect.ABILITIES:
                 session_id = self.endpoint.sessions.open(DEMO_PASSWORD.user)
                 return self.caller.plugin(QUERY, mcp_session_id=session_id)
             case _:
@@ -92,12 +92,12 @@ def scene() -> Scene:
 
 
 class TestOffers:
-    @pytest.mark.parametrize("dialect", Dialect)
+    @pytest.mark.parametrize("dialect", SimulatedDialect)
     def test_a_dialect_comes_and_goes_overnight(self, scene: Scene, dialect: str) -> None:
         assert scene.ask(dialect).status == 200
         scene.endpoint.offers.discard(dialect)
         assert _error(scene.ask(dialect)) == (404, "rest_no_route")
-        others = set(Dialect) - {dialect}
+        others = set(SimulatedDialect) - {dialect}
         assert {other: scene.ask(other).status for other in others} == dict.fromkeys(others, 200)
         scene.endpoint.offers = {dialect}
         assert scene.ask(dialect).status == 200
@@ -106,7 +106,7 @@ class TestOffers:
         endpoint = Endpoint(SimulatedShop(lambda: NOON))
         assert endpoint.offers == {"woocommerce-mcp", "abilities", "rest"}
 
-    @pytest.mark.parametrize("dialect", Dialect)
+    @pytest.mark.parametrize("dialect", SimulatedDialect)
     def test_answers_by_either_kind_of_permalink(self, scene: Scene, dialect: str) -> None:
         pretty = scene.endpoint.address(dialect)
         scene.shop.plain_permalinks = True
@@ -566,23 +566,23 @@ class TestFaults:
 
     def test_may_be_about_some_dialects_only(self, scene: Scene) -> None:
         scene.endpoint.faults.add(faults.bad_gateway(), dialects={"rest", "execute"})
-        assert [scene.ask(dialect).status for dialect in Dialect] == [200, 200, 502, 502]
+        assert [scene.ask(dialect).status for dialect in SimulatedDialect] == [200, 200, 502, 502]
         scene.endpoint.faults.clear()
         scene.endpoint.faults.add(faults.feature_off())
-        assert [scene.ask(dialect).status for dialect in Dialect] == [404, 200, 200, 200]
+        assert [scene.ask(dialect).status for dialect in SimulatedDialect] == [404, 200, 200, 200]
 
     def test_only_mcp_has_sessions_and_streams(self, scene: Scene) -> None:
         scene.endpoint.faults.add(faults.event_stream())
-        types = [scene.ask(dialect).headers["Content-Type"] for dialect in Dialect]
+        types = [scene.ask(dialect).headers["Content-Type"] for dialect in SimulatedDialect]
         assert [kind.partition(";")[0] for kind in types] == ["text/event-stream"] * 2 + [
             "application/json"
         ] * 2
         scene.endpoint.faults.clear()
         scene.endpoint.faults.add(faults.sessions_lost())
-        assert [scene.ask(dialect).status for dialect in Dialect] == [200, 404, 200, 200]
+        assert [scene.ask(dialect).status for dialect in SimulatedDialect] == [200, 404, 200, 200]
         assert _error(scene.ask("woocommerce-mcp")) == (200, -32602)
 
-    @pytest.mark.parametrize("dialect", Dialect)
+    @pytest.mark.parametrize("dialect", SimulatedDialect)
     def test_the_same_page_for_ever(self, scene: Scene, dialect: str) -> None:
         scene.endpoint.faults.add(faults.same_page_for_ever())
         scene.order()
@@ -595,10 +595,10 @@ class TestFaults:
 
     def test_a_plain_request_counts_as_a_call_of_a_tool(self, scene: Scene) -> None:
         scene.endpoint.faults.add(faults.bad_gateway(), method="tools/call")
-        assert {scene.ask(dialect).status for dialect in Dialect} == {502}
+        assert {scene.ask(dialect).status for dialect in SimulatedDialect} == {502}
         scene.endpoint.faults.clear()
         scene.endpoint.faults.add(faults.bad_gateway(), method="initialize")
-        assert {scene.ask(dialect).status for dialect in Dialect} == {200}
+        assert {scene.ask(dialect).status for dialect in SimulatedDialect} == {200}
         assert scene.caller.plugin(call("initialize")).status == 502
 
 

@@ -19,7 +19,7 @@ from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.http.client import http_date, retry_after_s
 from shop_poller.sources.woocommerce.answers import quote, read_json, rest_error
 from shop_poller.sources.woocommerce.eventstream import EventStream
-from shop_poller.sources.woocommerce.jsonrpc import Answer, read_answer, read_tool_result
+from shop_poller.sources.woocommerce.jsonrpc import RpcResult, read_answer, read_tool_result
 from shop_poller.sources.woocommerce.listing import read_items
 from shop_poller.sources.woocommerce.orders import read_order
 from shop_poller.sources.woocommerce.rpc_errors import SessionLostError
@@ -90,7 +90,7 @@ def told(error: Exception) -> str:
     return text
 
 
-def read(request_id: int, status: int, own: dict[str, str], body: bytes) -> Answer | None:
+def read(request_id: int, status: int, own: dict[str, str], body: bytes) -> RpcResult | None:
     try:
         answer = read_answer(request_id, status, own, body)
     except OURS as error:

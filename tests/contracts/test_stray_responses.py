@@ -16,7 +16,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.masking import Masker
 from shop_poller.http import client as httpclient
 from shop_poller.http import lenient_stream
-from shop_poller.http.aiohttp_transport import FastTransport, _Handler
+from shop_poller.http.aiohttp_transport import FastTransport, _RepairingHandler
 from shop_poller.http.client import HttpClient
 from shop_poller.http.response_repair import ResponseRepair, StrayBytesError
 from shop_poller.sources.woocommerce.connection import ShopConnection
@@ -316,7 +316,7 @@ async def test_a_delivery_whose_answer_becomes_doubtful_at_its_end_fails(
 
 
 async def test_the_end_of_aiohttps_connection_does_not_hide_the_doubt() -> None:
-    handler, connection = _Handler(asyncio.get_running_loop()), Open()
+    handler, connection = _RepairingHandler(asyncio.get_running_loop()), Open()
     handler.connection_made(connection)
     for stray in (b"", OK):
         handler.set_response_params()
@@ -342,7 +342,7 @@ class Early(httpcore.AsyncNetworkStream):
 
 async def test_what_comes_before_the_first_request_is_no_answer() -> None:
     with pytest.raises(httpcore.RemoteProtocolError):
-        await lenient_stream._Stream(Early()).write(b"POST / HTTP/1.1\r\n\r\n")
+        await lenient_stream._RepairingStream(Early()).write(b"POST / HTTP/1.1\r\n\r\n")
 
 
 class Open(asyncio.Transport):
@@ -358,7 +358,7 @@ class Open(asyncio.Transport):
 
 
 async def test_what_comes_before_aiohttps_first_request_is_no_answer() -> None:
-    handler, connection = _Handler(asyncio.get_running_loop()), Open()
+    handler, connection = _RepairingHandler(asyncio.get_running_loop()), Open()
     handler.connection_made(connection)
     handler.data_received(OK)
 

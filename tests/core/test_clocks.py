@@ -11,9 +11,9 @@ from shop_poller.core.clocks import (
     REREAD_S,
     STEADY_S,
     STEP,
+    ClockFault,
     Clocks,
     ClockTrouble,
-    Fault,
     Whose,
     described,
     trouble,
@@ -179,9 +179,16 @@ def test_what_is_kept_is_not_dated_by_a_clock_that_is_days_behind() -> None:
 
 @pytest.mark.parametrize(
     ("behind_s", "fault"),
-    [(60, None), (-60, None), (61, Fault.BEHIND), (-61, Fault.AHEAD), (1e8, Fault.BEHIND), (None, None)],
+    [
+        (60, None),
+        (-60, None),
+        (61, ClockFault.BEHIND),
+        (-61, ClockFault.AHEAD),
+        (1e8, ClockFault.BEHIND),
+        (None, None),
+    ],
 )
-def test_what_is_wrong_with_a_clock(behind_s: float | None, fault: Fault | None) -> None:
+def test_what_is_wrong_with_a_clock(behind_s: float | None, fault: ClockFault | None) -> None:
     found = trouble(Whose.OURS, now=T0, behind_shop_s=behind_s, stored=[None, T0, T0 - DAY])
     assert (found and found.fault) == fault
 
@@ -229,5 +236,5 @@ def test_a_difference_has_the_unit_that_people_would_use(seconds: float, words: 
 
 def test_trouble_is_grave_when_it_may_be_of_another_day() -> None:
     limit = AGREE.total_seconds()
-    assert not ClockTrouble(Whose.OURS, Fault.AHEAD, limit).is_grave
-    assert ClockTrouble(Whose.OURS, Fault.BEHIND, limit + 1).is_grave
+    assert not ClockTrouble(Whose.OURS, ClockFault.AHEAD, limit).is_grave
+    assert ClockTrouble(Whose.OURS, ClockFault.BEHIND, limit + 1).is_grave

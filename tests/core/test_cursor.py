@@ -19,7 +19,7 @@ from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, state_o
 OVERLAP = timedelta(seconds=120)
 NO_OVERLAP = timedelta(0)
 SKEW = timedelta(seconds=900)
-WHOLE_PAGES = ReadBefore(largest=100)
+WHOLE_PAGES = ReadBefore(largest_page=100)
 """Of a shop that was seen to send pages of a hundred."""
 LONG_AFTER = 10**6
 """A second by which everything stamped here is older than the overlap."""
@@ -351,7 +351,7 @@ def test_but_only_of_fewer_than_it_has_sent_before(
     count: int,
     ends: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    walk = cursor.start(at(0), overlap=NO_OVERLAP, read=ReadBefore(largest=largest))
+    walk = cursor.start(at(0), overlap=NO_OVERLAP, read=ReadBefore(largest_page=largest))
 
     assert (step(walk, last_page(*range(1, count + 1))).walk is None) == ends
 
@@ -984,7 +984,7 @@ def test_a_shop_whose_pages_are_capped_filtered_doubled_and_miscounted_is_read_i
 
     if not is_misled and (is_told or len(hidden) * doubled < size):
         assert visible <= watcher.seen
-    assert shop.answers <= 2 * (len(stamps) * doubled + 1) + cursor.MAX_NUMBER
+    assert shop.answers <= 2 * (len(stamps) * doubled + 1) + cursor.MAX_PAGE_NUMBER
 
 
 def test_a_walk_takes_a_bounded_number_of_pages_and_the_next_one_resumes_where_it_ended() -> None:
@@ -1300,9 +1300,9 @@ def test_an_empty_page_may_hide_orders_if_the_shop_tells_no_count(
 
 
 def test_what_is_stamped_from_an_instant_on_is_read_again() -> None:
-    read = ReadBefore(complete_to=at(100), complete_at=at(300), largest=7)
-    assert read.up_to(None) == read
-    assert read.up_to(at(101)) == read
-    assert read.up_to(at(100)) == replace(read, complete_to=at(99))
-    assert read.up_to(at(50)) == replace(read, complete_to=at(49))
-    assert WHOLE_PAGES.up_to(at(50)) == WHOLE_PAGES
+    read = ReadBefore(complete_to=at(100), complete_at=at(300), largest_page=7)
+    assert read.reading_again_from(None) == read
+    assert read.reading_again_from(at(101)) == read
+    assert read.reading_again_from(at(100)) == replace(read, complete_to=at(99))
+    assert read.reading_again_from(at(50)) == replace(read, complete_to=at(49))
+    assert WHOLE_PAGES.reading_again_from(at(50)) == WHOLE_PAGES

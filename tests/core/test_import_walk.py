@@ -234,7 +234,7 @@ def test_a_halved_import_walk_stands_where_it_stood() -> None:
 
 
 def test_a_import_walk_on_a_later_page_asks_for_that_page_and_smaller_ones_pass_over_nothing() -> None:
-    keyset_position = KeysetPosition(at(BASELINE), descending=True, number=3)
+    keyset_position = KeysetPosition(at(BASELINE), descending=True, page_number=3)
     import_query = ImportQuery(
         import_walk.begin(at(BASELINE)), at(BASELINE), MEANINGS, keyset_position=keyset_position
     )

@@ -55,12 +55,12 @@ EN = MessageFormat(shop_id="shop.example", locale="en")
 
 
 def told(
-    type_: EventType, message_format: MessageFormat = RU, *, order: Order = ORDER, n: int = 1
+    type_: EventType, message_format: MessageFormat = RU, *, order: Order = ORDER, occurrence: int = 1
 ) -> Notification:
     """The notification of something that happened to order 101."""
     refund = REFUND if type_ is PARTIAL else None
     wait = WAIT if type_ is OVERDUE else None
-    event = OrderEvent(type_, order, n=n, paid=True, refund=refund, wait=wait)
+    event = OrderEvent(type_, order, occurrence=occurrence, paid=True, refund=refund, wait=wait)
     return order_notification(event, message_format, now=NOW)
 
 
@@ -196,13 +196,13 @@ def test_the_data_of_an_overdue_payment_say_since_when_it_waits() -> None:
     ],
 )
 def test_a_wait_is_told_in_whole_hours_if_it_has_any(lasted: timedelta, hours: str) -> None:
-    event = OrderEvent(OVERDUE, ORDER, n=1, paid=False, wait=Wait(SINCE, lasted))
+    event = OrderEvent(OVERDUE, ORDER, occurrence=1, paid=False, wait=Wait(SINCE, lasted))
 
     assert order_notification(event, EN, now=NOW).message.endswith(f" for {hours} h")
 
 
 def test_the_data_say_whether_it_was_paid() -> None:
-    unpaid = OrderEvent(CANCELLED, ORDER, n=1, paid=False)
+    unpaid = OrderEvent(CANCELLED, ORDER, occurrence=1, paid=False)
 
     assert order_notification(unpaid, RU, now=NOW).data["paid"] is False
 
@@ -269,7 +269,9 @@ def test_times_go_out_in_utc() -> None:
     moscow = timezone(timedelta(hours=3))
     order = replace(ORDER, modified_at=ORDER.modified_at.astimezone(moscow))
 
-    sent = order_notification(OrderEvent(NEW, order, n=1, paid=True), RU, now=NOW.astimezone(moscow)).wire()
+    sent = order_notification(
+        OrderEvent(NEW, order, occurrence=1, paid=True), RU, now=NOW.astimezone(moscow)
+    ).wire()
 
     assert sent["created_at"] == "2026-11-23T10:00:00.123Z"
     assert sent["data"]["date_modified"] == "2026-11-23T09:30:00.000Z"
@@ -309,7 +311,7 @@ def test_the_levels_of_alerts_are_mapped_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "type_", "n", "expected"),
+    ("subject", "type_", "occurrence", "expected"),
     [
         ("101", NEW, 1, "080be474-bc38-5792-a7bb-12fa604100c0"),
         ("101", CANCELLED, 2, "f04884fb-2a9b-52d3-879c-cf6299d1ea8d"),
@@ -317,21 +319,23 @@ def test_the_levels_of_alerts_are_mapped_too() -> None:
         ("shop.example", UNHEALTHY, "2026-11-23T09:50:00.000Z", "2dcfa583-0858-5877-92e4-f7a3f9e2b807"),
     ],
 )
-def test_ids_are_the_same_for_ever(subject: str, type_: EventType, n: int | str, expected: str) -> None:
+def test_ids_are_the_same_for_ever(
+    subject: str, type_: EventType, occurrence: int | str, expected: str
+) -> None:
     # If this fails, every receiver would take the events of the last days for new ones: change it back.
-    assert event_id("shop.example", subject, type_, n) == expected
+    assert event_id("shop.example", subject, type_, occurrence) == expected
 
 
 def test_notifications_carry_these_ids() -> None:
     assert told(NEW).event_id == "080be474-bc38-5792-a7bb-12fa604100c0"
-    assert told(CANCELLED, n=2).event_id == "f04884fb-2a9b-52d3-879c-cf6299d1ea8d"
-    assert told(PARTIAL, n=REFUND.id).event_id == "da86c4b8-64bf-5cab-b07f-a56a495bd452"
+    assert told(CANCELLED, occurrence=2).event_id == "f04884fb-2a9b-52d3-879c-cf6299d1ea8d"
+    assert told(PARTIAL, occurrence=REFUND.id).event_id == "da86c4b8-64bf-5cab-b07f-a56a495bd452"
     assert alert(UNHEALTHY).event_id == "2dcfa583-0858-5877-92e4-f7a3f9e2b807"
 
 
 def test_an_id_depends_on_what_happened_and_not_on_when_or_how_it_is_told() -> None:
     later = order_notification(
-        OrderEvent(NEW, replace(ORDER, total="5", customer="", status="completed"), n=1, paid=False),
+        OrderEvent(NEW, replace(ORDER, total="5", customer="", status="completed"), occurrence=1, paid=False),
         replace(EN, brand_id="b1", levels={"info": "x"}),
         now=NOW + timedelta(days=1),
     )
@@ -351,7 +355,7 @@ happenings = st.tuples(
 def test_different_things_have_different_ids(
     one: tuple[str, int, EventType, int], other: tuple[str, int, EventType, int]
 ) -> None:
-    ids = [event_id(shop, str(order), type_, n) for shop, order, type_, n in (one, other)]
+    ids = [event_id(shop, str(order), type_, occurrence) for shop, order, type_, occurrence in (one, other)]
 
     assert (ids[0] == ids[1]) == (one == other)
 
@@ -364,7 +368,7 @@ def test_different_things_have_different_ids(
         ("shop.example", "101", FAILED, 1),
         ("shop.example", "101", NEW, 2),
     ],
-    ids=["shop", "order", "type", "n"],
+    ids=["shop", "order", "type", "occurrence"],
 )
 def test_each_part_of_what_happened_tells_ids_apart(other: tuple[str, str, EventType, int]) -> None:
     assert event_id(*other) != event_id("shop.example", "101", NEW, 1)
@@ -381,9 +385,9 @@ PACKING = StatusEvent(
 
 
 def own(
-    words: StatusEvent = PACKING, message_format: MessageFormat = RU, order: Order = ORDER
+    status_event: StatusEvent = PACKING, message_format: MessageFormat = RU, order: Order = ORDER
 ) -> Notification:
-    event = OrderEvent(words.event, order, n=2, paid=True, words=words)
+    event = OrderEvent(status_event.event, order, occurrence=2, paid=True, status_event=status_event)
     return order_notification(event, message_format, now=NOW)
 
 

@@ -44,8 +44,8 @@ def with_dates(order: Order, **seconds: int) -> Order:
     return replace(order, refunds=refunds)
 
 
-def told(decision: Decision) -> list[tuple[str, int]]:
-    return [(str(event.type), event.n) for event in decision.events]
+def events_of(decision: Decision) -> list[tuple[str, int]]:
+    return [(str(event.type), event.occurrence) for event in decision.events]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_of_an_unknown_order_a_refund_is_news_by_its_own_date(
     order: Order, expected: list[tuple[str, int]]
 ) -> None:
     decision = decide(None, order, POLICY)
-    assert told(decision) == expected
+    assert events_of(decision) == expected
     again = decide(decision.known, order, POLICY)
-    assert told(again) == []
+    assert events_of(again) == []
 
 
 @pytest.mark.parametrize("made", [0, 9], ids=["as the watch began", "later"])
@@ -85,11 +85,11 @@ def test_one_that_was_recorded_in_silence_is_news_once_its_date_is_known(status:
     silent = decide(None, order, POLICY)
     assert silent.events == ()
     assert silent.known.silent_refund_ids == {5}
-    assert told(decide(silent.known, order, POLICY)) == []
+    assert events_of(decide(silent.known, order, POLICY)) == []
     late = decide(silent.known, with_dates(order, r5=made), POLICY)
-    assert told(late) == [(REFUNDED, 1) if status == "refunded" else (PARTIAL, 5)]
+    assert events_of(late) == [(REFUNDED, 1) if status == "refunded" else (PARTIAL, 5)]
     assert late.known.silent_refund_ids == frozenset()
-    assert told(decide(late.known, with_dates(order, r5=made), POLICY)) == []
+    assert events_of(decide(late.known, with_dates(order, r5=made), POLICY)) == []
 
 
 def test_one_that_turns_out_to_be_old_stays_untold_for_good() -> None:
@@ -103,18 +103,20 @@ def test_one_that_turns_out_to_be_old_stays_untold_for_good() -> None:
 def test_what_was_imported_with_its_refunds_is_recorded_in_silence_too() -> None:
     order = seen("completed", created=-60, refunds=[5])
     assert import_silently(order, POLICY).silent_refund_ids == {5}
-    assert told(decide(import_silently(order, POLICY), with_dates(order, r5=9), POLICY)) == [(PARTIAL, 5)]
+    assert events_of(decide(import_silently(order, POLICY), with_dates(order, r5=9), POLICY)) == [
+        (PARTIAL, 5)
+    ]
 
 
 def test_refunds_that_were_told_or_swallowed_are_not_recorded_in_silence() -> None:
     first = decide(None, seen("processing"), POLICY).known
     partly = decide(first, seen("processing", refunds=[5]), POLICY)
-    assert told(partly) == [(PARTIAL, 5)]
+    assert events_of(partly) == [(PARTIAL, 5)]
     wholly = decide(partly.known, seen("refunded", refunds=[5, 6]), POLICY)
-    assert told(wholly) == [(REFUNDED, 1)]
+    assert events_of(wholly) == [(REFUNDED, 1)]
     for decision in (partly, wholly):
         assert decision.known.silent_refund_ids == frozenset()
-    assert told(decide(wholly.known, with_dates(seen("refunded", refunds=[5, 6]), r6=9), POLICY)) == []
+    assert events_of(decide(wholly.known, with_dates(seen("refunded", refunds=[5, 6]), r6=9), POLICY)) == []
 
 
 def test_a_dialect_that_could_not_see_refunds_is_made_up_for() -> None:
@@ -124,7 +126,7 @@ def test_a_dialect_that_could_not_see_refunds_is_made_up_for() -> None:
     assert silent.events == ()
     assert silent.known.silent_refund_ids == {5, 6}
     for known in (blind, silent.known):
-        assert told(decide(known, with_dates(order, r5=-9, r6=9), POLICY)) == [(PARTIAL, 6)]
+        assert events_of(decide(known, with_dates(order, r5=-9, r6=9), POLICY)) == [(PARTIAL, 6)]
 
 
 @pytest.mark.parametrize("seen_between", [True, False], ids=["a tick saw it first", "the list saw it first"])
@@ -134,13 +136,13 @@ def test_what_a_dialect_without_refunds_announced_as_refunded_is_not_announced_a
     """As after a change from `abilities` to `rest`: the status was seen before, the refund was not."""
     known = decide(None, seen("processing", refunds=None), POLICY).known
     announced = decide(known, seen("refunded", refunds=None), POLICY)
-    assert told(announced) == [(REFUNDED, 1)]
+    assert events_of(announced) == [(REFUNDED, 1)]
     known = announced.known
     order = seen("refunded", refunds=[5])
     if seen_between:
         undated = decide(known, order, POLICY)
-        assert told(undated) == []
+        assert events_of(undated) == []
         known = undated.known
     decision = decide(known, with_dates(order, r5=900), POLICY)
-    assert told(decision) == []
-    assert told(decide(decision.known, with_dates(order, r5=900), POLICY)) == []
+    assert events_of(decision) == []
+    assert events_of(decide(decision.known, with_dates(order, r5=900), POLICY)) == []

@@ -80,7 +80,7 @@ def test_a_delivery_that_is_over_is_forgotten() -> None:
     refusals = Refusals()
     refused_at(refusals, 0, 100, 200)
     refusals.took()
-    refusals.over(1)
+    refusals.forget(1)
     assert refused_at(refusals, 301) == [False]
 
 

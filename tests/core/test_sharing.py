@@ -83,11 +83,13 @@ def test_replicas_that_look_at_the_same_moment_rarely_want_the_same_shop() -> No
 
 def test_what_nobody_takes_for_a_while_is_left_over_unless_shops_are_still_being_taken() -> None:
     orphans = Orphans()
-    assert orphans.at(100, ["honey", "tea"]) == []
-    assert orphans.at(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
-    assert orphans.at(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]
-    assert orphans.at(101 + LEFT_S, ["honey", "bread"]) == []  # somebody took one, and may take more
-    assert orphans.at(102 + LEFT_S, ["honey", "tea"]) == ["honey"]  # the other was taken meanwhile
+    assert orphans.free_for_long(100, ["honey", "tea"]) == []
+    assert orphans.free_for_long(100 + LEFT_S - 0.1, ["honey", "tea"]) == []
+    assert orphans.free_for_long(100 + LEFT_S, ["honey", "tea", "bread"]) == ["honey", "tea"]
+    assert (
+        orphans.free_for_long(101 + LEFT_S, ["honey", "bread"]) == []
+    )  # somebody took one, and may take more
+    assert orphans.free_for_long(102 + LEFT_S, ["honey", "tea"]) == ["honey"]  # the other was taken meanwhile
 
 
 def test_the_phases_of_a_thousand_shops_are_spread_over_the_interval() -> None:

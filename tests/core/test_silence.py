@@ -69,20 +69,20 @@ def test_when_the_newest_order_was_paid(
     assert newest(before, *orders) == at(expected)
 
 
-def untold(
-    newest_order: float | None, told: float | None, shop_time: float, *, hours: float = 12
+def to_announce(
+    newest_order: float | None, announced: float | None, shop_time: float, *, hours: float = 12
 ) -> datetime | None:
-    return silence.untold(
+    return silence.to_announce(
         newest_order_at=at(newest_order),
         baseline_at=BASELINE,
-        told_at=at(told),
+        announced_at=at(announced),
         shop_time=BASELINE + timedelta(seconds=shop_time),
         threshold=timedelta(hours=hours),
     )
 
 
 @pytest.mark.parametrize(
-    ("newest_order", "told", "shop_time", "since"),
+    ("newest_order", "announced", "shop_time", "since"),
     [
         # Since the last order, or since we watch.
         (600, None, 600 + 12 * HOUR - 1, None),
@@ -105,9 +105,9 @@ def untold(
     ],
 )
 def test_a_silence_is_told_once(
-    newest_order: float | None, told: float | None, shop_time: float, since: float | None
+    newest_order: float | None, announced: float | None, shop_time: float, since: float | None
 ) -> None:
-    assert untold(newest_order, told, shop_time) == at(since)
+    assert to_announce(newest_order, announced, shop_time) == at(since)
 
 
 @given(
@@ -118,25 +118,25 @@ def test_a_silence_is_told_once(
 def test_every_gap_that_is_long_enough_is_told_once_and_no_other(
     paid: list[int], hours: int, tick: int
 ) -> None:
-    newest_at = told_at = None
-    told: list[float] = []
+    newest_at = announced_at = None
+    announced: list[float] = []
     for now in range(0, 150 * HOUR, tick):
         orders = [order("processing", created=second) for second in paid if second <= now]
         newest_at = newest(None if newest_at is None else seconds(newest_at), *orders, shop_time=now)
-        since = untold(
+        since = to_announce(
             None if newest_at is None else seconds(newest_at),
-            None if told_at is None else seconds(told_at),
+            None if announced_at is None else seconds(announced_at),
             now,
             hours=hours,
         )
         if since is not None:
-            told.append(seconds(since))
-            told_at = since
+            announced.append(seconds(since))
+            announced_at = since
 
     looks = range(0, 150 * HOUR, tick)
     heard = sorted({0, *(max(s for s in (0, *paid) if s <= now) for now in looks)})
     ends = [next((now for now in looks if now >= after), 150 * HOUR) for after in heard[1:]] + [150 * HOUR]
-    assert told == [
+    assert announced == [
         since
         for since, end in zip(heard, ends, strict=True)
         if any(since + hours * HOUR <= now < end for now in looks)

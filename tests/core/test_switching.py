@@ -26,7 +26,7 @@ def test_one_that_is_never_over_is_not_begun_anew_by_its_repetition() -> None:
 def test_a_success_ends_it_and_the_next_one_has_its_own_time() -> None:
     switching = Switching()
     switching.within_s(SOON, 100.0)
-    switching.over()
+    switching.ended()
     assert switching.within_s(DOWN, 101.0) is None
     assert switching.within_s(SOON, 5000.0) == 5.0
     assert switching.within_s(PermanentError(ErrorKind.REJECTED, "no"), 5001.0) == 5.0

@@ -67,17 +67,17 @@ def seen(
 def known(
     status: str,
     *,
-    told: bool = False,
+    announced: bool = False,
     decided: Mapping[str, int] | None = None,
     refunds: Iterable[int] | None = (),
     awaiting: int | None = None,
 ) -> KnownOrder:
-    """Order 101 as we remember it; `told` when its `new` was announced."""
+    """Order 101 as it is stored; `announced` if its `new` was announced."""
     return KnownOrder(
         id=101,
         status=status,
         modified_at=BASELINE,
-        announced_new=told,
+        announced_new=announced,
         decided=decided or {},
         refund_ids=None if refunds is None else frozenset(refunds),
         awaiting_since=None if awaiting is None else BASELINE + timedelta(seconds=awaiting),
@@ -129,14 +129,14 @@ def _cells() -> list[tuple[str, bool, str, list[EventType]]]:
     ]
 
 
-@pytest.mark.parametrize(("before", "told", "now", "expected"), _cells())
+@pytest.mark.parametrize(("before", "announced", "now", "expected"), _cells())
 def test_a_young_order_is_announced_as_the_matrix_says(
     before: str,
-    told: bool,  # noqa: FBT001 - a column of the table
+    announced: bool,  # noqa: FBT001 - a column of the table
     now: str,
     expected: list[EventType],
 ) -> None:
-    record = None if before == "never-seen" else known(before, told=told)
+    record = None if before == "never-seen" else known(before, announced=announced)
 
     decision = decide(record, seen(now), POLICY)
 
@@ -148,8 +148,8 @@ def test_a_young_order_is_announced_as_the_matrix_says(
     assert not decision.imported
 
 
-# The rules name "nothing, pending, on-hold, failed or a draft" as what a new order comes from. Money that
-# comes for an order that was cancelled or trashed before anybody paid is first seen paid, too: we tell it.
+# The rules name "nothing, pending, on-hold, failed or a draft" as the statuses before `new`. An order that
+# was cancelled or trashed before it was paid is also announced when the money arrives.
 @pytest.mark.parametrize("before", ["cancelled", "trash"])
 @pytest.mark.parametrize("now", ["processing", "completed", "shipped"])
 def test_money_for_an_order_given_up_unpaid_makes_it_new(before: str, now: str) -> None:
@@ -218,11 +218,11 @@ QUOTE = Policy(baseline_at=BASELINE, meanings=meanings([*UNPAID, "quote"]))
 def test_a_custom_status_that_the_owner_calls_unpaid_is_unpaid(
     history: list[str], expected: list[EventType]
 ) -> None:
-    assert _told(history, QUOTE) == expected
+    assert announced_types(history, QUOTE) == expected
 
 
 def test_without_that_setting_a_custom_status_is_paid() -> None:
-    assert _told(["quote", "processing"], POLICY) == [NEW]
+    assert announced_types(["quote", "processing"], POLICY) == [NEW]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "refunded", "failed"])
@@ -232,15 +232,15 @@ def test_no_setting_makes_a_cancelled_refunded_or_failed_order_new(status: str) 
     assert types(decide(None, seen(status), policy)) == [EVENTS[status]]
 
 
-def _told(history: Iterable[str], policy: Policy) -> list[str]:
-    """Everything that a life of statuses leads to."""
+def announced_types(history: Iterable[str], policy: Policy) -> list[str]:
+    """The types of all events of an order that has these statuses, one after another."""
     record: KnownOrder | None = None
-    told: list[str] = []
+    announced: list[str] = []
     for status in history:
         decision = decide(record, seen(status), policy)
-        told += types(decision)
+        announced += types(decision)
         record = decision.known
-    return told
+    return announced
 
 
 # --- Lives -------------------------------------------------------------------------------------------------
@@ -276,14 +276,14 @@ def _told(history: Iterable[str], policy: Policy) -> list[str]:
     ],
 )
 def test_a_life_is_told_in_order(life: str, expected: list[EventType]) -> None:
-    assert _told(life.split(), POLICY) == expected
+    assert announced_types(life.split(), POLICY) == expected
 
 
-# --- n, which makes the id of an event ---------------------------------------------------------------------
+# --- The occurrence, which is part of the event id ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("decided", "to", "n"),
+    ("decided", "to", "occurrence"),
     [
         ({}, "failed", 1),
         ({FAILED: 1}, "failed", 2),
@@ -295,21 +295,23 @@ def test_a_life_is_told_in_order(life: str, expected: list[EventType]) -> None:
         ({FAILED: 2}, "processing", 1),
     ],
 )
-def test_n_counts_how_often_this_type_was_decided(decided: dict[str, int], to: str, n: int) -> None:
+def test_n_counts_how_often_this_type_was_decided(decided: dict[str, int], to: str, occurrence: int) -> None:
     record = known("pending", decided=decided)
 
     decision = decide(record, seen(to), POLICY)
 
     (event,) = decision.events
-    assert event.n == n
-    assert decision.known.decided == decided | {event.type: n}
-    assert record.decided == decided, "what was known is not written to"
+    assert event.occurrence == occurrence
+    assert decision.known.decided == decided | {event.type: occurrence}
+    assert record.decided == decided, "the known order is not changed"
 
 
 def test_a_partial_refund_has_its_refund_id_for_n_and_is_not_counted() -> None:
-    decision = decide(known("processing", told=True), seen("processing", refunds=[9001]), POLICY)
+    decision = decide(known("processing", announced=True), seen("processing", refunds=[9001]), POLICY)
 
-    assert [(event.n, event.refund) for event in decision.events] == [(9001, Refund(9001, "9001.00"))]
+    assert [(event.occurrence, event.refund) for event in decision.events] == [
+        (9001, Refund(9001, "9001.00"))
+    ]
     assert decision.known.decided == {}
 
 
@@ -329,8 +331,8 @@ MUTED = Policy(baseline_at=BASELINE, meanings=MEANINGS, cancelled_unpaid=False)
         # Paid: by its date, or because we announced it.
         (known("pending"), seen("cancelled", paid=700), True),
         (None, seen("cancelled", paid=700), True),
-        (known("processing", told=True), seen("cancelled"), True),
-        (known("on-hold", told=True), seen("cancelled"), True),
+        (known("processing", announced=True), seen("cancelled"), True),
+        (known("on-hold", announced=True), seen("cancelled"), True),
     ],
 )
 def test_a_cancelled_order_says_whether_it_was_paid_and_can_be_muted_if_not(
@@ -381,50 +383,64 @@ class RefundCase:
     title: str
     record: KnownOrder | None
     order: Order
-    told: Sequence[int]
+    announced: Sequence[int]
     """Refund ids announced."""
     remembered: Iterable[int] | None
 
 
 PAID = "processing"
 REFUND_CASES = [
-    RefundCase("none", known(PAID, told=True), seen(PAID), [], []),
-    RefundCase("the first", known(PAID, told=True), seen(PAID, refunds=[7]), [7], [7]),
-    RefundCase("the second", known(PAID, told=True, refunds=[7]), seen(PAID, refunds=[7, 8]), [8], [7, 8]),
+    RefundCase("none", known(PAID, announced=True), seen(PAID), [], []),
+    RefundCase("the first", known(PAID, announced=True), seen(PAID, refunds=[7]), [7], [7]),
     RefundCase(
-        "two at once, oldest first", known(PAID, told=True), seen(PAID, refunds=[8, 7]), [7, 8], [7, 8]
+        "the second", known(PAID, announced=True, refunds=[7]), seen(PAID, refunds=[7, 8]), [8], [7, 8]
     ),
-    RefundCase("known", known(PAID, told=True, refunds=[7]), seen(PAID, refunds=[7]), [], [7]),
-    RefundCase("deleted", known(PAID, told=True, refunds=[7, 8]), seen(PAID, refunds=[8]), [], [7, 8]),
     RefundCase(
-        "deleted and another", known(PAID, told=True, refunds=[7]), seen(PAID, refunds=[9]), [9], [7, 9]
+        "two at once, oldest first", known(PAID, announced=True), seen(PAID, refunds=[8, 7]), [7, 8], [7, 8]
     ),
-    RefundCase("as it is completed", known(PAID, told=True), seen("completed", refunds=[7]), [7], [7]),
-    RefundCase("swallowed", known(PAID, told=True), seen("refunded", refunds=[7]), [], [7]),
+    RefundCase("known", known(PAID, announced=True, refunds=[7]), seen(PAID, refunds=[7]), [], [7]),
+    RefundCase("deleted", known(PAID, announced=True, refunds=[7, 8]), seen(PAID, refunds=[8]), [], [7, 8]),
+    RefundCase(
+        "deleted and another", known(PAID, announced=True, refunds=[7]), seen(PAID, refunds=[9]), [9], [7, 9]
+    ),
+    RefundCase("as it is completed", known(PAID, announced=True), seen("completed", refunds=[7]), [7], [7]),
+    RefundCase("swallowed", known(PAID, announced=True), seen("refunded", refunds=[7]), [], [7]),
     RefundCase(
         "swallowed, one was told",
-        known(PAID, told=True, refunds=[7]),
+        known(PAID, announced=True, refunds=[7]),
         seen("refunded", refunds=[7, 8]),
         [],
         [7, 8],
     ),
     RefundCase(
-        "after it was swallowed", known("refunded", told=True, refunds=[7]), seen(PAID, refunds=[7]), [], [7]
+        "after it was swallowed",
+        known("refunded", announced=True, refunds=[7]),
+        seen(PAID, refunds=[7]),
+        [],
+        [7],
     ),
-    RefundCase("in the trash", known(PAID, told=True), seen("trash", refunds=[7]), [], [7]),
+    RefundCase("in the trash", known(PAID, announced=True), seen("trash", refunds=[7]), [], [7]),
     # A dialect that cannot see refunds, and one that can, after each other.
-    RefundCase("cannot be seen", known(PAID, told=True), seen(PAID, refunds=None), [], []),
+    RefundCase("cannot be seen", known(PAID, announced=True), seen(PAID, refunds=None), [], []),
     RefundCase(
-        "were seen, now cannot be", known(PAID, told=True, refunds=[7]), seen(PAID, refunds=None), [], [7]
+        "were seen, now cannot be",
+        known(PAID, announced=True, refunds=[7]),
+        seen(PAID, refunds=None),
+        [],
+        [7],
     ),
     RefundCase(
-        "never could be seen", known(PAID, told=True, refunds=None), seen(PAID, refunds=None), [], None
+        "never could be seen", known(PAID, announced=True, refunds=None), seen(PAID, refunds=None), [], None
     ),
     RefundCase(
-        "could not be seen before", known(PAID, told=True, refunds=None), seen(PAID, refunds=[7]), [], [7]
+        "could not be seen before",
+        known(PAID, announced=True, refunds=None),
+        seen(PAID, refunds=[7]),
+        [],
+        [7],
     ),
     RefundCase(
-        "none, and could not be seen before", known(PAID, told=True, refunds=None), seen(PAID), [], []
+        "none, and could not be seen before", known(PAID, announced=True, refunds=None), seen(PAID), [], []
     ),
     # Never seen before.
     RefundCase("first seen with one", None, seen(PAID, refunds=[7]), [7], [7]),
@@ -440,17 +456,17 @@ REFUND_CASES = [
 def test_a_refund_is_told_once_while_the_status_stays(case: RefundCase) -> None:
     decision = decide(case.record, case.order, POLICY)
 
-    assert [event.n for event in decision.events if event.type == PARTIAL] == list(case.told)
+    assert [event.occurrence for event in decision.events if event.type == PARTIAL] == list(case.announced)
     assert decision.known.refund_ids == (None if case.remembered is None else frozenset(case.remembered))
 
 
 def test_a_refund_imported_silently_does_not_hide_the_next_one() -> None:
     blind = decide(None, seen(PAID, refunds=None), POLICY)
     imported = decide(blind.known, seen(PAID, refunds=[7]), POLICY)
-    told = decide(imported.known, seen(PAID, refunds=[7, 8]), POLICY)
+    announced = decide(imported.known, seen(PAID, refunds=[7, 8]), POLICY)
 
     assert types(imported) == []
-    assert [event.n for event in told.events] == [8]
+    assert [event.occurrence for event in announced.events] == [8]
 
 
 def test_an_order_first_seen_with_a_refund_is_new_before_it_is_refunded() -> None:
@@ -460,12 +476,12 @@ def test_an_order_first_seen_with_a_refund_is_new_before_it_is_refunded() -> Non
 @pytest.mark.parametrize("amount", ["0.00", "0", "0.0000"])
 def test_a_refund_of_nothing_is_no_event_and_is_remembered(amount: str) -> None:
     """It restocks."""
-    before = known(PAID, told=True)
+    before = known(PAID, announced=True)
     restocked = decide(before, seen(PAID, refunds={7: amount}), POLICY)
     assert restocked.events == ()
     assert restocked.known.refund_ids == frozenset({7})
     later = decide(restocked.known, seen(PAID, refunds={7: "5.00", 8: "10.00"}), POLICY)
-    assert [event.n for event in later.events] == [8]
+    assert [event.occurrence for event in later.events] == [8]
 
 
 def test_a_refund_of_nothing_is_no_event_of_an_order_first_seen_with_it() -> None:
@@ -473,8 +489,8 @@ def test_a_refund_of_nothing_is_no_event_of_an_order_first_seen_with_it() -> Non
 
 
 def test_a_refund_of_an_amount_that_cannot_be_read_is_told() -> None:
-    told = decide(known(PAID, told=True), seen(PAID, refunds={7: ""}), POLICY)
-    assert [(event.n, event.fully_refunded) for event in told.events] == [(7, False)]
+    announced = decide(known(PAID, announced=True), seen(PAID, refunds={7: ""}), POLICY)
+    assert [(event.occurrence, event.fully_refunded) for event in announced.events] == [(7, False)]
 
 
 FULL = [
@@ -499,22 +515,22 @@ FULL = [
 def test_a_refund_that_gives_back_all_of_the_money_says_so(
     total: str, refunds: dict[int, str], full: list[bool]
 ) -> None:
-    decision = decide(known(PAID, told=True), seen(PAID, refunds=refunds, total=total), POLICY)
+    decision = decide(known(PAID, announced=True), seen(PAID, refunds=refunds, total=total), POLICY)
     assert [event.fully_refunded for event in decision.events] == full
     # As it is said of each by itself, when they were made one after the other.
-    record, told = known(PAID, told=True), list[bool]()
+    record, announced = known(PAID, announced=True), list[bool]()
     for refund_id in sorted(refunds):
         so_far = {i: amount for i, amount in refunds.items() if i <= refund_id}
         decision = decide(record, seen(PAID, refunds=so_far, total=total), POLICY)
         record = decision.known
-        told += [event.fully_refunded for event in decision.events]
-    assert told == full
+        announced += [event.fully_refunded for event in decision.events]
+    assert announced == full
 
 
 def test_what_was_given_back_before_counts_towards_all_of_it() -> None:
-    before = known(PAID, told=True, refunds=[7])
+    before = known(PAID, announced=True, refunds=[7])
     (event,) = decide(before, seen(PAID, refunds={7: "1000.00", 8: "930.00"}), POLICY).events
-    assert (event.n, event.fully_refunded) == (8, True)
+    assert (event.occurrence, event.fully_refunded) == (8, True)
 
 
 # --- Refunds that may be half written -----------------------------------------------------------------------
@@ -532,7 +548,7 @@ REST_OF_IT = {7: "930.00", 8: "1000.00"}
 
 
 def test_the_remainder_is_held_until_the_status_follows() -> None:
-    before = known(PAID, told=True, refunds=[7])
+    before = known(PAID, announced=True, refunds=[7])
     held = decide(before, seen(PAID, refunds=REST_OF_IT), looking(YOUNG + 1))
     assert (held.events, held.held, held.known.refund_ids) == ((), frozenset({8}), frozenset({7}))
     refunded = decide(held.known, seen("refunded", refunds=REST_OF_IT), looking(YOUNG + 3))
@@ -541,28 +557,30 @@ def test_the_remainder_is_held_until_the_status_follows() -> None:
 
 
 def test_the_remainder_is_told_when_the_status_stays() -> None:
-    before = known(PAID, told=True, refunds=[7])
+    before = known(PAID, announced=True, refunds=[7])
     order = seen(PAID, refunds=REST_OF_IT)
     held = decide(before, order, looking(YOUNG + 1))
-    told = decide(held.known, order, looking(YOUNG + 1 + HOLD_S, 101))
-    assert [(event.type, event.n, event.fully_refunded) for event in told.events] == [(PARTIAL, 8, True)]
-    assert (told.held, told.known.refund_ids) == (frozenset(), frozenset({7, 8}))
-    assert decide(told.known, order, looking(YOUNG + 99)).events == ()
+    announced = decide(held.known, order, looking(YOUNG + 1 + HOLD_S, 101))
+    assert [(event.type, event.occurrence, event.fully_refunded) for event in announced.events] == [
+        (PARTIAL, 8, True)
+    ]
+    assert (announced.held, announced.known.refund_ids) == (frozenset(), frozenset({7, 8}))
+    assert decide(announced.known, order, looking(YOUNG + 99)).events == ()
 
 
 def test_another_refund_made_at_the_same_time_is_not_held_with_it() -> None:
-    decision = decide(known(PAID, told=True), seen(PAID, refunds=REST_OF_IT), looking(YOUNG))
-    assert [event.n for event in decision.events] == [7]
+    decision = decide(known(PAID, announced=True), seen(PAID, refunds=REST_OF_IT), looking(YOUNG))
+    assert [event.occurrence for event in decision.events] == [7]
     assert (decision.held, decision.known.refund_ids) == (frozenset({8}), frozenset({7}))
 
 
 def test_a_refund_of_nothing_is_held_until_its_amount_is_written() -> None:
     """WooCommerce saves a refund before it has its amount."""
-    before = known(PAID, told=True)
+    before = known(PAID, announced=True)
     held = decide(before, seen(PAID, refunds={7: "0.00"}), looking(YOUNG))
     assert (held.events, held.held, held.known.refund_ids) == ((), frozenset({7}), frozenset())
     written = decide(held.known, seen(PAID, refunds={7: "5.00"}), looking(YOUNG + 1))
-    assert [event.n for event in written.events] == [7]
+    assert [event.occurrence for event in written.events] == [7]
     nothing = decide(held.known, seen(PAID, refunds={7: "0.00"}), looking(YOUNG + 60, 101))
     assert (nothing.events, nothing.known.refund_ids) == ((), frozenset({7}))
 
@@ -590,19 +608,19 @@ def test_a_refund_whose_date_is_known_is_held_for_no_longer_than_that(ago: float
     order = seen(PAID, refunds=REST_OF_IT)
     made_at = BASELINE + timedelta(seconds=YOUNG)
     dated = replace(order, refunds=tuple(replace(r, created_at=made_at) for r in order.refunds or ()))
-    decision = decide(known(PAID, told=True, refunds=[7]), dated, looking(YOUNG + ago))
-    assert ([event.n for event in decision.events], decision.held) == (
+    decision = decide(known(PAID, announced=True, refunds=[7]), dated, looking(YOUNG + ago))
+    assert ([event.occurrence for event in decision.events], decision.held) == (
         ([], frozenset({8})) if held else ([8], frozenset())
     )
 
 
-@pytest.mark.parametrize("was_told", [True, False])
-def test_a_refund_of_a_cancelled_order_says_whether_money_had_come_in(*, was_told: bool) -> None:
-    before = known(PAID if was_told else "pending", told=was_told)
+@pytest.mark.parametrize("was_announced", [True, False])
+def test_a_refund_of_a_cancelled_order_says_whether_money_had_come_in(*, was_announced: bool) -> None:
+    before = known(PAID if was_announced else "pending", announced=was_announced)
     decision = decide(before, seen("cancelled", refunds=[5]), POLICY)
     assert [(event.type, event.paid) for event in decision.events] == [
-        (CANCELLED, was_told),
-        (PARTIAL, was_told),
+        (CANCELLED, was_announced),
+        (PARTIAL, was_announced),
     ]
 
 
@@ -613,13 +631,13 @@ def test_an_old_order_that_is_imported_holds_nothing() -> None:
 
 @pytest.mark.parametrize("status", ["refunded", "trash"])
 def test_what_is_swallowed_is_not_held(status: str) -> None:
-    decision = decide(known(PAID, told=True), seen(status, refunds=REST_OF_IT), looking(YOUNG))
+    decision = decide(known(PAID, announced=True), seen(status, refunds=REST_OF_IT), looking(YOUNG))
     assert (decision.held, decision.known.refund_ids) == (frozenset(), frozenset({7, 8}))
 
 
 def test_a_part_of_the_money_is_never_held() -> None:
-    decision = decide(known(PAID, told=True), seen(PAID, refunds={7: "1929.99"}), looking(YOUNG))
-    assert ([event.n for event in decision.events], decision.held) == ([7], frozenset())
+    decision = decide(known(PAID, announced=True), seen(PAID, refunds={7: "1929.99"}), looking(YOUNG))
+    assert ([event.occurrence for event in decision.events], decision.held) == ([7], frozenset())
 
 
 # --- Orders that were never seen ---------------------------------------------------------------------------
@@ -674,8 +692,12 @@ def test_a_known_order_may_be_as_old_as_it_likes() -> None:
     year = -365 * 86_400
 
     assert types(decide(known("pending"), seen("processing", created=year), POLICY)) == [NEW]
-    assert types(decide(known("completed", told=True), seen("refunded", created=year), POLICY)) == [REFUNDED]
-    assert types(decide(known(PAID, told=True), seen(PAID, created=year, refunds=[7]), POLICY)) == [PARTIAL]
+    assert types(decide(known("completed", announced=True), seen("refunded", created=year), POLICY)) == [
+        REFUNDED
+    ]
+    assert types(decide(known(PAID, announced=True), seen(PAID, created=year, refunds=[7]), POLICY)) == [
+        PARTIAL
+    ]
     assert not decide(known("pending"), seen("processing", created=year), POLICY).imported
 
 
@@ -783,16 +805,16 @@ OWN = replace(POLICY, status_events={"sborka": PACKING, "on-hold": ON_HOLD, "com
     ],
 )
 def test_a_status_that_the_owner_named_is_told(life: str, expected: list[str]) -> None:
-    assert _told(life.split(), OWN) == expected
+    assert announced_types(life.split(), OWN) == expected
     unnamed = [type_ for type_ in expected if type_ in set(EventType)]
-    assert _told(life.split(), POLICY) == unnamed
+    assert announced_types(life.split(), POLICY) == unnamed
 
 
 def test_an_event_of_the_owners_own_brings_its_words_and_counts_by_its_name() -> None:
-    first = decide(known("processing", told=True), seen("sborka"), OWN)
+    first = decide(known("processing", announced=True), seen("sborka"), OWN)
     again = decide(replace(first.known, status="processing"), seen("sborka"), OWN)
 
-    assert [(event.n, event.words) for event in (*first.events, *again.events)] == [
+    assert [(event.occurrence, event.status_event) for event in (*first.events, *again.events)] == [
         (1, PACKING),
         (2, PACKING),
     ]
@@ -803,10 +825,15 @@ def test_two_statuses_may_have_one_event() -> None:
     express = replace(PACKING, title="Срочная сборка")
     policy = replace(POLICY, status_events={"sborka": PACKING, "sborka-express": express})
 
-    told = [decide(known("processing", told=True), seen(s), policy).events[0] for s in policy.status_events]
+    announced = [
+        decide(known("processing", announced=True), seen(s), policy).events[0] for s in policy.status_events
+    ]
 
-    assert [event.words for event in told] == [PACKING, express]
-    assert _told(["processing", "sborka", "sborka-express"], policy) == [NEW, *["shop.order.packing"] * 2]
+    assert [event.status_event for event in announced] == [PACKING, express]
+    assert announced_types(["processing", "sborka", "sborka-express"], policy) == [
+        NEW,
+        *["shop.order.packing"] * 2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -891,7 +918,7 @@ def test_only_an_order_that_waits_to_be_paid_is_overdue(status: str) -> None:
         # Came into it from elsewhere.
         (known("failed"), seen("pending", modified=700), 700),
         (known("checkout-draft"), seen("on-hold", modified=700), 700),
-        (known("processing", told=True), seen("on-hold", modified=700), 700),
+        (known("processing", announced=True), seen("on-hold", modified=700), 700),
         # Kept while it moves between the two, or is touched.
         (known("pending", awaiting=5), seen("on-hold", modified=700), 5),
         (known("on-hold", awaiting=5), seen("pending", modified=700), 5),
@@ -914,14 +941,14 @@ def test_since_when_an_order_waits(record: KnownOrder | None, order: Order, sinc
 def test_time_alone_makes_a_payment_overdue_once() -> None:
     order = seen("pending")
     record: KnownOrder | None = None
-    told = []
+    announced = []
     for hour in range(100):
         decision = decide(record, order, waiting(YOUNG + hour * HOUR))
-        told += [(hour, event) for event in decision.events]
+        announced += [(hour, event) for event in decision.events]
         record = decision.known
 
-    ((hour, event),) = told
-    assert (hour, event.n, event.paid) == (24, 1, False)
+    ((hour, event),) = announced
+    assert (hour, event.occurrence, event.paid) == (24, 1, False)
     assert event.wait == Wait(order.created_at, timedelta(hours=24))
 
 
@@ -963,8 +990,8 @@ def test_what_was_imported_remembers_since_when_it_waits_and_is_not_told() -> No
 
 
 @dataclass(frozen=True)
-class Told:
-    """One observation, and what came of it."""
+class Observation:
+    """One observation of an order, and the decision on it."""
 
     before: KnownOrder | None
     order: Order
@@ -984,7 +1011,7 @@ refund_ids = (
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[Order]:
-    """One order as it may be seen, one look after another; the shop need not make sense."""
+    """Observations of one order, one after another; they need not make sense."""
     created = draw(seconds)
     return [
         seen(
@@ -1014,18 +1041,18 @@ policies = st.builds(
 )
 
 
-def live(life: Iterable[Order], policy: Policy = POLICY) -> list[Told]:
-    told: list[Told] = []
+def live(life: Iterable[Order], policy: Policy = POLICY) -> list[Observation]:
+    announced: list[Observation] = []
     record: KnownOrder | None = None
     for order in life:
         decision = decide(record, order, policy)
-        told.append(Told(record, order, decision))
+        announced.append(Observation(record, order, decision))
         record = decision.known
-    return told
+    return announced
 
 
-def events_of(told: Iterable[Told]) -> list[OrderEvent]:
-    return [event for look in told for event in look.decision.events]
+def events_of(announced: Iterable[Observation]) -> list[OrderEvent]:
+    return [event for look in announced for event in look.decision.events]
 
 
 @given(lives(), policies)
@@ -1064,15 +1091,15 @@ def test_a_record_always_says_what_has_been_announced(life: list[Order], policy:
         for event in look.decision.events:
             if event.type == PARTIAL:
                 assert event.refund is not None
-                assert event.n == event.refund.id
+                assert event.occurrence == event.refund.id
                 assert event.refund in (look.order.refunds or ())
-                assert event.n not in refunds, "a refund is told once"
-                refunds.add(event.n)
+                assert event.occurrence not in refunds, "a refund is told once"
+                refunds.add(event.occurrence)
             else:
-                assert (event.words is not None) == (event.type in named)
+                assert (event.status_event is not None) == (event.type in named)
                 assert (event.wait is not None) == (event.type == OVERDUE)
                 counts[event.type] += 1
-                assert event.n == counts[event.type]
+                assert event.occurrence == counts[event.type]
                 assert event.refund is None
         record = look.decision.known
         assert record.decided == counts
@@ -1096,7 +1123,7 @@ def test_no_life_is_overdue_twice_or_without_waiting(life: list[Order], changing
         for event in decision.events:
             if event.type == OVERDUE:
                 overdue += 1
-                assert event.n == 1
+                assert event.occurrence == 1
                 assert event.wait is not None
                 assert event.wait.since == record.awaiting_since
                 assert policy.overdue_before is not None
@@ -1202,5 +1229,5 @@ def test_without_a_status_what_was_not_modified_is_no_news(status: str) -> None:
 def test_without_a_status_what_was_modified_is_news_unless_it_was_told_before() -> None:
     (event,) = decide(damaged(), seen("cancelled", modified=YOUNG + 1), POLICY).events
     assert event.type == CANCELLED
-    told = damaged(decided={NEW: 1, CANCELLED: 1})
-    assert decide(told, seen("cancelled", modified=YOUNG + 1), POLICY).events == ()
+    announced = damaged(decided={NEW: 1, CANCELLED: 1})
+    assert decide(announced, seen("cancelled", modified=YOUNG + 1), POLICY).events == ()

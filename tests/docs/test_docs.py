@@ -136,7 +136,7 @@ def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
     shown, _ = re.findall(r"```json\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
     at = datetime(2026, 11, 23, 9, 50, tzinfo=UTC)
     order = Order(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
-    event = OrderEvent(EventType.NEW, order, n=1, paid=True)
+    event = OrderEvent(EventType.NEW, order, occurrence=1, paid=True)
     sent = order_notification(
         event, MessageFormat("shop.example"), now=at + timedelta(seconds=12, milliseconds=345)
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shop_poller.cli.status import Status, render
-from shop_poller.core.clocks import ClockTrouble, Fault, Whose
+from shop_poller.core.clocks import ClockFault, ClockTrouble, Whose
 from shop_poller.core.messages import Locale
 from shop_poller.ports import FinishedDelivery, ShopState, SinkStats, Stats
 from shop_poller.web.page import status_page
@@ -42,8 +42,8 @@ def test_a_few_seconds_are_no_trouble() -> None:
 
 @pytest.mark.parametrize("locale", ["en", "ru"])
 @pytest.mark.parametrize("whose", list(Whose))
-@pytest.mark.parametrize("fault", list(Fault))
-def test_each_has_its_words(locale: Locale, whose: Whose, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", list(ClockFault))
+def test_each_has_its_words(locale: Locale, whose: Whose, fault: ClockFault) -> None:
     snapshot = replace(SNAPSHOT, clock=ClockTrouble(whose, fault, 172_800.0))
     page = status_page(snapshot, ViewContext(locale))
     assert ("2 d" if locale == "en" else "2 дн.") in page

@@ -22,7 +22,7 @@ from shop_poller.stores import CONNECTIONS
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool
 from shop_poller.stores.redis.keys import Keys
-from shop_poller.stores.redis.membership import STAY_S, Membership
+from shop_poller.stores.redis.membership import STAY_S, RedisMembership
 from support.fleet_harness import ABOARD, FleetHarness, Replica, in_virtual_time, shops
 from support.stores import ADDRESS
 
@@ -326,7 +326,7 @@ async def test_a_store_that_cannot_be_counted_ends_no_watch_and_is_told_once(
 async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
     fleet_harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Membership.leased
+    real = RedisMembership.leased
 
     async def odd(*_: object) -> list[bool]:
         raise ValueError("made up")
@@ -335,9 +335,9 @@ async def test_a_bug_in_looking_about_costs_no_shop_its_watch_and_is_told_once(
         one = launch(fleet_harness.replica("one"))
         await anyio.sleep(2 * INTERVAL_S)
         with structlog.testing.capture_logs() as logs:
-            monkeypatch.setattr(Membership, "leased", odd)
+            monkeypatch.setattr(RedisMembership, "leased", odd)
             await anyio.sleep(3 * INTERVAL_S)
-            monkeypatch.setattr(Membership, "leased", real)
+            monkeypatch.setattr(RedisMembership, "leased", real)
         two = launch(fleet_harness.replica("two"))
         await anyio.sleep(2 * INTERVAL_S)
         assert shares(one, two) == [6, 6]
@@ -589,7 +589,9 @@ class SlowCluster(RedisCluster):
 
 async def test_on_a_cluster_leases_are_read_some_at_a_time() -> None:
     slow, prefixes = SlowCluster(), [f"{{shop-{number}:}}polling:" for number in range(1000)]
-    membership = Membership(ADDRESS, ConnectionPool(slow, CONNECTIONS), prefix="{shop:}polling:", name="a/1")
+    membership = RedisMembership(
+        ADDRESS, ConnectionPool(slow, CONNECTIONS), prefix="{shop:}polling:", name="a/1"
+    )
     with anyio.fail_after(STAY_S / 4):  # one after the other it would be ten seconds, and the replica gone
         assert await membership.leased(prefixes) == [number == 7 for number in range(1000)]
     assert slow.most < CONNECTIONS // 2

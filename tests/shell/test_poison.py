@@ -24,7 +24,7 @@ RECORDED = wire.load("abilities/unknown-currency-page").response.json()["result"
 
 
 def test_the_recorded_error_tells_the_place_and_the_reason() -> None:
-    assert poison.place(RECORDED) == 59
+    assert poison.position_in_page(RECORDED) == 59
     assert poison.reason(RECORDED) == "currency is not one of …"
     assert poison.concerns_an_order(RECORDED)
 
@@ -56,7 +56,7 @@ BEGINNING = 'Ability "woocommerce/orders-query" has invalid output. Reason: '
     ],
 )
 def test_other_errors_tell_as_much_as_they_can(said: str, place: int | None, reason: str) -> None:
-    assert poison.place(BEGINNING + said) == place
+    assert poison.position_in_page(BEGINNING + said) == place
     assert poison.reason(BEGINNING + said) == reason
     assert poison.concerns_an_order(BEGINNING + said)
 
@@ -70,7 +70,7 @@ def test_a_reason_is_a_short_line_whatever_is_said(said: str) -> None:
     reason = poison.reason(BEGINNING + said)
     assert 0 < len(reason) <= 120
     assert reason.isprintable()
-    assert poison.place(BEGINNING + said) is None or poison.concerns_an_order(BEGINNING + said)
+    assert poison.position_in_page(BEGINNING + said) is None or poison.concerns_an_order(BEGINNING + said)
 
 
 # --- where it stands ----------------------------------------------------------------------------------------
@@ -233,23 +233,23 @@ async def test_a_bad_order_out_of_reach_is_not_found(bad: int) -> None:
 
 def test_a_bad_order_is_reported_until_it_is_requested_by_id() -> None:
     poisoned = Poisoned()
-    poisoned.found(7, "bad")
-    poisoned.found(5, "worse")
+    poisoned.add(7, "bad")
+    poisoned.add(5, "worse")
     five, seven = UnreadableOrder(5, "worse"), UnreadableOrder(7, "bad")
-    assert poisoned.untold(()) == poisoned.untold(()) == [five, seven]
-    assert poisoned.untold({5}) == [seven]
+    assert poisoned.unreported(()) == poisoned.unreported(()) == [five, seven]
+    assert poisoned.unreported({5}) == [seven]
     assert poisoned.requested_ids(7, "bad") == seven
-    assert poisoned.untold(()) == [five]
+    assert poisoned.unreported(()) == [five]
     assert poisoned.ids == {5, 7}
     poisoned.healed(5)
     poisoned.healed(99)
-    assert poisoned.untold(()) == []
+    assert poisoned.unreported(()) == []
     assert poisoned.ids == {7}
 
 
 def test_so_many_are_remembered_and_no_more() -> None:
     poisoned = Poisoned()
     for order_id in range(1, MAX_REMEMBERED + 2):
-        poisoned.found(order_id, "bad")
+        poisoned.add(order_id, "bad")
     assert poisoned.ids == set(range(2, MAX_REMEMBERED + 2))
-    assert len(poisoned.untold(())) == MAX_REMEMBERED
+    assert len(poisoned.unreported(())) == MAX_REMEMBERED

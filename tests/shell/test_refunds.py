@@ -21,7 +21,7 @@ from shop_poller.polling.refund_walk import LATER_S, MAX_PAGES, MAX_TRIES
 from shop_poller.polling.sweeper import MAX_FAILURES
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, Request
-from shop_poller.simulator.refunds import RefundRow
+from shop_poller.simulator.refunds import SimulatedRefundRow
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.refunds import RestRefunds
 from support.wired import INTERVAL_S, PLAN, Bench, bench_for
@@ -198,7 +198,7 @@ async def test_rows_that_are_left_out_of_an_answer_do_not_end_the_walk() -> None
         orders = [old_order(bench, days=100 + n) for n in range(30)]
         hidden = set(orders[:10])
 
-        def shown(rows: list[RefundRow]) -> Sequence[RefundRow]:
+        def shown(rows: list[SimulatedRefundRow]) -> Sequence[SimulatedRefundRow]:
             return [row for row in rows if row.order.id not in hidden]
 
         bench.endpoint.refunds.select = shown
@@ -326,7 +326,7 @@ async def test_what_happens_while_we_are_away_is_found_afterwards() -> None:
 async def test_an_order_that_is_not_shown_is_requested_a_few_times_only() -> None:
     async with watched() as bench:
         bench.shop.refund(1, "100.00", touch=False)
-        row = RefundRow(bench.shop.order(1).refunds[0], replace(bench.shop.order(1), id=77))
+        row = SimulatedRefundRow(bench.shop.order(1).refunds[0], replace(bench.shop.order(1), id=77))
         bench.shop.delete(1)
         bench.endpoint.refunds.select = lambda rows: [*rows, row]
         for _ in range(MAX_TRIES + 3):

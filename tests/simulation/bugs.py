@@ -142,7 +142,7 @@ def _any_row(_: Any) -> Any:
     from shop_poller.stores.sqlite.connection import in_thread  # noqa: PLC0415
 
     # What is no head has no age as one; or the claim would break, and be found by that.
-    columns = codec.DELIVERY.replace("head_since", "coalesce(head_since, created_at)")
+    columns = codec.DELIVERY_COLUMNS.replace("head_since", "coalesce(head_since, created_at)")
 
     @in_thread
     def claim(_port: Any, db: Any, sink: str, *, now: Any, limit: int) -> Any:
@@ -419,7 +419,7 @@ BUGS = {
         "observability.output.LogWriter", "_drop", _nothing, 200, first=11
     ),
     "a process that is killed keeps its shops": Bug(
-        "stores.redis.membership.Membership", "leased", _once_leased, 300, fleets=_shared
+        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared
     ),
     "a lease that is lost is not noticed": Bug(
         "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98

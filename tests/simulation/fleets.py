@@ -17,7 +17,7 @@ from shop_poller.config.shops import ShopsConfig, keys_apart
 from shop_poller.runtime import app, factory
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
-from shop_poller.stores.redis.membership import Membership
+from shop_poller.stores.redis.membership import RedisMembership
 from shop_poller.stores.redis.renewals import Renewals
 from simulation.fleet_judge import FleetJudge
 from simulation.judge import Judge
@@ -425,8 +425,8 @@ class SharedStorePool:
             seat.store = await its.place.open(seat)
         return seat.store
 
-    def membership(self, _: Any, *, prefix: str, name: str) -> Membership | None:
-        return None if self._line is None else Membership(ADDRESS, self._line, prefix=prefix, name=name)
+    def membership(self, _: Any, *, prefix: str, name: str) -> RedisMembership | None:
+        return None if self._line is None else RedisMembership(ADDRESS, self._line, prefix=prefix, name=name)
 
     async def aclose(self) -> None:
         if self._line is not None:

@@ -60,7 +60,7 @@ def _notifications(locale: Locale) -> Iterator[Notification]:
             created_at=NOW,
             modified_at=NOW,
         )
-        event = OrderEvent(type_, order, n=1, paid=True, **more)
+        event = OrderEvent(type_, order, occurrence=1, paid=True, **more)
         return order_notification(event, written, now=NOW - timedelta(minutes=minutes))
 
     yield event(1007, 59, EventType.NEW, 96)

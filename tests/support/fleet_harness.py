@@ -29,7 +29,7 @@ from shop_poller.runtime.leader_session import Grace
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
-from shop_poller.stores.redis.membership import Membership
+from shop_poller.stores.redis.membership import RedisMembership
 from shop_poller.stores.redis.renewals import Renewals
 from shop_poller.stores.sqlite import SqliteStore
 from support.shop_harness import FakeShop, FakeSink
@@ -126,7 +126,9 @@ class FleetHarness:
         wire = Wire(server=self.server, decode_responses=True, protocol=2)
         connection_pool = ConnectionPool(wire)
         connection_pool.renewals = Renewals(RedisConnection(ADDRESS, connection_pool, shared=True).keep)
-        membership = Membership(ADDRESS, connection_pool, prefix=PREFIX, name=name) if self.in_redis else None
+        membership = (
+            RedisMembership(ADDRESS, connection_pool, prefix=PREFIX, name=name) if self.in_redis else None
+        )
 
         async def open_store(settings: Settings) -> Store:
             if settings.shop in self.broken:

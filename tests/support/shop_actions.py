@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from shop_poller.simulator.faults import with_values
 from shop_poller.simulator.goods import basket
-from shop_poller.simulator.orders import Refund, SimulatedOrder
+from shop_poller.simulator.orders import SimulatedOrder, SimulatedRefund
 from shop_poller.sources.woocommerce.dialects import Dialect
 from support.wired import Bench
 
@@ -44,7 +44,7 @@ class ShopActions:
         self.shown: dict[int, int] = {}
         self.hidden: dict[int, int] = {}
         self.poisoned: set[int] = set()
-        self._undone: dict[int, Refund] = {}
+        self._undone: dict[int, SimulatedRefund] = {}
 
     @property
     def orders(self) -> list[SimulatedOrder]:

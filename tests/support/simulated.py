@@ -23,14 +23,14 @@ from shop_poller.simulator.routes import (
     EXECUTE_ABILITY,
     ORDERS_QUERY,
     ROUTES,
-    Dialect,
+    SimulatedDialect,
     asks_for_orders,
     dialect_of,
 )
 from shop_poller.simulator.shop import SimulatedShop
 
-MCP_ADAPTER = f"/wp-json{ROUTES[Dialect.ABILITIES]}"
-ORDERS = f"/wp-json{ROUTES[Dialect.REST]}"
+MCP_ADAPTER = f"/wp-json{ROUTES[SimulatedDialect.ABILITIES]}"
+ORDERS = f"/wp-json{ROUTES[SimulatedDialect.REST]}"
 
 
 def wall_clock() -> datetime:
@@ -61,19 +61,19 @@ class Seen:
         return arguments
 
     @property
-    def dialect(self) -> Dialect | None:
+    def dialect(self) -> SimulatedDialect | None:
         return dialect_of(self.request)
 
     @property
     def question(self) -> dict[str, Any]:
         """What a listing was asked for, in whichever dialect; all of a query's values are strings."""
         match self.dialect:
-            case Dialect.ABILITIES:
+            case SimulatedDialect.ABILITIES:
                 parameters: dict[str, Any] = self.arguments["parameters"]
                 return parameters
-            case Dialect.REST:
+            case SimulatedDialect.REST:
                 return dict(parse_qsl(self.request.query)) | (self.request.rpc or {})
-            case Dialect.EXECUTE:
+            case SimulatedDialect.EXECUTE:
                 return self._params
             case _:
                 return self.arguments

@@ -81,7 +81,7 @@ class ArchiveWriter:
 
     def __init__(self, stream: IO[bytes], *, kind: str, schema: int, version: str, now: datetime) -> None:
         # tarfile's own mode for pipes leaves a traceback when the pipe breaks.
-        counted = cast("IO[bytes]", _Counted(stream))
+        counted = cast("IO[bytes]", _CountingStream(stream))
         self._tar = tarfile.open(fileobj=counted, mode="w:", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - see finish
         self._kind, self._schema, self._version, self._now = kind, schema, version, now
         self._names: dict[str, str] = {}
@@ -292,7 +292,7 @@ class _PlainMember(tarfile.TarInfo):
         return plain
 
 
-class _Counted:
+class _CountingStream:
     """Counts the bytes written to a stream, because a pipe has no position."""
 
     def __init__(self, stream: IO[bytes]) -> None:

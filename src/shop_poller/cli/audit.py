@@ -6,7 +6,7 @@ misses orders cannot detect that itself.
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import product
@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 
+from shop_poller.cli.console import store_of
 from shop_poller.config.settings import Settings
 from shop_poller.core import cursor
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Count, Entry, Evidence, Sent, Standing
@@ -91,8 +92,7 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGener
         PermanentError: STORE, this state was never polled with; or the shop cannot be read.
         TemporaryError: the shop does not answer.
     """
-    store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store), asking(settings) as fetcher:
+    async with store_of(settings, peek_store) as store, asking(settings) as fetcher:
         await begun(store, settings.shop)
         complete_since: datetime | None = None
         before = await _count(fetcher, since)
@@ -261,10 +261,10 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
 def lines(entry: Entry) -> list[str]:
     """Return the lines of an order, for people."""
     known = f"known {entry.known_as}" if entry.known_as else "unknown"
-    told = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
+    standing = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
     detail = f": {entry.detail}" if entry.detail else ""
     return [
-        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{told}{detail}",
+        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{standing}{detail}",
         *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
     ]
 

@@ -7,13 +7,14 @@ each for as long as it took, and waits when the shop asks for it. Its position i
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import anyio
 import typer
 
+from shop_poller.cli.console import store_of
 from shop_poller.config.settings import Settings
 from shop_poller.core.cursor import SECOND, CreatedWalk, created_walk
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
@@ -158,6 +159,5 @@ async def backfill(
     settings: Settings, since: datetime, show: Callable[[BackfillProgress], None]
 ) -> BackfillProgress:
     """Import the orders created from an instant on; raises what Backfiller.run raises."""
-    store = await concurrent_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store), asking(settings) as fetcher:
+    async with store_of(settings, concurrent_store) as store, asking(settings) as fetcher:
         return await Backfiller(settings, store, fetcher, show).run(since)

@@ -41,7 +41,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain
 
-Show = Callable[[str, int, int], None]
+ShowShopProgress = Callable[[str, int, int], None]
 """Reports progress: the shop, how much is done, and of how much."""
 STEPS = 1000
 MOST_LINES = 20
@@ -125,7 +125,7 @@ def backup(*, file: Target, config: Config = None, shop: ShopId = None, overwrit
 
 
 @contextmanager
-def progress(label: str, shops: int) -> Iterator[Show]:
+def progress(label: str, shops: int) -> Iterator[ShowShopProgress]:
     """Show a progress bar on a terminal, with the shop and the share of all; elsewhere show nothing."""
     seen: list[str] = []
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -148,7 +148,7 @@ def progress(label: str, shops: int) -> Iterator[Show]:
 
 
 async def back_up(
-    shops: Sequence[Settings], target: Path | None, *, overwrite: bool, show: Show
+    shops: Sequence[Settings], target: Path | None, *, overwrite: bool, show: ShowShopProgress
 ) -> BackupReport:
     """Write the state of shops to a file.
 
@@ -185,7 +185,7 @@ async def back_up(
 
 
 async def _add(
-    shop: Settings, archive: ArchiveWriter, target: Path | None, show: Show, report: BackupReport
+    shop: Settings, archive: ArchiveWriter, target: Path | None, show: ShowShopProgress, report: BackupReport
 ) -> None:
     """Copy the state of one shop, and add it to the archive. An error does not stop the other shops."""
     try:
@@ -204,7 +204,7 @@ async def _add(
         report.done.append(shop.shop)
 
 
-async def _copy(shop: Settings, scratch: Path, show: Show) -> bool:
+async def _copy(shop: Settings, scratch: Path, show: ShowShopProgress) -> bool:
     state = shop.state
     if isinstance(state, RedisAddress):
         from shop_poller.stores.redis.backup import StateKeys  # noqa: PLC0415 - it is 10 MB

@@ -241,7 +241,7 @@ async def _check_redis(settings: Settings, address: RedisAddress) -> CheckResult
 
     store = RedisStore(address, prefix=settings.shop_redis_prefix, first_shop=settings.shop)
     try:
-        found = f"{address.place} {await store.check()}"
+        found = f"{address.shown} {await store.check()}"
         off_s = (store.now() - now()).total_seconds()
         if abs(off_s) > CLOCK_TOLERANCE_S:
             side = "ahead of" if off_s > 0 else "behind"

@@ -3,8 +3,8 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import partial
@@ -20,6 +20,7 @@ from shop_poller.config.shops import ShopsConfig, choose, load_shops
 from shop_poller.core.masking import SHORT
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.ports import Store
 
 PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
 
@@ -65,7 +66,7 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base class of all usage errors; typer does not export it."""
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands, each imported from its module when it is used. Usage errors quote no pasted secret."""
 
     modules: Mapping[str, str]
@@ -267,3 +268,15 @@ def utc(since: datetime) -> datetime:
 def discard(stream: TextIO) -> None:
     """Redirect a stream, with the rest of its buffer, to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@asynccontextmanager
+async def store_of(settings: Settings, open_store: Callable[..., Awaitable[Store]]) -> AsyncIterator[Store]:
+    """Open the store of a shop with a function of shop_poller.stores, and close it at the end.
+
+    Raises:
+        PermanentError, TemporaryError: STORE, see that function.
+    """
+    store = await open_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
+    async with aclosing(store):
+        yield store

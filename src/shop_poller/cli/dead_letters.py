@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -23,13 +23,14 @@ from shop_poller.cli.console import (
     on_terminal,
     refused,
     say,
+    store_of,
 )
-from shop_poller.cli.deliveries import list_command, open_for_reading
+from shop_poller.cli.deliveries import list_command
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
 from shop_poller.ports import DeadLetter, DeadLetters
-from shop_poller.stores import concurrent_store
+from shop_poller.stores import concurrent_store, peek_store
 
 AT_ONCE = 100
 """Dead letters per commit: the daemon waits for each commit."""
@@ -233,8 +234,7 @@ async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
         PermanentError, TemporaryError: STORE.
     """
     shop = settings.shop
-    store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
+    async with store_of(settings, concurrent_store) as store:
         await store.load(shop)  # raises if the state belongs to another shop
         found = await choice.find(store, shop, store.now())
         if not found and choice.sink is not None:
@@ -252,8 +252,7 @@ async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadL
         PermanentError, TemporaryError: STORE; run it again to resume, none is replayed twice.
     """
     shop, moved = settings.shop, 0
-    store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
+    async with store_of(settings, concurrent_store) as store:
         for start in range(0, len(seqs), AT_ONCE):
             some = seqs[start : start + AT_ONCE]
             if action == "drop":
@@ -268,7 +267,7 @@ async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadL
 
 async def read_dead_letter(settings: Settings, seq: int) -> DeadLetter:
     """Read one dead letter; raises UnknownLetterError, or STORE errors."""
-    async with aclosing(await open_for_reading(settings)) as store:
+    async with store_of(settings, peek_store) as store:
         await store.load(settings.shop)
         found = await store.dead_letter(settings.shop, seq)
     if found is None:

@@ -21,10 +21,11 @@ from shop_poller.cli.console import (
     load_settings,
     make_app,
     say,
+    store_of,
 )
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
-from shop_poller.ports import FinishedDelivery, Store
+from shop_poller.ports import FinishedDelivery
 from shop_poller.stores import follow_store, peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
 
@@ -98,8 +99,7 @@ def tail_command(
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:
     """Yield the last few successful deliveries, then each new one, without end."""
     shop = settings.shop
-    store = await follow_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
+    async with store_of(settings, follow_store) as store:
         await store.load(shop)
         found = await store.finished(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
@@ -125,14 +125,9 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedD
 
 
 async def _finished(settings: Settings, dead: bool, sink: str | None, limit: int) -> list[FinishedDelivery]:  # noqa: FBT001 - for anyio.run
-    async with aclosing(await open_for_reading(settings)) as store:
+    async with store_of(settings, peek_store) as store:
         await store.load(settings.shop)
         return await store.finished(settings.shop, dead=dead, limit=limit, sink=sink)
-
-
-async def open_for_reading(settings: Settings) -> Store:
-    """Open the store of a shop for reading, while the daemon may be writing to it."""
-    return await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
 
 
 def as_dict(one: FinishedDelivery) -> dict[str, Any]:

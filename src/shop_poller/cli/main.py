@@ -20,7 +20,7 @@ from shop_poller.cli.console import (
     COMPLETE_VARIABLE,
     CUT_SHORT,
     AsJson,
-    Commands,
+    CommandGroup,
     Config,
     EnoughError,
     Exit,
@@ -75,12 +75,12 @@ COMMANDS = {
 """The commands in the order of the help, and the module of this package that declares each."""
 
 
-class _Commands(Commands):
+class _TopLevelCommands(CommandGroup):
     modules = COMMANDS
 
 
 app = make_app(
-    cls=_Commands,
+    cls=_TopLevelCommands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Watches WooCommerce shops and sends notifications about their orders.",

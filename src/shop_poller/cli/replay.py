@@ -5,7 +5,6 @@ The daemon may be running.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +26,7 @@ from shop_poller.cli.console import (
     make_app,
     refused,
     say,
+    store_of,
     utc,
 )
 from shop_poller.cli.dead_letters import AT_ONCE
@@ -167,8 +167,7 @@ async def find(settings: Settings, choice: ReplayFilter) -> FoundDeliveries:
         PermanentError, TemporaryError: STORE.
     """
     shop = settings.shop
-    store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
+    async with store_of(settings, concurrent_store) as store:
         await store.load(shop)  # raises if the state belongs to another shop
         before = min(choice.before or store.now(), store.now())
         made = await store.delivered(shop, since=choice.since, before=before)
@@ -208,8 +207,7 @@ async def put_back(
         PermanentError, TemporaryError: STORE; it is then unknown whether the last commit was made.
     """
     shop = settings.shop
-    store = await concurrent_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    async with aclosing(store):
+    async with store_of(settings, concurrent_store) as store:
         for some in batches(again):
             step(len(some), await store.resend_concurrently(shop, some, store.now()))
 

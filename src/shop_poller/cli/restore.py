@@ -20,12 +20,22 @@ from shop_poller.cli.archive import MOST_SHOWN, ArchiveReader, open_regular, rea
 from shop_poller.cli.backup import (
     BackupRefusedError,
     BackupReport,
-    Show,
+    ShowShopProgress,
     private_file,
     progress,
     redis_layout,
 )
-from shop_poller.cli.console import Config, ShopId, Yes, agreed, load_chosen_shops, make_app, refused, say
+from shop_poller.cli.console import (
+    Config,
+    ShopId,
+    Yes,
+    agreed,
+    load_chosen_shops,
+    make_app,
+    refused,
+    say,
+    store_of,
+)
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
@@ -36,7 +46,7 @@ from shop_poller.stores.sqlite.file import MIGRATIONS, explain, keep_owner, lock
 
 app = make_app()
 
-Source = Annotated[
+BackupFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote, or a copy of the database.")
 ]
 
@@ -47,7 +57,7 @@ Example:
   shop-poller restore shop-poller.tar
 Exit codes: 2 settings; 5 state, or FILE is not a backup of it."""
 )
-def restore(*, file: Source, config: Config = None, shop: ShopId = None, yes: Yes = False) -> None:
+def restore(*, file: BackupFile, config: Config = None, shop: ShopId = None, yes: Yes = False) -> None:
     """Replace the state of the shop, or of all shops, by a backup; stop the daemon first."""
     shops = load_chosen_shops(config, shop)
     places = shops[0].state_place if len(shops) == 1 else f"the states of {len(shops):,} shops"
@@ -62,7 +72,7 @@ def restore(*, file: Source, config: Config = None, shop: ShopId = None, yes: Ye
     report.show(f"restored from {file}")
 
 
-async def restore_states(shops: Sequence[Settings], source: Path, *, show: Show) -> BackupReport:
+async def restore_states(shops: Sequence[Settings], source: Path, *, show: ShowShopProgress) -> BackupReport:
     """Replace states by those of a backup; refused while a daemon runs.
 
     Args:
@@ -86,7 +96,7 @@ async def restore_states(shops: Sequence[Settings], source: Path, *, show: Show)
 
 
 async def _restore_archive(
-    shops: Sequence[Settings], source: Path, archive: ArchiveReader, show: Show
+    shops: Sequence[Settings], source: Path, archive: ArchiveReader, show: ShowShopProgress
 ) -> BackupReport:
     manifest, there = archive.manifest, {shop.shop: shop for shop in shops}
     in_redis = isinstance(shops[0].state, RedisAddress)
@@ -124,7 +134,11 @@ async def _restore_archive(
 
 
 def _restore_files(
-    shops: Sequence[Settings], source: Path, archive: ArchiveReader, show: Show, report: BackupReport
+    shops: Sequence[Settings],
+    source: Path,
+    archive: ArchiveReader,
+    show: ShowShopProgress,
+    report: BackupReport,
 ) -> None:
     with ExitStack() as stack:
         _raise_limit()
@@ -198,7 +212,7 @@ def _locked(shop: Settings) -> Iterator[None]:
         if not os.geteuid():
             for part in reversed(missing):
                 with suppress(OSError):
-                    _own(part)
+                    _give_owner_of_parent(part)
         lock = lock_for(path)
     try:
         yield
@@ -206,7 +220,7 @@ def _locked(shop: Settings) -> Iterator[None]:
         os.close(lock)
 
 
-def _own(directory: Path) -> None:
+def _give_owner_of_parent(directory: Path) -> None:
     """Give a directory the owner of its parent."""
     number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -224,7 +238,7 @@ def _new_state(shop: Settings, stack: ExitStack) -> BinaryIO:
 
 
 async def _restore_all_keys(
-    shops: Sequence[Settings], archive: ArchiveReader, show: Show, report: BackupReport
+    shops: Sequence[Settings], archive: ArchiveReader, show: ShowShopProgress, report: BackupReport
 ) -> None:
     for shop in shops:
         if holder := await _leader(shop):
@@ -242,14 +256,11 @@ async def _restore_all_keys(
 
 
 async def _leader(shop: Settings) -> str:
-    store = await concurrent_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
-    try:
+    async with store_of(shop, concurrent_store) as store:
         return await store.holder()
-    finally:
-        await store.aclose()
 
 
-async def _restore_keys(shop: Settings, archive: ArchiveReader, show: Show) -> None:
+async def _restore_keys(shop: Settings, archive: ArchiveReader, show: ShowShopProgress) -> None:
     from shop_poller.observability.metrics import Metrics  # noqa: PLC0415 - only this needs it
     from shop_poller.runtime.lease import LeaseKeeper  # noqa: PLC0415
     from shop_poller.stores.redis.backup import StateKeys  # noqa: PLC0415 - it is 10 MB

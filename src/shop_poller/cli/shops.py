@@ -17,6 +17,7 @@ from shop_poller.cli.console import (
     load_shops_config,
     make_app,
     say,
+    store_of,
 )
 from shop_poller.config.addresses import secrets_in
 from shop_poller.config.redis_address import RedisAddress
@@ -118,15 +119,12 @@ async def _described(shop: Settings) -> dict[str, Any]:
         "trouble": None,
     }
     try:
-        store = await peek_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
-        try:
+        async with store_of(shop, peek_store) as store:
             state = await store.load(shop.shop)
             if isinstance(shop.state, RedisAddress):  # a file does not show which process has it open
                 about["leader"] = await store.holder() or None
             if state is not None and state.last_poll_at is not None:
                 about["last_poll_at"] = iso(state.last_poll_at)
-        finally:
-            await store.aclose()
     except ShopPollerError as error:
         about["trouble"] = str(error)
     return about

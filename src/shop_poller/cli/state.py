@@ -72,7 +72,7 @@ async def _check_all(shops: Sequence[Settings], repair: bool, as_json: bool) -> 
     for shop in shops:
         try:
             found = await _find(shop, repair=repair)
-            kept = await _kept(shop)
+            kept = await _rows_set_aside(shop)
         except ShopPollerError as error:
             is_well = False
             say(
@@ -102,13 +102,13 @@ async def _find(shop: Settings, *, repair: bool) -> list[StateFinding]:
     return await look(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
 
 
-async def _kept(shop: Settings, *, forget: bool = False) -> list[RowSetAside]:
+async def _rows_set_aside(shop: Settings, *, forget: bool = False) -> list[RowSetAside]:
     return await set_aside_in_store(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix, forget=forget)
 
 
 async def _list_all(shops: Sequence[Settings], as_json: bool, forget: bool) -> None:  # noqa: FBT001 - of a command
     for shop in shops:
-        kept = await _kept(shop, forget=forget)
+        kept = await _rows_set_aside(shop, forget=forget)
         if as_json:
             say(
                 json.dumps(

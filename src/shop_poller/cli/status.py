@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.alerts import MARKERS
+from shop_poller.cli.console import store_of
 from shop_poller.cli.deliveries import as_dict
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
@@ -90,8 +91,7 @@ async def read_status(settings: Settings) -> Status:
         PermanentError, TemporaryError: STORE, there is none, or it cannot be read.
     """
     shop = settings.shop
-    store = await peek_store(settings.state, shop=shop, prefix=settings.shop_redis_prefix)
-    try:
+    async with store_of(settings, peek_store) as store:
         found = Status(
             shop,
             await store.load(shop),
@@ -106,8 +106,6 @@ async def read_status(settings: Settings) -> Status:
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         return replace(found, now=store.now(), whose=whose)
-    finally:
-        await store.aclose()
 
 
 def render(status: Status, now: datetime) -> list[str]:

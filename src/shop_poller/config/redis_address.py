@@ -54,7 +54,7 @@ class RedisAddress:
         return tuple(form for secret in plain for form in (secret, quote(secret, safe="")))
 
     @property
-    def place(self) -> str:
+    def shown(self) -> str:
         """The address without user and password, for messages."""
         kind = (
             f"redis{'s' if self.tls else ''}{'' if self.topology is Topology.SINGLE else f'+{self.topology}'}"

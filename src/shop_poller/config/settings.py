@@ -423,7 +423,7 @@ class Settings(BaseModel):
     @property
     def state_place(self) -> str:
         """Where state is stored, for messages."""
-        return self.state.place if isinstance(self.state, RedisAddress) else str(self.state)
+        return self.state.shown if isinstance(self.state, RedisAddress) else str(self.state)
 
     @property
     def secrets(self) -> list[str]:

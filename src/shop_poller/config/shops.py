@@ -169,7 +169,7 @@ def _shop(
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, ["should be a table that begins with [[shops]]"]
-    own, problems = _own(table, environ=environ, home=home)
+    own, problems = _read_table(table, environ=environ, home=home)
     shop_id = own.get("shop_id")
     if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
         problems.append("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores")
@@ -177,7 +177,7 @@ def _shop(
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
     settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop, parse_sink=parse_sink)
     if settings is not None and not table.get(WAS_ALONE):
-        settings = settings.model_copy(update=_place(settings))
+        settings = settings.model_copy(update=_state_setting(settings))
     return settings, problems + wrong
 
 
@@ -186,7 +186,7 @@ def _may_be_named(shop_id: object) -> str:
     return shop_id if isinstance(shop_id, str) and is_harmless(shop_id, is_name=True) else ""
 
 
-def _own(
+def _read_table(
     table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of a table, with the secrets that it refers to."""
@@ -236,7 +236,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _place(settings: Settings) -> dict[str, Any]:
+def _state_setting(settings: Settings) -> dict[str, Any]:
     """Return where the state of one of several shops is stored."""
     if isinstance(settings.state, Path):
         return {"shop_state_url": SecretStr(f"sqlite:///{file_apart(settings.state, settings.shop)}")}

@@ -168,11 +168,11 @@ class Auditor:
             return {}
         found: dict[str, Sequence[Sent]] = {}
         for name, times in sorted(known.decided.items()):
-            for n in range(1, times + 1):
-                key = event_id(self.shop_id, str(item.id), name, n)
+            for occurrence in range(1, times + 1):
+                key = event_id(self.shop_id, str(item.id), name, occurrence)
                 if name in self.unwanted and key not in evidence.sent:
                     continue
-                found[str(name) if times == 1 else f"{name} ({n})"] = evidence.sent.get(key, ())
+                found[str(name) if times == 1 else f"{name} ({occurrence})"] = evidence.sent.get(key, ())
         for refund in sorted(known.refund_ids or ()):
             kind = EventType.PARTIALLY_REFUNDED
             key = event_id(self.shop_id, str(item.id), kind, refund)

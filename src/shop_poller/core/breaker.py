@@ -91,7 +91,7 @@ class Switching:
         self._since: float | None = None
         self._probe_after_s = 0.0
 
-    def over(self) -> None:
+    def ended(self) -> None:
         """Note that the sink accepted a delivery: the switch is over."""
         self._since = None
 

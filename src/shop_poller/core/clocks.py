@@ -183,7 +183,7 @@ class Whose(StrEnum):
     OF_REDIS = "the clock of Redis"
 
 
-class Fault(StrEnum):
+class ClockFault(StrEnum):
     """What is wrong with a clock."""
 
     AHEAD = "ahead"  # of the shop's
@@ -200,7 +200,7 @@ class ClockTrouble:
     """
 
     whose: Whose
-    fault: Fault
+    fault: ClockFault
     seconds: float
 
     @property
@@ -211,10 +211,11 @@ class ClockTrouble:
     def __str__(self) -> str:
         """Return what is wrong and how to fix it, in one line."""
         by = described(self.seconds)
-        if self.fault is Fault.SET_BACK:
+        if self.fault is ClockFault.SET_BACK:
             text = f"the state holds times {by} in the future: {self.whose} was set back, or is behind"
         else:
-            text = f"{self.whose} is {by} {self.fault}{' of' if self.fault is Fault.AHEAD else ''} the shop's"
+            than = "ahead of" if self.fault is ClockFault.AHEAD else "behind"
+            text = f"{self.whose} is {by} {than} the shop's"
         return f"{text}; set both by NTP"
 
 
@@ -230,8 +231,10 @@ def trouble(
         stored: times written by this clock; a right clock is not before them.
     """
     if behind_shop_s is not None and abs(behind_shop_s) > NOTABLE.total_seconds():
-        return ClockTrouble(whose, Fault.BEHIND if behind_shop_s > 0 else Fault.AHEAD, abs(behind_shop_s))
+        return ClockTrouble(
+            whose, ClockFault.BEHIND if behind_shop_s > 0 else ClockFault.AHEAD, abs(behind_shop_s)
+        )
     latest = max((at for at in stored if at is not None), default=now)
     if latest > now + NOTABLE:
-        return ClockTrouble(whose, Fault.SET_BACK, (latest - now).total_seconds())
+        return ClockTrouble(whose, ClockFault.SET_BACK, (latest - now).total_seconds())
     return None

@@ -1,13 +1,13 @@
 """The walk through changed orders, and where the cursor may move.
 
-Every request asks for the first page again. It starts just before the first order of the last page, and
-excludes the orders seen since (a keyset walk). Page numbers are not reliable: if an earlier order is changed
-during the walk, `page=2` skips an order.
+Every request asks for the first page of a later period (a keyset walk). The period begins one second before
+the first order of the last page. The orders already seen in it are excluded by their ids. Page numbers are
+not reliable: if an earlier order is changed during the walk, `page=2` skips an order.
 
 A walk ends when the shop reports the end, or when a response has no new order. The size of a page says
 nothing about the end: sites cap it, plugins and permissions remove orders from it, and joins double its rows.
 
-The cursor follows the shop's own clock, S: the `Date` of the walk's first response. Our clock is not used.
+The cursor follows the shop's own clock: the `Date` of the walk's first response. Our clock is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,17 @@ from shop_poller.core.model import Page, Query
 
 SECOND = timedelta(seconds=1)
 MAX_PER_PAGE = 100
-FEW = 10
-"""The smallest usual cap on a page, WordPress's own default. If the shop reports that fewer orders than this
-are all, and it has shown larger pages, that is accepted. If it reports so for more orders, one more request
-is sent, since a cap may also make the count wrong."""
+SMALLEST_PAGE_CAP = 10
+"""The smallest usual cap on a page: WordPress's own default, in orders.
+
+A shop may report that a page has all orders that match. This is trusted if the page has fewer orders than
+this cap, and the shop has sent larger pages. Otherwise one more request is sent, since a cap may also make
+the shop's count wrong."""
 MAX_PAGES = 1000
 """Pages of one walk. If a shop changes faster than it can be read, the next tick continues."""
-MAX_NUMBER = 100
-"""The highest page number to request if the first page of a shop has nothing new. The pages are searched
-once. If all of them are empty, the shop's count is no sign of hidden orders until the count changes."""
+MAX_PAGE_NUMBER = 100
+"""The highest page number to request while the pages of a shop have nothing new. If all of them are empty,
+they are searched again only after the shop's count has changed."""
 MAX_EXCLUDE = 50_000
 """The most orders to exclude from one request: more than this within one second is an error of the shop."""
 
@@ -39,7 +41,7 @@ order that is read again counts as unknown."""
 
 
 def read_again_from(baseline_at: datetime, last_poll_at: datetime | None) -> datetime:
-    """Return where to resume after the cursor was lost: at or before it, but not before the baseline."""
+    """Return where to resume after the cursor was lost: some time before it, but not before the baseline."""
     return max(baseline_at, last_poll_at - READ_AGAIN) if last_poll_at else baseline_at
 
 
@@ -48,23 +50,24 @@ class KeysetPosition:
     """A position in a list sorted by an instant of one-second resolution.
 
     Attributes:
-        bound: request orders beyond this second; the second itself is excluded.
-        seen: the orders beyond the bound that were seen already, and their instants; they are excluded too.
-        descending: whether the list runs from new to old, by creation; else from old to new, by modification.
-        number: the page to request. It is 1 unless the first page has nothing new although the list
-            continues: all of that page is hidden from us, or the shop ignores the excluded ids.
-        last: the orders of the last response, if it contained nothing new.
-        largest: the most orders seen on one page of this shop.
-        nothing_in: the shop's count when all the pages that it reported were empty.
+        bound: only orders after this second in the list are requested; the second itself is excluded.
+        seen: orders after the bound that were seen already, and their instants; they are excluded by id.
+        descending: True: the list is sorted by creation, newest first. False: by modification, oldest first.
+        page_number: the page to request. It is above 1 only if the first page has nothing new although the
+            list continues: the shop hides all of that page from us, or it ignores the excluded ids.
+        repeated_ids: the ids of the last response if it contained nothing new; else empty.
+        largest_page: the most orders seen on one page of this shop.
+        counts_when_empty: the shop's counts when all pages that it reported were empty; None if that never
+            happened.
     """
 
     bound: datetime
     seen: Mapping[int, datetime | None] = field(default_factory=dict)
     descending: bool = False
-    number: int = 1
-    last: frozenset[int] = frozenset()
-    largest: int = 0
-    nothing_in: "Counted | None" = None
+    page_number: int = 1
+    repeated_ids: frozenset[int] = frozenset()
+    largest_page: int = 0
+    counts_when_empty: "Counts | None" = None
 
     @property
     def exclude(self) -> frozenset[int]:
@@ -74,93 +77,101 @@ class KeysetPosition:
     def advance(self, page: Page, per_page: int) -> "KeysetPosition | None":
         """Return the position after a page; None at the end of the list.
 
-        The next request starts just before the first order of this page, not after its last one. If an order
-        is changed while the shop builds the page, it has its new date in its old place. Then the walk would
-        skip everything in between. The first order is affected only if the whole page was changed, or if the
-        page is no longer in order.
+        The next request starts just before the first order of this page, not after its last one. The last
+        order may have been changed while the shop built the page. Then it has its new date in its old place,
+        and a walk that starts after that date would skip everything in between. This cannot happen with the
+        first order, unless the whole page was changed or the page is no longer in order.
 
         Args:
             page: the response.
             per_page: how many orders were requested.
 
         Raises:
-            TemporaryError: PROTOCOL, the shop ignores the requested time, or sends the same orders for every
-                request.
+            TemporaryError: PROTOCOL, the shop ignores the requested period, or sends the same orders for
+                every request.
         """
         rows = [(item.id, item.created_at if self.descending else item.modified_at) for item in page.items]
         dated = [at for _, at in rows if at is not None]
         in_order = dated == sorted(dated, reverse=self.descending)
-        within = [(order_id, at) for order_id, at in rows if at is None or not self.leaves_out(at)]
-        if all(order_id in self.seen for order_id, _ in within):
+        requested = [(order_id, at) for order_id, at in rows if at is None or not self.bound_excludes(at)]
+        if all(order_id in self.seen for order_id, _ in requested):
             return self._after_nothing_new(page, rows, per_page, in_order=in_order)
-        if self._is_told_to_be_last(page):
+        if self._is_reported_as_last(page):
             return None
-        # A page that is not in order proves nothing: stay, and exclude what was seen.
-        first = next((at for _, at in within if at is not None), None)
-        bound = self._behind(first) if first and in_order else self.bound
-        moved = self._moved(bound, _placed(within))
-        return replace(moved, largest=max(self.largest, len(page.items)))
+        # A page that is not in order does not show where to resume. Keep the bound; exclude what was seen.
+        first = next((at for _, at in requested if at is not None), None)
+        bound = self._just_before(first) if first and in_order else self.bound
+        moved = self._moved_to(bound, _with_places(requested))
+        return replace(moved, largest_page=max(self.largest_page, len(page.items)))
 
-    def resized(self, was: int, per_page: int) -> "KeysetPosition":
-        """Return the position in pages of another size. It skips no page that was not read yet."""
-        return replace(self, number=(self.number - 1) * was // per_page + 1)
+    def resized(self, old_size: int, new_size: int) -> "KeysetPosition":
+        """Return the same position in pages of another size. No unread page is skipped."""
+        return replace(self, page_number=(self.page_number - 1) * old_size // new_size + 1)
 
-    def leaves_out(self, at: datetime) -> bool:
-        """Return whether an instant is not beyond the bound."""
+    def bound_excludes(self, at: datetime) -> bool:
+        """Return whether the bound excludes an order of this instant."""
         return at >= self.bound if self.descending else at <= self.bound
 
-    def _is_outside(self, at: datetime) -> bool:
-        """Return whether the bound should have excluded this. Some shops include the bound itself."""
+    def _precedes_bound(self, at: datetime) -> bool:
+        """Return whether an instant comes before the bound in the list.
+
+        A shop that applies the bound sends no such order. Some shops send orders of the bound itself.
+        """
         return at > self.bound if self.descending else at < self.bound
 
-    def _is_told_to_be_last(self, page: Page) -> bool:
-        """Return whether the shop credibly reports that a page with something new is the last one."""
+    def _is_reported_as_last(self, page: Page) -> bool:
+        """Return whether the shop reports that a page with something new is the last, and can be trusted."""
         orders = len(page.items)
-        if orders >= min(FEW, self.largest) or self.number > 1 or (page.total_pages or 0) > 1:
+        if (
+            orders >= min(SMALLEST_PAGE_CAP, self.largest_page)
+            or self.page_number > 1
+            or (page.total_pages or 0) > 1
+        ):
             return False
-        # A count below the number of orders sent is not a count: some plugins turn counting off.
+        # A total below the number of orders sent is wrong: some plugins turn counting off.
         return page.total_pages == 1 if page.total is None else page.total == orders
 
     def _after_nothing_new(
         self, page: Page, rows: "Rows", per_page: int, *, in_order: bool
     ) -> "KeysetPosition | None":
         ids = frozenset(order_id for order_id, _ in rows)
-        is_told_to_go_on = (
-            self.number < min(page.total_pages or 1, MAX_NUMBER) and counted(page) != self.nothing_in
+        is_continued = (
+            self.page_number < min(page.total_pages or 1, MAX_PAGE_NUMBER)
+            and reported_counts(page) != self.counts_when_empty
         )
-        if not ids:  # a user's permissions, or a plugin, hide the whole page
-            return replace(self, number=self.number + 1, last=ids) if is_told_to_go_on else None
-        is_many = len(ids) >= min(FEW, per_page)
-        if any(at is not None and self._is_outside(at) for _, at in rows):
+        if not ids:  # the user's permissions, or a plugin, hide the whole page
+            return replace(self, page_number=self.page_number + 1, repeated_ids=ids) if is_continued else None
+        is_many = len(ids) >= min(SMALLEST_PAGE_CAP, per_page)
+        if any(at is not None and self._precedes_bound(at) for _, at in rows):
             if is_many:
                 raise _repeating() if ids & self.seen.keys() else _ignoring_time()
-            return None  # a few orders that come with every response are all that there are
-        # The shop ignores the excluded ids. An order that it shows twice in the same place is really there,
-        # so the walk may continue after it.
-        standing = [at for order_id, at in rows if at is not None and self.seen.get(order_id) == at]
-        if in_order and standing and not self.leaves_out(behind := self._behind(standing[-1])):
-            return self._moved(behind, {})
-        if not is_many and not is_told_to_go_on:
+            return None  # the shop sends a few orders with every response; the list has no others
+        # The shop ignores the excluded ids. An order that it sent twice with the same instant is really in
+        # that place, so the walk may resume there.
+        confirmed = [at for order_id, at in rows if at is not None and self.seen.get(order_id) == at]
+        if in_order and confirmed and not self.bound_excludes(resume_at := self._just_before(confirmed[-1])):
+            return self._moved_to(resume_at, {})
+        if not is_many and not is_continued:
             return None
-        if self.number >= MAX_NUMBER or (self.number > 1 and ids == self.last):
+        if self.page_number >= MAX_PAGE_NUMBER or (self.page_number > 1 and ids == self.repeated_ids):
             raise _repeating()
-        return replace(self, number=self.number + 1, last=ids)
+        return replace(self, page_number=self.page_number + 1, repeated_ids=ids)
 
-    def _moved(self, bound: datetime, placed: Mapping[int, datetime | None]) -> "KeysetPosition":
-        position = replace(self, bound=bound, number=self.number if bound == self.bound else 1)
+    def _moved_to(self, bound: datetime, placed: Mapping[int, datetime | None]) -> "KeysetPosition":
+        position = replace(self, bound=bound, page_number=self.page_number if bound == self.bound else 1)
         seen = {
             order_id: at
             for order_id, at in {**self.seen, **placed}.items()
-            if at is None or not position.leaves_out(at)
+            if at is None or not position.bound_excludes(at)
         }
         if len(seen) > MAX_EXCLUDE:
             raise TemporaryError(
                 ErrorKind.PROTOCOL,
                 f"the shop changed more than {MAX_EXCLUDE:,} orders at once ({bound:%F %T})",
             )
-        return replace(position, seen=seen, last=frozenset())
+        return replace(position, seen=seen, repeated_ids=frozenset())
 
-    def _behind(self, at: datetime) -> datetime:
+    def _just_before(self, at: datetime) -> datetime:
         return at + SECOND if self.descending else at - SECOND
 
 
@@ -170,16 +181,21 @@ def may_hide_more(query: Query, page: Page, *, largest: int) -> bool:
     Args:
         query: the request.
         page: the response.
-        largest: the largest page size that may be requested; the shop may hide this many orders.
+        largest: the largest page size that may be requested; it may show orders that were hidden.
     """
-    return not page.items and counted(page) == (None, None) and query.per_page < largest and not query.ids
+    return (
+        not page.items
+        and reported_counts(page) == (None, None)
+        and query.per_page < largest
+        and not query.ids
+    )
 
 
-Counted = tuple[int | None, int | None]
+Counts = tuple[int | None, int | None]
 """How many orders and pages match, as the shop reports it."""
 
 
-def counted(page: Page) -> Counted:
+def reported_counts(page: Page) -> Counts:
     """Return the counts that the shop reports with a page."""
     return page.total, page.total_pages
 
@@ -188,8 +204,8 @@ Rows = Sequence[tuple[int, datetime | None]]
 """The id and instant of each order of a page, in its order; the instant is None if it could not be read."""
 
 
-def _placed(rows: Rows) -> dict[int, datetime | None]:
-    """Return where each order is in the list; one without a date is where the one before it is."""
+def _with_places(rows: Rows) -> dict[int, datetime | None]:
+    """Return the instant of each order. An order without one gets that of the order before it."""
     placed: dict[int, datetime | None] = {}
     at: datetime | None = None
     for order_id, own in rows:
@@ -241,9 +257,9 @@ class Walk(KeysetWalk):
 
     Attributes:
         cursor: where it began.
-        shop_time: S, None before the first answer.
-        newest: the newest modification seen that does not lie in the shop's future.
         pages: how many were read so far.
+        shop_time: the shop's clock at the first response; None before it.
+        newest: the newest modification seen so far; instants in the shop's future are ignored.
     """
 
     cursor: datetime
@@ -257,13 +273,13 @@ class Walk(KeysetWalk):
             per_page=self.per_page,
             modified_after=self.keyset_position.bound,
             exclude=self.keyset_position.exclude,
-            page=self.keyset_position.number,
+            page=self.keyset_position.page_number,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a page means for the walk.
+    """The result of processing one page.
 
     Attributes:
         cursor: where the commit of the page moves the cursor.
@@ -276,26 +292,26 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ReadBefore:
-    """What the walks since the start have read, so that later ticks do not request it again.
+    """What was read by the walks since the process started, so that later ticks do not request it again.
 
-    A change may become visible up to the overlap after its timestamp. So everything up to the newest change
-    of a walk is complete once another whole walk has begun at least the overlap later. This way, a burst of
-    changes is not read again at every tick.
+    A change may become visible late, but at most the overlap (SHOP_CURSOR_OVERLAP) after its timestamp. So
+    what a walk has seen is complete, up to its newest change, once another whole walk has begun that much
+    later. This way, a burst of changes is not read again at every tick.
 
     Attributes:
-        walks: the shop's time at the beginning of each whole walk that saw something, and the newest change
-            that it saw; only walks for which the overlap has not passed yet.
+        walks: recent whole walks that saw something, for which the overlap has not passed yet. Each has the
+            shop's time at its beginning, and the newest change that it saw.
         complete_to: everything with a timestamp up to here was read; None if unknown.
-        complete_at: the shop's time at the beginning of the walk that first saw that.
-        largest: see KeysetPosition.
-        nothing_in: see KeysetPosition.
+        complete_at: the shop's time at the beginning of the walk that first saw `complete_to`.
+        largest_page: see KeysetPosition.
+        counts_when_empty: see KeysetPosition.
     """
 
     walks: tuple[tuple[datetime, datetime], ...] = ()
     complete_to: datetime | None = None
     complete_at: datetime | None = None
-    largest: int = 0
-    nothing_in: Counted | None = None
+    largest_page: int = 0
+    counts_when_empty: Counts | None = None
 
     def after(self, walk: Walk, page: Page, *, overlap: timedelta) -> "ReadBefore":
         """Return the state after a whole walk, which ended with that page."""
@@ -307,41 +323,41 @@ class ReadBefore:
         if self.complete_to is not None and self.complete_at is not None:
             done.append((self.complete_to, self.complete_at))
         complete_to, complete_at = max(done, default=(None, None))
-        is_searched = not page.items and walk.keyset_position.number > 1
+        is_searched = not page.items and walk.keyset_position.page_number > 1
         return ReadBefore(
             walks=tuple((at, seen) for at, seen in waiting if at + overlap > began),
             complete_to=complete_to,
             complete_at=complete_at,
-            largest=max(walk.keyset_position.largest, len(page.items)),
-            nothing_in=counted(page) if is_searched else self.nothing_in,
+            largest_page=max(walk.keyset_position.largest_page, len(page.items)),
+            counts_when_empty=reported_counts(page) if is_searched else self.counts_when_empty,
         )
 
-    def up_to(self, instant: datetime | None) -> "ReadBefore":
-        """Return the state in which everything from an instant on is read again; None changes nothing."""
+    def reading_again_from(self, instant: datetime | None) -> "ReadBefore":
+        """Return a state in which everything from an instant on is requested again; None changes nothing."""
         if instant is None or self.complete_to is None or self.complete_to < instant:
             return self
         return replace(self, complete_to=instant - SECOND)
 
     def holds_at(self, shop_time: datetime) -> bool:
-        """Return whether no new change can have a timestamp up to complete_to.
+        """Return whether `complete_to` is still valid.
 
-        One can have it if the shop's clock was set back.
+        It is not if the shop's clock was set back: then new changes may have earlier timestamps.
         """
         return self.complete_at is None or shop_time > self.complete_at
 
 
 def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> Walk:
-    """Begin a walk. Changes in one second share a timestamp, so the time before the cursor is read again.
+    """Begin a walk. A change may become visible late, so some time before the cursor is read again.
 
     Args:
         cursor: where the last walk ended.
-        overlap: SHOP_CURSOR_OVERLAP.
+        overlap: SHOP_CURSOR_OVERLAP, how much before the cursor is read again.
         read: what need not be read again.
     """
     bound, newest = cursor - overlap, None
     if read.complete_to is not None and read.complete_to > bound:
         bound = newest = read.complete_to
-    position = KeysetPosition(bound, largest=read.largest, nothing_in=read.nothing_in)
+    position = KeysetPosition(bound, largest_page=read.largest_page, counts_when_empty=read.counts_when_empty)
     return Walk(cursor, keyset_position=position, newest=newest)
 
 
@@ -354,20 +370,20 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
         clock_skew: how far the shop's timestamps may lag behind its Date header.
 
     Raises:
-        TemporaryError: PROTOCOL, see KeysetPosition.advance, or the list has no end.
+        TemporaryError: PROTOCOL, see KeysetPosition.advance; or no end after MAX_PAGES.
     """
     shop_time = walk.shop_time or page.shop_time
     newest = _newest(walk, page, shop_time)
     keyset_position = walk.keyset_position.advance(page, walk.per_page)
-    if keyset_position is None or (len(page.items) < walk.per_page and _is_of_this_walk(page, shop_time)):
+    if keyset_position is None or (len(page.items) < walk.per_page and _changed_during_walk(page, shop_time)):
         floor = shop_time - clock_skew
         return Step(cursor=max(newest, floor) if newest else floor, walk=None)
     if walk.pages >= MAX_PAGES:
         raise TemporaryError(
             ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; resuming at the next tick"
         )
-    # The second that this page began with. It is never before the start of the walk, or interrupted walks
-    # would move the cursor backwards.
+    # The cursor moves to the second with which this page began, but never behind the start of the walk.
+    # Otherwise interrupted walks would move it backwards.
     reached = max(walk.cursor, min(keyset_position.bound + SECOND, shop_time))
     return Step(
         cursor=reached,
@@ -378,16 +394,16 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
 
 
 def _newest(walk: Walk, page: Page, shop_time: datetime) -> datetime | None:
-    """Return the newest change seen. An order dated in the future shows nothing about other dates."""
+    """Return the newest change seen. Orders dated in the shop's future are ignored: their dates are wrong."""
     stamps = (walk.newest, *(item.modified_at for item in page.items))
     return max((at for at in stamps if at and at <= shop_time), default=None)
 
 
-def _is_of_this_walk(page: Page, began: datetime) -> bool:
-    """Return whether a whole page changed after the walk began.
+def _changed_during_walk(page: Page, began: datetime) -> bool:
+    """Return whether all orders of a page changed after the walk began.
 
-    The next walk reads such a page; this walk would never end. Orders dated after the shop's clock are read
-    like all others.
+    The walk stops there, or it might never end; the next walk reads the page. The walk does not stop if one
+    of the dates is later than the shop's clock.
     """
     stamps = [item.modified_at for item in page.items]
     return bool(stamps) and all(at is not None and began < at <= page.shop_time for at in stamps)
@@ -395,7 +411,7 @@ def _is_of_this_walk(page: Page, began: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CreatedWalk(KeysetWalk):
-    """A walk through orders by creation, from new to old; orders at or after the position's bound are done.
+    """A walk through orders by creation, newest first. Those created at or after the bound were read already.
 
     Attributes:
         since: only orders created after this instant; None for all.
@@ -414,7 +430,7 @@ class CreatedWalk(KeysetWalk):
             created_after=self.since,
             created_before=self.keyset_position.bound,
             exclude=self.keyset_position.exclude,
-            page=self.keyset_position.number,
+            page=self.keyset_position.page_number,
         )
 
     def advance(self, page: Page) -> "CreatedWalk | None":

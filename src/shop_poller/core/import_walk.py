@@ -58,7 +58,7 @@ class ImportQuery(KeysetWalk):
             modified_after=self.baseline_at - COMPLETED_FOR if completed else None,
             statuses=self.meanings.statuses(*wanted),
             exclude=self.keyset_position.exclude,
-            page=self.keyset_position.number,
+            page=self.keyset_position.page_number,
         )
 
 

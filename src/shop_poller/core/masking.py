@@ -202,7 +202,7 @@ class _Blocks:
                 table[byte] |= 1 << (number * 8 // len(self._blocks))
         self._tables = [bytes(table) for table in tables]
 
-    def found(self, text: bytes) -> set[bytes]:
+    def in_text(self, text: bytes) -> set[bytes]:
         """Return the blocks in a text; of a long block, possibly only the first BLOCK bytes are in it."""
         found = {block for block in self._short if block in text}
         if not self._blocks or len(text) < BLOCK:
@@ -325,7 +325,7 @@ class Masker:
         if is_there and self._words is not None and self._words.search(level):
             return True
         folded = _fold(level)
-        if blocks := self._blocks.found(folded):
+        if blocks := self._blocks.in_text(folded):
             return any(
                 True
                 for needle in self._needles

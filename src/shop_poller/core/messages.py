@@ -154,19 +154,19 @@ class MessageFormat:
         return self.renderers.get(sink, Notification.body)(notification)
 
 
-def event_id(shop_id: str, subject: str, event_type: str, n: int | str) -> str:
+def event_id(shop_id: str, subject: str, event_type: str, occurrence: int | str) -> str:
     """Return the id of an event: the same after a crash, a fail-over or a restored backup.
 
     Args:
         shop_id: SHOP_ID.
         subject: the order's id, or the name of the service that an alert is about.
         event_type: what happened.
-        n: its number; the refund id of a partial refund; the `since` of an alert or of a silence.
+        occurrence: its number; the refund id of a partial refund; the `since` of an alert or of a silence.
 
     Returns:
         A UUIDv5 as text.
     """
-    return str(uuid.uuid5(NAMESPACE, f"{shop_id}/{subject}/{event_type}/{n}"))
+    return str(uuid.uuid5(NAMESPACE, f"{shop_id}/{subject}/{event_type}/{occurrence}"))
 
 
 def money(amount: str, sign: str) -> str:
@@ -198,16 +198,18 @@ def order_notification(event: OrderEvent, message_format: MessageFormat, *, now:
     if event.wait is not None:
         hours = _hours(event.wait.lasted)
         data["awaiting_since"] = iso(event.wait.since)
-    if event.words is not None:
-        level = event.words.level
-        title, message = (_fill(text, order, total) for text in (event.words.title, event.words.message))
+    if event.status_event is not None:
+        level = event.status_event.level
+        title, message = (
+            _fill(text, order, total) for text in (event.status_event.title, event.status_event.message)
+        )
     else:
         level = LEVELS[event.type]
         title, template = ORDER_TEXTS[message_format.locale][event.type]
         message = template.format(id=order.id, total=total, amount=amount, hours=hours)
     return Notification(
         key=str(order.id),
-        event_id=event_id(message_format.shop_id, str(order.id), event.type, event.n),
+        event_id=event_id(message_format.shop_id, str(order.id), event.type, event.occurrence),
         event_type=event.type,
         level=message_format.levels.get(level, level),
         source_id=str(order.id),

@@ -203,22 +203,22 @@ class OrderEvent:
     """Something happened to an order.
 
     Attributes:
-        n: its number among the events of its type for this order, from 1; the refund's id for a partial
-            refund.
-        paid: whether the order was paid before.
+        occurrence: how often this type was decided for the order, including this time. For a partial refund,
+            the id of the refund. It is part of the event id.
+        paid: whether the order has ever been paid.
         refund: the refund, for a partial refund.
         fully_refunded: for a partial refund, whether all of the money has been given back with it.
-        words: the owner's texts, for an event that the owner defined.
+        status_event: for an event that the owner defined, with its texts.
         wait: for an overdue payment.
     """
 
     type: str
     order: Order
-    n: int
+    occurrence: int
     paid: bool
     refund: Refund | None = None
     fully_refunded: bool = False
-    words: StatusEvent | None = None
+    status_event: StatusEvent | None = None
     wait: Wait | None = None
 
 

@@ -90,7 +90,7 @@ class Refusals:
         self._all = None
         self._in_a_row.clear()
 
-    def over(self, seq: int) -> None:
+    def forget(self, seq: int) -> None:
         """Note that this delivery is no longer refused."""
         self._by_seq.pop(seq, None)
 

@@ -68,7 +68,7 @@ class Orphans:
     def __init__(self) -> None:
         self._free_since: dict[str, float] = {}
 
-    def at(self, now_s: float, free: Collection[str]) -> list[str]:
+    def free_for_long(self, now_s: float, free: Collection[str]) -> list[str]:
         """Return the shops that have been free for `LEFT_S`; none while shops are still being taken.
 
         Args:

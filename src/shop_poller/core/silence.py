@@ -28,11 +28,11 @@ def newest_order(
     return newest and min(newest, shop_time)
 
 
-def untold(
+def to_announce(
     *,
     newest_order_at: datetime | None,
     baseline_at: datetime,
-    told_at: datetime | None,
+    announced_at: datetime | None,
     shop_time: datetime,
     threshold: timedelta,
 ) -> datetime | None:
@@ -42,9 +42,9 @@ def untold(
         newest_order_at: see `newest_order`.
         baseline_at: a silence does not begin before this. An older order that was modified after the baseline
             proves nothing about orders between the two.
-        told_at: the beginning of the last silence that was announced.
+        announced_at: the beginning of the last silence that was announced.
         shop_time: the shop's clock.
         threshold: how long a silence must last to be announced.
     """
     since = max(newest_order_at or baseline_at, baseline_at)
-    return since if shop_time - since >= threshold and since != told_at else None
+    return since if shop_time - since >= threshold and since != announced_at else None

@@ -15,15 +15,16 @@ the reasons see docs/woocommerce.md:
       at or after the baseline
     - anything else                          anything                  none
 
-An unknown order is compared with the baseline first (see `_young_enough`). If it is older than the baseline,
-it is recorded silently, without an event.
+If an unknown order is older than the baseline, it is recorded silently, without an event (see
+`_is_since_baseline`).
 
-A refund may be half written if it brings the sum to the total or has no money in it: the status, or the
-amount, follows. It is held for REFUND_HOLD before it counts (see `_doubtful`, and docs/decisions/0015).
+The shop may not have finished writing a refund. This is possible if the sum of the refunds reaches the
+order's total (the status follows), or if a refund has no money in it (the amount follows). Such a refund is
+held for REFUND_HOLD before it counts (see `_half_written`, and docs/decisions/0015).
 
 An order does not include the dates of its refunds, but the shop's list of refunds may (core.refunds). A
 refund made at or after the baseline is announced even if its order is older and was unknown. It is also
-announced if the order was recorded with that refund before its date was known (see `_is_late`).
+announced if the order was recorded with that refund before its date was known (see `_is_announced_late`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,8 +56,8 @@ LOST_STATUS = "(damaged)"
 REFUND_HOLD = timedelta(seconds=15)
 """How long a refund that may be half written is held."""
 
-SWALLOWS_REFUNDS = frozenset({StatusMeaning.REFUNDED, StatusMeaning.REMOVED})
-"""With these meanings, a refund is no separate event: all money was given back, or the order was removed."""
+NO_REFUND_EVENTS = frozenset({StatusMeaning.REFUNDED, StatusMeaning.REMOVED})
+"""With one of these meanings, single refunds are no events: the order was refunded as a whole, or removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +105,27 @@ class Decision:
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     """Decide what to announce about an order, and what to store of it."""
-    held, meaning = _held(known, order, policy), policy.meanings.of(order.status)
+    held, meaning = _held_refund_ids(known, order, policy), policy.meanings.of(order.status)
     events = [
-        *_new(known, order, policy, meaning),
-        *_status_changed(known, order, policy, meaning),
-        *_partly_refunded(known, order, policy, held),
-        *_overdue(known, order, policy),
+        *_new_events(known, order, policy, meaning),
+        *_status_events(known, order, policy, meaning),
+        *_partial_refund_events(known, order, policy, held),
+        *_overdue_events(known, order, policy),
     ]
     if known is None:
-        events = [event for event in events if _young_enough(event, policy)]
-    old = known is None and order.created_at < policy.baseline_at
+        events = [event for event in events if _is_since_baseline(event, policy)]
+    is_old = known is None and order.created_at < policy.baseline_at
     return Decision(
         events=tuple(events),
-        known=_remember(known, order, policy, events, held),
-        imported=old and not events,
+        known=_known_after(known, order, policy, events, held),
+        imported=is_old and not events,
         held=held,
     )
 
 
 def import_silently(order: Order, policy: Policy) -> KnownOrder:
     """Return what to store of an order from before the baseline: as if all of it had been announced."""
-    return _remember(None, order, policy, [], frozenset())
+    return _known_after(None, order, policy, [], frozenset())
 
 
 def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
@@ -135,126 +136,127 @@ def importable(orders: Iterable[Order], policy: Policy) -> list[KnownOrder]:
     return [import_silently(order, policy) for order in orders if not decide(None, order, policy).events]
 
 
-def _new(known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning) -> list[OrderEvent]:
+def _new_events(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> list[OrderEvent]:
     if meaning not in PAID or (known is not None and known.announced_new):
         return []
     return [_event(EventType.NEW, known, order, policy)]
 
 
-def _status_changed(
+def _status_events(
     known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
 ) -> list[OrderEvent]:
-    words = policy.status_events.get(order.status)
-    type_ = words.event if words else EVENTS.get(meaning)
-    if type_ is None or (known is not None and _is_in_status(known, order, type_)):
+    status_event = policy.status_events.get(order.status)
+    event_type = status_event.event if status_event else EVENTS.get(meaning)
+    if event_type is None:
+        return []
+    if known is not None and _was_in_status(known, order, event_type):
         is_refunded = meaning is StatusMeaning.REFUNDED
-        late = is_refunded and any(_is_late(r, known, policy) for r in order.refunds or ())
-        if type_ is None or not late:
+        if not is_refunded or not any(_is_announced_late(r, known, policy) for r in order.refunds or ()):
             return []
-    event = _event(type_, known, order, policy, words=words)
-    muted = type_ == EventType.CANCELLED and not event.paid and not policy.cancelled_unpaid
-    return [] if muted else [event]
+    event = _event(event_type, known, order, policy, status_event=status_event)
+    is_muted = event_type == EventType.CANCELLED and not event.paid and not policy.cancelled_unpaid
+    return [] if is_muted else [event]
 
 
-def _is_in_status(known: KnownOrder, order: Order, type_: str) -> bool:
+def _was_in_status(known: KnownOrder, order: Order, event_type: str) -> bool:
     """Return whether the order was in this status before.
 
-    If our record of its status is damaged, the answer is usually yes. It is no if the shop has modified the
-    order since and this event was never announced for it. So damage announces nothing old and hides nothing
-    new.
+    If our record of its status is damaged, the answer is yes, unless the shop has modified the order since
+    and this event was never announced for it. So damage announces nothing old and hides nothing new.
     """
     if known.status != LOST_STATUS:
         return known.status == order.status
-    return order.modified_at <= known.modified_at or type_ in known.decided
+    return order.modified_at <= known.modified_at or event_type in known.decided
 
 
-def _partly_refunded(
+def _partial_refund_events(
     known: KnownOrder | None, order: Order, policy: Policy, held: frozenset[int]
 ) -> list[OrderEvent]:
     if not order.refunds:  # the usual case
         return []
-    paid, completing = _was_paid(known, order, policy), _completing(order)
+    paid, completing_id = _was_paid(known, order, policy), _completing_refund_id(order)
     return [
         OrderEvent(
             EventType.PARTIALLY_REFUNDED,
             order,
-            n=refund.id,
+            occurrence=refund.id,
             paid=paid,
             refund=refund,
-            fully_refunded=completing is not None and refund.id >= completing,
+            fully_refunded=completing_id is not None and refund.id >= completing_id,
         )
-        for refund in _fresh_refunds(known, order, policy)
+        for refund in _new_refunds(known, order, policy)
         if not refund.is_nothing and refund.id not in held
     ]
 
 
-def _fresh_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list[Refund]:
+def _new_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list[Refund]:
     """Return the refunds that are not known yet and may be announced, in the order of their creation."""
     meaning = policy.meanings.of(order.status)
-    if order.refunds is None or meaning in SWALLOWS_REFUNDS:
+    if order.refunds is None or meaning in NO_REFUND_EVENTS:
         return []
     is_cancelled = meaning is StatusMeaning.CANCELLED
     if known is None:
-        # An order that was cancelled before we first saw it is announced as cancelled, and nothing else.
+        # An order that was cancelled before we first saw it is announced only as cancelled.
         seen = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
     elif known.refund_ids is None:
         # The earlier source could not see refunds, so these may be old.
         seen = frozenset(r.id for r in order.refunds)
     else:
         seen = known.refund_ids
-    late = {r.id for r in order.refunds if _is_late(r, known, policy)}
+    late = {r.id for r in order.refunds if _is_announced_late(r, known, policy)}
     if known is None and is_cancelled and order.created_at >= policy.baseline_at:
         late = set()
     return sorted((r for r in order.refunds if r.id not in seen or r.id in late), key=lambda r: r.id)
 
 
-def _completing(order: Order) -> int | None:
+def _completing_refund_id(order: Order) -> int | None:
     """Return the id of the refund that brings the sum to the order's total; None if the sum is smaller."""
-    total, given = amount_of(order.total), Decimal(0)
+    total, refunded = amount_of(order.total), Decimal(0)
     for refund in sorted(order.refunds or (), key=lambda r: r.id):
-        given += amount_of(refund.amount)
-        if 0 < total <= given:
+        refunded += amount_of(refund.amount)
+        if 0 < total <= refunded:
             return refund.id
     return None
 
 
-def _held(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
+def _held_refund_ids(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
     """Return the refunds that are neither announced nor recorded yet."""
     if not order.refunds:
         return frozenset()
-    doubtful, shop_time = _doubtful(known, order, policy), policy.shop_time
-    if not doubtful or shop_time is None:
+    half_written, shop_time = _half_written(known, order, policy), policy.shop_time
+    if not half_written or shop_time is None:
         return frozenset()
-    # A refund with a known date has existed since then.
-    dated = {
+    # A refund whose date is known has existed since then.
+    is_recent = {
         r.id: r.created_at > shop_time - REFUND_HOLD for r in order.refunds or () if r.created_at is not None
     }
-    doubtful = frozenset(refund_id for refund_id in doubtful if dated.get(refund_id, True))
+    half_written = frozenset(refund_id for refund_id in half_written if is_recent.get(refund_id, True))
     if known is None and order.created_at < policy.baseline_at:
-        return doubtful & dated.keys()  # the others are recorded silently
-    # The date of an unknown order shows that nothing has been written for a while.
-    is_old = known is None and order.modified_at <= shop_time - REFUND_HOLD
-    return frozenset() if is_old or order.id in policy.hold_ended else doubtful
+        return half_written & is_recent.keys()  # the others are recorded silently
+    # The date of an unknown order shows whether nothing has been written for a while.
+    is_steady = known is None and order.modified_at <= shop_time - REFUND_HOLD
+    return frozenset() if is_steady or order.id in policy.hold_ended else half_written
 
 
-def _doubtful(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
-    """Return the new refunds that may be half written.
+def _half_written(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
+    """Return the new refunds that the shop may not have finished writing.
 
-    WooCommerce writes the refund first. Then it requests the money from the payment gateway. It sets a
-    status that means REFUNDED when all has been given back. Until then, for some seconds, the remainder
-    looks like a partial refund. WooCommerce also writes the refund twice: first, for a moment, without its
-    amount.
+    WooCommerce writes the refund first, for a moment without its amount. Then it asks the payment gateway to
+    return the money. If that was all of the money, WooCommerce sets a status that means REFUNDED. For the
+    seconds until then, the refund that completes the total looks like a partial one.
     """
-    completing = _completing(order)
+    completing_id = _completing_refund_id(order)
     return frozenset(
         refund.id
-        for refund in _fresh_refunds(known, order, policy)
-        if refund.is_nothing or (completing is not None and refund.id >= completing)
+        for refund in _new_refunds(known, order, policy)
+        if refund.is_nothing or (completing_id is not None and refund.id >= completing_id)
     )
 
 
-def _is_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
-    """Return whether a refund was never announced or judged, but is dated at or after the baseline."""
+def _is_announced_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
+    """Return whether a refund, perhaps recorded silently, is now dated at or after the baseline."""
     if refund.created_at is None or refund.created_at < policy.baseline_at:
         return False
     if _is_announced_refunded(known, policy):
@@ -269,7 +271,7 @@ def _is_announced_refunded(known: KnownOrder | None, policy: Policy) -> bool:
     return policy.meanings.of(known.status) is StatusMeaning.REFUNDED
 
 
-def _overdue(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
+def _overdue_events(known: KnownOrder | None, order: Order, policy: Policy) -> list[OrderEvent]:
     before = policy.overdue_before
     if before is None:
         return []
@@ -291,22 +293,27 @@ def _awaiting_since(
         return order.created_at
     if policy.meanings.of(known.status) is not StatusMeaning.AWAITING:
         return order.modified_at
-    # A record of an earlier version has at least the time when the order was seen; one of the Celery design
-    # has no times at all.
+    # A record of an earlier version has no `awaiting_since`. One of the Celery design has no times at all.
     return known.awaiting_since or max(known.modified_at, order.created_at)
 
 
 def _event(
-    type_: str,
+    event_type: str,
     known: KnownOrder | None,
     order: Order,
     policy: Policy,
     *,
-    words: StatusEvent | None = None,
+    status_event: StatusEvent | None = None,
     wait: Wait | None = None,
 ) -> OrderEvent:
-    n = 1 if known is None else known.decided.get(type_, 0) + 1
-    return OrderEvent(type_, order, n=n, paid=_was_paid(known, order, policy), words=words, wait=wait)
+    return OrderEvent(
+        event_type,
+        order,
+        occurrence=1 if known is None else known.decided.get(event_type, 0) + 1,
+        paid=_was_paid(known, order, policy),
+        status_event=status_event,
+        wait=wait,
+    )
 
 
 def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
@@ -317,12 +324,12 @@ def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
     )
 
 
-def _young_enough(event: OrderEvent, policy: Policy) -> bool:
-    """Return whether an order that was never seen before is young enough for this event to be announced.
+def _is_since_baseline(event: OrderEvent, policy: Policy) -> bool:
+    """Return whether an event of an unknown order happened at or after the baseline.
 
-    A payment counts from its time. A refund counts from its time in the shop's list of refunds. All other
-    events are announced only for orders created at or after the baseline. So a plugin that modifies ten
-    thousand old orders causes no notifications.
+    The time of an event is the time of the payment for `new`, and the date in the shop's list of refunds for
+    a refund. It is never earlier than the creation of the order, which is the time of all other events. So a
+    plugin that modifies ten thousand old orders causes no notifications.
     """
     newest = event.order.created_at
     if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:
@@ -338,14 +345,14 @@ def _is_refunded(order: Order, policy: Policy) -> bool:
     return policy.meanings.of(order.status) is StatusMeaning.REFUNDED
 
 
-def _remember(
+def _known_after(
     known: KnownOrder | None,
     order: Order,
     policy: Policy,
     events: list[OrderEvent],
     held: frozenset[int],
 ) -> KnownOrder:
-    # A refunded order was paid before, so it never counts as new afterwards.
+    # A refunded order was paid before, so it is never announced as new afterwards.
     meaning = policy.meanings.of(order.status)
     paid = meaning in PAID or meaning is StatusMeaning.REFUNDED
     decided = dict(known.decided) if known else {}
@@ -363,23 +370,23 @@ def _remember(
         decided=decided,
         refund_ids=refund_ids,
         awaiting_since=_awaiting_since(known, order, policy, meaning),
-        silent_refund_ids=_silent_refunds(known, order, policy, events, held),
+        silent_refund_ids=_silent_refund_ids(known, order, policy, events, held),
     )
 
 
-def _silent_refunds(
+def _silent_refund_ids(
     known: KnownOrder | None,
     order: Order,
     policy: Policy,
     events: list[OrderEvent],
     held: frozenset[int],
 ) -> frozenset[int]:
-    """Return the refunds recorded without an event, whose unknown dates leave open whether to announce."""
+    """Return the refunds recorded without an event, because their dates are not known yet."""
     silent = known.silent_refund_ids if known else frozenset()
     if not silent and not order.refunds:  # the usual case
         return silent
     if events and _is_refunded(order, policy):
-        return frozenset()  # all of the money was announced as given back
+        return frozenset()  # the event says that all of the money was given back
     if not order.refunds:
         return silent
     undated = {refund.id for refund in order.refunds or () if refund.created_at is None}
@@ -388,4 +395,6 @@ def _silent_refunds(
     elif known.refund_ids is None and not _is_announced_refunded(known, policy):
         silent |= undated
     judged = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held
-    return silent - judged - {event.n for event in events if event.type == EventType.PARTIALLY_REFUNDED}
+    return (
+        silent - judged - {event.occurrence for event in events if event.type == EventType.PARTIALLY_REFUNDED}
+    )

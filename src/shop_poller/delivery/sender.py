@@ -176,7 +176,7 @@ class Sender:
         self.worked = True
         self.delivered += len(deliveries)
         for delivery in deliveries:
-            self._refusals.over(delivery.seq)
+            self._refusals.forget(delivery.seq)
             self._metrics.sent(delivery.event_type, self._sink.name)
             self._log.info("delivered", **_named(delivery))
         return [Ack(delivery) for delivery in deliveries]
@@ -261,7 +261,7 @@ class Sender:
         self._last_success = anyio.current_time()
         self._failing.clear()
         self._refusals.took()
-        self._switching.over()
+        self._switching.ended()
         self.failing_since = None
         # A success of a request sent before the sink asked for a pause does not end that pause.
         if self._circuit.state is not BreakerState.OPEN or anyio.current_time() >= self._not_before:
@@ -272,7 +272,7 @@ class Sender:
         self.last_error_kind = error.kind
         if isinstance(error, PermanentError) and error.may_pass and self.worked:
             return self._refused(delivery, error, began, log)
-        self._refusals.over(delivery.seq)
+        self._refusals.forget(delivery.seq)
         if isinstance(error, TemporaryError) and self._last_success <= began:
             self._fails()
         if error.kind is ErrorKind.GONE:

@@ -60,15 +60,15 @@ def _said(error: BaseException) -> str:
     return NAMELESS.get(type(error), type(error).__name__)
 
 
-class _RefusedError(aiohttp.ClientError, ForbiddenHeadError):
+class _AiohttpForbiddenHeadError(aiohttp.ClientError, ForbiddenHeadError):
     """A ForbiddenHeadError that aiohttp passes on."""
 
 
-class _StrayError(aiohttp.ClientError, StrayBytesError):
+class _AiohttpStrayBytesError(aiohttp.ClientError, StrayBytesError):
     """A StrayBytesError that aiohttp passes on."""
 
 
-class _Handler(ResponseHandler):
+class _RepairingHandler(ResponseHandler):
     """Reads responses as browsers do: they are repaired before they are parsed.
 
     A connection that received bytes outside a response is closed.
@@ -90,7 +90,7 @@ class _Handler(ResponseHandler):
             repaired = self._repair.feed(data) if data else data
         except ForbiddenHeadError as error:
             self._hang_up()
-            self.set_exception(_RefusedError(str(error)), error)
+            self.set_exception(_AiohttpForbiddenHeadError(str(error)), error)
             return
         if self._repair.has_stray:
             self.force_close()  # before the end of the response returns the connection to the pool
@@ -111,7 +111,7 @@ class _Handler(ResponseHandler):
 
     def _doubt(self) -> None:
         """Fail the request: the response may belong to an earlier one, even if part of it was read."""
-        error = _StrayError("illegal bytes after a response")
+        error = _AiohttpStrayBytesError("illegal bytes after a response")
         if self._payload is not None:
             self._payload.set_exception(error)
         self.set_exception(error)
@@ -130,7 +130,7 @@ class _Handler(ResponseHandler):
         super().connection_lost(exc)
 
 
-class _Stream(httpx.AsyncByteStream):
+class _ErrorTranslatingStream(httpx.AsyncByteStream):
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
         self._stream = stream
 
@@ -164,7 +164,9 @@ class FastTransport(AiohttpTransport):
         limit, keepalive_s = self.limits.max_connections or 0, self.limits.keepalive_expiry
         connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_s, ssl=self.ssl_context)
         # aiohttp has no argument for the protocol class.
-        handler: Callable[[], ResponseHandler] = functools.partial(_Handler, asyncio.get_running_loop())
+        handler: Callable[[], ResponseHandler] = functools.partial(
+            _RepairingHandler, asyncio.get_running_loop()
+        )
         connector._factory = handler  # type: ignore[assignment]  # noqa: SLF001 - it is a partial there, too
         return aiohttp.ClientSession(
             connector=connector,
@@ -183,5 +185,5 @@ class FastTransport(AiohttpTransport):
             await asyncio.sleep(0)
         with _httpx_errors():
             response = await super().handle_async_request(request)
-        response.stream = _Stream(cast("httpx.AsyncByteStream", response.stream))
+        response.stream = _ErrorTranslatingStream(cast("httpx.AsyncByteStream", response.stream))
         return response

@@ -22,18 +22,18 @@ def read_leniently(transport: httpx.AsyncHTTPTransport) -> None:
     """Repair the responses of a transport before they are parsed."""
     # httpx has no argument for httpcore's network backend.
     pool = transport._pool  # noqa: SLF001
-    pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001
+    pool._network_backend = _RepairingBackend(pool._network_backend)  # noqa: SLF001
 
 
-class _RefusedError(httpcore.RemoteProtocolError, ForbiddenHeadError):
+class _HttpcoreForbiddenHeadError(httpcore.RemoteProtocolError, ForbiddenHeadError):
     """A ForbiddenHeadError that httpcore passes on; it drops causes."""
 
 
-class _StrayError(httpcore.RemoteProtocolError, StrayBytesError):
+class _HttpcoreStrayBytesError(httpcore.RemoteProtocolError, StrayBytesError):
     """A StrayBytesError that httpcore passes on."""
 
 
-class _Backend(httpcore.AsyncNetworkBackend):
+class _RepairingBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
         self._backend = backend
 
@@ -45,7 +45,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(
+        return _RepairingStream(
             await self._backend.connect_tcp(
                 host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
             )
@@ -55,7 +55,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-class _Stream(httpcore.AsyncNetworkStream):
+class _RepairingStream(httpcore.AsyncNetworkStream):
     """A connection. Each request is written completely before its response is read."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -72,13 +72,13 @@ class _Stream(httpcore.AsyncNetworkStream):
             while data := await self._stream.read(most, timeout=timeout):
                 repaired = self._repair.feed(data)
                 if self._repair.is_doubtful:
-                    raise _StrayError("illegal bytes after a response")
+                    raise _HttpcoreStrayBytesError("illegal bytes after a response")
                 if self._repair.is_broken:
                     return repaired + NO_CHUNK
                 if repaired:
                     return repaired
         except ForbiddenHeadError as error:
-            raise _RefusedError(str(error)) from error
+            raise _HttpcoreForbiddenHeadError(str(error)) from error
         return self._repair.end()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -92,7 +92,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         is_readable = self._has_unread() if self._tls else self._stream.get_extra_info("is_readable")
         if is_readable and (self._tls or await self._stream.read(1, timeout=timeout)):
             if self._repair.requests:
-                raise _StrayError("illegal bytes between two responses")
+                raise _HttpcoreStrayBytesError("illegal bytes between two responses")
             raise httpcore.RemoteProtocolError("illegal bytes before the first request")
         self._is_writing = True
         self._repair.expect_response(has_body=not head.startswith(b"HEAD "))
@@ -106,7 +106,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return _RepairingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> typing.Any:
         if info == "is_readable" and (self._repair.has_stray or self._has_unread()):

@@ -131,9 +131,9 @@ def _framed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         raise _forbidden("Transfer-Encoding", "an encoding that was not requested")
     if codings:
         return [*others, (b"Transfer-Encoding", b"chunked")]
-    told = [DIGITS.fullmatch(length) for length in lengths]
-    numbers = {int(found[1]) for found in told if found}
-    if None in told or len(numbers) > 1:
+    matches = [DIGITS.fullmatch(length) for length in lengths]
+    numbers = {int(found[1]) for found in matches if found}
+    if None in matches or len(numbers) > 1:
         raise _forbidden("Content-Length", "not a number, or two that differ")
     return [*others, *((b"Content-Length", b"%d" % number) for number in numbers)]
 

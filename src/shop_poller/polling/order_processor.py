@@ -139,10 +139,10 @@ class OrderProcessor:
         if not walked or not self._plan.silence_after or state.import_position is not None:
             return state, None
         assert state.baseline_at is not None  # noqa: S101 - found before anything is decided
-        since = silence.untold(
+        since = silence.to_announce(
             newest_order_at=newest,
             baseline_at=state.baseline_at,
-            told_at=state.silence_told_at,
+            announced_at=state.silence_told_at,
             shop_time=page.shop_time,
             threshold=self._plan.silence_after,
         )

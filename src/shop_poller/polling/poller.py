@@ -354,7 +354,7 @@ class Poller:
         """Read all changes since the cursor; decide and commit each page."""
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
-        read = self._read_before.up_to(self._order_processor.held.first_modified_at)
+        read = self._read_before.reading_again_from(self._order_processor.held.first_modified_at)
         walk: cursor.Walk | None = cursor.start(
             self._state_writer.state.cursor_at, overlap=overlap, read=read
         )

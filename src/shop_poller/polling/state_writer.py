@@ -97,16 +97,15 @@ class StateWriter:
         """
         now = self._now()
         # Our clock may show 1970 or next year; then receivers get the shop's time.
-        told_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
-        notifications = [order_notification(event, self._message_format, now=told_at) for event in events]
+        created_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
+        notifications = [order_notification(event, self._message_format, now=created_at) for event in events]
         silence = (
-            [silence_notification(silent_since, self._message_format, now=told_at)] if silent_since else []
+            [silence_notification(silent_since, self._message_format, now=created_at)] if silent_since else []
         )
-        told = (*notifications, *silence)
         new_deliveries = [
-            NewDelivery(sink, n, self._message_format.render(sink, n))
-            for n in told
-            for sink in takers(self._sinks, n)
+            NewDelivery(sink, notification, self._message_format.render(sink, notification))
+            for notification in (*notifications, *silence)
+            for sink in takers(self._sinks, notification)
         ]
         broken = [item for item in page.items if isinstance(item, UnreadableOrder)]
         mended = self.set_aside.keys() & {item.id for item in page.items if isinstance(item, Order)}

@@ -137,16 +137,17 @@ class Sweeper:
         try:
             await anext(self._pages)
         except StopAsyncIteration:
-            self._rest(every_s)
+            self._end(every_s)
         except ShopPollerError as error:
             enough = error.kind in {ErrorKind.RATE_LIMIT, ErrorKind.UNAVAILABLE, *OF_ONE_ORDER}
-            self._rest(every_s if enough else min(RETRY_S, every_s))
+            self._end(every_s if enough else min(RETRY_S, every_s))
             raise
         except BaseException:
-            self._rest(every_s)
+            self._end(every_s)
             raise
 
-    def _rest(self, seconds: float) -> None:
+    def _end(self, seconds: float) -> None:
+        """End the sweep; the next one is due after so many seconds."""
         self._pages = None
         self._not_before = anyio.current_time() + seconds
 
@@ -158,7 +159,7 @@ class Sweeper:
                 async for _ in pages:
                     yield
             yield  # the last page of a part and the first of the next are separate steps
-        await self._move(replace(self._state_writer.state, swept_at=self._now()))
+        await self._commit_position(replace(self._state_writer.state, swept_at=self._now()))
 
     async def _refunded(self) -> AsyncGenerator[None]:
         """Read the orders that the shop's list of refunds names, see refund_walk.py."""
@@ -173,23 +174,25 @@ class Sweeper:
                     if todo:
                         return  # the next sweep restarts before them
                     if found.reached != self._state_writer.state.refunds_at:
-                        await self._move(replace(self._state_writer.state, refunds_at=found.reached))
+                        await self._commit_position(
+                            replace(self._state_writer.state, refunds_at=found.reached)
+                        )
 
     async def _read_again(self, found: FoundRefunds, todo: list[int]) -> AsyncGenerator[None]:
         """Read the orders of refunds; remove those that were requested from the list."""
 
-        async def some(limit: int) -> Sequence[int]:
+        async def next_ids(limit: int) -> Sequence[int]:
             return todo[:limit]
 
-        async def done(ids: Sequence[int], page: Page | None) -> None:
+        async def on_read(ids: Sequence[int], page: Page | None) -> None:
             if page is not None:
-                await self._take(with_dates(page, found.rows), self._state_writer.state)
+                await self._decide(with_dates(page, found.rows), self._state_writer.state)
             self._refunds.looked_at(found, ids)
             del todo[: len(ids)]
 
         for _ in range(MAX_FAILURES):  # orders that break the shop do not end the whole sweep
             try:
-                async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as requested:
+                async with aclosing(self._by_ids(next_ids, on_read, MAX_BROKEN)) as requested:
                     async for _ in requested:
                         yield
             except ShopPollerError as error:
@@ -222,13 +225,13 @@ class Sweeper:
                 if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
                     raise
                 if failures >= MAX_FAILURES or walk.per_page == 1:
-                    self._say("the sweep skips the recent orders", "recent", error)
+                    self._log_failure("the sweep skips the recent orders", "recent", error)
                     return
                 walk = walk.halved()
                 answer = None
             if answer is not None:
                 requested, page = answer
-                await self._take(page, self._state_writer.state)
+                await self._decide(page, self._state_writer.state)
                 following = requested.advance(page)
                 if following is None:
                     return
@@ -238,37 +241,37 @@ class Sweeper:
     async def _broken(self) -> AsyncGenerator[None]:
         todo = sorted(self._state_writer.set_aside)
 
-        async def some(limit: int) -> Sequence[int]:
+        async def next_ids(limit: int) -> Sequence[int]:
             return todo[:limit]
 
-        async def done(ids: Sequence[int], page: Page | None) -> None:
+        async def on_read(ids: Sequence[int], page: Page | None) -> None:
             if page is not None:
-                await self._take(page, self._state_writer.state)
+                await self._decide(page, self._state_writer.state)
             del todo[: len(ids)]
 
-        async with aclosing(self._by_ids(some, done, MAX_BROKEN)) as requested:
+        async with aclosing(self._by_ids(next_ids, on_read, MAX_BROKEN)) as requested:
             async for _ in requested:
                 yield
 
     async def _open(self) -> AsyncGenerator[None]:
-        async def some(limit: int) -> Sequence[int]:
+        async def next_ids(limit: int) -> Sequence[int]:
             after_id = self._state_writer.state.sweep_after_id
             return await self._orders.open_orders(self._plan.shop, after_id=after_id, limit=limit)
 
-        async def done(ids: Sequence[int], page: Page | None) -> None:
+        async def on_read(ids: Sequence[int], page: Page | None) -> None:
             state = self._state_writer.state
             if ids:
                 state = replace(state, sweep_after_id=ids[-1])
-            await (self._move(state) if page is None else self._take(page, state))
+            await (self._commit_position(state) if page is None else self._decide(page, state))
 
-        async with aclosing(self._by_ids(some, done, MAX_OPEN)) as requested:
+        async with aclosing(self._by_ids(next_ids, on_read, MAX_OPEN)) as requested:
             async for _ in requested:
                 yield
-        if not await some(1):
-            await self._move(replace(self._state_writer.state, sweep_after_id=0))
+        if not await next_ids(1):
+            await self._commit_position(replace(self._state_writer.state, sweep_after_id=0))
 
     async def _confirm(self) -> AsyncGenerator[None]:
-        """Read orders that contradict the known state, and are dated before it, in another way."""
+        """Read orders that are dated before the known state, and differ from it, by another request."""
         for order_id, made_at in [*self._doubtful.items()][:MAX_DOUBTFUL]:
             walk: CreatedWalk | None = sweep.made_at(made_at)
             pages = 0
@@ -278,21 +281,21 @@ class Sweeper:
                     if answer is not None:
                         requested, page = answer
                         items = tuple(item for item in page.items if item.id == order_id)
-                        await self._take(
+                        await self._decide(
                             replace(page, items=items), self._state_writer.state, is_confirmed=True
                         )
                         walk, pages = None if items else requested.advance(page), pages + 1
                 except ShopPollerError as error:
                     if error.kind not in {*OF_ONE_ORDER, ErrorKind.PROTOCOL}:
                         raise
-                    self._say("an order cannot be confirmed", str(order_id), error)
+                    self._log_failure("an order cannot be confirmed", str(order_id), error)
                     break
                 yield
 
     async def _by_ids(
         self,
-        some: Callable[[int], Awaitable[Sequence[int]]],
-        done: Callable[[Sequence[int], Page | None], Awaitable[None]],
+        next_ids: Callable[[int], Awaitable[Sequence[int]]],
+        on_read: Callable[[Sequence[int], Page | None], Awaitable[None]],
         budget: int,
     ) -> AsyncGenerator[None]:
         """Read orders by their ids until none are left; skip those that cannot be read.
@@ -301,17 +304,17 @@ class Sweeper:
         of them: then they no longer exist.
 
         Args:
-            some: returns the next ids, in order.
-            done: receives the response, if any, and the last id before which nothing is left.
-            budget: the number of requests.
+            next_ids: returns the next ids, at most as many as its argument, in order.
+            on_read: receives ids that need no further request, and the response; None if they were skipped.
+            budget: the most requests.
         """
         size, questions, failures = MAX_PER_PAGE, 0, 0
-        undone: Sequence[int] = ()
-        left: Sequence[int] = ()  # those that no response showed yet
+        pending: Sequence[int] = ()  # not yet passed to `on_read`
+        left: Sequence[int] = ()  # those of `pending` that no response has shown yet
         while questions < budget:
             limit = min(size, self._schedule.most, self._fetcher.most_ids)
             if not left:
-                undone = left = await some(limit)
+                pending = left = await next_ids(limit)
             if not left:
                 return
             ids = left[:limit]
@@ -324,9 +327,9 @@ class Sweeper:
                 if len(ids) > 1 and error.kind is not ErrorKind.TOO_LARGE:  # halves were already tried
                     size = len(ids) // 2
                 else:
-                    self._say("an order cannot be swept", str(ids[0]), error)
+                    self._log_failure("an order cannot be swept", str(ids[0]), error)
                     left = left[1:]
-                    undone = await self._done(done, undone, left, None)
+                    pending = await self._report_read(on_read, pending, left, None)
                     failures += 1
                     if failures >= MAX_FAILURES:
                         raise
@@ -335,25 +338,25 @@ class Sweeper:
                     requested, page = answer
                     shown = {item.id for item in page.items} & {*requested.ids}
                     left = [each for each in left if each not in (shown or requested.ids)]
-                    undone = await self._done(done, undone, left, page)
+                    pending = await self._report_read(on_read, pending, left, page)
                     questions += 1
                     size, failures = min(2 * size, MAX_PER_PAGE), 0
             yield
 
     @staticmethod
-    async def _done(
-        done: Callable[[Sequence[int], Page | None], Awaitable[None]],
-        undone: Sequence[int],
+    async def _report_read(
+        on_read: Callable[[Sequence[int], Page | None], Awaitable[None]],
+        pending: Sequence[int],
         left: Sequence[int],
         page: Page | None,
     ) -> Sequence[int]:
-        """Report the ids before the first that is left; return the others."""
-        count = undone.index(left[0]) if left else len(undone)
-        await done(undone[:count], page)
-        return undone[count:]
+        """Pass the ids before the first one that is left to `on_read`; return the others."""
+        count = pending.index(left[0]) if left else len(pending)
+        await on_read(pending[:count], page)
+        return pending[count:]
 
     async def _ask(self, position: P) -> tuple[P, Page] | None:
-        """One question; None if we are stopping."""
+        """Send one request; return None if we are stopping."""
         if self._is_stopped:
             return None
         size, began = position.query().per_page, anyio.current_time()
@@ -371,7 +374,7 @@ class Sweeper:
             return answer
         return None
 
-    async def _take(self, page: Page, state: ShopState, *, is_confirmed: bool = False) -> None:
+    async def _decide(self, page: Page, state: ShopState, *, is_confirmed: bool = False) -> None:
         assert state.cursor_at is not None  # noqa: S101 - it came with the baseline
         doubtful = await self._order_processor.decide(
             page,
@@ -382,11 +385,11 @@ class Sweeper:
         )
         self._doubtful |= {order.id: order.created_at for order in doubtful}
 
-    async def _move(self, state: ShopState) -> None:
-        """Commit where it stands, without a page."""
+    async def _commit_position(self, state: ShopState) -> None:
+        """Commit the position of the sweep, without a page."""
         assert self._state_writer.shop_time is not None  # noqa: S101 - is_due looked
         await self._state_writer.commit(state, Page((), self._state_writer.shop_time))
 
-    def _say(self, what: str, thing: str, error: ShopPollerError) -> None:
-        log = self._log.warning if self._changes.changed(thing, error.kind) else self._log.debug
-        log(what, which=thing, error_type=error.kind, error=str(error))
+    def _log_failure(self, what: str, subject: str, error: ShopPollerError) -> None:
+        log = self._log.warning if self._changes.changed(subject, error.kind) else self._log.debug
+        log(what, which=subject, error_type=error.kind, error=str(error))

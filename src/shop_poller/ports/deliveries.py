@@ -79,8 +79,8 @@ class FinishedDelivery:
     first_seq: int = 0
 
     @property
-    def place(self) -> tuple[int, int]:
-        """The sort key of events: their first seq, then the present one."""
+    def sort_key(self) -> tuple[int, int]:
+        """Sorts deliveries as the events happened: their first seq, then the present one."""
         return self.first_seq or self.seq, self.seq
 
 

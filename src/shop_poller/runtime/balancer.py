@@ -154,7 +154,7 @@ class Balancer:
             self._slots[shop_id].stop.set()
         free = [shop_id for shop_id in ids if shop_id not in taken and shop_id not in self._slots]
         free = [shop_id for shop_id in free if not self._leaves_to_others(shop_id)]
-        left = self._orphans.at(anyio.current_time(), free)[: at_once(share(len(ids), len(able)))]
+        left = self._orphans.free_for_long(anyio.current_time(), free)[: at_once(share(len(ids), len(able)))]
         ours = to_take(self._name, able, shops=len(ids), mine=len(mine), free=free)
         if not ours:
             self._beyond.update(left)

@@ -119,7 +119,7 @@ class AbilityTools:
         # The old copy detects this when it checks the rights *(read)*.
         return failure(f"Permission denied: {why}" if self._is_bundled else why)
 
-    def _run(self, query: "_Query") -> JsonObject:
+    def _run(self, query: "_OrdersQuery") -> JsonObject:
         shop = self._site.shop
         # The database promises no order within a tie, and may change it between two pages, so an order
         # may be missed.
@@ -136,13 +136,13 @@ class AbilityTools:
 
 
 @dataclass(frozen=True)
-class _Query:
+class _OrdersQuery:
     listing: Listing
     page: int
     line_items: bool
 
 
-def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
+def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _OrdersQuery:
     by_id = "id" in parameters
     page = as_int(parameters.get("page", 1))
     per_page = 1 if by_id else as_int(parameters.get("per_page", 10))
@@ -168,7 +168,7 @@ def _read(parameters: Mapping[str, Any], shop: SimulatedShop) -> _Query:
         modified_after=modified("modified_after"),
         modified_before=modified("modified_before"),
     )
-    return _Query(listing, page, as_bool(parameters.get("include_line_items", False)))
+    return _OrdersQuery(listing, page, as_bool(parameters.get("include_line_items", False)))
 
 
 def _created_bound(text: str, zone: tzinfo) -> datetime:

@@ -18,15 +18,15 @@ from shop_poller.simulator.bridge import Bridge
 from shop_poller.simulator.faults import Faults
 from shop_poller.simulator.keys import DEMO_KEY, DEMO_PASSWORD, ApiKey, AppPassword
 from shop_poller.simulator.mcp import McpServer
-from shop_poller.simulator.refunds import RestRefunds
+from shop_poller.simulator.refunds import SimulatedRefundList
 from shop_poller.simulator.rest import RestOrders
-from shop_poller.simulator.routes import ROUTES, Dialect, dialect_of
+from shop_poller.simulator.routes import ROUTES, SimulatedDialect, dialect_of
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.simulator.site import Site
 from shop_poller.simulator.spoiling import without_reasons
 from shop_poller.simulator.tools import Tools
 
-PATH = f"/wp-json{ROUTES[Dialect.WOOCOMMERCE_MCP]}"
+PATH = f"/wp-json{ROUTES[SimulatedDialect.WOOCOMMERCE_MCP]}"
 # nginx's limit of a request's first line, which contains the address.
 MAX_REQUEST_LINE_BYTES = 8192
 
@@ -57,7 +57,11 @@ class Endpoint(Site):
         passwords: Iterable[AppPassword] = (DEMO_PASSWORD,),
         require_https: bool = False,
         adapter: AdapterVersion = "0.5.0",
-        offers: Iterable[str] = (Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES, Dialect.REST),
+        offers: Iterable[str] = (
+            SimulatedDialect.WOOCOMMERCE_MCP,
+            SimulatedDialect.ABILITIES,
+            SimulatedDialect.REST,
+        ),
         rng: Random | None = None,
     ) -> None:
         super().__init__(
@@ -65,7 +69,7 @@ class Endpoint(Site):
         )
         self.offers: set[str] = set(offers)
         self.faults = Faults()
-        self.refunds = RestRefunds(self)
+        self.refunds = SimulatedRefundList(self)
         woocommerce = McpServer(
             self, Tools(shop), lambda: WOOCOMMERCE_ADAPTERS[self.woocommerce_adapter], auth.by_api_key
         )
@@ -73,10 +77,10 @@ class Endpoint(Site):
             self, AbilityTools(self), lambda: DEFAULT_SERVER_ADAPTERS[self.adapter], auth.by_password
         )
         self._dialects = {
-            Dialect.WOOCOMMERCE_MCP: woocommerce.answer,
-            Dialect.ABILITIES: plugin.answer,
-            Dialect.REST: RestOrders(self).answer,
-            Dialect.EXECUTE: Bridge(self).answer,
+            SimulatedDialect.WOOCOMMERCE_MCP: woocommerce.answer,
+            SimulatedDialect.ABILITIES: plugin.answer,
+            SimulatedDialect.REST: RestOrders(self).answer,
+            SimulatedDialect.EXECUTE: Bridge(self).answer,
         }
 
     @property
@@ -86,12 +90,15 @@ class Endpoint(Site):
 
     def address(self, dialect: str) -> str:
         """Return the address of a dialect, in the form of the shop's permalinks."""
-        return self.shop.face.rest(ROUTES[Dialect(dialect)])
+        return self.shop.face.rest(ROUTES[SimulatedDialect(dialect)])
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; the response has a Date of the shop's clock."""
         answer = self.faults.around(self._serve)(request)
-        if DEFAULT_SERVER_ADAPTERS[self.adapter].hides_reasons and dialect_of(request) is Dialect.ABILITIES:
+        if (
+            DEFAULT_SERVER_ADAPTERS[self.adapter].hides_reasons
+            and dialect_of(request) is SimulatedDialect.ABILITIES
+        ):
             answer = without_reasons(answer)
         return self.dated(answer)
 
@@ -107,7 +114,7 @@ class Endpoint(Site):
         line = f"{request.method} {request.path}?{request.query} HTTP/1.1\r\n"
         if len(line) > MAX_REQUEST_LINE_BYTES:
             return page(414, "414", "<h1>414 Request-URI Too Large</h1>")
-        if Dialect.REST in self.offers and self.refunds.concerns(request):
+        if SimulatedDialect.REST in self.offers and self.refunds.concerns(request):
             return self.refunds.answer(request)
         dialect = dialect_of(request)
         if dialect is None or dialect not in self.offers:

@@ -13,7 +13,7 @@ from shop_poller.simulator.orders import Distortion
 from shop_poller.simulator.routes import (
     MCP_DIALECTS,
     TOOLS_CALL,
-    Dialect,
+    SimulatedDialect,
     asks_for_orders,
     dialect_of,
     is_call,
@@ -139,7 +139,7 @@ def feature_off() -> Fault:
     def act(request: Request, onward: Handler) -> Answer:
         return onward(replace(request, path="/wp-json/"))
 
-    return Fault("feature off", act, dialects=frozenset({Dialect.WOOCOMMERCE_MCP}))
+    return Fault("feature off", act, dialects=frozenset({SimulatedDialect.WOOCOMMERCE_MCP}))
 
 
 def php_notice() -> Fault:
@@ -249,7 +249,7 @@ def sessions_lost() -> Fault:
 
 def same_page_for_ever() -> Fault:
     """A cache before the shop returns each dialect's first listing for every later one."""
-    kept: dict[Dialect | None, Answer] = {}
+    kept: dict[SimulatedDialect | None, Answer] = {}
 
     def act(request: Request, onward: Handler) -> Answer:
         answer = onward(request)

@@ -16,7 +16,7 @@ _TRASH_META = ("_wp_trash_meta_status", "_wp_trash_meta_time")
 
 
 @dataclass(frozen=True)
-class Refund:
+class SimulatedRefund:
     """A refund; the amount is positive here and negative on the wire."""
 
     id: int
@@ -52,7 +52,7 @@ class SimulatedOrder:
     shipping: Decimal = Decimal(0)
     paid: datetime | None = None
     completed: datetime | None = None
-    refunds: tuple[Refund, ...] = ()
+    refunds: tuple[SimulatedRefund, ...] = ()
     meta: tuple[Meta, ...] = ()
     customer_note: str = ""
     status_before_trash: str | None = None
@@ -75,7 +75,7 @@ class SimulatedOrder:
         completed = at if status == "completed" else self.completed
         return replace(self, status=status, modified=at, paid=paid, completed=completed)
 
-    def with_refund(self, refund: Refund, at: datetime) -> "SimulatedOrder":
+    def with_refund(self, refund: SimulatedRefund, at: datetime) -> "SimulatedOrder":
         """Return the order after a refund; the status changes if nothing is left."""
         order = replace(self, refunds=(*self.refunds, refund), modified=at)
         return order.with_status("refunded", at) if order.refunded >= order.total else order

@@ -20,7 +20,13 @@ from shop_poller.simulator.answers import (
 )
 from shop_poller.simulator.faults import Fault, Handler
 from shop_poller.simulator.orders import Distortion, JsonObject
-from shop_poller.simulator.routes import MCP_DIALECTS, TOOLS_CALL, Dialect, asks_for_orders, dialect_of
+from shop_poller.simulator.routes import (
+    MCP_DIALECTS,
+    TOOLS_CALL,
+    SimulatedDialect,
+    asks_for_orders,
+    dialect_of,
+)
 from shop_poller.simulator.spoiling import is_good
 
 NGINX_BUFFER_BYTES = 4096
@@ -234,7 +240,7 @@ def _of_results(name: str, change: Callable[[JsonObject], JsonObject]) -> Fault:
             return answer
         return replace(answer, body=php_json({**said, "result": change(said["result"])}).encode())
 
-    return Fault(name, act, TOOLS_CALL, dialects=frozenset({Dialect.WOOCOMMERCE_MCP}))
+    return Fault(name, act, TOOLS_CALL, dialects=frozenset({SimulatedDialect.WOOCOMMERCE_MCP}))
 
 
 def _data(result: JsonObject) -> object:

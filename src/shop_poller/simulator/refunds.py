@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from shop_poller.simulator import auth
 from shop_poller.simulator.answers import Answer, Request, wordpress_error
 from shop_poller.simulator.listing import in_zone
-from shop_poller.simulator.orders import JsonObject, Refund, SimulatedOrder
+from shop_poller.simulator.orders import JsonObject, SimulatedOrder, SimulatedRefund
 from shop_poller.simulator.rendering import money
 from shop_poller.simulator.schema import as_bool, as_int, as_list, parse_date
 from shop_poller.simulator.site import Site
@@ -23,14 +23,14 @@ _MOST = 100
 
 
 @dataclass(frozen=True)
-class RefundRow:
+class SimulatedRefundRow:
     """A refund and the order that it belongs to."""
 
-    refund: Refund
+    refund: SimulatedRefund
     order: SimulatedOrder
 
 
-class RestRefunds:
+class SimulatedRefundList:
     """Answers requests for lists of refunds.
 
     Args:
@@ -48,7 +48,7 @@ class RestRefunds:
         self._site = site
         self.is_there = True
         self.cap: int | None = None
-        self.select: Callable[[list[RefundRow]], Sequence[RefundRow]] = lambda rows: rows
+        self.select: Callable[[list[SimulatedRefundRow]], Sequence[SimulatedRefundRow]] = lambda rows: rows
         self.requested: list[dict[str, object]] = []
 
     def concerns(self, request: Request) -> bool:
@@ -92,7 +92,9 @@ def _query(request: Request) -> dict[str, object]:
     return dict(parse_qsl(request.query, keep_blank_values=True))
 
 
-def _matching(orders: list[SimulatedOrder], params: dict[str, object], zone: tzinfo) -> list[RefundRow]:
+def _matching(
+    orders: list[SimulatedOrder], params: dict[str, object], zone: tzinfo
+) -> list[SimulatedRefundRow]:
     """Return the rows that match a query, sorted; the bounds are exclusive."""
     in_gmt = as_bool(params.get("dates_are_gmt", False))
 
@@ -106,7 +108,7 @@ def _matching(orders: list[SimulatedOrder], params: dict[str, object], zone: tzi
     after, before = instant("after"), instant("before")
     exclude = {as_int(item) for item in as_list(params.get("exclude", []))}
     rows = [
-        RefundRow(refund, order)
+        SimulatedRefundRow(refund, order)
         for order in orders
         for refund in order.refunds
         if refund.id not in exclude
@@ -119,7 +121,7 @@ def _matching(orders: list[SimulatedOrder], params: dict[str, object], zone: tzi
     return rows
 
 
-def _json(row: RefundRow, zone: tzinfo) -> JsonObject:
+def _json(row: SimulatedRefundRow, zone: tzinfo) -> JsonObject:
     created = row.refund.created
     return {
         "id": row.refund.id,

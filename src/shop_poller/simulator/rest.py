@@ -11,7 +11,7 @@ from shop_poller.simulator.answers import Answer, Request, wordpress_error
 from shop_poller.simulator.keys import ApiKey, AppPassword
 from shop_poller.simulator.listing import Listing, read_listing, select
 from shop_poller.simulator.rendering import order_json
-from shop_poller.simulator.routes import ROUTES, Dialect, route_of
+from shop_poller.simulator.routes import ROUTES, SimulatedDialect, route_of
 from shop_poller.simulator.schema import Complaint, as_bool, as_list, first_complaint, id_in
 from shop_poller.simulator.site import Site
 from shop_poller.simulator.tools import listing_schema, not_simulated
@@ -71,7 +71,7 @@ class RestOrders:
 
     def _show(self, request: Request) -> Answer:
         route = route_of(request)
-        if route == ROUTES[Dialect.REST]:
+        if route == ROUTES[SimulatedDialect.REST]:
             return self._list(_params(request), _shown_query(request))
         order_id = int((route or "").rpartition("/")[2])
         shop = self._site.shop
@@ -109,7 +109,7 @@ class RestOrders:
 
     def _address(self, shown: Params) -> str:
         """Return the request's own address, without the page, which is appended."""
-        base = self._site.shop.face.rest(ROUTES[Dialect.REST])
+        base = self._site.shop.face.rest(ROUTES[SimulatedDialect.REST])
         query = f"{urlencode(shown)}&" if shown else ""
         return f"{base}{'&' if '?' in base else '?'}{query}"
 

@@ -14,7 +14,7 @@ ORDERS_QUERY = "woocommerce/orders-query"
 TOOLS_CALL = "tools/call"
 
 
-class Dialect(StrEnum):
+class SimulatedDialect(StrEnum):
     """A dialect; a plain string with the same letters is equal."""
 
     WOOCOMMERCE_MCP = "woocommerce-mcp"
@@ -23,28 +23,28 @@ class Dialect(StrEnum):
     EXECUTE = "execute"
 
 
-MCP_DIALECTS = frozenset({Dialect.WOOCOMMERCE_MCP, Dialect.ABILITIES})
+MCP_DIALECTS = frozenset({SimulatedDialect.WOOCOMMERCE_MCP, SimulatedDialect.ABILITIES})
 
-ROUTES: Mapping[Dialect, str] = {
-    Dialect.WOOCOMMERCE_MCP: "/woocommerce/mcp",
-    Dialect.ABILITIES: "/mcp/mcp-adapter-default-server",
-    Dialect.REST: "/wc/v3/orders",
-    Dialect.EXECUTE: "/woocommerce/mcp/execute",
+ROUTES: Mapping[SimulatedDialect, str] = {
+    SimulatedDialect.WOOCOMMERCE_MCP: "/woocommerce/mcp",
+    SimulatedDialect.ABILITIES: "/mcp/mcp-adapter-default-server",
+    SimulatedDialect.REST: "/wc/v3/orders",
+    SimulatedDialect.EXECUTE: "/woocommerce/mcp/execute",
 }
 _BY_ROUTE = {route: dialect for dialect, route in ROUTES.items()}
 # The bridge of the Celery design was not part of WordPress: it may be at the shop's root too.
 _BRIDGES = ("/execute", "/bridge/execute")
 _API = "/wp-json"
-_ONE_ORDER = re.compile(re.escape(ROUTES[Dialect.REST]) + r"/\d+", re.ASCII)
+_ONE_ORDER = re.compile(re.escape(ROUTES[SimulatedDialect.REST]) + r"/\d+", re.ASCII)
 
 
-def dialect_of(request: Request) -> Dialect | None:
+def dialect_of(request: Request) -> SimulatedDialect | None:
     """Return the dialect of the request's address; None if there is none."""
     if request.path in _BRIDGES:
-        return Dialect.EXECUTE
+        return SimulatedDialect.EXECUTE
     route = route_of(request)
     if route is None or _ONE_ORDER.fullmatch(route):
-        return None if route is None else Dialect.REST
+        return None if route is None else SimulatedDialect.REST
     return _BY_ROUTE.get(route)
 
 
@@ -62,7 +62,7 @@ def is_call(request: Request, method: str) -> bool:
 
     A dialect without JSON-RPC only has listings: each request counts as a call of a tool.
     """
-    if dialect_of(request) in (Dialect.REST, Dialect.EXECUTE):
+    if dialect_of(request) in (SimulatedDialect.REST, SimulatedDialect.EXECUTE):
         return method == TOOLS_CALL
     return request.rpc_method == method
 
@@ -70,13 +70,13 @@ def is_call(request: Request, method: str) -> bool:
 def asks_for_orders(request: Request) -> bool:
     """Return whether a request asks for a list of orders, in any dialect."""
     match dialect_of(request):
-        case Dialect.WOOCOMMERCE_MCP:
+        case SimulatedDialect.WOOCOMMERCE_MCP:
             return _tool(request) == ORDERS_LIST
-        case Dialect.ABILITIES:
+        case SimulatedDialect.ABILITIES:
             called = _tool(request) == EXECUTE_ABILITY
             return called and _arguments(request).get("ability_name") == ORDERS_QUERY
-        case Dialect.REST:
-            return route_of(request) == ROUTES[Dialect.REST]
+        case SimulatedDialect.REST:
+            return route_of(request) == ROUTES[SimulatedDialect.REST]
         case None:
             return False
         case _:

@@ -59,7 +59,7 @@ class Envelope(Generic[H]):
 
 
 @dataclass(frozen=True)
-class Reply:
+class RpcReply:
     """The response to a request body.
 
     Attributes:
@@ -91,7 +91,7 @@ class RpcServer(Generic[H]):
         self._tools = tools
         self._adapter = adapter
 
-    def reply(self, body: Any, caller: Envelope[H]) -> Reply:
+    def reply(self, body: Any, caller: Envelope[H]) -> RpcReply:
         """Answer one body.
 
         Args:
@@ -103,22 +103,22 @@ class RpcServer(Generic[H]):
         """
         if body is None:
             text = "Parse error: Invalid JSON in request body"
-            return Reply(400, rpc_error(0, PARSE_ERROR, text))
+            return RpcReply(400, rpc_error(0, PARSE_ERROR, text))
         batch = isinstance(body, list) and body != []
         opened: list[str] = []
         try:
             answers = [self._message(message, caller, opened) for message in (body if batch else [body])]
         except _UncaughtError:
             text = "Internal error: Handler error occurred"
-            return Reply(500, rpc_error(0, INTERNAL_ERROR, text))
+            return RpcReply(500, rpc_error(0, INTERNAL_ERROR, text))
         session = opened[-1] if opened else None
         if batch:
-            return Reply(200, [answer for answer in answers if answer is not None], session)
+            return RpcReply(200, [answer for answer in answers if answer is not None], session)
         answer = answers[0]
         if answer is None:
-            return Reply(self._adapter.notified, None)
+            return RpcReply(self._adapter.notified, None)
         code = answer["error"]["code"] if "error" in answer else 0
-        return Reply(_HTTP_STATUSES.get(code, 200), answer, session)
+        return RpcReply(_HTTP_STATUSES.get(code, 200), answer, session)
 
     def _message(self, message: Any, caller: Envelope[H], opened: list[str]) -> JsonObject | None:
         if message == []:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shop_poller.simulator.goods import SHIPPING, Customer, LineItem, basket, random_customer, random_lines
 from shop_poller.simulator.listing import HONEST
-from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, Refund, SimulatedOrder
+from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, SimulatedOrder, SimulatedRefund
 from shop_poller.simulator.rendering import ShopFace
 
 BUILT_IN_STATUSES = (
@@ -275,7 +275,7 @@ class SimulatedShop:
         at: datetime,
         refund_id: int | None = None,
     ) -> int:
-        refund = Refund(self._next_id(refund_id), amount, reason, at)
+        refund = SimulatedRefund(self._next_id(refund_id), amount, reason, at)
         self._orders[order.id] = order.with_refund(refund, at)
         return refund.id
 

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from shop_poller.simulator.answers import JSON_TYPE, NO_CACHE, Answer, Request, php_json, wordpress_error
 from shop_poller.simulator.orders import JsonObject
-from shop_poller.simulator.routes import MCP_DIALECTS, ORDERS_QUERY, Dialect, asks_for_orders, dialect_of
+from shop_poller.simulator.routes import (
+    MCP_DIALECTS,
+    ORDERS_QUERY,
+    SimulatedDialect,
+    asks_for_orders,
+    dialect_of,
+)
 from shop_poller.simulator.tools import failure, success
 
 _CRITICAL = (
@@ -50,12 +56,12 @@ def fatal(answer: Answer, request: Request, text: str) -> Answer:
     if not is_good(answer, request):
         return answer
     match dialect_of(request):
-        case Dialect.WOOCOMMERCE_MCP:
+        case SimulatedDialect.WOOCOMMERCE_MCP:
             return _with_result(answer, failure(text))
-        case Dialect.ABILITIES if asks_for_orders(request):
+        case SimulatedDialect.ABILITIES if asks_for_orders(request):
             thrown = f'Ability "{ORDERS_QUERY}" callback threw an exception: {text}'
             return _with_result(answer, failure(thrown))
-        case Dialect.REST | Dialect.EXECUTE:
+        case SimulatedDialect.REST | SimulatedDialect.EXECUTE:
             return critical_error(answer)
         case _:
             return answer
@@ -66,13 +72,13 @@ def refusal(answer: Answer, request: Request, error: JsonObject) -> Answer:
     if not is_good(answer, request):
         return answer
     match dialect_of(request):
-        case Dialect.WOOCOMMERCE_MCP:
+        case SimulatedDialect.WOOCOMMERCE_MCP:
             return _with_result(answer, success({"data": error}))
-        case Dialect.ABILITIES if asks_for_orders(request):
+        case SimulatedDialect.ABILITIES if asks_for_orders(request):
             return _with_result(answer, failure(error["message"]))
-        case Dialect.EXECUTE:
+        case SimulatedDialect.EXECUTE:
             return replace(answer, body=php_json({"data": error}).encode())
-        case Dialect.REST:
+        case SimulatedDialect.REST:
             return replace(answer, status=error["data"]["status"], body=php_json(error).encode())
         case _:
             return answer

@@ -16,7 +16,7 @@ from shop_poller.simulator.adapters import (
 )
 from shop_poller.simulator.orders import JsonObject
 from shop_poller.simulator.routes import TOOLS_CALL
-from shop_poller.simulator.rpc import H, Reply, Toolbox, rpc_error, rpc_result
+from shop_poller.simulator.rpc import H, RpcReply, Toolbox, rpc_error, rpc_result
 from shop_poller.simulator.site import Site
 
 VERSION = "2026-07-28"
@@ -51,7 +51,7 @@ class StatelessServer(Generic[H]):
         self._tools = tools
         self._adapter = adapter
 
-    def reply(self, body: Any, headers: Mapping[str, str], holder: H) -> Reply:
+    def reply(self, body: Any, headers: Mapping[str, str], holder: H) -> RpcReply:
         """Answer one body.
 
         Args:
@@ -60,11 +60,11 @@ class StatelessServer(Generic[H]):
             holder: The owner of the request's key or password.
         """
         if body is None:
-            return Reply(400, rpc_error(None, PARSE_ERROR, "Parse error"))
+            return RpcReply(400, rpc_error(None, PARSE_ERROR, "Parse error"))
         if not isinstance(body, dict) or not isinstance(body.get("method"), str):
-            return Reply(400, rpc_error(None, INVALID_REQUEST, "Invalid Request"))
+            return RpcReply(400, rpc_error(None, INVALID_REQUEST, "Invalid Request"))
         if "id" not in body:
-            return Reply(202, None)
+            return RpcReply(202, None)
         try:
             self._check(body, headers)
             result = self._result(body["method"], body["params"], holder)
@@ -72,9 +72,9 @@ class StatelessServer(Generic[H]):
             error = rpc_error(body["id"], rejection.code, rejection.message)
             if rejection.data is not None:
                 error["error"]["data"] = rejection.data
-            return Reply(404 if rejection.code == METHOD_NOT_FOUND else 400, error)
+            return RpcReply(404 if rejection.code == METHOD_NOT_FOUND else 400, error)
         meta = {f"{_META}/serverInfo": self._adapter.welcome["serverInfo"]}
-        return Reply(200, rpc_result(body["id"], {**result, "resultType": "complete", "_meta": meta}))
+        return RpcReply(200, rpc_result(body["id"], {**result, "resultType": "complete", "_meta": meta}))
 
     def _check(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         params = body.get("params")

@@ -61,7 +61,7 @@ class StorePool:
         """
         if self.connection_pool is None or isinstance(where, Path):
             return None
-        from shop_poller.stores.redis.membership import Membership as RedisMembership  # noqa: PLC0415 - likewise
+        from shop_poller.stores.redis.membership import RedisMembership  # noqa: PLC0415 - likewise
 
         return RedisMembership(where, self.connection_pool, prefix=prefix, name=name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-MOST_TOLD = 1000
+MOST_REPORTED = 1000
 MOST_KEPT = 1000
 """Most copies of corrected rows. The copies of rows removed from the outbox are all kept."""
 MOST_CONTENT = 4_100_000
@@ -60,13 +60,13 @@ class Original:
 class Damage:
     """The damaged rows found since the store was opened. Each row is logged once."""
 
-    told: set[tuple[str, str]] = field(default_factory=set)
+    reported: set[tuple[str, str]] = field(default_factory=set)
 
-    def tell(self, shop: str, place: str, name: str, problems: Sequence[str]) -> None:
+    def report(self, shop: str, place: str, name: str, problems: Sequence[str]) -> None:
         """Log a row that was set aside or corrected."""
-        if (place, name) in self.told or len(self.told) >= MOST_TOLD:
+        if (place, name) in self.reported or len(self.reported) >= MOST_REPORTED:
             return
-        self.told.add((place, name))
+        self.reported.add((place, name))
         structlog.get_logger().error(
             "a stored row is damaged; a copy of it is set aside and work continues",
             shop=shop,

@@ -122,10 +122,10 @@ def is_notification(body: str, names: str) -> bool:
     if size > MOST_BODY or names[MOST_NAME:] or SURROGATE.search(names + body):
         return False
     try:
-        told, end = DECODER.raw_decode(body)
+        value, end = DECODER.raw_decode(body)
     except (ValueError, RecursionError):
         return False
-    return end == size and type(told) is dict and body.count("[") + body.count("{") <= MOST_DEPTH
+    return end == size and type(value) is dict and body.count("[") + body.count("{") <= MOST_DEPTH
 
 
 def name_of(value: object) -> str:
@@ -230,14 +230,16 @@ def delivery(
     shop_id = reading.text(raw.get("shop_id"), "shop_id")
     sink = reading.text(raw.get("sink"), "sink")
     key = reading.text(raw.get("key"), "key")
-    told = reading.json(raw.get("body"), "body", most=MOST_BODY)
-    if told is not None and not isinstance(told, dict):
+    notification = reading.json(raw.get("body"), "body", most=MOST_BODY)
+    if notification is not None and not isinstance(notification, dict):
         reading.problems.append("body is not a notification")
-    if not (number and shop_id and sink and key and isinstance(told, dict)):
+    if not (number and shop_id and sink and key and isinstance(notification, dict)):
         return None, reading.problems
-    event_id = reading.text(raw.get("event_id"), "event_id") or Reading().text(told.get("event_id"), "")
+    event_id = reading.text(raw.get("event_id"), "event_id") or Reading().text(
+        notification.get("event_id"), ""
+    )
     event_type = reading.text(raw.get("event_type"), "event_type") or Reading().text(
-        told.get("event_type"), ""
+        notification.get("event_type"), ""
     )
     if not event_id or not event_type:
         return None, reading.problems

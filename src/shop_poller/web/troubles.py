@@ -67,10 +67,10 @@ class Trouble:
 
 def troubles(snapshot: StatusSnapshot) -> list[Trouble]:
     """Return all problems, the most severe first."""
-    return sorted(_found(snapshot), key=lambda one: not one.grave)
+    return sorted(_all_troubles(snapshot), key=lambda one: not one.grave)
 
 
-def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
+def _all_troubles(snapshot: StatusSnapshot) -> Iterator[Trouble]:
     if snapshot.trouble:
         about = "redis" if snapshot.in_redis else "store"
         yield Trouble("store", grave=True, about=about, detail=snapshot.trouble)
@@ -93,9 +93,9 @@ def _found(snapshot: StatusSnapshot) -> Iterator[Trouble]:
             cause=alert.cause,
             since=alert.since,
         )
-    told = {alert.service for alert in snapshot.alerts}
+    alerted = {alert.service for alert in snapshot.alerts}
     for sink in snapshot.sinks:
-        yield from _of_sink(sink, snapshot.now, told=sink.name in told)
+        yield from _of_sink(sink, snapshot.now, is_alerted=sink.name in alerted)
     dead = sum(sink.stored.dead for sink in snapshot.sinks)
     if dead:
         yield Trouble("dead", count=dead)
@@ -151,12 +151,12 @@ def _about(alert: Alert, shop: str) -> str:
     return "keys" if alert.cause is ErrorKind.AUTHENTICATION else "shop"
 
 
-def _of_sink(sink: SinkSnapshot, now: datetime, *, told: bool) -> Iterator[Trouble]:
+def _of_sink(sink: SinkSnapshot, now: datetime, *, is_alerted: bool) -> Iterator[Trouble]:
     if not sink.named:
         if sink.stored.waiting:
             yield Trouble("orphan", name=sink.name, count=sink.stored.waiting)
         return
-    if told:  # the alert says more
+    if is_alerted:  # the alert says more
         return
     if sink.gone:
         yield Trouble("gone", grave=True, name=sink.name)

@@ -53,7 +53,7 @@ def advice(config: HttpConfig, response: httpx.Response, *, was_sent: bool = Tru
     if target is None:
         sent = ": the receiver may or may not have processed the notification; let it answer 200 when it has"
         return f"a redirect without a usable address{sent if was_sent else TRY_IT}"
-    if not _is_moved(config, response) and _place(target) == _place(urlsplit(config.url)):
+    if not _is_moved(config, response) and _target_of(target) == _target_of(urlsplit(config.url)):
         return "a redirect to itself: check what is in front of it, such as a page to sign in"
     return f"a redirect to {_shown(config, target)}{_what_to_do(config, response, target, was_sent=was_sent)}"
 
@@ -95,7 +95,7 @@ def _is_moved(config: HttpConfig, response: httpx.Response) -> bool:
     ours = urlsplit(config.url)
     same_host = _bare_host(target) == _bare_host(ours)
     same_path = target.path.rstrip("/") == ours.path.rstrip("/")
-    return same_host and same_path and _place(target)[:-1] != _place(ours)[:-1]
+    return same_host and same_path and _target_of(target)[:-1] != _target_of(ours)[:-1]
 
 
 def _slash(config: HttpConfig, target: SplitResult) -> str:
@@ -112,7 +112,7 @@ def _bare_host(parts: SplitResult) -> str:
     return (parts.hostname or "").removeprefix("www.")
 
 
-def _place(parts: SplitResult) -> tuple[str, str, int | None, str, str]:
+def _target_of(parts: SplitResult) -> tuple[str, str, int | None, str, str]:
     default = {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", parts.port or default, parts.path or "/", parts.query
 

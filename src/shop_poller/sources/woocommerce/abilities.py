@@ -90,9 +90,9 @@ class Abilities:
         answers = [await self._without_the_bad(each) for each in requested]
         items = answers[0].items if len(answers) == 1 else merged(answers, query)
         preamble = next((answer.preamble for answer in answers if answer.preamble), "")
-        untold = self._poisoned.untold(query.exclude)
+        unreported = self._poisoned.unreported(query.exclude)
         return Page(
-            (*items, *untold),
+            (*items, *unreported),
             answers[0].shop_time,
             preamble,
             total=sum_of(answer.total for answer in answers),
@@ -215,7 +215,7 @@ class Abilities:
                 )
             why = await self._guilt(found)
             if why:
-                self._poisoned.found(found, why)
+                self._poisoned.add(found, why)
                 break
 
     async def _search(self, question: Query, highest: int) -> int | None:

@@ -14,7 +14,7 @@ import httpx
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.sources.woocommerce.answers import RedirectedError, http_error, of_kind
-from shop_poller.sources.woocommerce.jsonrpc import Answer, is_lost_in_words
+from shop_poller.sources.woocommerce.jsonrpc import RpcResult, is_lost_in_words
 from shop_poller.sources.woocommerce.mcp_http import SESSION, McpHttp
 from shop_poller.sources.woocommerce.rpc_errors import (
     ASKS_FOR_TIME,
@@ -41,7 +41,7 @@ DOUBTFUL = frozenset(ErrorKind) - {ErrorKind.RATE_LIMIT}
 """Errors that a lost session may cause although the error does not mention the session."""
 CLIENT = {"name": "shop-poller", "version": __version__}
 
-Reply = tuple[Answer, httpx.Response]
+Reply = tuple[RpcResult, httpx.Response]
 
 
 class EraRefusedError(Exception):

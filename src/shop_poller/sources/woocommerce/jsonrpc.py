@@ -58,7 +58,7 @@ class InvalidOutputError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RpcResult:
     """A JSON-RPC result.
 
     Attributes:
@@ -77,7 +77,7 @@ def read_answer(
     advice: Advice = COMMON_ADVICE,
     *,
     in_session: bool = False,
-) -> Answer:
+) -> RpcResult:
     """Read the answer to a JSON-RPC call.
 
     Args:
@@ -118,7 +118,7 @@ def read_answer(
             ErrorKind.PROTOCOL,
             "the shop answered another question than ours; a cache may be in front of its MCP address",
         )
-    return Answer(payload["result"], preamble)
+    return RpcResult(payload["result"], preamble)
 
 
 def own_answer(payload: object, request_id: object) -> object:

@@ -11,7 +11,7 @@ from shop_poller.sources.woocommerce.answers import STATUSES, Advice, bound_part
 from shop_poller.sources.woocommerce.connection import MAX_ANSWER_BYTES, PEER, ShopConnection, read_whole
 from shop_poller.sources.woocommerce.credentials import Credentials
 from shop_poller.sources.woocommerce.eventstream import EventStream
-from shop_poller.sources.woocommerce.jsonrpc import Answer, is_response, own_answer, read_answer
+from shop_poller.sources.woocommerce.jsonrpc import RpcResult, is_response, own_answer, read_answer
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 SESSION = "Mcp-Session-Id"
@@ -37,7 +37,7 @@ class McpHttp:
 
     async def call(
         self, method: str, params: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> tuple[Answer, httpx.Response]:
+    ) -> tuple[RpcResult, httpx.Response]:
         """Call a method.
 
         Raises:

@@ -31,7 +31,7 @@ MAX_REMEMBERED = 1_000
 MAX_REASON = 120
 
 PATH = re.compile(r"\boutput((?:\[\w{1,50}\])+)")
-PLACE = re.compile(r"\[orders\]\[(\d{1,6})\]")
+POSITION = re.compile(r"\[orders\]\[(\d{1,6})\]")
 
 Ask = Callable[[Query], Awaitable[Sequence[int]]]
 """Sends a query and returns the ids of the page, or raises InvalidOutputError."""
@@ -40,7 +40,7 @@ Ask = Callable[[Query], Awaitable[Sequence[int]]]
 def concerns_an_order(said: str) -> bool:
     """Return whether one order may cause an error: the error names a position among the orders, or none."""
     path = PATH.search(said)
-    return path is None or PLACE.match(path[1]) is not None
+    return path is None or POSITION.match(path[1]) is not None
 
 
 def names_an_exception(said: str) -> bool:
@@ -48,10 +48,10 @@ def names_an_exception(said: str) -> bool:
     return "threw an exception" in said
 
 
-def place(said: str) -> int | None:
+def position_in_page(said: str) -> int | None:
     """Return the position of the first bad order in its page, from 0; None if the error does not say."""
     path = PATH.search(said)
-    found = PLACE.match(path[1]) if path else None
+    found = POSITION.match(path[1]) if path else None
     return int(found[1]) if found else None
 
 
@@ -60,7 +60,7 @@ def reason(said: str) -> str:
     path = PATH.search(said)
     if path is None:
         return quote(said)[:MAX_REASON]
-    field = ".".join(re.findall(r"\w+", PLACE.sub("", path[1]))) or "the order"
+    field = ".".join(re.findall(r"\w+", POSITION.sub("", path[1]))) or "the order"
     words, comma, _ = said[path.end() :].partition(",")
     if comma:
         words = f"{words.rpartition(' ')[0]} …"
@@ -78,14 +78,14 @@ async def narrow(ask: Ask, query: Query, failure: InvalidOutputError) -> Query:
     Returns:
         A query that fails, unless the shop changed meanwhile.
     """
-    guess = place(failure.said)
+    guess = position_in_page(failure.said)
     while query.per_page > 1:
         length = query.per_page // 2 if guess is None else guess or 1
         first = replace(query, per_page=min(length, query.per_page - 1))
         try:
             healthy = await ask(first)
         except InvalidOutputError as error:
-            query, guess = first, place(error.said)
+            query, guess = first, position_in_page(error.said)
         else:  # if the reported position is right, the next order is the bad one
             rest = query.per_page - first.per_page
             query = replace(query, per_page=rest, exclude=query.exclude | frozenset(healthy))
@@ -188,31 +188,31 @@ class Poisoned:
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}
-        self._untold: set[int] = set()
+        self._unreported: set[int] = set()
 
     @property
     def ids(self) -> frozenset[int]:
         """The ids to exclude."""
         return frozenset(self._reasons)
 
-    def found(self, order_id: int, why: str) -> None:
+    def add(self, order_id: int, why: str) -> None:
         """Remember a bad order. Beyond MAX_REMEMBERED, forget the oldest; it will be found again."""
         self._reasons[order_id] = why
-        self._untold.add(order_id)
+        self._unreported.add(order_id)
         if len(self._reasons) > MAX_REMEMBERED:
             self.healed(next(iter(self._reasons)))
 
     def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
         """Remember a bad order that was requested by its id."""
-        self.found(order_id, why)
-        self._untold.discard(order_id)
+        self.add(order_id, why)
+        self._unreported.discard(order_id)
         return UnreadableOrder(order_id, why)
 
     def healed(self, order_id: int) -> None:
         """Forget an order that is no longer bad."""
         self._reasons.pop(order_id, None)
-        self._untold.discard(order_id)
+        self._unreported.discard(order_id)
 
-    def untold(self, seen: Collection[int]) -> list[UnreadableOrder]:
+    def unreported(self, seen: Collection[int]) -> list[UnreadableOrder]:
         """Return the bad orders that were not requested by id yet, except those that this caller has seen."""
-        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._untold.difference(seen))]
+        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._unreported.difference(seen))]

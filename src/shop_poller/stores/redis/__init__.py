@@ -74,7 +74,7 @@ class RedisStore(
             info = next(iter(info.values()))
         problem = server.problem(info)
         if problem:
-            raise PermanentError(ErrorKind.STORE, f"state in {self._address.place}: {problem}")
+            raise PermanentError(ErrorKind.STORE, f"state in {self._address.shown}: {problem}")
         led_by = f"led by {person(owner)}" if owner else "led by nobody now"
         return f"answers ({server.describe(info)}), {led_by}"
 

@@ -40,19 +40,19 @@ class Aside:
         kept = {"shop": one.shop, "reason": "; ".join(one.problems)[:300], "at": ms(now)}
         return json.dumps(kept | {"content": content(one.row)})
 
-    def tell(self, one: Original) -> None:
+    def report(self, one: Original) -> None:
         """Log a damaged row, once."""
-        self._damage.tell(one.shop, one.place, stored.name_of(one.name), one.problems)
+        self._damage.report(one.shop, one.place, stored.name_of(one.name), one.problems)
 
     async def note(self, one: Original, now: datetime) -> None:
         """Log a damaged row and keep a copy, once, if the lease is ours. The next write corrects the row."""
         if (
             not one.problems
             or not self._connection.nonce
-            or (one.place, stored.name_of(one.name)) in self._damage.told
+            or (one.place, stored.name_of(one.name)) in self._damage.reported
         ):
             return
-        self.tell(one)
+        self.report(one)
         try:
             if await self._connection.read("HLEN", self._keys.rows_set_aside) < MOST_KEPT:
                 command = ["HSET", 1, self.field(one), self.copy(one, now)]

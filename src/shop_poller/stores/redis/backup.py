@@ -71,7 +71,7 @@ class StateKeys:
                     text = base64.b64encode(value).decode()
                     to.write(json.dumps({"key": name, "ttl_ms": ttl_ms, "dump": text}).encode() + b"\n")
             return True
-        raise TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: it keeps changing; try again")
+        raise TemporaryError(ErrorKind.STORE, f"state in {self._address.shown}: it keeps changing; try again")
 
     async def stage(self, source: BinaryIO, show: Callable[[int], None]) -> dict[str, int]:
         """Write the values of a file under temporary names.

@@ -291,7 +291,7 @@ class RedisConnection:
     async def _heeding(self, command: Callable[[], Any]) -> Any:
         """Execute a command. If the server takes no writes, drop the connections to it."""
         try:
-            with translated(self._address.place, self._broken, passing=REDIS_ERRORS):
+            with translated(self._address.shown, self._broken, passing=REDIS_ERRORS):
                 return await cast("Any", command())
         except (RedisError, RedisClusterException) as error:
             if says_no_writes(error):
@@ -311,10 +311,10 @@ class RedisConnection:
         return self._error(f"{text}; {ADVICE[-1][1]}")
 
     def _error(self, text: str) -> TemporaryError:
-        return TemporaryError(ErrorKind.STORE, f"state in {self._address.place}: {text}")
+        return TemporaryError(ErrorKind.STORE, f"state in {self._address.shown}: {text}")
 
     def _refused(self, text: str) -> RefusedError:
-        return RefusedError(ErrorKind.STORE, f"state in {self._address.place}: {text}")
+        return RefusedError(ErrorKind.STORE, f"state in {self._address.shown}: {text}")
 
 
 def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -34,7 +34,7 @@ class RedisDeadLetters(RedisPort):
                 ages = self._keys.dead(shop, name)
                 async for seqs in self._connection.by_score(ages, first, last):
                     found += await read_finished(self._connection, self._keys.dead_letters, seqs, dead=True)
-        return [one.seq for one in sorted(found, key=lambda one: one.place)]
+        return [one.seq for one in sorted(found, key=lambda one: one.sort_key)]
 
     async def dead_letter(self, shop_id: str, seq: int) -> DeadLetter | None:
         """Return one dead letter."""
@@ -71,7 +71,7 @@ class RedisDeadLetters(RedisPort):
             if (over := codec.finished(seq, text, dead=dead)[0]) is not None
             and (not again or Reading().json(body, "body", most=MOST_BODY) is not None)
         ]
-        for over, text, body in sorted(read, key=lambda one: one[0].place):
+        for over, text, body in sorted(read, key=lambda one: one[0].sort_key):
             lane = lanes.setdefault(over.sink, len(lanes) + 1)
             row = codec.row_again(shop_id, over, body, now) if again else ""
             moves.append([str(over.seq), lane, text, over.key, over.event_id, row])

@@ -60,7 +60,7 @@ class RedisDeliveryHistory(RedisPort):
                     kept = {seq for seq, text in zip(seqs, texts, strict=True) if text is not None}
                     over = await read_finished(self._connection, self._keys.delivered, seqs, dead=False)
                     found += [DeliveredEntry(one, str(one.seq) in kept) for one in over]
-        return sorted(found, key=lambda made: made.over.place)
+        return sorted(found, key=lambda made: made.over.sort_key)
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """Read the deliveries from the outbox, the history and the dead letters."""

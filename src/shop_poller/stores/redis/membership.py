@@ -25,7 +25,7 @@ AT_ONCE = 16
 """How many leases are read concurrently on a Cluster, one by one: half of the readers of the pool."""
 
 
-class Membership:
+class RedisMembership:
     """One replica's view of all replicas. For the methods see ports.Membership.
 
     Args:

@@ -65,7 +65,7 @@ class Mending:
         Raises:
             TemporaryError: STORE, or the lease was lost; the next leader resumes.
         """
-        phase, server, position, line, heads = await self._place()
+        phase, server, position, line, heads = await self._progress()
         if phase == ROWS or (phase == LINES and heads < 0):
             # A scan can only resume on the server that began it, and only if that was not restarted.
             here = await self._server()
@@ -82,7 +82,7 @@ class Mending:
         await self._strays(position)
         await self._write([["DEL", 1]])
 
-    async def _place(self) -> tuple[str, str, str, str, int]:
+    async def _progress(self) -> tuple[str, str, str, str, int]:
         """Return where to resume: phase, server, position, line, and the count of heads (-1: unknown)."""
         fields = ("phase", "server", "position", "line", "heads")
         phase, *others, heads = await self._connection.read("HMGET", self._keys.mending, *fields)
@@ -172,7 +172,7 @@ class Mending:
         It is True, too, if the number of heads changed since they were counted.
         """
         lanes = await self._lanes()
-        *_, counted = await self._place()
+        *_, counted = await self._progress()
         heads = await self._connection.read("HLEN", self._keys.heads)
         due = {self._keys.due(sink) for _, sink in lanes}
         n_due = sum([await self._connection.read("ZCARD", key) for key in due])

@@ -74,10 +74,10 @@ class OutboxRows:
         name = await self._name_in_lines(seq, kept)
         place = codec.from_line(name)
         since, _, attempts = (head or f"{ms(now)} 0").partition(" ")
-        told = codec.record(kept.get("body"))
+        body = codec.record(kept.get("body"))
         named: dict[str, object] = {"shop_id": kept.get("shop"), **place}
         named |= {"head_since": since, "attempts": attempts}
-        named.setdefault("event_type", kept.get("event_type") or told.get("event_type", ""))
+        named.setdefault("event_type", kept.get("event_type") or body.get("event_type", ""))
         delivery, _ = stored.delivery(seq, {**kept, **named}, now)
         if delivery is None or str(delivery.seq) != seq or (in_line and not place):
             await self.set_aside(seq, row, name, problems, now)
@@ -107,7 +107,7 @@ class OutboxRows:
         sink = place.get("sink") or stored.Reading().text(kept.get("sink"), "sink")
         line = f"{codec.lane(shop, sink)}{LANE}{place['key']}{LANE}" if place else ""
         one = Original(shop, "outbox", seq, problems, {"row": row, "line": name})
-        self._aside.tell(one)
+        self._aside.report(one)
         keys = [
             self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads,
             self._keys.rows_set_aside, self._keys.due(sink), self._keys.age(shop, sink),

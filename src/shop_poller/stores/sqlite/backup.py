@@ -30,11 +30,11 @@ PAGES = 2_000
 COPIED_BYTES = 2**20
 MOST_SHOWN = 100
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-Show = Callable[[int, int], None]
+ShowProgress = Callable[[int, int], None]
 """Is called with the amount done, and the total."""
 
 
-def copy_state(path: Path, target: Path, show: Show) -> None:
+def copy_state(path: Path, target: Path, show: ShowProgress) -> None:
     """Copy a state file as it is at this moment. The process that writes to it is not blocked.
 
     Args:

@@ -17,19 +17,19 @@ def maybe_ms(value: datetime | None) -> int | None:
     return None if value is None else ms(value)
 
 
-SHOP = (
+SHOP_COLUMNS = (
     "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
     " sweep_after_id, swept_at, newest_order_at, silence_told_at, refunds_at"
 )
 
 
 def shop_state(row: Row) -> tuple[ShopState, list[str]]:
-    """Return the state from the columns SHOP, and the problems."""
-    return stored.shop_state(dict(zip(SHOP.split(", "), row, strict=True)))
+    """Return the state from SHOP_COLUMNS, and the problems."""
+    return stored.shop_state(dict(zip(SHOP_COLUMNS.split(", "), row, strict=True)))
 
 
 def shop_row(state: ShopState) -> Row:
-    """Return the values of the columns SHOP."""
+    """Return the values of SHOP_COLUMNS."""
     import_position = state.import_position
     return (
         ms(state.started_at),
@@ -47,12 +47,14 @@ def shop_row(state: ShopState) -> Row:
     )
 
 
-KNOWN = "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since, silent_refund_ids"
+KNOWN_COLUMNS = (
+    "order_id, status, modified_at, announced_new, decided, refund_ids, awaiting_since, silent_refund_ids"
+)
 
 
 def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
-    """Return the record from the columns KNOWN, and the problems."""
-    raw = dict(zip(KNOWN.split(", "), row, strict=True))
+    """Return the record from KNOWN_COLUMNS, and the problems."""
+    raw = dict(zip(KNOWN_COLUMNS.split(", "), row, strict=True))
     for name in ("decided", "refund_ids", "silent_refund_ids"):
         text = raw[name]
         if text:  # invalid JSON stays a text, which is reported under the name of its column
@@ -65,7 +67,7 @@ def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
 
 
 def known_row(order: KnownOrder) -> Row:
-    """Return the values of the columns KNOWN."""
+    """Return the values of KNOWN_COLUMNS."""
     return (
         order.id,
         order.status,
@@ -78,16 +80,18 @@ def known_row(order: KnownOrder) -> Row:
     )
 
 
-DELIVERY = "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq"
+DELIVERY_COLUMNS = (
+    "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq"
+)
 
 
-PLAIN = (int, str, str, str, str, str, str, int, int, int, type(None))
+USUAL_TYPES = (int, str, str, str, str, str, str, int, int, int, type(None))
 """The usual types of the columns of a delivery. A row with these types is read on a fast path."""
 
 
 def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
-    """Return a delivery from the columns DELIVERY, or None if it cannot be delivered, and the problems."""
-    if tuple(map(type, row)) == PLAIN:
+    """Return a delivery from DELIVERY_COLUMNS, or None if it cannot be delivered, and the problems."""
+    if tuple(map(type, row)) == USUAL_TYPES:
         seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, _ = row
         names = f"{shop_id}{sink}{key}{event_id}{event_type}"
         if (
@@ -102,7 +106,7 @@ def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
                 seq, shop_id, sink, key, event_id, event_type, body, attempts,
                 instant(created_at), instant(head_since),
             ), []  # fmt: skip
-    raw = dict(zip(DELIVERY.split(", "), row, strict=True))
+    raw = dict(zip(DELIVERY_COLUMNS.split(", "), row, strict=True))
     return stored.delivery(raw["seq"], raw, now)
 
 

@@ -11,10 +11,10 @@ from shop_poller.stores.sqlite import codec, outbox
 from shop_poller.stores.sqlite.codec import maybe_ms
 from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection, transaction
-from shop_poller.stores.sqlite.history import PLACE
+from shop_poller.stores.sqlite.history import BY_FIRST_SEQ
 from shop_poller.stores.stored import MOST_BODY, Reading, delivery
 
-THESE = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
+SHOP_AND_SEQ_IN = "shop_id = ? AND seq IN (SELECT value FROM json_each(?))"
 
 
 class SqliteDeadLetters(SqlitePort):
@@ -34,7 +34,7 @@ class SqliteDeadLetters(SqlitePort):
         rows = db.execute(
             "SELECT seq FROM dead_letters WHERE shop_id = :shop AND (:sink IS NULL OR sink = :sink)"
             " AND (:since IS NULL OR buried_at >= :since) AND (:before IS NULL OR buried_at < :before)"
-            f" ORDER BY {PLACE}",
+            f" ORDER BY {BY_FIRST_SEQ}",
             {"shop": shop_id, "sink": sink, "since": maybe_ms(since), "before": maybe_ms(before)},
         )
         return [seq for (seq,) in rows]  # the key of the table: always numbers
@@ -66,7 +66,7 @@ class SqliteDeadLetters(SqlitePort):
         """Delete dead letters."""
         with transaction(db):
             return db.execute(
-                f"DELETE FROM dead_letters WHERE {THESE}", (shop_id, json.dumps(list(seqs)))
+                f"DELETE FROM dead_letters WHERE {SHOP_AND_SEQ_IN}", (shop_id, json.dumps(list(seqs)))
             ).rowcount
 
     @in_thread
@@ -82,7 +82,7 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
     with transaction(db):
         rows = db.execute(
             f"SELECT sink, shop_id, key, event_id, event_type, body, seq, first_seq FROM {table}"
-            f" WHERE {THESE} AND body IS NOT NULL ORDER BY {PLACE}",
+            f" WHERE {SHOP_AND_SEQ_IN} AND body IS NOT NULL ORDER BY {BY_FIRST_SEQ}",
             (shop_id, json.dumps(list(seqs))),
         ).fetchall()
         for row in rows:

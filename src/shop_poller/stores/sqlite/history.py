@@ -11,10 +11,10 @@ from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection
 
-EARLIEST = -(2**62)
-"""Before any instant (ms)."""
-PLACE = "coalesce(first_seq, seq), seq"
-"""The order of events. A delivery that was put back and finished again keeps its first place."""
+BEFORE_ALL_MS = -(2**62)
+"""Before any instant."""
+BY_FIRST_SEQ = "coalesce(first_seq, seq), seq"
+"""Sorts deliveries as the events happened, even if some were put back into the outbox and finished again."""
 
 
 class SqliteDeliveryHistory(SqlitePort):
@@ -43,7 +43,7 @@ class SqliteDeliveryHistory(SqlitePort):
                 "shop": shop_id,
                 "sink": sink,
                 "limit": limit,
-                "after": EARLIEST if after is None else ms(after),
+                "after": BEFORE_ALL_MS if after is None else ms(after),
             },
         )
         return [over for row in rows if (over := codec.finished(row, dead=dead)[0]) is not None]
@@ -71,7 +71,7 @@ class SqliteDeliveryHistory(SqlitePort):
         rows = db.execute(
             "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '',"
             " first_seq FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ?"
-            f" ORDER BY {PLACE}",
+            f" ORDER BY {BY_FIRST_SEQ}",
             (shop_id, ms(since), ms(before)),
         )
         read = [(codec.finished(row[1:], dead=False)[0], bool(row[0])) for row in rows]

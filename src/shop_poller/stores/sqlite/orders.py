@@ -50,7 +50,9 @@ class SqliteOrderState(SqlitePort):
                 else (None,)
             )
             if last is not None:
-                db.damage.tell(shop_id, "shops", shop_id, ["it is missing, and orders of the shop are known"])
+                db.damage.report(
+                    shop_id, "shops", shop_id, ["it is missing, and orders of the shop are known"]
+                )
                 again = max(instant(last) - READ_AGAIN, stored.EARLIEST)
                 db.execute(
                     "UPDATE shops SET baseline_at = ?1, cursor_at = ?1 WHERE shop_id = ?2",
@@ -64,7 +66,7 @@ class SqliteOrderState(SqlitePort):
     def known(self, db: StateConnection, shop_id: str, ids: Collection[int]) -> dict[int, KnownOrder]:
         """Read the records of these orders."""
         rows = db.execute(
-            f"SELECT {codec.KNOWN} FROM known_orders WHERE shop_id = ?"
+            f"SELECT {codec.KNOWN_COLUMNS} FROM known_orders WHERE shop_id = ?"
             " AND order_id IN (SELECT value FROM json_each(?))",
             (shop_id, json.dumps(list(ids))),
         )
@@ -73,7 +75,7 @@ class SqliteOrderState(SqlitePort):
             order, problems = codec.known_order(row)
             if problems:
                 name = stored.name_of(row[0])
-                note(db, Original(shop_id, "known_orders", name, problems, raw(codec.KNOWN, row)))
+                note(db, Original(shop_id, "known_orders", name, problems, raw(codec.KNOWN_COLUMNS, row)))
             if order.id >= 0:
                 found[order.id] = order
         return found
@@ -105,12 +107,12 @@ class SqliteOrderState(SqlitePort):
         seen_at = ms(batch.seen_at)
         with transaction(db):
             db.execute(
-                f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP})"
+                f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP_COLUMNS})"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (shop_id, *codec.shop_row(batch.state)),
             )
             db.executemany(
-                f"INSERT OR REPLACE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
+                f"INSERT OR REPLACE INTO known_orders (shop_id, seen_at, {codec.KNOWN_COLUMNS})"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((shop_id, seen_at, *codec.known_row(order)) for order in batch.known),
             )
@@ -148,7 +150,7 @@ class SqliteOrderState(SqlitePort):
         with transaction(db):
             fresh = [
                 db.execute(
-                    f"INSERT OR IGNORE INTO known_orders (shop_id, seen_at, {codec.KNOWN})"
+                    f"INSERT OR IGNORE INTO known_orders (shop_id, seen_at, {codec.KNOWN_COLUMNS})"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (shop_id, ms(now), *codec.known_row(order)),
                 ).rowcount
@@ -164,9 +166,9 @@ class SqliteOrderState(SqlitePort):
 
 def _load(db: StateConnection, shop_id: str) -> ShopState | None:
     """Return the state of a shop; None if there is none."""
-    row = db.execute(f"SELECT {codec.SHOP} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
+    row = db.execute(f"SELECT {codec.SHOP_COLUMNS} FROM shops WHERE shop_id = ?", (shop_id,)).fetchone()
     if row is None:
         return None
     state, problems = codec.shop_state(row)
-    note(db, Original(shop_id, "shops", shop_id, problems, raw(codec.SHOP, row)))
+    note(db, Original(shop_id, "shops", shop_id, problems, raw(codec.SHOP_COLUMNS, row)))
     return state

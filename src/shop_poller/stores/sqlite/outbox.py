@@ -21,28 +21,28 @@ from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
 from shop_poller.stores.sqlite.connection import SqliteConnection, SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection, transaction
-from shop_poller.stores.sqlite.rows import OUTBOX, QUICK, Damaged, repair_row
+from shop_poller.stores.sqlite.rows import OUTBOX_TABLE, Damaged, repair_row
 from shop_poller.stores.stored import LATEST
 
-APPEND = (
+APPEND_ROW = (
     "INSERT INTO outbox"
     " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,"
     " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
 )
 """Appends a row behind those of its key. If there are none, the row becomes the head."""
-WAITING = next(table for table in QUICK if table.name == "outbox")
-MOST_ROUNDS = 100
-"""A claim that finds only damaged rows stops after this many times its limit of rows."""
-AMONG = "seq IN (SELECT value FROM json_each(?))"
-"""Selects many rows in one statement. Each step of a statement releases Python's GIL and must wait for it
-again."""
-NEXT_HEADS = (
+MAX_ROUNDS = 100
+"""How often one claim reads rows again because some were damaged."""
+SEQ_IN = "seq IN (SELECT value FROM json_each(?))"
+"""Selects many rows by one parameter, see `_seqs`. One statement for many rows is much faster than many
+statements, since Python releases the GIL for each step, and must wait for it again."""
+MARK_NEXT_HEADS = (
     "UPDATE outbox SET head_since = ?1, due_at = min(due_at, ?1) WHERE head_since IS NULL AND seq IN ("
-    " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(place.value, '$[0]')"
-    " AND shop_id = json_extract(place.value, '$[1]') AND key = json_extract(place.value, '$[2]'))"
-    " FROM json_each(?2) AS place)"
+    " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(removed.value, '$[0]')"
+    " AND shop_id = json_extract(removed.value, '$[1]') AND key = json_extract(removed.value, '$[2]'))"
+    " FROM json_each(?2) AS removed)"
 )
+"""Makes the oldest row of each key a head. The second parameter is the JSON list of [sink, shop_id, key]."""
 
 
 class SqliteOutbox(SqlitePort):
@@ -55,22 +55,23 @@ class SqliteOutbox(SqlitePort):
     @in_thread
     def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
         """Claim due heads that are not claimed yet. Those that cannot be delivered are set aside."""
-        at, found = ms(now), list[Delivery]()
-        for _ in range(MOST_ROUNDS):
-            most = limit - len(found)
-            read = _heads(db, "due_at <= ?", sink, at, most)
-            if len(read) < most:  # a separate query, so that the index can return the rows in order
-                read += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, most - len(read))
-            some = _deliverable(db, read, now)
-            seqs = _seqs(some)
-            if any(delivery.head_since > now for delivery in some):
-                db.execute(f"UPDATE outbox SET head_since = min(head_since, ?) WHERE {AMONG}", (at, seqs))
-                some = [replace(one, head_since=min(one.head_since, now)) for one in some]
+        at, claimed = ms(now), list[Delivery]()
+        for _ in range(MAX_ROUNDS):
+            missing = limit - len(claimed)
+            heads = _heads(db, "due_at <= ?", sink, at, missing)
+            if len(heads) < missing:  # a separate query, so that the index can return the rows in order
+                # No delay is this long: our clock was ahead when these rows were written.
+                heads += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, missing - len(heads))
+            deliveries = _deliverable(db, heads, now)
+            seqs = _seqs(deliveries)
+            if any(delivery.head_since > now for delivery in deliveries):
+                db.execute(f"UPDATE outbox SET head_since = min(head_since, ?) WHERE {SEQ_IN}", (at, seqs))
+                deliveries = [replace(one, head_since=min(one.head_since, now)) for one in deliveries]
             db.execute("INSERT OR IGNORE INTO temp.claimed SELECT value FROM json_each(?)", (seqs,))
-            found += some
-            if len(some) == len(read):
+            claimed += deliveries
+            if len(deliveries) == len(heads):
                 break
-        return found
+        return claimed
 
     @in_thread
     def record_outcomes(self, db: StateConnection, outcomes: Sequence[Outcome], now: datetime) -> None:
@@ -80,7 +81,7 @@ class SqliteOutbox(SqlitePort):
         with transaction(db):
             db.execute(
                 "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
+                f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {SEQ_IN}",
                 (ms(now), _seqs(acked)),
             )
             _remove(db, acked, now)
@@ -100,7 +101,7 @@ class SqliteOutbox(SqlitePort):
             retention.trim(db, "delivered", acked)
             retention.trim(db, "dead_letters", dead_lettered)
             db.execute(
-                f"DELETE FROM temp.claimed WHERE {AMONG}", (_seqs(outcome.delivery for outcome in outcomes),)
+                f"DELETE FROM temp.claimed WHERE {SEQ_IN}", (_seqs(outcome.delivery for outcome in outcomes),)
             )
 
     @in_thread
@@ -152,7 +153,7 @@ class SqliteOutbox(SqlitePort):
     ) -> int:
         """Move unclaimed heads that became heads before an instant to the dead letters."""
         rows = db.execute(
-            f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since <= ?"
+            f"SELECT {OUTBOX_TABLE.columns} FROM outbox WHERE sink = ? AND head_since <= ?"
             " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY seq LIMIT ?",
             (sink, ms(head_before), EXPIRE_LIMIT),
         ).fetchall()
@@ -171,70 +172,74 @@ def insert(
     """Add rows in the caller's transaction."""
     at = ms(now)
     db.executemany(
-        APPEND,
+        APPEND_ROW,
         (
-            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), row.body, at, None)
+            (row.sink, shop_id, event.key, event.event_id, str(event.event_type), row.body, at, None)
             for row in new_deliveries
-            for told in (row.notification,)
+            for event in (row.notification,)
         ),
     )
 
 
 def append(
     db: sqlite3.Connection,
-    place: tuple[str, str, str],
-    told: tuple[str, str, str],
+    sink_shop_key: tuple[str, str, str],
+    id_type_body: tuple[str, str, str],
     at: int,
     *,
-    first_seq: int | None = None,
+    first_seq: int,
 ) -> None:
     """Add a row behind those of its key, in the caller's transaction.
 
-    `place` is sink, shop and key; the argument after it is event id, event type and body. The row waits and
-    is due since `at` (ms). `first_seq` is the first seq of a delivery that was in the outbox before.
+    Args:
+        db: the connection.
+        sink_shop_key: the columns sink, shop_id and key.
+        id_type_body: the columns event_id, event_type and body.
+        at: when the row was created and is due (ms).
+        first_seq: the first seq of this delivery, which was in the outbox before.
     """
-    db.execute(APPEND, (*place, *told, at, first_seq))
+    db.execute(APPEND_ROW, (*sink_shop_key, *id_type_body, at, first_seq))
 
 
-def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) -> bool:
-    """Return whether an event already waits in a place: sink, shop and key."""
+def waits(db: sqlite3.Connection, sink_shop_key: tuple[str, str, str], event_id: str) -> bool:
+    """Return whether a delivery of an event is already in the outbox."""
     found = db.execute(
         "SELECT 1 FROM outbox WHERE sink = ? AND shop_id = ? AND key = ? AND event_id = ? LIMIT 1",
-        (*place, event_id),
+        (*sink_shop_key, event_id),
     )
     return found.fetchone() is not None
 
 
-def _heads(db: sqlite3.Connection, which: str, sink: str, at: int, limit: int) -> list[tuple[Any, ...]]:
+def _heads(db: sqlite3.Connection, condition: str, sink: str, at: int, limit: int) -> list[tuple[Any, ...]]:
     """Return unclaimed heads, the longest due first."""
     return db.execute(
-        f"SELECT {OUTBOX} FROM outbox WHERE sink = ? AND head_since IS NOT NULL AND {which}"
+        f"SELECT {OUTBOX_TABLE.columns} FROM outbox WHERE sink = ? AND head_since IS NOT NULL AND {condition}"
         " AND seq NOT IN (SELECT seq FROM temp.claimed) ORDER BY due_at, seq LIMIT ?",
         (sink, at, limit),
     ).fetchall()
 
 
-def _deliverable(db: StateConnection, read: Sequence[Row], now: datetime) -> list[Delivery]:
-    """Return rows with the columns OUTBOX as deliveries. A damaged row is corrected, or set aside."""
+def _deliverable(db: StateConnection, rows: Sequence[Row], now: datetime) -> list[Delivery]:
+    """Return rows of OUTBOX_TABLE as deliveries. A damaged row is corrected, or set aside."""
     now = min(now, present())
-    judged = [(row, *codec.delivery(row[:-1], now)) for row in read]
-    wrong = [dict(zip(OUTBOX.split(", "), row, strict=True)) for row, _, problems in judged if problems]
-    if wrong:
+    judged = [(row, *codec.delivery(row[:-1], now)) for row in rows]
+    damaged = [dict(zip(OUTBOX_TABLE.names, row, strict=True)) for row, _, problems in judged if problems]
+    if damaged:
         with transaction(db):
-            for values in wrong:
-                repair_row(db, Damaged(WAITING, values, *WAITING.judge(values, present())), present())
+            for row in damaged:
+                repair_row(db, Damaged(OUTBOX_TABLE, row, *OUTBOX_TABLE.judge(row, present())), present())
     return [delivery for _, delivery, _ in judged if delivery is not None]
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
     """Remove rows. The next row of each key becomes the head, and its age as a head counts from now."""
-    db.execute(f"DELETE FROM outbox WHERE {AMONG}", (_seqs(deliveries),))
-    places = [(delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries]
-    db.execute(NEXT_HEADS, (ms(now), json.dumps(places)))
+    db.execute(f"DELETE FROM outbox WHERE {SEQ_IN}", (_seqs(deliveries),))
+    keys = [(delivery.sink, delivery.shop_id, delivery.key) for delivery in deliveries]
+    db.execute(MARK_NEXT_HEADS, (ms(now), json.dumps(keys)))
 
 
 def _seqs(deliveries: Iterable[Delivery]) -> str:
-    """Return the parameter for AMONG."""
+    """Return the parameter for SEQ_IN."""
     return json.dumps([delivery.seq for delivery in deliveries])
 
 

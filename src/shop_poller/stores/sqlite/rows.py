@@ -16,8 +16,7 @@ from shop_poller.stores.damage import MOST_KEPT, Original, StateFinding, content
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.file import StateConnection, transaction
 
-OUTBOX = f"{codec.DELIVERY}, due_at"
-OVER = "sink, key, event_id, event_type, attempts"
+FINISHED_COLUMNS = "sink, key, event_id, event_type, attempts"
 
 Judge = Callable[[Mapping[str, object], datetime], tuple[list[str], dict[str, object] | None]]
 """Returns the problems of a row, and its corrected columns, or None if the row must be removed."""
@@ -106,7 +105,7 @@ def repair_row(db: StateConnection, one: Damaged, now: datetime) -> None:
 
 def keep(db: StateConnection, one: Original, now: datetime) -> None:
     """Keep a copy of a damaged row, and log the row."""
-    db.damage.tell(one.shop, one.place, one.name, one.problems)
+    db.damage.report(one.shop, one.place, one.name, one.problems)
     db.execute(
         "INSERT INTO rows_set_aside (shop_id, place, name, reason, at, content) VALUES (?, ?, ?, ?, ?, ?)",
         (one.shop, one.place, one.name, "; ".join(one.problems)[:300], ms(now), content(one.row)),
@@ -120,7 +119,7 @@ def keep(db: StateConnection, one: Original, now: datetime) -> None:
 
 def note(db: StateConnection, one: Original) -> None:
     """Log a damaged row and keep a copy, once, if this connection may write. A later write corrects it."""
-    if one.problems and db.is_writer and (one.place, one.name) not in db.damage.told:
+    if one.problems and db.is_writer and (one.place, one.name) not in db.damage.reported:
         with suppress(sqlite3.Error), transaction(db):  # even on a full disk the row must be read
             keep(db, one, present())
 
@@ -131,8 +130,8 @@ def raw(columns: str, row: codec.Row) -> dict[str, object]:
 
 
 def mend(db: StateConnection, now: datetime) -> None:
-    """Repair before work begins. The tables with many rows are checked later, when their rows are read."""
-    found = list(damaged(db, QUICK, now, quick=True))
+    """Repair the tables CHECKED_AT_START."""
+    found = list(damaged(db, CHECKED_AT_START, now, quick=True))
     with transaction(db):
         for one in found:
             repair_row(db, one, now)
@@ -206,12 +205,12 @@ def _matching(one: Damaged) -> tuple[str, list[object]]:
 
 
 def _shop(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[str, object] | None]:
-    state, problems = codec.shop_state(tuple(row[name] for name in codec.SHOP.split(", ")))
-    return problems, dict(zip(codec.SHOP.split(", "), codec.shop_row(state), strict=True))
+    state, problems = codec.shop_state(tuple(row[name] for name in codec.SHOP_COLUMNS.split(", ")))
+    return problems, dict(zip(codec.SHOP_COLUMNS.split(", "), codec.shop_row(state), strict=True))
 
 
 def _known(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
-    names = codec.KNOWN.split(", ")
+    names = codec.KNOWN_COLUMNS.split(", ")
     order, problems = codec.known_order(tuple(row[name] for name in names))
     fixed = dict(zip(names, codec.known_row(order), strict=True)) | {"seen_at": row["seen_at"]}
     reading = stored.Reading()
@@ -219,8 +218,8 @@ def _known(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[st
     return [*problems, *reading.problems], fixed if order.id >= 0 else None
 
 
-def _waiting(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
-    names = codec.DELIVERY.split(", ")
+def _delivery(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
+    names = codec.DELIVERY_COLUMNS.split(", ")
     delivery, problems = codec.delivery(tuple(row[name] for name in names), now)
     if delivery is None:
         return problems, None
@@ -237,7 +236,7 @@ def _waiting(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[
     return [*problems, *reading.problems], fixed
 
 
-def _over(at: str, *, dead: bool) -> Judge:
+def _finished(at: str, *, dead: bool) -> Judge:
     def judge(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
         over, problems = stored.finished(row["seq"], {**row, "at": row[at]}, dead=dead)
         reading = stored.Reading()
@@ -261,7 +260,7 @@ def _over(at: str, *, dead: bool) -> Judge:
     return judge
 
 
-def _aside(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[str, object] | None]:
+def _set_aside(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[str, object] | None]:
     reading = stored.Reading()
     reading.whole(row["order_id"], "order_id", high=stored.MOST)
     reading.text(row["reason"], "reason", most=stored.MOST_DETAILS)
@@ -277,7 +276,7 @@ def _backfill(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[s
     return stored.backfill(row)[1], None
 
 
-SUSPECT = (
+SUSPECT_DELIVERY = (
     f"NOT (typeof(attempts) = 'integer' AND attempts BETWEEN 0 AND {stored.MOST_COUNT}"
     f" AND typeof(created_at) = 'integer' AND created_at BETWEEN 0 AND {stored.LATEST_MS}"
     f" AND typeof(due_at) = 'integer' AND due_at BETWEEN 0 AND {stored.LATEST_MS}"
@@ -286,26 +285,28 @@ SUSPECT = (
     " AND typeof(sink) = 'text' AND typeof(shop_id) = 'text' AND typeof(key) = 'text'"
     f" AND seq BETWEEN 1 AND {stored.BIGGEST_SEQ})"
 )
-QUICK = (
-    Table("shops", ("shop_id",), f"shop_id, {codec.SHOP}", _shop),
+OUTBOX_TABLE = Table("outbox", ("seq",), f"{codec.DELIVERY_COLUMNS}, due_at", _delivery, SUSPECT_DELIVERY)
+CHECKED_AT_START = (
+    Table("shops", ("shop_id",), f"shop_id, {codec.SHOP_COLUMNS}", _shop),
     Table("alerts", ("shop_id", "service"), "shop_id, service, cause, since", _alert),
     Table("backfills", ("shop_id",), "shop_id, since, created_before, learned", _backfill),
-    Table("set_aside", ("shop_id", "order_id"), "shop_id, order_id, reason, since", _aside),
-    Table("outbox", ("seq",), OUTBOX, _waiting, SUSPECT),
+    Table("set_aside", ("shop_id", "order_id"), "shop_id, order_id, reason, since", _set_aside),
+    OUTBOX_TABLE,
 )
+"""Repaired before work begins. The other tables have many rows, which are checked when they are read."""
 TABLES = (
-    *QUICK,
-    Table("known_orders", ("shop_id", "order_id"), f"shop_id, seen_at, {codec.KNOWN}", _known),
+    *CHECKED_AT_START,
+    Table("known_orders", ("shop_id", "order_id"), f"shop_id, seen_at, {codec.KNOWN_COLUMNS}", _known),
     Table(
         "dead_letters",
         ("seq",),
-        f"seq, shop_id, {OVER}, body, created_at, buried_at, reason, first_seq",
-        _over("buried_at", dead=True),
+        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, buried_at, reason, first_seq",
+        _finished("buried_at", dead=True),
     ),
     Table(
         "delivered",
         ("seq",),
-        f"seq, shop_id, {OVER}, body, created_at, delivered_at, first_seq",
-        _over("delivered_at", dead=False),
+        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, delivered_at, first_seq",
+        _finished("delivered_at", dead=False),
     ),
 )
