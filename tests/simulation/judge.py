@@ -206,7 +206,9 @@ class Judge:
             if given != told:
                 self.fail(f"{process} decided {given} for {sink}, where {told} follows")
         self.counts["observed"] += len(told)
-        if batch.state.last_poll_at != self._last_poll_at:
+        polled_at = batch.state.last_poll_at
+        is_new = polled_at is not None and (batch.now - polled_at).total_seconds() <= LATE_S
+        if polled_at != self._last_poll_at and is_new:  # an old one is that of a state that was set back
             self._last_poll_at, self.polled_at = batch.state.last_poll_at, self._world.loop.time()
         self._owe(process, batch.new_deliveries)
         self._look_at_the_cursor(process, batch)
@@ -526,7 +528,9 @@ class Judge:
         if process.grid[0] != process.leader_session:
             process.grid = (process.leader_session, now)
         off_s = (now - process.grid[1]) % plan.interval_s
-        is_due = off_s < OFF_GRID_S or plan.interval_s - off_s < OFF_GRID_S or now - last_at < OFF_GRID_S
+        is_on_grid = off_s < OFF_GRID_S or plan.interval_s - off_s < OFF_GRID_S
+        goes_on = now - max(last_at, process.asks_until) < OFF_GRID_S  # a page may take the shop long
+        is_due = is_on_grid or goes_on
         paused_at = max(self.failed_at, process.trigger_at, process.thawed_at)
         is_calm = now - paused_at > PAUSED_S and not self._world.place.troubles and not plan.sweep_s
         if now - process.no_trigger_at < 2 and is_calm and not is_due:
@@ -636,7 +640,7 @@ class Witness:
         self._process = process
         self._source = source
         self._failures = 0
-        self._failed_at = self._triggered_at = -1e9
+        self._failed_at = self._triggered_at = self._sent_at = -1e9
         self._leader_session = 0
 
     @property
@@ -650,13 +654,13 @@ class Witness:
         is_too_soon = self._failures >= 5 and now - self._failed_at < PROBE_EVERY_S - 1
         if (
             is_too_soon
-            and process.trigger_at >= self._failed_at
+            and process.trigger_at >= self._sent_at  # the shop may have come back while the request failed
             and now - self._triggered_at >= PROBE_EVERY_S - 1
         ):
             self._triggered_at, is_too_soon = now, False  # a webhook ends a pause, once a minute
         if is_too_soon and not self._world.plan.sweep_s:
             self._world.judge.fail(f"{process} does not leave the shop alone after {self._failures} failures")
-        process.sight = None
+        process.sight, self._sent_at = None, now
         if query.modified_after is not None and not query.ids:
             self._world.judge.walks(process)
         process.only_looks = query.per_page == 1  # whether the shop can be reached, or at first contact
