@@ -654,7 +654,8 @@ class Witness:
         is_too_soon = self._failures >= 5 and now - self._failed_at < PROBE_EVERY_S - 1
         if (
             is_too_soon
-            and process.trigger_at >= self._sent_at  # the shop may have come back while the request failed
+            # It came during the tick that failed, whose attempts take an interval at most, or after it.
+            and process.trigger_at >= self._sent_at - self._world.plan.interval_s
             and now - self._triggered_at >= PROBE_EVERY_S - 1
         ):
             self._triggered_at, is_too_soon = now, False  # a webhook ends a pause, once a minute
