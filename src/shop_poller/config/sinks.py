@@ -12,7 +12,6 @@ from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
 from shop_poller.core.filters import EVERYTHING, Filter
-from shop_poller.core.model import Notification
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
@@ -29,6 +28,7 @@ class SinkConfig(ABC):
         form: what its addresses look like; for the error about an address of no known kind.
         documented_as: the cell `address` of its row in docs/configuration.md.
         delivers_by: the cell `delivers by` of that row.
+        is_for_people: whether people read what it delivers; they get rich messages, see core/rich_format.py.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
             secret changes.
         filter: which notifications the sink receives.
@@ -38,6 +38,7 @@ class SinkConfig(ABC):
     form: ClassVar[str]
     documented_as: ClassVar[str]
     delivers_by: ClassVar[str]
+    is_for_people: ClassVar[bool] = False
 
     name: str
     filter: Filter = EVERYTHING
@@ -78,13 +79,6 @@ class SinkConfig(ABC):
     def chat_service_advice(self) -> str:
         """What to write instead, if the address is a chat service's that takes only its own JSON; else ""."""
         return ""
-
-    def render(self, notification: Notification) -> str:
-        """Write the body of a delivery. It is stored, and is the same at every attempt.
-
-        It has to be JSON: a store takes a row whose body is anything else for damaged.
-        """
-        return notification.body()
 
 
 SinkParser = Callable[[str], SinkConfig]

@@ -258,6 +258,7 @@ class Walk(KeysetWalk):
             modified_after=self.keyset_position.bound,
             exclude=self.keyset_position.exclude,
             page=self.keyset_position.number,
+            with_items=True,
         )
 
 

@@ -182,6 +182,7 @@ def _partly_refunded(
             paid=paid,
             refund=refund,
             fully_refunded=completing is not None and refund.id >= completing,
+            previous_status=_previous_status(known),
         )
         for refund in _fresh_refunds(known, order, policy)
         if not refund.is_nothing and refund.id not in held
@@ -306,7 +307,19 @@ def _event(
     wait: Wait | None = None,
 ) -> OrderEvent:
     n = 1 if known is None else known.decided.get(type_, 0) + 1
-    return OrderEvent(type_, order, n=n, paid=_was_paid(known, order, policy), words=words, wait=wait)
+    return OrderEvent(
+        type_,
+        order,
+        n=n,
+        paid=_was_paid(known, order, policy),
+        words=words,
+        wait=wait,
+        previous_status=_previous_status(known),
+    )
+
+
+def _previous_status(known: KnownOrder | None) -> str:
+    return "" if known is None or known.status == LOST_STATUS else known.status
 
 
 def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Thread
 from typing import Self
@@ -20,10 +20,12 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
+from shop_poller.core.rich_message import RICH, RichMessage
 from shop_poller.observability.output import write_all
 from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
 
+MAX_ITEMS = 5
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
@@ -35,6 +37,7 @@ class ConsoleConfig(SinkConfig):
     form = "console:"
     documented_as = "`console:`"
     delivers_by = "a line on standard output"
+    is_for_people = True
 
     @classmethod
     def parse(cls, address: str) -> Self:
@@ -127,14 +130,17 @@ class _Printing:
 
 
 def render(delivery: Delivery) -> str:
-    """Return the line for a delivery: time, level, title, message, buyer, event type."""
+    """Return the line for a delivery: time, level, title, items, facts.
+
+    The address of the order and what SHOP_BUYER_FIELDS names are left out: standard output may be a log.
+    """
     notification = json.loads(delivery.body)
     at = datetime.fromisoformat(notification["created_at"]).astimezone()
-    customer = notification["data"].get("customer")
-    line = (
-        f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {notification['title']}:"
-        f" {notification['message']}{f' ({customer})' if customer else ''}  [{delivery.event_type}]"
-    )
+    text = f"{notification['title']}: {notification['message']}"  # of a body without a rich message
+    if RICH in notification:
+        rich = RichMessage.of_json(notification[RICH])
+        text = " | ".join((rich.title, *replace(rich, personal=()).with_items(MAX_ITEMS).lines))
+    line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
     # A buyer's name must not move the cursor or forge a line.
     return plain(line, instead="�")
 

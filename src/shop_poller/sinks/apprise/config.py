@@ -38,6 +38,7 @@ class AppriseConfig(SinkConfig):
         "by [Apprise](notifications.md#over-apprise), if it is installed:"
         " `pip install 'shop-poller[apprise]'`"
     )
+    is_for_people = True
 
     url: str = field(repr=False)
 

@@ -4,30 +4,34 @@ from shop_poller.ports import RefundList, Source
 from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys, endpoint, refunds_url
 from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.refunds import RestRefunds
 from shop_poller.sources.woocommerce.rest import Rest
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 
 
-def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
+def open_source(
+    dialect: Dialect, url: str, credentials: KnownKeys, fields: OrderFields = FIRST_NAME_ONLY
+) -> Source:
     """Return the source for one dialect.
 
     Args:
         dialect: the dialect.
         url: WOOCOMMERCE_MCP_URL; may name any dialect.
         credentials: contain the kind that the dialect needs.
+        fields: what to request of an order, if the dialect can choose.
     """
     where = endpoint(url, dialect)
     key, secret, also = credentials.consumer_key, credentials.consumer_secret, credentials.also
     match dialect:
         case Dialect.WOOCOMMERCE_MCP:
-            return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also)
+            return WooCommerceMcp(where, consumer_key=key, consumer_secret=secret, also=also, fields=fields)
         case Dialect.ABILITIES:
             return Abilities(where, username=credentials.username, password=credentials.password, also=also)
         case Dialect.REST:
-            return Rest(where, consumer_key=key, consumer_secret=secret, also=also)
+            return Rest(where, consumer_key=key, consumer_secret=secret, also=also, fields=fields)
         case Dialect.EXECUTE:
-            return Execute(where, consumer_key=key, consumer_secret=secret, also=also)
+            return Execute(where, consumer_key=key, consumer_secret=secret, also=also, fields=fields)
 
 
 def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:
