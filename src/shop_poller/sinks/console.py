@@ -136,10 +136,15 @@ def render(delivery: Delivery) -> str:
     """
     notification = json.loads(delivery.body)
     at = datetime.fromisoformat(notification["created_at"]).astimezone()
-    text = f"{notification['title']}: {notification['message']}"  # of a body without a rich message
     if RICH in notification:
         rich = RichMessage.of_json(notification[RICH])
         text = " | ".join((rich.title, *replace(rich, personal=()).with_items(MAX_ITEMS).lines))
+    else:  # written by an earlier version
+        customer = notification["data"].get("customer")
+        text = (
+            f"{notification['title']}: {notification['message']}{f' ({customer})' if customer else ''}"
+            f"  [{delivery.event_type}]"
+        )
     line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
     # A buyer's name must not move the cursor or forge a line.
     return plain(line, instead="�")
