@@ -23,9 +23,8 @@ from shop_poller.core.rich_message import RICH, RichMessage
 
 SEPARATOR = " · "
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-MAX_PART = 300
-"""Characters of one part of a title or one fact, so that no field of the shop hides the others."""
-MAX_FACT = 600
+MAX_VALUE = 500
+"""Characters of one value, so that no field of the shop hides the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +71,20 @@ class RichFormat:
         data, event_type = wire["data"], wire["event_type"]
         values = self._values(wire)
         parts = self.texts.titles.get(event_type)
+        is_own = parts is None  # the owner named the event, and wrote its texts
         title = [wire["title"]] if parts is None else [_fill(part, values) for part in parts]
         if self.names_shop:
             title.append(values["shop"])
-        facts = [_fill(text, values) for text in self._facts(wire)]
-        if parts is None:  # an event that the owner named, with texts of its own
-            facts.insert(0, wire["message"])
-        items = data.get("items") or []
         return RichMessage(
-            title=SEPARATOR.join(one_line(part, MAX_PART) for part in title if part),
-            items=tuple(self._item(item) for item in items)
-            if event_type in SHOWS_ITEMS or parts is None
+            title=SEPARATOR.join(part for part in title if part),
+            text=wire["message"] if is_own else "",
+            items=tuple(map(self._item, data.get("items") or ()))
+            if is_own or event_type in SHOWS_ITEMS
             else (),
             more_items=data.get("more_items", 0),
             more_text=self.texts.words["more_items"],
-            facts=tuple(one_line(fact, MAX_FACT) for fact in facts if fact),
-            personal=tuple(
-                one_line(_fill(self.texts.facts[name], values), MAX_FACT) for name in data.get("buyer") or {}
-            ),
+            facts=tuple(fact for text in self._facts(wire) if (fact := _fill(text, values))),
+            personal=tuple(_fill(self.texts.facts[name], values) for name in data.get("buyer") or {}),
             url=data.get("admin_url") or "",
             url_text=self.texts.words["open_order"],
         )
@@ -97,8 +92,9 @@ class RichFormat:
     def _values(self, wire: Mapping[str, Any]) -> dict[str, str]:
         """Return the values of all placeholders; "" for one that is not known."""
         data = wire["data"]
-        values = {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
-        values |= data.get("buyer") or {}
+        found = {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
+        found |= data.get("buyer") or {}
+        values = {name: one_line(value, MAX_VALUE) for name, value in found.items()}
         currency, sign = data.get("currency") or "", data.get("currency_sign") or data.get("currency") or ""
         for name in ("total", "amount", "refunded_total"):
             if data.get(name) is not None:
@@ -133,7 +129,11 @@ class RichFormat:
 
     def _item(self, item: Mapping[str, str]) -> str:
         count = quantity(item.get("quantity", ""), locale=self.locale)
-        return self.texts.words["item"].replace("{quantity}", count).replace("{name}", item.get("name", ""))
+        return (
+            self.texts.words["item"]
+            .replace("{quantity}", count)
+            .replace("{name}", one_line(item.get("name", ""), MAX_VALUE))
+        )
 
     def _time(self, instant: str) -> str:
         there = datetime.fromisoformat(instant).astimezone(self.zone)

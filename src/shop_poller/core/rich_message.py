@@ -14,6 +14,7 @@ class RichMessage:
 
     Attributes:
         title: one line.
+        text: what the owner wrote for an event of their own; "" for all others.
         items: what was ordered, e.g. "Honey ×2".
         more_items: how many are not in `items`.
         more_text: says so, with {count} for the number.
@@ -24,6 +25,7 @@ class RichMessage:
     """
 
     title: str
+    text: str = ""
     items: tuple[str, ...] = ()
     more_items: int = 0
     more_text: str = "{count}"
@@ -55,4 +57,4 @@ class RichMessage:
     @property
     def lines(self) -> list[str]:
         """The lines below the title, without the link."""
-        return [line for line in (self.items_line, *self.facts, *self.personal) if line]
+        return [line for line in (self.text, self.items_line, *self.facts, *self.personal) if line]

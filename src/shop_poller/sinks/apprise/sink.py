@@ -284,11 +284,14 @@ def _rich_body(rich: RichMessage, target: NotifyFormat, limit: int) -> str:
         body = _lines(rich.with_items(count), target)
         if len(body) <= limit:
             return body
-    facts, shorter = list(rich.facts), rich.with_items(0)
-    personal = list(rich.personal)
-    while len(body) > limit and (personal or facts):
-        (personal or facts).pop()
-        body = _lines(replace(shorter, facts=tuple(facts), personal=tuple(personal)), target)
+    shorter = rich.with_items(0)
+    while len(body) > limit and (shorter.personal or shorter.facts):
+        shorter = replace(
+            shorter,
+            personal=shorter.personal[:-1],
+            facts=shorter.facts if shorter.personal else shorter.facts[:-1],
+        )
+        body = _lines(shorter, target)
     return body
 
 
