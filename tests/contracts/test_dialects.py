@@ -24,7 +24,8 @@ from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.dialects import Dialect, endpoint
 from shop_poller.sources.woocommerce.execute import Execute
 from shop_poller.sources.woocommerce.listing import MAX_ROWS
-from shop_poller.sources.woocommerce.rest import FIELDS, Rest
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY
+from shop_poller.sources.woocommerce.rest import Rest
 from shop_poller.sources.woocommerce.rest_endpoint import MAX_URL
 from shop_poller.sources.woocommerce.session import MAX_TOOL_PAGES
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
@@ -54,6 +55,7 @@ SITE = "https://shop.example/wp-json"
 USER, PASSWORD = "watchman", "abcd EFGH 1234 ijkl MNOP 5678"
 SHOP_TIME = datetime(2026, 11, 23, 1, 55, 5, tzinfo=UTC)  # scripted_shop.DATE
 ASK = Query(per_page=100)
+FIELDS = FIRST_NAME_ONLY.names(ASK)
 
 
 def utc(text: str) -> datetime:

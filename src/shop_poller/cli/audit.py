@@ -237,7 +237,7 @@ def _unwanted(settings: Settings) -> set[str]:
     wanted = {
         event
         for event, level in settings.events
-        if any(sink.filter.wants(event, level) for sink in settings.sinks)
+        if any(sink.options.filter.wants(event, level) for sink in settings.sinks)
     }
     return {event for event, _ in settings.events} - wanted
 

@@ -11,12 +11,26 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
-from shop_poller.core.filters import EVERYTHING, Filter
+from shop_poller.core.filters import EVERYTHING, Filter, take_filter
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkOptions:
+    """What the owner may add to the address of any sink.
+
+    Attributes:
+        filter: which notifications the sink receives.
+    """
+
+    filter: Filter = EVERYTHING
+
+
+NO_OPTIONS = SinkOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +45,7 @@ class SinkConfig(ABC):
         is_for_people: whether people read what it delivers; they get rich messages, see core/rich_format.py.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
             secret changes.
-        filter: which notifications the sink receives.
+        options: see SinkOptions.
     """
 
     begins: ClassVar[tuple[str, ...]]
@@ -41,7 +55,7 @@ class SinkConfig(ABC):
     is_for_people: ClassVar[bool] = False
 
     name: str
-    filter: Filter = EVERYTHING
+    options: SinkOptions = NO_OPTIONS
 
     @classmethod
     @abstractmethod
@@ -94,6 +108,19 @@ def named(fragment: str, default: str) -> str:
     if fragment and not NAME.fullmatch(fragment):
         raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
     return fragment or default
+
+
+def take_options(query: str) -> tuple[SinkOptions, str]:
+    """Take the options of every sink out of the query of an address.
+
+    Returns:
+        The options, and the rest of the query exactly as written.
+
+    Raises:
+        ValueError: an option is wrong; one line without its value, which may be a secret.
+    """
+    wanted, rest = take_filter(query)
+    return SinkOptions(filter=wanted), rest
 
 
 def place(parts: SplitResult) -> str:

@@ -15,9 +15,8 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, named
+from shop_poller.config.sinks import SinkConfig, named, take_options
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
 from shop_poller.core.rich_message import RICH, RichMessage
@@ -44,10 +43,10 @@ class ConsoleConfig(SinkConfig):
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
         name = named(parts.fragment, "console:")
-        wanted, options = take_filter(parts.query)
-        if options:
+        options, rest = take_options(parts.query)
+        if rest:
             raise ValueError(f"{name} has an option that is not known; there are events and levels")
-        return cls(name=name, filter=wanted)
+        return cls(name=name, options=options)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither
         """Make the sink."""
