@@ -133,7 +133,7 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
             plain(settings.shop_name).strip() or settings.shop,
             site_address(settings.woocommerce_mcp_url),
         ),
-        renderers={sink.name: renderer for sink in settings.sinks if sink.is_for_people},
+        renderers={sink.name: partial(sink.render, write_rich=renderer) for sink in settings.sinks},
     )
 
 
