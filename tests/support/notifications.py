@@ -101,6 +101,8 @@ def examples(locale: Locale) -> Iterator[tuple[str, Notification]]:
         BuyerField.NOTE: "после 18:00",
     }
     yield "new, with personal data", event(EventType.NEW, order(locale, buyer=buyer))
+    yield "placed", event(EventType.PLACED, order(locale, status="on-hold"), paid=False)
+    yield "new, announced as placed before", event(EventType.NEW, plain, was_announced=True)
     yield "cancelled", event(EventType.CANCELLED, plain)
     yield "cancelled, unpaid", event(EventType.CANCELLED, plain, paid=False)
     yield "refunded", event(EventType.REFUNDED, order(locale, refunds=(Refund(7, total),)))

@@ -7,7 +7,7 @@ This package is below `sinks/`, so the caller that loads settings passes the fun
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
@@ -58,6 +58,11 @@ class SinkConfig(ABC):
 
     name: str
     options: SinkOptions = NO_OPTIONS
+
+    @property
+    def filter(self) -> Filter:
+        """Which notifications the sink receives."""
+        return replace(self.options.filter, is_for_people=self.is_for_people)
 
     @classmethod
     @abstractmethod
