@@ -474,6 +474,7 @@ async def test_nothing_is_sent_that_is_not_ours_and_no_cookie_comes_back() -> No
             b"content-type",
             b"host",
             b"idempotency-key",
+            b"shop-id",
             b"user-agent",
             b"webhook-id",
             b"webhook-timestamp",

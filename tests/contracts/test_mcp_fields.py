@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,8 +11,8 @@ import pytest
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query
 from shop_poller.sources.woocommerce.dialects import Dialect
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY
 from shop_poller.sources.woocommerce.listing import read_items
-from shop_poller.sources.woocommerce.rest import FIELDS
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.mcp_peer import ASK, LISTS, McpPeer, mcp_peer, refused, shows_the_order
@@ -20,6 +21,8 @@ from support.scripted_shop import Reply, SentRequest, answer, error, page, recor
 pytestmark = pytest.mark.anyio
 
 MCP = Dialect.WOOCOMMERCE_MCP
+FIELDS = FIRST_NAME_ONLY.names(ASK)
+WITH_ITEMS = FIRST_NAME_ONLY.names(replace(ASK, with_items=True))
 
 
 @pytest.fixture(params=["initialize", "stateless"])
@@ -159,7 +162,7 @@ def _only(order: dict[str, Any], names: str) -> dict[str, Any]:
 @pytest.mark.parametrize("status", wire.orders_by_status())
 def test_what_is_read_of_an_order_is_the_same_with_and_without(status: str) -> None:
     order = wire.orders_by_status()[status]
-    assert read_items([_only(order, FIELDS)], ASK) == read_items([order], ASK)
+    assert read_items([_only(order, WITH_ITEMS)], ASK) == read_items([order], ASK)
 
 
 async def test_the_recorded_answer_has_all_that_is_read(peer: McpPeer, source: WooCommerceMcp) -> None:
@@ -174,7 +177,7 @@ async def test_the_recorded_answer_has_all_that_is_read(peer: McpPeer, source: W
     assert (order.customer, order.currency, order.currency_sign) == ("Анна", "RUB", "₽")
     assert order.refunds == ()
     assert order.paid_at is not None
-    assert (order,) == read_items([_only(raw, FIELDS)], ASK)
+    assert (order,) == read_items([_only(raw, WITH_ITEMS)], ASK)
     assert "line_items" not in json.dumps(raw)
 
 

@@ -21,7 +21,7 @@ import pytest
 from anyio import sleep
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
+from shop_poller.core.model import Order, OrderItem, Page, Query, Refund, UnreadableOrder
 from shop_poller.sources.woocommerce import connection
 from shop_poller.sources.woocommerce.answers import quote
 from shop_poller.sources.woocommerce.jsonrpc import read_answer, read_tool_result
@@ -143,7 +143,7 @@ async def test_every_request_is_what_the_shop_understands(shop: ScriptedShop, so
 ALWAYS = {
     "dates_are_gmt": True,
     "_fields": "id,status,number,total,currency,currency_symbol,billing.first_name,date_created_gmt,"
-    "date_modified_gmt,date_paid_gmt,refunds,date_created,date_modified",
+    "date_modified_gmt,date_paid_gmt,refunds,date_created,date_modified,payment_method,payment_method_title",
 }
 WALK = {"orderby": "modified", "order": "asc", **ALWAYS}
 BACK = {"orderby": "date", "order": "desc", **ALWAYS}
@@ -256,16 +256,40 @@ NOTICE = (
     "Warning : Undefined variable $rig_undefined in /var/www/html/wp-content/mu-plugins/rig.php on line 9"
 )
 
+
+def detailed(order: Order, rows: list[Any]) -> Order:
+    """The order with what its row says of its lines, and of how it is paid and delivered."""
+    (row,) = [row for row in rows if row["id"] == order.id]
+    return replace(
+        order,
+        items=tuple(OrderItem(i["name"], str(i["quantity"]), i["total"]) for i in row["line_items"]),
+        payment_code=row["payment_method"],
+        payment_method=row["payment_method_title"],
+        shipping_method=row["shipping_lines"][0]["method_title"] if row["shipping_lines"] else "",
+    )
+
+
+def page_of(name: str, *orders: Order, at: str, preamble: str = "") -> Page:
+    """The page that is to be read from a recording."""
+    raw = wire.load(name).response.body
+    rows = json.loads(raw[raw.index(b'{"jsonrpc') :])["result"]["structuredContent"]["data"]
+    return Page(tuple(detailed(order, rows) for order in orders), utc(at), preamble=preamble)
+
+
 PAGES = {
-    "orders/list-1": Page((ORDER_309,), utc("2026-11-23T01:55:05")),
-    "orders/unknown-param": Page((ORDER_309, ORDER_307), utc("2026-11-23T01:56:11")),
-    "orders/modified_after-gmt": Page((ORDER_19,), utc("2026-11-23T01:56:06")),
-    "orders/modified_after-local-Z": Page((ORDER_17, ORDER_18, ORDER_19), utc("2026-11-23T01:56:08")),
-    "orders/Z-with-gmt-shifted": Page((ORDER_17, ORDER_18, ORDER_19), utc("2026-11-23T01:56:55")),
-    "orders/page-beyond": Page((), utc("2026-11-23T01:56:10")),
-    "orders/status-Ltrash": Page((), utc("2026-11-23T01:56:15")),
-    "errors/plain-permalinks": Page((ORDER_311,), utc("2026-11-23T01:59:08")),
-    "errors/php-notice": Page((ORDER_311,), utc("2026-11-23T01:59:05"), preamble=NOTICE),
+    "orders/list-1": page_of("orders/list-1", ORDER_309, at="2026-11-23T01:55:05"),
+    "orders/unknown-param": page_of("orders/unknown-param", ORDER_309, ORDER_307, at="2026-11-23T01:56:11"),
+    "orders/modified_after-gmt": page_of("orders/modified_after-gmt", ORDER_19, at="2026-11-23T01:56:06"),
+    "orders/modified_after-local-Z": page_of(
+        "orders/modified_after-local-Z", ORDER_17, ORDER_18, ORDER_19, at="2026-11-23T01:56:08"
+    ),
+    "orders/Z-with-gmt-shifted": page_of(
+        "orders/Z-with-gmt-shifted", ORDER_17, ORDER_18, ORDER_19, at="2026-11-23T01:56:55"
+    ),
+    "orders/page-beyond": page_of("orders/page-beyond", at="2026-11-23T01:56:10"),
+    "orders/status-Ltrash": page_of("orders/status-Ltrash", at="2026-11-23T01:56:15"),
+    "errors/plain-permalinks": page_of("errors/plain-permalinks", ORDER_311, at="2026-11-23T01:59:08"),
+    "errors/php-notice": page_of("errors/php-notice", ORDER_311, at="2026-11-23T01:59:05", preamble=NOTICE),
 }
 
 
@@ -273,6 +297,17 @@ PAGES = {
 async def test_a_recorded_list_is_read(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
     shop.on_call(recorded(name))
     assert await source.fetch(ASK) == PAGES[name]
+
+
+@pytest.mark.parametrize(("name", "lines"), [("orders/list-1", 4), ("errors/php-notice", 2)])
+async def test_the_lines_of_a_recorded_order_are_read(
+    shop: ScriptedShop, source: WooCommerceMcp, name: str, lines: int
+) -> None:
+    shop.on_call(recorded(name))
+    (order,) = (await source.fetch(ASK)).orders
+    assert order.items is not None
+    assert len(order.items) == lines
+    assert all(item.name and item.quantity and item.total for item in order.items)
 
 
 ORDER_316 = replace(
@@ -328,7 +363,7 @@ LIFE: dict[str, Order] = {  # one order from its first to its last day, and thre
 async def test_a_recorded_order_is_read(shop: ScriptedShop, source: WooCommerceMcp, name: str) -> None:
     result = wire.load(f"orders/{name}").response.json()["result"]
     shop.on_call(orders(result["structuredContent"]))
-    assert (await source.fetch(ASK)).items == (LIFE[name],)
+    assert (await source.fetch(ASK)).items == (detailed(LIFE[name], [result["structuredContent"]]),)
 
 
 STATUSES: list[tuple[str, int, str, str, str, str | None, tuple[Refund, ...]]] = [
@@ -1509,7 +1544,7 @@ async def test_a_packed_answer_is_unpacked(shop: ScriptedShop, source: WooCommer
         own = raw.replace(b'"id":2', b'"id":%d' % (len(shop.calls) + 2), 1)
         pieces = Chunks(sizes(gzip.compress(own), lengths))
         shop.on_call(stream(pieces, **{"content-encoding": "gzip"}))
-        assert (await source.fetch(ASK)).items == (ORDER_17, ORDER_18, ORDER_19)
+        assert (await source.fetch(ASK)).items == PAGES["orders/modified_after-local-Z"].items
     assert "gzip" in shop.calls[0].request.headers["accept-encoding"]
 
 

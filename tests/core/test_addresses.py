@@ -118,8 +118,8 @@ def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> Non
     sink = parse_sink(address.format("levels=info,error&events=new,service.*"))
     other = parse_sink(address.format("events=failed"))
 
-    assert sink.filter == Filter(("new", "service.*"), ("info", "error"))
-    assert other.filter == Filter(("failed",))
+    assert sink.options.filter == Filter(("new", "service.*"), ("info", "error"))
+    assert other.options.filter == Filter(("failed",))
     assert url_of(sink) == url_of(other) == url
     assert sink.name == other.name
 

@@ -14,7 +14,7 @@ def test_our_parameters_and_name_are_taken_out_and_the_rest_is_apprises() -> Non
     )
     assert sink.name == "boss"
     assert sink.url == f"tgram://{TOKEN}/777?silent=yes&event%73=1"
-    assert sink.filter == Filter(events=("new",), levels=("error",))
+    assert sink.options.filter == Filter(events=("new",), levels=("error",))
 
 
 def test_a_channel_of_slack_is_no_name() -> None:

@@ -122,6 +122,7 @@ def test_a_walk_asks_from_the_cursor_less_the_overlap() -> None:
         created_before=None,
         statuses=(),
         exclude=frozenset(),
+        with_items=True,
     )
 
 
@@ -212,7 +213,9 @@ def test_after_a_full_page_the_walk_asks_from_its_first_second_without_those_see
         assert after.walk is not None
         walk = after.walk
 
-    assert walk.query() == Query(per_page=3, modified_after=at(case.bound), exclude=frozenset(case.exclude))
+    assert walk.query() == Query(
+        per_page=3, modified_after=at(case.bound), exclude=frozenset(case.exclude), with_items=True
+    )
     assert after.cursor == at(case.reached)
 
 
@@ -880,7 +883,9 @@ def test_a_page_of_orders_seen_before_ends_the_walk_of_a_shop_that_ignores_what_
     again = step(first.walk, page(5, 7))
     assert again.walk is not None
     # What stands where it stood is behind us; the last second may hold more.
-    assert again.walk.query() == Query(per_page=100, modified_after=at(6), exclude=frozenset({2}))
+    assert again.walk.query() == Query(
+        per_page=100, modified_after=at(6), exclude=frozenset({2}), with_items=True
+    )
 
     assert step(again.walk, page(7, first_id=2)).walk is None
 

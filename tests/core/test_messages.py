@@ -16,6 +16,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import (
     Locale,
     MessageFormat,
+    ShopInfo,
     alert_notification,
     dead_letters_notification,
     event_id,
@@ -23,7 +24,18 @@ from shop_poller.core.messages import (
     order_notification,
     silence_notification,
 )
-from shop_poller.core.model import EventType, Notification, Order, OrderEvent, Refund, StatusEvent, Wait, iso
+from shop_poller.core.model import (
+    BuyerField,
+    EventType,
+    Notification,
+    Order,
+    OrderEvent,
+    OrderItem,
+    Refund,
+    StatusEvent,
+    Wait,
+    iso,
+)
 
 NEW = EventType.NEW
 CANCELLED = EventType.CANCELLED
@@ -50,6 +62,7 @@ ORDER = Order(
 )
 REFUND = Refund(id=7, amount="100.00")
 WAIT = Wait(since=SINCE, lasted=timedelta(hours=24, minutes=59))
+SHOP_DATA = {"id": "shop.example", "name": "shop.example", "address": None}
 RU = MessageFormat(shop_id="shop.example")
 EN = MessageFormat(shop_id="shop.example", locale="en")
 
@@ -153,7 +166,11 @@ def test_what_a_shop_writes_is_no_template() -> None:
 
 # --- The data ----------------------------------------------------------------------------------------------
 
-KEYS = {"total", "customer", "status", "number", "currency", "paid", "date_modified"}
+KEYS = {
+    *("total", "customer", "status", "number", "currency", "paid", "date_modified", "previous_status"),
+    *("refunded_total", "payment_method", "shipping_method", "items", "more_items", "currency_sign"),
+    *("admin_url", "shop", "was_announced"),
+}
 
 
 @pytest.mark.parametrize("type_", [NEW, CANCELLED, REFUNDED, FAILED])
@@ -166,7 +183,46 @@ def test_the_data_are_these_and_no_more(type_: EventType) -> None:
         "currency": "RUB",
         "paid": True,
         "date_modified": "2026-11-23T09:30:00.000Z",
+        "previous_status": None,
+        "was_announced": False,
+        "refunded_total": "0.00",
+        "payment_method": None,
+        "shipping_method": None,
+        "items": None,
+        "more_items": 0,
+        "currency_sign": "₽",
+        "admin_url": None,
+        "shop": {"id": "shop.example", "name": "shop.example", "address": None},
     }
+
+
+def test_the_data_say_what_was_ordered_how_it_is_paid_and_where_to_open_it() -> None:
+    order = replace(
+        ORDER,
+        items=(OrderItem("Мёд", "2", "1380.00"),),
+        more_items=3,
+        payment_method="СБП",
+        shipping_method="СДЭК",
+        refunds=(Refund(7, "100.00"), Refund(8, "50.50")),
+        buyer={BuyerField.PHONE: "+7 900"},
+    )
+    named = replace(RU, shop=ShopInfo("Пасека", "https://shop.example/blog"))
+    data = order_notification(
+        OrderEvent(NEW, order, occurrence=1, paid=True, previous_status="pending"), named, now=NOW
+    ).data
+
+    assert data["items"] == [{"name": "Мёд", "quantity": "2", "total": "1380.00"}]
+    assert data["more_items"] == 3
+    assert (data["payment_method"], data["shipping_method"]) == ("СБП", "СДЭК")
+    assert (data["previous_status"], data["refunded_total"]) == ("pending", "150.50")
+    assert data["admin_url"] == "https://shop.example/blog/wp-admin/post.php?post=101&action=edit"
+    assert data["shop"] == {"id": "shop.example", "name": "Пасека", "address": "https://shop.example/blog"}
+    assert data["buyer"] == {"phone": "+7 900"}
+
+
+@pytest.mark.parametrize("refunds", [None, (Refund(7, "100.00"), Refund(8, ""))])
+def test_a_sum_of_refunds_that_is_not_known_is_not_told(refunds: tuple[Refund, ...] | None) -> None:
+    assert told(NEW, order=replace(ORDER, refunds=refunds)).data["refunded_total"] is None
 
 
 def test_the_data_of_a_partial_refund_name_it() -> None:
@@ -180,7 +236,7 @@ def test_the_data_of_a_partial_refund_name_it() -> None:
 def test_the_data_of_an_overdue_payment_say_since_when_it_waits() -> None:
     data = told(OVERDUE).data
 
-    assert set(data) == KEYS | {"awaiting_since"}
+    assert set(data) == KEYS | {"awaiting_since", "awaiting_hours"}
     assert data["awaiting_since"] == "2026-11-23T09:50:00.000Z"
 
 
@@ -216,6 +272,7 @@ def test_of_the_buyer_only_the_first_name_goes_out_and_only_as_data(
 
     assert wire["data"].pop("customer") == "Сигизмунд"
     assert "Сигизмунд" not in json.dumps(wire, ensure_ascii=False)
+    del wire["data"]["shop"]
     assert not re.search(r"mail|phone|address|last_name", json.dumps(wire))
 
 
@@ -445,7 +502,7 @@ def test_a_silence_says_since_when_and_what_to_do(
     assert (notification.title, notification.message) == (title, message)
     assert (notification.event_type, notification.level) == ("shop.silence", "warning")
     assert (notification.key, notification.source_id) == ("silence", "shop.example")
-    assert notification.data == {"since": "2026-11-23T09:50:00.000Z"}
+    assert notification.data == {"since": "2026-11-23T09:50:00.000Z", "shop": SHOP_DATA}
     assert notification.created_at == NOW
 
 
@@ -482,6 +539,7 @@ def test_an_alert_goes_to_the_administrators() -> None:
         "service_name": "shop.example",
         "error_type": "AuthenticationError",
         "since": "2026-11-23T09:50:00.000Z",
+        "shop": SHOP_DATA,
     }
 
 
@@ -505,6 +563,7 @@ def test_an_alert_about_dead_letters_says_how_many_and_why() -> None:
         "count": 3,
         "reason": "answered 422",
         "since": "2026-11-23T09:50:00.000Z",
+        "shop": SHOP_DATA,
     }
     assert all(word in sent["message"] for word in ("crm", "3", "answered 422"))
     assert written.key == "alert:dead-letters:crm"
@@ -602,7 +661,7 @@ def test_a_trial_notification_is_harmless_and_like_any_other(
 
     assert set(sent) == FIELDS
     assert (sent["event_type"], sent["level"]) == ("service.test", "info")
-    assert (sent["title"], sent["message"], sent["data"]) == (title, message, {})
+    assert (sent["title"], sent["message"], sent["data"]) == (title, message, {"shop": SHOP_DATA})
 
 
 # --- Both catalogues ---------------------------------------------------------------------------------------
@@ -674,6 +733,7 @@ def test_dead_letters_are_told_to_administrators(
         "count": 3,
         "reason": "HTTP 400",
         "since": "2026-11-23T09:50:00.000Z",
+        "shop": SHOP_DATA,
     }
 
 

@@ -29,7 +29,7 @@ def test_what_is_recent_may_be_dated_a_little_ahead() -> None:
 
 def test_orders_are_requested_by_their_ids_in_halves_if_necessary() -> None:
     five = ByIds((1, 2, 3, 4, 5))
-    assert five.query() == Query(per_page=5, ids=frozenset({1, 2, 3, 4, 5}))
+    assert five.query() == Query(per_page=5, ids=frozenset({1, 2, 3, 4, 5}), with_items=True)
     assert five.halved().ids == (1, 2)
     with pytest.raises(TemporaryError, match="one single order"):
         ByIds((1,)).halved()

@@ -43,6 +43,7 @@ def seen(
     modified: int = YOUNG,
     refunds: Iterable[int] | Mapping[int, str] | None = (),
     total: str = "1930.00",
+    payment: str = "",
 ) -> Order:
     """Order 101 as the shop shows it; times are seconds from the baseline.
 
@@ -61,6 +62,7 @@ def seen(
         modified_at=BASELINE + timedelta(seconds=modified),
         paid_at=None if paid is None else BASELINE + timedelta(seconds=paid),
         refunds=None if refunds is None else tuple(Refund(i, amount) for i, amount in given.items()),
+        payment_code=payment,
     )
 
 
@@ -1231,3 +1233,55 @@ def test_without_a_status_what_was_modified_is_news_unless_it_was_told_before() 
     assert event.type == CANCELLED
     announced = damaged(decided={NEW: 1, CANCELLED: 1})
     assert decide(announced, seen("cancelled", modified=YOUNG + 1), POLICY).events == ()
+
+
+# --- Orders that wait for payment ---------------------------------------------------------------------------
+
+PLACED = EventType.PLACED
+WAITING = replace(POLICY, waiting_payments=frozenset({"bacs", "cod"}))
+
+
+@pytest.mark.parametrize("status", ["pending", "on-hold"])
+def test_an_order_that_is_to_be_paid_in_a_way_that_waits_is_placed_once(status: str) -> None:
+    first = decide(None, seen(status, payment="bacs"), WAITING)
+    assert types(first) == [PLACED]
+    assert first.events[0].was_announced is False
+    again = decide(first.known, seen("on-hold", payment="bacs", modified=YOUNG + 1), WAITING)
+    assert types(again) == []
+    paid = decide(again.known, seen("processing", payment="bacs", modified=YOUNG + 2), WAITING)
+    assert types(paid) == [NEW]
+    assert paid.events[0].was_announced is True
+    assert types(decide(paid.known, seen("on-hold", payment="bacs", modified=YOUNG + 3), WAITING)) == []
+
+
+@pytest.mark.parametrize(
+    ("known_as", "order", "policy"),
+    [
+        (None, seen("pending", payment="bacs"), POLICY),
+        (None, seen("pending", payment="stripe"), WAITING),
+        (None, seen("pending"), WAITING),
+        (None, seen("checkout-draft", payment="bacs"), WAITING),
+        (None, seen("pending", payment="bacs", created=-1), WAITING),
+        (known("pending"), seen("pending", payment="bacs"), WAITING),
+    ],
+    ids=["off", "paid at once", "half made", "a draft", "before the baseline", "known as such"],
+)
+def test_other_unpaid_orders_are_not_placed(
+    known_as: KnownOrder | None, order: Order, policy: Policy
+) -> None:
+    assert types(decide(known_as, order, policy)) == []
+
+
+def test_a_pending_order_that_comes_to_wait_is_placed() -> None:
+    before = decide(None, seen("pending"), WAITING).known
+    assert types(decide(before, seen("on-hold", payment="cod", modified=YOUNG + 1), WAITING)) == [PLACED]
+
+
+def test_a_cancellation_says_whether_the_order_was_announced() -> None:
+    placed = decide(None, seen("on-hold", payment="bacs"), WAITING).known
+    cancelled = seen("cancelled", modified=YOUNG + 1)
+    flags = [
+        decide(before, cancelled, WAITING).events[0].was_announced
+        for before in (None, known("pending"), placed, known("processing", announced=True))
+    ]
+    assert flags == [False, False, True, True]

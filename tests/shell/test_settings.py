@@ -277,7 +277,7 @@ def test_a_filter_names_events_and_levels_that_there_are(desk: Desk) -> None:
     ).sinks
     said = desk.problems(SHOP_NOTIFY_URLS=named)
 
-    assert crm.filter == Filter(("new", "packing", "service.*"), ("info", "fatal"))
+    assert crm.options.filter == Filter(("new", "packing", "service.*"), ("info", "fatal"))
     assert [problem.partition(";")[0] for problem in said] == [
         "SHOP_NOTIFY_URLS: crm: there is no event 'packing'",
         "SHOP_NOTIFY_URLS: crm: there is no level 'fatal'",

@@ -229,6 +229,7 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
         plan.policy(state.baseline_at, shop_time=page.shop_time, now=orders.now()),
         polled_to=state.cursor_at - plan.overlap,
         unwanted=_unwanted(settings),
+        only_for_people=all(sink.is_for_people for sink in settings.sinks),
     )
 
 

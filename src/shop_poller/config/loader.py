@@ -179,7 +179,7 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     found += [
         f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {problem}"
         for sink in settings.sinks
-        for problem in filter_problems(sink.filter, events=events, levels=levels)
+        for problem in filter_problems(sink.options.filter, events=events, levels=levels)
     ]
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +34,7 @@ from shop_poller.config.status_events import parse as parse_status_events
 from shop_poller.config.statuses import UNPAID
 from shop_poller.core.hosts import is_loopback
 from shop_poller.core.messages import LEVELS
-from shop_poller.core.model import StatusEvent
+from shop_poller.core.model import BuyerField, StatusEvent
 from shop_poller.core.showing import shown
 from shop_poller.core.signature import signing_keys
 
@@ -149,6 +150,23 @@ def _admin_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
         )
     if info.data.get("shop_http_listen", "wrong") is None:
         raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value or "UTC")
+    except (ValueError, OSError, LookupError):
+        raise ValueError("is no time zone; write it as Europe/Moscow or Asia/Almaty") from None
+    return value
+
+
+def _buyer_fields(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        if word not in list(BuyerField):
+            raise ValueError(
+                f"there is no field {shown(word, is_name=True)}; there are {', '.join(BuyerField)}"
+            )
     return value
 
 
@@ -296,9 +314,26 @@ class Settings(BaseModel):
         72, gt=0, description="hours after which an undelivered notification becomes a dead letter"
     )
     shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
+    shop_name: str = Field(
+        "", max_length=100, description="the shop's name for people, if there are several; default: SHOP_ID"
+    )
+    shop_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "",
+        description="time zone of the times in messages, e.g. Europe/Moscow; default: that of this machine",
+    )
+    shop_buyer_fields: Annotated[Words, AfterValidator(_buyer_fields)] = Field(
+        (),
+        description="what notifications say about the buyer besides the first name: last_name, phone, email,"
+        " address, note; see [personal data](notifications.md#personal-data)",
+    )
     shop_unpaid_statuses: Words = Field(
         UNPAID,
         description="statuses that do not count as paid; all others do",
+    )
+    shop_waiting_payments: Words = Field(
+        ("bacs", "cheque", "cod"),
+        description="payment methods, by WooCommerce's ids, whose unpaid orders are announced as"
+        " `shop.order.placed`; empty: none",
     )
     shop_cancelled_unpaid: bool = Field(
         default=True, description="false: do not announce that an unpaid order was cancelled"

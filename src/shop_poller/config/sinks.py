@@ -7,17 +7,32 @@ This package is below `sinks/`, so the caller that loads settings passes the fun
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
-from shop_poller.core.filters import EVERYTHING, Filter
+from shop_poller.core.filters import EVERYTHING, Filter, take_filter
+from shop_poller.core.messages import Renderer
 from shop_poller.core.model import Notification
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkOptions:
+    """What the owner may add to the address of any sink.
+
+    Attributes:
+        filter: which notifications the sink receives.
+    """
+
+    filter: Filter = EVERYTHING
+
+
+NO_OPTIONS = SinkOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +44,25 @@ class SinkConfig(ABC):
         address_format: what its addresses look like; shown in the error about an unknown kind of address.
         documented_as: the cell `address` of its row in docs/configuration.md.
         delivers_by: the cell `delivers by` of that row.
+        is_for_people: whether people read what it delivers; they get rich messages, see core/rich_format.py.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
             secret changes.
-        filter: which notifications the sink receives.
+        options: see SinkOptions.
     """
 
     prefixes: ClassVar[tuple[str, ...]]
     address_format: ClassVar[str]
     documented_as: ClassVar[str]
     delivers_by: ClassVar[str]
+    is_for_people: ClassVar[bool] = False
 
     name: str
-    filter: Filter = EVERYTHING
+    options: SinkOptions = NO_OPTIONS
+
+    @property
+    def filter(self) -> Filter:
+        """Which notifications the sink receives."""
+        return replace(self.options.filter, is_for_people=self.is_for_people)
 
     @classmethod
     @abstractmethod
@@ -79,12 +101,16 @@ class SinkConfig(ABC):
         """What to write instead, if the address is a chat service's that takes only its own JSON; else ""."""
         return ""
 
-    def render(self, notification: Notification) -> str:
+    def render(self, notification: Notification, write_rich: Renderer) -> str:
         """Write the body of a delivery. It is stored, and is the same at every attempt.
 
-        It has to be JSON: a store takes a row whose body is anything else for damaged.
+        It has to be JSON: a store treats a row whose body is anything else as damaged.
+
+        Args:
+            notification: what to deliver.
+            write_rich: writes the body for people, see core/rich_format.py.
         """
-        return notification.body()
+        return write_rich(notification) if self.is_for_people else notification.body()
 
 
 SinkParser = Callable[[str], SinkConfig]
@@ -100,6 +126,19 @@ def sink_name(fragment: str, default: str) -> str:
     if fragment and not NAME.fullmatch(fragment):
         raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
     return fragment or default
+
+
+def take_options(query: str) -> tuple[SinkOptions, str]:
+    """Take the options of every sink out of the query of an address.
+
+    Returns:
+        The options, and the rest of the query exactly as written.
+
+    Raises:
+        ValueError: an option is wrong; one line without its value, which may be a secret.
+    """
+    wanted, rest = take_filter(query)
+    return SinkOptions(filter=wanted), rest
 
 
 def place(parts: SplitResult) -> str:

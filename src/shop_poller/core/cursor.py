@@ -274,6 +274,7 @@ class Walk(KeysetWalk):
             modified_after=self.keyset_position.bound,
             exclude=self.keyset_position.exclude,
             page=self.keyset_position.page_number,
+            with_items=True,
         )
 
 

@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.model import EventType, Notification, Order, OrderEvent, iso
+from shop_poller.core.model import EventType, Notification, Order, OrderEvent, amount_of, iso
 
 Locale = Literal["ru", "en"]
 
@@ -19,6 +20,7 @@ NAMESPACE = uuid.UUID("6f1d2c5e-3b7a-5d0e-9c41-8a2f4e6b7d10")
 
 LEVELS: Mapping[str, str] = {
     EventType.NEW: "info",
+    EventType.PLACED: "info",
     EventType.CANCELLED: "warning",
     EventType.REFUNDED: "warning",
     EventType.FAILED: "error",
@@ -34,6 +36,7 @@ LEVELS: Mapping[str, str] = {
 ORDER_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     "ru": {
         EventType.NEW: ("Новый заказ", "Заказ #{id} на сумму {total}"),
+        EventType.PLACED: ("Заказ ждёт оплаты", "Заказ #{id} на сумму {total} ждёт оплаты"),
         EventType.CANCELLED: ("Заказ отменён", "Клиент отменил заказ #{id}"),
         EventType.REFUNDED: ("Возврат средств", "Оформлен возврат по заказу #{id}"),
         EventType.FAILED: ("Ошибка оплаты", "Не удалась оплата заказа #{id}"),
@@ -48,6 +51,7 @@ ORDER_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     },
     "en": {
         EventType.NEW: ("New order", "Order #{id} for {total}"),
+        EventType.PLACED: ("Order placed", "Order #{id} for {total} is waiting for payment"),
         EventType.CANCELLED: ("Order cancelled", "The customer cancelled order #{id}"),
         EventType.REFUNDED: ("Refund", "Order #{id} was refunded"),
         EventType.FAILED: ("Payment failed", "The payment of order #{id} failed"),
@@ -133,10 +137,34 @@ Renderer = Callable[[Notification], str]
 
 
 @dataclass(frozen=True, slots=True)
+class ShopInfo:
+    """Which shop a notification is about.
+
+    Attributes:
+        name: for people.
+        address: of the shop's WordPress, without a slash at its end; "" if it is not known.
+    """
+
+    name: str
+    address: str = ""
+
+    def admin_url(self, order_id: int) -> str | None:
+        """Return the address of an order in the shop's admin; None if the shop's address is not known.
+
+        WooCommerce redirects it to its own page of orders where it keeps orders in tables of their own
+        (PostsRedirectionController).
+        """
+        if not self.address:
+            return None
+        return f"{self.address}/wp-admin/post.php?post={order_id}&action=edit"
+
+
+@dataclass(frozen=True, slots=True)
 class MessageFormat:
     """How notifications are written.
 
     Attributes:
+        shop: which shop it is, for receivers of several shops; None stands for its id.
         levels: replaces level names, for receivers that use other names.
         renderers: by sink name, the function that writes the body of its deliveries; other sinks get JSON.
     """
@@ -147,11 +175,22 @@ class MessageFormat:
     brand_id: str | None = None
     target_roles: tuple[str, ...] | None = None
     target_users: tuple[str, ...] | None = None
+    shop: ShopInfo | None = None
     renderers: Mapping[str, Renderer] = field(default_factory=dict)
 
     def render(self, sink: str, notification: Notification) -> str:
         """Write the body of a delivery, once: the store keeps it, and every attempt sends the same bytes."""
         return self.renderers.get(sink, Notification.body)(notification)
+
+    @property
+    def shop_info(self) -> ShopInfo:
+        """Which shop it is."""
+        return self.shop or ShopInfo(self.shop_id)
+
+    def about_shop(self) -> dict[str, Any]:
+        """Return what `data.shop` of every notification holds."""
+        info = self.shop_info
+        return {"id": self.shop_id, "name": info.name, "address": info.address or None}
 
 
 def event_id(shop_id: str, subject: str, event_type: str, occurrence: int | str) -> str:
@@ -185,7 +224,21 @@ def order_notification(event: OrderEvent, message_format: MessageFormat, *, now:
         "currency": order.currency,
         "paid": event.paid,
         "date_modified": iso(order.modified_at),
+        "previous_status": event.previous_status or None,
+        "was_announced": event.was_announced,
+        "refunded_total": _refunded_total(order),
+        "payment_method": order.payment_method or None,
+        "shipping_method": order.shipping_method or None,
+        "items": None
+        if order.items is None
+        else [{"name": i.name, "quantity": i.quantity, "total": i.total} for i in order.items],
+        "more_items": order.more_items,
+        "currency_sign": order.currency_sign,
+        "admin_url": message_format.shop_info.admin_url(order.id),
+        "shop": message_format.about_shop(),
     }
+    if order.buyer:
+        data["buyer"] = dict(order.buyer)
     amount = ""
     if event.refund is not None:
         amount = money(event.refund.amount, order.currency_sign)
@@ -197,7 +250,7 @@ def order_notification(event: OrderEvent, message_format: MessageFormat, *, now:
     hours = ""
     if event.wait is not None:
         hours = _hours(event.wait.lasted)
-        data["awaiting_since"] = iso(event.wait.since)
+        data |= {"awaiting_since": iso(event.wait.since), "awaiting_hours": hours}
     if event.status_event is not None:
         level = event.status_event.level
         title, message = (
@@ -252,7 +305,12 @@ def alert_notification(
         source_id=message_format.shop_id,
         title=title,
         message=template.format(service=service, cause=causes[cause], since=iso(since)),
-        data={"service_name": service, "error_type": str(cause), "since": iso(since)},
+        data={
+            "service_name": service,
+            "error_type": str(cause),
+            "since": iso(since),
+            "shop": message_format.about_shop(),
+        },
         created_at=now,
         brand_id=message_format.brand_id,
         target_roles=("administrator",),
@@ -283,7 +341,13 @@ def dead_letters_notification(
         source_id=message_format.shop_id,
         title=title,
         message=template.format(sink=sink, count=count, reason=reason),
-        data={"service_name": sink, "count": count, "reason": reason, "since": iso(since)},
+        data={
+            "service_name": sink,
+            "count": count,
+            "reason": reason,
+            "since": iso(since),
+            "shop": message_format.about_shop(),
+        },
         created_at=now,
         brand_id=message_format.brand_id,
         target_roles=("administrator",),
@@ -308,7 +372,7 @@ def silence_notification(since: datetime, message_format: MessageFormat, *, now:
         source_id=message_format.shop_id,
         title=title,
         message=template.format(since=f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"),
-        data={"since": iso(since)},
+        data={"since": iso(since), "shop": message_format.about_shop()},
         created_at=now,
         brand_id=message_format.brand_id,
         target_roles=message_format.target_roles,
@@ -327,12 +391,19 @@ def sample_notification(message_format: MessageFormat, *, now: datetime) -> Noti
         source_id=message_format.shop_id,
         title=title,
         message=template.format(shop=message_format.shop_id),
-        data={},
+        data={"shop": message_format.about_shop()},
         created_at=now,
         brand_id=message_format.brand_id,
         target_roles=message_format.target_roles,
         target_users=message_format.target_users,
     )
+
+
+def _refunded_total(order: Order) -> str | None:
+    """Return the sum of an order's refunds; None if the source cannot see them or one of the amounts."""
+    if order.refunds is None or any(not refund.amount for refund in order.refunds):
+        return None
+    return str(sum((amount_of(refund.amount) for refund in order.refunds), Decimal("0.00")))
 
 
 def _fill(text: str, order: Order, total: str) -> str:

@@ -13,6 +13,7 @@ class EventType(StrEnum):
     """The event types, by their names on the wire; names that the owner adds are plain text."""
 
     NEW = "shop.order.new"
+    PLACED = "shop.order.placed"
     CANCELLED = "shop.order.cancelled"
     REFUNDED = "shop.order.refunded"
     FAILED = "shop.order.failed"
@@ -49,6 +50,31 @@ class Refund:
         return bool(self.amount) and not amount_of(self.amount)
 
 
+class BuyerField(StrEnum):
+    """What SHOP_BUYER_FIELDS may name: data about the buyer besides the first name."""
+
+    LAST_NAME = "last_name"
+    PHONE = "phone"
+    EMAIL = "email"
+    ADDRESS = "address"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderItem:
+    """One line of an order.
+
+    Attributes:
+        name: of the product, as the shop writes it.
+        quantity: a decimal number as text, e.g. "2"; "" if it could not be read.
+        total: the price of the whole line without taxes, as text; "" if it could not be read.
+    """
+
+    name: str
+    quantity: str
+    total: str
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """An order as the source returned it: what decisions and notifications need, and no more personal data.
@@ -59,6 +85,12 @@ class Order:
         currency_sign: what people write, e.g. "₽".
         customer: the buyer's first name; "" if the shop has none.
         refunds: empty if there are none; None if the source cannot see refunds.
+        items: the first lines of the order; None if they were not requested or the source cannot see them.
+        more_items: how many lines follow them.
+        payment_code: the shop's own name of the way to pay, e.g. "bacs"; "" if it has none.
+        payment_method: its name for people, in the shop's language.
+        shipping_method: the name of the way of delivery, for people.
+        buyer: more about the buyer; empty unless the owner named some fields.
     """
 
     id: int
@@ -72,6 +104,12 @@ class Order:
     modified_at: datetime
     paid_at: datetime | None = None
     refunds: tuple[Refund, ...] | None = ()
+    items: tuple[OrderItem, ...] | None = None
+    more_items: int = 0
+    payment_code: str = ""
+    payment_method: str = ""
+    shipping_method: str = ""
+    buyer: Mapping[BuyerField, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +142,7 @@ class Query:
         ids: only these orders, at most Source.most_ids at once; empty means all.
         page: which page of the result, from 1. Other pages than the first are requested only from a shop that
             hides whole pages: see cursor.KeysetPosition.
+        with_items: request the lines of each order and its way of delivery, too; they cost the shop more.
     """
 
     per_page: int
@@ -115,6 +154,7 @@ class Query:
     exclude: frozenset[int] = frozenset()
     ids: frozenset[int] = frozenset()
     page: int = 1
+    with_items: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +250,8 @@ class OrderEvent:
         fully_refunded: for a partial refund, whether all of the money has been given back with it.
         status_event: for an event that the owner defined, with its texts.
         wait: for an overdue payment.
+        previous_status: the status before, as the shop names it; "" if it is not known.
+        was_announced: whether the order itself was announced before, as placed or as new.
     """
 
     type: str
@@ -220,6 +262,8 @@ class OrderEvent:
     fully_refunded: bool = False
     status_event: StatusEvent | None = None
     wait: Wait | None = None
+    previous_status: str = ""
+    was_announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class ByIds:
 
     def query(self) -> Query:
         """Return the request."""
-        return Query(per_page=len(self.ids), ids=frozenset(self.ids))
+        return Query(per_page=len(self.ids), ids=frozenset(self.ids), with_items=True)
 
     def sized(self, per_page: int) -> "ByIds":
         """Return the request for the first so many of them."""

@@ -7,6 +7,8 @@ the reasons see docs/woocommerce.md:
     - seen                                   known                     event
     - -------------------------------------  ------------------------  ---------------------------
     - PAID, COMPLETED                        not announced as new      new
+    - AWAITING, to be paid in a way that     any other status or none, placed
+      waits (bank transfer)                  and announced as neither
     - CANCELLED, REFUNDED, FAILED            any other status, or none the same
     - a status that the owner named          any other status, or none the event named for it
     - a refund id with money in it, neither  not that id               partially_refunded, one for
@@ -72,6 +74,7 @@ class Policy:
         overdue_before: the shop's clock minus `overdue_after`. Orders that have been awaiting payment since
             then or longer are overdue. None if overdue payments are not announced.
         overdue_after: how long an order may await payment.
+        waiting_payments: ways to pay, by the shop's own names, that leave an order waiting for a person.
         shop_time: the shop's clock when it returned the order; None holds no refund.
         hold_ended: ids of the orders whose refunds have been held for REFUND_HOLD.
     """
@@ -82,6 +85,7 @@ class Policy:
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_before: datetime | None = None
     overdue_after: timedelta = timedelta(0)
+    waiting_payments: frozenset[str] = frozenset()
     shop_time: datetime | None = None
     hold_ended: frozenset[int] = frozenset()
 
@@ -108,6 +112,7 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     held, meaning = _held_refund_ids(known, order, policy), policy.meanings.of(order.status)
     events = [
         *_new_events(known, order, policy, meaning),
+        *_placed_events(known, order, policy, meaning),
         *_status_events(known, order, policy, meaning),
         *_partial_refund_events(known, order, policy, held),
         *_overdue_events(known, order, policy),
@@ -142,6 +147,21 @@ def _new_events(
     if meaning not in PAID or (known is not None and known.announced_new):
         return []
     return [_event(EventType.NEW, known, order, policy)]
+
+
+def _placed_events(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> list[OrderEvent]:
+    if meaning is not StatusMeaning.AWAITING or order.payment_code not in policy.waiting_payments:
+        return []
+    if known is not None and (known.status == order.status or was_announced(known)):
+        return []
+    return [_event(EventType.PLACED, known, order, policy)]
+
+
+def was_announced(known: KnownOrder | None) -> bool:
+    """Return whether the order itself was announced, as placed or as new."""
+    return known is not None and (known.announced_new or EventType.PLACED in known.decided)
 
 
 def _status_events(
@@ -185,6 +205,8 @@ def _partial_refund_events(
             paid=paid,
             refund=refund,
             fully_refunded=completing_id is not None and refund.id >= completing_id,
+            previous_status=_previous_status(known),
+            was_announced=was_announced(known),
         )
         for refund in _new_refunds(known, order, policy)
         if not refund.is_nothing and refund.id not in held
@@ -313,7 +335,13 @@ def _event(
         paid=_was_paid(known, order, policy),
         status_event=status_event,
         wait=wait,
+        previous_status=_previous_status(known),
+        was_announced=was_announced(known),
     )
+
+
+def _previous_status(known: KnownOrder | None) -> str:
+    return "" if known is None or known.status == LOST_STATUS else known.status
 
 
 def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:

@@ -4,7 +4,9 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
@@ -12,7 +14,9 @@ from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.meaning import StatusMeanings
-from shop_poller.core.messages import MessageFormat
+from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
+from shop_poller.core.model import BuyerField
+from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
@@ -21,8 +25,12 @@ from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
-from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates
+from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates, site_address
+from shop_poller.sources.woocommerce.fields import OrderFields
 from shop_poller.sources.woocommerce.statuses import OWN, meanings
+
+if TYPE_CHECKING:
+    from shop_poller.core.rich_format import RichFormat
 
 
 def shop_credentials(settings: Settings) -> KnownKeys:
@@ -42,15 +50,23 @@ def shop_credentials(settings: Settings) -> KnownKeys:
     )
 
 
+def order_fields(settings: Settings) -> OrderFields:
+    """Return what to request of an order."""
+    return OrderFields(frozenset(map(BuyerField, settings.shop_buyer_fields)))
+
+
 def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None] = lambda _: None) -> Source:
     """Return the source for the shop's dialect. With "auto", the source detects the dialect."""
     url, credentials = settings.woocommerce_mcp_url, shop_credentials(settings)
+    fields = order_fields(settings)
     if settings.shop_dialect != "auto":
-        return open_source(Dialect(settings.shop_dialect), url, credentials)
+        return open_source(Dialect(settings.shop_dialect), url, credentials, fields)
     missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not credentials.fit(dialect)}
     if not settings.shop_sweep_interval:  # only the sweep checks whether an order can be read again
         missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
-    openers = {d: partial(open_source, d, url, credentials) for d in candidates(url) if d not in missing}
+    openers = {
+        d: partial(open_source, d, url, credentials, fields) for d in candidates(url) if d not in missing
+    }
     return Auto(openers, missing=missing, on_choice=on_choice)
 
 
@@ -100,8 +116,14 @@ def make_metrics(
     return Metrics(settings.shop, sinks, events, metrics_registry, statuses=OWN, dialects=Dialect)
 
 
-def make_message_format(settings: Settings) -> MessageFormat:
-    """Return the format of the shop's notifications."""
+def make_message_format(settings: Settings, *, names_shop: bool = False) -> MessageFormat:
+    """Return the format of the shop's notifications.
+
+    Args:
+        settings: as loaded.
+        names_shop: whether messages for people say which shop it is, because there are several.
+    """
+    renderer = _rich_renderer(settings, names_shop=names_shop)
     return MessageFormat(
         settings.shop,
         locale=settings.shop_locale,
@@ -109,8 +131,27 @@ def make_message_format(settings: Settings) -> MessageFormat:
         brand_id=settings.shop_brand_id,
         target_roles=settings.shop_target_roles,
         target_users=settings.shop_target_users,
-        renderers={sink.name: sink.render for sink in settings.sinks},
+        shop=ShopInfo(
+            plain(settings.shop_name).strip() or settings.shop,
+            site_address(settings.woocommerce_mcp_url),
+        ),
+        renderers={sink.name: partial(sink.render, write_rich=renderer) for sink in settings.sinks},
     )
+
+
+def _rich_renderer(settings: Settings, *, names_shop: bool) -> Renderer:
+    """Return what writes the bodies for people. It loads its texts and libraries when it is first used."""
+
+    @cache
+    def rich_format() -> "RichFormat":
+        from shop_poller.core.rich_format import RichFormat  # noqa: PLC0415 - babel takes 10 MB
+        from shop_poller.locales import texts  # noqa: PLC0415 - as above
+
+        locale = settings.shop_locale
+        zone = ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
+        return RichFormat(locale, texts(locale), zone, names_shop=names_shop)
+
+    return lambda notification: rich_format().body(notification)
 
 
 @asynccontextmanager
@@ -143,6 +184,7 @@ def poll_plan(settings: Settings) -> PollPlan:
         history=timedelta(days=settings.shop_history_days),
         cancelled_unpaid=settings.shop_cancelled_unpaid,
         status_events=settings.shop_status_events,
+        waiting_payments=frozenset(settings.shop_waiting_payments),
         overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
         silence_after=timedelta(hours=settings.shop_silence_alert_hours),
     )

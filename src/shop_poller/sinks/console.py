@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Thread
 from typing import Self
@@ -15,15 +15,16 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, sink_name
+from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.filters import take_filter
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
+from shop_poller.core.rich_message import RICH, RichMessage
 from shop_poller.observability.output import write_all
 from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
 
+MAX_ITEMS = 5
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
@@ -35,16 +36,17 @@ class ConsoleConfig(SinkConfig):
     address_format = "console:"
     documented_as = "`console:`"
     delivers_by = "a line on standard output"
+    is_for_people = True
 
     @classmethod
     def parse(cls, address: str) -> Self:
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
         name = sink_name(parts.fragment, "console:")
-        wanted, options = take_filter(parts.query)
-        if options:
+        options, rest = take_options(parts.query)
+        if rest:
             raise ValueError(f"{name} has an option that is not known; there are events and levels")
-        return cls(name=name, filter=wanted)
+        return cls(name=name, options=options)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither
         """Make the sink."""
@@ -127,14 +129,22 @@ class _Printing:
 
 
 def render(delivery: Delivery) -> str:
-    """Return the line for a delivery: time, level, title, message, buyer, event type."""
+    """Return the line for a delivery: time, level, title, items, facts.
+
+    The address of the order and what SHOP_BUYER_FIELDS names are left out: standard output may be a log.
+    """
     notification = json.loads(delivery.body)
     at = datetime.fromisoformat(notification["created_at"]).astimezone()
-    customer = notification["data"].get("customer")
-    line = (
-        f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {notification['title']}:"
-        f" {notification['message']}{f' ({customer})' if customer else ''}  [{delivery.event_type}]"
-    )
+    if RICH in notification:
+        rich = RichMessage.of_json(notification[RICH])
+        text = " | ".join((rich.title, *replace(rich, personal=()).with_items(MAX_ITEMS).lines))
+    else:  # written by an earlier version
+        customer = notification["data"].get("customer")
+        text = (
+            f"{notification['title']}: {notification['message']}{f' ({customer})' if customer else ''}"
+            f"  [{delivery.event_type}]"
+        )
+    line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
     # A buyer's name must not move the cursor or forge a line.
     return plain(line, instead="�")
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
-from shop_poller.config.sinks import SinkConfig, sink_name
-from shop_poller.core.filters import take_filter
+from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
@@ -38,6 +37,7 @@ class AppriseConfig(SinkConfig):
         "by [Apprise](notifications.md#over-apprise), if it is installed:"
         " `pip install 'shop-poller[apprise]'`"
     )
+    is_for_people = True
 
     url: str = field(repr=False)
 
@@ -51,9 +51,9 @@ class AppriseConfig(SinkConfig):
             raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
         name = sink_name(fragment, "")
         place, _, query = place.partition("?")
-        wanted, query = take_filter(query)
+        options, query = take_options(query)
         url = f"{scheme}://{place}" + (f"?{query}" if query else "")
-        return cls(name=name or hashed_name(url), filter=wanted, url=url)
+        return cls(name=name or hashed_name(url), options=options, url=url)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
         """Make the sink."""

@@ -11,9 +11,11 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from html import escape
 from importlib import import_module
 from threading import Thread, local
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,6 +25,7 @@ from shop_poller.core.hosts import is_never_proxied
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.rich_message import RICH, RichMessage
 from shop_poller.peer_errors import reason, translated
 from shop_poller.sinks.apprise.config import AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
@@ -40,8 +43,17 @@ READ_TIMEOUT_S = 5.0
 MOST_REMEMBERED = 1000
 """Messages that are in progress, or whose result came after their attempt timed out."""
 MAX_REASON = 300
+TITLE_ROOM = 50
+"""Characters that a service may need for the markup of a title in the body."""
 STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
 TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
+
+
+class PlainText(NamedTuple):
+    """A message whose body was written by an earlier version of this program."""
+
+    title: str
+    body: str
 
 
 class _MessageCollector(logging.Handler):
@@ -148,7 +160,7 @@ class AppriseSink:
         self._sendings[delivery.event_id] = sending
         return sending
 
-    def _start(self, text: tuple[str, str, NotifyType]) -> "_Sending":
+    def _start(self, text: tuple[PlainText | RichMessage, NotifyType]) -> "_Sending":
         service = self._idle.pop() if self._idle else self._service()
 
         def over() -> None:
@@ -192,7 +204,7 @@ class _Sending:
     Args:
         name: the sink's name.
         service: sends the message.
-        text: title, body and type.
+        text: the message and its type.
         over: called on the event loop when the thread ends.
 
     Attributes:
@@ -201,7 +213,11 @@ class _Sending:
     """
 
     def __init__(
-        self, name: str, service: NotifyBase, text: tuple[str, str, NotifyType], over: Callable[[], None]
+        self,
+        name: str,
+        service: NotifyBase,
+        text: tuple[PlainText | RichMessage, NotifyType],
+        over: Callable[[], None],
     ) -> None:
         self.done = anyio.Event()
         self.ok = False
@@ -219,10 +235,10 @@ class _Sending:
         return self.done.is_set()
 
     def _run(self) -> None:
-        title, body, notify_type = self._text
+        text, notify_type = self._text
         said = COLLECTOR.begin()
         try:
-            title, body, target = as_shown(self._service, title, body)
+            title, body, target = formatted(self._service, text)
             # Not through Apprise(…).notify, which retries by itself.
             self.ok = self._service.notify(
                 body=body, title=title, notify_type=notify_type, body_format=target
@@ -243,8 +259,8 @@ def _not_sent(why: str) -> TemporaryError:
     return TemporaryError(ErrorKind.CONNECTION, f"Apprise: {why}")
 
 
-def as_shown(service: NotifyBase, title: str, body: str) -> tuple[str, str, NotifyFormat]:
-    """Convert plain text to the format that a service sends, so that a buyer's text is shown as typed.
+def formatted(service: NotifyBase, text: PlainText | RichMessage) -> tuple[str, str, NotifyFormat]:
+    """Convert a message to the format that a service sends, so that a buyer's text is shown as typed.
 
     Apprise(…).notify does the same before it calls a service. A service that is called directly interprets
     markup in the text.
@@ -254,9 +270,46 @@ def as_shown(service: NotifyBase, title: str, body: str) -> tuple[str, str, Noti
     """
     resolve = getattr(service, "resolve_format", None)  # before Apprise 2, a service supports one format
     target: NotifyFormat = resolve(NotifyFormat.TEXT) if resolve else service.notify_format
-    if title and service.title_maxlen <= 0:  # the title becomes a part of the body
-        title = _converted(title, target)
-    return title, _converted(body, target), target
+    in_body = service.title_maxlen <= 0  # the title becomes a part of the body
+    title = _converted(text.title, target) if text.title and in_body else text.title
+    if isinstance(text, PlainText):
+        return title, _converted(text.body, target), target
+    limit = service.body_maxlen - TITLE_ROOM - (len(title) if in_body else 0)
+    return title, _rich_body(text, target, limit), target
+
+
+def _rich_body(rich: RichMessage, target: NotifyFormat, limit: int) -> str:
+    """Return the lines below the title. If they are too long, items are left out first, then lines."""
+    for count in range(len(rich.items), -1, -1):
+        body = _lines(rich.with_items(count), target)
+        if len(body) <= limit:
+            return body
+    shorter = rich.with_items(0)
+    while len(body) > limit and (shorter.personal or shorter.facts):
+        shorter = replace(
+            shorter,
+            personal=shorter.personal[:-1],
+            facts=shorter.facts if shorter.personal else shorter.facts[:-1],
+        )
+        body = _lines(shorter, target)
+    return body
+
+
+def _lines(rich: RichMessage, target: NotifyFormat) -> str:
+    lines = [_converted(line, target) for line in rich.lines]
+    if rich.url:
+        lines.append(_link(rich, target))
+    return ("<br/>" if target == NotifyFormat.HTML else "\n").join(lines)
+
+
+def _link(rich: RichMessage, target: NotifyFormat) -> str:
+    match target:
+        case NotifyFormat.HTML:
+            return f'<a href="{escape(rich.url)}">{escape(rich.url_text)}</a>'
+        case NotifyFormat.MARKDOWN:
+            return f"[{rich.url_text}]({rich.url})"
+        case _:
+            return f"{rich.url_text}: {rich.url}"
 
 
 def _converted(text: str, target: NotifyFormat) -> str:
@@ -264,10 +317,12 @@ def _converted(text: str, target: NotifyFormat) -> str:
     return convert(NotifyFormat.TEXT, target, content=text)
 
 
-def message(delivery: Delivery) -> tuple[str, str, NotifyType]:
-    """Return title, body and type of a message. The event id at the end of the body identifies a repeat."""
+def message(delivery: Delivery) -> tuple[PlainText | RichMessage, NotifyType]:
+    """Return text and type of a message."""
     notification = json.loads(delivery.body)
     kind = TYPES.get(notification["level"], NotifyType.INFO)
     if delivery.event_type == EventType.RECOVERED:
         kind = NotifyType.SUCCESS
-    return notification["title"], f"{notification['message']}\n[{delivery.event_id[:8]}]", kind
+    if RICH in notification:
+        return RichMessage.of_json(notification[RICH]), kind
+    return PlainText(notification["title"], notification["message"]), kind

@@ -7,9 +7,8 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, place, sink_name
+from shop_poller.config.sinks import SinkConfig, place, sink_name, take_options
 from shop_poller.core import chat_hooks
-from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
 
 TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_.~%-]{20,}")
@@ -45,11 +44,11 @@ class HttpConfig(SinkConfig):
         name = sink_name(parts.fragment, _default_name(parts))
         if not parts.hostname:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
-        wanted, query = take_filter(parts.query)
+        options, query = take_options(parts.query)
         rest = [part for part in query.split("&") if part != REDIRECTS]
         return cls(
             name=name,
-            filter=wanted,
+            options=options,
             url=urlunsplit(parts._replace(query="&".join(rest), fragment="")),
             takes_redirects=len(rest) < len(query.split("&")),
         )

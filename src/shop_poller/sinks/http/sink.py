@@ -108,6 +108,7 @@ class HttpSink:
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": delivery.event_id,
+            "Shop-Id": delivery.shop_id,
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(sent_at),
         }

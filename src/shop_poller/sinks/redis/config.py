@@ -7,8 +7,7 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, place, sink_name
-from shop_poller.core.filters import Filter, take_filter
+from shop_poller.config.sinks import SinkConfig, SinkOptions, place, sink_name, take_options
 from shop_poller.core.showing import is_harmless, shown_place
 from shop_poller.ports import Sink
 
@@ -50,7 +49,7 @@ class RedisConfig(ServerConfig):
         read = _Address(address)
         channel = read.take("channel", example="notification:events")
         read.end()
-        return cls(name=read.name, filter=read.filter, url=read.url, channel=channel)
+        return cls(name=read.name, options=read.common, url=read.url, channel=channel)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
         """Make the sink."""
@@ -88,7 +87,7 @@ class StreamConfig(ServerConfig):
         if not COUNT.fullmatch(maxlen):
             raise ValueError(f"{shown_place(read.name)} has a maxlen that is no number from 1 to 999999999")
         read.end()
-        return cls(name=read.name, filter=read.filter, url=read.url, stream=stream, maxlen=int(maxlen))
+        return cls(name=read.name, options=read.common, url=read.url, stream=stream, maxlen=int(maxlen))
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
         """Make the sink."""
@@ -111,7 +110,7 @@ class _Address:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
         if not DATABASE.fullmatch(parts.path):
             raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
-        self.filter, self.options = self._options(parts)
+        self.common, self.options = self._options(parts)
         scheme = parts.scheme.removesuffix("+stream")
         self.url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
 
@@ -139,8 +138,8 @@ class _Address:
                 f"{shown_place(self.name)} has an option that is not known: {', '.join(unknown)}"
             )
 
-    def _options(self, parts: SplitResult) -> tuple[Filter, dict[str, str]]:
-        wanted, query = take_filter(parts.query)
+    def _options(self, parts: SplitResult) -> tuple[SinkOptions, dict[str, str]]:
+        options, query = take_options(parts.query)
         found: dict[str, str] = {}
         for option, value in parse_qsl(query, keep_blank_values=True):
             if option in found and option in {"channel", "stream", "maxlen"}:
@@ -148,4 +147,4 @@ class _Address:
                     f"{shown_place(self.name)} has the option {option} more than once; which one is meant?"
                 )
             found[option] = value
-        return wanted, found
+        return options, found

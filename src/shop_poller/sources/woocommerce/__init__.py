@@ -4,18 +4,22 @@ from shop_poller.ports import RefundList, Source
 from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.dialects import Dialect, KnownKeys, endpoint, refunds_url
 from shop_poller.sources.woocommerce.execute import Execute
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.refunds import RestRefunds
 from shop_poller.sources.woocommerce.rest import Rest
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 
 
-def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
+def open_source(
+    dialect: Dialect, url: str, credentials: KnownKeys, fields: OrderFields = FIRST_NAME_ONLY
+) -> Source:
     """Return the source for one dialect.
 
     Args:
         dialect: the dialect.
         url: WOOCOMMERCE_MCP_URL; may name any dialect.
         credentials: contain the kind that the dialect needs.
+        fields: what to request of an order, if the dialect can choose.
     """
     where = endpoint(url, dialect)
     key, secret, other_secrets = (
@@ -26,7 +30,7 @@ def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
     match dialect:
         case Dialect.WOOCOMMERCE_MCP:
             return WooCommerceMcp(
-                where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets
+                where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets, fields=fields
             )
         case Dialect.ABILITIES:
             return Abilities(
@@ -36,9 +40,13 @@ def open_source(dialect: Dialect, url: str, credentials: KnownKeys) -> Source:
                 other_secrets=other_secrets,
             )
         case Dialect.REST:
-            return Rest(where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets)
+            return Rest(
+                where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets, fields=fields
+            )
         case Dialect.EXECUTE:
-            return Execute(where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets)
+            return Execute(
+                where, consumer_key=key, consumer_secret=secret, other_secrets=other_secrets, fields=fields
+            )
 
 
 def open_refunds(url: str, credentials: KnownKeys) -> RefundList | None:

@@ -111,6 +111,25 @@ def endpoint(url: str, dialect: Dialect) -> str:
     return urlunsplit(parts._replace(path=(prefix + API if prefix in {"", INDEX} else prefix) + route))
 
 
+def site_address(url: str) -> str:
+    """Return the address of the shop's WordPress, without a slash at its end; "" if it is not known.
+
+    Args:
+        url: WOOCOMMERCE_MCP_URL. Behind the bridge of the old design, or a custom MCP server, the shop may be
+            anywhere.
+    """
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    is_plain = PLAIN in dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = KNOWN.fullmatch(path)
+    is_site = path in {"", INDEX} or API in path.lower() or LEGACY.fullmatch(path) or is_plain
+    if path.endswith(EXECUTE) or not (is_site or known):
+        return ""
+    prefix = known["prefix"] if known and not is_site else path
+    root = _root(prefix) if is_site else prefix.rpartition("/")[0]  # before the renamed wp-json
+    return urlunsplit(parts._replace(path=root.removesuffix(INDEX), query=""))
+
+
 def of_url(url: str) -> Dialect | None:
     """Return the dialect of an address; None if it is the shop's own address or not known."""
     parts = urlsplit(url)

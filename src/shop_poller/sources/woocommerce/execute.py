@@ -8,6 +8,7 @@ from shop_poller.core.model import Page, Query
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, read_json
 from shop_poller.sources.woocommerce.connection import ShopConnection, shop_time
 from shop_poller.sources.woocommerce.credentials import api_key
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
 
 ABILITY = "woocommerce/orders-list"
@@ -28,13 +29,21 @@ class Execute:
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
         other_secrets: other secrets that the shop knows and must not show.
+        fields: what to request of an order.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
+        self,
+        url: str,
+        *,
+        consumer_key: str,
+        consumer_secret: str,
+        other_secrets: Sequence[str] = (),
+        fields: OrderFields = FIRST_NAME_ONLY,
     ) -> None:
+        self._fields = fields
         self._connection = ShopConnection(url, api_key(consumer_key, consumer_secret, other_secrets))
 
     async def fetch(self, query: Query) -> Page:
@@ -42,7 +51,7 @@ class Execute:
         message = {"ability": ABILITY, "params": arguments(query)}
         response, body = await self._connection.ask("POST", headers=ACCEPT, message=message)
         content, preamble = read_json(dict, response.status_code, response.headers, body, advice=ADVICE)
-        items = read_items(content, query, ADVICE)
+        items = read_items(content, query, ADVICE, self._fields)
         return Page(items, shop_time(response.headers), preamble or unnamed(content, items))
 
     async def aclose(self) -> None:

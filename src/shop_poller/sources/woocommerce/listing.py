@@ -7,6 +7,7 @@ from typing import Any
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, rest_error
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.orders import read_named
 from shop_poller.sources.woocommerce.rows import MAX_WRAPPINGS, OWN_KEYS, describe, find_error, find_rows
 from shop_poller.sources.woocommerce.values import order_id
@@ -41,7 +42,7 @@ def arguments(query: Query) -> dict[str, Any]:
 
 
 def read_items(
-    data: object, query: Query, advice: Advice = COMMON_ADVICE
+    data: object, query: Query, advice: Advice = COMMON_ADVICE, fields: OrderFields = FIRST_NAME_ONLY
 ) -> tuple[Order | UnreadableOrder, ...]:
     """Read the list in an answer to a query. It may be inside a wrapper.
 
@@ -71,7 +72,7 @@ def read_items(
             f"the shop's list of orders has {unnamed(rows, ())}, and no item with one; look for a plugin or"
             " cache that changes the answers of the shop's API",
         )
-    return tuple([read_named(number, row) for number, row in named])
+    return tuple([read_named(number, row, fields) for number, row in named])
 
 
 def unnamed(data: object, items: Sequence[object]) -> str:

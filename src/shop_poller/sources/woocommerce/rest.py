@@ -14,6 +14,7 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, count, read_json
 from shop_poller.sources.woocommerce.connection import shop_time
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, UNUSED, OrderFields
 from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
 from shop_poller.sources.woocommerce.rest_endpoint import MAX_IDS_IN_ADDRESS, RestEndpoint
 
@@ -32,15 +33,6 @@ TIMES_DOWN = 2
 """POST requests to a shop that seems to be down, before a GET checks whether it is."""
 MADE_AN_ORDER = 201
 
-FIELDS = ",".join(
-    (
-        *("id", "status", "number", "total", "currency", "currency_symbol", "billing.first_name"),
-        *("date_created_gmt", "date_modified_gmt", "date_paid_gmt", "refunds"),
-        *("date_created", "date_modified"),
-    )
-)
-"""The fields that read_order reads: a tenth of an order, and only the first name of the buyer."""
-
 ADVICE = COMMON_ADVICE | {
     ErrorKind.AUTHENTICATION: "check the consumer key and secret, that the key may read, that its user may"
     " view orders, and that the address begins with https (the shop ignores keys over http)",
@@ -58,13 +50,21 @@ class Rest:
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
         other_secrets: other secrets that the shop knows and must not show.
+        fields: what to request of an order.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
+        self,
+        url: str,
+        *,
+        consumer_key: str,
+        consumer_secret: str,
+        other_secrets: Sequence[str] = (),
+        fields: OrderFields = FIRST_NAME_ONLY,
     ) -> None:
+        self._fields = fields
         self._endpoint = RestEndpoint(
             url, consumer_key=consumer_key, consumer_secret=consumer_secret, other_secrets=other_secrets
         )
@@ -73,7 +73,7 @@ class Rest:
 
     async def fetch(self, query: Query) -> Page:
         """Ask once. If the server refuses POST, send smaller requests by GET."""
-        requested = {**arguments(query), "_fields": FIELDS}
+        requested = {**arguments(query), "_fields": self._fields.names(query)}
         if self._endpoint.fits_in_address(requested, ids=len(query.exclude) + len(query.ids)):
             return (await self._get(query, requested))[0]
         if monotonic() >= self._post_from:
@@ -104,7 +104,7 @@ class Rest:
         await self._endpoint.aclose()
 
     async def _get(self, query: Query, requested: Mapping[str, Any]) -> tuple[Page, bool]:
-        return _read(*await self._endpoint.get(requested), query)
+        return _read(*await self._endpoint.get(requested), query, self._fields)
 
     async def _post(self, query: Query, requested: Mapping[str, Any]) -> tuple[Page, bool]:
         response, body = await self._endpoint.post(requested)
@@ -114,7 +114,7 @@ class Rest:
                 "the shop treated a read request as a new order: something in between removes _method=GET"
                 " from the address. Look for an empty order in the shop, and give the key the permission Read"
             )
-        return _read(response, body, query)
+        return _read(response, body, query, self._fields)
 
     async def _get_in_parts(self, query: Query) -> Page:
         """Request ids in small groups. Excluded orders that do not fit in the address are removed here.
@@ -129,7 +129,7 @@ class Rest:
 
     async def _get_all(self, query: Query) -> Page:
         some = frozenset(sorted(query.exclude)[: MAX_IDS_IN_ADDRESS - len(query.ids)])
-        requested = {**arguments(replace(query, exclude=some)), "_fields": FIELDS}
+        requested = {**arguments(replace(query, exclude=some)), "_fields": self._fields.names(query)}
         first = int(requested.get("page", 1))
         last: tuple[int, ...] = ()
         for number in range(first, first + MAX_PAGES):
@@ -148,16 +148,16 @@ class Rest:
         )
 
 
-def _read(response: httpx.Response, body: bytes, query: Query) -> tuple[Page, bool]:
+def _read(response: httpx.Response, body: bytes, query: Query, fields: OrderFields) -> tuple[Page, bool]:
     """Return a page, and whether it can be the answer to the query. The request body may be lost on the way.
 
     Excluded orders in the page are not a sign of that: some shops ignore `exclude`, and the walk works
     without it.
     """
     listed, preamble = read_json(list, response.status_code, response.headers, body, advice=ADVICE)
-    items = read_items(listed, query, ADVICE)
+    items = read_items(listed, query, ADVICE, fields)
     is_answer = not query.ids or {item.id for item in items} <= query.ids
-    has_all_fields = any(isinstance(row, Mapping) and "line_items" in row for row in listed)
+    has_all_fields = any(isinstance(row, Mapping) and UNUSED in row for row in listed)
     page = Page(
         items,
         shop_time(response.headers),

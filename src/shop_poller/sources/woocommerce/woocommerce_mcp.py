@@ -9,9 +9,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE
 from shop_poller.sources.woocommerce.credentials import api_key
+from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.jsonrpc import UnexplainedError
 from shop_poller.sources.woocommerce.listing import arguments, read_items, unnamed
-from shop_poller.sources.woocommerce.rest import FIELDS
 from shop_poller.sources.woocommerce.rpc_errors import (
     UNKNOWN_ARGUMENT,
     ParametersRefusedError,
@@ -35,13 +35,21 @@ class WooCommerceMcp:
         consumer_key: the key for WooCommerce's REST API, e.g. ck_….
         consumer_secret: its secret, e.g. cs_….
         other_secrets: other secrets that the shop knows and must not show.
+        fields: what to request of an order.
     """
 
     most_ids = MAX_PER_PAGE
 
     def __init__(
-        self, url: str, *, consumer_key: str, consumer_secret: str, other_secrets: Sequence[str] = ()
+        self,
+        url: str,
+        *,
+        consumer_key: str,
+        consumer_secret: str,
+        other_secrets: Sequence[str] = (),
+        fields: OrderFields = FIRST_NAME_ONLY,
     ) -> None:
+        self._fields = fields
         self._session = McpSession(url, api_key(consumer_key, consumer_secret, other_secrets), ADVICE)
         self._takes_fields: bool | None = None  # None if not known yet
 
@@ -55,7 +63,7 @@ class WooCommerceMcp:
         if self._takes_fields is False:
             return await self._ask(query)
         try:
-            page = await self._ask(query, _fields=FIELDS)
+            page = await self._ask(query, _fields=self._fields.names(query))
         except ShopPollerError as error:
             if not self._may_be_the_fields(error):
                 raise
@@ -81,7 +89,7 @@ class WooCommerceMcp:
 
     async def _ask(self, query: Query, **more: str) -> Page:
         answer = await self._session.call_tool(TOOL, {**arguments(query), **more})
-        items = read_items(answer.content, query, ADVICE)
+        items = read_items(answer.content, query, ADVICE, self._fields)
         return Page(items, answer.shop_time, answer.preamble or unnamed(answer.content, items))
 
     def _may_be_the_fields(self, error: ShopPollerError) -> bool:

@@ -1,0 +1,60 @@
+"""A notification for people, in parts, as the body of a delivery holds it. Pure; imports no large library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+RICH = "rich"
+"""Where the JSON body of a delivery to people holds its rich message."""
+
+
+@dataclass(frozen=True, slots=True)
+class RichMessage:
+    """A notification for people, as plain text in parts.
+
+    Attributes:
+        title: one line.
+        text: what the owner wrote for an event of their own; "" for all others.
+        items: what was ordered, e.g. "Honey ×2".
+        more_items: how many are not in `items`.
+        more_text: says so, with {count} for the number.
+        facts: lines about payment, delivery and so on.
+        personal: lines about the buyer, see SHOP_BUYER_FIELDS; they must not reach a log.
+        url: the order in the shop's admin; "" if there is none.
+        url_text: what to show for it.
+    """
+
+    title: str
+    text: str = ""
+    items: tuple[str, ...] = ()
+    more_items: int = 0
+    more_text: str = "{count}"
+    facts: tuple[str, ...] = ()
+    personal: tuple[str, ...] = ()
+    url: str = ""
+    url_text: str = ""
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> "RichMessage":
+        """Return a message that `body` wrote."""
+        known = {name: found[name] for name in cls.__slots__ if name in found}
+        known |= {name: tuple(known[name]) for name in ("items", "facts", "personal") if name in known}
+        return cls(**known)
+
+    def with_items(self, count: int) -> "RichMessage":
+        """Return the message with that many items at most; it says how many others there are."""
+        left_out = max(0, len(self.items) - count)
+        return replace(self, items=self.items[:count], more_items=self.more_items + left_out)
+
+    @property
+    def items_line(self) -> str:
+        """All items in one line; "" if there are none."""
+        shown = list(self.items)
+        if self.more_items:
+            shown.append(self.more_text.replace("{count}", str(self.more_items)))
+        return ", ".join(shown) if self.items else ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines below the title, without the link."""
+        return [line for line in (self.text, self.items_line, *self.facts, *self.personal) if line]
