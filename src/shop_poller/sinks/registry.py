@@ -1,15 +1,20 @@
 """The kinds of sinks. To add one, write its module and add its config model to SINKS."""
 
+from importlib.util import find_spec
+
 from shop_poller.config.addresses import split
 from shop_poller.config.sinks import SinkConfig, named
 from shop_poller.core.showing import is_harmless
-from shop_poller.sinks.apprise.config import AppriseConfig
+from shop_poller.sinks.apprise.config import INSTALL, PREFIX, AppriseConfig, is_service
 from shop_poller.sinks.console import ConsoleConfig
 from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
 
 SINKS: list[type[SinkConfig]] = [HttpConfig, RedisConfig, StreamConfig, AppriseConfig, ConsoleConfig]
 """In the order that error texts and the documentation use."""
+
+INSTALL_APPRISE = INSTALL
+"""The command that installs Apprise where this process finds it."""
 
 
 def parse_sink(address: str) -> SinkConfig:
@@ -21,10 +26,14 @@ def parse_sink(address: str) -> SinkConfig:
     for sink in SINKS:
         if address.lower().startswith(sink.begins):
             return sink.parse(address)
+    scheme, found, _ = address.partition("://")
+    if found and is_service(scheme.lower()):
+        return AppriseConfig.parse(PREFIX + address)
     parts = split(address)
     named(parts.fragment, "")  # whatever the kind, a wrong #name is reported first
     # Nothing else is shown: without its scheme, an address may begin with its password.
     may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
     kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
     *forms, last = (sink.form for sink in SINKS)
-    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}")
+    missing = "" if find_spec("apprise") else f". For all services of Apprise, install it: {INSTALL_APPRISE}"
+    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}{missing}")

@@ -1,11 +1,15 @@
 """The addresses of the sinks `apprise+…://`: `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`.
 
+Apprise's own form, `tgram://BOTTOKEN/CHATID`, is accepted too.
+
 Only Apprise's plugin knows which part of such a URL is a secret: in tgram:// the host is the bot's token, in
 slack:// the path is. So every part is treated as a secret: the name contains none, and the log masks all.
 """
 
 import hashlib
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -16,7 +20,16 @@ from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
-SCHEME = re.compile(r"[a-z][a-z0-9]{0,30}")
+WELL_KNOWN = frozenset(
+    {"tgram", "mailto", "mailtos", "slack", "discord", "mmost", "mmosts", "workflows", "gchat", "matrix"}
+    | {"matrixs", "rocket", "rockets", "zulip", "ntfy", "ntfys", "gotify", "gotifys", "pover", "wxteams"}
+)
+"""Schemes that are recognised even if Apprise is not installed, and without importing it."""
+LIBRARY = "apprise>=1.9"
+"""What the extra `apprise` consists of."""
+INSTALL = f"{shlex.quote(sys.executable or 'python3')} -m pip install {shlex.quote(LIBRARY)}"
+"""Installs Apprise where this process finds it, whatever directory and environment the shell is in."""
+SCHEME = re.compile(r"[a-z0-9]{1,31}")
 LEAST_SECRET = 6
 """Characters. Shorter values, such as `yes` or a port, are not tokens. Masking them makes logs unreadable."""
 PASSWORDS = frozenset({"pass", "password", "token", "secret", "key"})
@@ -65,6 +78,21 @@ class AppriseConfig(SinkConfig):
     def secrets(self) -> list[str]:
         """Every part of the URL that has at least LEAST_SECRET characters, and any password."""
         return secrets_of(self.url)
+
+
+def is_service(scheme: str) -> bool:
+    """Return whether Apprise has a service with this scheme; only for a rare one it is imported.
+
+    Args:
+        scheme: in lower case.
+    """
+    if scheme in WELL_KNOWN:
+        return True
+    try:
+        from shop_poller.sinks.apprise.sink import schemes  # noqa: PLC0415 - the library takes 50 MB
+    except ValueError:  # it is not installed
+        return False
+    return scheme in schemes()
 
 
 def take_name(address: str) -> tuple[str, str]:

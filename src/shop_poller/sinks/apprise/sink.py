@@ -24,15 +24,15 @@ from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.plain_text import one_line
 from shop_poller.peer_errors import reason, translated
-from shop_poller.sinks.apprise.config import AppriseConfig
+from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
 
 try:
     from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
     from apprise.conversion import convert_between
-    from apprise.plugins import NotifyBase
+    from apprise.plugins import N_MGR, NotifyBase
 except ModuleNotFoundError as error:
-    raise ValueError("needs Apprise; install it: pip install 'shop-poller[apprise]'") from error
+    raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 5.0
@@ -87,6 +87,12 @@ def _never_proxy_this_machine() -> None:
 
 
 _never_proxy_this_machine()
+
+
+def schemes() -> frozenset[str]:
+    """Return the schemes of all services, in lower case."""
+    known: Callable[[], list[str]] = N_MGR.schemas
+    return frozenset(known())
 
 
 class AppriseSink:
