@@ -14,7 +14,8 @@ BOT = "honey_orders_bot"
 UNAUTHORIZED = (401, "Unauthorized")
 HAS_WEBHOOK = (
     409,
-    "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first",
+    "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook"
+    " first",
 )
 OTHER_READER = (
     409,
@@ -22,10 +23,16 @@ OTHER_READER = (
 )
 TOO_MANY = (429, "Too Many Requests: retry after 7")
 
-PRIVATE = {"id": 777, "type": "private", "first_name": "Анна", "last_name": "Иванова", "username": "anna"}
-GROUP = {"id": -4001, "type": "group", "title": "Заказы"}
-SUPERGROUP = {"id": -1001234567890, "type": "supergroup", "title": "Склад"}
-CHANNEL = {"id": -1009876543210, "type": "channel", "title": "Новости"}
+PRIVATE: dict[str, Any] = {
+    "id": 777,
+    "type": "private",
+    "first_name": "Анна",
+    "last_name": "Иванова",
+    "username": "anna",
+}
+GROUP: dict[str, Any] = {"id": -4001, "type": "group", "title": "Заказы"}
+SUPERGROUP: dict[str, Any] = {"id": -1001234567890, "type": "supergroup", "title": "Склад"}
+CHANNEL: dict[str, Any] = {"id": -1009876543210, "type": "channel", "title": "Новости"}
 
 
 def message(chat: dict[str, Any], update_id: int = 1, **more: Any) -> dict[str, Any]:
@@ -48,7 +55,8 @@ class FakeBotApi:
         empty: how many times getUpdates has nothing yet.
         calls: every method that was called, with its parameters.
         sent: what sendMessage accepted.
-        slow: calls wait for this until the server is closed, if it is set.
+        slow: no call is answered before the server is closed.
+        hold: getUpdates is not answered before the server is closed.
     """
 
     url: str = ""
@@ -58,6 +66,7 @@ class FakeBotApi:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     sent: list[dict[str, Any]] = field(default_factory=list)
     slow: bool = False
+    hold: bool = False
     closing: threading.Event = field(default_factory=threading.Event)
 
     def refuse(self, method: str, *troubles: tuple[int, str] | bytes) -> None:
@@ -69,7 +78,7 @@ class FakeBotApi:
 
     def answer(self, token: str, method: str, parameters: dict[str, Any]) -> tuple[int, bytes]:
         self.calls.append((method, parameters))
-        if self.slow:
+        if self.slow or (self.hold and method == "getUpdates"):
             self.closing.wait()
         if token != TOKEN:
             return _refusal(*UNAUTHORIZED)
@@ -107,8 +116,11 @@ def bot_api() -> Iterator[FakeBotApi]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            _, bot, method = self.path.split("/")
-            status, content = fake.answer(bot.removeprefix("bot"), method, json.loads(body))
+            first, _, method = self.path.removeprefix("/bot").partition("/")
+            if "/" in method or not self.path.startswith("/bot"):
+                status, content = 404, b"<html>This page is blocked</html>"
+            else:
+                status, content = fake.answer(first, method, json.loads(body))
             with suppress(ConnectionError):  # a client that waited for a slow answer has left
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

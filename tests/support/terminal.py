@@ -16,12 +16,13 @@ class Terminal:
 
     Attributes:
         shown: everything so far.
+        descriptor: the terminal's other side.
     """
 
     def __init__(self, pid: int, descriptor: int) -> None:
         self.pid = pid
         self.shown = ""
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._raw = b""
         self._seen = 0
         self._code: int | None = None
@@ -38,11 +39,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         """Type a line, and press Enter."""
-        os.write(self._descriptor, text.encode() + b"\n")
+        os.write(self.descriptor, text.encode() + b"\n")
 
     def press(self, key: bytes) -> None:
-        """Press a key, such as Ctrl-C (b"\\x03")."""
-        os.write(self._descriptor, key)
+        """Press a key, such as Ctrl-C."""
+        os.write(self.descriptor, key)
 
     def answer(self, question: str, text: str) -> None:
         """Wait for a question, and answer it."""
@@ -63,10 +64,10 @@ class Terminal:
 
     def _read(self, within_s: float) -> bool:
         """Read once; return whether there may be more."""
-        ready, _, _ = select.select([self._descriptor], [], [], max(0.0, within_s))
+        ready, _, _ = select.select([self.descriptor], [], [], max(0.0, within_s))
         assert ready, f"nothing more appeared after:\n{self.shown}"
         try:
-            piece = os.read(self._descriptor, 4096)
+            piece = os.read(self.descriptor, 4096)
         except OSError:  # nobody is on the other side any more
             return False
         self._raw += piece

@@ -4,6 +4,7 @@ It consists of the parts `setup_*.py`: answers (pure), words, dialogue, shop, ch
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -152,12 +153,14 @@ class _SetUp:
         return LISTEN
 
     def _with_sink(self, sink: str) -> str:
-        """Return SHOP_NOTIFY_URLS with this sink, and all others that are there already."""
+        """Return SHOP_NOTIFY_URLS with this sink, and all others of it; an earlier filter is kept."""
         redis = self._present.get("redis_url", "").strip()
         others = (self._present.get(SINKS) or (REDIS_SINK.format(redis) if redis else "")).split()
-        url = sink.partition("#")[0]
-        kept = [one for one in others if not one.endswith(SINK_NAME) and one.partition("#")[0] != url]
-        return " ".join([*kept, sink])
+        address, _, name = sink.partition("#")
+        earlier = next((one for one in others if one.endswith(SINK_NAME)), "")
+        _, has_filter, parameters = earlier.removesuffix(SINK_NAME).partition("?")
+        kept = [one for one in others if one != earlier and re.split(r"[?#]", one)[0] != address]
+        return " ".join([*kept, f"{address}{has_filter}{parameters}#{name}"])
 
     def _write(self, values: Mapping[str, str]) -> None:
         ask = self._dialogue

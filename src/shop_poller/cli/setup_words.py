@@ -30,8 +30,8 @@ RU: Mapping[str, str] = {
     "keys_how": "Нужен ключ API с правом «Чтение». В админке магазина откройте WooCommerce → Настройки →"
     " Дополнительно → REST API и нажмите «Добавить ключ».",
     "keys_page": "Та же страница по ссылке: {link}",
-    "keys_both": "После «Сгенерировать ключ API» магазин покажет ключ (ck_…) и секрет (cs_…). Секрет видно"
-    " один раз.",
+    "keys_both": "Создав ключ, магазин один раз покажет его (Consumer key, ck_…) и секрет (Consumer secret,"
+    " cs_…). Не закрывайте страницу.",
     "ask_public": "Открыт ли этот компьютер из интернета по https (свой домен и прокси)? Тогда магазин"
     " передаст ключи сам",
     "ask_callback": "Внешний адрес https, который прокси передаёт на http://{listen}",
@@ -147,8 +147,8 @@ EN: Mapping[str, str] = {
     "keys_how": "You need an API key with the permission Read. In the shop's admin area, open WooCommerce →"
     " Settings → Advanced → REST API and press Add key.",
     "keys_page": "The same page as a link: {link}",
-    "keys_both": "After Generate API key, the shop shows the key (ck_…) and the secret (cs_…). It shows"
-    " the secret once.",
+    "keys_both": "The shop then shows, once, the key (Consumer key, ck_…) and the secret (Consumer secret,"
+    " cs_…). Keep that page open.",
     "ask_public": "Can this machine be reached from the internet by https (own domain and proxy)? Then the"
     " shop"
     " can send the keys itself",
