@@ -1,5 +1,6 @@
 """The kinds of sinks. To add one, write its module and add its config model to SINKS."""
 
+import re
 from importlib.util import find_spec
 
 from shop_poller.config.addresses import split
@@ -13,6 +14,7 @@ from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
 SINKS: list[type[SinkConfig]] = [HttpConfig, RedisConfig, StreamConfig, AppriseConfig, ConsoleConfig]
 """In the order that error texts and the documentation use."""
 
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 INSTALL_APPRISE = INSTALL
 """The command that installs Apprise where this process finds it."""
 
@@ -26,14 +28,15 @@ def parse_sink(address: str) -> SinkConfig:
     for sink in SINKS:
         if address.lower().startswith(sink.begins):
             return sink.parse(address)
-    scheme, found, _ = address.partition("://")
+    scheme, found, place = address.partition("://")
     if found and is_service(scheme.lower()):
         return AppriseConfig.parse(PREFIX + address)
-    parts = split(address)
-    named(parts.fragment, "")  # whatever the kind, a wrong #name is reported first
+    named(address.partition("#")[2], "")  # whatever the kind, a wrong #name is reported first
     # Nothing else is shown: without its scheme, an address may begin with its password.
-    may_be_shown = parts.scheme and parts.netloc and is_harmless(parts.scheme, is_name=True)
-    kind = f"{parts.scheme}://" if may_be_shown else "an address without its beginning"
+    may_be_shown = found and place and SCHEME.fullmatch(scheme) and is_harmless(scheme, is_name=True)
+    if not may_be_shown:
+        split(address)  # what is wrong with its form says more
+    kind = f"{scheme.lower()}://" if may_be_shown else "an address without its beginning"
     *forms, last = (sink.form for sink in SINKS)
     missing = "" if find_spec("apprise") else f". For all services of Apprise, install it: {INSTALL_APPRISE}"
     raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}{missing}")
