@@ -9,6 +9,9 @@ from shop_poller.core.filters import Filter
 from shop_poller.sinks.apprise.config import LIBRARY, WELL_KNOWN, AppriseConfig
 from shop_poller.sinks.apprise.sink import schemes
 from shop_poller.sinks.registry import parse_sink
+from support.apprise_services import load_services
+
+load_services()
 
 TOKEN = "123456:AAbbccdd"
 

@@ -48,8 +48,8 @@ class AppriseConfig(SinkConfig):
     form = "apprise+ and an Apprise URL"
     documented_as = "`apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…`"
     delivers_by = (
-        "by [Apprise](notifications.md#over-apprise), if it is installed:"
-        " `pip install 'shop-poller[apprise]'`"
+        "by [Apprise](notifications.md#over-apprise), if it is installed; `apprise+` may be left out;"
+        " [examples](telegram.md#e-mail-and-other-chats)"
     )
 
     url: str = field(repr=False)
