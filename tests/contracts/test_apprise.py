@@ -250,15 +250,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(prefix: str) -> None:
     assert caught.value.problems == [f"SHOP_NOTIFY_URLS: boss: needs Apprise; install it: {INSTALL}"]
 
 
-@pytest.mark.usefixtures("without_apprise")
-def test_without_the_extra_a_rare_service_is_not_known() -> None:
-    with pytest.raises(ValueError, match="viber:// is not a kind of sink") as caught:
-        parse_sink("viber://password/target")
-    assert str(caught.value).endswith(f". For all services of Apprise, install it: {INSTALL}")
-    assert "password" not in str(caught.value)
-
-
-def test_a_well_known_service_does_not_load_it() -> None:
+def test_an_address_in_its_own_form_does_not_load_it() -> None:
     code = "import sys; from shop_poller.sinks.registry import parse_sink as p; p('tgram://1:a/2');"
     done = subprocess.run(
         [sys.executable, "-c", f"{code} print('apprise' in sys.modules)"],

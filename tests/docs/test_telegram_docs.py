@@ -7,7 +7,7 @@ import pytest
 
 from shop_poller.cli.setup_words import TEXTS
 from shop_poller.core.messages import Locale
-from shop_poller.sinks.apprise.sink import schemes
+from shop_poller.sinks.apprise.schemes import SCHEMES
 from shop_poller.sinks.registry import parse_sink
 from support.apprise_services import load_services
 
@@ -57,4 +57,4 @@ def test_apprise_accepts_each_address(written: str) -> None:
 
 def test_there_is_no_service_of_which_the_page_says_so() -> None:
     """When Apprise has one, the page should name it."""
-    assert not {"vk", "vkontakte", "max", "oneme"} & schemes()
+    assert not {"vk", "vkontakte", "max", "oneme"} & SCHEMES

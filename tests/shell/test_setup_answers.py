@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shop_poller.cli import setup_chat
 from shop_poller.cli.setup_answers import (
     Chat,
     WrongAnswerError,
@@ -22,7 +23,9 @@ from shop_poller.cli.setup_answers import (
     number_in,
     shop_address,
     site_of,
+    with_sink,
 )
+from shop_poller.cli.setup_telegram import Trouble
 from shop_poller.cli.setup_words import EN, RU, TEXTS
 from support.bot_api import CHANNEL, GROUP, PRIVATE, SUPERGROUP, TOKEN, member, message
 
@@ -184,6 +187,35 @@ def test_a_number_of_a_list() -> None:
     assert [number_in(text, 3) for text in ("0", " 3 ")] == [0, 3]
     for text in ("4", "-1", "", "one", "1.0", "٣", "9999999"):
         assert said(number_in, text, most=3).startswith("Enter a number from the list, 0 to 3.")
+
+
+SINK = f"apprise+tgram://{TOKEN}/777#telegram"
+OLD = "apprise+tgram://1:a/5"
+
+
+@pytest.mark.parametrize(
+    ("present", "made"),
+    [
+        ({}, SINK),
+        ({"shop_notify_urls": "console:  https://h/x#crm"}, f"console: https://h/x#crm {SINK}"),
+        ({"shop_notify_urls": f"{OLD}#telegram console:"}, f"console: {SINK}"),
+        (
+            {"shop_notify_urls": f"{OLD}?events=new&silent=yes#telegram"},
+            SINK.replace("#", "?events=new&silent=yes#"),
+        ),
+        ({"shop_notify_urls": f"{SINK.partition('#')[0]} {OLD}#boss"}, f"{OLD}#boss {SINK}"),
+        ({"redis_url": "redis://h:6379/0"}, f"redis://h:6379/0?channel=notification:events {SINK}"),
+        ({"redis_url": "redis://h:6379/0", "shop_notify_urls": "console:"}, f"console: {SINK}"),
+    ],
+)
+def test_a_sink_is_added_to_those_that_are_there(present: dict[str, str], made: str) -> None:
+    assert with_sink(present, SINK) == made
+    assert with_sink({"shop_notify_urls": made}, SINK) == made
+
+
+def test_every_trouble_with_telegram_has_a_text() -> None:
+    assert set(setup_chat.TEXTS) == set(Trouble)
+    assert set(setup_chat.TEXTS.values()) <= set(EN)
 
 
 def test_chats_of_every_kind_the_latest_first() -> None:

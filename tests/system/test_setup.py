@@ -1,5 +1,6 @@
 """`setup`: the whole dialogue on a terminal, with a made-up shop and a made-up Telegram."""
 
+import socket
 import stat
 import sys
 import termios
@@ -37,7 +38,10 @@ CHILD = """
 import functools, sys
 from shop_poller.cli import main, setup
 api = sys.argv.pop(1)
-if sys.argv.pop(1) == "sends":
+telegram = sys.argv.pop(1)
+if telegram == "missing":
+    sys.modules["apprise"] = None
+if telegram == "sends":
     from apprise.plugins.telegram import NotifyTelegram
     NotifyTelegram.notify_url = api + "/bot"
 setup.set_up = functools.partial(setup.set_up, telegram_api=api)
@@ -64,8 +68,8 @@ class Desk:
         """The shop's, as in a browser."""
         return self.served.shop.url
 
-    def terminal(self, *args: str, sends: bool = False, **env: str) -> AbstractContextManager[Terminal]:
-        """Start `setup`; only where it sends a message, Apprise is imported before."""
+    def terminal(self, *args: str, apprise: str = "unused", **env: str) -> AbstractContextManager[Terminal]:
+        """Start `setup`; where Apprise sends a message, it is told where before, which takes its time."""
         whole = {
             **environment(self.home, {}),
             "TERM": "dumb",
@@ -78,7 +82,7 @@ class Desk:
             "-c",
             CHILD,
             self.telegram.url,
-            "sends" if sends else "",
+            apprise,
             "setup",
             *args,
         ]
@@ -110,7 +114,7 @@ def to_the_shop(desk: Desk, seen: Terminal) -> None:
 def test_from_an_empty_directory_to_a_message_in_the_chat(desk: Desk) -> None:
     desk.telegram.updates = [message(PRIVATE)]
     desk.telegram.empty = 2
-    with desk.terminal(sends=True) as seen:
+    with desk.terminal(apprise="sends") as seen:
         seen.expect("Настройка shop-poller")
         to_the_shop(desk, seen)
         seen.answer("Присылать уведомления в Telegram? [Д/н]", "да")
@@ -145,7 +149,7 @@ def test_every_wrong_answer_is_explained_and_asked_for_again(desk: Desk) -> None
     desk.telegram.updates = [message(PRIVATE)]
     desk.telegram.refuse("getMe", TOO_MANY)
     wrong_secret = "cs_" + "0bad" * 10
-    with desk.terminal(sends=True) as seen, reserved_port() as port:
+    with desk.terminal(apprise="sends") as seen, reserved_port() as port:
         for wrong, complaint in (
             ("", "Пустой ответ"),
             ("honey.example", "Адрес должен начинаться с https://. Введите, например, https://honey.example"),
@@ -188,7 +192,7 @@ def test_every_wrong_answer_is_explained_and_asked_for_again(desk: Desk) -> None
 def test_several_chats_are_listed_and_one_is_chosen(desk: Desk) -> None:
     desk.telegram.updates = [message(PRIVATE, 1), message(SUPERGROUP, 2)]
     desk.telegram.refuse("getUpdates", OTHER_READER)
-    with desk.terminal(sends=True) as seen:
+    with desk.terminal(apprise="sends") as seen:
         to_the_shop(desk, seen)
         seen.answer("Присылать уведомления", "")
         seen.answer("Токен бота:", TOKEN)
@@ -241,7 +245,7 @@ def test_what_is_in_the_file_is_kept(desk: Desk) -> None:
     desk.dotenv.write_text(before)
     desk.dotenv.chmod(0o644)
     desk.telegram.updates = [message(PRIVATE)]
-    with desk.terminal(sends=True, LANG="C") as seen:
+    with desk.terminal(apprise="sends", LANG="C") as seen:
         seen.answer("Address of the shop", "")
         seen.answer("Consumer key (ck_…):", "")
         seen.answer("Consumer secret (cs_…):", "")
@@ -318,11 +322,13 @@ def test_a_file_that_cannot_be_read_is_said_before_any_question(desk: Desk) -> N
     assert desk.dotenv.read_bytes() == b"A=\xff"
 
 
-def test_a_value_that_the_environment_overrides_is_named(desk: Desk) -> None:
+def test_a_value_that_the_environment_overrides_and_what_is_wrong_in_the_file_are_named(desk: Desk) -> None:
+    desk.dotenv.write_text("SHOP_LOCALE=de\nSHOP_ID=a b\n")
     with desk.terminal(SHOP_POLLING_INTERVAL="never", WOOCOMMERCE_CONSUMER_SECRET="cs_of_another") as seen:
         to_the_shop(desk, seen)
         seen.answer("Присылать уведомления", "н")
         seen.expect("WOOCOMMERCE_CONSUMER_SECRET: действует другое значение")
+        seen.expect("Осталось исправить: SHOP_ID")
         seen.expect("Осталось исправить: SHOP_POLLING_INTERVAL")
         assert seen.end() == 0
     assert "cs_of_another" not in seen.shown
@@ -356,6 +362,25 @@ def test_the_shop_may_send_its_key(desk: Desk) -> None:
         assert seen.end() == 0
     assert SECRET not in seen.shown
     assert load(environ={}, dotenv=desk.dotenv, parse_sink=parse_sink).has_consumer_key
+
+
+def test_without_keys_from_the_shop_and_without_apprise_it_says_how_to_continue(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with desk.terminal(apprise="missing", SHOP_HTTP_LISTEN=f"127.0.0.1:{port}") as seen:
+            seen.answer("Адрес магазина", desk.address)
+            seen.answer("[д/Н]: ", "д")
+            seen.answer("Внешний адрес https", "https://poller.example")
+            seen.expect(f"Порт 127.0.0.1:{port} занят или закрыт")
+            seen.answer("Ключ (ck_…):", KEY)
+            seen.answer("Секрет (cs_…):", SECRET)
+            seen.answer("Присылать уведомления", "")
+            seen.expect(
+                f"нужна библиотека Apprise. Установите её и запустите настройку ещё раз: {sys.executable}"
+            )
+            seen.expect(" -m pip install 'apprise>=1.9'")
+            seen.expect("Настройки записаны")
+            assert seen.end() == 0
 
 
 def _posted(callback: str, body: dict[str, object]) -> bool:

@@ -3,8 +3,8 @@
 It consists of the parts `setup_*.py`: answers (pure), words, dialogue, shop, chat.
 """
 
+import errno
 import os
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from shop_poller.cli import env_file
 from shop_poller.cli.console import (
@@ -23,10 +24,10 @@ from shop_poller.cli.console import (
     say,
     skip_unneeded_modules,
 )
-from shop_poller.cli.setup_answers import locale_of
+from shop_poller.cli.setup_answers import locale_of, with_sink
 from shop_poller.cli.setup_dialogue import Dialogue
 from shop_poller.config.addresses import parse_listen
-from shop_poller.config.settings import REDIS_SINK, Settings, SettingsError
+from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.core.messages import Locale
 
 app = make_app()
@@ -36,7 +37,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells show SIGINT."""
 LISTEN = ("127.0.0.1", 9108)
 SINKS = "shop_notify_urls"
-SINK_NAME = "#telegram"
+LOCALES = frozenset({"ru", "en"})
 
 
 @app.command(
@@ -84,7 +85,7 @@ def set_up(
     if problem is not None:
         raise refused(dialogue.text("cannot_read", path=dotenv, detail=_reason(problem)))
     if not os.access(dotenv.resolve().parent, os.W_OK):
-        raise refused(dialogue.text("cannot_write", path=dotenv.resolve(), detail=os.strerror(13)))
+        raise refused(dialogue.text("cannot_write", path=dotenv.resolve(), detail=os.strerror(errno.EACCES)))
     work = _SetUp(dialogue, dotenv, text, present, environ)
     try:
         work.run(telegram_api)
@@ -136,13 +137,18 @@ class _SetUp:
 
         set_up_logging(level="error", style=None)
         values = ShopStep(self._dialogue, self._present, self._listen()).run()
-        values["shop_locale"] = self._present.get("shop_locale", "").strip() or self._dialogue.locale
-        tried = {**values, **{name: self._present[name] for name in ("shop_id",) if name in self._present}}
-        secrets = Settings.of(values, parse_sink=parse_sink).secrets
-        set_up_logging(level="error", style=None, secrets=secrets)
+        in_file = self._present.get("shop_locale", "").strip()
+        values["shop_locale"] = in_file if in_file in LOCALES else self._dialogue.locale
+        tried = {**values, "shop_id": self._present.get("shop_id", "").strip()}
+        try:
+            settings = Settings.of(tried, parse_sink=parse_sink)
+        except ValidationError:  # the last step reports what is wrong in the file
+            tried = values
+            settings = Settings.of(tried, parse_sink=parse_sink)
+        set_up_logging(level="error", style=None, secrets=settings.secrets)
         sink = ChatStep(self._dialogue, tried, api=telegram_api or API).run()
         if sink is not None:
-            values[SINKS] = self._with_sink(sink)
+            values[SINKS] = with_sink(self._present, sink)
         self._write(values)
         self._verify(values)
 
@@ -151,16 +157,6 @@ class _SetUp:
         with suppress(ValueError):
             return parse_listen(written.strip()) or LISTEN
         return LISTEN
-
-    def _with_sink(self, sink: str) -> str:
-        """Return SHOP_NOTIFY_URLS with this sink, and all others of it; an earlier filter is kept."""
-        redis = self._present.get("redis_url", "").strip()
-        others = (self._present.get(SINKS) or (REDIS_SINK.format(redis) if redis else "")).split()
-        address, _, name = sink.partition("#")
-        earlier = next((one for one in others if one.endswith(SINK_NAME)), "")
-        _, has_filter, parameters = earlier.removesuffix(SINK_NAME).partition("?")
-        kept = [one for one in others if one != earlier and re.split(r"[?#]", one)[0] != address]
-        return " ".join([*kept, f"{address}{has_filter}{parameters}#{name}"])
 
     def _write(self, values: Mapping[str, str]) -> None:
         ask = self._dialogue

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import ascii_address, split
+from shop_poller.config.settings import REDIS_SINK
 from shop_poller.core.hosts import is_loopback, is_never_proxied
 from shop_poller.core.messages import Locale
 from shop_poller.core.plain_text import one_line
@@ -192,6 +193,22 @@ def callback_address(text: str) -> str:
     if parts.port not in CALLBACK_PORTS:
         raise WrongAnswerError("callback_port")
     return _ascii(urlunsplit(parts)).rstrip("/")
+
+
+def with_sink(present: Mapping[str, str], sink: str) -> str:
+    """Return SHOP_NOTIFY_URLS with one more sink, which replaces an earlier one of its name or address.
+
+    Args:
+        present: the settings of `.env`; the filter of the earlier sink is kept.
+        sink: an address with a #name and without a filter.
+    """
+    address, _, name = sink.partition("#")
+    redis = present.get("redis_url", "").strip()  # without other sinks, this one is the default
+    others = (present.get("shop_notify_urls") or (REDIS_SINK.format(redis) if redis else "")).split()
+    earlier = next((one for one in others if one.endswith(f"#{name}")), "")
+    _, has_filter, parameters = earlier.rpartition("#")[0].partition("?")
+    kept = [one for one in others if one != earlier and re.split(r"[?#]", one)[0] != address]
+    return " ".join([*kept, f"{address}{has_filter}{parameters}#{name}"])
 
 
 def chats_in(updates: Iterable[Any]) -> list[Chat]:

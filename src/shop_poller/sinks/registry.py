@@ -1,12 +1,12 @@
 """The kinds of sinks. To add one, write its module and add its config model to SINKS."""
 
 import re
-from importlib.util import find_spec
 
 from shop_poller.config.addresses import split
 from shop_poller.config.sinks import SinkConfig, named
 from shop_poller.core.showing import is_harmless
-from shop_poller.sinks.apprise.config import INSTALL, PREFIX, AppriseConfig, is_service
+from shop_poller.sinks.apprise.config import INSTALL, PREFIX, AppriseConfig
+from shop_poller.sinks.apprise.schemes import SCHEMES
 from shop_poller.sinks.console import ConsoleConfig
 from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.redis.config import RedisConfig, StreamConfig
@@ -29,7 +29,7 @@ def parse_sink(address: str) -> SinkConfig:
         if address.lower().startswith(sink.begins):
             return sink.parse(address)
     scheme, found, place = address.partition("://")
-    if found and is_service(scheme.lower()):
+    if found and scheme.lower() in SCHEMES:
         return AppriseConfig.parse(PREFIX + address)
     named(address.partition("#")[2], "")  # whatever the kind, a wrong #name is reported first
     # Nothing else is shown: without its scheme, an address may begin with its password.
@@ -38,5 +38,4 @@ def parse_sink(address: str) -> SinkConfig:
         split(address)  # what is wrong with its form says more
     kind = f"{scheme.lower()}://" if may_be_shown else "an address without its beginning"
     *forms, last = (sink.form for sink in SINKS)
-    missing = "" if find_spec("apprise") else f". For all services of Apprise, install it: {INSTALL_APPRISE}"
-    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}{missing}")
+    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(forms)}, or {last}")

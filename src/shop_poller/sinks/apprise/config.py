@@ -20,11 +20,6 @@ from shop_poller.core.filters import take_filter
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
-WELL_KNOWN = frozenset(
-    {"tgram", "mailto", "mailtos", "slack", "discord", "mmost", "mmosts", "workflows", "gchat", "matrix"}
-    | {"matrixs", "rocket", "rockets", "zulip", "ntfy", "ntfys", "gotify", "gotifys", "pover", "wxteams"}
-)
-"""Schemes that are recognised even if Apprise is not installed, and without importing it."""
 LIBRARY = "apprise>=1.9"
 """What the extra `apprise` consists of."""
 INSTALL = f"{shlex.quote(sys.executable or 'python3')} -m pip install {shlex.quote(LIBRARY)}"
@@ -78,21 +73,6 @@ class AppriseConfig(SinkConfig):
     def secrets(self) -> list[str]:
         """Every part of the URL that has at least LEAST_SECRET characters, and any password."""
         return secrets_of(self.url)
-
-
-def is_service(scheme: str) -> bool:
-    """Return whether Apprise has a service with this scheme; only for a rare one it is imported.
-
-    Args:
-        scheme: in lower case.
-    """
-    if scheme in WELL_KNOWN:
-        return True
-    try:
-        from shop_poller.sinks.apprise.sink import schemes  # noqa: PLC0415 - the library takes 50 MB
-    except ValueError:  # it is not installed
-        return False
-    return scheme in schemes()
 
 
 def take_name(address: str) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from shop_poller.sinks.statuses import TEMPORARY
 try:
     from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
     from apprise.conversion import convert_between
-    from apprise.plugins import N_MGR, NotifyBase
+    from apprise.plugins import NotifyBase
 except ModuleNotFoundError as error:
     raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
 
@@ -87,12 +87,6 @@ def _never_proxy_this_machine() -> None:
 
 
 _never_proxy_this_machine()
-
-
-def schemes() -> frozenset[str]:
-    """Return the schemes of all services, in lower case."""
-    known: Callable[[], list[str]] = N_MGR.schemas
-    return frozenset(known())
 
 
 class AppriseSink:
