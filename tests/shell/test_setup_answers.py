@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from shop_poller.cli import setup_chat
 from shop_poller.cli.setup_answers import (
-    Chat,
     WrongAnswerError,
     api_addresses,
     bot_token,
     callback_address,
-    chats_in,
     consumer_key,
     consumer_secret,
     is_yes,
@@ -25,7 +23,7 @@ from shop_poller.cli.setup_answers import (
     site_of,
     with_sink,
 )
-from shop_poller.cli.setup_telegram import Trouble
+from shop_poller.cli.setup_telegram import Chat, Trouble, chats_in
 from shop_poller.cli.setup_words import EN, RU, TEXTS
 from support.bot_api import CHANNEL, GROUP, PRIVATE, SUPERGROUP, TOKEN, member, message
 

@@ -1,16 +1,13 @@
 """What `setup` asks, and which answers it accepts. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from collections.abc import Mapping
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import ascii_address, split
 from shop_poller.config.settings import REDIS_SINK
 from shop_poller.core.hosts import is_loopback, is_never_proxied
 from shop_poller.core.messages import Locale
-from shop_poller.core.plain_text import one_line
 from shop_poller.core.showing import is_harmless
 from shop_poller.sources.woocommerce.dialects import PLAIN, of_url
 
@@ -22,14 +19,9 @@ PATHLESS = re.compile(r"/+(?:index\.php)?/*")
 CALLBACK_PORTS = frozenset({None, 80, 443, 8080})
 """The ports to which WordPress sends requests (wp_http_validate_url)."""
 MAX_ADDRESS = 500
-MAX_TITLE = 60
-MOST_CHATS = 50
 MIN_SHOWN = 3
 YES = {"y", "yes", "д", "да"}
 NO = {"n", "no", "н", "нет"}
-
-Kind = Literal["private", "group", "supergroup", "channel"]
-KINDS: frozenset[str] = frozenset({"private", "group", "supergroup", "channel"})
 
 
 class WrongAnswerError(Exception):
@@ -44,21 +36,6 @@ class WrongAnswerError(Exception):
         super().__init__(text)
         self.text = text
         self.values = values
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A chat that the bot can write to.
-
-    Attributes:
-        id: Telegram's; negative for groups and channels.
-        kind: Telegram's.
-        title: for people; written by others.
-    """
-
-    id: int
-    kind: Kind
-    title: str
 
 
 def locale_of(environ: Mapping[str, str], in_file: str = "") -> Locale:
@@ -211,44 +188,7 @@ def with_sink(present: Mapping[str, str], sink: str) -> str:
     return " ".join([*kept, f"{address}{has_filter}{parameters}#{name}"])
 
 
-def chats_in(updates: Iterable[Any]) -> list[Chat]:
-    """Return the chats in answers of getUpdates that the bot is still in, the latest first.
-
-    What is not an update as documented is skipped.
-    """
-    found: dict[int, Chat] = {}
-    for update in updates:
-        for name, about in update.items() if isinstance(update, dict) else ():
-            chat = _chat(about)
-            if chat is None:
-                continue
-            found.pop(chat.id, None)
-            if "migrate_to_chat_id" not in about and not (name == "my_chat_member" and _has_left(about)):
-                found[chat.id] = chat
-    return list(reversed(found.values()))[:MOST_CHATS]
-
-
-def _chat(about: Any) -> Chat | None:
-    chat = about.get("chat") if isinstance(about, dict) else None
-    if not isinstance(chat, dict):
-        return None
-    number, kind = chat.get("id"), chat.get("type")
-    if not isinstance(number, int) or isinstance(number, bool) or kind not in KINDS:
-        return None
-    names = [chat.get(name) for name in ("title", "first_name", "last_name")]
-    title = " ".join(name for name in names if isinstance(name, str))
-    user = chat.get("username")
-    handle = f"@{user}" if isinstance(user, str) and user else ""
-    title = one_line(title, MAX_TITLE)
-    return Chat(number, kind, " ".join(filter(None, (title, handle and f"({one_line(handle, 40)})"))))
-
-
-def _has_left(about: Mapping[str, Any]) -> bool:
-    member = about.get("new_chat_member")
-    return isinstance(member, dict) and member.get("status") in {"left", "kicked"}
-
-
-def _address(text: str) -> Any:
+def _address(text: str) -> SplitResult:
     if not text:
         raise WrongAnswerError("empty")
     if any(character.isspace() or not character.isprintable() for character in text):

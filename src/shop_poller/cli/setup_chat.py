@@ -6,9 +6,9 @@ from importlib.util import find_spec
 import anyio
 
 from shop_poller.cli.check import CheckResult, notify_test
-from shop_poller.cli.setup_answers import Chat, bot_token, chats_in
+from shop_poller.cli.setup_answers import bot_token
 from shop_poller.cli.setup_dialogue import Dialogue
-from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, Trouble
+from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, Chat, Trouble, chats_in
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.sinks.registry import INSTALL_APPRISE, parse_sink
 

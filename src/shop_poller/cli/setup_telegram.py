@@ -1,10 +1,10 @@
 """The calls of Telegram's Bot API that `setup` needs: who the bot is, and which chats wrote to it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -22,6 +22,11 @@ MOST_UPDATES = 100
 """The most updates in one answer; more are behind them."""
 MAX_PAGES = 10
 MAX_DETAIL = 200
+MAX_TITLE, MAX_NAME = 60, 40
+MOST_CHATS = 50
+
+Kind = Literal["private", "group", "supergroup", "channel"]
+KINDS: frozenset[str] = frozenset({"private", "group", "supergroup", "channel"})
 
 
 class Trouble(Enum):
@@ -56,6 +61,21 @@ class Bot:
     username: str
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat that the bot can write to.
+
+    Attributes:
+        id: Telegram's; negative for groups and channels.
+        kind: Telegram's.
+        title: for people; written by others.
+    """
+
+    id: int
+    kind: Kind
+    title: str
+
+
 class BotApi:
     """Calls the Bot API as one bot.
 
@@ -80,7 +100,7 @@ class BotApi:
         name = result.get("username") if isinstance(result, dict) else None
         if not isinstance(name, str):
             raise BotError(Trouble.ODD, "getMe: no name")
-        return Bot(one_line(name, 40))
+        return Bot(one_line(name, MAX_NAME))
 
     async def updates(self, *, wait_s: int) -> list[Any]:
         """Return what was written to the bot within the last 24 hours; Telegram keeps it.
@@ -145,3 +165,40 @@ def _trouble(status: int, text: str, *, is_telegram: bool) -> Trouble:
     if status == 409:
         return Trouble.WEBHOOK if "webhook" in text.lower() else Trouble.OTHER_READER
     return Trouble.BUSY if status == 429 else Trouble.ODD
+
+
+def chats_in(updates: Iterable[Any]) -> list[Chat]:
+    """Return the chats in answers of getUpdates that the bot is still in, the latest first.
+
+    What is not an update as documented is skipped.
+    """
+    found: dict[int, Chat] = {}
+    for update in updates:
+        for name, about in update.items() if isinstance(update, dict) else ():
+            chat = _chat(about)
+            if chat is None:
+                continue
+            found.pop(chat.id, None)
+            if "migrate_to_chat_id" not in about and not (name == "my_chat_member" and _has_left(about)):
+                found[chat.id] = chat
+    return list(reversed(found.values()))[:MOST_CHATS]
+
+
+def _chat(about: Any) -> Chat | None:
+    chat = about.get("chat") if isinstance(about, dict) else None
+    if not isinstance(chat, dict):
+        return None
+    number, kind = chat.get("id"), chat.get("type")
+    if not isinstance(number, int) or isinstance(number, bool) or kind not in KINDS:
+        return None
+    names = [chat.get(name) for name in ("title", "first_name", "last_name")]
+    title = " ".join(name for name in names if isinstance(name, str))
+    user = chat.get("username")
+    handle = f"@{user}" if isinstance(user, str) and user else ""
+    title = one_line(title, MAX_TITLE)
+    return Chat(number, kind, " ".join(filter(None, (title, handle and f"({one_line(handle, 40)})"))))
+
+
+def _has_left(about: Mapping[str, Any]) -> bool:
+    member = about.get("new_chat_member")
+    return isinstance(member, dict) and member.get("status") in {"left", "kicked"}
