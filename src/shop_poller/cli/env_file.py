@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -89,6 +90,7 @@ def save(path: Path, text: str) -> Path | None:
 
     Raises:
         OSError: it cannot be written; the file is as it was.
+        KeyboardInterrupt: Ctrl-C was pressed meanwhile; the file is written.
     """
     target = path.resolve()
     backup = target.with_name(target.name + BACKUP)
@@ -128,8 +130,17 @@ def _temporary(target: Path, content: bytes, owner: os.stat_result | None) -> Pa
 
 @contextmanager
 def _without_interruption() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Delay Ctrl-C until the end of the context. A mask is not enough: other threads receive the signal."""
+    came = False
+
+    def remember(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    before = signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt

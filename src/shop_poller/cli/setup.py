@@ -166,6 +166,9 @@ class _SetUp:
             backup = env_file.save(self._dotenv, text)
         except OSError as error:
             raise refused(ask.text("cannot_write", path=self._dotenv, detail=_reason(error))) from error
+        except KeyboardInterrupt:
+            self.is_written = env_file.read(self._dotenv)[0] == text
+            raise
         self.is_written = True
         ask.say("written", path=self._dotenv.resolve())
         if backup is not None:
