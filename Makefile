@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEEDS ?= 300
 
-.PHONY: help install demo run test coverage wheel package simulate soak fuzz bench bench-full docs screenshots clean
+.PHONY: help install setup demo run test coverage wheel package simulate soak fuzz bench bench-full docs screenshots clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,7 +19,7 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing shop-poller and its libraries ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[apprise]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
@@ -29,6 +29,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 demo: $(VENV)/.run ## a simulated shop and the real daemon, in this terminal (ARGS="--seconds 20" ends it)
 	@$(BIN)/shop-poller demo $(ARGS)
+
+setup: $(VENV)/.run ## ask for the shop, its keys and a Telegram bot, try them, and write .env
+	@$(BIN)/shop-poller setup $(ARGS)
 
 run: $(VENV)/.run ## watch the shop that the environment or .env names
 	@$(BIN)/shop-poller run $(ARGS)

@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -237,13 +238,27 @@ def without_apprise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("shop_poller.sinks.apprise.sink", None)
 
 
+INSTALL = f"{shlex.quote(sys.executable)} -m pip install 'apprise>=1.9'"
+"""Works in any directory, and without the virtual environment that this process runs in."""
+
+
+@pytest.mark.parametrize("prefix", ["apprise+", ""])
 @pytest.mark.usefixtures("without_apprise")
-def test_without_the_extra_one_line_says_how_to_install_it() -> None:
+def test_without_the_extra_one_line_says_how_to_install_it(prefix: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        make_sinks(settings_of(f"apprise+tgram://{TOKEN}/777#boss"))
-    assert caught.value.problems == [
-        "SHOP_NOTIFY_URLS: boss: needs Apprise; install it: pip install 'shop-poller[apprise]'"
-    ]
+        make_sinks(settings_of(f"{prefix}tgram://{TOKEN}/777#boss"))
+    assert caught.value.problems == [f"SHOP_NOTIFY_URLS: boss: needs Apprise; install it: {INSTALL}"]
+
+
+def test_an_address_in_its_own_form_does_not_load_it() -> None:
+    code = "import sys; from shop_poller.sinks.registry import parse_sink as p; p('tgram://1:a/2');"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code} print('apprise' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_who_does_not_use_it_does_not_load_it() -> None:

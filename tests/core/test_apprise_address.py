@@ -1,9 +1,19 @@
 """Apprise URLs as sinks: name, filter, secrets."""
 
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from apprise.plugins import N_MGR
 
 from shop_poller.core.filters import Filter
-from shop_poller.sinks.apprise.config import AppriseConfig
+from shop_poller.sinks.apprise.config import LIBRARY, AppriseConfig
+from shop_poller.sinks.apprise.schemes import SCHEMES
+from shop_poller.sinks.registry import parse_sink
+from support.apprise_services import load_services
+
+load_services()
 
 TOKEN = "123456:AAbbccdd"
 
@@ -56,3 +66,38 @@ def test_what_is_no_apprise_url_is_said_without_it(address: str) -> None:
 def test_a_name_is_made_of_plain_characters() -> None:
     with pytest.raises(ValueError, match="64 letters"):
         AppriseConfig.parse("apprise+json://x/y#a/b")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"tgram://{TOKEN}/777",
+        f"TGRAM://{TOKEN}/777?events=new#boss",
+        "mailto://me:pass@mail.example?to=a@x.example",
+        "slack://T1/B2/C3/#general#team",
+        "discord://123/abc",
+        "46elks://user:password@sender/target",
+    ],
+)
+def test_the_form_of_apprise_itself_means_the_same(url: str) -> None:
+    assert parse_sink(url) == parse_sink(f"apprise+{url}")
+    assert parse_sink(url).secrets == parse_sink(f"apprise+{url}").secrets
+
+
+@pytest.mark.parametrize("url", ["ftp://h.example", "htttps://h.example", "sesame://x", "tgrm://1:a/7"])
+def test_a_scheme_that_nobody_has_is_no_sink(url: str) -> None:
+    with pytest.raises(ValueError, match="is not a kind of sink") as caught:
+        parse_sink(url)
+    assert "h.example" not in str(caught.value)
+
+
+def test_ours_come_first() -> None:
+    kinds = [type(parse_sink(url)) for url in ("https://h/x", "redis://h/0?channel=c", "console:")]
+    assert AppriseConfig not in kinds
+
+
+def test_the_schemes_and_the_extra_are_those_of_apprise() -> None:
+    known: Callable[[], list[str]] = N_MGR.schemas
+    assert {*known()} == SCHEMES
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["optional-dependencies"]["apprise"] == [LIBRARY]

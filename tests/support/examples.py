@@ -1,7 +1,7 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = (
-    "run", "check", "notify-test", "status", "audit", "backfill", "replay", "backup",
+    "setup", "run", "check", "notify-test", "status", "audit", "backfill", "replay", "backup",
     "restore", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
@@ -13,9 +13,11 @@ GROUPS = {
     "shops": ("list", "check"),
     "state": ("check", "aside"),
 }
+SETUP = ("shop-poller setup", "shop-poller setup --locale en")
 DEMO = "shop-poller demo --seconds 20"
 INSTALL = "shop-poller install-service --yes"
 EXAMPLES = (
+    *SETUP,
     "shop-poller shops list --config shops.toml",
     "shop-poller shops list --config shops.toml --json",
     "shop-poller shops check --config shops.toml",

@@ -9,7 +9,7 @@ import pytest
 from shop_poller import __version__
 from shop_poller.cli.healthcheck import DEFAULT_LISTEN
 from support.commands import run_command, wait_until
-from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, examples
+from support.examples import AS_SERVICE, COMMANDS, DEMO, EXAMPLES, GROUPS, INSTALL, SETUP, examples
 from support.receivers import reserved_port
 from support.site import Site
 
@@ -73,7 +73,9 @@ def prepare(site: Site, args: list[str]) -> None:
         assert site.once(SHOP_NOTIFY_URLS=f"{site.receiver.url}#crm").code == 0
 
 
-@pytest.mark.parametrize("example", [one for one in EXAMPLES if one not in {DEMO, INSTALL, *AS_SERVICE}])
+@pytest.mark.parametrize(
+    "example", [one for one in EXAMPLES if one not in {DEMO, INSTALL, *AS_SERVICE, *SETUP}]
+)
 def test_an_example_does_what_it_says(site: Site, example: str) -> None:
     _, *args = example.split()
     if args == ["run"]:

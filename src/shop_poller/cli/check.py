@@ -16,7 +16,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import AGREE, Whose, described, trouble
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.messages import sample_notification
-from shop_poller.core.model import Delivery, Order, Query
+from shop_poller.core.model import Delivery, Order, Page, Query
 from shop_poller.ports import ShopState, Sink, Source
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.factory import (
@@ -28,7 +28,7 @@ from shop_poller.runtime.factory import (
 )
 from shop_poller.sources.woocommerce import open_source
 from shop_poller.sources.woocommerce.answers import RedirectedError
-from shop_poller.sources.woocommerce.auto import PROBE, Auto, ChosenDialect
+from shop_poller.sources.woocommerce.auto import PROBE, Auto
 from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, Dialect, candidates
 from shop_poller.sources.woocommerce.statuses import OWN
 from shop_poller.stores.sqlite import SqliteStore
@@ -125,15 +125,48 @@ async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
             yield await _attempt(sink, partial(_send, sink, delivery))
 
 
-async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
+@dataclass(frozen=True, slots=True)
+class ShopAnswer:
+    """What a shop answered to a probe.
+
+    Attributes:
+        page: the answer.
+        recent: the newest orders; none if the shop cannot return that many at once.
+        dialect: how it was asked.
+        why: why in this dialect.
+        answered_in_s: how long it took.
+    """
+
+    page: Page
+    recent: Sequence[Order]
+    dialect: Dialect
+    why: str
+    answered_in_s: float
+
+
+async def ask_shop(settings: Settings) -> ShopAnswer:
+    """Ask the shop for orders, as polling does.
+
+    Raises:
+        ShopPollerError: it cannot be polled with these settings.
+    """
     source = make_source(settings)
     began = anyio.current_time()
-    choice: ChosenDialect | None = None
     try:
         page = await source.fetch(PROBE)
         answered_in_s = anyio.current_time() - began
         choice = source.choice if isinstance(source, Auto) else None
         recent = await _recent(source)
+    finally:
+        await source.aclose()
+    dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
+    why = choice.why if choice else "set by SHOP_DIALECT"
+    return ShopAnswer(page, recent, dialect, why, answered_in_s)
+
+
+async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
+    try:
+        answer = await ask_shop(settings)
     except ShopPollerError as error:
         if error.kind in {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}:
             yield CheckResult("shop", "shop", "answers")
@@ -142,18 +175,15 @@ async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
             about = "address"
         yield CheckResult("shop", about, _advised(error, SHOP_ADVICE), ok=False)
         return
-    finally:
-        await source.aclose()
-    yield CheckResult("shop", "shop", f"answers in {answered_in_s:.1f} s")
+    yield CheckResult("shop", "shop", f"answers in {answer.answered_in_s:.1f} s")
     yield CheckResult("shop", "keys", "accepted, with the right to view orders")
-    dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
-    why = choice.why if choice else "set by SHOP_DIALECT"
-    yield CheckResult("shop", "dialect", f"{dialect}: {why}")
-    if BLIND_TO[dialect]:
-        yield CheckResult("shop", "dialect", await _blind(settings, dialect))
-    for text in custom_statuses(recent, settings, sees_payment=PAYMENT_DATE not in BLIND_TO[dialect]):
+    yield CheckResult("shop", "dialect", f"{answer.dialect}: {answer.why}")
+    if BLIND_TO[answer.dialect]:
+        yield CheckResult("shop", "dialect", await _blind(settings, answer.dialect))
+    sees_payment = PAYMENT_DATE not in BLIND_TO[answer.dialect]
+    for text in custom_statuses(answer.recent, settings, sees_payment=sees_payment):
         yield CheckResult("shop", "statuses", text)
-    ahead_s = (page.shop_time - now()).total_seconds()
+    ahead_s = (answer.page.shop_time - now()).total_seconds()
     if abs(ahead_s) <= CLOCK_TOLERANCE_S:
         yield CheckResult("shop", "clocks", "the shop's and ours agree")
     else:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
+    "setup": "setup",
     "run": "main",
     "check": "main",
     "notify-test": "main",

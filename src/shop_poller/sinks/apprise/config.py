@@ -1,11 +1,15 @@
 """The addresses of the sinks `apprise+…://`: `apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`.
 
+Apprise's own form, `tgram://BOTTOKEN/CHATID`, is accepted too.
+
 Only Apprise's plugin knows which part of such a URL is a secret: in tgram:// the host is the bot's token, in
 slack:// the path is. So every part is treated as a secret: the name contains none, and the log masks all.
 """
 
 import hashlib
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -15,7 +19,11 @@ from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
-SCHEME = re.compile(r"[a-z][a-z0-9]{0,30}")
+LIBRARY = "apprise>=1.9"
+"""What the extra `apprise` consists of."""
+INSTALL = f"{shlex.quote(sys.executable or 'python3')} -m pip install {shlex.quote(LIBRARY)}"
+"""Installs Apprise where this process finds it, whatever directory and environment the shell is in."""
+SCHEME = re.compile(r"[a-z0-9]{1,31}")
 LEAST_SECRET = 6
 """Characters. Shorter values, such as `yes` or a port, are not tokens. Masking them makes logs unreadable."""
 PASSWORDS = frozenset({"pass", "password", "token", "secret", "key"})
@@ -34,8 +42,8 @@ class AppriseConfig(SinkConfig):
     address_format = "apprise+ and an Apprise URL"
     documented_as = "`apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…`"
     delivers_by = (
-        "by [Apprise](notifications.md#over-apprise), if it is installed:"
-        " `pip install 'shop-poller[apprise]'`"
+        "by [Apprise](notifications.md#over-apprise), if it is installed; `apprise+` may be left out;"
+        " [examples](telegram.md#e-mail-and-other-chats)"
     )
     is_for_people = True
 

@@ -27,7 +27,7 @@ from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.rich_message import RICH, RichMessage
 from shop_poller.peer_errors import reason, translated
-from shop_poller.sinks.apprise.config import AppriseConfig
+from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
 
 try:
@@ -35,7 +35,7 @@ try:
     from apprise.conversion import convert_between
     from apprise.plugins import NotifyBase
 except ModuleNotFoundError as error:
-    raise ValueError("needs Apprise; install it: pip install 'shop-poller[apprise]'") from error
+    raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 5.0
