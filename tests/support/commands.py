@@ -146,14 +146,26 @@ def forked(
     stdout: int | None = None,
 ) -> Finished:
     """The same, but for the imports, which were done once."""
-    request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
+    server = fork_server("fork_server.py", str(COMMAND), PYTHONPATH=whole["PYTHONPATH"])
+    return fork_of(server, [str(COMMAND), *args], home=home, whole=whole, within_s=within_s, stdout=stdout)
+
+
+def fork_of(
+    server: socket.socket,
+    argv: Sequence[str],
+    *,
+    home: Path,
+    whole: Mapping[str, str],
+    within_s: float,
+    stdout: int | None = None,
+) -> Finished:
+    """Have a server fork, and wait for the end of that process; see support.fork_server."""
+    request = json.dumps({"args": argv, "home": str(home), "env": whole}).encode()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, TemporaryFile() as out, TemporaryFile() as err:
         with theirs:
             printed_to = out.fileno() if stdout is None else stdout
-            socket.send_fds(
-                _fork_server(whole["PYTHONPATH"]), [request], [printed_to, err.fileno(), theirs.fileno()]
-            )
+            socket.send_fds(server, [request], [printed_to, err.fileno(), theirs.fileno()])
         pid = int(ours.recv(20))
         ours.settimeout(within_s)
         try:
@@ -162,19 +174,25 @@ def forked(
             os.kill(pid, signal.SIGKILL)
             ours.settimeout(None)
             ours.recv(20)  # it is gone then
-            raise subprocess.TimeoutExpired([COMMAND, *args], within_s) from None
+            raise subprocess.TimeoutExpired(argv, within_s) from None
         texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
     return Finished(code, *texts)
 
 
 @cache
-def _fork_server(python_path: str) -> socket.socket:
-    """Takes requests; one for all tests of this process, and another for the extra `fast`."""
+def fork_server(script: str, *args: str, **env: str) -> socket.socket:
+    """Takes requests; one for all tests of this process that need the same.
+
+    Args:
+        script: its file, beside this one.
+        args: of the script, after the descriptor that requests come from.
+        env: what its environment has besides.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("fork_server.py"), str(theirs.fileno()), COMMAND],
-            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START, "PYTHONPATH": python_path},
+            [sys.executable, Path(__file__).with_name(script), str(theirs.fileno()), *args],
+            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
