@@ -388,7 +388,7 @@ BUGS = {
         "delivery.sender.Sender", "_send_all", _all_again, 100, _in_bulk, first=22
     ),
     "what failed of a batch is never settled": Bug(
-        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=76
+        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=1139
     ),
     "deaf to the shop's Retry-After": Bug(
         "polling.page_fetcher",
