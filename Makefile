@@ -37,7 +37,7 @@ run: $(VENV)/.run ## watch the shop that the environment or .env names
 	@$(BIN)/shop-poller run $(ARGS)
 
 # Tests of the daemon wait half of their time, so there are more of them at once than cores; the last ones are
-# shared out one by one, not by files. Each of the four compiles all tests, which takes it seven seconds, where
+# shared out one by one, not by files. Each of them compiles all tests, which takes it seven seconds, where
 # nothing is kept of that: so it is kept, whatever the environment says.
 test: $(VENV)/.dev ## every check
 	$(BIN)/ruff check

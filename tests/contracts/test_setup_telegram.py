@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shop_poller.cli.setup_telegram import MOST_UPDATES, Bot, BotApi, BotError, Trouble
+from shop_poller.cli.setup_telegram import MOST_UPDATES, Bot, BotApi, BotError, BotTrouble
 from support.bot_api import (
     BOT,
     HAS_WEBHOOK,
@@ -48,26 +48,26 @@ async def test_a_right_token_names_its_bot(telegram: FakeBotApi) -> None:
 
 async def test_a_wrong_token_is_one(telegram: FakeBotApi) -> None:
     error = await failure(BotApi(OTHER, api=telegram.url))
-    assert (error.trouble, error.detail) == (Trouble.TOKEN, "getMe: HTTP 401 Unauthorized")
+    assert (error.trouble, error.detail) == (BotTrouble.TOKEN, "getMe: HTTP 401 Unauthorized")
 
 
 @pytest.mark.parametrize(
     ("refusal", "trouble"),
     [
-        (HAS_WEBHOOK, Trouble.WEBHOOK),
-        (OTHER_READER, Trouble.OTHER_READER),
-        (TOO_MANY, Trouble.BUSY),
-        ((404, "Not Found"), Trouble.TOKEN),
-        ((500, "Internal Server Error"), Trouble.ODD),
-        ((400, f"Bad Request: {TOKEN}"), Trouble.ODD),
-        (b"<html>Access denied</html>", Trouble.ODD),
-        (b"[" * 100_000, Trouble.ODD),
-        (b'{"ok": true}', Trouble.ODD),
-        (b'{"ok": false, "description": 7}', Trouble.ODD),
+        (HAS_WEBHOOK, BotTrouble.WEBHOOK),
+        (OTHER_READER, BotTrouble.OTHER_READER),
+        (TOO_MANY, BotTrouble.BUSY),
+        ((404, "Not Found"), BotTrouble.TOKEN),
+        ((500, "Internal Server Error"), BotTrouble.ODD),
+        ((400, f"Bad Request: {TOKEN}"), BotTrouble.ODD),
+        (b"<html>Access denied</html>", BotTrouble.ODD),
+        (b"[" * 100_000, BotTrouble.ODD),
+        (b'{"ok": true}', BotTrouble.ODD),
+        (b'{"ok": false, "description": 7}', BotTrouble.ODD),
     ],
 )  # fmt: skip
 async def test_a_refusal_has_a_reason(
-    telegram: FakeBotApi, refusal: tuple[int, str] | bytes, trouble: Trouble
+    telegram: FakeBotApi, refusal: tuple[int, str] | bytes, trouble: BotTrouble
 ) -> None:
     telegram.refuse("getUpdates", refusal)
     error = await failure(BotApi(TOKEN, api=telegram.url), of_updates=True)
@@ -77,13 +77,13 @@ async def test_a_refusal_has_a_reason(
 
 async def test_a_page_of_a_provider_with_status_404_is_no_verdict_on_the_token(telegram: FakeBotApi) -> None:
     error = await failure(BotApi(TOKEN, api=telegram.url + "/blocked/by"))
-    assert (error.trouble, error.detail) == (Trouble.ODD, "getMe: HTTP 404")
+    assert (error.trouble, error.detail) == (BotTrouble.ODD, "getMe: HTTP 404")
 
 
 async def test_nobody_there() -> None:
     with reserved_port() as port:
         error = await failure(BotApi(TOKEN, api=f"http://127.0.0.1:{port}"))
-    assert error.trouble is Trouble.UNREACHABLE
+    assert error.trouble is BotTrouble.UNREACHABLE
     assert error.detail.startswith("no connection to api.telegram.org")
 
 
@@ -91,7 +91,7 @@ async def test_a_slow_answer_is_not_waited_for(telegram: FakeBotApi) -> None:
     telegram.slow = True
     error = await failure(BotApi(TOKEN, api=telegram.url, timeout_s=0.2))
     assert (error.trouble, error.detail) == (
-        Trouble.UNREACHABLE,
+        BotTrouble.UNREACHABLE,
         "api.telegram.org did not answer in time",
     )
 
@@ -117,4 +117,4 @@ async def test_no_more_than_some_pages_are_read(telegram: FakeBotApi) -> None:
 
 async def test_an_answer_without_end_is_not_read_to_it(telegram: FakeBotApi) -> None:
     telegram.refuse("getMe", json.dumps({"ok": True, "result": "x" * 5_000_000}).encode())
-    assert (await failure(BotApi(TOKEN, api=telegram.url))).trouble is Trouble.UNREACHABLE
+    assert (await failure(BotApi(TOKEN, api=telegram.url))).trouble is BotTrouble.UNREACHABLE

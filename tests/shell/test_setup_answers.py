@@ -23,7 +23,7 @@ from shop_poller.cli.setup_answers import (
     site_of,
     with_sink,
 )
-from shop_poller.cli.setup_telegram import Chat, Trouble, chats_in
+from shop_poller.cli.setup_telegram import BotTrouble, Chat, chats_in
 from shop_poller.cli.setup_words import EN, RU, TEXTS
 from support.bot_api import CHANNEL, GROUP, PRIVATE, SUPERGROUP, TOKEN, member, message
 
@@ -212,7 +212,7 @@ def test_a_sink_is_added_to_those_that_are_there(present: dict[str, str], made: 
 
 
 def test_every_trouble_with_telegram_has_a_text() -> None:
-    assert set(setup_chat.TEXTS) == set(Trouble)
+    assert set(setup_chat.TEXTS) == set(BotTrouble)
     assert set(setup_chat.TEXTS.values()) <= set(EN)
 
 

@@ -19,7 +19,7 @@ raise SystemExit(_hunt("made badly", 0))
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_deliberate_bug_is_found(bug: str) -> None:
     done = simulate("--bug", bug)
-    assert (done.returncode, "found by seed" in done.stdout) == (0, True), done.stdout
+    assert (done.code, "found by seed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_a_bug_that_only_makes_the_daemon_crash_is_not_found() -> None:

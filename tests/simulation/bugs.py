@@ -336,22 +336,26 @@ BUGS = {
     "ack before send": Bug("delivery.dispatcher.Dispatcher", "_send", _ack_before_send, 20),
     "cursor before commit": Bug("polling.state_writer.StateWriter", "commit", _cursor_before_commit, 20),
     "outbox after commit": Bug(
-        "stores.sqlite.orders.SqliteOrderState", "commit", _outbox_after_commit, 100, first=19
+        "stores.sqlite.orders.SqliteOrderState", "commit", _outbox_after_commit, 100, first=70
     ),
-    "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200),
+    "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200, first=1),
     "a walk ends with a short page": Bug(
         "core.cursor.KeysetPosition", "advance", _ends_by_page_size, 50, _capped, first=10
     ),
-    "the cursor moves past unread orders": Bug("core.cursor", "step", _cursor_past_unread, 50),
-    "a sweep goes by dates": Bug("polling.order_processor", "contradicts", _newer_only, 50, _dated_back),
-    "no overlap": Bug("core.cursor", "start", _no_overlap, 200),
+    "the cursor moves past unread orders": Bug("core.cursor", "step", _cursor_past_unread, 50, first=1),
+    "a sweep goes by dates": Bug(
+        "polling.order_processor", "contradicts", _newer_only, 50, _dated_back, first=1975
+    ),
+    "no overlap": Bug("core.cursor", "start", _no_overlap, 200, first=5),
     "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours, first=15),
     "no nonce": Bug("stores.redis.connection.RedisConnection", "fenced", _no_nonce, 400, _on_redis, first=31),
     "no look at the lease before sending": Bug(
         "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, first=190
     ),
     "any row may be claimed": Bug("stores.sqlite.outbox.SqliteOutbox", "claim", _any_row, 20, first=9),
-    "more is claimed than there is room for": Bug("delivery.dispatcher.Dispatcher", "_claim", _greedy, 20),
+    "more is claimed than there is room for": Bug(
+        "delivery.dispatcher.Dispatcher", "_claim", _greedy, 20, first=2
+    ),
     "claims outlive the lease": Bug(
         "stores.redis.port.Claims",
         "forget",
@@ -360,7 +364,7 @@ BUGS = {
         lambda plan: plan.on_redis and not plan.in_bulk,
         first=512,
     ),
-    "what was not tried counts as delivered": Bug("delivery.sender", "Release", lambda _: Ack, 20),
+    "what was not tried counts as delivered": Bug("delivery.sender", "Release", lambda _: Ack, 20, first=2),
     "what was delivered counts as not tried": Bug("delivery.sender", "Ack", lambda _: Release, 20),
     "the first failure buries": Bug(
         "core.retry", "after_failure", lambda _: _move_to_dead_letters, 20, first=15
@@ -369,7 +373,7 @@ BUGS = {
         "core.refusals.Refusals", "refused", _final_at_once, 100, first=4
     ),
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
-    "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20),
+    "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20, first=2),
     "deaf to Retry-After": Bug("sinks.http.sink", "retry_after_s", _nothing, 200, first=29),
     "what cannot be recorded is forgotten": Bug(
         "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=69
@@ -384,7 +388,7 @@ BUGS = {
         "delivery.sender.Sender", "_send_all", _all_again, 100, _in_bulk, first=22
     ),
     "what failed of a batch is never settled": Bug(
-        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=76
+        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=1139
     ),
     "deaf to the shop's Retry-After": Bug(
         "polling.page_fetcher",
@@ -416,10 +420,10 @@ BUGS = {
     ),
     "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60, first=25),
     "dropped lines of the log are not told": Bug(
-        "observability.output.LogWriter", "_drop", _nothing, 200, first=11
+        "observability.output.LogWriter", "_drop", _nothing, 200, first=25
     ),
     "a process that is killed keeps its shops": Bug(
-        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared
+        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared, first=13
     ),
     "a lease that is lost is not noticed": Bug(
         "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98

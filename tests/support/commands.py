@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import ssl
@@ -11,7 +12,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ PLAIN = {"PYTHONPATH": str(Path(__file__).with_name("plain"))}
 """The command as the default install has it."""
 FAST = {"PYTHONPATH": ""}
 """With the extra `fast`, which is installed where the tests run."""
+NO_FORK = ("env",)
+"""For `before`: the installed command itself."""
 AT_START = {
     "LANG": "C.UTF-8",
     # What a process leaves open at its end is told on stderr, where the tests look.
@@ -110,9 +113,14 @@ def run_command(
         stdout: a descriptor that it prints to; a file of ours if there is none.
     """
     whole = environment(home, env)
-    begins_alike = all(whole[name] == value for name, value in AT_START.items() if name not in PLAIN)
-    run = forked if begins_alike and {name: whole[name] for name in PLAIN} in (PLAIN, FAST) else executed
+    run = forked if begins_alike(whole) else executed
     return run(args, home=home, whole=whole, within_s=within_s, stdout=stdout)
+
+
+def begins_alike(whole: Mapping[str, str]) -> bool:
+    """Whether a process with this environment begins as the forks do."""
+    is_usual = all(whole[name] == value for name, value in AT_START.items() if name not in PLAIN)
+    return is_usual and {name: whole[name] for name in PLAIN} in (PLAIN, FAST)
 
 
 def executed(
@@ -146,35 +154,107 @@ def forked(
     stdout: int | None = None,
 ) -> Finished:
     """The same, but for the imports, which were done once."""
-    request = json.dumps({"args": [str(COMMAND), *args], "home": str(home), "env": whole}).encode()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, TemporaryFile() as out, TemporaryFile() as err:
-        with theirs:
-            printed_to = out.fileno() if stdout is None else stdout
-            socket.send_fds(
-                _fork_server(whole["PYTHONPATH"]), [request], [printed_to, err.fileno(), theirs.fileno()]
-            )
-        pid = int(ours.recv(20))
-        ours.settimeout(within_s)
+    server = fork_server("fork_server.py", str(COMMAND), PYTHONPATH=whole["PYTHONPATH"])
+    return fork_of(server, [str(COMMAND), *args], home=home, whole=whole, within_s=within_s, stdout=stdout)
+
+
+def fork_of(
+    server: socket.socket,
+    argv: Sequence[str],
+    *,
+    home: Path,
+    whole: Mapping[str, str],
+    within_s: float,
+    stdout: int | None = None,
+) -> Finished:
+    """Have a server fork, and wait for the end of that process; see support.fork_server."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        printed_to = out.fileno() if stdout is None else stdout
+        process = Fork(server, argv, home=home, whole=whole, outputs=(printed_to, err.fileno()))
         try:
-            code = int(ours.recv(20))
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            ours.settimeout(None)
-            ours.recv(20)  # it is gone then
-            raise subprocess.TimeoutExpired([COMMAND, *args], within_s) from None
+            code = process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
         texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
     return Finished(code, *texts)
 
 
+class Fork:
+    """A process that a server has forked, with the part of subprocess.Popen that tests use.
+
+    Args:
+        server: see fork_server.
+        argv: of the process.
+        home: its directory.
+        whole: its environment.
+        outputs: descriptors: its standard output and error.
+    """
+
+    def __init__(
+        self,
+        server: socket.socket,
+        argv: Sequence[str],
+        *,
+        home: Path,
+        whole: Mapping[str, str],
+        outputs: tuple[int, int],
+    ) -> None:
+        self.returncode: int | None = None
+        self._argv = argv
+        self._lock = Lock()  # several threads may ask how it ended
+        request = json.dumps({"args": argv, "home": str(home), "env": whole}).encode()
+        self._told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(server, [request], [*outputs, theirs.fileno()])
+        self.pid = int(self._told.recv(20))
+        self._told.settimeout(0)
+
+    def poll(self) -> int | None:
+        """Return its exit code, or minus the signal that ended it; None while it runs."""
+        with self._lock:
+            if self.returncode is None:
+                with suppress(BlockingIOError):
+                    self.returncode = int(self._told.recv(20))
+                    self._told.close()
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for that; subprocess.TimeoutExpired if it still runs after so many seconds."""
+        if self.poll() is None:
+            with suppress(ValueError):  # another thread was told meanwhile, and closed it
+                select.select([self._told], [], [], timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(self._argv, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Signal it if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 @cache
-def _fork_server(python_path: str) -> socket.socket:
-    """Takes requests; one for all tests of this process, and another for the extra `fast`."""
+def fork_server(script: str, *args: str, **env: str) -> socket.socket:
+    """Takes requests; one for all tests of this process that need the same.
+
+    Args:
+        script: its file, beside this one.
+        args: of the script, after the descriptor that requests come from.
+        env: what its environment has besides.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("fork_server.py"), str(theirs.fileno()), COMMAND],
-            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START, "PYTHONPATH": python_path},
+            [sys.executable, Path(__file__).with_name(script), str(theirs.fileno()), *args],
+            env={"PATH": os.environ.get("PATH", os.defpath), **AT_START, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -187,7 +267,7 @@ def _fork_server(python_path: str) -> socket.socket:
 class Running:
     """A command that runs. Its output goes into files, so that it never waits for us to read."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Fork, stdout: Path, stderr: Path) -> None:
         self.process = process
         self._stdout = stdout
         self._stderr = stderr
@@ -301,6 +381,7 @@ def started(
     env: Mapping[str, str],
     before: Sequence[str] = (),
     stdout: int | None = None,
+    as_fork: bool = False,
 ) -> Iterator[Running]:
     """Run a command beside the test; what is left of it is killed at the end of the block.
 
@@ -310,18 +391,27 @@ def started(
         env: its settings.
         before: a command that executes it, e.g. ["nice"].
         stdout: a descriptor, else it is a file.
+        as_fork: save half a second of imports, where that comes to the same: see support.fork_server.
     """
+    whole = environment(home, env)
     number = len(list(home.glob("*.stderr")))
     printed, stderr = home / f"{number}.stdout", home / f"{number}.stderr"
     with printed.open("wb") as out, stderr.open("wb") as err:
-        process = subprocess.Popen(
-            [*before, COMMAND, *args],
-            cwd=home,
-            env=environment(home, env),
-            stdin=subprocess.DEVNULL,
-            stdout=out if stdout is None else stdout,
-            stderr=err,
-        )
+        printed_to = out.fileno() if stdout is None else stdout
+        process: subprocess.Popen[bytes] | Fork
+        if as_fork and not before and begins_alike(whole):
+            server = fork_server("fork_server.py", str(COMMAND), PYTHONPATH=whole["PYTHONPATH"])
+            argv = [str(COMMAND), *args]
+            process = Fork(server, argv, home=home, whole=whole, outputs=(printed_to, err.fileno()))
+        else:
+            process = subprocess.Popen(
+                [*before, COMMAND, *args],
+                cwd=home,
+                env=whole,
+                stdin=subprocess.DEVNULL,
+                stdout=printed_to,
+                stderr=err,
+            )
     running = Running(process, printed, stderr)
     try:
         yield running

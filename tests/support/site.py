@@ -99,8 +99,12 @@ class Site:
 
     @contextmanager
     def daemon(self, *, before: Sequence[str] = (), **changes: str | None) -> Iterator[Running]:
-        """`run`, from its start on. Where the test has not ended it, it has to end well on SIGTERM."""
-        with self.start("run", before=before, **changes) as running:
+        """`run`, from its start on. Where the test has not ended it, it has to end well on SIGTERM.
+
+        It is a fork where that comes to the same, unless `before` says otherwise.
+        """
+        env = self.environment(**changes)
+        with started(["run"], home=self.home, env=env, before=before, as_fork=True) as running:
             running.wait_for("started")
             yield running
             if running.alive:

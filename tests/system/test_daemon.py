@@ -16,7 +16,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType
 from shop_poller.runtime.signals import STOPPING
 from shop_poller.simulator import faults
-from support.commands import FAST, PLAIN, Running, wait_until
+from support.commands import FAST, NO_FORK, PLAIN, Running, wait_until
 from support.receivers import Systemd
 from support.redis_server import redis_server
 from support.site import Site
@@ -77,7 +77,7 @@ def idle_memory_is_within_its_bound(site: Site, most_mb: float) -> None:
         before = len(site.receiver.posts)
         for _ in range(100):
             site.shop.create_order("processing")
-        with site.daemon() as daemon:
+        with site.daemon(before=NO_FORK) as daemon:
             site.receiver.wait_for(before + 100)
             site.polled(3)
             assert daemon.get("/metrics").status_code == 200

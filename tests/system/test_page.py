@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shop_poller.simulator import faults
-from support.commands import NO_TLS, Running, started, wait_until
+from support.commands import NO_FORK, NO_TLS, Running, started, wait_until
 from support.receivers import reserved_port
 from support.site import Site
 
@@ -40,7 +40,7 @@ def act(daemon: Running, action: str, **fields: str) -> httpx.Response:
 
 
 def test_it_shows_how_it_goes_without_names_and_costs_little(site: Site) -> None:
-    with site.daemon() as daemon:
+    with site.daemon(before=NO_FORK) as daemon:
         site.shop.create_order("processing")
         post = site.receiver.wait_for(1)[0]
         site.polled(2)

@@ -8,7 +8,7 @@ import anyio
 from shop_poller.cli.check import CheckResult, notify_test
 from shop_poller.cli.setup_answers import bot_token
 from shop_poller.cli.setup_dialogue import Dialogue
-from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, Chat, Trouble, chats_in
+from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, BotTrouble, Chat, chats_in
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.sinks.registry import INSTALL_APPRISE, parse_sink
 
@@ -17,12 +17,12 @@ NAME = "telegram"
 ROUNDS, ROUND_S = 12, 5
 """How often, and for how many seconds each, it waits for a message before it asks whether to continue."""
 TEXTS = {
-    Trouble.UNREACHABLE: "bot_unreachable",
-    Trouble.TOKEN: "bot_token",
-    Trouble.WEBHOOK: "bot_webhook",
-    Trouble.OTHER_READER: "bot_reader",
-    Trouble.BUSY: "bot_busy",
-    Trouble.ODD: "bot_odd",
+    BotTrouble.UNREACHABLE: "bot_unreachable",
+    BotTrouble.TOKEN: "bot_token",
+    BotTrouble.WEBHOOK: "bot_webhook",
+    BotTrouble.OTHER_READER: "bot_reader",
+    BotTrouble.BUSY: "bot_busy",
+    BotTrouble.ODD: "bot_odd",
 }
 CHOOSE_AGAIN = 0
 
@@ -104,7 +104,7 @@ class ChatStep:
                 found = anyio.run(_wait, bot_api, show)
             if isinstance(found, BotError):
                 self._explain(found)
-                if found.trouble in {Trouble.TOKEN, Trouble.WEBHOOK}:  # it will not pass
+                if found.trouble in {BotTrouble.TOKEN, BotTrouble.WEBHOOK}:  # it will not pass
                     return None
             elif found:
                 return found
@@ -122,7 +122,7 @@ class ChatStep:
                 return anyio.run(bot_api.me)
             except BotError as error:
                 self._explain(error)
-                if error.trouble is Trouble.TOKEN or not ask.agrees("ask_again"):
+                if error.trouble is BotTrouble.TOKEN or not ask.agrees("ask_again"):
                     return None
 
     def _explain(self, error: BotError) -> None:

@@ -29,7 +29,7 @@ Kind = Literal["private", "group", "supergroup", "channel"]
 KINDS: frozenset[str] = frozenset({"private", "group", "supergroup", "channel"})
 
 
-class Trouble(Enum):
+class BotTrouble(Enum):
     """Why a call failed, for the text to show."""
 
     UNREACHABLE = auto()
@@ -48,7 +48,7 @@ class BotError(Exception):
         detail: one line from Telegram or the network, without the token.
     """
 
-    def __init__(self, trouble: Trouble, detail: str) -> None:
+    def __init__(self, trouble: BotTrouble, detail: str) -> None:
         super().__init__(detail)
         self.trouble = trouble
         self.detail = detail
@@ -99,7 +99,7 @@ class BotApi:
         result = await self._call("getMe", {})
         name = result.get("username") if isinstance(result, dict) else None
         if not isinstance(name, str):
-            raise BotError(Trouble.ODD, "getMe: no name")
+            raise BotError(BotTrouble.ODD, "getMe: no name")
         return Bot(one_line(name, MAX_NAME))
 
     async def updates(self, *, wait_s: int) -> list[Any]:
@@ -116,7 +116,7 @@ class BotApi:
         for _ in range(MAX_PAGES):
             page = await self._call("getUpdates", parameters, wait_s=wait_s)
             if not isinstance(page, list):
-                raise BotError(Trouble.ODD, "getUpdates: no list")
+                raise BotError(BotTrouble.ODD, "getUpdates: no list")
             found += page
             last = page[-1].get("update_id") if page and isinstance(page[-1], dict) else None
             # The offset makes Telegram forget what is before it, so it is set only to see what is behind.
@@ -139,7 +139,7 @@ class BotApi:
                     status = response.status_code
                     body = await read_bounded(response, limit=MAX_BODY, peer=PEER)
         except ShopPollerError as error:
-            raise BotError(Trouble.UNREACHABLE, str(error)) from None
+            raise BotError(BotTrouble.UNREACHABLE, str(error)) from None
         finally:
             await client.aclose()
         return self._result(method, status, body)
@@ -157,14 +157,14 @@ class BotApi:
         raise BotError(_trouble(status, text, is_telegram=said is not None), detail)
 
 
-def _trouble(status: int, text: str, *, is_telegram: bool) -> Trouble:
+def _trouble(status: int, text: str, *, is_telegram: bool) -> BotTrouble:
     if not is_telegram:
-        return Trouble.ODD
+        return BotTrouble.ODD
     if status in {401, 404}:  # 404: the form is wrong, or the token was revoked
-        return Trouble.TOKEN
+        return BotTrouble.TOKEN
     if status == 409:
-        return Trouble.WEBHOOK if "webhook" in text.lower() else Trouble.OTHER_READER
-    return Trouble.BUSY if status == 429 else Trouble.ODD
+        return BotTrouble.WEBHOOK if "webhook" in text.lower() else BotTrouble.OTHER_READER
+    return BotTrouble.BUSY if status == 429 else BotTrouble.ODD
 
 
 def chats_in(updates: Iterable[Any]) -> list[Chat]:

@@ -162,11 +162,10 @@ def _timezone(value: str) -> str:
 
 
 def _buyer_fields(value: tuple[str, ...]) -> tuple[str, ...]:
-    for word in value:
-        if word not in list(BuyerField):
-            raise ValueError(
-                f"there is no field {shown(word, is_name=True)}; there are {', '.join(BuyerField)}"
-            )
+    unknown = [word for word in value if word not in list(BuyerField)]
+    if unknown:
+        # Several words may be a secret in parts, so they are judged together.
+        raise ValueError(f"has {shown(' '.join(unknown), is_name=True)}; there are {', '.join(BuyerField)}")
     return value
 
 
