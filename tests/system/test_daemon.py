@@ -319,5 +319,5 @@ def test_the_listener_can_be_turned_off(site: Site) -> None:
 def test_it_runs_with_the_default_sink(site: Site) -> None:
     order = site.shop.create_order("processing", total=1930)
     with site.daemon(SHOP_NOTIFY_URLS=None) as daemon:
-        wait_until(lambda: f"Заказ #{order} на сумму 1930.00 ₽" in daemon.stdout, "a line")
+        wait_until(lambda: f"Новый заказ №{order} · 1 930 ₽" in daemon.stdout, "a line")
         assert daemon.stdout.endswith("[shop.order.new]\n")

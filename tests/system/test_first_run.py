@@ -18,7 +18,8 @@ FIELDS = {
 }  # fmt: skip
 DATA = {
     "total", "customer", "status", "number", "currency", "paid", "date_modified",
-    "amount", "refund_id", "fully_refunded",
+    "amount", "refund_id", "fully_refunded", "previous_status", "was_announced", "refunded_total",
+    "payment_method", "shipping_method", "items", "more_items", "currency_sign", "admin_url", "shop",
 }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_nothing_but_the_shop_needs_to_be_set(site: Site) -> None:
     assert (done.code, done.complaints) == (0, [])
     line, *summary = done.lines
     assert re.fullmatch(
-        rf"\d\d:\d\d:\d\d \+ Новый заказ: Заказ #{order} на сумму 1930.00 ₽ \(Ольга\)  \[shop.order.new\]",
+        rf"\d\d:\d\d:\d\d \+ Новый заказ №{order} · 1 930 ₽ · Ольга \| .+",
         line,
     )
     assert summary == ["read 1 orders, imported 0, found 1 events", "delivered 1, waiting 0, failed 0"]

@@ -111,7 +111,7 @@ def test_a_dead_receiver_holds_up_nobody(site: Site) -> None:
         done = site.once(SHOP_NOTIFY_URLS=f"http://127.0.0.1:{port}/dead {site.receiver.url} console:")
     assert (done.code, done.last) == (4, "delivered 2, waiting 1, failed 0")
     assert site.receiver.events == [(str(order), "new")]
-    assert f"Заказ #{order}" in done.stdout
+    assert f"Новый заказ №{order}" in done.stdout
 
 
 def test_a_state_in_use_is_5(site: Site) -> None:

@@ -25,6 +25,7 @@ from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
 
 MAX_ITEMS = 5
+NO_BREAK = "\u00a0"
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
@@ -145,8 +146,8 @@ def render(delivery: Delivery) -> str:
             f"  [{delivery.event_type}]"
         )
     line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
-    # A buyer's name must not move the cursor or forge a line.
-    return plain(line, instead="�")
+    # A buyer's name must not move the cursor or forge a line. Money is written with blanks that do not break.
+    return plain(line.replace(NO_BREAK, " "), instead="�")
 
 
 def _to_stdout(line: str) -> None:
