@@ -259,6 +259,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
         DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
         outbox=store,
         may_send=lambda: True,
+        mask=lambda text: text,
         alert_manager=alert_manager,
         metrics=metrics,
         now=store.now,

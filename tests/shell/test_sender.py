@@ -35,6 +35,7 @@ def sender(sink: FakeSink, *, may_send: Callable[[], bool] = lambda: True) -> Se
         Circuit(sink.name, metrics),
         policy=RetryPolicy(max_age=MAX_AGE),
         may_send=may_send,
+        mask=lambda text: text,
         metrics=metrics,
         now=virtual_now,
         random=lambda: 0.5,

@@ -73,6 +73,7 @@ class Dispatcher:
         plan: the parameters.
         outbox: contains the deliveries.
         may_send: returns whether the lease is certainly ours at this moment.
+        mask: removes the shop's secrets from a text.
         alert_manager: reports a sink that is gone or down for long, its recovery, and dead letters.
         gone: whether the sink answered 410 in an earlier leader session of this process.
         metrics: of the shop.
@@ -91,6 +92,7 @@ class Dispatcher:
         *,
         outbox: Outbox,
         may_send: Callable[[], bool],
+        mask: Callable[[str], str],
         alert_manager: AlertManager,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -115,6 +117,7 @@ class Dispatcher:
             self._circuit,
             policy=plan.retry,
             may_send=may_send,
+            mask=mask,
             metrics=metrics,
             now=now,
             random=random,

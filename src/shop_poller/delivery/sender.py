@@ -8,7 +8,8 @@
 """
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.attempts import DELIVERED, Attempt, failed
 from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import ALERTS, Delivery
@@ -50,6 +52,7 @@ class Sender:
         circuit: the circuit breaker of the sink.
         policy: when a row is retried, and when it is moved to dead letters.
         may_send: returns whether the lease is certainly ours at this moment.
+        mask: removes the shop's secrets from a text.
         metrics: of the shop.
         now: our clock, aware UTC.
         random: returns a random number, 0 to 1.
@@ -73,6 +76,7 @@ class Sender:
         *,
         policy: RetryPolicy,
         may_send: Callable[[], bool],
+        mask: Callable[[str], str],
         metrics: Metrics,
         now: Callable[[], datetime],
         random: Callable[[], float],
@@ -93,6 +97,7 @@ class Sender:
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
+        self._mask = mask
         self._metrics = metrics
         self._now = self._clock.now
         self._random = random
@@ -129,50 +134,65 @@ class Sender:
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several. Yield outcomes as soon as they are known."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
+        made: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
         for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
             if self._bulk is None or not self._may_send() or self._held_back():
                 break
+            began = self._now(), anyio.current_time()
             errors = await self._send_all(self._bulk, left)
             failures = {
                 delivery.seq: error for delivery, error in zip(left, errors, strict=True) if error is not None
             }
+            accepted = _attempt(began)
+            for delivery in left:
+                error = failures.get(delivery.seq)
+                made[delivery.seq].append(accepted if error is None else self._failure(began, error))
             if done := [delivery for delivery in left if delivery.seq not in failures]:
-                yield self._delivered(done)
+                yield self._delivered(done, made)
             left = [delivery for delivery in left if delivery.seq in failures]
             is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
             if not left or not is_worth_it or self._held_back():
                 break
         for delivery in left:
-            yield [await self.deliver(delivery, failures.get(delivery.seq))]
+            yield [await self.deliver(delivery, failures.get(delivery.seq), made[delivery.seq])]
 
-    async def deliver(self, delivery: Delivery, failure: ShopPollerError | None = None) -> Outcome:
+    async def deliver(
+        self,
+        delivery: Delivery,
+        failure: ShopPollerError | None = None,
+        made_before: Sequence[Attempt] = (),
+    ) -> Outcome:
         """Try to deliver, and return the outcome.
 
         Args:
             delivery: claimed.
             failure: the error of the first attempt, if that was already made.
+            made_before: the attempts that were already made since the claim.
         """
+        made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
-            return Release(delivery)
+            return Release(delivery, made)
         began = anyio.current_time()  # a success before this attempt does not prove that the sink works now
         try:
-            await self._try(delivery, failure, tries=1 if probing else TRIES)
+            await self._try(delivery, failure, made, tries=1 if probing else TRIES)
         except _HeldBackError:
             if probing:
                 self._circuit.failure()  # no failure, but lets the next delivery probe
-            return Release(delivery)
+            return Release(delivery, made)
         except ShopPollerError as error:
             log = self._log.bind(**_named(delivery))
             say = log.warning if self._changes.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
-            return self._failed(delivery, error, began, log)
-        (outcome,) = self._delivered([delivery])
+            return replace(self._failed(delivery, error, began, log), made=made)
+        (outcome,) = self._delivered([delivery], {delivery.seq: made})
         return outcome
 
-    def _delivered(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    def _delivered(
+        self, deliveries: Sequence[Delivery], made: Mapping[int, Sequence[Attempt]]
+    ) -> Sequence[Outcome]:
         self._answered()
         self._changes.changed("sink", "")
         self.worked = True
@@ -181,16 +201,18 @@ class Sender:
             self._refusals.over(delivery.seq)
             self._metrics.sent(delivery.event_type, self._sink.name)
             self._log.info("delivered", **_named(delivery))
-        return [Ack(delivery) for delivery in deliveries]
+        return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
     def _held_back(self) -> bool:
         return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
 
-    async def _try(self, delivery: Delivery, failure: ShopPollerError | None, *, tries: int) -> None:
-        """Send, with retries within seconds if they may help."""
+    async def _try(
+        self, delivery: Delivery, failure: ShopPollerError | None, made: list[Attempt], *, tries: int
+    ) -> None:
+        """Send, with retries within seconds if they may help. Add each attempt to `made`."""
         if failure is None:
             try:  # without tenacity: it costs as much as half a request, and is rarely needed
-                return await self._send(delivery)
+                return await self._attempt(delivery, made)
             except TemporaryError as error:
                 failure = error
 
@@ -199,7 +221,7 @@ class Sender:
             if failure is not None:  # the first attempt was made already
                 error, failure = failure, None
                 raise error
-            await self._send(delivery)
+            await self._attempt(delivery, made)
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -230,10 +252,24 @@ class Sender:
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())
 
-    async def _send(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery, made: list[Attempt]) -> None:
+        """Send once, and add the attempt to `made`."""
+        began = self._now(), anyio.current_time()
+        try:
+            status = await self._send(delivery)
+        except ShopPollerError as error:
+            made.append(self._failure(began, error))
+            raise
+        made.append(_attempt(began, status))
+
+    def _failure(self, began: tuple[datetime, float], error: ShopPollerError) -> Attempt:
+        at, began_s = began
+        return failed(at, _passed_ms(began_s), error, self._mask)
+
+    async def _send(self, delivery: Delivery) -> int | None:
         if not self._may_send():
             raise _HeldBackError
-        await self._within_bounds(self._sink.send(delivery), delivery)
+        return await self._within_bounds(self._sink.send(delivery), delivery)
 
     async def _send_all(
         self, bulk: BulkSink, deliveries: Sequence[Delivery]
@@ -372,6 +408,21 @@ class Sender:
         self._metrics.breaker(self._sink.name).set(1)
         self._log.error("the sink is gone (410); it receives nothing until a restart")
         self.interrupt()
+
+
+def _attempt(began: tuple[datetime, float], status: int | None = None) -> Attempt:
+    """Return an attempt that the sink accepted.
+
+    Args:
+        began: our clock and the monotonic clock when it started.
+        status: the HTTP status of the response.
+    """
+    at, began_s = began
+    return Attempt(at, _passed_ms(began_s), DELIVERED, status)
+
+
+def _passed_ms(began_s: float) -> int:
+    return round((anyio.current_time() - began_s) * 1000)
 
 
 def _named(delivery: Delivery) -> dict[str, str]:

@@ -15,7 +15,7 @@ from shop_poller.clock import MS, instant, ms
 from shop_poller.clock import now as present
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
-from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Retry
+from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Release, Retry
 from shop_poller.stores.bounds import CLAMP_LIMIT, EXPIRE_LIMIT, RELEASE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
@@ -26,9 +26,10 @@ from shop_poller.stores.stored import LATEST
 
 APPEND = (
     "INSERT INTO outbox"
-    " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq)"
+    " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq,"
+    " attempt_log)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,"
-    " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
+    " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8, ?9)"
 )
 """Appends a row behind those of its key. If there are none, the row becomes the head."""
 WAITING = next(table for table in QUICK if table.name == "outbox")
@@ -37,6 +38,12 @@ MOST_ROUNDS = 100
 AMONG = "seq IN (SELECT value FROM json_each(?))"
 """Selects many rows in one statement. Each step of a statement releases Python's GIL and must wait for it
 again."""
+DELIVER = (
+    "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+    " created_at, attempts, ?1, body, first_seq, json_extract(log.value, '$[1]')"
+    " FROM json_each(?2) AS log CROSS JOIN outbox ON seq = json_extract(log.value, '$[0]')"
+)
+"""Moves accepted rows into the history, each with its log of attempts."""
 NEXT_HEADS = (
     "UPDATE outbox SET head_since = ?1, due_at = min(due_at, ?1) WHERE head_since IS NULL AND seq IN ("
     " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(place.value, '$[0]')"
@@ -75,27 +82,28 @@ class SqliteOutbox(SqlitePort):
     @in_thread
     def record_outcomes(self, db: StateConnection, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record the outcomes of claimed rows."""
-        acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
+        accepted = [outcome for outcome in outcomes if isinstance(outcome, Ack)]
+        acked = [outcome.delivery for outcome in accepted]
         dead_lettered: list[Delivery] = []
         with transaction(db):
-            db.execute(
-                "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {AMONG}",
-                (ms(now), _seqs(acked)),
-            )
+            logs = [(outcome.delivery.seq, _log(outcome)) for outcome in accepted]
+            db.execute(DELIVER, (ms(now), json.dumps(logs, ensure_ascii=False)))
             _remove(db, acked, now)
             for outcome in outcomes:
+                seq = outcome.delivery.seq
                 match outcome:
                     case MoveToDeadLetters():
                         dead_lettered.append(outcome.delivery)
-                        _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
+                        _move_to_dead_letters(db, outcome, now)
                     case Retry():
                         db.execute(
-                            "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?"
-                            " WHERE seq = ?",
-                            (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
+                            "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?,"
+                            " attempt_log = ? WHERE seq = ?",
+                            (ms(outcome.at), outcome.charged, outcome.error, _log(outcome), seq),
                         )
-                    case _:  # acked above, or released: the row does not change
+                    case Release() if outcome.made:
+                        db.execute("UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_log(outcome), seq))
+                    case _:  # acked above, or not attempted: the row does not change
                         pass
             retention.trim(db, "delivered", acked)
             retention.trim(db, "dead_letters", dead_lettered)
@@ -160,7 +168,7 @@ class SqliteOutbox(SqlitePort):
         if expired:
             with transaction(db):
                 for delivery in expired:
-                    _move_to_dead_letters(db, delivery, WAITED_TOO_LONG, now)
+                    _move_to_dead_letters(db, MoveToDeadLetters(delivery, WAITED_TOO_LONG), now)
                 retention.trim(db, "dead_letters", expired)
         return len(expired)
 
@@ -173,7 +181,7 @@ def insert(
     db.executemany(
         APPEND,
         (
-            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), row.body, at, None)
+            (row.sink, shop_id, told.key, told.event_id, str(told.event_type), row.body, at, None, None)
             for row in new_deliveries
             for told in (row.notification,)
         ),
@@ -187,13 +195,15 @@ def append(
     at: int,
     *,
     first_seq: int | None = None,
+    attempt_log: str | None = None,
 ) -> None:
     """Add a row behind those of its key, in the caller's transaction.
 
     `place` is sink, shop and key; the argument after it is event id, event type and body. The row waits and
-    is due since `at` (ms). `first_seq` is the first seq of a delivery that was in the outbox before.
+    is due since `at` (ms). `first_seq` and `attempt_log` are the first seq and the attempts of a delivery
+    that was in the outbox before.
     """
-    db.execute(APPEND, (*place, *told, at, first_seq))
+    db.execute(APPEND, (*place, *told, at, first_seq, attempt_log))
 
 
 def waits(db: sqlite3.Connection, place: tuple[str, str, str], event_id: str) -> bool:
@@ -238,10 +248,15 @@ def _seqs(deliveries: Iterable[Delivery]) -> str:
     return json.dumps([delivery.seq for delivery in deliveries])
 
 
-def _move_to_dead_letters(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
+def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, now: datetime) -> None:
     db.execute(
         "INSERT OR REPLACE INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body,"
-        " created_at, attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
-        (ms(now), reason, delivery.seq),
+        " created_at, attempts, ?, ?, first_seq, ? FROM outbox WHERE seq = ?",
+        (ms(now), outcome.reason, _log(outcome), outcome.delivery.seq),
     )
-    _remove(db, [delivery], now)
+    _remove(db, [outcome.delivery], now)
+
+
+def _log(outcome: Outcome) -> str | None:
+    """Return the log of all attempts of a delivery, as it is stored."""
+    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.made))
