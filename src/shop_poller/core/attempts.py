@@ -1,6 +1,6 @@
 """The attempts of a delivery: what each one led to. Pure.
 
-Only the first attempt and the latest ones are kept, so that the log of a delivery cannot grow without a bound.
+Only the first attempt and the latest ones are kept, so that the log of a delivery has a bound.
 """
 
 from collections.abc import Callable, Sequence

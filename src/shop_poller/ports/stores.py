@@ -281,8 +281,8 @@ class DeadLetters(Protocol):
         """Put dead letters back into the outbox, in the order of their events, in one atomic commit.
 
         Each receives a new seq behind the deliveries that wait already. It keeps its event's id, its body and
-        its log of attempts; the charged ones start at 0. A seq is skipped if it is no longer a dead letter, or
-        if its event waits for the same sink already.
+        its log of attempts; the charged ones start at 0. A seq is skipped if it is no longer a dead letter,
+        or if its event waits for the same sink already.
 
         Args:
             shop_id: of the dead letters.
