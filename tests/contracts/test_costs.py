@@ -160,7 +160,7 @@ def test_a_burst_is_claimed_and_recorded_many_at_once(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) / count <= 0.01
     assert len(seen) / count <= 0.05
-    assert calls / count <= 410  # likewise
+    assert calls / count <= 435  # likewise; of these 24 time an attempt and write it down
 
 
 def burst(count: int) -> FakeShop:

@@ -189,8 +189,9 @@ def _forgetful(_: Any) -> Any:
 
 
 def _unnoted(_: Any) -> Any:
-    async def _attempt(self: Any, delivery: Any, _: Any) -> None:
+    async def _attempt(self: Any, delivery: Any, *_: Any) -> float:
         await self._send(delivery)
+        return anyio.current_time()
 
     return _attempt
 

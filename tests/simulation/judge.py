@@ -136,7 +136,7 @@ class Judge:
         self._worked: set[str] = set()  # sinks; as the store knows it
         self._bodies: dict[str, tuple[str, str]] = {}
         self._ok: set[tuple[int, int, str, str]] = set()
-        # Answers, or None, since the last outcome, by process, tenure, sink and event; and outcomes that were recorded.
+        # Answers, or None, since the last outcome, by process, tenure, sink and event.
         self._heard: dict[tuple[int, int, str, str], list[int | None]] = defaultdict(list)
         self._recorded: dict[int, Any] = {}
         self._not_before: dict[tuple[int, int, str, str], float] = {}
@@ -317,8 +317,8 @@ class Judge:
         seen = [(code is not None and 200 <= code < 300, code if is_http else None) for code in heard]
         if told != seen:
             self.fail(
-                f"{process} records attempts {made} of {delivery.event_type} of {delivery.key} to {delivery.sink},"
-                f" where it got {heard}"
+                f"{process} records attempts {made} of {delivery.event_type} of {delivery.key} to"
+                f" {delivery.sink}, where it got {heard}"
             )
         self.counts["attempts"] += len(made)
         if due is not None:

@@ -166,7 +166,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(site: Site, command: str) -> N
     with closing(sqlite3.connect(site.state)) as db, db:
         db.execute(
             "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
-            " attempts, delivered_at, 'no', NULL FROM delivered"
+            " attempts, delivered_at, 'no', NULL, attempt_log FROM delivered"
         )
     script = f'("{COMMAND}" {command}; echo "ended with $?" >&2) | true'
     done = subprocess.run(

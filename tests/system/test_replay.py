@@ -125,7 +125,7 @@ def test_one_that_is_killed_in_the_middle_loses_and_doubles_nothing(site: Site) 
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)"
             " INSERT INTO delivered SELECT seq + i * 10, shop_id, sink, key || i, event_id || i, event_type,"
-            " created_at, attempts, delivered_at, body, first_seq"
+            " created_at, attempts, delivered_at, body, first_seq, attempt_log"
             " FROM n, (SELECT * FROM delivered ORDER BY seq LIMIT 1)"
         )
         db.execute("UPDATE sqlite_sequence SET seq = 99999 WHERE name = 'outbox'")

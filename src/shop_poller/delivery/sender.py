@@ -140,17 +140,20 @@ class Sender:
                 await self._pause(self._jitter_s(1))
             if self._bulk is None or not self._may_send() or self._held_back():
                 break
-            began = self._now(), anyio.current_time()
+            at, began = self._clock.reading()
             errors = await self._send_all(self._bulk, left)
+            ended = anyio.current_time()
             failures = {
                 delivery.seq: error for delivery, error in zip(left, errors, strict=True) if error is not None
             }
-            accepted = _attempt(began)
+            accepted = Attempt(at, _ms(ended - began), DELIVERED)
             for delivery in left:
                 error = failures.get(delivery.seq)
-                made[delivery.seq].append(accepted if error is None else self._failure(began, error))
+                made[delivery.seq].append(
+                    accepted if error is None else failed(at, _ms(ended - began), error, self._mask)
+                )
             if done := [delivery for delivery in left if delivery.seq not in failures]:
-                yield self._delivered(done, made)
+                yield self._delivered(done, made, ended)
             left = [delivery for delivery in left if delivery.seq in failures]
             is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
             if not left or not is_worth_it or self._held_back():
@@ -175,9 +178,10 @@ class Sender:
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery, made)
-        began = anyio.current_time()  # a success before this attempt does not prove that the sink works now
+        # A success before this attempt does not prove that the sink works now.
+        at, began = self._clock.reading()
         try:
-            await self._try(delivery, failure, made, tries=1 if probing else TRIES)
+            ended = await self._try(delivery, failure, made, began=(at, began), tries=1 if probing else TRIES)
         except _HeldBackError:
             if probing:
                 self._circuit.failure()  # no failure, but lets the next delivery probe
@@ -187,13 +191,13 @@ class Sender:
             say = log.warning if self._changes.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
             return replace(self._failed(delivery, error, began, log), made=made)
-        (outcome,) = self._delivered([delivery], {delivery.seq: made})
+        (outcome,) = self._delivered([delivery], {delivery.seq: made}, ended)
         return outcome
 
     def _delivered(
-        self, deliveries: Sequence[Delivery], made: Mapping[int, Sequence[Attempt]]
+        self, deliveries: Sequence[Delivery], made: Mapping[int, Sequence[Attempt]], ended: float
     ) -> Sequence[Outcome]:
-        self._answered()
+        self._answered(ended)
         self._changes.changed("sink", "")
         self.worked = True
         self.delivered += len(deliveries)
@@ -207,21 +211,31 @@ class Sender:
         return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
 
     async def _try(
-        self, delivery: Delivery, failure: ShopPollerError | None, made: list[Attempt], *, tries: int
-    ) -> None:
-        """Send, with retries within seconds if they may help. Add each attempt to `made`."""
+        self,
+        delivery: Delivery,
+        failure: ShopPollerError | None,
+        made: list[Attempt],
+        *,
+        began: tuple[datetime, float],
+        tries: int,
+    ) -> float:
+        """Send, with retries within seconds if they may help. Add each attempt to `made`.
+
+        Returns:
+            The monotonic time of the success.
+        """
         if failure is None:
             try:  # without tenacity: it costs as much as half a request, and is rarely needed
-                return await self._attempt(delivery, made)
+                return await self._attempt(delivery, made, began)
             except TemporaryError as error:
                 failure = error
 
-        async def attempt() -> None:
+        async def attempt() -> float:
             nonlocal failure
             if failure is not None:  # the first attempt was made already
                 error, failure = failure, None
                 raise error
-            await self._attempt(delivery, made)
+            return await self._attempt(delivery, made, self._clock.reading())
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -252,19 +266,26 @@ class Sender:
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())
 
-    async def _attempt(self, delivery: Delivery, made: list[Attempt]) -> None:
-        """Send once, and add the attempt to `made`."""
-        began = self._now(), anyio.current_time()
+    async def _attempt(self, delivery: Delivery, made: list[Attempt], began: tuple[datetime, float]) -> float:
+        """Send once, and add the attempt to `made`.
+
+        Args:
+            delivery: claimed.
+            made: the attempts since the claim.
+            began: our clock, and the monotonic time.
+
+        Returns:
+            The monotonic time of the success.
+        """
+        at, began_s = began
         try:
             status = await self._send(delivery)
         except ShopPollerError as error:
-            made.append(self._failure(began, error))
+            made.append(failed(at, _ms(anyio.current_time() - began_s), error, self._mask))
             raise
-        made.append(_attempt(began, status))
-
-    def _failure(self, began: tuple[datetime, float], error: ShopPollerError) -> Attempt:
-        at, began_s = began
-        return failed(at, _passed_ms(began_s), error, self._mask)
+        ended = anyio.current_time()
+        made.append(Attempt(at, _ms(ended - began_s), DELIVERED, status))
+        return ended
 
     async def _send(self, delivery: Delivery) -> int | None:
         if not self._may_send():
@@ -294,9 +315,9 @@ class Sender:
             )
             raise TemporaryError(ErrorKind.INTERNAL, f"{type(error).__name__} in the sink") from error
 
-    def _answered(self) -> None:
-        """Record that the sink answered, even if it refused this row."""
-        self._last_success = anyio.current_time()
+    def _answered(self, at: float) -> None:
+        """Record that the sink answered at this monotonic time, even if it refused this row."""
+        self._last_success = at
         self._failing.clear()
         self._refusals.took()
         self._switching.over()
@@ -316,7 +337,7 @@ class Sender:
         if error.kind is ErrorKind.GONE:
             self._give_up_sink()
         elif isinstance(error, PermanentError):
-            self._answered()
+            self._answered(anyio.current_time())
         elif error.kind in PEER_DOWN and self._last_success <= began:
             self._refusals.interrupted()
             now = anyio.current_time()
@@ -410,19 +431,8 @@ class Sender:
         self.interrupt()
 
 
-def _attempt(began: tuple[datetime, float], status: int | None = None) -> Attempt:
-    """Return an attempt that the sink accepted.
-
-    Args:
-        began: our clock and the monotonic clock when it started.
-        status: the HTTP status of the response.
-    """
-    at, began_s = began
-    return Attempt(at, _passed_ms(began_s), DELIVERED, status)
-
-
-def _passed_ms(began_s: float) -> int:
-    return round((anyio.current_time() - began_s) * 1000)
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _named(delivery: Delivery) -> dict[str, str]:

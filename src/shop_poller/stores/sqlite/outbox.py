@@ -16,6 +16,7 @@ from shop_poller.clock import now as present
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
 from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Release, Retry
+from shop_poller.stores import stored
 from shop_poller.stores.bounds import CLAMP_LIMIT, EXPIRE_LIMIT, RELEASE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
@@ -39,9 +40,9 @@ AMONG = "seq IN (SELECT value FROM json_each(?))"
 """Selects many rows in one statement. Each step of a statement releases Python's GIL and must wait for it
 again."""
 DELIVER = (
-    "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
+    "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, o.key, event_id, event_type,"
     " created_at, attempts, ?1, body, first_seq, json_extract(log.value, '$[1]')"
-    " FROM json_each(?2) AS log CROSS JOIN outbox ON seq = json_extract(log.value, '$[0]')"
+    " FROM json_each(?2) AS log CROSS JOIN outbox AS o ON seq = json_extract(log.value, '$[0]')"
 )
 """Moves accepted rows into the history, each with its log of attempts."""
 NEXT_HEADS = (
@@ -86,7 +87,7 @@ class SqliteOutbox(SqlitePort):
         acked = [outcome.delivery for outcome in accepted]
         dead_lettered: list[Delivery] = []
         with transaction(db):
-            logs = [(outcome.delivery.seq, _log(outcome)) for outcome in accepted]
+            logs = [(outcome.delivery.seq, _list(outcome)) for outcome in accepted]
             db.execute(DELIVER, (ms(now), json.dumps(logs, ensure_ascii=False)))
             _remove(db, acked, now)
             for outcome in outcomes:
@@ -255,6 +256,12 @@ def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, no
         (ms(now), outcome.reason, _log(outcome), outcome.delivery.seq),
     )
     _remove(db, [outcome.delivery], now)
+
+
+def _list(outcome: Outcome) -> list[object] | None:
+    """Return the log of all attempts of a delivery; SQLite writes it as JSON."""
+    log = outcome.delivery.attempt_log.plus(outcome.made)
+    return stored.attempts_list(log) if log.count else None
 
 
 def _log(outcome: Outcome) -> str | None:
