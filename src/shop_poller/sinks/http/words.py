@@ -20,19 +20,20 @@ PAGE = re.compile(r"<(?:!doctype|html|head|body|title|h[1-6]|p|div|center)\b", r
 UNSHOWN = re.compile(r"<(script|style|svg)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"<[^<>]*>")
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\ufffd]")
+EMPTY = frozenset({"", "{}", "[]", "null", '""'})
 MOST_GARBAGE = 0.1
 """A body with a larger part of such characters is no text."""
 
 
 def words_of(body: bytes, mask: Callable[[str], str]) -> str:
-    """Return the beginning of a body in one line; "" if it is no text.
+    """Return the beginning of a body in one line; "" if it is no text, or an empty value.
 
     Args:
         body: its first MOST_READ bytes at most, as received.
         mask: removes secrets from a text.
     """
     text = _unpacked(body).decode("utf-8", "replace").strip()
-    if not text or len(CONTROL.findall(text)) > MOST_GARBAGE * len(text):
+    if text in EMPTY or len(CONTROL.findall(text)) > MOST_GARBAGE * len(text):
         return ""
     if PAGE.search(text):
         text = html.unescape(TAG.sub(" ", UNSHOWN.sub(" ", text)))
