@@ -1,6 +1,6 @@
 """The courier alone: that each delivery gets an outcome, and which one when it is given up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -163,7 +163,7 @@ def shown(outcome: Outcome) -> list[tuple[str, int | None, str]]:
 
 
 async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration() -> None:
-    answers = iter([down(ErrorKind.SERVER), 3.0])
+    answers: Iterator[ShopPollerError | float] = iter([down(ErrorKind.SERVER), 3.0])
     sink, began = FakeSink(judge=lambda _: next(answers)), virtual_now()
     outcome = await sender(sink).deliver(claimed())
     assert isinstance(outcome, Ack)

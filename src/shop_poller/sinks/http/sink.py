@@ -20,7 +20,7 @@ from shop_poller.http.client import (
 )
 from shop_poller.sinks.http import redirects
 from shop_poller.sinks.http.config import HttpConfig
-from shop_poller.sinks.http.words import MOST_READ, words_of
+from shop_poller.sinks.http.response_words import MOST_READ, words_of
 from shop_poller.sinks.statuses import refusal
 
 TIMEOUT_S = 10.0

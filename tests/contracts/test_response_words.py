@@ -9,7 +9,7 @@ import pytest
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.masking import Masker
-from shop_poller.sinks.http.words import MOST_READ, MOST_WORDS, words_of
+from shop_poller.sinks.http.response_words import MOST_READ, MOST_WORDS, words_of
 from support.sink_peers import LOOPBACK, Talk, peer, read_request
 from support.sinks import DELIVERY, failure, http_sink
 
