@@ -82,7 +82,7 @@ def test_it_is_chosen_and_looked_at_before(site: Site) -> None:
     done = site.run("replay", "--since", SINCE, "--dry-run")
     assert (done.code, done.last) == (0, "would send 4 again; changed nothing")
     assert [line.split()[3] for line in done.lines[:-1]][-1] == str(orders[0])
-    assert done.lines[3].split()[3] == "shop.order.cancelled"
+    assert done.lines[3].split()[4] == "shop.order.cancelled"
     assert site.files()["shop-poller.db"] == before["shop-poller.db"]
     done = site.run("replay", "--since", SINCE, "--event", "cancelled", "--dry-run")
     assert done.last == "would send 1 again; changed nothing"
