@@ -212,8 +212,8 @@ def detail_lines(found: StoredDelivery) -> list[str]:
     """Return one delivery with its attempts and its text, for people."""
     one = found.over
     finished_at = {DeliveryStatus.DELIVERED: "delivered", DeliveryStatus.DEAD: "failed"}.get(found.status)
-    charged = f"{one.attempts} failed attempts charged"
-    made = f"{_counted(one.attempt_log.count)}, {charged}" if one.attempt_log.count else charged
+    charged = f"charged failures: {one.attempts}"
+    made = f"{one.attempt_log.count:,}; {charged}" if one.attempt_log.count else charged
     return [
         f"id           {one.seq}",
         f"status       {found.status}",
