@@ -161,7 +161,7 @@ def test_a_burst_is_claimed_and_recorded_many_at_once(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) / count <= 0.01
     assert len(seen) / count <= 0.05
-    assert calls / count <= 410  # likewise
+    assert calls / count <= 435  # likewise; of these 24 time an attempt and write it down
 
 
 def burst(count: int) -> FakeShop:
@@ -260,6 +260,7 @@ def dispatching(sink: Sink, store: Store) -> Dispatcher:
         DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72))),
         outbox=store,
         may_send=lambda: True,
+        mask=lambda text: text,
         alert_manager=alert_manager,
         metrics=metrics,
         clock=ClockWatch(store.now, metrics=metrics),

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 
+from shop_poller.core.attempts import Attempt, AttemptLog
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
@@ -365,3 +366,47 @@ async def test_however_many_clients_come_at_once_the_store_is_read_once() -> Non
         for _ in range(50):
             tasks.start_soon(client.get, "/")
     assert stage.looks == 1
+
+
+ATTEMPTS = AttemptLog(
+    12,
+    (
+        Attempt(ago(minutes=50), 48, ErrorKind.SERVER, 500, "database is locked"),
+        Attempt(ago(minutes=44), 10_000, ErrorKind.TIMEOUT, None, "no answer within 10 s"),
+        Attempt(ago(minutes=42), 35, ErrorKind.REJECTED, 422, EVIL),
+    ),
+)
+
+
+@LOCALES
+def test_a_dead_letter_has_its_attempts_folded(locale: Locale) -> None:
+    letter = replace(TROUBLED.dead[0], attempt_log=ATTEMPTS)
+    page = status_page(replace(TROUBLED, dead=[letter]), ViewContext(locale))
+    tags = Tags(page)
+    (folded,) = re.findall(r'<details class="log">.*?</details>', page)
+    assert folded.count("<li>") == 4
+    said = re.sub(r"<[^>]*>", "", folded)
+    assert said.startswith(TEXTS[locale]["attempts made"].format(count=12))
+    assert "ServerError 500" in said
+    assert "database is locked" in said
+    assert TEXTS[locale]["not kept"].format(count=9) in said
+    assert "no answer within 10 s" in said
+    assert "script" not in tags.tags
+    assert "<script>" not in page
+    assert not tags.open
+
+
+@LOCALES
+def test_a_letter_without_attempts_has_none_to_show(locale: Locale) -> None:
+    assert "<details class" not in status_page(TROUBLED, ViewContext(locale))
+
+
+@LOCALES
+def test_a_delivery_that_took_several_attempts_says_so(locale: Locale) -> None:
+    over = finished(1, "crm", "1042", EventType.NEW, at=ago(seconds=40))
+    several = replace(over, attempt_log=ATTEMPTS)
+    once = replace(over, attempt_log=AttemptLog(1, ATTEMPTS.kept[:1]))
+    for one, count in ((several, 1), (once, 0), (over, 0)):
+        seen = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
+        page = status_page(seen, ViewContext(locale))
+        assert page.count(TEXTS[locale]["attempts made"].format(count=12)) == count

@@ -1,6 +1,6 @@
 """The sender alone: each delivery gets an outcome. Which one, if it is moved to dead letters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,8 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.attempts import DELIVERED
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.refusals import KEPT_CAP_S, REFUSED_CAP_S
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, RetryPolicy
@@ -29,13 +31,19 @@ MAX_AGE = timedelta(hours=5)
 MS = timedelta(milliseconds=1)
 
 
-def sender(sink: FakeSink, *, may_send: Callable[[], bool] = lambda: True) -> Sender:
+def sender(
+    sink: FakeSink,
+    *,
+    may_send: Callable[[], bool] = lambda: True,
+    mask: Callable[[str], str] = lambda text: text,
+) -> Sender:
     metrics = Metrics(SHOP, [sink.name])
     return Sender(
         sink,
         Circuit(sink.name, metrics),
         policy=RetryPolicy(max_age=MAX_AGE),
         may_send=may_send,
+        mask=mask,
         metrics=metrics,
         clock=ClockWatch(virtual_now, metrics=metrics),
         random=lambda: 0.5,
@@ -146,6 +154,87 @@ class ForgetfulBulkSink(FakeBulkSink):
 async def test_a_delivery_of_which_the_sink_says_nothing_is_never_taken_for_delivered() -> None:
     with pytest.raises(ValueError, match="zip"):
         await all_of(sender(ForgetfulBulkSink()), [claimed(seq) for seq in range(5)])
+
+
+# --- What is noted of each attempt ---
+
+
+def shown(outcome: Outcome) -> list[tuple[str, int | None, str]]:
+    return [(one.kind, one.status, one.words) for one in outcome.made]
+
+
+async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration() -> None:
+    answers: Iterator[ShopPollerError | float] = iter([down(ErrorKind.SERVER), 3.0])
+    sink, began = FakeSink(judge=lambda _: next(answers)), virtual_now()
+    outcome = await sender(sink).deliver(claimed())
+    assert isinstance(outcome, Ack)
+    assert shown(outcome) == [
+        ("ServerError", None, "made up: ServerError"),
+        (DELIVERED, None, ""),
+    ]
+    first, second = outcome.made
+    assert (first.at, first.took_ms) == (began, 0)
+    assert second.at > began
+    assert second.took_ms == 3000
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "attempts"),
+    [(down(), Retry, 3), (refused(), MoveToDeadLetters, 1), (not_found(), MoveToDeadLetters, 1)],
+)
+async def test_attempts_are_noted_whatever_comes_of_them(
+    error: ShopPollerError, kind: type[Outcome], attempts: int
+) -> None:
+    sink = FakeSink(judge=lambda _: error)
+    outcome = await sender(sink).deliver(claimed())
+    assert isinstance(outcome, kind)
+    assert shown(outcome) == [(error.kind, None, str(error))] * attempts
+    assert len(sink.tried) == attempts
+
+
+async def test_an_attempt_before_a_stop_is_noted_though_it_decided_nothing() -> None:
+    stopping = sender(FakeSink(judge=lambda _: down(ErrorKind.SERVER)))
+    async with anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            await anyio.sleep(0.01)
+            stopping.stopping = True
+            stopping.interrupt()
+
+        tasks.start_soon(stop)
+        outcome = await stopping.deliver(claimed())
+    assert isinstance(outcome, Release)
+    assert [one.kind for one in outcome.made] == [ErrorKind.SERVER]
+
+
+async def test_what_was_not_attempted_has_no_attempt() -> None:
+    outcome = await sender(FakeSink(), may_send=lambda: False).deliver(claimed())
+    assert (type(outcome), list(outcome.made)) == (Release, [])
+
+
+async def test_attempts_together_and_alone_are_noted_in_their_order() -> None:
+    sink = FakeBulkSink(judge=lambda d: down(ErrorKind.SERVER) if d.seq == 3 else None)
+    outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
+    noted = {outcome.delivery.seq: [one.kind for one in outcome.made] for outcome in outcomes}
+    assert noted == {seq: [DELIVERED] for seq in (0, 1, 2, 4)} | {3: [ErrorKind.SERVER] * 4}
+    assert len([one for _, one in sink.tried if one.seq == 3]) == 4
+
+
+async def test_words_are_masked_with_all_secrets_of_the_shop() -> None:
+    key = "ck_4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6"
+    error = refused().answered(422, f"you sent {key} / {key.encode().hex()}, again")
+    outcome = await sender(FakeSink(judge=lambda _: error), mask=Masker([key]).mask).deliver(claimed())
+    assert shown(outcome) == [(ErrorKind.REJECTED, 422, "you sent *** / ***, again")]
+
+
+async def test_words_are_in_the_history_and_in_no_log() -> None:
+    with capture_logs() as logs:
+        outcome = await sender(
+            FakeSink(judge=lambda _: refused().answered(422, "no such buyer: Ольга"))
+        ).deliver(claimed())
+    assert isinstance(outcome, MoveToDeadLetters)
+    assert "Ольга" in outcome.made[0].words
+    assert "Ольга" not in repr(logs) + outcome.reason
 
 
 # --- Whose failure a refusal is ---

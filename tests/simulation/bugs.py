@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import anyio
 
+from shop_poller.core.attempts import AttemptLog
 from shop_poller.core.errors import ShopPollerError, TemporaryError
 from shop_poller.core.model import Page
 from shop_poller.core.retry import GiveUp
@@ -185,6 +186,18 @@ def _forgetful(_: Any) -> Any:
         return False
 
     return record_once
+
+
+def _unnoted(_: Any) -> Any:
+    async def _attempt(self: Any, delivery: Any, *_: Any) -> float:
+        await self._send(delivery)
+        return anyio.current_time()
+
+    return _attempt
+
+
+def _only_the_last_claim(_: Any) -> Any:
+    return lambda _, made: AttemptLog(len(made), tuple(made))
 
 
 def _all_taken(send_all: Any) -> Any:
@@ -377,6 +390,10 @@ BUGS = {
     "deaf to Retry-After": Bug("sinks.http.sink", "retry_after_s", _nothing, 200, first=29),
     "what cannot be recorded is forgotten": Bug(
         "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=69
+    ),
+    "an attempt is not noted": Bug("delivery.sender.Sender", "_attempt", _unnoted, 20),
+    "attempts of earlier claims are forgotten": Bug(
+        "core.attempts.AttemptLog", "plus", _only_the_last_claim, 50
     ),
     "a batch counts as delivered, whatever failed": Bug(
         "delivery.sender.Sender", "_send_all", _all_taken, 40, _in_bulk, first=22

@@ -15,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 
+from shop_poller.core.attempts import DELIVERED, MOST_ATTEMPTS
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import Page, Query
 from shop_poller.core.retry import GiveUp, RetryAt
-from shop_poller.ports import Ack, Batch, DeliveryRecord, MoveToDeadLetters, NewDelivery, Source
+from shop_poller.ports import (
+    Ack,
+    Batch,
+    DeliveryRecord,
+    FinishedDelivery,
+    MoveToDeadLetters,
+    NewDelivery,
+    Source,
+)
 from shop_poller.simulator.orders import SimulatedOrder
 from simulation.places import Call, RedisPlace
 from support.oracle import Oracle
@@ -70,10 +79,14 @@ class Due:
 
     Attributes:
         acked_step: when the store was told that it was; None if it was not.
+        attempts: those that the store was told of: the kind, and the HTTP status, of each.
+        is_set_back: the store was set back while it waited, so that the store may know of more or fewer.
     """
 
     event_id: str
     acked_step: int | None = None
+    attempts: list[tuple[str, int | None]] = field(default_factory=list)
+    is_set_back: bool = False
     is_dead_letter: bool = False
     owed_at: float = 0.0
 
@@ -125,6 +138,9 @@ class Judge:
         self._worked: set[str] = set()  # sinks; as the store knows it
         self._bodies: dict[str, tuple[str, str]] = {}
         self._ok: set[tuple[int, int, str, str]] = set()
+        # Answers, or None, since the last outcome, by process, tenure, sink and event.
+        self._heard: dict[tuple[int, int, str, str], list[int | None]] = defaultdict(list)
+        self._recorded: dict[int, Any] = {}
         self._not_before: dict[tuple[int, int, str, str], float] = {}
         self._claims: dict[tuple[int, int, str], Claims] = defaultdict(Claims)
         self._restored_at = -1e9
@@ -277,6 +293,9 @@ class Judge:
         delivery = outcome.delivery
         name = (delivery.sink, delivery.event_id)
         due = self._due(delivery.sink, delivery.key, delivery.event_id)
+        if id(outcome) not in self._recorded:  # else the answer was lost, and it is recorded once more
+            self._recorded[id(outcome)] = outcome
+            self._look_at_attempts(process, outcome, due)
         match outcome:
             case Ack():
                 if name not in self._took:
@@ -289,6 +308,41 @@ class Judge:
                     self.fail(f"{process} gave up {delivery.event_type} of {delivery.key}: {outcome.reason}")
                 if due is not None:
                     due.is_dead_letter = True
+
+    def _look_at_attempts(self, process: "Process", outcome: Any, due: Due | None) -> None:
+        """What an outcome says of its attempts must be what the receiver was asked, and answered."""
+        delivery = outcome.delivery
+        heard = self._heard.pop(
+            (process.number, process.leader_session, delivery.sink, delivery.event_id), list[int | None]()
+        )
+        made = [(one.kind, one.status) for one in outcome.made]
+        is_http = not self._world.receivers[delivery.sink].bulk
+        told = [(kind == DELIVERED, status if is_http else None) for kind, status in made]
+        seen = [(code is not None and 200 <= code < 300, code if is_http else None) for code in heard]
+        if told != seen:
+            self.fail(
+                f"{process} records attempts {made} of {delivery.event_type} of {delivery.key} to"
+                f" {delivery.sink}, where it got {heard}"
+            )
+        self.counts["attempts"] += len(made)
+        if due is not None:
+            due.attempts += made
+
+    def look_at_history(self, over: FinishedDelivery) -> None:
+        """What a store says of the attempts of a delivery must be what it was told, whoever was killed."""
+        due, log = self._due(over.sink, over.key, over.event_id), over.attempt_log
+        if due is None:
+            return
+        made, kept = due.attempts, [(one.kind, one.status) for one in log.kept]
+        right = made if len(made) <= MOST_ATTEMPTS else [made[0], *made[1 - MOST_ATTEMPTS :]]
+        if due.is_set_back:
+            right, made = kept, [*kept, *[("", None)] * (log.count - len(kept))]
+        if (log.count, kept) != (len(made), right):
+            self.fail(f"the history of {over.key} to {over.sink} has {log.count}: {kept}, of {made}")
+        if not over.reason and (log.last is None or log.last.kind != DELIVERED):
+            self.fail(
+                f"the history of {over.key} to {over.sink} says that it was delivered, and by no attempt"
+            )
 
     def _is_refused_for_long(self, name: tuple[str, str], due: Due | None) -> bool:
         """Whether a refusal that may pass has lasted: of this event, or of all since it is owed."""
@@ -405,6 +459,7 @@ class Judge:
             claims.failures = 0
         for sent, code in zip(several, codes, strict=True):
             tried = (sent.process.number, sent.leader_session, sent.sink, sent.event_id)
+            self._heard[tried].append(code)
             if code is not None and 200 <= code < 300:
                 self._ok.add(tried)
             if retry_after is not None:
@@ -575,6 +630,9 @@ class Judge:
         before = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self.oracle, self.lines = oracle, defaultdict(list, lines)
         self._cursor = None
+        for line in self.lines.values():
+            for due in line:
+                due.is_set_back = due.is_set_back or due.acked_step is None
         after = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self._void |= before - after
         self._restored_at = self._world.loop.time()

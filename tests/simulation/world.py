@@ -34,6 +34,7 @@ from shop_poller.simulator.routes import ROUTES
 from shop_poller.simulator.shop import SimulatedShop
 from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.registry import parse_sink
+from shop_poller.stores.bounds import MAX_FINISHED
 from shop_poller.web.routes import make_app
 from simulation.bulk import Messenger, ToRedis
 from simulation.judge import Judge
@@ -352,6 +353,9 @@ class World:
             if waiting != self.judge.waiting():  # nothing, or an alert of the last moment
                 self.judge.fail(f"in the outbox is {waiting}, where {self.judge.waiting()} should be")
             memories = self.judge.oracle.memories if self.judge.oracle else {}
+            for dead in (False, True):
+                for one in await store.finished(self.shop_id, dead=dead, limit=MAX_FINISHED):
+                    self.judge.look_at_history(one)
             if gone := self.judge.forgotten(await store.delivery_records(self.shop_id, self.judge.keys())):
                 self.judge.fail(f"nothing is remembered of {gone}")
             known = await store.known(self.shop_id, memories.keys())

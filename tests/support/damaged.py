@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from shop_poller.core.attempts import DELIVERED, Attempt
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import EventType, KnownOrder, UnreadableOrder
@@ -40,6 +41,7 @@ KNOWN = [
     ),
     KnownOrder(4, "on-hold", at(-40).replace(microsecond=0), awaiting_since=at(-45).replace(microsecond=0)),
 ]  # fmt: skip
+MADE = (Attempt(at(-401), 35, ErrorKind.SERVER, 500, "сломалось"), Attempt(at(-400), 7, DELIVERED, 204))
 WAITING = {"a1", "a2", "b1", "b2", "c1", "parked"}
 SINKS = ("A", "B")
 
@@ -51,7 +53,7 @@ async def fill(store: Store) -> None:
     for sink in SINKS:
         (one,) = await claim(store, sink)
         await store.record_outcomes(
-            [Ack(one) if sink == "A" else MoveToDeadLetters(one, "refused")], at(-400)
+            [Ack(one, MADE) if sink == "A" else MoveToDeadLetters(one, "refused", MADE)], at(-400)
         )
     rows = [
         new_deliveries("A", "1", "a1"), new_deliveries("A", "1", "a2"), new_deliveries("A", "2", "b1"),
@@ -61,7 +63,7 @@ async def fill(store: Store) -> None:
     await store.commit(SHOP, batch(*rows, state=STATE, known=KNOWN, set_aside=aside, now=at(-200)))
     for one in await claim(store, "B"):
         if one.event_id == "parked":
-            await store.record_outcomes([Retry(one, at(60), "later", charged=True)], T0)
+            await store.record_outcomes([Retry(one, at(60), "later", charged=True, made=MADE)], T0)
     for service in ("A", "dead-letters:B"):
         await store.raise_alert(SHOP, Alert(service, ErrorKind.CONNECTION, at(-100)), (), T0)
     await store.import_concurrently(SHOP, [known_order(6)], Backfill(at(-99_000), at(-95_000), 1), T0)

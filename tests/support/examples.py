@@ -8,7 +8,7 @@ COMMANDS = (
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
 GROUPS = {
     "dead": ("list", "show", "replay", "drop"),
-    "deliveries": ("list", "tail"),
+    "deliveries": ("list", "show", "tail"),
     "poll": ("now",),
     "shops": ("list", "check"),
     "state": ("check", "aside"),
@@ -53,6 +53,7 @@ EXAMPLES = (
     "shop-poller dead drop --older-than 14 --yes",
     "shop-poller deliveries list",
     "shop-poller deliveries list --sink crm --limit 500 --json",
+    "shop-poller deliveries show 1",
     "shop-poller deliveries tail",
     "shop-poller poll now",
     "shop-poller state check",

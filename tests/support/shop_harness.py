@@ -296,6 +296,7 @@ async def shop_harness(
                 delivery,
                 outbox=store,
                 may_send=may_send,
+                mask=lambda text: text,
                 alert_manager=alert_manager,
                 metrics=metrics,
                 clock=clock,

@@ -20,6 +20,7 @@ LISTS = (
     "dead list",
     "dead show 3",
     "deliveries list",
+    "deliveries show 3",
     "deliveries tail",
     "shops list",
     "completion bash",

@@ -129,6 +129,39 @@ def test_a_dead_letter_is_listed_and_shown(site: Site) -> None:
     )
 
 
+def test_attempts_are_listed_and_shown_wherever_a_delivery_is(site: Site) -> None:
+    site.settings["SHOP_NOTIFY_URLS"] = f"{site.receiver.url}#crm"
+    three_dead(site)
+    newest = listed(site, "dead", "list")[0]
+    assert newest["attempts_made"] == 1
+    assert (newest["last_attempt"]["kind"], newest["last_attempt"]["status"]) == ("RejectedError", 422)
+    seq = str(newest["id"])
+    attempt = re.compile(r"^  (\S+Z)  (\w+) (\d+) in \d+ ms", re.MULTILINE)
+    for command in (["dead", "show", seq], ["deliveries", "show", seq]):
+        shown = site.run(*command).stdout
+        assert [found[1:] for found in attempt.findall(shown)] == [("RejectedError", "422")]
+        assert "status       dead\n" in shown
+
+    assert site.run("dead", "replay", "--all").code == 0
+    seqs = [str(int(seq) + n) for n in range(1, 4)]
+    waiting = site.run("deliveries", "show", seqs[-1])
+    assert "status       waiting\n" in waiting.stdout
+    assert [found[1:] for found in attempt.findall(waiting.stdout)] == [("RejectedError", "422")]
+    site.receiver.answer = lambda _: 200
+    assert site.once().code == 0
+    delivered = listed(site, "deliveries", "list")
+    assert {one["attempts_made"] for one in delivered if one["key"].isdigit()} == {2}
+    assert {(one["last_attempt"]["kind"], one["last_attempt"]["status"]) for one in delivered} == {
+        ("delivered", 200)
+    }
+    shown = site.run("deliveries", "show", str(delivered[0]["id"])).stdout
+    assert attempt.findall(shown)[-1][1:] == ("delivered", "200")
+    assert f"{delivered[0]['id']:>8}  {delivered[0]['at']}" in site.run("deliveries", "list").lines[0]
+    assert "there is no delivery 4711; `shop-poller deliveries list`" in refused(
+        site.run("deliveries", "show", "4711")
+    )
+
+
 def test_some_are_dropped_and_some_replayed(site: Site) -> None:
     three_dead(site)
     newest, middle, oldest = (str(one["id"]) for one in listed(site, "dead", "list"))
@@ -166,7 +199,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(site: Site, command: str) -> N
     with closing(sqlite3.connect(site.state)) as db, db:
         db.execute(
             "INSERT INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body, created_at,"
-            " attempts, delivered_at, 'no', NULL FROM delivered"
+            " attempts, delivered_at, 'no', NULL, attempt_log FROM delivered"
         )
     script = f'("{COMMAND}" {command}; echo "ended with $?" >&2) | true'
     done = subprocess.run(

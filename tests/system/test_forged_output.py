@@ -57,6 +57,7 @@ COMMANDS = (
     ["dead", "list"],
     ["dead", "list", "--json"],
     ["dead", "show", "1"],
+    ["deliveries", "show", "1"],
     ["deliveries", "list"],
     ["deliveries", "list", "--json"],
     ["replay", "--since", SINCE, "--dry-run"],

@@ -81,8 +81,8 @@ def test_it_is_chosen_and_looked_at_before(site: Site) -> None:
     before = site.files()
     done = site.run("replay", "--since", SINCE, "--dry-run")
     assert (done.code, done.last) == (0, "would send 4 again; changed nothing")
-    assert [line.split()[2] for line in done.lines[:-1]][-1] == str(orders[0])
-    assert done.lines[3].split()[3] == "shop.order.cancelled"
+    assert [line.split()[3] for line in done.lines[:-1]][-1] == str(orders[0])
+    assert done.lines[3].split()[4] == "shop.order.cancelled"
     assert site.files()["shop-poller.db"] == before["shop-poller.db"]
     done = site.run("replay", "--since", SINCE, "--event", "cancelled", "--dry-run")
     assert done.last == "would send 1 again; changed nothing"
@@ -125,7 +125,7 @@ def test_one_that_is_killed_in_the_middle_loses_and_doubles_nothing(site: Site) 
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)"
             " INSERT INTO delivered SELECT seq + i * 10, shop_id, sink, key || i, event_id || i, event_type,"
-            " created_at, attempts, delivered_at, body, first_seq"
+            " created_at, attempts, delivered_at, body, first_seq, attempt_log"
             " FROM n, (SELECT * FROM delivered ORDER BY seq LIMIT 1)"
         )
         db.execute("UPDATE sqlite_sequence SET seq = 99999 WHERE name = 'outbox'")

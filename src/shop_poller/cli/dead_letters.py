@@ -1,6 +1,5 @@
 """The commands `dead list`, `dead show`, `dead replay` and `dead drop`. The daemon may be running."""
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,11 +24,10 @@ from shop_poller.cli.console import (
     say,
     store_of,
 )
-from shop_poller.cli.deliveries import list_command
+from shop_poller.cli.deliveries import Id, detail_lines, list_command
 from shop_poller.config.settings import Settings
-from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
-from shop_poller.ports import DeadLetter, DeadLetters
+from shop_poller.ports import DeadLetter, DeadLetters, DeliveryStatus, StoredDelivery
 from shop_poller.stores import concurrent_store, peek_store
 
 AT_ONCE = 100
@@ -38,7 +36,6 @@ MOST_DAYS = 36_500
 
 app = make_app(name="dead", no_args_is_help=True, help="Show, replay or drop dead letters.")
 
-Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
 OlderThan = Annotated[
     float | None,
@@ -150,7 +147,8 @@ def show(dead_letter: Id, config: Config = None, shop: ShopId = None) -> None:
     except UnknownDeadLetterError as error:
         raise refused(str(error)) from error
     with suppress(EnoughError):
-        for line in _lines(found):
+        dead = StoredDelivery(DeliveryStatus.DEAD, found.over, found.body, found.created_at)
+        for line in detail_lines(dead):
             say(line)
 
 
@@ -273,20 +271,3 @@ async def read_dead_letter(settings: Settings, seq: int) -> DeadLetter:
     if found is None:
         raise UnknownDeadLetterError(seq)
     return found
-
-
-def _lines(found: DeadLetter) -> list[str]:
-    one = found.over
-    return [
-        f"id           {one.seq}",
-        f"sink         {one.sink}",
-        f"key          {one.key}",
-        f"event        {one.event_type}",
-        f"event id     {one.event_id}",
-        f"queued       {iso(found.created_at)}",
-        f"failed       {iso(one.at)}",
-        f"attempts     {one.attempts}",
-        f"reason       {one.reason}",
-        # Not splitlines: a text in it may have a line separator that JSON does not escape.
-        *json.dumps(json.loads(found.body), ensure_ascii=False, indent=2).split("\n"),
-    ]

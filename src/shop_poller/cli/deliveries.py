@@ -1,4 +1,4 @@
-"""The commands `deliveries list` and `deliveries tail`; `dead list`, which prints the same table.
+"""The commands `deliveries list`, `show` and `tail`; `dead list`, which prints the same table.
 
 They only read the store, so the daemon may be running.
 """
@@ -20,12 +20,14 @@ from shop_poller.cli.console import (
     SinkName,
     load_settings,
     make_app,
+    refused,
     say,
     store_of,
 )
 from shop_poller.config.settings import Settings
+from shop_poller.core.attempts import Attempt, AttemptLog
 from shop_poller.core.model import iso
-from shop_poller.ports import FinishedDelivery
+from shop_poller.ports import DeliveryStatus, FinishedDelivery, StoredDelivery
 from shop_poller.stores import follow_store, peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
 
@@ -35,7 +37,9 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LATE = timedelta(seconds=15)
 """Deliveries of several sinks are recorded nearly, but not exactly, in the order of their times."""
 
-app = make_app(name="deliveries", no_args_is_help=True, help="Show successful deliveries.")
+app = make_app(name="deliveries", no_args_is_help=True, help="Show deliveries and their attempts.")
+
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
 
 Limit = Annotated[
     int, typer.Option("--limit", min=1, max=MAX_FINISHED, help="Print at most this many, the latest.")
@@ -72,6 +76,28 @@ Examples:
   shop-poller deliveries list --sink crm --limit 500 --json
 Exit codes: 2 settings, 4 cannot print, 5 state.""",
 )(list_command(dead=False))
+
+
+@app.command(
+    epilog="""\b
+Example:
+  shop-poller deliveries show 1
+Exit codes: 2 settings, or no such id; 4 cannot print; 5 state."""
+)
+def show(delivery: Id, config: Config = None, shop: ShopId = None) -> None:
+    """Print one delivery, waiting or finished, with its attempts and its notification."""
+    found = anyio.run(_read_delivery, load_settings(config, shop), delivery)
+    if found is None:
+        raise refused(f"there is no delivery {delivery}; `shop-poller deliveries list` lists them")
+    with suppress(EnoughError):
+        for line in detail_lines(found):
+            say(line)
+
+
+async def _read_delivery(settings: Settings, seq: int) -> StoredDelivery | None:
+    async with store_of(settings, peek_store) as store:
+        await store.load(settings.shop)
+        return await store.delivery(settings.shop, seq)
 
 
 @app.command(
@@ -141,17 +167,86 @@ def as_dict(one: FinishedDelivery) -> dict[str, Any]:
         "attempts": one.attempts,
         "at": iso(one.at),
         "reason": one.reason,
+        "attempts_made": one.attempt_log.count,
+        "last_attempt": _attempt_dict(one.attempt_log.last),
+    }
+
+
+def _attempt_dict(attempt: Attempt | None) -> dict[str, Any] | None:
+    if attempt is None:
+        return None
+    return {
+        "at": iso(attempt.at),
+        "took_ms": attempt.took_ms,
+        "kind": attempt.kind,
+        "status": attempt.status,
+        "words": attempt.words,
     }
 
 
 def delivered_line(one: FinishedDelivery) -> str:
     """Return a successful delivery, for people."""
-    return f"{iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
+    said = f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
+    last = one.attempt_log.last
+    return f"{said}  {_counted(one.attempt_log.count)}, {_result(last)}" if last is not None else said
 
 
 def _dead_line(one: FinishedDelivery) -> str:
     failed = f"{one.attempts} failed attempts"
-    return f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {failed}  {one.reason}"
+    return f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {failed}  {_reason(one)}"
+
+
+def _reason(one: FinishedDelivery) -> str:
+    """Return why it became a dead letter, and what the receiver said last."""
+    last = one.attempt_log.last
+    words = last.words if last is not None else ""
+    return one.reason if not words or words in one.reason else f"{one.reason}: {words}"
+
+
+def detail_lines(found: StoredDelivery) -> list[str]:
+    """Return one delivery with its attempts and its text, for people."""
+    one = found.over
+    finished_at = {DeliveryStatus.DELIVERED: "delivered", DeliveryStatus.DEAD: "failed"}.get(found.status)
+    charged = f"charged failures: {one.attempts}"
+    made = f"{one.attempt_log.count:,}; {charged}" if one.attempt_log.count else charged
+    return [
+        f"id           {one.seq}",
+        f"status       {found.status}",
+        f"sink         {one.sink}",
+        f"key          {one.key}",
+        f"event        {one.event_type}",
+        f"event id     {one.event_id}",
+        f"queued       {iso(found.created_at)}",
+        *([f"{finished_at:<11}  {iso(one.at)}"] if finished_at else []),
+        f"attempts     {made}",
+        *_attempt_lines(one.attempt_log),
+        *([f"reason       {one.reason}"] if one.reason else []),
+        *_text_lines(found.body),
+    ]
+
+
+def _attempt_lines(log: AttemptLog) -> list[str]:
+    lines = [f"  {iso(one.at)}  {_result(one)}{': ' * bool(one.words)}{one.words}" for one in log.kept]
+    if log.omitted:
+        lines.insert(1, f"  … {_counted(log.omitted)} not kept")
+    return lines
+
+
+def _result(attempt: Attempt) -> str:
+    status = "" if attempt.status is None else f" {attempt.status}"
+    return f"{attempt.kind}{status} in {attempt.took_ms:,} ms"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} attempt{'s' * (count != 1)}"
+
+
+def _text_lines(body: str) -> list[str]:
+    try:
+        text = json.dumps(json.loads(body), ensure_ascii=False, indent=2)
+    except ValueError:  # it is damaged, or an earlier version kept none
+        text = body or "(an older version delivered it without keeping a copy)"
+    return text.split("\n")  # not splitlines: it may have a line separator that JSON does not escape
 
 
 def _line(one: FinishedDelivery, *, dead: bool, as_json: bool) -> str:

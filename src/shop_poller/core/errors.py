@@ -5,6 +5,7 @@ TemporaryError may go away by itself. A PermanentError stays until a person fixe
 """
 
 from enum import StrEnum
+from typing import Self
 
 from shop_poller.core.plain_text import plain
 
@@ -57,11 +58,21 @@ class ShopPollerError(Exception):
 
     Attributes:
         kind: what went wrong.
+        status: the HTTP status of the peer's response; None if there was none.
+        words: the beginning of what the peer said, without the secrets of its address; "" if it said nothing.
+            They are not part of the text, because they may contain a buyer's data, which no log may contain.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(plain(message))
         self.kind = kind
+        self.status: int | None = None
+        self.words = ""
+
+    def answered(self, status: int, words: str = "") -> Self:
+        """Add the peer's response to the error, and return the error."""
+        self.status, self.words = status, words
+        return self
 
 
 class TemporaryError(ShopPollerError):

@@ -8,6 +8,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from shop_poller.core.attempts import NO_ATTEMPTS, AttemptLog
+
 
 class EventType(StrEnum):
     """The event types, by their names on the wire; names that the owner adds are plain text."""
@@ -321,6 +323,7 @@ class Delivery:
         attempts: failed claims that count for this row.
         head_since: when it became the oldest undelivered row of its key and sink.
         first_seq: its seq before it was first put back into the outbox; 0 if it never was.
+        attempt_log: all its attempts, also those before it was put back.
     """
 
     seq: int
@@ -334,6 +337,7 @@ class Delivery:
     created_at: datetime
     head_since: datetime
     first_seq: int = 0
+    attempt_log: AttemptLog = NO_ATTEMPTS
 
     def waits_since(self, now: datetime) -> datetime:
         """Return `head_since`, but not before the notification was written.

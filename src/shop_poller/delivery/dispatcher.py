@@ -73,6 +73,7 @@ class Dispatcher:
         plan: the parameters.
         outbox: contains the deliveries.
         may_send: returns whether the lease is certainly ours at this moment.
+        mask: removes the shop's secrets from a text.
         alert_manager: reports a sink that is gone or down for long, its recovery, and dead letters.
         metrics: of the shop.
         clock: our clock.
@@ -90,6 +91,7 @@ class Dispatcher:
         *,
         outbox: Outbox,
         may_send: Callable[[], bool],
+        mask: Callable[[str], str],
         alert_manager: AlertManager,
         metrics: Metrics,
         clock: ClockWatch,
@@ -113,6 +115,7 @@ class Dispatcher:
             self._circuit,
             policy=plan.retry,
             may_send=may_send,
+            mask=mask,
             metrics=metrics,
             clock=clock,
             random=random,

@@ -8,7 +8,8 @@
 """
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.attempts import DELIVERED, Attempt, failed
 from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import ALERTS, Delivery
@@ -50,6 +52,7 @@ class Sender:
         circuit: the circuit breaker of the sink.
         policy: when a row is retried, and when it is moved to dead letters.
         may_send: returns whether the lease is certainly ours at this moment.
+        mask: removes the shop's secrets from a text.
         metrics: of the shop.
         clock: our clock.
         random: returns a random number, 0 to 1.
@@ -72,6 +75,7 @@ class Sender:
         *,
         policy: RetryPolicy,
         may_send: Callable[[], bool],
+        mask: Callable[[str], str],
         metrics: Metrics,
         clock: ClockWatch,
         random: Callable[[], float],
@@ -91,6 +95,7 @@ class Sender:
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
+        self._mask = mask
         self._metrics = metrics
         self._now = clock.now
         self._random = random
@@ -127,51 +132,70 @@ class Sender:
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several. Yield outcomes as soon as they are known."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
+        made: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
         for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
             if self._bulk is None or not self._may_send() or self._held_back():
                 break
+            at, began = self._clock.reading()
             errors = await self._send_all(self._bulk, left)
+            ended = anyio.current_time()
             failures = {
                 delivery.seq: error for delivery, error in zip(left, errors, strict=True) if error is not None
             }
+            accepted = Attempt(at, _ms(ended - began), DELIVERED)
+            for delivery in left:
+                error = failures.get(delivery.seq)
+                made[delivery.seq].append(
+                    accepted if error is None else failed(at, _ms(ended - began), error, self._mask)
+                )
             if done := [delivery for delivery in left if delivery.seq not in failures]:
-                yield self._delivered(done)
+                yield self._delivered(done, made, ended)
             left = [delivery for delivery in left if delivery.seq in failures]
             is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
             if not left or not is_worth_it or self._held_back():
                 break
         for delivery in left:
-            yield [await self.deliver(delivery, failures.get(delivery.seq))]
+            yield [await self.deliver(delivery, failures.get(delivery.seq), made[delivery.seq])]
 
-    async def deliver(self, delivery: Delivery, failure: ShopPollerError | None = None) -> Outcome:
+    async def deliver(
+        self,
+        delivery: Delivery,
+        failure: ShopPollerError | None = None,
+        made_before: Sequence[Attempt] = (),
+    ) -> Outcome:
         """Try to deliver, and return the outcome.
 
         Args:
             delivery: claimed.
             failure: the error of the first attempt, if that was already made.
+            made_before: the attempts that were already made since the claim.
         """
+        made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
-            return Release(delivery)
-        began = anyio.current_time()  # a success before this attempt does not prove that the sink works now
+            return Release(delivery, made)
+        # A success before this attempt does not prove that the sink works now.
+        at, began = self._clock.reading()
         try:
-            await self._try(delivery, failure, tries=1 if probing else TRIES)
+            ended = await self._try(delivery, failure, made, began=(at, began), tries=1 if probing else TRIES)
         except _HeldBackError:
             if probing:
                 self._circuit.failure()  # no failure, but lets the next delivery probe
-            return Release(delivery)
+            return Release(delivery, made)
         except ShopPollerError as error:
             log = self._log.bind(**_named(delivery))
             say = log.warning if self._changes.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
-            return self._failed(delivery, error, began, log)
-        (outcome,) = self._delivered([delivery])
+            return replace(self._failed(delivery, error, began, log), made=made)
+        (outcome,) = self._delivered([delivery], {delivery.seq: made}, ended)
         return outcome
 
-    def _delivered(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        self._answered()
+    def _delivered(
+        self, deliveries: Sequence[Delivery], made: Mapping[int, Sequence[Attempt]], ended: float
+    ) -> Sequence[Outcome]:
+        self._answered(ended)
         self._changes.changed("sink", "")
         self.worked = True
         self.delivered += len(deliveries)
@@ -179,25 +203,37 @@ class Sender:
             self._refusals.forget(delivery.seq)
             self._metrics.sent(delivery.event_type, self._sink.name)
             self._log.info("delivered", **_named(delivery))
-        return [Ack(delivery) for delivery in deliveries]
+        return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
     def _held_back(self) -> bool:
         return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
 
-    async def _try(self, delivery: Delivery, failure: ShopPollerError | None, *, tries: int) -> None:
-        """Send, with retries within seconds if they may help."""
+    async def _try(
+        self,
+        delivery: Delivery,
+        failure: ShopPollerError | None,
+        made: list[Attempt],
+        *,
+        began: tuple[datetime, float],
+        tries: int,
+    ) -> float:
+        """Send, with retries within seconds if they may help. Add each attempt to `made`.
+
+        Returns:
+            The monotonic time of the success.
+        """
         if failure is None:
             try:  # without tenacity: it costs as much as half a request, and is rarely needed
-                return await self._send(delivery)
+                return await self._attempt(delivery, made, began)
             except TemporaryError as error:
                 failure = error
 
-        async def attempt() -> None:
+        async def attempt() -> float:
             nonlocal failure
             if failure is not None:  # the first attempt was made already
                 error, failure = failure, None
                 raise error
-            await self._send(delivery)
+            return await self._attempt(delivery, made, self._clock.reading())
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -228,10 +264,31 @@ class Sender:
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())
 
-    async def _send(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery, made: list[Attempt], began: tuple[datetime, float]) -> float:
+        """Send once, and add the attempt to `made`.
+
+        Args:
+            delivery: claimed.
+            made: the attempts since the claim.
+            began: our clock, and the monotonic time.
+
+        Returns:
+            The monotonic time of the success.
+        """
+        at, began_s = began
+        try:
+            status = await self._send(delivery)
+        except ShopPollerError as error:
+            made.append(failed(at, _ms(anyio.current_time() - began_s), error, self._mask))
+            raise
+        ended = anyio.current_time()
+        made.append(Attempt(at, _ms(ended - began_s), DELIVERED, status))
+        return ended
+
+    async def _send(self, delivery: Delivery) -> int | None:
         if not self._may_send():
             raise _HeldBackError
-        await self._within_bounds(self._sink.send(delivery), delivery)
+        return await self._within_bounds(self._sink.send(delivery), delivery)
 
     async def _send_all(
         self, bulk: BulkSink, deliveries: Sequence[Delivery]
@@ -256,9 +313,9 @@ class Sender:
             )
             raise TemporaryError(ErrorKind.INTERNAL, f"{type(error).__name__} in the sink") from error
 
-    def _answered(self) -> None:
-        """Record that the sink answered, even if it refused this row."""
-        self._last_success = anyio.current_time()
+    def _answered(self, at: float) -> None:
+        """Record that the sink answered at this monotonic time, even if it refused this row."""
+        self._last_success = at
         self._failing.clear()
         self._refusals.took()
         self._switching.ended()
@@ -278,7 +335,7 @@ class Sender:
         if error.kind is ErrorKind.GONE:
             self._give_up_sink()
         elif isinstance(error, PermanentError):
-            self._answered()
+            self._answered(anyio.current_time())
         elif error.kind in PEER_DOWN and self._last_success <= began:
             self._refusals.interrupted()
             now = anyio.current_time()
@@ -370,6 +427,10 @@ class Sender:
         self._metrics.breaker(self._sink.name).set(1)
         self._log.error("the sink is gone (410); it receives nothing until a restart")
         self.interrupt()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _named(delivery: Delivery) -> dict[str, str]:

@@ -50,6 +50,10 @@ class ClockWatch:
         """Return the time that our clock shows."""
         return self._read()[0]
 
+    def reading(self) -> tuple[datetime, float]:
+        """Return the time that our clock shows, and the monotonic time."""
+        return self._read()[:2]
+
     def _read(self) -> tuple[datetime, float, Clocks]:
         """Return the time of our clock, the monotonic time, and what is known.
 

@@ -12,6 +12,7 @@ from shop_poller.ports.deliveries import (
     Outcome,
     Release,
     Retry,
+    StoredDelivery,
 )
 from shop_poller.ports.peers import BulkSink, RefundList, Sink, Source
 from shop_poller.ports.shops import (
@@ -75,4 +76,5 @@ __all__ = [
     "StateView",
     "Stats",
     "Store",
+    "StoredDelivery",
 ]

@@ -1,9 +1,11 @@
 """The stored data of deliveries: new ones, outcomes of attempts, and records of finished ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from shop_poller.core.attempts import NO_ATTEMPTS, Attempt, AttemptLog
 from shop_poller.core.model import Delivery, Notification
 
 
@@ -22,9 +24,14 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The sink accepted it: the row leaves the outbox."""
+    """The sink accepted it: the row leaves the outbox.
+
+    Attributes:
+        made: the attempts since the claim, in their order; likewise in the other outcomes.
+    """
 
     delivery: Delivery
+    made: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Retry:
     at: datetime
     error: str
     charged: bool
+    made: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,15 @@ class MoveToDeadLetters:
 
     delivery: Delivery
     reason: str
+    made: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The delivery was not attempted: the row can be claimed again."""
+    """The attempts, if there were any, decided nothing: the row can be claimed again."""
 
     delivery: Delivery
+    made: Sequence[Attempt] = ()
 
 
 Outcome = Ack | Retry | MoveToDeadLetters | Release
@@ -66,6 +76,7 @@ class FinishedDelivery:
         at: when it was delivered or became a dead letter.
         reason: why it became a dead letter; "" if it was delivered.
         first_seq: its seq before it was first put back into the outbox; 0 if it never was.
+        attempt_log: all its attempts, also those before it was put back.
     """
 
     seq: int
@@ -77,6 +88,7 @@ class FinishedDelivery:
     at: datetime
     reason: str = ""
     first_seq: int = 0
+    attempt_log: AttemptLog = NO_ATTEMPTS
 
     @property
     def sort_key(self) -> tuple[int, int]:
@@ -116,6 +128,22 @@ class DeliveryStatus(StrEnum):
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelivery:
+    """One delivery with its text, whatever its status.
+
+    Attributes:
+        over: what is stored of it; if it waits, `at` is when it was created.
+        body: the notification's JSON, as it is sent; "" if an earlier version delivered it and kept no text.
+        created_at: when it was added to the outbox, most recently if it was put back.
+    """
+
+    status: DeliveryStatus
+    over: FinishedDelivery
+    body: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,12 @@ class Sink(Protocol):
         """The name in rows, logs and metrics: contains no secret, and is stable when secrets change."""
         ...
 
-    async def send(self, delivery: Delivery) -> None:
-        """Send the delivery once. A return means that the receiver accepted it. A sink does not retry."""
+    async def send(self, delivery: Delivery) -> int | None:
+        """Send the delivery once. A return means that the receiver accepted it. A sink does not retry.
+
+        Returns:
+            The HTTP status of the response; None if the sink does not use HTTP.
+        """
         ...
 
     async def check(self) -> str:

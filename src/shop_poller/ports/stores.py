@@ -17,6 +17,7 @@ from shop_poller.ports.deliveries import (
     FinishedDelivery,
     NewDelivery,
     Outcome,
+    StoredDelivery,
 )
 from shop_poller.ports.shops import Alert, Backfill, Batch, RowSetAside, ShopState, Stats
 
@@ -158,7 +159,7 @@ class Outbox(Protocol):
         ...
 
     async def record_outcomes(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        """Record the outcomes of claimed deliveries in one atomic commit."""
+        """Record the outcomes of claimed deliveries, with their attempts, in one atomic commit."""
         ...
 
     async def release_parked(self, sink: str) -> bool:
@@ -242,6 +243,10 @@ class DeliveryHistory(Protocol):
         """
         ...
 
+    async def delivery(self, shop_id: str, seq: int) -> StoredDelivery | None:
+        """Return one delivery: waiting, successful, or a dead letter. None if none has this seq."""
+        ...
+
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """Return the records of the deliveries of these keys, in the order of the deliveries."""
         ...
@@ -275,9 +280,9 @@ class DeadLetters(Protocol):
     async def replay_concurrently(self, shop_id: str, seqs: Collection[int], now: datetime) -> int:
         """Put dead letters back into the outbox, in the order of their events, in one atomic commit.
 
-        Each receives a new seq behind the deliveries that wait already. It keeps its event's id and body; its
-        attempts start at 0. A seq is skipped if it is no longer a dead letter, or if its event waits for the
-        same sink already.
+        Each receives a new seq behind the deliveries that wait already. It keeps its event's id, its body and
+        its log of attempts; the charged ones start at 0. A seq is skipped if it is no longer a dead letter,
+        or if its event waits for the same sink already.
 
         Args:
             shop_id: of the dead letters.

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
 from shop_poller.core.model import BuyerField
@@ -114,6 +115,16 @@ def make_metrics(
     """
     events = [named.event for named in settings.shop_status_events.values()]
     return Metrics(settings.shop, sinks, events, metrics_registry, statuses=OWN, dialects=Dialect)
+
+
+def make_mask(settings: Settings) -> Callable[[str], str]:
+    """Return a function that removes the shop's secrets from a text."""
+
+    @cache
+    def masker() -> Masker:  # made when a delivery fails for the first time, because it takes a while
+        return Masker(settings.secrets)
+
+    return lambda text: masker().mask(text)
 
 
 def make_message_format(settings: Settings, *, names_shop: bool = False) -> MessageFormat:

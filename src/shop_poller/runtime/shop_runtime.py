@@ -27,6 +27,7 @@ from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import NewDelivery, RefundList, Sink, Source, Store
 from shop_poller.runtime.factory import (
+    make_mask,
     make_message_format,
     make_metrics,
     make_refunds,
@@ -92,6 +93,7 @@ class ShopRuntime:
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
+        self._mask = make_mask(settings)
         self._gone: set[str] = set()  # sinks that answered 410
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
@@ -159,6 +161,7 @@ class ShopRuntime:
                 plan,
                 outbox=store,
                 may_send=self.lease.held,
+                mask=self._mask,
                 alert_manager=self._alert_manager,
                 metrics=metrics,
                 clock=self.clock,

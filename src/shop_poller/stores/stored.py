@@ -13,12 +13,20 @@ from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core import import_walk
+from shop_poller.core.attempts import MOST_ATTEMPTS, MOST_WORDS, NO_ATTEMPTS, Attempt, AttemptLog
 from shop_poller.core.cursor import read_again_from
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
-from shop_poller.ports import Alert, Backfill, FinishedDelivery, ShopState
+from shop_poller.ports import (
+    Alert,
+    Backfill,
+    DeliveryStatus,
+    FinishedDelivery,
+    ShopState,
+    StoredDelivery,
+)
 from shop_poller.stores.statuses import UNPAID
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -34,6 +42,8 @@ MOST_NAME = 1000
 MOST_BODY = 4_000_000
 MOST_DETAILS = 1_000_000
 MOST_DEPTH = 50
+MOST_KIND = 60
+PARTS_OF_ATTEMPT = 5
 
 DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -102,6 +112,23 @@ class Reading:
                 return found
         self.problems.append(f"{name} is not valid JSON")
         return None
+
+    def attempts(self, value: object, name: str = "attempt_log") -> AttemptLog:
+        """Return the attempts of a delivery; without any if the value cannot be read.
+
+        Args:
+            value: as `attempts_list` returns it, or the JSON of that; None if none were recorded.
+            name: of the value.
+        """
+        if value is None:
+            return NO_ATTEMPTS
+        if isinstance(value, str):
+            value = Reading().json(value, name)
+        found = _attempts(value)
+        if found is None:
+            self.problems.append(f"{name} is not a list of attempts")
+            return NO_ATTEMPTS
+        return found
 
     def ids(self, value: object, name: str) -> frozenset[int] | None:
         """Return the ids in a list; None if the value is not a list of ids."""
@@ -258,6 +285,7 @@ def delivery(
         created_at=created_at,
         head_since=created_at if head_since is None else reading.moment(head_since, "head_since", now),
         first_seq=0 if first_seq is None else reading.whole(first_seq, "first_seq", high=BIGGEST_SEQ),
+        attempt_log=reading.attempts(raw.get("attempt_log")),
     )
     return found, reading.problems
 
@@ -284,8 +312,23 @@ def finished(
         at=at,
         reason=reading.text(raw.get("reason"), "reason", "(cannot be read)", most=MOST_BODY) if dead else "",
         first_seq=0 if first_seq is None else reading.whole(first_seq, "first_seq", high=MOST),
+        attempt_log=reading.attempts(raw.get("attempt_log")),
     )
     return None if fatal else found, reading.problems
+
+
+def with_text(
+    status: DeliveryStatus, over: FinishedDelivery, *, body: object, created_at: object
+) -> StoredDelivery:
+    """Return a delivery with its text, from stored values of any kind."""
+    reading = Reading()
+    text = "" if body is None else reading.text(body, "body", "(cannot be read)", most=MOST_BODY)
+    return StoredDelivery(status, over, text, reading.moment(created_at, "created_at", over.at))
+
+
+def attempts_list(log: AttemptLog) -> list[object]:
+    """Return a log of attempts as it is stored: how many, then each one that is kept."""
+    return [log.count, *([ms(one.at), one.took_ms, one.kind, one.status, one.words] for one in log.kept)]
 
 
 def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, list[str]]:
@@ -351,6 +394,40 @@ def _decided(reading: Reading, value: object) -> dict[str, int]:
     if len(good) != len(value):
         reading.problems.append("decided has a value that is not a count")
     return good
+
+
+def _attempts(value: object) -> AttemptLog | None:
+    if not isinstance(value, list) or not value or len(value) > MOST_ATTEMPTS + 1:
+        return None
+    count, *kept = value
+    if not _is_count(count) or count < len(kept) or bool(count) != bool(kept):
+        return None
+    found = [_attempt(one) for one in kept]
+    attempts = tuple(one for one in found if one is not None)
+    return AttemptLog(count, attempts) if len(attempts) == len(kept) else None
+
+
+def _attempt(value: object) -> Attempt | None:
+    if not isinstance(value, list) or len(value) != PARTS_OF_ATTEMPT:
+        return None
+    at, took_ms, kind, status, words = value
+    is_valid = (
+        type(at) is int
+        and 0 <= at <= LATEST_MS
+        and _is_count(took_ms)
+        and isinstance(kind, str)
+        and 0 < len(kind) <= MOST_KIND
+        and is_clean(kind)
+        and (status is None or _is_count(status))
+        and isinstance(words, str)
+        and len(words) <= MOST_WORDS
+        and is_clean(words)
+    )
+    return Attempt(instant(at), took_ms, kind, status, words) if is_valid else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_COUNT
 
 
 def _whole(value: object) -> int | None:

@@ -2,7 +2,9 @@
 
 from datetime import datetime
 
+from shop_poller.core.attempts import DELIVERED, Attempt, AttemptLog
 from shop_poller.core.breaker import BreakerState
+from shop_poller.core.model import iso
 from shop_poller.ports import FinishedDelivery
 from shop_poller.web.markup import Markup, fill, foreign, joined
 from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
@@ -91,11 +93,12 @@ def _happening(view: ViewContext, happening: Happening, snapshot: StatusSnapshot
 def _delivery(view: ViewContext, over: FinishedDelivery, now: datetime) -> Markup:
     dead = bool(over.reason)
     return fill(
-        '<li>{sink}: <span class="{tone}">{status}</span> <span class="soft">{ago}</span></li>',
+        '<li>{sink}: <span class="{tone}">{status}</span> <span class="soft">{ago}{attempts}</span></li>',
         sink=foreign(over.sink),
         tone="is-bad" if dead else "is-good",
         status=view.say("undelivered" if dead else "delivered"),
         ago=view.ago(over.at, now),
+        attempts=f", {_counted(view, over.attempt_log)}" if over.attempt_log.count > 1 else "",
     )
 
 
@@ -118,15 +121,47 @@ def dead_letters(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
 def _dead_letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<article><h3>{event}, {about}</h3><p class="soft">{to}, {attempts}, {ago}</p><p>{reason}</p>'
-        "{actions}</article>",
+        "{log}{actions}</article>",
         event=view.event(over.event_type, snapshot.titles),
         about=view.about(over.key),
         to=fill(TEXTS[view.locale]["to"], name=foreign(over.sink)),
         attempts=view.say("attempts", count=over.attempts),
         ago=view.ago(over.at, snapshot.now),
         reason=foreign(over.reason),
+        log=_attempts(view, over.attempt_log),
         actions=_actions(view, over) if view.signed_in else Markup(),
     )
+
+
+def _attempts(view: ViewContext, log: AttemptLog) -> Markup:
+    """Show the attempts of a delivery, folded."""
+    if not log.kept:
+        return Markup()
+    lines = [_attempt(view, one) for one in log.kept]
+    if log.omitted:
+        lines.insert(1, fill("<li>{text}</li>", text=view.say("not kept", count=view.number(log.omitted))))
+    return fill(
+        '<details class="log"><summary>{count}</summary><ul class="soft">{lines}</ul></details>',
+        count=_counted(view, log),
+        lines=joined(lines),
+    )
+
+
+def _attempt(view: ViewContext, attempt: Attempt) -> Markup:
+    kind = view.say("delivered") if attempt.kind == DELIVERED else attempt.kind
+    status = "" if attempt.status is None else f" {attempt.status}"
+    return fill(
+        '<li><time datetime="{at}">{at}</time> {kind}{status}, {took}{words}</li>',
+        at=iso(attempt.at),
+        kind=foreign(kind),
+        status=status,
+        took=view.say("ms", n=view.number(attempt.took_ms)),
+        words=fill(": {words}", words=foreign(attempt.words)) if attempt.words else Markup(),
+    )
+
+
+def _counted(view: ViewContext, log: AttemptLog) -> str:
+    return view.say("attempts made", count=view.number(log.count))
 
 
 def _actions(view: ViewContext, over: FinishedDelivery) -> Markup:

@@ -192,7 +192,8 @@ class AppriseSink:
         else:
             status = int(found[1])
             kind = TEMPORARY.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.REJECTED)
-        return TemporaryError(kind, f"Apprise: {self._clean(text) or 'it was not sent'}")
+        error = TemporaryError(kind, f"Apprise: {self._clean(text) or 'it was not sent'}")
+        return error if found is None else error.answered(int(found[1]))
 
     def _clean(self, text: str) -> str:
         return one_line(self._masker.mask(text), MAX_REASON)

@@ -20,6 +20,7 @@ from shop_poller.http.client import (
 )
 from shop_poller.sinks.http import redirects
 from shop_poller.sinks.http.config import HttpConfig
+from shop_poller.sinks.http.response_words import MOST_READ, words_of
 from shop_poller.sinks.statuses import refusal
 
 TIMEOUT_S = 10.0
@@ -48,13 +49,15 @@ class HttpSink:
         # One client per sender: a connection pool that many share takes three times the CPU.
         self._idle: list[HttpClient] = []
 
-    async def send(self, delivery: Delivery) -> None:
-        """Post one notification."""
+    async def send(self, delivery: Delivery) -> int:
+        """Post one notification. Return the status of the response."""
         body = delivery.body.encode()
         with transport_errors(self.name, self._masker.mask):
-            response = await self._request("POST", content=body, headers=self._headers(delivery, body))
+            response, said = await self._request("POST", content=body, headers=self._headers(delivery, body))
         if not response.is_success and not self._is_yes(response):
-            raise self._refusal(response)
+            words = words_of(said, self._masker.mask)
+            raise self._refusal(response).answered(response.status_code, words)
+        return response.status_code
 
     async def check(self) -> str:
         """Check whether the receiver answers. Nothing is posted."""
@@ -62,7 +65,7 @@ class HttpSink:
         if hook is not None and hook.is_certain:
             raise PermanentError(ErrorKind.PROTOCOL, chat_hooks.advice(hook))
         with transport_errors(self.name, self._masker.mask):
-            response = await self._request("OPTIONS")
+            response, _ = await self._request("OPTIONS")
         status = response.status_code
         said = f"answers (HTTP {status} to OPTIONS)"
         if response.is_redirect and not self._config.takes_redirects:
@@ -80,13 +83,13 @@ class HttpSink:
 
     async def _request(
         self, method: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request. Return the response, and the beginning of its body as it was received."""
         client = self._idle.pop() if self._idle else HttpClient(self._url, timeout_s=TIMEOUT_S)
 
-        async def exchange() -> httpx.Response:
+        async def exchange() -> tuple[httpx.Response, bytes]:
             async with client.stream(method, content=content, headers=headers) as response:
-                await _read_to_end(response)
-                return response
+                return response, await _read_to_end(response)
 
         try:
             return await answered_for_sure(exchange)
@@ -119,20 +122,26 @@ class HttpSink:
         return headers
 
 
-async def _read_to_end(response: httpx.Response) -> None:
+async def _read_to_end(response: httpx.Response) -> bytes:
     """Read the body to its end, so that the connection can be reused.
 
-    Only the status and the headers matter. If the body is long, slow or broken, the rest is not read, and the
+    Only the status and the headers decide. If the body is long, slow or broken, the rest is not read, and the
     connection is closed.
+
+    Returns:
+        The beginning of the body, for people.
     """
-    size = 0
+    size, begin = 0, b""
     try:
         with anyio.move_on_after(SMALL_TALK_S):
             async for chunk in response.aiter_raw():
                 size += len(chunk)
+                if len(begin) < MOST_READ:
+                    begin += chunk[:MOST_READ]
                 if size > SMALL_TALK_BYTES:
-                    return
+                    break
     except StrayResponseError:
         raise
     except httpx.HTTPError:
         pass
+    return begin[:MOST_READ]

@@ -1,12 +1,13 @@
 """Converts between texts in Redis and the objects of core. Instants are milliseconds since 1970, UTC."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
+from shop_poller.core.attempts import Attempt, AttemptLog
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import (
@@ -193,19 +194,17 @@ def row_again(shop_id: str, over: FinishedDelivery, body: str, created_at: datet
 
     Its new number does not show the order of its event, so `first_seq` is stored too.
     """
-    return json.dumps(
-        {
-            "shop": shop_id,
-            "sink": over.sink,
-            "key": over.key,
-            "event_id": over.event_id,
-            "event_type": over.event_type,
-            "body": body,
-            "created_at": ms(created_at),
-            "first_seq": over.first_seq or over.seq,
-        },
-        ensure_ascii=False,
-    )
+    kept = {
+        "shop": shop_id,
+        "sink": over.sink,
+        "key": over.key,
+        "event_id": over.event_id,
+        "event_type": over.event_type,
+        "body": body,
+        "created_at": ms(created_at),
+        "first_seq": over.first_seq or over.seq,
+    }
+    return json.dumps(kept | _log(over.attempt_log), ensure_ascii=False)
 
 
 def delivery(seq: str, row_text: str, head: str, now: datetime) -> tuple[Delivery | None, list[str]]:
@@ -224,8 +223,13 @@ def is_meant_as_row(field: str) -> bool:
     return field == "" or field[0] in "0123456789"
 
 
-def row_of(delivery: Delivery) -> str:
-    """Return the text of a field of `outbox` for a delivery that already waits there."""
+def row_of(delivery: Delivery, made: Sequence[Attempt] = ()) -> str:
+    """Return the text of a field of `outbox` for a delivery that already waits there.
+
+    Args:
+        delivery: with the attempts that are stored.
+        made: further attempts.
+    """
     kept = {
         "shop": delivery.shop_id,
         "sink": delivery.sink,
@@ -235,7 +239,7 @@ def row_of(delivery: Delivery) -> str:
         "body": delivery.body,
         "created_at": ms(delivery.created_at),
     } | ({"first_seq": delivery.first_seq} if delivery.first_seq else {})
-    return json.dumps(kept, ensure_ascii=False)
+    return json.dumps(kept | _log(delivery.attempt_log.plus(made)), ensure_ascii=False)
 
 
 def from_line(name: str) -> dict[str, str]:
@@ -246,10 +250,16 @@ def from_line(name: str) -> dict[str, str]:
     return dict(zip(("shop_id", "sink", "key", "seq", "created_at", "event_id"), parts, strict=True))
 
 
-def finished_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
+def finished_text(over: Delivery, now: datetime, *, made: Sequence[Attempt] = (), reason: str = "") -> str:
     """Return the text of a field of `delivered` or `dead_letters`.
 
     Only a field of `dead_letters` contains the body; the bodies of `delivered` are in another key.
+
+    Args:
+        over: with the attempts that are stored.
+        now: the date.
+        made: further attempts.
+        reason: why it is a dead letter; "" if it was delivered.
     """
     kept = {
         "shop": over.shop_id,
@@ -261,7 +271,20 @@ def finished_text(over: Delivery, now: datetime, *, reason: str = "") -> str:
         "attempts": over.attempts,
         "at": ms(now),
     } | ({"first_seq": over.first_seq} if over.first_seq else {})
+    kept |= _log(over.attempt_log.plus(made))
     return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
+
+
+def _log(attempt_log: AttemptLog) -> dict[str, Any]:
+    """Return the part of a delivery's record that holds its attempts."""
+    return {"attempt_log": stored.attempts_list(attempt_log)} if attempt_log.count else {}
+
+
+def with_readable_log(text: str) -> str:
+    """Return a field of `delivered` or `dead_letters`, without its log of attempts if that is damaged."""
+    kept = record(text)
+    log = stored.Reading().attempts(kept.pop("attempt_log", None))
+    return json.dumps(kept | _log(log), ensure_ascii=False)
 
 
 def redated(text: str, at: datetime) -> str:

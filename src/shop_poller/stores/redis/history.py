@@ -4,7 +4,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery
+from shop_poller.ports import (
+    DeliveredEntry,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    StoredDelivery,
+)
+from shop_poller.stores import stored
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import RedisConnection, chunks
 from shop_poller.stores.redis.keys import LANE
@@ -61,6 +68,29 @@ class RedisDeliveryHistory(RedisPort):
                     over = await read_finished(self._connection, self._keys.delivered, seqs, dead=False)
                     found += [DeliveredEntry(one, str(one.seq) in kept) for one in over]
         return sorted(found, key=lambda made: made.over.sort_key)
+
+    async def delivery(self, shop_id: str, seq: int) -> StoredDelivery | None:
+        """Read the delivery from the key that contains it."""
+        for status, where in (
+            (DeliveryStatus.WAITING, self._keys.outbox),
+            (DeliveryStatus.DELIVERED, self._keys.delivered),
+            (DeliveryStatus.DEAD, self._keys.dead_letters),
+        ):
+            text = await self._connection.read("HGET", where, str(seq))
+            kept = codec.record(text)
+            if kept.get("shop") != shop_id:
+                continue
+            if status is DeliveryStatus.WAITING:
+                head = await self._connection.read("HGET", self._keys.heads, str(seq)) or "0 0"
+                kept |= {"at": kept.get("created_at"), "attempts": head.partition(" ")[2]}
+            elif status is DeliveryStatus.DELIVERED:
+                kept["body"] = await self._connection.read("HGET", self._keys.texts, str(seq))
+            over, _ = stored.finished(str(seq), kept, dead=status is DeliveryStatus.DEAD)
+            if over is not None:
+                return stored.with_text(
+                    status, over, body=kept.get("body"), created_at=kept.get("created_at")
+                )
+        return None
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """Read the deliveries from the outbox, the history and the dead letters."""

@@ -213,15 +213,19 @@ class Inspection:
                 for shop, sink in lanes
             ]
             async for seq, text in self._connection.fields(where):
-                over, problems = codec.finished(seq, text, dead=dead)
-                kept = codec.record(text)
-                if dead and stored.Reading().json(kept.get("body"), "") is None:
-                    problems = [*problems, "body is not valid JSON"]
+                over, problems = codec.finished(seq, text, dead=dead)[0], _problems_of(seq, text, dead=dead)
                 if over is not None and not problems:
+                    continue
+                place = "dead_letters" if dead else "delivered"
+                right = codec.with_readable_log(text)
+                if over is not None and not _problems_of(seq, right, dead=dead):
+                    finding = StateFinding(place, stored.name_of(seq), "; ".join(problems), CORRECTS)
+                    yield StoredProblem(
+                        finding, [where], [["HSET", 1, seq, right]], {"seq": seq, "text": text}
+                    )
                     continue
                 commands: list[Command] = [["HDEL", 1, seq]]
                 commands += [["ZREM", number, seq] for number in range(2, len(ages) + 2)]
-                place = "dead_letters" if dead else "delivered"
                 finding = StateFinding(place, stored.name_of(seq), "; ".join(problems), TAKES_OUT)
                 yield StoredProblem(finding, [where, *ages], commands, {"seq": seq, "text": text})
 
@@ -236,6 +240,14 @@ class Inspection:
             problem = "the index of the deliveries does not match them"
             found.append(StateFinding("outbox", "order", problem, "a repair rebuilds it"))
         return found
+
+
+def _problems_of(seq: str, text: str, *, dead: bool) -> list[str]:
+    """Return the problems of a finished delivery."""
+    _, problems = codec.finished(seq, text, dead=dead)
+    if dead and stored.Reading().json(codec.record(text).get("body"), "") is None:
+        return [*problems, "body is not valid JSON"]
+    return problems
 
 
 class RedisInspection(RedisLease):

@@ -15,7 +15,7 @@ from shop_poller.clock import MS, ms
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
-from shop_poller.ports import Ack, MoveToDeadLetters, Outcome, Retry
+from shop_poller.ports import Ack, MoveToDeadLetters, Outcome, Release, Retry
 from shop_poller.stores import stored
 from shop_poller.stores.bounds import (
     CLAMP_LIMIT,
@@ -72,12 +72,16 @@ class RedisOutbox(RedisPort):
             what: tuple[str, str | int, int, str]
             match outcome:
                 case Ack():
-                    what = ("ack", codec.finished_text(delivery, now), 0, delivery.body)
+                    text = codec.finished_text(delivery, now, made=outcome.made)
+                    what = ("ack", text, 0, delivery.body)
                 case MoveToDeadLetters():
-                    what = ("dead_letter", codec.finished_text(delivery, now, reason=outcome.reason), 0, "")
+                    text = codec.finished_text(delivery, now, made=outcome.made, reason=outcome.reason)
+                    what = ("dead_letter", text, 0, "")
                 case Retry():
-                    what = ("retry", ms(outcome.at), int(outcome.charged), "")
-                case _:  # released: the row does not change
+                    what = ("retry", ms(outcome.at), int(outcome.charged), _row(outcome))
+                case Release() if outcome.made:
+                    what = ("release", 0, 0, _row(outcome))
+                case _:  # not attempted: the row does not change
                     continue
             verb, detail, charge, body = what
             finished.append(
@@ -87,7 +91,8 @@ class RedisOutbox(RedisPort):
                 ]
             )  # fmt: skip
         if finished:
-            finished.sort(key=lambda one: one[0] == "retry")  # outcomes that free memory come first
+            # Outcomes that free memory come first.
+            finished.sort(key=lambda one: one[0] in {"retry", "release"})
             keys = [self._keys.lease, self._keys.outbox, self._keys.lines, self._keys.heads]
             keys += [self._keys.dead_letters, self._keys.delivered, self._keys.texts]
             for shop_id, sink in lanes:
@@ -234,6 +239,11 @@ class RedisOutbox(RedisPort):
         except TemporaryError:
             self._order.must_mend = self._order.must_mend or self._connection.torn
             raise
+
+
+def _row(outcome: Retry | Release) -> str:
+    """Return the row with its new attempts; "" if there are none, and it does not change."""
+    return codec.row_of(outcome.delivery, outcome.made) if outcome.made else ""
 
 
 def since_of(head: str, default: int) -> int:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.clock import instant, ms
+from shop_poller.core.attempts import AttemptLog
 from shop_poller.core.model import Delivery, KnownOrder
 from shop_poller.ports import FinishedDelivery, ShopState
 from shop_poller.stores import stored
@@ -81,18 +82,19 @@ def known_row(order: KnownOrder) -> Row:
 
 
 DELIVERY_COLUMNS = (
-    "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq"
+    "seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, first_seq,"
+    " attempt_log"
 )
 
 
-USUAL_TYPES = (int, str, str, str, str, str, str, int, int, int, type(None))
+USUAL_TYPES = (int, str, str, str, str, str, str, int, int, int, type(None), type(None))
 """The usual types of the columns of a delivery. A row with these types is read on a fast path."""
 
 
 def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
     """Return a delivery from DELIVERY_COLUMNS, or None if it cannot be delivered, and the problems."""
     if tuple(map(type, row)) == USUAL_TYPES:
-        seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, _ = row
+        seq, shop_id, sink, key, event_id, event_type, body, attempts, created_at, head_since, *_ = row
         names = f"{shop_id}{sink}{key}{event_id}{event_type}"
         if (
             0 < seq <= stored.BIGGEST_SEQ
@@ -113,8 +115,18 @@ def delivery(row: Row, now: datetime) -> tuple[Delivery | None, list[str]]:
 def finished(row: Row, *, dead: bool) -> tuple[FinishedDelivery | None, list[str]]:
     """Return a finished delivery, or None if it cannot be identified, and the problems.
 
-    The columns are seq, sink, key, event_id, event_type, attempts, when, reason, first_seq.
+    The columns are seq, sink, key, event_id, event_type, attempts, when, reason, first_seq, attempt_log.
     """
-    names = ("seq", "sink", "key", "event_id", "event_type", "attempts", "at", "reason", "first_seq")
+    names = (
+        "seq", "sink", "key", "event_id", "event_type", "attempts", "at", "reason", "first_seq",
+        "attempt_log",
+    )  # fmt: skip
     raw = dict(zip(names, row, strict=True))
     return stored.finished(raw["seq"], raw, dead=dead)
+
+
+def attempts_text(log: AttemptLog) -> str | None:
+    """Return the value of the column attempt_log."""
+    if not log.count:
+        return None
+    return json.dumps(stored.attempts_list(log), ensure_ascii=False, separators=(",", ":"))

@@ -44,7 +44,7 @@ class SqliteDeadLetters(SqlitePort):
         """Return one dead letter."""
         row = db.execute(
             "SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, buried_at, reason,"
-            " first_seq FROM dead_letters WHERE shop_id = ? AND seq = ?",
+            " first_seq, attempt_log FROM dead_letters WHERE shop_id = ? AND seq = ?",
             (shop_id, seq),
         ).fetchone()
         if row is None:
@@ -81,15 +81,16 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
     moved = 0
     with transaction(db):
         rows = db.execute(
-            f"SELECT sink, shop_id, key, event_id, event_type, body, seq, first_seq FROM {table}"
+            f"SELECT sink, shop_id, key, event_id, event_type, body, seq, first_seq, attempt_log FROM {table}"
             f" WHERE {SHOP_AND_SEQ_IN} AND body IS NOT NULL ORDER BY {BY_FIRST_SEQ}",
             (shop_id, json.dumps(list(seqs))),
         ).fetchall()
         for row in rows:
-            *_, seq, first_seq = row
+            *_, seq, first_seq, attempt_log = row
             if not _can_be_sent(row) or outbox.waits(db, row[:3], row[3]):
                 continue
-            outbox.append(db, row[:3], row[3:6], ms(now), first_seq=first_seq or seq)
+            log = codec.attempts_text(Reading().attempts(attempt_log))  # without one that is damaged
+            outbox.append(db, row[:3], row[3:6], ms(now), first_seq=first_seq or seq, attempt_log=log)
             db.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
             moved += 1
     return moved
@@ -97,7 +98,7 @@ def _put_back(db: sqlite3.Connection, table: str, shop_id: str, seqs: Collection
 
 def _can_be_sent(row: codec.Row) -> bool:
     """Return whether a row, as `_put_back` reads it, is undamaged."""
-    sink, shop_id, key, event_id, event_type, body, seq, first_seq = row
+    sink, shop_id, key, event_id, event_type, body, seq, first_seq, _ = row
     raw = {"sink": sink, "shop_id": shop_id, "key": key, "event_id": event_id, "event_type": event_type}
     times = {"created_at": 0, "head_since": None, "attempts": 0, "first_seq": first_seq}
     return not delivery(seq, {**raw, **times, "body": body})[1]

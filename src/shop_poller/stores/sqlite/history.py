@@ -5,7 +5,13 @@ from collections.abc import Collection
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery
+from shop_poller.ports import (
+    DeliveredEntry,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    StoredDelivery,
+)
 from shop_poller.stores import stored
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
@@ -36,7 +42,8 @@ class SqliteDeliveryHistory(SqlitePort):
             ("dead_letters", "buried_at", "reason") if dead else ("delivered", "delivered_at", "''")
         )
         rows = db.execute(
-            f"SELECT seq, sink, key, event_id, event_type, attempts, {at}, {reason}, first_seq FROM {table}"
+            f"SELECT seq, sink, key, event_id, event_type, attempts, {at}, {reason}, first_seq,"
+            f" attempt_log FROM {table}"
             f" WHERE shop_id = :shop AND {at} > :after AND (:sink IS NULL OR sink = :sink)"
             f" ORDER BY {at} DESC, seq DESC LIMIT :limit",
             {
@@ -70,12 +77,30 @@ class SqliteDeliveryHistory(SqlitePort):
         """Read the deliveries by time, sorted by their events."""
         rows = db.execute(
             "SELECT body IS NOT NULL, seq, sink, key, event_id, event_type, attempts, delivered_at, '',"
-            " first_seq FROM delivered WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ?"
-            f" ORDER BY {BY_FIRST_SEQ}",
+            " first_seq, attempt_log FROM delivered"
+            f" WHERE shop_id = ? AND delivered_at >= ? AND delivered_at < ? ORDER BY {BY_FIRST_SEQ}",
             (shop_id, ms(since), ms(before)),
         )
         read = [(codec.finished(row[1:], dead=False)[0], bool(row[0])) for row in rows]
         return [DeliveredEntry(over, has_body) for over, has_body in read if over is not None]
+
+    @in_thread
+    def delivery(self, db: StateConnection, shop_id: str, seq: int) -> StoredDelivery | None:
+        """Read the delivery from the table that contains it."""
+        for status, table, at, reason in (
+            (DeliveryStatus.WAITING, "outbox", "created_at", "''"),
+            (DeliveryStatus.DELIVERED, "delivered", "delivered_at", "''"),
+            (DeliveryStatus.DEAD, "dead_letters", "buried_at", "reason"),
+        ):
+            row = db.execute(
+                f"SELECT body, created_at, seq, sink, key, event_id, event_type, attempts, {at}, {reason},"
+                f" first_seq, attempt_log FROM {table} WHERE shop_id = ? AND seq = ?",
+                (shop_id, seq),
+            ).fetchone()
+            over = None if row is None else codec.finished(row[2:], dead=status is DeliveryStatus.DEAD)[0]
+            if over is not None:
+                return stored.with_text(status, over, body=row[0], created_at=row[1])
+        return None
 
     @in_thread
     def delivery_records(

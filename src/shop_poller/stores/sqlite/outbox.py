@@ -15,7 +15,8 @@ from shop_poller.clock import MS, instant, ms
 from shop_poller.clock import now as present
 from shop_poller.core.model import Delivery
 from shop_poller.core.retry import LONGEST_DELAY
-from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Retry
+from shop_poller.ports import Ack, MoveToDeadLetters, NewDelivery, Outcome, Release, Retry
+from shop_poller.stores import stored
 from shop_poller.stores.bounds import CLAMP_LIMIT, EXPIRE_LIMIT, RELEASE_LIMIT, WAITED_TOO_LONG
 from shop_poller.stores.sqlite import codec, retention
 from shop_poller.stores.sqlite.codec import Row
@@ -26,9 +27,10 @@ from shop_poller.stores.stored import LATEST
 
 APPEND_ROW = (
     "INSERT INTO outbox"
-    " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq)"
+    " (sink, shop_id, key, event_id, event_type, body, created_at, due_at, head_since, first_seq,"
+    " attempt_log)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,"
-    " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8)"
+    " iif(EXISTS (SELECT 1 FROM outbox WHERE sink = ?1 AND shop_id = ?2 AND key = ?3), NULL, ?7), ?8, ?9)"
 )
 """Appends a row behind those of its key. If there are none, the row becomes the head."""
 MAX_ROUNDS = 100
@@ -36,6 +38,12 @@ MAX_ROUNDS = 100
 SEQ_IN = "seq IN (SELECT value FROM json_each(?))"
 """Selects many rows by one parameter, see `_seqs`. One statement for many rows is much faster than many
 statements, since Python releases the GIL for each step, and must wait for it again."""
+DELIVER = (
+    "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, o.key, event_id, event_type,"
+    " created_at, attempts, ?1, body, first_seq, json_extract(log.value, '$[1]')"
+    " FROM json_each(?2) AS log CROSS JOIN outbox AS o ON seq = json_extract(log.value, '$[0]')"
+)
+"""Moves accepted rows into the history, each with its log of attempts."""
 MARK_NEXT_HEADS = (
     "UPDATE outbox SET head_since = ?1, due_at = min(due_at, ?1) WHERE head_since IS NULL AND seq IN ("
     " SELECT (SELECT min(seq) FROM outbox WHERE sink = json_extract(removed.value, '$[0]')"
@@ -76,27 +84,28 @@ class SqliteOutbox(SqlitePort):
     @in_thread
     def record_outcomes(self, db: StateConnection, outcomes: Sequence[Outcome], now: datetime) -> None:
         """Record the outcomes of claimed rows."""
-        acked = [outcome.delivery for outcome in outcomes if isinstance(outcome, Ack)]
+        accepted = [outcome for outcome in outcomes if isinstance(outcome, Ack)]
+        acked = [outcome.delivery for outcome in accepted]
         dead_lettered: list[Delivery] = []
         with transaction(db):
-            db.execute(
-                "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, key, event_id, event_type,"
-                f" created_at, attempts, ?, body, first_seq FROM outbox WHERE {SEQ_IN}",
-                (ms(now), _seqs(acked)),
-            )
+            logs = [(outcome.delivery.seq, _list(outcome)) for outcome in accepted]
+            db.execute(DELIVER, (ms(now), json.dumps(logs, ensure_ascii=False)))
             _remove(db, acked, now)
             for outcome in outcomes:
+                seq = outcome.delivery.seq
                 match outcome:
                     case MoveToDeadLetters():
                         dead_lettered.append(outcome.delivery)
-                        _move_to_dead_letters(db, outcome.delivery, outcome.reason, now)
+                        _move_to_dead_letters(db, outcome, now)
                     case Retry():
                         db.execute(
-                            "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?"
-                            " WHERE seq = ?",
-                            (ms(outcome.at), outcome.charged, outcome.error, outcome.delivery.seq),
+                            "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?,"
+                            " attempt_log = ? WHERE seq = ?",
+                            (ms(outcome.at), outcome.charged, outcome.error, _log(outcome), seq),
                         )
-                    case _:  # acked above, or released: the row does not change
+                    case Release() if outcome.made:
+                        db.execute("UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_log(outcome), seq))
+                    case _:  # acked above, or not attempted: the row does not change
                         pass
             retention.trim(db, "delivered", acked)
             retention.trim(db, "dead_letters", dead_lettered)
@@ -161,7 +170,7 @@ class SqliteOutbox(SqlitePort):
         if expired:
             with transaction(db):
                 for delivery in expired:
-                    _move_to_dead_letters(db, delivery, WAITED_TOO_LONG, now)
+                    _move_to_dead_letters(db, MoveToDeadLetters(delivery, WAITED_TOO_LONG), now)
                 retention.trim(db, "dead_letters", expired)
         return len(expired)
 
@@ -174,7 +183,7 @@ def insert(
     db.executemany(
         APPEND_ROW,
         (
-            (row.sink, shop_id, event.key, event.event_id, str(event.event_type), row.body, at, None)
+            (row.sink, shop_id, event.key, event.event_id, str(event.event_type), row.body, at, None, None)
             for row in new_deliveries
             for event in (row.notification,)
         ),
@@ -187,7 +196,8 @@ def append(
     id_type_body: tuple[str, str, str],
     at: int,
     *,
-    first_seq: int,
+    first_seq: int | None = None,
+    attempt_log: str | None = None,
 ) -> None:
     """Add a row behind those of its key, in the caller's transaction.
 
@@ -196,9 +206,10 @@ def append(
         sink_shop_key: the columns sink, shop_id and key.
         id_type_body: the columns event_id, event_type and body.
         at: when the row was created and is due (ms).
-        first_seq: the first seq of this delivery, which was in the outbox before.
+        first_seq: the first seq of this delivery, if it was in the outbox before.
+        attempt_log: its attempts until then.
     """
-    db.execute(APPEND_ROW, (*sink_shop_key, *id_type_body, at, first_seq))
+    db.execute(APPEND_ROW, (*sink_shop_key, *id_type_body, at, first_seq, attempt_log))
 
 
 def waits(db: sqlite3.Connection, sink_shop_key: tuple[str, str, str], event_id: str) -> bool:
@@ -243,10 +254,21 @@ def _seqs(deliveries: Iterable[Delivery]) -> str:
     return json.dumps([delivery.seq for delivery in deliveries])
 
 
-def _move_to_dead_letters(db: sqlite3.Connection, delivery: Delivery, reason: str, now: datetime) -> None:
+def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, now: datetime) -> None:
     db.execute(
         "INSERT OR REPLACE INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body,"
-        " created_at, attempts, ?, ?, first_seq FROM outbox WHERE seq = ?",
-        (ms(now), reason, delivery.seq),
+        " created_at, attempts, ?, ?, first_seq, ? FROM outbox WHERE seq = ?",
+        (ms(now), outcome.reason, _log(outcome), outcome.delivery.seq),
     )
-    _remove(db, [delivery], now)
+    _remove(db, [outcome.delivery], now)
+
+
+def _list(outcome: Outcome) -> list[object] | None:
+    """Return the log of all attempts of a delivery; SQLite writes it as JSON."""
+    log = outcome.delivery.attempt_log.plus(outcome.made)
+    return stored.attempts_list(log) if log.count else None
+
+
+def _log(outcome: Outcome) -> str | None:
+    """Return the log of all attempts of a delivery, as it is stored."""
+    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.made))

@@ -231,6 +231,7 @@ def _delivery(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict
         "created_at": ms(delivery.created_at),
         "head_since": None if row["head_since"] is None else ms(delivery.head_since),
         "first_seq": delivery.first_seq or None,
+        "attempt_log": codec.attempts_text(delivery.attempt_log),
         "due_at": ms(reading.moment(row["due_at"], "due_at", now)),
     }
     return [*problems, *reading.problems], fixed
@@ -249,6 +250,7 @@ def _finished(at: str, *, dead: bool) -> Judge:
         fixed: dict[str, object] = {
             "attempts": over.attempts,
             "first_seq": over.first_seq or None,
+            "attempt_log": codec.attempts_text(over.attempt_log),
             "created_at": ms(created_at),
         }
         if dead:
@@ -300,13 +302,13 @@ TABLES = (
     Table(
         "dead_letters",
         ("seq",),
-        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, buried_at, reason, first_seq",
+        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, buried_at, reason, first_seq, attempt_log",
         _finished("buried_at", dead=True),
     ),
     Table(
         "delivered",
         ("seq",),
-        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, delivered_at, first_seq",
+        f"seq, shop_id, {FINISHED_COLUMNS}, body, created_at, delivered_at, first_seq, attempt_log",
         _finished("delivered_at", dead=False),
     ),
 )

@@ -1,10 +1,12 @@
--- Record the outcomes of claimed deliveries: acks, retries, moves to the dead letters; all or none.
+-- Record the outcomes of claimed deliveries: acks, retries, moves to the dead letters, and attempts that
+-- decided nothing (verb `release`); all or none.
 --
 -- KEYS: lease, outbox, lines, heads, dead_letters, delivered, texts; then `due`, `age`, `dead` and `made` of each
 -- lane.
 -- ARGV: our nonce, now (ms), the most entries of each `dead` and each `made`, how many of the oldest entries to delete
 -- at most for each entry added beyond that, the outcomes as JSON: each [verb, number of the lane, seq, line, name in
--- the line, due (ms) of a retry or the text to keep, charge of a retry, event id, body of an ack].
+-- the line, due (ms) of a retry or the text to keep, charge of a retry, event id, body of an ack or else the new row
+-- ("" if it does not change)].
 -- A delivery that is no longer in its line has its outcome already, or its number is another row's: it is skipped.
 
 local outbox, lines, heads, dead_letters, delivered, texts = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -44,10 +46,15 @@ for _, outcome in ipairs(outcomes) do
       redis.call('HSET', dead_letters, seq, outcome[6])
       add(seq, dead, {dead_letters})
     elseif redis.call('HEXISTS', heads, seq) == 1 then
-      local since, attempts = string.match(redis.call('HGET', heads, seq), '^(%d+) (%d+)$')
-      since, attempts = since or now, attempts or 0
-      redis.call('HSET', heads, seq, since .. ' ' .. string.format('%.0f', attempts + outcome[7]))
-      redis.call('ZADD', due, outcome[6], seq)
+      if outcome[9] ~= '' and redis.call('HEXISTS', outbox, seq) == 1 then
+        redis.call('HSET', outbox, seq, outcome[9])
+      end
+      if verb == 'retry' then
+        local since, attempts = string.match(redis.call('HGET', heads, seq), '^(%d+) (%d+)$')
+        since, attempts = since or now, attempts or 0
+        redis.call('HSET', heads, seq, since .. ' ' .. string.format('%.0f', attempts + outcome[7]))
+        redis.call('ZADD', due, outcome[6], seq)
+      end
     end
   end
 end
