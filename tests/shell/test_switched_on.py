@@ -4,6 +4,7 @@ import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -49,7 +50,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def bodies(sink: FakeSink, event_type: str) -> list[dict[str, object]]:
+def bodies(sink: FakeSink, event_type: str) -> list[dict[str, Any]]:
     """What was delivered of a type."""
     return [json.loads(delivery.body) for _, delivery in sink.got if delivery.event_type == event_type]
 
