@@ -174,7 +174,7 @@ async def test_a_payment_is_overdue_once_over_restarts_and_the_order_new_when_it
     (overdue,) = bodies(sink, OVERDUE)
     assert overdue["message"] == "Заказ #1 на сумму 1930.00 ₽ ждёт оплаты уже 24 ч"
     assert overdue["level"] == "warning"
-    assert overdue["data"]["awaiting_since"] == "2026-11-23T09:00:01.000Z"  # type: ignore[index] # it is an object
+    assert overdue["data"]["awaiting_since"] == "2026-11-23T09:00:01.000Z"  # it is an object
     async with shop_harness(path, shop=shop, sinks=[sink], plan=PATIENT) as it, it.running():
         await touched(it, 1, 2, 3, hours=30)
         shop.put(1, "processing")
