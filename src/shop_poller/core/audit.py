@@ -1,6 +1,6 @@
 """Checks whether an order is accounted for: its state in the shop, what is known, announced and delivered."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -104,13 +104,14 @@ class Auditor:
 
     Attributes:
         polled_to: the next poll will show orders that were modified later.
-        unwanted: events that no sink accepts; no delivery of them is stored.
+        is_wanted: whether a sink surely accepts an event of an order, by name; of others no delivery may be
+            stored.
     """
 
     shop_id: str
     policy: Policy
     polled_to: datetime
-    unwanted: Collection[str] = ()
+    is_wanted: Callable[[str, Order | UnreadableOrder], bool] = lambda _name, _item: True
 
     def contradicts(self, item: Order | UnreadableOrder, known: KnownOrder | None) -> bool:
         """Return whether an order is dated before its known state and differs from it.
@@ -170,7 +171,7 @@ class Auditor:
         for name, times in sorted(known.decided.items()):
             for n in range(1, times + 1):
                 key = event_id(self.shop_id, str(item.id), name, n)
-                if name in self.unwanted and key not in evidence.sent:
+                if key not in evidence.sent and not self.is_wanted(name, item):
                     continue
                 found[str(name) if times == 1 else f"{name} ({n})"] = evidence.sent.get(key, ())
         for refund in sorted(known.refund_ids or ()):

@@ -25,6 +25,7 @@ from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
+from shop_poller.core.rates import Rate
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.outcome_recorder import STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.delivery.sender import Sender
@@ -57,12 +58,14 @@ class DeliveryPlan:
         senders: concurrent senders of each sink.
         queue_size: bound of each sink's stream.
         check_every_s: how often the outbox is checked when nothing seems due; None for CHECK_EVERY_S.
+        rate: the most messages to the sink in a time; None for no limit.
     """
 
     retry: RetryPolicy
     senders: int = 8
     queue_size: int = 1000
     check_every_s: float | None = None
+    rate: Rate | None = None
 
 
 class Dispatcher:
@@ -119,6 +122,7 @@ class Dispatcher:
             now=now,
             random=random,
             clock=self._clock,
+            rate=plan.rate,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(

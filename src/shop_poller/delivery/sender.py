@@ -20,6 +20,7 @@ from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import ALERTS, Delivery
+from shop_poller.core.rates import Rate, RateLimit
 from shop_poller.core.refusals import KEPT_CAP_S, PROBE_AFTER_S, Refusals, refused_wait_s
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, GiveUp, RetryPolicy, after_failure, full_jitter
 from shop_poller.observability.clock_watch import ClockWatch
@@ -54,6 +55,7 @@ class Sender:
         now: our clock, aware UTC.
         random: returns a random number, 0 to 1.
         clock: watches our clock; None to create a new watch.
+        rate: the most attempts in a time; None for no limit.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -77,7 +79,9 @@ class Sender:
         now: Callable[[], datetime],
         random: Callable[[], float],
         clock: ClockWatch | None = None,
+        rate: Rate | None = None,
     ) -> None:
+        self._rate_limit = RateLimit(rate)
         self._clock = clock or ClockWatch(now, metrics=metrics)
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
@@ -89,7 +93,8 @@ class Sender:
         self.failing_since: datetime | None = None
         self.last_error_kind = ErrorKind.CONNECTION
         self._sink = sink
-        self._bulk = sink if isinstance(sink, BulkSink) else None
+        # Several that are sent together would pass the limit.
+        self._bulk = sink if isinstance(sink, BulkSink) and rate is None else None
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
@@ -157,6 +162,10 @@ class Sender:
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery)
+        if not await self._within_rate(delivery):
+            if probing:
+                self._circuit.failure()  # lets the next delivery probe
+            return Release(delivery)
         began = anyio.current_time()  # a success before this attempt does not prove that the sink works now
         try:
             await self._try(delivery, failure, tries=1 if probing else TRIES)
@@ -211,7 +220,7 @@ class Sender:
 
         async def pause(seconds: float) -> None:
             await self._pause(seconds)
-            if self._held_back():
+            if self._held_back() or not await self._within_rate(delivery):
                 raise _HeldBackError
 
         retrying = AsyncRetrying(
@@ -222,6 +231,16 @@ class Sender:
             reraise=True,
         )
         return await retrying(attempt)
+
+    async def _within_rate(self, delivery: Delivery) -> bool:
+        """Wait until the rate of the sink permits an attempt. Return False if it must not be made then."""
+        while (wait_s := self._rate_limit.wait_s(anyio.current_time())) > 0:
+            await self._pause(wait_s)
+            is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
+            if self.stopping or (self._held_back() and not is_probe):
+                return False
+        self._rate_limit.take(anyio.current_time())
+        return True
 
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):

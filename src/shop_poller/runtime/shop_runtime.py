@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ class ShopRuntime:
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
         self._wanted = {sink.name: sink.options.filter for sink in settings.sinks}
+        self._rates = {sink.name: sink.options.rate for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
@@ -156,7 +158,7 @@ class ShopRuntime:
         dispatchers = [
             Dispatcher(
                 sink,
-                plan,
+                replace(plan, rate=self._rates[sink.name]),
                 outbox=store,
                 may_send=self.lease.held,
                 alert_manager=self._alert_manager,
