@@ -174,16 +174,16 @@ def test_an_expression_is_bounded() -> None:
         return str(caught.value)
 
     longest = f"product ~ {'a' * (MAX_LENGTH - 10)}"
-    assert parse_expression(longest)
+    parse_expression(longest)
     assert refused(longest + "a") == "it has more than 1,000 characters"
-    assert parse_expression("not " * MAX_DEPTH + "paid")
+    parse_expression("not " * MAX_DEPTH + "paid")
     assert refused("not " * (MAX_DEPTH + 1) + "paid") == 'brackets and "not" may be 10 deep (at character 41)'
     assert refused("(" * 1000) == 'brackets and "not" may be 10 deep (at character 11)'
-    assert parse_expression(f"status in ({','.join('a' * MAX_TERMS)})")
+    parse_expression(f"status in ({','.join('a' * MAX_TERMS)})")
     assert refused(f"status in ({','.join('a' * (MAX_TERMS + 1))})").startswith(
         "there are more than 100 values"
     )
-    assert parse_expression(" or ".join(["paid"] * MAX_TERMS))
+    parse_expression(" or ".join(["paid"] * MAX_TERMS))
     assert refused(" or ".join(["paid"] * (MAX_TERMS + 1))).startswith("there are more than 100 values")
 
 
