@@ -234,7 +234,7 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
 
 
 def _wanted(settings: Settings) -> Callable[[str, Order | UnreadableOrder], bool]:
-    """Return a function that tells whether a sink's filter surely accepts an event of an order.
+    """Return a function that shows whether a sink's filter surely accepts an event of an order.
 
     What may have been another fact then, such as the status, decides nothing.
     """
