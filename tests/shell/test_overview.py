@@ -53,6 +53,7 @@ def overview(shop_runtime: ShopRuntime, store: SqliteStore, *, polling: bool = T
         health_reporter=shop_runtime.health_reporter,
         session=lambda: shop_runtime.session.snapshot() if shop_runtime.session is not None else None,
         poll_now=shop_runtime._poll_now,
+        mute=shop_runtime._mute,
         on_new_deliveries=lambda: None,
     )
 

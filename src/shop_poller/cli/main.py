@@ -69,6 +69,9 @@ COMMANDS = {
     "dead": "dead_letters",
     "deliveries": "deliveries",
     "poll": "poll",
+    "mute": "mutes",
+    "unmute": "mutes",
+    "mutes": "mutes",
     "shops": "shops",
     "state": "state",
 }

@@ -12,6 +12,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import iso
+from shop_poller.mutes import MUTED
 from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
 from shop_poller.stores import peek_store
 
@@ -97,7 +98,11 @@ async def read_status(settings: Settings) -> Status:
             await store.load(shop),
             await store.stats(shop),
             await store.set_aside(shop),
-            {name: one for name, one in (await store.alerts(shop)).items() if not name.startswith(MARKERS)},
+            {
+                name: one
+                for name, one in (await store.alerts(shop)).items()
+                if not name.startswith((*MARKERS, MUTED))
+            },
             await store.finished(shop, dead=True, limit=LATEST),
             await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),

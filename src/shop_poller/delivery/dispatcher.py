@@ -82,6 +82,7 @@ class Dispatcher:
         now: our clock, aware UTC.
         random: returns a random number, 0 to 1.
         clock: watches our clock; None to create a new watch.
+        muted_s: returns the seconds for which the sink is still muted; 0 if it is not. Then nothing is sent.
 
     Attributes:
         senders_alive: the number of running senders.
@@ -100,7 +101,9 @@ class Dispatcher:
         random: Callable[[], float],
         gone: bool = False,
         clock: ClockWatch | None = None,
+        muted_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._muted_s = muted_s
         self._clock = clock or ClockWatch(now, metrics=metrics)
         self._set_back = 0  # the number of set-backs of the clock at the last correction of due times
         self._clamp_at = math.inf
@@ -123,6 +126,7 @@ class Dispatcher:
             random=random,
             clock=self._clock,
             rate=plan.rate,
+            muted_s=muted_s,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
@@ -181,6 +185,11 @@ class Dispatcher:
     def look_soon(self) -> None:
         """Check the outbox soon: something may be due."""
         self._check_requested.set()
+
+    def mute_changed(self) -> None:
+        """Follow at once that the sink was muted or unmuted."""
+        self._sender.interrupt()
+        self.look_soon()
 
     def stop(self) -> None:
         """Claim nothing more. Senders finish their current attempt; the rest stays in the outbox."""
@@ -247,7 +256,7 @@ class Dispatcher:
     async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN or self._circuit.wait_s() > 0:
             return []
-        if not self._may_send():
+        if not self._may_send() or self._muted_s() > 0:
             return []
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
@@ -295,6 +304,8 @@ class Dispatcher:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
             await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
+        if self._muted_s() > 0:  # after the mute, a delivery that has become too old may be tried first
+            self._expire_at = anyio.current_time() + LOOK_EVERY_S
         if down and anyio.current_time() >= self._expire_at:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
@@ -342,6 +353,8 @@ class Dispatcher:
         """Return the seconds until there may be work, unless `look_soon` is called."""
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN:
             return LOOK_EVERY_S
+        if (muted_s := self._muted_s()) > 0:
+            return min(muted_s, LOOK_EVERY_S)
         if not self._may_send():  # the lease is about to be renewed, or lost
             return STORE_WAIT_S
         if self._circuit.state is BreakerState.OPEN:

@@ -56,6 +56,7 @@ class Sender:
         random: returns a random number, 0 to 1.
         clock: watches our clock; None to create a new watch.
         rate: the most attempts in a time; None for no limit.
+        muted_s: returns the seconds for which the sink is still muted; 0 if it is not.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -80,8 +81,10 @@ class Sender:
         random: Callable[[], float],
         clock: ClockWatch | None = None,
         rate: Rate | None = None,
+        muted_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._rate_limit = RateLimit(rate)
+        self._muted_s = muted_s
         self._clock = clock or ClockWatch(now, metrics=metrics)
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
@@ -193,7 +196,8 @@ class Sender:
         return [Ack(delivery) for delivery in deliveries]
 
     def _held_back(self) -> bool:
-        return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
+        is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
+        return self.stopping or is_down or self._muted_s() > 0
 
     async def _try(self, delivery: Delivery, failure: ShopPollerError | None, *, tries: int) -> None:
         """Send, with retries within seconds if they may help."""
