@@ -8,8 +8,10 @@ import anyio
 import pytest
 
 from shop_poller.cli.mutes import duration, read_mutes
+from shop_poller.cli.status import read_status, render
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import iso
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan
 from shop_poller.mutes import LONGEST, MUTED, Mutes, stored_mutes
@@ -157,6 +159,16 @@ async def test_the_list_has_those_that_are_not_over(settings: Settings, store: S
     await mutes.mute("A", now=now, until=now + timedelta(hours=2))
     await mutes.mute("B", now=now, until=now - timedelta(hours=2))
     assert await read_mutes(settings) == {"A": (now + timedelta(hours=2), 1)}
+
+    await store.register(SHOP, now)
+    status = await read_status(settings)
+    assert (status.mutes, status.alerts) == ({"A": now + timedelta(hours=2)}, {})
+    assert [line for line in render(status, now) if "muted" in line] == [
+        f"muted       A: until {iso(now + timedelta(hours=2))}"
+    ]
+    assert status.as_dict()["muted"] == {"A": iso(now + timedelta(hours=2))}
+    await mutes.unmute("A", now=now)
+    assert "muted" not in (await read_status(settings)).as_dict()
 
 
 # --- How long ---
