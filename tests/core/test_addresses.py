@@ -177,10 +177,10 @@ def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> Non
         ("https://h/a?where=total>x#crm", 'crm: where=: after "total >" a number is expected (at'),
         ("https://h.example/a?where=total>1&where=paid#crm", "crm: where= is there more than once"),
         ("https://h.example/a?Where=paid#crm", "crm: Where= in an address should be written where="),
-        ("https://h.example/a?rate=20#crm", "crm: rate= in an address should be a number of 1 to 9999"),
+        ("https://h.example/a?rate=20#crm", "crm: rate=: should be a number of 1 to 9999"),
         ("https://h.example/a?rate=1/s&rate=2/s#crm", "crm: rate= is there more than once"),
-        ("apprise+tgram://123:abc/1?style=plain", "apprise+tgram: style= in an address should be rich"),
-        ("console:?locale=de", "console:: locale= in an address should be ru or en"),
+        ("apprise+tgram://123:abc/1?style=plain", "apprise+tgram: style=: should be rich"),
+        ("console:?locale=de", "console:: locale=: should be ru or en"),
         ("redis://h/0?channel=c&locale=en", "an option that is not known: locale"),
     ],
 )  # fmt: skip

@@ -154,7 +154,7 @@ def _take_rate(query: str) -> tuple[Rate | None, str]:
     try:
         return parse_rate(value), rest
     except ValueError as error:
-        raise ValueError(f"rate= in an address {error}") from None
+        raise ValueError(f"rate=: {error}") from None
 
 
 def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | None, str]:
@@ -164,7 +164,7 @@ def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | N
     for choice in choices:
         if choice == value:
             return choice, rest
-    raise ValueError(f"{option}= in an address should be {' or '.join(map(str, choices))}")
+    raise ValueError(f"{option}=: should be {' or '.join(map(str, choices))}")
 
 
 def _take_one(option: str, query: str) -> tuple[str | None, str]:

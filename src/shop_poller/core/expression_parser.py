@@ -38,6 +38,7 @@ TOKEN = re.compile(
     r"""(?P<sign><=|>=|!=|[=<>~(),])|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<word>[^\s=!<>~(),"']+)"""
 )
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,8})?")
+ANY_OPERATOR = frozenset(operator for some in OPERATORS.values() for operator in some)
 PLAIN = re.compile(r"[A-Za-z_]{1,30}")
 
 
@@ -144,7 +145,10 @@ class _Parser:
         token = self._token
         name = token.text.lower()
         if token.sign or token.is_quoted or name not in FIELDS:
-            is_word = not token.sign and not token.is_quoted
+            # Only before an operator: a passphrase has none.
+            is_word = (
+                not token.sign and not token.is_quoted and self._tokens[self._next + 1].sign in ANY_OPERATOR
+            )
             may_be_named = is_word and PLAIN.fullmatch(name) and is_harmless(name, is_name=True)
             problem = f'there is no field "{name}"' if may_be_named else "a field is expected"
             self._fail(f"{problem}; there are {', '.join(FIELDS)}")
