@@ -162,7 +162,7 @@ class ShopRuntime:
         dispatchers = [
             Dispatcher(
                 sink,
-                replace(plan, rate=self._rates[sink.name]),
+                replace(plan, rate=self._rates.get(sink.name)),
                 outbox=store,
                 may_send=self.lease.held,
                 alert_manager=self._alert_manager,
