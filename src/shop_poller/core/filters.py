@@ -33,7 +33,7 @@ class Filter:
         named = not self.events or any(names_event(word, event_type) for word in self.events)
         return named and (not self.levels or level in self.levels)
 
-    def accepts(self, notification: Notification) -> bool:
+    def takes(self, notification: Notification) -> bool:
         """Return whether the sink accepts a notification.
 
         One that is not about an order is refused only if `where` is false whatever the facts of an order
@@ -49,7 +49,7 @@ EVERYTHING = Filter()
 
 def takers(sinks: Mapping[str, Filter], notification: Notification) -> list[str]:
     """Return the names of the sinks that accept a notification, in their order."""
-    return [name for name, wanted in sinks.items() if wanted.accepts(notification)]
+    return [name for name, wanted in sinks.items() if wanted.takes(notification)]
 
 
 def facts(notification: Notification) -> Facts:
