@@ -1,6 +1,6 @@
 """Which sinks are muted: their deliveries wait in the outbox until then. Stored, so a restart keeps it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -41,7 +41,7 @@ class Mutes:
             await self._alerts.clear_alert(self._shop, f"{MUTED}{sink}", (), now)
             del self._until[sink]
 
-    def left_s(self, sink: str, now: datetime) -> float:
+    def left_s(self, sink: str, now: Callable[[], datetime]) -> float:
         """Return the seconds for which a sink is still muted; 0 if it is not.
 
         A longer time than LONGEST means that the clock was set back. Then it counts as LONGEST.
@@ -49,7 +49,7 @@ class Mutes:
         until = self._until.get(sink)
         if until is None:
             return 0.0
-        return min(max((until - now).total_seconds(), 0.0), LONGEST.total_seconds())
+        return min(max((until - now()).total_seconds(), 0.0), LONGEST.total_seconds())
 
     async def mute(self, sink: str, *, now: datetime, until: datetime) -> None:
         """Mute a sink, or change until when it is muted.

@@ -219,7 +219,7 @@ def test_the_facts_that_last_are_those_that_were_told(little: bool) -> None:  # 
         ("where=product~%D0%BC%D1%91%D0%B4", "product ~ мёд", ""),
         ("where=product~мёд", "product ~ мёд", ""),
         ("where=status=new", "status = new", ""),
-        ("wher%65=total>5000", None, "wher%65=total>5000"),
+        ("%77here=total>5000", None, "%77here=total>5000"),
     ],
 )
 def test_where_is_taken_out_and_decoded(query: str, text: str | None, rest: str) -> None:

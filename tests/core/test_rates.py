@@ -38,13 +38,6 @@ def test_the_rate_holds_in_every_period() -> None:
     assert limit.wait_s(160.0) == 30
 
 
-def test_without_a_rate_nothing_waits() -> None:
-    limit = RateLimit(None)
-    for _ in range(100):
-        limit.take(0.0)
-    assert limit.wait_s(0.0) == 0
-
-
 @given(st.integers(1, 5), st.lists(st.integers(0, 40), max_size=40))
 def test_no_period_has_more_and_nothing_waits_longer_than_one(count: int, pauses: list[int]) -> None:
     limit, now, taken = RateLimit(Rate(count, 60.0)), 0.0, list[float]()

@@ -325,7 +325,7 @@ def test_sinks_have_options_in_a_table_too(desk: Desk) -> None:
         ('{"crm": {"events": [5]}}', "'crm': 'events': should be text or a list of texts"),
         ('{"crm": {"rate": ["1/s"]}}', "'crm': 'rate': should be text"),
         ('{"cmr": {"where": "paid"}}', "there is no sink 'cmr'; there are crm"),  # codespell:ignore cmr
-        ('{"crm": {"wher": "paid"}}', "crm: there is no option 'wher' of this kind of sink"),
+        ('{"crm": {"when": "paid"}}', "crm: there is no option 'when' of this kind of sink"),
         ('{"crm": {"locale": "en"}}', "crm: there is no option 'locale' of this kind of sink"),
         ('{"crm": {"WHERE": "paid"}}', "crm: WHERE= in an address should be written where="),
         ('{"crm": {"where": "total >"}}', 'crm: where=: after "total >" a number is expected'),

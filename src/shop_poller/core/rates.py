@@ -29,15 +29,11 @@ def parse_rate(text: str) -> Rate:
 
 
 class RateLimit:
-    """Holds a rate in every period, not on average: receivers count like this.
+    """Holds a rate in every period, not on average: receivers count like this."""
 
-    Args:
-        rate: None for no limit.
-    """
-
-    def __init__(self, rate: Rate | None) -> None:
+    def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._taken: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
+        self._taken: deque[float] = deque(maxlen=rate.count)
 
     def wait_s(self, now_s: float) -> float:
         """Return the seconds until one more message may be sent; 0 for now.
@@ -45,7 +41,7 @@ class RateLimit:
         Args:
             now_s: of a monotonic clock.
         """
-        if self._rate is None or len(self._taken) < self._rate.count:
+        if len(self._taken) < self._rate.count:
             return 0.0
         return max(0.0, self._taken[0] + self._rate.period_s - now_s)
 

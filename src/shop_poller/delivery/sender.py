@@ -83,7 +83,7 @@ class Sender:
         rate: Rate | None = None,
         muted_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._rate_limit = RateLimit(rate)
+        self._rate_limit = None if rate is None else RateLimit(rate)
         self._muted_s = muted_s
         self._clock = clock or ClockWatch(now, metrics=metrics)
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
@@ -165,7 +165,7 @@ class Sender:
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery)
-        if not await self._within_rate(delivery):
+        if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
             return Release(delivery)
@@ -224,7 +224,9 @@ class Sender:
 
         async def pause(seconds: float) -> None:
             await self._pause(seconds)
-            if self._held_back() or not await self._within_rate(delivery):
+            if self._held_back():
+                raise _HeldBackError
+            if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
                 raise _HeldBackError
 
         retrying = AsyncRetrying(
@@ -236,14 +238,14 @@ class Sender:
         )
         return await retrying(attempt)
 
-    async def _within_rate(self, delivery: Delivery) -> bool:
+    async def _within_rate(self, limit: RateLimit, delivery: Delivery) -> bool:
         """Wait until the rate of the sink permits an attempt. Return False if it must not be made then."""
-        while (wait_s := self._rate_limit.wait_s(anyio.current_time())) > 0:
+        while (wait_s := limit.wait_s(anyio.current_time())) > 0:
             await self._pause(wait_s)
             is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
             if self.stopping or (self._held_back() and not is_probe):
                 return False
-        self._rate_limit.take(anyio.current_time())
+        limit.take(anyio.current_time())
         return True
 
     async def _pause(self, seconds: float) -> None:

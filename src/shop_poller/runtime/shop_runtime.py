@@ -266,7 +266,7 @@ class ShopRuntime:
         return True
 
     def _muted_s(self, sink: str) -> float:
-        return self._mutes.left_s(sink, self.clock.now())
+        return self._mutes.left_s(sink, self.clock.now)
 
     async def _mute(self, sink: str, for_s: float) -> bool:
         """Mute a sink, or unmute it with 0. Return whether this process delivers, and so may change it."""
