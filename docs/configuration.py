@@ -43,7 +43,8 @@ SINKS_HEAD = """
 """
 
 TAIL = """
-Any of them takes `events=new,service.*` and `levels=error,critical` among its parameters, and then gets only these:
+Each of them may have `events=new,service.*`, `levels=error,critical`, `where=total>=5000` and `rate=20/min` among its parameters;
+`apprise+…` and `console:` also `locale=en` and `style=classic`:
 [who gets which](notifications.md#who-gets-which).
 
 A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,

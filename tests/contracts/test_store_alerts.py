@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from shop_poller.core.errors import ErrorKind
+from shop_poller.mutes import Mutes, stored_mutes
 from shop_poller.ports import Ack, Alert, NewDelivery, Store
 from support.deliveries import SHOP, T0, at, claim, claim_one, new_deliveries
 from support.store_suite import OTHER_SHOP, THE_CAUSE, unwritable
@@ -85,3 +86,18 @@ async def test_an_alert_and_its_notifications_are_written_both_or_neither(store:
         await store.clear_alert(SHOP, "woocommerce", rows, T0)
     assert await store.alerts(SHOP) == {"woocommerce": ALERT}
     assert await claim(store) == []
+
+
+async def test_a_mute_is_stored_as_no_alert_and_can_be_changed_and_ended(place: Place) -> None:
+    mutes = Mutes(await place.open(), shop=SHOP)
+    await mutes.mute("https://crm.example/a b?#1", now=at(1), until=at(60))
+    await mutes.mute("https://crm.example/a b?#1", now=at(2), until=at(7200))
+    await mutes.mute("chat", now=at(2), until=at(3))
+    store = await place.open()
+    again = Mutes(store, shop=SHOP)
+    await again.load(at(4))
+    assert again.left_s("https://crm.example/a b?#1", lambda: at(4)) == 7196
+    assert again.left_s("chat", lambda: at(4)) == 0
+    assert stored_mutes(await store.alerts(SHOP)) == {"https://crm.example/a b?#1": at(7200)}
+    await again.unmute("https://crm.example/a b?#1", now=at(5))
+    assert await store.alerts(SHOP) == {}

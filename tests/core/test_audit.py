@@ -89,7 +89,7 @@ def test_an_order_stands_as_the_shop_and_we_agree(
 
 def test_what_no_sink_wants_was_not_lost() -> None:
     complete = Evidence({}, complete_since=T0 - DAY)
-    choosy = replace(AUDITOR, unwanted={"shop.order.new"})
+    choosy = replace(AUDITOR, is_wanted=lambda name, item: (name, item) != ("shop.order.new", ORDER))
 
     assert AUDITOR.judge(ORDER, KNOWN, complete).standing is Standing.LOST
     assert choosy.judge(ORDER, KNOWN, complete) == Entry(7, Standing.FINE, "processing", "processing", {})

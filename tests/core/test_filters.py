@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_poller.core.filters import EVERYTHING, MOST_WORDS, Filter, problems, take_filter, takers
-from shop_poller.core.messages import LEVELS
-from shop_poller.core.model import EventType
+from shop_poller.core.expression_parser import parse_expression
+from shop_poller.core.filters import (
+    EVERYTHING,
+    MOST_WORDS,
+    Filter,
+    facts,
+    lasting_facts,
+    problems,
+    take_filter,
+    takers,
+)
+from shop_poller.core.messages import LEVELS, order_notification
+from shop_poller.core.model import EventType, Notification, OrderEvent
 from support.deliveries import notification
-from support.notifications import examples
+from support.notifications import NOW, examples, message_format, order
 
 EVENTS = {*map(str, EventType), "shop.order.packing"}
 ALL_LEVELS = set(LEVELS.values())
@@ -163,3 +173,111 @@ def test_people_are_not_told_that_an_order_was_cancelled_that_they_were_never_to
     assert wanted.takes(cancelled) is not is_for_people
     new = dict(examples("ru"))["new"]
     assert wanted.takes(new), "every other event stands for itself"
+
+
+# --- where= -------------------------------------------------------------------------------------------------
+
+EXAMPLES = dict(examples("en"))
+ALERTS = {"silence", "service.unhealthy", "service.recovered", "dead letters", "test"}
+
+
+def where(text: str) -> Filter:
+    return Filter(where=parse_expression(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("total > 1000", EXAMPLES.keys() - {"new, little is known"}),
+        ("not total > 1000", {"new, little is known", *ALERTS}),
+        ("total > 5000", ALERTS),
+        ("amount >= 100", {name for name in EXAMPLES if name.startswith("partially")} | ALERTS),
+        ("paid = false", {"cancelled, unpaid", "failed", "payment overdue", *ALERTS}),
+        ("event in (new, service.test)", {name for name in EXAMPLES if name.startswith("new")} | {"test"}),
+        ("event = new and total > 0", {"new", "new, long", "new, with personal data"}),
+        ("level = error", {"failed", "dead letters"}),
+        ("level = error or total > 1000", EXAMPLES.keys() - {"new, little is known"}),
+        ("product ~ HONEY and payment = paypal", EXAMPLES.keys() - {"new, little is known"}),
+        ("product ~ tea", ALERTS),
+        ("shop = apiary and shop = shop.example", EXAMPLES.keys()),
+        ("shop = other", set()),
+        ("payment = sbp", EXAMPLES.keys()),
+    ],
+)  # fmt: skip
+def test_where_is_about_the_facts_and_does_not_hide_alerts(text: str, expected: set[str]) -> None:
+    assert {name for name, one in EXAMPLES.items() if where(text).takes(one)} == expected
+
+
+def test_where_joins_the_other_two() -> None:
+    wanted = Filter(("new",), ("info",), where=parse_expression("total > 1000"))
+
+    assert wanted.takes(EXAMPLES["new"])
+    assert not wanted.takes(EXAMPLES["new, little is known"])
+    assert not wanted.takes(EXAMPLES["refunded"])
+    assert not wanted.takes(EXAMPLES["test"])
+    assert takers({"a": wanted, "b": EVERYTHING, "c": where("total < 1000")}, EXAMPLES["new"]) == ["a", "b"]
+
+
+def test_a_notification_of_little_data_has_no_facts_but_harms_nothing() -> None:
+    bare = replace(EXAMPLES["new"], data={"total": ""})
+    assert facts(bare)["product"] == facts(bare)["paid"] == []
+    assert not where("product ~ honey or paid or status = new").takes(bare)
+    assert where("product ~ honey").takes(replace(bare, data={}))
+
+
+@pytest.mark.parametrize("little", [False, True])
+def test_the_facts_that_last_are_those_that_were_told(little: bool) -> None:  # noqa: FBT001 - a case
+    changes = {"total": "", "items": None, "payment_method": "", "payment_code": ""} if little else {}
+    of = order("en", **changes)
+    told = facts(
+        order_notification(
+            OrderEvent(EventType.NEW, of, occurrence=1, paid=True), message_format("en"), now=NOW
+        )
+    )
+    lasting = lasting_facts(of, event_type=EventType.NEW, level="info", shop=("shop.example", "Apiary"))
+
+    assert lasting == {name: told[name] for name in lasting}
+    assert told.keys() - lasting.keys() == {"status", "previous_status", "paid", "amount"}
+    unread = lasting_facts(None, event_type=EventType.NEW, level="info", shop=("shop.example", "Apiary"))
+    assert unread == {name: told[name] for name in ("event", "level", "shop")}
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "rest"),
+    [
+        ("where=total>5000", "total > 5000", ""),
+        ("where=total%3E%3D5000&a=b+c", "total >= 5000", "a=b+c"),
+        ("a&where=paid+and+total>5000&b", "paid = true and total > 5000", "a&b"),
+        ("where=paid%20and%20total>5000", "paid = true and total > 5000", ""),
+        ("where=product~A%2BB", "product ~ A+B", ""),
+        ("where=product~%22a+%26+b+%23+%25%22", 'product ~ "a & b # %"', ""),
+        ("where=product~%D0%BC%D1%91%D0%B4", "product ~ мёд", ""),
+        ("where=product~мёд", "product ~ мёд", ""),
+        ("where=status=new", "status = new", ""),
+        ("%77here=total>5000", None, "%77here=total>5000"),
+    ],
+)
+def test_where_is_taken_out_and_decoded(query: str, text: str | None, rest: str) -> None:
+    wanted, left = take_filter(query)
+    assert (str(wanted.where) if wanted.where is not None else None, left) == (text, rest)
+
+
+def test_the_events_and_levels_of_where_are_those_that_there_are() -> None:
+    known = {"events": ["shop.order.new", "service.test"], "levels": ["warning", "FATAL"]}
+
+    assert not problems(where("event = New or event = service.* or level = fatal or event ~ x"), **known)
+    assert not problems(where("level ~ x and total > 1 and status = nothing"), **known)
+    assert problems(where("event in (nwe, new) and level != info"), **known) == [  # codespell:ignore nwe
+        "there is no event 'nwe'; there are service.test, shop.order.new",
+        "there is no level 'info'; there are FATAL, warning",
+    ]
+    assert problems(where("event = 'token=hunter2'"), **known) == [
+        "there is no event with the given name; there are service.test, shop.order.new"
+    ]
+
+
+@given(st.sampled_from(sorted(EXAMPLES)), st.sampled_from(["total", "amount", "paid", "product", "status"]))
+def test_what_is_about_orders_alone_never_hides_an_alert(name: str, field: str) -> None:
+    text = {"total": "total > 5", "amount": "amount < 5", "paid": "not paid"}.get(field, f"{field} ~ x")
+    told: Notification = EXAMPLES[name]
+    assert name not in ALERTS or where(text).takes(told)

@@ -168,7 +168,15 @@ def test_what_a_shop_writes_is_no_template() -> None:
 
 KEYS = {
     *("total", "customer", "status", "number", "currency", "paid", "date_modified", "previous_status"),
-    *("refunded_total", "payment_method", "shipping_method", "items", "more_items", "currency_sign"),
+    *(
+        "refunded_total",
+        "payment_method",
+        "payment_code",
+        "shipping_method",
+        "items",
+        "more_items",
+        "currency_sign",
+    ),
     *("admin_url", "shop", "was_announced"),
 }
 
@@ -187,6 +195,7 @@ def test_the_data_are_these_and_no_more(type_: EventType) -> None:
         "was_announced": False,
         "refunded_total": "0.00",
         "payment_method": None,
+        "payment_code": None,
         "shipping_method": None,
         "items": None,
         "more_items": 0,

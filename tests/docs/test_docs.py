@@ -15,11 +15,14 @@ import pytest
 from shop_poller import ISSUES
 from shop_poller.cli.console import Exit
 from shop_poller.cli.main import COMMANDS
-from shop_poller.config import status_events
+from shop_poller.config import sink_options, status_events
 from shop_poller.config.loader import load
 from shop_poller.config.settings import SettingsError
+from shop_poller.config.sinks import parse_sinks
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.expression_parser import parse_expression
+from shop_poller.core.expressions import FIELDS
 from shop_poller.core.messages import (
     LEVELS,
     ORDER_TEXTS,
@@ -29,6 +32,7 @@ from shop_poller.core.messages import (
     order_notification,
 )
 from shop_poller.core.model import EventType, Order, OrderEvent, OrderItem
+from shop_poller.core.rates import Rate
 from shop_poller.sinks.registry import SINKS, parse_sink
 from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
@@ -157,10 +161,40 @@ def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
     assert json.loads(shown) == json.loads(sent.body())
 
 
+def _toml_of(setting: str) -> str:
+    """The example of a table in the page about notifications."""
+    examples = re.findall(r"```toml\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
+    (found,) = [one for one in examples if setting in one]
+    return str(found)
+
+
+def test_the_options_of_sinks_in_the_docs_can_be_written_so() -> None:
+    page = text("docs/notifications.md")
+    addresses = re.search(r"SHOP_NOTIFY_URLS='(apprise.+?)'", page, re.DOTALL)
+    assert addresses is not None
+    sinks = parse_sinks(addresses[1], parse_sink)
+    assert [sink.name for sink in sinks] == ["owner", "crm", "pager"]
+    assert str(sinks[0].options.filter.where) == "event = new and total >= 5000"
+
+    table = sink_options.parse(tomllib.loads(_toml_of("shop_sink_options"))["shop_sink_options"])
+    (owner,) = sink_options.with_options(parse_sinks("console:#owner", parse_sink), table)
+    assert owner.options.filter.where is not None
+    assert owner.options.rate == Rate(20, 60.0)
+
+    examples = re.search(r"`where` compares facts of a notification:\n\n(.+?)\n\n", page, re.DOTALL)
+    assert examples is not None
+    assert [str(parse_expression(line)) for line in examples[1].splitlines()] != []
+    named = {name for cell, *_ in rows(page, "field") for name in code(cell)}
+    assert named == FIELDS.keys()
+    for mistake in re.findall(r"where=: (.+)", page):
+        with pytest.raises(ValueError, match=re.escape(mistake)):
+            parse_expression("total >")
+
+
 def test_the_events_of_ones_own_in_the_docs_can_be_written_so() -> None:
     page = text("docs/notifications.md")
     _, in_json = re.findall(r"```json\n(.+?)```", page, re.DOTALL)
-    (in_toml,) = re.findall(r"```toml\n(.+?)```", page, re.DOTALL)
+    in_toml = _toml_of("shop_status_events")
     table = status_events.parse(tomllib.loads(in_toml)["shop_status_events"])
     named = status_events.parse(in_json)
     assert table == {"sborka": replace(named["sborka"], event="shop.order.sborka")}

@@ -53,6 +53,7 @@ def overview(shop_runtime: ShopRuntime, store: SqliteStore, *, polling: bool = T
         health_reporter=shop_runtime.health_reporter,
         session=lambda: shop_runtime.session.snapshot() if shop_runtime.session is not None else None,
         poll_now=shop_runtime._poll_now,
+        mute=shop_runtime._mute,
         on_new_deliveries=lambda: None,
     )
 
@@ -177,6 +178,29 @@ async def test_dead_letters_are_replayed_and_dropped_once(
     assert [await page.drop(newest), await page.drop(newest)] == [ActionResult.DONE, ActionResult.MISSING]
     seen = await page.snapshot()
     assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.dead_lettered)) == ([], 1, 0)
+
+
+async def test_a_sink_is_muted_by_the_leader_and_by_nobody_else(
+    shop_runtime: ShopRuntime, store: SqliteStore
+) -> None:
+    page = overview(shop_runtime, store)
+    assert await page.mute("console:", 60) is ActionResult.NOT_LEADER
+    session = await shop_runtime.begin()
+    assert session.dispatchers[0]._muted_s() == 0
+    assert await page.mute("other", 60) is ActionResult.NO_SINK
+    assert await page.mute("console:", 3600) is ActionResult.DONE
+    assert 3590 < session.dispatchers[0]._muted_s() <= 3600
+
+    seen = await page.snapshot()
+    assert (3590 < seen.sinks[0].muted_s <= 3600, seen.alerts) == (True, [])
+    shop_runtime.end()
+    assert (await page.snapshot()).sinks[0].muted_s > 0, "who follows shows it too"
+
+    session = await shop_runtime.begin()
+    assert session.dispatchers[0]._muted_s() > 0, "a new session knows it"
+    assert await page.mute("console:", 0) is ActionResult.DONE
+    assert session.dispatchers[0]._muted_s() == 0
+    assert (await page.snapshot()).sinks[0].muted_s == 0
 
 
 async def test_the_days_counts_follow_the_dead_letters_at_once(

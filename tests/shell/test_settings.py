@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from shop_poller.config.loader import load
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.config.sinks import NO_OPTIONS
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.runtime.factory import poll_plan, shop_credentials
@@ -97,6 +98,7 @@ def desk(tmp_path: Path) -> Desk:
         ("shop_allow_insecure", False),
         ("shop_cancelled_unpaid", True),
         ("shop_status_events", {}),
+        ("shop_sink_options", {}),
         ("shop_pending_payment_threshold", 0),
         ("shop_silence_alert_hours", 0),
         ("shop_log_format", None),
@@ -283,6 +285,60 @@ def test_a_filter_names_events_and_levels_that_there_are(desk: Desk) -> None:
         "SHOP_NOTIFY_URLS: crm: there is no level 'fatal'",
     ]
     assert said[1].endswith("; there are critical, error, info, warning")
+
+
+def test_sinks_have_options_in_a_table_too(desk: Desk) -> None:
+    desk.write_config(
+        """
+        shop_notify_urls = "https://h.example/a?events=new#crm apprise+json://h.example/b#chat console:"
+        [shop_sink_options.crm]
+        levels = ["info", "error"]
+        where = 'total >= 5000 and not payment ~ "on & off #1%"'
+        rate = "20/min"
+        [shop_sink_options.chat]
+        locale = "en"
+        style = "classic"
+        """
+    )
+    crm, chat, console = desk.load().sinks
+    in_address = (
+        "https://h.example/a?events=new&levels=info,error&rate=20/min&where=total>=5000+and+not+payment"
+    )
+    (same,) = desk.load(
+        SHOP_NOTIFY_URLS=f'{in_address}~"on+%26+off+%231%25"#crm', SHOP_SINK_OPTIONS="{}"
+    ).sinks
+
+    assert crm == same
+    assert (chat.options.locale, chat.options.style) == ("en", "classic")
+    assert console.options == NO_OPTIONS
+    text = '{"crm": {"where": "paid"}}'
+    one = desk.load(SHOP_SINK_OPTIONS=text, SHOP_NOTIFY_URLS="https://h.example/a#crm").sinks[0]
+    assert str(one.options.filter.where) == "paid = true"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("crm", "should be JSON such as"),
+        ('{"crm": "paid"}', "should be JSON such as"),
+        ('{"crm": {"where": 5}}', "'crm': 'where': should be text"),
+        ('{"crm": {"events": [5]}}', "'crm': 'events': should be text or a list of texts"),
+        ('{"crm": {"rate": ["1/s"]}}', "'crm': 'rate': should be text"),
+        ('{"cmr": {"where": "paid"}}', "there is no sink 'cmr'; there are crm"),  # codespell:ignore cmr
+        ('{"crm": {"when": "paid"}}', "crm: there is no option 'when' of this kind of sink"),
+        ('{"crm": {"locale": "en"}}', "crm: there is no option 'locale' of this kind of sink"),
+        ('{"crm": {"WHERE": "paid"}}', "crm: WHERE= in an address should be written where="),
+        ('{"crm": {"where": "total >"}}', 'crm: where=: after "total >" a number is expected'),
+        ('{"crm": {"rate": "20"}}', "crm: rate=: should be a number of 1 to 9999"),
+        ('{"crm": {"events": "failed"}}', "crm: events is in its address, too; keep one"),
+        ('{"crm": {"where": "event = nwe"}}', "crm: there is no event 'nwe'"),  # codespell:ignore nwe
+        ('{"crm": {"a token5hunter2SECRET9zz": "x"}}', "crm: there is no option a text of"),
+    ],
+)  # fmt: skip
+def test_wrong_options_of_a_sink_are_named(desk: Desk, options: str, problem: str) -> None:
+    (said,) = desk.problems(SHOP_NOTIFY_URLS="https://h.example/a?events=new#crm", SHOP_SINK_OPTIONS=options)
+    assert said.startswith(f"SHOP_SINK_OPTIONS: {problem}")
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("between", [",", ", "])

@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.ports import SinkStats
 from shop_poller.web.admin_auth import MOST_SESSIONS, SESSION_S, WRONG_AT_ONCE, WRONG_EVERY_S
 from shop_poller.web.routes import make_app
-from shop_poller.web.snapshot import ActionResult, StatusSnapshot
-from support.scene import HOSTS, NO_HEALTH, TOKEN, TROUBLED, Stage, status_page_of
+from shop_poller.web.snapshot import ActionResult, SinkSnapshot, StatusSnapshot
+from shop_poller.web.troubles import troubles
+from support.scene import HOSTS, NO_HEALTH, TOKEN, TROUBLED, WELL, Stage, ago, status_page_of
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +78,8 @@ async def desk() -> AsyncIterator[Desk]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/actions/poll", "/actions/replay", "/actions/drop", "/sign-in", "/sign-out"]
+    "path",
+    ["/actions/poll", "/actions/mute", "/actions/replay", "/actions/drop", "/sign-in", "/sign-out"],
 )
 async def test_without_a_token_there_is_nothing_to_ask(path: str) -> None:
     async with visiting(token=None) as desk:
@@ -269,11 +273,68 @@ async def test_an_impossible_seq_is_refused_before_the_store_is_used(desk: Desk,
     assert desk.stage.done == []
 
 
+@pytest.mark.parametrize("seconds", ["", "0", "-1", "x", "86401", "9" * 400, "٣"])
+async def test_a_time_that_no_mute_may_last_is_refused(desk: Desk, seconds: str) -> None:
+    answer = await desk.client.post(
+        "/actions/mute", data={"sink": "crm", "seconds": seconds}, headers={**OURS, **BEARER}
+    )
+    assert (answer.status_code, answer.text) == (
+        400,
+        "The field seconds should be a number from 1 to 86400.\n",
+    )
+    assert desk.stage.done == []
+
+
+async def test_sinks_are_muted_by_programs_and_by_buttons(desk: Desk) -> None:
+    headers = {**OURS, **BEARER}
+    one = await desk.client.post("/actions/mute", data={"sink": "crm", "seconds": "86400"}, headers=headers)
+    two = await desk.client.post("/actions/unmute", data={"sink": "crm"}, headers=headers)
+    assert [(one.status_code, one.text), (two.status_code, two.text)] == [
+        (200, "Nothing is sent to this sink for now; its notifications wait.\n"),
+        (200, "Notifications are sent to this sink again.\n"),
+    ]
+    assert desk.stage.done == ["mute crm 86400", "mute crm 0"]
+
+    assert "actions/mute" not in (await desk.client.get("/?lang=en")).text, "nobody has signed in"
+    await desk.sign_in()
+    crm, telegram = desk.stage.seen.sinks
+    desk.stage.seen = replace(desk.stage.seen, sinks=[replace(crm, muted_s=7200.0), telegram])
+    await desk.act("poll")
+    page = (await desk.client.get("/?lang=en")).text
+    assert "muted for another 2 h" in page
+    assert 'aria-label="Unmute: crm"' in page
+    assert 'aria-label="Mute for 1 h: telegram"' in page
+    answer = await desk.client.post(
+        "/actions/mute?lang=en", data={"sink": "telegram", "seconds": "3600"}, headers=OURS
+    )
+    assert answer.headers["location"] == "../?lang=en&done=mute&seq=0"
+    assert "its notifications wait" in (await desk.client.get("/?lang=en&done=mute&seq=0")).text
+    assert desk.stage.done[-1] == "mute telegram 3600"
+
+
+async def test_a_muted_sink_needs_no_attention_because_something_waits(desk: Desk) -> None:
+    waits = SinkSnapshot(
+        "crm", SinkStats(waiting=3, oldest_at=ago(hours=1)), breaker=BreakerState.CLOSED, muted_s=60.0
+    )
+    desk.stage.seen = replace(WELL, sinks=[waits])
+    assert "Needs attention" not in (await desk.client.get("/?lang=en")).text
+    desk.stage.seen = replace(WELL, sinks=[replace(waits, muted_s=0.0)])
+    assert [one.kind for one in troubles(desk.stage.seen)] == ["late"]
+
+
 async def test_an_unknown_action_is_none(desk: Desk) -> None:
     assert (await desk.act("explode", "1", BEARER)).status_code == 404
 
 
-@pytest.mark.parametrize("answer", [ActionResult.NOT_LEADER, ActionResult.POLLING_OFF, ActionResult.MISSING])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ActionResult.NOT_LEADER,
+        ActionResult.POLLING_OFF,
+        ActionResult.NO_SINK,
+        ActionResult.MISSING,
+    ],
+)
 async def test_what_was_not_done_is_said_with_the_reason(desk: Desk, answer: ActionResult) -> None:
     desk.stage.answer = answer
     said = await desk.act("poll", headers=BEARER)

@@ -1,8 +1,8 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = (
-    "setup", "run", "check", "notify-test", "status", "audit", "backfill", "replay", "backup",
-    "restore", "demo",
+    "setup", "run", "check", "notify-test", "status", "audit", "backfill", "replay",
+    "mute", "unmute", "mutes", "backup", "restore", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
@@ -33,6 +33,12 @@ EXAMPLES = (
     "shop-poller backfill --since 2026-01-01",
     "shop-poller replay --since 2026-11-24T18:00:00 --dry-run",
     "shop-poller replay --since 2026-11-01 --sink crm --event new --yes",
+    "shop-poller mute telegram",
+    "shop-poller mute telegram --for 2h",
+    "shop-poller mute telegram --until 18:00",
+    "shop-poller unmute telegram",
+    "shop-poller mutes",
+    "shop-poller mutes --json",
     "shop-poller backup shop-poller.tar",
     "shop-poller backup shop-poller.tar --overwrite",
     "shop-poller restore shop-poller.tar",

@@ -123,6 +123,9 @@ class Stage:
     async def poll_now(self) -> ActionResult:
         return self._do("poll")
 
+    async def mute(self, sink: str, for_s: float) -> ActionResult:
+        return self._do(f"mute {sink} {for_s}")
+
     async def replay(self, seq: int) -> ActionResult:
         self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])
         return self._do(f"replay {seq}")

@@ -256,6 +256,7 @@ async def shop_harness(
     in_memory: bool = False,
     may_send: Callable[[], bool] = lambda: True,
     now: Callable[[], datetime] = virtual_now,
+    muted_s: Callable[[str], float] = lambda _: 0.0,
 ) -> AsyncIterator[ShopHarness]:
     """Build it around the state file at `path`; entering it again with the same path is a restart.
 
@@ -301,6 +302,7 @@ async def shop_harness(
                 metrics=metrics,
                 clock=clock,
                 random=random,
+                muted_s=partial(muted_s, sink.name),
             )
             for sink in sinks
         ]

@@ -75,6 +75,20 @@ def test_what_a_filter_leaves_out_is_not_sent_and_was_not_lost(site: Site) -> No
     assert {order["order"]: order["standing"] for order in orders} == {paid: "lost", failing: "fine"}
 
 
+def test_what_an_expression_leaves_out_is_not_sent_and_was_not_lost(site: Site) -> None:
+    choosy = {"SHOP_NOTIFY_URLS": f"{site.receiver.url}?where=total<1+or+status=failed"}
+    site.once(**choosy)
+    paid, failing = site.shop.create_order("processing"), site.shop.create_order("failed")
+    assert site.once(**choosy).last == "delivered 1, waiting 0, failed 0"
+    orders, last = entries(site, **choosy)
+
+    assert site.receiver.events == [(str(failing), "failed")]
+    assert {order["order"]: order["standing"] for order in orders} == {paid: "fine", failing: "fine"}
+    assert last["verdict"] == "everything accounted for: 2 orders"
+    orders, _ = entries(site, SHOP_NOTIFY_URLS=f"{site.receiver.url}?where=total>1")
+    assert {order["order"]: order["standing"] for order in orders} == {paid: "lost", failing: "fine"}
+
+
 def test_what_is_not_delivered_is_told_and_is_4(site: Site) -> None:
     site.shop.create_order("processing")
     answer(site, 503)

@@ -60,7 +60,7 @@ def prepare(site: Site, args: list[str]) -> None:
     """Have what the example is about."""
     if args[0] == "shops":
         site.name_shops({"honey": site.served.url})
-    if args[0] in {"status", "audit", "backfill", "deliveries", "backup", "restore", "state"}:
+    if args[0] in {"status", "audit", "backfill", "deliveries", "mutes", "backup", "restore", "state"}:
         assert site.once().code == 0
     if args[0] == "restore" or "--overwrite" in args:
         assert site.run("backup", "shop-poller.tar").code == 0
@@ -95,9 +95,10 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
             wait_until(lambda: watching.stdout, "a look")
             assert watching.stop(signal.SIGINT) == 0
         return
-    if args == ["poll", "now"]:
+    if args[0] in {"poll", "mute", "unmute"}:
         with reserved_port() as port:
             site.settings |= {"SHOP_HTTP_LISTEN": f"127.0.0.1:{port}", "SHOP_ADMIN_TOKEN": "0123456789abcdef"}
+            site.settings |= {"SHOP_NOTIFY_URLS": f"{site.receiver.url}#telegram"}
             with site.daemon():
                 site.polled()
                 assert site.run(*args).code == 0

@@ -5,7 +5,7 @@ misses orders cannot detect that itself.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,11 +19,12 @@ from shop_poller.config.settings import Settings
 from shop_poller.core import cursor
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Count, Entry, Evidence, Sent, Standing
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.filters import lasting_facts
 from shop_poller.core.model import Order, Page, Query, UnreadableOrder, iso
 from shop_poller.core.sweep import AHEAD, MAX_CONFIRMING, made_at
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import DeliveryHistory, OrderState
-from shop_poller.runtime.factory import asking, begun, poll_plan
+from shop_poller.runtime.factory import asking, begun, make_message_format, poll_plan
 from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
 
@@ -228,19 +229,31 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
         settings.shop,
         plan.policy(state.baseline_at, shop_time=page.shop_time, now=orders.now()),
         polled_to=state.cursor_at - plan.overlap,
-        unwanted=_unwanted(settings),
+        is_wanted=_wanted(settings),
         only_for_people=all(sink.is_for_people for sink in settings.sinks),
     )
 
 
-def _unwanted(settings: Settings) -> set[str]:
-    """Return the events that no sink's filter accepts."""
-    wanted = {
-        event
-        for event, level in settings.events
-        if any(sink.filter.wants(event, level) for sink in settings.sinks)
-    }
-    return {event for event, _ in settings.events} - wanted
+def _wanted(settings: Settings) -> Callable[[str, Order | UnreadableOrder], bool]:
+    """Return a function that shows whether a sink's filter surely accepts an event of an order.
+
+    What may have been another fact then, such as the status, decides nothing.
+    """
+    filters = [sink.filter for sink in settings.sinks]
+    levels, shop = dict(settings.events), (settings.shop, make_message_format(settings).shop_info.name)
+
+    def is_wanted(name: str, item: Order | UnreadableOrder) -> bool:
+        level = levels.get(name)
+        if level is None:  # an event of the owner's that is no longer in the settings
+            return True
+        order = item if isinstance(item, Order) else None
+        known = lasting_facts(order, event_type=name, level=level, shop=shop)
+        return any(
+            one.wants(name, level) and (one.where is None or one.where.matches(known) is True)
+            for one in filters
+        )
+
+    return is_wanted
 
 
 async def _complete_since(settings: Settings, history: DeliveryHistory, now: datetime) -> datetime:

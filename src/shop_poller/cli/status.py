@@ -1,7 +1,8 @@
 """`status`: the state of a shop's polling and deliveries, read from the store."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import iso
+from shop_poller.mutes import MUTED, stored_mutes
 from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
 from shop_poller.stores import peek_store
 
@@ -27,6 +29,7 @@ class Status:
     Attributes:
         now: the time of the clock that dates stored rows; None if it is unknown.
         whose: the owner of that clock.
+        mutes: the muted sinks, and until when.
     """
 
     shop: str
@@ -39,6 +42,7 @@ class Status:
     rows_set_aside: list[RowSetAside]
     now: datetime | None = None
     whose: Whose = Whose.OURS
+    mutes: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def clock(self) -> str:
@@ -71,6 +75,7 @@ class Status:
                 name: {"error_type": alert.cause, "since": iso(alert.since)}
                 for name, alert in self.alerts.items()
             },
+            **({"muted": {name: iso(until) for name, until in self.mutes.items()}} if self.mutes else {}),
             "sinks": {
                 name: {
                     "waiting": sink.waiting,
@@ -92,12 +97,13 @@ async def read_status(settings: Settings) -> Status:
     """
     shop = settings.shop
     async with store_of(settings, peek_store) as store:
+        alerts = await store.alerts(shop)
         found = Status(
             shop,
             await store.load(shop),
             await store.stats(shop),
             await store.set_aside(shop),
-            {name: one for name, one in (await store.alerts(shop)).items() if not name.startswith(MARKERS)},
+            {name: one for name, one in alerts.items() if not name.startswith((*MARKERS, MUTED))},
             await store.finished(shop, dead=True, limit=LATEST),
             await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),
@@ -105,7 +111,9 @@ async def read_status(settings: Settings) -> Status:
         with suppress(ShopPollerError):  # the status is shown without the server's time
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
-        return replace(found, now=store.now(), whose=whose)
+        now = store.now()
+        mutes = {sink: until for sink, until in sorted(stored_mutes(alerts).items()) if until > now}
+        return replace(found, now=now, whose=whose, mutes=mutes)
 
 
 def render(status: Status, now: datetime) -> list[str]:
@@ -131,6 +139,7 @@ def render(status: Status, now: datetime) -> list[str]:
     lines += [
         f"alert       {name}: {alert.cause} since {iso(alert.since)}" for name, alert in status.alerts.items()
     ]
+    lines += [f"muted       {name}: until {iso(until)}" for name, until in status.mutes.items()]
     for name, sink in stats.sinks.items():
         oldest = f", oldest {_ago(sink.oldest_at, now)}" if sink.oldest_at else ""
         lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")

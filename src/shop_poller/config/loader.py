@@ -176,11 +176,15 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts could not be distinguished
         found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
-    found += [
-        f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {problem}"
-        for sink in settings.sinks
-        for problem in filter_problems(sink.options.filter, events=events, levels=levels)
-    ]
+    for sink, with_all in zip(settings.shop_notify_urls, settings.sinks, strict=True):
+        name = shown_place(sink.name)
+        in_address = filter_problems(sink.options.filter, events=events, levels=levels)
+        found += [f"SHOP_NOTIFY_URLS: {name}: {problem}" for problem in in_address]
+        found += [
+            f"SHOP_SINK_OPTIONS: {name}: {problem}"
+            for problem in filter_problems(with_all.options.filter, events=events, levels=levels)
+            if problem not in in_address
+        ]
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(
             "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"

@@ -29,6 +29,8 @@ from shop_poller.config.addresses import (
     split,
 )
 from shop_poller.config.redis_address import RedisAddress, Topology, parse_redis
+from shop_poller.config.sink_options import parse as parse_sink_options
+from shop_poller.config.sink_options import with_options
 from shop_poller.config.sinks import SinkConfig, SinkParser, parse_sinks
 from shop_poller.config.status_events import parse as parse_status_events
 from shop_poller.config.statuses import UNPAID
@@ -240,6 +242,11 @@ class Settings(BaseModel):
     shop_notify_urls: Annotated[tuple[InstanceOf[SinkConfig], ...], BeforeValidator(_sinks)] = Field(
         None, validate_default=True, description="sinks, separated by spaces; default: console:"
     )
+    shop_sink_options: Annotated[dict[str, dict[str, str]], BeforeValidator(parse_sink_options)] = Field(
+        {},
+        description="JSON: options of sinks by their names, instead of in their addresses; see"
+        " [who gets which](notifications.md#who-gets-which)",
+    )
     shop_notify_secret: Annotated[SecretStr, AfterValidator(_signing_key)] | None = Field(
         None,
         description="key for Standard Webhooks signatures to http(s) sinks, whsec_…; two keys, separated by a"
@@ -402,6 +409,15 @@ class Settings(BaseModel):
             _sink_parser(info)(REDIS_SINK.format(value.get_secret_value()))
         return value
 
+    @field_validator("shop_sink_options")
+    @classmethod
+    def _check_sink_options(
+        cls, value: dict[str, dict[str, str]], info: ValidationInfo
+    ) -> dict[str, dict[str, str]]:
+        if "shop_notify_urls" in info.data:
+            with_options(info.data["shop_notify_urls"], value)
+        return value
+
     @field_validator("shop_id")
     @classmethod
     def _check_shop_id(cls, value: str) -> str:
@@ -491,8 +507,8 @@ class Settings(BaseModel):
 
     @property
     def sinks(self) -> tuple[SinkConfig, ...]:
-        """The config models of the sinks."""
-        return self.shop_notify_urls
+        """The config models of the sinks, with all their options."""
+        return with_options(self.shop_notify_urls, self.shop_sink_options)
 
 
 SECRETS = (

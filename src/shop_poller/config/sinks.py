@@ -8,15 +8,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
-from urllib.parse import SplitResult
+from typing import ClassVar, Literal, Self, TypeVar, get_args
+from urllib.parse import SplitResult, unquote
 
-from shop_poller.core.filters import EVERYTHING, Filter, take_filter
-from shop_poller.core.messages import Renderer
+from shop_poller.core.filters import EVERYTHING, Filter, take, take_filter
+from shop_poller.core.messages import Locale, Renderer
 from shop_poller.core.model import Notification
+from shop_poller.core.rates import Rate, parse_rate
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
+T = TypeVar("T")
+Style = Literal["rich", "classic"]
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_NAME = 200
 
@@ -27,9 +30,15 @@ class SinkOptions:
 
     Attributes:
         filter: which notifications the sink receives.
+        rate: the most messages in a time; None for no limit.
+        locale: the language of its messages, for sinks for people; None for SHOP_LOCALE.
+        style: of its messages, for sinks for people: rich, or title and message of the JSON as text.
     """
 
     filter: Filter = EVERYTHING
+    rate: Rate | None = None
+    locale: Locale | None = None
+    style: Style = "rich"
 
 
 NO_OPTIONS = SinkOptions()
@@ -128,17 +137,58 @@ def sink_name(fragment: str, default: str) -> str:
     return fragment or default
 
 
-def take_options(query: str) -> tuple[SinkOptions, str]:
+def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple[SinkOptions, str]:
     """Take the options of every sink out of the query of an address.
+
+    Args:
+        query: of the address.
+        name: of the sink, for errors.
+        is_for_people: whether the sink has the options for messages to people; else they are the receiver's.
 
     Returns:
         The options, and the rest of the query exactly as written.
 
     Raises:
-        ValueError: an option is wrong; one line without its value, which may be a secret.
+        ValueError: an option is wrong; one line with the sink's name and without the option's value, which
+            may be a secret.
     """
-    wanted, rest = take_filter(query)
-    return SinkOptions(filter=wanted), rest
+    try:
+        wanted, rest = take_filter(query)
+        rate, rest = _take_rate(rest)
+        if not is_for_people:
+            return SinkOptions(filter=wanted, rate=rate), rest
+        locale, rest = _take_choice("locale", rest, get_args(Locale))
+        style, rest = _take_choice("style", rest, get_args(Style))
+        return SinkOptions(filter=wanted, rate=rate, locale=locale, style=style or "rich"), rest
+    except ValueError as error:
+        raise ValueError(f"{shown_place(name)}: {error}") from None
+
+
+def _take_rate(query: str) -> tuple[Rate | None, str]:
+    value, rest = _take_one("rate", query)
+    if value is None:
+        return None, rest
+    try:
+        return parse_rate(value), rest
+    except ValueError as error:
+        raise ValueError(f"rate=: {error}") from None
+
+
+def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | None, str]:
+    value, rest = _take_one(option, query)
+    if value is None:
+        return None, rest
+    for choice in choices:
+        if choice == value:
+            return choice, rest
+    raise ValueError(f"{option}=: should be {' or '.join(map(str, choices))}")
+
+
+def _take_one(option: str, query: str) -> tuple[str | None, str]:
+    taken, rest = take(query, (option,))
+    if len(taken[option]) > 1:
+        raise ValueError(f"{option}= is there more than once; which one is meant?")
+    return next((unquote(value) for value in taken[option]), None), rest
 
 
 def place(parts: SplitResult) -> str:

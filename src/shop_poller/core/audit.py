@@ -1,6 +1,6 @@
 """Checks whether an order is accounted for: its state in the shop, what is known, announced and delivered."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -104,7 +104,8 @@ class Auditor:
 
     Attributes:
         polled_to: the next poll will show orders that were modified later.
-        unwanted: events that no sink accepts; no delivery of them is stored.
+        is_wanted: whether a sink surely accepts an event of an order, by name; of others no delivery may be
+            stored.
         only_for_people: all sinks are for people, who receive no cancellation of an order that was never
             announced (see Filter).
     """
@@ -112,7 +113,7 @@ class Auditor:
     shop_id: str
     policy: Policy
     polled_to: datetime
-    unwanted: Collection[str] = ()
+    is_wanted: Callable[[str, Order | UnreadableOrder], bool] = lambda _name, _item: True
     only_for_people: bool = False
 
     def contradicts(self, item: Order | UnreadableOrder, known: KnownOrder | None) -> bool:
@@ -170,13 +171,14 @@ class Auditor:
         if known is None:
             return {}
         found: dict[str, Sequence[Sent]] = {}
-        unwanted = {*self.unwanted}
+        unwanted = set[str]()
         if self.only_for_people and not was_announced(known):
             unwanted.add(EventType.CANCELLED)
         for name, times in sorted(known.decided.items()):
+            is_unwanted = name in unwanted or not self.is_wanted(name, item)
             for occurrence in range(1, times + 1):
                 key = event_id(self.shop_id, str(item.id), name, occurrence)
-                if name in unwanted and key not in evidence.sent:
+                if key not in evidence.sent and is_unwanted:
                     continue
                 found[str(name) if times == 1 else f"{name} ({occurrence})"] = evidence.sent.get(key, ())
         for refund in sorted(known.refund_ids or ()):

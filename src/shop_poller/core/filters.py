@@ -1,15 +1,19 @@
-"""Which notifications a sink accepts: `events=` and `levels=` in its address.
+"""Which notifications a sink accepts: `events=`, `levels=` and `where=` in its address.
 
 A word of `events` is an event's full name, its last part (`new`), or a prefix and a star (`service.*`).
-Levels have the names that are sent, after SHOP_LEVEL_MAP.
+Levels have the names that are sent, after SHOP_LEVEL_MAP. `where` is an expression over the facts of a
+notification, see core/expressions.py.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import unquote, unquote_plus
 
-from shop_poller.core.model import EventType, Notification
+from shop_poller.core.expression_parser import parse_expression
+from shop_poller.core.expressions import FIELDS, Expression, Facts, Kind, names_event
+from shop_poller.core.model import EventType, Notification, Order
 from shop_poller.core.showing import is_harmless
 
 MOST_WORDS = 100
@@ -31,21 +35,28 @@ class Filter:
     events: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
     is_for_people: bool = False
+    where: Expression | None = None
 
     def wants(self, event_type: str, level: str) -> bool:
-        """Return whether the sink accepts an event of this type and level."""
+        """Return whether the sink accepts events of this type and level, perhaps not all of them."""
         if event_type == EventType.PLACED and not self.is_for_people:
             named = not {event_type, event_type.rpartition(".")[2]}.isdisjoint(self.events)
         else:
-            named = not self.events or any(_names(word, event_type) for word in self.events)
+            named = not self.events or any(names_event(word, event_type) for word in self.events)
         return named and (not self.levels or level in self.levels)
 
     def takes(self, notification: Notification) -> bool:
-        """Return whether the sink accepts a notification."""
+        """Return whether the sink accepts a notification.
+
+        One that is not about an order is refused only if `where` is false whatever the facts of an order
+        are: `total > 5000` must not hide that the shop is down.
+        """
         if not self.wants(notification.event_type, notification.level):
             return False
         is_cancelled = notification.event_type == EventType.CANCELLED
-        return not (self.is_for_people and is_cancelled and not notification.data.get("was_announced", True))
+        if self.is_for_people and is_cancelled and not notification.data.get("was_announced", True):
+            return False
+        return self.where is None or self.where.matches(facts(notification)) is not False
 
 
 EVERYTHING = Filter()
@@ -56,32 +67,95 @@ def takers(sinks: Mapping[str, Filter], notification: Notification) -> list[str]
     return [name for name, wanted in sinks.items() if wanted.takes(notification)]
 
 
+def facts(notification: Notification) -> Facts:
+    """Return what `where` knows of a notification, from its JSON alone."""
+    data = notification.data
+    shop = data.get("shop") or {}
+    found = {
+        "event": [notification.event_type],
+        "level": [notification.level],
+        "shop": _known(shop.get("id"), shop.get("name")),
+    }
+    if "total" not in data:  # not about an order
+        return found
+    paid = data.get("paid")
+    return found | {
+        "total": _known(data["total"]),
+        "amount": _known(data.get("amount")),
+        "currency": _known(data.get("currency")),
+        "product": _known(*(item["name"] for item in data.get("items") or ())),
+        "payment": _known(data.get("payment_method"), data.get("payment_code")),
+        "shipping": _known(data.get("shipping_method")),
+        "status": _known(data.get("status")),
+        "previous_status": _known(data.get("previous_status")),
+        "number": _known(data.get("number")),
+        "paid": [] if paid is None else [str(paid).lower()],
+    }
+
+
+def lasting_facts(order: Order | None, *, event_type: str, level: str, shop: Sequence[str]) -> Facts:
+    """Return what `where` surely knew of an event, however long ago: all but the status and so on.
+
+    Args:
+        order: as it is today; None if it cannot be read.
+        event_type: of the event.
+        level: of the event.
+        shop: its id and its name.
+    """
+    found = {"event": [event_type], "level": [level], "shop": _known(*shop)}
+    if order is None:
+        return found
+    return found | {
+        "total": _known(order.total),
+        "currency": _known(order.currency),
+        "product": _known(*(item.name for item in order.items or ())),
+        "payment": _known(order.payment_method, order.payment_code),
+        "shipping": _known(order.shipping_method),
+        "number": _known(order.number),
+    }
+
+
 def take_filter(query: str) -> tuple[Filter, str]:
-    """Take `events` and `levels` out of the query of an address.
+    """Take `events`, `levels` and `where` out of the query of an address.
 
     Returns:
         The filter, and the rest of the query exactly as written: the receiver of a webhook may depend on it.
 
     Raises:
-        ValueError: one of the two is empty, too long, or in capitals. The message does not contain its words,
-            which may be a secret.
+        ValueError: one of them is empty, too long, or in capitals, or `where` is no expression. The message
+            does not contain its words, which may be a secret.
     """
-    rest: list[str] = []
     words: dict[str, list[str]] = {"events": [], "levels": []}
-    for part in query.split("&"):
-        name, _, value = part.partition("=")
-        if name not in words and name.lower() in words:
-            raise ValueError(f"{name}= in an address should be written {name.lower()}=")
-        if name not in words:
-            rest.append(part)
-            continue
-        found = [word for word in (text.strip() for text in unquote(value).split(",")) if word]
-        if not found:
-            raise ValueError(f"{name}= in an address names none; name some, or leave it out")
-        words[name] += found
+    taken, rest = take(query, (*words, "where"))
+    for name in words:
+        for value in taken[name]:
+            found = [word for word in (text.strip() for text in unquote(value).split(",")) if word]
+            if not found:
+                raise ValueError(f"{name}= in an address names none; name some, or leave it out")
+            words[name] += found
     if sum(map(len, words.values())) > MOST_WORDS:
         raise ValueError(f"events= and levels= in an address have more than {MOST_WORDS} words")
-    return Filter(tuple(words["events"]), tuple(words["levels"])), "&".join(rest)
+    wanted = Filter(tuple(words["events"]), tuple(words["levels"]), where=_where(taken["where"]))
+    return wanted, rest
+
+
+def take(query: str, options: Collection[str]) -> tuple[dict[str, list[str]], str]:
+    """Take options out of the query of an address.
+
+    Returns:
+        By option, its values as written, and the rest of the query exactly as written.
+
+    Raises:
+        ValueError: an option is in capitals.
+    """
+    taken: dict[str, list[str]] = {name: [] for name in options}
+    rest: list[str] = []
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name not in taken and name.lower() in taken:
+            raise ValueError(f"{name}= in an address should be written {name.lower()}=")
+        taken.get(name, rest).append(value if name in taken else part)
+    return taken, "&".join(rest)
 
 
 def problems(wanted: Filter, *, events: Collection[str], levels: Collection[str]) -> list[str]:
@@ -89,15 +163,33 @@ def problems(wanted: Filter, *, events: Collection[str], levels: Collection[str]
 
     `events` and `levels` have all of them, by their full names.
     """
-    unknown = [word for word in wanted.events if not any(_names(word, event) for event in events)]
+    words, named = list(wanted.events), list(wanted.levels)
+    known_levels = {level.lower(): level for level in levels}
+    for one in wanted.where.comparisons() if wanted.where is not None else ():
+        if one.operator != "~" and FIELDS[one.field] is Kind.EVENT:
+            words += [word.lower() for word in one.values]
+        elif one.operator != "~" and one.field == "level":
+            named += [known_levels.get(level.lower(), level) for level in one.values]
+    unknown = [word for word in words if not any(names_event(word, event) for event in events)]
     found = [_unknown("event", word, events) for word in unknown]
-    return found + [_unknown("level", word, levels) for word in wanted.levels if word not in levels]
+    return found + [_unknown("level", word, levels) for word in named if word not in levels]
 
 
-def _names(word: str, event_type: str) -> bool:
-    if word.endswith("*"):
-        return event_type.startswith(word[:-1])
-    return word in {event_type, event_type.rpartition(".")[2]}
+def _where(values: Collection[str]) -> Expression | None:
+    """Parse the values of `where`. A plus is a blank, as in forms: an address has no blanks."""
+    if not values:
+        return None
+    if len(values) > 1:
+        raise ValueError("where= is there more than once; join both expressions with and")
+    try:
+        return parse_expression(unquote_plus(next(iter(values))))
+    except ValueError as error:
+        raise ValueError(f"where=: {error}") from None
+
+
+def _known(*values: Any) -> list[str]:
+    """Return the values that are known."""
+    return [str(value) for value in values if value not in {None, ""}]
 
 
 def _unknown(what: str, word: str, known: Iterable[str]) -> str:

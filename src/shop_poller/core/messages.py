@@ -4,7 +4,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -228,6 +228,7 @@ def order_notification(event: OrderEvent, message_format: MessageFormat, *, now:
         "was_announced": event.was_announced,
         "refunded_total": _refunded_total(order),
         "payment_method": order.payment_method or None,
+        "payment_code": order.payment_code or None,
         "shipping_method": order.shipping_method or None,
         "items": None
         if order.items is None
@@ -371,7 +372,7 @@ def silence_notification(since: datetime, message_format: MessageFormat, *, now:
         level=_level(EventType.SILENCE, message_format),
         source_id=message_format.shop_id,
         title=title,
-        message=template.format(since=f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"),
+        message=template.format(since=_minute(since)),
         data={"since": iso(since), "shop": message_format.about_shop()},
         created_at=now,
         brand_id=message_format.brand_id,
@@ -397,6 +398,52 @@ def sample_notification(message_format: MessageFormat, *, now: datetime) -> Noti
         target_roles=message_format.target_roles,
         target_users=message_format.target_users,
     )
+
+
+def in_language(notification: Notification, locale: Locale) -> Notification:
+    """Return a notification with title and message in a language.
+
+    The texts of an event that the owner defined stay as they are.
+
+    Args:
+        notification: as one of the functions above wrote it, in any language.
+        locale: the language.
+    """
+    data, event_type = notification.data, notification.event_type
+    values: dict[str, Any] = {
+        "id": notification.source_id,
+        "total": money(data.get("total") or "", data.get("currency_sign") or ""),
+        "amount": money(data.get("amount") or "", data.get("currency_sign") or ""),
+        "hours": data.get("awaiting_hours"),
+        "service": data.get("service_name"),
+        "since": data.get("since"),
+        "sink": data.get("service_name"),
+        "count": data.get("count"),
+        "reason": data.get("reason"),
+        "shop": (data.get("shop") or {}).get("id"),
+    }
+    texts: tuple[str, str] | None
+    match event_type:
+        case EventType.SILENCE:
+            texts = SILENCE_TEXTS[locale]
+            values["since"] = _minute(datetime.fromisoformat(data["since"]))
+        case EventType.DEAD_LETTERS:
+            texts = DEAD_LETTER_TEXTS[locale]
+        case EventType.TEST:
+            texts = TEST_TEXTS[locale]
+        case EventType.UNHEALTHY | EventType.RECOVERED:
+            texts = ALERT_TEXTS[locale][event_type]
+            values["cause"] = CAUSES[locale][ErrorKind(data["error_type"])]
+        case _:
+            texts = ORDER_TEXTS[locale].get(event_type)
+    if texts is None:
+        return notification
+    title, template = texts
+    return replace(notification, title=title, message=template.format(**values))
+
+
+def _minute(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _refunded_total(order: Order) -> str | None:

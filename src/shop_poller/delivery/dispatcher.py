@@ -25,6 +25,7 @@ from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
+from shop_poller.core.rates import Rate
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.outcome_recorder import STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.delivery.sender import Sender
@@ -57,12 +58,14 @@ class DeliveryPlan:
         senders: concurrent senders of each sink.
         queue_size: bound of each sink's stream.
         check_every_s: how often the outbox is checked when nothing seems due; None for CHECK_EVERY_S.
+        rate: the most messages to the sink in a time; None for no limit.
     """
 
     retry: RetryPolicy
     senders: int = 8
     queue_size: int = 1000
     check_every_s: float | None = None
+    rate: Rate | None = None
 
 
 class Dispatcher:
@@ -79,6 +82,7 @@ class Dispatcher:
         clock: our clock.
         random: returns a random number, 0 to 1.
         gone: whether the sink answered 410 in an earlier leader session of this process.
+        muted_s: returns the seconds for which the sink is still muted; 0 if it is not. Then nothing is sent.
 
     Attributes:
         senders_alive: the number of running senders.
@@ -97,7 +101,9 @@ class Dispatcher:
         clock: ClockWatch,
         random: Callable[[], float],
         gone: bool = False,
+        muted_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._muted_s = muted_s
         self._clock = clock
         self._set_backs_corrected = 0  # how often the clock had been set back at the last correction
         self._correct_again_at = math.inf
@@ -119,6 +125,8 @@ class Dispatcher:
             metrics=metrics,
             clock=clock,
             random=random,
+            rate=plan.rate,
+            muted_s=muted_s,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
@@ -175,6 +183,11 @@ class Dispatcher:
     def check_soon(self) -> None:
         """Check the outbox soon: something may be due."""
         self._check_requested.set()
+
+    def mute_changed(self) -> None:
+        """Follow at once that the sink was muted or unmuted."""
+        self._sender.interrupt()
+        self.check_soon()
 
     def stop(self) -> None:
         """Claim nothing more. Senders finish their current attempt; the rest stays in the outbox."""
@@ -241,7 +254,7 @@ class Dispatcher:
     async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN or self._circuit.wait_s() > 0:
             return []
-        if not self._may_send():
+        if not self._may_send() or self._muted_s() > 0:
             return []
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
@@ -290,6 +303,8 @@ class Dispatcher:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
             await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
+        if self._muted_s() > 0:  # after the mute, a delivery that has become too old may be tried first
+            self._next_expiry_at = anyio.current_time() + DOWN_CHECK_EVERY_S
         if down and anyio.current_time() >= self._next_expiry_at:
             head_before = self._clock.look().ages_before(self._plan.retry.max_age)
             dead_lettered = 0
@@ -337,6 +352,8 @@ class Dispatcher:
         """Return the seconds until there may be work, unless `check_soon` is called."""
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN:
             return DOWN_CHECK_EVERY_S
+        if (muted_s := self._muted_s()) > 0:
+            return min(muted_s, DOWN_CHECK_EVERY_S)
         if not self._may_send():  # the lease is about to be renewed, or lost
             return STORE_WAIT_S
         if self._circuit.state is BreakerState.OPEN:

@@ -22,6 +22,7 @@ from shop_poller.core.attempts import DELIVERED, Attempt, failed
 from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import ALERTS, Delivery
+from shop_poller.core.rates import Rate, RateLimit
 from shop_poller.core.refusals import KEPT_CAP_S, PROBE_AFTER_S, Refusals, refused_wait_s
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, GiveUp, RetryPolicy, after_failure, full_jitter
 from shop_poller.observability.clock_watch import ClockWatch
@@ -56,6 +57,8 @@ class Sender:
         metrics: of the shop.
         clock: our clock.
         random: returns a random number, 0 to 1.
+        rate: the most attempts in a time; None for no limit.
+        muted_s: returns the seconds for which the sink is still muted; 0 if it is not.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -79,7 +82,11 @@ class Sender:
         metrics: Metrics,
         clock: ClockWatch,
         random: Callable[[], float],
+        rate: Rate | None = None,
+        muted_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._rate_limit = None if rate is None else RateLimit(rate)
+        self._muted_s = muted_s
         self._clock = clock
         self._failing_s = 0.0  # `failing_since` on the monotonic clock
         self.probe: int | None = None
@@ -91,7 +98,8 @@ class Sender:
         self.failing_since: datetime | None = None
         self.last_error_kind = ErrorKind.CONNECTION
         self._sink = sink
-        self._bulk = sink if isinstance(sink, BulkSink) else None
+        # Several that are sent together would pass the limit.
+        self._bulk = sink if isinstance(sink, BulkSink) and rate is None else None
         self._circuit = circuit
         self._policy = policy
         self._may_send = may_send
@@ -176,6 +184,10 @@ class Sender:
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery, made)
+        if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
+            if probing:
+                self._circuit.failure()  # lets the next delivery probe
+            return Release(delivery, made)
         # A success before this attempt does not prove that the sink works now.
         at, began = self._clock.reading()
         try:
@@ -206,7 +218,8 @@ class Sender:
         return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
     def _held_back(self) -> bool:
-        return self.stopping or self.gone or self._circuit.state is not BreakerState.CLOSED
+        is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
+        return self.stopping or is_down or self._muted_s() > 0
 
     async def _try(
         self,
@@ -247,6 +260,8 @@ class Sender:
             await self._pause(seconds)
             if self._held_back():
                 raise _HeldBackError
+            if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
+                raise _HeldBackError
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -256,6 +271,16 @@ class Sender:
             reraise=True,
         )
         return await retrying(attempt)
+
+    async def _within_rate(self, limit: RateLimit, delivery: Delivery) -> bool:
+        """Wait until the rate of the sink permits an attempt. Return False if it must not be made then."""
+        while (wait_s := limit.wait_s(anyio.current_time())) > 0:
+            await self._pause(wait_s)
+            is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
+            if self.stopping or (self._held_back() and not is_probe):
+                return False
+        limit.take(anyio.current_time())
+        return True
 
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):

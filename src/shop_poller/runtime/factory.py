@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 from pydantic import SecretStr
 
 from shop_poller.config.settings import Settings, SettingsError
+from shop_poller.config.sinks import Style
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
-from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
-from shop_poller.core.model import BuyerField
+from shop_poller.core.messages import Locale, MessageFormat, Renderer, ShopInfo, in_language
+from shop_poller.core.model import BuyerField, Notification
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
@@ -134,7 +135,6 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
         settings: as loaded.
         names_shop: whether messages for people say which shop it is, because there are several.
     """
-    renderer = _rich_renderer(settings, names_shop=names_shop)
     return MessageFormat(
         settings.shop,
         locale=settings.shop_locale,
@@ -146,23 +146,31 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
             plain(settings.shop_name).strip() or settings.shop,
             site_address(settings.woocommerce_mcp_url),
         ),
-        renderers={sink.name: partial(sink.render, write_rich=renderer) for sink in settings.sinks},
+        renderers=_renderers(settings, names_shop=names_shop),
     )
 
 
-def _rich_renderer(settings: Settings, *, names_shop: bool) -> Renderer:
-    """Return what writes the bodies for people. It loads its texts and libraries when it is first used."""
+def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
+    """Return what writes the bodies for people, by sink. Texts and libraries are loaded at the first use."""
 
     @cache
-    def rich_format() -> "RichFormat":
+    def rich_format(locale: Locale) -> "RichFormat":
         from shop_poller.core.rich_format import RichFormat  # noqa: PLC0415 - babel takes 10 MB
         from shop_poller.locales import texts  # noqa: PLC0415 - as above
 
-        locale = settings.shop_locale
         zone = ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
         return RichFormat(locale, texts(locale), zone, names_shop=names_shop)
 
-    return lambda notification: rich_format().body(notification)
+    def body(notification: Notification, locale: Locale, style: Style) -> str:
+        if locale != settings.shop_locale:
+            notification = in_language(notification, locale)
+        return rich_format(locale).body(notification) if style == "rich" else notification.body()
+
+    return {
+        sink.name: partial(body, locale=sink.options.locale or settings.shop_locale, style=sink.options.style)
+        for sink in settings.sinks
+        if sink.is_for_people
+    }
 
 
 @asynccontextmanager

@@ -3,7 +3,9 @@
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +20,7 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.core.schedule import PollTrigger, first_tick, stale, stale_after
 from shop_poller.core.sharing import phase
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.mutes import Mutes
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import MetricsRegistry, StoreUse
@@ -90,6 +93,7 @@ class ShopRuntime:
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
         self._wanted = {sink.name: sink.filter for sink in settings.sinks}
+        self._rates = {sink.name: sink.options.rate for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
@@ -117,6 +121,7 @@ class ShopRuntime:
             now=self.clock.now,
             on_new_deliveries=self._announce,
         )
+        self._mutes = Mutes(store, shop=settings.shop)
         self.lease = LeaseKeeper(store, self._metrics)
         self.health_reporter = HealthReporter(
             shop=settings.shop,
@@ -148,6 +153,7 @@ class ShopRuntime:
         await state_writer.load()
         self.clock.begun(state_writer.state)
         await self._alert_manager.load()
+        await self._mutes.load(now())
         self._report_missed_outage(state_writer)
         plan = DeliveryPlan(
             retry=RetryPolicy(max_age=timedelta(hours=settings.shop_delivery_max_age_hours)),
@@ -158,7 +164,7 @@ class ShopRuntime:
         dispatchers = [
             Dispatcher(
                 sink,
-                plan,
+                replace(plan, rate=self._rates.get(sink.name)),
                 outbox=store,
                 may_send=self.lease.held,
                 mask=self._mask,
@@ -167,6 +173,7 @@ class ShopRuntime:
                 clock=self.clock,
                 random=random.random,
                 gone=sink.name in self._gone,
+                muted_s=partial(self._muted_s, sink.name),
             )
             for sink in self._sinks
         ]
@@ -237,6 +244,7 @@ class ShopRuntime:
             health_reporter=self.health_reporter,
             session=lambda: self.session.snapshot() if self.session is not None else None,
             poll_now=self._poll_now,
+            mute=self._mute,
             on_new_deliveries=self._announce,
         )
         return StatusPage(
@@ -256,6 +264,23 @@ class ShopRuntime:
         if self.session is None:
             return False
         self.session.poller.trigger(PollTrigger.OWNER)
+        return True
+
+    def _muted_s(self, sink: str) -> float:
+        return self._mutes.left_s(sink, self.clock.now)
+
+    async def _mute(self, sink: str, for_s: float) -> bool:
+        """Mute a sink, or unmute it with 0. Return whether this process delivers, and so may change it."""
+        if self.session is None:
+            return False
+        now = self.clock.now()
+        if for_s > 0:
+            await self._mutes.mute(sink, now=now, until=now + timedelta(seconds=for_s))
+        else:
+            await self._mutes.unmute(sink, now=now)
+        if self.session is not None:
+            for dispatcher in self.session.dispatchers:
+                dispatcher.mute_changed()
         return True
 
     def chose(self, choice: ChosenDialect) -> None:

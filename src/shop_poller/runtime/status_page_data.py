@@ -1,13 +1,15 @@
 """Collects the data of the status page from the store and the running session, and performs its actions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import anyio
 
 from shop_poller import __version__
 from shop_poller.alerts import MARKERS
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.mutes import MUTED, stored_mutes
 from shop_poller.ports import DeadLetters, DeliveryHistory, FinishedDelivery, SinkStats, StateView, Stats
 from shop_poller.runtime.leader_session import SessionSnapshot
 from shop_poller.runtime.status import HealthReporter
@@ -35,6 +37,7 @@ class Overview:
         health_reporter: reports the health.
         session: returns a snapshot of our leader session; None while another replica leads.
         poll_now: makes this process poll soon; returns whether it polls.
+        mute: mutes a sink for some seconds, 0 to unmute it; returns whether this process delivers.
         on_new_deliveries: called when deliveries were added to the outbox.
     """
 
@@ -52,6 +55,7 @@ class Overview:
         health_reporter: HealthReporter,
         session: Callable[[], SessionSnapshot | None],
         poll_now: Callable[[], bool],
+        mute: Callable[[str, float], Awaitable[bool]],
         on_new_deliveries: Callable[[], None],
     ) -> None:
         self._shop = shop
@@ -65,6 +69,7 @@ class Overview:
         self._health_reporter = health_reporter
         self._session = session
         self._poll_now = poll_now
+        self._mute = mute
         self._on_new_deliveries = on_new_deliveries
         self._counts: tuple[list[int], list[int]] | None = None
         self._counted_at = 0.0
@@ -107,8 +112,8 @@ class Overview:
             known=stats.known,
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
-            alerts=[alert for name, alert in alerts.items() if not name.startswith(MARKERS)],
-            sinks=self._with_sinks(stats),
+            alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, MUTED))],
+            sinks=_with_mutes(self._with_sinks(stats), stored_mutes(alerts), seen.now),
             happenings=_happenings(delivered, dead),
             dead=dead,
             delivered=good,
@@ -156,7 +161,16 @@ class Overview:
             return ActionResult.POLLING_OFF
         if self._poll_now():
             return ActionResult.DONE
-        # If no process has the lease, no other replica polls either.
+        return await self._no_leader()
+
+    async def mute(self, sink: str, for_s: float) -> ActionResult:
+        """Mute a sink of the settings, or unmute it with 0."""
+        if sink not in self._sinks:
+            return ActionResult.NO_SINK
+        return ActionResult.DONE if await self._mute(sink, for_s) else await self._no_leader()
+
+    async def _no_leader(self) -> ActionResult:
+        # If no process has the lease, no other replica polls and delivers either.
         return ActionResult.NOT_LEADER if await self._store.holder() else ActionResult.NO_LEADER
 
     async def replay(self, seq: int) -> ActionResult:
@@ -169,6 +183,17 @@ class Overview:
         """Delete a dead letter."""
         moved = await self._dead_letters.drop_concurrently(self._shop, [seq])
         return ActionResult.DONE if moved else ActionResult.MISSING
+
+
+def _with_mutes(
+    sinks: Iterable[SinkSnapshot], until: Mapping[str, datetime], now: datetime
+) -> list[SinkSnapshot]:
+    return [
+        replace(sink, muted_s=max(0.0, (until[sink.name] - now).total_seconds()))
+        if sink.name in until
+        else sink
+        for sink in sinks
+    ]
 
 
 def _happenings(delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:

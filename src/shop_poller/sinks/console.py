@@ -44,9 +44,12 @@ class ConsoleConfig(SinkConfig):
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
         name = sink_name(parts.fragment, "console:")
-        options, rest = take_options(parts.query)
+        options, rest = take_options(parts.query, name=name, is_for_people=cls.is_for_people)
         if rest:
-            raise ValueError(f"{name} has an option that is not known; there are events and levels")
+            raise ValueError(
+                f"{name} has an option that is not known; there are events, levels, where,"
+                " rate, locale and style"
+            )
         return cls(name=name, options=options)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither

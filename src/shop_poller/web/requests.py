@@ -64,6 +64,19 @@ def read_seq(fields: Mapping[str, str]) -> int:
     return number if number <= MAX_SEQ else 0
 
 
+def read_mute(fields: Mapping[str, str], longest_s: float) -> tuple[str, int]:
+    """The name of a sink, and the seconds to mute it.
+
+    Raises:
+        ActionRefusedError: the seconds are no number from 1 to the longest time.
+    """
+    text = fields.get("seconds", "")
+    seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 0 < seconds <= longest_s:
+        raise ActionRefusedError(400, "no time")
+    return fields.get("sink", ""), seconds
+
+
 def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:
     """The chosen language; else the first of ours that the browser accepts; else the default."""
     wanted: list[tuple[float, int, str]] = []

@@ -24,6 +24,7 @@ class SinkSnapshot:
         gone: it answered 410.
         failing_since: when deliveries began to fail.
         last_error_kind: how the last one failed, if it is failing.
+        muted_s: seconds for which the sink is still muted; 0 if it is not.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SinkSnapshot:
     gone: bool = False
     failing_since: datetime | None = None
     last_error_kind: ErrorKind | None = None
+    muted_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class ActionResult(StrEnum):
     NOT_LEADER = "follows"  # another replica polls
     NO_LEADER = "nobody"  # no replica leads
     POLLING_OFF = "off"  # polling is off
+    NO_SINK = "no sink"  # the settings have no sink of this name
     MISSING = "missing"  # the dead letter no longer exists, or its event is already pending
 
 
@@ -108,6 +111,10 @@ class PageBackend(Protocol):
 
     async def poll_now(self) -> ActionResult:
         """Poll at once, despite any pause."""
+        ...
+
+    async def mute(self, sink: str, for_s: float) -> ActionResult:
+        """Hold the deliveries to a sink for some seconds; send them again with 0."""
         ...
 
     async def replay(self, seq: int) -> ActionResult:

@@ -1,6 +1,6 @@
 """Handles the requests of the status page, and decides who may act. Imported at the first request."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 import structlog
@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import Locale
+from shop_poller.mutes import LONGEST
 from shop_poller.observability.logging import Log
 from shop_poller.web.admin_auth import SESSION_S, AdminAuth, TooManyError, bearer, same_origin
 from shop_poller.web.forms import form_page, trouble_page
@@ -18,6 +19,7 @@ from shop_poller.web.requests import (
     ActionRefusedError,
     read_form,
     read_locale,
+    read_mute,
     read_seq,
 )
 from shop_poller.web.snapshot import ActionResult, PageBackend, StatusSnapshot
@@ -41,8 +43,13 @@ REFUSAL_TEXTS: dict[ActionResult, str] = {
     ActionResult.NOT_LEADER: "follows",
     ActionResult.NO_LEADER: "leader",
     ActionResult.POLLING_OFF: "polling off",
+    ActionResult.NO_SINK: "no sink",
     ActionResult.MISSING: "missing",
 }
+
+
+DONE = frozenset({"poll", "mute", "unmute", "replay", "drop"})
+"""The actions whose result the page shows."""
 
 
 class StatusPage:
@@ -110,13 +117,14 @@ class StatusPage:
         return RedirectResponse("./", 303, HEADERS)
 
     async def act(self, request: Request) -> Response:
-        """Handle POST /actions/…: poll, replay or drop. A program receives one line, a browser the page."""
+        """Handle POST /actions/…; see DONE. A program receives one line, a browser the page."""
         view, action = self._view_context(request), request.path_params["action"]
         by_program = bearer(request) is not None
         try:
             self._authorize(request)
-            seq = read_seq(await read_form(request)) if action != "poll" else 0
-            await self._run_action(action, seq)
+            fields = await read_form(request) if action != "poll" else {}
+            seq = read_seq(fields)
+            await self._run_action(action, seq, fields)
         except ActionRefusedError as error:
             return self._refusal(view, by_program, error.status, error.text)
         except ShopPollerError as error:
@@ -130,14 +138,18 @@ class StatusPage:
         keep_still = "&still=1" if view.no_refresh else ""
         return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={seq}{keep_still}", 303, HEADERS)
 
-    async def _run_action(self, action: str, seq: int) -> None:
-        """Carry out an action, on the dead letter with this seq if it is not `poll`."""
+    async def _run_action(self, action: str, seq: int, fields: Mapping[str, str]) -> None:
+        """Carry out an action: on the dead letter with this seq, or as the other fields of its form say."""
         actions: dict[str, Callable[[int], Awaitable[ActionResult]]] = {
             "replay": self._backend.replay,
             "drop": self._backend.drop,
         }
         if action == "poll":
             result = await self._backend.poll_now()
+        elif action == "mute":
+            result = await self._backend.mute(*read_mute(fields, LONGEST.total_seconds()))
+        elif action == "unmute":
+            result = await self._backend.mute(fields.get("sink", ""), 0)
         elif action in actions and seq:
             result = await actions[action](seq)
         else:
@@ -210,7 +222,7 @@ class StatusPage:
         done, seq = query.get("done", ""), query.get("seq", "")
         signed_in = self._admin_auth is not None and self._admin_auth.is_signed_in(request)
         notice = ""
-        if signed_in and done in {"poll", "replay", "drop"} and seq.isascii() and seq.isdigit():
+        if signed_in and done in DONE and seq.isascii() and seq.isdigit():
             notice = _result_text(ViewContext(locale), done, int(seq[:20]))
         return ViewContext(
             locale=locale,

@@ -11,6 +11,9 @@ from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import TEXTS
 
+MUTE_S = 3600
+"""For how long the button mutes a sink."""
+
 
 def sinks(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """Show the sinks, their state, and what waits for them."""
@@ -35,8 +38,9 @@ def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Ma
         waiting = view.say("not known")
         state = view.say("not known") if sink.breaker is None else state
     return fill(
-        '<tr><th scope="row">{name}</th><td class="{tone}">{state}</td>'
+        '<tr><th scope="row">{name}</th><td><span class="{tone}">{state}</span>{action}</td>'
         '<td class="number">{waiting}</td></tr>',
+        action=_mute(view, sink) if view.signed_in and sink.named else Markup(),
         name=foreign(sink.name),
         tone=tone,
         state=state,
@@ -46,6 +50,8 @@ def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Ma
 
 def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[str, str]:
     """Return the style and the text of a sink's state."""
+    if sink.muted_s and sink.named and not sink.gone:
+        return "is-some", view.say("muted", age=view.age(sink.muted_s))
     if sink.failing_since is not None and sink.breaker is BreakerState.CLOSED:
         return "is-some", view.say("failing", age=view.age((now - sink.failing_since).total_seconds()))
     tone, words = {
@@ -59,6 +65,20 @@ def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[s
     elif sink.gone:
         tone, words = "is-bad", "gone state"
     return tone, view.say(words)
+
+
+def _mute(view: ViewContext, sink: SinkSnapshot) -> Markup:
+    name = "unmute" if sink.muted_s else "mute"
+    return fill(
+        '<div class="actions"><form method="post" action="{action}">'
+        '<input type="hidden" name="sink" value="{sink}">'
+        '<input type="hidden" name="seconds" value="{seconds}">'
+        '<button aria-label="{text}: {sink}">{text}</button></form></div>',
+        action=view.action_url(name),
+        sink=sink.name,
+        seconds=MUTE_S,
+        text=view.say(name),
+    )
 
 
 def events(view: ViewContext, snapshot: StatusSnapshot) -> Markup:

@@ -59,7 +59,9 @@ class AppriseConfig(SinkConfig):
             raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
         name = sink_name(fragment, "")
         place, _, query = place.partition("?")
-        options, query = take_options(query)
+        options, query = take_options(
+            query, name=name or f"{PREFIX}{scheme}", is_for_people=cls.is_for_people
+        )
         url = f"{scheme}://{place}" + (f"?{query}" if query else "")
         return cls(name=name or hashed_name(url), options=options, url=url)
 

@@ -44,7 +44,7 @@ class HttpConfig(SinkConfig):
         name = sink_name(parts.fragment, _default_name(parts))
         if not parts.hostname:
             raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
-        options, query = take_options(parts.query)
+        options, query = take_options(parts.query, name=name)
         rest = [part for part in query.split("&") if part != REDIRECTS]
         return cls(
             name=name,

@@ -139,7 +139,7 @@ class _Address:
             )
 
     def _options(self, parts: SplitResult) -> tuple[SinkOptions, dict[str, str]]:
-        options, query = take_options(parts.query)
+        options, query = take_options(parts.query, name=self.name)
         found: dict[str, str] = {}
         for option, value in parse_qsl(query, keep_blank_values=True):
             if option in found and option in {"channel", "stream", "maxlen"}:

@@ -1,0 +1,96 @@
+"""SHOP_SINK_OPTIONS: options of sinks, by their names. The same options as in addresses, without encoding."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+from urllib.parse import quote
+
+from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, take_options
+from shop_poller.core.filters import EVERYTHING
+from shop_poller.core.showing import shown, shown_place
+
+MOST = 100
+EXAMPLE = '{"crm": {"where": "total >= 5000", "rate": "20/min"}}'
+LISTS = ("events", "levels")
+"""Options whose value may be a list, too."""
+
+
+def parse(value: object) -> dict[str, dict[str, str]]:
+    """Read the setting: JSON, or the same as a table.
+
+    Returns:
+        By sink and option, the value as text.
+
+    Raises:
+        ValueError: one line, what is wrong and what to do.
+    """
+    try:
+        table = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise ValueError(f"should be JSON such as {EXAMPLE}")
+    if len(table) > MOST:
+        raise ValueError(f"names {len(table)} sinks; {MOST} at most")
+    return {
+        sink: {option: _text(sink, option, given) for option, given in entry.items()}
+        for sink, entry in table.items()
+    }
+
+
+def with_options(
+    sinks: Sequence[SinkConfig], options: Mapping[str, Mapping[str, str]]
+) -> tuple[SinkConfig, ...]:
+    """Return the sinks with the options of their addresses, and these.
+
+    Raises:
+        ValueError: no sink has the name, an option is wrong, or is in the address, too.
+    """
+    names = [sink.name for sink in sinks]
+    if unknown := [name for name in options if name not in names]:
+        there = ", ".join(map(shown_place, names))
+        raise ValueError(f"there is no sink {shown(unknown[0], is_name=True)}; there are {there}")
+    return tuple(
+        replace(sink, options=_merged(sink.name, sink.options, _options(sink, options[sink.name])))
+        if sink.name in options
+        else sink
+        for sink in sinks
+    )
+
+
+def _text(sink: str, option: str, given: object) -> str:
+    if isinstance(given, str):
+        return given
+    if option in LISTS and isinstance(given, list) and all(isinstance(word, str) for word in given):
+        return ",".join(given)
+    named = f"{shown(sink, is_name=True)}: {shown(option, is_name=True)}"
+    raise ValueError(f"{named}: should be text{' or a list of texts' if option in LISTS else ''}")
+
+
+def _options(sink: SinkConfig, given: Mapping[str, str]) -> SinkOptions:
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in given.items())
+    options, rest = take_options(query, name=sink.name, is_for_people=sink.is_for_people)
+    if rest:
+        unknown = [name for name in given if quote(name, safe="") == rest.partition("=")[0]]
+        named = shown(unknown[0] if unknown else "", is_name=True)
+        raise ValueError(f"{shown_place(sink.name)}: there is no option {named} of this kind of sink")
+    return options
+
+
+def _merged(sink: str, own: SinkOptions, given: SinkOptions) -> SinkOptions:
+    """Return the options of an address and of the setting. Each may be in one of them."""
+    chosen = replace(own.filter, **_chosen(sink, own.filter, given.filter, EVERYTHING))
+    others = _chosen(sink, replace(own, filter=EVERYTHING), replace(given, filter=EVERYTHING), NO_OPTIONS)
+    return replace(own, **{**others, "filter": chosen})
+
+
+def _chosen(sink: str, own: Any, given: Any, default: Any) -> dict[str, Any]:
+    """Return, by field, the value that is not the default."""
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(default)):
+        here, there, usual = (getattr(one, name) for one in (own, given, default))
+        if usual not in {here, there}:
+            raise ValueError(f"{shown_place(sink)}: {name} is in its address, too; keep one")
+        found[name] = here if there == usual else there
+    return found

@@ -1,0 +1,225 @@
+"""Muted sinks, in virtual time: deliveries wait in the outbox, none is lost, and a restart keeps the mute."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from shop_poller.cli.mutes import duration, read_mutes
+from shop_poller.cli.status import read_status, render
+from shop_poller.config.settings import Settings
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.model import iso
+from shop_poller.core.retry import RetryPolicy
+from shop_poller.delivery.dispatcher import DeliveryPlan
+from shop_poller.mutes import LONGEST, MUTED, Mutes, stored_mutes
+from shop_poller.ports import Alert
+from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import new_deliveries
+from support.deliveries import put as put_row
+from support.shop_harness import SHOP, FakeSink, ShopHarness, down, put, shop_harness
+from support.virtual_time import virtual_now
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+
+
+class Mute:
+    """Mutes a sink until some time of the loop."""
+
+    def __init__(self, until: float = 0.0, sink: str = "sink") -> None:
+        self.until, self.sink = until, sink
+
+    def __call__(self, sink: str) -> float:
+        return max(0.0, self.until - anyio.current_time()) if sink == self.sink else 0.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+async def waiting(it: ShopHarness) -> int:
+    stats = (await it.store.stats(SHOP)).sinks.get("sink")
+    return stats.waiting if stats else 0
+
+
+async def test_what_is_for_a_muted_sink_waits_and_goes_out_when_that_ends(path: Path) -> None:
+    sinks = [FakeSink("sink"), FakeSink("other")]
+    async with shop_harness(path, sinks=sinks, muted_s=Mute(HOUR)) as it, it.delivering():
+        await put(it, "1", "2", "1")
+        await put(it, "1", sink="other")
+        await anyio.sleep(HOUR - 1)
+        assert (sinks[0].tried, len(sinks[1].got), await waiting(it)) == ([], 1, 3)
+        await anyio.sleep(2)
+        assert {round(at) for at, _ in sinks[0].got} == {HOUR}
+        assert sorted(delivery.key for _, delivery in sinks[0].got) == ["1", "1", "2"]
+        assert await waiting(it) == 0
+
+
+async def test_what_is_claimed_already_is_released(path: Path) -> None:
+    mute = Mute()
+    sink = FakeSink(judge=lambda _: 5.0)
+    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), senders=2)
+    async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
+        await put(it, *"12345678")
+        await anyio.sleep(1)
+        mute.until = HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(100)
+        assert len(sink.got) == len(sink.tried) == 2, "attempts that have begun are finished"
+        assert await waiting(it) == 6
+        mute.until = 0.0
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(30)
+        assert sorted(delivery.key for _, delivery in sink.got) == list("12345678")
+
+
+async def test_a_mute_ends_the_wait_before_a_retry(path: Path) -> None:
+    mute = Mute()
+    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER, retry_after_s=8.0))
+    async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
+        await put(it, "1")
+        await anyio.sleep(1)
+        assert len(sink.tried) == 1
+        mute.until = HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(HOUR - 10)
+        assert (len(sink.tried), await waiting(it)) == (1, 1)
+
+
+async def test_a_muted_sink_that_is_down_is_not_probed_and_loses_nothing(path: Path) -> None:
+    mute = Mute()
+    sink = FakeSink(judge=lambda _: down())
+    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=1)))
+    async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
+        await put(it, "1", "2")
+        await anyio.sleep(30)
+        before = len(sink.tried)
+        mute.until = 5 * HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(4 * HOUR)
+        assert (len(sink.tried), await waiting(it)) == (before, 2)
+        sink.judge = lambda _: None
+        await anyio.sleep(HOUR + 60)
+        assert sorted(delivery.key for _, delivery in sink.got if len(delivery.key) == 1) == ["1", "2"]
+
+
+async def test_a_run_until_idle_does_not_wait_for_a_muted_sink(path: Path) -> None:
+    async with shop_harness(path, muted_s=Mute(HOUR)) as it:
+        await put(it, "1")
+        await it.deliver()
+        assert (anyio.current_time(), await waiting(it)) == (0, 1)
+
+
+async def test_a_stop_does_not_wait_for_the_end_of_a_mute(path: Path) -> None:
+    async with shop_harness(path, muted_s=Mute(HOUR)) as it:
+        async with it.delivering():
+            await put(it, "1")
+            await anyio.sleep(10)
+        assert anyio.current_time() < 11
+
+
+# --- What is stored ---
+
+
+async def test_a_mute_is_stored_until_it_is_over(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    now = virtual_now()
+    mutes = Mutes(store, shop=SHOP)
+    await mutes.mute("crm", now=now, until=now + timedelta(hours=2))
+    await mutes.mute("chat", now=now, until=now + timedelta(hours=1))
+    await mutes.mute("chat", now=now, until=now + timedelta(hours=3))
+    await mutes.mute("old", now=now, until=now + timedelta(minutes=1))
+    await store.raise_alert(SHOP, Alert("crm", ErrorKind.TIMEOUT, now), (), now)
+
+    again, later = Mutes(store, shop=SHOP), now + timedelta(hours=1)
+    await again.load(later)
+    assert {sink: again.left_s(sink, lambda: later) for sink in ("crm", "chat", "old", "x")} == {
+        "crm": HOUR, "chat": 2 * HOUR, "old": 0, "x": 0,
+    }  # fmt: skip
+    assert (await store.alerts(SHOP)).keys() == {f"{MUTED}crm", f"{MUTED}chat", "crm"}
+    assert again.left_s("crm", lambda: now + timedelta(hours=3)) == 0
+    assert again.left_s("crm", lambda: now - timedelta(days=400)) == LONGEST.total_seconds(), (
+        "a clock set back"
+    )
+
+    await again.unmute("crm", now=later)
+    await again.unmute("crm", now=later)
+    assert again.left_s("crm", lambda: later) == 0
+    assert stored_mutes(await store.alerts(SHOP)) == {"chat": now + timedelta(hours=3)}
+    await store.aclose()
+
+
+async def test_the_list_has_those_that_are_not_over(settings: Settings, store: SqliteStore) -> None:
+    now = store.now()
+    await put_row(store, new_deliveries("A", "1"))
+    mutes = Mutes(store, shop=SHOP)
+    await mutes.mute("A", now=now, until=now + timedelta(hours=2))
+    await mutes.mute("B", now=now, until=now - timedelta(hours=2))
+    assert await read_mutes(settings) == {"A": (now + timedelta(hours=2), 1)}
+
+    await store.register(SHOP, now)
+    status = await read_status(settings)
+    assert (status.mutes, status.alerts) == ({"A": now + timedelta(hours=2)}, {})
+    assert [line for line in render(status, now) if "muted" in line] == [
+        f"muted       A: until {iso(now + timedelta(hours=2))}"
+    ]
+    assert status.as_dict()["muted"] == {"A": iso(now + timedelta(hours=2))}
+    await mutes.unmute("A", now=now)
+    assert "muted" not in (await read_status(settings)).as_dict()
+
+
+# --- How long ---
+
+NOON = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
+MOSCOW = ZoneInfo("Europe/Moscow")
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("for_", "until", "expected"),
+    [
+        (None, None, timedelta(hours=1)),
+        ("90s", None, timedelta(seconds=90)),
+        ("30min", None, timedelta(minutes=30)),
+        ("24h", None, timedelta(hours=24)),
+        (None, "18:00", timedelta(hours=6)),
+        (None, "12:00", timedelta(hours=24)),
+        (None, "9:30", timedelta(hours=21, minutes=30)),
+        (None, "12:01", timedelta(minutes=1)),
+    ],
+)
+def test_a_mute_lasts(for_: str | None, until: str | None, expected: timedelta) -> None:
+    assert duration(for_, until, now=NOON, zone=MOSCOW) == expected
+
+
+def test_the_night_of_a_change_of_the_clocks_has_another_length() -> None:
+    evening = datetime(2026, 10, 24, 20, 0, tzinfo=UTC)  # 22:00, and the clocks go back at 3:00
+    assert duration(None, "8:00", now=evening, zone=BERLIN) == timedelta(hours=11)
+    spring = datetime(2026, 3, 28, 21, 0, tzinfo=UTC)  # 22:00
+    assert duration(None, "8:00", now=spring, zone=BERLIN) == timedelta(hours=9)
+
+
+@pytest.mark.parametrize(
+    ("for_", "until", "problem"),
+    [
+        ("2h", "18:00", "give --for or --until, not both"),
+        ("2", None, "--for: should be a number and s, min or h, e.g. 30min"),
+        ("0h", None, "--for: should be a number"),
+        ("-1h", None, "--for: should be a number"),
+        ("1d", None, "--for: should be a number"),
+        ("25h", None, "--for: 24h at most"),
+        ("99999h", None, "--for: 24h at most"),
+        (None, "24:00", "--until: should be a time of the day, e.g. 18:00"),
+        (None, "18", "--until: should be"),
+        (None, "18:60", "--until: should be"),
+    ],
+)
+def test_what_is_no_time_is_refused(for_: str | None, until: str | None, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"^--|^give") as caught:
+        duration(for_, until, now=NOON, zone=MOSCOW)
+    assert str(caught.value).startswith(problem)
