@@ -320,4 +320,4 @@ def test_it_runs_with_the_default_sink(site: Site) -> None:
     order = site.shop.create_order("processing", total=1930)
     with site.daemon(SHOP_NOTIFY_URLS=None) as daemon:
         wait_until(lambda: f"Новый заказ №{order} · 1 930 ₽" in daemon.stdout, "a line")
-        assert daemon.stdout.endswith("[shop.order.new]\n")
+        assert daemon.stdout.count("\n") == 1
