@@ -177,7 +177,7 @@ def test_people_are_not_told_that_an_order_was_cancelled_that_they_were_never_to
 
 # --- where= -------------------------------------------------------------------------------------------------
 
-EXAMPLES = dict(examples("en"))
+EXAMPLES = {name: one for name, one in examples("en") if name != "placed"}  # programs do not receive that
 ALERTS = {"silence", "service.unhealthy", "service.recovered", "dead letters", "test"}
 
 
@@ -194,7 +194,10 @@ def where(text: str) -> Filter:
         ("amount >= 100", {name for name in EXAMPLES if name.startswith("partially")} | ALERTS),
         ("paid = false", {"cancelled, unpaid", "failed", "payment overdue", *ALERTS}),
         ("event in (new, service.test)", {name for name in EXAMPLES if name.startswith("new")} | {"test"}),
-        ("event = new and total > 0", {"new", "new, long", "new, with personal data"}),
+        (
+            "event = new and total > 0",
+            {"new", "new, long", "new, with personal data", "new, announced as placed before"},
+        ),
         ("level = error", {"failed", "dead letters"}),
         ("level = error or total > 1000", EXAMPLES.keys() - {"new, little is known"}),
         ("product ~ HONEY and payment = paypal", EXAMPLES.keys() - {"new, little is known"}),

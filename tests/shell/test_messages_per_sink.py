@@ -39,6 +39,7 @@ def test_each_sink_for_people_has_its_language_and_style(tmp_path: Path) -> None
         "classic": ("Новый заказ", None),
         "en": ("New order", "New order #1002 · ₽5,990 · Анна"),
         "both": ("New order", None),
+        "crm": ("Новый заказ", None),
     }
     assert bodies["both"]["message"] == "Order #1002 for 5990.00 ₽"
     assert bodies["plain"]["data"] == bodies["both"]["data"]

@@ -93,7 +93,11 @@ def lose_all(site: Site, shape: str, times: int) -> None:
         for how in (one.reset, one.kill_clients, one.restart):
             order = site.shop.create_order("processing")
             one.lose(how, times)
-            wait_until(lambda order=order: site.receiver.story(order) == ["new"], "the order")  # type: ignore[misc]
+            wait_until(
+                lambda order=order: site.receiver.story(order) == ["new"],  # type: ignore[misc]
+                "the order",
+                within_s=PROBED_S,
+            )
         wait_until(lambda: daemon.get("/healthz").status_code == 200, "health")
         with one.server.client as client:
             wait_until(

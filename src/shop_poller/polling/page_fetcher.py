@@ -66,7 +66,7 @@ class _Only:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt(Generic[P]):
+class _PageRequest(Generic[P]):
     """One of several attempts at a page.
 
     Attributes:
@@ -180,7 +180,7 @@ class Fetcher:
 
     async def _ask(self, position: P, deadline: float, *, patient: bool) -> tuple[P, Page]:
         short = anyio.current_time() < self._short_until and can_shorten(position.query())
-        attempt = _Attempt(position, short)
+        attempt = _PageRequest(position, short)
         while True:
             query = attempt.position.query()
             try:
@@ -200,7 +200,9 @@ class Fetcher:
                     self._size = self._size.answered(query.per_page, anyio.current_time())
                 return attempt.position, page
 
-    def _after(self, error: ShopPollerError, attempt: "_Attempt[P]", *, patient: bool) -> "_Attempt[P]":
+    def _after(
+        self, error: ShopPollerError, attempt: "_PageRequest[P]", *, patient: bool
+    ) -> "_PageRequest[P]":
         """Return the attempt after a failure: a shorter request, a smaller page, or the same again."""
         position, query, kind = attempt.position, attempt.position.query(), error.kind
         if kind is ErrorKind.TOO_LARGE:
@@ -229,7 +231,7 @@ class Fetcher:
     def _again_at(
         self,
         error: ShopPollerError,
-        attempt: "_Attempt[P]",
+        attempt: "_PageRequest[P]",
         deadline: float,
         *,
         patient: bool,

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import SecretStr
 
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.sinks import Style
+from shop_poller.config.sinks import SinkConfig, Style
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
@@ -166,11 +166,11 @@ def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
             notification = in_language(notification, locale)
         return rich_format(locale).body(notification) if style == "rich" else notification.body()
 
-    return {
-        sink.name: partial(body, locale=sink.options.locale or settings.shop_locale, style=sink.options.style)
-        for sink in settings.sinks
-        if sink.is_for_people
-    }
+    def renderer(sink: SinkConfig) -> Renderer:
+        locale = sink.options.locale or settings.shop_locale
+        return partial(sink.render, write_rich=partial(body, locale=locale, style=sink.options.style))
+
+    return {sink.name: renderer(sink) for sink in settings.sinks}
 
 
 @asynccontextmanager
