@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.showing import is_harmless, shown, shown_place
 
@@ -179,7 +180,8 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     found += [
         f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {problem}"
         for sink in settings.sinks
-        for problem in filter_problems(sink.options.filter, events=events, levels=levels)
+        for wanted in (sink.options.filter, Filter(levels=sink.options.urgent))
+        for problem in filter_problems(wanted, events=events, levels=levels)
     ]
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult
 from shop_poller.core.filters import EVERYTHING, Filter, take_filter
 from shop_poller.core.messages import Renderer
 from shop_poller.core.model import Notification
+from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
@@ -27,9 +28,15 @@ class SinkOptions:
 
     Attributes:
         filter: which notifications the sink receives.
+        quiet: when it receives only urgent ones; None for never.
+        urgent: the levels that are urgent; empty for critical.
+        group_s: seconds that a notification waits for others, to become one message; 0 for no groups.
     """
 
     filter: Filter = EVERYTHING
+    quiet: QuietHours | None = None
+    urgent: tuple[str, ...] = ()
+    group_s: float = 0.0
 
 
 NO_OPTIONS = SinkOptions()
@@ -128,8 +135,12 @@ def named(fragment: str, default: str) -> str:
     return fragment or default
 
 
-def take_options(query: str) -> tuple[SinkOptions, str]:
+def take_options(query: str, *, is_for_people: bool = False) -> tuple[SinkOptions, str]:
     """Take the options of every sink out of the query of an address.
+
+    Args:
+        query: of the address.
+        is_for_people: also take the options of sinks that people read, see `SinkConfig.is_for_people`.
 
     Returns:
         The options, and the rest of the query exactly as written.
@@ -138,7 +149,8 @@ def take_options(query: str) -> tuple[SinkOptions, str]:
         ValueError: an option is wrong; one line without its value, which may be a secret.
     """
     wanted, rest = take_filter(query)
-    return SinkOptions(filter=wanted), rest
+    times, rest = take_times(rest, takes_groups=is_for_people)
+    return SinkOptions(filter=wanted, quiet=times.quiet, urgent=times.urgent, group_s=times.group_s), rest
 
 
 def place(parts: SplitResult) -> str:

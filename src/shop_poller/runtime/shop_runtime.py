@@ -33,6 +33,7 @@ from shop_poller.runtime.factory import (
     make_sinks,
     make_source,
     poll_plan,
+    sink_timings,
 )
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.lease import LeaseKeeper
@@ -91,6 +92,7 @@ class ShopRuntime:
         self._wanted = {sink.name: sink.filter for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
+        self._timings = sink_timings(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
         self._gone: set[str] = set()  # sinks that answered 410
         self._changes = ChangeLogger()
@@ -165,6 +167,7 @@ class ShopRuntime:
                 random=random.random,
                 gone=sink.name in self._gone,
                 clock=self.clock,
+                timing=self._timings.get(sink.name),
             )
             for sink in self._sinks
         ]

@@ -43,9 +43,11 @@ class ConsoleConfig(SinkConfig):
         """Parse an address; see `SinkConfig`."""
         parts = split(address)
         name = named(parts.fragment, "console:")
-        options, rest = take_options(parts.query)
+        options, rest = take_options(parts.query, is_for_people=True)
         if rest:
-            raise ValueError(f"{name} has an option that is not known; there are events and levels")
+            raise ValueError(
+                f"{name} has an option that is not known; there are events, levels, quiet, urgent and group"
+            )
         return cls(name=name, options=options)
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither

@@ -51,7 +51,7 @@ class AppriseConfig(SinkConfig):
             raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
         name = named(fragment, "")
         place, _, query = place.partition("?")
-        options, query = take_options(query)
+        options, query = take_options(query, is_for_people=True)
         url = f"{scheme}://{place}" + (f"?{query}" if query else "")
         return cls(name=name or hashed_name(url), options=options, url=url)
 
