@@ -165,7 +165,7 @@ def test_minute_by_minute_it_is_the_same(hours: QuietHours, now: datetime, zone:
         ("a=1&quiet=22:00-08:00%2Csat,sun&b=%20", Times(WEEKEND), "a=1&b=%20"),
         ("quiet=22:00-08:00&urgent=error,%20critical", Times(NIGHT, ("error", "critical")), ""),
         ("group=30s", Times(group_s=30), ""),
-        ("group=10m&urgent=error", Times(None, ("error",), 600), ""),
+        ("group=5m&urgent=error", Times(None, ("error",), 300), ""),
         ("urgent=yes", Times(), "urgent=yes"),
         ("group=shop&urgent=1", Times(), "group=shop&urgent=1"),
     ],
@@ -185,10 +185,10 @@ def test_a_group_is_the_receivers_where_nobody_reads() -> None:
         ("quiet=sat&quiet=sun", "twice"),
         ("quiet=sat&urgent=", "needs levels"),
         ("quiet=sat&urgent=" + ",".join("a" * 21), "needs levels"),
-        ("group=0s", "from 1s to 10m"),
-        ("group=11m", "from 1s to 10m"),
-        ("group=30", "from 1s to 10m"),
-        ("group=1h", "from 1s to 10m"),
+        ("group=0s", "from 1s to 5m"),
+        ("group=6m", "from 1s to 5m"),
+        ("group=30", "from 1s to 5m"),
+        ("group=1h", "from 1s to 5m"),
     ],
 )
 def test_what_an_address_cannot_say(query: str, problem: str) -> None:

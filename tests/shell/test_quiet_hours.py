@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ NIGHT = SinkTiming(parse_quiet("10:00-18:00"), UTC, URGENT, compose=COMPOSE)
 GROUPS = SinkTiming(urgent=URGENT, group_s=30.0, compose=COMPOSE)
 BEGIN, END = HOUR, 9 * HOUR
 assert EPOCH.hour == 9
+SELDOM = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), check_every_s=600.0)
+"""For tests of many hours: each look at the outbox costs real time."""
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ async def stats(it: ShopHarness) -> tuple[int, int]:
 
 
 async def test_what_is_not_urgent_waits_for_the_end_and_comes_one_by_one(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(BEGIN + MINUTE)
         assert messages(it.sinks[0].got) == [(0, ["1"])]
@@ -84,7 +87,7 @@ async def test_what_is_not_urgent_waits_for_the_end_and_comes_one_by_one(path: P
 
 
 async def test_more_than_a_few_come_as_one_message(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN + 1)
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(8 * HOUR + 10)
@@ -100,7 +103,7 @@ async def test_more_than_a_few_come_as_one_message(path: Path) -> None:
 
 
 async def test_the_order_of_an_orders_events_is_kept(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN + 1)
         await put(it, "1", "2", "3", "4")
         await put(it, "1", level="critical")
@@ -111,15 +114,15 @@ async def test_the_order_of_an_orders_events_is_kept(path: Path) -> None:
 
 
 async def test_a_restart_loses_nothing_and_still_makes_one_message(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN + 1)
         await put(it, *"1234")
         await anyio.sleep(HOUR)
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(HOUR)
         assert it.sinks[0].tried == []
     await anyio.sleep(7 * HOUR)
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(1)
         assert [rows for _, rows in messages(it.sinks[0].got)] == [[*"1234"]]
 
@@ -127,7 +130,7 @@ async def test_a_restart_loses_nothing_and_still_makes_one_message(path: Path) -
 async def test_a_weekend_is_longer_than_a_row_may_be_parked(path: Path) -> None:
     """It is Monday: three quiet days follow."""
     timing = SinkTiming(parse_quiet("mon,tue,wed"), UTC, URGENT, compose=COMPOSE)
-    async with shop_harness(path, timing=timing) as it, it.delivering():
+    async with shop_harness(path, timing=timing, delivery=SELDOM) as it, it.delivering():
         await put(it, *"1234")
         await anyio.sleep(62 * HOUR)
         assert it.sinks[0].tried == []
@@ -137,7 +140,7 @@ async def test_a_weekend_is_longer_than_a_row_may_be_parked(path: Path) -> None:
 
 async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path) -> None:
     slow = FakeSink(judge=lambda _: 5.0)
-    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), senders=1)
+    plan = replace(SELDOM, senders=1)
     async with shop_harness(path, sinks=[slow], timing=NIGHT, delivery=plan) as it, it.delivering():
         await anyio.sleep(BEGIN - 12)
         await put(it, *"123456")
@@ -149,7 +152,7 @@ async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path)
 
 async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(path: Path) -> None:
     broken = FakeSink(judge=lambda _: down())
-    async with shop_harness(path, sinks=[broken], timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, sinks=[broken], timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN - 1)
         await put(it, "1", "2")
         await anyio.sleep(10)
@@ -169,7 +172,7 @@ async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(path: Path
 async def test_quiet_hours_are_no_outage_of_the_sink(path: Path) -> None:
     """A failure just before them does not count as one that lasts all night."""
     sinks = [FakeSink(judge=lambda d: down() if d.key == "1" else None), FakeSink("other")]
-    async with shop_harness(path, sinks=sinks, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, sinks=sinks, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN - 2)
         await put(it, "1")
         await anyio.sleep(8 * HOUR)
@@ -181,7 +184,7 @@ async def test_quiet_hours_are_no_outage_of_the_sink(path: Path) -> None:
 
 async def test_a_sink_that_fails_in_quiet_hours_is_reported(path: Path) -> None:
     sinks = [FakeSink(judge=lambda _: down()), FakeSink("other")]
-    async with shop_harness(path, sinks=sinks, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, sinks=sinks, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN + 1)
         await put(it, "1", level="critical")
         await anyio.sleep(15 * MINUTE)
@@ -189,8 +192,8 @@ async def test_a_sink_that_fails_in_quiet_hours_is_reported(path: Path) -> None:
 
 
 async def test_quiet_hours_do_not_count_as_age(path: Path) -> None:
-    """The notification is dated 09:50: with eight quiet hours, it is 12 hours old at 05:50 of the next day."""
-    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=12)))
+    """The notification is dated 09:50. With eight quiet hours, it is 12 hours old at 05:50."""
+    plan = replace(SELDOM, retry=RetryPolicy(max_age=timedelta(hours=12)))
     broken = FakeSink(judge=lambda _: down())
     async with shop_harness(path, sinks=[broken], timing=NIGHT, delivery=plan) as it, it.delivering():
         await put(it, "1")
@@ -201,7 +204,7 @@ async def test_quiet_hours_do_not_count_as_age(path: Path) -> None:
 
 
 async def test_quiet_hours_do_not_count_as_age_of_a_row_that_fails(path: Path) -> None:
-    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=3)))
+    plan = replace(SELDOM, retry=RetryPolicy(max_age=timedelta(hours=3)))
     picky = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "1" else None)
     async with shop_harness(path, sinks=[picky], timing=NIGHT, delivery=plan) as it, it.delivering():
         await put(it, "1")
@@ -212,7 +215,7 @@ async def test_quiet_hours_do_not_count_as_age_of_a_row_that_fails(path: Path) -
 
 
 async def test_how_long_it_stays_quiet_is_shown(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         assert it.dispatchers[0].quiet_until is None
         await anyio.sleep(BEGIN)
         assert it.dispatchers[0].quiet_until == EPOCH + timedelta(hours=9)
@@ -249,7 +252,7 @@ async def test_the_next_event_of_an_order_comes_in_the_next_message(path: Path) 
 
 
 async def test_a_full_queue_ends_the_wait(path: Path) -> None:
-    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), queue_size=3)
+    plan = replace(SELDOM, queue_size=3)
     async with shop_harness(path, timing=GROUPS, delivery=plan) as it, it.delivering():
         await put(it, *"1234567")
         await anyio.sleep(1)
@@ -338,7 +341,7 @@ async def test_one_run_does_not_wait_for_a_group(path: Path) -> None:
 
 
 async def test_one_run_in_quiet_hours_ends(path: Path) -> None:
-    async with shop_harness(path, timing=NIGHT) as it:
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it:
         await anyio.sleep(BEGIN)
         await put(it, "1")
         await put(it, "2", level="critical")
@@ -386,7 +389,7 @@ async def test_a_store_that_does_not_answer_loses_no_claim(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is put back into the outbox is put back later."""
-    async with shop_harness(path, timing=NIGHT) as it, it.delivering():
+    async with shop_harness(path, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN)
         record, fails = it.store.record_outcomes, [True] * 5
 

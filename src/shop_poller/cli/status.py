@@ -1,7 +1,8 @@
 """`status`: the state of a shop's polling and deliveries, read from the store."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,8 @@ class Status:
     Attributes:
         now: the time of the clock that dates stored rows; None if it is unknown.
         whose: the owner of that clock.
+        quiet_until: when the present quiet hours end, in the owner's time zone, by sink; without sinks that
+            are not quiet.
     """
 
     shop: str
@@ -38,6 +41,7 @@ class Status:
     rows_set_aside: list[RowSetAside]
     now: datetime | None = None
     whose: Whose = Whose.OURS
+    quiet_until: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def clock(self) -> str:
@@ -78,6 +82,7 @@ class Status:
                 }
                 for name, sink in self.stats.sinks.items()
             },
+            "quiet_until": {name: iso(until) for name, until in self.quiet_until.items()},
             "latest_dead_letters": [as_dict(one) for one in self.dead],
             "latest_delivered": [as_dict(one) for one in self.delivered],
         }
@@ -105,9 +110,18 @@ async def read_status(settings: Settings) -> Status:
         with suppress(ShopPollerError):  # the status is shown without the server's time
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
-        return replace(found, now=store.now(), whose=whose)
+        return replace(found, now=store.now(), whose=whose, quiet_until=_quiet_until(settings, store.now()))
     finally:
         await store.aclose()
+
+
+def _quiet_until(settings: Settings, now: datetime) -> dict[str, datetime]:
+    zone = settings.time_zone
+    return {
+        sink.name: quiet.next_open(now, zone).astimezone(zone)
+        for sink in settings.sinks
+        if (quiet := sink.options.quiet) is not None and quiet.is_quiet(now, zone)
+    }
 
 
 def render(status: Status, now: datetime) -> list[str]:
@@ -138,6 +152,9 @@ def render(status: Status, now: datetime) -> list[str]:
         lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")
     if not stats.sinks:
         lines.append("outbox      empty")
+    lines += [
+        f"quiet       {name}: until {until:%Y-%m-%d %H:%M}" for name, until in status.quiet_until.items()
+    ]
     if status.delivered:
         lines.append(f"delivered   last {_ago(status.delivered[0].at, now)}")
     lines += [

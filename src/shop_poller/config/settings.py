@@ -443,6 +443,11 @@ class Settings(BaseModel):
         return self.woocommerce_consumer_key is not None and self.woocommerce_consumer_secret is not None
 
     @property
+    def time_zone(self) -> ZoneInfo | None:
+        """The owner's time zone; None for that of this machine."""
+        return ZoneInfo(self.shop_timezone) if self.shop_timezone else None
+
+    @property
     def state(self) -> Path | RedisAddress:
         """Where state is stored: a file, or Redis."""
         if self.shop_state_url is not None:

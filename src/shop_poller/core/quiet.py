@@ -14,7 +14,8 @@ SPAN = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-4]):([0-5]\d)")
 GROUP = re.compile(r"([0-9]{1,4})(s|m)")
 A_TIME = re.compile(r"[0-9]+ ?[a-z]*", re.IGNORECASE)
 """What somebody may have meant as a time; other values of `group=` are the receiver's."""
-LONGEST_GROUP_S = 600.0
+LONGEST_GROUP_S = 300.0
+"""Much less than the age at which a waiting delivery counts as late."""
 MOST_WORDS = 20
 LOOK_AHEAD = timedelta(days=9)
 """Hours repeat every week, so they end within it; the rest is for a change of the clocks."""
@@ -178,7 +179,7 @@ def _group_s(text: str) -> float:
     matched = GROUP.fullmatch(text)
     seconds = float(matched[1]) * (60 if matched[2] == "m" else 1) if matched else 0.0
     if not 0 < seconds <= LONGEST_GROUP_S:
-        raise ValueError("group= in an address is a time from 1s to 10m, such as 30s")
+        raise ValueError("group= in an address is a time from 1s to 5m, such as 30s")
     return seconds
 
 

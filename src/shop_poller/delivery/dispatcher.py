@@ -107,6 +107,7 @@ class Dispatcher:
         self._timing = timing
         self._gathering = None if timing is None else Gathering(timing)
         self._was_quiet = False
+        self._in_haste = False  # groups do not wait for more deliveries
         self._set_back = 0  # the number of set-backs of the clock at the last correction of due times
         self._clamp_at = math.inf
         self.senders_alive = 0
@@ -205,6 +206,7 @@ class Dispatcher:
         Args:
             until_idle: end as soon as no due delivery is left to attempt.
         """
+        self._in_haste = until_idle
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
         # An item is up to `at_once` outcomes. Bound their number: they stay in memory while the store fails.
         size = max(1, self._plan.queue_size // self._sender.at_once)
@@ -234,7 +236,7 @@ class Dispatcher:
                 await self._store_alerts()
                 # While the queue is more than half full, do not claim again for every few recorded outcomes.
                 is_busy = queue.statistics().current_buffer_used > self._plan.queue_size // 2
-                deliveries = [] if is_busy else await self._claim(queue, in_haste=until_idle)
+                deliveries = [] if is_busy else await self._claim(queue)
                 wait_s = CHECK_EVERY_S if is_busy or deliveries else await self._wait_s()
                 self._changes.changed("outbox", "")
             except TemporaryError as error:
@@ -256,13 +258,13 @@ class Dispatcher:
                 with anyio.move_on_after(wait_s):
                     await self._check_requested.wait()
 
-    async def _claim(self, queue: MemoryObjectSendStream[Delivery], *, in_haste: bool) -> list[Delivery]:
+    async def _claim(self, queue: MemoryObjectSendStream[Delivery]) -> list[Delivery]:
         if self.gone or self._circuit.state is BreakerState.HALF_OPEN or self._circuit.wait_s() > 0:
             return []
         if not self._may_send():
             return []
         if self._timing is not None and self._gathering is not None:
-            return await self._gather(self._gathering, self._timing, in_haste=in_haste)
+            return await self._gather(self._gathering, self._timing)
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
             deliveries = await self._outbox.claim(self._name, now=END_OF_TIME, limit=1)
@@ -276,13 +278,12 @@ class Dispatcher:
         self._outcome_recorder.held += len(deliveries)
         return deliveries
 
-    async def _gather(self, gathering: Gathering, timing: SinkTiming, *, in_haste: bool) -> list[Delivery]:
+    async def _gather(self, gathering: Gathering, timing: SinkTiming) -> list[Delivery]:
         """Claim for a sink with quiet hours or groups.
 
         Args:
             gathering: of the sink.
             timing: of the sink.
-            in_haste: do not wait for more deliveries to join a group.
 
         Returns:
             What to send now: deliveries, and groups of them.
@@ -306,7 +307,7 @@ class Dispatcher:
         else:
             gathering.add(deliveries, now, at_s)
             is_full = self._outcome_recorder.held >= self._plan.queue_size
-            ready = gathering.ready(now, at_s, is_last=in_haste or is_full)
+            ready = gathering.ready(now, at_s, is_last=self._in_haste or is_full)
         with suppress(TemporaryError):  # it is repeated before the next claim
             await self._put_back(gathering)
         return ready

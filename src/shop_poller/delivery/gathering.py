@@ -8,9 +8,10 @@
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
+from types import MappingProxyType
 
 import structlog
 
@@ -74,6 +75,9 @@ class SinkTiming:
     def age_with(self, open_time: timedelta, now: datetime) -> timedelta:
         """Return the age that has so much time outside quiet hours."""
         return open_time if self.quiet is None else now - self.quiet.before(now, open_time, self.zone)
+
+
+NO_TIMINGS: Mapping[str, SinkTiming] = MappingProxyType({})
 
 
 class Gathering:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
@@ -151,7 +150,7 @@ def sink_timings(settings: Settings, *, names_shop: bool = False) -> dict[str, S
     return {
         sink.name: SinkTiming(
             quiet=sink.options.quiet,
-            zone=time_zone(settings),
+            zone=settings.time_zone,
             urgent=frozenset(sink.options.urgent or (critical,)),
             group_s=sink.options.group_s,
             compose=compose if sink.is_for_people else None,
@@ -159,11 +158,6 @@ def sink_timings(settings: Settings, *, names_shop: bool = False) -> dict[str, S
         for sink in settings.sinks
         if sink.options.quiet is not None or sink.options.group_s
     }
-
-
-def time_zone(settings: Settings) -> ZoneInfo | None:
-    """Return the owner's time zone; None for that of this machine."""
-    return ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
 
 
 def _composer(settings: Settings, *, names_shop: bool) -> Compose:
@@ -190,7 +184,7 @@ def _rich_renderer(settings: Settings, *, names_shop: bool) -> Renderer:
         from shop_poller.locales import texts  # noqa: PLC0415 - as above
 
         locale = settings.shop_locale
-        return RichFormat(locale, texts(locale), time_zone(settings), names_shop=names_shop)
+        return RichFormat(locale, texts(locale), settings.time_zone, names_shop=names_shop)
 
     return lambda notification: rich_format().body(notification)
 

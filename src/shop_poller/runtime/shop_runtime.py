@@ -127,6 +127,7 @@ class ShopRuntime:
             interval_s=settings.shop_polling_interval,
             session=lambda: self.session.health() if self.session is not None else None,
             clock=self.clock,
+            timings=self._timings,
         )
 
     async def begin(self) -> LeaderSession:
@@ -240,6 +241,7 @@ class ShopRuntime:
             session=lambda: self.session.snapshot() if self.session is not None else None,
             poll_now=self._poll_now,
             on_new_deliveries=self._announce,
+            timings=self._timings,
         )
         return StatusPage(
             overview,
