@@ -170,7 +170,10 @@ def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> Non
         ("https://h.example/a#two words", "#name is made of"),
         (f"https://h.example/a#{'x' * 65}", "#name is made of"),
         ("console:#ы", "#name is made of"),
-        ("console:?event=new", "console: has an option that is not known; there are events and levels"),
+        (
+            "console:?event=new",
+            "console: has an option that is not known; there are events, levels, quiet, urgent and group",
+        ),
         ("console:?events=", "events= in an address names none"),
         ("redis://h/0?channel=c&event=new", "an option that is not known: event"),
         ("https://h.example/a?levels", "levels= in an address names none"),

@@ -418,6 +418,8 @@ class Dispatcher:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
         check_every_s = self._plan.check_every_s or CHECK_EVERY_S
         if self._gathering is not None:
+            if self._gathering.put_back:  # this was not recorded
+                return STORE_WAIT_S
             if self._gathering.is_waiting:
                 check_every_s = min(check_every_s, self._gathering.wait_s(anyio.current_time()))
             if self._outcome_recorder.held >= self._plan.queue_size:
