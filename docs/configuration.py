@@ -44,7 +44,8 @@ SINKS_HEAD = """
 
 TAIL = """
 Any of them takes `events=new,service.*` and `levels=error,critical` among its parameters, and then gets only these:
-[who gets which](notifications.md#who-gets-which).
+[who gets which](notifications.md#who-gets-which). `quiet=22:00-08:00` and `group=30s` delay what they get:
+[quiet hours and groups](notifications.md#quiet-hours-and-groups).
 
 A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,
 or if you may move the receiver some day, give it a name: `https://host/secret-path#crm`. What waits in the outbox waits

@@ -319,7 +319,9 @@ class Settings(BaseModel):
     )
     shop_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "",
-        description="time zone of the times in messages, e.g. Europe/Moscow; default: that of this machine",
+        description="time zone of the times in messages, and of"
+        " [quiet hours](notifications.md#quiet-hours-and-groups), e.g. Europe/Moscow; default: that of this"
+        " machine",
     )
     shop_buyer_fields: Annotated[Words, AfterValidator(_buyer_fields)] = Field(
         (),

@@ -417,14 +417,13 @@ class Dispatcher:
         if self._circuit.state is BreakerState.OPEN:
             return min(self._circuit.wait_s() or LOOK_EVERY_S, LOOK_EVERY_S)
         check_every_s = self._plan.check_every_s or CHECK_EVERY_S
+        has_room = True
         if self._gathering is not None:
-            if self._gathering.put_back:  # this was not recorded
-                return STORE_WAIT_S
-            if self._gathering.is_waiting:
-                check_every_s = min(check_every_s, self._gathering.wait_s(anyio.current_time()))
-            if self._outcome_recorder.held >= self._plan.queue_size:
-                return check_every_s  # there is no room for what is due
-        due_at = await self._outbox.next_due(self._name)
+            wait_s = self._gathering.wait_s(anyio.current_time())
+            # What is still to be put back could not be recorded.
+            check_every_s = min(check_every_s, STORE_WAIT_S if self._gathering.put_back else wait_s)
+            has_room = self._outcome_recorder.held < self._plan.queue_size
+        due_at = await self._outbox.next_due(self._name) if has_room else None
         if due_at is None:
             return check_every_s
         return min(max((due_at - self._now()).total_seconds(), 0.0), check_every_s)

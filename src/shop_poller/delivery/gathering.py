@@ -8,6 +8,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -100,22 +101,14 @@ class Gathering:
         self._opened: tuple[datetime, datetime | None] | None = None
         self._log: Log = structlog.get_logger()
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a group is being gathered."""
-        return bool(self._waiting)
-
-    @property
-    def has_failed_groups(self) -> bool:
-        """Whether a group has to be sent again."""
-        return bool(self._failed)
-
     def wait_s(self, at_s: float) -> float:
-        """Return the seconds until the group is complete.
+        """Return the seconds until the group is complete; infinite if none is being gathered.
 
         Args:
             at_s: the present on the monotonic clock.
         """
+        if not self._waiting:
+            return math.inf
         return max(self._since_s + self._timing.group_s - at_s, 0.0)
 
     def add(self, deliveries: Sequence[Delivery], now: datetime, at_s: float) -> None:
