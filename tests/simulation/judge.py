@@ -375,7 +375,8 @@ class Judge:
         known_at = max(world.told_time_at, sent.process.thawed_at)
         minutes = [world.now() - timedelta(seconds=ago) for ago in (0, UNDER_WAY_S)]
         is_quiet = all(options.quiet.is_quiet(at, MOSCOW) for at in minutes)
-        if is_quiet and now - known_at > UNDER_WAY_S and world.host_now() == world.now():
+        is_right = world.host_now() == world.now() and world.server_time() == world.now().timestamp()
+        if is_quiet and is_right and now - known_at > UNDER_WAY_S:
             self.fail(f"{sent.process} sends {sent.event_id} to {sent.sink} in its quiet hours")
 
     def _sends(self, process: "Process", receiver: "Receiver", name: str, body: bytes) -> Sent:
