@@ -73,7 +73,7 @@ def test_each_type_is_counted_and_the_rest_together() -> None:
     ]
     expected_titles: dict[Locale, str] = {
         "ru": "1 новый заказ · 5 990 ₽ · 1 отмена · 1 полный возврат · 5 990 ₽"
-        " · 1 частичный возврат · 1 000 ₽ · 1 неудачная оплата · 1 заказ ждёт оплаты · 2 уведомления",
+        " · 1 частичный возврат · 1 000 ₽ · 1 неудачная оплата · 1 заказ давно ждёт оплаты · 2 уведомления",
         "en": "1 new order · $1,234.50 · 1 cancellation · 1 full refund · $1,234.50 · 1 partial refund · $100"
         " · 1 failed payment · 1 overdue payment · 2 notifications",
     }

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from shop_poller.config.settings import Settings
 from shop_poller.config.sinks import SinkConfig
+from shop_poller.core.filters import Filter
 from shop_poller.core.quiet import take_times
 from shop_poller.sinks.http.config import HttpConfig
 
@@ -17,9 +18,13 @@ QUIET = ("12:01-12:05", "12:00-12:20", "12:03-12:04,12:06-12:15", "11:00-12:02")
 
 
 class ReadHttp(HttpConfig):
-    """A receiver of POST requests that people read."""
+    """A receiver of POST requests that people read. It gets the same events as a program."""
 
     is_for_people = True
+
+    @property
+    def filter(self) -> Filter:
+        return self.options.filter
 
 
 def is_read(seed: int) -> bool:

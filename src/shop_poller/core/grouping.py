@@ -26,6 +26,7 @@ MAX_LINE = 200
 OTHER = "other"
 AMOUNTS: Mapping[str, Sequence[str]] = {
     EventType.NEW: ("total",),
+    EventType.PLACED: ("total",),
     EventType.REFUNDED: ("refunded_total", "total"),
     EventType.PARTIALLY_REFUNDED: ("amount",),
 }
