@@ -294,6 +294,8 @@ class Dispatcher:
         # As without groups, the probe may be parked. In quiet hours, it would have to wait for their end.
         due_by = END_OF_TIME if is_probe and not timing.is_quiet(now) else now
         room = min(self._plan.queue_size - self._outcome_recorder.held, CLAIM_BATCH)
+        if is_probe:
+            room = gathering.most_for_probe(now, room=room)
         deliveries: list[Delivery] = []
         if room > 0:
             deliveries = await self._outbox.claim(self._name, now=due_by, limit=room)

@@ -101,6 +101,15 @@ class Gathering:
         self._opened: tuple[datetime, datetime | None] | None = None
         self._log: Log = structlog.get_logger()
 
+    def most_for_probe(self, now: datetime, *, room: int) -> int:
+        """Return how many deliveries to claim to choose one for a probe; see `probe`.
+
+        Args:
+            now: our clock.
+            room: the most that may be claimed.
+        """
+        return room if self._failed or self._timing.is_quiet(now) else min(room, 1)
+
     def wait_s(self, at_s: float) -> float:
         """Return the seconds until the group is complete; infinite if none is being gathered.
 
@@ -119,11 +128,12 @@ class Gathering:
             now: our clock.
             at_s: the same on the monotonic clock.
         """
+        quiet_until = self._timing.quiet_until(now)
         for delivery in deliveries:
             if self._timing.is_urgent(delivery):
                 self._now.append(delivery)
-            elif self._timing.is_quiet(now):
-                self._hold(delivery, now)
+            elif quiet_until is not None:
+                self._hold(delivery, quiet_until, now)
             elif self._timing.compose is not None and (self._timing.group_s or self._was_held(delivery, now)):
                 if not self._waiting:
                     self._since_s = at_s
@@ -140,9 +150,9 @@ class Gathering:
             is_last: whether nothing more can join the group.
         """
         found, self._now = self._now, []
-        if self._waiting and self._timing.is_quiet(now):
+        if self._waiting and (quiet_until := self._timing.quiet_until(now)) is not None:
             for delivery in self._waiting.values():
-                self._hold(delivery, now)
+                self._hold(delivery, quiet_until, now)
             self._waiting = {}
         for rows in [*self._failed.values()]:
             if self._waiting.keys() >= set(rows):
@@ -167,12 +177,13 @@ class Gathering:
         """
         claimed = {one.seq: one for one in (*self._now, *self._waiting.values(), *deliveries)}
         self._now, self._waiting = [], {}
+        quiet_until = self._timing.quiet_until(now)
         chosen: Delivery | None = None
         for seq, delivery in [*claimed.items()]:
             if seq not in claimed:
                 continue  # it belongs to the chosen group
-            if self._timing.holds(delivery, now):
-                self._hold(delivery, now)
+            if quiet_until is not None and not self._timing.is_urgent(delivery):
+                self._hold(delivery, quiet_until, now)
             elif chosen is None:
                 group = next((rows for rows in self._failed.values() if seq in rows), ())
                 rows = [claimed.pop(one) for one in group] if group and claimed.keys() >= set(group) else []
@@ -204,8 +215,7 @@ class Gathering:
             first: rows for first, rows in self._failed.items() if not any(seq in seqs for seq in rows)
         }
 
-    def _hold(self, delivery: Delivery, now: datetime) -> None:
-        until = self._timing.quiet_until(now) or now
+    def _hold(self, delivery: Delivery, until: datetime, now: datetime) -> None:
         self.put_back.append(Retry(delivery, at=min(until, now + LONGEST_HOLD), error=QUIET, charged=False))
 
     def _was_held(self, delivery: Delivery, now: datetime) -> bool:

@@ -25,6 +25,8 @@ from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
 
 MAX_ITEMS = 5
+BLANKS = str.maketrans("\u00a0\u202f", "  ")
+"""The blanks within amounts of money, by CLDR."""
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
@@ -147,8 +149,8 @@ def render(delivery: Delivery) -> str:
             f"  [{delivery.event_type}]"
         )
     line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
-    # A buyer's name must not move the cursor or forge a line.
-    return plain(line, instead="�")
+    # A buyer's name must not move the cursor or forge a line. Blanks of amounts are not shown as such.
+    return plain(line.translate(BLANKS), instead="�")
 
 
 def _to_stdout(line: str) -> None:
