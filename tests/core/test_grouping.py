@@ -56,8 +56,8 @@ def test_a_burst_of_orders() -> None:
     group = group_format().compose([new(seq) for seq in range(1, 13)])
     message = rich(group)
     assert message.title == f"12 новых заказов · 71{NBSP}880{NBSP}₽"
-    assert message.facts[0] == f"Новый заказ №1 · 5{NBSP}990{NBSP}₽ · Анна"
-    assert len(message.facts) == 12
+    assert message.lines[0] == f"Новый заказ №1 · 5{NBSP}990{NBSP}₽ · Анна"
+    assert len(message.lines) == 12
 
 
 def test_each_type_is_counted_and_the_rest_together() -> None:
@@ -90,12 +90,14 @@ def test_sums_are_one_per_currency_and_none_if_an_amount_is_unknown() -> None:
 
 
 def test_more_lines_than_people_read_are_counted() -> None:
-    exactly = rich(group_format().compose([new(seq) for seq in range(MOST_LINES)])).facts
-    assert len(exactly) == MOST_LINES
-    assert exactly[-1].startswith("Новый заказ")
-    many = rich(group_format().compose([new(seq) for seq in range(100)])).facts
-    assert (len(many), many[-1]) == (MOST_LINES, "и ещё 81")
-    assert rich(group_format("en").compose([new(seq) for seq in range(100)])).facts[-1] == "and 81 more"
+    exactly = rich(group_format().compose([new(seq) for seq in range(MOST_LINES)]))
+    assert len(exactly.lines) == MOST_LINES
+    assert exactly.lines[-1].startswith("Новый заказ")
+    many = rich(group_format().compose([new(seq) for seq in range(100)]))
+    assert (len(many.lines), many.lines[-1]) == (MOST_LINES + 1, "и ещё 80")
+    assert many.with_items(3).lines[2:] == [many.lines[2], "и ещё 97"], "where there is little room"
+    assert many.with_items(0).lines == ["и ещё 100"]
+    assert rich(group_format("en").compose([new(seq) for seq in range(100)])).lines[-1] == "and 80 more"
 
 
 def test_the_shop_is_named_if_there_are_several() -> None:
@@ -131,12 +133,12 @@ def test_levels_that_the_owner_renamed() -> None:
 def test_a_body_that_cannot_be_read_is_still_a_line(body: str) -> None:
     group = group_format().compose([replace(new(1), body=body), new(2)])
     assert rich(group).title == "2 новых заказа"
-    assert rich(group).facts[0] == "shop.order.new 1"
+    assert rich(group).items[0] == "shop.order.new 1"
 
 
 def test_a_body_of_an_earlier_version_has_no_rich_message() -> None:
     told = dict(examples("ru"))["new"]
-    assert rich(group_format().compose([row(told, plain=True)])).facts == (f"{told.title}: {told.message}",)
+    assert rich(group_format().compose([row(told, plain=True)])).items == (f"{told.title}: {told.message}",)
 
 
 @pytest.mark.parametrize("locale", LOCALES)

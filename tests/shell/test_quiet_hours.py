@@ -156,6 +156,29 @@ async def test_a_weekend_is_longer_than_a_row_may_be_parked(path: Path) -> None:
         assert messages(it.sinks[0].got) == [(63 * HOUR, [*"1234"])]
 
 
+@pytest.mark.parametrize(
+    ("hours", "first_at", "then_after"),
+    [
+        ("19:00-18:00", 9 * HOUR, 24 * HOUR),
+        ("tue,wed,thu,fri,sat,sun,10:00-09:00", 7 * 24 * HOUR, 7 * 24 * HOUR),
+    ],
+)
+async def test_a_digest_is_a_sink_that_is_almost_always_quiet(
+    path: Path, hours: str, first_at: float, then_after: float
+) -> None:
+    """A test begins on Monday at 09:00; the digest of the week begins one hour later."""
+    timing = SinkTiming(parse_quiet(hours), UTC, URGENT, compose=COMPOSE)
+    plan = replace(SELDOM, check_every_s=HOUR)
+    async with shop_harness(path, timing=timing, delivery=plan) as it, it.delivering():
+        await anyio.sleep(HOUR + 1)
+        await put(it, *"1234")
+        await anyio.sleep(first_at - 2)
+        await anyio.sleep(2 * HOUR)
+        await put(it, *"56789")
+        await anyio.sleep(then_after)
+        assert messages(it.sinks[0].got) == [(first_at, [*"1234"]), (first_at + then_after, [*"56789"])]
+
+
 async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path) -> None:
     slow = FakeSink(judge=lambda _: 5.0)
     plan = replace(SELDOM, senders=1)

@@ -21,7 +21,7 @@ from shop_poller.core.rich_message import RICH, RichMessage
 GROUP = "notifications.group"
 """The event type of such a message on the wire. No stored delivery has it."""
 MOST_LINES = 20
-MAX_LINE = 200
+MAX_LINE = 150
 """Characters of one line."""
 OTHER = "other"
 AMOUNTS: Mapping[str, Sequence[str]] = {
@@ -63,7 +63,7 @@ class GroupFormat:
             "source_module": "shop",
             "source_id": first.shop_id,
             "title": rich.title,
-            "message": "\n".join(rich.facts),
+            "message": "\n".join(rich.lines),
             "data": {"count": len(rows)},
             "grouped": ids,
             "brand_id": wires[0].get("brand_id"),
@@ -88,11 +88,14 @@ class GroupFormat:
 
     def _message(self, rows: Sequence[Delivery], wires: Sequence[Mapping[str, Any]]) -> RichMessage:
         lines = [_line(row, wire) for row, wire in zip(rows, wires, strict=True)]
-        shown = lines if len(lines) <= MOST_LINES else lines[: MOST_LINES - 1]
-        if left := len(lines) - len(shown):
-            shown = [*shown, self.texts.words["more_lines"].replace("{count}", str(left))]
         title = [*self._counts(rows, wires), *([self.shop] if self.shop else [])]
-        return RichMessage(title=SEPARATOR.join(title), facts=tuple(shown))
+        rich = RichMessage(
+            title=SEPARATOR.join(title),
+            items=tuple(lines),
+            more_text=self.texts.words["more_items"],
+            is_list=True,
+        )
+        return rich.with_items(MOST_LINES)
 
     def _counts(self, rows: Sequence[Delivery], wires: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         """Yield how many there are of each type, each with its sums; types without a text come together."""
