@@ -83,6 +83,18 @@ def settings_with(sinks: str, *, timezone: str, state: str | None = None) -> Set
     )
 
 
+def count_calls(it: ShopHarness, name: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When a method of the store is called from now on."""
+    calls, method = list[float](), getattr(it.store, name)
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(anyio.current_time())
+        return await method(*args, **kwargs)
+
+    monkeypatch.setattr(it.store, name, counted)
+    return calls
+
+
 # --- quiet hours ---
 
 
@@ -145,13 +157,17 @@ async def test_a_restart_loses_nothing_and_still_makes_one_message(path: Path) -
         assert [rows for _, rows in messages(it.sinks[0].got)] == [[*"1234"]]
 
 
-async def test_a_weekend_is_longer_than_a_row_may_be_parked(path: Path) -> None:
+async def test_a_weekend_is_longer_than_a_row_may_be_parked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is Monday: three quiet days follow."""
     timing = SinkTiming(parse_quiet("mon,tue,wed"), UTC, URGENT, compose=COMPOSE)
     async with shop_harness(path, timing=timing, delivery=SELDOM) as it, it.delivering():
+        recorded = count_calls(it, "record_outcomes", monkeypatch)
         await put(it, *"1234")
         await anyio.sleep(62 * HOUR)
         assert it.sinks[0].tried == []
+        assert len(recorded) <= 8, "every twelve hours"
         await anyio.sleep(2 * HOUR)
         assert messages(it.sinks[0].got) == [(63 * HOUR, [*"1234"])]
 
@@ -191,15 +207,19 @@ async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path)
         assert Counter(key for _, keys in messages(slow.got) for key in keys) == Counter("123456")
 
 
-async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(path: Path) -> None:
+async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = FakeSink(judge=lambda _: down())
     async with shop_harness(path, sinks=[broken], timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN - 1)
         await put(it, "1", "2")
         await anyio.sleep(10)
         before = len(broken.tried)
+        recorded = count_calls(it, "record_outcomes", monkeypatch)
         await anyio.sleep(HOUR)
         assert len(broken.tried) == before
+        assert len(recorded) <= 2, "what waits is put back once"
         await put(it, "3", "4", level="critical")
         await anyio.sleep(5 * MINUTE)
         assert {keys[0] for _, keys in messages(broken.tried[before:])} == {"3", "4"}
@@ -317,6 +337,32 @@ async def test_a_group_that_failed_is_sent_again_as_the_same_group(path: Path) -
         ids = {one.event_id for _, one in broken.tried if isinstance(one, GroupDelivery)}
         assert len(ids) == 1
         assert await stats(it) == (0, 0)
+
+
+async def test_a_group_that_is_sent_again_takes_no_new_rows(path: Path) -> None:
+    verdicts: list[ShopPollerError | None] = [down(ErrorKind.SERVER)] * 3
+    sink = FakeSink(judge=lambda _: verdicts.pop() if verdicts else None)
+    async with shop_harness(path, sinks=[sink], timing=GROUPS) as it, it.delivering():
+        await put(it, "1", "2")
+        await anyio.sleep(45)
+        while len(sink.got) < 1:  # the retry is due in half a minute or less: it joins no group that waits
+            await put(it, str(100 + round(anyio.current_time())))
+            await anyio.sleep(1)
+        assert messages(sink.got)[0][1] == ["1", "2"]
+        assert sink.got[0][1].event_id == sink.tried[0][1].event_id
+
+
+async def test_a_full_queue_is_not_looked_at_again_and_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = FakeSink(judge=lambda _: 5.0)
+    plan = replace(SELDOM, queue_size=4, senders=1)
+    async with shop_harness(path, sinks=[slow], timing=GROUPS, delivery=plan) as it, it.delivering():
+        claimed = count_calls(it, "next_due", monkeypatch)
+        await put(it, *map(str, range(40)))
+        await anyio.sleep(49)
+        assert len(slow.got) == 9
+        assert len(claimed) < 40
 
 
 async def test_a_row_failure_parks_all_rows_together(path: Path) -> None:
