@@ -19,7 +19,7 @@ from shop_poller.core.model import Delivery, GroupDelivery
 from shop_poller.core.quiet import parse_quiet
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan
-from shop_poller.delivery.gathering import SinkTiming
+from shop_poller.delivery.gathering import MOST_FAILED_GROUPS, Gathering, SinkTiming
 from shop_poller.locales import texts
 from shop_poller.ports import Outcome
 from shop_poller.runtime.factory import sink_timings
@@ -27,6 +27,7 @@ from shop_poller.runtime.status import HealthReporter
 from shop_poller.runtime.status_page_data import Overview
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
+from support.deliveries import delivery
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, put, refused, shop_harness
 from support.virtual_time import EPOCH, THREADLESS, Backend, virtual_now
 
@@ -496,6 +497,48 @@ async def test_a_store_that_does_not_answer_loses_no_claim(
         await anyio.sleep(8 * HOUR)
         assert messages(it.sinks[0].got) == [(END, [*"1234"])]
         assert it.dispatchers[0].held == 0
+
+
+def rows(*seqs: int, body: str = '{"level": "info"}') -> list[Delivery]:
+    return [
+        replace(delivery(), seq=seq, key=str(seq), event_id=f"event {seq}", body=body, created_at=EPOCH)
+        for seq in seqs
+    ]
+
+
+def test_only_so_many_failed_groups_are_remembered() -> None:
+    gathering = Gathering(GROUPS)
+    for number in range(MOST_FAILED_GROUPS + 1):
+        gathering.failed(COMPOSE(rows(2 * number, 2 * number + 1)))
+    gathering.add(rows(0, 1, 2, 3), EPOCH, 0.0)
+    (again,) = gathering.ready(EPOCH, 0.0, is_last=False)
+    assert again.seq == 2, "the oldest one was forgotten"
+
+
+def test_a_level_that_cannot_be_read_is_not_urgent() -> None:
+    for body in ("", "[]", "{}", "null"):
+        assert not GROUPS.is_urgent(*rows(1, body=body))
+    assert GROUPS.is_urgent(*rows(1, body='{"level": "critical"}'))
+
+
+def test_a_probe_whose_message_cannot_be_written_keeps_no_claim() -> None:
+    written: list[Any] = []
+
+    def once(some: Any) -> GroupDelivery:
+        if written:
+            raise RuntimeError("made up")
+        written.append(some)
+        return COMPOSE(some)
+
+    gathering = Gathering(replace(GROUPS, compose=once))
+    gathering.add(rows(1, 2, 3), EPOCH, 0.0)
+    (group,) = gathering.ready(EPOCH, 30.0, is_last=False)
+    assert isinstance(group, GroupDelivery)
+    gathering.failed(group)
+    probe = gathering.probe(rows(1, 2, 3, 4), EPOCH)
+    assert probe is not None
+    assert probe.seq == 1
+    assert {outcome.delivery.seq for outcome in gathering.put_back} == {2, 3, 4}
 
 
 def test_the_timing_of_each_sink_is_that_of_its_address() -> None:

@@ -126,11 +126,10 @@ class GroupFormat:
             currency = str(data.get("currency") or "")
             place = (currency, str(data.get("currency_sign") or currency))
             sums[place] = sums.get(place, Decimal(0)) + value
-        if sums:
-            yield " + ".join(
-                money(str(total), currency=currency, sign=sign, locale=self.locale)
-                for (currency, sign), total in sums.items()
-            )
+        yield " + ".join(
+            money(str(total), currency=currency, sign=sign, locale=self.locale)
+            for (currency, sign), total in sums.items()
+        )
 
     def _level(self, wires: Sequence[Mapping[str, Any]]) -> str:
         """Return the most severe level, as SHOP_LEVEL_MAP names it."""

@@ -68,9 +68,7 @@ class QuietHours:
     def opened_at(self, now: datetime, zone: tzinfo | None) -> datetime | None:
         """Return the end of the latest quiet time before `now`; None if there was none within days."""
         found, was_quiet = None, self.is_quiet(now - LOOK_AHEAD, zone)
-        for at in self._boundaries(now - LOOK_AHEAD, zone):
-            if at > now:
-                break
+        for at in (boundary for boundary in self._boundaries(now - LOOK_AHEAD, zone) if boundary <= now):
             quiet = self.is_quiet(at, zone)
             if was_quiet and not quiet:
                 found = at

@@ -187,7 +187,8 @@ class Gathering:
             elif chosen is None:
                 group = next((rows for rows in self._failed.values() if seq in rows), ())
                 rows = [claimed.pop(one) for one in group] if group and claimed.keys() >= set(group) else []
-                (chosen, *_) = self._messages(rows or [delivery], few=1)
+                chosen, *others = self._messages(rows or [delivery], few=1)
+                self.put_back += map(Release, others)  # if the message could not be written
             else:
                 self.put_back.append(Release(delivery))
         return chosen
