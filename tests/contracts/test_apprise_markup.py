@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ from unittest import mock
 import anyio
 import pytest
 
+from shop_poller.core.grouping import GroupFormat
+from shop_poller.locales import texts
 from shop_poller.sinks.registry import parse_sink
 from support.deliveries import delivery
 
@@ -139,3 +142,34 @@ async def test_a_link_in_a_first_name_is_no_link_in_markdown_either(sent: list[d
         await by_us(f"{BOT}?format={mode}", "Packing", "Order #2 of [pay](https://evil.example) *now*")
         assert "[pay](" not in sent[0]["text"].replace("\\[", "")
         assert "\\*now\\*" in sent[0]["text"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", [BOT, f"{BOT}?format=text", SERVICES[7]], ids=["html", "text", "discord"])
+async def test_a_group_fits_into_one_message_and_counts_what_is_left_out(
+    sent: list[dict[str, Any]], url: str
+) -> None:
+    """Discord takes 2,000 characters, Telegram 4,096."""
+    wire = json.loads(delivery().body)
+    rows = [
+        replace(
+            delivery(),
+            seq=number,
+            key=str(number),
+            event_id=f"event {number}",
+            body=json.dumps({**wire, "rich": {"title": f"№{number} <b> {'ы' * 110}"}}),
+        )
+        for number in range(1, 31)
+    ]
+    group = GroupFormat("ru", texts("ru")).compose(rows)
+    sink = parse_sink(f"apprise+{url}").open(signing_keys=(), connections=1)
+    with anyio.fail_after(20):
+        await sink.send(group)
+    (post,) = sent
+    text = post.get("text") or post["content"]
+    shown = [line for line in re.split(r"\r?\n|<br ?/>", text) if line.startswith("№")]
+    assert "30 новых заказов" in text
+    assert text.rstrip("`").rstrip().endswith(f"и ещё {30 - len(shown)}")
+    assert ("<b> ы" in text) is not url.startswith(BOT)
+    assert 10 <= len(shown) <= 20
+    assert len(text) <= (4096 if url.startswith(BOT) else 2000)

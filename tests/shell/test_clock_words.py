@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_status_says_so(found: Status) -> None:
     assert found.as_dict()["clock"] == words
     assert any("(2 days in the future)" in line for line in render(found, NOW))
     assert not any("(-" in line for line in render(found, NOW))
+
+
+def test_status_shows_until_when_it_is_quiet() -> None:
+    until = datetime(2026, 11, 24, 8, 0, tzinfo=ZoneInfo("Europe/Moscow"))
+    found = replace(status_of(FINE), quiet_until={"boss": until})
+    assert "quiet       boss: until 2026-11-24 08:00" in render(found, NOW)
+    assert found.as_dict()["quiet_until"] == {"boss": "2026-11-24T05:00:00.000Z"}
+    assert not any(line.startswith("quiet") for line in render(status_of(FINE), NOW))
 
 
 def test_status_says_nothing_of_a_clock_that_is_right() -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta, timezone
 from html.parser import HTMLParser
 
 import anyio
@@ -137,6 +138,20 @@ def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
     assert "Next poll off" in shown(replace(lost, polling=False))
 
 
+@pytest.mark.parametrize("breaker", [BreakerState.CLOSED, None])
+def test_a_sink_with_quiet_hours_shows_their_end(breaker: BreakerState | None) -> None:
+    until = (NOW + timedelta(hours=8)).astimezone(timezone(timedelta(hours=3)))
+    sink = SinkSnapshot("boss", SinkStats(4, ago(hours=1)), breaker=breaker, quiet_until=until)
+    assert f"boss quiet until {until:%H:%M} 4" in shown(replace(WELL, sinks=[sink]))
+    assert f"boss тихие часы до {until:%H:%M} 4" in shown(replace(WELL, sinks=[sink]), "ru")
+    far = until + timedelta(days=2)
+    assert f"boss quiet until {far:%d.%m. %H:%M} 4" in shown(
+        replace(WELL, sinks=[replace(sink, quiet_until=far)])
+    )
+    paused = replace(sink, breaker=BreakerState.OPEN)
+    assert "boss paused 4" in shown(replace(WELL, sinks=[paused]))
+
+
 @pytest.mark.parametrize(
     ("snapshot", "kinds"),
     [
@@ -161,6 +176,18 @@ def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:
         (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(dead=2))]), ["dead"]),
         (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(minutes=10)))]), ["late"]),
         (replace(WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(minutes=9)))]), []),
+        (
+            replace(
+                WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(hours=9)), quiet_time=timedelta(hours=9))]
+            ),
+            [],
+        ),
+        (
+            replace(
+                WELL, sinks=[SinkSnapshot("a", SinkStats(1, ago(hours=9)), quiet_time=timedelta(hours=8))]
+            ),
+            ["late"],
+        ),
         (TROUBLED, ["alert", "dead", "aside"]),
     ],
 )

@@ -341,6 +341,15 @@ def test_wrong_options_of_a_sink_are_named(desk: Desk, options: str, problem: st
     assert "hunter2" not in said
 
 
+def test_urgent_levels_are_those_that_there_are(desk: Desk) -> None:
+    named = "https://h.example/a?quiet=sat&urgent=error,fatal#crm"
+    (crm,) = desk.load(SHOP_NOTIFY_URLS=named, SHOP_LEVEL_MAP='{"critical": "fatal"}').sinks
+    assert crm.options.urgent == ("error", "fatal")
+    assert [problem.partition(";")[0] for problem in desk.problems(SHOP_NOTIFY_URLS=named)] == [
+        "SHOP_NOTIFY_URLS: crm: there is no level 'fatal'"
+    ]
+
+
 @pytest.mark.parametrize("between", [",", ", "])
 def test_a_comma_between_sinks_is_named(desk: Desk, between: str) -> None:
     assert desk.problems(SHOP_NOTIFY_URLS=f"https://h.example/hook{between}console:") == [

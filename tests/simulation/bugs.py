@@ -24,6 +24,7 @@ from shop_poller.delivery.dispatcher import CLAIM_BATCH
 from shop_poller.ports import Ack, Release
 from simulation.fleets import FleetPlan, is_fleet
 from simulation.plan import Plan
+from simulation.readers import is_read
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Bug:
         only: in which worlds of one shop it can show at all, or shows soonest; the others are passed by.
         fleets: likewise, in which worlds of fleets; then it is not looked for in those of one shop.
         first: the seed that is tried before the others: it showed the bug when that was hunted last.
+        read: it can show only in worlds with quiet hours or groups.
     """
 
     holder: str
@@ -47,9 +49,12 @@ class Bug:
     only: Callable[[Plan], bool] | None = None
     fleets: Callable[[FleetPlan], bool] | None = None
     first: int = 0
+    read: bool = False
 
     def can_show(self, seed: int) -> bool:
         """Whether that seed's world is one of those."""
+        if self.read and (is_fleet(seed) or not is_read(seed)):
+            return False
         if is_fleet(seed):
             if self.fleets is None:
                 return self.only is None
@@ -247,6 +252,33 @@ def _triggering(refuse: Any) -> Any:
         return refuse(self, *args, **what)
 
     return refuse_and_trigger
+
+
+def _group_taken_for_granted(_: Any) -> Any:
+    async def send_gathered(self: Any, delivery: Any, outcomes: Any, _: Any) -> None:
+        outcome = await self._sender.deliver(delivery)
+        rows = getattr(delivery, "rows", ())
+        await outcomes.send([Ack(row) for row in rows] if rows else [outcome])
+
+    return send_gathered
+
+
+def _only_the_first_of_a_group(send_gathered: Any) -> Any:
+    async def send_for_the_first(self: Any, delivery: Any, outcomes: Any, gathering: Any) -> None:
+        if rows := getattr(delivery, "rows", ()):
+            delivery = replace(delivery, rows=rows[:1])
+            self._outcome_recorder.held -= len(rows) - 1
+        await send_gathered(self, delivery, outcomes, gathering)
+
+    return send_for_the_first
+
+
+def _one_left_out(compose: Any) -> Any:
+    def compose_without_the_last(self: Any, rows: Any) -> Any:
+        group = compose(self, rows[:-1] if len(rows) > 2 else rows)
+        return replace(group, rows=tuple(rows))
+
+    return compose_without_the_last
 
 
 def _with_hooks(plan: Plan) -> bool:
@@ -450,6 +482,28 @@ BUGS = {
     ),
     "a shop that is not reached stays": Bug(
         "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared, first=203
+    ),
+    "a group counts as delivered, whatever came of it": Bug(
+        "delivery.dispatcher.Dispatcher",
+        "_send_gathered",
+        _group_taken_for_granted,
+        400,
+        first=216,
+        read=True,
+    ),
+    "only the first of a group is recorded": Bug(
+        "delivery.dispatcher.Dispatcher",
+        "_send_gathered",
+        _only_the_first_of_a_group,
+        400,
+        first=1,
+        read=True,
+    ),
+    "a group leaves one out": Bug(
+        "core.grouping.GroupFormat", "compose", _one_left_out, 400, first=11, read=True
+    ),
+    "quiet hours are for nobody": Bug(
+        "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, first=4, read=True
     ),
     "/healthz is always healthy": Bug(
         "runtime.status.HealthReporter", "health", _always_healthy, 300, first=15

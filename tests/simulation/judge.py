@@ -31,6 +31,7 @@ from shop_poller.ports import (
 )
 from shop_poller.simulator.orders import SimulatedOrder
 from simulation.places import Call, RedisPlace
+from simulation.readers import MOSCOW
 from support.oracle import Oracle
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ SUMMARY = "alert:dead-letters:"
 LEASE_KNOWN_S = 12.0
 """So long after its lease ended a process may not know it."""
 TRIES = 3
+UNDER_WAY_S = 60.0
+"""So long an attempt may take that began before quiet hours."""
 BULK = 100
 STALE_S, HEALTH_SLACK_S = 300.0, 30.0
 SOON_AFTER_TRIGGER_S, PAUSED_S, OFF_GRID_S = 10.0, 120.0, 6.0
@@ -411,11 +414,28 @@ class Judge:
         if claims.failures >= 2 * TRIES * senders and now - claims.failed_at < every_s - 1:
             self.fail(f"{process} does not leave {receiver.name} alone: {claims.failures} failures in a row")
         sent = [self._sends(process, receiver, name, body) for name, body in told]
-        if len(sent) > BULK or len({one.key for one in sent}) < len(sent):
+        is_group = b'"grouped"' in told[0][1]
+        most = self._world.plan.queue_size if is_group else BULK
+        if len(sent) > most or len({one.key for one in sent}) < len(sent):
             self.fail(f"{process} sends {len(sent)} to {receiver.name} at once: too many, or two of one key")
         self.counts["batches of ten"] += len(sent) >= 10
         self.counts["together"] += len(sent) if len(sent) > 1 else 0
+        self.counts["grouped"] += is_group
+        for one in sent:
+            self._may_disturb(receiver, one)
         return sent
+
+    def _may_disturb(self, receiver: "Receiver", sent: Sent) -> None:
+        """Nothing but what is urgent comes in quiet hours, unless it was under way as they began."""
+        world, options, now = self._world, receiver.options, self._world.loop.time()
+        if options.quiet is None or json.loads(sent.body)["level"] in {"critical", *options.urgent}:
+            return
+        known_at = max(world.told_time_at, sent.process.thawed_at)
+        minutes = [world.now() - timedelta(seconds=ago) for ago in (0, UNDER_WAY_S)]
+        is_quiet = all(options.quiet.is_quiet(at, MOSCOW) for at in minutes)
+        is_right = world.host_now() == world.now() and world.server_time() == world.now().timestamp()
+        if is_quiet and is_right and now - known_at > UNDER_WAY_S:
+            self.fail(f"{sent.process} sends {sent.event_id} to {sent.sink} in its quiet hours")
 
     def _sends(self, process: "Process", receiver: "Receiver", name: str, body: bytes) -> Sent:
         told = json.loads(body)
@@ -441,7 +461,12 @@ class Judge:
             self.fail(f"{process} sends {what} again, though it got a yes")
         if now < self._not_before.get(tried, 0) - 0.1:
             self.fail(f"{process} sends {what} before the time that {receiver.name} asked for")
-        if self._bodies.setdefault(name, (key, told["event_type"])) != (key, told["event_type"]):
+        is_group = "grouped" in told
+        self.counts["in summaries"] += is_group and not receiver.options.group_s
+        if not is_group and self._bodies.setdefault(name, (key, told["event_type"])) != (
+            key,
+            told["event_type"],
+        ):
             self.fail(f"{process} sends {what} by an id that was another event's")
         return sent
 
@@ -465,10 +490,11 @@ class Judge:
             if retry_after is not None:
                 self._not_before[tried] = self._world.loop.time() + float(retry_after)
 
-    def arrives(self, sent: Sent, *, takes: bool, code: int) -> None:
-        """A receiver was told something."""
+    def arrives(self, sent: Sent, *, takes: bool, code: int, is_alone: bool = True) -> None:
+        """A receiver was told something. What it refuses for good with others is no reason to give it up."""
         name = (sent.sink, sent.event_id)
-        self._refuses(name, code)
+        if is_alone or code not in FOR_GOOD:
+            self._refuses(name, code)
         if not takes:
             return
         due = self._due(sent.sink, sent.key, sent.event_id)

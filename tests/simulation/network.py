@@ -1,13 +1,15 @@
 """What lies between the daemon and everybody else: it delays, loses, and delivers when nobody waits."""
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 import httpx
 
+from shop_poller.config.sinks import NO_OPTIONS, SinkOptions
 from shop_poller.simulator.answers import Request
 from shop_poller.simulator.routes import asks_for_orders
 from support.no_sockets import given, requested
@@ -80,6 +82,7 @@ class Receiver:
         refuses: orders that it answers otherwise, by id: a code.
         loading_since: when it said that it takes no writes, if it took nothing since.
         told: what is sent to it in bulk, by the process and the body.
+        options: those of its address.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Receiver:
     refuses: dict[str, int] = field(default_factory=dict)
     loading_since: float | None = None
     told: dict[tuple[int, bytes], "Sent"] = field(default_factory=dict)
+    options: SinkOptions = NO_OPTIONS
 
     def delay_s(self) -> float:
         """How long it takes what it takes, before it says so."""
@@ -130,24 +134,28 @@ class ToReceiver(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
-        told = [(request.headers["webhook-id"], body)]
-        (sent,) = several = self._world.judge.sends(self._process, self._receiver, told)
+        names = json.loads(body).get("grouped", [request.headers["webhook-id"]])
+        several = self._world.judge.sends(self._process, self._receiver, [(name, body) for name in names])
         try:
             response: httpx.Response = await self._world.carry(
-                self._process, lambda: self._arrive(sent), down=self._receiver.mood == "down"
+                self._process, lambda: self._arrive(several), down=self._receiver.mood == "down"
             )
         except BaseException:
-            self._world.judge.note_answers(several, [None])
+            self._world.judge.note_answers(several, [None] * len(several))
             raise
-        self._world.judge.note_answers(several, [response.status_code], response.headers.get("Retry-After"))
+        codes = [response.status_code] * len(several)
+        self._world.judge.note_answers(several, codes, response.headers.get("Retry-After"))
         return response
 
-    async def _arrive(self, sent: Any) -> httpx.Response:
+    async def _arrive(self, several: Sequence["Sent"]) -> httpx.Response:
         receiver = self._receiver
         if receiver.mood == "silent":
             await anyio.sleep(LOST_S)
-        takes, code, seconds = receiver.answer(sent.key)
-        self._world.judge.arrives(sent, takes=takes, code=code)
+        # It chokes on all of a message that has one event in it that it does not want.
+        chokes = [sent.key for sent in several if sent.key in receiver.refuses]
+        takes, code, seconds = receiver.answer((chokes or [several[0].key])[0])
+        for sent in several:
+            self._world.judge.arrives(sent, takes=takes, code=code, is_alone=len(several) == 1)
         await anyio.sleep(seconds)
         if receiver.mood == "broken" and takes:
             raise lost(self._world, httpx.ReadError("made up: the connection broke off"))

@@ -43,6 +43,7 @@ from simulation.network import LATENCY_S, MOODS, Mood, Receiver, ToReceiver, ToS
 from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
 from simulation.plan import Plan
 from simulation.processes import Process, running
+from simulation.readers import is_read, with_readers
 from simulation.standard_error import StandardError, blocks_log
 from simulation.visitors import Visitor, sends_hooks
 from support.hooks import SECRET
@@ -150,8 +151,10 @@ class World:
         )
         if sends_hooks(seed):  # the listener has no socket here
             self.settings = self.settings.model_copy(update={"shop_webhook_secret": SecretStr(SECRET)})
+        if is_read(seed) and shop_id == SHOP:
+            self.settings = with_readers(self.settings, seed)
         self.receivers = {
-            sink.name: Receiver(sink.name, bulk=not isinstance(sink, HttpConfig))
+            sink.name: Receiver(sink.name, bulk=not isinstance(sink, HttpConfig), options=sink.options)
             for sink in self.settings.sinks
         }
 

@@ -17,6 +17,7 @@ from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Delivery, Order, Page, Query, Refund, UnreadableOrder
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
+from shop_poller.delivery.gathering import SinkTiming
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
 from shop_poller.polling.page_fetcher import Fetcher
@@ -257,10 +258,11 @@ async def shop_harness(
     may_send: Callable[[], bool] = lambda: True,
     now: Callable[[], datetime] = virtual_now,
     muted_s: Callable[[str], float] = lambda _: 0.0,
+    timing: SinkTiming | None = None,
 ) -> AsyncIterator[ShopHarness]:
     """Build it around the state file at `path`; entering it again with the same path is a restart.
 
-    In memory the disk takes no time, and a restart knows nothing.
+    In memory the disk takes no time, and a restart knows nothing. All sinks have the same timing.
     """
     shop = shop or FakeShop()
     sinks = [FakeSink()] if sinks is None else sinks
@@ -303,6 +305,7 @@ async def shop_harness(
                 clock=clock,
                 random=random,
                 muted_s=partial(muted_s, sink.name),
+                timing=timing,
             )
             for sink in sinks
         ]
@@ -341,9 +344,9 @@ async def shop_harness(
         )
 
 
-async def put(it: ShopHarness, *keys: str, sink: str = "sink") -> None:
+async def put(it: ShopHarness, *keys: str, sink: str = "sink", level: str = "info") -> None:
     """Commit one new delivery per key."""
-    rows = [new_delivery(sink, notification(key)) for key in keys]
+    rows = [new_delivery(sink, replace(notification(key), level=level)) for key in keys]
     now = virtual_now()
     await it.store.commit(SHOP, Batch(state=it.state_writer.state, now=now, seen_at=now, new_deliveries=rows))
     for each in it.dispatchers:

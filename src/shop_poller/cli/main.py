@@ -194,10 +194,12 @@ def _run_once(settings: Settings) -> None:
         say(f"read {tick.orders} orders, imported {tick.imported}, found {tick.events} events")
     else:
         complain(f"the shop could not be read: {tick.error}")
+    if report.held:
+        say(f"quiet hours: {report.held} of those that wait are sent when they end")
     say(f"delivered {report.delivered}, waiting {report.waiting}, failed {report.dead_lettered}")
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    if report.waiting or report.dead_lettered:
+    if report.waiting > report.held or report.dead_lettered:
         raise typer.Exit(Exit.UNDELIVERED)
 
 

@@ -30,6 +30,8 @@ class Status:
         now: the time of the clock that dates stored rows; None if it is unknown.
         whose: the owner of that clock.
         mutes: the muted sinks, and until when.
+        quiet_until: when the present quiet hours end, in the owner's time zone, by sink; without sinks that
+            are not quiet.
     """
 
     shop: str
@@ -43,6 +45,7 @@ class Status:
     now: datetime | None = None
     whose: Whose = Whose.OURS
     mutes: Mapping[str, datetime] = field(default_factory=dict)
+    quiet_until: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def clock(self) -> str:
@@ -84,6 +87,7 @@ class Status:
                 }
                 for name, sink in self.stats.sinks.items()
             },
+            "quiet_until": {name: iso(until) for name, until in self.quiet_until.items()},
             "latest_dead_letters": [as_dict(one) for one in self.dead],
             "latest_delivered": [as_dict(one) for one in self.delivered],
         }
@@ -113,7 +117,17 @@ async def read_status(settings: Settings) -> Status:
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         now = store.now()
         mutes = {sink: until for sink, until in sorted(stored_mutes(alerts).items()) if until > now}
-        return replace(found, now=now, whose=whose, mutes=mutes)
+        quiet_until = _quiet_until(settings, now)
+        return replace(found, now=now, whose=whose, mutes=mutes, quiet_until=quiet_until)
+
+
+def _quiet_until(settings: Settings, now: datetime) -> dict[str, datetime]:
+    zone = settings.time_zone
+    return {
+        sink.name: quiet.next_open(now, zone).astimezone(zone)
+        for sink in settings.sinks
+        if (quiet := sink.options.quiet) is not None and quiet.is_quiet(now, zone)
+    }
 
 
 def render(status: Status, now: datetime) -> list[str]:
@@ -145,6 +159,9 @@ def render(status: Status, now: datetime) -> list[str]:
         lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")
     if not stats.sinks:
         lines.append("outbox      empty")
+    lines += [
+        f"quiet       {name}: until {until:%Y-%m-%d %H:%M}" for name, until in status.quiet_until.items()
+    ]
     if status.delivered:
         lines.append(f"delivered   last {_ago(status.delivered[0].at, now)}")
     lines += [

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.showing import is_harmless, shown, shown_place
 
@@ -178,7 +179,11 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
     for sink, with_all in zip(settings.shop_notify_urls, settings.sinks, strict=True):
         name = shown_place(sink.name)
-        in_address = filter_problems(sink.options.filter, events=events, levels=levels)
+        in_address = [
+            problem
+            for wanted in (sink.options.filter, Filter(levels=sink.options.urgent))
+            for problem in filter_problems(wanted, events=events, levels=levels)
+        ]
         found += [f"SHOP_NOTIFY_URLS: {name}: {problem}" for problem in in_address]
         found += [
             f"SHOP_SINK_OPTIONS: {name}: {problem}"

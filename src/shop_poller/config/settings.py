@@ -325,7 +325,9 @@ class Settings(BaseModel):
     )
     shop_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "",
-        description="time zone of the times in messages, e.g. Europe/Moscow; default: that of this machine",
+        description="time zone of the times in messages, and of"
+        " [quiet hours](notifications.md#quiet-hours-and-groups), e.g. Europe/Moscow; default: that of this"
+        " machine",
     )
     shop_buyer_fields: Annotated[Words, AfterValidator(_buyer_fields)] = Field(
         (),
@@ -456,6 +458,11 @@ class Settings(BaseModel):
     def has_consumer_key(self) -> bool:
         """Whether there is a consumer key with its secret, which all dialects but `abilities` need."""
         return self.woocommerce_consumer_key is not None and self.woocommerce_consumer_secret is not None
+
+    @property
+    def time_zone(self) -> ZoneInfo | None:
+        """The owner's time zone; None for that of this machine."""
+        return ZoneInfo(self.shop_timezone) if self.shop_timezone else None
 
     @property
     def state(self) -> Path | RedisAddress:

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote
 from shop_poller.core.filters import EVERYTHING, Filter, take, take_filter
 from shop_poller.core.messages import Locale, Renderer
 from shop_poller.core.model import Notification
+from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.rates import Rate, parse_rate
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
@@ -31,12 +32,18 @@ class SinkOptions:
     Attributes:
         filter: which notifications the sink receives.
         rate: the most messages in a time; None for no limit.
+        quiet: when it receives only urgent ones; None for never.
+        urgent: the levels that are urgent; empty for critical.
+        group_s: seconds that a notification waits for others, to become one message; 0 for no groups.
         locale: the language of its messages, for sinks for people; None for SHOP_LOCALE.
         style: of its messages, for sinks for people: rich, or title and message of the JSON as text.
     """
 
     filter: Filter = EVERYTHING
     rate: Rate | None = None
+    quiet: QuietHours | None = None
+    urgent: tuple[str, ...] = ()
+    group_s: float = 0.0
     locale: Locale | None = None
     style: Style = "rich"
 
@@ -155,11 +162,15 @@ def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple
     try:
         wanted, rest = take_filter(query)
         rate, rest = _take_rate(rest)
+        times, rest = take_times(rest, takes_groups=is_for_people)
+        found = SinkOptions(
+            filter=wanted, rate=rate, quiet=times.quiet, urgent=times.urgent, group_s=times.group_s
+        )
         if not is_for_people:
-            return SinkOptions(filter=wanted, rate=rate), rest
+            return found, rest
         locale, rest = _take_choice("locale", rest, get_args(Locale))
         style, rest = _take_choice("style", rest, get_args(Style))
-        return SinkOptions(filter=wanted, rate=rate, locale=locale, style=style or "rich"), rest
+        return replace(found, locale=locale, style=style or "rich"), rest
     except ValueError as error:
         raise ValueError(f"{shown_place(name)}: {error}") from None
 

@@ -355,6 +355,19 @@ class Delivery:
             return self.head_since
 
 
+@dataclass(frozen=True, slots=True)
+class GroupDelivery(Delivery):
+    """One message for several rows of the outbox; core.grouping.compose writes it.
+
+    `seq`, `key` and the dates are those of the first row, `attempts` is the most of all rows.
+
+    Attributes:
+        rows: the deliveries that it contains, of different keys, in their order. All have its outcome.
+    """
+
+    rows: tuple[Delivery, ...] = ()
+
+
 def amount_of(number: str) -> Decimal:
     """Return the value of a decimal number as text; 0 for one that could not be read ("")."""
     return Decimal(number or 0)

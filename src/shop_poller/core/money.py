@@ -35,6 +35,12 @@ def quantity(number: str, *, locale: str) -> str:
     return format_decimal(Decimal(number), locale=_locale(locale)) if number else UNKNOWN
 
 
+def plural_form(count: int, *, locale: str) -> str:
+    """Return the plural form of a count by CLDR, e.g. "few" for 2 in Russian."""
+    form: str = _locale(locale).plural_form(count)
+    return form
+
+
 def _number(amount: str, currency: str, locale: str) -> str:
     value = Decimal(amount)
     places = 0

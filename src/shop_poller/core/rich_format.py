@@ -35,11 +35,14 @@ class Texts:
         titles: by event type, the parts of the title; a part with an empty value is left out.
         facts: lines below the title.
         words: all other texts.
+        counts: by event type and plural form, how many events of a type there are; "other" is for all types
+            without an entry.
     """
 
     titles: Mapping[str, Sequence[str]]
     facts: Mapping[str, str]
     words: Mapping[str, str]
+    counts: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

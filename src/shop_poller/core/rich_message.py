@@ -18,6 +18,7 @@ class RichMessage:
         items: what was ordered, e.g. "Honey ×2".
         more_items: how many are not in `items`.
         more_text: says so, with {count} for the number.
+        is_list: each item is a line of its own.
         facts: lines about payment, delivery and so on.
         personal: lines about the buyer, see SHOP_BUYER_FIELDS; they must not reach a log.
         url: the order in the shop's admin; "" if there is none.
@@ -29,6 +30,7 @@ class RichMessage:
     items: tuple[str, ...] = ()
     more_items: int = 0
     more_text: str = "{count}"
+    is_list: bool = False
     facts: tuple[str, ...] = ()
     personal: tuple[str, ...] = ()
     url: str = ""
@@ -49,12 +51,15 @@ class RichMessage:
     @property
     def items_line(self) -> str:
         """All items in one line; "" if there are none."""
-        shown = list(self.items)
-        if self.more_items:
-            shown.append(self.more_text.replace("{count}", str(self.more_items)))
-        return ", ".join(shown) if self.items else ""
+        return ", ".join(self._shown_items) if self.items else ""
+
+    @property
+    def _shown_items(self) -> list[str]:
+        more = [self.more_text.replace("{count}", str(self.more_items))] if self.more_items else []
+        return [*self.items, *more]
 
     @property
     def lines(self) -> list[str]:
         """The lines below the title, without the link."""
-        return [line for line in (self.text, self.items_line, *self.facts, *self.personal) if line]
+        items = self._shown_items if self.is_list else [self.items_line]
+        return [line for line in (self.text, *items, *self.facts, *self.personal) if line]

@@ -7,12 +7,14 @@
 Every sink has its own dispatcher, so that a sink that is down does not delay the others. The pump claims at
 most as many rows as the stream has room for. It claims only the oldest row of each key, so that an order's
 events arrive in order. While the sink is down, the stream is empty, and at most once a minute one row probes.
+
+For a sink with quiet hours or groups, the claimed deliveries first pass `Gathering`.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -24,15 +26,16 @@ from shop_poller.alerts import AlertManager
 from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.model import Delivery
+from shop_poller.core.model import Delivery, GroupDelivery
 from shop_poller.core.rates import Rate
 from shop_poller.core.retry import RetryPolicy
+from shop_poller.delivery.gathering import Gathering, SinkTiming
 from shop_poller.delivery.outcome_recorder import STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.delivery.sender import Sender
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import MoveToDeadLetters, Outbox, Outcome, Sink
+from shop_poller.ports import Ack, MoveToDeadLetters, Outbox, Outcome, Sink
 
 CLAIM_BATCH = 500
 DOWN_CHECK_EVERY_S = 60.0
@@ -83,6 +86,7 @@ class Dispatcher:
         random: returns a random number, 0 to 1.
         gone: whether the sink answered 410 in an earlier leader session of this process.
         muted_s: returns the seconds for which the sink is still muted; 0 if it is not. Then nothing is sent.
+        timing: when the sink receives deliveries; None for at once.
 
     Attributes:
         senders_alive: the number of running senders.
@@ -102,9 +106,14 @@ class Dispatcher:
         random: Callable[[], float],
         gone: bool = False,
         muted_s: Callable[[], float] = lambda: 0.0,
+        timing: SinkTiming | None = None,
     ) -> None:
         self._muted_s = muted_s
         self._clock = clock
+        self._timing = timing
+        self._gathering = None if timing is None else Gathering(timing)
+        self._was_quiet = False
+        self._in_haste = False  # groups do not wait for more deliveries
         self._set_backs_corrected = 0  # how often the clock had been set back at the last correction
         self._correct_again_at = math.inf
         self.senders_alive = 0
@@ -127,6 +136,7 @@ class Dispatcher:
             random=random,
             rate=plan.rate,
             muted_s=muted_s,
+            timing=timing,
         )
         self._sender.gone = gone
         self._outcome_recorder = OutcomeRecorder(
@@ -157,7 +167,7 @@ class Dispatcher:
 
     @property
     def held(self) -> int:
-        """Deliveries in the queue, being sent, or about to be recorded."""
+        """Deliveries in the queue, waiting for a group, being sent, or about to be recorded."""
         return self._outcome_recorder.held
 
     @property
@@ -174,6 +184,11 @@ class Dispatcher:
     def last_error_kind(self) -> ErrorKind:
         """The kind of the last failure."""
         return self._sender.last_error_kind
+
+    @property
+    def quiet_until(self) -> datetime | None:
+        """When the present quiet hours end; None if it is not quiet."""
+        return None if self._timing is None else self._timing.quiet_until(self._now())
 
     @property
     def gone(self) -> bool:
@@ -202,6 +217,7 @@ class Dispatcher:
         Args:
             until_idle: end as soon as no due delivery is left to attempt.
         """
+        self._in_haste = until_idle
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
         # An item is up to `at_once` outcomes. Bound their number: they stay in memory while the store fails.
         size = max(1, self._plan.queue_size // self._sender.at_once)
@@ -225,6 +241,8 @@ class Dispatcher:
                 if self._sender.worked is None:
                     self._sender.worked = await self._alert_manager.has_worked(self._name)
                 await self._correct_due_times()
+                if self._timing is not None:
+                    self._follow_quiet_hours(self._timing)
                 await self._follow_sink_state()
                 await self._store_alerts()
                 # While the queue is more than half full, do not claim again for every few recorded outcomes.
@@ -256,6 +274,8 @@ class Dispatcher:
             return []
         if not self._may_send() or self._muted_s() > 0:
             return []
+        if self._timing is not None and self._gathering is not None:
+            return await self._gather(self._gathering, self._timing)
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
             deliveries = await self._outbox.claim(self._name, now=END_OF_TIME, limit=1)
@@ -268,6 +288,57 @@ class Dispatcher:
             deliveries = await self._outbox.claim(self._name, now=self._now(), limit=limit)
         self._outcome_recorder.held += len(deliveries)
         return deliveries
+
+    async def _gather(self, gathering: Gathering, timing: SinkTiming) -> list[Delivery]:
+        """Claim for a sink with quiet hours or groups.
+
+        Args:
+            gathering: of the sink.
+            timing: of the sink.
+
+        Returns:
+            What to send now: deliveries, and groups of them.
+        """
+        await self._put_back(gathering)
+        is_probe = self._circuit.state is BreakerState.OPEN
+        now, at_s = self._now(), anyio.current_time()
+        # As without groups, the probe may be parked. In quiet hours, it would have to wait for their end.
+        due_by = END_OF_TIME if is_probe and not timing.is_quiet(now) else now
+        room = min(self._plan.queue_size - self._outcome_recorder.held, CLAIM_BATCH)
+        if is_probe:
+            room = gathering.most_for_probe(now, room=room)
+        deliveries: list[Delivery] = []
+        if room > 0:
+            deliveries = await self._outbox.claim(self._name, now=due_by, limit=room)
+            self._outcome_recorder.held += len(deliveries)
+        if is_probe:
+            probe = gathering.probe(deliveries, now)
+            if probe is not None:
+                self._sender.probe = probe.seq
+                self._circuit.probe()
+            ready = [] if probe is None else [probe]
+        else:
+            gathering.add(deliveries, now, at_s)
+            is_full = self._outcome_recorder.held >= self._plan.queue_size
+            ready = gathering.ready(now, at_s, is_last=self._in_haste or is_full)
+        with suppress(TemporaryError):  # it is repeated before the next claim
+            await self._put_back(gathering)
+        return ready
+
+    async def _put_back(self, gathering: Gathering) -> None:
+        """Record that claimed deliveries return to the outbox."""
+        if outcomes := gathering.put_back:
+            await self._outbox.record_outcomes(outcomes, self._clock.stamp())
+            gathering.put_back = []
+            self._outcome_recorder.held -= len(outcomes)
+
+    def _follow_quiet_hours(self, timing: SinkTiming) -> None:
+        """Count the time that the sink fails only from the beginning or the end of quiet hours."""
+        is_quiet = timing.is_quiet(self._now())
+        if is_quiet != self._was_quiet:
+            self._was_quiet = is_quiet
+            self._sender.restart_failing_time()
+            self._log.info("quiet hours begin" if is_quiet else "quiet hours end")
 
     async def _correct_due_times(self) -> None:
         """Make deliveries due that were parked before the clock was set back.
@@ -306,7 +377,10 @@ class Dispatcher:
         if self._muted_s() > 0:  # after the mute, a delivery that has become too old may be tried first
             self._next_expiry_at = anyio.current_time() + DOWN_CHECK_EVERY_S
         if down and anyio.current_time() >= self._next_expiry_at:
-            head_before = self._clock.look().ages_before(self._plan.retry.max_age)
+            max_age = self._plan.retry.max_age
+            if self._timing is not None:
+                max_age = self._timing.age_with(max_age, self._now())
+            head_before = self._clock.look().ages_before(max_age)
             dead_lettered = 0
             if head_before is not None:  # a jump of the clock expires nothing
                 dead_lettered = await self._outbox.dead_letter_expired(
@@ -329,7 +403,9 @@ class Dispatcher:
         self._has_unreported_dead_letters = self._recording_recovered = False
         try:
             failing_since = self._sender.failing_since
-            if failing_since is not None and self._sender.failing_for >= ALERT_DOWN_AFTER:
+            # In quiet hours, a sink fails only if something urgent failed in them.
+            is_tried = not self._was_quiet or self._sender.has_failed_again
+            if failing_since is not None and is_tried and self._sender.failing_for >= ALERT_DOWN_AFTER:
                 await self._alert_manager.raise_for(
                     self._name, cause=self._sender.last_error_kind, since=failing_since
                 )
@@ -359,7 +435,13 @@ class Dispatcher:
         if self._circuit.state is BreakerState.OPEN:
             return min(self._circuit.wait_s() or DOWN_CHECK_EVERY_S, DOWN_CHECK_EVERY_S)
         check_every_s = self._plan.check_every_s or CHECK_EVERY_S
-        due_at = await self._outbox.next_due(self._name)
+        has_room = True
+        if self._gathering is not None:
+            wait_s = self._gathering.wait_s(anyio.current_time())
+            # What is still to be put back could not be recorded.
+            check_every_s = min(check_every_s, STORE_WAIT_S if self._gathering.put_back else wait_s)
+            has_room = self._outcome_recorder.held < self._plan.queue_size
+        due_at = await self._outbox.next_due(self._name) if has_room else None
         if due_at is None:
             return check_every_s
         return min(max((due_at - self._now()).total_seconds(), 0.0), check_every_s)
@@ -374,6 +456,9 @@ class Dispatcher:
         try:
             async with queued, outcomes:
                 async for delivery in queued:
+                    if self._gathering is not None:
+                        await self._send_gathered(delivery, outcomes, self._gathering)
+                        continue
                     more = at_hand(queued, self._sender.at_once - 1)
                     if not more:
                         await outcomes.send([await self._sender.deliver(delivery)])
@@ -383,6 +468,25 @@ class Dispatcher:
                             await outcomes.send(batch)
         finally:
             self.senders_alive -= 1
+
+    async def _send_gathered(
+        self,
+        delivery: Delivery,
+        outcomes: MemoryObjectSendStream[Sequence[Outcome]],
+        gathering: Gathering,
+    ) -> None:
+        """Send a delivery or a group. A group that was refused for good is sent one by one."""
+        if not isinstance(delivery, GroupDelivery):
+            await outcomes.send([await self._sender.deliver(delivery)])
+            return
+        outcome = await self._sender.deliver(delivery)
+        if isinstance(outcome, MoveToDeadLetters):
+            for row in delivery.rows:
+                await outcomes.send([await self._sender.deliver(row)])
+            return
+        if not isinstance(outcome, Ack):
+            gathering.failed(delivery)
+        await outcomes.send([replace(outcome, delivery=row) for row in delivery.rows])
 
     def _on_recorded(self, outcomes: Sequence[Outcome], again: bool) -> None:  # noqa: FBT001 - the outcome recorder's call
         """Handle recorded outcomes: their keys may have another delivery that is due now."""

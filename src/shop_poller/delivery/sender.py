@@ -21,10 +21,11 @@ from shop_poller.circuit_breaker import Circuit
 from shop_poller.core.attempts import DELIVERED, Attempt, failed
 from shop_poller.core.breaker import BreakerState, Switching
 from shop_poller.core.errors import PEER_DOWN, ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.core.model import ALERTS, Delivery
+from shop_poller.core.model import ALERTS, Delivery, GroupDelivery
 from shop_poller.core.rates import Rate, RateLimit
 from shop_poller.core.refusals import KEPT_CAP_S, PROBE_AFTER_S, Refusals, refused_wait_s
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, GiveUp, RetryPolicy, after_failure, full_jitter
+from shop_poller.delivery.gathering import SinkTiming
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
@@ -59,6 +60,7 @@ class Sender:
         random: returns a random number, 0 to 1.
         rate: the most attempts in a time; None for no limit.
         muted_s: returns the seconds for which the sink is still muted; 0 if it is not.
+        timing: when the sink receives deliveries; None for at once.
 
     Attributes:
         probe: seq of the one delivery that may be sent while the circuit is half-open.
@@ -69,6 +71,7 @@ class Sender:
         dead_lettered: deliveries moved to dead letters since the start.
         failing_since: the first failure after the last success; None if deliveries do not fail.
         last_error_kind: of the last failure.
+        has_failed_again: whether there was a failure since `restart_failing_time`.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Sender:
         random: Callable[[], float],
         rate: Rate | None = None,
         muted_s: Callable[[], float] = lambda: 0.0,
+        timing: SinkTiming | None = None,
     ) -> None:
         self._rate_limit = None if rate is None else RateLimit(rate)
         self._muted_s = muted_s
@@ -97,6 +101,8 @@ class Sender:
         self.dead_lettered = 0
         self.failing_since: datetime | None = None
         self.last_error_kind = ErrorKind.CONNECTION
+        self.has_failed_again = False
+        self._timing = timing
         self._sink = sink
         # Several that are sent together would pass the limit.
         self._bulk = sink if isinstance(sink, BulkSink) and rate is None else None
@@ -128,7 +134,13 @@ class Sender:
             return timedelta(0)
         return timedelta(seconds=anyio.current_time() - self._failing_s)
 
+    def restart_failing_time(self) -> None:
+        """Count `failing_for` from now on."""
+        self._failing_s = anyio.current_time()
+        self.has_failed_again = False
+
     def _fails(self) -> None:
+        self.has_failed_again = True
         if self.failing_since is None:
             self.failing_since, self._failing_s = self._now(), anyio.current_time()
 
@@ -184,6 +196,8 @@ class Sender:
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
         if not probing and self._held_back():
             return Release(delivery, made)
+        if not probing and self._timing is not None and self._timing.holds(delivery, self._now()):
+            return Release(delivery, made)  # quiet hours began while it was in the queue
         if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
@@ -210,8 +224,9 @@ class Sender:
         self._answered(ended)
         self._changes.changed("sink", "")
         self.worked = True
-        self.delivered += len(deliveries)
-        for delivery in deliveries:
+        rows = deliveries if self._timing is None else _rows(deliveries)
+        self.delivered += len(rows)
+        for delivery in rows:
             self._refusals.forget(delivery.seq)
             self._metrics.sent(delivery.event_type, self._sink.name)
             self._log.info("delivered", **_named(delivery))
@@ -417,7 +432,12 @@ class Sender:
         """Move the delivery to dead letters.
 
         A young alert whose refusal may pass is parked instead: the fault that it reports must not destroy it.
+        For a group, the dispatcher sends its deliveries one by one instead.
         """
+        if isinstance(delivery, GroupDelivery):
+            self._refusals.forget(delivery.seq)
+            log.warning("a group was refused: its deliveries are sent one by one", reason=reason)
+            return MoveToDeadLetters(delivery, reason)
         is_young = self._age(delivery) < self._policy.max_age
         if delivery.event_type in ALERTS and is_young and _may_pass(error):
             wait_s = refused_wait_s(delivery.attempts + 1, random=self._random(), cap_s=KEPT_CAP_S)
@@ -429,9 +449,13 @@ class Sender:
         return MoveToDeadLetters(delivery, reason)
 
     def _age(self, delivery: Delivery) -> timedelta:
-        """Return how long it is the oldest delivery of its order, corrected for jumps of our clock."""
+        """Return how long it is the oldest delivery of its order, corrected for jumps of our clock.
+
+        Quiet hours do not count.
+        """
         known = self._clock.look()
-        return known.age(delivery.waits_since(known.ours))
+        age = known.age(delivery.waits_since(known.ours))
+        return age if self._timing is None else self._timing.open_time(age, known.ours)
 
     def _uncharged(self, delivery: Delivery, error: ShopPollerError) -> Outcome:
         """Return a retry that is not charged to the row, because the sink failed.
@@ -456,6 +480,15 @@ class Sender:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _rows(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Return the rows of the outbox that these contain."""
+    return [
+        row
+        for delivery in deliveries
+        for row in (delivery.rows if isinstance(delivery, GroupDelivery) else (delivery,))
+    ]
 
 
 def _named(delivery: Delivery) -> dict[str, str]:

@@ -16,4 +16,5 @@ def texts(locale: str) -> Texts:
         titles={event: tuple(parts) for event, parts in found["titles"].items()},
         facts=found["facts"],
         words=found["words"],
+        counts=found["counts"],
     )

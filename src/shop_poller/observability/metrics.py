@@ -202,7 +202,10 @@ class Metrics:
         self._senders = make(Gauge, "shop_senders_alive", "Running senders, busy or idle", "sink")
         self._waiting = make(Gauge, "shop_outbox_deliveries", "Pending deliveries", "sink")
         self._oldest = make(
-            Gauge, "shop_outbox_oldest_age_seconds", "Age of the oldest pending delivery", "sink"
+            Gauge,
+            "shop_outbox_oldest_age_seconds",
+            "Age of the oldest pending delivery, without quiet hours",
+            "sink",
         )
         self._retries = make(
             Counter, "shop_delivery_retries", "Failed attempts that will be retried", "sink", "error_type"

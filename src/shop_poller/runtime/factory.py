@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
@@ -21,6 +20,7 @@ from shop_poller.core.model import BuyerField, Notification
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
+from shop_poller.delivery.gathering import Compose, SinkTiming
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
@@ -32,6 +32,7 @@ from shop_poller.sources.woocommerce.fields import OrderFields
 from shop_poller.sources.woocommerce.statuses import OWN, meanings
 
 if TYPE_CHECKING:
+    from shop_poller.core.grouping import GroupFormat
     from shop_poller.core.rich_format import RichFormat
 
 
@@ -150,6 +151,42 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
     )
 
 
+def sink_timings(settings: Settings, *, names_shop: bool = False) -> dict[str, SinkTiming]:
+    """Return when each sink receives deliveries, by name; without those that receive all at once.
+
+    Args:
+        settings: as loaded.
+        names_shop: whether messages for people say which shop it is, because there are several.
+    """
+    critical = settings.shop_level_map.get("critical", "critical")
+    return {
+        sink.name: SinkTiming(
+            quiet=sink.options.quiet,
+            zone=settings.time_zone,
+            urgent=frozenset(sink.options.urgent or (critical,)),
+            group_s=sink.options.group_s,
+            compose=_composer(settings, sink, names_shop=names_shop) if sink.is_for_people else None,
+        )
+        for sink in settings.sinks
+        if sink.options.quiet is not None or sink.options.group_s
+    }
+
+
+def _composer(settings: Settings, sink: SinkConfig, *, names_shop: bool) -> Compose:
+    """Return what writes one message for several deliveries. It loads its texts when it is first used."""
+
+    @cache
+    def group_format() -> "GroupFormat":
+        from shop_poller.core.grouping import GroupFormat  # noqa: PLC0415 - babel takes 10 MB
+        from shop_poller.locales import texts  # noqa: PLC0415 - as above
+
+        locale = sink.options.locale or settings.shop_locale
+        shop = plain(settings.shop_name).strip() or settings.shop
+        return GroupFormat(locale, texts(locale), shop if names_shop else "", settings.shop_level_map)
+
+    return lambda rows: group_format().compose(rows)
+
+
 def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
     """Return what writes the bodies for people, by sink. Texts and libraries are loaded at the first use."""
 
@@ -158,8 +195,7 @@ def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
         from shop_poller.core.rich_format import RichFormat  # noqa: PLC0415 - babel takes 10 MB
         from shop_poller.locales import texts  # noqa: PLC0415 - as above
 
-        zone = ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
-        return RichFormat(locale, texts(locale), zone, names_shop=names_shop)
+        return RichFormat(locale, texts(locale), settings.time_zone, names_shop=names_shop)
 
     def body(notification: Notification, locale: Locale, style: Style) -> str:
         if locale != settings.shop_locale:

@@ -23,6 +23,7 @@ class RunReport:
         tick: the report of the tick.
         delivered: notifications that sinks accepted.
         waiting: deliveries that wait in the outbox.
+        held: those of them whose sink has quiet hours now.
         dead_lettered: deliveries moved to dead letters in this run.
     """
 
@@ -30,6 +31,7 @@ class RunReport:
     delivered: int
     waiting: int
     dead_lettered: int
+    held: int = 0
 
 
 async def run_once(settings: Settings) -> RunReport:
@@ -71,11 +73,14 @@ async def _run_once(
             await leader_session.poller.read_held_orders(tick, anyio.current_time() + 2 * HOLD_S)
     await leader_session.deliver(until_idle=True)
     after = await view.stats(settings.shop)
+    dispatchers = zip(settings.sinks, leader_session.dispatchers, strict=True)
+    quiet = {sink.name for sink, dispatcher in dispatchers if dispatcher.quiet_until is not None}
     return RunReport(
         tick=tick,
         delivered=sum(dispatcher.delivered for dispatcher in leader_session.dispatchers),
         waiting=sum(sink.waiting for sink in after.sinks.values()),
         dead_lettered=sum(dispatcher.dead_lettered for dispatcher in leader_session.dispatchers),
+        held=sum(sink.waiting for name, sink in after.sinks.items() if name in quiet),
     )
 
 

@@ -37,6 +37,7 @@ from shop_poller.runtime.factory import (
     make_sinks,
     make_source,
     poll_plan,
+    sink_timings,
 )
 from shop_poller.runtime.leader_session import LeaderSession
 from shop_poller.runtime.lease import LeaseKeeper
@@ -96,6 +97,7 @@ class ShopRuntime:
         self._rates = {sink.name: sink.options.rate for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
+        self._timings = sink_timings(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
         self._mask = make_mask(settings)
         self._gone: set[str] = set()  # sinks that answered 410
@@ -132,6 +134,7 @@ class ShopRuntime:
             interval_s=settings.shop_polling_interval,
             session=lambda: self.session.health() if self.session is not None else None,
             clock=self.clock,
+            timings=self._timings,
         )
 
     async def begin(self) -> LeaderSession:
@@ -174,6 +177,7 @@ class ShopRuntime:
                 random=random.random,
                 gone=sink.name in self._gone,
                 muted_s=partial(self._muted_s, sink.name),
+                timing=self._timings.get(sink.name),
             )
             for sink in self._sinks
         ]
@@ -246,6 +250,7 @@ class ShopRuntime:
             poll_now=self._poll_now,
             mute=self._mute,
             on_new_deliveries=self._announce,
+            timings=self._timings,
         )
         return StatusPage(
             overview,

@@ -1,6 +1,6 @@
 """Reports health, readiness and metrics of one shop of a running daemon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.schedule import stale, unhealthy_reason
+from shop_poller.delivery.gathering import NO_TIMINGS, SinkTiming
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import ShopState, SinkStats, StateView, Stats
@@ -27,6 +28,7 @@ class HealthReporter:
         interval_s: seconds between ticks.
         session: returns the health of our leader session; None while another replica leads.
         clock: the store's clock.
+        timings: of the sinks that do not receive all at once, by name.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class HealthReporter:
         interval_s: float,
         session: Callable[[], SessionHealth | None],
         clock: ClockWatch,
+        timings: Mapping[str, SinkTiming] = NO_TIMINGS,
     ) -> None:
+        self._timings = timings
         self.clock = clock
         self._session = session
         self._shop = shop
@@ -109,10 +113,13 @@ class HealthReporter:
         self._metrics.rows_set_aside.set(stats.rows_set_aside)
         for sink in self._sinks:
             waiting = stats.sinks.get(sink, SinkStats())
+            age_s, timing = _age_s(waiting.oldest_at, now), self._timings.get(sink)
+            if timing is not None:
+                age_s = timing.open_time(timedelta(seconds=age_s), now).total_seconds()
             self._metrics.outbox(
                 sink,
                 waiting=waiting.waiting,
-                oldest_age_s=_age_s(waiting.oldest_at, now),
+                oldest_age_s=age_s,
                 dead=waiting.dead,
             )
         return stats

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import anyio
 
 from shop_poller import __version__
 from shop_poller.alerts import MARKERS
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.delivery.gathering import NO_TIMINGS, SinkTiming
 from shop_poller.mutes import MUTED, stored_mutes
 from shop_poller.ports import DeadLetters, DeliveryHistory, FinishedDelivery, SinkStats, StateView, Stats
 from shop_poller.runtime.leader_session import SessionSnapshot
@@ -39,6 +40,7 @@ class Overview:
         poll_now: makes this process poll soon; returns whether it polls.
         mute: mutes a sink for some seconds, 0 to unmute it; returns whether this process delivers.
         on_new_deliveries: called when deliveries were added to the outbox.
+        timings: of the sinks that do not receive all at once, by name.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Overview:
         poll_now: Callable[[], bool],
         mute: Callable[[str, float], Awaitable[bool]],
         on_new_deliveries: Callable[[], None],
+        timings: Mapping[str, SinkTiming] = NO_TIMINGS,
     ) -> None:
+        self._timings = timings
         self._shop = shop
         self._sinks = sinks
         self._titles = titles
@@ -139,13 +143,13 @@ class Overview:
         found = []
         for name in (*self._sinks, *sorted(set(stats.sinks).difference(self._sinks))):
             stored, deliveries = stats.sinks.get(name, SinkStats()), here.get(name)
+            sink = self._with_timing(SinkSnapshot(name, stored, named=name in self._sinks))
             if deliveries is None:
-                found.append(SinkSnapshot(name, stored, named=name in self._sinks))
+                found.append(sink)
                 continue
             found.append(
-                SinkSnapshot(
-                    name,
-                    stored,
+                replace(
+                    sink,
                     held=deliveries.held,
                     breaker=deliveries.breaker,
                     gone=deliveries.gone,
@@ -154,6 +158,18 @@ class Overview:
                 )
             )
         return found
+
+    def _with_timing(self, sink: SinkSnapshot) -> SinkSnapshot:
+        timing, now, oldest_at = self._timings.get(sink.name), self._store.now(), sink.stored.oldest_at
+        if timing is None:
+            return sink
+        until = timing.quiet_until(now)
+        age = timedelta(0) if oldest_at is None else max(now - oldest_at, timedelta(0))
+        return replace(
+            sink,
+            quiet_until=until.astimezone(timing.zone) if until else None,
+            quiet_time=age - timing.open_time(age, now),
+        )
 
     async def poll_now(self) -> ActionResult:
         """Poll soon, even during a pause."""

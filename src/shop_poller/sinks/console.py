@@ -25,7 +25,8 @@ from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
 
 MAX_ITEMS = 5
-NO_BREAK = "\u00a0"
+BLANKS = str.maketrans("\u00a0\u202f", "  ")
+"""The blanks within amounts of money, by CLDR."""
 MARKS = {"info": "+", "warning": "!", "error": "x", "critical": "X"}
 
 
@@ -48,7 +49,7 @@ class ConsoleConfig(SinkConfig):
         if rest:
             raise ValueError(
                 f"{name} has an option that is not known; there are events, levels, where,"
-                " rate, locale and style"
+                " rate, quiet, urgent, group, locale and style"
             )
         return cls(name=name, options=options)
 
@@ -149,8 +150,8 @@ def render(delivery: Delivery) -> str:
             f"  [{delivery.event_type}]"
         )
     line = f"{at:%H:%M:%S} {MARKS.get(notification['level'], '*')} {text}"
-    # A buyer's name must not move the cursor or forge a line. Money is written with blanks that do not break.
-    return plain(line.replace(NO_BREAK, " "), instead="�")
+    # A buyer's name must not move the cursor or forge a line. Blanks of amounts are not shown as such.
+    return plain(line.translate(BLANKS), instead="�")
 
 
 def _to_stdout(line: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -25,6 +25,8 @@ class SinkSnapshot:
         failing_since: when deliveries began to fail.
         last_error_kind: how the last one failed, if it is failing.
         muted_s: seconds for which the sink is still muted; 0 if it is not.
+        quiet_until: when the present quiet hours end, in the owner's time zone; None if it is not quiet.
+        quiet_time: how much of the time since `stored.oldest_at` was quiet hours.
     """
 
     name: str
@@ -36,6 +38,8 @@ class SinkSnapshot:
     failing_since: datetime | None = None
     last_error_kind: ErrorKind | None = None
     muted_s: float = 0.0
+    quiet_until: datetime | None = None
+    quiet_time: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,9 @@ def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[s
         BreakerState.CLOSED: ("is-good", "works"),
         None: ("soft", "known to the leader"),
     }[sink.breaker]
+    is_well = sink.named and not sink.gone and sink.breaker in {BreakerState.CLOSED, None}
+    if is_well and sink.quiet_until is not None:
+        return "soft", view.say("quiet", until=view.clock(sink.quiet_until, now))
     if not sink.named:
         tone, words = "is-some", "not named"
     elif sink.gone:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import iso
@@ -56,6 +56,10 @@ class ViewContext:
         # A time in the future was stored while a clock was ahead; the page reports that clock above.
         text = self.say("ago" if seconds >= -FUTURE_S else "to come", age=self.age(abs(seconds)))
         return fill('<time datetime="{iso}" title="{iso}">{text}</time>', iso=iso(instant), text=text)
+
+    def clock(self, instant: datetime, now: datetime) -> str:
+        """Return what a clock shows at an instant, in its time zone; the day, too, if it is far."""
+        return f"{instant:%H:%M}" if instant - now < timedelta(hours=20) else f"{instant:%d.%m. %H:%M}"
 
     def page_url(self, *, lang: Locale | None = None, no_refresh: bool | None = None) -> str:
         """Return the address of the page, relative to /, with these or the present choices."""
