@@ -4,6 +4,7 @@ This package is below `sinks/`, so the caller that loads settings passes the fun
 `sinks.registry.parse_sink`.
 """
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
 from shop_poller.core.filters import EVERYTHING, Filter, take_filter
+from shop_poller.core.model import Delivery
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
@@ -43,6 +45,7 @@ class SinkConfig(ABC):
         documented_as: the cell `address` of its row in docs/configuration.md.
         delivers_by: the cell `delivers by` of that row.
         is_for_people: whether people read what it delivers; they get rich messages, see core/rich_format.py.
+        hides_buyer: whether messages leave out what SHOP_BUYER_FIELDS names, because they may reach a log.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
             secret changes.
         options: see SinkOptions.
@@ -53,6 +56,7 @@ class SinkConfig(ABC):
     documented_as: ClassVar[str]
     delivers_by: ClassVar[str]
     is_for_people: ClassVar[bool] = False
+    hides_buyer: ClassVar[bool] = False
 
     name: str
     options: SinkOptions = NO_OPTIONS
@@ -78,6 +82,13 @@ class SinkConfig(ABC):
             ValueError: the sink cannot use its address, or needs a library that is not installed; one line,
                 without secrets.
         """
+
+    def shown(self, delivery: Delivery) -> str:
+        """Return what the receiver of a delivery sees, as plain text in lines; for the command `preview`.
+
+        The default is the JSON that programs receive.
+        """
+        return json.dumps(json.loads(delivery.body), ensure_ascii=False, indent=2)
 
     @property
     def secrets(self) -> list[str]:

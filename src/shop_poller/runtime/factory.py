@@ -4,9 +4,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import cache, partial
-from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -14,7 +12,7 @@ from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.meaning import StatusMeanings
-from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
+from shop_poller.core.messages import MessageFormat, ShopInfo
 from shop_poller.core.model import BuyerField
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
@@ -23,14 +21,12 @@ from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
+from shop_poller.runtime.message_templates import make_renderers
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates, site_address
 from shop_poller.sources.woocommerce.fields import OrderFields
 from shop_poller.sources.woocommerce.statuses import OWN, meanings
-
-if TYPE_CHECKING:
-    from shop_poller.core.rich_format import RichFormat
 
 
 def shop_credentials(settings: Settings) -> KnownKeys:
@@ -120,8 +116,10 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
     Args:
         settings: as loaded.
         names_shop: whether messages for people say which shop it is, because there are several.
+
+    Raises:
+        SettingsError: a template cannot be used.
     """
-    renderer = _rich_renderer(settings, names_shop=names_shop)
     return MessageFormat(
         settings.shop,
         locale=settings.shop_locale,
@@ -133,23 +131,8 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
             plain(settings.shop_name).strip() or settings.shop,
             site_address(settings.woocommerce_mcp_url),
         ),
-        renderers={sink.name: renderer for sink in settings.sinks if sink.is_for_people},
+        renderers=make_renderers(settings, names_shop=names_shop),
     )
-
-
-def _rich_renderer(settings: Settings, *, names_shop: bool) -> Renderer:
-    """Return what writes the bodies for people. It loads its texts and libraries when it is first used."""
-
-    @cache
-    def rich_format() -> "RichFormat":
-        from shop_poller.core.rich_format import RichFormat  # noqa: PLC0415 - babel takes 10 MB
-        from shop_poller.locales import texts  # noqa: PLC0415 - as above
-
-        locale = settings.shop_locale
-        zone = ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
-        return RichFormat(locale, texts(locale), zone, names_shop=names_shop)
-
-    return lambda notification: rich_format().body(notification)
 
 
 @asynccontextmanager
