@@ -10,6 +10,8 @@ from jinja2.meta import find_undeclared_variables
 from shop_poller.core.template_errors import BadTemplateError, unknown
 
 SUFFIX = ".txt.j2"
+MAX_NODES = 2_000
+"""Of a template's syntax tree: what it takes to compile grows with it."""
 DATA = "data"
 """The value that holds all facts of a notification."""
 
@@ -41,7 +43,7 @@ def stem(name: str) -> str:
 
 
 def check(name: str, tree: nodes.Template, known: KnownNames) -> None:
-    """Raise an error for the first unknown name, or a loop that calls itself.
+    """Raise an error for the first unknown name, a loop that calls itself, or too large a template.
 
     Raises:
         BadTemplateError: with the line.
@@ -55,13 +57,13 @@ def _unknown_parts(tree: nodes.Template, known: KnownNames) -> Iterator[tuple[in
     for loop in tree.find_all(nodes.For):
         if loop.recursive:
             yield loop.lineno, "a loop cannot be recursive"
+    if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_NODES:
+        yield 0, f"has more than {MAX_NODES:,} parts; make several templates of it"
     filters = [one for one in known.filters if " " not in one]
-    for used in tree.find_all(nodes.Filter):
-        if used.name not in filters:
-            yield used.lineno, unknown("filter", used.name, filters)
-    for test in tree.find_all(nodes.Test):
-        if test.name not in known.tests:
-            yield test.lineno, unknown("test", test.name, known.tests)
+    for used_kind, names in ((nodes.Filter, filters), (nodes.Test, known.tests)):
+        for used in tree.find_all(used_kind):
+            if used.name not in names:
+                yield used.lineno, unknown(used_kind.__name__.lower(), used.name, names)
     for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
         for included in tree.find_all(kind):
             of = included.template  # type: ignore[attr-defined] # all four have it

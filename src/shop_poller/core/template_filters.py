@@ -1,7 +1,7 @@
 """The filters of templates, and what everything in a template costs. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,11 +19,14 @@ MAX_OUTPUT = 4_000
 MAX_RANGE = 1_000
 MAX_TEXT = 16_384
 """Characters of a text that is joined or filtered."""
+MAX_ELEMENTS = 2_000
+"""Of a list or a mapping, with all that is in its elements."""
 CHARACTERS_A_STEP = 100
+ELEMENTS_A_STEP = 20
 FILTERS = (
     "abs", "capitalize", "count", "d", "default", "first", "float", "int", "items", "join", "last", "length",
-    "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "string",
-    "title", "trim", "truncate", "unique", "upper",
+    "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort",
+    "string", "title", "trim", "truncate", "unique", "upper",
 )  # fmt: skip
 """Those of Jinja2. The others could make huge texts, or are for HTML."""
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,8})?")
@@ -78,9 +81,38 @@ def charge(steps: int) -> None:
         raise RefusedError(f"takes more than {MAX_STEPS:,} steps (loops, calls, filters, printed values)")
 
 
-def cost(text: str) -> int:
-    """Return how many steps a text costs."""
-    return 1 + len(text) // CHARACTERS_A_STEP
+def weighed(value: Any) -> Any:
+    """Take the steps that a value costs, and return it.
+
+    A list that contains another one twice, which contains a third one twice, is small, but takes for ever to
+    compare. So all elements are counted.
+
+    Raises:
+        RefusedError: it is too large.
+    """
+    if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise RefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+        charge(1 + len(value) // CHARACTERS_A_STEP)
+    elif isinstance(value, dict | list | tuple):
+        charge(1 + _elements(value, MAX_ELEMENTS) // ELEMENTS_A_STEP)
+    else:
+        charge(1)
+    return value
+
+
+def _elements(value: Any, most: int) -> int:
+    """Count the elements of a value and of all its elements; texts count by their length."""
+    found = 0
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        inside = list(one.items()) if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        found += 1 + (len(one) // CHARACTERS_A_STEP if isinstance(one, str) else 0)
+        if found + len(waiting) + len(inside) > most:
+            raise RefusedError(f"makes a list or mapping of more than {most:,} elements")
+        waiting += inside
+    return found
 
 
 def counted(values: Any, weight: int) -> Iterator[Any]:
@@ -99,16 +131,12 @@ def joined(texts: Iterable[Any]) -> str:
     found = [_text(value) for value in texts]
     if sum(map(len, found)) > MAX_TEXT:
         raise RefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
-    made = "".join(found)
-    charge(cost(made))
-    return made
+    return str(weighed("".join(found)))
 
 
 def printed(value: Any) -> str:
     """Return what `{{ value }}` prints."""
-    text = _text(value)
-    charge(cost(text))
-    return text
+    return str(weighed(_text(value)))
 
 
 def _text(value: Any) -> str:
@@ -128,26 +156,15 @@ def bounded_range(*bounds: int) -> range:
 
 
 def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that costs steps, by the size of what it gets and makes."""
+    """Return a filter or a test that costs steps, by the size of what it gets and makes."""
     at = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)
     def filtered(*args: Any, **kwargs: Any) -> Any:
-        value = args[at]
-        charge(1)
-        for text in (*args[at:], *kwargs.values()):
-            if isinstance(text, str):
-                charge(cost(text))
-                if len(text) > MAX_TEXT:
-                    raise RefusedError(f"filters a text of more than {MAX_TEXT:,} characters")
-        if isinstance(value, Sized) and not isinstance(value, str | Undefined):
-            charge(len(value))
-        elif isinstance(value, Iterator):
-            value = counted(value, 1)
-        found = function(*args[:at], value, *args[at + 1 :], **kwargs)
-        if isinstance(found, str):
-            charge(cost(found))
-        return found
+        for given in (*args[at:], *kwargs.values()):
+            weighed(given)
+        value = counted(args[at], 1) if isinstance(args[at], Iterator | range) else args[at]
+        return weighed(function(*args[:at], value, *args[at + 1 :], **kwargs))
 
     return filtered
 

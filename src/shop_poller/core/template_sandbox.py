@@ -33,15 +33,15 @@ from shop_poller.core.template_filters import (
     bounded,
     bounded_range,
     charge,
-    cost,
     counted,
     joined,
     printed,
     rendering,
+    weighed,
 )
 
 NODES_A_STEP = 20
-COUNTED, JOINED, CHARGED = "counted ", "joined ", "charged "
+COUNTED, JOINED, CHARGED, WEIGHED = "counted ", "joined ", "charged ", "weighed "
 """Filters that the compiled template uses. The blank keeps templates from naming them."""
 LOOP = frozenset({
     "changed", "cycle", "depth", "depth0", "first", "index", "index0", "last", "length", "nextitem",
@@ -140,7 +140,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals = {"range": bounded_range, "namespace": Namespace}
         self.filters = {name: bounded(FILTERS_OF_JINJA[name]) for name in FILTERS}
         self.filters |= {name: bounded(function) for name, function in OWN_FILTERS.items()}
-        self.filters |= {COUNTED: counted, JOINED: joined, CHARGED: charge}
+        self.filters |= {COUNTED: counted, JOINED: joined, CHARGED: charge, WEIGHED: weighed}
+        self.tests = {name: bounded(cast("Any", function)) for name, function in self.tests.items()}
 
     def compile(self, source: Any, name: Any = None, filename: Any = None, *args: Any) -> Any:
         """Compile a template that counts its steps."""
@@ -185,11 +186,8 @@ class _Environment(ImmutableSandboxedEnvironment):
             or isinstance(obj, Macro | BlockReference | Undefined)
         ):
             raise RefusedError("calls what is no macro, range or namespace")
-        charge(1)
-        found = context.call(obj, *args, **kwargs)
-        if isinstance(found, str):
-            charge(cost(found))
-        return found
+        weighed([args, kwargs])  # a macro gets them as a list
+        return weighed(context.call(obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja2's
         """Compute with numbers; `+` joins texts too."""
@@ -241,6 +239,25 @@ class _Counting(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return self._filter(nodes.List(node.nodes), JOINED)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = self._filter(node.expr, WEIGHED)
+        for operand in node.ops:
+            operand.expr = self._filter(operand.expr, WEIGHED)
+        return node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return self._filter(node, WEIGHED)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return self._filter(node, WEIGHED) if node.ctx == "load" else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return self._filter(node, WEIGHED)
 
     def _charged(self, node: Any) -> nodes.Node:
         weight = _weight(node.body)
