@@ -10,6 +10,7 @@ from shop_poller.ports.deliveries import (
     MoveToDeadLetters,
     NewDelivery,
     Outcome,
+    PastDelivery,
     Release,
     Retry,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "OrderState",
     "Outbox",
     "Outcome",
+    "PastDelivery",
     "PollFailure",
     "RefundList",
     "Release",

@@ -18,7 +18,15 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
-from shop_poller.ports import Alert, Backfill, FinishedDelivery, ShopState
+from shop_poller.ports import (
+    Alert,
+    Backfill,
+    DeliveryRecord,
+    DeliveryStatus,
+    FinishedDelivery,
+    PastDelivery,
+    ShopState,
+)
 from shop_poller.stores.statuses import UNPAID
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -284,6 +292,23 @@ def finished(
         first_seq=0 if first_seq is None else reading.whole(first_seq, "first_seq", high=MOST),
     )
     return None if fatal else found, reading.problems
+
+
+def delivery_record(seq: object, raw: Mapping[str, object], status: str) -> DeliveryRecord | None:
+    """Return the record of a delivery from its values; None if it cannot be identified."""
+    over, _ = finished(seq, {**raw, "attempts": 0}, dead=False)
+    if over is None:
+        return None
+    return DeliveryRecord(
+        over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
+    )
+
+
+def past_delivery(record: DeliveryRecord | None, body: object) -> PastDelivery | None:
+    """Return a delivery with its text; None if one of them is damaged."""
+    if record is None or not isinstance(Reading().json(body, "body", most=MOST_BODY), dict):
+        return None
+    return PastDelivery(record, str(body))
 
 
 def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, list[str]]:

@@ -1,11 +1,11 @@
 """The history of deliveries."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
-from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery
+from shop_poller.ports import DeliveredEntry, DeliveryRecord, DeliveryStatus, FinishedDelivery, PastDelivery
 from shop_poller.stores import stored
 from shop_poller.stores.sqlite import codec
 from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
@@ -15,6 +15,12 @@ EARLIEST = -(2**62)
 """Before any instant (ms)."""
 PLACE = "coalesce(first_seq, seq), seq"
 """The order of events. A delivery that was put back and finished again keeps its first place."""
+TABLES = (
+    ("outbox", DeliveryStatus.WAITING, "created_at"),
+    ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
+    ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
+)
+"""Where deliveries are, their status there, and the column with its time."""
 
 
 class SqliteDeliveryHistory(SqlitePort):
@@ -86,23 +92,35 @@ class SqliteDeliveryHistory(SqlitePort):
             " UNION ALL ".join(
                 f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"
                 " WHERE shop_id = :shop AND key IN (SELECT value FROM json_each(:keys))"
-                for table, status, at in (
-                    ("outbox", DeliveryStatus.WAITING, "created_at"),
-                    ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
-                    ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
-                )
+                for table, status, at in TABLES
             )
             + " ORDER BY 1",
             {"shop": shop_id, "keys": json.dumps(list(keys))},
         )
-        found = []
-        for seq, *texts, status, at in rows:
-            raw = dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True))
-            over, _ = stored.finished(seq, {**raw, "at": at, "attempts": 0}, dead=False)
-            if over is not None:
-                found.append(
-                    DeliveryRecord(
-                        over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
-                    )
-                )
-        return found
+        read = (stored.delivery_record(seq, _raw(texts, at), status) for seq, *texts, status, at in rows)
+        return [record for record in read if record is not None]
+
+    @in_thread
+    def past_deliveries(
+        self, db: StateConnection, shop_id: str, *, since: datetime, limit: int
+    ) -> list[PastDelivery]:
+        """Read the latest deliveries of each table."""
+        found: list[tuple[datetime, int, PastDelivery]] = []
+        for table, status, at in TABLES:
+            rows = db.execute(
+                f"SELECT seq, sink, key, event_id, event_type, {at}, body FROM {table}"
+                f" WHERE shop_id = ? AND {at} >= ? AND body IS NOT NULL ORDER BY {at} DESC, seq DESC LIMIT ?",
+                (shop_id, ms(since), limit),
+            )
+            for seq, *texts, moment, body in rows:
+                record = stored.delivery_record(seq, _raw(texts, moment), status)
+                past = stored.past_delivery(record, body)
+                if past is not None:
+                    found.append((past.record.at, seq, past))
+        found.sort(key=lambda one: one[:2], reverse=True)
+        return [past for _, _, past in found[:limit]]
+
+
+def _raw(texts: Sequence[object], at: object) -> dict[str, object]:
+    """Return the values of a row, by the names in stored.py."""
+    return {**dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True)), "at": at}
