@@ -56,6 +56,7 @@ COMMANDS = {
     "run": "main",
     "check": "main",
     "notify-test": "main",
+    "preview": "preview",
     "status": "main",
     "audit": "main",
     "backfill": "main",
