@@ -84,10 +84,12 @@ class MessageTemplates:
         Raises:
             BadTemplateError: whatever went wrong.
         """
-        lines = self._lines(name, rich_format, wire, hides_buyer=hides_buyer)
+        made = self._rendered(name, rich_format, wire, hides_buyer=hides_buyer)
+        # Only these lines: no value has a line break, and no other separator may make one.
+        lines = [line for part in made.split("\n") if (line := plain(part).strip())]
         if not lines:
             raise BadTemplateError(name, 0, "renders nothing; its first line is the title")
-        if is_example and sum(map(len, lines)) > MAX_OUTPUT:
+        if is_example and len(made) > MAX_OUTPUT:
             raise BadTemplateError(name, 0, f"renders more than {MAX_OUTPUT:,} characters")
         title, *facts = shortened(lines)
         built_in = rich_format.message(wire)
@@ -95,9 +97,9 @@ class MessageTemplates:
             title=one_line(title, MAX_VALUE), facts=tuple(facts), url=built_in.url, url_text=built_in.url_text
         )
 
-    def _lines(
+    def _rendered(
         self, name: str, rich_format: RichFormat, wire: Mapping[str, Any], *, hides_buyer: bool
-    ) -> list[str]:
+    ) -> str:
         if hides_buyer:
             wire = {**wire, "data": {**wire["data"], "buyer": {}}}
         data = _clean(wire["data"])
@@ -106,9 +108,7 @@ class MessageTemplates:
             date=rich_format.time,
             quantity=rich_format.quantity,
         )
-        made = self.templates.render(name, values(rich_format, wire), formats)
-        # Only these lines: no value has a line break, and no other separator may make one.
-        return [line for part in made.split("\n") if (line := plain(part).strip())]
+        return self.templates.render(name, values(rich_format, wire), formats)
 
 
 def values(rich_format: RichFormat, wire: Mapping[str, Any]) -> dict[str, Any]:
