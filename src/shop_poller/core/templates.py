@@ -171,7 +171,7 @@ def _item(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
-    """Return a JSON value with texts of one line each."""
+    """Return a JSON value in which every text is a single line."""
     match value:
         case str():
             return one_line(value, MAX_VALUE)
