@@ -1,8 +1,8 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = (
-    "run", "check", "notify-test", "status", "audit", "backfill", "replay", "backup",
-    "restore", "demo",
+    "run", "check", "notify-test", "preview", "status", "audit", "backfill", "replay",
+    "backup", "restore", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
 AS_SERVICE = ("shop-poller as-service check", "shop-poller as-service dead list --json")
@@ -23,6 +23,9 @@ EXAMPLES = (
     "shop-poller run --once --dry-run",
     "shop-poller check",
     "shop-poller notify-test",
+    "shop-poller preview",
+    "shop-poller preview --since yesterday --event failed",
+    "shop-poller preview --examples --event new",
     "shop-poller status",
     "shop-poller status --json",
     "shop-poller status --watch",

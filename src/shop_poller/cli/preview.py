@@ -82,7 +82,7 @@ class PreviewedEvent:
     epilog="""\b
 Examples:
   shop-poller preview
-  shop-poller preview --since yesterday --sink telegram
+  shop-poller preview --since yesterday --event failed
   shop-poller preview --examples --event new
 Exit codes: 2 settings, a template, or no such event or sink; 5 state."""
 )
