@@ -95,7 +95,7 @@ def by_apprise(url: str, title: str, text: str) -> None:
     status_page = apprise.Apprise()
     status_page.add(service)
     assert status_page.notify(
-        body=f"{text}\n[5f0c6c1e]", title=title, body_format=apprise.NotifyFormat.TEXT, notify_type="info"
+        body=text, title=title, body_format=apprise.NotifyFormat.TEXT, notify_type="info"
     )
 
 

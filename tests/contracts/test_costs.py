@@ -212,7 +212,7 @@ def test_a_page_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found, calls, peak = at_once(read(body, monkeypatch))
     assert len(found.orders) == N
     assert sum(calls.names[name] for name in PARSERS) == 2, "initialize and the page"
-    assert calls.total / N <= 65
+    assert calls.total / N <= 120  # of these 55 read the lines of an order, and how it is paid and delivered
     assert peak / len(body) <= 2.1
 
 

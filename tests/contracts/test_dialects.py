@@ -17,14 +17,14 @@ import pytest
 from anyio import sleep
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
-from shop_poller.core.model import Order, Page, Query, Refund, UnreadableOrder
+from shop_poller.core.model import Order, OrderItem, Page, Query, Refund, UnreadableOrder
 from shop_poller.ports import Source
 from shop_poller.sources.woocommerce import connection
 from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.dialects import Dialect, endpoint
 from shop_poller.sources.woocommerce.execute import Execute
-from shop_poller.sources.woocommerce.listing import MAX_ROWS
 from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY
+from shop_poller.sources.woocommerce.listing import MAX_ROWS
 from shop_poller.sources.woocommerce.rest import Rest
 from shop_poller.sources.woocommerce.rest_endpoint import MAX_URL
 from shop_poller.sources.woocommerce.session import MAX_TOOL_PAGES
@@ -295,6 +295,11 @@ QUERIES: list[tuple[Tongue, Query, dict[str, Any]]] = [
     ),
     (
         ABILITIES,
+        Query(per_page=50, with_items=True),
+        {"per_page": 50, "orderby": "date_modified", "order": "asc", "include_line_items": True},
+    ),
+    (
+        ABILITIES,
         Query(per_page=1, newest_first=True, ids=frozenset({9})),
         {"per_page": 1, "orderby": "date", "order": "desc", "id": 9},
     ),
@@ -396,6 +401,13 @@ READ = Order(
     modified_at=utc(RAW["date_modified_gmt"]),
     paid_at=utc("2026-11-23T01:53:21"),
     refunds=(Refund(193, "100.00"),),
+    items=(
+        OrderItem("Самовар 3 л «Тула»", "1", "12990.00"),
+        OrderItem("Набор матрёшек 5 шт.", "1", "2450.00"),
+    ),
+    payment_code="yookassa",
+    payment_method="ЮKassa — банковская карта",
+    shipping_method="СДЭК до пункта выдачи",
 )
 
 
@@ -416,9 +428,9 @@ async def test_a_whole_order_is_read(shop: ScriptedShop, source: Source, tongue:
 
 
 async def test_the_fields_asked_for_are_all_that_is_needed_and_nothing_of_the_buyer_but_a_name() -> None:
-    requested = only(FIELDS, RAW)
+    requested = only(FIRST_NAME_ONLY.names(replace(ASK, with_items=True)), RAW)
     assert requested["billing"] == {"first_name": "Пётр"}
-    assert len(json.dumps(requested)) < len(json.dumps(RAW)) / 5
+    assert len(json.dumps(only(FIELDS, RAW))) < len(json.dumps(RAW)) / 5
     with scripted_shop(REST.url) as shop:
         shop.on_question(REST.listing(requested))
         async with source_of(REST) as source:
@@ -454,6 +466,8 @@ ORDER_174 = replace(
     total="6376.50",
     created_at=utc("2026-11-13T21:09:46"),
     modified_at=utc("2026-12-01T10:00:00"),
+    payment_code="yookassa",
+    payment_method="ЮKassa — банковская карта",
 )
 ORDER_187 = replace(
     ORDER_174,
@@ -462,6 +476,11 @@ ORDER_187 = replace(
     total="3715.50",
     created_at=utc("2026-11-19T10:05:09"),
     modified_at=utc("2026-12-01T10:00:01"),
+    items=(
+        OrderItem("Пряник тульский", "3", "646.5"),
+        OrderItem("Мёд липовый 500 г", "3", "2370"),
+        OrderItem("Чай Иван-чай 100 г", "1", "349"),
+    ),
 )
 NOTICE = (
     "Warning : Undefined variable $rig_undefined in"

@@ -11,8 +11,8 @@ import pytest
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query
 from shop_poller.sources.woocommerce.dialects import Dialect
-from shop_poller.sources.woocommerce.listing import read_items
 from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY
+from shop_poller.sources.woocommerce.listing import read_items
 from shop_poller.sources.woocommerce.woocommerce_mcp import WooCommerceMcp
 from support import wire
 from support.mcp_peer import ASK, LISTS, McpPeer, mcp_peer, refused, shows_the_order

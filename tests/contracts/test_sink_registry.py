@@ -13,6 +13,7 @@ from shop_poller.cli.check import check, notify_test
 from shop_poller.config.loader import load
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig
+from shop_poller.core.messages import Renderer
 from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.ports import Sink
 from shop_poller.runtime.once import run_once
@@ -54,7 +55,7 @@ class ToyConfig(SinkConfig):
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - it needs neither
         return Toy()
 
-    def render(self, notification: Notification) -> str:
+    def render(self, notification: Notification, write_rich: Renderer) -> str:  # noqa: ARG002 - it is no text for people
         return json.dumps({"beep": notification.title})
 
 

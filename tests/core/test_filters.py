@@ -129,3 +129,36 @@ def test_a_word_that_may_be_a_secret_is_not_shown() -> None:
         "there is no event with the given name; there are shop.order.new",
         "there is no level with the given name; there are info",
     ]
+
+
+@pytest.mark.parametrize(
+    ("events", "is_for_people", "expected"),
+    [
+        ((), False, False),
+        (("shop.*",), False, False),
+        (("new", "placed"), False, True),
+        (("shop.order.placed",), False, True),
+        ((), True, True),
+        (("new",), True, False),
+        (("shop.*",), True, True),
+    ],
+)
+def test_only_people_are_told_of_a_placed_order_unless_a_program_names_it(
+    events: tuple[str, ...],
+    is_for_people: bool,  # noqa: FBT001 - a column of the table
+    expected: bool,  # noqa: FBT001 - likewise
+) -> None:
+    wanted = Filter(events, is_for_people=is_for_people)
+    assert wanted.wants("shop.order.placed", "info") is expected
+
+
+@pytest.mark.parametrize("is_for_people", [True, False])
+def test_people_are_not_told_that_an_order_was_cancelled_that_they_were_never_told_of(
+    is_for_people: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    wanted = Filter(is_for_people=is_for_people)
+    cancelled = dict(examples("ru"))["cancelled"]
+    assert wanted.takes(replace(cancelled, data={**cancelled.data, "was_announced": True}))
+    assert wanted.takes(cancelled) is not is_for_people
+    new = dict(examples("ru"))["new"]
+    assert wanted.takes(new), "every other event stands for itself"

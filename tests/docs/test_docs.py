@@ -20,8 +20,15 @@ from shop_poller.config.loader import load
 from shop_poller.config.settings import SettingsError
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Standing
 from shop_poller.core.errors import ErrorKind
-from shop_poller.core.messages import LEVELS, ORDER_TEXTS, SILENCE_TEXTS, MessageFormat, order_notification
-from shop_poller.core.model import EventType, Order, OrderEvent
+from shop_poller.core.messages import (
+    LEVELS,
+    ORDER_TEXTS,
+    SILENCE_TEXTS,
+    MessageFormat,
+    ShopInfo,
+    order_notification,
+)
+from shop_poller.core.model import EventType, Order, OrderEvent, OrderItem
 from shop_poller.sinks.registry import SINKS, parse_sink
 from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
@@ -136,11 +143,18 @@ def test_the_texts_in_the_docs_are_those_sent() -> None:
 def test_the_notification_in_the_docs_is_one_that_would_be_sent() -> None:
     shown, _ = re.findall(r"```json\n(.+?)```", text("docs/notifications.md"), re.DOTALL)
     at = datetime(2026, 11, 23, 9, 50, tzinfo=UTC)
-    order = Order(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна", created_at=at, modified_at=at)
-    event = OrderEvent(EventType.NEW, order, n=1, paid=True)
-    sent = order_notification(
-        event, MessageFormat("shop.example"), now=at + timedelta(seconds=12, milliseconds=345)
+    order = Order(
+        *(1011, "1011", "processing", "1930.00", "RUB", "₽", "Анна"),
+        created_at=at,
+        modified_at=at,
+        items=(OrderItem("Мёд липовый", "2", "1930.00"),),
+        payment_code="sbp",
+        payment_method="СБП",
+        shipping_method="СДЭК",
     )
+    event = OrderEvent(EventType.NEW, order, n=1, paid=True, previous_status="pending")
+    written = MessageFormat("shop.example", shop=ShopInfo("Пасека", "https://shop.example"))
+    sent = order_notification(event, written, now=at + timedelta(seconds=12, milliseconds=345))
     assert json.loads(shown) == json.loads(sent.body())
 
 

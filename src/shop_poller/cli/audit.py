@@ -229,6 +229,7 @@ async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Audito
         plan.policy(state.baseline_at, shop_time=page.shop_time, now=orders.now()),
         polled_to=state.cursor_at - plan.overlap,
         unwanted=_unwanted(settings),
+        only_for_people=all(sink.is_for_people for sink in settings.sinks),
     )
 
 
@@ -237,7 +238,7 @@ def _unwanted(settings: Settings) -> set[str]:
     wanted = {
         event
         for event, level in settings.events
-        if any(sink.options.filter.wants(event, level) for sink in settings.sinks)
+        if any(sink.filter.wants(event, level) for sink in settings.sinks)
     }
     return {event for event, _ in settings.events} - wanted
 

@@ -227,7 +227,7 @@ def lines(
         SettingsError: a sink cannot be used.
     """
     yield event.about
-    accepting = takers({sink.name: sink.options.filter for sink in sinks}, event.notification)
+    accepting = takers({sink.name: sink.filter for sink in sinks}, event.notification)
     count = 0
     for sink in sinks:
         body = message_format.render(sink.name, event.notification) if sink.name in accepting else None

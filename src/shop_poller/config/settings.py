@@ -337,6 +337,11 @@ class Settings(BaseModel):
         UNPAID,
         description="statuses that do not count as paid; all others do",
     )
+    shop_waiting_payments: Words = Field(
+        ("bacs", "cheque", "cod"),
+        description="payment methods, by WooCommerce's ids, whose unpaid orders are announced as"
+        " `shop.order.placed`; empty: none",
+    )
     shop_cancelled_unpaid: bool = Field(
         default=True, description="false: do not announce that an unpaid order was cancelled"
     )

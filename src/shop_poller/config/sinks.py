@@ -8,12 +8,13 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 from urllib.parse import SplitResult
 
 from shop_poller.core.filters import EVERYTHING, Filter, take_filter
-from shop_poller.core.model import Delivery
+from shop_poller.core.messages import Renderer
+from shop_poller.core.model import Delivery, Notification
 from shop_poller.core.showing import shown_place
 from shop_poller.ports import Sink
 
@@ -61,6 +62,11 @@ class SinkConfig(ABC):
     name: str
     options: SinkOptions = NO_OPTIONS
 
+    @property
+    def filter(self) -> Filter:
+        """Which notifications the sink receives."""
+        return replace(self.options.filter, is_for_people=self.is_for_people)
+
     @classmethod
     @abstractmethod
     def parse(cls, address: str) -> Self:
@@ -104,6 +110,17 @@ class SinkConfig(ABC):
     def chat_service_advice(self) -> str:
         """What to write instead, if the address is a chat service's that takes only its own JSON; else ""."""
         return ""
+
+    def render(self, notification: Notification, write_rich: Renderer) -> str:
+        """Write the body of a delivery. It is stored, and is the same at every attempt.
+
+        It has to be JSON: a store treats a row whose body is anything else as damaged.
+
+        Args:
+            notification: what to deliver.
+            write_rich: writes the body for people, see core/rich_format.py.
+        """
+        return write_rich(notification) if self.is_for_people else notification.body()
 
 
 SinkParser = Callable[[str], SinkConfig]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from shop_poller.core.messages import event_id
 from shop_poller.core.model import EventType, KnownOrder, Order, UnreadableOrder
 from shop_poller.core.sweep import contradicts, missed
-from shop_poller.core.transition import Policy, decide
+from shop_poller.core.transition import Policy, decide, was_announced
 
 
 class Standing(StrEnum):
@@ -105,12 +105,15 @@ class Auditor:
     Attributes:
         polled_to: the next poll will show orders that were modified later.
         unwanted: events that no sink accepts; no delivery of them is stored.
+        only_for_people: all sinks are for people, who are not told that an order was cancelled that was never
+            announced to them (see Filter).
     """
 
     shop_id: str
     policy: Policy
     polled_to: datetime
     unwanted: Collection[str] = ()
+    only_for_people: bool = False
 
     def contradicts(self, item: Order | UnreadableOrder, known: KnownOrder | None) -> bool:
         """Return whether an order is dated before its known state and differs from it.
@@ -167,10 +170,13 @@ class Auditor:
         if known is None:
             return {}
         found: dict[str, Sequence[Sent]] = {}
+        unwanted = {*self.unwanted}
+        if self.only_for_people and not was_announced(known):
+            unwanted.add(EventType.CANCELLED)
         for name, times in sorted(known.decided.items()):
             for n in range(1, times + 1):
                 key = event_id(self.shop_id, str(item.id), name, n)
-                if name in self.unwanted and key not in evidence.sent:
+                if name in unwanted and key not in evidence.sent:
                     continue
                 found[str(name) if times == 1 else f"{name} ({n})"] = evidence.sent.get(key, ())
         for refund in sorted(known.refund_ids or ()):

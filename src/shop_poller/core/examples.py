@@ -104,6 +104,8 @@ def examples(
         ),
     )
     yield "new, with personal data", event(EventType.NEW, order(buyer=BUYER))
+    yield "placed", event(EventType.PLACED, order(status="on-hold"), paid=False)
+    yield "new, announced as placed before", event(EventType.NEW, order(), was_announced=True)
     yield "cancelled", event(EventType.CANCELLED, order())
     yield "cancelled, unpaid", event(EventType.CANCELLED, order(), paid=False)
     yield "refunded", event(EventType.REFUNDED, order(refunds=(Refund(7, total),)))

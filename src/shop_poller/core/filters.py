@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from shop_poller.core.model import Notification
+from shop_poller.core.model import EventType, Notification
 from shop_poller.core.showing import is_harmless
 
 MOST_WORDS = 100
@@ -18,15 +18,34 @@ PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,70}\*?")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a sink accepts; an empty field accepts everything."""
+    """What a sink accepts; an empty field accepts everything.
+
+    Attributes:
+        events: words of `events=`.
+        levels: words of `levels=`.
+        is_for_people: people read what the sink delivers. Only they are told of orders that are placed and
+            not paid yet, unless `events` names that event: a program that knows the older events must not
+            meet a new one. And only they are not told that an order was cancelled that was never announced.
+    """
 
     events: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
+    is_for_people: bool = False
 
     def wants(self, event_type: str, level: str) -> bool:
         """Return whether the sink accepts an event of this type and level."""
-        named = not self.events or any(_names(word, event_type) for word in self.events)
+        if event_type == EventType.PLACED and not self.is_for_people:
+            named = not {event_type, event_type.rpartition(".")[2]}.isdisjoint(self.events)
+        else:
+            named = not self.events or any(_names(word, event_type) for word in self.events)
         return named and (not self.levels or level in self.levels)
+
+    def takes(self, notification: Notification) -> bool:
+        """Return whether the sink accepts a notification."""
+        if not self.wants(notification.event_type, notification.level):
+            return False
+        is_cancelled = notification.event_type == EventType.CANCELLED
+        return not (self.is_for_people and is_cancelled and not notification.data.get("was_announced", True))
 
 
 EVERYTHING = Filter()
@@ -34,9 +53,7 @@ EVERYTHING = Filter()
 
 def takers(sinks: Mapping[str, Filter], notification: Notification) -> list[str]:
     """Return the names of the sinks that accept a notification, in their order."""
-    return [
-        name for name, wanted in sinks.items() if wanted.wants(notification.event_type, notification.level)
-    ]
+    return [name for name, wanted in sinks.items() if wanted.takes(notification)]
 
 
 def take_filter(query: str) -> tuple[Filter, str]:

@@ -20,6 +20,7 @@ NAMESPACE = uuid.UUID("6f1d2c5e-3b7a-5d0e-9c41-8a2f4e6b7d10")
 
 LEVELS: Mapping[str, str] = {
     EventType.NEW: "info",
+    EventType.PLACED: "info",
     EventType.CANCELLED: "warning",
     EventType.REFUNDED: "warning",
     EventType.FAILED: "error",
@@ -35,6 +36,7 @@ LEVELS: Mapping[str, str] = {
 ORDER_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     "ru": {
         EventType.NEW: ("Новый заказ", "Заказ #{id} на сумму {total}"),
+        EventType.PLACED: ("Заказ ждёт оплаты", "Заказ #{id} на сумму {total} ждёт оплаты"),
         EventType.CANCELLED: ("Заказ отменён", "Клиент отменил заказ #{id}"),
         EventType.REFUNDED: ("Возврат средств", "Оформлен возврат по заказу #{id}"),
         EventType.FAILED: ("Ошибка оплаты", "Не удалась оплата заказа #{id}"),
@@ -49,6 +51,7 @@ ORDER_TEXTS: Mapping[Locale, Mapping[str, tuple[str, str]]] = {
     },
     "en": {
         EventType.NEW: ("New order", "Order #{id} for {total}"),
+        EventType.PLACED: ("Order placed", "Order #{id} for {total} is waiting for payment"),
         EventType.CANCELLED: ("Order cancelled", "The customer cancelled order #{id}"),
         EventType.REFUNDED: ("Refund", "Order #{id} was refunded"),
         EventType.FAILED: ("Payment failed", "The payment of order #{id} failed"),
@@ -222,6 +225,7 @@ def order_notification(event: OrderEvent, message_format: MessageFormat, *, now:
         "paid": event.paid,
         "date_modified": iso(order.modified_at),
         "previous_status": event.previous_status or None,
+        "was_announced": event.was_announced,
         "refunded_total": _refunded_total(order),
         "payment_method": order.payment_method or None,
         "shipping_method": order.shipping_method or None,

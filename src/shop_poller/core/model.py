@@ -13,6 +13,7 @@ class EventType(StrEnum):
     """The event types, by their names on the wire; names that the owner adds are plain text."""
 
     NEW = "shop.order.new"
+    PLACED = "shop.order.placed"
     CANCELLED = "shop.order.cancelled"
     REFUNDED = "shop.order.refunded"
     FAILED = "shop.order.failed"
@@ -250,6 +251,7 @@ class OrderEvent:
         words: the owner's texts, for an event that the owner defined.
         wait: for an overdue payment.
         previous_status: the status before, as the shop names it; "" if it is not known.
+        was_announced: whether the order itself was announced before, as placed or as new.
     """
 
     type: str
@@ -261,6 +263,7 @@ class OrderEvent:
     words: StatusEvent | None = None
     wait: Wait | None = None
     previous_status: str = ""
+    was_announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,8 @@ class RichFormat:
         """Yield the texts of the lines that an event shows."""
         facts, data, event_type = self.texts.facts, wire["data"], wire["event_type"]
         yield from (facts[name] for name in FACTS.get(event_type, ()))
+        if event_type == EventType.NEW and data.get("was_announced"):
+            yield facts["paid_now"]
         if event_type == EventType.CANCELLED:
             yield facts["paid" if data.get("paid") else "unpaid"]
         if data.get("fully_refunded"):
@@ -183,9 +185,16 @@ FACTS: Mapping[str, Sequence[str]] = {
 }
 """The facts that an event shows in any case."""
 SHOWS_ITEMS = frozenset(
-    {EventType.NEW, EventType.CANCELLED, EventType.FAILED, EventType.PAYMENT_OVERDUE, EventType.REFUNDED}
+    {
+        EventType.NEW,
+        EventType.PLACED,
+        EventType.CANCELLED,
+        EventType.FAILED,
+        EventType.PAYMENT_OVERDUE,
+        EventType.REFUNDED,
+    }
 )
-SHOWS_WAYS = frozenset({EventType.NEW, EventType.FAILED, EventType.PAYMENT_OVERDUE})
+SHOWS_WAYS = frozenset({EventType.NEW, EventType.PLACED, EventType.FAILED, EventType.PAYMENT_OVERDUE})
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -7,6 +7,8 @@ the reasons see docs/woocommerce.md:
     - seen                                   known                     event
     - -------------------------------------  ------------------------  ---------------------------
     - PAID, COMPLETED                        not announced as new      new
+    - AWAITING, to be paid in a way that     any other status or none, placed
+      waits (bank transfer)                  and announced as neither
     - CANCELLED, REFUNDED, FAILED            any other status, or none the same
     - a status that the owner named          any other status, or none the event named for it
     - a refund id with money in it, neither  not that id               partially_refunded, one for
@@ -71,6 +73,7 @@ class Policy:
         overdue_before: the shop's clock minus `overdue_after`. Orders that have been awaiting payment since
             then or longer are overdue. None if overdue payments are not announced.
         overdue_after: how long an order may await payment.
+        waiting_payments: ways to pay, by the shop's own names, that leave an order waiting for a person.
         shop_time: the shop's clock when it returned the order; None holds no refund.
         hold_ended: ids of the orders whose refunds have been held for REFUND_HOLD.
     """
@@ -81,6 +84,7 @@ class Policy:
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_before: datetime | None = None
     overdue_after: timedelta = timedelta(0)
+    waiting_payments: frozenset[str] = frozenset()
     shop_time: datetime | None = None
     hold_ended: frozenset[int] = frozenset()
 
@@ -107,6 +111,7 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     held, meaning = _held(known, order, policy), policy.meanings.of(order.status)
     events = [
         *_new(known, order, policy, meaning),
+        *_placed(known, order, policy, meaning),
         *_status_changed(known, order, policy, meaning),
         *_partly_refunded(known, order, policy, held),
         *_overdue(known, order, policy),
@@ -139,6 +144,21 @@ def _new(known: KnownOrder | None, order: Order, policy: Policy, meaning: Status
     if meaning not in PAID or (known is not None and known.announced_new):
         return []
     return [_event(EventType.NEW, known, order, policy)]
+
+
+def _placed(
+    known: KnownOrder | None, order: Order, policy: Policy, meaning: StatusMeaning
+) -> list[OrderEvent]:
+    if meaning is not StatusMeaning.AWAITING or order.payment_code not in policy.waiting_payments:
+        return []
+    if known is not None and (known.status == order.status or was_announced(known)):
+        return []
+    return [_event(EventType.PLACED, known, order, policy)]
+
+
+def was_announced(known: KnownOrder | None) -> bool:
+    """Return whether the order itself was announced, as placed or as new."""
+    return known is not None and (known.announced_new or EventType.PLACED in known.decided)
 
 
 def _status_changed(
@@ -183,6 +203,7 @@ def _partly_refunded(
             refund=refund,
             fully_refunded=completing is not None and refund.id >= completing,
             previous_status=_previous_status(known),
+            was_announced=was_announced(known),
         )
         for refund in _fresh_refunds(known, order, policy)
         if not refund.is_nothing and refund.id not in held
@@ -315,6 +336,7 @@ def _event(
         words=words,
         wait=wait,
         previous_status=_previous_status(known),
+        was_announced=was_announced(known),
     )
 
 

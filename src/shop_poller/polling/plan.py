@@ -23,6 +23,7 @@ class PollPlan:
         history: how long finished deliveries are kept.
         status_events: statuses of orders that are announced in addition to the usual ones.
         overdue_after: how long an order may be unpaid before it is announced; 0: forever.
+        waiting_payments: ways to pay that leave an order waiting; such an order is announced as placed.
         silence_after: how long there may be no order before it is announced; 0: forever.
         sweep_every: from the end of one sweep to the beginning of the next; zero for none.
         sweep_window: a sweep reads all orders created within this time.
@@ -39,6 +40,7 @@ class PollPlan:
     cancelled_unpaid: bool = True
     status_events: Mapping[str, StatusEvent] = field(default_factory=dict)
     overdue_after: timedelta = timedelta(0)
+    waiting_payments: frozenset[str] = frozenset()
     silence_after: timedelta = timedelta(0)
     sweep_every: timedelta = timedelta(0)
     sweep_window: timedelta = timedelta(hours=48)
@@ -60,6 +62,7 @@ class PollPlan:
             status_events=self.status_events,
             overdue_before=shop_time - self.overdue_after if self.overdue_after else None,
             overdue_after=self.overdue_after,
+            waiting_payments=self.waiting_payments,
         )
 
 

@@ -165,6 +165,7 @@ def poll_plan(settings: Settings) -> PollPlan:
         history=timedelta(days=settings.shop_history_days),
         cancelled_unpaid=settings.shop_cancelled_unpaid,
         status_events=settings.shop_status_events,
+        waiting_payments=frozenset(settings.shop_waiting_payments),
         overdue_after=timedelta(hours=settings.shop_pending_payment_threshold),
         silence_after=timedelta(hours=settings.shop_silence_alert_hours),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,15 +115,14 @@ class RichRenderer:
 
 
 def make_renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
-    """Return what writes the bodies of each sink for people, by the sink's name.
+    """Return what writes the bodies of each sink, by the sink's name.
 
     Raises:
         SettingsError: a template cannot be used.
     """
     return {
-        sink.name: RichRenderer(settings, sink, names_shop=names_shop)
+        sink.name: partial(sink.render, write_rich=RichRenderer(settings, sink, names_shop=names_shop))
         for sink in settings.sinks
-        if sink.is_for_people
     }
 
 

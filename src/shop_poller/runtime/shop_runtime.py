@@ -88,7 +88,7 @@ class ShopRuntime:
         self._source = source
         self._sinks = sinks
         self._names = tuple(sink.name for sink in sinks)
-        self._wanted = {sink.name: sink.options.filter for sink in settings.sinks}
+        self._wanted = {sink.name: sink.filter for sink in settings.sinks}
         self._on_new_deliveries = on_new_deliveries
         self._message_format = make_message_format(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it

@@ -150,7 +150,7 @@ class AppriseSink:
             return f"{text.title}\n{text.body}"
         title, _, target = formatted(service, text)
         fitted = _fitted(text, target, _room(service, title))
-        return "\n".join((text.title, _lines(fitted, NotifyFormat.TEXT)))
+        return "\n".join(filter(None, (text.title, _lines(fitted, NotifyFormat.TEXT))))
 
     async def aclose(self) -> None:
         """Do nothing: each connection is closed once its message is sent."""

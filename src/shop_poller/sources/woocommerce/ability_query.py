@@ -65,6 +65,8 @@ def parameters(query: Query, inclusive: frozenset[Boundary] = frozenset()) -> di
         (requested["id"],) = query.ids
     if query.page > 1:
         requested["page"] = query.page
+    if query.with_items:
+        requested["include_line_items"] = True
     return requested
 
 

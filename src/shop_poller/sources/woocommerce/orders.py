@@ -138,7 +138,7 @@ def _first_name(billing: object) -> str:
 
 
 def _buyer(payload: Mapping[str, Any], fields: OrderFields) -> dict[BuyerField, str]:
-    """Return what the owner wants to know about the buyer; an empty field is left out."""
+    """Return what the owner asked for about the buyer; an empty field is left out."""
     billing, shipping = _object(payload.get("billing")), _object(payload.get("shipping"))
     found = {
         BuyerField.LAST_NAME: _said(billing.get("last_name")),
@@ -162,7 +162,19 @@ def _address(side: Mapping[str, Any]) -> str:
 
 
 def _said(value: object, longest: int = MAX_NAME) -> str:
+    """Return a text of the shop's in one line; a long one is cut."""
     return one_line(value[: 4 * longest], longest) if type(value) is str else ""
+
+
+def _product(name: str) -> str:
+    """Return the name of a product, without the markup that plugins put into it."""
+    if len(name) <= MAX_ITEM_NAME and "<" not in name and "&" not in name and USUAL.fullmatch(name):
+        return name.strip()  # the usual case
+    return one_line(html.unescape(TAG.sub("", name[: 4 * MAX_ITEM_NAME])), MAX_ITEM_NAME)
+
+
+def _quantity(value: object) -> str:
+    return str(value) if type(value) is int and 0 <= value < 10**9 else amount(value)
 
 
 def _items(listed: object) -> tuple[tuple[OrderItem, ...] | None, int]:
@@ -171,11 +183,7 @@ def _items(listed: object) -> tuple[tuple[OrderItem, ...] | None, int]:
     if rows is None:
         return None, 0
     found = [
-        OrderItem(
-            _said(html.unescape(TAG.sub("", row["name"][: 4 * MAX_NAME])), MAX_ITEM_NAME),
-            amount(row.get("quantity")),
-            amount(row.get("total")),
-        )
+        OrderItem(_product(row["name"]), _quantity(row.get("quantity")), amount(row.get("total")))
         for row in rows[:MAX_ITEMS]
         if isinstance(row, dict) and isinstance(row.get("name"), str)
     ]
