@@ -44,3 +44,19 @@ def test_preview_names_what_it_does_not_know(site: Site) -> None:
         done = site.run("preview", *options)
         assert done.code == 2
         assert problem in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_shops_that_share_a_broken_template_are_not_watched(site: Site) -> None:
+    site.name_shops({"a.example": site.served.url, "b.example": site.served.url})
+    config, templates = site.home / "shops.toml", site.home / "templates"
+    templates.mkdir()
+    (templates / "default.txt.j2").write_text("{{ nothing }}", encoding="utf-8")
+    site.settings |= {"SHOP_TEMPLATES": str(templates), "SHOP_NOTIFY_URLS": "console:"}
+    problem = f"SHOP_TEMPLATES: {templates}/default.txt.j2, line 1: there is no value nothing"
+    for command in (["run"], ["shops", "check"], ["preview", "--shop", "a.example"]):
+        stopped = site.run(*command, "--config", str(config))
+        assert stopped.code == 2, command
+        (complaint,) = stopped.complaints
+        assert complaint.startswith(f"shop-poller: {problem}")
+    (templates / "default.txt.j2").write_text("{{ shop }}: {{ title }}", encoding="utf-8")
+    assert site.run("preview", "--shop", "b.example", "--config", str(config)).code == 0
