@@ -1,5 +1,6 @@
 """Templates cannot reach out of themselves, cannot take long, and name the line of what is wrong."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -140,6 +141,8 @@ def test_nothing_leads_out_of_a_template(source: str) -> None:
     assert "<function" not in str(error)
 
 
+BUSY = "{% if number %}{% endif %}" * 400
+"""It prints nothing, and calls nothing."""
 TOO_MUCH = {
     "loops in loops": "{% for a in range(1000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}",
     "loops with nothing to do": "{% for a in range(999) %}{% for b in range(9) if 0%}{%endfor%}{% endfor %}",
@@ -164,6 +167,21 @@ TOO_MUCH = {
     "lists that are compared": "{% set a = [1] %}{% set b = [1] %}"
     + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40
     + "{% if a == b %}{% endif %}",
+    "a list that is only made": "{% set a = [1] %}" + "{% set a = [a, a] %}" * 40,
+    "a key that doubles": "{% set a = (1, 2) %}" + "{% set a = (a, a) %}" * 40 + "{{ data[a] is defined }}",
+    "a macro with much to do": "{% macro m() %}" + BUSY + "{% endmacro %}"
+    "{% for i in range(900) %}{% set x = m() %}{% endfor %}",
+    "a block with much to do": "{% block a %}" + BUSY + "{% endblock %}"
+    "{% for i in range(900) %}{% set x = self.a() %}{% endfor %}",
+    "a caller with much to do": "{% macro m() %}{% for i in range(900) %}{% set x = caller() %}{% endfor %}"
+    "{% endmacro %}{% call m() %}" + BUSY + "{% endcall %}",
+    "an included template with much to do": "{% for i in range(900) %}{% include '_busy' %}{% endfor %}",
+    "a loop with much to do": "{% for i in range(900) %}" + BUSY + "{% endfor %}",
+    "a loop with a long condition": "{% for i in range(900) if "
+    + "number and " * 400
+    + "false %}{% endfor %}",
+    "a search in a range": "{% if 'x' in range(1000000000) %}{% endif %}",
+    "a filter of ranges": "{% for i in range(900) %}{% set x = range(1000)|max %}{% endfor %}",
     "arguments that double": "{% set ns = namespace(x=[1]) %}"
     "{% macro m(ns) %}{% set ns.x = varargs %}{% endmacro %}"
     "{% for i in range(60) %}{% set _ = m(ns, ns.x, ns.x) %}{% endfor %}",
@@ -202,9 +220,31 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("what", TOO_MUCH)
 def test_no_template_takes_long(what: str) -> None:
-    error = refused(TOO_MUCH[what], _fork="{% include '_fork' %}{% include '_fork' %}")
+    error = refused(TOO_MUCH[what], _fork="{% include '_fork' %}{% include '_fork' %}", _busy=BUSY)
     assert error.problem
     assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ x|replace('', x) }}",
+        "{{ x|replace('a', x) }}",
+        "{{ " + "x ~ " * 900 + "x }}",
+        "{% set y = [" + "x, " * 900 + "x]|join %}",
+        "{% for i in range(1000) %}{% set y %}{{ x }}{{ x }}{{ x }}{% endset %}{% endfor %}",
+    ],
+)
+def test_no_template_takes_much_memory(source: str) -> None:
+    templates = TemplateSet({"t": source}, values=["x"], facts=[])
+    assert templates.problems == []
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadTemplateError):
+            templates.render("t", {"x": "a" * 9000}, FORMATS)
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_steps_are_those_of_one_rendering() -> None:

@@ -111,6 +111,11 @@ def test_the_first_line_is_the_title_and_the_link_stays() -> None:
     )
 
 
+def test_the_text_of_a_template_has_no_control_characters_either() -> None:
+    rich = by("\u2028title\x1b[31m\u202e\none\x85two\x0bthree", example("new"))
+    assert (rich.title, rich.facts) == ("title [31m", ("one two three",))
+
+
 def test_what_renders_nothing_is_an_error() -> None:
     with pytest.raises(BadTemplateError, match="renders nothing"):
         by(" \n{% if false %}x{% endif %}\n", example("new"))

@@ -187,7 +187,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         ):
             raise RefusedError("calls what is no macro, range or namespace")
         weighed([args, kwargs])  # a macro gets them as a list
-        return weighed(context.call(obj, *args, **kwargs))
+        return context.call(obj, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja2's
         """Compute with numbers; `+` joins texts too."""
@@ -242,7 +242,6 @@ class _Counting(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        node.expr = self._filter(node.expr, WEIGHED)
         for operand in node.ops:
             operand.expr = self._filter(operand.expr, WEIGHED)
         return node
