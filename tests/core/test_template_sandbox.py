@@ -282,8 +282,8 @@ def test_a_text_may_be_as_long_as_a_template() -> None:
             "there is no value data.totl; did you mean data.total?",
         ),
         ("\n{% if false %}{{ data['totl'] }}{% endif %}", 2, "there is no value data.totl; did you mean"),
-        ("\n{% if false %}{{ text|uper }}{% endif %}", 2, "there is no filter uper; did you mean upper?"),
-        ("{% if text is emty %}{% endif %}", 1, "there is no test emty"),
+        ("\n{% if false %}{{ text|upperx }}{% endif %}", 2, "there is no filter upperx; did you mean upper?"),
+        ("{% if text is emptyx %}{% endif %}", 1, "there is no test emptyx"),
         ("\n{% include '_prt' %}", 2, "there is no template _prt; did you mean _part?"),
         (
             "\n{% for item in items %}\n{{ item.nme }}{% endfor %}",

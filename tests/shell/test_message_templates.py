@@ -116,10 +116,10 @@ def test_templates_may_be_a_table_in_the_toml_file(tmp_path: Path) -> None:
     shop = load(config, environ={}, dotenv=tmp_path / "no", asks_shop=False, parse_sink=parse_sink)
     check_templates([shop])
     assert message(shop, "tg") == ("Заказ 1002", ["Мёд липовый ×2;Прополис ×1;"])
-    config.write_text(config.read_text().replace("number", "nmber"))
+    config.write_text(config.read_text().replace("number", "numberx"))
     wrong = load(config, environ={}, dotenv=tmp_path / "no", asks_shop=False, parse_sink=parse_sink)
     assert problems(wrong) == [
-        "SHOP_TEMPLATES: shop_templates.shop.order.new, line 1: there is no value nmber; did you mean number?"
+        "SHOP_TEMPLATES: shop_templates.shop.order.new, line 1: there is no value numberx; did you mean number?"
     ]
 
 
