@@ -92,9 +92,11 @@ class MessageTemplates:
         if is_example and len(made) > MAX_OUTPUT:
             raise BadTemplateError(name, 0, f"renders more than {MAX_OUTPUT:,} characters")
         title, *facts = shortened(lines)
-        built_in = rich_format.message(wire)
         return RichMessage(
-            title=one_line(title, MAX_VALUE), facts=tuple(facts), url=built_in.url, url_text=built_in.url_text
+            title=one_line(title, MAX_VALUE),
+            facts=tuple(facts),
+            url=wire["data"].get("admin_url") or "",
+            url_text=rich_format.texts.words["open_order"],
         )
 
     def _rendered(
@@ -102,13 +104,13 @@ class MessageTemplates:
     ) -> str:
         if hides_buyer:
             wire = {**wire, "data": {**wire["data"], "buyer": {}}}
-        data = _clean(wire["data"])
+        found = values(rich_format, wire)
         formats = Formats(
-            money=lambda amount: rich_format.money(amount, data),
+            money=lambda amount: rich_format.money(amount, found[DATA]),
             date=rich_format.time,
             quantity=rich_format.quantity,
         )
-        return self.templates.render(name, values(rich_format, wire), formats)
+        return self.templates.render(name, found, formats)
 
 
 def values(rich_format: RichFormat, wire: Mapping[str, Any]) -> dict[str, Any]:
