@@ -149,3 +149,29 @@ async def test_what_waits_or_was_given_up_was_not_delivered(store: Store) -> Non
     first, _ = await claim(store)
     await store.record_outcomes([MoveToDeadLetters(first, "no")], at(1))
     assert await made(store) == []
+
+
+async def test_past_deliveries_have_their_texts_whatever_became_of_them(place: Place) -> None:
+    store = await place.open()
+    for n, name in enumerate(("delivered", "dead", "waiting")):
+        await put(store, new_deliveries("A", f"{n}", name), now=at(n))
+    delivered, dead, waiting = await claim(store, now=at(2))
+    await store.record_outcomes([Ack(delivered), MoveToDeadLetters(dead, "refused")], at(7))
+    await put(store, new_deliveries("B", "9", "later"), now=at(8))
+    store = await place.open()
+
+    found = await store.past_deliveries(SHOP, since=T0, limit=9)
+    assert [(one.record.sink, one.record.event_id, one.record.status, one.record.at) for one in found] == [
+        ("B", "later", DeliveryStatus.WAITING, at(8)),
+        ("A", "dead", DeliveryStatus.DEAD, at(7)),
+        ("A", "delivered", DeliveryStatus.DELIVERED, at(7)),
+        ("A", "waiting", DeliveryStatus.WAITING, at(2)),
+    ]
+    assert {one.record.event_id: one.body for one in found if one.record.sink == "A"} == {
+        delivered.event_id: delivered.body,
+        dead.event_id: dead.body,
+        waiting.event_id: waiting.body,
+    }
+    assert await store.past_deliveries(SHOP, since=T0, limit=2) == found[:2]
+    assert await store.past_deliveries(SHOP, since=at(7), limit=9) == found[:3]
+    assert await store.past_deliveries(OTHER_SHOP, since=T0, limit=9) == []

@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
 READMES = pytest.mark.parametrize("readme", [README, README_RU], ids=lambda path: path.name)
 COMMANDS_PAGE, COMMANDS_PAGE_RU = ROOT / "docs/commands.md", ROOT / "docs/ru/commands.md"
+TEMPLATES_PAGE, TEMPLATES_PAGE_RU = ROOT / "docs/templates.md", ROOT / "docs/ru/templates.md"
 PAGES_OF_COMMANDS = pytest.mark.parametrize("page", [COMMANDS_PAGE, COMMANDS_PAGE_RU], ids=["en", "ru"])
 
 
@@ -204,7 +205,10 @@ def test_the_events_of_ones_own_in_the_docs_can_be_written_so() -> None:
     assert set(re.findall(r"`(\{\w+\})`", words[0])) == set(status_events.PLACEHOLDERS)
 
 
-@pytest.mark.parametrize(("english", "russian"), [(README, README_RU), (COMMANDS_PAGE, COMMANDS_PAGE_RU)])
+@pytest.mark.parametrize(
+    ("english", "russian"),
+    [(README, README_RU), (COMMANDS_PAGE, COMMANDS_PAGE_RU), (TEMPLATES_PAGE, TEMPLATES_PAGE_RU)],
+)
 def test_both_languages_have_the_same_shape(english: Path, russian: Path) -> None:
     def shape(page: str) -> list[str]:
         lines = [line for line in page.splitlines() if line.startswith(("#", "| ", "|-", "    make"))]

@@ -1,7 +1,7 @@
 """The commands, and the examples that their help shows."""
 
 COMMANDS = (
-    "setup", "run", "check", "notify-test", "status", "audit", "backfill", "replay",
+    "setup", "run", "check", "notify-test", "preview", "status", "audit", "backfill", "replay",
     "mute", "unmute", "mutes", "backup", "restore", "demo",
     "install-service", "as-service", "healthy", "completion",
 )  # fmt: skip
@@ -25,6 +25,9 @@ EXAMPLES = (
     "shop-poller run --once --dry-run",
     "shop-poller check",
     "shop-poller notify-test",
+    "shop-poller preview",
+    "shop-poller preview --since yesterday --event failed",
+    "shop-poller preview --examples --event new",
     "shop-poller status",
     "shop-poller status --json",
     "shop-poller status --watch",

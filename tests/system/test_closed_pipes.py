@@ -17,6 +17,7 @@ LISTS = (
     "status",
     "status --json",
     "status --watch",
+    "preview",
     "dead list",
     "dead show 3",
     "deliveries list",

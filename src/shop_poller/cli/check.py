@@ -26,6 +26,7 @@ from shop_poller.runtime.factory import (
     shop_credentials,
     status_meanings,
 )
+from shop_poller.runtime.message_templates import load_templates
 from shop_poller.sources.woocommerce import open_source
 from shop_poller.sources.woocommerce.answers import RedirectedError
 from shop_poller.sources.woocommerce.auto import PROBE, Auto
@@ -83,7 +84,7 @@ class CheckResult:
 
 
 async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
-    """Check everything that the daemon needs; changes nothing.
+    """Check everything that the daemon needs, except its templates; changes nothing.
 
     Args:
         settings: as loaded.
@@ -91,6 +92,10 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
     """
     every = f"every {settings.shop_polling_interval:g} s"
     yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
+    loaded = load_templates(settings)
+    if loaded is not None:  # the command has checked them before
+        count, where = len(loaded.texts.texts), loaded.texts.directory or "the settings"
+        yield CheckResult("settings", "templates", f"{count} in {where} write every example")
     shown = sum(sink.shows_secret for sink in settings.sinks)
     if shown:
         yield CheckResult("settings", "settings", f"{shown} {SHOWN}")

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shop_poller.cli.check import CheckResult
+    from shop_poller.config.shops import ShopsConfig
 
 
 COMMANDS = {
@@ -56,6 +57,7 @@ COMMANDS = {
     "run": "main",
     "check": "main",
     "notify-test": "main",
+    "preview": "preview",
     "status": "main",
     "audit": "main",
     "backfill": "main",
@@ -168,10 +170,25 @@ def run(
             raise typer.BadParameter("needs --once", param_hint="--shop")
         log_in_background()
         anyio.run(partial(run_daemon, shops_config), backend_options={"use_uvloop": _has_uvloop()})
-    elif dry_run:
-        _rehearse(choose(shops_config.shops, shop))
+        return
+    chosen = _checked(shops_config, shop)
+    if dry_run:
+        _rehearse(chosen)
     else:
-        _run_once(choose(shops_config.shops, shop))
+        _run_once(chosen)
+
+
+def _checked(shops_config: "ShopsConfig", shop: str | None) -> Settings:
+    """Return the settings of one shop, after a check of the templates of all.
+
+    Raises:
+        SettingsError: there is no such shop, or a template is wrong.
+    """
+    from shop_poller.runtime.message_templates import check_templates  # noqa: PLC0415 - see the module's docstring
+
+    chosen = choose(shops_config.shops, shop)
+    check_templates(shops_config.shops)
+    return chosen
 
 
 def _has_uvloop() -> bool:
@@ -228,7 +245,7 @@ def check(config: Config = None, shop: ShopId = None) -> None:
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
     shops_config = load_shops_config(config)
-    _report(checks.check(choose(shops_config.shops, shop), shops_config.files))
+    _report(checks.check(_checked(shops_config, shop), shops_config.files))
 
 
 @app.command(
@@ -242,7 +259,8 @@ def notify_test(config: Config = None, shop: ShopId = None) -> None:
     """Send one test notification to every sink."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    _report(checks.notify_test(load_settings(config, shop, asks_shop=False)))
+    shops_config = load_shops_config(config, asks_shop=False)
+    _report(checks.notify_test(_checked(shops_config, shop)))
 
 
 def _report(findings: "AsyncIterator[CheckResult]") -> None:

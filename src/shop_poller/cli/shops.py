@@ -69,8 +69,10 @@ Exit codes: 2 settings, 3 a shop, 4 a sink, 5 state; the lowest of several."""
 def check(config: Config = None) -> None:
     """Check every shop, its keys, state and sinks, one line per shop; change nothing."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - it is large
+    from shop_poller.runtime.message_templates import check_templates  # noqa: PLC0415 - as above
 
     shops_config = load_shops_config(config)
+    check_templates(shops_config.shops)
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
     failed: list[Exit] = []
     unprinted: list[OutputError] = []

@@ -34,6 +34,8 @@ from shop_poller.config.sink_options import with_options
 from shop_poller.config.sinks import SinkConfig, SinkParser, parse_sinks
 from shop_poller.config.status_events import parse as parse_status_events
 from shop_poller.config.statuses import UNPAID
+from shop_poller.config.templates import TemplateSource
+from shop_poller.config.templates import parse as parse_templates
 from shop_poller.core.hosts import is_loopback
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import BuyerField, StatusEvent
@@ -333,6 +335,11 @@ class Settings(BaseModel):
         (),
         description="what notifications say about the buyer besides the first name: last_name, phone, email,"
         " address, note; see [personal data](notifications.md#personal-data)",
+    )
+    shop_templates: Annotated[TemplateSource, BeforeValidator(parse_templates)] = Field(
+        None,
+        description="directory of your own [templates](templates.md) of messages for people, as an absolute"
+        " path; in TOML also a table of them",
     )
     shop_unpaid_statuses: Words = Field(
         UNPAID,

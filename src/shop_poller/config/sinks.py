@@ -4,6 +4,7 @@ This package is below `sinks/`, so the caller that loads settings passes the fun
 `sinks.registry.parse_sink`.
 """
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, unquote
 
 from shop_poller.core.filters import EVERYTHING, Filter, take, take_filter
 from shop_poller.core.messages import Locale, Renderer
-from shop_poller.core.model import Notification
+from shop_poller.core.model import Delivery, Notification
 from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.rates import Rate, parse_rate
 from shop_poller.core.showing import shown_place
@@ -61,6 +62,7 @@ class SinkConfig(ABC):
         documented_as: the cell `address` of its row in docs/configuration.md.
         delivers_by: the cell `delivers by` of that row.
         is_for_people: whether people read what it delivers; they get rich messages, see core/rich_format.py.
+        hides_buyer: whether messages leave out what SHOP_BUYER_FIELDS names, because they may reach a log.
         name: identifies the sink in rows, logs and metrics. It contains no secret, and stays the same when a
             secret changes.
         options: see SinkOptions.
@@ -71,6 +73,7 @@ class SinkConfig(ABC):
     documented_as: ClassVar[str]
     delivers_by: ClassVar[str]
     is_for_people: ClassVar[bool] = False
+    hides_buyer: ClassVar[bool] = False
 
     name: str
     options: SinkOptions = NO_OPTIONS
@@ -101,6 +104,13 @@ class SinkConfig(ABC):
             ValueError: the sink cannot use its address, or needs a library that is not installed; one line,
                 without secrets.
         """
+
+    def shown(self, delivery: Delivery) -> str:
+        """Return what the receiver of a delivery sees, as plain text in lines; for the command `preview`.
+
+        The default is the JSON that programs receive.
+        """
+        return json.dumps(json.loads(delivery.body), ensure_ascii=False, indent=2)
 
     @property
     def secrets(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The data types of the program. All are frozen; all instants are aware UTC."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -307,6 +307,32 @@ class Notification:
             "created_at": iso(self.created_at),
         }
 
+    @classmethod
+    def of_wire(cls, wire: Mapping[str, Any], *, key: str) -> "Notification":
+        """Return the notification that `wire` was made from.
+
+        Args:
+            wire: the JSON object; anything besides is ignored.
+            key: of its deliveries.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no notification.
+        """
+        return cls(
+            key=key,
+            event_id=wire["event_id"],
+            event_type=wire["event_type"],
+            level=wire["level"],
+            source_id=wire["source_id"],
+            title=wire["title"],
+            message=wire["message"],
+            data=wire["data"],
+            created_at=datetime.fromisoformat(wire["created_at"]),
+            brand_id=wire["brand_id"],
+            target_roles=_words(wire["target_roles"]),
+            target_users=_words(wire["target_users"]),
+        )
+
     def body(self) -> str:
         """Return the JSON text that is sent."""
         return json.dumps(self.wire(), ensure_ascii=False)
@@ -366,6 +392,10 @@ class GroupDelivery(Delivery):
     """
 
     rows: tuple[Delivery, ...] = ()
+
+
+def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
 
 
 def amount_of(number: str) -> Decimal:

@@ -23,6 +23,7 @@ from shop_poller.core.rich_message import RICH, RichMessage
 
 SEPARATOR = " · "
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+TIME = "d MMMM, HH:mm"
 MAX_VALUE = 500
 """Characters of one value, so that no field of the shop hides the others."""
 
@@ -92,16 +93,51 @@ class RichFormat:
             url_text=self.texts.words["open_order"],
         )
 
+    def values(self, wire: Mapping[str, Any]) -> dict[str, str]:
+        """Return the values of all placeholders as texts; see `_values`."""
+        return self._values(wire)
+
+    def item(self, item: Mapping[str, str]) -> str:
+        """Return a line of an order as a text, e.g. "Honey ×2"."""
+        return self._item(item)
+
+    def money(self, amount: str, data: Mapping[str, Any]) -> str:
+        """Return an amount in the currency of an order.
+
+        Args:
+            amount: a decimal number as text.
+            data: of the notification.
+        """
+        currency = data.get("currency") or ""
+        sign = data.get("currency_sign") or currency
+        return money(amount, currency=currency, sign=sign, locale=self.locale)
+
+    def quantity(self, number: str) -> str:
+        """Return how many of a thing, e.g. "0,5"."""
+        return quantity(number, locale=self.locale)
+
+    def time(self, instant: str, pattern: str) -> str:
+        """Return an instant in the shop's time zone.
+
+        Args:
+            instant: in ISO 8601.
+            pattern: of CLDR, e.g. "d MMMM, HH:mm".
+
+        Raises:
+            ValueError, KeyError, AttributeError: there is no such instant or pattern.
+        """
+        there = datetime.fromisoformat(instant).astimezone(self.zone)
+        return str(format_datetime(there, pattern, locale=self.locale))
+
     def _values(self, wire: Mapping[str, Any]) -> dict[str, str]:
         """Return the values of all placeholders; "" for one that is not known."""
         data = wire["data"]
         found = {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
         found |= data.get("buyer") or {}
         values = {name: one_line(value, MAX_VALUE) for name, value in found.items()}
-        currency, sign = data.get("currency") or "", data.get("currency_sign") or data.get("currency") or ""
         for name in ("total", "amount", "refunded_total"):
             if data.get(name) is not None:
-                values[name] = money(data[name], currency=currency, sign=sign, locale=self.locale)
+                values[name] = self.money(data[name], data)
         values["refunded"] = values.get("refunded_total") or values.get("total", "")
         values["number"] = data.get("number") or wire["source_id"]
         shop = data.get("shop") or {}
@@ -141,8 +177,7 @@ class RichFormat:
         )
 
     def _time(self, instant: str) -> str:
-        there = datetime.fromisoformat(instant).astimezone(self.zone)
-        return format_datetime(there, "d MMMM, HH:mm", locale=self.locale)
+        return self.time(instant, TIME)
 
 
 FACTS: Mapping[str, Sequence[str]] = {

@@ -161,3 +161,15 @@ class DeliveryRecord:
     event_type: str
     status: DeliveryStatus
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """One delivery with its text, whatever its status.
+
+    Attributes:
+        body: the notification's JSON.
+    """
+
+    record: DeliveryRecord
+    body: str

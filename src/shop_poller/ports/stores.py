@@ -17,6 +17,7 @@ from shop_poller.ports.deliveries import (
     FinishedDelivery,
     NewDelivery,
     Outcome,
+    PastDelivery,
     StoredDelivery,
 )
 from shop_poller.ports.shops import Alert, Backfill, Batch, RowSetAside, ShopState, Stats
@@ -249,6 +250,18 @@ class DeliveryHistory(Protocol):
 
     async def delivery_records(self, shop_id: str, keys: Collection[str]) -> list[DeliveryRecord]:
         """Return the records of the deliveries of these keys, in the order of the deliveries."""
+        ...
+
+    async def past_deliveries(self, shop_id: str, *, since: datetime, limit: int) -> list[PastDelivery]:
+        """Return deliveries with their texts, the latest first: waiting ones, delivered ones, dead letters.
+
+        Those without a text, or with a damaged one, are left out.
+
+        Args:
+            shop_id: of the deliveries.
+            since: only those whose `DeliveryRecord.at` is then or later.
+            limit: the most deliveries to return.
+        """
         ...
 
 

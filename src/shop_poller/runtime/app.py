@@ -53,7 +53,8 @@ async def run(
         on_listen: receives the listener's address.
 
     Raises:
-        SettingsError: the listener's address cannot be used. With one shop also: a sink cannot be used.
+        SettingsError: the listener's address or a template cannot be used. With one shop also: a sink
+            cannot be used.
         PermanentError: STORE, there is one shop and its state cannot be used.
     """
     stop = stop or anyio.Event()

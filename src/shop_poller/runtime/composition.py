@@ -17,6 +17,7 @@ from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.fleet import AllShops, Assignment, Fleet, FleetPolicy
 from shop_poller.runtime.leader_session import Grace
+from shop_poller.runtime.message_templates import check_templates
 from shop_poller.stores import StorePool
 from shop_poller.web.routes import make_app
 
@@ -48,10 +49,11 @@ async def open_daemon(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
     """Build the daemon for these shops. Close everything at the end of the context.
 
     Raises:
-        SettingsError: there is one shop and a sink of it cannot be used.
+        SettingsError: a template cannot be used. With one shop also: a sink cannot be used.
         PermanentError: STORE, there is one shop and its state cannot be used.
     """
     shops = shops_config.shops
+    check_templates(shops)
     store_pool = StorePool(shops[0].state, is_shared=len(shops) > 1)
     try:
         compose = _one_shop if len(shops) == 1 else _several_shops

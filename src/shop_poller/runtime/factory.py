@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.sinks import SinkConfig, Style
+from shop_poller.config.sinks import SinkConfig
 from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
-from shop_poller.core.messages import Locale, MessageFormat, Renderer, ShopInfo, in_language
-from shop_poller.core.model import BuyerField, Notification
+from shop_poller.core.messages import MessageFormat, ShopInfo
+from shop_poller.core.model import BuyerField
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
@@ -25,6 +25,7 @@ from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
+from shop_poller.runtime.message_templates import make_renderers
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates, site_address
@@ -33,7 +34,6 @@ from shop_poller.sources.woocommerce.statuses import OWN, meanings
 
 if TYPE_CHECKING:
     from shop_poller.core.grouping import GroupFormat
-    from shop_poller.core.rich_format import RichFormat
 
 
 def shop_credentials(settings: Settings) -> KnownKeys:
@@ -135,6 +135,9 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
     Args:
         settings: as loaded.
         names_shop: whether messages for people say which shop it is, because there are several.
+
+    Raises:
+        SettingsError: a template cannot be used.
     """
     return MessageFormat(
         settings.shop,
@@ -147,7 +150,7 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
             plain(settings.shop_name).strip() or settings.shop,
             site_address(settings.woocommerce_mcp_url),
         ),
-        renderers=_renderers(settings, names_shop=names_shop),
+        renderers=make_renderers(settings, names_shop=names_shop),
     )
 
 
@@ -185,28 +188,6 @@ def _composer(settings: Settings, sink: SinkConfig, *, names_shop: bool) -> Comp
         return GroupFormat(locale, texts(locale), shop if names_shop else "", settings.shop_level_map)
 
     return lambda rows: group_format().compose(rows)
-
-
-def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
-    """Return what writes the bodies for people, by sink. Texts and libraries are loaded at the first use."""
-
-    @cache
-    def rich_format(locale: Locale) -> "RichFormat":
-        from shop_poller.core.rich_format import RichFormat  # noqa: PLC0415 - babel takes 10 MB
-        from shop_poller.locales import texts  # noqa: PLC0415 - as above
-
-        return RichFormat(locale, texts(locale), settings.time_zone, names_shop=names_shop)
-
-    def body(notification: Notification, locale: Locale, style: Style) -> str:
-        if locale != settings.shop_locale:
-            notification = in_language(notification, locale)
-        return rich_format(locale).body(notification) if style == "rich" else notification.body()
-
-    def renderer(sink: SinkConfig) -> Renderer:
-        locale = sink.options.locale or settings.shop_locale
-        return partial(sink.render, write_rich=partial(body, locale=locale, style=sink.options.style))
-
-    return {sink.name: renderer(sink) for sink in settings.sinks}
 
 
 @asynccontextmanager

@@ -39,6 +39,7 @@ class ConsoleConfig(SinkConfig):
     documented_as = "`console:`"
     delivers_by = "a line on standard output"
     is_for_people = True
+    hides_buyer = True
 
     @classmethod
     def parse(cls, address: str) -> Self:
@@ -56,6 +57,10 @@ class ConsoleConfig(SinkConfig):
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither
         """Make the sink."""
         return ConsoleSink(self)
+
+    def shown(self, delivery: Delivery) -> str:
+        """Return the line that is printed."""
+        return render(delivery)
 
 
 class LinePrinter:

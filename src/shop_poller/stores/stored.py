@@ -22,8 +22,10 @@ from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import (
     Alert,
     Backfill,
+    DeliveryRecord,
     DeliveryStatus,
     FinishedDelivery,
+    PastDelivery,
     ShopState,
     StoredDelivery,
 )
@@ -329,6 +331,23 @@ def with_text(
 def attempts_list(log: AttemptLog) -> list[object]:
     """Return a log of attempts as it is stored: how many, then each one that is kept."""
     return [log.count, *([ms(one.at), one.took_ms, one.kind, one.status, one.words] for one in log.kept)]
+
+
+def delivery_record(seq: object, raw: Mapping[str, object], status: str) -> DeliveryRecord | None:
+    """Return the record of a delivery from its values; None if it cannot be identified."""
+    over, _ = finished(seq, {**raw, "attempts": 0}, dead=False)
+    if over is None:
+        return None
+    return DeliveryRecord(
+        over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
+    )
+
+
+def past_delivery(record: DeliveryRecord | None, body: object) -> PastDelivery | None:
+    """Return a delivery with its text; None if one of them is damaged."""
+    if record is None or not isinstance(Reading().json(body, "body", most=MOST_BODY), dict):
+        return None
+    return PastDelivery(record, str(body))
 
 
 def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, list[str]]:

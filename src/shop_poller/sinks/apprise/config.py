@@ -16,6 +16,7 @@ from typing import Self
 from urllib.parse import unquote
 
 from shop_poller.config.sinks import SinkConfig, sink_name, take_options
+from shop_poller.core.model import Delivery
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
@@ -70,6 +71,12 @@ class AppriseConfig(SinkConfig):
         from shop_poller.sinks.apprise.sink import AppriseSink  # noqa: PLC0415 - the library takes 50 MB
 
         return AppriseSink(self, connections=connections)
+
+    def shown(self, delivery: Delivery) -> str:
+        """Return the message without markup, shortened to what the service takes."""
+        from shop_poller.sinks.apprise.sink import AppriseSink  # noqa: PLC0415 - the library takes 50 MB
+
+        return AppriseSink(self, connections=1).shown(delivery)
 
     @property
     def secrets(self) -> list[str]:

@@ -143,6 +143,15 @@ class AppriseSink:
             f"Apprise knows how to send ({self._idle[0].service_name}); notify-test shows whether it arrives"
         )
 
+    def shown(self, delivery: Delivery) -> str:
+        """Return the message that `send` would send, without markup."""
+        service, (text, _) = self._idle[0], message(delivery)
+        if isinstance(text, PlainText):
+            return f"{text.title}\n{text.body}"
+        title, _, target = formatted(service, text)
+        fitted = _fitted(text, target, _room(service, title))
+        return "\n".join(filter(None, (text.title, _lines(fitted, NotifyFormat.TEXT))))
+
     async def aclose(self) -> None:
         """Do nothing: each connection is closed once its message is sent."""
 
@@ -275,25 +284,27 @@ def formatted(service: NotifyBase, text: PlainText | RichMessage) -> tuple[str, 
     title = _converted(text.title, target) if text.title and in_body else text.title
     if isinstance(text, PlainText):
         return title, _converted(text.body, target), target
-    limit = service.body_maxlen - TITLE_ROOM - (len(title) if in_body else 0)
-    return title, _rich_body(text, target, limit), target
+    return title, _lines(_fitted(text, target, _room(service, title)), target), target
 
 
-def _rich_body(rich: RichMessage, target: NotifyFormat, limit: int) -> str:
-    """Return the lines below the title. If they are too long, items are left out first, then lines."""
+def _room(service: NotifyBase, title: str) -> int:
+    """Return how many characters are left for the lines below a title, as it is sent."""
+    return service.body_maxlen - TITLE_ROOM - (len(title) if service.title_maxlen <= 0 else 0)
+
+
+def _fitted(rich: RichMessage, target: NotifyFormat, limit: int) -> RichMessage:
+    """Return the message shortened to a limit. If it is too long, items are left out first, then lines."""
     for count in range(len(rich.items), -1, -1):
-        body = _lines(rich.with_items(count), target)
-        if len(body) <= limit:
-            return body
-    shorter = rich.with_items(0)
-    while len(body) > limit and (shorter.personal or shorter.facts):
+        shorter = rich.with_items(count)
+        if len(_lines(shorter, target)) <= limit:
+            return shorter
+    while len(_lines(shorter, target)) > limit and (shorter.personal or shorter.facts):
         shorter = replace(
             shorter,
             personal=shorter.personal[:-1],
             facts=shorter.facts if shorter.personal else shorter.facts[:-1],
         )
-        body = _lines(shorter, target)
-    return body
+    return shorter
 
 
 def _lines(rich: RichMessage, target: NotifyFormat) -> str:

@@ -17,6 +17,7 @@ from shop_poller.ports import (
     DeliveryStatus,
     FinishedDelivery,
     NewDelivery,
+    PastDelivery,
     ShopState,
 )
 from shop_poller.stores import stored
@@ -315,11 +316,22 @@ def delivery_record(seq: str, text: str, status: DeliveryStatus) -> DeliveryReco
     It is None if the delivery cannot be identified.
     """
     kept = record(text)
-    raw = kept | {"at": kept.get("created_at" if status is DeliveryStatus.WAITING else "at"), "attempts": 0}
-    over, _ = stored.finished(seq, raw, dead=False)
-    return (
-        DeliveryRecord(over.sink, over.key, over.event_id, over.event_type, status, over.at) if over else None
-    )
+    raw = kept | {"at": kept.get("created_at" if status is DeliveryStatus.WAITING else "at")}
+    return stored.delivery_record(seq, raw, status)
+
+
+def past_delivery(
+    seq: str, text: str, status: DeliveryStatus, body: str | None = None
+) -> PastDelivery | None:
+    """Return a delivery with its text; None if one of them is damaged.
+
+    Args:
+        seq: its number.
+        text: a field of `outbox`, `delivered` or `dead_letters`.
+        status: which of these.
+        body: of a delivered one, whose text is in another key.
+    """
+    return stored.past_delivery(delivery_record(seq, text, status), body or record(text).get("body"))
 
 
 def instant_of(score: str) -> datetime:

@@ -9,6 +9,7 @@ from shop_poller.ports import (
     DeliveryRecord,
     DeliveryStatus,
     FinishedDelivery,
+    PastDelivery,
     StoredDelivery,
 )
 from shop_poller.stores import stored
@@ -111,6 +112,37 @@ class RedisDeliveryHistory(RedisPort):
                     if delivery_record is not None:
                         found[int(seq)] = delivery_record
         return [found[seq] for seq in sorted(found)]
+
+    async def past_deliveries(self, shop_id: str, *, since: datetime, limit: int) -> list[PastDelivery]:
+        """Read the latest deliveries of each lane, and those that wait."""
+        found: dict[int, PastDelivery] = {}
+        for shop, sink in await self._order.lanes():
+            if shop == shop_id:
+                found |= await self._past_of_lane(shop, sink, since, limit)
+        latest = sorted(found.items(), key=lambda one: (one[1].record.at, one[0]), reverse=True)
+        return [past for _, past in latest if past.record.at >= since][:limit]
+
+    async def _past_of_lane(
+        self, shop: str, sink: str, since: datetime, limit: int
+    ) -> dict[int, PastDelivery]:
+        """Return the latest deliveries of a lane, by number."""
+        found: dict[int, PastDelivery] = {}
+        for ages, where, status in (
+            (self._keys.age(shop, sink), self._keys.outbox, DeliveryStatus.WAITING),
+            (self._keys.delivered_by_age(shop, sink), self._keys.delivered, DeliveryStatus.DELIVERED),
+            (self._keys.dead(shop, sink), self._keys.dead_letters, DeliveryStatus.DEAD),
+        ):
+            latest = ("ZRANGE", ages, "+inf", ms(since), "BYSCORE", "REV", "LIMIT", 0, limit)
+            for seqs in chunks(await self._connection.read(*latest)):
+                texts = await self._connection.read("HMGET", where, *seqs)
+                bodies = [None] * len(seqs)
+                if status is DeliveryStatus.DELIVERED:
+                    bodies = await self._connection.read("HMGET", self._keys.texts, *seqs)
+                for seq, text, body in zip(seqs, texts, bodies, strict=True):
+                    past = codec.past_delivery(seq, text, status, body) if text else None
+                    if past is not None:
+                        found[int(seq)] = past
+        return found
 
     async def _records_of_line(self, line: str) -> dict[int, DeliveryRecord]:
         """Return the deliveries that wait in a line, by number."""

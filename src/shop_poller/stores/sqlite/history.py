@@ -1,7 +1,7 @@
 """The history of deliveries."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from shop_poller.clock import HOUR_MS, ms
@@ -10,6 +10,7 @@ from shop_poller.ports import (
     DeliveryRecord,
     DeliveryStatus,
     FinishedDelivery,
+    PastDelivery,
     StoredDelivery,
 )
 from shop_poller.stores import stored
@@ -21,6 +22,12 @@ BEFORE_ALL_MS = -(2**62)
 """Before any instant."""
 BY_FIRST_SEQ = "coalesce(first_seq, seq), seq"
 """Sorts deliveries as the events happened, even if some were put back into the outbox and finished again."""
+TABLES = (
+    ("outbox", DeliveryStatus.WAITING, "created_at"),
+    ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
+    ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
+)
+"""Where deliveries are, their status there, and the column with its time."""
 
 
 class SqliteDeliveryHistory(SqlitePort):
@@ -111,23 +118,35 @@ class SqliteDeliveryHistory(SqlitePort):
             " UNION ALL ".join(
                 f"SELECT seq, sink, key, event_id, event_type, '{status}', {at} FROM {table}"
                 " WHERE shop_id = :shop AND key IN (SELECT value FROM json_each(:keys))"
-                for table, status, at in (
-                    ("outbox", DeliveryStatus.WAITING, "created_at"),
-                    ("delivered", DeliveryStatus.DELIVERED, "delivered_at"),
-                    ("dead_letters", DeliveryStatus.DEAD, "buried_at"),
-                )
+                for table, status, at in TABLES
             )
             + " ORDER BY 1",
             {"shop": shop_id, "keys": json.dumps(list(keys))},
         )
-        found = []
-        for seq, *texts, status, at in rows:
-            raw = dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True))
-            over, _ = stored.finished(seq, {**raw, "at": at, "attempts": 0}, dead=False)
-            if over is not None:
-                found.append(
-                    DeliveryRecord(
-                        over.sink, over.key, over.event_id, over.event_type, DeliveryStatus(status), over.at
-                    )
-                )
-        return found
+        read = (stored.delivery_record(seq, _raw(texts, at), status) for seq, *texts, status, at in rows)
+        return [record for record in read if record is not None]
+
+    @in_thread
+    def past_deliveries(
+        self, db: StateConnection, shop_id: str, *, since: datetime, limit: int
+    ) -> list[PastDelivery]:
+        """Read the latest deliveries of each table."""
+        found: list[tuple[datetime, int, PastDelivery]] = []
+        for table, status, at in TABLES:
+            rows = db.execute(
+                f"SELECT seq, sink, key, event_id, event_type, {at}, body FROM {table}"
+                f" WHERE shop_id = ? AND {at} >= ? AND body IS NOT NULL ORDER BY {at} DESC, seq DESC LIMIT ?",
+                (shop_id, ms(since), limit),
+            )
+            for seq, *texts, moment, body in rows:
+                record = stored.delivery_record(seq, _raw(texts, moment), status)
+                past = stored.past_delivery(record, body)
+                if past is not None:
+                    found.append((past.record.at, seq, past))
+        found.sort(key=lambda one: one[:2], reverse=True)
+        return [past for _, _, past in found[:limit]]
+
+
+def _raw(texts: Sequence[object], at: object) -> dict[str, object]:
+    """Return the values of a row, by the names in stored.py."""
+    return {**dict(zip(("sink", "key", "event_id", "event_type"), texts, strict=True)), "at": at}

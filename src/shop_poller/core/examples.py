@@ -1,0 +1,152 @@
+"""Examples of every notification: for the check and the preview of templates, and for tests. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from shop_poller.core.errors import ErrorKind
+from shop_poller.core.messages import (
+    Locale,
+    MessageFormat,
+    alert_notification,
+    dead_letters_notification,
+    order_notification,
+    sample_notification,
+    silence_notification,
+)
+from shop_poller.core.model import (
+    BuyerField,
+    EventType,
+    Notification,
+    Order,
+    OrderEvent,
+    OrderItem,
+    Refund,
+    StatusEvent,
+    Wait,
+)
+
+ITEMS: dict[Locale, tuple[OrderItem, ...]] = {
+    "ru": (OrderItem("Мёд липовый", "2", "4990.00"), OrderItem("Прополис", "1", "1000.00")),
+    "en": (OrderItem("Linden honey", "2", "49.90"), OrderItem("Propolis", "1", "10.00")),
+}
+WAYS = {"ru": ("СБП", "СДЭК"), "en": ("PayPal", "DHL")}
+MONEY = {"ru": ("5990.00", "1000.00", "RUB", "₽"), "en": ("1234.50", "100.00", "USD", "$")}
+NAMES = {"ru": "Анна", "en": "Anna"}
+WAITED = timedelta(hours=26)
+BUYER = {
+    BuyerField.LAST_NAME: "Петрова",
+    BuyerField.PHONE: "+7 900 000-00-00",
+    BuyerField.EMAIL: "anna@example.org",
+    BuyerField.ADDRESS: "ул. Мира, 1, Тула",
+    BuyerField.NOTE: "после 18:00",
+}
+OWN = StatusEvent("shop.order.packing", "info", "Packing {id}", "Order {number} of {customer}")
+
+
+def example_order(locale: Locale, *, now: datetime, **changes: Any) -> Order:
+    """Return an order as people of a language place it.
+
+    Args:
+        locale: the language.
+        now: when it was placed.
+        changes: fields with other values.
+    """
+    total, _, currency, sign = MONEY[locale]
+    known: dict[str, Any] = {
+        "id": 1002,
+        "number": "1002",
+        "status": "processing",
+        "total": total,
+        "currency": currency,
+        "currency_sign": sign,
+        "customer": NAMES[locale],
+        "created_at": now,
+        "modified_at": now,
+        "items": ITEMS[locale],
+        "payment_code": "sbp",
+        "payment_method": WAYS[locale][0],
+        "shipping_method": WAYS[locale][1],
+    }
+    return Order(**(known | changes))
+
+
+def examples(
+    message_format: MessageFormat, *, now: datetime, own: tuple[StatusEvent, ...] = (OWN,)
+) -> Iterator[tuple[str, Notification]]:
+    """Yield notifications of every event, each with a name.
+
+    Args:
+        message_format: how they are written.
+        now: when they are written.
+        own: the events that the owner has defined.
+    """
+    locale = message_format.locale
+    total, part, _, _ = MONEY[locale]
+    since = now - WAITED
+
+    def order(**changes: Any) -> Order:
+        return example_order(locale, now=now, **changes)
+
+    def event(type_: str, of: Order, *, paid: bool = True, **more: Any) -> Notification:
+        return order_notification(
+            OrderEvent(type_, of, occurrence=1, paid=paid, **more), message_format, now=now
+        )
+
+    yield "new", event(EventType.NEW, order())
+    yield (
+        "new, long",
+        event(EventType.NEW, order(items=ITEMS[locale] * 20, more_items=7, customer="")),
+    )
+    yield (
+        "new, little is known",
+        event(
+            EventType.NEW,
+            order(total="", items=None, payment_method="", shipping_method="", customer=""),
+        ),
+    )
+    yield "new, with personal data", event(EventType.NEW, order(buyer=BUYER))
+    yield "placed", event(EventType.PLACED, order(status="on-hold"), paid=False)
+    yield "new, announced as placed before", event(EventType.NEW, order(), was_announced=True)
+    yield "cancelled", event(EventType.CANCELLED, order(), was_announced=True)
+    yield "cancelled, unpaid", event(EventType.CANCELLED, order(), paid=False, was_announced=True)
+    yield "refunded", event(EventType.REFUNDED, order(refunds=(Refund(7, total),)))
+    yield "failed", event(EventType.FAILED, order(), paid=False)
+    first, second = Refund(7, part), Refund(8, part)
+    yield "partially refunded", event(EventType.PARTIALLY_REFUNDED, order(refunds=(first,)), refund=first)
+    yield (
+        "partially refunded again",
+        event(EventType.PARTIALLY_REFUNDED, order(refunds=(first, second)), refund=second),
+    )
+    yield (
+        "partially refunded, all of it",
+        event(
+            EventType.PARTIALLY_REFUNDED,
+            order(refunds=(Refund(7, total),)),
+            refund=Refund(7, total),
+            fully_refunded=True,
+        ),
+    )
+    wait = Wait(since, lasted=WAITED)
+    yield "payment overdue", event(EventType.PAYMENT_OVERDUE, order(), paid=False, wait=wait)
+    for words in own:
+        name = "an event of the owner's" if words is OWN else words.event
+        yield name, event(words.event, order(), status_event=words)
+    yield "silence", silence_notification(since, message_format, now=now)
+    for type_ in (EventType.UNHEALTHY, EventType.RECOVERED):
+        alert = alert_notification(
+            type_,
+            message_format,
+            service=message_format.shop_id,
+            cause=ErrorKind.TIMEOUT,
+            since=since,
+            now=now,
+        )
+        yield type_.value, alert
+    yield (
+        "dead letters",
+        dead_letters_notification(
+            "crm", message_format, count=3, reason="the receiver answered 422", since=since, now=now
+        ),
+    )
+    yield "test", sample_notification(message_format, now=now)

@@ -1,0 +1,93 @@
+"""Finds what would fail in a template, also in parts that no example reaches. Pure."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from jinja2 import nodes
+from jinja2.meta import find_undeclared_variables
+
+from shop_poller.core.template_errors import BadTemplateError, unknown
+
+SUFFIX = ".txt.j2"
+MAX_NODES = 2_000
+"""Of a template's syntax tree: what it takes to compile grows with it."""
+DATA = "data"
+"""The value that holds all facts of a notification."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNames:
+    """The names that a template may use.
+
+    Attributes:
+        values: those of a rendering.
+        facts: those in `data`.
+        functions: those that can be called.
+        filters: the blank in a name keeps templates from using it.
+        tests: after `is`.
+        templates: those that can be included.
+    """
+
+    values: Collection[str]
+    facts: Collection[str]
+    functions: Collection[str]
+    filters: Collection[str]
+    tests: Collection[str]
+    templates: Collection[str]
+
+
+def stem(name: str) -> str:
+    """Return a template's name without the end of its file's name."""
+    return name.removesuffix(SUFFIX)
+
+
+def check(name: str, tree: nodes.Template, known: KnownNames) -> None:
+    """Raise an error for the first unknown name, a loop that calls itself, or too large a template.
+
+    Raises:
+        BadTemplateError: with the line.
+    """
+    for line, problem in chain(_unknown_parts(tree, known), _unknown_values(name, tree, known)):
+        raise BadTemplateError(name, line, problem)
+
+
+def _unknown_parts(tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
+    """Yield the problems of loops, filters, tests and included templates."""
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive:
+            yield loop.lineno, "a loop cannot be recursive"
+    if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_NODES:
+        yield 0, f"has more than {MAX_NODES:,} parts; make several templates of it"
+    filters = [one for one in known.filters if " " not in one]
+    for used_kind, names in ((nodes.Filter, filters), (nodes.Test, known.tests)):
+        for used in tree.find_all(used_kind):
+            if used.name not in names:
+                yield used.lineno, unknown(used_kind.__name__.lower(), used.name, names)
+    for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
+        for included in tree.find_all(kind):
+            of = included.template  # type: ignore[attr-defined] # all four have it
+            if isinstance(of, nodes.Const) and stem(str(of.value)) not in known.templates:
+                yield included.lineno, unknown("template", str(of.value), known.templates)
+
+
+def _unknown_values(name: str, tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
+    """Yield the problems of values and of facts."""
+    for line, fact in _facts(tree):
+        if fact not in known.facts:
+            yield line, unknown("value", f"{DATA}.{fact}", [f"{DATA}.{one}" for one in known.facts])
+    if not name.startswith("_"):  # else it may use what the template that includes it has set
+        undeclared = find_undeclared_variables(tree) - {*known.values, *known.functions}
+        for used_name in tree.find_all(nodes.Name):
+            if used_name.name in undeclared:
+                yield used_name.lineno, unknown("value", used_name.name, known.values)
+
+
+def _facts(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each fact that is used, as data.x or data["x"]."""
+    for one in tree.find_all(nodes.Getattr):
+        if isinstance(one.node, nodes.Name) and one.node.name == DATA:
+            yield one.lineno, one.attr
+    for item in tree.find_all(nodes.Getitem):
+        if isinstance(item.node, nodes.Name) and item.node.name == DATA and isinstance(item.arg, nodes.Const):
+            yield item.lineno, str(item.arg.value)

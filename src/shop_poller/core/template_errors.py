@@ -1,0 +1,60 @@
+"""What is wrong with a template: which one, in which line, and why. Pure."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from jinja2 import TemplateError, TemplateSyntaxError
+
+
+class BadTemplateError(Exception):
+    """A template cannot be used, or its rendering failed.
+
+    Attributes:
+        name: of the template.
+        line: in it; 0 if it is not known.
+        problem: what is wrong; after a rendering it may quote values.
+        kind: the same without values, for a log.
+    """
+
+    def __init__(self, name: str, line: int, problem: str, kind: str = "") -> None:
+        super().__init__(f"{name}, line {line}: {problem}" if line else f"{name}: {problem}")
+        self.name = name
+        self.line = line
+        self.problem = problem
+        self.kind = kind or problem
+
+
+class RefusedError(TemplateError):
+    """A template does what is not allowed. The text quotes no value."""
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """Return that there is no such thing, with the nearest known name, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    there = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+    return f"there is no {what} {name}; {there}"
+
+
+def translated(name: str, error: Exception) -> BadTemplateError:
+    """Return the error of a template for whatever Jinja2 raised.
+
+    Args:
+        name: of the template that was compiled or rendered. The error may be in one that it includes.
+        error: as raised.
+    """
+    if isinstance(error, BadTemplateError):
+        return error
+    at, line, problem = name, 0, str(error)
+    if isinstance(error, TemplateSyntaxError):
+        line, problem = error.lineno, error.message or ""
+    else:
+        step = error.__traceback__
+        while step is not None:  # Jinja2 makes its traceback point into the template
+            if "__jinja_exception__" in step.tb_frame.f_globals:
+                at, line = step.tb_frame.f_code.co_filename, step.tb_lineno
+            step = step.tb_next
+    kind = str(error) if isinstance(error, RefusedError) else type(error).__name__
+    problem = " ".join(problem.split()) or kind
+    if isinstance(error, RecursionError):
+        problem = kind = "is nested too deeply, or a macro calls itself"
+    return BadTemplateError(at, line, problem, kind)
