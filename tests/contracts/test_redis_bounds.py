@@ -15,9 +15,10 @@ from shop_poller.clock import EPOCH
 from shop_poller.config.redis_address import parse_redis
 from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import UnreadableOrder
-from shop_poller.ports import Ack, Backfill, MoveToDeadLetters, Retry
+from shop_poller.ports import Ack, Backfill, Batch, MoveToDeadLetters, Retry
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore, codec
+from shop_poller.stores.redis.connection import RedisConnection
 from shop_poller.stores.redis.keys import LANE
 from shop_poller.stores.redis.renewals import Renewals
 from support.deliveries import SHOP, T0, at, batch, claim, ids, known_order, new_deliveries, put
@@ -556,3 +557,27 @@ async def test_an_outbox_of_an_earlier_version_is_counted_once(
     await store.register(SHOP, at(61))
     assert len(scans) == first, "only at the first start"
     assert await drained(store) == told
+
+
+async def test_commits_at_the_same_time_reach_the_server_one_after_the_other(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poller and the alerts commit at once, on two connections: the server may receive them in any order."""
+    overtaken, fenced, first = anyio.Event(), RedisConnection.fenced, [True]
+
+    async def late(*arguments: Any) -> Any:
+        if first.pop() if first else False:
+            with anyio.move_on_after(0.2):  # time for the other one to overtake it
+                await overtaken.wait()
+        else:
+            overtaken.set()
+        return await fenced(*arguments)
+
+    state = await store.register(SHOP, at(0))
+    monkeypatch.setattr(RedisConnection, "fenced", late)
+    async with anyio.create_task_group() as tasks:
+        for number in (1, 2):
+            rows = [new_deliveries("s", str(number))]
+            some = Batch(state=state, now=at(number), seen_at=at(number), new_deliveries=rows)
+            tasks.start_soon(store.commit, SHOP, some)
+    assert len(await claim(store, "s", now=at(9))) == 2

@@ -431,10 +431,10 @@ BUGS = {
         "delivery.sender.Sender", "_send_all", _all_taken, 40, _in_bulk, first=22
     ),
     "a batch's answers are taken for one another's": Bug(
-        "delivery.sender.Sender", "_send_all", _other_way_round, 100, _in_bulk, first=22
+        "delivery.sender.Sender", "_send_all", _other_way_round, 400, _in_bulk, first=106
     ),
     "a batch is sent again with what was taken": Bug(
-        "delivery.sender.Sender", "_send_all", _all_again, 100, _in_bulk, first=22
+        "delivery.sender.Sender", "_send_all", _all_again, 400, _in_bulk, first=106
     ),
     "what failed of a batch is never settled": Bug(
         "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=1139

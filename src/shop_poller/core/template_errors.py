@@ -24,7 +24,7 @@ class BadTemplateError(Exception):
         self.kind = kind or problem
 
 
-class RefusedError(TemplateError):
+class TemplateRefusedError(TemplateError):
     """A template does what is not allowed. The text quotes no value."""
 
 
@@ -53,7 +53,7 @@ def translated(name: str, error: Exception) -> BadTemplateError:
             if "__jinja_exception__" in step.tb_frame.f_globals:
                 at, line = step.tb_frame.f_code.co_filename, step.tb_lineno
             step = step.tb_next
-    kind = str(error) if isinstance(error, RefusedError) else type(error).__name__
+    kind = str(error) if isinstance(error, TemplateRefusedError) else type(error).__name__
     problem = " ".join(problem.split()) or kind
     if isinstance(error, RecursionError):
         problem = kind = "is nested too deeply, or a macro calls itself"

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
-from shop_poller.core.template_errors import RefusedError
+from shop_poller.core.template_errors import TemplateRefusedError
 
 MAX_STEPS = 5_000
 """Of one rendering. A template for an order of 20 lines takes about 200."""
@@ -73,12 +73,14 @@ def charge(steps: int) -> None:
     """Take steps from the rendering.
 
     Raises:
-        RefusedError: none are left.
+        TemplateRefusedError: none are left.
     """
     here = _rendering.get()
     here.left -= steps
     if here.left < 0:
-        raise RefusedError(f"takes more than {MAX_STEPS:,} steps (loops, calls, filters, printed values)")
+        raise TemplateRefusedError(
+            f"takes more than {MAX_STEPS:,} steps (loops, calls, filters, printed values)"
+        )
 
 
 def weighed(value: Any) -> Any:
@@ -88,11 +90,11 @@ def weighed(value: Any) -> Any:
     compare. So all elements are counted.
 
     Raises:
-        RefusedError: it is too large.
+        TemplateRefusedError: it is too large.
     """
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
-            raise RefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+            raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
         charge(1 + len(value) // CHARACTERS_A_STEP)
     elif isinstance(value, dict | list | tuple):
         charge(1 + _elements(value, MAX_ELEMENTS) // ELEMENTS_A_STEP)
@@ -110,7 +112,7 @@ def _elements(value: Any, most: int) -> int:
         inside = list(one.items()) if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
         found += 1 + (len(one) // CHARACTERS_A_STEP if isinstance(one, str) else 0)
         if found + len(waiting) + len(inside) > most:
-            raise RefusedError(f"makes a list or mapping of more than {most:,} elements")
+            raise TemplateRefusedError(f"makes a list or mapping of more than {most:,} elements")
         waiting += inside
     return found
 
@@ -120,7 +122,7 @@ def counted(values: Any, weight: int) -> Iterator[Any]:
     if isinstance(values, Undefined):
         iter(values)  # raises
     if isinstance(values, str | dict) or not isinstance(values, Iterable):
-        raise RefusedError("loops over what is no list")
+        raise TemplateRefusedError("loops over what is no list")
     for value in values:
         charge(weight)
         yield value
@@ -130,7 +132,7 @@ def joined(texts: Iterable[Any]) -> str:
     """Join texts and numbers: what `~` does."""
     found = [_text(value) for value in texts]
     if sum(map(len, found)) > MAX_TEXT:
-        raise RefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+        raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
     return str(weighed("".join(found)))
 
 
@@ -144,14 +146,14 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, str | int | float | Undefined):
         return str(value)  # raises for one that is not defined
-    raise RefusedError("prints what is neither a text nor a number; loop over a list")
+    raise TemplateRefusedError("prints what is neither a text nor a number; loop over a list")
 
 
 def bounded_range(*bounds: int) -> range:
     """The function `range`, of few numbers."""
     found = range(*bounds)
     if len(found) > MAX_RANGE:
-        raise RefusedError(f"has a range of more than {MAX_RANGE:,} numbers")
+        raise TemplateRefusedError(f"has a range of more than {MAX_RANGE:,} numbers")
     return found
 
 
@@ -172,7 +174,7 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
 def _number(value: Any) -> str:
     text = str(value)
     if not NUMBER.fullmatch(text):
-        raise RefusedError("has no number where one is needed")
+        raise TemplateRefusedError("has no number where one is needed")
     return text
 
 
@@ -188,11 +190,11 @@ def _date(value: Any, pattern: str = "d MMMM, HH:mm") -> str:
     if value in {None, ""}:
         return ""
     if not isinstance(value, str) or len(pattern) > MAX_PATTERN:
-        raise RefusedError("date needs a time such as data.date_modified, and a short pattern")
+        raise TemplateRefusedError("date needs a time such as data.date_modified, and a short pattern")
     try:
         return _rendering.get().formats.date(value, pattern)
     except (ValueError, KeyError, AttributeError):
-        raise RefusedError(
+        raise TemplateRefusedError(
             "date needs a time such as data.date_modified, and a pattern such as 'd MMMM'"
         ) from None
 
@@ -200,13 +202,13 @@ def _date(value: Any, pattern: str = "d MMMM, HH:mm") -> str:
 def _replace(value: Any, old: str, new: str) -> str:
     text = _text(value)
     if len(text) + text.count(old) * len(new) > MAX_TEXT:
-        raise RefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+        raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
     return text.replace(old, new)
 
 
 def _round(value: Any, precision: int = 0) -> float:
     if not isinstance(value, int | float) or precision not in range(9):
-        raise RefusedError("round needs a number, and 0 to 8 decimals")
+        raise TemplateRefusedError("round needs a number, and 0 to 8 decimals")
     return round(float(value), precision)
 
 

@@ -23,7 +23,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from shop_poller.core.template_check import KnownNames, check, stem
-from shop_poller.core.template_errors import BadTemplateError, RefusedError, translated, unknown
+from shop_poller.core.template_errors import BadTemplateError, TemplateRefusedError, translated, unknown
 from shop_poller.core.template_filters import (
     CHARACTERS_A_STEP,
     FILTERS,
@@ -185,7 +185,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             or obj is Namespace
             or isinstance(obj, Macro | BlockReference | Undefined)
         ):
-            raise RefusedError("calls what is no macro, range or namespace")
+            raise TemplateRefusedError("calls what is no macro, range or namespace")
         weighed([args, kwargs])  # a macro gets them as a list
         return context.call(obj, *args, **kwargs)
 
@@ -197,11 +197,11 @@ class _Environment(ImmutableSandboxedEnvironment):
             if isinstance(value, Undefined):
                 str(value)  # raises
             if not isinstance(value, int | float):
-                raise RefusedError(f"{operator} is only for numbers; join texts with ~")
+                raise TemplateRefusedError(f"{operator} is only for numbers; join texts with ~")
             if abs(value) > LARGEST:
-                raise RefusedError("has a number that is too large")
+                raise TemplateRefusedError("has a number that is too large")
         if operator not in OPERATORS:
-            raise RefusedError(f"{operator} is not supported")
+            raise TemplateRefusedError(f"{operator} is not supported")
         charge(1)
         return OPERATORS[operator](left, right)
 

@@ -256,7 +256,7 @@ def _rendering_problem(
 
     locales = [meaning.locale] if meaning.locale else sorted({shop.shop_locale for shop in shops})
     for locale in locales:
-        rich_format = _rich_format(locale, shops[0].shop_timezone, names_shop=False)
+        rich_format = _rich_format(locale, shops[0].time_zone, names_shop=False)
         for example, notification in _examples(locale, _own_events(shops)):
             if meaning.event in {"", notification.event_type}:
                 try:

@@ -3,11 +3,12 @@
 import json
 import re
 import secrets
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import anyio
 import structlog
 
 from shop_poller.clock import ms
@@ -36,6 +37,9 @@ class Commits:
         self._connection = connection
         self._keys = keys
         self._aside = aside
+        # One commit of a shop at a time: the server may receive two in another order than they were sent in, and
+        # the one that was sent first would not know the revision of the other.
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         # The revisions that may be ours: of the last commit, and of later commits without an answer.
         self._revs: dict[str, tuple[str, deque[str]]] = {}
 
@@ -58,6 +62,12 @@ class Commits:
             now: the time since when they wait.
             what: the parts of the batch for scripts/commit.lua. Omitted parts do not change.
         """
+        async with self._locks[shop_id]:
+            await self._commit(shop_id, new_deliveries, now, what)
+
+    async def _commit(
+        self, shop_id: str, new_deliveries: Sequence[NewDelivery], now: datetime, what: Mapping[str, Any]
+    ) -> None:
         keys = self._keys.shop(shop_id)
         if shop_id not in self._revs:
             self._revs[shop_id] = (await self._read_rev(shop_id), deque(maxlen=UNSURE))
