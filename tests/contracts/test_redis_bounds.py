@@ -562,7 +562,7 @@ async def test_an_outbox_of_an_earlier_version_is_counted_once(
 async def test_commits_at_the_same_time_reach_the_server_one_after_the_other(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The poller and the alerts commit at once, on two connections: the server may receive them in any order."""
+    """The poller and the alerts commit at once, on two connections, which have no order."""
     overtaken, fenced, first = anyio.Event(), RedisConnection.fenced, [True]
 
     async def late(*arguments: Any) -> Any:

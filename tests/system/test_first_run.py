@@ -19,7 +19,8 @@ FIELDS = {
 DATA = {
     "total", "customer", "status", "number", "currency", "paid", "date_modified",
     "amount", "refund_id", "fully_refunded", "previous_status", "was_announced", "refunded_total",
-    "payment_method", "payment_code", "shipping_method", "items", "more_items", "currency_sign", "admin_url", "shop",
+    "payment_method", "payment_code", "shipping_method", "items", "more_items", "currency_sign",
+    "admin_url", "shop",
 }  # fmt: skip
 
 

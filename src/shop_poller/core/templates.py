@@ -31,7 +31,8 @@ VALUES = (*TEXTS, "paid", "fully_refunded", "items", "more_items", DATA)
 FACTS = (
     "total", "customer", "status", "number", "currency", "paid", "date_modified", "previous_status",
     "was_announced", "refunded_total", "payment_method", "payment_code", "shipping_method", "items",
-    "more_items", "currency_sign", "admin_url", "shop", "buyer", "amount", "refund_id", "fully_refunded", "awaiting_since",
+    "more_items", "currency_sign", "admin_url", "shop", "buyer", "amount", "refund_id", "fully_refunded",
+    "awaiting_since",
     "awaiting_hours", "service_name", "error_type", "since", "count", "reason",
 )  # fmt: skip
 """What `data` holds: as on the wire, and None for what an event does not have."""
