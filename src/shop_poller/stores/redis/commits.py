@@ -37,8 +37,8 @@ class Commits:
         self._connection = connection
         self._keys = keys
         self._aside = aside
-        # A shop has one commit at a time. The server may receive two in the wrong order. Then the one that was
-        # sent first would not know the revision of the other.
+        # A shop has one commit at a time. The server may receive two in the wrong order. Then the one that
+        # was sent first would not know the revision of the other.
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         # The revisions that may be ours: of the last commit, and of later commits without an answer.
         self._revs: dict[str, tuple[str, deque[str]]] = {}
