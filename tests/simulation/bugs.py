@@ -407,7 +407,7 @@ BUGS = {
         _nothing,
         1200,
         lambda plan: plan.on_redis and not plan.in_bulk,
-        first=512,
+        first=20276,
     ),
     "what was not tried counts as delivered": Bug("delivery.sender", "Release", lambda _: Ack, 20, first=2),
     "what was delivered counts as not tried": Bug("delivery.sender", "Ack", lambda _: Release, 20),

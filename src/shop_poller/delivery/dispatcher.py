@@ -482,7 +482,7 @@ class Dispatcher:
         outcome = await self._sender.deliver(delivery)
         if isinstance(outcome, MoveToDeadLetters):
             for row in delivery.rows:
-                await outcomes.send([await self._sender.deliver(row)])
+                await outcomes.send([await self._sender.deliver(row, made_before=outcome.made)])
             return
         if not isinstance(outcome, Ack):
             gathering.failed(delivery)
