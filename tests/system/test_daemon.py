@@ -23,9 +23,10 @@ from support.site import Site
 from support.stories import Stories, held_up_daemon
 
 FIRST_REQUEST_S = 2.0
-IDLE_MB = 60.0
-FAST_IDLE_MB = 76.0
-REDIS_IDLE_MB = 66.0
+IDLE_MB = 61.0
+"""One more than before attempts, `where=` and quiet hours came: their code, and the facts in bodies."""
+FAST_IDLE_MB = 77.0
+REDIS_IDLE_MB = 67.0
 """Its client takes some 6 MB, its sink what another one takes."""
 
 

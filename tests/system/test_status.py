@@ -33,6 +33,7 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
         "set_aside": {},
         "rows_set_aside": [],
         "alerts": {},
+        "quiet_until": {},
         "sinks": {},
         "latest_dead_letters": [],
         "latest_delivered": [],

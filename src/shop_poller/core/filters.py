@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-from shop_poller.core.expression_parser import parse_expression
 from shop_poller.core.expressions import FIELDS, Expression, Facts, Kind, names_event
 from shop_poller.core.model import EventType, Notification, Order
 from shop_poller.core.showing import is_harmless
@@ -182,6 +181,8 @@ def _where(values: Collection[str]) -> Expression | None:
     if len(values) > 1:
         raise ValueError("where= is there more than once; join both expressions with and")
     try:
+        from shop_poller.core.expression_parser import parse_expression  # noqa: PLC0415 - few sinks need it
+
         return parse_expression(unquote_plus(next(iter(values))))
     except ValueError as error:
         raise ValueError(f"where=: {error}") from None

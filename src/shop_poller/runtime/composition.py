@@ -17,7 +17,6 @@ from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.fleet import AllShops, Assignment, Fleet, FleetPolicy
 from shop_poller.runtime.leader_session import Grace
-from shop_poller.runtime.message_templates import check_templates
 from shop_poller.stores import StorePool
 from shop_poller.web.routes import make_app
 
@@ -53,7 +52,10 @@ async def open_daemon(shops_config: ShopsConfig) -> AsyncIterator[Daemon]:
         PermanentError: STORE, there is one shop and its state cannot be used.
     """
     shops = shops_config.shops
-    check_templates(shops)
+    if any(shop.shop_templates is not None for shop in shops):
+        from shop_poller.runtime.message_templates import check_templates  # noqa: PLC0415 - few shops need it
+
+        check_templates(shops)
     store_pool = StorePool(shops[0].state, is_shared=len(shops) > 1)
     try:
         compose = _one_shop if len(shops) == 1 else _several_shops

@@ -15,8 +15,8 @@ from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
-from shop_poller.core.messages import MessageFormat, ShopInfo
-from shop_poller.core.model import BuyerField
+from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
+from shop_poller.core.model import BuyerField, Notification
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
@@ -25,7 +25,6 @@ from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.ports import OrderState, RefundList, ShopState, Sink, Source
-from shop_poller.runtime.message_templates import make_renderers
 from shop_poller.sources.woocommerce import open_refunds, open_source
 from shop_poller.sources.woocommerce.auto import Auto, ChosenDialect
 from shop_poller.sources.woocommerce.dialects import NEEDS, Dialect, KnownKeys, candidates, site_address
@@ -150,8 +149,21 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
             plain(settings.shop_name).strip() or settings.shop,
             site_address(settings.woocommerce_mcp_url),
         ),
-        renderers=make_renderers(settings, names_shop=names_shop),
+        renderers=_renderers(settings, names_shop=names_shop),
     )
+
+
+def _renderers(settings: Settings, *, names_shop: bool) -> dict[str, Renderer]:
+    """Return what writes the bodies of each sink, by the sink's name.
+
+    Raises:
+        SettingsError: a template cannot be used.
+    """
+    if any(sink.is_for_people for sink in settings.sinks):
+        from shop_poller.runtime.message_templates import make_renderers  # noqa: PLC0415 - not all sinks need it
+
+        return make_renderers(settings, names_shop=names_shop)
+    return {sink.name: partial(sink.render, write_rich=Notification.body) for sink in settings.sinks}
 
 
 def sink_timings(settings: Settings, *, names_shop: bool = False) -> dict[str, SinkTiming]:
