@@ -57,6 +57,7 @@ def watched_demo(home: Path) -> Demo:
     _, *args = DEMO.split()
     with started(args, home=home, env={}) as demo:
         metrics = httpx.get(address_in(demo, "Metrics"), timeout=30, trust_env=False, verify=NO_TLS)
+        wait_until(lambda: "\n    " in demo.stdout, "the first event")  # by then its senders have started
         health = httpx.get(address_in(demo, "Health"), timeout=30, trust_env=False, verify=NO_TLS)
         code = demo.wait(within_s=60)
     try:
