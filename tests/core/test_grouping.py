@@ -10,7 +10,7 @@ from shop_poller.core.grouping import GROUP, MOST_LINES, GroupFormat
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.core.money import plural_form
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RICH, RichMessage, rich_body
 from shop_poller.locales import texts
 from support.deliveries import T0
 from support.notifications import SHOP, examples, rich_format
@@ -31,7 +31,7 @@ def row(told: Notification, seq: int = 1, *, locale: Locale = "ru", plain: bool 
         key=str(seq),
         event_id=f"{told.event_id[:-4]}{seq:04}",
         event_type=told.event_type,
-        body=told.body() if plain else rich_format(locale).body(told),
+        body=told.body() if plain else rich_body(told.wire(), rich_format(locale).message(told.wire())),
         attempts=seq % 3,
         created_at=T0,
         head_since=T0,

@@ -13,7 +13,7 @@ from shop_poller.core.messages import Locale, order_notification
 from shop_poller.core.model import EventType, OrderEvent, OrderItem
 from shop_poller.core.money import money, quantity
 from shop_poller.core.rich_format import MAX_VALUE
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RICH, RichMessage, rich_body
 from shop_poller.locales import texts
 from support.golden import check_golden
 from support.notifications import NOW, examples, message_format, order, rich_format
@@ -50,7 +50,7 @@ def test_with_several_shops_the_title_says_which() -> None:
 @pytest.mark.parametrize("name", [name for name, _ in examples("ru")])
 def test_a_stored_message_is_read_back(name: str) -> None:
     written, notification = rich_format("ru"), dict(examples("ru"))[name]
-    body = json.loads(written.body(notification))
+    body = json.loads(rich_body(notification.wire(), written.message(notification.wire())))
     assert RichMessage.of_json(body.pop(RICH)) == written.message(notification.wire())
     assert body == json.loads(notification.body()), "the JSON is that of every sink"
 

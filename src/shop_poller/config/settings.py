@@ -39,6 +39,7 @@ from shop_poller.config.templates import parse as parse_templates
 from shop_poller.core.hosts import is_loopback
 from shop_poller.core.messages import LEVELS
 from shop_poller.core.model import BuyerField, StatusEvent
+from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown
 from shop_poller.core.signature import signing_keys
 
@@ -460,6 +461,11 @@ class Settings(BaseModel):
     def shop(self) -> str:
         """The shop's id: SHOP_ID, or the host of its address."""
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
+
+    @property
+    def display_name(self) -> str:
+        """The shop's name for people: SHOP_NAME, or its id."""
+        return plain(self.shop_name).strip() or self.shop
 
     @property
     def has_consumer_key(self) -> bool:

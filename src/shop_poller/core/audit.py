@@ -171,11 +171,10 @@ class Auditor:
         if known is None:
             return {}
         found: dict[str, Sequence[Sent]] = {}
-        unwanted = set[str]()
-        if self.only_for_people and not was_announced(known):
-            unwanted.add(EventType.CANCELLED)
+        hides_cancelled = self.only_for_people and not was_announced(known)
         for name, times in sorted(known.decided.items()):
-            is_unwanted = name in unwanted or not self.is_wanted(name, item)
+            is_hidden = hides_cancelled and name == EventType.CANCELLED
+            is_unwanted = is_hidden or not self.is_wanted(name, item)
             for occurrence in range(1, times + 1):
                 key = event_id(self.shop_id, str(item.id), name, occurrence)
                 if key not in evidence.sent and is_unwanted:

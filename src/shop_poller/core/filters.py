@@ -38,10 +38,9 @@ class Filter:
 
     def wants(self, event_type: str, level: str) -> bool:
         """Return whether the sink accepts events of this type and level, perhaps not all of them."""
-        if event_type == EventType.PLACED and not self.is_for_people:
-            named = not {event_type, event_type.rpartition(".")[2]}.isdisjoint(self.events)
-        else:
-            named = not self.events or any(names_event(word, event_type) for word in self.events)
+        needs_name = event_type == EventType.PLACED and not self.is_for_people
+        words = [word for word in self.events if not (needs_name and word.endswith("*"))]
+        named = any(names_event(word, event_type) for word in words) or not (self.events or needs_name)
         return named and (not self.levels or level in self.levels)
 
     def takes(self, notification: Notification) -> bool:

@@ -7,7 +7,7 @@ notifications: a receiver recognises a repeat of the same group.
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -16,7 +16,7 @@ from shop_poller.core.model import Delivery, EventType, GroupDelivery, iso
 from shop_poller.core.money import money, plural_form
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.rich_format import SEPARATOR, Texts
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RICH, RichMessage, rich_body
 
 GROUP = "notifications.group"
 """The event type of such a message on the wire. No stored delivery has it."""
@@ -70,7 +70,6 @@ class GroupFormat:
             "target_roles": wires[0].get("target_roles"),
             "target_users": wires[0].get("target_users"),
             "created_at": iso(max(row.created_at for row in rows)),
-            RICH: asdict(rich),
         }
         return GroupDelivery(
             seq=first.seq,
@@ -79,7 +78,7 @@ class GroupFormat:
             key=first.key,
             event_id=group_id,
             event_type=GROUP,
-            body=json.dumps(body, ensure_ascii=False),
+            body=rich_body(body, rich),
             attempts=max(row.attempts for row in rows),
             created_at=first.created_at,
             head_since=first.head_since,

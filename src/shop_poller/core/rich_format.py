@@ -5,10 +5,9 @@ people formats it for its own channel (Telegram's HTML, a line of a terminal), a
 to what the channel takes.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -16,10 +15,10 @@ from babel.dates import format_datetime
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import CAUSES, Locale
-from shop_poller.core.model import EventType, Notification
+from shop_poller.core.model import EventType
 from shop_poller.core.money import money, quantity
 from shop_poller.core.plain_text import one_line
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RichMessage
 
 SEPARATOR = " · "
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -61,11 +60,6 @@ class RichFormat:
     zone: tzinfo | None
     names_shop: bool = False
 
-    def body(self, notification: Notification) -> str:
-        """Return the body of a delivery to people: the notification's JSON, and its rich message."""
-        wire = notification.wire()
-        return json.dumps(wire | {RICH: asdict(self.message(wire))}, ensure_ascii=False)
-
     def message(self, wire: Mapping[str, Any]) -> RichMessage:
         """Write the message about a notification.
 
@@ -73,7 +67,7 @@ class RichFormat:
             wire: its JSON object; one of an earlier version may lack facts, which are then left out.
         """
         data, event_type = wire["data"], wire["event_type"]
-        values = self._values(wire)
+        values = self.values(wire)
         parts = self.texts.titles.get(event_type)
         is_own = parts is None  # the owner named the event, and wrote its texts
         title = [wire["title"]] if parts is None else [_fill(part, values) for part in parts]
@@ -82,7 +76,7 @@ class RichFormat:
         return RichMessage(
             title=SEPARATOR.join(part for part in title if part),
             text=wire["message"] if is_own else "",
-            items=tuple(map(self._item, data.get("items") or ()))
+            items=tuple(map(self.item, data.get("items") or ()))
             if is_own or event_type in SHOWS_ITEMS
             else (),
             more_items=data.get("more_items", 0),
@@ -92,14 +86,6 @@ class RichFormat:
             url=data.get("admin_url") or "",
             url_text=self.texts.words["open_order"],
         )
-
-    def values(self, wire: Mapping[str, Any]) -> dict[str, str]:
-        """Return the values of all placeholders as texts; see `_values`."""
-        return self._values(wire)
-
-    def item(self, item: Mapping[str, str]) -> str:
-        """Return a line of an order as a text, e.g. "Honey ×2"."""
-        return self._item(item)
 
     def money(self, amount: str, data: Mapping[str, Any]) -> str:
         """Return an amount in the currency of an order.
@@ -129,7 +115,7 @@ class RichFormat:
         there = datetime.fromisoformat(instant).astimezone(self.zone)
         return str(format_datetime(there, pattern, locale=self.locale))
 
-    def _values(self, wire: Mapping[str, Any]) -> dict[str, str]:
+    def values(self, wire: Mapping[str, Any]) -> dict[str, str]:
         """Return the values of all placeholders; "" for one that is not known."""
         data = wire["data"]
         found = {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
@@ -145,7 +131,7 @@ class RichFormat:
         values["service"] = data.get("service_name") or ""
         for name in ("since", "awaiting_since"):
             if data.get(name):
-                values[name] = self._time(data[name])
+                values[name] = self.time(data[name], TIME)
         if data.get("awaiting_hours") is not None:
             values["hours"] = str(data["awaiting_hours"])
         if data.get("error_type") in list(ErrorKind):
@@ -168,16 +154,14 @@ class RichFormat:
             ways = {"payment": "payment_method", "shipping": "shipping_method"}
             yield SEPARATOR.join(facts[name] for name, value in ways.items() if data.get(value))
 
-    def _item(self, item: Mapping[str, str]) -> str:
-        count = quantity(item.get("quantity", ""), locale=self.locale)
+    def item(self, item: Mapping[str, str]) -> str:
+        """Return a line of an order as a text, e.g. "Honey ×2"."""
+        count = self.quantity(item.get("quantity", ""))
         return (
             self.texts.words["item"]
             .replace("{quantity}", count)
             .replace("{name}", one_line(item.get("name", ""), MAX_VALUE))
         )
-
-    def _time(self, instant: str) -> str:
-        return self.time(instant, TIME)
 
 
 FACTS: Mapping[str, Sequence[str]] = {

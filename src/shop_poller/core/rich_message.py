@@ -1,7 +1,8 @@
 """A notification for people, in parts, as the body of a delivery holds it. Pure; imports no large library."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 RICH = "rich"
@@ -63,3 +64,8 @@ class RichMessage:
         """The lines below the title, without the link."""
         items = self._shown_items if self.is_list else [self.items_line]
         return [line for line in (self.text, *items, *self.facts, *self.personal) if line]
+
+
+def rich_body(wire: Mapping[str, Any], message: RichMessage) -> str:
+    """Return the body of a delivery to people: the notification's JSON, and its rich message."""
+    return json.dumps({**wire, RICH: asdict(message)}, ensure_ascii=False)

@@ -17,7 +17,6 @@ from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
 from shop_poller.core.model import BuyerField, Notification
-from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
 from shop_poller.delivery.gathering import Compose, SinkTiming
@@ -145,10 +144,7 @@ def make_message_format(settings: Settings, *, names_shop: bool = False) -> Mess
         brand_id=settings.shop_brand_id,
         target_roles=settings.shop_target_roles,
         target_users=settings.shop_target_users,
-        shop=ShopInfo(
-            plain(settings.shop_name).strip() or settings.shop,
-            site_address(settings.woocommerce_mcp_url),
-        ),
+        shop=ShopInfo(settings.display_name, site_address(settings.woocommerce_mcp_url)),
         renderers=_renderers(settings, names_shop=names_shop),
     )
 
@@ -196,8 +192,8 @@ def _composer(settings: Settings, sink: SinkConfig, *, names_shop: bool) -> Comp
         from shop_poller.locales import texts  # noqa: PLC0415 - as above
 
         locale = sink.options.locale or settings.shop_locale
-        shop = plain(settings.shop_name).strip() or settings.shop
-        return GroupFormat(locale, texts(locale), shop if names_shop else "", settings.shop_level_map)
+        shop = settings.display_name if names_shop else ""
+        return GroupFormat(locale, texts(locale), shop, settings.shop_level_map)
 
     return lambda rows: group_format().compose(rows)
 

@@ -3,9 +3,8 @@
 Jinja2 is imported only if a shop has templates.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache, lru_cache, partial
@@ -21,7 +20,7 @@ from shop_poller.config.sinks import SinkConfig
 from shop_poller.config.templates import TemplateTexts, read
 from shop_poller.core.messages import Locale, MessageFormat, Renderer, in_language
 from shop_poller.core.model import Notification, StatusEvent
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RichMessage, rich_body
 from shop_poller.observability.logging import ChangeLogger, Log
 
 if TYPE_CHECKING:
@@ -87,8 +86,7 @@ class RichRenderer:
         if self._sink.options.style == "classic":
             return notification.body()
         wire = notification.wire()
-        message = self.message(wire)
-        return json.dumps(wire | {RICH: asdict(message)}, ensure_ascii=False)
+        return rich_body(wire, self.message(wire))
 
     def message(self, wire: dict[str, Any]) -> RichMessage:
         """Write the message about a notification. If its template fails, this is the built-in text."""
