@@ -115,18 +115,8 @@ async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
     notification = sample_notification(message_format, now=now())
     async with _sinks(settings) as sinks:
         for sink in sinks:
-            delivery = Delivery(
-                seq=0,
-                shop_id=settings.shop,
-                sink=sink.name,
-                key=notification.key,
-                event_id=notification.event_id,
-                event_type=notification.event_type,
-                body=message_format.render(sink.name, notification),
-                attempts=0,
-                created_at=notification.created_at,
-                head_since=notification.created_at,
-            )
+            body = message_format.render(sink.name, notification)
+            delivery = Delivery.unstored(notification, shop_id=settings.shop, sink=sink.name, body=body)
             yield await _attempt(sink, partial(_send, sink, delivery))
 
 

@@ -229,14 +229,17 @@ def lines(
     """
     yield event.about
     accepting = takers({sink.name: sink.filter for sink in sinks}, event.notification)
+
+    def as_delivery(sink: SinkConfig, body: str) -> Delivery:
+        return Delivery.unstored(event.notification, shop_id=settings.shop, sink=sink.name, body=body)
+
     count = 0
     for sink in sinks:
         body = message_format.render(sink.name, event.notification) if sink.name in accepting else None
         before = event.sent.get(sink.name) if event.sent is not None else None
         try:
             then, text = (
-                None if one is None else sink.shown(_delivery(one, sink, event.notification, settings))
-                for one in (before, body)
+                None if one is None else sink.shown(as_delivery(sink, one)) for one in (before, body)
             )
         except ValueError as error:
             raise SettingsError([f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {error}"]) from error
@@ -262,18 +265,3 @@ def _compared(then: str | None, text: str | None, *, is_past: bool) -> tuple[str
     old, new = then.split("\n"), text.split("\n")
     diff = list(unified_diff(old, new, lineterm="", n=len(old) + len(new)))[3:]
     return " (differs from what was sent)", [f"{line[0]} {line[1:]}" for line in diff]
-
-
-def _delivery(body: str, sink: SinkConfig, notification: Notification, settings: Settings) -> Delivery:
-    return Delivery(
-        seq=0,
-        shop_id=settings.shop,
-        sink=sink.name,
-        key=notification.key,
-        event_id=notification.event_id,
-        event_type=notification.event_type,
-        body=body,
-        attempts=0,
-        created_at=notification.created_at,
-        head_since=notification.created_at,
-    )

@@ -1,12 +1,12 @@
 """SHOP_SINK_OPTIONS: options of sinks, by their names. The same options as in addresses, without encoding."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import quote
 
 from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, take_options
+from shop_poller.config.tables import read_tables
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.showing import shown, shown_place
 
@@ -25,14 +25,7 @@ def parse(value: object) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: one line, what is wrong and what to do.
     """
-    try:
-        table = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        table = None
-    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-        raise ValueError(f"should be JSON such as {EXAMPLE}")
-    if len(table) > MOST:
-        raise ValueError(f"names {len(table)} sinks; {MOST} at most")
+    table = read_tables(value, example=EXAMPLE, most=MOST, of="sinks")
     return {
         sink: {option: _text(sink, option, given) for option, given in entry.items()}
         for sink, entry in table.items()

@@ -1,12 +1,12 @@
 """SHOP_STATUS_EVENTS: which statuses are news besides those in statuses.EVENTS, and in which words."""
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from shop_poller.config.statuses import EVENTS, bare
+from shop_poller.config.tables import read_tables
 from shop_poller.core.messages import LEVELS, PLACEHOLDER
 from shop_poller.core.model import EventType, StatusEvent
 from shop_poller.core.showing import is_harmless, shown
@@ -32,14 +32,7 @@ def parse(value: object) -> dict[str, StatusEvent]:
     Raises:
         ValueError: one line, what is wrong and what to do.
     """
-    try:
-        table = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        table = None
-    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-        raise ValueError(f"should be JSON such as {EXAMPLE}")
-    if len(table) > MOST:
-        raise ValueError(f"names {len(table)} statuses; {MOST} at most")
+    table = read_tables(value, example=EXAMPLE, most=MOST, of="statuses")
     found: dict[str, StatusEvent] = {}
     for status, entry in table.items():
         try:

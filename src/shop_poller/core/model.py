@@ -365,6 +365,22 @@ class Delivery:
     first_seq: int = 0
     attempt_log: AttemptLog = NO_ATTEMPTS
 
+    @classmethod
+    def unstored(cls, notification: Notification, *, shop_id: str, sink: str, body: str) -> "Delivery":
+        """Return a delivery that is in no outbox: for a test, or a preview."""
+        return cls(
+            seq=0,
+            shop_id=shop_id,
+            sink=sink,
+            key=notification.key,
+            event_id=notification.event_id,
+            event_type=notification.event_type,
+            body=body,
+            attempts=0,
+            created_at=notification.created_at,
+            head_since=notification.created_at,
+        )
+
     def waits_since(self, now: datetime) -> datetime:
         """Return `head_since`, but not before the notification was written.
 

@@ -1,0 +1,27 @@
+"""Reads settings that are tables by name: JSON in the environment, or the same in a TOML file."""
+
+import json
+from typing import Any
+
+
+def read_tables(value: object, *, example: str, most: int, of: str) -> dict[str, dict[str, Any]]:
+    """Return the tables by their names.
+
+    Args:
+        value: JSON as text, or the table itself.
+        example: of the JSON, for the error.
+        most: how many there may be.
+        of: what they are, in the plural, for the error.
+
+    Raises:
+        ValueError: one line, what is wrong and what to do.
+    """
+    try:
+        tables = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        tables = None
+    if not isinstance(tables, dict) or not all(isinstance(entry, dict) for entry in tables.values()):
+        raise ValueError(f"should be JSON such as {example}")
+    if len(tables) > most:
+        raise ValueError(f"names {len(tables)} {of}; {most} at most")
+    return tables
