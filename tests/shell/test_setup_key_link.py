@@ -11,7 +11,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from shop_poller.cli.setup_key_link import KeyLink, ReceivedKeys
+from shop_poller.cli.setup_key_link import ConsumerKeys, KeyLink
 from support.receivers import reserved_port
 
 pytestmark = pytest.mark.anyio
@@ -59,9 +59,9 @@ class FakeShop:
 
 async def approved(
     approve: Callable[[FakeShop], Awaitable[Any]], *, within_s: float = 10.0
-) -> ReceivedKeys | None:
+) -> ConsumerKeys | None:
     """The keys that arrive while an owner approves a link."""
-    found: list[ReceivedKeys | None] = []
+    found: list[ConsumerKeys | None] = []
     link = KeyLink(BASE, thanks="thank you")
     with reserved_port() as port:
         shop = FakeShop(link.url("https://shop.example"), port)
@@ -94,7 +94,7 @@ async def test_the_key_arrives_and_the_browser_is_thanked() -> None:
         assert (page.status_code, page.text) == (200, "thank you")
 
     keys = await approved(approve)
-    assert keys == ReceivedKeys(KEY, SECRET)
+    assert keys == ConsumerKeys(KEY, SECRET)
     assert SECRET not in repr(keys)
 
 
@@ -122,7 +122,7 @@ async def test_anything_else_is_refused_and_the_key_is_still_waited_for(
         assert (await shop.send(shop.key(key_permissions="read_write"))).status_code == 200
         await shop.go_back()
 
-    assert await approved(approve) == ReceivedKeys(KEY, SECRET)
+    assert await approved(approve) == ConsumerKeys(KEY, SECRET)
 
 
 async def test_only_the_first_key_is_taken() -> None:
@@ -132,7 +132,7 @@ async def test_only_the_first_key_is_taken() -> None:
         assert (await shop.send(other)).status_code == 409
         await shop.go_back()
 
-    assert await approved(approve) == ReceivedKeys(KEY, SECRET)
+    assert await approved(approve) == ConsumerKeys(KEY, SECRET)
 
 
 async def test_without_a_key_it_ends() -> None:

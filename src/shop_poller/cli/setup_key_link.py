@@ -30,7 +30,7 @@ THANKS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedKeys:
+class ConsumerKeys:
     """A consumer key and its secret."""
 
     consumer_key: str = field(repr=False)
@@ -52,7 +52,7 @@ class KeyLink:
         self._thanks = thanks
         self._arrived = anyio.Event()
         self._thanked = anyio.Event()
-        self._keys: ReceivedKeys | None = None
+        self._keys: ConsumerKeys | None = None
 
     def url(self, site: str) -> str:
         """Return the link.
@@ -72,7 +72,7 @@ class KeyLink:
 
     async def receive(
         self, host: str, port: int, *, within_s: float, show_progress: Callable[[], None]
-    ) -> ReceivedKeys | None:
+    ) -> ConsumerKeys | None:
         """Listen until the keys arrive; return None if they do not.
 
         Args:
@@ -121,7 +121,7 @@ class KeyLink:
         self._arrived.set()
         return PlainTextResponse("ok")
 
-    def _read(self, body: bytes) -> ReceivedKeys | None:
+    def _read(self, body: bytes) -> ConsumerKeys | None:
         try:
             sent = json.loads(body)
         except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ class KeyLink:
         if not compare_digest(str(sent.get("user_id")).encode(), self._user_id.encode()):
             return None
         try:
-            return ReceivedKeys(
+            return ConsumerKeys(
                 consumer_key(str(sent.get("consumer_key"))), consumer_secret(str(sent.get("consumer_secret")))
             )
         except WrongAnswerError:

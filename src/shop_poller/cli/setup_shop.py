@@ -17,7 +17,7 @@ from shop_poller.cli.setup_answers import (
     site_of,
 )
 from shop_poller.cli.setup_dialogue import Dialogue
-from shop_poller.cli.setup_key_link import KeyLink, ReceivedKeys
+from shop_poller.cli.setup_key_link import ConsumerKeys, KeyLink
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import CAUSES
@@ -88,7 +88,7 @@ class ShopStep:
             ask.say("site_ok")
             return address
 
-    def _ask_keys(self, address: str, *, is_first: bool = True) -> ReceivedKeys:
+    def _ask_keys(self, address: str, *, is_first: bool = True) -> ConsumerKeys:
         ask = self._dialogue
         site = site_of(address)
         may_keep = is_first and KEY in self._present and SECRET in self._present
@@ -107,7 +107,7 @@ class ShopStep:
         secret = self._hidden(
             "ask_secret", self._or_kept(SECRET, consumer_secret) if may_keep else consumer_secret
         )
-        return ReceivedKeys(key, secret)
+        return ConsumerKeys(key, secret)
 
     def _hidden(self, question: str, check: Callable[[str], str]) -> str:
         value = self._dialogue.ask(question, check, hidden=True)
@@ -119,7 +119,7 @@ class ShopStep:
         kept = self._present.get(name, "")
         return lambda text: check(text if text.strip() else kept)
 
-    def _receive_keys(self, site: str) -> ReceivedKeys | None:
+    def _receive_keys(self, site: str) -> ConsumerKeys | None:
         """Let the shop send its keys; None if they do not arrive."""
         ask, (host, port) = self._dialogue, self._listen
         ours = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -138,7 +138,7 @@ class ShopStep:
         ask.say("link_ok" if keys else "link_late", base=base, listen=ours)
         return keys
 
-    async def _find(self, address: str, keys: ReceivedKeys) -> tuple[str, str] | ShopPollerError:
+    async def _find(self, address: str, keys: ConsumerKeys) -> tuple[str, str] | ShopPollerError:
         """Return the address that works and its dialect, or the error that says the most."""
         first: ShopPollerError | None = None
         for tried in api_addresses(address):
@@ -153,7 +153,7 @@ class ShopStep:
         assert first is not None  # noqa: S101 - there is an address
         return first
 
-    def _settings(self, address: str, keys: ReceivedKeys) -> Settings:
+    def _settings(self, address: str, keys: ConsumerKeys) -> Settings:
         values = {ADDRESS: address, KEY: keys.consumer_key, SECRET: keys.consumer_secret}
         also = {name: self._present[name] for name in ALSO if self._present.get(name, "").strip()}
         try:
