@@ -44,7 +44,7 @@ def buyer(number: int) -> Customer:
         last_name=f"Тайнофамильцев{number:03}",
         city=f"Скрытоград{number:03}",
         address_1=f"Потайная улица {number:03}",
-        postcode=f"9{number:03}77",
+        postcode=f"Индекс-{number:03}",  # in words: six digits are in a time, too
         email=f"secret.buyer.{number:03}@private.test",
         phone=f"+7 955 555-{number:04}",
     )
@@ -61,7 +61,7 @@ def addressed(number: int) -> Distortion:
 
 
 PERSONAL = re.compile(
-    r"Тайнофамильцев|Скрытоград|Потайная|9\d{3}77\b|private\.test|secret\.buyer|955 555-|203\.0\.113\."
+    r"Тайнофамильцев|Скрытоград|Потайная|Индекс-|private\.test|secret\.buyer|955 555-|203\.0\.113\."
     r"|NosyBrowser|Домофон|txn-private|wc_order_"
 )
 SECRET = re.compile(
@@ -183,7 +183,7 @@ def test_the_sweep_would_find_it() -> None:
     shop.distort(shop.create_order("processing", customer=buyer(7)), addressed(7))
     shown = json.dumps(Caller(Endpoint(shop)).listing(), ensure_ascii=False)
     assert set(PERSONAL.findall(shown)) == {
-        "Тайнофамильцев", "Скрытоград", "Потайная", "900777", "private.test", "secret.buyer", "955 555-",
+        "Тайнофамильцев", "Скрытоград", "Потайная", "Индекс-", "private.test", "secret.buyer", "955 555-",
         "203.0.113.", "NosyBrowser", "Домофон", "txn-private", "wc_order_",
     }  # fmt: skip
 
