@@ -17,7 +17,6 @@ from shop_poller.cli.setup_answers import (
     consumer_key,
     consumer_secret,
     is_yes,
-    locale_of,
     number_in,
     shop_address,
     site_of,
@@ -35,23 +34,6 @@ def said(check: Any, text: str, **more: Any) -> str:
     with pytest.raises(WrongAnswerError) as caught:
         check(text, **more)
     return EN[caught.value.text].format(**caught.value.values)
-
-
-@pytest.mark.parametrize(
-    ("environ", "in_file", "language"),
-    [
-        ({}, "", "ru"),
-        ({"LANG": "C.UTF-8"}, "", "ru"),
-        ({"LANG": "ru_RU.UTF-8"}, "", "ru"),
-        ({"LANG": "en_US.UTF-8"}, "", "en"),
-        ({"LANG": "de_DE@euro"}, "", "en"),
-        ({"LANG": "ru_RU.UTF-8", "SHOP_LOCALE": "en"}, "ru", "en"),
-        ({"LANG": "en_US.UTF-8"}, "ru", "ru"),
-        ({"LANG": "en_US.UTF-8", "SHOP_LOCALE": "klingon"}, "", "en"),
-    ],
-)
-def test_the_language(environ: dict[str, str], in_file: str, language: str) -> None:
-    assert locale_of(environ, in_file) == language
 
 
 def test_both_languages_have_the_same_texts_and_placeholders() -> None:

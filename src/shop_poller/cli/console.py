@@ -15,6 +15,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
+from shop_poller.cli.language import in_language, use_language
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import ShopsConfig, choose, load_shops
 from shop_poller.core.masking import SHORT
@@ -204,6 +205,8 @@ def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsCo
     shops_config = load_shops(config, asks_shop=asks_shop, parse_sink=parse_sink)
     secrets, first = {secret for shop in shops_config.shops for secret in shop.secrets}, shops_config.shops[0]
     set_up_logging(level=first.shop_log_level, style=first.shop_log_format, secrets=secrets)
+    if "shop_locale" in first.model_fields_set:
+        use_language(first.shop_locale)
     return shops_config
 
 
@@ -217,8 +220,12 @@ def skip_unneeded_modules() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line, made harmless by core/plain_text.py; raises OutputError, or EnoughError."""
-    typer.echo(plain(line))
+    """Print a line in the language in use, made harmless by core/plain_text.py.
+
+    Raises:
+        OutputError, EnoughError: standard output is full or closed.
+    """
+    typer.echo(plain(in_language(line)))
 
 
 def say_lines(text: str) -> None:
@@ -229,7 +236,7 @@ def say_lines(text: str) -> None:
 def complain(line: str) -> None:
     """Print a problem on standard error, if it can be written."""
     with suppress(OSError):
-        typer.echo(f"shop-poller: {plain(line)}", err=True)
+        typer.echo(f"shop-poller: {plain(in_language(line))}", err=True)
 
 
 def refused(problem: str, code: Exit = Exit.SETTINGS) -> typer.Exit:
@@ -247,7 +254,7 @@ def agreed(question: str) -> bool:
     """Ask on a terminal; without one the answer is yes. Not for use in an event loop, which takes Ctrl-C."""
     if not on_terminal():
         return True
-    typer.echo(f"{plain(question)} [y/N]: ", nl=False, err=True)
+    typer.echo(f"{plain(in_language(question))} [y/N]: ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 

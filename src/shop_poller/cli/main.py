@@ -39,10 +39,12 @@ from shop_poller.cli.console import (
     standard_output,
     utc,
 )
+from shop_poller.cli.language import locale_of, use_language
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import choose
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.messages import Locale
+from shop_poller.core.translatable import Text
 from shop_poller.runtime.signals import run_until_signal
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ CLEAR = "\x1b[H\x1b[2J"
 def main() -> None:
     """Run the command line. An error that a user can cause is printed as one line, with an exit code."""
     set_up_output()
+    use_language(locale_of(os.environ))
     if COMPLETE_VARIABLE in os.environ:
         # Typer registers its shells only with its own completion options, which slow down every start.
         from typer.completion import get_completion_inspect_parameters  # noqa: PLC0415 - see the docstring
@@ -115,13 +118,13 @@ def main() -> None:
             complain(problem)
         sys.exit(Exit.SETTINGS)
     except ShopPollerError as error:
-        complain(str(error))
+        complain(error.text)
         sys.exit(Exit.STATE if error.kind is ErrorKind.STORE else Exit.SHOP)
     except EnoughError:
         is_list = not {"--help", "--version"}.isdisjoint(sys.argv)
         sys.exit(Exit.OK if is_list else CUT_SHORT)
     except OutputError as error:
-        complain(f"cannot print: {error}")
+        complain(Text("cannot print: {error}", error=error))
         sys.exit(Exit.UNDELIVERED)
     finally:
         if "shop_poller.observability.logging" in sys.modules:  # it is large; `--version` does not log

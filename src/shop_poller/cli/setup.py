@@ -24,7 +24,8 @@ from shop_poller.cli.console import (
     say,
     skip_unneeded_modules,
 )
-from shop_poller.cli.setup_answers import locale_of, with_sink
+from shop_poller.cli.language import locale_of
+from shop_poller.cli.setup_answers import with_sink
 from shop_poller.cli.setup_dialogue import Dialogue
 from shop_poller.config.addresses import parse_listen
 from shop_poller.config.settings import Settings, SettingsError
@@ -79,7 +80,7 @@ def set_up(
         problem: OSError | ValueError | None = None
     except (OSError, ValueError) as error:
         text, present, problem = "", {}, error
-    dialogue = Dialogue(locale or locale_of(environ, present.get("shop_locale", "")))
+    dialogue = Dialogue(locale or locale_of(environ, present.get("shop_locale", ""), default="ru"))
     if not on_terminal():
         raise refused(dialogue.text("no_terminal"))
     if problem is not None:

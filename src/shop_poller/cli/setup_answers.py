@@ -7,7 +7,6 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 from shop_poller.config.addresses import ascii_address, split
 from shop_poller.config.settings import REDIS_SINK
 from shop_poller.core.hosts import is_loopback, is_never_proxied
-from shop_poller.core.messages import Locale
 from shop_poller.core.showing import is_harmless
 from shop_poller.sources.woocommerce.dialects import PLAIN, of_url
 
@@ -36,20 +35,6 @@ class WrongAnswerError(Exception):
         super().__init__(text)
         self.text = text
         self.values = values
-
-
-def locale_of(environ: Mapping[str, str], in_file: str = "") -> Locale:
-    """Return the language of the questions: SHOP_LOCALE, else LANG; without both that of the notifications.
-
-    Args:
-        environ: the environment.
-        in_file: SHOP_LOCALE in `.env`.
-    """
-    chosen = (environ.get("SHOP_LOCALE") or in_file).strip()
-    language = re.split(r"[_.@]", environ.get("LANG") or "C")[0]
-    if chosen in {"ru", "en"}:
-        return "en" if chosen == "en" else "ru"
-    return "ru" if language in {"ru", "C", "POSIX", ""} else "en"
 
 
 def is_yes(text: str, *, default: bool) -> bool:

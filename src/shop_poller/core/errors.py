@@ -58,6 +58,7 @@ class ShopPollerError(Exception):
 
     Attributes:
         kind: what went wrong.
+        text: the message as it was given; a Text can be shown in another language.
         status: the HTTP status of the peer's response; None if there was none.
         words: the beginning of what the peer said, without the secrets of its address; "" if it said nothing.
             They are not part of the text, because they may contain a buyer's data, which no log may contain.
@@ -66,6 +67,7 @@ class ShopPollerError(Exception):
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(plain(message))
         self.kind = kind
+        self.text = message
         self.status: int | None = None
         self.words = ""
 

@@ -1,20 +1,48 @@
-"""The texts for people, one TOML file per language. A translator edits the file; no code changes."""
+"""The texts for people: one directory per language. A translator edits its files; no code changes.
+
+- `messages.toml`: the messages about orders and alerts.
+- `commands.toml`: what the commands print, errors, and `--help`: the English line, and its translation.
+  English has no such file, because the lines in the code are English.
+"""
 
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shop_poller.core.rich_format import Texts
+from shop_poller.core.translatable import Catalogue
+
+if TYPE_CHECKING:
+    from shop_poller.core.messages import Locale
+    from shop_poller.core.rich_format import Texts
 
 
 @cache
-def texts(locale: str) -> Texts:
-    """Return the texts of a language, e.g. "ru"."""
-    found: dict[str, Any] = tomllib.loads(files(__name__).joinpath(f"{locale}.toml").read_text("utf-8"))
+def texts(locale: str) -> "Texts":
+    """Return the texts of messages in a language, e.g. "ru"."""
+    from shop_poller.core.rich_format import Texts  # noqa: PLC0415 - it imports babel, which is large
+
+    found = _read(locale, "messages")
     return Texts(
         titles={event: tuple(parts) for event, parts in found["titles"].items()},
         facts=found["facts"],
         words=found["words"],
         counts=found["counts"],
     )
+
+
+@cache
+def catalogue(locale: "Locale") -> Catalogue:
+    """Return the lines of the commands in a language other than English."""
+
+    def plural_form(count: float) -> str:
+        from babel import Locale as BabelLocale  # noqa: PLC0415 - it is large, and few lines need it
+
+        return str(BabelLocale(locale).plural_form(count))
+
+    found = _read(locale, "commands")
+    return Catalogue({**found["lines"], **found.get("plurals", {})}, plural_form)
+
+
+def _read(locale: str, name: str) -> dict[str, Any]:
+    return tomllib.loads(files(__name__).joinpath(locale, f"{name}.toml").read_text("utf-8"))

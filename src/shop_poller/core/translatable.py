@@ -1,0 +1,71 @@
+"""Lines for people that can be shown in their own language. Pure.
+
+A `Text` is a line in English that remembers how it was made: from which template, with which values. Logs,
+JSON and comparisons use it as the English string that it is. The command line calls `translated` with the
+catalogue of the user's language before it prints it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self, cast
+
+PLURAL = "count"
+"""The value whose number chooses the plural form."""
+
+
+class Text(str):
+    """A line in English, and how it was made.
+
+    Args:
+        template: in braces are names of values, as for `str.format`; it is the key of the catalogues.
+        values: each may be a Text itself. A name must be in the template.
+
+    Attributes:
+        template, values: as given.
+    """
+
+    __slots__ = ("template", "values")
+
+    template: str
+    values: Mapping[str, object]
+
+    def __new__(cls, template: str, **values: object) -> Self:
+        """Make the English line."""
+        text = super().__new__(cls, template.format(**values))
+        text.template, text.values = template, values
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The lines of one language.
+
+    Attributes:
+        lines: by the English template, the template in this language, or one per plural form (`one`, `few`,
+            `many`, `other` of CLDR) if the template has a value named `count`.
+        plural_form: the plural form of a number.
+    """
+
+    lines: Mapping[str, str | Mapping[str, str]]
+    plural_form: Callable[[float], str]
+
+
+def translated(text: str, catalogue: Catalogue) -> str:
+    """Return the line in the language of the catalogue; what the catalogue does not have stays English."""
+    if not isinstance(text, Text):
+        return text
+    values = {
+        name: translated(value, catalogue) if isinstance(value, str) else value
+        for name, value in text.values.items()
+    }
+    found = catalogue.lines.get(text.template, text.template)
+    if not isinstance(found, str):
+        found = found[catalogue.plural_form(cast("float", values[PLURAL]))]
+    return found.format(**values)
+
+
+def joined(separator: str, texts: "list[str] | tuple[str, ...]") -> str:
+    """Join lines as `str.join` does; the result can still be translated."""
+    names = [f"part{number}" for number in range(len(texts))]
+    template = separator.replace("{", "{{").replace("}", "}}").join(f"{{{name}}}" for name in names)
+    return Text(template, **dict(zip(names, texts, strict=True)))
