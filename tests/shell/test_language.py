@@ -87,7 +87,7 @@ def test_the_catalogue_is_complete(language: Locale) -> None:
     lines = catalogue(language).lines
     templates = {template: path for template, path in _templates().items() if _has_words(template)}
     missing = {template: path.name for template, path in templates.items() if template not in lines}
-    assert missing == {}, "to be translated in locales/<language>/commands.toml"
+    assert missing == {}, "to be translated in locales/<language>/commands.toml or errors.toml"
     assert sorted(set(lines) - set(templates)) == [], "no longer in the source"
 
 

@@ -1,8 +1,8 @@
 """The texts for people: one directory per language. A translator edits its files; no code changes.
 
 - `messages.toml`: the messages about orders and alerts.
-- `commands.toml`: what the commands print, errors, and `--help`: the English line, and its translation.
-  English has no such file, because the lines in the code are English.
+- `commands.toml` and `errors.toml`: what the commands print, `--help`, and errors: the English line, and its
+  translation. English has no such files, because the lines in the code are English.
 """
 
 import tomllib
@@ -40,8 +40,11 @@ def catalogue(locale: "Locale") -> Catalogue:
 
         return str(BabelLocale(locale).plural_form(count))
 
-    found = _read(locale, "commands")
-    return Catalogue({**found["lines"], **found.get("plurals", {})}, plural_form)
+    lines: dict[str, Any] = {}
+    for name in ("commands", "errors"):
+        found = _read(locale, name)
+        lines |= {**found["lines"], **found["plurals"]}
+    return Catalogue(lines, plural_form)
 
 
 def _read(locale: str, name: str) -> dict[str, Any]:
