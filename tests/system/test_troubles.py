@@ -148,9 +148,24 @@ PARADE = {
 }
 
 
-def end_of_a_tick(daemon: Running) -> None:
-    ticks = daemon.metric("shop_poll_duration_seconds_count")
-    wait_until(lambda: daemon.metric("shop_poll_duration_seconds_count") > ticks, "the end of a tick")
+def add_between_ticks(site: Site, daemon: Running, fault: Fault) -> int:
+    """Switch on a fault for one request while no tick runs; return how many walks there were before."""
+    ticks, added = daemon.metric("shop_poll_duration_seconds_count"), 0
+
+    def is_added() -> bool:
+        nonlocal ticks, added
+        walks, ended = len(site.walks), daemon.metric("shop_poll_duration_seconds_count")
+        if ended == ticks:
+            return False
+        ticks, added = ended, walks
+        site.served.faults.add(fault, times=1)
+        if len(site.walks) == walks:
+            return True
+        site.served.faults.clear(fault.name)  # the next tick had begun
+        return False
+
+    wait_until(is_added, "a fault between two ticks")
+    return added
 
 
 def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
@@ -158,9 +173,7 @@ def test_garbage_neither_ends_it_nor_moves_the_cursor(site: Site) -> None:
         first = site.shop.create_order("processing")
         site.receiver.wait_for(1)
         for number, (name, fault) in enumerate(PARADE.items(), 2):
-            end_of_a_tick(daemon)  # an order is delivered before that; the fault is for the next one
-            requested = len(site.walks)
-            site.served.faults.add(fault, times=1)
+            requested = add_between_ticks(site, daemon, fault)
             order = site.shop.create_order("processing")
             site.receiver.wait_for(number, within_s=BREAKER_S + 30)
             assert site.receiver.story(order) == ["new"], name
