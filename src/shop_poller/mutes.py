@@ -36,20 +36,15 @@ class Mutes:
         Raises:
             TemporaryError: STORE.
         """
-        self._until = stored_mutes(await self._alerts.alerts(self._shop))
+        self._until = _stored(await self._alerts.alerts(self._shop))
         for sink in [sink for sink, until in self._until.items() if until <= now]:
             await self._alerts.clear_alert(self._shop, f"{MUTED}{sink}", (), now)
             del self._until[sink]
 
     def left_s(self, sink: str, now: Callable[[], datetime]) -> float:
-        """Return the seconds for which a sink is still muted; 0 if it is not.
-
-        A longer time than LONGEST means that the clock was set back. Then it counts as LONGEST.
-        """
+        """Return the seconds for which a sink is still muted; 0 if it is not."""
         until = self._until.get(sink)
-        if until is None:
-            return 0.0
-        return min(max((until - now()).total_seconds(), 0.0), LONGEST.total_seconds())
+        return 0.0 if until is None else _left_s(until, now())
 
     async def mute(self, sink: str, *, now: datetime, until: datetime) -> None:
         """Mute a sink, or change until when it is muted.
@@ -74,8 +69,22 @@ class Mutes:
             self._log.info("sink unmuted", sink=sink)
 
 
-def stored_mutes(alerts: Mapping[str, Alert]) -> dict[str, datetime]:
-    """Return until when each sink is muted, from the stored alerts; some mutes may be over."""
+def stored_mutes(alerts: Mapping[str, Alert], now: datetime) -> dict[str, datetime]:
+    """Return until when each muted sink is muted, from the stored alerts."""
+    return {sink: until for sink, until in _stored(alerts).items() if _left_s(until, now)}
+
+
+def _left_s(until: datetime, now: datetime) -> float:
+    """Return the seconds for which a mute still lasts; 0 if it is over.
+
+    No mute is longer than LONGEST. If more time than that is left, the clock was set back, perhaps by years.
+    Then the mute is over, because otherwise nobody would be notified for years.
+    """
+    left_s = (until - now).total_seconds()
+    return left_s if 0 < left_s <= LONGEST.total_seconds() else 0.0
+
+
+def _stored(alerts: Mapping[str, Alert]) -> dict[str, datetime]:
     return {
         service.removeprefix(MUTED): alert.since
         for service, alert in alerts.items()

@@ -98,6 +98,6 @@ async def test_a_mute_is_stored_as_no_alert_and_can_be_changed_and_ended(place: 
     await again.load(at(4))
     assert again.left_s("https://crm.example/a b?#1", lambda: at(4)) == 7196
     assert again.left_s("chat", lambda: at(4)) == 0
-    assert stored_mutes(await store.alerts(SHOP)) == {"https://crm.example/a b?#1": at(7200)}
+    assert stored_mutes(await store.alerts(SHOP), at(4)) == {"https://crm.example/a b?#1": at(7200)}
     await again.unmute("https://crm.example/a b?#1", now=at(5))
     assert await store.alerts(SHOP) == {}

@@ -18,9 +18,10 @@ import anyio
 
 from shop_poller.core.attempts import AttemptLog
 from shop_poller.core.errors import ShopPollerError, TemporaryError
-from shop_poller.core.model import Page
+from shop_poller.core.model import EventType, Page
 from shop_poller.core.retry import GiveUp
 from shop_poller.delivery.dispatcher import CLAIM_BATCH
+from shop_poller.mutes import LONGEST
 from shop_poller.ports import Ack, Release
 from simulation.fleets import FleetPlan, is_fleet
 from simulation.plan import Plan
@@ -252,6 +253,20 @@ def _triggering(refuse: Any) -> Any:
         return refuse(self, *args, **what)
 
     return refuse_and_trigger
+
+
+def _wants_what_is_placed(wants: Any) -> Any:
+    return lambda self, event_type, level: wants(replace(self, is_for_people=True), event_type, level)
+
+
+def _takes_every_cancellation(takes: Any) -> Any:
+    return lambda self, notification: (
+        takes(self, notification) or notification.event_type == EventType.CANCELLED
+    )
+
+
+def _endless_mute(_: Any) -> Any:
+    return lambda until, now: min(max((until - now).total_seconds(), 0.0), LONGEST.total_seconds())
 
 
 def _group_taken_for_granted(_: Any) -> Any:
@@ -496,11 +511,27 @@ BUGS = {
         "_send_gathered",
         _only_the_first_of_a_group,
         400,
-        first=1,
+        first=11,
         read=True,
     ),
     "a group leaves one out": Bug(
         "core.grouping.GroupFormat", "compose", _one_left_out, 400, first=11, read=True
+    ),
+    "programs are told of orders that are not paid yet": Bug(
+        "core.filters.Filter", "wants", _wants_what_is_placed, 400, first=40, read=True
+    ),
+    "people are told that an order is cancelled which they never heard of": Bug(
+        "core.filters.Filter", "takes", _takes_every_cancellation, 400, first=1, read=True
+    ),
+    "an order is placed each time it waits": Bug(
+        "core.transition", "was_announced", lambda _: lambda *_: False, 400, first=112, read=True
+    ),
+    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, first=4, read=True),
+    "a mute lasts for ever after a clock was set back": Bug(
+        "mutes", "_left_s", _endless_mute, 1200, first=34, read=True
+    ),
+    "a rate is for nobody": Bug(
+        "core.rates.RateLimit", "wait_s", lambda _: lambda *_: 0.0, 400, first=1, read=True
     ),
     "quiet hours are for nobody": Bug(
         "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, first=4, read=True

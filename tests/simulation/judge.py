@@ -32,7 +32,7 @@ from shop_poller.ports import (
 from shop_poller.simulator.orders import SimulatedOrder
 from simulation.places import Call, RedisPlace
 from simulation.readers import MOSCOW
-from support.oracle import Oracle
+from support.oracle import PLACED, Oracle
 
 if TYPE_CHECKING:
     from simulation.network import Receiver
@@ -56,6 +56,8 @@ LEASE_KNOWN_S = 12.0
 TRIES = 3
 UNDER_WAY_S = 60.0
 """So long an attempt may take that began before quiet hours."""
+MUTED_SOON_S = 5.0
+"""So soon after it was muted a receiver gets nothing more."""
 BULK = 100
 STALE_S, HEALTH_SLACK_S = 300.0, 30.0
 SOON_AFTER_TRIGGER_S, PAUSED_S, OFF_GRID_S = 10.0, 120.0, 6.0
@@ -146,6 +148,8 @@ class Judge:
         self._recorded: dict[int, Any] = {}
         self._not_before: dict[tuple[int, int, str, str], float] = {}
         self._claims: dict[tuple[int, int, str], Claims] = defaultdict(Claims)
+        self._mutes: dict[str, tuple[float, float]] = {}  # by sink: since when, and until when
+        self._sent_at: dict[tuple[int, int, str], list[float]] = defaultdict(list)  # where there is a rate
         self._restored_at = -1e9
         self.reached_at = -1e9  # the shop was asked for orders then, and the request arrived
         self.failed_at = -1e9  # a question to the shop failed then
@@ -212,11 +216,12 @@ class Judge:
                     self.oracle.imports_silently(order)
                 elif not self._may_wait(order, sight.query, batch):
                     expected += self.oracle.sees(order, self._held(order, batch), sight.dated)
-        told = [
-            (due.order_id, due.kind, event_id(self._world.shop_id, str(due.order_id), due.kind, due.n))
-            for due in expected
-        ]
-        for sink in self._world.receivers:
+        for sink, receiver in self._world.receivers.items():
+            told = [
+                (due.order_id, due.kind, event_id(self._world.shop_id, str(due.order_id), due.kind, due.n))
+                for due in expected
+                if due.is_for(people=receiver.is_for_people)
+            ]
             given = [
                 (int(o.notification.source_id), str(o.notification.event_type), o.notification.event_id)
                 for o in batch.new_deliveries
@@ -224,7 +229,8 @@ class Judge:
             ]
             if given != told:
                 self.fail(f"{process} decided {given} for {sink}, where {told} follows")
-        self.counts["observed"] += len(told)
+        self.counts["observed"] += len(expected)
+        self.counts["placed"] += sum(due.kind == PLACED for due in expected)
         polled_at = batch.state.last_poll_at
         is_new = polled_at is not None and (batch.now - polled_at).total_seconds() <= LATE_S
         if polled_at != self._last_poll_at and is_new:  # an old one is that of a state that was set back
@@ -424,7 +430,38 @@ class Judge:
         self.counts["grouped"] += is_group
         for one in sent:
             self._may_disturb(receiver, one)
+        self._look_at_the_mute(process, receiver)
+        self._look_at_the_rate(process, receiver)
         return sent
+
+    def mutes(self, sink: str, until: float | None = None) -> None:
+        """A receiver is muted until then, or it is not known to be."""
+        if until is None:
+            self._mutes.pop(sink, None)
+            return
+        self._mutes[sink] = (self._world.loop.time(), until)
+        self.counts["muted"] += 1
+
+    def _look_at_the_mute(self, process: "Process", receiver: "Receiver") -> None:
+        """Nothing at all comes to who is muted, whichever process it is, if the clocks are right."""
+        world, now = self._world, self._world.loop.time()
+        since, until = self._mutes.get(receiver.name, (now, now))
+        is_right = world.told_time_at < since and process.thawed_at < since
+        if is_right and since + MUTED_SOON_S < now < until - 1:
+            self.fail(f"{process} sends something to {receiver.name}, which is muted")
+
+    def _look_at_the_rate(self, process: "Process", receiver: "Receiver") -> None:
+        """No more requests come in any period than the receiver's rate says."""
+        rate, now = receiver.options.rate, self._world.loop.time()
+        if rate is None:
+            return
+        sent_at = self._sent_at[process.number, process.leader_session, receiver.name]
+        sent_at.append(now)
+        del sent_at[: -rate.count - 1]
+        self.counts["rated"] += 1
+        is_steady = now - process.thawed_at > rate.period_s
+        if len(sent_at) > rate.count and now - sent_at[0] < rate.period_s - 0.01 and is_steady:
+            self.fail(f"{process} sends more to {receiver.name} than {rate.count} in {rate.period_s:.0f} s")
 
     def _may_disturb(self, receiver: "Receiver", sent: Sent) -> None:
         """Nothing but what is urgent comes in quiet hours, unless it was under way as they began."""
@@ -664,6 +701,7 @@ class Judge:
         after = {(sink, due.event_id) for (sink, _), line in self.lines.items() for due in line}
         self._void |= before - after
         self._restored_at = self._world.loop.time()
+        self._mutes.clear()
         self._ok.clear()  # the store does not know of it any more
         self._worked.clear()
         self.counts["restored"] += 1

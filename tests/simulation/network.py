@@ -83,6 +83,7 @@ class Receiver:
         loading_since: when it said that it takes no writes, if it took nothing since.
         told: what is sent to it in bulk, by the process and the body.
         options: those of its address.
+        is_for_people: people read what it gets.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Receiver:
     loading_since: float | None = None
     told: dict[tuple[int, bytes], "Sent"] = field(default_factory=dict)
     options: SinkOptions = NO_OPTIONS
+    is_for_people: bool = False
 
     def delay_s(self) -> float:
         """How long it takes what it takes, before it says so."""

@@ -1,11 +1,13 @@
-"""Who comes to the daemons' HTTP side by themselves: probes of /healthz, and the shop's webhooks."""
+"""Who comes to the daemons' HTTP side: probes of /healthz, the shop's webhooks, and the owner."""
 
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlencode
 
 import anyio
 
 from shop_poller.web.hooks import PATH
+from simulation.readers import ADMIN_TOKEN
 from support.hooks import SECRET, headers
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 HEALTH_EVERY_S = 25.0
 HOOK_EVERY_S = 20.0
+MUTE_EVERY_S = 60.0
+MUTES_S = (30, 120, 900)
 HOOKED = 0.3
 """Of worlds of one shop whose shop sends webhooks."""
 
@@ -113,6 +117,36 @@ class Visitor:
             return
         process.trigger_at = self._world.loop.time()
         await self._world.judge.expects_a_poll(process, began_at)
+
+    async def mute_now_and_then(self) -> None:
+        """Mute and unmute receivers, as an owner does, until all faults stop."""
+        while not self._world.is_calm and not self._world.judge.verdicts:
+            await anyio.sleep(self._rng.expovariate(1 / MUTE_EVERY_S))
+            there = [process for process in self._world.processes if process.alive and process.site]
+            if there and not self._world.is_calm:
+                process, sink = self._rng.choice(there), self._rng.choice([*self._world.receivers])
+                process.runs(self._mute(process, sink, self._rng.choice([0, *MUTES_S])))
+
+    async def _mute(self, process: "Process", sink: str, seconds: int) -> None:
+        """Mute for so long, or unmute with 0."""
+        fields = urlencode({"sink": sink} | ({"seconds": str(seconds)} if seconds else {}))
+        headers = {
+            "host": "localhost",
+            "authorization": f"Bearer {ADMIN_TOKEN}",
+            "content-type": "application/x-www-form-urlencoded",
+        }
+        path = "/actions/mute" if seconds else "/actions/unmute"
+        # An answer that does not come says nothing of what was done.
+        self._world.judge.mutes(sink)
+        until = self._world.loop.time() + seconds
+        code, told = await request(process.site, "POST", path, headers, fields.encode())
+        if not process.alive:
+            return
+        self._world.note(f"{sink} is to be muted for {seconds} s by {process}: {code}")
+        if code not in {200, 409, 503}:  # 409: another one polls
+            self._world.judge.fail(f"{process} answers {code} {told} to a mute")
+        if code == 200 and seconds:
+            self._world.judge.mutes(sink, until)
 
     async def _ask(self, process: "Process") -> None:
         code, told = await request(process.site, "GET", "/healthz")

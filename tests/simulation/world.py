@@ -27,6 +27,7 @@ from shop_poller.runtime import app, factory
 from shop_poller.simulator import faults, quirks
 from shop_poller.simulator.answers import Answer, Request
 from shop_poller.simulator.endpoint import Endpoint
+from shop_poller.simulator.goods import BANK_TRANSFER, CARD, CASH_ON_DELIVERY, PaymentMethod
 from shop_poller.simulator.keys import DEMO_KEY
 from shop_poller.simulator.listing import HONEST, Found, Listing, Paging, select
 from shop_poller.simulator.orders import SimulatedOrder
@@ -59,6 +60,7 @@ JUMPS = (
     *(timedelta(days=days) for days in (1, 2, 2, 3.5, 40, 400, 3650)),
 )
 SERVER_JUMPS = (timedelta(seconds=15), timedelta(seconds=60))
+WAYS_TO_PAY = (CARD, BANK_TRANSFER, CASH_ON_DELIVERY)
 SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
     lambda _: faults.dropped(),
     lambda _: faults.captcha(),
@@ -84,6 +86,7 @@ class World:
 
     Attributes:
         outages_s: how long the shop may be down.
+        is_calm: all faults have stopped, and nobody mutes anything any more.
 
     Args:
         seed: of all random numbers.
@@ -122,10 +125,12 @@ class World:
         self._shop_off = timedelta(0)
         self._server_off = timedelta(0)
         self.server_set_at = -1e9
+        self._payments = Random(f"payments {seed}")
         self._saved: Any = None
         self._stderr: StandardError | None = None
         self._brings_back = False
         self._is_storm = True
+        self.is_calm = False
         self._context: Context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.place: Place = self.make_place(folder)
@@ -154,7 +159,12 @@ class World:
         if is_read(seed) and shop_id == SHOP:
             self.settings = with_readers(self.settings, seed)
         self.receivers = {
-            sink.name: Receiver(sink.name, bulk=not isinstance(sink, HttpConfig), options=sink.options)
+            sink.name: Receiver(
+                sink.name,
+                bulk=not isinstance(sink, HttpConfig),
+                options=sink.options,
+                is_for_people=sink.is_for_people,
+            )
             for sink in self.settings.sinks
         }
 
@@ -281,6 +291,8 @@ class World:
             self.spawn(self._stderr.hold_now_and_then(self))
         if sends_hooks(self.seed):
             self.spawn(Visitor(self).send_hooks())
+        if self.settings.shop_admin_token is not None:
+            self.spawn(Visitor(self).mute_now_and_then())
         await self._storm(self.plan.actions, self.plan.gap_s)
         await self._calm()
         await self._end(supervisors)
@@ -317,11 +329,14 @@ class World:
         """Orders that were there before."""
         for _ in range(self.rng.randint(0, 3)):
             age = timedelta(minutes=self.rng.choice([7, 50, 180, 3000]))
-            self.shop.create_order(self.rng.choice(STATUSES), created=self.now() - age)
+            self.shop.create_order(
+                self.rng.choice(STATUSES), created=self.now() - age, payment=self._payment()
+            )
 
     async def _calm(self) -> None:
         """All faults stop; then nothing may be left to do after a while."""
         self.note("--- calm ---")
+        self.is_calm = True
         self.place.troubles.clear()
         self.endpoint.faults.clear()
         self.plan.shop.set_up(self.endpoint)
@@ -426,8 +441,12 @@ class World:
         ]
         return [*always * (1 + len(chosen) // 4), *chosen]
 
+    def _payment(self) -> PaymentMethod:
+        """Where people are told of orders that wait for their payment, some do."""
+        return self._payments.choice(WAYS_TO_PAY) if is_read(self.seed) else CARD
+
     def _create(self) -> None:
-        order_id = self.shop.create_order(self.rng.choice(STATUSES))
+        order_id = self.shop.create_order(self.rng.choice(STATUSES), payment=self._payment())
         if "odd paid dates" in self.plan.shop.lenient:
             self.shop.distort(order_id, quirks.odd_paid_date(self.rng.choice(quirks.ODD_PAID_DATES)))
         if self._is_to_be_hidden():

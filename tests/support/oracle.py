@@ -24,17 +24,31 @@ NEVER_PAID = {
     "trash",
 }
 BAD_NEWS = {"cancelled", "refunded", "failed"}
-NEW = "shop.order.new"
+AWAITING = {"pending", "on-hold"}
+WAITS = {"bacs", "cheque", "cod"}
+"""Ways to pay that leave an order waiting for somebody."""
+NEW, PLACED, CANCELLED = "shop.order.new", "shop.order.placed", "shop.order.cancelled"
 PARTLY_REFUNDED = "shop.order.partially_refunded"
 
 
 @dataclass(frozen=True)
 class Told:
-    """One event: of which order, which kind, and which one of its kind (of a partial refund its id)."""
+    """One event: of which order, which kind, and which one of its kind (of a partial refund its id).
+
+    Attributes:
+        is_known_of: the order had been announced before, as new or as one that waits for its payment.
+    """
 
     order_id: int
     kind: str
     n: int
+    is_known_of: bool = False
+
+    def is_for(self, *, people: bool) -> bool:
+        """Whether people, or programs, are told of it, if nothing is filtered."""
+        if people:
+            return self.kind != CANCELLED or self.is_known_of
+        return self.kind != PLACED
 
 
 @dataclass
@@ -51,6 +65,11 @@ class Memory:
     refunds: set[int] = field(default_factory=set)
     undated: set[int] = field(default_factory=set)
     told: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_known_of(self) -> bool:
+        """Whether the order itself was announced, as new or as one that waits for its payment."""
+        return self.was_paid or self.told[PLACED] > 0
 
 
 @dataclass
@@ -103,12 +122,13 @@ class Oracle:
         if order.status == "refunded" and late and not kinds:
             kinds = ["shop.order.refunded"]
         memory = memory or Memory(order.status)
+        is_known_of = memory.is_known_of
         told = []
         for kind in kinds:
             memory.told[kind] += 1
-            told.append(Told(order.id, kind, memory.told[kind]))
+            told.append(Told(order.id, kind, memory.told[kind], is_known_of))
         told += [
-            Told(order.id, PARTLY_REFUNDED, refund_id)
+            Told(order.id, PARTLY_REFUNDED, refund_id, is_known_of)
             for refund_id in sorted({*self._parts(memory, order), *self._late_parts(order, late)})
             if refund_id not in held
         ]
@@ -137,14 +157,19 @@ class Oracle:
         if is_paid(order.status):
             paid = order.created if self.blind or order.paid is None else order.paid
             return [NEW] if max(order.created, paid) >= self.baseline else []
-        ours = order.created >= self.baseline
-        return [f"shop.order.{order.status}"] if order.status in BAD_NEWS and ours else []
+        if order.created < self.baseline:
+            return []
+        if _waits(order):
+            return [PLACED]
+        return [f"shop.order.{order.status}"] if order.status in BAD_NEWS else []
 
     def _of_a_known(self, memory: Memory, order: SimulatedOrder) -> list[str]:
         if order.status == memory.status:
             return []
         if order.status in BAD_NEWS:
             return [f"shop.order.{order.status}"]
+        if _waits(order):
+            return [] if memory.is_known_of else [PLACED]
         return [NEW] if is_paid(order.status) and not memory.was_paid else []
 
     def _parts(self, memory: Memory, order: SimulatedOrder) -> list[int]:
@@ -164,6 +189,10 @@ class Oracle:
         if not self.blind:
             memory.refunds |= {refund.id for refund in order.refunds}.difference(held)
         self.memories[order.id] = memory
+
+
+def _waits(order: SimulatedOrder) -> bool:
+    return order.status in AWAITING and order.payment.code in WAITS
 
 
 def is_paid(status: str) -> bool:

@@ -105,11 +105,11 @@ async def read_mutes(settings: Settings) -> dict[str, tuple[datetime, int]]:
     store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
     try:
         stats = await store.stats(settings.shop)
-        until, now = stored_mutes(await store.alerts(settings.shop)), store.now()
+        until = stored_mutes(await store.alerts(settings.shop), store.now())
     finally:
         await store.aclose()
     waiting = {name: sink.waiting for name, sink in stats.sinks.items()}
-    return {sink: (at, waiting.get(sink, 0)) for sink, at in sorted(until.items()) if at > now}
+    return {sink: (at, waiting.get(sink, 0)) for sink, at in sorted(until.items())}
 
 
 def duration(for_: str | None, until: str | None, *, now: datetime, zone: tzinfo | None) -> timedelta:

@@ -116,7 +116,7 @@ async def read_status(settings: Settings) -> Status:
             await store.ask_clock()
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         now = store.now()
-        mutes = {sink: until for sink, until in sorted(stored_mutes(alerts).items()) if until > now}
+        mutes = dict(sorted(stored_mutes(alerts, now).items()))
         quiet_until = _quiet_until(settings, now)
         return replace(found, now=now, whose=whose, mutes=mutes, quiet_until=quiet_until)
 

@@ -117,7 +117,7 @@ class Overview:
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
             alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, MUTED))],
-            sinks=_with_mutes(self._with_sinks(stats), stored_mutes(alerts), seen.now),
+            sinks=_with_mutes(self._with_sinks(stats), stored_mutes(alerts, seen.now), seen.now),
             happenings=_happenings(delivered, dead),
             dead=dead,
             delivered=good,
@@ -205,9 +205,7 @@ def _with_mutes(
     sinks: Iterable[SinkSnapshot], until: Mapping[str, datetime], now: datetime
 ) -> list[SinkSnapshot]:
     return [
-        replace(sink, muted_s=max(0.0, (until[sink.name] - now).total_seconds()))
-        if sink.name in until
-        else sink
+        replace(sink, muted_s=(until[sink.name] - now).total_seconds()) if sink.name in until else sink
         for sink in sinks
     ]
 

@@ -29,6 +29,19 @@ class LineItem:
 
 
 @dataclass(frozen=True)
+class PaymentMethod:
+    """A way to pay: its id in WooCommerce, and its name at the checkout."""
+
+    code: str
+    title: str
+
+
+CARD = PaymentMethod("yookassa", "ЮKassa — банковская карта")
+BANK_TRANSFER = PaymentMethod("bacs", "Банковский перевод")
+CASH_ON_DELIVERY = PaymentMethod("cod", "Оплата при получении")
+
+
+@dataclass(frozen=True)
 class Customer:
     """A buyer as in the checkout form, including data that a notification must never contain."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from shop_poller.simulator.goods import Customer, LineItem
+from shop_poller.simulator.goods import CARD, Customer, LineItem, PaymentMethod
 
 JsonObject: TypeAlias = dict[str, Any]
 Distortion: TypeAlias = Callable[[JsonObject], object]
@@ -55,6 +55,7 @@ class SimulatedOrder:
     refunds: tuple[SimulatedRefund, ...] = ()
     meta: tuple[Meta, ...] = ()
     customer_note: str = ""
+    payment: PaymentMethod = CARD
     status_before_trash: str | None = None
     distortion: Distortion | None = None
 

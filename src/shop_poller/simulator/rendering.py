@@ -158,8 +158,8 @@ def _checkout(order: SimulatedOrder, face: ShopFace) -> JsonObject:
     return {
         "billing": {**address, "email": customer.email, "phone": customer.phone},
         "shipping": {**address, "phone": customer.phone},
-        "payment_method": "yookassa",
-        "payment_method_title": "ЮKassa — банковская карта",
+        "payment_method": order.payment.code,
+        "payment_method_title": order.payment.title,
         "transaction_id": "",
         "customer_ip_address": "127.0.0.1",
         "customer_user_agent": "",

@@ -9,7 +9,16 @@ from decimal import Decimal
 from random import Random
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from shop_poller.simulator.goods import SHIPPING, Customer, LineItem, basket, random_customer, random_lines
+from shop_poller.simulator.goods import (
+    CARD,
+    SHIPPING,
+    Customer,
+    LineItem,
+    PaymentMethod,
+    basket,
+    random_customer,
+    random_lines,
+)
 from shop_poller.simulator.listing import HONEST
 from shop_poller.simulator.orders import PAID_STATUSES, Distortion, Meta, SimulatedOrder, SimulatedRefund
 from shop_poller.simulator.rendering import ShopFace
@@ -109,6 +118,7 @@ class SimulatedShop:
         first_name: str | None = None,
         customer: Customer | None = None,
         customer_note: str = "",
+        payment: PaymentMethod = CARD,
         created: datetime | None = None,
         modified: datetime | None = None,
         paid: datetime | None = None,
@@ -124,6 +134,7 @@ class SimulatedShop:
             first_name: The buyer's first name; the rest is made up.
             customer: The whole buyer.
             customer_note: The buyer's note.
+            payment: How the buyer pays.
             created: When it was created; now if not given.
             modified: When it was last modified; `created` if not given.
             paid: When it was paid, if that is not `created`.
@@ -147,6 +158,7 @@ class SimulatedShop:
             completed=self._moment(completed) if completed else None,
             meta=(Meta(next(self._row_ids), "delivery_point", f"MSK-{self._rng.randint(100, 999)}"),),
             customer_note=customer_note,
+            payment=payment,
         )
         if status == "completed" and order.completed is None:
             order = replace(order, completed=at)
