@@ -37,12 +37,12 @@ run: $(VENV)/.run ## watch the shop that the environment or .env names
 	@$(BIN)/shop-poller run $(ARGS)
 
 # Tests of the daemon wait half of their time, so there are more of them at once than cores; the last ones are
-# shared out one by one, not by files. Each of them compiles all tests, which takes it seven seconds, where
-# nothing is kept of that: so it is kept, whatever the environment says.
+# shared out one by one, not by files. In a new clone pytest compiles all tests, which takes 25 s, and each of its
+# processes would do it. So it is done once, beside mypy, and kept, whatever the environment says.
 test: $(VENV)/.dev ## every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null 2>&1 & $(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 7 --dist worksteal $(ARGS)
