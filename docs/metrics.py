@@ -6,7 +6,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from shop_poller.config.settings import Settings
-from shop_poller.observability.metrics import Metrics, MetricsRegistry
+from shop_poller.core.errors import ErrorKind
+from shop_poller.observability.metrics import Metrics, MetricsRegistry, StoreUse
 from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.balancer import Balancer
@@ -81,11 +82,25 @@ def uses(expression: str, recorded: dict[str, str]) -> set[str]:
 def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     """All metrics there are: those of a shop, and those of a fleet; or what is left of them for many shops."""
     metrics_registry = MetricsRegistry(is_crowded=is_crowded)
-    Metrics("shop", ["sink"], metrics_registry=metrics_registry, statuses=OWN, dialects=Dialect)
+    for kind in ErrorKind:  # each exports the kind that failed its last poll
+        metrics = Metrics("shop", ["sink"], metrics_registry=metrics_registry, statuses=OWN, dialects=Dialect)
+        metrics.poll_failing(kind)
+    _show_trouble(metrics)
     limiter = PollLimiter(1, lateness(metrics_registry))
     fleet = Fleet([], _never, metrics_registry=metrics_registry, policy=FleetPolicy(limiter=limiter))
     FleetStatus(fleet, Balancer(fleet, membership=None, name=""), metrics_registry, limiter)
     return metrics_registry.registry
+
+
+def _show_trouble(metrics: Metrics) -> None:
+    """Set what is exported only in trouble."""
+    metrics.store_error(StoreUse.POLL)
+    metrics.breaker("sink").set(1)
+    metrics.queue("sink", depth=1, size=1, senders=0)
+    metrics.outbox("sink", waiting=1, oldest_age_s=3600, dead=1)
+    for gauge, value in ((metrics.set_aside, 1), (metrics.rows_set_aside, 1), (metrics.clock_ahead, 90)):
+        gauge.set(value)
+    metrics.healthy.set(0)
 
 
 async def _never(_: Settings) -> Store:

@@ -18,7 +18,8 @@ from shop_poller.config.loader import load
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType
 from shop_poller.core.webhooks import Verdict
-from shop_poller.observability.metrics import Metrics, MetricsRegistry, Stage, StoreUse
+from shop_poller.observability.metrics import KEPT, Metrics, MetricsRegistry, Stage, StoreUse
+from shop_poller.observability.trouble_metrics import MAX_SERIES
 from shop_poller.runtime.shop_runtime import open_shop_runtime
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.dialects import Dialect
@@ -81,6 +82,7 @@ def test_there_is_a_metric_for_every_bound_and_everything_that_waits(metrics: Me
     assert {name for name in _families(metrics) if not name.startswith("shop_poll_")} == {
         "shop_notifications_sent",
         "shop_last_poll_timestamp_seconds",
+        "shop_store_failed_timestamp_seconds",
         "shop_polling_enabled",
         "shop_healthy",
         "shop_lease_held",
@@ -305,3 +307,77 @@ def test_a_process_does_not_begin_anew_with_a_shop_that_comes_to_it(tmp_path: Pa
             )
 
     assert at_once(story()) == metrics_registry.started_at.timestamp()
+
+
+def _crowd(*shops: str) -> tuple[MetricsRegistry, list[Metrics]]:
+    metrics_registry = MetricsRegistry(is_crowded=True)
+    return metrics_registry, [Metrics(shop, ["crm"], metrics_registry=metrics_registry) for shop in shops]
+
+
+def _of_a_shop(metrics_registry: MetricsRegistry) -> dict[str, list[tuple[str, float]]]:
+    """What is exported of single shops besides the five gauges of each: by name, the shops and values."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for family in metrics_registry.registry.collect():
+        for sample in family.samples:
+            if sample.labels.get("shop", "*") != "*" and sample.name not in KEPT:
+                found.setdefault(sample.name, []).append((sample.labels["shop"], sample.value))
+    return found
+
+
+def test_of_many_shops_those_in_trouble_are_named_at_once_and_no_others() -> None:
+    metrics_registry, (honey, milk) = _crowd("honey", "milk")
+    for well in (honey, milk):
+        well.healthy.set(1)
+        well.outbox("crm", waiting=3, oldest_age_s=20, dead=0)
+        well.queue("crm", depth=3, size=10, senders=2)
+        well.clock_ahead.set(-2)
+        well.set_aside.set(0)
+        well.poll_failing(None)
+        Circuit("crm", well)
+    assert _of_a_shop(metrics_registry) == {}
+
+    honey.dead_lettered("crm", 2)
+    honey.poll_failing(ErrorKind.TIMEOUT)
+    honey.poll_failing(ErrorKind.AUTHENTICATION)
+    honey.queue("crm", depth=10, size=10, senders=0)
+    honey.breaker("crm").set(1)
+    honey.clock_ahead.set(-90)
+    milk.healthy.set(0)
+    milk.outbox("crm", waiting=3, oldest_age_s=3000, dead=1)
+    assert _of_a_shop(metrics_registry) == {
+        "shop_dead_letters": [("honey", 2), ("milk", 1)],
+        "shop_poll_failing": [("honey", 1)],
+        "shop_queue_depth": [("honey", 10)],
+        "shop_queue_size": [("honey", 10)],
+        "shop_senders_alive": [("honey", 0)],
+        "shop_breaker_open": [("honey", 1)],
+        "shop_clock_ahead_seconds": [("honey", -90)],
+        "shop_healthy": [("milk", 0)],
+        "shop_outbox_oldest_age_seconds": [("milk", 3000)],
+    }
+
+    honey.poll_failing(None)
+    assert "shop_poll_failing" not in _of_a_shop(metrics_registry)
+    metrics_registry.forget("honey")
+    assert _of_a_shop(metrics_registry).keys() == {
+        "shop_dead_letters", "shop_healthy", "shop_outbox_oldest_age_seconds",
+    }  # fmt: skip
+
+
+def test_however_many_shops_are_in_trouble_the_series_are_bounded() -> None:
+    metrics_registry, crowd = _crowd(*(f"shop-{n}" for n in range(MAX_SERIES + 50)))
+    for metrics in crowd:
+        metrics.dead_lettered("crm")
+        metrics.store_error(StoreUse.POLL)
+    named = _of_a_shop(metrics_registry)
+    assert {name: len(shops) for name, shops in named.items()} == {
+        "shop_dead_letters": MAX_SERIES,
+        "shop_store_failed_timestamp_seconds": MAX_SERIES,
+    }
+
+
+def test_dead_letters_of_one_shop_are_there_before_the_store_is_counted(metrics: Metrics) -> None:
+    metrics.dead_lettered("crm", 3)
+    assert _samples(metrics, "shop_dead_letters")["crm",] == 3
+    metrics.outbox("crm", waiting=0, oldest_age_s=0, dead=2)
+    assert _samples(metrics, "shop_dead_letters")["crm",] == 2

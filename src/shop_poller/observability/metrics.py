@@ -1,6 +1,6 @@
 """Metrics of one shop or of many; docs/metrics.md lists them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType
 from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.output import dropped_lines
+from shop_poller.observability.trouble_metrics import TroubleGauge, TroubleSeries
 
 OTHER_STATUS = "other"
 
@@ -42,6 +43,31 @@ class Stage(StrEnum):
 Kind = Counter | Gauge | Histogram
 EVERYTHING = "*"
 """The label value of counters that are summed over all shops or sinks."""
+NOT_FULL = -1
+"""The depth and size of a queue that has room: no trouble."""
+
+
+def _is_something(value: float) -> bool:
+    return value > 0
+
+
+TROUBLES: Mapping[str, Callable[[float], bool]] = {
+    "shop_healthy": lambda value: value < 1,
+    "shop_orders_set_aside": _is_something,
+    "shop_rows_set_aside": _is_something,
+    "shop_breaker_open": _is_something,
+    "shop_queue_depth": _is_something,
+    "shop_queue_size": _is_something,
+    "shop_senders_alive": lambda value: value < 1,
+    "shop_outbox_oldest_age_seconds": lambda value: value >= 300,
+    "shop_dead_letters": _is_something,
+    "shop_clock_ahead_seconds": lambda value: abs(value) >= 30,
+    "shop_poll_failing": _is_something,
+    "shop_store_failed_timestamp_seconds": _is_something,
+}
+"""Gauges of which many shops keep the values that mean trouble: with real shops and sinks, so that an alert
+names them. The last two are so for few shops as well."""
+ALWAYS_SPARSE = frozenset({"shop_poll_failing", "shop_store_failed_timestamp_seconds"})
 KEPT = frozenset(
     {
         "shop_last_poll_timestamp_seconds",
@@ -58,7 +84,7 @@ class MetricsRegistry:
     """Metrics of several shops in one registry.
 
     A shop has 150 series. With many shops, that is too much for Prometheus and for us. Then counters are
-    summed under shop="*", and only the gauges in KEPT remain.
+    summed under shop="*". Of the gauges, those in KEPT remain, and of those in TROUBLES what means trouble.
 
     Args:
         is_crowded: there are many shops.
@@ -83,7 +109,12 @@ class MetricsRegistry:
 
     def family(self, kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
         """Return a metric with the label `shop`; it is created at first use."""
-        if self.is_crowded and kind is Gauge and name not in KEPT:
+        is_sparse = name in TROUBLES and (self.is_crowded or name in ALWAYS_SPARSE)
+        if is_sparse and name not in self._families:
+            gauge = TroubleGauge(name, text, ("shop", *labels), TROUBLES[name])
+            self._families[name] = gauge
+            self.registry.register(gauge)
+        if self.is_crowded and kind is Gauge and name not in KEPT and not is_sparse:
             return _Unseen(self._unseen)
         if name not in self._families:
             self._families[name] = kind(name, text, ("shop", *labels), registry=self.registry, **options)
@@ -152,8 +183,9 @@ class Metrics:
         self._statuses = tuple(statuses)
         self._dialects = tuple(dialects)
         names = tuple(sinks)
+        counted = names
         if metrics_registry.is_crowded:  # there are at least as many sinks and events as shops
-            names, events = (EVERYTHING,), ()
+            counted, events = (EVERYTHING,), ()
 
         def make(kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
             return metrics_registry.family(kind, name, text, *labels, **options)
@@ -177,7 +209,7 @@ class Metrics:
             Gauge, "shop_last_poll_timestamp_seconds", "When the last successful poll ended; 0: never"
         ).labels(own_shop)
         self.polling_enabled = make(Gauge, "shop_polling_enabled", "1 if polling is enabled").labels(own_shop)
-        self.healthy = make(Gauge, "shop_healthy", "1 if /healthz reports healthy").labels(shop)
+        self.healthy = make(Gauge, "shop_healthy", "1 if /healthz reports healthy").labels(own_shop)
         self.lease_held = make(
             Gauge, "shop_lease_held", "1 if this process holds the lease of the shop"
         ).labels(own_shop)
@@ -189,11 +221,11 @@ class Metrics:
         ).labels(shop)
         self.set_aside = make(
             Gauge, "shop_orders_set_aside", "Orders that could not be read; they are retried"
-        ).labels(shop)
+        ).labels(own_shop)
         self.rows_set_aside = make(
             Gauge, "shop_rows_set_aside", "Damaged rows of the stored state; copies are kept"
-        ).labels(shop)
-        self.known = make(Gauge, "shop_known_orders", "Orders in the stored state").labels(shop)
+        ).labels(own_shop)
+        self.known = make(Gauge, "shop_known_orders", "Orders in the stored state").labels(own_shop)
         self._breaker = make(
             Gauge, "shop_breaker_open", "1 while the circuit of the shop or a sink is open", "peer"
         )
@@ -226,7 +258,7 @@ class Metrics:
             Gauge,
             "shop_clock_ahead_seconds",
             "How far our clock is ahead of the shop's, measured by its last Date header",
-        ).labels(shop)
+        ).labels(own_shop)
         self.clock_steps = make(
             Counter,
             "shop_clock_steps",
@@ -240,12 +272,21 @@ class Metrics:
             "error_type",
         )
         self._store_errors = make(Counter, "shop_store_errors", "Failed uses of the stored state", "use")
+        self._poll_failing = make(
+            Gauge, "shop_poll_failing", "1 while polls of the shop fail, by the last failure", "error_type"
+        )
+        self._failing_kind: ErrorKind | None = None
+        self._store_failed = make(
+            Gauge,
+            "shop_store_failed_timestamp_seconds",
+            "When a use of the stored state failed last; there is none if none failed",
+        ).labels(own_shop)
         self._dialect = make(Gauge, "shop_dialect_info", "1 for the dialect used with the shop", "dialect")
         metrics_registry.say_version()
 
-        self._shop = shop
+        self._shop, self._own_shop = shop, own_shop
         self._begin_at_zero()
-        self._begin_sinks_at_zero(names, tuple(events))
+        self._begin_sinks_at_zero(names, counted, tuple(events))
 
     def _begin_at_zero(self) -> None:
         """Create every label set at zero, so that the first event is an increase."""
@@ -262,16 +303,20 @@ class Metrics:
             self._store_errors.labels(self._shop, use)
         for dialect in self._dialects:
             self._dialect.labels(self._shop, dialect)
-        self.breaker(self._shop).set(0)
+        self.breaker(self._own_shop).set(0)
 
-    def _begin_sinks_at_zero(self, sinks: tuple[str, ...], events: tuple[str, ...]) -> None:
-        """Create every label set of the sinks at zero."""
+    def _begin_sinks_at_zero(
+        self, sinks: tuple[str, ...], counted: tuple[str, ...], events: tuple[str, ...]
+    ) -> None:
+        """Create every label set of the sinks at zero; `counted` are the sinks as counters name them."""
         for sink in sinks:
             for metric in (
-                self._queue, self._queue_size, self._senders, self._waiting, self._oldest,
-                self._dead_lettered, self._dead, self._breaker,
+                self._queue, self._queue_size, self._senders, self._waiting, self._oldest, self._dead,
+                self._breaker,
             ):  # fmt: skip
-                metric.labels(self._shop, sink)
+                metric.labels(self._own_shop, sink)
+        for sink in counted:
+            self._dead_lettered.labels(self._shop, sink)
             for event_type in (*EventType, *events):
                 self._sent.labels(self._shop, event_type, sink)
             for kind in ErrorKind:
@@ -294,9 +339,18 @@ class Metrics:
         if kind is ErrorKind.STORE:
             self.store_error(StoreUse.POLL)
 
+    def poll_failing(self, kind: ErrorKind | None) -> None:
+        """Export how the last poll failed; None if it succeeded."""
+        if self._failing_kind is not None:
+            self._poll_failing.labels(self._own_shop, self._failing_kind).set(0)
+        if kind is not None:
+            self._poll_failing.labels(self._own_shop, kind).set(1)
+        self._failing_kind = kind
+
     def store_error(self, use: StoreUse) -> None:
         """Count a failed use of the state."""
         self._store_errors.labels(self._shop, use).inc()
+        self._store_failed.set(now().timestamp())
 
     def dialect(self, chosen: str) -> None:
         """Export the dialect that is used from now on."""
@@ -314,24 +368,26 @@ class Metrics:
     def dead_lettered(self, sink: str, amount: int = 1) -> None:
         """Count deliveries that became dead letters."""
         self._dead_lettered.labels(self._shop, self._sink(sink)).inc(amount)
+        self._dead.labels(self._own_shop, sink).inc(amount)  # until the store is counted again
 
     def webhook(self, outcome: Verdict, amount: int = 1) -> None:
         """Count received webhooks."""
         self._triggers.labels(self._shop, outcome).inc(amount)
 
-    def breaker(self, peer: str) -> Gauge:
+    def breaker(self, peer: str) -> Gauge | TroubleSeries:
         """Return the gauge that shows whether the circuit of a peer is open."""
-        gauge: Gauge = self._breaker.labels(self._shop, peer)
+        gauge: Gauge | TroubleSeries = self._breaker.labels(self._own_shop, peer)
         return gauge
 
     def queue(self, sink: str, *, depth: int, size: int, senders: int) -> None:
         """Export the state of a sink's in-process queue."""
-        self._queue.labels(self._shop, sink).set(depth)
-        self._queue_size.labels(self._shop, sink).set(size)
-        self._senders.labels(self._shop, sink).set(senders)
+        has_room = self._is_crowded and depth < size
+        self._queue.labels(self._own_shop, sink).set(NOT_FULL if has_room else depth)
+        self._queue_size.labels(self._own_shop, sink).set(NOT_FULL if has_room else size)
+        self._senders.labels(self._own_shop, sink).set(senders)
 
     def outbox(self, sink: str, *, waiting: int, oldest_age_s: float, dead: int) -> None:
         """Export what the store holds for a sink."""
-        self._waiting.labels(self._shop, sink).set(waiting)
-        self._oldest.labels(self._shop, sink).set(oldest_age_s)
-        self._dead.labels(self._shop, sink).set(dead)
+        self._waiting.labels(self._own_shop, sink).set(waiting)
+        self._oldest.labels(self._own_shop, sink).set(oldest_age_s)
+        self._dead.labels(self._own_shop, sink).set(dead)

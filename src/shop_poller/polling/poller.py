@@ -265,6 +265,7 @@ class Poller:
         self.polled = True
         if self._changes.changed("poll", ""):
             self._log.info("the shop answers again")
+        self._metrics.poll_failing(None)
         await self.outage.over()
 
     async def _set_baseline(self, deadline: float) -> None:
@@ -410,6 +411,8 @@ class Poller:
         if error.kind in {ErrorKind.STORE, ErrorKind.INTERNAL}:  # the fetcher counts failed requests
             self._metrics.poll_errors(error.kind)
         self._metrics.failed(stage, error.kind)
+        if stage is Stage.POLL:
+            self._metrics.poll_failing(error.kind)
         log = self._log.warning if self._changes.changed(stage, error.kind) else self._log.debug
         pause_s = round(self.pause_s) or None
         log(FAILURE_EVENTS[stage], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
