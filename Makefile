@@ -42,7 +42,8 @@ run: $(VENV)/.run ## watch the shop that the environment or .env names
 test: $(VENV)/.dev ## every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null 2>&1 & $(BIN)/mypy
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null 2>&1 </dev/null &
+	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 7 --dist worksteal $(ARGS)
