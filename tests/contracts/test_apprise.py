@@ -31,7 +31,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     importlib.import_module("apprise").Apprise.instantiate("json://loaded")
 
-from shop_poller.sinks.apprise.sink import AppriseSink, message
+from shop_poller.sinks.apprise.message_text import message
+from shop_poller.sinks.apprise.sink import AppriseSink
 
 pytestmark = pytest.mark.anyio
 

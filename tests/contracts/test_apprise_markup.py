@@ -15,6 +15,7 @@ import pytest
 
 from shop_poller.core.grouping import GroupFormat
 from shop_poller.locales import texts
+from shop_poller.sinks.apprise.literal import INVISIBLE
 from shop_poller.sinks.registry import parse_sink
 from support.deliveries import delivery
 
@@ -46,20 +47,12 @@ SERVICES = [
     f"{BOT}?format=markdown",
     f"{BOT}?format=markdown&mdv=2",
     "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/",
-    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/?format=markdown",
-    "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
-    "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?format=markdown",
-    "gchat://workspace/key/token",
-    "mmost://mattermost.example/abcdefghijklmnopqrstuvwxyz",
     "matrixs://matrix.example/token?mode=slack",
     "ntfy://topic",
-    f"wxteams://{'a' * 80}",
-    "workflows://host.example/workflow-id/signature",
-    "zulip://bot@organization/abcdefghijklmnopqrstuvwxyz012345/stream",
     "gotify://gotify.example/token",
-    "gotify://gotify.example/token?format=markdown",
-    "json://receiver.example/?format=html",
 ]
+"""Services whose escaping by Apprise is right; for the others see test_channels.py."""
+DISCORD = "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"
 
 
 @pytest.fixture
@@ -113,7 +106,7 @@ def _timeless(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("url", SERVICES)
-async def test_every_service_gets_what_apprise_itself_sends(
+async def test_a_service_gets_what_apprise_itself_sends(
     sent: list[dict[str, Any]], url: str, name: str
 ) -> None:
     text = f"Order #2 of {name}"
@@ -145,7 +138,7 @@ async def test_a_link_in_a_first_name_is_no_link_in_markdown_either(sent: list[d
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("url", [BOT, f"{BOT}?format=text", SERVICES[7]], ids=["html", "text", "discord"])
+@pytest.mark.parametrize("url", [BOT, f"{BOT}?format=text", DISCORD], ids=["html", "text", "discord"])
 async def test_a_group_fits_into_one_message_and_counts_what_is_left_out(
     sent: list[dict[str, Any]], url: str
 ) -> None:
@@ -167,6 +160,7 @@ async def test_a_group_fits_into_one_message_and_counts_what_is_left_out(
         await sink.send(group)
     (post,) = sent
     text = post.get("text") or post["content"]
+    text = text.replace(INVISIBLE, "")
     shown = [line for line in re.split(r"\r?\n|<br ?/>", text) if line.startswith("№")]
     assert "30 новых заказов" in text
     assert text.rstrip("`").rstrip().endswith(f"и ещё {30 - len(shown)}")

@@ -167,6 +167,7 @@ class RichFormat:
 FACTS: Mapping[str, Sequence[str]] = {
     EventType.SILENCE: ("silence",),
     EventType.UNHEALTHY: ("cause", "last_success"),
+    EventType.RECOVERED: ("down_since",),
     EventType.DEAD_LETTERS: ("reason",),
     EventType.TEST: ("test",),
 }

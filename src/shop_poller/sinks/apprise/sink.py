@@ -6,16 +6,13 @@ process a slow response never causes a second message. After a restart it may.
 """
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from html import escape
 from importlib import import_module
 from threading import Thread, local
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,17 +20,18 @@ import anyio
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.hosts import is_never_proxied
 from shop_poller.core.masking import Masker
-from shop_poller.core.model import Delivery, EventType
+from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import one_line
-from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.rich_message import RichMessage
 from shop_poller.peer_errors import reason, translated
 from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
 
 try:
-    from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
-    from apprise.conversion import convert_between
+    from apprise import Apprise, AppriseAsset, NotifyType, PersistentStoreMode
     from apprise.plugins import NotifyBase
+
+    from shop_poller.sinks.apprise.message_text import PlainText, message, sent_text, shown_text
 except ModuleNotFoundError as error:
     raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
 
@@ -43,17 +41,7 @@ READ_TIMEOUT_S = 5.0
 MOST_REMEMBERED = 1000
 """Messages that are in progress, or whose result came after their attempt timed out."""
 MAX_REASON = 300
-TITLE_ROOM = 50
-"""Characters that a service may need for the markup of a title in the body."""
 STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
-TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
-
-
-class PlainText(NamedTuple):
-    """A message whose body was written by an earlier version of this program."""
-
-    title: str
-    body: str
 
 
 class _MessageCollector(logging.Handler):
@@ -115,6 +103,7 @@ class AppriseSink:
     def __init__(self, config: AppriseConfig, *, connections: int) -> None:
         self.name = config.name
         self._url = config.url
+        self._scheme = config.url.partition("://")[0]
         self._masker = Masker(config.secrets)
         self._asset = AppriseAsset(
             app_id="shop-poller",
@@ -145,12 +134,8 @@ class AppriseSink:
 
     def shown(self, delivery: Delivery) -> str:
         """Return the message that `send` would send, without markup."""
-        service, (text, _) = self._idle[0], message(delivery)
-        if isinstance(text, PlainText):
-            return f"{text.title}\n{text.body}"
-        title, _, target = formatted(service, text)
-        fitted = _fitted(text, target, _room(service, title))
-        return "\n".join(filter(None, (text.title, _lines(fitted, NotifyFormat.TEXT))))
+        text, _ = message(delivery)
+        return shown_text(self._idle[0], self._scheme, text)
 
     async def aclose(self) -> None:
         """Do nothing: each connection is closed once its message is sent."""
@@ -176,7 +161,7 @@ class AppriseSink:
             self._idle.append(service)
             self._room.release()
 
-        return _Sending(self.name, service, text, over)
+        return _Sending(self.name, service, self._scheme, text, over)
 
     def _service(self) -> NotifyBase:
         said = COLLECTOR.begin()
@@ -214,6 +199,7 @@ class _Sending:
     Args:
         name: the sink's name.
         service: sends the message.
+        scheme: of its URL.
         text: the message and its type.
         over: called on the event loop when the thread ends.
 
@@ -226,6 +212,7 @@ class _Sending:
         self,
         name: str,
         service: NotifyBase,
+        scheme: str,
         text: tuple[PlainText | RichMessage, NotifyType],
         over: Callable[[], None],
     ) -> None:
@@ -234,6 +221,7 @@ class _Sending:
         self.said: list[str] = []
         self._name = name
         self._service = service
+        self._scheme = scheme
         self._text = text
         self._over = over
         self._loop = asyncio.get_running_loop()
@@ -248,10 +236,10 @@ class _Sending:
         text, notify_type = self._text
         said = COLLECTOR.begin()
         try:
-            title, body, target = formatted(self._service, text)
+            sent = sent_text(self._service, self._scheme, text)
             # Not through Apprise(…).notify, which retries by itself.
             self.ok = self._service.notify(
-                body=body, title=title, notify_type=notify_type, body_format=target
+                body=sent.body, title=sent.title, notify_type=notify_type, body_format=sent.format
             )
         except BaseException as error:  # noqa: BLE001 - whatever one of 100 plugins raises, it was not sent
             reason(self._name, error)  # logs the error
@@ -267,74 +255,3 @@ class _Sending:
 
 def _not_sent(why: str) -> TemporaryError:
     return TemporaryError(ErrorKind.CONNECTION, f"Apprise: {why}")
-
-
-def formatted(service: NotifyBase, text: PlainText | RichMessage) -> tuple[str, str, NotifyFormat]:
-    """Convert a message to the format that a service sends, so that a buyer's text is shown as typed.
-
-    Apprise(…).notify does the same before it calls a service. A service that is called directly interprets
-    markup in the text.
-
-    Returns:
-        Title, body, and their format.
-    """
-    resolve = getattr(service, "resolve_format", None)  # before Apprise 2, a service supports one format
-    target: NotifyFormat = resolve(NotifyFormat.TEXT) if resolve else service.notify_format
-    in_body = service.title_maxlen <= 0  # the title becomes a part of the body
-    title = _converted(text.title, target) if text.title and in_body else text.title
-    if isinstance(text, PlainText):
-        return title, _converted(text.body, target), target
-    return title, _lines(_fitted(text, target, _room(service, title)), target), target
-
-
-def _room(service: NotifyBase, title: str) -> int:
-    """Return how many characters are left for the lines below a title, as it is sent."""
-    return service.body_maxlen - TITLE_ROOM - (len(title) if service.title_maxlen <= 0 else 0)
-
-
-def _fitted(rich: RichMessage, target: NotifyFormat, limit: int) -> RichMessage:
-    """Return the message shortened to a limit. If it is too long, items are left out first, then lines."""
-    for count in range(len(rich.items), -1, -1):
-        shorter = rich.with_items(count)
-        if len(_lines(shorter, target)) <= limit:
-            return shorter
-    while len(_lines(shorter, target)) > limit and (shorter.personal or shorter.facts):
-        shorter = replace(
-            shorter,
-            personal=shorter.personal[:-1],
-            facts=shorter.facts if shorter.personal else shorter.facts[:-1],
-        )
-    return shorter
-
-
-def _lines(rich: RichMessage, target: NotifyFormat) -> str:
-    lines = [_converted(line, target) for line in rich.lines]
-    if rich.url:
-        lines.append(_link(rich, target))
-    return ("<br/>" if target == NotifyFormat.HTML else "\n").join(lines)
-
-
-def _link(rich: RichMessage, target: NotifyFormat) -> str:
-    match target:
-        case NotifyFormat.HTML:
-            return f'<a href="{escape(rich.url)}">{escape(rich.url_text)}</a>'
-        case NotifyFormat.MARKDOWN:
-            return f"[{rich.url_text}]({rich.url})"
-        case _:
-            return f"{rich.url_text}: {rich.url}"
-
-
-def _converted(text: str, target: NotifyFormat) -> str:
-    convert: Callable[..., str] = convert_between
-    return convert(NotifyFormat.TEXT, target, content=text)
-
-
-def message(delivery: Delivery) -> tuple[PlainText | RichMessage, NotifyType]:
-    """Return text and type of a message."""
-    notification = json.loads(delivery.body)
-    kind = TYPES.get(notification["level"], NotifyType.INFO)
-    if delivery.event_type == EventType.RECOVERED:
-        kind = NotifyType.SUCCESS
-    if RICH in notification:
-        return RichMessage.of_json(notification[RICH]), kind
-    return PlainText(notification["title"], notification["message"]), kind
