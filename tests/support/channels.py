@@ -10,7 +10,7 @@ from unittest import mock
 from shop_poller.core.grouping import GroupFormat
 from shop_poller.core.messages import Locale, order_notification
 from shop_poller.core.model import BuyerField, Delivery, EventType, Notification, OrderEvent, OrderItem
-from shop_poller.core.rich_message import rich_body
+from shop_poller.core.rich_message import RichMessage, rich_body
 from shop_poller.locales import texts
 from support.deliveries import delivery
 from support.notifications import NOW, examples, message_format, order, rich_format
@@ -80,20 +80,26 @@ def deliveries(locale: Locale) -> Iterator[tuple[str, Delivery]]:
         yield name, rich_delivery(locale, notification)
     names = ("Мёд липовый, {} г", "Linden honey, {} g")
     items = tuple(OrderItem(names[locale == "en"].format(n * 10), str(n), "10.00") for n in range(1, 51))
-    yield "new, 60 items", _new(locale, items=items, more_items=10)
+    yield "new, 60 items", new_order(locale, items=items, more_items=10)
     evil = tuple(OrderItem(text, "1", "10.00") for text in (EVIL, "# heading", "- list", "1. list"))
     note = {BuyerField.NOTE: EVIL, BuyerField.EMAIL: "anna_p@here.com"}
     yield (
         "new, with markup everywhere",
-        _new(locale, items=evil, customer=EVIL, payment_method=EVIL, shipping_method=EVIL, buyer=note),
+        new_order(locale, items=evil, customer=EVIL, payment_method=EVIL, shipping_method=EVIL, buyer=note),
     )
     rows = [rich_delivery(locale, n) for name, n in all_examples if name in {"new", "placed", "failed"}]
     yield "group", GroupFormat(locale, texts(locale)).compose(rows)
 
 
-def _new(locale: Locale, **changes: Any) -> Delivery:
+def new_order(locale: Locale, **changes: Any) -> Delivery:
+    """A new order whose facts are these."""
     event = OrderEvent(EventType.NEW, order(locale, **changes), occurrence=1, paid=True)
     return rich_delivery(locale, order_notification(event, message_format(locale), now=NOW))
+
+
+def only_title(title: str) -> Delivery:
+    """A message without any line below its title, as a template may write it."""
+    return replace(delivery(), body=rich_body(json.loads(delivery().body), RichMessage(title)))
 
 
 def as_text(posted: Any, path: str = "") -> str:
