@@ -8,16 +8,18 @@ process a slow response never causes a second message. After a restart it may.
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from smtplib import SMTPException
 from threading import Thread, local
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 
-from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.hosts import is_never_proxied
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
@@ -25,6 +27,7 @@ from shop_poller.core.plain_text import one_line
 from shop_poller.core.rich_message import RichMessage
 from shop_poller.peer_errors import reason, translated
 from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
+from shop_poller.sinks.apprise.mail_answers import answer_in_words, mail_refusal
 from shop_poller.sinks.statuses import TEMPORARY
 
 try:
@@ -48,7 +51,7 @@ class _MessageCollector(logging.Handler):
     """Collects what Apprise logs in a thread: its only reasons for a failure. None of it enters our log."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.DEBUG)
         self._here = local()
 
     def begin(self) -> list[str]:
@@ -57,15 +60,20 @@ class _MessageCollector(logging.Handler):
         return said
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message, if its thread called `begin`."""
+        """Keep a warning, or the answer of a mail server, if its thread called `begin`."""
         said = getattr(self._here, "said", None)
-        if said is not None and len(said) < 10:
+        if said is None or len(said) >= 10:
+            return
+        if record.levelno >= logging.WARNING:
             said.append(record.getMessage())
+        elif isinstance(error := sys.exception(), SMTPException) and (answer := answer_in_words(error)):
+            said.append(answer)
 
 
 COLLECTOR = _MessageCollector()
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").handlers = [COLLECTOR]
+logging.getLogger("apprise").setLevel(logging.DEBUG)
 for chatty in ("urllib3", "requests"):  # they log whole URLs, and Telegram's contain the bot's token
     logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
@@ -174,12 +182,15 @@ class AppriseSink:
         service.socket_read_timeout = min(service.socket_read_timeout, READ_TIMEOUT_S)
         return service
 
-    def _refusal(self, sending: "_Sending") -> TemporaryError:
+    def _refusal(self, sending: "_Sending") -> ShopPollerError:
         """Return the error for a message that was not sent.
 
         Apprise returns only False. Its log contains the reason, sometimes with an HTTP status.
         """
         text = " ".join(sending.said)
+        refusal = mail_refusal(text, f"Apprise: {self._clean(text)}")
+        if refusal is not None:
+            return refusal
         found = STATUS.search(text)
         if found is None:
             kind = ErrorKind.CONNECTION

@@ -1,0 +1,42 @@
+"""What a mail server answers when it refuses a message. Pure.
+
+Apprise logs these answers as details that it does not show, and returns only that the mail was not sent.
+"""
+
+import re
+from smtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException
+
+from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+
+ANSWER = re.compile(r"the mail server answered ([45][0-9]{2})\b|was refused: ([45][0-9]{2})\b")
+SHUTTING_DOWN = 421
+
+
+def answer_in_words(error: SMTPException) -> str | None:
+    """Return the answer in an exception; None if there is none in it."""
+    words: bytes | str
+    match error:
+        case SMTPRecipientsRefused():
+            code, words = next(iter(error.recipients.values()))
+        case SMTPResponseException():
+            code, words = error.smtp_code, error.smtp_error
+        case _:
+            return None
+    text = words if isinstance(words, str) else words.decode(errors="replace")
+    return f"the mail server answered {code}: {text}"
+
+
+def mail_refusal(said: str, message: str) -> ShopPollerError | None:
+    """Return the error for a mail that its server refused; None if it did not answer.
+
+    Args:
+        said: what Apprise logged, and the answer in words.
+        message: the text of the error, without a secret.
+    """
+    found = ANSWER.search(said)
+    if found is None:
+        return None
+    code = int(found[1] or found[2])
+    if code >= 500:  # some servers say so of a sender that they accept later
+        return PermanentError(ErrorKind.REJECTED, message, may_pass=True)
+    return TemporaryError(ErrorKind.UNAVAILABLE if code == SHUTTING_DOWN else ErrorKind.SERVER, message)
