@@ -146,10 +146,9 @@ NAMES = [
     "{{DATE(2026-11-25T00:00:00Z)}}",
     "a\\*b\\",
 ]
-PINGS = re.compile(
-    r"(?<![\w.+-])@\w|@(?:everyone|here|all|channel|room)\b|(?<!\\)<(?:[!#]|@&?)\w|<users/|@\*\*",
-    re.IGNORECASE,
-)
+MENTION = r"(?<![\w.+-])@\w|@(?:everyone|here|all|channel|room)\b|@\*\*"
+TOKEN = r"(?<!\\)<(?:[!#]\w|@&?\w|users/)"
+PINGS = re.compile(f"{MENTION}|{TOKEN}", re.IGNORECASE)
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 ALL_CHATS = {
     name: url
