@@ -2,11 +2,12 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -83,6 +84,43 @@ def test_a_console_log_is_for_people(lines: Lines) -> None:
     for part in ("warning", "delivery failed", "316", "crm"):
         assert part in line
     assert not line.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("info", ["delivered crm", "delivery failed console:"]),
+        ("debug", ["order event", "delivered console:"]),
+    ],
+)
+def test_what_a_sink_prints_on_the_same_terminal_is_logged_at_debug_level(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, level: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    set_up_logging(level=level, style=None, printing=["console:"])
+
+    _log().info("order event", order=316)
+    _log().info("delivered", sink="console:")
+    if level == "info":
+        _log().info("delivered", sink="crm")
+        _log().warning("delivery failed", sink="console:")
+
+    found = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines()]
+    assert len(found) == 2
+    for line, words in zip(found, expected, strict=True):
+        assert all(word in line for word in words.split())
+        assert ("[debug" in line) is (level == "debug")
+
+
+@pytest.mark.parametrize(("style", "on_terminal"), [("json", "yes"), ("console", "")])
+def test_a_log_for_programs_or_a_file_has_every_line(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, style: Literal["json", "console"], on_terminal: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: bool(on_terminal))
+    set_up_logging(level="info", style=style, printing=["console:"])
+    _log().info("order event", order=316)
+    _log().info("delivered", sink="console:")
+    assert len(lines()) == 2
 
 
 @pytest.mark.parametrize(("terminal", "expected"), [(True, "console"), (False, "json")])

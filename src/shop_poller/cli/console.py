@@ -191,6 +191,14 @@ def load_chosen_shops(config: Path | None, shop: str | None) -> Sequence[Setting
     return shops if shop is None else [choose(shops, shop)]
 
 
+def _sinks_on_the_terminal(shops: Sequence[Settings]) -> frozenset[str]:
+    """Return the sinks that print all notifications on this terminal; none if a shop has no such sink."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return frozenset()
+    found = [{sink.name for sink in shop.sinks if sink.prints_all} for shop in shops]
+    return frozenset().union(*found) if all(found) else frozenset()
+
+
 def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsConfig:
     """Load the settings of all shops, and set up logging.
 
@@ -204,7 +212,12 @@ def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsCo
 
     shops_config = load_shops(config, asks_shop=asks_shop, parse_sink=parse_sink)
     secrets, first = {secret for shop in shops_config.shops for secret in shop.secrets}, shops_config.shops[0]
-    set_up_logging(level=first.shop_log_level, style=first.shop_log_format, secrets=secrets)
+    set_up_logging(
+        level=first.shop_log_level,
+        style=first.shop_log_format,
+        secrets=secrets,
+        printing=_sinks_on_the_terminal(shops_config.shops),
+    )
     if "shop_locale" in first.model_fields_set:
         use_language(first.shop_locale)
     return shops_config

@@ -118,6 +118,11 @@ class SinkConfig(ABC):
         return []
 
     @property
+    def prints_all(self) -> bool:
+        """Whether it prints every notification on standard output at once."""
+        return False
+
+    @property
     def shows_secret(self) -> bool:
         """Whether the name is the address, and contains what looks like a secret."""
         return False

@@ -5,7 +5,7 @@ The log reports changes: the first failure and the recovery, not the thousandth 
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Literal, TextIO, cast
 
@@ -21,7 +21,11 @@ _stderr: LogWriter | None = None
 
 
 def set_up_logging(
-    *, level: str, style: Literal["json", "console"] | None, secrets: Iterable[str] = ()
+    *,
+    level: str,
+    style: Literal["json", "console"] | None,
+    secrets: Iterable[str] = (),
+    printing: Collection[str] = (),
 ) -> None:
     """Send structlog and the standard library's logging to stderr, one line per event.
 
@@ -29,6 +33,8 @@ def set_up_logging(
         level: debug, info, warning, error.
         style: None chooses console on a terminal, else json.
         secrets: texts to mask wherever they appear.
+        printing: names of sinks that print every notification on a terminal. If this log is for people on a
+            terminal too, its lines about the same orders are at debug level.
     """
     global _stderr  # noqa: PLW0603 - the process has one
     _stderr = stderr = sys.stderr if isinstance(sys.stderr, LogWriter) else LogWriter(sys.stderr)
@@ -38,6 +44,9 @@ def set_up_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    told: list[structlog.typing.Processor] = []
+    if console and printing and sys.stderr.isatty():
+        told = [_ToldByPrinting(printing, shows_debug=level == "debug")]
     render: structlog.typing.Processor
     masked: list[structlog.typing.Processor]
     if console:
@@ -54,7 +63,7 @@ def set_up_logging(
 
     stderr.describe_gap = describe_gap
     structlog.configure(
-        processors=[*shared, *masked],
+        processors=[*shared, *told, *masked],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stderr)),
         cache_logger_on_first_use=True,
@@ -87,6 +96,28 @@ def finish_log() -> None:
     """
     if isinstance(sys.stderr, LogWriter) and sys.stderr.finish():
         sys.stderr = sys.stderr.stream
+
+
+class _ToldByPrinting:
+    """Lowers lines about orders that a sink prints on the same terminal to the level debug.
+
+    Args:
+        printing: names of these sinks.
+        shows_debug: whether lines of that level are shown.
+    """
+
+    def __init__(self, printing: Collection[str], *, shows_debug: bool) -> None:
+        self._printing = frozenset(printing)
+        self._shows_debug = shows_debug
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event, or drop it; this is a processor of structlog."""
+        is_printed = event["event"] == "delivered" and event.get("sink") in self._printing
+        if is_printed or event["event"] == "order event":
+            if not self._shows_debug:
+                raise structlog.DropEvent
+            event["level"] = "debug"
+        return event
 
 
 class _Masked:

@@ -15,7 +15,7 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import SinkConfig, sink_name, take_options
+from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, sink_name, take_options
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
@@ -53,6 +53,11 @@ class ConsoleConfig(SinkConfig):
                 " rate, quiet, urgent, group, locale and style"
             )
         return cls(name=name, options=options)
+
+    @property
+    def prints_all(self) -> bool:
+        """Whether it prints every notification at once: it has no filter, rate, quiet hours or groups."""
+        return replace(self.options, locale=None, style="rich") == NO_OPTIONS
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - needs neither
         """Make the sink."""
