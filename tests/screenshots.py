@@ -6,20 +6,34 @@ from pathlib import Path
 
 from shop_poller.core.messages import Locale
 from shop_poller.web.snapshot import StatusSnapshot
+from support.apprise_services import load_services
 from support.browser import CHROMIUM, Scheme, browsing
-from support.chat import chat
+from support.chat import IN_DOCS, IN_README, chat, mailbox
 from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 
 
+async def messages(locale: Locale) -> None:
+    """Take the pictures of messages."""
+    load_services()
+    for name, width, scale, content in (
+        ("messages", 370, 1.3, await chat(locale, IN_README)),
+        ("telegram", 370, 1.05, await chat(locale, IN_DOCS)),
+        ("mail", 760, 1.2, await mailbox(locale, IN_DOCS)),
+    ):
+        async with browsing(width=width, scale=scale, lang=locale) as page:
+            await page.set_content(content)
+            await page.locator("main").screenshot(path=IMAGES / f"{name}-{locale}.png")
+
+
 async def main() -> None:
-    """Take all pictures."""
+    """Take all pictures, or only those of messages: `tests/screenshots.py messages`."""
     locales: list[Locale] = ["en", "ru"]
     for locale in locales:
-        async with browsing(scale=1.5) as page:
-            await page.set_content(chat(locale))
-            await page.screenshot(path=IMAGES / f"messages-{locale}.png")
+        await messages(locale)
+    if sys.argv[1:] == ["messages"]:
+        return
     scenes: list[tuple[Scheme, StatusSnapshot]] = [("light", WELL), ("dark", TROUBLED)]
     for lang in locales:
         for scheme, snapshot in scenes:

@@ -107,6 +107,13 @@ def mail_text(message: EmailMessage) -> str:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_no_line_breaks_within_a_sum(channel: str) -> None:
+    (post,) = await posts(CHANNELS[channel], dict(deliveries("ru"))["new"])
+    assert any(re.search("5[\u00a0\u202f]990[\u00a0\u202f]₽", text) for text in all_texts(post))
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("channel", ["discord", "pushover", "teams", "rocket.chat", "webex"])
 async def test_items_are_left_out_before_the_number_the_sum_and_the_link(channel: str) -> None:
     url = (CHANNELS | MORE_CHANNELS)[channel]

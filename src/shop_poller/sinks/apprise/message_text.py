@@ -28,6 +28,9 @@ APPRISES_OWN = frozenset({"tgram"})
 """Apprise escapes their Markdown well."""
 MAIL = frozenset({"mailto", "mailtos"})
 """They take plain text too. From HTML, Apprise makes both parts of a mail."""
+LOSES_NO_BREAK_SPACES = frozenset({"tgram"})
+"""Apprise makes blanks of them, at which a line may break in the middle of a sum; not of narrow ones."""
+NARROW = str.maketrans({"\u00a0": "\u202f"})
 TYPES = {"warning": NotifyType.WARNING, "error": NotifyType.FAILURE, "critical": NotifyType.FAILURE}
 
 
@@ -92,6 +95,7 @@ class _Writer:
         title_limit: characters of a title; 0 if it is a part of the body.
         body_limit: characters of a body, with the title if that is a part of it.
         is_mail: it is sent by e-mail.
+        narrows: no-break spaces are sent as narrow ones.
     """
 
     format: NotifyFormat
@@ -101,6 +105,7 @@ class _Writer:
     title_limit: int
     body_limit: int
     is_mail: bool
+    narrows: bool
 
     def sent(self, text: PlainText | RichMessage) -> SentText:
         title = self._title(text.title)
@@ -175,9 +180,8 @@ class _Writer:
             return self.markdown.literal(line)
         safe = without_mentions(line) if self.has_mentions else line
         if self.format == NotifyFormat.HTML:
-            return escape(
-                safe, quote=False
-            )  # Apprise would write &nbsp; for each blank, so no line would wrap
+            # Apprise would write &nbsp; for each blank, so no line would wrap.
+            return escape(safe.translate(NARROW) if self.narrows else safe, quote=False)
         convert: Callable[..., str] = convert_between
         return convert(NotifyFormat.TEXT, self.format, content=safe)
 
@@ -203,6 +207,7 @@ def _writer(service: NotifyBase, scheme: str) -> _Writer:
         title_limit=0 if is_part_of_body or is_discord_text else service.title_maxlen,
         body_limit=service.body_maxlen,
         is_mail=scheme in MAIL,
+        narrows=scheme in LOSES_NO_BREAK_SPACES,
     )
 
 
