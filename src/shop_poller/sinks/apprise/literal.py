@@ -1,8 +1,8 @@
 """Makes text literal: a service shows it as it was typed, formats nothing in it, and notifies nobody by it.
 
-Apprise escapes text for most services, but not for those that format what it calls plain text (Discord,
-Mattermost, Zulip), and it knows no mentions: a buyer named `@everyone` would notify the whole channel. An
-invisible character (ZERO WIDTH SPACE) after the first sign of a mention ends it.
+Apprise escapes text for most services. It does not for those that format what it calls plain text: Discord,
+Mattermost, Zulip. It knows no mentions: a buyer named `@everyone` would notify the whole channel. An invisible
+character (ZERO WIDTH SPACE) after the first sign of a mention ends it.
 """
 
 import re
@@ -18,7 +18,7 @@ MARKS = re.compile(r"[\\`*~\[\]]|(?<![^\W_])_|_(?![^\W_])")
 PAIRS = re.compile(r"\|(?=\|)|\{(?=\{)|&(?=#?\w{1,32};)|:(?=[a-z0-9_+-]+:)", re.IGNORECASE)
 """What begins a spoiler, a function of a card, an entity, the name of an emoji."""
 BLOCK = re.compile(r"\s*([#>+=-]|\d{1,9}[.)])")
-"""What makes a line a heading, a quote or a list."""
+"""What begins a heading, a quote or a list."""
 BACKSLASHES = {mark: f"\\{mark}" for mark in "\\`*_~[]"}
 LOOKALIKES = {
     "\\": "∖",
