@@ -1,8 +1,8 @@
 """Makes text literal: a service shows it as it was typed, formats nothing in it, and notifies nobody by it.
 
 Apprise escapes text for most services. It does not for those that format what it calls plain text: Discord,
-Mattermost, Zulip. It knows no mentions: a buyer named `@everyone` would notify the whole channel. An invisible
-character (ZERO WIDTH SPACE) after the first sign of a mention ends it.
+Mattermost, Zulip. It knows no mentions: a buyer named `@everyone` would notify the whole channel. An
+invisible character (ZERO WIDTH SPACE) after the first sign of a mention ends it.
 """
 
 import re

@@ -88,7 +88,7 @@ class _Writer:
     """Writes messages in the format that a service takes.
 
     Attributes:
-        format: what Apprise is told the text is.
+        format: of the text, for Apprise.
         markdown: how the service reads Markdown; None if it gets plain text, HTML, or Apprise's own Markdown.
         has_mentions: a text may notify other people.
         formats_title: the service formats the title as it formats the body.
