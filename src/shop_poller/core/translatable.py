@@ -65,7 +65,7 @@ def translated(text: str, catalogue: Catalogue) -> str:
 
 
 def joined(separator: str, texts: "list[str] | tuple[str, ...]") -> str:
-    """Join lines as `str.join` does; the result can still be translated."""
+    """Join lines as `str.join` does; the result can still be translated, and so can the separator."""
     names = [f"part{number}" for number in range(len(texts))]
-    template = separator.replace("{", "{{").replace("}", "}}").join(f"{{{name}}}" for name in names)
-    return Text(template, **dict(zip(names, texts, strict=True)))
+    template = "{separator}".join(f"{{{name}}}" for name in names)
+    return Text(template, separator=separator, **dict(zip(names, texts, strict=True)))
