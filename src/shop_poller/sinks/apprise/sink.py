@@ -26,6 +26,7 @@ from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery, EventType
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.translatable import Text
 from shop_poller.peer_errors import reason, translated
 from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
 from shop_poller.sinks.statuses import TEMPORARY
@@ -35,7 +36,7 @@ try:
     from apprise.conversion import convert_between
     from apprise.plugins import NotifyBase
 except ModuleNotFoundError as error:
-    raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
+    raise ValueError(Text("needs Apprise; install it: {install}", install=INSTALL)) from error
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 5.0
@@ -139,8 +140,9 @@ class AppriseSink:
 
     async def check(self) -> str:
         """Return the service's name. Apprise accepted the URL; only a message could show more."""
-        return (
-            f"Apprise knows how to send ({self._idle[0].service_name}); notify-test shows whether it arrives"
+        return Text(
+            "Apprise knows how to send ({service_name}); notify-test shows whether it arrives",
+            service_name=self._idle[0].service_name,
         )
 
     def shown(self, delivery: Delivery) -> str:
@@ -180,11 +182,13 @@ class AppriseSink:
 
     def _service(self) -> NotifyBase:
         said = COLLECTOR.begin()
-        with translated(self.name, lambda why: ValueError(f"Apprise cannot use this URL: {why}")):
+        with translated(
+            self.name, lambda why: ValueError(Text("Apprise cannot use this URL: {why}", why=why))
+        ):
             service = Apprise.instantiate(self._url, asset=self._asset)
         if not isinstance(service, NotifyBase):
-            why = self._clean(said[0]) if said else "it knows no such service"
-            raise ValueError(f"Apprise cannot use this URL: {why}")  # noqa: TRY004 - the value is wrong
+            why = self._clean(said[0]) if said else Text("it knows no such service")
+            raise ValueError(Text("Apprise cannot use this URL: {why}", why=why))  # noqa: TRY004 - the value is wrong
         service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_TIMEOUT_S)
         service.socket_read_timeout = min(service.socket_read_timeout, READ_TIMEOUT_S)
         return service
@@ -201,7 +205,8 @@ class AppriseSink:
         else:
             status = int(found[1])
             kind = TEMPORARY.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.REJECTED)
-        error = TemporaryError(kind, f"Apprise: {self._clean(text) or 'it was not sent'}")
+        why = self._clean(text) or Text("it was not sent")
+        error = TemporaryError(kind, Text("{name}: {problem}", name="Apprise", problem=why))
         return error if found is None else error.answered(int(found[1]))
 
     def _clean(self, text: str) -> str:
@@ -266,7 +271,7 @@ class _Sending:
 
 
 def _not_sent(why: str) -> TemporaryError:
-    return TemporaryError(ErrorKind.CONNECTION, f"Apprise: {why}")
+    return TemporaryError(ErrorKind.CONNECTION, Text("{name}: {problem}", name="Apprise", problem=why))
 
 
 def formatted(service: NotifyBase, text: PlainText | RichMessage) -> tuple[str, str, NotifyFormat]:
