@@ -6,7 +6,15 @@ import pytest
 from shop_poller.core.known_lines import known
 from shop_poller.core.translatable import Catalogue, translated
 
-CATALOGUE = Catalogue({"Permission denied": "kein Zugriff"}, lambda _: "other")
+CATALOGUE = Catalogue(
+    {
+        "Permission denied": "kein Zugriff",
+        "'utf-8' codec can't decode byte {byte} in position {position}: {reason}": (
+            "Byte {byte} an Stelle {position} ist kein UTF-8: {reason}"
+        ),
+    },
+    lambda _: "other",
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +24,13 @@ CATALOGUE = Catalogue({"Permission denied": "kein Zugriff"}, lambda _: "other")
         (str(PermissionError(errno.EACCES, "Permission denied")), "[Errno 13] kein Zugriff"),
         ("[Errno 999] Permission denied, {later}", "[Errno 999] Permission denied, {later}"),
         ("Permission denied, {later}", "Permission denied, {later}"),
+        ("Permission denied (at line 2, column 13)", "kein Zugriff (at line 2, column 13)"),
+        ("Permission denied (at end of document)", "kein Zugriff (at end of document)"),
+        ("unknown (at end of document)", "unknown (at end of document)"),
+        (
+            "'utf-8' codec can't decode byte 0xff in position 1: invalid start byte",
+            "Byte 0xff an Stelle 1 ist kein UTF-8: invalid start byte",
+        ),
         ("", ""),
     ],
 )

@@ -19,6 +19,7 @@ from shop_poller.config.sinks import SinkParser
 from shop_poller.core.errors import text_of
 from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
+from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
 from shop_poller.core.showing import is_harmless, shown, shown_place
 from shop_poller.core.translatable import Text
@@ -136,7 +137,7 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
         local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
         files += [dotenv] if local else []
     except (OSError, ValueError) as error:
-        problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=error))
+        problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=known(str(error))))
         local = {}
     take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
@@ -240,7 +241,7 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else error
+        detail = known(error.strerror or "") if isinstance(error, OSError) else known(str(error))
         is_path = path.suffix == ".toml" or path.exists()
         may_be_path = is_path or all(is_harmless(part, is_name=True) for part in path.parts)
         where = path if may_be_path else Text("the file of --config")
@@ -295,7 +296,7 @@ def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) 
         with (home / path).open("rb") as file:
             secret = file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else Text("it is not text")
+        detail = known(error.strerror or "") if isinstance(error, OSError) else Text("it is not text")
         raise ValueError(Text("cannot read {where}: {detail}", where=where, detail=detail)) from error
     if not secret and not may_be_blank:
         raise ValueError(

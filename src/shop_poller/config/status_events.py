@@ -21,7 +21,7 @@ MOST = 50
 MAX_STATUS = 100
 MAX_TITLE = 100
 MAX_MESSAGE = 500
-EXAMPLE = '{"packing": {"title": "Packing", "message": "Order #{id} is being packed"}}'
+EXAMPLE = Text('{{"packing": {{"title": "Packing", "message": "Order #{{id}} is being packed"}}}}')
 
 
 def parse(value: object) -> dict[str, StatusEvent]:

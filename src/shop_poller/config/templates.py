@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shop_poller.core.known_lines import known
 from shop_poller.core.showing import shown
 from shop_poller.core.translatable import Text
 
@@ -73,7 +74,7 @@ def read(source: Path | tuple[tuple[str, str], ...]) -> TemplateTexts:
         return TemplateTexts(
             {},
             source,
-            (Text("{source}: cannot be read: {strerror}", source=source, strerror=error.strerror),),
+            (Text("{source}: cannot be read: {error}", source=source, error=known(error.strerror or "")),),
         )
     files = [path for path in paths if path.name.endswith(SUFFIX)]
     problems: list[str] = [
@@ -91,7 +92,9 @@ def read(source: Path | tuple[tuple[str, str], ...]) -> TemplateTexts:
             with path.open("rb") as file:
                 found.append((path.name.removesuffix(SUFFIX), file.read(MAX_BYTES + 1).decode("utf-8-sig")))
         except OSError as error:
-            problems.append(Text("{path}: cannot be read: {strerror}", path=path, strerror=error.strerror))
+            problems.append(
+                Text("{path}: cannot be read: {error}", path=path, error=known(error.strerror or ""))
+            )
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             # A character of a text that is too long may be cut.

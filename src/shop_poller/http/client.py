@@ -330,10 +330,7 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
         if (forbidden := _behind(error, ForbiddenHeadError)) is not None:
             said = Text("{peer} {problem}", peer=peer, problem=text_of(forbidden))
             raise TemporaryError(ErrorKind.CONNECTION, said, has_advice=True) from error
-        # h11 quotes bytes of the peer, which may be a cookie or an order.
-        detail = str(error).partition(": bytearray(")[0]
-        detail = one_line(masked(detail) if masked else detail, MAX_DETAIL) or type(error).__name__
-        detail = known(detail)
+        detail = _detail(error, masked)
         if isinstance(error, BROKEN_OFF):
             detail = next((said for sign, said in SAID.items() if sign in detail), detail)
             raise TemporaryError(
@@ -357,6 +354,16 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
         raise PermanentError(
             ErrorKind.REJECTED, Text("cannot ask {peer}: {name}", peer=peer, name=type(error).__name__)
         ) from error
+
+
+def _detail(error: BaseException, masked: Callable[[str], str] | None) -> str:
+    """Return what an error below HTTP says, without our secrets."""
+    text = text_of(error)
+    if isinstance(text, Text):  # our own words, about an error of a library
+        return text
+    # h11 quotes bytes of the peer, which may be a cookie or an order.
+    text = text.partition(": bytearray(")[0]
+    return known(one_line(masked(text) if masked else text, MAX_DETAIL) or type(error).__name__)
 
 
 def _behind(error: BaseException | None, kind: type[E]) -> E | None:

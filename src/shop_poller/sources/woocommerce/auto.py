@@ -164,7 +164,7 @@ class Auto:
                 await _close(source)
                 if not isinstance(error, ShopPollerError) or error.kind not in NOT_HERE:
                     raise
-                refused[dialect] = str(error)
+                refused[dialect] = error.text
                 errors.append((dialect, error))
             else:
                 self._source = source

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import CancelScope
 
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError, text_of
 from shop_poller.core.translatable import Text
 from shop_poller.peer_errors import translated
 from shop_poller.stores.sqlite.file import (
@@ -180,7 +180,7 @@ class SqliteConnection:
                 raise PermanentError(ErrorKind.STORE, explain(error, self._path)) from error
             raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
         except FileGoneError as error:
-            raise TemporaryError(ErrorKind.STORE, str(error)) from error
+            raise TemporaryError(ErrorKind.STORE, text_of(error)) from error
         return result
 
     async def aclose(self) -> None:

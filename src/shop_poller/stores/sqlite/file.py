@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.errors import ErrorKind, PermanentError, text_of
 from shop_poller.core.known_lines import known
 from shop_poller.core.translatable import Text
 from shop_poller.stores.damage import Damage
@@ -209,7 +209,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def explain(error: sqlite3.Error | OSError, path: Path) -> str:
     """Return in one line what is wrong with the file and how to fix it."""
-    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    text = (error.strerror if isinstance(error, OSError) else None) or text_of(error)
     advice = next((advice for part, advice in ADVICE.items() if part in text), OTHER_ADVICE)
     return Text("state file {path}: {problem}; {advice}", path=path, problem=known(text), advice=advice)
 

@@ -37,7 +37,7 @@ class SqliteLease(SqlitePort):
             await self._connection.run(lambda _: None)
         except TemporaryError as error:
             if isinstance(error.__cause__, FileGoneError):
-                raise PermanentError(ErrorKind.STORE, str(error)) from error
+                raise PermanentError(ErrorKind.STORE, error.text) from error
             raise
         return True
 
