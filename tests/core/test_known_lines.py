@@ -10,7 +10,7 @@ CATALOGUE = Catalogue(
     {
         "Permission denied": "kein Zugriff",
         "'utf-8' codec can't decode byte {byte} in position {position}: {reason}": (
-            "Byte {byte} an Stelle {position} ist kein UTF-8: {reason}"
+            "kein UTF-8: {byte} an Stelle {position}, {reason}"
         ),
     },
     lambda _: "other",
@@ -29,7 +29,7 @@ CATALOGUE = Catalogue(
         ("unknown (at end of document)", "unknown (at end of document)"),
         (
             "'utf-8' codec can't decode byte 0xff in position 1: invalid start byte",
-            "Byte 0xff an Stelle 1 ist kein UTF-8: invalid start byte",
+            "kein UTF-8: 0xff an Stelle 1, invalid start byte",
         ),
         ("", ""),
     ],

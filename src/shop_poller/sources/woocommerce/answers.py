@@ -184,11 +184,11 @@ def no_answer(
     return TemporaryError(
         ErrorKind.PROTOCOL,
         Text(
-            "HTTP {status} with {sent} instead of {wanted}; look for a plugin or cache that "
+            "HTTP {status} with {sent} instead of {expected}; look for a plugin or cache that "
             "changes the answers of the shop's API",
             status=status,
             sent=sent,
-            wanted=wanted,
+            expected=wanted,
         ),
     )
 
