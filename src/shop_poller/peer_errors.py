@@ -18,6 +18,8 @@ import anyio
 import structlog
 
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.known_lines import known
+from shop_poller.core.translatable import Text, joined
 
 MAX_REPORTED = 1000
 """Pairs of type and peer that are remembered; later ones are not logged."""
@@ -26,7 +28,10 @@ MAX_FRAMES = 20
 MAX_LINKED = 8
 """Exceptions in one traceback: causes, contexts, members of groups."""
 
-LOST = "the connection was closed"
+MAX_REASONS = 500
+"""Characters of the reasons of a group."""
+
+LOST = Text("the connection was closed")
 CLOSED_TYPES = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, EOFError)
 """Types that mean a lost connection; asyncio.IncompleteReadError is an EOFError."""
 CLOSED_TEXTS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
@@ -93,13 +98,16 @@ def reason(peer: str, error: BaseException, whole: BaseException | None = None) 
     whole = whole or error
     if isinstance(error, BaseExceptionGroup):
         reasons = {reason(peer, one, whole) for one in error.exceptions[:MAX_LINKED]}
-        return "; ".join(sorted(reasons))[:500]
+        both = joined("; ", sorted(reasons))
+        return both if len(both) <= MAX_REASONS else both[:MAX_REASONS]
     if isinstance(error, OSError):
-        return " ".join(str(error.strerror or type(error).__name__).split())[:200]
+        return known(" ".join(str(error.strerror or type(error).__name__).split())[:200])
     if is_closed_connection(error):
         return LOST
     _report(peer, error, whole)
-    return f"unexpected {type(error).__name__} in the client library; the log has its traceback"
+    return Text(
+        "unexpected {name} in the client library; the log has its traceback", name=type(error).__name__
+    )
 
 
 def is_closed_connection(error: BaseException) -> bool:

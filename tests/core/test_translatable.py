@@ -42,3 +42,4 @@ def test_lines_are_joined() -> None:
     assert text == "not found{;} {b}"
     assert translated(text, CATALOGUE) == "nicht gefunden{;} {b}"
     assert joined(", ", []) == ""
+    assert translated(joined(Text("not found"), ["a", "b"]), CATALOGUE) == "anicht gefundenb"

@@ -27,6 +27,7 @@ from shop_poller.runtime.message_templates import check_templates
 from shop_poller.sinks.registry import parse_sink
 from support.apprise_services import load_services
 from support.deliveries import delivery
+from support.marked_language import assert_translatable
 from support.notifications import NOW, examples, message_format, order
 
 BOT = "apprise+tgram://123456789:AAabcdefghijklmnopqrstuvwxyz12345678/777#tg"
@@ -55,6 +56,9 @@ def write(directory: Path, **texts: str) -> None:
         directory.joinpath(f"{name.replace('__', '.')}.txt.j2").write_text(text, encoding="utf-8")
 
 
+JINJA2 = ("unexpected end of template", "end of print statement")
+
+
 def settings(
     templates: object, *, urls: str = f"console: {BOT} https://crm.example/x#crm", **more: Any
 ) -> Settings:
@@ -73,6 +77,7 @@ def settings(
 def problems(*shops: Settings) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         check_templates(shops)
+    assert_translatable(caught.value.problems, values=JINJA2)
     return caught.value.problems
 
 

@@ -10,6 +10,7 @@ from shop_poller.config.shops import load_shops
 from shop_poller.core.showing import is_harmless, shown
 from shop_poller.sinks.registry import parse_sink
 from support.commands import run_command
+from support.marked_language import assert_translatable
 
 SECRETS = {
     "a consumer key": "ck_4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6",
@@ -66,6 +67,7 @@ def problems(
             parse_sink=parse_sink,
         )
     except SettingsError as error:
+        assert_translatable(error.problems)
         return error.problems
     return []
 

@@ -16,6 +16,7 @@ from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
+from shop_poller.core.translatable import Text
 from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
@@ -127,6 +128,15 @@ def test_a_store_that_cannot_be_read_is_said_and_nothing_is_made_up() -> None:
     assert "The state cannot be read: state in /x: disk I/O error" in text
     for name in ("Last poll", "Known orders", "Outbox", "Dead letters"):
         assert f"{name} not known" in text
+
+
+def test_an_error_is_shown_in_the_readers_language() -> None:
+    problem = Text("the shop answered {status}: {said}", status=503, said="<Error>")
+    failing = replace(WELL, failure=PollFailure(ErrorKind.UNAVAILABLE, problem, ago(minutes=5)))
+    assert "the shop answered 503: <Error>" in shown(failing)
+    assert "магазин ответил 503: <Error>" in shown(failing, "ru")
+    trouble = Text("state file {path}: {problem}; {advice}", path="/x", problem="?", advice=Text("nothing"))
+    assert "файл состояния /x: ?; ничего" in shown(replace(WELL, trouble=trouble), "ru")
 
 
 def test_who_cannot_ask_the_store_makes_up_no_other_replica() -> None:

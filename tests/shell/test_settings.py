@@ -21,6 +21,7 @@ from shop_poller.core.model import StatusEvent
 from shop_poller.runtime.factory import poll_plan, shop_credentials
 from shop_poller.sinks.redis.config import RedisConfig
 from shop_poller.sinks.registry import parse_sink
+from support.marked_language import assert_translatable
 
 CYRILLIC = "xn--80apaahi7a3c.xn--p1ai"
 SHOP = "https://shop.example"
@@ -34,6 +35,10 @@ KEYS = {
 SIGNING = "whsec_" + base64.b64encode(b"a key to sign webhooks with").decode()
 NEW_SIGNING = "whsec_" + base64.b64encode(b"a newer key to sign webhooks").decode()
 SQLITE = "sqlite:////var/lib/shop-poller/state.db"
+
+
+QUOTED = ("two words", "one day", 'Expected "\'" (at end of document)')
+"""Values of wrong settings that errors show, and texts of libraries."""
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Desk:
     def problems(self, changes: Mapping[str, str | None] | None = None, **more: str | None) -> list[str]:
         with pytest.raises(SettingsError) as caught:
             self.load(changes, **more)
+        assert_translatable(caught.value.problems, values=QUOTED)
         return caught.value.problems
 
 

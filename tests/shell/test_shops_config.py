@@ -10,6 +10,7 @@ from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
 from shop_poller.runtime.factory import shop_credentials
 from shop_poller.sinks.registry import parse_sink
+from support.marked_language import assert_translatable
 
 TWO = """
 shop_state_url = "sqlite:////var/lib/shop-poller/state.db"
@@ -54,6 +55,7 @@ def shops_config(folder: Path, text: str, *, asks_shop: bool = True, **changes: 
 def problems(folder: Path, text: str, **changes: Any) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         shops_config(folder, text, **changes)
+    assert_translatable(caught.value.problems)
     return caught.value.problems
 
 

@@ -6,6 +6,7 @@ import stat
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from standardwebhooks import Webhook
 
 from support.receivers import Post
@@ -164,6 +165,18 @@ def test_settings_come_from_env_toml_and_files_of_secrets(site: Site) -> None:
     (post,) = site.receiver.taken
     assert post.notification["title"] == "New order"
     assert site.status(SHOP_ID="from.toml", WOOCOMMERCE_CONSUMER_SECRET="x")["known_orders"] == 1
+
+
+@pytest.mark.parametrize("locale", ["ru", "en", "klingon"])
+def test_what_is_wrong_is_said_in_the_language_that_the_settings_name(site: Site, locale: str) -> None:
+    (site.home / ".env").write_text(f"SHOP_LOCALE={locale}\nSHOP_SENDERS=many\n")
+    done = site.run("run", "--once")
+    assert done.code == 2
+    english = (
+        "SHOP_SENDERS (from .env): input should be a valid integer, unable to parse string as an integer"
+    )
+    russian = "SHOP_SENDERS (из .env): нужно целое число (сейчас: 'many')"
+    assert f"shop-poller: {russian if locale == 'ru' else english}" in done.stderr
 
 
 def test_what_was_there_before_is_imported_in_silence_and_then_judged_rightly(site: Site) -> None:

@@ -114,8 +114,7 @@ def main() -> None:
     try:
         app()
     except SettingsError as error:
-        for problem in error.problems:
-            complain(problem)
+        _complain_of_settings(error)
         sys.exit(Exit.SETTINGS)
     except ShopPollerError as error:
         complain(error.text)
@@ -133,6 +132,14 @@ def main() -> None:
             sys.stderr.flush()
         except OSError:  # a log that cannot be written does not change the exit code
             discard(sys.stderr)
+
+
+def _complain_of_settings(error: SettingsError) -> None:
+    """Print the problems of settings, in the language that the settings name."""
+    if error.locale is not None:
+        use_language(error.locale)
+    for problem in error.problems:
+        complain(problem)
 
 
 @app.callback(invoke_without_command=True)

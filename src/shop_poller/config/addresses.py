@@ -6,6 +6,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 import idna
 
+from shop_poller.core.translatable import Text
+
 HTTP = frozenset({"http", "https"})
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
 LISTEN = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/\s]*):[0-9]{1,5}")
@@ -16,8 +18,7 @@ NO_HOST = re.compile(r"^[.-]|[,;'\"`<>{}|^*$&()!+=~]")
 """What the system's file of hosts calls it, as distributions write it."""
 MAX_HOST = 254
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-NO_CHARACTER = "has a character that this address may not have"
-LIKE = "it should look like https://shop.example/wp-json/woocommerce/mcp"
+NO_CHARACTER = Text("has a character that this address may not have")
 
 
 def split(address: str) -> SplitResult:
@@ -30,13 +31,16 @@ def split(address: str) -> SplitResult:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise ValueError("is no valid address (host or port)") from None
+        raise ValueError(Text("is no valid address (host or port)")) from None
     if not HOST.fullmatch(parts.netloc.rpartition("@")[2]):  # urlsplit is lenient with brackets
-        raise ValueError("is no valid address (host or port)")
+        raise ValueError(Text("is no valid address (host or port)"))
     if "@" not in parts.netloc and ":" in address.partition("//")[2].rpartition("@")[0]:
         # https://user:12/34@host: the rest of the password would be taken for the path, and be shown
         raise ValueError(
-            "is no valid address; in a password write %2F for /, %3F for ? and %23 for #, in a path %40 for @"
+            Text(
+                "is no valid address; in a password write %2F for /, %3F for ? and %23 for #, in a "
+                "path %40 for @"
+            )
         )
     return parts
 
@@ -66,7 +70,13 @@ def ascii_address(address: str) -> str:
         ValueError: no request can be sent there; said without the address.
     """
     if bad := next((char for char in address if char.isspace() or not char.isprintable()), ""):
-        raise ValueError(f"{NO_CHARACTER} (U+{ord(bad):04X}); copy it once more, or type it")
+        raise ValueError(
+            Text(
+                "{problem} (U+{bad:04X}); copy it once more, or type it",
+                problem=NO_CHARACTER,
+                bad=ord(bad),
+            )
+        )
     parts = split(address)
     host = parts.hostname or ""
     if not host.isascii():
@@ -75,7 +85,9 @@ def ascii_address(address: str) -> str:
         port = f":{parts.port}" if parts.port is not None else ""
         parts = parts._replace(netloc=f"{login}{at}{host}{port}")
     if len(host) > MAX_HOST or ".." in host or NO_HOST.search(host):
-        raise ValueError(f"has an invalid host name; {LIKE}")
+        raise ValueError(
+            Text("has an invalid host name; it should look like https://shop.example/wp-json/woocommerce/mcp")
+        )
     if address.isascii():
         return address
     return urlunsplit(
@@ -89,7 +101,7 @@ def _ascii_host(host: str) -> str:
         return idna.encode(unicodedata.normalize("NFKC", host).lower().rstrip(".")).decode()
     except UnicodeError:
         raise ValueError(
-            "has a host name with letters that no domain may have; write it in the form xn--…"
+            Text("has a host name with letters that no domain may have; write it in the form xn--…")
         ) from None
 
 
@@ -104,5 +116,5 @@ def parse_listen(address: str) -> tuple[str, int] | None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     if not host or not LISTEN.fullmatch(address) or int(port) > 65535:
-        raise ValueError("should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off")
+        raise ValueError(Text("should be host:port, e.g. 127.0.0.1:9108, or empty to turn it off"))
     return host, int(port)

@@ -8,27 +8,36 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from shop_poller.config.pydantic_errors import problem_of
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.core.errors import text_of
 from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
+from shop_poller.core.known_lines import known
+from shop_poller.core.messages import Locale
 from shop_poller.core.showing import is_harmless, shown, shown_place
+from shop_poller.core.translatable import Text
 
 MAX_FILE_BYTES = 64 * 1024
 CONFIG_CREDENTIAL = "shops.toml"
 """The service's credential with the TOML file, if no file is named."""
 
 MISSING = {
-    "woocommerce_mcp_url": "is missing; set it to https://your-shop/wp-json/woocommerce/mcp",
-    "woocommerce_consumer_key": "is missing; make one under WooCommerce → Settings → Advanced → REST API",
-    "woocommerce_consumer_secret": "is missing; it was shown once when the key was made",
-    "wordpress_username": "is missing; set it to the user whose application password it is",
-    "wordpress_application_password": "is missing; make one under Users → Profile → Application Passwords",
+    "woocommerce_mcp_url": Text("is missing; set it to https://your-shop/wp-json/woocommerce/mcp"),
+    "woocommerce_consumer_key": Text(
+        "is missing; make one under WooCommerce → Settings → Advanced → REST API"
+    ),
+    "woocommerce_consumer_secret": Text("is missing; it was shown once when the key was made"),
+    "wordpress_username": Text("is missing; set it to the user whose application password it is"),
+    "wordpress_application_password": Text(
+        "is missing; make one under Users → Profile → Application Passwords"
+    ),
 }
 
 
@@ -49,6 +58,11 @@ class GatheredSettings:
     shops: list[Any]
     problems: list[str]
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def locale(self) -> Locale | None:
+        """The language that they name, if it is one: their errors are shown in it."""
+        return next((known for known in get_args(Locale) if known == self.values.get("shop_locale")), None)
 
 
 def load(
@@ -74,7 +88,7 @@ def load(
     found = gather(config, environ=environ, dotenv=dotenv)
     settings, problems = judge(found.values, found.origins, asks_shop=asks_shop, parse_sink=parse_sink)
     if settings is None or found.problems or problems:
-        raise SettingsError([*found.problems, *problems])
+        raise SettingsError([*found.problems, *problems], found.locale)
     return settings
 
 
@@ -105,24 +119,29 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
         if isinstance(tables, list):
             shops = tables
         else:
-            problems.append(f"{config}: write [[shops]], with two brackets, before each shop")
+            problems.append(
+                Text("{config}: write [[shops]], with two brackets, before each shop", config=config)
+            )
         problems.extend(
-            f"{config}: there is no setting {shown(name, is_name=True)}; the names are those of the"
-            " variables, in lower case"
+            Text(
+                "{config}: there is no setting {name}; the names are those of the variables, in lower case",
+                config=config,
+                name=shown(name, is_name=True),
+            )
             for name in sorted(set(written) - set(Settings.model_fields))
         )
-        take(written, f" (from {config})")
+        take(written, Text(" (from {config})", config=config))
         if _has_secrets([written, *shops]):
             files.append(config)
     try:
         local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
         files += [dotenv] if local else []
     except (OSError, ValueError) as error:
-        problems.append(f"{dotenv}: cannot be read: {error}")
+        problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=known(str(error))))
         local = {}
-    take(local, f" (from {dotenv})")
+    take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
-    take(_secret_files({**local, **environ}, problems, files), " (from its file)")
+    take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))
     return GatheredSettings(values, origins, shops, problems, files)
 
 
@@ -143,7 +162,7 @@ def judge(
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
     missing = _missing_credentials(values) if asks_shop else []
-    found = [(name, f"{name.upper()}: {MISSING[name]}") for name in missing]
+    found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing]
     try:
         settings = Settings.of(values, parse_sink=parse_sink)
     except ValidationError as error:
@@ -173,9 +192,9 @@ def _missing_credentials(values: Mapping[str, Any]) -> list[str]:
 
 def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
     """Return the problems of settings that are valid one by one."""
-    found = []
+    found: list[str] = []
     if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts could not be distinguished
-        found.append("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name")
+        found.append(Text("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name"))
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
     for sink, with_all in zip(settings.shop_notify_urls, settings.sinks, strict=True):
         name = shown_place(sink.name)
@@ -184,27 +203,36 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             for wanted in (sink.options.filter, Filter(levels=sink.options.urgent))
             for problem in filter_problems(wanted, events=events, levels=levels)
         ]
-        found += [f"SHOP_NOTIFY_URLS: {name}: {problem}" for problem in in_address]
         found += [
-            f"SHOP_SINK_OPTIONS: {name}: {problem}"
+            Text("SHOP_NOTIFY_URLS: {name}: {problem}", name=name, problem=problem) for problem in in_address
+        ]
+        found += [
+            Text("SHOP_SINK_OPTIONS: {name}: {problem}", name=name, problem=problem)
             for problem in filter_problems(with_all.options.filter, events=events, levels=levels)
             if problem not in in_address
         ]
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(
-            "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, after which an"
-            " order is forgotten"
+            Text(
+                "SHOP_PENDING_PAYMENT_THRESHOLD: should be less than SHOP_STATE_RETENTION_DAYS, "
+                "after which an order is forgotten"
+            )
         )
     if settings.shop_pending_payment_threshold and not settings.shop_sweep_interval:
         found.append(
-            "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; set"
-            " SHOP_SWEEP_INTERVAL"
+            Text(
+                "SHOP_PENDING_PAYMENT_THRESHOLD: needs the sweep, which looks at open orders again; "
+                "set SHOP_SWEEP_INTERVAL"
+            )
         )
     blind = settings.shop_dialect == "abilities" or not settings.has_consumer_key
     if asks_shop and blind and not settings.shop_sweep_interval:
         found.append(
-            "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks whether an order"
-            " that was set aside can be shown again; unset it, or use another dialect"
+            Text(
+                "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks "
+                "whether an order that was set aside can be shown again; unset it, or use another "
+                "dialect"
+            )
         )
     return found
 
@@ -213,11 +241,11 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else error
+        detail = known(error.strerror or "") if isinstance(error, OSError) else known(str(error))
         is_path = path.suffix == ".toml" or path.exists()
         may_be_path = is_path or all(is_harmless(part, is_name=True) for part in path.parts)
-        where = path if may_be_path else "the file of --config"
-        problems.append(f"{where}: cannot be read as TOML: {detail}")
+        where = path if may_be_path else Text("the file of --config")
+        problems.append(Text("{where}: cannot be read as TOML: {detail}", where=where, detail=detail))
         return {}
     return values
 
@@ -246,7 +274,7 @@ def _secret_files(
         except ValueError as error:
             if is_credential and isinstance(error.__cause__, FileNotFoundError):
                 continue  # a secret need not be a credential
-            problems.append(f"{variable}: {error}")
+            problems.append(Text("{name}: {problem}", name=variable, problem=text_of(error)))
     return found
 
 
@@ -261,26 +289,38 @@ def read_secret(path: Path, home: Path = Path(), *, may_be_blank: bool = False) 
     Raises:
         ValueError: with the problem in one line; without the path if it may be the secret itself.
     """
-    where = path if path.is_absolute() else f"a file of that name in {home.absolute()}"
+    where = (
+        path if path.is_absolute() else Text("a file of that name in {directory}", directory=home.absolute())
+    )
     try:
         with (home / path).open("rb") as file:
             secret = file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"cannot read {where}: {detail}") from error
+        detail = known(error.strerror or "") if isinstance(error, OSError) else Text("it is not text")
+        raise ValueError(Text("cannot read {where}: {detail}", where=where, detail=detail)) from error
     if not secret and not may_be_blank:
-        raise ValueError(f"there is nothing in {path}; put the secret into it, or do not name it")
+        raise ValueError(
+            Text("there is nothing in {path}; put the secret into it, or do not name it", path=path)
+        )
     return secret
 
 
 def _problem(detail: Any, origins: Mapping[str, str], secrets: Iterable[str]) -> str:
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
-        return f"{name.upper()}: {MISSING[name]}"
-    text = str(detail["msg"]).removeprefix("Value error, ")
-    text = text[0].lower() + text[1:]
+        return _missing(name)
     value = str(detail["input"])
     # An address may contain a password or keys, and a secret may be in the wrong variable.
     hidden = name in {*SECRETS, "woocommerce_mcp_url"} or "@" in value or any(s in value for s in secrets)
-    now = "" if hidden else f" (now: {shown(detail['input'])})"
-    return f"{name.upper()}{origins.get(name, '')}: {text}{now}"
+    now = "" if hidden else Text(" (now: {value})", value=shown(detail["input"]))
+    return Text(
+        "{name}{origin}: {problem}{now}",
+        name=name.upper(),
+        origin=origins.get(name, ""),
+        problem=problem_of(detail),
+        now=now,
+    )
+
+
+def _missing(name: str) -> str:
+    return Text("{name}: {problem}", name=name.upper(), problem=MISSING[name])

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from shop_poller.core.translatable import Text
+
 SCHEME = re.compile(r"redis(s)?(\+sentinel|\+cluster)?")
 HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:@/\s]+))(?::([0-9]{1,5}))?")
 OPTIONS = frozenset({"ca_certs", "sentinel_username", "sentinel_password"})
@@ -78,25 +80,27 @@ def parse_redis(address: str) -> RedisAddress:
         parts = urlsplit(address)
         options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        raise ValueError("is no valid address (host, port or options)") from None
+        raise ValueError(Text("is no valid address (host, port or options)")) from None
     kind = SCHEME.fullmatch(parts.scheme)
     if kind is None:
-        raise ValueError("should begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+        raise ValueError(Text("should begin with redis://, rediss://, redis+sentinel:// or redis+cluster://"))
     topology = Topology(kind[2][1:]) if kind[2] else Topology.SINGLE
     user, at, hosts = parts.netloc.rpartition("@")
     if not at and "@" in parts.path:
         raise ValueError(
-            "is no valid address; in a password write %2F for /, %3F for ?, %23 for # and %40 for @"
+            Text("is no valid address; in a password write %2F for /, %3F for ?, %23 for # and %40 for @")
         )
     if parts.fragment or not set(options) <= OPTIONS:
-        raise ValueError(f"has an option that is not known; there are {', '.join(sorted(OPTIONS))}")
+        raise ValueError(
+            Text("has an option that is not known; there are {options}", options=", ".join(sorted(OPTIONS)))
+        )
     for name, values in options.items():
         if len(values) > 1 or not values[0]:
-            raise ValueError(f"has the option {name} more than once, or with nothing in it")
+            raise ValueError(Text("has the option {name} more than once, or with nothing in it", name=name))
     port = SENTINEL_PORT if topology is Topology.SENTINEL else SERVER_PORT
     servers = tuple(_host(host, port) for host in hosts.split(","))
     if topology is Topology.SINGLE and len(servers) > 1:
-        raise ValueError("names several hosts; write redis+sentinel:// or redis+cluster://")
+        raise ValueError(Text("names several hosts; write redis+sentinel:// or redis+cluster://"))
     master, database = _path(topology, parts.path)
     username, _, password = user.partition(":")
     return RedisAddress(
@@ -115,7 +119,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     found = HOST.fullmatch(text)
     port = int(found[3] or default_port) if found else 0
     if not found or not 0 < port < 65536:
-        raise ValueError("is no valid address (host or port)")
+        raise ValueError(Text("is no valid address (host or port)"))
     return found[1] or found[2], port
 
 
@@ -124,14 +128,14 @@ def _path(topology: Topology, path: str) -> tuple[str, int]:
     first, *others = path.strip("/").split("/")
     if topology is Topology.CLUSTER:
         if first:
-            raise ValueError("has a path; a Cluster has no databases to choose from")
+            raise ValueError(Text("has a path; a Cluster has no databases to choose from"))
         return "", 0
     if topology is Topology.SENTINEL:
         if not first:
-            raise ValueError("names no master; write redis+sentinel://host:26379/mymaster/0")
+            raise ValueError(Text("names no master; write redis+sentinel://host:26379/mymaster/0"))
         master, number = first, others
     else:
         master, number = "", [first, *others] if first else []
     if len(number) > 1 or not all(n.isascii() and n.isdigit() and len(n) <= 5 for n in number):
-        raise ValueError("should end in the number of a database, e.g. redis://host:6379/0")
+        raise ValueError(Text("should end in the number of a database, e.g. redis://host:6379/0"))
     return master, int(number[0]) if number else 0

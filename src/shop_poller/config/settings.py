@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -37,11 +37,12 @@ from shop_poller.config.statuses import UNPAID
 from shop_poller.config.templates import TemplateSource
 from shop_poller.config.templates import parse as parse_templates
 from shop_poller.core.hosts import is_loopback
-from shop_poller.core.messages import LEVELS
+from shop_poller.core.messages import LEVELS, Locale
 from shop_poller.core.model import BuyerField, StatusEvent
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import shown
 from shop_poller.core.signature import signing_keys
+from shop_poller.core.translatable import Text
 
 HASH_TAG = re.compile(r"\{[^{}]+\}")
 MIN_WEBHOOK_SECRET = 8
@@ -64,11 +65,13 @@ class SettingsError(Exception):
 
     Attributes:
         problems: one line per problem: the variable, what is wrong, what to do; no secrets.
+        locale: the language that the settings name; None if it is not known.
     """
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: Sequence[str], locale: Locale | None = None) -> None:
         super().__init__("; ".join(problems))
-        self.problems = problems
+        self.problems = list(problems)
+        self.locale = locale
 
 
 def _words(value: object) -> object:
@@ -81,7 +84,7 @@ def _sinks(value: object, info: ValidationInfo) -> object:
         redis = info.data.get("redis_url")
         value = CONSOLE_SINK if redis is None else REDIS_SINK.format(redis.get_secret_value())
     if not isinstance(value, str):
-        raise ValueError("should be addresses with spaces between")  # noqa: TRY004 - pydantic collects ValueErrors
+        raise ValueError(Text("should be addresses with spaces between"))  # noqa: TRY004 - pydantic collects ValueErrors
     return parse_sinks(value, _sink_parser(info))
 
 
@@ -92,7 +95,7 @@ def _sink_parser(info: ValidationInfo) -> SinkParser:
 
 def _listen(value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError("should be text, e.g. 127.0.0.1:9108")  # noqa: TRY004 - as above
+        raise ValueError(Text("should be text, e.g. 127.0.0.1:9108"))  # noqa: TRY004 - as above
     return parse_listen(value)
 
 
@@ -102,32 +105,38 @@ def _levels(value: object) -> object:
     except (ValueError, RecursionError):
         levels = None
     if not isinstance(levels, dict) or not all(isinstance(to, str) and to for to in levels.values()):
-        raise ValueError('should be JSON such as {"error": "critical"}')
+        raise ValueError(Text('should be JSON such as {{"error": "critical"}}'))
     unknown = sorted(set(levels) - set(LEVELS.values()))
     if unknown:
         name = shown(unknown[0], is_name=True)
-        raise ValueError(f"there is no level {name}; there are {', '.join(sorted(set(LEVELS.values())))}")
+        raise ValueError(
+            Text(
+                "there is no level {name}; there are {levels}",
+                name=name,
+                levels=", ".join(sorted(set(LEVELS.values()))),
+            )
+        )
     return levels
 
 
 def _key(value: SecretStr) -> SecretStr:
     if not HEADER_SAFE.fullmatch(value.get_secret_value()):
         raise ValueError(
-            "should be letters, digits and underscores only; was a space or line copied with it?"
+            Text("should be letters, digits and underscores only; was a space or line copied with it?")
         )
     return value
 
 
 def _username(value: str) -> str:
     if ":" in value or not value.isprintable() or not value.isascii() or len(value) > 100:
-        raise ValueError("should be the name that the user signs in with, without a colon")
+        raise ValueError(Text("should be the name that the user signs in with, without a colon"))
     return value
 
 
 def _password(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.isprintable() or not text.isascii():
-        raise ValueError("should be 24 letters and digits, in groups of four; copy it once more")
+        raise ValueError(Text("should be 24 letters and digits, in groups of four; copy it once more"))
     return value
 
 
@@ -138,11 +147,18 @@ def _signing_key(value: SecretStr) -> SecretStr:
 
 def _webhook_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if value.get_secret_value() != value.get_secret_value().strip():
-        raise ValueError("has blanks around it; WooCommerce would sign with another one")
+        raise ValueError(Text("has blanks around it; WooCommerce would sign with another one"))
     if len(value.get_secret_value()) < MIN_WEBHOOK_SECRET:
-        raise ValueError(f"should have at least {MIN_WEBHOOK_SECRET} characters, or anybody might guess it")
+        raise ValueError(
+            Text(
+                "should have at least {least} characters, or anybody might guess it",
+                least=MIN_WEBHOOK_SECRET,
+            )
+        )
     if info.data.get("shop_http_listen", "wrong") is None:
-        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+        raise ValueError(
+            Text("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+        )
     return value
 
 
@@ -150,11 +166,16 @@ def _admin_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
     text = value.get_secret_value()
     if not HEADER_TOKEN.fullmatch(text):
         raise ValueError(
-            f"should be {MIN_ADMIN_TOKEN} to 200 letters, digits and signs without blanks; make one with:"
-            " openssl rand -hex 24"
+            Text(
+                "should be {least} to 200 letters, digits and signs without blanks; make "
+                "one with: openssl rand -hex 24",
+                least=MIN_ADMIN_TOKEN,
+            )
         )
     if info.data.get("shop_http_listen", "wrong") is None:
-        raise ValueError("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+        raise ValueError(
+            Text("needs the listener, which an empty SHOP_HTTP_LISTEN turns off; unset one of them")
+        )
     return value
 
 
@@ -162,7 +183,7 @@ def _timezone(value: str) -> str:
     try:
         ZoneInfo(value or "UTC")
     except (ValueError, OSError, LookupError):
-        raise ValueError("is no time zone; write it as Europe/Moscow or Asia/Almaty") from None
+        raise ValueError(Text("is no time zone; write it as Europe/Moscow or Asia/Almaty")) from None
     return value
 
 
@@ -170,20 +191,26 @@ def _buyer_fields(value: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [word for word in value if word not in list(BuyerField)]
     if unknown:
         # Several words may be a secret in parts, so they are judged together.
-        raise ValueError(f"has {shown(' '.join(unknown), is_name=True)}; there are {', '.join(BuyerField)}")
+        raise ValueError(
+            Text(
+                "has {unknown}; there are {fields}",
+                unknown=shown(" ".join(unknown), is_name=True),
+                fields=", ".join(BuyerField),
+            )
+        )
     return value
 
 
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     for host in value:
         if not HOST_NAME.fullmatch(host):
-            raise ValueError("should be names such as poller.example, without port and https://")
+            raise ValueError(Text("should be names such as poller.example, without port and https://"))
     return value
 
 
 def _no_more_than_a_year(value: float) -> float:
     if value > 366 * 24:
-        raise ValueError("should be a year at most")
+        raise ValueError(Text("should be a year at most"))
     return value
 
 
@@ -322,7 +349,7 @@ class Settings(BaseModel):
     shop_delivery_max_age_hours: Hours = Field(
         72, gt=0, description="hours after which an undelivered notification becomes a dead letter"
     )
-    shop_locale: Literal["ru", "en"] = Field("ru", description="language of the notifications")
+    shop_locale: Locale = Field("ru", description="language of the notifications")
     shop_name: str = Field(
         "", max_length=100, description="the shop's name for people, if there are several; default: SHOP_ID"
     )
@@ -396,16 +423,20 @@ class Settings(BaseModel):
     def _check_url(cls, value: str, info: ValidationInfo) -> str:
         parts = split(value)
         if parts.scheme not in HTTP or not parts.hostname:
-            raise ValueError("should be https://your-shop/wp-json/woocommerce/mcp")
+            raise ValueError(Text("should be https://your-shop/wp-json/woocommerce/mcp"))
         if parts.fragment or "#" in value:
-            raise ValueError(f"{NO_CHARACTER} (#); leave out what follows it")
+            raise ValueError(Text("{problem} (#); leave out what follows it", problem=NO_CHARACTER))
         if parts.username is not None:
-            raise ValueError("has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead")
+            raise ValueError(
+                Text("has a user or password in it; set WOOCOMMERCE_CONSUMER_KEY and _SECRET instead")
+            )
         insecure = parts.scheme == "http" and not is_loopback(parts.hostname)
         if insecure and not info.data.get("shop_allow_insecure"):
             raise ValueError(
-                "is plain http, which would show the keys to everyone on the way; use https://"
-                " (or set SHOP_ALLOW_INSECURE=true if you know why)"
+                Text(
+                    "is plain http, which would show the keys to everyone on the way; use https:// (or "
+                    "set SHOP_ALLOW_INSECURE=true if you know why)"
+                )
             )
         return ascii_address(value)
 
@@ -415,7 +446,7 @@ class Settings(BaseModel):
         if value is not None:
             parts = split(value.get_secret_value())
             if parts.scheme not in REDIS or parts.query or parts.fragment:
-                raise ValueError("should be redis(s)://host:port/0")
+                raise ValueError(Text("should be redis(s)://host:port/0"))
             _sink_parser(info)(REDIS_SINK.format(value.get_secret_value()))
         return value
 
@@ -432,7 +463,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_shop_id(cls, value: str) -> str:
         if value and not SHOP_ID.fullmatch(value):
-            raise ValueError("should be up to 100 letters, digits, dots, colons, dashes or underscores")
+            raise ValueError(Text("should be up to 100 letters, digits, dots, colons, dashes or underscores"))
         return value
 
     @field_validator("shop_state_url")
@@ -446,15 +477,17 @@ class Settings(BaseModel):
             prefix = info.data.get("shop_redis_prefix", "")
             if redis.topology is Topology.CLUSTER and not HASH_TAG.search(prefix):
                 raise ValueError(
-                    "is a Cluster, where all our keys have to be in one slot; set SHOP_REDIS_PREFIX to"
-                    " something with a {hash tag}, e.g. {shop}:polling:"
+                    Text(
+                        "is a Cluster, where all our keys have to be in one slot; set SHOP_REDIS_PREFIX to "
+                        "something with a {{hash tag}}, e.g. {{shop}}:polling:"
+                    )
                 )
             return address
         parts = split(address.get_secret_value())
         if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
-            raise ValueError("should be sqlite:////path/to/shop-poller.db or redis://host:6379/0")
+            raise ValueError(Text("should be sqlite:////path/to/shop-poller.db or redis://host:6379/0"))
         if {"#", "?"} & {*address.get_secret_value()}:
-            raise ValueError("has a # or ? in it: there are no options, and the path has to do without")
+            raise ValueError(Text("has a # or ? in it: there are no options, and the path has to do without"))
         return address
 
     @property

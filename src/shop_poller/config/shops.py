@@ -17,7 +17,9 @@ from pydantic import SecretStr
 from shop_poller.config.loader import GatheredSettings, config_credential, gather, judge, read_secret
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.translatable import Text, joined
 
 MAX_SHOPS = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -96,7 +98,13 @@ def load_shops(
         problems += wrong
         shops += [settings] if settings else []
     elif len(found.shops) > MAX_SHOPS:
-        problems.append(f"{config}: has more than {MAX_SHOPS:,} shops; give some to another process")
+        problems.append(
+            Text(
+                "{config}: has more than {most:,} shops; give some to another process",
+                config=config,
+                most=MAX_SHOPS,
+            )
+        )
     else:
         problems += _not_for_all(found)
         home = config.parent if config else Path()
@@ -105,12 +113,14 @@ def load_shops(
                 table, found, environ=environ, home=home, asks_shop=asks_shop, parse_sink=parse_sink
             )
             name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
-            problems += [f"shop {name or number}: {problem}" for problem in wrong]
+            problems += [
+                Text("shop {shop}: {problem}", shop=name or number, problem=problem) for problem in wrong
+            ]
             shops += [shop] if shop else []
         problems += _twice(found.shops)
         problems += _on_a_cluster(found)
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(problems, found.locale)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
     files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
     return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files)
@@ -132,10 +142,30 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
         if one.shop == shop_id:
             return one
     names = ", ".join(one.shop for one in shops[:MOST_NAMED])
-    there = f"{names}, …; `shop-poller shops list` names all" if len(shops) > MOST_NAMED else names
+    there = (
+        Text("{names}, …; `shop-poller shops list` names all", names=names)
+        if len(shops) > MOST_NAMED
+        else names
+    )
     if shop_id is None:
-        raise SettingsError([f"--shop: is missing, and there are {len(shops):,} shops: {there}"])
-    raise SettingsError([f"--shop: there is no shop {shown(shop_id, is_name=True)}; there are: {there}"])
+        raise SettingsError(
+            [
+                Text(
+                    "--shop: is missing, and there are {shops:,} shops: {there}",
+                    shops=len(shops),
+                    there=there,
+                )
+            ]
+        )
+    raise SettingsError(
+        [
+            Text(
+                "--shop: there is no shop {shop_id}; there are: {there}",
+                shop_id=shown(shop_id, is_name=True),
+                there=there,
+            )
+        ]
+    )
 
 
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
@@ -146,13 +176,21 @@ def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
 
 def _not_for_all(found: GatheredSettings) -> list[str]:
     """Return the problems of common values that only one shop may have."""
-    problems = [
-        f"{name.upper()}{found.origins[name]}: is one shop's own; put it into its [[shops]] table"
+    problems: list[str] = [
+        Text(
+            "{name}{origin}: is one shop's own; put it into its [[shops]] table",
+            name=name.upper(),
+            origin=found.origins[name],
+        )
         for name in OF_ONE
         if found.values.get(name)
     ]
     return problems + [
-        f"{name.upper()}{found.origins[name]}: there is no such thing with [[shops]] yet; unset it"
+        Text(
+            "{name}{origin}: there is no such thing with [[shops]] yet; unset it",
+            name=name.upper(),
+            origin=found.origins[name],
+        )
         for name in NOT_YET
         if found.values.get(name)
     ]
@@ -168,11 +206,11 @@ def _shop(
     parse_sink: SinkParser,
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
-        return None, ["should be a table that begins with [[shops]]"]
+        return None, [Text("should be a table that begins with [[shops]]")]
     own, problems = _read_table(table, environ=environ, home=home)
     shop_id = own.get("shop_id")
     if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
-        problems.append("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores")
+        problems.append(Text("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores"))
         return None, problems
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
     settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop, parse_sink=parse_sink)
@@ -195,25 +233,28 @@ def _read_table(
     for name, value in table.items():
         of, _, how = name.rpartition("_")
         if name in NOT_YET:
-            problems.append(f"{name}: there is no such thing with [[shops]] yet; take it out")
+            problems.append(Text("{name}: there is no such thing with [[shops]] yet; take it out", name=name))
         elif name in OF_ALL:
-            problems.append(f"{name}: is for all shops; write it above the first [[shops]]")
+            problems.append(Text("{name}: is for all shops; write it above the first [[shops]]", name=name))
         elif name in Settings.model_fields:
             own[name] = value
         elif name == WAS_ALONE:
             if not isinstance(value, bool):
-                problems.append(f"{name}: should be true or false")
+                problems.append(Text("{name}: should be true or false", name=name))
         elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
             if not isinstance(value, str):
-                problems.append(f"{name}: should be text")
+                problems.append(Text("{name}: should be text", name=name))
                 continue
             try:
                 own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
             except ValueError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
             problems.append(
-                f"there is no setting {shown(name, is_name=True)} of a shop; docs/fleets.md lists them"
+                Text(
+                    "there is no setting {name} of a shop; docs/fleets.md lists them",
+                    name=shown(name, is_name=True),
+                )
             )
     return own, problems
 
@@ -222,7 +263,12 @@ def _given_twice(table: Mapping[str, Any]) -> list[str]:
     """Return the problems of secrets that a table contains in more than one way."""
     ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
     return [
-        f"{name}: is given {len(given)} times, as {' and '.join(given)}; keep one"
+        Text(
+            "{name}: is given {number} times, as {ways}; keep one",
+            name=name,
+            number=len(given),
+            ways=joined(Text(" and "), given),
+        )
         for name, given in ways.items()
         if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
     ]
@@ -231,8 +277,10 @@ def _given_twice(table: Mapping[str, Any]) -> list[str]:
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     """Return the value of a variable. Its name is shown only if it cannot be the secret itself."""
     if not environ.get(name, "").strip():
-        now = f" (now: {name!r})" if VARIABLE.fullmatch(name) else ""
-        raise ValueError(f"should be the name of a variable of the environment that is set{now}")
+        now = Text(" (now: {value})", value=repr(name)) if VARIABLE.fullmatch(name) else ""
+        raise ValueError(
+            Text("should be the name of a variable of the environment that is set{now}", now=now)
+        )
     return environ[name]
 
 
@@ -249,9 +297,14 @@ def _twice(tables: Sequence[Any]) -> list[str]:
     # On some systems, file names that differ only in case are the same.
     ids = Counter(str(table.get("shop_id", "")).lower() for table in tables)
     twice = [name for name in sorted(ids) if name and ids[name] > 1]
-    problems = [f"shop {_may_be_named(name) or 'ids'}: two have this id" for name in twice]
+    problems: list[str] = [
+        Text("shop {shop}: two have this id", shop=named)
+        if (named := _may_be_named(name))
+        else Text("shop ids: two have this id")
+        for name in twice
+    ]
     if sum(table.get(WAS_ALONE) is True for table in tables) > 1:
-        problems.append(f"{WAS_ALONE}: only one shop can have been the only one")
+        problems.append(Text("{was_alone}: only one shop can have been the only one", was_alone=WAS_ALONE))
     return problems
 
 
@@ -262,8 +315,12 @@ def _on_a_cluster(found: GatheredSettings) -> list[str]:
         return []
     origin = found.origins[given[0]]
     return [
-        f"{given[0].upper()}{origin}: a Redis Cluster is for one shop only, since one node that"
-        " hangs would stop all shops; use one server (redis://) or Sentinel (redis+sentinel://)"
+        Text(
+            "{given}{origin}: a Redis Cluster is for one shop only, since one node that hangs "
+            "would stop all shops; use one server (redis://) or Sentinel (redis+sentinel://)",
+            given=given[0].upper(),
+            origin=origin,
+        )
     ]
 
 

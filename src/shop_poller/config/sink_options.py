@@ -9,6 +9,7 @@ from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, take_o
 from shop_poller.config.tables import read_tables
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.translatable import Text
 
 MOST = 100
 EXAMPLE = '{"crm": {"where": "total >= 5000", "rate": "20/min"}}'
@@ -25,7 +26,7 @@ def parse(value: object) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: one line, what is wrong and what to do.
     """
-    table = read_tables(value, example=EXAMPLE, most=MOST, of="sinks")
+    table = read_tables(value, example=EXAMPLE, most=MOST, of=Text("sinks"))
     return {
         sink: {option: _text(sink, option, given) for option, given in entry.items()}
         for sink, entry in table.items()
@@ -43,7 +44,13 @@ def with_options(
     names = [sink.name for sink in sinks]
     if unknown := [name for name in options if name not in names]:
         there = ", ".join(map(shown_place, names))
-        raise ValueError(f"there is no sink {shown(unknown[0], is_name=True)}; there are {there}")
+        raise ValueError(
+            Text(
+                "there is no sink {unknown}; there are {there}",
+                unknown=shown(unknown[0], is_name=True),
+                there=there,
+            )
+        )
     return tuple(
         replace(sink, options=_merged(sink.name, sink.options, _options(sink, options[sink.name])))
         if sink.name in options
@@ -57,8 +64,10 @@ def _text(sink: str, option: str, given: object) -> str:
         return given
     if option in LISTS and isinstance(given, list) and all(isinstance(word, str) for word in given):
         return ",".join(given)
-    named = f"{shown(sink, is_name=True)}: {shown(option, is_name=True)}"
-    raise ValueError(f"{named}: should be text{' or a list of texts' if option in LISTS else ''}")
+    named = Text("{sink}: {option}", sink=shown(sink, is_name=True), option=shown(option, is_name=True))
+    if option in LISTS:
+        raise ValueError(Text("{option}: should be text or a list of texts", option=named))
+    raise ValueError(Text("{option}: should be text", option=named))
 
 
 def _options(sink: SinkConfig, given: Mapping[str, str]) -> SinkOptions:
@@ -67,7 +76,13 @@ def _options(sink: SinkConfig, given: Mapping[str, str]) -> SinkOptions:
     if rest:
         unknown = [name for name in given if quote(name, safe="") == rest.partition("=")[0]]
         named = shown(unknown[0] if unknown else "", is_name=True)
-        raise ValueError(f"{shown_place(sink.name)}: there is no option {named} of this kind of sink")
+        raise ValueError(
+            Text(
+                "{name}: there is no option {named} of this kind of sink",
+                name=shown_place(sink.name),
+                named=named,
+            )
+        )
     return options
 
 
@@ -84,6 +99,8 @@ def _chosen(sink: str, own: Any, given: Any, default: Any) -> dict[str, Any]:
     for name in (field.name for field in fields(default)):
         here, there, usual = (getattr(one, name) for one in (own, given, default))
         if usual not in {here, there}:
-            raise ValueError(f"{shown_place(sink)}: {name} is in its address, too; keep one")
+            raise ValueError(
+                Text("{sink}: {name} is in its address, too; keep one", sink=shown_place(sink), name=name)
+            )
         found[name] = here if there == usual else there
     return found

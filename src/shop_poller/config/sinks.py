@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, TypeVar, get_args
 from urllib.parse import SplitResult, unquote
 
+from shop_poller.core.errors import text_of
 from shop_poller.core.filters import EVERYTHING, Filter, take, take_filter
 from shop_poller.core.messages import Locale, Renderer
 from shop_poller.core.model import Delivery, Notification
 from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.rates import Rate, parse_rate
 from shop_poller.core.showing import shown_place
+from shop_poller.core.translatable import Text, joined
 from shop_poller.ports import Sink
 
 T = TypeVar("T")
@@ -155,7 +157,9 @@ def sink_name(fragment: str, default: str) -> str:
         ValueError: the #name has other characters than a name may have.
     """
     if fragment and not NAME.fullmatch(fragment):
-        raise ValueError("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
+        raise ValueError(
+            Text("a sink's #name is made of up to 64 letters, digits, dots, dashes, underscores")
+        )
     return fragment or default
 
 
@@ -187,7 +191,7 @@ def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple
         style, rest = _take_choice("style", rest, get_args(Style))
         return replace(found, locale=locale, style=style or "rich"), rest
     except ValueError as error:
-        raise ValueError(f"{shown_place(name)}: {error}") from None
+        raise ValueError(Text("{name}: {problem}", name=shown_place(name), problem=text_of(error))) from None
 
 
 def _take_rate(query: str) -> tuple[Rate | None, str]:
@@ -197,7 +201,7 @@ def _take_rate(query: str) -> tuple[Rate | None, str]:
     try:
         return parse_rate(value), rest
     except ValueError as error:
-        raise ValueError(f"rate=: {error}") from None
+        raise ValueError(Text("rate=: {problem}", problem=text_of(error))) from None
 
 
 def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | None, str]:
@@ -207,13 +211,19 @@ def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | N
     for choice in choices:
         if choice == value:
             return choice, rest
-    raise ValueError(f"{option}=: should be {' or '.join(map(str, choices))}")
+    raise ValueError(
+        Text(
+            "{option}=: should be {choices}",
+            option=option,
+            choices=joined(Text(" or "), [str(choice) for choice in choices]),
+        )
+    )
 
 
 def _take_one(option: str, query: str) -> tuple[str | None, str]:
     taken, rest = take(query, (option,))
     if len(taken[option]) > 1:
-        raise ValueError(f"{option}= is there more than once; which one is meant?")
+        raise ValueError(Text("{option}= is there more than once; which one is meant?", option=option))
     return next((unquote(value) for value in taken[option]), None), rest
 
 
@@ -229,12 +239,15 @@ def parse_sinks(addresses: str, parse_sink: SinkParser) -> tuple[SinkConfig, ...
         ValueError: one of the addresses is wrong, or two sinks have the same name.
     """
     if re.search(r",\s*[a-z+]+:", addresses):
-        raise ValueError("has a comma between two addresses; put spaces between them")
+        raise ValueError(Text("has a comma between two addresses; put spaces between them"))
     sinks = tuple(parse_sink(address) for address in addresses.split())
     names = [sink.name for sink in sinks]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"two sinks have the name {shown_place(twice[0])}; give each its own by adding #name"
+            Text(
+                "two sinks have the name {twice}; give each its own by adding #name",
+                twice=shown_place(twice[0]),
+            )
         )
     return sinks

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from shop_poller.core.translatable import Text
+
 
 def read_tables(value: object, *, example: str, most: int, of: str) -> dict[str, dict[str, Any]]:
     """Return the tables by their names.
@@ -21,7 +23,7 @@ def read_tables(value: object, *, example: str, most: int, of: str) -> dict[str,
     except (ValueError, RecursionError):
         tables = None
     if not isinstance(tables, dict) or not all(isinstance(entry, dict) for entry in tables.values()):
-        raise ValueError(f"should be JSON such as {example}")
+        raise ValueError(Text("should be JSON such as {example}", example=example))
     if len(tables) > most:
-        raise ValueError(f"names {len(tables)} {of}; {most} at most")
+        raise ValueError(Text("names {tables} {of}; {most} at most", tables=len(tables), of=of, most=most))
     return tables

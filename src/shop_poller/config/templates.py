@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shop_poller.core.known_lines import known
 from shop_poller.core.showing import shown
+from shop_poller.core.translatable import Text
 
 SUFFIX = ".txt.j2"
 MAX_TEMPLATES = 200
@@ -45,19 +47,21 @@ def parse(value: object) -> TemplateSource:
             return None
         path = Path(value)
         if not path.is_absolute():
-            raise ValueError("should be an absolute path, e.g. /etc/shop-poller/templates")
+            raise ValueError(Text("should be an absolute path, e.g. /etc/shop-poller/templates"))
         return path
     if isinstance(value, dict):
         for name, text in value.items():
             if not isinstance(text, str):
                 raise ValueError(  # noqa: TRY004 - pydantic collects ValueErrors
-                    f"{shown(name, is_name=True)} should be the text of a template; put a name with dots"
-                    " into quotes"
+                    Text(
+                        "{name} should be the text of a template; put a name with dots into quotes",
+                        name=shown(name, is_name=True),
+                    )
                 )
         return tuple(value.items())
     if value is None:
         return None
-    raise ValueError("should be a directory of templates, or a table of them")
+    raise ValueError(Text("should be a directory of templates, or a table of them"))
 
 
 def read(source: Path | tuple[tuple[str, str], ...]) -> TemplateTexts:
@@ -67,27 +71,39 @@ def read(source: Path | tuple[tuple[str, str], ...]) -> TemplateTexts:
     try:
         paths = sorted(path for path in source.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        return TemplateTexts({}, source, (f"{source}: cannot be read: {error.strerror}",))
+        return TemplateTexts(
+            {},
+            source,
+            (Text("{source}: cannot be read: {error}", source=source, error=known(error.strerror or "")),),
+        )
     files = [path for path in paths if path.name.endswith(SUFFIX)]
-    problems = [
-        f"{path}: is no template; the names of templates end with {SUFFIX}"
+    problems: list[str] = [
+        Text("{path}: is no template; the names of templates end with {suffix}", path=path, suffix=SUFFIX)
         for path in paths
         if path.suffix == ".j2" and path not in files
     ]
     if not files:
-        problems.append(f"{source}: has no file whose name ends with {SUFFIX}")
+        problems.append(
+            Text("{source}: has no file whose name ends with {suffix}", source=source, suffix=SUFFIX)
+        )
     found: list[tuple[str, str]] = []
     for path in files[: MAX_TEMPLATES + 1]:
         try:
             with path.open("rb") as file:
                 found.append((path.name.removesuffix(SUFFIX), file.read(MAX_BYTES + 1).decode("utf-8-sig")))
         except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
+            problems.append(
+                Text("{path}: cannot be read: {error}", path=path, error=known(error.strerror or ""))
+            )
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             # A character of a text that is too long may be cut.
             too_long = len(error.object) > MAX_BYTES
-            problems.append(_too_long(str(path)) if too_long else f"{path}, line {line}: is not UTF-8")
+            problems.append(
+                _too_long(str(path))
+                if too_long
+                else Text("{path}, line {line}: is not UTF-8", path=path, line=line)
+            )
     return _bounded(found, source, problems)
 
 
@@ -95,7 +111,13 @@ def _bounded(found: Iterable[tuple[str, str]], directory: Path | None, problems:
     texts = {name: text.replace("\r\n", "\n") for name, text in found}
     read = TemplateTexts(texts, directory)
     if len(texts) > MAX_TEMPLATES:
-        problems.append(f"{directory or 'shop_templates'}: has more than {MAX_TEMPLATES} templates")
+        problems.append(
+            Text(
+                "{place}: has more than {most} templates",
+                place=directory or "shop_templates",
+                most=MAX_TEMPLATES,
+            )
+        )
     problems += [
         _too_long(read.place(name)) for name, text in texts.items() if len(text.encode()) > MAX_BYTES
     ]
@@ -104,4 +126,4 @@ def _bounded(found: Iterable[tuple[str, str]], directory: Path | None, problems:
 
 
 def _too_long(place: str) -> str:
-    return f"{place}: has more than {MAX_BYTES // 1024} KiB"
+    return Text("{place}: has more than {most} KiB", place=place, most=MAX_BYTES // 1024)

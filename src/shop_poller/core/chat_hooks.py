@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from shop_poller.core.translatable import Text
+
 
 @dataclass(frozen=True, slots=True)
 class ChatHook:
@@ -51,7 +53,7 @@ HOOKS = (
         "Microsoft Teams",
         r"(.+\.webhook\.office\.com|outlook\.office(365)?\.com)",
         r"/webhook",
-        "apprise+workflows://HOST/WORKFLOW_ID/SIGNATURE (Teams' Workflows; the old connectors end)",
+        Text("apprise+workflows://HOST/WORKFLOW_ID/SIGNATURE (Teams' Workflows; the old " "connectors end)"),
     ),
     _hook(
         "Microsoft Teams (Workflows)",
@@ -111,10 +113,19 @@ def recognise(url: str) -> ChatHook | None:
 
 def advice(hook: ChatHook) -> str:
     """Return one line about what to do with such an address; it contains no part of the address."""
-    what = (
-        f"is a webhook of {hook.service}" if hook.is_certain else f"looks like an address of {hook.service}"
+    if hook.is_certain:
+        return Text(
+            "is a webhook of {service}, which accepts only its own JSON; write {apprise} instead "
+            "(docs/notifications.md)",
+            service=hook.service,
+            apprise=hook.apprise,
+        )
+    return Text(
+        "looks like an address of {service}, which accepts only its own JSON; write "
+        "{apprise} instead (docs/notifications.md)",
+        service=hook.service,
+        apprise=hook.apprise,
     )
-    return f"{what}, which accepts only its own JSON; write {hook.apprise} instead (docs/notifications.md)"
 
 
 def hidden_name(scheme: str, host: str, path: str) -> str:

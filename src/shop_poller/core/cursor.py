@@ -17,6 +17,7 @@ from typing import Self
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 
 SECOND = timedelta(seconds=1)
 MAX_PER_PAGE = 100
@@ -167,7 +168,11 @@ class KeysetPosition:
         if len(seen) > MAX_EXCLUDE:
             raise TemporaryError(
                 ErrorKind.PROTOCOL,
-                f"the shop changed more than {MAX_EXCLUDE:,} orders at once ({bound:%F %T})",
+                Text(
+                    "the shop changed more than {most:,} orders at once ({bound:%F %T})",
+                    most=MAX_EXCLUDE,
+                    bound=bound,
+                ),
             )
         return replace(position, seen=seen, repeated_ids=frozenset())
 
@@ -217,16 +222,20 @@ def _with_places(rows: Rows) -> dict[int, datetime | None]:
 def _ignoring_time() -> TemporaryError:
     return TemporaryError(
         ErrorKind.PROTOCOL,
-        "the shop sends orders from outside the requested period; look for a plugin that changes"
-        " how orders are listed",
+        Text(
+            "the shop sends orders from outside the requested period; look for a plugin that "
+            "changes how orders are listed"
+        ),
     )
 
 
 def _repeating() -> TemporaryError:
     return TemporaryError(
         ErrorKind.PROTOCOL,
-        "the shop sends the same orders for every request; a cache or plugin in front of it may be"
-        " repeating an old response",
+        Text(
+            "the shop sends the same orders for every request; a cache or plugin in front of it "
+            "may be repeating an old response"
+        ),
     )
 
 
@@ -381,7 +390,8 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
         return Step(cursor=max(newest, floor) if newest else floor, walk=None)
     if walk.pages >= MAX_PAGES:
         raise TemporaryError(
-            ErrorKind.PROTOCOL, f"no end after {MAX_PAGES:,} pages of changes; resuming at the next tick"
+            ErrorKind.PROTOCOL,
+            Text("no end after {most:,} pages of changes; resuming at the next tick", most=MAX_PAGES),
         )
     # The cursor moves to the second with which this page began, but never behind the start of the walk.
     # Otherwise interrupted walks would move it backwards.
@@ -461,7 +471,9 @@ def halve(per_page: int) -> int:
     if per_page == 1:
         raise TemporaryError(
             ErrorKind.TOO_LARGE,
-            "one single order exceeds the size limit of a response; look for a recently changed order with a"
-            " huge note or meta field",
+            Text(
+                "one single order exceeds the size limit of a response; look for a recently changed "
+                "order with a huge note or meta field"
+            ),
         )
     return per_page // 2

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Self
 
 from shop_poller.core.plain_text import plain
+from shop_poller.core.translatable import Text
 
 
 class ErrorKind(StrEnum):
@@ -117,6 +118,13 @@ class PermanentError(ShopPollerError):
         super().__init__(kind, message)
         self.may_pass = may_pass
         self.may_be_done = may_be_done
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of an error as it was given; a Text can be shown in another language."""
+    if isinstance(error, ShopPollerError):
+        return error.text
+    return error.args[0] if error.args and isinstance(error.args[0], Text) else str(error)
 
 
 DOWN_STATUSES = frozenset(

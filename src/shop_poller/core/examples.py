@@ -25,6 +25,7 @@ from shop_poller.core.model import (
     StatusEvent,
     Wait,
 )
+from shop_poller.core.translatable import Text
 
 ITEMS: dict[Locale, tuple[OrderItem, ...]] = {
     "ru": (OrderItem("Мёд липовый", "2", "4990.00"), OrderItem("Прополис", "1", "1000.00")),
@@ -93,33 +94,36 @@ def examples(
             OrderEvent(type_, of, occurrence=1, paid=paid, **more), message_format, now=now
         )
 
-    yield "new", event(EventType.NEW, order())
+    yield Text("new"), event(EventType.NEW, order())
     yield (
-        "new, long",
+        Text("new, long"),
         event(EventType.NEW, order(items=ITEMS[locale] * 20, more_items=7, customer="")),
     )
     yield (
-        "new, little is known",
+        Text("new, little is known"),
         event(
             EventType.NEW,
             order(total="", items=None, payment_method="", shipping_method="", customer=""),
         ),
     )
-    yield "new, with personal data", event(EventType.NEW, order(buyer=BUYER))
-    yield "placed", event(EventType.PLACED, order(status="on-hold"), paid=False)
-    yield "new, announced as placed before", event(EventType.NEW, order(), was_announced=True)
-    yield "cancelled", event(EventType.CANCELLED, order(), was_announced=True)
-    yield "cancelled, unpaid", event(EventType.CANCELLED, order(), paid=False, was_announced=True)
-    yield "refunded", event(EventType.REFUNDED, order(refunds=(Refund(7, total),)))
-    yield "failed", event(EventType.FAILED, order(), paid=False)
+    yield Text("new, with personal data"), event(EventType.NEW, order(buyer=BUYER))
+    yield Text("placed"), event(EventType.PLACED, order(status="on-hold"), paid=False)
+    yield Text("new, announced as placed before"), event(EventType.NEW, order(), was_announced=True)
+    yield Text("cancelled"), event(EventType.CANCELLED, order(), was_announced=True)
+    yield Text("cancelled, unpaid"), event(EventType.CANCELLED, order(), paid=False, was_announced=True)
+    yield Text("refunded"), event(EventType.REFUNDED, order(refunds=(Refund(7, total),)))
+    yield Text("failed"), event(EventType.FAILED, order(), paid=False)
     first, second = Refund(7, part), Refund(8, part)
-    yield "partially refunded", event(EventType.PARTIALLY_REFUNDED, order(refunds=(first,)), refund=first)
     yield (
-        "partially refunded again",
+        Text("partially refunded"),
+        event(EventType.PARTIALLY_REFUNDED, order(refunds=(first,)), refund=first),
+    )
+    yield (
+        Text("partially refunded again"),
         event(EventType.PARTIALLY_REFUNDED, order(refunds=(first, second)), refund=second),
     )
     yield (
-        "partially refunded, all of it",
+        Text("partially refunded, all of it"),
         event(
             EventType.PARTIALLY_REFUNDED,
             order(refunds=(Refund(7, total),)),
@@ -128,11 +132,11 @@ def examples(
         ),
     )
     wait = Wait(since, lasted=WAITED)
-    yield "payment overdue", event(EventType.PAYMENT_OVERDUE, order(), paid=False, wait=wait)
+    yield Text("payment overdue"), event(EventType.PAYMENT_OVERDUE, order(), paid=False, wait=wait)
     for words in own:
-        name = "an event of the owner's" if words is OWN else words.event
+        name = Text("an event of the owner's") if words is OWN else words.event
         yield name, event(words.event, order(), status_event=words)
-    yield "silence", silence_notification(since, message_format, now=now)
+    yield Text("silence"), silence_notification(since, message_format, now=now)
     for type_ in (EventType.UNHEALTHY, EventType.RECOVERED):
         alert = alert_notification(
             type_,
@@ -144,9 +148,9 @@ def examples(
         )
         yield type_.value, alert
     yield (
-        "dead letters",
+        Text("dead letters"),
         dead_letters_notification(
             "crm", message_format, count=3, reason="the receiver answered 422", since=since, now=now
         ),
     )
-    yield "test", sample_notification(message_format, now=now)
+    yield Text("test"), sample_notification(message_format, now=now)

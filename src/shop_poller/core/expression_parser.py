@@ -12,7 +12,7 @@ Nothing is evaluated as code. Length, depth and number of comparisons are bounde
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shop_poller.core.expressions import (
@@ -26,6 +26,7 @@ from shop_poller.core.expressions import (
     Not,
 )
 from shop_poller.core.showing import is_harmless
+from shop_poller.core.translatable import Text
 
 MAX_LENGTH = 1000
 """Characters of an expression."""
@@ -40,6 +41,12 @@ TOKEN = re.compile(
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,8})?")
 ANY_OPERATOR = frozenset(operator for some in OPERATORS.values() for operator in some)
 PLAIN = re.compile(r"[A-Za-z_]{1,30}")
+EXPECTED: Mapping[Kind, Text] = {
+    Kind.NUMBER: Text("a number"),
+    Kind.TEXT: Text("a value"),
+    Kind.EVENT: Text("an event"),
+    Kind.FLAG: Text("true or false"),
+}
 
 
 def parse_expression(text: str) -> Expression:
@@ -50,7 +57,7 @@ def parse_expression(text: str) -> Expression:
             expression, which may be a secret if an & is missing in the address.
     """
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"it has more than {MAX_LENGTH:,} characters")
+        raise ValueError(Text("it has more than {most:,} characters", most=MAX_LENGTH))
     return _Parser(text).parse()
 
 
@@ -74,8 +81,9 @@ class _Parser:
     def parse(self) -> Expression:
         found = self._either()
         if self._token.sign != "end":
-            hint = "; put text with blanks in quotes" if self._token.sign not in {")", ","} else ""
-            self._fail(f'"and", "or" or the end is expected{hint}')
+            if self._token.sign in {")", ","}:
+                self._fail(Text('"and", "or" or the end is expected'))
+            self._fail(Text('"and", "or" or the end is expected; put text with blanks in quotes'))
         return found
 
     @property
@@ -83,7 +91,7 @@ class _Parser:
         return self._tokens[self._next]
 
     def _fail(self, expected: str) -> None:
-        raise ValueError(f"{expected} (at character {self._token.at + 1})")
+        raise ValueError(_at(expected, self._token.at))
 
     def _take(self, sign: str) -> bool:
         if self._token.sign != sign:
@@ -108,14 +116,14 @@ class _Parser:
             return self._comparison()
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            self._fail(f'brackets and "not" may be {MAX_DEPTH} deep')
+            self._fail(Text('brackets and "not" may be {most} deep', most=MAX_DEPTH))
         if self._take("not"):
             found: Expression = Not(self._factor())
         else:
             self._next += 1
             found = self._either()
             if not self._take(")"):
-                self._fail('"and", "or" or a closing bracket is expected')
+                self._fail(Text('"and", "or" or a closing bracket is expected'))
         self._depth -= 1
         return found
 
@@ -127,18 +135,24 @@ class _Parser:
             if kind is Kind.FLAG and operator in {"end", "and", "or", ")"}:
                 self._count()
                 return Comparison(field, "=", ("true",))
-            self._fail(f'after "{field}" one of {" ".join(OPERATORS[kind])} is expected')
+            self._fail(
+                Text(
+                    'after "{field}" one of {operators} is expected',
+                    field=field,
+                    operators=" ".join(OPERATORS[kind]),
+                )
+            )
         self._next += 1
         before = f"{field} {operator}"
         if operator != "in":
             return Comparison(field, operator, (self._value(kind, before),))
         if not self._take("("):
-            self._fail(f'after "{before}" values in brackets are expected')
+            self._fail(Text('after "{before}" values in brackets are expected', before=before))
         values = [self._value(kind, f"{before} (")]
         while self._take(","):
             values.append(self._value(kind, f"{before} (…,"))
         if not self._take(")"):
-            self._fail("a comma or a closing bracket is expected")
+            self._fail(Text("a comma or a closing bracket is expected"))
         return Comparison(field, operator, tuple(values))
 
     def _field(self) -> str:
@@ -150,8 +164,10 @@ class _Parser:
                 not token.sign and not token.is_quoted and self._tokens[self._next + 1].sign in ANY_OPERATOR
             )
             may_be_named = is_word and PLAIN.fullmatch(name) and is_harmless(name, is_name=True)
-            problem = f'there is no field "{name}"' if may_be_named else "a field is expected"
-            self._fail(f"{problem}; there are {', '.join(FIELDS)}")
+            problem = (
+                Text('there is no field "{name}"', name=name) if may_be_named else Text("a field is expected")
+            )
+            self._fail(Text("{problem}; there are {fields}", problem=problem, fields=", ".join(FIELDS)))
         self._next += 1
         return name
 
@@ -161,7 +177,9 @@ class _Parser:
         is_wrong_flag = kind is Kind.FLAG and text not in {"true", "false"}
         is_wrong_number = kind is Kind.NUMBER and not NUMBER.fullmatch(text)
         if token.sign or not text.strip() or is_wrong_flag or is_wrong_number:
-            self._fail(f'after "{before}" {kind} is expected')
+            self._fail(
+                Text('after "{before}" {expected} is expected', before=before, expected=EXPECTED[kind])
+            )
         self._count()
         self._next += 1
         return text
@@ -169,7 +187,11 @@ class _Parser:
     def _count(self) -> None:
         self._terms += 1
         if self._terms > MAX_TERMS:
-            self._fail(f"there are more than {MAX_TERMS} values")
+            self._fail(Text("there are more than {most} values", most=MAX_TERMS))
+
+
+def _at(problem: str, at: int) -> Text:
+    return Text("{problem} (at character {number})", problem=problem, number=at + 1)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -182,8 +204,10 @@ def _tokens(text: str) -> list[_Token]:
             return [*found, _Token("end", "", at)]
         match = TOKEN.match(text, at)
         if match is None:
-            problem = "= is expected after !" if text[at] == "!" else "the closing quote is missing"
-            raise ValueError(f"{problem} (at character {at + 1})")
+            problem = (
+                Text("= is expected after !") if text[at] == "!" else Text("the closing quote is missing")
+            )
+            raise ValueError(_at(problem, at))
         kind, part = next((kind, part) for kind, part in match.groupdict().items() if part is not None)
         is_sign = kind == "sign" or (kind == "word" and part.lower() in KEYWORDS)
         found.append(_Token(part.lower() if is_sign else "", part, at, kind in {"single", "double"}))

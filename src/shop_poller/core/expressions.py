@@ -21,12 +21,12 @@ notification cannot have at all is missing."""
 
 
 class Kind(StrEnum):
-    """What the values of a field are, in the words of an error."""
+    """What the values of a field are."""
 
-    NUMBER = "a number"
-    TEXT = "a value"
-    EVENT = "an event"
-    FLAG = "true or false"
+    NUMBER = "number"
+    TEXT = "text"
+    EVENT = "event"
+    FLAG = "flag"
 
 
 FIELDS: Mapping[str, Kind] = {

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
+from shop_poller.core.errors import text_of
 from shop_poller.core.expressions import FIELDS, Expression, Facts, Kind, names_event
 from shop_poller.core.model import EventType, Notification, Order
 from shop_poller.core.showing import is_harmless
+from shop_poller.core.translatable import Text
 
 MOST_WORDS = 100
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,70}\*?")
@@ -129,10 +131,14 @@ def take_filter(query: str) -> tuple[Filter, str]:
         for value in taken[name]:
             found = [word for word in (text.strip() for text in unquote(value).split(",")) if word]
             if not found:
-                raise ValueError(f"{name}= in an address names none; name some, or leave it out")
+                raise ValueError(
+                    Text("{name}= in an address names none; name some, or leave it out", name=name)
+                )
             words[name] += found
     if sum(map(len, words.values())) > MOST_WORDS:
-        raise ValueError(f"events= and levels= in an address have more than {MOST_WORDS} words")
+        raise ValueError(
+            Text("events= and levels= in an address have more than {most} words", most=MOST_WORDS)
+        )
     wanted = Filter(tuple(words["events"]), tuple(words["levels"]), where=_where(taken["where"]))
     return wanted, rest
 
@@ -151,7 +157,9 @@ def take(query: str, options: Collection[str]) -> tuple[dict[str, list[str]], st
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name not in taken and name.lower() in taken:
-            raise ValueError(f"{name}= in an address should be written {name.lower()}=")
+            raise ValueError(
+                Text("{name}= in an address should be written {written}=", name=name, written=name.lower())
+            )
         taken.get(name, rest).append(value if name in taken else part)
     return taken, "&".join(rest)
 
@@ -178,13 +186,13 @@ def _where(values: Collection[str]) -> Expression | None:
     if not values:
         return None
     if len(values) > 1:
-        raise ValueError("where= is there more than once; join both expressions with and")
+        raise ValueError(Text("where= is there more than once; join both expressions with and"))
     try:
         from shop_poller.core.expression_parser import parse_expression  # noqa: PLC0415 - few sinks need it
 
         return parse_expression(unquote_plus(next(iter(values))))
     except ValueError as error:
-        raise ValueError(f"where=: {error}") from None
+        raise ValueError(Text("where=: {problem}", problem=text_of(error))) from None
 
 
 def _known(*values: Any) -> list[str]:
@@ -195,5 +203,11 @@ def _known(*values: Any) -> list[str]:
 def _unknown(what: str, word: str, known: Iterable[str]) -> str:
     # If an & is missing, a word may contain the receiver's token.
     may_be_named = PLAIN.fullmatch(word) and is_harmless(word.removesuffix("*"), is_name=True)
-    named = f"{what} {word!r}" if may_be_named else f"{what} with the given name"
-    return f"there is no {named}; there are {', '.join(sorted(known))}"
+    there = ", ".join(sorted(known))
+    if what == "event":
+        if may_be_named:
+            return Text("there is no event {name}; there are {there}", name=repr(word), there=there)
+        return Text("there is no event with the given name; there are {there}", there=there)
+    if may_be_named:
+        return Text("there is no level {name}; there are {there}", name=repr(word), there=there)
+    return Text("there is no level with the given name; there are {there}", there=there)

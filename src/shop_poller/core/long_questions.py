@@ -11,6 +11,7 @@ from dataclasses import replace
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 
 FEW_IDS = 40
 """How many ids a shortened request excludes: less than a kilobyte in an address or a `Link` header."""
@@ -53,8 +54,11 @@ def only_new(page: Page, query: Query) -> tuple[Page, bool]:
     if not items:
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop rejects a request that excludes {len(query.exclude)} orders, and a shorter request"
-            " finds no others; configure its server to accept POST requests and response headers of 8 KB"
-            " (nginx: fastcgi_buffer_size)",
+            Text(
+                "the shop rejects a request that excludes {number} orders, and a shorter request "
+                "finds no others; configure its server to accept POST requests and response headers "
+                "of 8 KB (nginx: fastcgi_buffer_size)",
+                number=len(query.exclude),
+            ),
         )
     return replace(page, items=items, total=None, total_pages=None), False

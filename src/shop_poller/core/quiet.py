@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from urllib.parse import unquote
 
+from shop_poller.core.translatable import Text
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SPAN = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-4]):([0-5]\d)")
 GROUP = re.compile(r"([0-9]{1,4})(s|m)")
@@ -149,10 +151,12 @@ def take_times(query: str, *, takes_groups: bool) -> tuple[Times, str]:
         name, _, text = part.partition("=")
         value = unquote(text)
         if name != "quiet" and name.lower() == "quiet":
-            raise ValueError(f"{name}= in an address should be written quiet=")
+            raise ValueError(Text("{name}= in an address should be written quiet=", name=name))
         if name == "quiet" or (takes_groups and name == "group" and A_TIME.fullmatch(value)):
             if name in found:
-                raise ValueError(f"{name}= is in an address twice; separate several values by commas")
+                raise ValueError(
+                    Text("{name}= is in an address twice; separate several values by commas", name=name)
+                )
             found[name] = value
         else:
             rest.append((name, part))
@@ -164,7 +168,7 @@ def take_times(query: str, *, takes_groups: bool) -> tuple[Times, str]:
                 urgent += [word.strip() for word in words if word.strip()] or [""]
         rest = [(name, part) for name, part in rest if name != "urgent"]
     if "" in urgent or len(urgent) > MOST_WORDS:
-        raise ValueError("urgent= in an address needs levels, such as error,critical")
+        raise ValueError(Text("urgent= in an address needs levels, such as error,critical"))
     times = Times(
         parse_quiet(found["quiet"]) if "quiet" in found else None,
         tuple(urgent),
@@ -177,7 +181,7 @@ def _group_s(text: str) -> float:
     matched = GROUP.fullmatch(text)
     seconds = float(matched[1]) * (60 if matched[2] == "m" else 1) if matched else 0.0
     if not 0 < seconds <= LONGEST_GROUP_S:
-        raise ValueError("group= in an address is a time from 1s to 5m, such as 30s")
+        raise ValueError(Text("group= in an address is a time from 1s to 5m, such as 30s"))
     return seconds
 
 
@@ -190,7 +194,9 @@ def parse_quiet(words: str) -> QuietHours:
     spans, days = set[Span](), set[int]()
     found = [word for word in (text.strip().lower() for text in words.split(",")) if word]
     if not found or len(found) > MOST_WORDS:
-        raise ValueError("quiet= in an address needs hours such as 22:00-08:00, or days such as sat,sun")
+        raise ValueError(
+            Text("quiet= in an address needs hours such as 22:00-08:00, or days such as sat,sun")
+        )
     for word in found:
         if word in DAYS:
             days.add(DAYS.index(word))
@@ -198,13 +204,16 @@ def parse_quiet(words: str) -> QuietHours:
         matched = SPAN.fullmatch(word)
         if matched is None or (matched[3] == "24" and matched[4] != "00"):
             raise ValueError(
-                "quiet= in an address is made of hours such as 22:00-08:00, and of days: " + ", ".join(DAYS)
+                Text(
+                    "quiet= in an address is made of hours such as 22:00-08:00, and of days: {days}",
+                    days=", ".join(DAYS),
+                )
             )
         start = time(int(matched[1]), int(matched[2]))
         spans.add(Span(start, time(int(matched[3]) % 24, int(matched[4]))))
     hours = QuietHours(tuple(sorted(spans)), frozenset(days))
     if not _is_open_at_times(hours):
-        raise ValueError("quiet= in an address is the whole week; leave at least a minute")
+        raise ValueError(Text("quiet= in an address is the whole week; leave at least a minute"))
     return hours
 
 

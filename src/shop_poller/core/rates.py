@@ -4,6 +4,8 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from shop_poller.core.translatable import Text
+
 RATE = re.compile(r"([1-9][0-9]{0,3})/(s|min|h)")
 UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -24,7 +26,7 @@ def parse_rate(text: str) -> Rate:
     """
     found = RATE.fullmatch(text)
     if found is None:
-        raise ValueError("should be a number of 1 to 9999, / and s, min or h, e.g. 20/min")
+        raise ValueError(Text("should be a number of 1 to 9999, / and s, min or h, e.g. 20/min"))
     return Rate(int(found[1]), UNITS_S[found[2]])
 
 

@@ -7,6 +7,8 @@ is shown. A word of at most LONGEST_WORD letters is always shown: a typing error
 
 import re
 
+from shop_poller.core.translatable import Text
+
 LONGEST = 80
 LONGEST_WORD = 9
 MOST_DIGITS = 7
@@ -66,9 +68,11 @@ def shown(value: object, *, is_name: bool = False, limit: int = LONGEST) -> str:
     text = str(value)
     if is_harmless(text, is_name=is_name):
         return repr(text[:limit])
-    if isinstance(value, dict | list | tuple):
-        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
-    return f"a text of {len(text):,} characters"
+    if isinstance(value, dict):
+        return Text("a table of {length}", length=len(value))
+    if isinstance(value, list | tuple):
+        return Text("a list of {length}", length=len(value))
+    return Text("a text of {length:,} characters", length=len(text))
 
 
 def _is_word(piece: str) -> bool:

@@ -5,6 +5,8 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
+from shop_poller.core.translatable import Text
+
 PREFIX = "whsec_"
 MOST_KEYS = 2
 
@@ -18,9 +20,9 @@ def signing_key(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except ValueError:  # binascii.Error, or not even ASCII
-        raise ValueError("should be whsec_ and base64") from None
+        raise ValueError(Text("should be whsec_ and base64")) from None
     if not 24 <= len(key) <= 64:
-        raise ValueError(f"should hold 24 to 64 bytes, has {len(key)}")
+        raise ValueError(Text("should hold 24 to 64 bytes, has {number}", number=len(key)))
     return key
 
 
@@ -32,7 +34,9 @@ def signing_keys(secrets: str) -> tuple[bytes, ...]:
     """
     found = secrets.split()
     if not 1 <= len(found) <= MOST_KEYS:
-        raise ValueError(f"should be one secret, or two with a space between; has {len(found)}")
+        raise ValueError(
+            Text("should be one secret, or two with a space between; has {number}", number=len(found))
+        )
     return tuple(signing_key(secret) for secret in found)
 
 

@@ -8,6 +8,7 @@ from jinja2 import nodes
 from jinja2.meta import find_undeclared_variables
 
 from shop_poller.core.template_errors import BadTemplateError, unknown
+from shop_poller.core.translatable import Text
 
 SUFFIX = ".txt.j2"
 MAX_NODES = 2_000
@@ -48,39 +49,49 @@ def check(name: str, tree: nodes.Template, known: KnownNames) -> None:
     Raises:
         BadTemplateError: with the line.
     """
-    for line, problem in chain(_unknown_parts(tree, known), _unknown_values(name, tree, known)):
+    for line, problem in chain(
+        _unknown_parts(tree, known), _unknown_templates(tree, known), _unknown_values(name, tree, known)
+    ):
         raise BadTemplateError(name, line, problem)
 
 
 def _unknown_parts(tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
-    """Yield the problems of loops, filters, tests and included templates."""
+    """Yield the problems of loops, filters and tests."""
     for loop in tree.find_all(nodes.For):
         if loop.recursive:
-            yield loop.lineno, "a loop cannot be recursive"
+            yield loop.lineno, Text("a loop cannot be recursive")
     if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_NODES:
-        yield 0, f"has more than {MAX_NODES:,} parts; make several templates of it"
+        yield 0, Text("has more than {most:,} parts; make several templates of it", most=MAX_NODES)
     filters = [one for one in known.filters if " " not in one]
-    for used_kind, names in ((nodes.Filter, filters), (nodes.Test, known.tests)):
-        for used in tree.find_all(used_kind):
-            if used.name not in names:
-                yield used.lineno, unknown(used_kind.__name__.lower(), used.name, names)
+    for used in tree.find_all(nodes.Filter):
+        if used.name not in filters:
+            yield used.lineno, unknown(Text("filter {name}", name=used.name), used.name, filters)
+    for test in tree.find_all(nodes.Test):
+        if test.name not in known.tests:
+            yield test.lineno, unknown(Text("test {name}", name=test.name), test.name, known.tests)
+
+
+def _unknown_templates(tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
+    """Yield the problems of included templates."""
     for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
         for included in tree.find_all(kind):
             of = included.template  # type: ignore[attr-defined] # all four have it
-            if isinstance(of, nodes.Const) and stem(str(of.value)) not in known.templates:
-                yield included.lineno, unknown("template", str(of.value), known.templates)
+            if isinstance(of, nodes.Const) and stem(wanted := str(of.value)) not in known.templates:
+                yield included.lineno, unknown(Text("template {name}", name=wanted), wanted, known.templates)
 
 
 def _unknown_values(name: str, tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
     """Yield the problems of values and of facts."""
     for line, fact in _facts(tree):
         if fact not in known.facts:
-            yield line, unknown("value", f"{DATA}.{fact}", [f"{DATA}.{one}" for one in known.facts])
+            known_facts = [f"{DATA}.{one}" for one in known.facts]
+            yield line, unknown(Text("value {name}", name=f"{DATA}.{fact}"), f"{DATA}.{fact}", known_facts)
     if not name.startswith("_"):  # else it may use what the template that includes it has set
         undeclared = find_undeclared_variables(tree) - {*known.values, *known.functions}
         for used_name in tree.find_all(nodes.Name):
             if used_name.name in undeclared:
-                yield used_name.lineno, unknown("value", used_name.name, known.values)
+                found = used_name.name
+                yield used_name.lineno, unknown(Text("value {name}", name=found), found, known.values)
 
 
 def _facts(tree: nodes.Template) -> Iterator[tuple[int, str]]:

@@ -5,6 +5,9 @@ from difflib import get_close_matches
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
+from shop_poller.core.errors import text_of
+from shop_poller.core.translatable import Text
+
 
 class BadTemplateError(Exception):
     """A template cannot be used, or its rendering failed.
@@ -17,7 +20,11 @@ class BadTemplateError(Exception):
     """
 
     def __init__(self, name: str, line: int, problem: str, kind: str = "") -> None:
-        super().__init__(f"{name}, line {line}: {problem}" if line else f"{name}: {problem}")
+        super().__init__(
+            Text("{name}, line {line}: {problem}", name=name, line=line, problem=problem)
+            if line
+            else Text("{name}: {problem}", name=name, problem=problem)
+        )
         self.name = name
         self.line = line
         self.problem = problem
@@ -28,11 +35,18 @@ class TemplateRefusedError(TemplateError):
     """A template does what is not allowed. The text quotes no value."""
 
 
-def unknown(what: str, name: str, known: Collection[str]) -> str:
-    """Return that there is no such thing, with the nearest known name, or all of them."""
+def unknown(what: Text, name: str, known: Collection[str]) -> Text:
+    """Return that there is no such thing, with the nearest known name, or all of them.
+
+    Args:
+        what: such a thing, with its name.
+        name: as it was written.
+        known: all names.
+    """
     near = get_close_matches(name, known, n=1)
-    there = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
-    return f"there is no {what} {name}; {there}"
+    if near:
+        return Text("there is no {what}; did you mean {near}?", what=what, near=near[0])
+    return Text("there is no {what}; there are {known}", what=what, known=", ".join(sorted(known)))
 
 
 def translated(name: str, error: Exception) -> BadTemplateError:
@@ -44,7 +58,7 @@ def translated(name: str, error: Exception) -> BadTemplateError:
     """
     if isinstance(error, BadTemplateError):
         return error
-    at, line, problem = name, 0, str(error)
+    at, line, problem = name, 0, text_of(error)
     if isinstance(error, TemplateSyntaxError):
         line, problem = error.lineno, error.message or ""
     else:
@@ -53,8 +67,9 @@ def translated(name: str, error: Exception) -> BadTemplateError:
             if "__jinja_exception__" in step.tb_frame.f_globals:
                 at, line = step.tb_frame.f_code.co_filename, step.tb_lineno
             step = step.tb_next
-    kind = str(error) if isinstance(error, TemplateRefusedError) else type(error).__name__
-    problem = " ".join(problem.split()) or kind
+    kind = problem if isinstance(error, TemplateRefusedError) else type(error).__name__
     if isinstance(error, RecursionError):
-        problem = kind = "is nested too deeply, or a macro calls itself"
+        problem = kind = Text("is nested too deeply, or a macro calls itself")
+    elif not isinstance(problem, Text):  # Jinja2's own may have several lines
+        problem = " ".join(problem.split()) or kind
     return BadTemplateError(at, line, problem, kind)

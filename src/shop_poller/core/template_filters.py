@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Undefined
 
 from shop_poller.core.template_errors import TemplateRefusedError
+from shop_poller.core.translatable import Text
 
 MAX_STEPS = 5_000
 """Of one rendering. A template for an order of 20 lines takes about 200."""
@@ -79,7 +80,7 @@ def charge(steps: int) -> None:
     here.left -= steps
     if here.left < 0:
         raise TemplateRefusedError(
-            f"takes more than {MAX_STEPS:,} steps (loops, calls, filters, printed values)"
+            Text("takes more than {most:,} steps (loops, calls, filters, printed values)", most=MAX_STEPS)
         )
 
 
@@ -94,7 +95,7 @@ def weighed(value: Any) -> Any:
     """
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
-            raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+            raise TemplateRefusedError(Text("makes a text of more than {most:,} characters", most=MAX_TEXT))
         charge(1 + len(value) // CHARACTERS_A_STEP)
     elif isinstance(value, dict | list | tuple):
         charge(1 + _elements(value, MAX_ELEMENTS) // ELEMENTS_A_STEP)
@@ -112,7 +113,9 @@ def _elements(value: Any, most: int) -> int:
         inside = list(one.items()) if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
         found += 1 + (len(one) // CHARACTERS_A_STEP if isinstance(one, str) else 0)
         if found + len(waiting) + len(inside) > most:
-            raise TemplateRefusedError(f"makes a list or mapping of more than {most:,} elements")
+            raise TemplateRefusedError(
+                Text("makes a list or mapping of more than {most:,} elements", most=most)
+            )
         waiting += inside
     return found
 
@@ -122,7 +125,7 @@ def counted(values: Any, weight: int) -> Iterator[Any]:
     if isinstance(values, Undefined):
         iter(values)  # raises
     if isinstance(values, str | dict) or not isinstance(values, Iterable):
-        raise TemplateRefusedError("loops over what is no list")
+        raise TemplateRefusedError(Text("loops over what is no list"))
     for value in values:
         charge(weight)
         yield value
@@ -132,7 +135,7 @@ def joined(texts: Iterable[Any]) -> str:
     """Join texts and numbers: what `~` does."""
     found = [_text(value) for value in texts]
     if sum(map(len, found)) > MAX_TEXT:
-        raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+        raise TemplateRefusedError(Text("makes a text of more than {most:,} characters", most=MAX_TEXT))
     return str(weighed("".join(found)))
 
 
@@ -146,14 +149,14 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, str | int | float | Undefined):
         return str(value)  # raises for one that is not defined
-    raise TemplateRefusedError("prints what is neither a text nor a number; loop over a list")
+    raise TemplateRefusedError(Text("prints what is neither a text nor a number; loop over a list"))
 
 
 def bounded_range(*bounds: int) -> range:
     """The function `range`, of few numbers."""
     found = range(*bounds)
     if len(found) > MAX_RANGE:
-        raise TemplateRefusedError(f"has a range of more than {MAX_RANGE:,} numbers")
+        raise TemplateRefusedError(Text("has a range of more than {most:,} numbers", most=MAX_RANGE))
     return found
 
 
@@ -174,7 +177,7 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
 def _number(value: Any) -> str:
     text = str(value)
     if not NUMBER.fullmatch(text):
-        raise TemplateRefusedError("has no number where one is needed")
+        raise TemplateRefusedError(Text("has no number where one is needed"))
     return text
 
 
@@ -190,25 +193,25 @@ def _date(value: Any, pattern: str = "d MMMM, HH:mm") -> str:
     if value in {None, ""}:
         return ""
     if not isinstance(value, str) or len(pattern) > MAX_PATTERN:
-        raise TemplateRefusedError("date needs a time such as data.date_modified, and a short pattern")
+        raise TemplateRefusedError(Text("date needs a time such as data.date_modified, and a short pattern"))
     try:
         return _rendering.get().formats.date(value, pattern)
     except (ValueError, KeyError, AttributeError):
         raise TemplateRefusedError(
-            "date needs a time such as data.date_modified, and a pattern such as 'd MMMM'"
+            Text("date needs a time such as data.date_modified, and a pattern such as 'd MMMM'")
         ) from None
 
 
 def _replace(value: Any, old: str, new: str) -> str:
     text = _text(value)
     if len(text) + text.count(old) * len(new) > MAX_TEXT:
-        raise TemplateRefusedError(f"makes a text of more than {MAX_TEXT:,} characters")
+        raise TemplateRefusedError(Text("makes a text of more than {most:,} characters", most=MAX_TEXT))
     return text.replace(old, new)
 
 
 def _round(value: Any, precision: int = 0) -> float:
     if not isinstance(value, int | float) or precision not in range(9):
-        raise TemplateRefusedError("round needs a number, and 0 to 8 decimals")
+        raise TemplateRefusedError(Text("round needs a number, and 0 to 8 decimals"))
     return round(float(value), precision)
 
 

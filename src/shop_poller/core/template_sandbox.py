@@ -39,6 +39,7 @@ from shop_poller.core.template_filters import (
     rendering,
     weighed,
 )
+from shop_poller.core.translatable import Text
 
 NODES_A_STEP = 20
 COUNTED, JOINED, CHARGED, WEIGHED = "counted ", "joined ", "charged ", "weighed "
@@ -157,7 +158,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, dict):
             if attribute in obj:
                 return obj[attribute]
-            return self.undefined(unknown("value", attribute, [str(key) for key in obj]))
+            return self.undefined(
+                unknown(Text("value {name}", name=attribute), attribute, [str(key) for key in obj])
+            )
         is_public = not attribute.startswith("_")
         if (isinstance(obj, LoopContext) and attribute in LOOP) or (isinstance(obj, Namespace) and is_public):
             return super().getattr(obj, attribute)
@@ -185,7 +188,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             or obj is Namespace
             or isinstance(obj, Macro | BlockReference | Undefined)
         ):
-            raise TemplateRefusedError("calls what is no macro, range or namespace")
+            raise TemplateRefusedError(Text("calls what is no macro, range or namespace"))
         weighed([args, kwargs])  # a macro gets them as a list
         return context.call(obj, *args, **kwargs)
 
@@ -197,11 +200,13 @@ class _Environment(ImmutableSandboxedEnvironment):
             if isinstance(value, Undefined):
                 str(value)  # raises
             if not isinstance(value, int | float):
-                raise TemplateRefusedError(f"{operator} is only for numbers; join texts with ~")
+                raise TemplateRefusedError(
+                    Text("{operator} is only for numbers; join texts with ~", operator=operator)
+                )
             if abs(value) > LARGEST:
-                raise TemplateRefusedError("has a number that is too large")
+                raise TemplateRefusedError(Text("has a number that is too large"))
         if operator not in OPERATORS:
-            raise TemplateRefusedError(f"{operator} is not supported")
+            raise TemplateRefusedError(Text("{operator} is not supported", operator=operator))
         charge(1)
         return OPERATORS[operator](left, right)
 

@@ -16,6 +16,7 @@ from shop_poller.core.template_check import DATA
 from shop_poller.core.template_errors import BadTemplateError
 from shop_poller.core.template_filters import MAX_OUTPUT, Formats
 from shop_poller.core.template_sandbox import TemplateSet
+from shop_poller.core.translatable import Text
 
 DEFAULT = "default"
 """Stands for every event."""
@@ -89,9 +90,9 @@ class MessageTemplates:
         # Only these lines: no value has a line break, and no other separator may make one.
         lines = [line for part in made.split("\n") if (line := plain(part).strip())]
         if not lines:
-            raise BadTemplateError(name, 0, "renders nothing; its first line is the title")
+            raise BadTemplateError(name, 0, Text("renders nothing; its first line is the title"))
         if is_example and len(made) > MAX_OUTPUT:
-            raise BadTemplateError(name, 0, f"renders more than {MAX_OUTPUT:,} characters")
+            raise BadTemplateError(name, 0, Text("renders more than {most:,} characters", most=MAX_OUTPUT))
         title, *facts = shortened(lines)
         return RichMessage(
             title=one_line(title, MAX_VALUE),

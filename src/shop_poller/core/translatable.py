@@ -5,7 +5,7 @@ JSON and comparisons use it as the English string that it is. The command line c
 catalogue of the user's language before it prints it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -64,8 +64,8 @@ def translated(text: str, catalogue: Catalogue) -> str:
     return found.format(**values)
 
 
-def joined(separator: str, texts: "list[str] | tuple[str, ...]") -> str:
-    """Join lines as `str.join` does; the result can still be translated."""
+def joined(separator: str, texts: Sequence[str]) -> str:
+    """Join lines as `str.join` does; the result can still be translated, and so can the separator."""
     names = [f"part{number}" for number in range(len(texts))]
-    template = separator.replace("{", "{{").replace("}", "}}").join(f"{{{name}}}" for name in names)
-    return Text(template, **dict(zip(names, texts, strict=True)))
+    template = "{separator}".join(f"{{{name}}}" for name in names)
+    return Text(template, separator=separator, **dict(zip(names, texts, strict=True)))

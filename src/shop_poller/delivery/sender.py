@@ -25,6 +25,7 @@ from shop_poller.core.model import ALERTS, Delivery, GroupDelivery
 from shop_poller.core.rates import Rate, RateLimit
 from shop_poller.core.refusals import KEPT_CAP_S, PROBE_AFTER_S, Refusals, refused_wait_s
 from shop_poller.core.retry import MAX_RETRY_AFTER_S, GiveUp, RetryPolicy, after_failure, full_jitter
+from shop_poller.core.translatable import Text
 from shop_poller.delivery.gathering import SinkTiming
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
@@ -343,7 +344,10 @@ class Sender:
             with anyio.fail_after(SEND_TIMEOUT_S):
                 return await sending
         except TimeoutError as error:
-            raise TemporaryError(ErrorKind.TIMEOUT, f"no answer within {SEND_TIMEOUT_S:.0f} s") from error
+            raise TemporaryError(
+                ErrorKind.TIMEOUT,
+                Text("no answer within {seconds:.0f} s", seconds=SEND_TIMEOUT_S),
+            ) from error
         except ShopPollerError:
             raise
         except Exception as error:
@@ -351,7 +355,9 @@ class Sender:
             self._log.exception(
                 "internal error (bug) in a sink: please report it", event_id=delivery.event_id
             )
-            raise TemporaryError(ErrorKind.INTERNAL, f"{type(error).__name__} in the sink") from error
+            raise TemporaryError(
+                ErrorKind.INTERNAL, Text("{name} in the sink", name=type(error).__name__)
+            ) from error
 
     def _answered(self, at: float) -> None:
         """Record that the sink answered at this monotonic time, even if it refused this row."""

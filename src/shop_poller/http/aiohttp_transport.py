@@ -16,6 +16,7 @@ import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
 
+from shop_poller.core.errors import text_of
 from shop_poller.http.response_repair import NO_CHUNK, ForbiddenHeadError, ResponseRepair, StrayBytesError
 
 NAMELESS = {
@@ -90,7 +91,7 @@ class _RepairingHandler(ResponseHandler):
             repaired = self._repair.feed(data) if data else data
         except ForbiddenHeadError as error:
             self._hang_up()
-            self.set_exception(_AiohttpForbiddenHeadError(str(error)), error)
+            self.set_exception(_AiohttpForbiddenHeadError(text_of(error)), error)
             return
         if self._repair.has_stray:
             self.force_close()  # before the end of the response returns the connection to the pool

@@ -11,6 +11,7 @@ from typing import Protocol
 import httpx
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.translatable import Text
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -27,8 +28,8 @@ FOREIGN = {
     "zstd": "Zstandard",
     "compress": "compress",
     "x-compress": "compress",
-    "dcb": "Brotli with a dictionary",
-    "dcz": "Zstandard with a dictionary",
+    "dcb": Text("Brotli with a dictionary"),
+    "dcz": Text("Zstandard with a dictionary"),
     "exi": "EXI",
     "pack200-gzip": "Pack200",
 }
@@ -116,15 +117,15 @@ class BoundedBody:
         if begin.startswith(GZIP):
             self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
         elif begin.startswith(ZSTD):
-            raise self._packed(f"by {FOREIGN['zstd']}")
+            raise self._packed(Text("by {coding}", coding=FOREIGN["zstd"]))
         elif len(announced) > 1:
-            raise self._packed("more than once")
+            raise self._packed(Text("more than once"))
         elif "deflate" in announced and not _is_text(begin):
             self._unpacker = zlib.decompressobj(zlib.MAX_WBITS if _has_zlib_head(begin) else -zlib.MAX_WBITS)
         else:
             foreign = [FOREIGN[coding] for coding in self._codings if coding in FOREIGN]
             if foreign and not _is_text(begin):
-                raise self._packed(f"by {foreign[0]}")
+                raise self._packed(Text("by {coding}", coding=foreign[0]))
         return begin
 
     def _unpack(self, piece: bytes) -> bytes:
@@ -132,7 +133,7 @@ class BoundedBody:
             chunk = self._unpacked(piece)
         except zlib.error as error:
             raise TemporaryError(
-                ErrorKind.PROTOCOL, f"{self._peer} sent a body that cannot be decompressed"
+                ErrorKind.PROTOCOL, Text("{peer} sent a body that cannot be decompressed", peer=self._peer)
             ) from error
         self._room -= len(chunk)
         if self._room < 0 or self._packed_room < 0:
@@ -140,7 +141,7 @@ class BoundedBody:
         if self._is_first and chunk:
             self._is_first = False
             if chunk.startswith(GZIP):
-                raise self._packed("more than once")
+                raise self._packed(Text("more than once"))
         return chunk
 
     def _unpacked(self, piece: bytes) -> bytes:
@@ -151,16 +152,23 @@ class BoundedBody:
         # One byte more than allowed shows that the body is too large.
         return self._unpacker.decompress(piece, self._room + 1)
 
-    def _packed(self, how: str) -> TemporaryError:
+    def _packed(self, how: Text) -> TemporaryError:
         return TemporaryError(
             ErrorKind.PROTOCOL,
-            f"{self._peer} compressed its response {how}, but only gzip was requested; find the cache,"
-            " plugin or server setting that does this, and exclude this address",
+            Text(
+                "{peer} compressed its response {how}, but only gzip was requested; find the cache, "
+                "plugin or server setting that does this, and exclude this address",
+                peer=self._peer,
+                how=how,
+            ),
         )
 
     def _too_large(self) -> TemporaryError:
         return TemporaryError(
-            ErrorKind.TOO_LARGE, f"{self._peer} sent a response of more than {self._limit // 2**20} MB"
+            ErrorKind.TOO_LARGE,
+            Text(
+                "{peer} sent a response of more than {limit} MB", peer=self._peer, limit=self._limit // 2**20
+            ),
         )
 
 

@@ -16,9 +16,11 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from shop_poller import __version__
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError, text_of
 from shop_poller.core.hosts import is_never_proxied
+from shop_poller.core.known_lines import known
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 from shop_poller.http.lenient_stream import read_leniently
 from shop_poller.http.response_repair import ForbiddenHeadError, StrayBytesError
 from shop_poller.peer_errors import ignored, translated
@@ -47,18 +49,21 @@ HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, Un
 """Documented errors of the HTTP libraries; `transport_errors` translates them."""
 BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, LibraryError)
 """Errors after a connection was made: the peer answered or closed it."""
+CUT_OFF = Text("the response was cut off")
+CLOSED = Text("it was closed before a response arrived")
+NOT_HTTP = Text("the response is not HTTP")
 SAID = {
-    "without sending a response": "it was closed before a response arrived",
-    "complete message body": "the response was cut off",
-    "incomplete chunked read": "the response was cut off",
-    "illegal ": "the response is not HTTP",
+    "without sending a response": CLOSED,
+    "complete message body": CUT_OFF,
+    "incomplete chunked read": CUT_OFF,
+    "illegal ": NOT_HTTP,
+    **{str(said): said for said in (CUT_OFF, CLOSED, NOT_HTTP)},  # of http/aiohttp_transport.py
 }
 """Our texts, by a part of httpx's or h11's text."""
 LOGIN = re.compile(
     r"/(?:wp-login\.php|wp-admin|log-?in|sign-?in|my-account|auth|sso|account/login)\b", re.IGNORECASE
 )
 """A path of a redirect that leads to a login."""
-BROKEN_ADVICE = "if it persists, check the address and the log of that server"
 
 
 T = TypeVar("T")
@@ -138,8 +143,11 @@ def _proxy(url: str) -> httpx.Proxy | None:
         # Temporary: the deliveries are right, and the administrator will correct the environment.
         raise TemporaryError(
             ErrorKind.CONNECTION,
-            f"the proxy in {target.scheme.upper()}_PROXY or ALL_PROXY cannot be used; write it like"
-            " http://proxy.example:3128",
+            Text(
+                "the proxy in {scheme}_PROXY or ALL_PROXY cannot be used; write it like "
+                "http://proxy.example:3128",
+                scheme=target.scheme.upper(),
+            ),
             has_advice=True,
         )
     return proxy
@@ -311,31 +319,51 @@ def transport_errors(peer: str, masked: Callable[[str], str] | None = None) -> I
     try:
         yield
     except (httpx.TimeoutException, TimeoutError) as error:
-        raise TemporaryError(ErrorKind.TIMEOUT, f"{peer} did not answer in time") from error
+        raise TemporaryError(ErrorKind.TIMEOUT, Text("{peer} did not answer in time", peer=peer)) from error
     except (httpx.LocalProtocolError, UnicodeError):
         # Not "from error": its text has the header that cannot be sent, which may be a key.
         raise PermanentError(
-            ErrorKind.REJECTED, f"cannot ask {peer}: its address or a header has characters that HTTP forbids"
+            ErrorKind.REJECTED,
+            Text("cannot ask {peer}: its address or a header has characters that HTTP forbids", peer=peer),
         ) from None
     except (httpx.TransportError, OSError) as error:
         if (forbidden := _behind(error, ForbiddenHeadError)) is not None:
-            said = masked(str(forbidden)) if masked else str(forbidden)
-            raise TemporaryError(ErrorKind.CONNECTION, f"{peer} {said}", has_advice=True) from error
-        # h11 quotes bytes of the peer, which may be a cookie or an order.
-        detail = str(error).partition(": bytearray(")[0]
-        detail = one_line(masked(detail) if masked else detail, MAX_DETAIL) or type(error).__name__
+            said = Text("{peer} {problem}", peer=peer, problem=text_of(forbidden))
+            raise TemporaryError(ErrorKind.CONNECTION, said, has_advice=True) from error
+        detail = _detail(error, masked)
         if isinstance(error, BROKEN_OFF):
             detail = next((said for sign, said in SAID.items() if sign in detail), detail)
             raise TemporaryError(
                 ErrorKind.CONNECTION,
-                f"the connection to {peer} failed: {detail}; {BROKEN_ADVICE}",
+                Text(
+                    "the connection to {peer} failed: {detail}; if it persists, check the address and "
+                    "the log of that server",
+                    peer=peer,
+                    detail=detail,
+                ),
                 has_advice=True,
             ) from error
-        raise TemporaryError(ErrorKind.CONNECTION, f"no connection to {peer}: {detail}") from error
+        raise TemporaryError(
+            ErrorKind.CONNECTION, Text("no connection to {peer}: {detail}", peer=peer, detail=detail)
+        ) from error
     except httpx.DecodingError as error:
-        raise TemporaryError(ErrorKind.PROTOCOL, f"{peer} sent a body that cannot be decompressed") from error
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, Text("{peer} sent a body that cannot be decompressed", peer=peer)
+        ) from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise PermanentError(ErrorKind.REJECTED, f"cannot ask {peer}: {type(error).__name__}") from error
+        raise PermanentError(
+            ErrorKind.REJECTED, Text("cannot ask {peer}: {name}", peer=peer, name=type(error).__name__)
+        ) from error
+
+
+def _detail(error: BaseException, masked: Callable[[str], str] | None) -> str:
+    """Return what an error below HTTP says, without our secrets."""
+    text = text_of(error)
+    if isinstance(text, Text):  # our own words, about an error of a library
+        return text
+    # h11 quotes bytes of the peer, which may be a cookie or an order.
+    text = text.partition(": bytearray(")[0]
+    return known(one_line(masked(text) if masked else text, MAX_DETAIL) or type(error).__name__)
 
 
 def _behind(error: BaseException | None, kind: type[E]) -> E | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import httpcore
 import httpx
 
+from shop_poller.core.errors import text_of
 from shop_poller.http.response_repair import NO_CHUNK, ForbiddenHeadError, ResponseRepair, StrayBytesError
 
 MOST_AT_ONCE = 256 * 1024
@@ -78,7 +79,7 @@ class _RepairingStream(httpcore.AsyncNetworkStream):
                 if repaired:
                     return repaired
         except ForbiddenHeadError as error:
-            raise _HttpcoreForbiddenHeadError(str(error)) from error
+            raise _HttpcoreForbiddenHeadError(text_of(error)) from error
         return self._repair.end()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109

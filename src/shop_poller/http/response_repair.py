@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from enum import Enum, auto
 
+from shop_poller.core.translatable import Text
+
 MAX_HEAD = 100 * 1024
 """Bytes of a head, or of the lines after the last chunk; h11 has the same bound."""
 MAX_SIZE_LINE = 16 * 1024
@@ -37,8 +39,6 @@ NO_BODY = frozenset({b"204", b"304"})
 """Statuses of responses without a body (RFC 9112, 6.3); some servers send one anyway."""
 DIGITS = re.compile(rb"\+?([0-9]{1,19})")
 SIZE = re.compile(rb"[ \t]*0*([0-9a-f]{1,12})[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
-
-ADVICE = "look for a plugin or server setting that writes it"
 
 
 NO_CHUNK = b"?\r\n"
@@ -128,18 +128,25 @@ def _framed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
             case _:
                 others.append((name, value))
     if codings - {b"chunked"}:
-        raise _forbidden("Transfer-Encoding", "an encoding that was not requested")
+        raise _forbidden("Transfer-Encoding", Text("an encoding that was not requested"))
     if codings:
         return [*others, (b"Transfer-Encoding", b"chunked")]
     matches = [DIGITS.fullmatch(length) for length in lengths]
     numbers = {int(found[1]) for found in matches if found}
     if None in matches or len(numbers) > 1:
-        raise _forbidden("Content-Length", "not a number, or two that differ")
+        raise _forbidden("Content-Length", Text("not a number, or two that differ"))
     return [*others, *((b"Content-Length", b"%d" % number) for number in numbers)]
 
 
 def _forbidden(name: str, why: str) -> ForbiddenHeadError:
-    return ForbiddenHeadError(f"sent a header line that HTTP forbids: {name} ({why}); {ADVICE}")
+    return ForbiddenHeadError(
+        Text(
+            "sent a header line that HTTP forbids: {name} ({why}); look for a plugin or server "
+            "setting that writes it",
+            name=name,
+            why=why,
+        )
+    )
 
 
 class _At(Enum):

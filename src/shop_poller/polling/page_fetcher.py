@@ -18,6 +18,7 @@ from shop_poller.core.page_size import LIGHTER_S, PageSize
 from shop_poller.core.reach import Polls
 from shop_poller.core.retry import full_jitter
 from shop_poller.core.schedule import PROBE_EVERY_S, PollTrigger, ends_pause, pause_s
+from shop_poller.core.translatable import Text
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Source
@@ -288,7 +289,8 @@ class Fetcher:
         wait_s = self._circuit.wait_s()
         if wait_s > 0:
             raise TemporaryError(
-                ErrorKind.CIRCUIT_OPEN, f"the shop failed repeatedly; polling is paused for {wait_s:.0f} s"
+                ErrorKind.CIRCUIT_OPEN,
+                Text("the shop failed repeatedly; polling is paused for {seconds:.0f} s", seconds=wait_s),
             )
         self._circuit.probe()
         self.requested_at = anyio.current_time()

@@ -418,7 +418,7 @@ class Poller:
         log(FAILURE_EVENTS[stage], error_type=error.kind, error=str(error), pause_s=pause_s, exc_info=bug)
         if stage is Stage.POLL:
             # A bug's text may contain anything, even a buyer's name. It belongs in the log, which few read.
-            text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else str(error)
+            text = f"{INTERNAL_ERROR}: {type(bug).__name__}" if bug is not None else error.text
             requested_s = anyio.current_time() - max(self._fetcher.requested_at, self._began_at)
             last_good = self._state_writer.heartbeat_at
             attempted_at = last_good + self._clock.elapsed(last_good) - timedelta(seconds=requested_s)

@@ -25,6 +25,8 @@ from shop_poller import __version__
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import ShopsConfig
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.known_lines import known
+from shop_poller.core.translatable import Text
 from shop_poller.http.client import transport_class
 from shop_poller.observability.logging import Log
 from shop_poller.runtime import systemd
@@ -157,6 +159,8 @@ async def _listening(settings: Settings, app: Starlette) -> AsyncIterator[str]:
     try:
         listener = listen(*settings.shop_http_listen)
     except OSError as error:
-        raise SettingsError([f"SHOP_HTTP_LISTEN: {error}"]) from error
+        raise SettingsError(
+            [Text("{name}: {problem}", name="SHOP_HTTP_LISTEN", problem=known(str(error)))]
+        ) from error
     async with serving(app, listener) as address:
         yield address

@@ -12,13 +12,14 @@ from pydantic import SecretStr
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig
 from shop_poller.config.statuses import bare
-from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.errors import ErrorKind, PermanentError, text_of
 from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
 from shop_poller.core.model import BuyerField, Notification
 from shop_poller.core.showing import shown_place
 from shop_poller.core.signature import signing_keys
+from shop_poller.core.translatable import Text
 from shop_poller.delivery.gathering import Compose, SinkTiming
 from shop_poller.observability.metrics import Metrics, MetricsRegistry
 from shop_poller.polling.page_fetcher import Fetcher
@@ -62,9 +63,13 @@ def make_source(settings: Settings, *, on_choice: Callable[[ChosenDialect], None
     fields = order_fields(settings)
     if settings.shop_dialect != "auto":
         return open_source(Dialect(settings.shop_dialect), url, credentials, fields)
-    missing = {dialect: f"needs {NEEDS[dialect]}" for dialect in Dialect if not credentials.fit(dialect)}
+    missing = {
+        dialect: Text("needs {keys}", keys=NEEDS[dialect])
+        for dialect in Dialect
+        if not credentials.fit(dialect)
+    }
     if not settings.shop_sweep_interval:  # only the sweep checks whether an order can be read again
-        missing.setdefault(Dialect.ABILITIES, "needs the sweep: SHOP_SWEEP_INTERVAL")
+        missing.setdefault(Dialect.ABILITIES, Text("needs the sweep: SHOP_SWEEP_INTERVAL"))
     openers = {
         d: partial(open_source, d, url, credentials, fields) for d in candidates(url) if d not in missing
     }
@@ -97,10 +102,15 @@ def make_sinks(settings: Settings) -> list[Sink]:
         try:
             sinks.append(config.open(signing_keys=keys, connections=settings.shop_senders))
         except ValueError as error:
-            problems.append(f"SHOP_NOTIFY_URLS: {shown_place(config.name)}: {error}")
+            problems.append(sink_problem(config.name, error))
     if problems:
         raise SettingsError(problems)
     return sinks
+
+
+def sink_problem(name: str, error: ValueError) -> str:
+    """Return the line of a problem that a sink has with its address."""
+    return Text("SHOP_NOTIFY_URLS: {name}: {problem}", name=shown_place(name), problem=text_of(error))
 
 
 def make_metrics(
@@ -243,6 +253,6 @@ async def begun(orders: OrderState, shop: str) -> ShopState:
     state = await orders.load(shop)
     if state is None or state.baseline_at is None:
         raise PermanentError(
-            ErrorKind.STORE, "nothing was polled with this state yet; start `shop-poller run` first"
+            ErrorKind.STORE, Text("nothing was polled with this state yet; start `shop-poller run` first")
         )
     return state

@@ -14,6 +14,7 @@ import anyio
 import structlog
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
 from shop_poller.ports import Lease
@@ -84,8 +85,10 @@ class LeaseKeeper:
         if not await self._take():
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{await self._lease.holder()} has the lease and works on this shop; stop it first,"
-                " or look with --dry-run",
+                Text(
+                    "{holder} has the lease and works on this shop; stop it first, or look with --dry-run",
+                    holder=await self._lease.holder(),
+                ),
             )
         await self._leader_session(work)
 

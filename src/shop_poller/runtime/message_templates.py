@@ -21,6 +21,7 @@ from shop_poller.config.templates import TemplateTexts, read
 from shop_poller.core.messages import Locale, MessageFormat, Renderer, in_language
 from shop_poller.core.model import Notification, StatusEvent
 from shop_poller.core.rich_message import RichMessage, rich_body
+from shop_poller.core.translatable import Text
 from shop_poller.observability.logging import ChangeLogger, Log
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class LoadedTemplates:
     def line(self, error: "BadTemplateError") -> str:
         """Return an error of a template in one line, with its file."""
         where = self.texts.place(error.name)
-        return f"{where}, line {error.line}: {error.problem}" if error.line else f"{where}: {error.problem}"
+        if not error.line:
+            return Text("{name}: {problem}", name=where, problem=error.problem)
+        return Text("{name}, line {line}: {problem}", name=where, line=error.line, problem=error.problem)
 
 
 class RichRenderer:
@@ -177,7 +180,7 @@ def check_templates(shops: Sequence[Settings]) -> None:
 
 
 def _as_settings(problems: Sequence[str]) -> list[str]:
-    return [f"SHOP_TEMPLATES: {problem}" for problem in problems]
+    return [Text("{name}: {problem}", name="SHOP_TEMPLATES", problem=problem) for problem in problems]
 
 
 class _Meaning(NamedTuple):
@@ -221,12 +224,18 @@ class _TemplateNames:
                 continue
             sink = rest.removesuffix(".ru").removesuffix(".en")
             if sink in self._programs:
-                return f"the sink {sink} receives JSON, for which there are no templates"
-            sinks = ", ".join(self._sinks[:MOST_NAMED]) or "none"
-            return f"there is no sink or language {rest}; languages: {', '.join(LOCALES)}; sinks: {sinks}"
+                return Text("the sink {sink} receives JSON, for which there are no templates", sink=sink)
+            return Text(
+                "there is no sink or language {rest}; languages: {locales}; sinks: {sinks}",
+                rest=rest,
+                locales=", ".join(LOCALES),
+                sinks=", ".join(self._sinks[:MOST_NAMED]) or Text("none"),
+            )
         near = get_close_matches(name, self._meanings, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(self._events)}, {DEFAULT}"
-        return f"its name begins with no event; {advice}"
+        if near:
+            return Text("its name begins with no event; did you mean {near}?", near=near[0])
+        there = ", ".join((*self._events, DEFAULT))
+        return Text("its name begins with no event; there are {there}", there=there)
 
 
 def _problems(shops: Sequence[Settings]) -> list[str]:
@@ -240,7 +249,8 @@ def _problems(shops: Sequence[Settings]) -> list[str]:
         if name.startswith("_"):  # only there to be included
             continue
         if meaning is None:
-            problems.append(f"{loaded.texts.place(name)}: {names.problem(name)}")
+            problem = Text("{name}: {problem}", name=loaded.texts.place(name), problem=names.problem(name))
+            problems.append(problem)
         elif name in loaded.templates.names:
             problems += _rendering_problem(name, meaning, loaded, shops)
     return problems
@@ -260,7 +270,13 @@ def _rendering_problem(
                 try:
                     loaded.templates.message(name, rich_format, notification.wire(), is_example=True)
                 except BadTemplateError as error:
-                    return [f"{loaded.line(error)} (example: {notification.event_type}, {example})"]
+                    problem = Text(
+                        "{problem} (example: {event}, {example})",
+                        problem=loaded.line(error),
+                        event=notification.event_type,
+                        example=example,
+                    )
+                    return [problem]
     return []
 
 

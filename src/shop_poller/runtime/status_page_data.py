@@ -100,7 +100,7 @@ class Overview:
         try:
             return await self._read(seen)
         except ShopPollerError as error:
-            return replace(seen, trouble=str(error))
+            return replace(seen, trouble=error.text)
 
     async def _read(self, seen: StatusSnapshot) -> StatusSnapshot:
         store, shop = self._store, self._shop

@@ -20,6 +20,7 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain
 from shop_poller.core.rich_message import RICH, RichMessage
+from shop_poller.core.translatable import Text
 from shop_poller.observability.output import write_all
 from shop_poller.peer_errors import translated
 from shop_poller.ports import Sink
@@ -49,8 +50,11 @@ class ConsoleConfig(SinkConfig):
         options, rest = take_options(parts.query, name=name, is_for_people=cls.is_for_people)
         if rest:
             raise ValueError(
-                f"{name} has an option that is not known; there are events, levels, where,"
-                " rate, quiet, urgent, group, locale and style"
+                Text(
+                    "{name} has an option that is not known; there are events, levels, where, rate, "
+                    "quiet, urgent, group, locale and style",
+                    name=name,
+                )
             )
         return cls(name=name, options=options)
 
@@ -111,14 +115,14 @@ class ConsoleSink:
 
     async def check(self) -> str:
         """Return a fixed text: nothing can be wrong here."""
-        return "prints to standard output"
+        return Text("prints to standard output")
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to close."""
 
 
 def _cannot_print(why: str) -> TemporaryError:
-    return TemporaryError(ErrorKind.CONNECTION, f"cannot print: {why}")
+    return TemporaryError(ErrorKind.CONNECTION, Text("cannot print: {why}", why=why))
 
 
 class _Printing:

@@ -5,6 +5,7 @@ import re
 from shop_poller.config.addresses import split
 from shop_poller.config.sinks import SinkConfig, sink_name
 from shop_poller.core.showing import is_harmless
+from shop_poller.core.translatable import Text, joined
 from shop_poller.sinks.apprise.config import INSTALL, PREFIX, AppriseConfig
 from shop_poller.sinks.apprise.schemes import SCHEMES
 from shop_poller.sinks.console import ConsoleConfig
@@ -36,6 +37,12 @@ def parse_sink(address: str) -> SinkConfig:
     may_be_shown = found and place and SCHEME.fullmatch(scheme) and is_harmless(scheme, is_name=True)
     if not may_be_shown:
         split(address)  # what is wrong with its form says more
-    kind = f"{scheme.lower()}://" if may_be_shown else "an address without its beginning"
     *formats, last = (sink.address_format for sink in SINKS)
-    raise ValueError(f"{kind} is not a kind of sink. Use {', '.join(formats)}, or {last}")
+    raise ValueError(
+        Text(
+            "{kind} is not a kind of sink. Use {formats}, or {last}",
+            kind=f"{scheme.lower()}://" if may_be_shown else Text("an address without its beginning"),
+            formats=joined(", ", formats),
+            last=last,
+        )
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from shop_poller.core.errors import DOWN_STATUSES, ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.translatable import Text
 
 TEMPORARY: Mapping[int, ErrorKind] = {
     408: ErrorKind.TIMEOUT,
@@ -30,7 +31,7 @@ def refusal(status: int, message: str, *, retry_after_s: float | None = None) ->
     if status >= 500:
         return TemporaryError(ErrorKind.SERVER, message, retry_after_s=retry_after_s)
     if status == 410:
-        return PermanentError(ErrorKind.GONE, f"{message}: do not send here any more")
+        return PermanentError(ErrorKind.GONE, Text("{answered}: do not send here any more", answered=message))
     if status in MAY_PASS:
         return PermanentError(ErrorKind.REJECTED, message, may_pass=True)
     if status >= 400:

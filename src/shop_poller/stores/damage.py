@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from shop_poller.core.translatable import Text
+
 MOST_REPORTED = 1000
 MOST_KEPT = 1000
 """Most copies of corrected rows. The copies of rows removed from the outbox are all kept."""
@@ -34,7 +36,13 @@ class StateFinding:
 
     def line(self) -> str:
         """Return the finding as one line for people."""
-        return f"{self.place} {self.name}: {self.problem}; {self.fix or 'cannot be repaired'}"
+        return Text(
+            "{place} {name}: {problem}; {fix}",
+            place=self.place,
+            name=self.name,
+            problem=self.problem,
+            fix=self.fix or Text("cannot be repaired"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
 from shop_poller.core.transition import LOST_STATUS
+from shop_poller.core.translatable import Text
 from shop_poller.ports import (
     Alert,
     Backfill,
@@ -75,7 +76,7 @@ class Reading:
         """Return a whole number within bounds. A text of digits is valid: Redis stores numbers as texts."""
         found = _whole(value)
         if found is None or not low <= found <= high:
-            self.problems.append(f"{name} is not a valid number")
+            self.problems.append(Text("{name} is not a valid number", name=name))
             return default
         return found
 
@@ -91,14 +92,14 @@ class Reading:
         """Return an instant within bounds, from milliseconds since 1970."""
         found = _whole(value)
         if found is None or not ms(first) <= found <= ms(last):
-            self.problems.append(f"{name} is not a valid time")
+            self.problems.append(Text("{name} is not a valid time", name=name))
             return default
         return instant(found)
 
     def text(self, value: object, name: str, default: str = "", *, most: int = MOST_NAME) -> str:
         """Return a text of bounded length that is valid UTF-8."""
         if not isinstance(value, str) or not value or len(value) > most or not is_clean(value):
-            self.problems.append(f"{name} is not a valid text")
+            self.problems.append(Text("{name} is not a valid text", name=name))
             return default
         return value
 
@@ -112,7 +113,7 @@ class Reading:
             is_flat = value.count("[") + value.count("{") <= MOST_DEPTH
             if found is not None and (is_flat or _depth(found) <= MOST_DEPTH):
                 return found
-        self.problems.append(f"{name} is not valid JSON")
+        self.problems.append(Text("{name} is not valid JSON", name=name))
         return None
 
     def attempts(self, value: object, name: str = "attempt_log") -> AttemptLog:
@@ -128,7 +129,7 @@ class Reading:
             value = Reading().json(value, name)
         found = _attempts(value)
         if found is None:
-            self.problems.append(f"{name} is not a list of attempts")
+            self.problems.append(Text("{name} is not a list of attempts", name=name))
             return NO_ATTEMPTS
         return found
 
@@ -136,7 +137,7 @@ class Reading:
         """Return the ids in a list; None if the value is not a list of ids."""
         if isinstance(value, list) and all(_is_id(one) for one in value):
             return frozenset(value)
-        self.problems.append(f"{name} is not a list of ids")
+        self.problems.append(Text("{name} is not a list of ids", name=name))
         return None
 
 
@@ -160,7 +161,7 @@ def is_notification(body: str, names: str) -> bool:
 def name_of(value: object) -> str:
     """Return the name of a row for people: the stored value, if it is short and harmless."""
     text = str(value) if isinstance(value, int | str) else ""
-    return text if NAME.fullmatch(text) else "(its name cannot be read)"
+    return text if NAME.fullmatch(text) else Text("(its name cannot be read)")
 
 
 def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, list[str]]:
@@ -176,7 +177,7 @@ def known_order(order_id: int, raw: Mapping[str, object]) -> tuple[KnownOrder, l
     decided = _decided(reading, raw.get("decided"))
     announced = raw.get("announced_new")
     if announced not in (0, 1):  # so are False and True
-        reading.problems.append("announced_new is not a boolean")
+        reading.problems.append(Text("announced_new is not a boolean"))
         announced = EventType.NEW in decided or status not in UNPAID
     refund_ids, silent = raw.get("refund_ids"), raw.get("silent_refund_ids")
     awaiting = raw.get("awaiting_since")
@@ -219,11 +220,11 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
     baseline = at("baseline_at")
     cursor, polled = at("cursor_at"), at("last_poll_at")
     if raw.get("started_at") is None:
-        reading.problems.append("started_at is missing")
+        reading.problems.append(Text("started_at is missing"))
     has_begun = raw.get("baseline_at") is not None or cursor is not None or polled is not None
     if baseline is None and has_begun:
         if raw.get("baseline_at") is None:
-            reading.problems.append("baseline_at is missing")
+            reading.problems.append(Text("baseline_at is missing"))
         since = [one for one in (started, cursor, polled) if one is not None and EARLIEST <= one < LATEST]
         baseline = min(since, default=None)
     again = None if baseline is None else read_again_from(baseline, polled)
@@ -261,7 +262,7 @@ def delivery(
     key = reading.text(raw.get("key"), "key")
     notification = reading.json(raw.get("body"), "body", most=MOST_BODY)
     if notification is not None and not isinstance(notification, dict):
-        reading.problems.append("body is not a notification")
+        reading.problems.append(Text("body is not a notification"))
     if not (number and shop_id and sink and key and isinstance(notification, dict)):
         return None, reading.problems
     event_id = reading.text(raw.get("event_id"), "event_id") or Reading().text(
@@ -359,7 +360,7 @@ def alert(service: object, raw: Mapping[str, object]) -> tuple[Alert | None, lis
     try:
         kind = ErrorKind(cause if isinstance(cause, str) else "")
     except ValueError:
-        reading.problems.append("cause is not a known kind of error")
+        reading.problems.append(Text("cause is not a known kind of error"))
         return None, reading.problems
     return None if reading.problems else Alert(name, kind, since), reading.problems
 
@@ -386,13 +387,13 @@ def _import_position(
     phase = raw.get("learning_phase")
     if phase is None or phase == "" or baseline is None:
         if raw.get("learning_phase"):
-            reading.problems.append("learning_phase is set before there is a baseline")
+            reading.problems.append(Text("learning_phase is set before there is a baseline"))
         return None
     before = reading.moment(
         raw.get("learning_before_at"), "learning_before_at", EPOCH, first=EARLIEST, last=LATEST_OF_ORDERS
     )
     if phase not in {str(one) for one in Phase}:
-        reading.problems.append("learning_phase is not a known phase")
+        reading.problems.append(Text("learning_phase is not a known phase"))
         return import_walk.begin(baseline)
     count = reading.whole(raw.get("learning_count"), "learning_count")
     # Orders that are imported already have records, which do not change.
@@ -403,7 +404,7 @@ def _import_position(
 
 def _decided(reading: Reading, value: object) -> dict[str, int]:
     if not isinstance(value, Mapping):
-        reading.problems.append("decided is not a table of counts")
+        reading.problems.append(Text("decided is not a table of counts"))
         return {}
     good = {
         str(name): count
@@ -411,7 +412,7 @@ def _decided(reading: Reading, value: object) -> dict[str, int]:
         if type(count) is int and 0 <= count <= MOST_COUNT and is_clean(str(name))
     }
     if len(good) != len(value):
-        reading.problems.append("decided has a value that is not a count")
+        reading.problems.append(Text("decided has a value that is not a count"))
     return good
 
 

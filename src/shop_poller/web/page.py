@@ -98,7 +98,7 @@ def _trouble(view: ViewContext, trouble: Trouble, now: datetime) -> Markup:
         ago=view.ago(trouble.since, now),
         age=view.age(age),
         cause=CAUSES[view.locale][trouble.cause] if trouble.cause else "",
-        detail=foreign(trouble.detail),
+        detail=foreign(view.line(trouble.detail)),
     )
     return fill(
         '<li>{text} <span class="where">{what} <code>{section}</code></span></li>',

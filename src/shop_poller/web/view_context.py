@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import iso
+from shop_poller.core.translatable import translated
+from shop_poller.locales import catalogue
 from shop_poller.web.markup import Markup, fill, foreign
 from shop_poller.web.words import TEXTS, event_name
 
@@ -36,6 +38,10 @@ class ViewContext:
     def say(self, text: str, **values: object) -> str:
         """Return a text in the reader's language."""
         return TEXTS[self.locale][text].format(**values)
+
+    def line(self, text: str) -> str:
+        """Return a line of the code, such as an error, in the reader's language if it is a Text."""
+        return text if self.locale == "en" else translated(text, catalogue(self.locale))
 
     def number(self, count: int) -> str:
         """Return a count as it is written in that language."""

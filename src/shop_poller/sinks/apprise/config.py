@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.core.model import Delivery
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 
 PREFIX = "apprise+"
@@ -40,7 +41,7 @@ class AppriseConfig(SinkConfig):
     """
 
     prefixes = (PREFIX,)
-    address_format = "apprise+ and an Apprise URL"
+    address_format = Text("apprise+ and an Apprise URL")
     documented_as = "`apprise+tgram://BOTTOKEN/CHATID`, `apprise+mailto://…`, `apprise+slack://…`"
     delivers_by = (
         "by [Apprise](notifications.md#over-apprise), if it is installed; `apprise+` may be left out;"
@@ -57,7 +58,9 @@ class AppriseConfig(SinkConfig):
         scheme, found, place = address[len(PREFIX) :].partition("://")
         scheme = scheme.lower()
         if not found or not place or not SCHEME.fullmatch(scheme):
-            raise ValueError("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
+            raise ValueError(
+                Text("after apprise+ comes an Apprise URL, e.g. apprise+tgram://BOTTOKEN/CHATID")
+            )
         name = sink_name(fragment, "")
         place, _, query = place.partition("?")
         options, query = take_options(

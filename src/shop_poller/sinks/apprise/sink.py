@@ -25,6 +25,7 @@ from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.rich_message import RichMessage
+from shop_poller.core.translatable import Text
 from shop_poller.peer_errors import reason, translated
 from shop_poller.sinks.apprise.config import INSTALL, AppriseConfig
 from shop_poller.sinks.apprise.mail_answers import answer_in_words, mail_refusal
@@ -36,7 +37,7 @@ try:
 
     from shop_poller.sinks.apprise.message_text import PlainText, message, sent_text, shown_text
 except ModuleNotFoundError as error:
-    raise ValueError(f"needs Apprise; install it: {INSTALL}") from error
+    raise ValueError(Text("needs Apprise; install it: {install}", install=INSTALL)) from error
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 5.0
@@ -136,8 +137,9 @@ class AppriseSink:
 
     async def check(self) -> str:
         """Return the service's name. Apprise accepted the URL; only a message could show more."""
-        return (
-            f"Apprise knows how to send ({self._idle[0].service_name}); notify-test shows whether it arrives"
+        return Text(
+            "Apprise knows how to send ({service_name}); notify-test shows whether it arrives",
+            service_name=self._idle[0].service_name,
         )
 
     def shown(self, delivery: Delivery) -> str:
@@ -173,11 +175,13 @@ class AppriseSink:
 
     def _service(self) -> NotifyBase:
         said = COLLECTOR.begin()
-        with translated(self.name, lambda why: ValueError(f"Apprise cannot use this URL: {why}")):
+        with translated(
+            self.name, lambda why: ValueError(Text("Apprise cannot use this URL: {why}", why=why))
+        ):
             service = Apprise.instantiate(self._url, asset=self._asset)
         if not isinstance(service, NotifyBase):
-            why = self._clean(said[0]) if said else "it knows no such service"
-            raise ValueError(f"Apprise cannot use this URL: {why}")  # noqa: TRY004 - the value is wrong
+            why = self._clean(said[0]) if said else Text("it knows no such service")
+            raise ValueError(Text("Apprise cannot use this URL: {why}", why=why))  # noqa: TRY004 - the value is wrong
         service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_TIMEOUT_S)
         service.socket_read_timeout = min(service.socket_read_timeout, READ_TIMEOUT_S)
         return service
@@ -188,7 +192,7 @@ class AppriseSink:
         Apprise returns only False. Its log contains the reason, sometimes with an HTTP status.
         """
         text = " ".join(sending.said)
-        refusal = mail_refusal(text, f"Apprise: {self._clean(text)}")
+        refusal = mail_refusal(text, Text("{name}: {problem}", name="Apprise", problem=self._clean(text)))
         if refusal is not None:
             return refusal
         found = STATUS.search(text)
@@ -197,7 +201,8 @@ class AppriseSink:
         else:
             status = int(found[1])
             kind = TEMPORARY.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.REJECTED)
-        error = TemporaryError(kind, f"Apprise: {self._clean(text) or 'it was not sent'}")
+        why = self._clean(text) or Text("it was not sent")
+        error = TemporaryError(kind, Text("{name}: {problem}", name="Apprise", problem=why))
         return error if found is None else error.answered(int(found[1]))
 
     def _clean(self, text: str) -> str:
@@ -265,4 +270,4 @@ class _Sending:
 
 
 def _not_sent(why: str) -> TemporaryError:
-    return TemporaryError(ErrorKind.CONNECTION, f"Apprise: {why}")
+    return TemporaryError(ErrorKind.CONNECTION, Text("{name}: {problem}", name="Apprise", problem=why))

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from shop_poller.config.addresses import secrets_in, split
 from shop_poller.config.sinks import SinkConfig, place, sink_name, take_options
 from shop_poller.core import chat_hooks
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 
 TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_.~%-]{20,}")
@@ -43,7 +44,7 @@ class HttpConfig(SinkConfig):
         parts = split(address)
         name = sink_name(parts.fragment, _default_name(parts))
         if not parts.hostname:
-            raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
+            raise ValueError(Text("an address that begins with {scheme}:// has no host", scheme=parts.scheme))
         options, query = take_options(parts.query, name=name)
         rest = [part for part in query.split("&") if part != REDIRECTS]
         return cls(

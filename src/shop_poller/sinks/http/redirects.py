@@ -13,12 +13,13 @@ import httpx
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.masking import Masker
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 from shop_poller.http.client import LOGIN
 from shop_poller.sinks.http.config import HttpConfig
 
 SEE_OTHER = frozenset({302, 303})
 """Statuses that a receiver may send after it processed the notification."""
-TRY_IT = "; notify-test shows what it answers to a notification"
+TRY_IT = Text("; notify-test shows what it answers to a notification")
 MAX_SHOWN = 200
 PLAIN = re.compile(r"[A-Za-z_.-]{0,24}|v?[0-9]{1,3}")
 """A part of a path that can be shown: a word, or a version."""
@@ -35,7 +36,7 @@ def refusal(config: HttpConfig, response: httpx.Response, message: str) -> Perma
     may_be_done = response.status_code in SEE_OTHER and not _is_moved(config, response)
     return PermanentError(
         ErrorKind.PROTOCOL,
-        f"{message}, {advice(config, response)}",
+        Text("{answered}, {advice}", answered=message, advice=advice(config, response)),
         may_pass=True,
         may_be_done=may_be_done or not _target(config, response),
     )
@@ -51,28 +52,32 @@ def advice(config: HttpConfig, response: httpx.Response, *, was_sent: bool = Tru
     """
     target = _target(config, response)
     if target is None:
-        sent = ": the receiver may or may not have processed the notification; let it answer 200 when it has"
-        return f"a redirect without a usable address{sent if was_sent else TRY_IT}"
+        sent = Text(
+            ": the receiver may or may not have processed the notification; let it answer 200 when it has"
+        )
+        return Text("a redirect without a usable address{advice}", advice=sent if was_sent else TRY_IT)
     if not _is_moved(config, response) and _target_of(target) == _target_of(urlsplit(config.url)):
-        return "a redirect to itself: check what is in front of it, such as a page to sign in"
-    return f"a redirect to {_shown(config, target)}{_what_to_do(config, response, target, was_sent=was_sent)}"
+        return Text("a redirect to itself: check what is in front of it, such as a page to sign in")
+    what_to_do = _what_to_do(config, response, target, was_sent=was_sent)
+    return Text("a redirect to {target}{advice}", target=_shown(config, target), advice=what_to_do)
 
 
 def _what_to_do(config: HttpConfig, response: httpx.Response, target: SplitResult, *, was_sent: bool) -> str:
     if _is_moved(config, response):
-        return f"{_slash(config, target)}: set that address in SHOP_NOTIFY_URLS"
+        return Text("{slash}: set that address in SHOP_NOTIFY_URLS", slash=_slash(config, target))
     if LOGIN.search(target.path) and not LOGIN.search(urlsplit(config.url).path):
-        return (
-            ", a page to sign in: check its address in SHOP_NOTIFY_URLS, or let it take notifications"
-            " without a login"
+        return Text(
+            ", a page to sign in: check its address in SHOP_NOTIFY_URLS, or let it take "
+            "notifications without a login"
         )
     if response.status_code not in SEE_OTHER:
-        return ": set the final address in SHOP_NOTIFY_URLS"
+        return Text(": set the final address in SHOP_NOTIFY_URLS")
     if not was_sent:
         return TRY_IT
-    return (
-        ": the receiver probably processed the notification (or requires a login). Let it answer 200, or add"
-        " redirects=delivered to its address in SHOP_NOTIFY_URLS to count that as delivered"
+    return Text(
+        ": the receiver probably processed the notification (or requires a login). Let it "
+        "answer 200, or add redirects=delivered to its address in SHOP_NOTIFY_URLS to count "
+        "that as delivered"
     )
 
 
@@ -105,7 +110,7 @@ def _slash(config: HttpConfig, target: SplitResult) -> str:
     ends, ended = (path.endswith("/") for path in (target.path, urlsplit(config.url).path))
     if ends == ended:
         return ""
-    return ", with a slash at its end" if ends else ", without the slash at its end"
+    return Text(", with a slash at its end") if ends else Text(", without the slash at its end")
 
 
 def _bare_host(parts: SplitResult) -> str:

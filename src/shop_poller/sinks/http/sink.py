@@ -11,6 +11,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
 from shop_poller.core.signature import signatures
+from shop_poller.core.translatable import Text, joined
 from shop_poller.http.client import (
     HttpClient,
     StrayResponseError,
@@ -67,14 +68,15 @@ class HttpSink:
         with transport_errors(self.name, self._masker.mask):
             response, _ = await self._request("OPTIONS")
         status = response.status_code
-        said = f"answers (HTTP {status} to OPTIONS)"
+        said: str = Text("answers (HTTP {status} to OPTIONS)", status=status)
         if response.is_redirect and not self._config.takes_redirects:
-            said += f"; {redirects.advice(self._config, response, was_sent=False)}"
+            said = joined("; ", [said, redirects.advice(self._config, response, was_sent=False)])
         if hook is None:
             return said
+        said = Text("{said}; it {advice}", said=said, advice=chat_hooks.advice(hook))
         if status in REFUSES_TO_LOOK:
-            raise PermanentError(ErrorKind.PROTOCOL, f"{said}; it {chat_hooks.advice(hook)}")
-        return f"{said}; it {chat_hooks.advice(hook)}"
+            raise PermanentError(ErrorKind.PROTOCOL, said)
+        return said
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -101,7 +103,7 @@ class HttpSink:
         return self._config.takes_redirects and response.status_code in redirects.SEE_OTHER
 
     def _refusal(self, response: httpx.Response) -> ShopPollerError:
-        message = f"the receiver answered {response.status_code}"
+        message = Text("the receiver answered {status}", status=response.status_code)
         if 300 <= response.status_code < 400:
             return redirects.refusal(self._config, response, message)
         return refusal(response.status_code, message, retry_after_s=retry_after_s(response.headers))

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, urlunsplit
 from shop_poller.config.addresses import secrets_in, split
 from shop_poller.config.sinks import SinkConfig, SinkOptions, place, sink_name, take_options
 from shop_poller.core.showing import is_harmless, shown_place
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 
 DATABASE = re.compile(r"(/[0-9]{0,5})?")
@@ -85,7 +86,9 @@ class StreamConfig(ServerConfig):
         stream = read.take("stream", example="shop:events")
         maxlen = read.options.pop("maxlen", str(DEFAULT_MAXLEN))
         if not COUNT.fullmatch(maxlen):
-            raise ValueError(f"{shown_place(read.name)} has a maxlen that is no number from 1 to 999999999")
+            raise ValueError(
+                Text("{name} has a maxlen that is no number from 1 to 999999999", name=shown_place(read.name))
+            )
         read.end()
         return cls(name=read.name, options=read.common, url=read.url, stream=stream, maxlen=int(maxlen))
 
@@ -107,9 +110,11 @@ class _Address:
         parts = split(address)
         self.name = sink_name(parts.fragment, place(parts))
         if not parts.hostname:
-            raise ValueError(f"an address that begins with {parts.scheme}:// has no host")
+            raise ValueError(Text("an address that begins with {scheme}:// has no host", scheme=parts.scheme))
         if not DATABASE.fullmatch(parts.path):
-            raise ValueError("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
+            raise ValueError(
+                Text("a Redis address ends in the number of a database, e.g. redis://host:6379/0")
+            )
         self.common, self.options = self._options(parts)
         scheme = parts.scheme.removesuffix("+stream")
         self.url = urlunsplit(parts._replace(scheme=scheme, query="", fragment=""))
@@ -122,7 +127,14 @@ class _Address:
         """
         value = self.options.pop(option, "")
         if not value:
-            raise ValueError(f"{shown_place(self.name)} names no {option}; add ?{option}={example}")
+            raise ValueError(
+                Text(
+                    "{name} names no {option}; add ?{option}={example}",
+                    name=shown_place(self.name),
+                    option=option,
+                    example=example,
+                )
+            )
         return value
 
     def end(self) -> None:
@@ -135,7 +147,11 @@ class _Address:
             # An unknown option may be a secret that was meant as the value of an option.
             unknown = [name if is_harmless(name, is_name=True) else "…" for name in sorted(self.options)]
             raise ValueError(
-                f"{shown_place(self.name)} has an option that is not known: {', '.join(unknown)}"
+                Text(
+                    "{name} has an option that is not known: {unknown}",
+                    name=shown_place(self.name),
+                    unknown=", ".join(unknown),
+                )
             )
 
     def _options(self, parts: SplitResult) -> tuple[SinkOptions, dict[str, str]]:
@@ -144,7 +160,11 @@ class _Address:
         for option, value in parse_qsl(query, keep_blank_values=True):
             if option in found and option in {"channel", "stream", "maxlen"}:
                 raise ValueError(
-                    f"{shown_place(self.name)} has the option {option} more than once; which one is meant?"
+                    Text(
+                        "{name} has the option {option} more than once; which one is meant?",
+                        name=shown_place(self.name),
+                        option=option,
+                    )
                 )
             found[option] = value
         return options, found

@@ -31,19 +31,19 @@ from redis.exceptions import (
 )
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.known_lines import known
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.redis_answers import says_no_writes
+from shop_poller.core.translatable import Text
 from shop_poller.peer_errors import ignored, reason, translated
 from shop_poller.sinks.redis.config import RedisConfig, ServerConfig, StreamConfig
 
-REFUSED = (
+REFUSED = Text(
     "Redis refuses our user or password; check both in SHOP_NOTIFY_URLS, and the user's ACL (docs/redis.md)"
 )
-NO_WRITES_ADVICE = (
-    "if it lasts, let the address in SHOP_NOTIFY_URLS lead to the primary, and look into its log"
-)
+
 TIMEOUT_S = 5.0
 MAX_SAID = 300
 """Characters of a server's message that are shown."""
@@ -152,15 +152,22 @@ class Server:
             where = f"{error.host}:{error.port}"
             return TemporaryError(
                 ErrorKind.UNAVAILABLE,
-                f"the key is on another node of this Cluster; name that one: {self._said(where)}",
+                Text(
+                    "the key is on another node of this Cluster; name that one: {said}",
+                    said=self._said(where),
+                ),
                 has_advice=True,
             )
         if isinstance(error, RedisTimeoutError):
-            return TemporaryError(ErrorKind.TIMEOUT, "Redis did not answer in time")
+            return TemporaryError(ErrorKind.TIMEOUT, Text("Redis did not answer in time"))
         said = self._said(str(error)) or type(error).__name__
-        text = f"Redis: {said}"
+        text = Text("Redis: {said}", said=known(said))
         if refuses := takes_no_writes(error):
-            text = f"Redis takes no writes now: {said.rstrip('.')}; {NO_WRITES_ADVICE}"
+            text = Text(
+                "Redis takes no writes now: {said}; if it lasts, let the address in SHOP_NOTIFY_URLS lead to"
+                " the primary, and look into its log",
+                said=said.rstrip("."),
+            )
         return TemporaryError(
             ErrorKind.CONNECTION,
             text,
@@ -176,14 +183,14 @@ class Server:
         """Return why the count that PUBLISH returns is not correct; "" if it is, or if INFO is refused."""
         with suppress(ResponseError):  # INFO may be forbidden for our user, or unknown to a proxy
             if (await self.client.info("cluster")).get("cluster_enabled"):
-                return "this is a Cluster, where that number is not true"
+                return Text("this is a Cluster, where that number is not true")
             if (await self.client.info("replication")).get("connected_slaves"):
-                return "the server has replicas, whose subscribers are not counted"
+                return Text("the server has replicas, whose subscribers are not counted")
         return ""
 
 
 def _unexpected(why: str) -> TemporaryError:
-    return TemporaryError(ErrorKind.CONNECTION, f"Redis: {why}")
+    return TemporaryError(ErrorKind.CONNECTION, Text("Redis: {why}", why=why))
 
 
 def takes_no_writes(error: Exception) -> bool:
@@ -222,7 +229,9 @@ class RedisSink:
             await self._server.drop()
         nobody = TemporaryError(
             ErrorKind.NO_SUBSCRIBER,
-            f"nobody is subscribed to {self._channel}{', and the server is a replica' * is_replica}",
+            Text("nobody is subscribed to {channel}, and the server is a replica", channel=self._channel)
+            if is_replica
+            else Text("nobody is subscribed to {channel}", channel=self._channel),
             probe_after_s=PROBE_AFTER_S if is_replica else None,
         )
         return [one if isinstance(one, TemporaryError) else None if one else nobody for one in answers]
@@ -232,14 +241,27 @@ class RedisSink:
         with self._server.errors():
             ((_, listeners),) = await self._server.client.pubsub_numsub(self._channel)
             uncounted = await self._server.uncounted()
-        better = f"; {uncounted}: a stream would be safe, redis+stream://…?stream=name" if uncounted else ""
+        better = (
+            Text("; {why}: a stream would be safe, redis+stream://…?stream=name", why=uncounted)
+            if uncounted
+            else ""
+        )
         if not listeners:
             raise TemporaryError(
                 ErrorKind.NO_SUBSCRIBER,
-                f"answers, but nobody is subscribed to {self._channel}; deliveries wait until somebody is"
-                f"{better}",
+                Text(
+                    "answers, but nobody is subscribed to {channel}; deliveries wait until somebody "
+                    "is{better}",
+                    channel=self._channel,
+                    better=better,
+                ),
             )
-        return f"answers; subscribers of {self._channel}: {listeners}{better}"
+        return Text(
+            "answers; subscribers of {channel}: {listeners}{better}",
+            channel=self._channel,
+            listeners=listeners,
+            better=better,
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -278,11 +300,20 @@ class StreamSink:
             found = await client.type(self._stream)
             kind = one_line(found.decode(errors="replace") if isinstance(found, bytes) else found, MAX_SAID)
             if kind == "none":
-                return f"answers; {self._stream} will be made"
+                return Text("answers; {stream} will be made", stream=self._stream)
             if kind == "stream":
-                return f"answers; entries of {self._stream}: {await client.xlen(self._stream)}"
+                return Text(
+                    "answers; entries of {stream}: {xlen}",
+                    stream=self._stream,
+                    xlen=await client.xlen(self._stream),
+                )
         raise TemporaryError(
-            ErrorKind.PROTOCOL, f"answers, but {self._stream} is a {kind}, not a stream; name another key"
+            ErrorKind.PROTOCOL,
+            Text(
+                "answers, but {stream} is a {kind}, not a stream; name another key",
+                stream=self._stream,
+                kind=kind,
+            ),
         )
 
     async def aclose(self) -> None:
@@ -302,4 +333,4 @@ def _refusal(entry_id: object) -> TemporaryError | None:
         return entry_id
     if isinstance(entry_id, bytes) and ENTRY_ID.fullmatch(entry_id):
         return None
-    return TemporaryError(ErrorKind.UNAVAILABLE, "the server answered XADD with no id; is it Redis?")
+    return TemporaryError(ErrorKind.UNAVAILABLE, Text("the server answered XADD with no id; is it Redis?"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce import poison
 from shop_poller.sources.woocommerce.ability_query import (
     Boundary,
@@ -45,14 +46,18 @@ NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 NO_SUCH_ORDER = re.compile(r"\border not found\b", re.IGNORECASE)
 
 ADVICE = COMMON_ADVICE | {
-    ErrorKind.AUTHENTICATION: "check the user name and its application password (not a consumer key, and over"
-    " https only), and that the user may view orders",
-    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, and that the shop has the MCP Adapter and WooCommerce's"
-    " ability woocommerce/orders-query (10.9 or later), or set SHOP_DIALECT=rest",
+    ErrorKind.AUTHENTICATION: Text(
+        "check the user name and its application password (not a consumer key, and over "
+        "https only), and that the user may view orders"
+    ),
+    ErrorKind.NOT_FOUND: Text(
+        "check WOOCOMMERCE_MCP_URL, and that the shop has the MCP Adapter and WooCommerce's "
+        "ability woocommerce/orders-query (10.9 or later), or set SHOP_DIALECT=rest"
+    ),
 }
-REMEDY = (
-    "look in the shop's list of orders for one in a currency or status that the shop no longer knows,"
-    " or set SHOP_DIALECT=rest"
+REMEDY = Text(
+    "look in the shop's list of orders for one in a currency or status that the shop no "
+    "longer knows, or set SHOP_DIALECT=rest"
 )
 
 
@@ -160,8 +165,11 @@ class Abilities:
             await self._set_aside(requested, failure)
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            "the shop has several orders that it cannot show; some are set aside, the next tick continues;"
-            f" {REMEDY}",
+            Text(
+                "the shop has several orders that it cannot show; some are set aside, the next tick "
+                "continues; {remedy}",
+                remedy=REMEDY,
+            ),
         )
 
     async def _empty(self, query: Query, error: UnexplainedError) -> Listed:
@@ -210,8 +218,12 @@ class Abilities:
             if found is None:
                 raise TemporaryError(
                     ErrorKind.PROTOCOL,
-                    f"the shop has an order that it cannot show ({poison.reason(failure.said)}) and does not"
-                    f" say which; {REMEDY}",
+                    Text(
+                        "the shop has an order that it cannot show ({reason}) and does not say which; "
+                        "{remedy}",
+                        reason=poison.reason(failure.said),
+                        remedy=REMEDY,
+                    ),
                 )
             why = await self._guilt(found)
             if why:
@@ -299,7 +311,7 @@ class Abilities:
             items = read_items({} if data == [] else answer.content, query, ADVICE)
         except PermanentError as error:
             if query.ids and error.kind is ErrorKind.NOT_FOUND:  # the order, not the ability
-                raise UnexplainedError(str(error), "Order not found", answer.shop_time) from None
+                raise UnexplainedError(error.text, "Order not found", answer.shop_time) from None
             raise
         self._highest = max((self._highest, *(item.id for item in items)))
         return Listed(

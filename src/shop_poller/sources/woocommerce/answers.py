@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from shop_poller.core.errors import DOWN_STATUSES, ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text, joined
 from shop_poller.http.client import retry_after_s
 from shop_poller.sources.woocommerce.quoting import before_data, without_values
 from shop_poller.sources.woocommerce.redirects import Reason, read_redirect
@@ -44,19 +45,21 @@ STATUSES = {
     **dict.fromkeys(DOWN_STATUSES, ErrorKind.UNAVAILABLE),
 }
 
-SLOW = "check whether the shop's own pages are slow, too"
-REACHABLE = "check whether it runs, and whether its firewall lets Cloudflare pass"
+SLOW = Text("check whether the shop's own pages are slow, too")
+REACHABLE = Text("check whether it runs, and whether its firewall lets Cloudflare pass")
 
 ORIGIN = {
-    520: "Cloudflare received no valid response from the shop's server; look into that server's log",
-    521: f"the shop's server refuses Cloudflare's connections; {REACHABLE}",
-    522: f"the shop's server did not take Cloudflare's connection in time; {REACHABLE}",
-    523: "Cloudflare cannot reach the shop's server; check the domain's DNS records in Cloudflare",
-    524: f"the shop's server did not answer Cloudflare in time; {SLOW}",
-    525: "Cloudflare and the shop's server do not agree on TLS; check its certificate",
-    526: "the certificate of the shop's server is not valid for Cloudflare; renew it",
-    527: f"Cloudflare lost the connection to the shop's server; {REACHABLE}",
-    530: "Cloudflare cannot find the shop's server; check the domain's DNS records",
+    520: Text("Cloudflare received no valid response from the shop's server; look into that server's log"),
+    521: Text("the shop's server refuses Cloudflare's connections; {reachable}", reachable=REACHABLE),
+    522: Text(
+        "the shop's server did not take Cloudflare's connection in time; {reachable}", reachable=REACHABLE
+    ),
+    523: Text("Cloudflare cannot reach the shop's server; check the domain's DNS records in Cloudflare"),
+    524: Text("the shop's server did not answer Cloudflare in time; {slow}", slow=SLOW),
+    525: Text("Cloudflare and the shop's server do not agree on TLS; check its certificate"),
+    526: Text("the certificate of the shop's server is not valid for Cloudflare; renew it"),
+    527: Text("Cloudflare lost the connection to the shop's server; {reachable}", reachable=REACHABLE),
+    530: Text("Cloudflare cannot find the shop's server; check the domain's DNS records"),
 }
 """Statuses that Cloudflare sends for a shop that is down. No shop sends them itself."""
 
@@ -64,16 +67,16 @@ Advice = Mapping[ErrorKind, str]
 """What to do about an error of a kind; each dialect adds its own."""
 
 COMMON_ADVICE = {
-    ErrorKind.SERVER: "look into the shop's PHP error log",
+    ErrorKind.SERVER: Text("look into the shop's PHP error log"),
 }
 
-UPDATED = "the shop is probably being updated"
+UPDATED = Text("the shop is probably being updated")
 """What a 503 with `Retry-After` means: WordPress sends it during every update."""
 
 UNAVAILABLE_ADVICE = {
-    502: "PHP is restarting or down; if it lasts, look into the log of the shop's server",
-    503: "the shop's server is overloaded, restarting or being updated; if it lasts, look into its log",
-    504: f"PHP did not answer the web server in time; {SLOW}",
+    502: Text("PHP is restarting or down; if it lasts, look into the log of the shop's server"),
+    503: Text("the shop's server is overloaded, restarting or being updated; if it lasts, look into its log"),
+    504: Text("PHP did not answer the web server in time; {slow}", slow=SLOW),
 }
 """What to do about each status that means that the shop's server runs, but the shop does not."""
 
@@ -113,7 +116,7 @@ def read_json(
     elif isinstance(payload, list) and rows:
         found = {"data": rows}
     if not _may_answer(status, headers, rows) or not isinstance(found, expected):
-        raise no_answer("a list of orders", status, headers, body, payload=payload, advice=advice)
+        raise no_answer(Text("a list of orders"), status, headers, body, payload=payload, advice=advice)
     return found, preamble
 
 
@@ -173,15 +176,20 @@ def no_answer(
     if payload is not None or body.strip() == b"null":
         sent = describe(payload)
     elif not said:
-        sent = "an empty page"
+        sent = Text("an empty page")
     elif begun in {b"{", b"["}:
-        sent = "JSON that is cut off or broken"
+        sent = Text("JSON that is cut off or broken")
     else:
-        sent = f"text ({said})"
+        sent = Text("text ({said})", said=said)
     return TemporaryError(
         ErrorKind.PROTOCOL,
-        f"HTTP {status} with {sent} instead of {wanted}; look for a plugin or cache that changes the answers"
-        " of the shop's API",
+        Text(
+            "HTTP {status} with {sent} instead of {expected}; look for a plugin or cache that "
+            "changes the answers of the shop's API",
+            status=status,
+            sent=sent,
+            expected=wanted,
+        ),
     )
 
 
@@ -196,7 +204,7 @@ def rest_error(
     own = data.get("status") if isinstance(data, dict) else None
     return by_status(
         own if isinstance(own, int) and 100 <= own <= 599 else status,
-        f"{code_word(payload.get('code'))}: {word(payload.get('message'))}",
+        coded(payload),
         headers or {},
         advice,
     )
@@ -206,22 +214,33 @@ def http_error(
     status: int, headers: Mapping[str, str], body: bytes, advice: Advice = COMMON_ADVICE
 ) -> ShopPollerError:
     """Return the error for an answer that is not JSON, or not the expected JSON."""
-    said = quote(body[: 20 * MAX_QUOTE].decode("utf-8", "replace")) or "an empty page"
+    said = quote(body[: 20 * MAX_QUOTE].decode("utf-8", "replace")) or Text("an empty page")
     if status != 429 and (wall := wall_of(headers, body)) is not None:
-        return TemporaryError(ErrorKind.PROTOCOL, f"{wall.name}, HTTP {status}; {wall.advice}")
+        message = Text("{wall}, HTTP {status}; {advice}", wall=wall.name, status=status, advice=wall.advice)
+        return TemporaryError(ErrorKind.PROTOCOL, message)
     if status in ORIGIN:
         return TemporaryError(
-            STATUSES[status], f"HTTP {status}: {ORIGIN[status]}", retry_after_s=retry_after_s(headers)
+            STATUSES[status],
+            Text("HTTP {status}: {origin}", status=status, origin=ORIGIN[status]),
+            retry_after_s=retry_after_s(headers),
         )
     if status < 300 or status == 403:  # a captcha or a firewall's page; WordPress itself answers in JSON
         return TemporaryError(
             ErrorKind.PROTOCOL,
-            f"HTTP {status} with a page instead of an answer ({said}); a firewall, captcha or cache may"
-            " be in front of the shop: let it pass the shop's API",
+            Text(
+                "HTTP {status} with a page instead of an answer ({said}); a firewall, captcha or "
+                "cache may be in front of the shop: let it pass the shop's API",
+                status=status,
+                said=said,
+            ),
         )
     if status == 404 and (api := api_root(headers)):
         # The general advice of a dialect would contradict this.
-        said = f"{said}; the shop says that its API is at {api}: set WOOCOMMERCE_MCP_URL={api}wc/v3/orders"
+        said = Text(
+            "{said}; the shop says that its API is at {api}: set WOOCOMMERCE_MCP_URL={api}wc/v3/orders",
+            said=said,
+            api=api,
+        )
         advice = {}
     return by_status(status, said, headers, advice)
 
@@ -239,35 +258,48 @@ def redirect_error(status: int, requested: str, headers: Mapping[str, str]) -> S
         headers: the headers, with lower-case names.
     """
     redirect = read_redirect(requested, headers.get("location", ""))
-    begin = f"the shop redirects to {redirect.to}" if redirect.to else "the shop redirects elsewhere"
-    message = f"{begin} (HTTP {status})"
+    if redirect.to:
+        message = Text("the shop redirects to {to} (HTTP {status})", to=redirect.to, status=status)
+    else:
+        message = Text("the shop redirects elsewhere (HTTP {status})", status=status)
     if redirect.reason is Reason.WAITING:
         return TemporaryError(
             ErrorKind.UNAVAILABLE,
-            f"{message}, which looks like a page for maintenance or for a shop that is not open yet;"
-            " exclude /wp-json/ from it",
+            Text(
+                "{message}, which looks like a page for maintenance or for a shop that is not open "
+                "yet; exclude /wp-json/ from it",
+                message=message,
+            ),
             retry_after_s=retry_after_s(headers),
         )
     if redirect.is_usable:
-        advice = f"set WOOCOMMERCE_MCP_URL={redirect.to}"
+        advice = Text("set WOOCOMMERCE_MCP_URL={to}", to=redirect.to)
         if redirect.reason is Reason.LANGUAGE:
-            advice = f"exclude /wp-json/ in the plugin for languages, or {advice}"
-        return RedirectedError(ErrorKind.NOT_FOUND, f"{message}; {advice}")
-    return RedirectedError(ErrorKind.NOT_FOUND, f"{message}{REDIRECTED[redirect.reason]}")
+            advice = Text("exclude /wp-json/ in the plugin for languages, or {advice}", advice=advice)
+        return RedirectedError(ErrorKind.NOT_FOUND, joined("; ", [message, advice]))
+    return RedirectedError(ErrorKind.NOT_FOUND, joined("", [message, REDIRECTED[redirect.reason]]))
 
 
 REDIRECTED = {
-    Reason.NOWHERE: ", and the redirect has no usable address; check WOOCOMMERCE_MCP_URL, or look for a"
-    " plugin that redirects",
-    Reason.SAME: ", the address that was asked: a loop, or a firewall that requires cookies or a browser; let"
-    " it exclude /wp-json/, or check WOOCOMMERCE_MCP_URL",
-    Reason.HTTP: ", which is not encrypted, and keys are not sent like that; set the shop's own address under"
-    " Settings → General to https, or check WOOCOMMERCE_MCP_URL",
-    Reason.LOGIN: ", its page to sign in; a plugin hides the shop from visitors: let it exclude /wp-json/,"
-    " or check WOOCOMMERCE_MCP_URL",
+    Reason.NOWHERE: Text(
+        ", and the redirect has no usable address; check WOOCOMMERCE_MCP_URL, or look for a "
+        "plugin that redirects"
+    ),
+    Reason.SAME: Text(
+        ", the address that was asked: a loop, or a firewall that requires cookies or a "
+        "browser; let it exclude /wp-json/, or check WOOCOMMERCE_MCP_URL"
+    ),
+    Reason.HTTP: Text(
+        ", which is not encrypted, and keys are not sent like that; set the shop's own "
+        "address under Settings → General to https, or check WOOCOMMERCE_MCP_URL"
+    ),
+    Reason.LOGIN: Text(
+        ", its page to sign in; a plugin hides the shop from visitors: let it exclude "
+        "/wp-json/, or check WOOCOMMERCE_MCP_URL"
+    ),
 } | dict.fromkeys(
     (Reason.HTTPS, Reason.HOST, Reason.SLASH, Reason.LANGUAGE, Reason.PATH, Reason.PAGE),
-    ", which is not its API; check WOOCOMMERCE_MCP_URL, or look for a plugin that redirects /wp-json/",
+    Text(", which is not its API; check WOOCOMMERCE_MCP_URL, or look for a plugin that redirects /wp-json/"),
 )
 """What to do if the new address cannot be set in the settings."""
 
@@ -287,7 +319,9 @@ def by_status(status: int, said: str, headers: Mapping[str, str], advice: Advice
     if status in UNAVAILABLE_ADVICE:
         is_update = status == 503 and "retry-after" in headers
         advice = {ErrorKind.UNAVAILABLE: UPDATED if is_update else UNAVAILABLE_ADVICE[status]}
-    return of_kind(kind, f"the shop answered {status}: {said}", advice, headers)
+    return of_kind(
+        kind, Text("the shop answered {status}: {said}", status=status, said=said), advice, headers
+    )
 
 
 def of_kind(
@@ -295,10 +329,21 @@ def of_kind(
 ) -> ShopPollerError:
     """Return the error of a kind, with advice on what to do."""
     if kind in advice:
-        message = f"{message.rstrip('. ')}; {advice[kind]}"
+        message = joined("; ", [_without_stop(message), advice[kind]])
     if kind in PERMANENT:
         return PermanentError(kind, message)
     return TemporaryError(kind, message, retry_after_s=retry_after_s(headers or {}))
+
+
+def _without_stop(message: str) -> str:
+    """Return a message without the full stop at the end of the quote that ends it."""
+    if not isinstance(message, Text):
+        return message.rstrip(". ")
+    *_, last = message.values  # the value that the template ends with
+    quoted = message.values[last]
+    if not isinstance(quoted, str) or not message.endswith((".", " ")):
+        return message
+    return Text(message.template, **{**message.values, last: _without_stop(quoted)})
 
 
 def quote(text: str) -> str:
@@ -321,6 +366,11 @@ def code_word(value: object) -> str:
     return value if isinstance(value, str) and CODE.fullmatch(value) else "?"
 
 
+def coded(error: Mapping[str, Any]) -> str:
+    """Return the code and the message of an error of WordPress or JSON-RPC."""
+    return Text("{code}: {said}", code=code_word(error.get("code")), said=word(error.get("message")))
+
+
 def word(value: object) -> str:
     """Return a word or a number as text; of any other value, nothing is shown."""
     return quote(str(value)) if isinstance(value, str | int) else "?"
@@ -338,7 +388,9 @@ def bound_parts(text: bytes, so_far: int = 0) -> int:
     """
     count = so_far + sum(map(text.count, (b",", b"]", b"}", b"\n", b"\r")))
     if count > MAX_PARTS:
-        raise TemporaryError(ErrorKind.TOO_LARGE, f"the shop's answer has more than {MAX_PARTS:,} values")
+        raise TemporaryError(
+            ErrorKind.TOO_LARGE, Text("the shop's answer has more than {most:,} values", most=MAX_PARTS)
+        )
     return count
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Source
 from shop_poller.sources.woocommerce.abilities import Abilities
 from shop_poller.sources.woocommerce.answers import RedirectedError
@@ -103,7 +104,7 @@ class Auto:
         await self.aclose()
         await self._choose(dialects)
         if len(query.ids) > self.most_ids:
-            raise TemporaryError(ErrorKind.PROTOCOL, "the dialect changed; asking again")
+            raise TemporaryError(ErrorKind.PROTOCOL, Text("the dialect changed; asking again"))
         return await self._source.fetch(query)
 
     def _after(self, error: ShopPollerError) -> list[Dialect]:
@@ -163,7 +164,7 @@ class Auto:
                 await _close(source)
                 if not isinstance(error, ShopPollerError) or error.kind not in NOT_HERE:
                     raise
-                refused[dialect] = str(error)
+                refused[dialect] = error.text
                 errors.append((dialect, error))
             else:
                 self._source = source
@@ -202,5 +203,5 @@ async def _close(source: Source) -> None:
 
 async def _try(source: Source) -> None:
     if isinstance(source, WooCommerceMcp | Abilities) and not await source.offered():
-        raise PermanentError(ErrorKind.NOT_FOUND, "its MCP endpoint has no tool that lists orders")
+        raise PermanentError(ErrorKind.NOT_FOUND, Text("its MCP endpoint has no tool that lists orders"))
     await source.fetch(PROBE)

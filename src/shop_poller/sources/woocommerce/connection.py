@@ -13,6 +13,7 @@ import httpx
 from shop_poller.config.addresses import secrets_in
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.masking import CHUNK, Masker, without
+from shop_poller.core.translatable import Text
 from shop_poller.http.body import read_bounded
 from shop_poller.http.client import HttpClient, answered_for_sure, http_date, transport_errors
 from shop_poller.sources.woocommerce.answers import redirect_error
@@ -22,7 +23,7 @@ from shop_poller.sources.woocommerce.redirects import leads_back
 REQUEST_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 32 * 2**20
-PEER = "the shop"
+PEER = Text("the shop")
 
 Read = Callable[[httpx.Response], Awaitable[bytes]]
 
@@ -158,6 +159,7 @@ def shop_time(headers: Mapping[str, str]) -> datetime:
     instant = http_date(headers)
     if instant is None:
         raise TemporaryError(
-            ErrorKind.PROTOCOL, "the shop's answer has no Date header; let the shop's proxy keep that header"
+            ErrorKind.PROTOCOL,
+            Text("the shop's answer has no Date header; let the shop's proxy keep that header"),
         )
     return instant

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shop_poller.core.masking import SHORT, Masker
+from shop_poller.core.translatable import Text
 
-BAD_KEY = "the key or secret of the shop contains characters that no key contains; copy it again"
-BAD_LOGIN = "the user name or application password contains invalid characters; copy them again"
+BAD_KEY = Text("the key or secret of the shop contains characters that no key contains; copy it again")
+BAD_LOGIN = Text("the user name or application password contains invalid characters; copy them again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import httpx
 
 from shop_poller import __version__
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import RedirectedError, http_error, of_kind
 from shop_poller.sources.woocommerce.jsonrpc import RpcResult, is_lost_in_words
 from shop_poller.sources.woocommerce.mcp_http import SESSION, McpHttp
@@ -56,7 +57,7 @@ class EraRefusedError(Exception):
     def __init__(
         self, error: ShopPollerError, *, other_era_may_work: bool = True, is_parameter_error: bool = False
     ) -> None:
-        super().__init__(str(error))
+        super().__init__(error.text)
         self.error = error
         self.other_era_may_work = other_era_may_work
         self.is_parameter_error = is_parameter_error
@@ -184,7 +185,7 @@ class Handshake:
             raise
         self._failures = 0
         if SESSION in self._session and is_lost_in_words(answer.result):
-            raise SessionLostError("the shop's tool says that the session is lost")
+            raise SessionLostError(Text("the shop's tool says that the session is lost"))
         return answer, response
 
     async def _doubt(self, error: ShopPollerError) -> None:
@@ -215,13 +216,17 @@ class Handshake:
         session = {VERSION_HEADER: str(version) if spoken else self._proposal}
         if session_id := _session_id(response.headers):  # a server without sessions sends none
             if not SESSION_ID.fullmatch(session_id):
-                raise TemporaryError(ErrorKind.PROTOCOL, "the shop sent an invalid MCP session id")
+                raise TemporaryError(ErrorKind.PROTOCOL, Text("the shop sent an invalid MCP session id"))
             session[SESSION] = session_id
         if version == STATELESS_VERSION:
             if SESSION in session:
                 await self._http.end_session(session)
             raise EraRefusedError(
-                of_kind(ErrorKind.REJECTED, f"the shop requires MCP {STATELESS_VERSION}", self._http.advice)
+                of_kind(
+                    ErrorKind.REJECTED,
+                    Text("the shop requires MCP {version}", version=STATELESS_VERSION),
+                    self._http.advice,
+                )
             )
         return session
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, read_json
 from shop_poller.sources.woocommerce.connection import ShopConnection, shop_time
 from shop_poller.sources.woocommerce.credentials import api_key
@@ -15,9 +16,10 @@ ABILITY = "woocommerce/orders-list"
 ACCEPT = {"Accept": "application/json"}
 
 ADVICE = COMMON_ADVICE | {
-    ErrorKind.AUTHENTICATION: "check the consumer key and secret, and that their user may view orders",
-    ErrorKind.NOT_FOUND: "check that the shop has the bridge at WOOCOMMERCE_MCP_URL/execute, or set"
-    " SHOP_DIALECT=auto",
+    ErrorKind.AUTHENTICATION: Text("check the consumer key and secret, and that their user may view orders"),
+    ErrorKind.NOT_FOUND: Text(
+        "check that the shop has the bridge at WOOCOMMERCE_MCP_URL/execute, or set SHOP_DIALECT=auto"
+    ),
 }
 
 

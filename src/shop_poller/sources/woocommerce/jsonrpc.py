@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, no_answer, of_kind, parse, quote
 from shop_poller.sources.woocommerce.rows import describe, find_error, find_rows
 from shop_poller.sources.woocommerce.rpc_errors import (
@@ -17,6 +18,7 @@ from shop_poller.sources.woocommerce.rpc_errors import (
     wordpress_error,
 )
 
+RPC_ANSWER = Text("an answer of JSON-RPC")
 MAX_BLOCKS = 100
 """Content blocks of a tool's result that are read."""
 
@@ -52,7 +54,7 @@ class InvalidOutputError(PermanentError):
     """
 
     def __init__(self, said: str, shop_time: datetime | None) -> None:
-        super().__init__(ErrorKind.REJECTED, f"the shop says: {quote(said)}")
+        super().__init__(ErrorKind.REJECTED, Text("the shop says: {words}", words=quote(said)))
         self.said = said
         self.shop_time = shop_time
 
@@ -97,7 +99,7 @@ def read_answer(
     if not isinstance(payload, dict) or status == 429:
         raise maybe_lost(
             status,
-            no_answer("an answer of JSON-RPC", status, headers, body, payload=payload, advice=advice),
+            no_answer(RPC_ANSWER, status, headers, body, payload=payload, advice=advice),
             body,
             in_session=in_session,
         )
@@ -109,14 +111,14 @@ def read_answer(
     if "result" not in payload or not (200 <= status < 300 or _names_call(payload, request_id)):
         raise maybe_lost(
             status,
-            no_answer("an answer of JSON-RPC", status, headers, body, payload=payload, advice=advice),
+            no_answer(RPC_ANSWER, status, headers, body, payload=payload, advice=advice),
             body,
             in_session=in_session,
         )
     if not answers(payload, request_id):
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            "the shop answered another question than ours; a cache may be in front of its MCP address",
+            Text("the shop answered another question than ours; a cache may be in front of its MCP address"),
         )
     return RpcResult(payload["result"], preamble)
 
@@ -185,7 +187,10 @@ def read_tool_result(
     if isinstance(result, list) and find_rows(result):
         return {"data": result}
     if not isinstance(result, dict):
-        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop's tool returned {describe(result)}, no object")
+        raise TemporaryError(
+            ErrorKind.PROTOCOL,
+            Text("the shop's tool returned {describe}, no object", describe=describe(result)),
+        )
     texts = [text for block in _blocks(result) for text in _texts(block)]
     if result.get("isError") and result["isError"] not in ("false", "0"):
         raise tool_error(next(iter(texts), ""), advice, shop_time)
@@ -196,13 +201,15 @@ def read_tool_result(
             return whole
         first = whole if first is None else first
     if first is None:
-        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop's tool returned {_instead(result, texts)}")
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, Text("the shop's tool returned {instead}", instead=_instead(result, texts))
+        )
     return first
 
 
 def tool_error(text: str, advice: Advice, shop_time: datetime | None) -> ShopPollerError:
     """Return the error for a tool's failure, which arrives as HTTP 200 with only a text."""
-    said = f"the shop says: {quote(text) or 'nothing'}"
+    said = Text("the shop says: {words}", words=quote(text) or Text("nothing"))
     if text.startswith('Ability "') and "threw an exception" in text:
         return _unexplained(said, text, advice, shop_time)
     if INVALID_OUTPUT.search(text):
@@ -217,7 +224,7 @@ def tool_error(text: str, advice: Advice, shop_time: datetime | None) -> ShopPol
 
 
 def _unexplained(said: str, text: str, advice: Advice, shop_time: datetime | None) -> UnexplainedError:
-    return UnexplainedError(str(of_kind(ErrorKind.SERVER, said, advice)), text, shop_time)
+    return UnexplainedError(of_kind(ErrorKind.SERVER, said, advice).text, text, shop_time)
 
 
 def _contents(result: Mapping[str, Any], texts: Sequence[str]) -> Iterator[dict[str, Any] | list[Any]]:
@@ -261,7 +268,7 @@ def _instead(result: Mapping[str, Any], texts: Sequence[str]) -> str:
     """Describe what a tool returned instead of an object or a list."""
     said = next(filter(None, map(quote, texts)), "")
     if said:
-        return f"only text ({said})"
+        return Text("only text ({said})", said=said)
     if "structuredContent" in result:
-        return f"{describe(result['structuredContent'])} without anything in it"
-    return "nothing at all"
+        return Text("{describe} without anything in it", describe=describe(result["structuredContent"]))
+    return Text("nothing at all")

@@ -6,6 +6,7 @@ from typing import Any
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, rest_error
 from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.orders import read_named
@@ -58,19 +59,28 @@ def read_items(
         error = find_error(data)
         if error is not None:
             raise rest_error(error, status=500, advice=advice)
-        raise TemporaryError(ErrorKind.PROTOCOL, f"the shop sent {_sent(data)} instead of a list of orders")
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, Text("the shop sent {sent} instead of a list of orders", sent=_sent(data))
+        )
     if len(rows) > MAX_ROWS:
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop sent {len(rows):,} orders when asked for {query.per_page}; {MAX_ROWS:,} at most are"
-            " read at once",
+            Text(
+                "the shop sent {rows:,} orders when asked for {per_page}; {most:,} at most are read at once",
+                rows=len(rows),
+                per_page=query.per_page,
+                most=MAX_ROWS,
+            ),
         )
     named = [(number, row) for row in rows if (number := order_id(row)) is not None]
     if rows and not named:
         raise TemporaryError(
             ErrorKind.PROTOCOL,
-            f"the shop's list of orders has {unnamed(rows, ())}, and no item with one; look for a plugin or"
-            " cache that changes the answers of the shop's API",
+            Text(
+                "the shop's list of orders has {unnamed}, and no item with one; look for a plugin or "
+                "cache that changes the answers of the shop's API",
+                unnamed=unnamed(rows, ()),
+            ),
         )
     return tuple([read_named(number, row, fields) for number, row in named])
 
@@ -83,7 +93,9 @@ def unnamed(data: object, items: Sequence[object]) -> str:
         items: its result.
     """
     lost = len(find_rows(data) or ()) - len(items)
-    return f"{lost:,} item{'s' if lost > 1 else ''} without an order id" if lost else ""
+    if lost == 1:
+        return Text("1 item without an order id")
+    return Text("{lost:,} items without an order id", lost=lost) if lost else ""
 
 
 def _sent(data: object) -> str:

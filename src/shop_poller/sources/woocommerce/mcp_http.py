@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from shop_poller.core.errors import ErrorKind
+from shop_poller.core.translatable import Text
 from shop_poller.http.body import BoundedBody
 from shop_poller.sources.woocommerce.answers import STATUSES, Advice, bound_parts, of_kind, parse
 from shop_poller.sources.woocommerce.connection import MAX_ANSWER_BYTES, PEER, ShopConnection, read_whole
@@ -84,7 +85,10 @@ class McpHttp:
         """
         response = await self._connection.say_goodbye({**ACCEPT, **headers})
         if response is not None and STATUSES.get(response.status_code) is ErrorKind.RATE_LIMIT:
-            said = f"the shop answered {response.status_code} when we ended an MCP session"
+            said = Text(
+                "the shop answered {status_code} when we ended an MCP session",
+                status_code=response.status_code,
+            )
             raise of_kind(ErrorKind.RATE_LIMIT, said, self.advice, response.headers)
 
     async def aclose(self) -> None:

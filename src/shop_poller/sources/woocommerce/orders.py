@@ -15,6 +15,7 @@ from shop_poller.config.statuses import bare
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import BuyerField, Order, OrderItem, Refund, UnreadableOrder
 from shop_poller.core.plain_text import USUAL, one_line, plain
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.fields import ADDRESS, FIRST_NAME_ONLY, OrderFields
 from shop_poller.sources.woocommerce.values import (
     MAX_NAME,
@@ -50,7 +51,9 @@ def read_order(payload: object, fields: OrderFields = FIRST_NAME_ONLY) -> Order 
     """
     number = order_id(payload)
     if number is None or not isinstance(payload, dict):
-        raise TemporaryError(ErrorKind.PROTOCOL, "the shop's list of orders has an item without an order id")
+        raise TemporaryError(
+            ErrorKind.PROTOCOL, Text("the shop's list of orders has an item without an order id")
+        )
     return read_named(number, payload, fields)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.refunds import RefundPage, RefundQuery, RefundRow
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import count, read_json
 from shop_poller.sources.woocommerce.listing import naive_utc
 from shop_poller.sources.woocommerce.rest_endpoint import RestEndpoint
@@ -70,7 +71,7 @@ def _rows(status: int, headers: Mapping[str, str], body: bytes) -> list[RefundRo
     listed, _ = read_json(list, status, headers, body)
     rows = [row for row in map(_row, listed[:MAX_ROWS]) if row is not None]
     if listed and not rows:
-        raise TemporaryError(ErrorKind.PROTOCOL, "the shop's list of refunds has no refund in it")
+        raise TemporaryError(ErrorKind.PROTOCOL, Text("the shop's list of refunds has no refund in it"))
     return rows
 
 

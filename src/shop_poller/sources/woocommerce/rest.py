@@ -12,6 +12,7 @@ import structlog
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, count, read_json
 from shop_poller.sources.woocommerce.connection import shop_time
 from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, UNUSED, OrderFields
@@ -34,11 +35,15 @@ TIMES_DOWN = 2
 MADE_AN_ORDER = 201
 
 ADVICE = COMMON_ADVICE | {
-    ErrorKind.AUTHENTICATION: "check the consumer key and secret, that the key may read, that its user may"
-    " view orders, and that the address begins with https (the shop ignores keys over http)",
-    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that wp-json is not"
-    " renamed (or set the full address of /wc/v3/orders); with plain permalinks the address ends in"
-    " /?rest_route=/",
+    ErrorKind.AUTHENTICATION: Text(
+        "check the consumer key and secret, that the key may read, that its user may view "
+        "orders, and that the address begins with https (the shop ignores keys over http)"
+    ),
+    ErrorKind.NOT_FOUND: Text(
+        "check WOOCOMMERCE_MCP_URL, that WooCommerce is active, and that wp-json is not "
+        "renamed (or set the full address of /wc/v3/orders); with plain permalinks the "
+        "address ends in /?rest_route=/"
+    ),
 }
 
 
@@ -111,8 +116,11 @@ class Rest:
         if response.status_code == MADE_AN_ORDER:
             self._post_from = math.inf
             structlog.get_logger().error(
-                "the shop treated a read request as a new order: something in between removes _method=GET"
-                " from the address. Look for an empty order in the shop, and give the key the permission Read"
+                Text(
+                    "the shop treated a read request as a new order: something in between removes "
+                    "_method=GET from the address. Look for an empty order in the shop, and give the key "
+                    "the permission Read"
+                )
             )
         return _read(response, body, query, self._fields)
 
@@ -143,8 +151,10 @@ class Rest:
             last = shown
         raise TemporaryError(
             ErrorKind.REJECTED,
-            "the shop's server refuses POST, and GET cannot exclude so many orders; allow POST to"
-            " the shop's API",
+            Text(
+                "the shop's server refuses POST, and GET cannot exclude so many orders; allow POST "
+                "to the shop's API"
+            ),
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from shop_poller.core.translatable import Text
+
 OWN_KEYS = ("orders", "data", "result", "results", "items", "body")
 """Keys of a wrapper that may contain a list, the most specific first."""
 EMPTY_KEYS = frozenset({"orders", "data"})
@@ -95,7 +97,12 @@ def find_error(data: object, depth: int = 0) -> Mapping[str, Any] | None:
 
 def describe(data: object) -> str:
     """Describe a value in a word or two, for an error about an unexpected answer."""
-    kinds = ((Mapping, "an object"), (list, "a list"), (str, "text"), (bool, "true or false"))
+    kinds = (
+        (Mapping, Text("an object")),
+        (list, Text("a list")),
+        (str, Text("text")),
+        (bool, Text("true or false")),
+    )
     if data is None:
-        return "nothing"
-    return next((words for kind, words in kinds if isinstance(data, kind)), "a number")
+        return Text("nothing")
+    return next((words for kind, words in kinds if isinstance(data, kind)), Text("a number"))

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
+from shop_poller.core.translatable import Text, joined
 from shop_poller.sources.woocommerce.answers import (
     STATUSES,
     Advice,
     by_status,
-    code_word,
+    coded,
     of_kind,
     rest_error,
-    word,
 )
 
 INVALID_PARAMS = -32602
@@ -96,9 +96,13 @@ class SessionLostError(Exception):
         is_parameter_error: bool = False,
     ) -> None:
         super().__init__(said)
-        self.error = error or TemporaryError(ErrorKind.PROTOCOL, f"no MCP session: {said}")
+        self.error = error or _no_session(said)
         self.is_certain = is_certain
         self.is_parameter_error = is_parameter_error
+
+
+def _no_session(said: str) -> TemporaryError:
+    return TemporaryError(ErrorKind.PROTOCOL, Text("no MCP session: {said}", said=said))
 
 
 class NoRouteError(PermanentError):
@@ -138,7 +142,7 @@ def wordpress_error(
     """Return WordPress's own error, and the HTTP status that it means."""
     error = rest_error(payload, status, headers, advice)
     if payload.get("code") == NO_ROUTE and error.kind is ErrorKind.NOT_FOUND:
-        error = NoRouteError(error.kind, str(error))
+        error = NoRouteError(error.kind, error.text)
     data = payload.get("data")
     own = data.get("status") if isinstance(data, dict) else None
     return (own if status == 200 and isinstance(own, int) else status), error
@@ -148,7 +152,7 @@ def maybe_lost(status: int, error: ShopPollerError, body: bytes, *, in_session: 
     """Return the error of an answer without JSON-RPC, or the lost session that it may mean."""
     names_it = b"session" in body[:MAX_NAMED].lower()
     if in_session and 400 <= status < 500 and status not in (NEVER_LOST if names_it else NOT_LOST):
-        return SessionLostError(str(error), error, is_certain=names_it)
+        return SessionLostError(error.text, error, is_certain=names_it)
     return error
 
 
@@ -165,8 +169,8 @@ def rpc_error(
         in_session: whether the call contained the id of a session.
     """
     code, message = error.get("code"), error.get("message")
-    said = f"the shop says {code_word(code)}: {word(message)}"
-    meaning = _meaning(error, said, status, headers, advice)
+    said = Text("the shop says {words}", words=coded(error))
+    meaning = _meaning(error, status, headers, advice)
     names_it = isinstance(message, str) and bool(SESSION_LOST.search(message[:MAX_NAMED]))
     by_code = isinstance(code, int) and code in LOST_SESSION
     if isinstance(meaning, UnsupportedVersionError) and not in_session:
@@ -184,7 +188,7 @@ def rpc_error(
     if certain or (in_session and maybe):
         return SessionLostError(
             said,
-            TemporaryError(ErrorKind.PROTOCOL, f"no MCP session: {said}") if certain else meaning,
+            _no_session(said) if certain else meaning,
             is_certain=certain,
             is_parameter_error=code == INVALID_PARAMS and not names_it,
         )
@@ -192,15 +196,16 @@ def rpc_error(
 
 
 def _meaning(
-    error: Mapping[str, Any], said: str, status: int, headers: Mapping[str, str], advice: Advice
+    error: Mapping[str, Any], status: int, headers: Mapping[str, str], advice: Advice
 ) -> ShopPollerError:
     """Return what a JSON-RPC error means if it is not about the session."""
     code, message = error.get("code"), error.get("message")
+    said = Text("the shop says {words}", words=coded(error))
     versions = _versions(error)
     about_versions = isinstance(message, str) and "protocol version" in message[:MAX_NAMED].lower()
     if versions or about_versions or code == UNSUPPORTED_VERSION:
-        spoken = f" (it speaks {', '.join(versions)})" if versions else ""
-        return UnsupportedVersionError(f"{said}{spoken}", versions)
+        spoken = Text(" (it speaks {versions})", versions=", ".join(versions)) if versions else ""
+        return UnsupportedVersionError(joined("", [said, spoken]), versions)
     if isinstance(code, int) and code in NEWER_ERA:
         return OtherEraError(said)
     if isinstance(message, str) and NO_TOOL.search(message[:MAX_NAMED]):
@@ -208,8 +213,8 @@ def _meaning(
     if isinstance(code, int) and code in CODES:
         return of_kind(CODES[code], said, advice)
     if status in STATUSES:  # an unknown code: the status says more
-        return by_status(status, said.removeprefix("the shop says "), headers, advice)
-    return RpcRefusedError(ErrorKind.PROTOCOL, str(of_kind(ErrorKind.PROTOCOL, said, advice)))
+        return by_status(status, coded(error), headers, advice)
+    return RpcRefusedError(ErrorKind.PROTOCOL, of_kind(ErrorKind.PROTOCOL, said, advice).text)
 
 
 def _versions(error: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 
-from shop_poller.core.errors import PEER_DOWN, ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.errors import PEER_DOWN, ErrorKind, ShopPollerError, TemporaryError, text_of
+from shop_poller.core.translatable import Text
 from shop_poller.http.client import http_date
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE, Advice, of_kind
 from shop_poller.sources.woocommerce.connection import shop_time
@@ -71,7 +72,9 @@ class McpSession:
         answer, response = await self._call("tools/call", {"name": name, "arguments": arguments})
         if _requests_input(answer.result):
             raise of_kind(
-                ErrorKind.REJECTED, "the shop's tool asks for input that only a person can give", self._advice
+                ErrorKind.REJECTED,
+                Text("the shop's tool asks for input that only a person can give"),
+                self._advice,
             )
         content = read_tool_result(answer.result, self._advice, http_date(response.headers))
         return ToolResult(content, shop_time(response.headers), answer.preamble)
@@ -88,7 +91,9 @@ class McpSession:
             answer, _ = await self._call("tools/list", params)
             tools = answer.result.get("tools") if isinstance(answer.result, dict) else None
             if not isinstance(tools, list):
-                raise TemporaryError(ErrorKind.PROTOCOL, "the shop's MCP endpoint sent no list of its tools")
+                raise TemporaryError(
+                    ErrorKind.PROTOCOL, Text("the shop's MCP endpoint sent no list of its tools")
+                )
             listed = (tool.get("name") for tool in tools if isinstance(tool, dict))
             names.update(name for name in listed if isinstance(name, str))
             next_cursor = answer.result.get("nextCursor")
@@ -127,7 +132,7 @@ class McpSession:
             )
             await era.end()  # the session may still exist and must not stay open
             if is_unknown_tool:
-                raise of_kind(ErrorKind.NOT_FOUND, str(error), self._advice) from None
+                raise of_kind(ErrorKind.NOT_FOUND, text_of(error), self._advice) from None
             if isinstance(error.error, OtherEraError):
                 raise EraRefusedError(error.error) from None
             if not error.is_certain:
@@ -136,7 +141,10 @@ class McpSession:
             failure = ParametersRefusedError if error.is_parameter_error else TemporaryError
             raise failure(
                 ErrorKind.PROTOCOL,
-                f"the shop loses new MCP sessions immediately ({error}); check its object cache",
+                Text(
+                    "the shop loses new MCP sessions immediately ({problem}); check its object cache",
+                    problem=text_of(error),
+                ),
             ) from None
 
     async def _call_in_other_era(
@@ -155,14 +163,14 @@ class McpSession:
             self.is_refused = True
             stateless_refusal = second_refusal if isinstance(other, Stateless) else first_refusal
             if stateless_refusal.is_parameter_error:
-                raise ParametersRefusedError(ErrorKind.PROTOCOL, str(stateless_refusal)) from None
+                raise ParametersRefusedError(ErrorKind.PROTOCOL, text_of(stateless_refusal)) from None
             raise first_refusal.error from None
         except ShopPollerError as error:
             self.is_refused = error.kind not in {*PEER_DOWN, ErrorKind.AUTHENTICATION}
             raise
         self._eras = other, current
         structlog.get_logger().info(
-            "the shop's MCP endpoint uses the other era of MCP",
+            Text("the shop's MCP endpoint uses the other era of MCP"),
             era="stateless" if isinstance(other, Stateless) else "initialize",
         )
         return reply

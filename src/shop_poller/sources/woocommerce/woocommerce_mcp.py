@@ -7,6 +7,7 @@ import structlog
 from shop_poller.core.cursor import MAX_PER_PAGE
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.model import Page, Query
+from shop_poller.core.translatable import Text
 from shop_poller.sources.woocommerce.answers import COMMON_ADVICE
 from shop_poller.sources.woocommerce.credentials import api_key
 from shop_poller.sources.woocommerce.fields import FIRST_NAME_ONLY, OrderFields
@@ -22,8 +23,10 @@ from shop_poller.sources.woocommerce.session import McpSession
 TOOL = "woocommerce-orders-list"
 
 ADVICE = COMMON_ADVICE | {
-    ErrorKind.AUTHENTICATION: "check the consumer key and secret, and that their user may view orders",
-    ErrorKind.NOT_FOUND: "check WOOCOMMERCE_MCP_URL, and that WooCommerce (10.3 or later) has MCP turned on",
+    ErrorKind.AUTHENTICATION: Text("check the consumer key and secret, and that their user may view orders"),
+    ErrorKind.NOT_FOUND: Text(
+        "check WOOCOMMERCE_MCP_URL, and that WooCommerce (10.3 or later) has MCP turned on"
+    ),
 }
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.stores.redis import server
 from shop_poller.stores.redis.alerts import RedisAlertState
 from shop_poller.stores.redis.client import Client, make_client
-from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection
+from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection, state_in
 from shop_poller.stores.redis.dead_letters import RedisDeadLetters
 from shop_poller.stores.redis.history import RedisDeliveryHistory
 from shop_poller.stores.redis.inspection import RedisInspection
@@ -74,9 +75,10 @@ class RedisStore(
             info = next(iter(info.values()))
         problem = server.problem(info)
         if problem:
-            raise PermanentError(ErrorKind.STORE, f"state in {self._address.shown}: {problem}")
-        led_by = f"led by {person(owner)}" if owner else "led by nobody now"
-        return f"answers ({server.describe(info)}), {led_by}"
+            raise PermanentError(ErrorKind.STORE, state_in(self._address, problem))
+        if not owner:
+            return Text("answers ({server}), led by nobody now", server=server.describe(info))
+        return Text("answers ({server}), led by {owner}", server=server.describe(info), owner=person(owner))
 
     async def aclose(self) -> None:
         """Release the lease and close the connections. Never raises."""

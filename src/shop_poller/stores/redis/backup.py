@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, cast
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.client import make_client
-from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection, RefusedError
+from shop_poller.stores.redis.connection import ConnectionPool, RedisConnection, RefusedError, state_in
 from shop_poller.stores.redis.keys import PER_LANE, Keys, split_lanes
 
 LAYOUT = 1
@@ -71,7 +72,7 @@ class StateKeys:
                     text = base64.b64encode(value).decode()
                     to.write(json.dumps({"key": name, "ttl_ms": ttl_ms, "dump": text}).encode() + b"\n")
             return True
-        raise TemporaryError(ErrorKind.STORE, f"state in {self._address.shown}: it keeps changing; try again")
+        raise TemporaryError(ErrorKind.STORE, state_in(self._address, Text("it keeps changing; try again")))
 
     async def stage(self, source: BinaryIO, show: Callable[[int], None]) -> dict[str, int]:
         """Write the values of a file under temporary names.
@@ -95,7 +96,8 @@ class StateKeys:
                 await self._run("stage", [staged], [STAGED_MS, cast("str", value)])
             except RefusedError as error:
                 raise PermanentError(
-                    ErrorKind.STORE, f"{error} (the key {name}); nothing was changed"
+                    ErrorKind.STORE,
+                    Text("{problem} (the key {name}); nothing was changed", problem=error.text, name=name),
                 ) from error
             found[name] = ttl_ms
             show(len(line))
@@ -103,8 +105,11 @@ class StateKeys:
         if owner is None or owner.decode() != self._shop:
             raise PermanentError(
                 ErrorKind.STORE,
-                f"the backup is of {owner.decode() if owner else 'no shop'}, not of {self._shop};"
-                " nothing was changed",
+                Text(
+                    "the backup is of {owner}, not of {shop}; nothing was changed",
+                    owner=owner.decode() if owner else Text("no shop"),
+                    shop=self._shop,
+                ),
             )
         return found
 
@@ -135,7 +140,8 @@ class StateKeys:
         except RefusedError as error:
             if "permission" in str(error):
                 raise PermanentError(
-                    ErrorKind.STORE, f"{error}; backup and restore need more rights: docs/redis.md"
+                    ErrorKind.STORE,
+                    Text("{problem}; backup and restore need more rights: docs/redis.md", problem=error.text),
                 ) from error
             raise
 
@@ -158,11 +164,12 @@ def _entry(line: bytes) -> tuple[str, int, bytes]:
         value = base64.b64decode(entry["dump"], validate=True)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PermanentError(
-            ErrorKind.STORE, "the backup has a line that is no key; nothing was changed"
+            ErrorKind.STORE, Text("the backup has a line that is no key; nothing was changed")
         ) from error
     fixed = [key.removeprefix("\0") for key in Keys("\0", "").all([])]
     if name not in fixed and not name.startswith(PER_LANE):
         raise PermanentError(
-            ErrorKind.STORE, f"the backup has a key that is none of ours: {name[:80]!r}; nothing was changed"
+            ErrorKind.STORE,
+            Text("the backup has a key that is none of ours: {name!r}; nothing was changed", name=name[:80]),
         )
     return name, ttl_ms, value

@@ -22,9 +22,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.known_lines import known
 from shop_poller.core.masking import Masker
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.redis_answers import says_no_writes
+from shop_poller.core.translatable import Text, joined
 from shop_poller.peer_errors import ignored, translated
 from shop_poller.stores.redis.answers import command_fits, script_fits
 from shop_poller.stores.redis.client import MAX_CONNECTIONS, Client, close_client, drop_connections
@@ -47,15 +49,15 @@ DROP_EVERY_S = 0.5
 """The shortest time between two reconnects, however many commands find that the server takes no writes."""
 
 ADVICE: Sequence[tuple[type[Exception], str]] = (
-    (AuthenticationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
-    (AuthorizationError, "check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set"),
-    (NoPermissionError, "its ACL user needs all commands and scripts on our keys: docs/redis.md"),
-    (OutOfMemoryError, "its maxmemory is used up; free some memory, work then resumes by itself"),
-    (ReadOnlyError, "it is a replica, or became one; name the primary or use redis+sentinel://"),
-    (RedisTimeoutError, "it does not answer in time"),
+    (AuthenticationError, Text("check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set")),
+    (AuthorizationError, Text("check user and password in SHOP_STATE_URL, or REDIS_URL if that is not set")),
+    (NoPermissionError, Text("its ACL user needs all commands and scripts on our keys: docs/redis.md")),
+    (OutOfMemoryError, Text("its maxmemory is used up; free some memory, work then resumes by itself")),
+    (ReadOnlyError, Text("it is a replica, or became one; name the primary or use redis+sentinel://")),
+    (RedisTimeoutError, Text("it does not answer in time")),
     (
         RedisConnectionError,
-        "check the address in SHOP_STATE_URL or REDIS_URL, and whether it runs",
+        Text("check the address in SHOP_STATE_URL or REDIS_URL, and whether it runs"),
     ),
 )
 
@@ -64,7 +66,7 @@ REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
 
 
 WRONG_TYPE = "WRONGTYPE"
-MIXED_UP = (
+MIXED_UP = Text(
     "the answer does not fit the command; is the server Redis, and does a proxy in between mix answers up?"
 )
 
@@ -263,7 +265,7 @@ class RedisConnection:
 
     async def _carry_out(self, command: Callable[[], Any]) -> Any:
         if self.closed:
-            raise self._error("is closed already")
+            raise self._error(Text("is closed already"))
         try:
             with anyio.fail_after(self.patience_s):
                 return await self._heeding(command)
@@ -272,19 +274,22 @@ class RedisConnection:
             if code == "TORN":
                 self.torn = True
                 raise self._refused(
-                    "is not what this process wrote: was it emptied, or is this an older replica?"
+                    Text("is not what this process wrote: was it emptied, or is this an older replica?")
                 ) from error
             if code == "FENCED":
-                raise self._refused("another replica has the lease") from error
+                raise self._refused(Text("another replica has the lease")) from error
             if WRONG_TYPE in str(error):  # the error of a script begins with a code of its own
                 self.has_wrong_type = True
                 raise self._refused(
-                    f"{self._text(error)}; does another program use the same prefix?"
-                    " `shop-poller state check` names the key"
+                    Text(
+                        "{text}; does another program use the same prefix? `shop-poller state check` names "
+                        "the key",
+                        text=self._text(error),
+                    )
                 ) from error
             raise self._refused(self._text(error)) from error
         except TimeoutError as error:
-            raise self._error("it does not answer in time") from error
+            raise self._error(Text("it does not answer in time")) from error
         except REDIS_ERRORS as error:
             raise self._error(self._text(error)) from error
 
@@ -302,19 +307,24 @@ class RedisConnection:
         """Return the error and the fix in one line of bounded length, without a secret."""
         # A server quotes a command that it does not know, even AUTH.
         said = Masker(self._address.secrets).mask(str(error))
-        text = one_line(said, MAX_SAID).rstrip(".") or type(error).__name__
+        text = known(one_line(said, MAX_SAID).rstrip(".") or type(error).__name__)
         advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), "")
-        return f"{text}; {advice}" if advice else text
+        return joined("; ", [text, advice]) if advice else text
 
     def _broken(self, text: str) -> TemporaryError:
         """Return the error for an unexpected failure of the client library, mostly a lost connection."""
-        return self._error(f"{text}; {ADVICE[-1][1]}")
+        return self._error(joined("; ", [text, ADVICE[-1][1]]))
 
     def _error(self, text: str) -> TemporaryError:
-        return TemporaryError(ErrorKind.STORE, f"state in {self._address.shown}: {text}")
+        return TemporaryError(ErrorKind.STORE, state_in(self._address, text))
 
     def _refused(self, text: str) -> RefusedError:
-        return RefusedError(ErrorKind.STORE, f"state in {self._address.shown}: {text}")
+        return RefusedError(ErrorKind.STORE, state_in(self._address, text))
+
+
+def state_in(address: RedisAddress, problem: str) -> str:
+    """Return the line of a problem of the state."""
+    return Text("state in {place}: {problem}", place=address.shown, problem=problem)
 
 
 def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.translatable import Text, joined
 from shop_poller.stores import stored
 from shop_poller.stores.damage import Original, StateFinding
 from shop_poller.stores.redis import codec
@@ -18,8 +19,8 @@ from shop_poller.stores.redis.outbox_order import OutboxOrder
 from shop_poller.stores.redis.outbox_rows import COUNTED
 
 Command = list[str | int]
-TAKES_OUT = "a repair takes it out and keeps a copy"
-CORRECTS = "a repair corrects it and keeps a copy"
+TAKES_OUT = Text("a repair takes it out and keeps a copy")
+CORRECTS = Text("a repair corrects it and keeps a copy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,12 @@ class Inspection:
                 expected |= lane
                 wrong |= await self._aside.wrong_keys(lane)
         return [
-            StateFinding(key, "-", f"it is a {kind} instead of a {expected[key]}", "a repair renames it")
+            StateFinding(
+                key,
+                "-",
+                Text("it is a {kind} instead of a {expected}", kind=kind, expected=expected[key]),
+                Text("a repair renames it"),
+            )
             for key, kind in wrong.items()
         ]
 
@@ -123,18 +129,18 @@ class Inspection:
             commands: list[Command] = [
                 ["HSET", 1, name, text] if text else ["HDEL", 1, name] for name, text in right.items()
             ]
-            finding = StateFinding("state", self._shop_id, "; ".join(problems), CORRECTS)
+            finding = StateFinding("state", self._shop_id, joined("; ", problems), CORRECTS)
             yield StoredProblem(finding, [keys.state], commands, fields)
         last = await self._connection.read("GET", keys.last_poll_time)
         if last is not None and codec.from_naive_iso(last) is None:
-            problem = "it is not a valid time"
+            problem = Text("it is not a valid time")
             polled = state.last_poll_at if state is not None else None
             command: Command = ["SET", 1, codec.naive_iso(polled or self._now - READ_AGAIN)]
             finding = StateFinding("last_poll_time", "-", problem, CORRECTS)
             yield StoredProblem(finding, [keys.last_poll_time], [command], {"value": last})
         left = await self._connection.read("TTL", self._keys.lease)
         if left == -1:
-            finding = StateFinding("lease", "-", "it does not expire", "the next leader takes it")
+            finding = StateFinding("lease", "-", Text("it does not expire"), Text("the next leader takes it"))
             yield StoredProblem(finding)
 
     async def _of_orders(self) -> AsyncGenerator[StoredProblem]:
@@ -142,7 +148,9 @@ class Inspection:
         where = [keys.known_orders, keys.known_details]
         async for order_id, status in self._connection.fields(keys.known_orders):
             if not order_id.isascii() or not order_id.isdigit() or int(order_id) > stored.MOST:
-                finding = StateFinding("known_orders", stored.name_of(order_id), "it is not an id", TAKES_OUT)
+                finding = StateFinding(
+                    "known_orders", stored.name_of(order_id), Text("it is not an id"), TAKES_OUT
+                )
                 command: Command = ["HDEL", 1, order_id]
                 yield StoredProblem(finding, where, [command], {"id": order_id, "status": status})
         async for order_id, details in self._connection.fields(keys.known_details):
@@ -150,7 +158,7 @@ class Inspection:
                 continue
             if not order_id.isascii() or not order_id.isdigit() or int(order_id) > stored.MOST:
                 finding = StateFinding(
-                    "known_details", stored.name_of(order_id), "it is not an id", TAKES_OUT
+                    "known_details", stored.name_of(order_id), Text("it is not an id"), TAKES_OUT
                 )
                 yield StoredProblem(
                     finding, where, [["HDEL", 2, order_id]], {"id": order_id, "details": details}
@@ -159,7 +167,7 @@ class Inspection:
             status = await self._connection.read("HGET", keys.known_orders, order_id)
             order, problems = codec.known_order(int(order_id), status, details)
             if order is not None and problems:
-                finding = StateFinding("known_orders", order_id, "; ".join(problems), CORRECTS)
+                finding = StateFinding("known_orders", order_id, joined("; ", problems), CORRECTS)
                 right: list[Command] = [
                     ["HSET", 1, order_id, order.status],
                     ["HSET", 2, order_id, codec.known_details(order)],
@@ -171,19 +179,19 @@ class Inspection:
         async for service, text in self._connection.fields(keys.alerts):
             alert, problems = codec.alert(service, text)
             if alert is None:
-                finding = StateFinding("alerts", stored.name_of(service), "; ".join(problems), TAKES_OUT)
+                finding = StateFinding("alerts", stored.name_of(service), joined("; ", problems), TAKES_OUT)
                 yield StoredProblem(
                     finding, [keys.alerts], [["HDEL", 1, service]], {"name": service, "alert": text}
                 )
         async for order_id, text in self._connection.fields(keys.set_aside):
             since, _, reason = text.partition(" ")
             reading = stored.Reading()
-            reading.whole(order_id, "the id", high=stored.MOST)
+            reading.whole(order_id, Text("the id"), high=stored.MOST)
             reading.moment(since, "since", self._now)
             reading.text(reason, "reason", most=stored.MOST_DETAILS)
             if reading.problems:
                 finding = StateFinding(
-                    "set_aside", stored.name_of(order_id), "; ".join(reading.problems), TAKES_OUT
+                    "set_aside", stored.name_of(order_id), joined("; ", reading.problems), TAKES_OUT
                 )
                 yield StoredProblem(
                     finding, [keys.set_aside], [["HDEL", 1, order_id]], {"id": order_id, "text": text}
@@ -191,7 +199,7 @@ class Inspection:
         fields = {name: text async for name, text in self._connection.fields(keys.backfill)}
         backfill, problems = stored.backfill(fields) if fields else (None, [])
         if fields and backfill is None:
-            finding = StateFinding("backfill", self._shop_id, "; ".join(problems), TAKES_OUT)
+            finding = StateFinding("backfill", self._shop_id, joined("; ", problems), TAKES_OUT)
             yield StoredProblem(finding, [keys.backfill], [["DEL", 1]], fields)
 
     async def _of_waiting(self) -> AsyncGenerator[StoredProblem]:
@@ -203,7 +211,7 @@ class Inspection:
             delivery, problems = codec.delivery(seq, row, head or "0 0", self._now)
             if problems:
                 fix = TAKES_OUT if delivery is None else CORRECTS
-                yield StoredProblem(StateFinding("outbox", seq, "; ".join(problems), fix))
+                yield StoredProblem(StateFinding("outbox", seq, joined("; ", problems), fix))
 
     async def _of_over(self) -> AsyncGenerator[StoredProblem]:
         lanes = await self._order.lanes()
@@ -219,14 +227,14 @@ class Inspection:
                 place = "dead_letters" if dead else "delivered"
                 right = codec.with_readable_log(text)
                 if over is not None and not _problems_of(seq, right, dead=dead):
-                    finding = StateFinding(place, stored.name_of(seq), "; ".join(problems), CORRECTS)
+                    finding = StateFinding(place, stored.name_of(seq), joined("; ", problems), CORRECTS)
                     yield StoredProblem(
                         finding, [where], [["HSET", 1, seq, right]], {"seq": seq, "text": text}
                     )
                     continue
                 commands: list[Command] = [["HDEL", 1, seq]]
                 commands += [["ZREM", number, seq] for number in range(2, len(ages) + 2)]
-                finding = StateFinding(place, stored.name_of(seq), "; ".join(problems), TAKES_OUT)
+                finding = StateFinding(place, stored.name_of(seq), joined("; ", problems), TAKES_OUT)
                 yield StoredProblem(finding, [where, *ages], commands, {"seq": seq, "text": text})
 
     async def _of_order(self) -> list[StateFinding]:
@@ -234,11 +242,11 @@ class Inspection:
         found = []
         counter = await self._connection.read("HGET", self._keys.outbox, "seq")
         if counter is not None and not COUNTED.fullmatch(counter):
-            problem = "the counter of deliveries is not a valid number"
-            found.append(StateFinding("outbox", "counter", problem, "a repair resets it"))
+            problem = Text("the counter of deliveries is not a valid number")
+            found.append(StateFinding("outbox", "counter", problem, Text("a repair resets it")))
         if not await self._order.is_sound():
-            problem = "the index of the deliveries does not match them"
-            found.append(StateFinding("outbox", "order", problem, "a repair rebuilds it"))
+            problem = Text("the index of the deliveries does not match them")
+            found.append(StateFinding("outbox", "order", problem, Text("a repair rebuilds it")))
         return found
 
 
@@ -246,7 +254,7 @@ def _problems_of(seq: str, text: str, *, dead: bool) -> list[str]:
     """Return the problems of a finished delivery."""
     _, problems = codec.finished(seq, text, dead=dead)
     if dead and stored.Reading().json(codec.record(text).get("body"), "") is None:
-        return [*problems, "body is not valid JSON"]
+        return [*problems, Text("body is not valid JSON")]
     return problems
 
 
@@ -270,7 +278,8 @@ class RedisInspection(RedisLease):
         if not await self.take():
             holder = await self.holder()
             raise PermanentError(
-                ErrorKind.STORE, f"{holder} has the lease and works on this shop; stop it first"
+                ErrorKind.STORE,
+                Text("{holder} has the lease and works on this shop; stop it first", holder=holder),
             )
         inspection = self._inspection(shop_id)
         wrong = await inspection.wrong_types()

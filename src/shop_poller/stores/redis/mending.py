@@ -18,6 +18,7 @@ from typing import Any
 
 from shop_poller.clock import ms
 from shop_poller.core.model import Delivery
+from shop_poller.core.translatable import Text
 from shop_poller.stores.redis import codec
 from shop_poller.stores.redis.connection import CHUNK, RedisConnection, RefusedError, chunks
 from shop_poller.stores.redis.keys import Keys, split_lanes
@@ -118,7 +119,9 @@ class Mending:
                 continue
             row, problems = codec.delivery(field, text, "0 0", self._now)
             if problems or row is None or str(row.seq) != field:
-                row = await self._on_damaged(field, text, problems or ["its number is not in our format"])
+                row = await self._on_damaged(
+                    field, text, problems or [Text("its number is not in our format")]
+                )
             if row is not None:
                 rows.append(replace(row, body=""))  # not needed here
         return rows

@@ -12,6 +12,7 @@ from shop_poller.core import import_walk
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
 from shop_poller.stores.damage import Original
@@ -40,8 +41,13 @@ class RedisOrderState(RedisPort):
         if owner != shop_id and stored.NAME.fullmatch(owner):
             raise PermanentError(
                 ErrorKind.STORE,
-                f"the keys {self._keys.prefix}* in Redis belong to the shop {owner}, not to {shop_id}; set"
-                " SHOP_REDIS_PREFIX to another prefix, or SHOP_ID to its former value",
+                Text(
+                    "the keys {prefix}* in Redis belong to the shop {owner}, not to {shop_id}; set "
+                    "SHOP_REDIS_PREFIX to another prefix, or SHOP_ID to its former value",
+                    prefix=self._keys.prefix,
+                    owner=owner,
+                    shop_id=shop_id,
+                ),
             )
         state, problems = codec.shop_state(fields)
         await self._note(Original(shop_id, "state", shop_id, problems, fields))
@@ -175,7 +181,7 @@ class RedisOrderState(RedisPort):
         ):
             # The shop was polled, but the time of the last poll cannot be read. Reading the last days again
             # is safe, because every order seen in them has a record.
-            problems = ["it is not a valid time"]
+            problems = [Text("it is not a valid time")]
             await self._note(Original(shop_id, "last_poll_time", shop_id, problems, {"value": last}))
             last_poll_at = now - READ_AGAIN
         if last_poll_at is None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shop_poller.core.translatable import Text
+
 OLDEST = (6, 2)
 
 
@@ -10,12 +12,15 @@ def problem(info: Mapping[str, Any]) -> str:
     """Return in one line what is wrong with a server and how to fix it; "" if nothing is."""
     version = str(info.get("redis_version", ""))
     if _numbers(version) < OLDEST:
-        return f"is version {version}; 6.2 or later is needed, or Valkey"
+        return Text("is version {version}; 6.2 or later is needed, or Valkey", version=version)
     if info.get("role") == "slave":
-        return "is a replica; name the primary, or use redis+sentinel://"
+        return Text("is a replica; name the primary, or use redis+sentinel://")
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
-        return f"deletes keys when its memory is full (maxmemory-policy {policy}); set it to noeviction"
+        return Text(
+            "deletes keys when its memory is full (maxmemory-policy {policy}); set it to noeviction",
+            policy=policy,
+        )
     return ""
 
 
@@ -25,8 +30,10 @@ def describe(info: Mapping[str, Any]) -> str:
         f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
     )
     if info.get("aof_enabled"):
-        return f"{name}, with appendonly"
-    return f"{name}, without appendonly: a restart loses recent changes, see docs/redis.md"
+        return Text("{server}, with appendonly", server=name)
+    return Text(
+        "{server}, without appendonly: a restart loses recent changes, see docs/redis.md", server=name
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 from shop_poller.stores.sqlite.file import (
     APPLICATION_ID,
     BUSY_TIMEOUT_S,
@@ -56,7 +57,11 @@ def copy_state(path: Path, target: Path, show: ShowProgress) -> None:
     if damage != "ok":
         raise PermanentError(
             ErrorKind.STORE,
-            f"state file {path}: it is damaged ({one_line(damage, MOST_SHOWN)}); restore an older backup",
+            Text(
+                "state file {path}: it is damaged ({damage}); restore an older backup",
+                path=path,
+                damage=one_line(damage, MOST_SHOWN),
+            ),
         )
 
 
@@ -103,12 +108,12 @@ def verify(path: Path, name: Path) -> frozenset[str]:
             version = schema_of(db, name)
             damage = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if damage != "ok":
-                raise _bad(name, f"is damaged ({one_line(damage, MOST_SHOWN)})")
+                raise _bad(name, Text("is damaged ({damage})", damage=one_line(damage, MOST_SHOWN)))
             if not version or not _has_schema(db, version):
-                raise _bad(name, "is a database, but not a state of shop-poller")
+                raise _bad(name, Text("is a database, but not a state of shop-poller"))
             return frozenset(row[0] for row in db.execute("SELECT shop_id FROM shops"))
     except sqlite3.Error as error:
-        raise _bad(name, f"is damaged ({one_line(str(error), MOST_SHOWN)})") from error
+        raise _bad(name, Text("is damaged ({damage})", damage=one_line(str(error), MOST_SHOWN))) from error
 
 
 def put_in_place(path: Path) -> None:
@@ -132,7 +137,9 @@ def put_in_place(path: Path) -> None:
         except PermissionError as error:
             raise PermanentError(
                 ErrorKind.STORE,
-                f"state file {path}: belongs to another user; run this as that user, or as root",
+                Text(
+                    "state file {path}: belongs to another user; run this as that user, or as root", path=path
+                ),
             ) from error
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
@@ -160,7 +167,9 @@ def _fold_log(real: Path, path: Path) -> None:
         return
     with real.open("rb") as file:
         if not is_database(file):
-            raise PermanentError(ErrorKind.STORE, f"state file {path}: not a database; move it away first")
+            raise PermanentError(
+                ErrorKind.STORE, Text("state file {path}: not a database; move it away first", path=path)
+            )
     try:
         with closing(_connect(real)) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -193,4 +202,4 @@ def _size(path: Path) -> int:
 
 
 def _bad(name: Path, why: str) -> PermanentError:
-    return PermanentError(ErrorKind.STORE, f"{name}: {why}; nothing was changed")
+    return PermanentError(ErrorKind.STORE, Text("{name}: {why}; nothing was changed", name=name, why=why))

@@ -7,6 +7,7 @@ from typing import Any
 from shop_poller.clock import instant, ms
 from shop_poller.core.attempts import AttemptLog
 from shop_poller.core.model import Delivery, KnownOrder
+from shop_poller.core.translatable import Text
 from shop_poller.ports import FinishedDelivery, ShopState
 from shop_poller.stores import stored
 
@@ -64,7 +65,7 @@ def known_order(row: Row) -> tuple[KnownOrder, list[str]]:
     raw["silent_refund_ids"] = raw["silent_refund_ids"] or None
     order_id = raw["order_id"]
     found, problems = stored.known_order(order_id if type(order_id) is int else -1, raw)
-    return found, problems if found.id >= 0 else ["order_id is not an id", *problems]
+    return found, problems if found.id >= 0 else [Text("order_id is not an id"), *problems]
 
 
 def known_row(order: KnownOrder) -> Row:

@@ -13,7 +13,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import CancelScope
 
-from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError, text_of
+from shop_poller.core.translatable import Text
 from shop_poller.peer_errors import translated
 from shop_poller.stores.sqlite.file import (
     StateConnection,
@@ -164,7 +165,9 @@ class SqliteConnection:
                 self._guard.note_change()
 
         if self._closed:
-            raise TemporaryError(ErrorKind.STORE, f"state file {self._path}: is closed already")
+            raise TemporaryError(
+                ErrorKind.STORE, Text("state file {path}: is closed already", path=self._path)
+            )
         loop = asyncio.get_running_loop()
         try:
             with CancelScope(shield=True):  # always wait for the end of a commit, which takes milliseconds
@@ -177,7 +180,7 @@ class SqliteConnection:
                 raise PermanentError(ErrorKind.STORE, explain(error, self._path)) from error
             raise TemporaryError(ErrorKind.STORE, explain(error, self._path)) from error
         except FileGoneError as error:
-            raise TemporaryError(ErrorKind.STORE, str(error)) from error
+            raise TemporaryError(ErrorKind.STORE, text_of(error)) from error
         return result
 
     async def aclose(self) -> None:
@@ -224,5 +227,6 @@ def in_thread(
 def _unusable(path: Path, why: str) -> TemporaryError:
     """Return the error for an unexpected failure, for example if no thread can be started."""
     return TemporaryError(
-        ErrorKind.STORE, f"state file {path}: {why}; check the limits on threads and memory"
+        ErrorKind.STORE,
+        Text("state file {path}: {why}; check the limits on threads and memory", path=path, why=why),
     )

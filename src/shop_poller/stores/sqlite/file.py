@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from shop_poller.core.errors import ErrorKind, PermanentError
+from shop_poller.core.errors import ErrorKind, PermanentError, text_of
+from shop_poller.core.known_lines import known
+from shop_poller.core.translatable import Text
 from shop_poller.stores.damage import Damage
 from shop_poller.stores.sqlite.checked import CheckedConnection
 from shop_poller.stores.sqlite.stale_log import has_stale_log
@@ -20,28 +22,30 @@ MIGRATIONS = sorted((Path(__file__).parent / "migrations").glob("*.sql"))
 BUSY_TIMEOUT_S = 5.0
 """How long to wait for the lock of another process. `status` and backups hold it for milliseconds."""
 
-DAMAGED = (
+DAMAGED = Text(
     "the file is damaged: `shop-poller state check` says where; restore a backup, or move the file away to"
     " start over"
 )
 BEYOND_USE = ("malformed", "not a database", "no such table", "no such column", "no such index")
 ADVICE = {
-    "full": "free some space, work then resumes by itself",
-    "No space left": "free some space, work then resumes by itself",
-    "readonly": "check who owns the file and whether the disk is mounted read-only",
-    "Read-only": "the disk is mounted read-only; name a file elsewhere in SHOP_STATE_URL",
-    "Permission denied": "check who owns the file and its directory",
-    "unable to open": "check that its directory exists and who owns it",
-    "disk I/O": "check the disk and its free space",
+    "full": Text("free some space, work then resumes by itself"),
+    "No space left": Text("free some space, work then resumes by itself"),
+    "readonly": Text("check who owns the file and whether the disk is mounted read-only"),
+    "Read-only": Text("the disk is mounted read-only; name a file elsewhere in SHOP_STATE_URL"),
+    "Permission denied": Text("check who owns the file and its directory"),
+    "unable to open": Text("check that its directory exists and who owns it"),
+    "disk I/O": Text("check the disk and its free space"),
     "malformed": DAMAGED,
     "no such table": DAMAGED,
     "no such column": DAMAGED,
     "no such index": DAMAGED,
-    "not a database": "name another file in SHOP_STATE_URL, restore a backup, or move it away to start over",
-    "locked": "another program is writing to it, a backup or an sqlite3 shell; close that one",
+    "not a database": Text(
+        "name another file in SHOP_STATE_URL, restore a backup, or move it away to start over"
+    ),
+    "locked": Text("another program is writing to it, a backup or an sqlite3 shell; close that one"),
 }
-OTHER_ADVICE = "check the path in SHOP_STATE_URL"
-LOCK_KINDS = {errno.ELOOP: "a symbolic link", errno.EISDIR: "a directory"}
+OTHER_ADVICE = Text("check the path in SHOP_STATE_URL")
+LOCK_KINDS = {errno.ELOOP: Text("a symbolic link"), errno.EISDIR: Text("a directory")}
 MOST_LOCK_BYTES = 200
 """Our lock files contain a few numbers. A larger file is not ours and is not truncated."""
 
@@ -205,9 +209,9 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def explain(error: sqlite3.Error | OSError, path: Path) -> str:
     """Return in one line what is wrong with the file and how to fix it."""
-    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    text = (error.strerror if isinstance(error, OSError) else None) or text_of(error)
     advice = next((advice for part, advice in ADVICE.items() if part in text), OTHER_ADVICE)
-    return f"state file {path}: {text}; {advice}"
+    return Text("state file {path}: {problem}; {advice}", path=path, problem=known(text), advice=advice)
 
 
 def is_beyond_use(error: sqlite3.Error) -> bool:
@@ -269,8 +273,12 @@ def _check_kind(path: Path) -> None:
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in owners:
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{path} is a symbolic link that another user made (uid {link.st_uid}); remove it, and check"
-                " who may write to its directory",
+                Text(
+                    "{path} is a symbolic link that another user made (uid {uid}); remove it, and "
+                    "check who may write to its directory",
+                    path=path,
+                    uid=link.st_uid,
+                ),
             )
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -278,7 +286,7 @@ def _check_kind(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        raise OSError(errno.EINVAL, Text("is not a regular file"), str(path))
 
 
 def _check_log(path: Path) -> None:
@@ -287,9 +295,13 @@ def _check_log(path: Path) -> None:
     if has_stale_log(real):
         raise PermanentError(
             ErrorKind.STORE,
-            f"state file {path}: was replaced by hand, and {real}-wal belongs to the former file. Restore a"
-            f" backup with `shop-poller restore FILE`, or remove {real}-wal and {real}-shm to use the present"
-            " file",
+            Text(
+                "state file {path}: was replaced by hand, and {real}-wal belongs to the former file. "
+                "Restore a backup with `shop-poller restore FILE`, or remove {real}-wal and "
+                "{real}-shm to use the present file",
+                path=path,
+                real=real,
+            ),
         )
 
 
@@ -324,8 +336,12 @@ def _locked(lock: int, path: Path, name: str) -> bool:
         holder = os.read(lock, 20).partition(b"\n")[0].decode("ascii", "replace").strip()
         raise PermanentError(
             ErrorKind.STORE,
-            f"{path} is in use by another shop-poller (process {holder}); stop that one first, or give"
-            " this one a file of its own in SHOP_STATE_URL",
+            Text(
+                "{path} is in use by another shop-poller (process {holder}); stop that one first, or "
+                "give this one a file of its own in SHOP_STATE_URL",
+                path=path,
+                holder=holder,
+            ),
         ) from None
     if not _is_named(lock, name):  # it was deleted meanwhile, so another process would lock another file
         return False
@@ -358,13 +374,13 @@ def _open_lock(name: str, *, keeps_owner: bool = True) -> int:
         lock = os.open(name, flags, 0o600)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EINVAL}:
-            raise _no_lock(name, LOCK_KINDS.get(error.errno or 0, "a special file")) from error
+            raise _no_lock(name, LOCK_KINDS.get(error.errno or 0, Text("a special file"))) from error
         raise
     about = os.fstat(lock)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size > MOST_LOCK_BYTES:
         os.close(lock)
-        special = "a special file" if not stat.S_ISREG(about.st_mode) else "another file"
-        raise _no_lock(name, "a hard link to another file" if about.st_nlink > 1 else special)
+        special = Text("a special file") if not stat.S_ISREG(about.st_mode) else Text("another file")
+        raise _no_lock(name, Text("a hard link to another file") if about.st_nlink > 1 else special)
     if (
         keeps_owner and not os.geteuid()
     ):  # root acts for the service, which must be able to open the file afterwards
@@ -386,7 +402,12 @@ def keep_owner(file: int, like: Path) -> None:
 
 def _no_lock(name: str, what: str) -> PermanentError:
     return PermanentError(
-        ErrorKind.STORE, f"{name} is {what}, not a lock file of shop-poller; move it away and start again"
+        ErrorKind.STORE,
+        Text(
+            "{name} is {what}, not a lock file of shop-poller; move it away and start again",
+            name=name,
+            what=what,
+        ),
     )
 
 
@@ -405,27 +426,38 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
     owner = int(db.execute("PRAGMA application_id").fetchone()[0])
     if owner != APPLICATION_ID and db.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()[0]:
         raise PermanentError(
-            ErrorKind.STORE, f"{path} is a database of another program; name another file in SHOP_STATE_URL"
+            ErrorKind.STORE,
+            Text("{path} is a database of another program; name another file in SHOP_STATE_URL", path=path),
         )
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         raise PermanentError(
             ErrorKind.STORE,
-            f"{path} was written by a newer shop-poller (schema {version}, this one knows up to"
-            f" {len(MIGRATIONS)}); install the newer one again",
+            Text(
+                "{path} was written by a newer shop-poller (schema {version}, this one knows up to "
+                "{newest}); install the newer one again",
+                path=path,
+                version=version,
+                newest=len(MIGRATIONS),
+            ),
         )
     return version
 
 
 def _missing(path: Path) -> PermanentError:
-    return PermanentError(ErrorKind.STORE, f"{path}: no state yet; `shop-poller run` makes it")
+    return PermanentError(
+        ErrorKind.STORE, Text("{path}: no state yet; `shop-poller run` makes it", path=path)
+    )
 
 
 def _older(path: Path) -> PermanentError:
     return PermanentError(
         ErrorKind.STORE,
-        f"{path} was written by an older shop-poller; start `shop-poller run` once, which brings it up to"
-        " date",
+        Text(
+            "{path} was written by an older shop-poller; start `shop-poller run` once, which "
+            "brings it up to date",
+            path=path,
+        ),
     )
 
 

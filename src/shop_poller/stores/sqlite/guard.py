@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from shop_poller.core.translatable import Text
 from shop_poller.stores.sqlite.stale_log import Pair, boot_id, note
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
@@ -58,20 +59,23 @@ class FileGuard:
                 about = os.stat(file)  # noqa: PTH116 - it runs with every commit
             except OSError as error:
                 if error.errno in GONE:
-                    return self._line(file, "was deleted")
+                    return self._line(file, Text("was deleted"))
                 continue
             if (about.st_dev, about.st_ino) != identity:
-                return self._line(file, "was replaced by another file")
+                return self._line(file, Text("was replaced by another file"))
             if file == str(self._path):
                 if about.st_size < self._least_bytes:  # we never make it shorter
-                    return self._line(file, "was truncated")
+                    return self._line(file, Text("was truncated"))
                 self._least_bytes = about.st_size
         return None
 
     def _line(self, file: str, what: str) -> str:
-        return (
-            f"state file {self._path}: {file} {what} while it was open; nothing is written to it any more."
-            " Restart shop-poller to use the present file (`shop-poller restore` restores a backup)"
+        return Text(
+            "state file {path}: {file} {what} while it was open; nothing is written to it any more. Restart"
+            " shop-poller to use the present file (`shop-poller restore` restores a backup)",
+            path=self._path,
+            file=file,
+            what=what,
         )
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from functools import cache
 
 from shop_poller.clock import now
+from shop_poller.core.known_lines import known
+from shop_poller.core.translatable import Text, joined
 from shop_poller.stores.damage import StateFinding
 from shop_poller.stores.sqlite.connection import SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import MIGRATIONS, StateConnection, transaction
@@ -21,7 +23,7 @@ from shop_poller.stores.sqlite.rows import (
 
 MOST_OF_FILE = 20
 """Most faults of the file itself that are listed."""
-RESTORE = "restore a backup, or move the file away to start over"
+RESTORE = Text("restore a backup, or move the file away to start over")
 INDEX_FAULTS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 OF_ROWS = (" value in ",)
 """Faults that the check of each row also finds."""
@@ -72,7 +74,13 @@ def _findings(db: sqlite3.Connection, at: datetime) -> list[StateFinding]:
             found += [one.finding() for one in damaged(db, TABLES, at, quick=False)]
             found += _of_outbox(db)
     except sqlite3.Error as error:
-        found.append(StateFinding("file", "-", f"cannot be read: {error}; {RESTORE}"))
+        found.append(
+            StateFinding(
+                "file",
+                "-",
+                Text("cannot be read: {error}; {advice}", error=known(str(error)), advice=RESTORE),
+            )
+        )
     return found
 
 
@@ -82,9 +90,9 @@ def _of_file(db: sqlite3.Connection) -> list[StateFinding]:
         if text == "ok" or any(part in text for part in OF_ROWS):
             continue
         is_index = any(part in text for part in INDEX_FAULTS)
-        fix = "a repair rebuilds the indexes" if is_index else ""
+        fix = Text("a repair rebuilds the indexes") if is_index else ""
         line = " ".join(str(text).split())[:200]
-        found.append(StateFinding("file", "-", line if fix else f"{line}; {RESTORE}", fix))
+        found.append(StateFinding("file", "-", line if fix else joined("; ", [line, RESTORE]), fix))
     return found
 
 
@@ -92,11 +100,13 @@ def _of_schema(db: sqlite3.Connection) -> list[StateFinding]:
     found = []
     for table, columns in _columns().items():
         there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-        missing = sorted(f"column {name}" for name in columns - there) if there else ["table"]
-        found += [StateFinding(table, "-", f"the {what} is missing; {RESTORE}") for what in missing]
+        missing = [Text("the column {name} is missing", name=name) for name in sorted(columns - there)]
+        if not there:
+            missing = [Text("the table is missing")]
+        found += [StateFinding(table, "-", joined("; ", [what, RESTORE])) for what in missing]
     indexes = {row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
     found += [
-        StateFinding("index", name, "it is missing", "a repair makes it")
+        StateFinding("index", name, Text("it is missing"), Text("a repair makes it"))
         for name in _indexes()
         if name not in indexes
     ]
@@ -106,10 +116,12 @@ def _of_schema(db: sqlite3.Connection) -> list[StateFinding]:
 def _of_outbox(db: sqlite3.Connection) -> list[StateFinding]:
     found = []
     if problem := counter_problem(db):
-        found.append(StateFinding("outbox", "counter", problem, "a repair resets it"))
+        found.append(StateFinding("outbox", "counter", problem, Text("a repair resets it")))
     if count := unmarked_heads(db):
-        problem = f"{count} deliveries are marked wrongly as first of their key, or not marked"
-        found.append(StateFinding("outbox", "order", problem, "a repair marks them again"))
+        problem = Text(
+            "{number} deliveries are marked wrongly as first of their key, or not marked", number=count
+        )
+        found.append(StateFinding("outbox", "order", problem, Text("a repair marks them again")))
     return found
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from shop_poller.clock import now
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.stores.sqlite.connection import FileGoneError, SqlitePort, in_thread
 from shop_poller.stores.sqlite.file import StateConnection
 from shop_poller.stores.sqlite.rows import mend
@@ -36,7 +37,7 @@ class SqliteLease(SqlitePort):
             await self._connection.run(lambda _: None)
         except TemporaryError as error:
             if isinstance(error.__cause__, FileGoneError):
-                raise PermanentError(ErrorKind.STORE, str(error)) from error
+                raise PermanentError(ErrorKind.STORE, error.text) from error
             raise
         return True
 
@@ -45,7 +46,7 @@ class SqliteLease(SqlitePort):
 
     async def holder(self) -> str:
         """Return this process. A reader cannot see which other process has the lock."""
-        return f"process {os.getpid()}"
+        return Text("process {number}", number=os.getpid())
 
     def now(self) -> datetime:
         """Return the time of this machine's clock."""

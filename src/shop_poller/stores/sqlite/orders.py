@@ -7,6 +7,7 @@ from datetime import datetime
 from shop_poller.clock import instant, ms
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.model import KnownOrder
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
 from shop_poller.stores.damage import Original
@@ -51,7 +52,7 @@ class SqliteOrderState(SqlitePort):
             )
             if last is not None:
                 db.damage.report(
-                    shop_id, "shops", shop_id, ["it is missing, and orders of the shop are known"]
+                    shop_id, "shops", shop_id, [Text("it is missing, and orders of the shop are known")]
                 )
                 again = max(instant(last) - READ_AGAIN, stored.EARLIEST)
                 db.execute(

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from shop_poller.clock import EPOCH, ms
 from shop_poller.clock import now as present
+from shop_poller.core.translatable import Text, joined
 from shop_poller.stores import stored
 from shop_poller.stores.damage import MOST_KEPT, Original, StateFinding, content
 from shop_poller.stores.sqlite import codec
@@ -68,8 +69,11 @@ class Damaged:
 
     def finding(self) -> StateFinding:
         """Return the finding for a report."""
-        fix = "a repair takes it out" if self.fixed is None else "a repair corrects it"
-        return StateFinding(self.table.name, self.name, "; ".join(self.problems), f"{fix} and keeps a copy")
+        if self.fixed is None:
+            fix = Text("a repair takes it out and keeps a copy")
+        else:
+            fix = Text("a repair corrects it and keeps a copy")
+        return StateFinding(self.table.name, self.name, joined("; ", self.problems), fix)
 
 
 def damaged(
@@ -83,7 +87,7 @@ def damaged(
             problems, fixed = table.judge(values, now)
             shop = values["shop_id"]
             if not isinstance(shop, str) or not shop or not stored.is_clean(shop):
-                problems, fixed = ["shop_id is not a valid text", *problems], None
+                problems, fixed = [Text("shop_id is not a valid text"), *problems], None
             if problems:
                 yield Damaged(table, values, problems, fixed)
 
@@ -143,10 +147,10 @@ def counter_problem(db: sqlite3.Connection) -> str:
     """Return what is wrong with the counter of the outbox; "" if nothing is."""
     counter, least = _counter(db)
     if counter is None:
-        return "the counter of deliveries is missing" if least else ""
+        return Text("the counter of deliveries is missing") if least else ""
     if type(counter) is not int or not 0 <= counter <= stored.BIGGEST_SEQ:
-        return "the counter of deliveries is not a valid number"
-    return "the counter of deliveries is behind the rows" if counter < least else ""
+        return Text("the counter of deliveries is not a valid number")
+    return Text("the counter of deliveries is behind the rows") if counter < least else ""
 
 
 def unmarked_heads(db: sqlite3.Connection) -> int:
