@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 
 from shop_poller.cli.console import store_of
+from shop_poller.cli.deliveries import STATUSES
 from shop_poller.config.settings import Settings
 from shop_poller.core import cursor
 from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Count, Entry, Evidence, Sent, Standing
@@ -22,8 +23,9 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.filters import lasting_facts
 from shop_poller.core.model import Order, Page, Query, UnreadableOrder, iso
 from shop_poller.core.sweep import AHEAD, MAX_CONFIRMING, made_at
+from shop_poller.core.translatable import Text, joined
 from shop_poller.polling.page_fetcher import Fetcher
-from shop_poller.ports import DeliveryHistory, OrderState
+from shop_poller.ports import DeliveryHistory, DeliveryStatus, OrderState
 from shop_poller.runtime.factory import asking, begun, make_message_format, poll_plan
 from shop_poller.stores import peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
@@ -32,6 +34,25 @@ MAX_EXCLUDE = 5000
 """How many orders a query may exclude when it asks what else the shop counts."""
 PATIENCE_S = 60.0
 """How long to wait for an answer, with all retries: nothing else waits for the audit."""
+STANDINGS = {
+    Standing.MISSED: Text("missed"),
+    Standing.LOST: Text("lost"),
+    Standing.UNREADABLE: Text("unreadable"),
+    Standing.WAITING: Text("waiting"),
+    Standing.DEAD: Text("dead"),
+    Standing.CHANGING: Text("changing"),
+}
+"""In the result."""
+MARKS = {
+    Standing.MISSED: Text("MISSED"),
+    Standing.LOST: Text("LOST"),
+    Standing.UNREADABLE: Text("UNREADABLE"),
+    Standing.WAITING: Text("WAITING"),
+    Standing.DEAD: Text("DEAD"),
+    Standing.CHANGING: Text("CHANGING"),
+    Standing.OLD: Text("OLD"),
+}
+"""In the line of an order."""
 
 
 @dataclass(slots=True)
@@ -71,14 +92,25 @@ class Tally:
 
     def verdict(self) -> str:
         """Return the result in one line."""
-        counts, orders = self.counts(), f"{len(self.standings):,} orders"
-        notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
+        counts, orders = self.counts(), len(self.standings)
+        notable: list[str] = [
+            Text("{count:,} {standing}", count=counts[one], standing=STANDINGS[one])
+            for one in (*FAULTS, *UNDELIVERED, Standing.CHANGING)
+            if counts[one]
+        ]
         if self.is_incomplete or self.undelivered:
-            uncounted = [self.count.text()] if self.count and self.count.differs else []
-            faults = [f"of {orders} {', '.join(notable)}"] if notable else []
-            return f"not everything is accounted for: {'; '.join([*uncounted, *faults])}"
-        later = f"; {counts[Standing.CHANGING]:,} changed a moment ago, the next poll will show them"
-        return f"everything accounted for: {orders}{later if counts[Standing.CHANGING] else ''}"
+            problems: list[str] = [self.count.text()] if self.count and self.count.differs else []
+            if notable:
+                faults = joined(", ", notable)
+                problems.append(Text("of {orders:,} orders {faults}", orders=orders, faults=faults))
+            return Text("not everything is accounted for: {problems}", problems=joined("; ", problems))
+        well = Text("everything accounted for: {orders:,} orders", orders=orders)
+        if not counts[Standing.CHANGING]:
+            return well
+        later = Text(
+            "{count:,} changed a moment ago, the next poll will show them", count=counts[Standing.CHANGING]
+        )
+        return joined("; ", [well, later])
 
 
 async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGenerator[Entry]:
@@ -274,12 +306,22 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
 
 def lines(entry: Entry) -> list[str]:
     """Return the lines of an order, for people."""
-    known = f"known {entry.known_as}" if entry.known_as else "unknown"
-    standing = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
-    detail = f": {entry.detail}" if entry.detail else ""
+    found: str = Text(
+        "{order:>8}  {shop_says:<12} {known}",
+        order=entry.order_id,
+        shop_says=entry.shop_says or "?",
+        known=Text("known {status}", status=entry.known_as) if entry.known_as else Text("unknown"),
+    )
+    if entry.standing is not Standing.FINE:
+        found = joined("  ", [found, MARKS[entry.standing]])
+    if entry.detail:
+        found = joined(": ", [found, entry.detail])
     return [
-        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{standing}{detail}",
-        *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
+        found,
+        *(
+            Text("          {event}  {deliveries}", event=name, deliveries=_sent(several))
+            for name, several in entry.announced.items()
+        ),
     ]
 
 
@@ -303,4 +345,13 @@ def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[s
 
 
 def _sent(several: Iterable[Sent]) -> str:
-    return ", ".join(f"{sent.sink} {sent.status} {iso(sent.at)}" for sent in several) or "no record left"
+    deliveries: list[str] = [
+        Text(
+            "{sink} {status} {at}",
+            sink=sent.sink,
+            status=STATUSES[DeliveryStatus(sent.status)],
+            at=iso(sent.at),
+        )
+        for sent in several
+    ]
+    return joined(", ", deliveries) if deliveries else Text("no record left")

@@ -17,6 +17,7 @@ from shop_poller.core.clocks import AGREE, Whose, described, trouble
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery, Order, Page, Query
+from shop_poller.core.translatable import Text, joined
 from shop_poller.ports import ShopState, Sink, Source
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.runtime.factory import (
@@ -36,33 +37,28 @@ from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.stores.sqlite.file import check_lock, explain
 
 CLOCK_TOLERANCE_S = 60.0
-HELD = "nothing old is dropped from the state"
-LEAST_FREE_BYTES = 100 * 2**20
+LEAST_FREE_MB = 100
 SINK_TIMEOUT_S = 10.0
+STATE = Text("state")
 RECENT = Query(per_page=100, newest_first=True)
 MAX_STATUSES = 10
-PAYMENT_DATE = "the date of payment"  # as in BLIND_TO
+PAYMENT_DATE = Text("the date of payment")  # as in BLIND_TO
 
 SHOP_ADVICE = {
-    ErrorKind.CONNECTION: "check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop",
-    ErrorKind.TIMEOUT: "check whether the shop's own pages are slow too",
-    ErrorKind.RATE_LIMIT: "wait a few minutes; if it lasts, ask the operator of the shop's server",
+    ErrorKind.CONNECTION: Text("check WOOCOMMERCE_MCP_URL, and whether this machine can reach the shop"),
+    ErrorKind.TIMEOUT: Text("check whether the shop's own pages are slow too"),
+    ErrorKind.RATE_LIMIT: Text("wait a few minutes; if it lasts, ask the operator of the shop's server"),
 }
 """What to do about errors whose text has no advice, because a tick retries them."""
 
-SHOWN = (
-    "sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret; log, metrics and page show it as the"
-    " sink's name: end the address with #name"
-)
-
 SINK_ADVICE = {
-    ErrorKind.CONNECTION: "check its address in SHOP_NOTIFY_URLS, and whether it runs",
-    ErrorKind.TIMEOUT: "check whether it is overloaded or behind a firewall",
-    ErrorKind.RATE_LIMIT: "wait a few minutes; deliveries wait automatically",
-    ErrorKind.UNAVAILABLE: "check whether it works, and whether its address is right",
-    ErrorKind.SERVER: "check its log",
-    ErrorKind.REJECTED: "check its address in SHOP_NOTIFY_URLS, and its log",
-    ErrorKind.GONE: "remove it from SHOP_NOTIFY_URLS",
+    ErrorKind.CONNECTION: Text("check its address in SHOP_NOTIFY_URLS, and whether it runs"),
+    ErrorKind.TIMEOUT: Text("check whether it is overloaded or behind a firewall"),
+    ErrorKind.RATE_LIMIT: Text("wait a few minutes; deliveries wait automatically"),
+    ErrorKind.UNAVAILABLE: Text("check whether it works, and whether its address is right"),
+    ErrorKind.SERVER: Text("check its log"),
+    ErrorKind.REJECTED: Text("check its address in SHOP_NOTIFY_URLS, and its log"),
+    ErrorKind.GONE: Text("remove it from SHOP_NOTIFY_URLS"),
 }
 
 
@@ -82,6 +78,10 @@ class CheckResult:
     text: str
     ok: bool = True
 
+    def line(self) -> str:
+        """Return the result for people, without its mark."""
+        return Text("{about}: {text}", about=self.about, text=self.text)
+
 
 async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
     """Check everything that the daemon needs, except its templates; changes nothing.
@@ -90,20 +90,34 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
         settings: as loaded.
         files: the files that secrets or settings were read from.
     """
-    every = f"every {settings.shop_polling_interval:g} s"
-    yield CheckResult("settings", "settings", f"shop {settings.shop}, {every}, {len(settings.sinks)} sink(s)")
+    text: str = Text(
+        "shop {shop}, every {interval:g} s, {sinks} sink(s)",
+        shop=settings.shop,
+        interval=settings.shop_polling_interval,
+        sinks=len(settings.sinks),
+    )
+    yield CheckResult("settings", Text("settings"), text)
     loaded = load_templates(settings)
     if loaded is not None:  # the command has checked them before
-        count, where = len(loaded.texts.texts), loaded.texts.directory or "the settings"
-        yield CheckResult("settings", "templates", f"{count} in {where} write every example")
+        text = Text(
+            "{count} in {where} write every example",
+            count=len(loaded.texts.texts),
+            where=loaded.texts.directory or Text("the settings"),
+        )
+        yield CheckResult("settings", Text("templates"), text)
     shown = sum(sink.shows_secret for sink in settings.sinks)
     if shown:
-        yield CheckResult("settings", "settings", f"{shown} {SHOWN}")
+        text = Text(
+            "{count} sink(s) in SHOP_NOTIFY_URLS with a path that looks like a secret; log, metrics and page"
+            " show it as the sink's name: end the address with #name",
+            count=shown,
+        )
+        yield CheckResult("settings", Text("settings"), text)
     async for finding in _check_shop(settings):
         yield finding
     yield await _check_state(settings)
     for line in summary(exposed([settings], files)):
-        yield CheckResult("state", "permissions", f"warning: {line}")
+        yield CheckResult("state", Text("permissions"), Text("warning: {problem}", problem=line))
     async with _sinks(settings) as sinks:
         for sink in sinks:
             yield await _attempt(sink, sink.check)
@@ -155,7 +169,7 @@ async def ask_shop(settings: Settings) -> ShopAnswer:
     finally:
         await source.aclose()
     dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
-    why = choice.why if choice else "set by SHOP_DIALECT"
+    why = choice.why if choice else Text("set by SHOP_DIALECT")
     return ShopAnswer(page, recent, dialect, why, answered_in_s)
 
 
@@ -164,31 +178,41 @@ async def _check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
         answer = await ask_shop(settings)
     except ShopPollerError as error:
         if error.kind in {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}:
-            yield CheckResult("shop", "shop", "answers")
-        about = {ErrorKind.AUTHENTICATION: "keys", ErrorKind.NOT_FOUND: "dialect"}.get(error.kind, "shop")
+            yield CheckResult("shop", Text("shop"), Text("answers"))
+        about = {ErrorKind.AUTHENTICATION: Text("keys"), ErrorKind.NOT_FOUND: Text("dialect")}.get(
+            error.kind, Text("shop")
+        )
         if isinstance(error, RedirectedError):
-            about = "address"
+            about = Text("address")
         yield CheckResult("shop", about, _advised(error, SHOP_ADVICE), ok=False)
         return
-    yield CheckResult("shop", "shop", f"answers in {answer.answered_in_s:.1f} s")
-    yield CheckResult("shop", "keys", "accepted, with the right to view orders")
-    yield CheckResult("shop", "dialect", f"{answer.dialect}: {answer.why}")
+    answered = Text("answers in {seconds:.1f} s", seconds=answer.answered_in_s)
+    yield CheckResult("shop", Text("shop"), answered)
+    yield CheckResult("shop", Text("keys"), Text("accepted, with the right to view orders"))
+    dialect = Text("{dialect}: {why}", dialect=answer.dialect, why=answer.why)
+    yield CheckResult("shop", Text("dialect"), dialect)
     if BLIND_TO[answer.dialect]:
-        yield CheckResult("shop", "dialect", await _blind(settings, answer.dialect))
+        yield CheckResult("shop", Text("dialect"), await _blind(settings, answer.dialect))
     sees_payment = PAYMENT_DATE not in BLIND_TO[answer.dialect]
     for text in custom_statuses(answer.recent, settings, sees_payment=sees_payment):
-        yield CheckResult("shop", "statuses", text)
-    ahead_s = (answer.page.shop_time - now()).total_seconds()
+        yield CheckResult("shop", Text("statuses"), text)
+    yield CheckResult("shop", Text("clocks"), _clocks((answer.page.shop_time - now()).total_seconds()))
+
+
+def _clocks(ahead_s: float) -> str:
+    """Describe how far the shop's clock is ahead of ours."""
     if abs(ahead_s) <= CLOCK_TOLERANCE_S:
-        yield CheckResult("shop", "clocks", "the shop's and ours agree")
-    else:
-        yield CheckResult(
-            "shop",
-            "clocks",
-            f"the shop's is {described(ahead_s)} {'ahead of' if ahead_s > 0 else 'behind'} ours; nothing is"
-            " missed, but set both by NTP so that times in messages are right"
-            + (f"; {HELD} until then" if abs(ahead_s) > AGREE.total_seconds() else ""),
-        )
+        return Text("the shop's and ours agree")
+    by = described(ahead_s)
+    side = Text("the shop's is {by} ahead of ours", by=by)
+    if ahead_s <= 0:
+        side = Text("the shop's is {by} behind ours", by=by)
+    text = Text(
+        "{side}; nothing is missed, but set both by NTP so that times in messages are right", side=side
+    )
+    if abs(ahead_s) <= AGREE.total_seconds():
+        return text
+    return Text("{text}; nothing old is dropped from the state until then", text=text)
 
 
 async def _recent(source: Source) -> list[Order]:
@@ -219,29 +243,39 @@ def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment
 
 
 def _custom_status(status: str, orders: Sequence[Order], *, paid: bool, sees_payment: bool) -> str:
-    seen = f"{status} ({len(orders)} of the recent orders)"
+    seen = Text("{status} ({count} of the recent orders)", status=status, count=len(orders))
     if not paid:
-        return f"{seen} counts as not paid: SHOP_UNPAID_STATUSES names it"
+        return Text("{seen} counts as not paid: SHOP_UNPAID_STATUSES names it", seen=seen)
     unpaid = sum(order.paid_at is None for order in orders)
     if not sees_payment or not unpaid:
-        return f"{seen} counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES"
-    return (
-        f"warning: {seen} counts as paid, but {unpaid} of them {'has' if unpaid == 1 else 'have'} no date of"
-        " payment; if such orders are not paid, name it in SHOP_UNPAID_STATUSES"
+        return Text("{seen} counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES", seen=seen)
+    undated = Text("{count} of them have no date of payment", count=unpaid)
+    if unpaid == 1:
+        undated = Text("{count} of them has no date of payment", count=unpaid)
+    return Text(
+        "warning: {seen} counts as paid, but {undated}; if such orders are not paid, name it in"
+        " SHOP_UNPAID_STATUSES",
+        seen=seen,
+        undated=undated,
     )
 
 
 async def _blind(settings: Settings, dialect: Dialect) -> str:
     """Describe what a dialect cannot see, and which other dialect can."""
-    others = []
+    others: list[str] = []
     for other in candidates(settings.woocommerce_mcp_url):
         if BLIND_TO[other] or other is Dialect.EXECUTE:
             continue
         if not shop_credentials(settings).fit(other):
-            others.append(f"{other} can, but needs {NEEDS[other]}")
+            others.append(Text("{dialect} can, but needs {keys}", dialect=other, keys=NEEDS[other]))
         elif await _answers(settings, other):
-            others.append(f"{other} can, and answers: set SHOP_DIALECT={other}")
-    return f"{dialect} cannot see {', '.join(BLIND_TO[dialect])}; {'; '.join(others) or 'no other answers'}"
+            others.append(Text("{dialect} can, and answers: set SHOP_DIALECT={dialect}", dialect=other))
+    return Text(
+        "{dialect} cannot see {blind_to}; {others}",
+        dialect=dialect,
+        blind_to=joined(", ", BLIND_TO[dialect]),
+        others=joined("; ", others) if others else Text("no other answers"),
+    )
 
 
 async def _answers(settings: Settings, dialect: Dialect) -> bool:
@@ -266,16 +300,19 @@ async def _check_redis(settings: Settings, address: RedisAddress) -> CheckResult
 
     store = RedisStore(address, prefix=settings.shop_redis_prefix, first_shop=settings.shop)
     try:
-        found = f"{address.shown} {await store.check()}"
+        found = Text("{address} {finding}", address=address.shown, finding=await store.check())
         off_s = (store.now() - now()).total_seconds()
         if abs(off_s) > CLOCK_TOLERANCE_S:
-            side = "ahead of" if off_s > 0 else "behind"
-            found += (
-                f"; its clock, which dates what is stored, is {described(off_s)} {side} ours: set both by NTP"
+            by = described(off_s)
+            side = Text("{by} ahead of ours", by=by) if off_s > 0 else Text("{by} behind ours", by=by)
+            found = Text(
+                "{found}; its clock, which dates what is stored, is {side}: set both by NTP",
+                found=found,
+                side=side,
             )
-        return CheckResult("state", "state", found)
+        return CheckResult("state", STATE, found)
     except ShopPollerError as error:
-        return CheckResult("state", "state", str(error), ok=False)
+        return CheckResult("state", STATE, error.text, ok=False)
     finally:
         await store.aclose()
 
@@ -288,25 +325,29 @@ async def _check_file(settings: Settings, path: Path) -> CheckResult:
             state = await store.load(settings.shop)
             await store.aclose()
         except ShopPollerError as error:
-            return CheckResult("state", "state", str(error), ok=False)
+            return CheckResult("state", STATE, error.text, ok=False)
     try:
         check_lock(path)
     except PermanentError as error:
-        return CheckResult("state", "state", str(error), ok=False)
+        return CheckResult("state", STATE, error.text, ok=False)
     except OSError as error:
-        return CheckResult("state", "state", explain(error, path), ok=False)
+        return CheckResult("state", STATE, explain(error, path), ok=False)
     nearest = _nearest_existing(path)
     if not os.access(nearest, os.W_OK):
-        text = f"{path}: this user may not write to {nearest}; check who owns it, or set SHOP_STATE_URL"
-        return CheckResult("state", "state", text, ok=False)
-    free = shutil.disk_usage(nearest).free
-    if free < LEAST_FREE_BYTES:
-        text = f"{path}: only {free // 2**20} MB free on its disk; free some space"
-        return CheckResult("state", "state", text, ok=False)
+        text = Text(
+            "{path}: this user may not write to {nearest}; check who owns it, or set SHOP_STATE_URL",
+            path=path,
+            nearest=nearest,
+        )
+        return CheckResult("state", STATE, text, ok=False)
+    free_mb = shutil.disk_usage(nearest).free // 2**20
+    if free_mb < LEAST_FREE_MB:
+        text = Text("{path}: only {free} MB free on its disk; free some space", path=path, free=free_mb)
+        return CheckResult("state", STATE, text, ok=False)
     stored = [state.last_poll_at] if state is not None else []
     clock = trouble(Whose.OURS, now=now(), behind_shop_s=None, stored=stored)
-    text = f"{path} can be written, {free // 2**20:,} MB free"
-    return CheckResult("state", "state", f"{text}; {clock}" if clock else text)
+    text = Text("{path} can be written, {free:,} MB free", path=path, free=free_mb)
+    return CheckResult("state", STATE, joined("; ", [text, clock.text()]) if clock else text)
 
 
 def _nearest_existing(path: Path) -> Path:
@@ -327,16 +368,20 @@ async def _sinks(settings: Settings) -> AsyncIterator[list[Sink]]:
 
 async def _send(sink: Sink, delivery: Delivery) -> str:
     await sink.send(delivery)
-    return f"accepted it (event_id {delivery.event_id})"
+    return Text("accepted it (event_id {event_id})", event_id=delivery.event_id)
 
 
 async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckResult:
-    about = f"sink {sink.name}"
+    about = Text("sink {sink}", sink=sink.name)
     try:
         with anyio.fail_after(SINK_TIMEOUT_S):
             return CheckResult("sink", about, await attempt())
     except TimeoutError:
-        text = f"no answer within {SINK_TIMEOUT_S:.0f} s; {SINK_ADVICE[ErrorKind.TIMEOUT]}"
+        text = Text(
+            "no answer within {seconds:.0f} s; {advice}",
+            seconds=SINK_TIMEOUT_S,
+            advice=SINK_ADVICE[ErrorKind.TIMEOUT],
+        )
         return CheckResult("sink", about, text, ok=False)
     except ShopPollerError as error:
         return CheckResult("sink", about, _advised(error, SINK_ADVICE), ok=False)
@@ -344,5 +389,7 @@ async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckRe
 
 def _advised(error: ShopPollerError, advice: Mapping[ErrorKind, str]) -> str:
     if error.kind not in advice or (isinstance(error, TemporaryError) and error.has_advice):
-        return str(error)
-    return f"{str(error).rstrip('.')}; {advice[error.kind]}"
+        return error.text
+    # A text that ends with a full stop ends with the words of the peer.
+    problem = error.text.rstrip(".") if error.text.endswith(".") else error.text
+    return Text("{problem}; {advice}", problem=problem, advice=advice[error.kind])

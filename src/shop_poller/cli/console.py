@@ -15,12 +15,13 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
-from shop_poller.cli.language import in_language, use_language
+from shop_poller.cli.language import in_language, language, use_language
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import ShopsConfig, choose, load_shops
 from shop_poller.core.masking import SHORT
 from shop_poller.core.plain_text import plain
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Store
 
 PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
@@ -53,6 +54,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON obj
 CUT_SHORT = 141
 """The exit code when the reader of standard output has closed it, as shells show SIGPIPE."""
 EARLIEST = 2000
+YES_WORDS = frozenset({"y", "yes", "д", "да"})
+"""Answers that agree, in every language."""
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
 """The formats of an instant; the last one is the format that we print."""
 Since = Annotated[
@@ -67,16 +70,46 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base class of all usage errors; typer does not export it."""
 
 
+class HelpContext(typer.Context):
+    """The context of a command whose help is shown in the language in use."""
+
+    def get_help(self) -> str:
+        """Return the help."""
+        if language() == "en":
+            return super().get_help()
+        from shop_poller.cli.help_page import help_page  # noqa: PLC0415 - English does not need it
+
+        return help_page(self)
+
+    def get_usage(self) -> str:
+        """Return the line that begins a usage error."""
+        if language() == "en":
+            return super().get_usage()
+        from shop_poller.cli.help_page import usage_line  # noqa: PLC0415 - English does not need it
+
+        return usage_line(self)
+
+
+def _with_help(command: Any) -> Any:
+    """Let a command, and the commands in it, use HelpContext."""
+    command.context_class = HelpContext
+    for one in getattr(command, "commands", {}).values():
+        _with_help(one)
+    return command
+
+
 class CommandGroup(TyperGroup):
     """The commands, each imported from its module when it is used. Usage errors quote no pasted secret."""
 
+    context_class = HelpContext
     modules: Mapping[str, str]
     """The commands in the order of the help, and the module of this package that declares each."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # None until it is imported. All names are present, for the help and for suggestions after a typo.
-        self.commands: Any = {name: self.commands.get(name) for name in self.modules}
+        declared = {name: _with_help(command) for name, command in self.commands.items()}
+        self.commands: Any = {name: declared.get(name) for name in self.modules}
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None. Import its module."""
@@ -84,7 +117,9 @@ class CommandGroup(TyperGroup):
             skip_unneeded_modules()
             app = import_module(f"shop_poller.cli.{self.modules[cmd_name]}").app
             found: Any = typer.main.get_command(app)
-            self.commands[cmd_name] = found if found.name == cmd_name else found.commands[cmd_name]
+            self.commands[cmd_name] = _with_help(
+                found if found.name == cmd_name else found.commands[cmd_name]
+            )
         return super().get_command(ctx, cmd_name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,8 +143,25 @@ def _discreet() -> Iterator[None]:
         for word in sorted(given, key=len, reverse=True):
             if len(word) >= SHORT and word in said and not is_harmless(word.lstrip("-"), is_name=True):
                 said = said.replace(repr(word), shown(word)).replace(word, shown(word))
-        error.message = said
-        raise
+        if said != error.message:
+            error.message = said
+        if language() == "en":
+            raise
+        from shop_poller.cli.usage_errors import localized  # noqa: PLC0415 - English does not need it
+
+        raise localized(error) from error
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to do.
+
+    Attributes:
+        text: why, and what to do, in one line; it can be shown in another language.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class OutputError(OSError):
@@ -267,8 +319,9 @@ def agreed(question: str) -> bool:
     """Ask on a terminal; without one the answer is yes. Not for use in an event loop, which takes Ctrl-C."""
     if not on_terminal():
         return True
-    typer.echo(f"{plain(in_language(question))} [y/N]: ", nl=False, err=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    line = Text("{question} [y/N]: ", question=question)
+    typer.echo(plain(in_language(line)), nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in YES_WORDS
 
 
 def utc(since: datetime) -> datetime:
@@ -279,9 +332,9 @@ def utc(since: datetime) -> datetime:
     """
     at = since.replace(tzinfo=UTC)
     if at.year < EARLIEST:
-        raise typer.BadParameter(f"is before {EARLIEST}", param_hint="--since")
+        raise typer.BadParameter(Text("is before {year}", year=EARLIEST), param_hint="--since")
     if at > datetime.now(UTC):
-        raise typer.BadParameter("is in the future", param_hint="--since")
+        raise typer.BadParameter(Text("is in the future"), param_hint="--since")
     return at
 
 
