@@ -24,10 +24,11 @@ from shop_poller.cli.console import (
     say,
     store_of,
 )
+from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
 from shop_poller.core.attempts import Attempt, AttemptLog
 from shop_poller.core.model import iso
-from shop_poller.core.translatable import Text
+from shop_poller.core.translatable import Text, joined
 from shop_poller.ports import DeliveryStatus, FinishedDelivery, StoredDelivery
 from shop_poller.stores import follow_store, peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
@@ -220,7 +221,8 @@ def _reason(one: FinishedDelivery) -> str:
     """Return why it became a dead letter, and what the receiver said last."""
     last = one.attempt_log.last
     words = last.words if last is not None else ""
-    return one.reason if not words or words in one.reason else f"{one.reason}: {words}"
+    reason = as_text(one.reason)
+    return reason if not words or words in one.reason else joined(": ", [reason, words])
 
 
 def detail_lines(found: StoredDelivery) -> list[str]:
@@ -244,7 +246,7 @@ def detail_lines(found: StoredDelivery) -> list[str]:
         lines.append(Text("failed       {at}", at=iso(one.at)))
     lines += [Text("attempts     {attempts}", attempts=made), *_attempt_lines(one.attempt_log)]
     if one.reason:
-        lines.append(Text("reason       {reason}", reason=one.reason))
+        lines.append(Text("reason       {reason}", reason=as_text(one.reason)))
     return lines + _text_lines(found.body)
 
 
@@ -254,7 +256,7 @@ def _attempt_lines(log: AttemptLog) -> list[str]:
             "  {at}  {result}{words}",
             at=iso(one.at),
             result=_result(one),
-            words=f": {one.words}" if one.words else "",
+            words=joined("", [": ", as_text(one.words)]) if one.words else "",
         )
         for one in log.kept
     ]

@@ -18,6 +18,7 @@ from shop_poller.cli.console import (
     make_app,
     say,
 )
+from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import iso
@@ -127,7 +128,9 @@ async def _list_all(shops: Sequence[Settings], as_json: bool, forget: bool) -> N
             continue
         for one in kept:
             row = _row(one)
-            text = Text("{place} {name}: {reason}", place=one.place, name=one.name, reason=one.reason)
+            text = Text(
+                "{place} {name}: {reason}", place=one.place, name=one.name, reason=as_text(one.reason)
+            )
             say(Text("{at}  {row}", at=row["at"], row=_about(shop, text)))
         if not kept:
             say(_about(shop, Text("no row is set aside")))

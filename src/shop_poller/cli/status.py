@@ -9,6 +9,7 @@ from typing import Any
 from shop_poller.alerts import MARKERS
 from shop_poller.cli.console import store_of
 from shop_poller.cli.deliveries import as_dict
+from shop_poller.cli.language import as_text
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
@@ -141,7 +142,7 @@ def render(status: Status, now: datetime) -> list[str]:
     return [
         *_polling_lines(status, state, now),
         *(
-            Text("set aside   order {order}: {reason}", order=order_id, reason=reason)
+            Text("set aside   order {order}: {reason}", order=order_id, reason=as_text(reason))
             for order_id, reason in status.set_aside.items()
         ),
         *(
@@ -149,7 +150,7 @@ def render(status: Status, now: datetime) -> list[str]:
                 "set aside   stored row {place} {name}: {reason}",
                 place=one.place,
                 name=one.name,
-                reason=one.reason,
+                reason=as_text(one.reason),
             )
             for one in status.rows_set_aside
         ),
@@ -165,7 +166,7 @@ def render(status: Status, now: datetime) -> list[str]:
                 event=one.event_type,
                 sink=one.sink,
                 at=_ago(one.at, now),
-                reason=one.reason,
+                reason=as_text(one.reason),
             )
             for one in status.dead
         ),

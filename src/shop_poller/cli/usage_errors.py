@@ -3,8 +3,6 @@
 Click and typer write them in English. Each is compared with the templates of their texts.
 """
 
-import re
-from functools import cache
 from typing import Any
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from shop_poller.cli.console import USAGE_ERROR
 from shop_poller.cli.language import in_language
 from shop_poller.core.plain_text import plain
+from shop_poller.core.recognition import pattern_of
 from shop_poller.core.translatable import Text
 
 PROBLEM = "problem"
@@ -82,17 +81,10 @@ def _recognized(text: str, own: str) -> str:
     if text == own and isinstance(own, Text):
         return own
     for template in TEMPLATES:
-        found = _pattern(template).fullmatch(text)
+        found = pattern_of(template).fullmatch(text)
         if found is not None:
             values = found.groupdict()
             if PROBLEM in values:
                 values[PROBLEM] = _recognized(values[PROBLEM], own)
             return Text(template, **values)
     return text
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(\w+)\}", template)
-    patterns = [f"(?P<{piece}>.+)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)]
-    return re.compile("".join(patterns), re.DOTALL)
