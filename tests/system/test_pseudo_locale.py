@@ -1,44 +1,42 @@
 """No command prints a line in English that cannot be translated: each is run with a made-up language.
 
-Its catalogue marks every line with ⟦ ⟧ and accents; see support/pseudo_locale. English letters without accents
-are then names and values, which are listed here, or a line that somebody forgot.
+Its catalogue marks every line with ⟦ ⟧ and accents; see support/pseudo_locale. English letters without
+accents are then names and values, which are listed here, or a line that somebody forgot.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import support
 from support.commands import environment, forked, started
+from support.receivers import Post
 from support.site import Site
 
 PSEUDO = {"LANG": "ru_RU.UTF-8", "PYTHONPATH": str(Path(support.__path__[0], "pseudo_locale"))}
-VALUES = re.compile(
-    "|".join(
-        (
-            r"[\w-]+\.(?:tar|db|service)\b",  # files
-            r"shop-poller(?: [a-z-]+){0,2}",  # the program, and a command of an example
-            r"\S*/\S*",  # paths and addresses
-            r"[A-Z]{2,}(?:_[A-Z]+)+",  # settings
-            r"--[a-z-]+",  # options
-            r"\d{4}-\d\d-\d\dT[\d:.]+Z",
-            r"[0-9a-f]+(?:-[0-9a-f]+){4}",  # ids of events
-            r"(?:shop|service)\.[a-z_.]+",  # events
-            r"woocommerce-mcp",  # a dialect
-            r"\w+Error \d+|\bdelivered \d+",  # how an attempt ended
-            r"pending|processing|completed|failed|cancelled|refunded",  # statuses of WooCommerce
-            r"'[^']*'",  # what was typed
-            r"\{\".*\"\}",  # the body of a notification
-            r"honey\.example|crm|telegram",  # the shop and the sinks of these tests
-        )
-    )
+VALUES = (
+    r"[\w-]+\.(?:tar|db|service)\b",  # files
+    r"shop-poller(?: [a-z-]+){0,2}",  # the program, and a command of an example
+    r"\S*/\S*",  # paths and addresses
+    r"[A-Z]{2,}(?:_[A-Z]+)+",  # settings
+    r"--[a-z-]+",  # options
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z",
+    r"[0-9a-f]+(?:-[0-9a-f]+){4}",  # ids of events
+    r"(?:shop|service)\.[a-z_.]+",  # events
+    r"woocommerce-mcp",  # a dialect
+    r"\w+Error \d+|\bdelivered \d+",  # how an attempt ended
+    r"pending|processing|completed|failed|cancelled|refunded",  # statuses of WooCommerce
+    r"'[^']*'",  # what was typed
+    r"\{\".*\"\}",  # the body of a notification
+    r"honey\.example|crm|telegram",  # the shop and the sinks of these tests
 )
 """What is the same in every language."""
 
 
 def english(text: str) -> list[str]:
-    """The lines that contain words without accents, apart from those values and the bodies of notifications."""
+    """The lines that contain words without accents, apart from values and bodies of notifications."""
     lines = re.sub(r"^( *)\{$.*?^\1\}$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
-    return [line for line in lines if re.search("[A-Za-z]{2,}", VALUES.sub("", line))]
+    return [line for line in lines if re.search("[A-Za-z]{2,}", re.sub("|".join(VALUES), "", line))]
 
 
 def run(site: Site, *args: str, **changes: str | None) -> list[str]:
@@ -50,6 +48,10 @@ def run(site: Site, *args: str, **changes: str | None) -> list[str]:
     return english(lines)
 
 
+def refusing(order: int) -> Callable[[Post], int]:
+    return lambda post: 422 if post.source_id == str(order) else 200
+
+
 def test_english_is_found() -> None:
     assert english("⟦áƀć⟧ shop-poller dead list\nthis is English in /path") == ["this is English in /path"]
 
@@ -59,8 +61,7 @@ def test_commands_that_work(site: Site) -> None:
     assert run(site, "run", "--once", "--dry-run") == []
     assert run(site, "run", "--once") == []
     for _ in range(2):
-        refused = str(site.shop.create_order("processing"))
-        site.receiver.answer = lambda post, refused=refused: 422 if post.source_id == refused else 200
+        site.receiver.answer = refusing(site.shop.create_order("processing"))
         site.shop.create_order("processing")
         assert run(site, "run", "--once") == []
     found = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shop_poller.cli.console import Exit, load_shops_config, refused
 from shop_poller.cli.healthcheck import EVERYWHERE
+from shop_poller.cli.language import language
 from shop_poller.config.loader import CONFIG_CREDENTIAL
 from shop_poller.config.settings import Settings
 from shop_poller.core.masking import Masker
@@ -75,7 +76,7 @@ def _post(host: str, port: int, token: str, action: str, fields: Mapping[str, st
     import httpx  # noqa: PLC0415 - it is large
 
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}", "Accept-Language": language()}
     try:
         with (
             httpx.Client(timeout=PATIENCE_S, trust_env=False) as client,

@@ -53,7 +53,11 @@ def usage_line(context: typer.Context, translate: Translate = in_language) -> st
     return found
 
 
-class _Formatter(typer.Context.formatter_class):  # type: ignore[misc] # click has no types here
+FORMATTER: Any = typer.Context.formatter_class
+"""The class that typer formats help with; it does not export it."""
+
+
+class _Formatter(FORMATTER):  # type: ignore[misc] # as above
     """Writes the words that click and typer add.
 
     Args:

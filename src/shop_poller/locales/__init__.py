@@ -1,8 +1,9 @@
 """The texts for people: one directory per language. A translator edits its files; no code changes.
 
 - `messages.toml`: the messages about orders and alerts.
-- `commands.toml`, `help.toml` and `errors.toml`: what the commands print, their `--help`, and errors. An entry
-  is an English line and its translation. English has no such files: the lines in the code are English.
+- `setup.toml` and `page.toml`: the dialogue of `setup`, and the status page, by the names of the texts.
+- `commands.toml`, `help.toml` and `errors.toml`: what the commands print, their `--help`, and errors. An
+  entry is an English line and its translation. English has no such files: the lines in the code are English.
 """
 
 import tomllib
@@ -34,6 +35,18 @@ def texts(locale: str) -> "Texts":
         words=found["words"],
         counts=found["counts"],
     )
+
+
+@cache
+def setup_texts(locale: "Locale") -> Mapping[str, str]:
+    """Return what `setup` asks and answers in a language, by the names of the texts."""
+    return _read(locale, "setup")
+
+
+@cache
+def page_texts(locale: "Locale") -> Mapping[str, str]:
+    """Return the texts of the status page in a language, by their names."""
+    return _read(locale, "page")
 
 
 @cache

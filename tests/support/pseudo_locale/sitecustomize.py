@@ -1,4 +1,4 @@
-"""Begins every Python process whose PYTHONPATH names this directory: each line that can be translated is marked.
+"""Python runs this at its start where it is on PYTHONPATH: every line that can be translated is marked.
 
 ⟦ ⟧ are around it, and its letters have accents. What has no accent was not translated.
 """
@@ -18,7 +18,7 @@ PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
 class PseudoLines(dict[str, Any]):
     """Has a translation of every line."""
 
-    def get(self, template: str, default: Any = None) -> str:
+    def get(self, template: str, _default: Any = None) -> str:
         """Return a line with its marks, whatever the default."""
         pieces = PLACEHOLDER.split(template)
         return f"⟦{''.join(one if n % 2 else one.translate(ACCENTS) for n, one in enumerate(pieces))}⟧"
