@@ -99,7 +99,7 @@ def test_commands_that_are_refused(site: Site) -> None:
     (site.home / "other.tar").write_text("not a backup", encoding="utf-8")
     found = {}
     for command in (
-        "chekc",
+        "checks",
         "check --confi x",
         "check --config",
         "audit",

@@ -16,11 +16,11 @@ from shop_poller.core.translatable import Text
 PROBLEM = "problem"
 """The value that is a text of click's or typer's, too."""
 TEMPLATES = (
-    "Invalid value for {hint}: {problem}",
+    "Invalid value for {name}: {problem}",
     "Invalid value: {problem}",
-    "Missing option {hint}.",
-    "Missing argument {hint}. Choose from:{choices}",
-    "Missing argument {hint}.",
+    "Missing option {name}.",
+    "Missing argument {name}. Choose from:{choices}",
+    "Missing argument {name}.",
     "Missing command.",
     "No such command {name}. Did you mean {names}?",
     "No such command {name}.",
@@ -55,8 +55,8 @@ class LocalizedUsageError(USAGE_ERROR):  # type: ignore[misc] # see USAGE_ERROR
         """Print it as click does."""
         if self.ctx is not None:
             command, option = self.ctx.command_path, self.ctx.help_option_names[0]
-            hint = Text("Try '{command} {option}' for help.", command=command, option=option)
-            typer.echo(f"{self.ctx.get_usage()}\n{in_language(hint)}\n", file=file, err=True)
+            advice = Text("Try '{command} {option}' for help.", command=command, option=option)
+            typer.echo(f"{self.ctx.get_usage()}\n{in_language(advice)}\n", file=file, err=True)
         problem = Text("Error: {problem}", problem=described(self._error))
         typer.echo(plain(in_language(problem)), file=file, err=True)
 
