@@ -16,11 +16,11 @@ import anyio
 import typer
 
 from shop_poller import __version__
+from shop_poller.cli.command_group import CommandGroup
 from shop_poller.cli.console import (
     COMPLETE_VARIABLE,
     CUT_SHORT,
     AsJson,
-    CommandGroup,
     Config,
     EnoughError,
     Exit,
@@ -50,7 +50,7 @@ from shop_poller.runtime.signals import run_until_signal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shop_poller.cli.check import CheckResult
+    from shop_poller.cli.check_result import CheckResult
     from shop_poller.config.shops import ShopsConfig
     from shop_poller.polling.plan import TickReport
 
@@ -368,14 +368,15 @@ def audit(
 ) -> None:
     """Compare every order changed since DATE with what was announced; the daemon may be running."""
     from shop_poller.cli import audit as audits  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.cli import audit_report as reports  # noqa: PLC0415
 
-    settings, tally = load_settings(config, shop), audits.Tally()
+    settings, tally = load_settings(config, shop), reports.Tally()
 
     async def show() -> None:
         # Closed here: it ends in the middle when the reader of standard output (`head`) closes it.
         async with aclosing(audits.audit(settings, utc(since), tally)) as entries:
             async for entry in entries:
-                for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
+                for line in [json.dumps(reports.as_dict(entry))] if as_json else reports.lines(entry):
                     say(line)
 
     run_until_signal(show)

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 
 import anyio
 
-from shop_poller.cli.check import CheckResult, notify_test
+from shop_poller.cli.check import notify_test
+from shop_poller.cli.check_result import CheckResult
 from shop_poller.cli.setup_answers import bot_token
 from shop_poller.cli.setup_dialogue import Dialogue
 from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, BotTrouble, Chat, chats_in

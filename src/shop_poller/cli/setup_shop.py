@@ -7,7 +7,7 @@ from typing import TypeVar
 import anyio
 from pydantic import ValidationError
 
-from shop_poller.cli.check import ask_shop
+from shop_poller.cli.check_shop import ask_shop
 from shop_poller.cli.setup_answers import (
     api_addresses,
     callback_address,

@@ -31,7 +31,7 @@ from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.stores import peek_store
 
 if TYPE_CHECKING:
-    from shop_poller.cli.check import CheckResult
+    from shop_poller.cli.check_result import CheckResult
 
 AT_ONCE = 16
 """How many shops are checked at the same time."""
@@ -85,7 +85,7 @@ def check(config: Config = None) -> None:
 
     for line in summary(exposed(shops_config.shops, shops_config.files)):
         warning = Text("warning: {problem}", problem=line)
-        say(Text("ok    {finding}", finding=checks.CheckResult("state", Text("permissions"), warning).line()))
+        say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("permissions"), text=warning)))
 
     async def look(shop: Settings) -> None:
         wrong: list[CheckResult] = [finding async for finding in checks.check(shop) if not finding.ok]

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from shop_poller.cli.console import USAGE_ERROR
+from shop_poller.cli.command_group import USAGE_ERROR
 from shop_poller.cli.language import in_language
 from shop_poller.core.plain_text import plain
 from shop_poller.core.recognition import pattern_of
