@@ -1,9 +1,10 @@
 """The language of the commands, and whether its catalogue is complete."""
 
 import ast
+import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def test_a_line_is_printed_in_the_language() -> None:
     assert in_language("cannot print: ENOSPC") == "cannot print: ENOSPC", "no Text: from somebody else"
 
 
+def _help_pages(translate: Callable[[str], str]) -> Iterator[str]:
+    """The help of every command."""
+
+    def visit(command: Any, context: Any) -> Iterator[str]:
+        yield help_page(context, translate)
+        for name in command.list_commands(context) if hasattr(command, "commands") else ():
+            inner = command.get_command(context, name)
+            yield from visit(inner, inner.context_class(inner, info_name=name, parent=context))
+
+    whole: Any = typer.main.get_command(app)
+    yield from visit(whole, whole.context_class(whole, info_name="shop-poller"))
+
+
 def _help_texts() -> set[str]:
     """Every text of the help of every command."""
     found: set[str] = set()
@@ -72,15 +86,15 @@ def _help_texts() -> set[str]:
         found.add(text)
         return text
 
-    def visit(command: Any, context: Any) -> None:
-        help_page(context, remember)
-        for name in command.list_commands(context) if hasattr(command, "commands") else ():
-            inner = command.get_command(context, name)
-            visit(inner, inner.context_class(inner, info_name=name, parent=context))
-
-    whole: Any = typer.main.get_command(app)
-    visit(whole, whole.context_class(whole, info_name="shop-poller"))
+    assert len(list(_help_pages(remember))) > 30
     return found
+
+
+def test_the_help_has_no_words_that_cannot_be_translated() -> None:
+    names = re.compile(r"shop-poller.*|^  [a-z-]+(?=  )|--[a-z-]+|<ru\|en>|\{?shell\}?( <bash\|zsh\|fish>)?")
+    for page in _help_pages(lambda text: re.sub("[A-Za-z]", "á", text)):
+        left = [line for line in page.splitlines() if re.search("[A-Za-z]{2}", names.sub("", line))]
+        assert left == []
 
 
 def _templates() -> Mapping[str, Path]:

@@ -20,7 +20,7 @@ from shop_poller.locales import catalogue
 Translate = Callable[[str], str]
 VERBATIM = "\b"
 """The first line of a paragraph that is not wrapped."""
-TYPE = re.compile(r"<[a-z ]+>")
+TYPE = re.compile(r"<[a-z \[\]]+>")
 EXTRA = re.compile(r"(?:(?P<text>.+?)  )?\[(?P<extra>[^]]+)\]", re.DOTALL)
 """The help of an option with what typer adds: the default, the range, whether it is required."""
 EPILOG_WIDTH = 76
