@@ -132,7 +132,7 @@ def test_commands_that_are_refused(site: Site) -> None:
 def test_the_demo(tmp_path: Path) -> None:
     with started(["demo", "--seconds", "4"], home=tmp_path, env=PSEUDO) as demo:
         assert demo.wait() == 0
-    assert len(re.findall("^    ⟦", demo.stdout, re.MULTILINE)) >= 2, "events in the shop"
+    assert re.search("^    ⟦", demo.stdout, re.MULTILINE), "an event in the shop"
     notification = re.compile(r"\d\d:\d\d:\d\d ")
     lines = [line for line in demo.stdout.splitlines() if not notification.match(line)]
     assert english("\n".join(lines)) == []
