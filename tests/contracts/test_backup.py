@@ -565,7 +565,7 @@ def test_of_many_shops_some_are_named_and_all_are_counted(
         ["a"], [f"left-{n}: reason" for n in range(skipped)], [f"failed-{n}: reason" for n in range(failed)]
     )
     with suppress(typer.Exit):
-        report.show("restored", quiet=True)
+        report.show(lambda shops: f"{shops} restored", quiet=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == min(skipped, 20) + min(failed, 20) + 1
     assert lines[-1].endswith(f"in all {failed} shops failed and {skipped} were skipped")

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from shop_poller.cli.check import SHOP_ADVICE, _advised
+from shop_poller.cli.check_result import SHOP_ADVICE, advised
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.http.client import http_transport, transport_errors
@@ -106,6 +106,6 @@ def test_check_adds_no_advice_to_an_error_that_has_its_own(monkeypatch: pytest.M
         raise httpx.RemoteProtocolError("x") from ForbiddenHeadError("sent a header line; look for a plugin")
     with pytest.raises(TemporaryError) as nobody, transport_errors("the shop"):
         raise httpx.ConnectError("refused")
-    assert _advised(proxy.value, SHOP_ADVICE) == str(proxy.value)
-    assert _advised(head.value, SHOP_ADVICE) == "the shop sent a header line; look for a plugin"
-    assert "check WOOCOMMERCE_MCP_URL" in _advised(nobody.value, SHOP_ADVICE)
+    assert advised(proxy.value, SHOP_ADVICE) == str(proxy.value)
+    assert advised(head.value, SHOP_ADVICE) == "the shop sent a header line; look for a plugin"
+    assert "check WOOCOMMERCE_MCP_URL" in advised(nobody.value, SHOP_ADVICE)

@@ -33,10 +33,10 @@ from shop_poller.core.messages import (
 )
 from shop_poller.core.model import EventType, Order, OrderEvent, OrderItem
 from shop_poller.core.rates import Rate
+from shop_poller.locales import page_texts
 from shop_poller.sinks.registry import SINKS, parse_sink
 from shop_poller.sources.woocommerce.dialects import BLIND_TO, NEEDS, candidates, endpoint
 from shop_poller.web.troubles import RUNBOOK, SECTIONS
-from shop_poller.web.words import TEXTS
 
 ROOT = Path(__file__).parents[2]
 README, README_RU = ROOT / "README.md", ROOT / "README.ru.md"
@@ -360,13 +360,13 @@ def test_what_the_page_says_of_a_breakage_is_in_the_runbook_in_its_words(section
     (bullet,) = re.findall(r"^- \*\*Page\*\*: (.+?)^- ", rest.partition("\n#")[0], re.MULTILINE | re.DOTALL)
     said = [re.sub(r"\s+", " ", words) for words in re.findall(r'"([^"]+)"', bullet)]
     known = []
-    for words in TEXTS["en"].values():
+    for words in page_texts("en").values():
         literal = [re.escape(part) for part in re.split(r"{\w+}", words)]
         if sum(map(len, literal)) > 6:  # else it fits nearly everything
             known.append(re.compile(".+".join(literal)))
     assert len(said) > 1
     for words in said:
-        named = words in TEXTS["en"].values()
+        named = words in page_texts("en").values()
         assert named or any(one.fullmatch(words) for one in known), words
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller.cli.setup_words import TEXTS
 from shop_poller.core.messages import Locale
+from shop_poller.locales import setup_texts
 from shop_poller.sinks.apprise.schemes import SCHEMES
 from shop_poller.sinks.registry import parse_sink
 from support.apprise_services import load_services
@@ -28,7 +28,7 @@ FILLED = {
 def test_the_screen_shows_what_the_page_says(locale: Locale) -> None:
     page = PAGES[locale].read_text(encoding="utf-8")
     shown = re.findall(r"^\| (`[^|]+`) \| (?!`)", page, re.MULTILINE)
-    texts = "\n".join(TEXTS[locale].values())
+    texts = "\n".join(setup_texts(locale).values())
     named = [words for cell in shown for words in re.findall(r"`([^`]+)`", cell)]
     assert len(named) > 10
     assert [words for words in named if words not in texts] == []

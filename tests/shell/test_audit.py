@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shop_poller.cli import audit
+from shop_poller.cli import audit, audit_report
 from shop_poller.clock import now
 from shop_poller.config.loader import load
 from shop_poller.core.errors import ErrorKind, TemporaryError
@@ -46,7 +46,7 @@ async def audited(
     monkeypatch: pytest.MonkeyPatch,
     *,
     known: Callable[[KnownOrder], KnownOrder] = lambda known: known,
-) -> tuple[audit.Tally, ModelSource]:
+) -> tuple[audit_report.Tally, ModelSource]:
     """Audit a shop of which all is known that it has, but for what `known` makes of it."""
     source = ModelSource(shop)
 
@@ -68,7 +68,7 @@ async def audited(
     ]
     async with aclosing(await SqliteStore.open(folder / "state.db")) as store:
         await store.commit(SHOP, replace(batch(state=polled), known=records))
-    tally = audit.Tally()
+    tally = audit_report.Tally()
     async with aclosing(audit.audit(settings, at(-1), tally)) as entries:
         async for _ in entries:
             pass

@@ -1,15 +1,21 @@
 """The language of the commands, and whether its catalogue is complete."""
 
 import ast
+import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import shop_poller
+from shop_poller.cli.help_page import help_page
 from shop_poller.cli.language import in_language, locale_of, use_language
+from shop_poller.cli.main import app
+from shop_poller.cli.usage_errors import TEMPLATES
 from shop_poller.core.messages import Locale
 from shop_poller.core.translatable import Text, joined
 from shop_poller.locales import catalogue
@@ -59,9 +65,42 @@ def test_a_line_is_printed_in_the_language() -> None:
     assert in_language("cannot print: ENOSPC") == "cannot print: ENOSPC", "no Text: from somebody else"
 
 
+def _help_pages(translate: Callable[[str], str]) -> Iterator[str]:
+    """The help of every command."""
+
+    def visit(command: Any, context: Any) -> Iterator[str]:
+        yield help_page(context, translate)
+        for name in command.list_commands(context) if hasattr(command, "commands") else ():
+            inner = command.get_command(context, name)
+            yield from visit(inner, inner.context_class(inner, info_name=name, parent=context))
+
+    whole: Any = typer.main.get_command(app)
+    yield from visit(whole, whole.context_class(whole, info_name="shop-poller"))
+
+
+def _help_texts() -> set[str]:
+    """Every text of the help of every command."""
+    found: set[str] = set()
+
+    def remember(text: str) -> str:
+        found.add(text)
+        return text
+
+    assert len(list(_help_pages(remember))) > 30
+    return found
+
+
+def test_the_help_has_no_words_that_cannot_be_translated() -> None:
+    names = re.compile(r"shop-poller.*|^  [a-z-]+(?=  )|--[a-z-]+|<ru\|en>|\{?shell\}?( <bash\|zsh\|fish>)?")
+    for page in _help_pages(lambda text: re.sub("[A-Za-z]", "á", text)):
+        left = [line for line in page.splitlines() if re.search("[A-Za-z]{2}", names.sub("", line))]
+        assert left == []
+
+
 def _templates() -> Mapping[str, Path]:
-    """Every template of a Text in the source, and a file that has it."""
-    found: dict[str, Path] = {}
+    """Every template of a Text in the source, and a file that has it; and the texts of the help."""
+    found: dict[str, Path] = dict.fromkeys(_help_texts(), SOURCES / "cli/help_page.py")
+    found |= dict.fromkeys(TEMPLATES, SOURCES / "cli/usage_errors.py")
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Text" and node.args:
@@ -87,7 +126,7 @@ def test_the_catalogue_is_complete(language: Locale) -> None:
     lines = catalogue(language).lines
     templates = {template: path for template, path in _templates().items() if _has_words(template)}
     missing = {template: path.name for template, path in templates.items() if template not in lines}
-    assert missing == {}, "to be translated in locales/<language>/commands.toml or errors.toml"
+    assert missing == {}, "to be translated in locales/<language>/commands.toml, help.toml or errors.toml"
     assert sorted(set(lines) - set(templates)) == [], "no longer in the source"
 
 

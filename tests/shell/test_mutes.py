@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from shop_poller.cli.mutes import duration, read_mutes
+from shop_poller.cli.mutes import DurationError, duration, read_mutes
 from shop_poller.cli.status import read_status, render
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind
@@ -225,6 +225,6 @@ def test_the_night_of_a_change_of_the_clocks_has_another_length() -> None:
     ],
 )
 def test_what_is_no_time_is_refused(for_: str | None, until: str | None, problem: str) -> None:
-    with pytest.raises(ValueError, match=r"^--|^give") as caught:
+    with pytest.raises(DurationError, match=r"^--|^give") as caught:
         duration(for_, until, now=NOON, zone=MOSCOW)
     assert str(caught.value).startswith(problem)

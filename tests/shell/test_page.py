@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta, timezone
 from html.parser import HTMLParser
+from typing import get_args
 
 import anyio
 import httpx
@@ -17,13 +18,14 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
 from shop_poller.core.translatable import Text
+from shop_poller.locales import page_texts
 from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
 from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
 from shop_poller.web.view_context import ViewContext
-from shop_poller.web.words import TEXTS, event_name
+from shop_poller.web.words import event_name
 from support.scene import HOSTS, NO_HEALTH, NOW, SHOP, TROUBLED, WELL, Stage, ago, finished, status_page_of
 
 pytestmark = pytest.mark.anyio
@@ -81,10 +83,10 @@ def shown(snapshot: StatusSnapshot, locale: Locale = "en") -> str:
 @LOCALES
 def test_when_all_is_well_it_says_so_and_nothing_else(locale: Locale) -> None:
     text = shown(WELL, locale)
-    assert TEXTS[locale]["well"] in text
+    assert page_texts(locale)["well"] in text
     assert "docs/" not in text
     for name in ("attention", "unwell", "starting"):
-        assert TEXTS[locale][name] not in text
+        assert page_texts(locale)[name] not in text
 
 
 def test_it_says_when_what_was_and_what_waits() -> None:
@@ -103,7 +105,7 @@ def test_before_the_first_poll_it_is_neither_well_nor_ill() -> None:
     text = shown(replace(WELL, state=replace(WELL.state, last_poll_at=None)))
     assert "Starting: the shop has not answered yet" in text
     assert "All is well" not in text
-    assert TEXTS["en"]["well since"] not in text
+    assert page_texts("en")["well since"] not in text
 
 
 def test_polling_that_is_off_is_no_trouble() -> None:
@@ -222,8 +224,8 @@ def test_of_an_alert_it_says_where_to_read_on(service: str, cause: ErrorKind, se
 @LOCALES
 def test_a_poll_that_failed_is_no_all_is_well_and_its_error_is_shown(locale: Locale) -> None:
     text = shown(replace(WELL, failure=FULL), locale)
-    assert TEXTS[locale]["attention"] in text
-    assert TEXTS[locale]["well"] not in text
+    assert page_texts(locale)["attention"] in text
+    assert page_texts(locale)["well"] not in text
     assert FULL.text in text
 
 
@@ -260,10 +262,10 @@ def test_of_a_poll_that_failed_it_says_where_to_read_on(
 
 
 def test_both_languages_say_the_same_things() -> None:
-    assert TEXTS["ru"].keys() == TEXTS["en"].keys()
-    for name, text in TEXTS["en"].items():
+    assert page_texts("ru").keys() == page_texts("en").keys()
+    for name, text in page_texts("en").items():
         fields = set(re.findall(r"{\w+}", text))
-        assert set(re.findall(r"{\w+}", TEXTS["ru"][name])) == fields, name
+        assert set(re.findall(r"{\w+}", page_texts("ru")[name])) == fields, name
 
 
 @LOCALES
@@ -296,7 +298,7 @@ def test_what_is_not_ours_stays_text() -> None:
         trouble=EVIL,
         titles={EVIL: EVIL},
     )
-    for locale in TEXTS:
+    for locale in get_args(Locale):
         page = status_page(evil, ViewContext(locale, actions_enabled=True, signed_in=True, notice="<b>"))
         tags = Tags(page)
         assert not {"script", "img"} & set(tags.tags)
@@ -423,10 +425,10 @@ def test_a_dead_letter_has_its_attempts_folded(locale: Locale) -> None:
     (folded,) = re.findall(r'<details class="log">.*?</details>', page)
     assert folded.count("<li>") == 4
     said = re.sub(r"<[^>]*>", "", folded)
-    assert said.startswith(TEXTS[locale]["attempts made"].format(count=12))
+    assert said.startswith(page_texts(locale)["attempts made"].format(count=12))
     assert "ServerError 500" in said
     assert "database is locked" in said
-    assert TEXTS[locale]["not kept"].format(count=9) in said
+    assert page_texts(locale)["not kept"].format(count=9) in said
     assert "no answer within 10 s" in said
     assert "script" not in tags.tags
     assert "<script>" not in page
@@ -446,4 +448,4 @@ def test_a_delivery_that_took_several_attempts_says_so(locale: Locale) -> None:
     for one, count in ((several, 1), (once, 0), (over, 0)):
         seen = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
         page = status_page(seen, ViewContext(locale))
-        assert page.count(TEXTS[locale]["attempts made"].format(count=12)) == count
+        assert page.count(page_texts(locale)["attempts made"].format(count=12)) == count

@@ -23,9 +23,10 @@ from shop_poller.cli.setup_answers import (
     with_sink,
 )
 from shop_poller.cli.setup_telegram import BotTrouble, Chat, chats_in
-from shop_poller.cli.setup_words import EN, RU, TEXTS
+from shop_poller.locales import setup_texts
 from support.bot_api import CHANNEL, GROUP, PRIVATE, SUPERGROUP, TOKEN, member, message
 
+RU, EN = setup_texts("ru"), setup_texts("en")
 KEY, SECRET = "ck_" + "5eed" * 10, "cs_" + "ca11" * 10
 
 
@@ -41,7 +42,7 @@ def test_both_languages_have_the_same_texts_and_placeholders() -> None:
     for key in RU:
         fields = [
             sorted(name for _, name, _, _ in string.Formatter().parse(texts[key]) if name)
-            for texts in TEXTS.values()
+            for texts in (RU, EN)
         ]
         assert fields[0] == fields[1], key
         assert "\n" not in RU[key] + EN[key], key

@@ -53,12 +53,12 @@ class Demo:
 
 
 def watched_demo(home: Path) -> Demo:
-    """Run the example of `demo --help` to its end, and look at its metrics meanwhile."""
+    """Run the example of `demo --help` to its end, in Russian, and look at its metrics meanwhile."""
     _, *args = DEMO.split()
-    with started(args, home=home, env={}) as demo:
-        metrics = httpx.get(address_in(demo, "Metrics"), timeout=30, trust_env=False, verify=NO_TLS)
+    with started(args, home=home, env={"SHOP_LOCALE": "ru"}) as demo:
+        metrics = httpx.get(address_in(demo, "Метрики"), timeout=30, trust_env=False, verify=NO_TLS)
         wait_until(lambda: "\n    " in demo.stdout, "the first event")  # by then its senders have started
-        health = httpx.get(address_in(demo, "Health"), timeout=30, trust_env=False, verify=NO_TLS)
+        health = httpx.get(address_in(demo, "Проверка"), timeout=30, trust_env=False, verify=NO_TLS)
         code = demo.wait(within_s=60)
     try:
         httpx.get(str(metrics.url), timeout=30, trust_env=False, verify=NO_TLS)

@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -30,7 +31,8 @@ MOST_TEXT_BYTES = 16 * 2**20
 MOST_MEMBERS = 10_002
 BLOCK = 2**20
 MOST_SHOWN = 100
-NOT_A_BACKUP = "is not a backup of shop-poller, or is incomplete"
+NOT_A_BACKUP = Text("is not a backup of shop-poller, or is incomplete")
+USE_ANOTHER = Text("use another backup")
 GZIP = b"\x1f\x8b"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 ENDINGS = {"sqlite": "db", "redis": "redis"}
@@ -64,8 +66,9 @@ class BadBackupError(PermanentError):
         advice: what to do.
     """
 
-    def __init__(self, path: Path, why: str, advice: str = "use another backup") -> None:
-        super().__init__(ErrorKind.STORE, f"{path}: {why}; nothing was changed; {advice}")
+    def __init__(self, path: Path, why: str, advice: str = USE_ANOTHER) -> None:
+        text = Text("{path}: {why}; nothing was changed; {advice}", path=path, why=why, advice=advice)
+        super().__init__(ErrorKind.STORE, text)
 
 
 class ArchiveWriter:
@@ -146,7 +149,8 @@ class ArchiveReader:
             self.manifest = self._read_manifest()
         for shop, name in self.manifest.shops.items():
             if name not in self._sums or name not in self._members:
-                raise BadBackupError(path, f"is incomplete: the state of shop {shop} is missing")
+                why = Text("is incomplete: the state of shop {shop} is missing", shop=shop)
+                raise BadBackupError(path, why)
 
     def size(self, shop: str) -> int:
         """Return the size of a shop's state in bytes."""
@@ -169,7 +173,8 @@ class ArchiveReader:
             to.write(block)
         if reader.hexdigest() != self._sums[name]:
             raise BadBackupError(
-                self._path, f"the state of shop {shop} in it is damaged (its checksum is wrong)"
+                self._path,
+                Text("the state of shop {shop} in it is damaged (its checksum is wrong)", shop=shop),
             )
 
     def _read(self, reader: "_Summing") -> bytes:
@@ -198,22 +203,22 @@ class ArchiveReader:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadBackupError(self._path, NOT_A_BACKUP) from error
         if not all(SHOP_ID.fullmatch(shop) for shop in shops):
-            raise BadBackupError(self._path, "contains an invalid shop id")
+            raise BadBackupError(self._path, Text("contains an invalid shop id"))
         if number != FORMAT or manifest.kind not in ENDINGS:
             raise BadBackupError(
                 self._path,
-                f"was made by another version of shop-poller ({manifest.version})",
-                "install that version",
+                Text("was made by another version of shop-poller ({version})", version=manifest.version),
+                Text("install that version"),
             )
         return manifest
 
     def _read_sums(self) -> dict[str, str]:
         if SUMS not in self._members:
-            raise BadBackupError(self._path, "is incomplete: its end is missing")
+            raise BadBackupError(self._path, Text("is incomplete: its end is missing"))
         lines = self._text(SUMS).split("\n")
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         if hashlib.sha256(self._text(MANIFEST).encode()).hexdigest() != sums.get(MANIFEST):
-            raise BadBackupError(self._path, "its manifest is damaged (its checksum is wrong)")
+            raise BadBackupError(self._path, Text("its manifest is damaged (its checksum is wrong)"))
         return sums
 
     def _text(self, name: str) -> str:
@@ -253,7 +258,7 @@ def reading(path: Path) -> Iterator[ArchiveReader]:
         is_compressed = file.read(len(GZIP)) == GZIP
         file.seek(0)
         if is_compressed:
-            raise BadBackupError(path, "is compressed", "decompress it first, e.g. with gunzip")
+            raise BadBackupError(path, Text("is compressed"), Text("decompress it first, e.g. with gunzip"))
         with _tar(path, file) as tar:
             yield ArchiveReader(path, tar, os.fstat(file.fileno()).st_size)
 
@@ -277,7 +282,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be opened.
     """
     if path.exists() and not path.is_file():
-        raise BadBackupError(path, "is not a regular file", "name the file that `backup` wrote")
+        raise BadBackupError(path, Text("is not a regular file"), Text("name the file that `backup` wrote"))
     with path.open("rb") as file:
         yield file
 

@@ -4,23 +4,22 @@ The number of orders is checked too, by the shop's own count or by a listing in 
 misses orders cannot detect that itself.
 """
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
-from typing import Any
 
 import anyio
 
+from shop_poller.cli.audit_report import Tally
 from shop_poller.cli.console import store_of
 from shop_poller.config.settings import Settings
 from shop_poller.core import cursor
-from shop_poller.core.audit import FAULTS, UNDELIVERED, Auditor, Count, Entry, Evidence, Sent, Standing
+from shop_poller.core.audit import Auditor, Count, Entry, Evidence, Sent
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.filters import lasting_facts
-from shop_poller.core.model import Order, Page, Query, UnreadableOrder, iso
+from shop_poller.core.model import Order, Page, Query, UnreadableOrder
 from shop_poller.core.sweep import AHEAD, MAX_CONFIRMING, made_at
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import DeliveryHistory, OrderState
@@ -32,53 +31,6 @@ MAX_EXCLUDE = 5000
 """How many orders a query may exclude when it asks what else the shop counts."""
 PATIENCE_S = 60.0
 """How long to wait for an answer, with all retries: nothing else waits for the audit."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """The standing of each order, and how many orders the shop counts."""
-
-    standings: dict[int, Standing] = field(default_factory=dict)
-    count: Count | None = None
-
-    def counts(self) -> Counter[Standing]:
-        """The number of orders with each standing."""
-        return Counter(self.standings.values())
-
-    @property
-    def is_incomplete(self) -> bool:
-        """Return whether orders were missed or unreadable, an event was lost, or the count differs."""
-        return self.unaccounted > 0 or (self.count is not None and self.count.differs)
-
-    @property
-    def unaccounted(self) -> int:
-        """Orders that were missed or unreadable, or with a lost event."""
-        return sum(self.counts()[standing] for standing in FAULTS)
-
-    @property
-    def undelivered(self) -> int:
-        """Orders with a notification that waits or is a dead letter."""
-        return sum(self.counts()[standing] for standing in UNDELIVERED)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the last line of `--json`."""
-        return {
-            "orders": len(self.standings),
-            "counted_by_shop": [self.count.lowest, self.count.highest] if self.count else None,
-            "standings": self.counts(),
-            "verdict": self.verdict(),
-        }
-
-    def verdict(self) -> str:
-        """Return the result in one line."""
-        counts, orders = self.counts(), f"{len(self.standings):,} orders"
-        notable = [f"{counts[s]:,} {s}" for s in (*FAULTS, *UNDELIVERED, Standing.CHANGING) if counts[s]]
-        if self.is_incomplete or self.undelivered:
-            uncounted = [self.count.text()] if self.count and self.count.differs else []
-            faults = [f"of {orders} {', '.join(notable)}"] if notable else []
-            return f"not everything is accounted for: {'; '.join([*uncounted, *faults])}"
-        later = f"; {counts[Standing.CHANGING]:,} changed a moment ago, the next poll will show them"
-        return f"everything accounted for: {orders}{later if counts[Standing.CHANGING] else ''}"
 
 
 async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGenerator[Entry]:
@@ -270,37 +222,3 @@ async def _complete_since(settings: Settings, history: DeliveryHistory, now: dat
         if len(over) == MAX_FINISHED:  # older ones were deleted
             since = max(since, over[-1].at)
     return since
-
-
-def lines(entry: Entry) -> list[str]:
-    """Return the lines of an order, for people."""
-    known = f"known {entry.known_as}" if entry.known_as else "unknown"
-    standing = "" if entry.standing is Standing.FINE else f"  {entry.standing.upper()}"
-    detail = f": {entry.detail}" if entry.detail else ""
-    return [
-        f"{entry.order_id:>8}  {entry.shop_says or '?':<12} {known}{standing}{detail}",
-        *(f"{'':10}{name}  {_sent(several)}" for name, several in entry.announced.items()),
-    ]
-
-
-def as_dict(entry: Entry) -> dict[str, Any]:
-    """Return an order, for programs."""
-    return {
-        "order": entry.order_id,
-        "standing": entry.standing,
-        "shop_says": entry.shop_says or None,
-        "known_as": entry.known_as or None,
-        "announced": _announced(entry.announced),
-        "detail": entry.detail,
-    }
-
-
-def _announced(announced: Mapping[str, Iterable[Sent]]) -> dict[str, list[dict[str, str | None]]]:
-    return {
-        name: [{"sink": sent.sink, "fate": sent.status, "at": iso(sent.at)} for sent in several]
-        for name, several in announced.items()
-    }
-
-
-def _sent(several: Iterable[Sent]) -> str:
-    return ", ".join(f"{sent.sink} {sent.status} {iso(sent.at)}" for sent in several) or "no record left"

@@ -15,11 +15,13 @@ import anyio
 import typer
 
 from shop_poller.cli.console import store_of
+from shop_poller.cli.language import in_language
 from shop_poller.config.settings import Settings
 from shop_poller.core.cursor import SECOND, CreatedWalk, created_walk
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Page, iso
 from shop_poller.core.transition import importable
+from shop_poller.core.translatable import Text
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.ports import Backfill, OrderState
 from shop_poller.runtime.factory import asking, begun, poll_plan
@@ -55,7 +57,7 @@ def progress_bar() -> Iterator[Callable[[BackfillProgress], None]]:
     began, text = time.monotonic(), ""
     bar = typer.progressbar(
         range(BAR),
-        label="backfill",
+        label=in_language(Text("backfill")),
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
         item_show_func=lambda _: text,
@@ -65,7 +67,8 @@ def progress_bar() -> Iterator[Callable[[BackfillProgress], None]]:
         def show(progress: BackfillProgress) -> None:
             nonlocal text
             rate = progress.orders / max(time.monotonic() - began, 0.001)
-            text = progress.waiting or f"{progress.orders:,} orders, {rate:.0f}/s"
+            now = Text("{orders:,} orders, {rate:.0f}/s", orders=progress.orders, rate=rate)
+            text = in_language(progress.waiting or now)
             bar.update(max(0, round(BAR * progress.share) - bar.pos))
             bar.render_progress()
 
@@ -108,7 +111,7 @@ class Backfiller:
         if since >= top:
             raise PermanentError(
                 ErrorKind.REJECTED,
-                f"watching began at {iso(top)}; orders created since then are known already",
+                Text("watching began at {at}; orders created since then are known already", at=iso(top)),
             )
         position = await self._order_state.backfill(self._shop)
         if position is None or position.created_before <= position.since:  # none yet, or it was finished
@@ -145,7 +148,7 @@ class Backfiller:
                 pauses += 1
                 if error.kind not in PATIENT_KINDS or pauses > MAX_PAUSES:
                     raise
-                self._show(self._progress(position, top, waiting=str(error)))
+                self._show(self._progress(position, top, waiting=error.text))
                 await anyio.sleep(max(error.retry_after_s or 0.0, PAUSE_S))
 
     def _progress(self, position: Backfill, top: datetime, *, waiting: str = "") -> BackfillProgress:

@@ -23,6 +23,7 @@ import typer
 from shop_poller import __version__
 from shop_poller.cli.archive import ArchiveWriter, is_backup
 from shop_poller.cli.console import (
+    CommandError,
     Config,
     Exit,
     OutputError,
@@ -34,10 +35,12 @@ from shop_poller.cli.console import (
     say,
     standard_output,
 )
+from shop_poller.cli.language import in_language
 from shop_poller.clock import now
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.translatable import Text, joined
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain
 
@@ -52,11 +55,11 @@ Target = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write;
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
 
 
-class BackupRefusedError(Exception):
-    """The backup or restore was not started; the text says why, and what to do."""
+class BackupRefusedError(CommandError):
+    """The backup or restore was not started."""
 
 
-class CannotWriteError(Exception):
+class CannotWriteError(CommandError):
     """The file of the backup cannot be written."""
 
 
@@ -74,11 +77,11 @@ class BackupReport:
     left: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
-    def show(self, what: str, *, quiet: bool = False) -> None:
+    def show(self, what: Callable[[str], str], *, quiet: bool = False) -> None:
         """Print the result.
 
         Args:
-            what: what was done to each shop, for people.
+            what: returns what was done to these shops, for people.
             quiet: print nothing on standard output, because it receives the backup.
 
         Raises:
@@ -87,11 +90,18 @@ class BackupReport:
         for line in (*self.left[:MOST_LINES], *self.failed[:MOST_LINES]):
             complain(line)
         if max(len(self.left), len(self.failed)) > MOST_LINES:
-            complain(f"… in all {len(self.failed):,} shops failed and {len(self.left):,} were skipped")
+            complain(
+                Text(
+                    "… in all {failed:,} shops failed and {skipped:,} were skipped",
+                    failed=len(self.failed),
+                    skipped=len(self.left),
+                )
+            )
         if not quiet:
-            names = self.done[0] if len(self.done) == 1 else f"{len(self.done):,} shops"
+            count = len(self.done)
+            names = self.done[0] if count == 1 else Text("{count:,} shops", count=count)
             try:
-                say(f"{names} {what}")
+                say(what(names))
             except OutputError:  # the work is done anyway
                 if not self.failed:
                     return
@@ -111,17 +121,20 @@ def backup(*, file: Target, config: Config = None, shop: ShopId = None, overwrit
     shops = load_chosen_shops(config, shop)
     target = None if str(file) == "-" else file
     if target is None and sys.stdout.isatty():
-        raise refused("standard output is a terminal; name a file")
+        raise refused(Text("standard output is a terminal; name a file"))
     try:
-        with progress("backup", len(shops)) as show:
+        with progress(Text("backup"), len(shops)) as show:
             report = anyio.run(partial(back_up, shops, target, overwrite=overwrite, show=show))
     except BackupRefusedError as error:
-        raise refused(str(error)) from error
+        raise refused(error.text) from error
     except CannotWriteError as error:
-        raise refused(f"the backup cannot be written: {error}", Exit.UNDELIVERED) from error
+        problem = Text("the backup cannot be written: {error}", error=error.text)
+        raise refused(problem, Exit.UNDELIVERED) from error
     except BrokenPipeError as error:
         raise standard_output().failed(error) from error
-    report.show(f"backed up to {target}", quiet=target is None)
+    report.show(
+        lambda shops: Text("{shops} backed up to {file}", shops=shops, file=target), quiet=target is None
+    )
 
 
 @contextmanager
@@ -131,7 +144,7 @@ def progress(label: str, shops: int) -> Iterator[ShowShopProgress]:
     terminal = sys.stderr is not None and sys.stderr.isatty()
     bar: Any = typer.progressbar(
         length=STEPS,
-        label=label,
+        label=in_language(label),
         file=sys.stderr,
         hidden=not terminal,
         item_show_func=lambda _: seen[-1] if seen else "",
@@ -174,7 +187,7 @@ async def back_up(
         for shop in shops:
             await _add(shop, archive, target, show, report)
         if not report.done:
-            raise PermanentError(ErrorKind.STORE, "; ".join([*report.failed, *report.left][:3]))
+            raise PermanentError(ErrorKind.STORE, joined("; ", [*report.failed, *report.left][:3]))
         with _writing(target):
             archive.finish()
             out.flush()
@@ -192,14 +205,17 @@ async def _add(
         with _scratch(target) as scratch:
             if not await _copy(shop, scratch, show):
                 report.left.append(
-                    f"{shop.shop}: no state yet in {shop.state_place}; check SHOP_STATE_URL if it was polled"
-                    " before"
+                    Text(
+                        "{shop}: no state yet in {place}; check SHOP_STATE_URL if it was polled before",
+                        shop=shop.shop,
+                        place=shop.state_place,
+                    )
                 )
                 return
             with scratch.open("rb") as content, _writing(target):
                 archive.add(shop.shop, content)
     except ShopPollerError as error:
-        report.failed.append(f"{shop.shop}: {error}")
+        report.failed.append(Text("{shop}: {error}", shop=shop.shop, error=error.text))
     else:
         report.done.append(shop.shop)
 
@@ -221,7 +237,8 @@ async def _copy(shop: Settings, scratch: Path, show: ShowShopProgress) -> bool:
         files.copy_state(state, scratch, lambda done, of: show(shop.shop, done, of))
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-            raise CannotWriteError(f"{scratch}: {error}; free some space and run it again") from error
+            problem = Text("{path}: {error}; free some space and run it again", path=scratch, error=error)
+            raise CannotWriteError(problem) from error
         raise PermanentError(ErrorKind.STORE, explain(error, state)) from error
     return True
 
@@ -232,26 +249,44 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
     except FileNotFoundError:
         about = None
     except OSError as error:
-        raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
+        raise _refused_by_system(target, error) from error
     if not target.parent.is_dir():
-        raise BackupRefusedError(f"{target}: there is no directory {target.parent}; create it first")
+        raise BackupRefusedError(
+            Text(
+                "{file}: there is no directory {directory}; create it first",
+                file=target,
+                directory=target.parent,
+            )
+        )
     taken = {Path(os.path.realpath(shop.state)) for shop in shops if isinstance(shop.state, Path)}
     taken |= {path.with_name(f"{path.name}{end}") for path in taken for end in (*files.SIDE_FILES, ".lock")}
     if Path(os.path.realpath(target)) in taken:
-        raise BackupRefusedError(f"{target}: is the state itself; name another file")
+        raise BackupRefusedError(Text("{file}: is the state itself; name another file", file=target))
     if about is None:
         return
     if not stat.S_ISREG(about.st_mode):
-        raise BackupRefusedError(f"{target}: exists and is not a regular file; name another file")
+        raise BackupRefusedError(
+            Text("{file}: exists and is not a regular file; name another file", file=target)
+        )
     if not overwrite:
-        raise BackupRefusedError(f"{target}: already exists; name another file, or use --overwrite")
+        raise _already_exists(target)
     try:
         if is_backup(target):
             return
     except OSError as error:
-        raise BackupRefusedError(f"{target}: {error.strerror}; name another file") from error
+        raise _refused_by_system(target, error) from error
     # A typo must not destroy the state of another shop, the settings or a key.
-    raise BackupRefusedError(f"{target}: exists and is not a backup; name another file")
+    raise BackupRefusedError(Text("{file}: exists and is not a backup; name another file", file=target))
+
+
+def _refused_by_system(target: Path, error: OSError) -> BackupRefusedError:
+    return BackupRefusedError(Text("{file}: {error}; name another file", file=target, error=error.strerror))
+
+
+def _already_exists(target: Path) -> BackupRefusedError:
+    return BackupRefusedError(
+        Text("{file}: already exists; name another file, or use --overwrite", file=target)
+    )
 
 
 @contextmanager
@@ -313,11 +348,15 @@ def private_file(path: Path) -> BinaryIO:
 def _check_ours(number: int, path: Path) -> None:
     about = os.fstat(number)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_uid != os.geteuid():
-        raise BackupRefusedError(f"{path}: belongs to another user or is not a regular file; move it away")
+        raise BackupRefusedError(
+            Text("{path}: belongs to another user or is not a regular file; move it away", path=path)
+        )
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BackupRefusedError(f"{path}: another backup is being written to that file") from error
+        raise BackupRefusedError(
+            Text("{path}: another backup is being written to that file", path=path)
+        ) from error
 
 
 @contextmanager
@@ -327,7 +366,8 @@ def _writing(target: Path | None) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CannotWriteError(f"{target or 'standard output'}: {error.strerror}") from error
+        place = target or Text("standard output")
+        raise CannotWriteError(Text("{place}: {error}", place=place, error=error.strerror)) from error
 
 
 def _name(part: Path, target: Path, *, overwrite: bool) -> None:
@@ -338,12 +378,12 @@ def _name(part: Path, target: Path, *, overwrite: bool) -> None:
         try:
             target.hardlink_to(part)
         except FileExistsError as error:
-            raise BackupRefusedError(
-                f"{target}: already exists; name another file, or use --overwrite"
-            ) from error
+            raise _already_exists(target) from error
         except OSError as error:  # a file system without hard links
             if target.exists():
-                raise BackupRefusedError(f"{target}: already exists; name another file") from error
+                raise BackupRefusedError(
+                    Text("{file}: already exists; name another file", file=target)
+                ) from error
             part.replace(target)
     files.sync_directory(target.parent)
 

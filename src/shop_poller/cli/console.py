@@ -3,24 +3,21 @@
 import errno
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
 
 import typer
-from typer.core import TyperGroup
 
 from shop_poller.cli.language import in_language, use_language
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import ShopsConfig, choose, load_shops
-from shop_poller.core.masking import SHORT
 from shop_poller.core.plain_text import plain
-from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Store
 
 PROGRAM, COMPLETE_VARIABLE = "shop-poller", "_SHOP_POLLER_COMPLETE"
@@ -53,6 +50,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON obj
 CUT_SHORT = 141
 """The exit code when the reader of standard output has closed it, as shells show SIGPIPE."""
 EARLIEST = 2000
+YES_WORDS = frozenset({"y", "yes", "д", "да"})
+"""Answers that agree, in every language."""
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
 """The formats of an instant; the last one is the format that we print."""
 Since = Annotated[
@@ -63,53 +62,17 @@ Since = Annotated[
 make_app = partial(typer.Typer, add_completion=False, rich_markup_mode=None)
 """What declares commands, without the extras of typer that slow down every start."""
 
-USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-"""The base class of all usage errors; typer does not export it."""
 
+class CommandError(Exception):
+    """A command cannot do what it was asked to do.
 
-class CommandGroup(TyperGroup):
-    """The commands, each imported from its module when it is used. Usage errors quote no pasted secret."""
+    Attributes:
+        text: why, and what to do, in one line; it can be shown in another language.
+    """
 
-    modules: Mapping[str, str]
-    """The commands in the order of the help, and the module of this package that declares each."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # None until it is imported. All names are present, for the help and for suggestions after a typo.
-        self.commands: Any = {name: self.commands.get(name) for name in self.modules}
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the command of that name, or None. Import its module."""
-        if cmd_name in self.commands and self.commands[cmd_name] is None:
-            skip_unneeded_modules()
-            app = import_module(f"shop_poller.cli.{self.modules[cmd_name]}").app
-            found: Any = typer.main.get_command(app)
-            self.commands[cmd_name] = found if found.name == cmd_name else found.commands[cmd_name]
-        return super().get_command(ctx, cmd_name)
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse the options of the program itself."""
-        with _discreet():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Parse the options of a command, and run it."""
-        with _discreet():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _discreet() -> Iterator[None]:
-    try:
-        yield
-    except USAGE_ERROR as error:
-        said: str = error.message
-        given = {part for argument in sys.argv[1:] for part in (argument, *argument.split("="))}
-        for word in sorted(given, key=len, reverse=True):
-            if len(word) >= SHORT and word in said and not is_harmless(word.lstrip("-"), is_name=True):
-                said = said.replace(repr(word), shown(word)).replace(word, shown(word))
-        error.message = said
-        raise
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class OutputError(OSError):
@@ -267,8 +230,9 @@ def agreed(question: str) -> bool:
     """Ask on a terminal; without one the answer is yes. Not for use in an event loop, which takes Ctrl-C."""
     if not on_terminal():
         return True
-    typer.echo(f"{plain(in_language(question))} [y/N]: ", nl=False, err=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    line = Text("{question} [y/N]: ", question=question)
+    typer.echo(plain(in_language(line)), nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in YES_WORDS
 
 
 def utc(since: datetime) -> datetime:
@@ -279,9 +243,9 @@ def utc(since: datetime) -> datetime:
     """
     at = since.replace(tzinfo=UTC)
     if at.year < EARLIEST:
-        raise typer.BadParameter(f"is before {EARLIEST}", param_hint="--since")
+        raise typer.BadParameter(Text("is before {year}", year=EARLIEST), param_hint="--since")
     if at > datetime.now(UTC):
-        raise typer.BadParameter("is in the future", param_hint="--since")
+        raise typer.BadParameter(Text("is in the future"), param_hint="--since")
     return at
 
 

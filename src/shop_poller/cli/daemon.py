@@ -5,10 +5,12 @@ from pathlib import Path
 
 from shop_poller.cli.console import Exit, load_shops_config, refused
 from shop_poller.cli.healthcheck import EVERYWHERE
+from shop_poller.cli.language import language
 from shop_poller.config.loader import CONFIG_CREDENTIAL
 from shop_poller.config.settings import Settings
 from shop_poller.core.masking import Masker
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 
 PATIENCE_S = 10.0
 MOST_READ, MOST_SHOWN = 2000, 200
@@ -26,7 +28,14 @@ def load_single_shop(command: str, config: Path | None, *, instead: str) -> Sett
     shops_config = load_shops_config(config, asks_shop=False)
     if shops_config.from_tables:
         where = config or CONFIG_CREDENTIAL
-        raise refused(f"{command}: is not available yet with [[shops]] in {where}; {instead}")
+        raise refused(
+            Text(
+                "{command}: is not available yet with [[shops]] in {where}; {instead}",
+                command=command,
+                where=where,
+                instead=instead,
+            )
+        )
     return shops_config.shops[0]
 
 
@@ -43,10 +52,12 @@ def ask_daemon(settings: Settings, action: str, fields: Mapping[str, str], *, no
         typer.Exit: it is not done; the reason is printed.
     """
     if settings.shop_http_listen is None:
-        raise refused("SHOP_HTTP_LISTEN: is empty, so the daemon does not listen; name an address")
+        raise refused(Text("SHOP_HTTP_LISTEN: is empty, so the daemon does not listen; name an address"))
     if settings.shop_admin_token is None:
         raise refused(
-            "SHOP_ADMIN_TOKEN: is missing; set it to the daemon's token (openssl rand -hex 24 makes one)"
+            Text(
+                "SHOP_ADMIN_TOKEN: is missing; set it to the daemon's token (openssl rand -hex 24 makes one)"
+            )
         )
     host, port = settings.shop_http_listen
     token = settings.shop_admin_token.get_secret_value()
@@ -54,10 +65,10 @@ def ask_daemon(settings: Settings, action: str, fields: Mapping[str, str], *, no
     if code == 200:
         return text
     if code == 401:
-        raise refused("SHOP_ADMIN_TOKEN: is not the daemon's token; set both to the same value")
+        raise refused(Text("SHOP_ADMIN_TOKEN: is not the daemon's token; set both to the same value"))
     if code == 404:
-        raise refused("the daemon was started without SHOP_ADMIN_TOKEN; set it there too")
-    raise refused(f"{not_done}: {text or code}", Exit.SHOP)
+        raise refused(Text("the daemon was started without SHOP_ADMIN_TOKEN; set it there too"))
+    raise refused(Text("{problem}: {answer}", problem=not_done, answer=text or code), Exit.SHOP)
 
 
 def _post(host: str, port: int, token: str, action: str, fields: Mapping[str, str]) -> tuple[int, str]:
@@ -65,7 +76,7 @@ def _post(host: str, port: int, token: str, action: str, fields: Mapping[str, st
     import httpx  # noqa: PLC0415 - it is large
 
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}", "Accept-Language": language()}
     try:
         with (
             httpx.Client(timeout=PATIENCE_S, trust_env=False) as client,
@@ -76,6 +87,7 @@ def _post(host: str, port: int, token: str, action: str, fields: Mapping[str, st
             first = next(answer.iter_text(MOST_READ), "")
     except httpx.HTTPError as error:
         why = one_line(Masker([token]).mask(str(error)), MOST_SHOWN) or type(error).__name__
-        raise refused(f"no daemon answers at {place}: {why}; is it running?", Exit.SHOP) from error
+        problem = Text("no daemon answers at {place}: {why}; is it running?", place=place, why=why)
+        raise refused(problem, Exit.SHOP) from error
     # Another program may listen there, and its answer may contain the token.
     return answer.status_code, Masker([token]).mask(first).partition("\n")[0][:MOST_SHOWN]

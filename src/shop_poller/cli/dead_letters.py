@@ -10,6 +10,7 @@ import anyio
 import typer
 
 from shop_poller.cli.console import (
+    CommandError,
     Config,
     EnoughError,
     ShopId,
@@ -27,6 +28,7 @@ from shop_poller.cli.console import (
 from shop_poller.cli.deliveries import Id, detail_lines, list_command
 from shop_poller.config.settings import Settings
 from shop_poller.core.showing import shown
+from shop_poller.core.translatable import Text
 from shop_poller.ports import DeadLetter, DeadLetters, DeliveryStatus, StoredDelivery
 from shop_poller.stores import concurrent_store, peek_store
 
@@ -50,19 +52,24 @@ Everything = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 Action = Literal["replay", "drop"]
 
 
-class UnknownDeadLetterError(Exception):
-    """There is no dead letter with that id; the text says what to do."""
+class UnknownDeadLetterError(CommandError):
+    """There is no dead letter with that id."""
 
     def __init__(self, seq: int) -> None:
-        super().__init__(f"there is no dead letter {seq}; `shop-poller dead list` lists them")
+        super().__init__(Text("there is no dead letter {id}; `shop-poller dead list` lists them", id=seq))
 
 
-class UnknownSinkError(Exception):
+class UnknownSinkError(CommandError):
     """No delivery was ever meant for a sink of that name; the text lists the known ones."""
 
     def __init__(self, name: str, known: Collection[str]) -> None:
-        named, there = shown(name, is_name=True), ", ".join(sorted(known)) or "none"
-        super().__init__(f"no sink is named {named} in the settings or in dead letters; known sinks: {there}")
+        super().__init__(
+            Text(
+                "no sink is named {name} in the settings or in dead letters; known sinks: {known}",
+                name=shown(name, is_name=True),
+                known=", ".join(sorted(known)) or Text("none"),
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,10 @@ class DeadLetterFilter:
         ways = [bool(self.ids), any(fits), self.everything]
         if sum(ways) == 1:
             return ""
-        ask = "name their ids, or use --sink, --older-than, --newer-than, or --all"
-        return f"{ask}; only one of these" if any(ways) else f"which dead letters? {ask}"
+        ask = Text("name their ids, or use --sink, --older-than, --newer-than, or --all")
+        if any(ways):
+            return Text("{advice}; only one of these", advice=ask)
+        return Text("which dead letters? {advice}", advice=ask)
 
     async def find(self, dead_letters: DeadLetters, shop: str, now: datetime) -> list[int]:
         """Return the ids of the dead letters that match, in the order of their events.
@@ -145,7 +154,7 @@ def show(dead_letter: Id, config: Config = None, shop: ShopId = None) -> None:
     try:
         found = anyio.run(read_dead_letter, settings, dead_letter)
     except UnknownDeadLetterError as error:
-        raise refused(str(error)) from error
+        raise refused(error.text) from error
     with suppress(EnoughError):
         dead = StoredDelivery(DeliveryStatus.DEAD, found.over, found.body, found.created_at)
         for line in detail_lines(dead):
@@ -174,11 +183,13 @@ def move_command(action: Action) -> Callable[..., None]:
         try:
             chosen = anyio.run(find, settings, choice)
         except (UnknownDeadLetterError, UnknownSinkError) as error:
-            raise refused(str(error)) from error
+            raise refused(error.text) from error
         if chosen:
             _move(action, settings, chosen, yes=yes)
+        elif action == "drop":
+            say(Text("there is nothing to drop"))
         else:
-            say(f"there is nothing to {action}")
+            say(Text("there is nothing to replay"))
 
     return run
 
@@ -207,17 +218,28 @@ Exit codes: 2 settings, no such id or sink, or --yes is missing; 4 cannot print;
 
 
 def _move(action: Action, settings: Settings, chosen: Sequence[int], *, yes: bool) -> None:
-    if len(chosen) > 1 and not yes:
+    count = len(chosen)
+    if count > 1 and not yes:
         if action == "drop" and not on_terminal():
-            raise refused(f"this would delete {len(chosen):,} dead letters; add --yes to confirm")
-        if not agreed(f"{action} {len(chosen):,} dead letters?"):
-            say("nothing was changed")
+            raise refused(Text("this would delete {count:,} dead letters; add --yes to confirm", count=count))
+        question = Text("drop {count:,} dead letters?", count=count)
+        if action == "replay":
+            question = Text("replay {count:,} dead letters?", count=count)
+        if not agreed(question):
+            say(Text("nothing was changed"))
             return
     done = anyio.run(move, settings, action, chosen)
-    did = {"replay": "replayed", "drop": "dropped"}[action]
-    say(f"{did} {done.moved:,} of {len(chosen):,}")
+    if action == "drop":
+        say(Text("dropped {done:,} of {all:,}", done=done.moved, all=count))
+    else:
+        say(Text("replayed {done:,} of {all:,}", done=done.moved, all=count))
     for name in done.orphans:
-        complain(f"deliveries wait for {name}, which SHOP_NOTIFY_URLS does not name; name it to send them")
+        complain(
+            Text(
+                "deliveries wait for {sink}, which SHOP_NOTIFY_URLS does not name; name it to send them",
+                sink=name,
+            )
+        )
 
 
 async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:

@@ -24,9 +24,11 @@ from shop_poller.cli.console import (
     say,
     store_of,
 )
+from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
 from shop_poller.core.attempts import Attempt, AttemptLog
 from shop_poller.core.model import iso
+from shop_poller.core.translatable import Text, joined
 from shop_poller.ports import DeliveryStatus, FinishedDelivery, StoredDelivery
 from shop_poller.stores import follow_store, peek_store
 from shop_poller.stores.bounds import MAX_FINISHED
@@ -38,6 +40,12 @@ LATE = timedelta(seconds=15)
 """Deliveries of several sinks are recorded nearly, but not exactly, in the order of their times."""
 
 app = make_app(name="deliveries", no_args_is_help=True, help="Show deliveries and their attempts.")
+
+STATUSES = {
+    DeliveryStatus.WAITING: Text("waiting"),
+    DeliveryStatus.DELIVERED: Text("delivered"),
+    DeliveryStatus.DEAD: Text("dead"),
+}
 
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1)]
 
@@ -62,7 +70,7 @@ def list_command(*, dead: bool) -> Callable[..., None]:
             for one in found:
                 say(_line(one, dead=dead, as_json=as_json))
         if not found and not as_json:
-            say("no dead letters" if dead else "nothing has been delivered yet")
+            say(Text("no dead letters") if dead else Text("nothing has been delivered yet"))
 
     return run
 
@@ -88,7 +96,9 @@ def show(delivery: Id, config: Config = None, shop: ShopId = None) -> None:
     """Print one delivery, waiting or finished, with its attempts and its notification."""
     found = anyio.run(_read_delivery, load_settings(config, shop), delivery)
     if found is None:
-        raise refused(f"there is no delivery {delivery}; `shop-poller deliveries list` lists them")
+        raise refused(
+            Text("there is no delivery {id}; `shop-poller deliveries list` lists them", id=delivery)
+        )
     with suppress(EnoughError):
         for line in detail_lines(found):
             say(line)
@@ -188,64 +198,91 @@ def delivered_line(one: FinishedDelivery) -> str:
     """Return a successful delivery, for people."""
     said = f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {one.event_id}"
     last = one.attempt_log.last
-    return f"{said}  {_counted(one.attempt_log.count)}, {_result(last)}" if last is not None else said
+    if last is None:
+        return said
+    return Text(
+        "{delivery}  {attempts}, {result}",
+        delivery=said,
+        attempts=_counted(one.attempt_log.count),
+        result=_result(last),
+    )
 
 
 def _dead_line(one: FinishedDelivery) -> str:
-    failed = f"{one.attempts} failed attempts"
-    return f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}  {failed}  {_reason(one)}"
+    return Text(
+        "{delivery}  {count} failed attempts  {reason}",
+        delivery=f"{one.seq:>8}  {iso(one.at)}  {one.sink}  {one.key}  {one.event_type}",
+        count=one.attempts,
+        reason=_reason(one),
+    )
 
 
 def _reason(one: FinishedDelivery) -> str:
     """Return why it became a dead letter, and what the receiver said last."""
     last = one.attempt_log.last
     words = last.words if last is not None else ""
-    return one.reason if not words or words in one.reason else f"{one.reason}: {words}"
+    reason = as_text(one.reason)
+    return reason if not words or words in one.reason else joined(": ", [reason, words])
 
 
 def detail_lines(found: StoredDelivery) -> list[str]:
     """Return one delivery with its attempts and its text, for people."""
     one = found.over
-    finished_at = {DeliveryStatus.DELIVERED: "delivered", DeliveryStatus.DEAD: "failed"}.get(found.status)
-    charged = f"charged failures: {one.attempts}"
-    made = f"{one.attempt_log.count:,}; {charged}" if one.attempt_log.count else charged
-    return [
-        f"id           {one.seq}",
-        f"status       {found.status}",
-        f"sink         {one.sink}",
-        f"key          {one.key}",
-        f"event        {one.event_type}",
-        f"event id     {one.event_id}",
-        f"queued       {iso(found.created_at)}",
-        *([f"{finished_at:<11}  {iso(one.at)}"] if finished_at else []),
-        f"attempts     {made}",
-        *_attempt_lines(one.attempt_log),
-        *([f"reason       {one.reason}"] if one.reason else []),
-        *_text_lines(found.body),
+    made = Text("charged failures: {failures}", failures=one.attempts)
+    if one.attempt_log.count:
+        made = Text("{attempts:,}; {failures}", attempts=one.attempt_log.count, failures=made)
+    lines: list[str] = [
+        Text("id           {id}", id=one.seq),
+        Text("status       {status}", status=STATUSES[found.status]),
+        Text("sink         {sink}", sink=one.sink),
+        Text("key          {key}", key=one.key),
+        Text("event        {event}", event=one.event_type),
+        Text("event id     {event_id}", event_id=one.event_id),
+        Text("queued       {at}", at=iso(found.created_at)),
     ]
+    if found.status == DeliveryStatus.DELIVERED:
+        lines.append(Text("delivered    {at}", at=iso(one.at)))
+    if found.status == DeliveryStatus.DEAD:
+        lines.append(Text("failed       {at}", at=iso(one.at)))
+    lines += [Text("attempts     {attempts}", attempts=made), *_attempt_lines(one.attempt_log)]
+    if one.reason:
+        lines.append(Text("reason       {reason}", reason=as_text(one.reason)))
+    return lines + _text_lines(found.body)
 
 
 def _attempt_lines(log: AttemptLog) -> list[str]:
-    lines = [f"  {iso(one.at)}  {_result(one)}{': ' * bool(one.words)}{one.words}" for one in log.kept]
+    lines: list[str] = [
+        Text(
+            "  {at}  {result}{words}",
+            at=iso(one.at),
+            result=_result(one),
+            words=joined("", [": ", as_text(one.words)]) if one.words else "",
+        )
+        for one in log.kept
+    ]
     if log.omitted:
-        lines.insert(1, f"  … {_counted(log.omitted)} not kept")
+        lines.insert(1, Text("  … {attempts} not kept", attempts=_counted(log.omitted)))
     return lines
 
 
 def _result(attempt: Attempt) -> str:
-    status = "" if attempt.status is None else f" {attempt.status}"
-    return f"{attempt.kind}{status} in {attempt.took_ms:,} ms"
+    kind = attempt.kind if attempt.status is None else f"{attempt.kind} {attempt.status}"
+    return Text("{result} in {took:,} ms", result=kind, took=attempt.took_ms)
 
 
 def _counted(count: int) -> str:
-    return f"{count:,} attempt{'s' * (count != 1)}"
+    if count == 1:
+        return Text("{count:,} attempt", count=count)
+    return Text("{count:,} attempts", count=count)
 
 
 def _text_lines(body: str) -> list[str]:
     try:
         text = json.dumps(json.loads(body), ensure_ascii=False, indent=2)
     except ValueError:  # it is damaged, or an earlier version kept none
-        text = body or "(an older version delivered it without keeping a copy)"
+        if not body:
+            return [Text("(an older version delivered it without keeping a copy)")]
+        text = body
     return text.split("\n")  # not splitlines: it may have a line separator that JSON does not escape
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import anyio
 
+from shop_poller.cli.language import in_language
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import ShopsConfig
+from shop_poller.core.translatable import Text
 from shop_poller.runtime import app
 from shop_poller.simulator.asgi import create_app
 from shop_poller.simulator.endpoint import Endpoint
@@ -28,7 +30,7 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
     """Run for some time, or until Ctrl-C.
 
     Args:
-        locale: language of the notifications.
+        locale: language of the notifications; the other lines are in the language in use.
         seconds: how long; None for no limit.
 
     Returns:
@@ -67,10 +69,14 @@ async def demo(*, locale: str, seconds: float | None) -> OSError | None:
 
             def introduce(http: str) -> None:
                 introduction = [
-                    f"A simulated shop runs at {address}; it is polled every {TICK_S:g} s.",
-                    f"Status page: {http}/   Press Ctrl-C to stop.",
-                    f"Metrics: {http}/metrics   Health: {http}/healthz",
-                    "Indented lines are events in the shop; lines with a time are notifications.",
+                    Text(
+                        "A simulated shop runs at {address}; it is polled every {interval:g} s.",
+                        address=address,
+                        interval=TICK_S,
+                    ),
+                    Text("Status page: {url}/   Press Ctrl-C to stop.", url=http),
+                    Text("Metrics: {url}/metrics   Health: {url}/healthz", url=http),
+                    Text("Indented lines are events in the shop; lines with a time are notifications."),
                     "",
                 ]
                 tasks.start_soon(_tell, introduction, story, failed)
@@ -87,9 +93,9 @@ async def _tell(introduction: Sequence[str], story: Story, failed: Callable[[OSE
     printer = LinePrinter()
     try:
         for line in introduction:
-            await printer.print(line)
+            await printer.print(in_language(line))
         while True:
-            await printer.print(f"    {story.step()}")
+            await printer.print(f"    {in_language(story.step())}")
             await anyio.sleep(story.pause_s)
     except OSError as error:
         failed(error)

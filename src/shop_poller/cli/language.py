@@ -41,6 +41,16 @@ def language() -> Locale:
     return _chosen[0]
 
 
+def as_text(line: str) -> str:
+    """Return a line that was stored, so only its English is known, as one that can be translated."""
+    if _chosen[0] == "en":
+        return line
+    from shop_poller.core.recognition import recognized  # noqa: PLC0415 - English needs none of the two
+    from shop_poller.locales import catalogue  # noqa: PLC0415
+
+    return recognized(line, catalogue(_chosen[0]).lines)
+
+
 def in_language(line: str) -> str:
     """Return a line in the language in use."""
     if _chosen[0] == "en" or not isinstance(line, Text):

@@ -16,11 +16,11 @@ import anyio
 import typer
 
 from shop_poller import __version__
+from shop_poller.cli.command_group import CommandGroup
 from shop_poller.cli.console import (
     COMPLETE_VARIABLE,
     CUT_SHORT,
     AsJson,
-    CommandGroup,
     Config,
     EnoughError,
     Exit,
@@ -39,7 +39,7 @@ from shop_poller.cli.console import (
     standard_output,
     utc,
 )
-from shop_poller.cli.language import locale_of, use_language
+from shop_poller.cli.language import language, locale_of, use_language
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import choose
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
@@ -50,8 +50,9 @@ from shop_poller.runtime.signals import run_until_signal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shop_poller.cli.check import CheckResult
+    from shop_poller.cli.check_result import CheckResult
     from shop_poller.config.shops import ShopsConfig
+    from shop_poller.polling.plan import TickReport
 
 
 COMMANDS = {
@@ -169,7 +170,7 @@ def run(
 ) -> None:
     """Watch the shop, or all shops, until SIGTERM, SIGHUP or Ctrl-C."""
     if dry_run and not once:
-        raise typer.BadParameter("needs --once", param_hint="--dry-run")
+        raise typer.BadParameter(Text("needs --once"), param_hint="--dry-run")
     shops_config = load_shops_config(config)
 
     if not once:
@@ -177,7 +178,7 @@ def run(
         from shop_poller.runtime.app import run as run_daemon  # noqa: PLC0415 - see the module's docstring
 
         if shop is not None:
-            raise typer.BadParameter("needs --once", param_hint="--shop")
+            raise typer.BadParameter(Text("needs --once"), param_hint="--shop")
         log_in_background()
         anyio.run(partial(run_daemon, shops_config), backend_options={"use_uvloop": _has_uvloop()})
         return
@@ -216,18 +217,34 @@ def _run_once(settings: Settings) -> None:
     report = run_until_signal(partial(once.run_once, settings))
     tick = report.tick
     if not settings.shop_polling_enabled:
-        say("polling is off (SHOP_POLLING_ENABLED=false)")
+        say(Text("polling is off (SHOP_POLLING_ENABLED=false)"))
     elif tick.error is None:
-        say(f"read {tick.orders} orders, imported {tick.imported}, found {tick.events} events")
+        say(_read(tick))
     else:
-        complain(f"the shop could not be read: {tick.error}")
+        complain(Text("the shop could not be read: {error}", error=tick.error.text))
     if report.held:
-        say(f"quiet hours: {report.held} of those that wait are sent when they end")
-    say(f"delivered {report.delivered}, waiting {report.waiting}, failed {report.dead_lettered}")
+        say(Text("quiet hours: {held} of those that wait are sent when they end", held=report.held))
+    say(
+        Text(
+            "delivered {delivered}, waiting {waiting}, failed {failed}",
+            delivered=report.delivered,
+            waiting=report.waiting,
+            failed=report.dead_lettered,
+        )
+    )
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
     if report.waiting > report.held or report.dead_lettered:
         raise typer.Exit(Exit.UNDELIVERED)
+
+
+def _read(tick: "TickReport") -> Text:
+    return Text(
+        "read {orders} orders, imported {imported}, found {events} events",
+        orders=tick.orders,
+        imported=tick.imported,
+        events=tick.events,
+    )
 
 
 def _rehearse(settings: Settings) -> None:
@@ -235,13 +252,13 @@ def _rehearse(settings: Settings) -> None:
     from shop_poller.runtime import once  # noqa: PLC0415 - see the module's docstring
 
     def show(new_deliveries: NewDelivery) -> None:
-        say(f"would send to {new_deliveries.sink}: {new_deliveries.body}")
+        say(Text("would send to {sink}: {body}", sink=new_deliveries.sink, body=new_deliveries.body))
 
     tick = run_until_signal(partial(once.rehearse, settings, show))
     if tick.error is not None:
         code = Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP
-        raise refused(f"the shop could not be read: {tick.error}", code)
-    say(f"read {tick.orders} orders, imported {tick.imported}, found {tick.events} events; changed nothing")
+        raise refused(Text("the shop could not be read: {error}", error=tick.error.text), code)
+    say(Text("{read}; changed nothing", read=_read(tick)))
 
 
 @app.command(
@@ -280,8 +297,10 @@ def _report(findings: "AsyncIterator[CheckResult]") -> None:
 
     async def show() -> None:
         async for finding in findings:
-            say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about}: {finding.text}")
-            if not finding.ok:
+            if finding.ok:
+                say(Text("ok    {finding}", finding=finding.line()))
+            else:
+                say(Text("FAIL  {finding}", finding=finding.line()))
                 failed.append(codes[finding.part])
 
     anyio.run(show)
@@ -308,7 +327,7 @@ def status(
     from shop_poller.clock import now  # noqa: PLC0415
 
     if watch and as_json:
-        raise typer.BadParameter("does not go with --json", param_hint="--watch")
+        raise typer.BadParameter(Text("does not go with --json"), param_hint="--watch")
     settings = load_settings(config, shop, asks_shop=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
@@ -332,7 +351,7 @@ async def _watch(settings: Settings) -> None:
             found = await statuses.read_status(settings)
             lines = statuses.render(found, found.now or now())
         except TemporaryError as error:  # the next read may succeed
-            lines = [str(error)]
+            lines = [error.text]
         if sys.stdout.isatty():
             typer.echo(CLEAR, nl=False)
         for line in (*lines, ""):
@@ -356,14 +375,15 @@ def audit(
 ) -> None:
     """Compare every order changed since DATE with what was announced; the daemon may be running."""
     from shop_poller.cli import audit as audits  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.cli import audit_report as reports  # noqa: PLC0415
 
-    settings, tally = load_settings(config, shop), audits.Tally()
+    settings, tally = load_settings(config, shop), reports.Tally()
 
     async def show() -> None:
         # Closed here: it ends in the middle when the reader of standard output (`head`) closes it.
         async with aclosing(audits.audit(settings, utc(since), tally)) as entries:
             async for entry in entries:
-                for line in [json.dumps(audits.as_dict(entry))] if as_json else audits.lines(entry):
+                for line in [json.dumps(reports.as_dict(entry))] if as_json else reports.lines(entry):
                     say(line)
 
     run_until_signal(show)
@@ -390,7 +410,13 @@ def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
     settings = load_settings(config, shop)
     with backfills.progress_bar() as show:
         done = run_until_signal(partial(backfills.backfill, settings, utc(since), show))
-    say(f"read {done.orders:,} orders, imported {done.imported:,} new ones")
+    say(
+        Text(
+            "read {orders:,} orders, imported {imported:,} new ones",
+            orders=done.orders,
+            imported=done.imported,
+        )
+    )
 
 
 @app.command(
@@ -400,15 +426,20 @@ Example:
 )
 def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="Stop after this many seconds.")] = None,
-    locale: Annotated[Locale, typer.Option(help="Language of the notifications.")] = "ru",
+    locale: Annotated[
+        Locale | None,
+        typer.Option(help="Language of the texts; default: SHOP_LOCALE, else LANG."),
+    ] = None,
 ) -> None:
     """Run the daemon on a simulated shop. Needs no settings."""
     from shop_poller.cli.demo import demo as play  # noqa: PLC0415 - see the module's docstring
     from shop_poller.observability.logging import log_in_background, set_up_logging  # noqa: PLC0415
 
+    if locale is not None:
+        use_language(locale)
     set_up_logging(level="warning", style=None)
     log_in_background()
-    failure = anyio.run(lambda: play(locale=locale, seconds=seconds))
+    failure = anyio.run(lambda: play(locale=language(), seconds=seconds))
     if failure is not None:
         with suppress(EnoughError):
             raise standard_output().failed(failure)

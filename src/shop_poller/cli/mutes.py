@@ -10,11 +10,22 @@ from zoneinfo import ZoneInfo
 import anyio
 import typer
 
-from shop_poller.cli.console import AsJson, Config, EnoughError, ShopId, load_settings, make_app, refused, say
+from shop_poller.cli.console import (
+    AsJson,
+    CommandError,
+    Config,
+    EnoughError,
+    ShopId,
+    load_settings,
+    make_app,
+    refused,
+    say,
+)
 from shop_poller.cli.daemon import ask_daemon, load_single_shop
 from shop_poller.config.settings import Settings
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
+from shop_poller.core.translatable import Text
 from shop_poller.mutes import LONGEST, stored_mutes
 from shop_poller.stores import peek_store
 
@@ -22,9 +33,14 @@ DURATION = re.compile(r"([0-9]{1,5})(s|min|h)")
 TIME = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 UNITS = {"s": timedelta(seconds=1), "min": timedelta(minutes=1), "h": timedelta(hours=1)}
 DEFAULT = timedelta(hours=1)
-NOT_FOR_SEVERAL = "mute a sink with options of its address, or stop that shop's replica"
+NOT_FOR_SEVERAL = Text("mute a sink with options of its address, or stop that shop's replica")
 
 app = make_app()
+
+
+class DurationError(CommandError):
+    """The duration of a mute is wrong."""
+
 
 Name = Annotated[str, typer.Argument(metavar="SINK", help="The name of the sink, as `status` shows it.")]
 For = Annotated[
@@ -54,11 +70,17 @@ def mute(sink: Name, *, config: Config = None, for_: For = None, until: Until = 
     now = datetime.now(UTC)
     try:
         lasts = duration(for_, until, now=now, zone=zone_of(settings))
-    except ValueError as error:
-        raise refused(str(error)) from error
+    except DurationError as error:
+        raise refused(error.text) from error
     fields = {"sink": sink, "seconds": str(round(lasts.total_seconds()))}
-    ask_daemon(settings, "mute", fields, not_done="nothing was muted")
-    say(f"{sink}: muted until {_local(now + lasts, zone_of(settings))}; its notifications wait in the outbox")
+    ask_daemon(settings, "mute", fields, not_done=Text("nothing was muted"))
+    say(
+        Text(
+            "{sink}: muted until {until}; its notifications wait in the outbox",
+            sink=sink,
+            until=_local(now + lasts, zone_of(settings)),
+        )
+    )
 
 
 @app.command(
@@ -71,8 +93,8 @@ does not deliver."""
 def unmute(sink: Name, *, config: Config = None) -> None:
     """Send what waits for a muted sink, and all that follows."""
     settings = _settings_with(sink, "unmute", config)
-    ask_daemon(settings, "unmute", {"sink": sink}, not_done="nothing was unmuted")
-    say(f"{sink}: not muted")
+    ask_daemon(settings, "unmute", {"sink": sink}, not_done=Text("nothing was unmuted"))
+    say(Text("{sink}: not muted", sink=sink))
 
 
 @app.command(
@@ -91,9 +113,16 @@ def mutes(*, config: Config = None, shop: ShopId = None, as_json: AsJson = False
             if as_json:
                 say(json.dumps({"sink": sink, "until": iso(until), "waiting": waiting}, ensure_ascii=False))
             else:
-                say(f"{sink}: muted until {_local(until, zone_of(settings))}, {waiting:,} waiting")
+                say(
+                    Text(
+                        "{sink}: muted until {until}, {waiting:,} waiting",
+                        sink=sink,
+                        until=_local(until, zone_of(settings)),
+                        waiting=waiting,
+                    )
+                )
         if not found and not as_json:
-            say("no sink is muted")
+            say(Text("no sink is muted"))
 
 
 async def read_mutes(settings: Settings) -> dict[str, tuple[datetime, int]]:
@@ -122,20 +151,20 @@ def duration(for_: str | None, until: str | None, *, now: datetime, zone: tzinfo
         zone: of `until`; None for the machine's own zone.
 
     Raises:
-        ValueError: both were given, or one is wrong.
+        DurationError: both were given, or one is wrong.
     """
     if for_ is not None and until is not None:
-        raise ValueError("give --for or --until, not both")
+        raise DurationError(Text("give --for or --until, not both"))
     if until is not None:
         return _until(until, now.astimezone(zone))
     if for_ is None:
         return DEFAULT
     found = DURATION.fullmatch(for_)
     if found is None or int(found[1]) == 0:
-        raise ValueError("--for: should be a number and s, min or h, e.g. 30min")
+        raise DurationError(Text("--for: should be a number and s, min or h, e.g. 30min"))
     lasts = int(found[1]) * UNITS[found[2]]
     if lasts > LONGEST:
-        raise ValueError("--for: 24h at most; for longer, remove the sink or filter its events")
+        raise DurationError(Text("--for: 24h at most; for longer, remove the sink or filter its events"))
     return lasts
 
 
@@ -143,7 +172,7 @@ def _until(text: str, now: datetime) -> timedelta:
     """Return the time until the next moment at which a clock shows this."""
     found = TIME.fullmatch(text)
     if found is None:
-        raise ValueError("--until: should be a time of the day, e.g. 18:00")
+        raise DurationError(Text("--until: should be a time of the day, e.g. 18:00"))
     end = now.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
     # Compared in UTC: arithmetic within one zone ignores its changes between summer and winter time.
     lasts = end.astimezone(UTC) - now.astimezone(UTC)
@@ -166,6 +195,10 @@ def _settings_with(sink: str, command: str, config: Config) -> Settings:
     names = [one.name for one in settings.sinks]
     if sink not in names:
         raise refused(
-            f"no sink is named {shown(sink, is_name=True)} in the settings; known sinks: {', '.join(names)}"
+            Text(
+                "no sink is named {name} in the settings; known sinks: {known}",
+                name=shown(sink, is_name=True),
+                known=", ".join(names),
+            )
         )
     return settings

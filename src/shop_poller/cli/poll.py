@@ -2,6 +2,7 @@
 
 from shop_poller.cli.console import Config, make_app, say
 from shop_poller.cli.daemon import ask_daemon, load_single_shop
+from shop_poller.core.translatable import Text
 
 app = make_app(name="poll", no_args_is_help=True, help="Make the running daemon poll.")
 
@@ -26,6 +27,6 @@ def now(config: Config = None) -> None:
     settings = load_single_shop(
         "poll now",
         config,
-        instead="each shop is polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`",
+        instead=Text("each shop is polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`"),
     )
-    say(ask_daemon(settings, "poll", {}, not_done="the daemon did not poll"))
+    say(ask_daemon(settings, "poll", {}, not_done=Text("the daemon did not poll")))

@@ -39,6 +39,7 @@ from shop_poller.core.filters import Filter, problems, takers
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Delivery, Notification
 from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.translatable import Text
 from shop_poller.runtime.factory import make_message_format
 from shop_poller.runtime.message_templates import check_templates
 from shop_poller.stores import peek_store
@@ -105,8 +106,13 @@ def preview(
     start = moment(since, zone=zone, now=now())
     sinks = [one for one in settings.sinks if sink in {None, one.name}]
     if not sinks:
-        there = ", ".join(shown_place(one.name) for one in settings.sinks)
-        raise refused(f"no sink is named {shown(sink, is_name=True)} in the settings; there are: {there}")
+        raise refused(
+            Text(
+                "no sink is named {name} in the settings; there are: {known}",
+                name=shown(sink, is_name=True),
+                known=", ".join(shown_place(one.name) for one in settings.sinks),
+            )
+        )
     message_format = make_message_format(settings, names_shop=len(shops) > 1)
     past = [] if examples else anyio.run(read_past, settings, start, zone)
     wanted = Filter((event,) if event is not None else ())
@@ -117,14 +123,14 @@ def preview(
     with suppress(EnoughError):
         if not found:
             if not examples:
-                say("no such event is stored; these are examples")
+                say(Text("no such event is stored; these are examples"))
             found = _matching(list(example_events(settings, message_format, now())), wanted)[::-1]
             limit = len(found)
         for one in reversed(found[:limit]):
             for line in lines(one, sinks, message_format, settings):
                 say(line)
         if len(found) > limit:
-            say(f"{len(found) - limit:,} more; --limit shows more")
+            say(Text("{count:,} more; --limit shows more", count=len(found) - limit))
 
 
 def moment(text: str | None, *, zone: tzinfo | None, now: datetime) -> datetime:
@@ -152,13 +158,15 @@ def moment(text: str | None, *, zone: tzinfo | None, now: datetime) -> datetime:
             at = datetime.fromisoformat(text)
         except ValueError:
             raise typer.BadParameter(
-                "should be yesterday, today, an age such as 3d or 12h, or a date such as 2026-11-20",
+                Text("should be yesterday, today, an age such as 3d or 12h, or a date such as 2026-11-20"),
                 param_hint="--since",
             ) from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone) if zone is not None else at.astimezone()
     if not at.year >= EARLIEST or at > now:
-        raise typer.BadParameter(f"is before {EARLIEST} or in the future", param_hint="--since")
+        raise typer.BadParameter(
+            Text("is before {year} or in the future", year=EARLIEST), param_hint="--since"
+        )
     return at
 
 
@@ -212,7 +220,8 @@ def example_events(
     own = tuple(settings.shop_status_events.values())
     for name, example in built_in_examples(message_format, now=now, own=own):
         notification = as_now(example.body(), example.key, settings) or example
-        yield PreviewedEvent(f"example: {name}  {notification.event_type}", notification)
+        about = Text("example: {name}  {event}", name=name, event=notification.event_type)
+        yield PreviewedEvent(about, notification)
 
 
 def _matching(events: Sequence[PreviewedEvent], wanted: Filter) -> list[PreviewedEvent]:
@@ -242,26 +251,27 @@ def lines(
                 None if one is None else sink.shown(as_delivery(sink, one)) for one in (before, body)
             )
         except ValueError as error:
-            raise SettingsError([f"SHOP_NOTIFY_URLS: {shown_place(sink.name)}: {error}"]) from error
+            problem = Text("SHOP_NOTIFY_URLS: {sink}: {error}", sink=shown_place(sink.name), error=error)
+            raise SettingsError([problem]) from error
         if then is None and text is None:
             continue
         count += 1
         note, shown_lines = _compared(then, text, is_past=event.sent is not None)
-        yield f"  {shown_place(sink.name)}{note}"
+        yield Text("  {sink}{note}", sink=shown_place(sink.name), note=note)
         yield from (f"{INDENT}{line}" for line in shown_lines)
     if not count:
-        yield "  no sink receives it"
+        yield Text("  no sink receives it")
     yield ""
 
 
 def _compared(then: str | None, text: str | None, *, is_past: bool) -> tuple[str, list[str]]:
     """Return a note and the lines of a message, or how it differs from what was sent."""
     if text is None:
-        return " (would not receive it now)", [f"- {line}" for line in (then or "").split("\n")]
+        return Text(" (would not receive it now)"), [f"- {line}" for line in (then or "").split("\n")]
     if then is None:
-        return " (did not receive it)" if is_past else "", text.split("\n")
+        return Text(" (did not receive it)") if is_past else "", text.split("\n")
     if then == text:
         return "", text.split("\n")
     old, new = then.split("\n"), text.split("\n")
     diff = list(unified_diff(old, new, lineterm="", n=len(old) + len(new)))[3:]
-    return " (differs from what was sent)", [f"{line[0]} {line[1:]}" for line in diff]
+    return Text(" (differs from what was sent)"), [f"{line[0]} {line[1:]}" for line in diff]

@@ -15,6 +15,7 @@ import typer
 
 from shop_poller.cli.console import (
     DATES,
+    CommandError,
     Config,
     ShopId,
     Since,
@@ -31,9 +32,11 @@ from shop_poller.cli.console import (
 )
 from shop_poller.cli.dead_letters import AT_ONCE
 from shop_poller.cli.deliveries import delivered_line
+from shop_poller.cli.language import in_language
 from shop_poller.config.settings import Settings
 from shop_poller.core.filters import Filter, problems
 from shop_poller.core.model import iso
+from shop_poller.core.translatable import Text
 from shop_poller.ports import FinishedDelivery
 from shop_poller.stores import concurrent_store
 
@@ -50,7 +53,7 @@ Event = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be sent again; change nothing.")]
 
 
-class UnknownEventError(Exception):
+class UnknownEventError(CommandError):
     """No event has that name; the text lists the known ones."""
 
 
@@ -111,35 +114,42 @@ def replay(
     settings, start = load_settings(config, shop), utc(since)
     end = until.replace(tzinfo=UTC) if until else None
     if end is not None and end <= start:
-        raise typer.BadParameter("is not after --since", param_hint="--until")
+        raise typer.BadParameter(Text("is not after --since"), param_hint="--until")
     try:
         found = anyio.run(find, settings, ReplayFilter(start, end, sink, event))
     except UnknownEventError as error:
-        raise refused(str(error)) from error
+        raise refused(error.text) from error
     count = len(found.again)
     if found.bare:
         complain(
-            f"{found.bare:,} cannot be sent again: an older version delivered them without keeping a copy"
+            Text(
+                "{count:,} cannot be sent again: an older version delivered them without keeping a copy",
+                count=found.bare,
+            )
         )
     for name in found.orphans:
-        complain(f"skipped: deliveries to {name}, which SHOP_NOTIFY_URLS does not name")
+        complain(Text("skipped: deliveries to {sink}, which SHOP_NOTIFY_URLS does not name", sink=name))
     if dry_run:
         for one in found.again:
             say(delivered_line(one))
-        say(f"would send {count:,} again; changed nothing")
+        say(Text("would send {count:,} again; changed nothing", count=count))
     elif not count:
-        say("there is nothing to replay")
-    elif not (yes or count == 1 or agreed(f"send {count:,} deliveries again?")):
-        say("nothing was changed")
+        say(Text("there is nothing to replay"))
+    elif not (yes or count == 1 or agreed(Text("send {count:,} deliveries again?", count=count))):
+        say(Text("nothing was changed"))
     else:
-        say(f"replayed {_put_back_all(settings, found):,} of {count:,}")
+        say(Text("replayed {done:,} of {all:,}", done=_put_back_all(settings, found), all=count))
 
 
 def _put_back_all(settings: Settings, found: FoundDeliveries) -> int:
     """Put all deliveries back, with a progress bar on a terminal. If interrupted, print how to resume."""
     count, moved = len(found.again), 0
     bar = typer.progressbar(
-        length=count, label="replay", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
+        length=count,
+        label=in_language(Text("replay")),
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_pos=True,
     )
 
     def step(meant: int, put: int) -> None:
@@ -152,8 +162,12 @@ def _put_back_all(settings: Settings, found: FoundDeliveries) -> int:
             anyio.run(partial(put_back, settings, found.again, step))
     except BaseException:  # Ctrl-C too
         complain(
-            f"replayed {moved:,} of {count:,}, perhaps a few more; to resume, run it again with"
-            f" --until {iso(found.before)}"
+            Text(
+                "replayed {done:,} of {all:,}, perhaps a few more; to resume, run it again with --until {at}",
+                done=moved,
+                all=count,
+                at=iso(found.before),
+            )
         )
         raise
     return moved

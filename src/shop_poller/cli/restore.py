@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, cast
 import anyio
 import typer
 
-from shop_poller.cli.archive import MOST_SHOWN, ArchiveReader, open_regular, reading
+from shop_poller.cli.archive import MOST_SHOWN, ArchiveReader, Manifest, open_regular, reading
 from shop_poller.cli.backup import (
     BackupRefusedError,
     BackupReport,
@@ -40,6 +40,7 @@ from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
 from shop_poller.core.plain_text import one_line
+from shop_poller.core.translatable import Text
 from shop_poller.stores import concurrent_store
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain, keep_owner, lock_for, restoring
@@ -60,16 +61,18 @@ Exit codes: 2 settings; 5 state, or FILE is not a backup of it."""
 def restore(*, file: BackupFile, config: Config = None, shop: ShopId = None, yes: Yes = False) -> None:
     """Replace the state of the shop, or of all shops, by a backup; stop the daemon first."""
     shops = load_chosen_shops(config, shop)
-    places = shops[0].state_place if len(shops) == 1 else f"the states of {len(shops):,} shops"
-    if not yes and not agreed(f"replace {places} by what is in {file}?"):
-        say("nothing was changed")
+    places = shops[0].state_place
+    if len(shops) > 1:
+        places = Text("the states of {count:,} shops", count=len(shops))
+    if not yes and not agreed(Text("replace {places} by what is in {file}?", places=places, file=file)):
+        say(Text("nothing was changed"))
         return
     try:
-        with progress("restore", len(shops)) as show:
+        with progress(Text("restore"), len(shops)) as show:
             report = anyio.run(partial(restore_states, shops, file, show=show))
     except BackupRefusedError as error:
-        raise refused(str(error)) from error
-    report.show(f"restored from {file}")
+        raise refused(error.text) from error
+    report.show(lambda shops: Text("{shops} restored from {file}", shops=shops, file=file))
 
 
 async def restore_states(shops: Sequence[Settings], source: Path, *, show: ShowShopProgress) -> BackupReport:
@@ -91,8 +94,14 @@ async def restore_states(shops: Sequence[Settings], source: Path, *, show: ShowS
         with reading(source) as archive:
             return await _restore_archive(shops, source, archive, show)
     except OSError as error:
-        place = error.filename or source
-        raise PermanentError(ErrorKind.STORE, f"{place}: {error.strerror}; nothing was changed") from error
+        raise PermanentError(
+            ErrorKind.STORE,
+            Text(
+                "{path}: {error}; nothing was changed",
+                path=error.filename or source,
+                error=error.strerror,
+            ),
+        ) from error
 
 
 async def _restore_archive(
@@ -100,37 +109,53 @@ async def _restore_archive(
 ) -> BackupReport:
     manifest, there = archive.manifest, {shop.shop: shop for shop in shops}
     in_redis = isinstance(shops[0].state, RedisAddress)
-    if manifest.kind != ("redis" if in_redis else "sqlite"):
-        raise _no(
-            source,
-            f"is a backup of a state in {'a file' if in_redis else 'Redis'}, but the settings keep it in"
-            f" {'Redis' if in_redis else 'a file'}",
-        )
-    known = redis_layout() if in_redis else len(MIGRATIONS)
-    if manifest.schema > known:
-        raise _no(
-            source,
-            f"was made by a newer shop-poller ({manifest.version}, schema {manifest.schema}; this one knows"
-            f" up to {known}); install that version",
-        )
+    _check_manifest(source, manifest, there.keys(), in_redis=in_redis)
     wanted = [there[shop] for shop in manifest.shops if shop in there]
-    if not wanted:
-        of = ", ".join(list(manifest.shops)[:3])
-        raise _no(source, f"is a backup of {of}; the settings name {', '.join(list(there)[:3])}")
     report = BackupReport()
     report.left += [
-        f"{shop}: is in the backup, but not in the settings or not named by --shop"
+        Text("{shop}: is in the backup, but not in the settings or not named by --shop", shop=shop)
         for shop in manifest.shops
         if shop not in there
     ]
     report.left += [
-        f"{shop}: is not in the backup; its state stays" for shop in there if shop not in manifest.shops
+        Text("{shop}: is not in the backup; its state stays", shop=shop)
+        for shop in there
+        if shop not in manifest.shops
     ]
     if in_redis:
         await _restore_all_keys(wanted, archive, show, report)
     else:
         _restore_files(wanted, source, archive, show, report)
     return report
+
+
+def _check_manifest(source: Path, manifest: Manifest, named: Collection[str], *, in_redis: bool) -> None:
+    """Refuse a backup that does not fit the settings."""
+    if manifest.kind == "redis" and not in_redis:
+        raise _no(source, Text("is a backup of a state in Redis, but the settings keep it in a file"))
+    if manifest.kind != "redis" and in_redis:
+        raise _no(source, Text("is a backup of a state in a file, but the settings keep it in Redis"))
+    known = redis_layout() if in_redis else len(MIGRATIONS)
+    if manifest.schema > known:
+        raise _no(
+            source,
+            Text(
+                "was made by a newer shop-poller ({version}, schema {schema}; this one knows up to {known});"
+                " install that version",
+                version=manifest.version,
+                schema=manifest.schema,
+                known=known,
+            ),
+        )
+    if not set(manifest.shops) & set(named):
+        raise _no(
+            source,
+            Text(
+                "is a backup of {shops}; the settings name {named}",
+                shops=", ".join(list(manifest.shops)[:3]),
+                named=", ".join(list(named)[:3]),
+            ),
+        )
 
 
 def _restore_files(
@@ -158,12 +183,12 @@ def _restore_files(
 def _restore_database(shops: Sequence[Settings], source: Path) -> BackupReport:
     """Restore a copy that `sqlite3 … .backup` made, or a copy of a state file that was not open."""
     if len(shops) > 1:
-        raise _no(source, "is a database of one shop; name the shop with --shop")
+        raise _no(source, Text("is a database of one shop; name the shop with --shop"))
     shop = shops[0]
     if isinstance(shop.state, RedisAddress):
-        raise _no(source, "is a database, but the settings keep the state in Redis")
+        raise _no(source, Text("is a database, but the settings keep the state in Redis"))
     if Path(os.path.realpath(source)) == Path(os.path.realpath(shop.state)):
-        raise _no(source, "is the state itself")
+        raise _no(source, Text("is the state itself"))
     report = BackupReport()
     with ExitStack() as stack:
         stack.enter_context(_locked(shop))
@@ -182,7 +207,7 @@ def _put_in_place(shop: Settings, report: BackupReport) -> None:
         with _explained(shop):
             files.put_in_place(_path(shop))
     except ShopPollerError as error:
-        report.failed.append(f"{shop.shop}: {error}")
+        report.failed.append(Text("{shop}: {error}", shop=shop.shop, error=error.text))
     else:
         report.done.append(shop.shop)
 
@@ -192,14 +217,19 @@ def _explained(shop: Settings) -> Iterator[None]:
     try:
         yield
     except (SqliteError, OSError) as error:
-        raise PermanentError(
-            ErrorKind.STORE, f"{explain(error, _path(shop))}; nothing was changed"
-        ) from error
+        problem = Text("{problem}; nothing was changed", problem=explain(error, _path(shop)))
+        raise PermanentError(ErrorKind.STORE, problem) from error
 
 
 def _of_another(source: Path, found: Collection[str], shop: Settings) -> PermanentError:
-    of = one_line(", ".join(sorted(found)[:3]), MOST_SHOWN) or "no shop"
-    return _no(source, f"is a state of {of}, but the settings name {shop.shop} (SHOP_ID)")
+    return _no(
+        source,
+        Text(
+            "is a state of {found}, but the settings name {shop} (SHOP_ID)",
+            found=one_line(", ".join(sorted(found)[:3]), MOST_SHOWN) or Text("no shop"),
+            shop=shop.shop,
+        ),
+    )
 
 
 @contextmanager
@@ -244,13 +274,17 @@ async def _restore_all_keys(
         if holder := await _leader(shop):
             raise PermanentError(
                 ErrorKind.STORE,
-                f"{holder} holds the lease of {shop.shop}; stop every replica first; nothing was changed",
+                Text(
+                    "{holder} holds the lease of {shop}; stop every replica first; nothing was changed",
+                    holder=holder,
+                    shop=shop.shop,
+                ),
             )
     for shop in shops:
         try:
             await _restore_keys(shop, archive, show)
         except ShopPollerError as error:
-            report.failed.append(f"{shop.shop}: {error}")
+            report.failed.append(Text("{shop}: {error}", shop=shop.shop, error=error.text))
         else:
             report.done.append(shop.shop)
 
@@ -297,4 +331,4 @@ def _raise_limit() -> None:
 
 
 def _no(source: Path, why: str) -> PermanentError:
-    return PermanentError(ErrorKind.STORE, f"{source}: {why}; nothing was changed")
+    return PermanentError(ErrorKind.STORE, Text("{file}: {why}; nothing was changed", file=source, why=why))

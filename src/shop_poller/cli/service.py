@@ -25,6 +25,7 @@ from shop_poller.cli.console import (
     say,
     say_lines,
 )
+from shop_poller.core.translatable import Text
 
 app = make_app()
 
@@ -50,11 +51,17 @@ def install_service(*, only_print: Print = False, yes: Yes = False) -> None:
         return
     problems = list(systemd_unit.obstacles(command))
     if os.geteuid() != 0:
-        problems.append(f"only root may write to {systemd_unit.UNIT.parent}: sudo {command} install-service")
+        problems.append(
+            Text(
+                "only root may write to {directory}: sudo {command} install-service",
+                directory=systemd_unit.UNIT.parent,
+                command=command,
+            )
+        )
     if problems:
         for problem in problems:
             complain(problem)
-        raise refused("nothing was written; `install-service --print` prints the unit anyway")
+        raise refused(Text("nothing was written; `install-service --print` prints the unit anyway"))
     install(command, Path("/"), systemd_unit.systemd_version(), yes=yes)
 
 
@@ -77,7 +84,8 @@ def install(command: Path, root: Path, version: int, *, yes: bool) -> None:
     except OutputError:
         raise
     except OSError as error:
-        raise refused(f"{error.filename}: cannot be written: {error.strerror}") from error
+        problem = Text("{path}: cannot be written: {error}", path=error.filename, error=error.strerror)
+        raise refused(problem) from error
     for line in _next_steps(str(command), systemd_unit.SETTINGS, systemd_unit.CREDENTIALS):
         say(line)
 
@@ -86,39 +94,44 @@ def _install(file: systemd_unit.ServiceFile, root: Path, *, yes: bool) -> None:
     """Write a file, unless it is up to date, belongs to the user, or the user declines."""
     path, changes = systemd_unit.below(root, file.path), file.diff(root)
     if changes is not None and (file.yours or not changes):
-        say(f"unchanged       {path}")
+        say(Text("unchanged       {path}", path=path))
         return
     if changes:
         for line in changes:
             say(line)
-        if not yes and not (on_terminal() and agreed(f"overwrite {path}?")):
-            raise refused(f"{path} differs; --yes overwrites it, `systemctl edit` keeps your changes apart")
+        if not yes and not (on_terminal() and agreed(Text("overwrite {path}?", path=path))):
+            raise refused(
+                Text(
+                    "{path} differs; --yes overwrites it, `systemctl edit` keeps your changes apart",
+                    path=path,
+                )
+            )
     file.write(root)
-    say(f"written         {path}")
+    say(Text("written         {path}", path=path))
 
 
 def _next_steps(command: str, settings: Path, credentials: Path) -> list[str]:
     as_service = f"{command} as-service"
     return [
         "",
-        "Next steps, as root:",
-        f"1. Set the shop's address: WOOCOMMERCE_MCP_URL in {settings}",
-        "2. Enter its keys. Each is asked for, so that it is not in the shell's history:",
+        Text("Next steps, as root:"),
+        Text("1. Set the shop's address: WOOCOMMERCE_MCP_URL in {file}", file=settings),
+        Text("2. Enter its keys. Each is asked for, so that it is not in the shell's history:"),
         *(
             f"     systemd-ask-password {name}: | install -m 0600 /dev/stdin {credentials}/{name}"
             for name in ("WOOCOMMERCE_CONSUMER_KEY", "WOOCOMMERCE_CONSUMER_SECRET")
         ),
-        "3. Set where notifications go. Skip this to have them in the journal:",
+        Text("3. Set where notifications go. Skip this to have them in the journal:"),
         "     echo 'https://crm.example/hooks/orders#crm' |"
         f" install -m 0600 /dev/stdin {credentials}/SHOP_NOTIFY_URLS",
-        "4. Check it:",
+        Text("4. Check it:"),
         "     systemctl daemon-reload",
         f"     {as_service} check",
         f"     {as_service} notify-test",
-        "5. Start it, now and at every boot:",
+        Text("5. Start it, now and at every boot:"),
         "     systemctl enable --now shop-poller",
         "     journalctl -fu shop-poller",
-        "6. Optional: set a token for the buttons of the status page and for `poll now`, and restart:",
+        Text("6. Optional: set a token for the buttons of the status page and for `poll now`, and restart:"),
         f"     openssl rand -hex 24 | install -m 0600 /dev/stdin {credentials}/SHOP_ADMIN_TOKEN",
         "     systemctl restart shop-poller",
         f"     {as_service} poll now",
@@ -144,18 +157,25 @@ def as_service(
         unit = systemd_unit.installed_unit()
         if not unit:
             raise refused(
-                f"there is no {systemd_unit.UNIT.name}; install it: sudo shop-poller install-service"
+                Text(
+                    "there is no {unit}; install it: sudo shop-poller install-service",
+                    unit=systemd_unit.UNIT.name,
+                )
             )
         if os.geteuid() != 0:
             sudo = shlex.join(["sudo", str(systemd_unit.own_command()), "as-service", *words])
-            raise refused(f"only root may read the service's keys: {sudo}")
+            raise refused(Text("only root may read the service's keys: {command}", command=sudo))
         own = [str(systemd_unit.own_command()), *words]
         systemd_unit.become(
             systemd_unit.as_service(unit, own, terminal=on_terminal() and sys.stdout.isatty())
         )
     except OSError as error:
         raise refused(
-            f"{error.filename or 'systemctl'}: {error.strerror}; does this machine run systemd?"
+            Text(
+                "{command}: {error}; does this machine run systemd?",
+                command=error.filename or "systemctl",
+                error=error.strerror,
+            )
         ) from error
 
 

@@ -1,6 +1,6 @@
 """The command `setup`: asks for the shop, its keys and a Telegram bot, tries each, and writes `.env`.
 
-It consists of the parts `setup_*.py`: answers (pure), words, dialogue, shop, chat.
+It consists of the parts `setup_*.py`: answers (pure), dialogue, shop, chat. The texts are in locales/.
 """
 
 import errno
@@ -24,7 +24,7 @@ from shop_poller.cli.console import (
     say,
     skip_unneeded_modules,
 )
-from shop_poller.cli.language import locale_of
+from shop_poller.cli.language import locale_of, use_language
 from shop_poller.cli.setup_answers import with_sink
 from shop_poller.cli.setup_dialogue import Dialogue
 from shop_poller.config.addresses import parse_listen
@@ -81,6 +81,7 @@ def set_up(
     except (OSError, ValueError) as error:
         text, present, problem = "", {}, error
     dialogue = Dialogue(locale or locale_of(environ, present.get("shop_locale", ""), default="ru"))
+    use_language(dialogue.locale)
     if not on_terminal():
         raise refused(dialogue.text("no_terminal"))
     if problem is not None:

@@ -27,7 +27,7 @@ class WrongAnswerError(Exception):
     """An answer cannot be right.
 
     Attributes:
-        text: the key of setup_words.TEXTS.
+        text: the name of a text in locales/*/setup.toml.
         values: of the placeholders in that text.
     """
 

@@ -5,11 +5,13 @@ from importlib.util import find_spec
 
 import anyio
 
-from shop_poller.cli.check import CheckResult, notify_test
+from shop_poller.cli.check import notify_test
+from shop_poller.cli.check_result import CheckResult
 from shop_poller.cli.setup_answers import bot_token
 from shop_poller.cli.setup_dialogue import Dialogue
 from shop_poller.cli.setup_telegram import Bot, BotApi, BotError, BotTrouble, Chat, chats_in
 from shop_poller.config.settings import Settings, SettingsError
+from shop_poller.core.translatable import joined
 from shop_poller.sinks.registry import INSTALL_APPRISE, parse_sink
 
 NAME = "telegram"
@@ -137,7 +139,7 @@ class ChatStep:
             settings = Settings.of({**self._values, "shop_notify_urls": address}, parse_sink=parse_sink)
             (result,) = [result async for result in notify_test(settings)]
         except SettingsError as error:
-            return CheckResult("sink", NAME, str(error), ok=False)
+            return CheckResult("sink", NAME, joined("; ", [*error.problems]), ok=False)
         return result
 
 

@@ -10,10 +10,11 @@ from typing import TypeVar
 import typer
 
 from shop_poller.cli.console import say
+from shop_poller.cli.language import in_language
 from shop_poller.cli.setup_answers import WrongAnswerError, is_yes, number_in
-from shop_poller.cli.setup_words import TEXTS
 from shop_poller.core.messages import Locale
 from shop_poller.core.plain_text import plain
+from shop_poller.locales import setup_texts
 
 T = TypeVar("T")
 MAX_LINE = 4096
@@ -30,12 +31,15 @@ class Dialogue:
 
     def __init__(self, locale: Locale) -> None:
         self.locale = locale
-        self._texts = TEXTS[locale]
+        self._texts = setup_texts(locale)
 
     def text(self, key: str, **values: object) -> str:
         """Return a text with its placeholders filled; the values are not templates."""
         text = self._texts[key]
-        return text.format(**values) if values else text
+        shown = {
+            name: in_language(value) if isinstance(value, str) else value for name, value in values.items()
+        }
+        return text.format(**shown) if values else text
 
     def say(self, key: str, **values: object) -> None:
         """Print a text."""

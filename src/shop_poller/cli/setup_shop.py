@@ -7,7 +7,7 @@ from typing import TypeVar
 import anyio
 from pydantic import ValidationError
 
-from shop_poller.cli.check import ask_shop
+from shop_poller.cli.check_shop import ask_shop
 from shop_poller.cli.setup_answers import (
     api_addresses,
     callback_address,
@@ -21,6 +21,7 @@ from shop_poller.cli.setup_key_link import ConsumerKeys, KeyLink
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import CAUSES
+from shop_poller.core.translatable import Text
 from shop_poller.http.client import HttpClient, transport_errors
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.sources.woocommerce.answers import RedirectedError
@@ -65,10 +66,10 @@ class ShopStep:
                 ask.say("shop_ok", dialect=dialect)
                 return {ADDRESS: working, KEY: keys.consumer_key, SECRET: keys.consumer_secret}
             if found.kind is ErrorKind.AUTHENTICATION:
-                ask.say("shop_keys", detail=found)
+                ask.say("shop_keys", detail=found.text)
                 keys = self._ask_keys(address, is_first=False)
             else:
-                ask.say("shop_failed", cause=CAUSES[ask.locale][found.kind], detail=found)
+                ask.say("shop_failed", cause=CAUSES[ask.locale][found.kind], detail=found.text)
                 address = self._ask_address()
 
     def _ask_address(self) -> str:
@@ -81,7 +82,7 @@ class ShopStep:
             try:
                 moved = anyio.run(_moved, address)
             except ShopPollerError as error:
-                ask.say("site_failed", cause=CAUSES[ask.locale][error.kind], detail=error)
+                ask.say("site_failed", cause=CAUSES[ask.locale][error.kind], detail=error.text)
                 continue
             if moved and ask.agrees("address_moved", to=moved):
                 address = moved
@@ -170,7 +171,7 @@ async def _moved(address: str) -> str:
     """
     client = HttpClient(address, timeout_s=SITE_TIMEOUT_S)
     try:
-        with transport_errors("the site"), anyio.fail_after(SITE_TIMEOUT_S):
+        with transport_errors(Text("the site")), anyio.fail_after(SITE_TIMEOUT_S):
             async with client.stream("GET") as response:
                 location = response.headers.get("location", "")
                 is_redirect = response.status_code in {301, 302, 307, 308}

@@ -25,11 +25,13 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import iso
+from shop_poller.core.plain_text import plain
+from shop_poller.core.translatable import Text, joined
 from shop_poller.runtime.exposure import exposed, summary
 from shop_poller.stores import peek_store
 
 if TYPE_CHECKING:
-    from shop_poller.cli.check import CheckResult
+    from shop_poller.cli.check_result import CheckResult
 
 AT_ONCE = 16
 """How many shops are checked at the same time."""
@@ -57,7 +59,11 @@ def list_shops(*, config: Config = None, as_json: AsJson = False) -> None:
     with suppress(EnoughError):
         for shop in shops_config.shops:
             about = found[shop.shop]
-            say(json.dumps(about, ensure_ascii=False) if as_json else _line(about))
+            if as_json:
+                trouble = None if about["trouble"] is None else plain(about["trouble"])
+                say(json.dumps(about | {"trouble": trouble}, ensure_ascii=False))
+            else:
+                say(_line(about))
 
 
 @app.command(
@@ -78,14 +84,19 @@ def check(config: Config = None) -> None:
     unprinted: list[OutputError] = []
 
     for line in summary(exposed(shops_config.shops, shops_config.files)):
-        say(f"ok    permissions: warning: {line}")
+        warning = Text("warning: {problem}", problem=line)
+        say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("permissions"), text=warning)))
 
     async def look(shop: Settings) -> None:
         wrong: list[CheckResult] = [finding async for finding in checks.check(shop) if not finding.ok]
         failed.extend(codes[finding.part] for finding in wrong)
-        text = "; ".join(f"{finding.about}: {finding.text}" for finding in wrong)
+        text = Text(
+            "{shop}: {problems}", shop=shop.shop, problems=joined("; ", [finding.line() for finding in wrong])
+        )
         try:
-            say(f"FAIL  {shop.shop}: {text}" if wrong else f"ok    {shop.shop}")
+            say(
+                Text("FAIL  {finding}", finding=text) if wrong else Text("ok    {finding}", finding=shop.shop)
+            )
         except OutputError as error:  # raised later: the task group would wrap it
             unprinted.append(error)
 
@@ -128,12 +139,13 @@ async def _described(shop: Settings) -> dict[str, Any]:
             if state is not None and state.last_poll_at is not None:
                 about["last_poll_at"] = iso(state.last_poll_at)
     except ShopPollerError as error:
-        about["trouble"] = str(error)
+        about["trouble"] = error.text
     return about
 
 
 def _line(about: dict[str, Any]) -> str:
-    last = about["trouble"] or about["last_poll_at"] or "never polled"
-    leader = f", by {about['leader']}" if about["leader"] else ""
-    words = (about["shop"], about["url"], f"every {about['interval_s']:g} s", ", ".join(about["sinks"]))
-    return "  ".join((*words, f"{last}{leader}"))
+    last = about["trouble"] or about["last_poll_at"] or Text("never polled")
+    if about["leader"]:
+        last = Text("{at}, by {leader}", at=last, leader=about["leader"])
+    every = Text("every {interval:g} s", interval=about["interval_s"])
+    return joined("  ", [about["shop"], about["url"], every, ", ".join(about["sinks"]), last])

@@ -18,9 +18,11 @@ from shop_poller.cli.console import (
     make_app,
     say,
 )
+from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.model import iso
+from shop_poller.core.translatable import Text
 from shop_poller.ports import RowSetAside
 from shop_poller.stores import inspect_store, repair_store, set_aside_in_store
 from shop_poller.stores.damage import StateFinding
@@ -75,11 +77,10 @@ async def _check_all(shops: Sequence[Settings], repair: bool, as_json: bool) -> 
             kept = await _rows_set_aside(shop)
         except ShopPollerError as error:
             is_well = False
-            say(
-                json.dumps({"shop": shop.shop, "error": str(error)})
-                if as_json
-                else f"FAIL  {shop.shop}: {error}"
-            )
+            if as_json:
+                say(json.dumps({"shop": shop.shop, "error": str(error)}))
+            else:
+                say(Text("FAIL  {finding}", finding=_about(shop, error.text)))
             continue
         is_well = is_well and all(repair and one.fix for one in found)
         if as_json:
@@ -87,14 +88,23 @@ async def _check_all(shops: Sequence[Settings], repair: bool, as_json: bool) -> 
             say(json.dumps(about | {"findings": [one.as_dict() for one in found]}, ensure_ascii=False))
             continue
         for one in found:
-            say(f"{'done' if repair and one.fix else 'FAIL'}  {shop.shop}: {one.line()}")
+            if repair and one.fix:
+                say(Text("done  {finding}", finding=_about(shop, one.line())))
+            else:
+                say(Text("FAIL  {finding}", finding=_about(shop, one.line())))
         if not found:
-            say(f"ok    {shop.shop}: nothing is damaged")
+            say(Text("ok    {finding}", finding=_about(shop, Text("nothing is damaged"))))
         if not repair and any(one.fix for one in found):
-            say(f"note  {shop.shop}: stop the daemon and run `shop-poller state check --repair`")
+            advice = Text("stop the daemon and run `shop-poller state check --repair`")
+            say(Text("note  {advice}", advice=_about(shop, advice)))
         if kept:
-            say(f"note  {shop.shop}: rows are set aside, `shop-poller state aside` lists them")
+            advice = Text("rows are set aside, `shop-poller state aside` lists them")
+            say(Text("note  {advice}", advice=_about(shop, advice)))
     return is_well
+
+
+def _about(shop: Settings, text: str) -> str:
+    return Text("{shop}: {text}", shop=shop.shop, text=text)
 
 
 async def _find(shop: Settings, *, repair: bool) -> list[StateFinding]:
@@ -118,9 +128,12 @@ async def _list_all(shops: Sequence[Settings], as_json: bool, forget: bool) -> N
             continue
         for one in kept:
             row = _row(one)
-            say(f"{row['at']}  {shop.shop}: {one.place} {one.name}: {one.reason}")
+            text = Text(
+                "{place} {name}: {reason}", place=one.place, name=one.name, reason=as_text(one.reason)
+            )
+            say(Text("{at}  {row}", at=row["at"], row=_about(shop, text)))
         if not kept:
-            say(f"{shop.shop}: no row is set aside")
+            say(_about(shop, Text("no row is set aside")))
 
 
 def _row(one: RowSetAside) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from typing import Any
 from shop_poller.alerts import MARKERS
 from shop_poller.cli.console import store_of
 from shop_poller.cli.deliveries import as_dict
+from shop_poller.cli.language import as_text
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
 from shop_poller.core.errors import ShopPollerError
+from shop_poller.core.import_walk import Phase
 from shop_poller.core.model import iso
+from shop_poller.core.translatable import Text
 from shop_poller.mutes import MUTED, stored_mutes
 from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
 from shop_poller.stores import peek_store
@@ -55,7 +58,8 @@ class Status:
         oldest = [sink.oldest_at for sink in self.stats.sinks.values()]
         dated = [over.at for over in (*self.delivered[:1], *self.dead[:1])]
         stored = [self.state.last_poll_at, *oldest, *dated]
-        return str(trouble(self.whose, now=self.now, behind_shop_s=None, stored=stored) or "")
+        wrong = trouble(self.whose, now=self.now, behind_shop_s=None, stored=stored)
+        return wrong.text() if wrong else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the output of `--json`: instants are ISO 8601 in UTC, or null."""
@@ -132,42 +136,88 @@ def _quiet_until(settings: Settings, now: datetime) -> dict[str, datetime]:
 
 def render(status: Status, now: datetime) -> list[str]:
     """Return the lines for people."""
-    state, stats = status.state, status.stats
+    state = status.state
     if state is None:
-        return [f"shop        {status.shop}: never polled with this state"]
-    lines = [
-        f"shop        {status.shop}",
-        f"last poll   {_ago(state.last_poll_at, now)}",
-        f"cursor      {_iso(state.cursor_at) or 'none yet'}, by the shop's clock",
-        f"watching    since {_iso(state.baseline_at) or 'the first answer, which has not come yet'}",
-        f"known       {stats.known:,} orders",
+        return [Text("shop        {shop}: never polled with this state", shop=status.shop)]
+    return [
+        *_polling_lines(status, state, now),
+        *(
+            Text("set aside   order {order}: {reason}", order=order_id, reason=as_text(reason))
+            for order_id, reason in status.set_aside.items()
+        ),
+        *(
+            Text(
+                "set aside   stored row {place} {name}: {reason}",
+                place=one.place,
+                name=one.name,
+                reason=as_text(one.reason),
+            )
+            for one in status.rows_set_aside
+        ),
+        *(
+            Text("alert       {name}: {cause} since {at}", name=name, cause=alert.cause, at=iso(alert.since))
+            for name, alert in status.alerts.items()
+        ),
+        *_sink_lines(status, now),
+        *(
+            Text(
+                "dead letter {order} {event} to {sink}, {at}: {reason}",
+                order=one.key,
+                event=one.event_type,
+                sink=one.sink,
+                at=_ago(one.at, now),
+                reason=as_text(one.reason),
+            )
+            for one in status.dead
+        ),
+    ]
+
+
+def _polling_lines(status: Status, state: ShopState, now: datetime) -> list[str]:
+    cursor = _iso(state.cursor_at) or Text("none yet")
+    since = _iso(state.baseline_at) or Text("the first answer, which has not come yet")
+    lines: list[str] = [
+        Text("shop        {shop}", shop=status.shop),
+        Text("last poll   {at}", at=_ago(state.last_poll_at, now)),
+        Text("cursor      {cursor}, by the shop's clock", cursor=cursor),
+        Text("watching    since {since}", since=since),
+        Text("known       {count:,} orders", count=status.stats.known),
     ]
     if status.clock:
-        lines.append(f"clock       {status.clock}")
+        lines.append(Text("clock       {trouble}", trouble=status.clock))
     if state.import_position is not None:
-        lines.append(
-            f"importing   {state.import_position.phase} orders, {state.import_position.count:,} so far"
-        )
-    lines += [f"set aside   order {order_id}: {reason}" for order_id, reason in status.set_aside.items()]
-    lines += [f"set aside   stored row {one.place} {one.name}: {one.reason}" for one in status.rows_set_aside]
-    lines += [
-        f"alert       {name}: {alert.cause} since {iso(alert.since)}" for name, alert in status.alerts.items()
+        count = state.import_position.count
+        if state.import_position.phase is Phase.OPEN:
+            lines.append(Text("importing   open orders, {count:,} so far", count=count))
+        else:
+            lines.append(Text("importing   completed orders, {count:,} so far", count=count))
+    return lines
+
+
+def _sink_lines(status: Status, now: datetime) -> list[str]:
+    lines: list[str] = [
+        Text("muted       {sink}: until {until}", sink=name, until=iso(until))
+        for name, until in status.mutes.items()
     ]
-    lines += [f"muted       {name}: until {iso(until)}" for name, until in status.mutes.items()]
-    for name, sink in stats.sinks.items():
-        oldest = f", oldest {_ago(sink.oldest_at, now)}" if sink.oldest_at else ""
-        lines.append(f"outbox      {name}: {sink.waiting:,} waiting{oldest}, {sink.dead:,} dead letters")
-    if not stats.sinks:
-        lines.append("outbox      empty")
+    for name, sink in status.stats.sinks.items():
+        oldest = Text(", oldest {at}", at=_ago(sink.oldest_at, now)) if sink.oldest_at else ""
+        lines.append(
+            Text(
+                "outbox      {sink}: {waiting:,} waiting{oldest}, {dead:,} dead letters",
+                sink=name,
+                waiting=sink.waiting,
+                oldest=oldest,
+                dead=sink.dead,
+            )
+        )
+    if not status.stats.sinks:
+        lines.append(Text("outbox      empty"))
     lines += [
-        f"quiet       {name}: until {until:%Y-%m-%d %H:%M}" for name, until in status.quiet_until.items()
+        Text("quiet       {sink}: until {until:%Y-%m-%d %H:%M}", sink=name, until=until)
+        for name, until in status.quiet_until.items()
     ]
     if status.delivered:
-        lines.append(f"delivered   last {_ago(status.delivered[0].at, now)}")
-    lines += [
-        f"dead letter {one.key} {one.event_type} to {one.sink}, {_ago(one.at, now)}: {one.reason}"
-        for one in status.dead
-    ]
+        lines.append(Text("delivered   last {at}", at=_ago(status.delivered[0].at, now)))
     return lines
 
 
@@ -177,12 +227,8 @@ def _iso(instant: datetime | None) -> str | None:
 
 def _ago(instant: datetime | None, now: datetime) -> str:
     if instant is None:
-        return "never"
+        return Text("never")
     seconds = (now - instant).total_seconds()
     if seconds < -NOTABLE.total_seconds():
-        return f"{iso(instant)} ({described(seconds)} in the future)"
-    seconds = max(seconds, 0.0)
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{iso(instant)} ({seconds / size:.0f} {unit} ago)"
-    return f"{iso(instant)} ({seconds:.0f} seconds ago)"
+        return Text("{at} ({by} in the future)", at=iso(instant), by=described(seconds))
+    return Text("{at} ({age} ago)", at=iso(instant), age=described(max(seconds, 0.0)))

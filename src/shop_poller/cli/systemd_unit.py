@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from shop_poller.core.translatable import Text
+
 UNIT = Path("/etc/systemd/system/shop-poller.service")
 BACK_OFF = UNIT.with_name("shop-poller.service.d") / "back-off.conf"
 SETTINGS = Path("/etc/shop-poller/shop-poller.env")
@@ -101,19 +103,28 @@ def own_command() -> Path:
 def obstacles(command: Path) -> Iterator[str]:
     """Yield the obstacles to the service, a sandbox with another user, executing a command."""
     if not PLAIN.fullmatch(str(command)):
-        yield f"{command} has characters with a special meaning in unit files; install it in {_advice()}"
+        yield Text(
+            "{command} has characters with a special meaning in unit files; install it in {place}",
+            command=command,
+            place=_advice(),
+        )
     for path in dict.fromkeys((command, Path(sys.executable).resolve(), Path(__file__).resolve())):
         home = next((home for home in HIDDEN if path.is_relative_to(home)), None)
         if home is not None:
-            yield f"{path} is in {home}, which the service cannot see; install it in {_advice()}"
+            yield Text(
+                "{path} is in {directory}, which the service cannot see; install it in {place}",
+                path=path,
+                directory=home,
+                place=_advice(),
+            )
             continue
         closed = [part for part in (path, *path.parents) if part.exists() and not _open(part)]
         if closed:
-            yield f"the user of the service may not read {closed[-1]}: chmod -R o+rX {closed[-1]}"
+            yield Text("the user of the service may not read {path}: chmod -R o+rX {path}", path=closed[-1])
 
 
 def _advice() -> str:
-    return (
+    return Text(
         "/opt: make wheel && sudo python3 -m venv /opt/shop-poller &&"
         " sudo /opt/shop-poller/bin/pip install -c constraints.txt dist/*.whl"
         " (with the system's Python, such as /usr/bin/python3)"

@@ -349,7 +349,7 @@ class Settings(BaseModel):
     shop_delivery_max_age_hours: Hours = Field(
         72, gt=0, description="hours after which an undelivered notification becomes a dead letter"
     )
-    shop_locale: Locale = Field("ru", description="language of the notifications")
+    shop_locale: Locale = Field("ru", description="language of notifications, and of what commands print")
     shop_name: str = Field(
         "", max_length=100, description="the shop's name for people, if there are several; default: SHOP_ID"
     )

@@ -9,6 +9,7 @@ from shop_poller.core.messages import event_id
 from shop_poller.core.model import EventType, KnownOrder, Order, UnreadableOrder
 from shop_poller.core.sweep import contradicts, missed
 from shop_poller.core.transition import Policy, decide, was_announced
+from shop_poller.core.translatable import Text
 
 
 class Standing(StrEnum):
@@ -69,9 +70,6 @@ class Evidence:
     complete_since: datetime
 
 
-HIDDEN = "a plugin, or the rights of the key's user, may hide the others"
-
-
 @dataclass(frozen=True, slots=True)
 class Count:
     """How many orders the shop counts, and how many could be read.
@@ -93,9 +91,19 @@ class Count:
 
     def text(self) -> str:
         """Return one line for people."""
-        shop = f"{self.lowest:,}" if self.lowest == self.highest else f"{self.lowest:,} to {self.highest:,}"
-        hides = f"; {HIDDEN}" if self.read < self.lowest else ""
-        return f"the shop counts {shop} orders, {self.read:,} could be read{hides}"
+        text = Text(
+            "the shop counts {orders:,} orders, {read:,} could be read", orders=self.lowest, read=self.read
+        )
+        if self.lowest != self.highest:
+            text = Text(
+                "the shop counts {lowest:,} to {highest:,} orders, {read:,} could be read",
+                lowest=self.lowest,
+                highest=self.highest,
+                read=self.read,
+            )
+        if self.read >= self.lowest:
+            return text
+        return Text("{text}; a plugin, or the rights of the key's user, may hide the others", text=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +155,8 @@ class Auditor:
         if order.modified_at > self.polled_to and not is_older:
             return (Standing.FINE if decision.known == known else Standing.CHANGING), ""
         if is_older or events or missed(known, order, decision, polled_to=self.polled_to):
-            due = ", ".join(str(event) for event in events) or "nothing to announce"
-            return Standing.MISSED, f"to be announced: {due}"
+            due = ", ".join(str(event) for event in events) or Text("nothing to announce")
+            return Standing.MISSED, Text("to be announced: {events}", events=due)
         return (Standing.OLD if decision.imported else Standing.FINE), ""
 
     def _delivered(
@@ -161,7 +169,7 @@ class Auditor:
             return Standing.WAITING, ""
         gone = [event for event, several in announced.items() if not several]
         if gone and order.created_at > evidence.complete_since:
-            return Standing.LOST, f"no trace of {', '.join(gone)}"
+            return Standing.LOST, Text("no trace of {events}", events=", ".join(gone))
         return Standing.FINE, ""
 
     def _announced(

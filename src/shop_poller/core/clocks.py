@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from shop_poller.core.translatable import Text
+
 STEP = timedelta(seconds=10)
 """A larger jump means that the clock was set. Slewing moves a clock by only half a millisecond per second.
 The delay of a slow Redis that returns its time is smaller, too."""
@@ -168,12 +170,16 @@ def is_usual(gap: timedelta) -> bool:
     return -STEP <= gap <= USUAL_GAP
 
 
-def described(seconds: float) -> str:
+def described(seconds: float) -> Text:
     """Format a difference of clocks for people: the number and its unit."""
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if abs(seconds) >= 2 * size:
-            return f"{abs(seconds) / size:.0f} {unit}"
-    return f"{abs(seconds):.0f} seconds"
+    seconds = abs(seconds)
+    if seconds >= 2 * 86_400:
+        return Text("{count} days", count=round(seconds / 86_400))
+    if seconds >= 2 * 3600:
+        return Text("{count} hours", count=round(seconds / 3600))
+    if seconds >= 2 * 60:
+        return Text("{count} minutes", count=round(seconds / 60))
+    return Text("{count} seconds", count=round(seconds))
 
 
 class Whose(StrEnum):
@@ -181,6 +187,11 @@ class Whose(StrEnum):
 
     OURS = "our clock"
     OF_REDIS = "the clock of Redis"
+
+    @property
+    def shown(self) -> Text:
+        """The clock, for people."""
+        return Text("our clock") if self is Whose.OURS else Text("the clock of Redis")
 
 
 class ClockFault(StrEnum):
@@ -209,14 +220,21 @@ class ClockTrouble:
         return self.seconds > AGREE.total_seconds()
 
     def __str__(self) -> str:
+        return str(self.text())
+
+    def text(self) -> Text:
         """Return what is wrong and how to fix it, in one line."""
-        by = described(self.seconds)
+        by, whose = described(self.seconds), self.whose.shown
         if self.fault is ClockFault.SET_BACK:
-            text = f"the state holds times {by} in the future: {self.whose} was set back, or is behind"
-        else:
-            than = "ahead of" if self.fault is ClockFault.AHEAD else "behind"
-            text = f"{self.whose} is {by} {than} the shop's"
-        return f"{text}; set both by NTP"
+            return Text(
+                "the state holds times {by} in the future: {whose} was set back, or is behind; set both by"
+                " NTP",
+                by=by,
+                whose=whose,
+            )
+        if self.fault is ClockFault.AHEAD:
+            return Text("{whose} is {by} ahead of the shop's; set both by NTP", whose=whose, by=by)
+        return Text("{whose} is {by} behind the shop's; set both by NTP", whose=whose, by=by)
 
 
 def trouble(

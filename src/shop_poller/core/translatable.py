@@ -6,7 +6,7 @@ catalogue of the user's language before it prints it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 PLURAL = "count"
@@ -41,6 +41,7 @@ class Catalogue:
     """The lines of one language.
 
     Attributes:
+        marks: how this language writes the comma and the point of an English number, for `str.translate`.
         lines: by the English template, the template in this language, or one per plural form (`one`, `few`,
             `many`, `other` of CLDR) if the template has a value named `count`.
         plural_form: the plural form of a number.
@@ -48,20 +49,34 @@ class Catalogue:
 
     lines: Mapping[str, str | Mapping[str, str]]
     plural_form: Callable[[float], str]
+    marks: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number that is formatted as another language writes it."""
+
+    value: float
+    marks: Mapping[int, str]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec).translate(self.marks)
 
 
 def translated(text: str, catalogue: Catalogue) -> str:
     """Return the line in the language of the catalogue; what the catalogue does not have stays English."""
     if not isinstance(text, Text):
         return text
-    values = {
-        name: translated(value, catalogue) if isinstance(value, str) else value
-        for name, value in text.values.items()
-    }
     found = catalogue.lines.get(text.template, text.template)
     if not isinstance(found, str):
-        found = found[catalogue.plural_form(cast("float", values[PLURAL]))]
-    return found.format(**values)
+        found = found[catalogue.plural_form(cast("float", text.values[PLURAL]))]
+    return found.format(**{name: _shown(value, catalogue) for name, value in text.values.items()})
+
+
+def _shown(value: object, catalogue: Catalogue) -> object:
+    if isinstance(value, str):
+        return translated(value, catalogue)
+    return _Number(value, catalogue.marks) if isinstance(value, int | float) else value
 
 
 def joined(separator: str, texts: Sequence[str]) -> str:

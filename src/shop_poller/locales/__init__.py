@@ -1,11 +1,13 @@
 """The texts for people: one directory per language. A translator edits its files; no code changes.
 
 - `messages.toml`: the messages about orders and alerts.
-- `commands.toml` and `errors.toml`: what the commands print, `--help`, and errors: the English line, and its
-  translation. English has no such files, because the lines in the code are English.
+- `setup.toml` and `page.toml`: the dialogue of `setup`, and the status page, by the names of the texts.
+- `commands.toml`, `help.toml` and `errors.toml`: what the commands print, their `--help`, and errors. An
+  entry is an English line and its translation. English has no such files: the lines in the code are English.
 """
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,10 @@ from shop_poller.core.translatable import Catalogue
 if TYPE_CHECKING:
     from shop_poller.core.messages import Locale
     from shop_poller.core.rich_format import Texts
+
+
+MARKS: Mapping[str, Mapping[int, str]] = {"ru": str.maketrans({",": "\u00a0", ".": ","})}
+"""How a language writes the comma and the point of an English number."""
 
 
 @cache
@@ -32,6 +38,18 @@ def texts(locale: str) -> "Texts":
 
 
 @cache
+def setup_texts(locale: "Locale") -> Mapping[str, str]:
+    """Return what `setup` asks and answers in a language, by the names of the texts."""
+    return _read(locale, "setup")
+
+
+@cache
+def page_texts(locale: "Locale") -> Mapping[str, str]:
+    """Return the texts of the status page in a language, by their names."""
+    return _read(locale, "page")
+
+
+@cache
 def catalogue(locale: "Locale") -> Catalogue:
     """Return the lines of the commands in a language other than English."""
 
@@ -41,10 +59,10 @@ def catalogue(locale: "Locale") -> Catalogue:
         return str(BabelLocale(locale).plural_form(count))
 
     lines: dict[str, Any] = {}
-    for name in ("commands", "errors"):
+    for name in ("commands", "help", "errors"):
         found = _read(locale, name)
         lines |= {**found["lines"], **found["plurals"]}
-    return Catalogue(lines, plural_form)
+    return Catalogue(lines, plural_form, MARKS[locale])
 
 
 def _read(locale: str, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shop_poller.config.settings import Settings
+from shop_poller.core.translatable import Text
 
 GROUP, OTHERS = 0o070, 0o007
 READ, WRITE = 0o044, 0o022
@@ -29,11 +30,18 @@ class Exposed:
 
     path: Path
     mode: int
-    what: str
+    what: Text
     advice: str
 
-    def __str__(self) -> str:
-        return f"others can {self.what} {self.path} (mode {self.mode:04o}): {self.advice}"
+    def text(self) -> Text:
+        """Return what is wrong and how to correct it, in one line."""
+        return Text(
+            "others can {what} {path} (mode {mode:04o}): {advice}",
+            what=self.what,
+            path=self.path,
+            mode=self.mode,
+            advice=self.advice,
+        )
 
 
 def exposed(shops: Sequence[Settings], files: Iterable[Path]) -> list[Exposed]:
@@ -47,11 +55,11 @@ def exposed(shops: Sequence[Settings], files: Iterable[Path]) -> list[Exposed]:
     return list(dict.fromkeys(found))
 
 
-def summary(found: Sequence[Exposed]) -> list[str]:
+def summary(found: Sequence[Exposed]) -> list[Text]:
     """Return one line per file, up to MOST_LINES, and a line that counts the rest."""
-    lines = [str(one) for one in found[:MOST_LINES]]
+    lines = [one.text() for one in found[:MOST_LINES]]
     if len(found) > MOST_LINES:
-        lines.append(f"others can read or write {len(found) - MOST_LINES:,} more files")
+        lines.append(Text("others can read or write {count:,} more files", count=len(found) - MOST_LINES))
     return lines
 
 
@@ -81,6 +89,9 @@ def _look(path: Path, forbidden: int, wanted: str) -> Iterator[Exposed]:
     except OSError:  # the file is missing or not accessible: the code that opens it reports that
         return
     wrong = mode & forbidden
-    what = " and ".join(name for name, bits in (("read", READ), ("write", WRITE)) if wrong & bits)
-    if what:
+    if wrong & READ and wrong & WRITE:
+        what = Text("read and write")
+    else:
+        what = Text("read") if wrong & READ else Text("write")
+    if wrong & (READ | WRITE):
         yield Exposed(path, mode, what, f"chmod {wanted} {path}")

@@ -7,6 +7,7 @@ import anyio
 
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, TemporaryError
+from shop_poller.core.translatable import Text
 from shop_poller.polling.held_refunds import HOLD_S
 from shop_poller.polling.plan import TickReport
 from shop_poller.ports import NewDelivery, Outbox, StateView
@@ -52,7 +53,8 @@ async def run_once(settings: Settings) -> RunReport:
         await shop_runtime.lease.once(once)
     if not reports:
         raise TemporaryError(
-            ErrorKind.STORE, f"state in {settings.state_place}: the lease was lost meanwhile"
+            ErrorKind.STORE,
+            Text("state in {place}: the lease was lost meanwhile", place=settings.state_place),
         )
     return reports[0]
 

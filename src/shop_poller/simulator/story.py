@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from random import Random
 
+from shop_poller.core.translatable import Text
 from shop_poller.simulator.orders import SimulatedOrder
 from shop_poller.simulator.rendering import money
 from shop_poller.simulator.shop import SimulatedShop
@@ -36,7 +37,7 @@ class Story:
         self.pause_s = OPENING_PAUSE_S
 
     def step(self) -> str:
-        """Make one thing happen, and describe it in one line (in Russian, no surnames)."""
+        """Make one thing happen, and describe it in one line, without surnames."""
         line = next(self._opening, None)
         if line is None:
             self.pause_s = self._rng.uniform(2.0, 6.0)
@@ -59,18 +60,18 @@ class Story:
         yield self._comes(first)
         yield self._pays(first)
         second = self._shop.create_order("processing")
-        yield f"{self._comes(second)} Оплачен сразу."
+        yield Text("{order} Paid at once.", order=self._comes(second))
         third = self._shop.create_order()
         yield self._comes(third)
         yield self._fails(third)
         yield self._gives_back_some(first)
-        yield self._is_cancelled(self._yesterday, "вчерашний: на складе не нашлось")
+        yield self._is_cancelled(self._yesterday, Text("from yesterday: out of stock"))
         yield self._gives_back_all(second)
-        yield self._pays(third, "со второй попытки")
+        yield Text("Order #{order} is paid at the second attempt.", order=self._pay(third))
         fourth = self._shop.create_order()
         yield self._comes(fourth)
         yield self._completes(first)
-        yield self._is_cancelled(fourth, "покупатель передумал")
+        yield self._is_cancelled(fourth, Text("the buyer changed their mind"))
 
     def _at_random(self) -> str:
         open_orders = [
@@ -100,32 +101,48 @@ class Story:
     def _comes(self, order_id: int) -> str:
         order = self._shop.order(order_id)
         goods = ", ".join(line.product.name for line in order.lines)
-        return f"Новый заказ #{order_id}: {_buyer(order)} берёт: {goods} ({self._price(order)})."
+        return Text(
+            "New order #{order}: {buyer} buys: {goods} ({price}).",
+            order=order_id,
+            buyer=_buyer(order),
+            goods=goods,
+            price=self._price(order),
+        )
 
-    def _pays(self, order_id: int, how: str = "") -> str:
+    def _pay(self, order_id: int) -> int:
         self._shop.set_status(order_id, "processing")
-        return f"Заказ #{order_id} оплачен{f' {how}' if how else ''}."
+        return order_id
+
+    def _pays(self, order_id: int) -> str:
+        return Text("Order #{order} is paid.", order=self._pay(order_id))
 
     def _fails(self, order_id: int) -> str:
         self._shop.set_status(order_id, "failed")
-        return f"Заказ #{order_id}: банк отклонил оплату."
+        return Text("Order #{order}: the bank declined the payment.", order=order_id)
 
     def _completes(self, order_id: int) -> str:
         self._shop.set_status(order_id, "completed")
-        return f"Заказ #{order_id} выполнен: {_buyer(self._shop.order(order_id))} всё получает."
+        buyer = _buyer(self._shop.order(order_id))
+        return Text("Order #{order} is completed: {buyer} receives everything.", order=order_id, buyer=buyer)
 
     def _is_cancelled(self, order_id: int, why: str = "") -> str:
         self._shop.set_status(order_id, "cancelled")
-        return f"Заказ #{order_id} отменён{f' ({why})' if why else ''}."
+        if why:
+            return Text("Order #{order} is cancelled ({why}).", order=order_id, why=why)
+        return Text("Order #{order} is cancelled.", order=order_id)
 
     def _gives_back_some(self, order_id: int) -> str:
         amount = Decimal(max(1, int(self._shop.order(order_id).total / 4)))
         self._shop.refund(order_id, amount, "Одна вещь не подошла")
-        return f"Заказ #{order_id}: возвращена часть денег, {money(amount)} {self._sign}."
+        return Text(
+            "Order #{order}: part of the money is refunded, {amount}.",
+            order=order_id,
+            amount=f"{money(amount)} {self._sign}",
+        )
 
     def _gives_back_all(self, order_id: int) -> str:
         self._shop.refund(order_id)
-        return f"Заказ #{order_id}: деньги возвращены полностью."
+        return Text("Order #{order}: all money is refunded.", order=order_id)
 
     def _price(self, order: SimulatedOrder) -> str:
         return f"{money(order.total)} {self._sign}"

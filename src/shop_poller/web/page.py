@@ -4,6 +4,7 @@ from datetime import datetime
 
 from shop_poller.core.messages import CAUSES, Locale
 from shop_poller.core.model import iso
+from shop_poller.locales import page_texts
 from shop_poller.web.chart import chart
 from shop_poller.web.frame import REFRESH_S, VERDICTS, document
 from shop_poller.web.markup import Markup, fill, foreign, joined
@@ -11,7 +12,6 @@ from shop_poller.web.snapshot import StatusSnapshot
 from shop_poller.web.tables import dead_letters, events, sinks
 from shop_poller.web.troubles import Trouble, troubles
 from shop_poller.web.view_context import ViewContext
-from shop_poller.web.words import TEXTS
 
 
 def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
@@ -92,7 +92,7 @@ def _verdict(verdict: str, heading: str, under: Markup) -> Markup:
 def _trouble(view: ViewContext, trouble: Trouble, now: datetime) -> Markup:
     age = (now - trouble.since).total_seconds() if trouble.since else trouble.seconds
     text = fill(
-        TEXTS[view.locale][trouble.kind],
+        page_texts(view.locale)[trouble.kind],
         name=foreign(trouble.name),
         count=view.number(trouble.count),
         ago=view.ago(trouble.since, now),
@@ -194,7 +194,7 @@ def _footer(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     at = fill(
         '<time datetime="{iso}">{text}</time>', iso=iso(snapshot.now), text=f"{snapshot.now:%H:%M:%S} UTC"
     )
-    text = TEXTS[view.locale]["read at, no refresh" if view.no_refresh else "read at"]
+    text = page_texts(view.locale)["read at, no refresh" if view.no_refresh else "read at"]
     return fill(
         '<footer><p>{read} <a href="{url}">{toggle}</a></p></footer>',
         read=fill(text, at=at, seconds=REFRESH_S),

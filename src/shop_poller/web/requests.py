@@ -18,7 +18,7 @@ class ActionRefusedError(Exception):
 
     Attributes:
         status: of the response.
-        text: the reason, a key of words.TEXTS.
+        text: the reason, a name in locales/*/page.toml.
     """
 
     def __init__(self, status: int, text: str) -> None:

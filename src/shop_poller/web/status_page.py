@@ -1,6 +1,7 @@
 """Handles the requests of the status page, and decides who may act. Imported at the first request."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import get_args
 
 import anyio
 import structlog
@@ -24,7 +25,6 @@ from shop_poller.web.requests import (
 )
 from shop_poller.web.snapshot import ActionResult, PageBackend, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
-from shop_poller.web.words import TEXTS
 
 SNAPSHOT_S = 1.0
 """All clients share one snapshot for this time, so that they cannot overload the store."""
@@ -79,7 +79,7 @@ class StatusPage:
 
     async def page(self, request: Request) -> Response:
         """Handle GET /: the status."""
-        view = self._view_context(request)
+        view = self._view_context(request, self._locale)
         if view.notice:  # for one reader, once: not kept in _pages
             return _html(status_page(await self._recent_snapshot(), view))
         snapshot = await self._recent_snapshot()
@@ -89,7 +89,7 @@ class StatusPage:
 
     async def sign_in(self, request: Request) -> Response:
         """Handle GET and POST /sign-in."""
-        view = self._view_context(request)
+        view = self._view_context(request, self._locale)
         if request.method != "POST":
             return _html(form_page(view, self._shop))
         try:
@@ -118,8 +118,9 @@ class StatusPage:
 
     async def act(self, request: Request) -> Response:
         """Handle POST /actions/…; see DONE. A program receives one line, a browser the page."""
-        view, action = self._view_context(request), request.path_params["action"]
         by_program = bearer(request) is not None
+        view = self._view_context(request, "en" if by_program else self._locale)
+        action = request.path_params["action"]
         try:
             self._authorize(request)
             fields = await read_form(request) if action != "poll" else {}
@@ -133,7 +134,7 @@ class StatusPage:
         self._log.info("action done", action=action, dead_letter=seq or None)
         self._action_count += 1
         if by_program:
-            return PlainTextResponse(f"{_result_text(ViewContext('en'), action, seq)}\n", 200, HEADERS)
+            return PlainTextResponse(f"{_result_text(view, action, seq)}\n", 200, HEADERS)
         # A browser is redirected to the page, which shows the result.
         keep_still = "&still=1" if view.no_refresh else ""
         return RedirectResponse(f"../?lang={view.locale}&done={action}&seq={seq}{keep_still}", 303, HEADERS)
@@ -166,7 +167,7 @@ class StatusPage:
         **values: object,
     ) -> Response:
         if by_program:
-            return PlainTextResponse(f"{TEXTS['en'][text].format(**values)}\n", status, HEADERS)
+            return PlainTextResponse(f"{view.say(text, **values)}\n", status, HEADERS)
         back = f"../?lang={view.locale}"
         return _html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
 
@@ -215,10 +216,10 @@ class StatusPage:
                 self._pages = {}
             return self._snapshot
 
-    def _view_context(self, request: Request) -> ViewContext:
+    def _view_context(self, request: Request, default: Locale) -> ViewContext:
         query = request.query_params
         chosen = query.get("lang")
-        locale = read_locale(chosen or "", request.headers.get("accept-language", ""), self._locale)
+        locale = read_locale(chosen or "", request.headers.get("accept-language", ""), default)
         done, seq = query.get("done", ""), query.get("seq", "")
         signed_in = self._admin_auth is not None and self._admin_auth.is_signed_in(request)
         notice = ""
@@ -226,7 +227,7 @@ class StatusPage:
             notice = _result_text(ViewContext(locale), done, int(seq[:20]))
         return ViewContext(
             locale=locale,
-            locale_chosen=chosen in TEXTS,
+            locale_chosen=chosen in get_args(Locale),
             no_refresh="still" in query,
             actions_enabled=self._admin_auth is not None,
             signed_in=signed_in,

@@ -5,11 +5,11 @@ from datetime import datetime
 from shop_poller.core.attempts import DELIVERED, Attempt, AttemptLog
 from shop_poller.core.breaker import BreakerState
 from shop_poller.core.model import iso
+from shop_poller.locales import page_texts
 from shop_poller.ports import FinishedDelivery
 from shop_poller.web.markup import Markup, fill, foreign, joined
 from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
-from shop_poller.web.words import TEXTS
 
 MUTE_S = 3600
 """For how long the button mutes a sink."""
@@ -147,7 +147,7 @@ def _dead_letter(view: ViewContext, over: FinishedDelivery, snapshot: StatusSnap
         "{log}{actions}</article>",
         event=view.event(over.event_type, snapshot.titles),
         about=view.about(over.key),
-        to=fill(TEXTS[view.locale]["to"], name=foreign(over.sink)),
+        to=fill(page_texts(view.locale)["to"], name=foreign(over.sink)),
         attempts=view.say("attempts", count=over.attempts),
         ago=view.ago(over.at, snapshot.now),
         reason=foreign(over.reason),

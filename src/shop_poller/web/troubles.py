@@ -41,7 +41,7 @@ class Trouble:
     """A problem.
 
     Attributes:
-        kind: a text of words.TEXTS.
+        kind: a name in locales/*/page.toml.
         about: a key of SECTIONS, if it is not the kind.
         grave: something does not work; else it only needs attention.
         name: the service or sink.

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import iso
 from shop_poller.core.translatable import translated
-from shop_poller.locales import catalogue
+from shop_poller.locales import catalogue, page_texts
 from shop_poller.web.markup import Markup, fill, foreign
-from shop_poller.web.words import TEXTS, event_name
+from shop_poller.web.words import event_name
 
 FUTURE_S = 60.0
 """A time that is less than this in the future counts as now: two clocks are compared."""
@@ -37,7 +37,7 @@ class ViewContext:
 
     def say(self, text: str, **values: object) -> str:
         """Return a text in the reader's language."""
-        return TEXTS[self.locale][text].format(**values)
+        return page_texts(self.locale)[text].format(**values)
 
     def line(self, text: str) -> str:
         """Return a line of the code, such as an error, in the reader's language if it is a Text."""

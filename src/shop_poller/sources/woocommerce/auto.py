@@ -171,8 +171,8 @@ class Auto:
                 in_trouble = any(isinstance(error, TemporaryError) for _, error in errors)
                 self._pause_s = SOON_S if in_trouble else LATER_S
                 self._again_at = self._clock() + self._pause_s
-                first = "it is the first that fits address and keys"
-                why = "those before it do not answer" if errors else first
+                first = Text("it is the first that fits address and keys")
+                why = Text("those before it do not answer") if errors else first
                 self.choice = ChosenDialect(dialect, why, refused)
                 self._on_choice(self.choice)
                 return

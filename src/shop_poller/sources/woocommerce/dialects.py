@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from shop_poller.core.translatable import Text
+
 
 class Dialect(StrEnum):
     """A way to ask a shop for its orders."""
@@ -26,11 +28,11 @@ ROUTES: Mapping[Dialect, str] = {
 BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
     Dialect.WOOCOMMERCE_MCP: (),
     Dialect.ABILITIES: (
-        "partial refunds",
-        "the buyer's first name",
-        "order numbers of a plugin's",
-        "the date of payment",
-        "drafts, and statuses of a plugin that was removed",
+        Text("partial refunds"),
+        Text("the buyer's first name"),
+        Text("order numbers of a plugin's"),
+        Text("the date of payment"),
+        Text("drafts, and statuses of a plugin that was removed"),
     ),
     Dialect.REST: (),
     Dialect.EXECUTE: (),
@@ -38,11 +40,11 @@ BLIND_TO: Mapping[Dialect, tuple[str, ...]] = {
 """What a dialect cannot see in an order, for people."""
 
 
-KEYS_NEEDED = "WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET"
+KEYS_NEEDED = Text("WOOCOMMERCE_CONSUMER_KEY and WOOCOMMERCE_CONSUMER_SECRET")
 
 NEEDS: Mapping[Dialect, str] = {
     Dialect.WOOCOMMERCE_MCP: KEYS_NEEDED,
-    Dialect.ABILITIES: "WORDPRESS_USERNAME and WORDPRESS_APPLICATION_PASSWORD",
+    Dialect.ABILITIES: Text("WORDPRESS_USERNAME and WORDPRESS_APPLICATION_PASSWORD"),
     Dialect.REST: KEYS_NEEDED,
     Dialect.EXECUTE: KEYS_NEEDED,
 }
