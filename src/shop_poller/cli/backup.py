@@ -40,6 +40,7 @@ from shop_poller.clock import now
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.known_lines import known
 from shop_poller.core.translatable import Text, joined
 from shop_poller.stores.sqlite import backup as files
 from shop_poller.stores.sqlite.file import MIGRATIONS, explain
@@ -237,7 +238,9 @@ async def _copy(shop: Settings, scratch: Path, show: ShowShopProgress) -> bool:
         files.copy_state(state, scratch, lambda done, of: show(shop.shop, done, of))
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-            problem = Text("{path}: {error}; free some space and run it again", path=scratch, error=error)
+            problem = Text(
+                "{path}: {error}; free some space and run it again", path=scratch, error=known(str(error))
+            )
             raise CannotWriteError(problem) from error
         raise PermanentError(ErrorKind.STORE, explain(error, state)) from error
     return True
@@ -280,7 +283,9 @@ def _check_target(shops: Sequence[Settings], target: Path, *, overwrite: bool) -
 
 
 def _refused_by_system(target: Path, error: OSError) -> BackupRefusedError:
-    return BackupRefusedError(Text("{file}: {error}; name another file", file=target, error=error.strerror))
+    return BackupRefusedError(
+        Text("{file}: {error}; name another file", file=target, error=known(error.strerror or ""))
+    )
 
 
 def _already_exists(target: Path) -> BackupRefusedError:
@@ -367,7 +372,9 @@ def _writing(target: Path | None) -> Iterator[None]:
         raise
     except OSError as error:
         place = target or Text("standard output")
-        raise CannotWriteError(Text("{place}: {error}", place=place, error=error.strerror)) from error
+        raise CannotWriteError(
+            Text("{place}: {error}", place=place, error=known(error.strerror or ""))
+        ) from error
 
 
 def _name(part: Path, target: Path, *, overwrite: bool) -> None:

@@ -43,6 +43,7 @@ from shop_poller.cli.language import language, locale_of, use_language
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import choose
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
 from shop_poller.core.translatable import Text
 from shop_poller.runtime.signals import run_until_signal
@@ -124,7 +125,7 @@ def main() -> None:
         is_list = not {"--help", "--version"}.isdisjoint(sys.argv)
         sys.exit(Exit.OK if is_list else CUT_SHORT)
     except OutputError as error:
-        complain(Text("cannot print: {error}", error=error))
+        complain(Text("cannot print: {error}", error=known(str(error))))
         sys.exit(Exit.UNDELIVERED)
     finally:
         if "shop_poller.observability.logging" in sys.modules:  # it is large; `--version` does not log

@@ -40,7 +40,7 @@ from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Delivery, Notification
 from shop_poller.core.showing import shown, shown_place
 from shop_poller.core.translatable import Text
-from shop_poller.runtime.factory import make_message_format
+from shop_poller.runtime.factory import make_message_format, sink_problem
 from shop_poller.runtime.message_templates import check_templates
 from shop_poller.stores import peek_store
 
@@ -251,8 +251,7 @@ def lines(
                 None if one is None else sink.shown(as_delivery(sink, one)) for one in (before, body)
             )
         except ValueError as error:
-            problem = Text("SHOP_NOTIFY_URLS: {sink}: {error}", sink=shown_place(sink.name), error=error)
-            raise SettingsError([problem]) from error
+            raise SettingsError([sink_problem(sink.name, error)]) from error
         if then is None and text is None:
             continue
         count += 1

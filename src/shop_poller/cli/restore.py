@@ -39,6 +39,7 @@ from shop_poller.cli.console import (
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError
+from shop_poller.core.known_lines import known
 from shop_poller.core.plain_text import one_line
 from shop_poller.core.translatable import Text
 from shop_poller.stores import concurrent_store
@@ -99,7 +100,7 @@ async def restore_states(shops: Sequence[Settings], source: Path, *, show: ShowS
             Text(
                 "{path}: {error}; nothing was changed",
                 path=error.filename or source,
-                error=error.strerror,
+                error=known(error.strerror or ""),
             ),
         ) from error
 

@@ -25,6 +25,7 @@ from shop_poller.cli.console import (
     say,
     say_lines,
 )
+from shop_poller.core.known_lines import known
 from shop_poller.core.translatable import Text
 
 app = make_app()
@@ -84,7 +85,9 @@ def install(command: Path, root: Path, version: int, *, yes: bool) -> None:
     except OutputError:
         raise
     except OSError as error:
-        problem = Text("{path}: cannot be written: {error}", path=error.filename, error=error.strerror)
+        problem = Text(
+            "{path}: cannot be written: {error}", path=error.filename, error=known(error.strerror or "")
+        )
         raise refused(problem) from error
     for line in _next_steps(str(command), systemd_unit.SETTINGS, systemd_unit.CREDENTIALS):
         say(line)
@@ -174,7 +177,7 @@ def as_service(
             Text(
                 "{command}: {error}; does this machine run systemd?",
                 command=error.filename or "systemctl",
-                error=error.strerror,
+                error=known(error.strerror or ""),
             )
         ) from error
 
