@@ -24,6 +24,7 @@ from shop_poller.mutes import Mutes
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import MetricsRegistry, StoreUse
+from shop_poller.polling.digest_maker import DigestMaker
 from shop_poller.polling.limiter import PollLimiter, PollSchedule
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.poller import Poller
@@ -152,6 +153,7 @@ class ShopRuntime:
             metrics=metrics,
             now=now,
             on_new_deliveries=self._announce,
+            zone=settings.time_zone,
         )
         await state_writer.load()
         self.clock.begun(state_writer.state)
@@ -195,10 +197,27 @@ class ShopRuntime:
             clock=self.clock,
             schedule=schedule,
             refunds=None if self._refunds is None else schedule.scheduled_refunds(self._refunds),
+            digest_maker=self._digest_maker(),
         )
         self._changes.changed("state", "")
         self.session = LeaderSession(poller, state_writer, dispatchers)
         return self.session
+
+    def _digest_maker(self) -> DigestMaker | None:
+        """Return what makes the digests; None if no sink gets any."""
+        sinks = self._settings.sinks
+        schedules = {sink.name: sink.options.digest for sink in sinks if sink.options.digest is not None}
+        if not schedules:
+            return None
+        return DigestMaker(
+            schedules,
+            zone=self._settings.time_zone,
+            orders=self._store,
+            alerts=self._store,
+            message_format=self._message_format,
+            clock=self.clock,
+            on_new_deliveries=self._announce,
+        )
 
     def _schedule(self, state_writer: StateWriter) -> PollSchedule:
         """Return the schedule: immediately for a single shop, else at the shop's point of the interval."""
