@@ -5,7 +5,7 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
-from babel.dates import format_date, format_interval
+from babel.dates import format_date
 from babel.numbers import format_percent, get_currency_precision
 
 from shop_poller.core.digest_texts import WITH_MONEY
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from shop_poller.core.rich_format import Texts
 
 NOTHING: Mapping[str, Any] = {"count": 0, "unknown_amounts": 0, "sums": []}
+DAY = "d MMMM"
 MINUS = "\u2212"
+MOST_TIMES = 100
+"""A larger change says nothing."""
 OTHERS = tuple(name for name in Tally.__slots__ if name != "orders")
 
 
@@ -34,16 +37,25 @@ class DigestLines:
         self._words = texts.words
         self._counts = texts.counts
         self._locale = locale
-        self._period = str(data["period"])
+        self._period = "week" if data.get("period") == "week" else "day"
         self._previous: Mapping[str, Any] | None = data.get("previous")
 
     @property
-    def days(self) -> str:
-        """The days of the period, e.g. "вторник, 24 ноября" or "16–22 ноября"."""
-        first, last = (date.fromisoformat(self._data[name]) for name in ("first_day", "last_day"))
+    def title_values(self) -> dict[str, str]:
+        """The values of the title: what it is, and its days, e.g. "вторник, 24 ноября" or "16–22 ноября"."""
+        days = ""
+        if self._data.get("first_day") and self._data.get("last_day"):
+            first, last = (date.fromisoformat(self._data[name]) for name in ("first_day", "last_day"))
+            days = self._days(first, last)
+        return {"digest": self._words[f"digest_{self._period}"], "days": days}
+
+    def _days(self, first: date, last: date) -> str:
         if first == last:
             return str(format_date(first, "EEEE, d MMMM", locale=self._locale))
-        return str(format_interval(first, last, "MMMMd", locale=self._locale)).replace("\u2014", "\u2013")
+        end = format_date(last, DAY, locale=self._locale)
+        if first.month == last.month:
+            return f"{first.day}–{end}"
+        return f"{format_date(first, DAY, locale=self._locale)} – {end}"
 
     def lines(self) -> Iterator[str]:
         """Yield the lines."""
@@ -58,12 +70,12 @@ class DigestLines:
             if number["count"] or (before or NOTHING)["count"]:
                 text = self._words[f"digest_{name}"].replace("{count}", self._count(name, number))
                 yield text + self._was(before, name)
-        unknown = sum(self._data[name]["unknown_amounts"] for name in WITH_MONEY)
+        unknown = sum(self._now_and_before(name)[0]["unknown_amounts"] for name in WITH_MONEY)
         if unknown:
             yield self._words["digest_unknown"].replace("{count}", str(unknown))
 
     def _now_and_before(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-        return self._data[name], None if self._previous is None else self._previous[name]
+        return self._data.get(name) or NOTHING, None if self._previous is None else self._previous[name]
 
     def _orders(self, orders: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
         """Return e.g. "12 заказов (было 10) · 84 300 ₽ (+18 % к прошлой неделе)"."""
@@ -103,7 +115,7 @@ class DigestLines:
         for one in sums:
             text = self._money(one, value)
             old = earlier.get(one["currency"])
-            if old:
+            if old is not None and 0 < old * MOST_TIMES > Decimal(one[value]):
                 change = _change(Decimal(one[value]), old, self._locale)
                 text += f" ({change}{tail})"
             found.append(text)

@@ -141,8 +141,7 @@ class RichFormat:
         if data.get("error_type") in list(ErrorKind):
             values["cause"] = CAUSES[self.locale][ErrorKind(data["error_type"])]
         if wire["event_type"] == EventType.DIGEST:
-            values["digest"] = self.texts.words[f"digest_{data['period']}"]
-            values["days"] = DigestLines(data, self.texts, self.locale).days
+            values |= DigestLines(data, self.texts, self.locale).title_values
         return values
 
     def _digest_lines(self, wire: Mapping[str, Any]) -> Iterator[str]:

@@ -21,8 +21,8 @@ KEPT_DAYS = 35
 """A weekly digest needs the last 21 days."""
 MOST_CURRENCIES = 20
 """Of one day. A shop has a few; more would only let a stored day grow."""
-MOST_DIGITS = 40
-"""Of a sum. A total has 28 at most."""
+MOST_DIGITS = 24
+"""Before the point of a sum. A total has 20 at most."""
 NO_TALLY = "is not a tally"
 KINDS: Mapping[str, str] = {
     EventType.NEW: "orders",

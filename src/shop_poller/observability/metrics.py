@@ -268,7 +268,7 @@ class Metrics:
         self._failures = make(
             Counter,
             "shop_polling_failures",
-            "Polls, imports and sweeps that failed",
+            "Polls, imports, sweeps and digests that failed",
             "stage",
             "error_type",
         )

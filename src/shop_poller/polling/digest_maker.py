@@ -4,7 +4,7 @@ The stored entry that says which digest was made last is written in the commit t
 outbox. It holds a date: the day on which that digest was due.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, tzinfo
 
 import structlog
@@ -15,8 +15,7 @@ from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import MessageFormat
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import Log
-from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import Alert, AlertState, NewDelivery, OrderState
+from shop_poller.ports import Alert, AlertState, NewDelivery, OrderState, ShopState
 
 
 class DigestMaker:
@@ -29,7 +28,7 @@ class DigestMaker:
         alerts: stores which digests were made.
         message_format: how notifications are written.
         clock: our clock and the shop's.
-        on_new_deliveries: called when the outbox has new rows.
+        on_new_deliveries: called after each commit that added to the outbox.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class DigestMaker:
         alerts: AlertState,
         message_format: MessageFormat,
         clock: ClockWatch,
-        on_new_deliveries: Callable[[], None],
+        on_new_deliveries: Callable[[Sequence[NewDelivery]], None],
     ) -> None:
         self._schedules = schedules
         self._zone = zone
@@ -53,18 +52,22 @@ class DigestMaker:
         self._made: dict[str, date] | None = None  # None: read it from the store
         self._log: Log = structlog.get_logger()
 
-    async def make_due(self, state_writer: StateWriter) -> None:
+    async def make_due(self, state: ShopState, shop_time: datetime | None) -> None:
         """Make the digests that are due, as soon as the shop has been polled after their period.
 
         The first digest of a sink is the next one: what was due before is not made.
 
+        Args:
+            state: the position of polling.
+            shop_time: the shop's clock at the last commit; None if there was none since the start.
+
         Raises:
             TemporaryError: STORE; call again.
         """
-        now, state = self._clock.shop_date(), state_writer.state
-        if now is None or state.last_poll_at is None or state_writer.shop_time is None:
+        now = self._clock.shop_date()
+        if now is None or state.last_poll_at is None or shop_time is None:
             return
-        read_to = min(state.last_poll_at, state_writer.shop_time)
+        read_to = min(state.last_poll_at, shop_time)
         for sink, schedule in self._schedules.items():
             period = schedule.latest(now, self._zone)
             made = await self._last_made(sink)
@@ -72,18 +75,17 @@ class DigestMaker:
             if made is None or made > now.astimezone(self._zone).date():
                 await self._remember(sink, period, [])
             elif made < period.end and read_to >= period.ends_at(self._zone):
-                await self._make(sink, period, state_writer, now)
+                await self._make(sink, period, state.tallied_since, now)
 
-    async def _make(self, sink: str, period: Period, state_writer: StateWriter, now: datetime) -> None:
-        since = state_writer.state.tallied_since
+    async def _make(self, sink: str, period: Period, since: datetime | None, now: datetime) -> None:
         if since is None or since >= period.ends_at(self._zone):
             await self._remember(sink, period, [])  # nothing was counted in it
             return
         tallies = await self._orders.tallies(self._message_format.shop_id)
         digest = Digest.of(period, tallies, tallied_since=since, zone=self._zone)
         notification = digest_notification(sink, digest, self._message_format, now=now)
-        body = self._message_format.render(sink, notification)
-        await self._remember(sink, period, [NewDelivery(sink, notification, body)])
+        rows = [NewDelivery(sink, notification, self._message_format.render(sink, notification))]
+        await self._remember(sink, period, rows)
         self._log.info(
             "digest made",
             sink=sink,
@@ -91,7 +93,7 @@ class DigestMaker:
             last_day=str(period.last),
             event_id=notification.event_id,
         )
-        self._on_new_deliveries()
+        self._on_new_deliveries(rows)
 
     async def _last_made(self, sink: str) -> date | None:
         """Return on which day the last digest of a sink was due; None if there was none."""
@@ -104,7 +106,7 @@ class DigestMaker:
             }
         return self._made.get(sink)
 
-    async def _remember(self, sink: str, period: Period, new_deliveries: list[NewDelivery]) -> None:
+    async def _remember(self, sink: str, period: Period, new_deliveries: Sequence[NewDelivery]) -> None:
         """Store that the digest of a period was made, together with its delivery."""
         made, self._made = self._made or {}, None  # if this fails, it may be stored all the same
         # A date, whatever the zone is: the owner may change it. The kind of error has no meaning here.

@@ -229,7 +229,7 @@ class Poller:
         report = await self._poll_once(deadline)
         if self._digest_maker is not None:
             async with self._errors_reported(Stage.DIGEST, TickReport()):
-                await self._digest_maker.make_due(self._state_writer)
+                await self._digest_maker.make_due(self._state_writer.state, self._state_writer.shop_time)
                 self._changes.changed(Stage.DIGEST, "")
         return report
 
