@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from shop_poller.core.tallies import Amounts, CurrencySum, Tally
+from shop_poller.core.tallies import Amounts, CurrencySum, OrderTally
 from shop_poller.ports import Store
 from support.deliveries import SHOP, T0, batch
 from support.store_suite import OTHER_SHOP, THE_CAUSE, unwritable
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 DAY, NEXT_DAY = date(2026, 11, 23), date(2026, 11, 24)
 RUB = {"RUB": CurrencySum("₽", Decimal("1930.00"), 1), "EUR": CurrencySum("€", Decimal("0.00000001"), 1)}
-TALLY = Tally(Amounts(3, 1, RUB), failed=Amounts(1, 1), refunds=Amounts(2, sums=RUB))
-OTHER_TALLY = Tally(cancelled=Amounts(7, sums=RUB))
+TALLY = OrderTally(Amounts(3, 1, RUB), failed=Amounts(1, 1), refunds=Amounts(2, sums=RUB))
+OTHER_TALLY = OrderTally(cancelled=Amounts(7, sums=RUB))
 
 
 async def test_tallies_are_read_as_they_were_committed(place: Place) -> None:
@@ -34,8 +34,8 @@ async def test_tallies_are_read_as_they_were_committed(place: Place) -> None:
 async def test_a_commit_replaces_and_drops_days_and_leaves_the_others(store: Store) -> None:
     days = {DAY: TALLY, NEXT_DAY: TALLY, date(2026, 10, 1): TALLY}
     await store.commit(SHOP, replace(batch(), tallies=days))
-    change = {"tallies": {NEXT_DAY: OTHER_TALLY}, "dropped_days": [date(2026, 10, 1), date(2026, 10, 2)]}
-    await store.commit(SHOP, replace(batch(), **change))
+    dropped = [date(2026, 10, 1), date(2026, 10, 2)]
+    await store.commit(SHOP, replace(batch(), tallies={NEXT_DAY: OTHER_TALLY}, dropped_days=dropped))
     assert await store.tallies(SHOP) == {DAY: TALLY, NEXT_DAY: OTHER_TALLY}
     await store.commit(SHOP, batch())
     assert await store.tallies(SHOP) == {DAY: TALLY, NEXT_DAY: OTHER_TALLY}

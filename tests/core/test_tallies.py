@@ -18,7 +18,7 @@ from shop_poller.core.tallies import (
     MOST_CURRENCIES,
     Amounts,
     CurrencySum,
-    Tally,
+    OrderTally,
     counted,
     given_back,
     happened_at,
@@ -45,7 +45,7 @@ def event(type_: str = EventType.NEW, *, refund: Refund | None = None, **changes
     return OrderEvent(type_, order(**changes), 1, paid=True, refund=refund, earlier_refund_ids=earlier)
 
 
-def tally(*events: OrderEvent, stored: dict[date, Tally] | None = None) -> dict[date, Tally]:
+def tally(*events: OrderEvent, stored: dict[date, OrderTally] | None = None) -> dict[date, OrderTally]:
     return dict(counted(stored or {}, events, shop_time=NOON, zone=MOSCOW).changed)
 
 
@@ -65,7 +65,7 @@ def test_each_kind_is_counted_with_its_money() -> None:
         event(EventType.PAYMENT_OVERDUE),
         event("shop.order.packing"),
     )
-    assert found == {TODAY: Tally(rub(2, "150.50"), rub(1, "100"), rub(1, "100"), rub(1, "30"))}
+    assert found == {TODAY: OrderTally(rub(2, "150.50"), rub(1, "100"), rub(1, "100"), rub(1, "30"))}
     assert found[TODAY].orders.sums["RUB"].average == Decimal("75.25")
 
 
@@ -107,7 +107,7 @@ def test_a_full_refund_gives_back_what_earlier_ones_left(
 ) -> None:
     one = event(EventType.REFUNDED, refunds=refunds, earlier=earlier)
     assert given_back(one) == expected
-    assert tally(one).get(TODAY, Tally()).refunds.count == (expected != "0")
+    assert tally(one).get(TODAY, OrderTally()).refunds.count == (expected != "0")
 
 
 def test_what_cannot_be_read_is_counted_without_its_sum() -> None:
@@ -130,17 +130,17 @@ def test_currencies_are_summed_apart_and_bounded() -> None:
 
 def test_days_that_are_no_longer_needed_are_dropped_with_the_next_event() -> None:
     days = [TODAY + timedelta(days=days) for days in (-KEPT_DAYS - 1, -KEPT_DAYS, 0, 1)]
-    stored = dict.fromkeys(days, Tally(rub(1, "1")))
+    stored = dict.fromkeys(days, OrderTally(rub(1, "1")))
     change = counted(stored, [event()], shop_time=NOON, zone=MOSCOW)
-    assert (change.changed, change.dropped) == ({TODAY: Tally(rub(2, "101"))}, [days[0], days[3]])
+    assert (change.changed, change.dropped) == ({TODAY: OrderTally(rub(2, "101"))}, [days[0], days[3]])
     nothing = counted(stored, [event(EventType.PLACED)], shop_time=NOON, zone=MOSCOW)
     assert (nothing.changed, nothing.dropped) == ({}, [])
 
 
 def test_a_tally_is_read_as_it_was_written() -> None:
-    one = Tally(rub(2, "150.50", unknown=1), refunds=rub(1, "0.00000001"))
-    assert Tally.of_json(json.loads(json.dumps(one.as_json()))) == one
-    assert Tally().as_json() == {}
+    one = OrderTally(rub(2, "150.50", unknown=1), refunds=rub(1, "0.00000001"))
+    assert OrderTally.of_json(json.loads(json.dumps(one.as_json()))) == one
+    assert OrderTally().as_json() == {}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_tally_is_read_as_it_was_written() -> None:
 )  # fmt: skip
 def test_what_is_no_tally_is_refused(found: object) -> None:
     with pytest.raises(ValueError, match="is not a tally"):
-        Tally.of_json(found)
+        OrderTally.of_json(found)
 
 
 # --- a recount ---
@@ -196,7 +196,7 @@ def after(before: Order, step: Step) -> Order:
 @given(st.lists(st.tuples(HOURS, st.lists(steps, min_size=1, max_size=6)), min_size=1, max_size=5))
 def test_tallies_are_what_a_recount_gives(stories: Sequence[tuple[int, list[Step]]]) -> None:
     policy = Policy(baseline_at=BASELINE, meanings=MEANINGS)
-    stored, events, orders = dict[date, Tally](), list[OrderEvent](), dict[int, Order]()
+    stored, events, orders = dict[date, OrderTally](), list[OrderEvent](), dict[int, Order]()
     for number, (hours, story) in enumerate(stories, 1):
         created_at = BASELINE + timedelta(hours=hours)
         now = order(id=number, status="pending", created_at=created_at, modified_at=created_at, refunds=())

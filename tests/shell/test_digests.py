@@ -26,7 +26,7 @@ HOUR, DAY = 3600.0, 86_400.0
 DAILY = {"sink": parse_digest("daily@10:00")}
 WEEKLY = {"sink": parse_digest("weekly:mon@10:00")}
 SELDOM = PollPlan(shop=SHOP, meanings=MEANINGS, interval_s=1800)
-assert EPOCH == datetime(2026, 11, 23, 9, tzinfo=UTC), "a Monday"
+assert datetime(2026, 11, 23, 9, tzinfo=UTC) == EPOCH, "a Monday"
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_digest_comes_at_the_first_tick_after_its_time_and_once(path: Pa
         assert kinds == ["shop.order.new", *["shop.digest"] * 3], "usual events come too"
 
 
-async def test_a_digest_costs_the_shop_nothing(path: Path, tmp_path: Path) -> None:
+async def test_a_digest_costs_the_shop_nothing(tmp_path: Path) -> None:
     counts = []
     for number, schedules in enumerate((None, DAILY)):
         shop = FakeShop()

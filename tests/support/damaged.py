@@ -16,7 +16,7 @@ from shop_poller.core.attempts import DELIVERED, Attempt
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import EventType, KnownOrder, UnreadableOrder
-from shop_poller.core.tallies import Amounts, CurrencySum, Tally
+from shop_poller.core.tallies import Amounts, CurrencySum, OrderTally
 from shop_poller.ports import Ack, Alert, Backfill, MoveToDeadLetters, Retry, ShopState, Store
 from support.deliveries import SHOP, T0, at, batch, claim, known_order, new_deliveries, put
 
@@ -46,8 +46,8 @@ KNOWN = [
 ]  # fmt: skip
 MADE = (Attempt(at(-401), 35, ErrorKind.SERVER, 500, "сломалось"), Attempt(at(-400), 7, DELIVERED, 204))
 TALLIES = {
-    date(2026, 11, 23): Tally(Amounts(2, 1, {"RUB": CurrencySum("₽", Decimal("1930.00"), 1)})),
-    date(2026, 11, 24): Tally(failed=Amounts(1, 1)),
+    date(2026, 11, 23): OrderTally(Amounts(2, 1, {"RUB": CurrencySum("₽", Decimal("1930.00"), 1)})),
+    date(2026, 11, 24): OrderTally(failed=Amounts(1, 1)),
 }
 WAITING = {"a1", "a2", "b1", "b2", "c1", "parked"}
 SINKS = ("A", "B")

@@ -10,7 +10,7 @@ from babel.numbers import format_percent, get_currency_precision
 
 from shop_poller.core.digest_texts import WITH_MONEY
 from shop_poller.core.money import money, plural_form
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 
 if TYPE_CHECKING:
     from shop_poller.core.rich_format import Texts
@@ -20,7 +20,7 @@ DAY = "d MMMM"
 MINUS = "\u2212"
 MOST_TIMES = 100
 """A larger change says nothing."""
-OTHERS = tuple(name for name in Tally.__slots__ if name != "orders")
+OTHERS = tuple(name for name in OrderTally.__slots__ if name != "orders")
 
 
 class DigestLines:

@@ -18,7 +18,7 @@ class DigestWords:
 
     Attributes:
         titles: by the kind of period.
-        numbers: by the name of a field of core.tallies.Tally, in the order of the message.
+        numbers: by the name of a field of core.tallies.OrderTally, in the order of the message.
         money: joins a count and its sums.
     """
 

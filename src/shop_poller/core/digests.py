@@ -14,7 +14,7 @@ from shop_poller.core.digest_texts import digest_texts
 from shop_poller.core.messages import LEVELS, MessageFormat, event_id
 from shop_poller.core.model import EventType, Notification, iso
 from shop_poller.core.quiet import DAYS
-from shop_poller.core.tallies import Amounts, Tally, total
+from shop_poller.core.tallies import Amounts, OrderTally, total
 
 SCHEDULE = re.compile(r"(?:daily|weekly:(mon|tue|wed|thu|fri|sat|sun))@([01]?\d|2[0-3]):([0-5]\d)")
 DAYS_A_WEEK = 7
@@ -50,7 +50,7 @@ class Period:
         """Return the instant when it is over."""
         return _instant(self.end, time(0), zone)
 
-    def tally(self, tallies: Mapping[date, Tally]) -> Tally:
+    def tally(self, tallies: Mapping[date, OrderTally]) -> OrderTally:
         """Return what happened in it, from the tallies of days."""
         return total(tally for day, tally in tallies.items() if self.first <= day < self.end)
 
@@ -92,13 +92,18 @@ class Digest:
     """
 
     period: Period
-    tally: Tally
-    previous: Tally | None
+    tally: OrderTally
+    previous: OrderTally | None
     counted_since: datetime | None = None
 
     @classmethod
     def of(
-        cls, period: Period, tallies: Mapping[date, Tally], *, tallied_since: datetime, zone: tzinfo | None
+        cls,
+        period: Period,
+        tallies: Mapping[date, OrderTally],
+        *,
+        tallied_since: datetime,
+        zone: tzinfo | None,
     ) -> "Digest":
         """Return the digest of a period.
 
@@ -170,8 +175,8 @@ def digest_notification(
     )
 
 
-def _numbers(tally: Tally) -> dict[str, Any]:
-    return {name: _number(getattr(tally, name)) for name in Tally.__slots__}
+def _numbers(tally: OrderTally) -> dict[str, Any]:
+    return {name: _number(getattr(tally, name)) for name in OrderTally.__slots__}
 
 
 def _number(amounts: Amounts) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from shop_poller.core.model import (
     StatusEvent,
     Wait,
 )
-from shop_poller.core.tallies import Amounts, CurrencySum, Tally
+from shop_poller.core.tallies import Amounts, CurrencySum, OrderTally
 from shop_poller.core.translatable import Text
 
 ITEMS: dict[Locale, tuple[OrderItem, ...]] = {
@@ -167,13 +167,15 @@ def _digest_examples(message_format: MessageFormat, *, now: datetime) -> Iterato
     def amounts(count: int, each: str) -> Amounts:
         return Amounts(count, sums={currency: CurrencySum(sign, Decimal(each) * count, count)})
 
-    after = Tally(amounts(12, "7025.00"), amounts(3, "990.00"), amounts(2, "990.00"), amounts(1, "990.00"))
-    before = Tally(amounts(10, "7144.00"), amounts(1, "990.00"), Amounts(), amounts(2, "750.00"))
+    after = OrderTally(
+        amounts(12, "7025.00"), amounts(3, "990.00"), amounts(2, "990.00"), amounts(1, "990.00")
+    )
+    before = OrderTally(amounts(10, "7144.00"), amounts(1, "990.00"), Amounts(), amounts(2, "750.00"))
     end = now.date()
     day, week = (Period(end - timedelta(days=days), end) for days in (1, 7))
     for name, digest in (
         (Text("weekly digest"), Digest(week, after, before)),
         (Text("daily digest"), Digest(day, before, None, counted_since=now - timedelta(hours=20))),
-        (Text("daily digest, without orders"), Digest(day, Tally(), before)),
+        (Text("daily digest, without orders"), Digest(day, OrderTally(), before)),
     ):
         yield name, digest_notification("owner", digest, message_format, now=now)

@@ -31,7 +31,7 @@ KINDS: Mapping[str, str] = {
     EventType.REFUNDED: "refunds",
     EventType.PARTIALLY_REFUNDED: "refunds",
 }
-"""What an event counts as: the name of a field of Tally. Other events do not count."""
+"""What an event counts as: the name of a field of OrderTally. Other events do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Amounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class OrderTally:
     """What happened on a day, or in several days.
 
     Attributes:
@@ -93,9 +93,9 @@ class Tally:
     cancelled: Amounts = field(default_factory=Amounts)
     refunds: Amounts = field(default_factory=Amounts)
 
-    def plus(self, other: "Tally") -> "Tally":
+    def plus(self, other: "OrderTally") -> "OrderTally":
         """Return both together."""
-        return Tally(**{name: getattr(self, name).plus(getattr(other, name)) for name in self.__slots__})
+        return OrderTally(**{name: getattr(self, name).plus(getattr(other, name)) for name in self.__slots__})
 
     def as_json(self) -> dict[str, Any]:
         """Return the tally as a store keeps it: by kind, the counts, and one list per currency."""
@@ -103,7 +103,7 @@ class Tally:
         return {name: _as_list(amounts) for name, amounts in kinds.items() if amounts.count}
 
     @classmethod
-    def of_json(cls, found: object) -> "Tally":
+    def of_json(cls, found: object) -> "OrderTally":
         """Return the tally that `as_json` wrote.
 
         Raises:
@@ -123,20 +123,24 @@ class TallyChange:
         dropped: days that are no longer needed.
     """
 
-    changed: Mapping[date, Tally]
+    changed: Mapping[date, OrderTally]
     dropped: Sequence[date] = ()
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def total(tallies: Iterable[OrderTally]) -> OrderTally:
     """Return all tallies together."""
-    found = Tally()
+    found = OrderTally()
     for one in tallies:
         found = found.plus(one)
     return found
 
 
 def counted(
-    stored: Mapping[date, Tally], events: Iterable[OrderEvent], *, shop_time: datetime, zone: tzinfo | None
+    stored: Mapping[date, OrderTally],
+    events: Iterable[OrderEvent],
+    *,
+    shop_time: datetime,
+    zone: tzinfo | None,
 ) -> TallyChange:
     """Count events.
 
@@ -147,12 +151,12 @@ def counted(
         zone: the owner's time zone; None for that of this machine.
     """
     today = shop_time.astimezone(zone).date()
-    first, changed = today - timedelta(days=KEPT_DAYS), dict[date, Tally]()
+    first, changed = today - timedelta(days=KEPT_DAYS), dict[date, OrderTally]()
     for event in events:
         day = min(happened_at(event), shop_time).astimezone(zone).date()
         added = _tally_of(event)
         if added is not None and day >= first:
-            changed[day] = _bounded(changed.get(day) or stored.get(day) or Tally(), added)
+            changed[day] = _bounded(changed.get(day) or stored.get(day) or OrderTally(), added)
     return TallyChange(changed, [day for day in stored if changed and not first <= day <= today])
 
 
@@ -188,21 +192,21 @@ def given_back(event: OrderEvent) -> str:
     return str(max(amount_of(order.total) - sum(map(amount_of, earlier), Decimal(0)), Decimal(0)))
 
 
-def _tally_of(event: OrderEvent) -> Tally | None:
+def _tally_of(event: OrderEvent) -> OrderTally | None:
     """Return the tally of a single event; None if it does not count."""
     kind = KINDS.get(event.type)
     if kind is None:
         return None
     amount = given_back(event) if kind == "refunds" else event.order.total
     if not amount:
-        return Tally(**{kind: Amounts(1, unknown=1)})
+        return OrderTally(**{kind: Amounts(1, unknown=1)})
     if kind == "refunds" and not amount_of(amount):
         return None  # all of the money was given back, and counted, before
     sums = {event.order.currency: CurrencySum(event.order.currency_sign, amount_of(amount), 1)}
-    return Tally(**{kind: Amounts(1, sums=sums)})
+    return OrderTally(**{kind: Amounts(1, sums=sums)})
 
 
-def _bounded(before: Tally, added: Tally) -> Tally:
+def _bounded(before: OrderTally, added: OrderTally) -> OrderTally:
     """Return both together. An amount in one more currency than MOST_CURRENCIES counts as not known."""
     found = before.plus(added)
     too_many = {
@@ -211,10 +215,10 @@ def _bounded(before: Tally, added: Tally) -> Tally:
             amounts.unknown + sum(one.count for one in list(amounts.sums.values())[MOST_CURRENCIES:]),
             dict(list(amounts.sums.items())[:MOST_CURRENCIES]),
         )
-        for name in Tally.__slots__
+        for name in OrderTally.__slots__
         if len((amounts := getattr(found, name)).sums) > MOST_CURRENCIES
     }
-    return Tally(**{name: too_many.get(name, getattr(found, name)) for name in Tally.__slots__})
+    return OrderTally(**{name: too_many.get(name, getattr(found, name)) for name in OrderTally.__slots__})
 
 
 def _as_list(amounts: Amounts) -> list[Any]:

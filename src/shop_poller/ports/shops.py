@@ -7,7 +7,7 @@ from datetime import date, datetime
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition
 from shop_poller.core.model import KnownOrder, UnreadableOrder
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 from shop_poller.ports.deliveries import NewDelivery
 
 
@@ -80,7 +80,7 @@ class Batch:
     new_deliveries: Sequence[NewDelivery] = ()
     set_aside: Sequence[UnreadableOrder] = ()
     mended: Collection[int] = ()
-    tallies: Mapping[date, Tally] = field(default_factory=dict)
+    tallies: Mapping[date, OrderTally] = field(default_factory=dict)
     dropped_days: Sequence[date] = ()
 
 

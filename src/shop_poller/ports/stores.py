@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from shop_poller.core.model import Delivery, KnownOrder
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 from shop_poller.ports.deliveries import (
     DeadLetter,
     DeliveredEntry,
@@ -101,7 +101,7 @@ class OrderState(Clock, Protocol):
         """Write known orders, tallies, new deliveries and state in one atomic commit."""
         ...
 
-    async def tallies(self, shop_id: str) -> dict[date, Tally]:
+    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
         """Return what happened on each day, for digests: about core.tallies.KEPT_DAYS days.
 
         A day whose tally is damaged is left out.

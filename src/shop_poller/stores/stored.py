@@ -18,7 +18,7 @@ from shop_poller.core.cursor import read_again_from
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.core.translatable import Text
 from shop_poller.ports import (
@@ -383,19 +383,19 @@ def backfill(raw: Mapping[str, object]) -> tuple[Backfill | None, list[str]]:
     return None if reading.problems else found, reading.problems
 
 
-def tally(day: object, value: object) -> tuple[tuple[date, Tally] | None, list[str]]:
+def tally(day: object, value: object) -> tuple[tuple[date, OrderTally] | None, list[str]]:
     """Return a day and its tally from stored values, or None if they cannot be read, and the problems."""
     reading = Reading()
     found = reading.json(value, "tally")
     try:
         when = date.fromisoformat(reading.text(day, "day", most=10))
-        counts = Tally.of_json(found)
+        counts = OrderTally.of_json(found)
     except ValueError:
         return None, reading.problems or ["it is not the tally of a day"]
     return (when, counts), []
 
 
-def tally_text(counts: Tally) -> str:
+def tally_text(counts: OrderTally) -> str:
     """Return a tally as it is stored."""
     return json.dumps(counts.as_json(), ensure_ascii=False, separators=(",", ":"))
 

@@ -12,7 +12,7 @@ from shop_poller.core import import_walk
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
@@ -151,7 +151,7 @@ class RedisOrderState(RedisPort):
             },
         )
 
-    async def tallies(self, shop_id: str) -> dict[date, Tally]:
+    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
         """Read the fields of all days. A damaged one is set aside."""
         found = {}
         for name, text in (await self._connection.hash(self._keys.shop(shop_id).state)).items():

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from shop_poller.clock import instant, ms
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.model import KnownOrder
-from shop_poller.core.tallies import Tally
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
@@ -137,7 +137,7 @@ class SqliteOrderState(SqlitePort):
             outbox.insert(db, shop_id, batch.new_deliveries, batch.now)
 
     @in_thread
-    def tallies(self, db: StateConnection, shop_id: str) -> dict[date, Tally]:
+    def tallies(self, db: StateConnection, shop_id: str) -> dict[date, OrderTally]:
         """Read the rows of all days. A damaged one is set aside."""
         columns, found = "day, tally", {}
         for row in db.execute(f"SELECT {columns} FROM tallies WHERE shop_id = ?", (shop_id,)).fetchall():
