@@ -357,7 +357,7 @@ def audit(
     """Compare every order changed since DATE with what was announced; the daemon may be running."""
     from shop_poller.cli import audit as audits  # noqa: PLC0415 - see the module's docstring
 
-    settings, tally = load_settings(config, shop), audits.OrderTally()
+    settings, tally = load_settings(config, shop), audits.Tally()
 
     async def show() -> None:
         # Closed here: it ends in the middle when the reader of standard output (`head`) closes it.
