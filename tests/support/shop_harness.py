@@ -259,7 +259,7 @@ async def shop_harness(
     in_memory: bool = False,
     may_send: Callable[[], bool] = lambda: True,
     now: Callable[[], datetime] = virtual_now,
-    muted_s: Callable[[str], float] = lambda _: 0.0,
+    muted_s: Callable[..., float] = lambda *_: 0.0,
     timing: SinkTiming | None = None,
     digests: Mapping[str, DigestSchedule] | None = None,
 ) -> AsyncIterator[ShopHarness]:
