@@ -48,10 +48,8 @@ Events = Annotated[
     epilog="""\b
 Examples:
   shop-poller mute telegram
-  shop-poller mute telegram --for 2h
   shop-poller mute telegram --until 18:00
   shop-poller mute telegram --events new,failed
-  shop-poller mute telegram --all
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer, or
 does not deliver."""
 )
