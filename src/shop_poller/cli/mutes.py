@@ -47,8 +47,7 @@ Events = Annotated[
 @app.command(
     epilog="""\b
 Examples:
-  shop-poller mute telegram
-  shop-poller mute telegram --until 18:00
+  shop-poller mute telegram --for 2h
   shop-poller mute telegram --events new,failed
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer, or
 does not deliver."""
