@@ -66,7 +66,6 @@ EXAMPLES = (
     "shop-poller deliveries show 1",
     "shop-poller deliveries tail",
     "shop-poller poll now",
-    "shop-poller poll now --shop north",
     "shop-poller poll now --all",
     "shop-poller state check",
     "shop-poller state check --json",

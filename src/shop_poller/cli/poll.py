@@ -15,7 +15,6 @@ def _poll() -> None:
     epilog="""\b
 Examples:
   shop-poller poll now
-  shop-poller poll now --shop north
   shop-poller poll now --all
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer or
 does not poll."""
