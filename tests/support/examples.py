@@ -41,7 +41,6 @@ EXAMPLES = (
     "shop-poller unmute telegram",
     "shop-poller unmute telegram --events new",
     "shop-poller mutes",
-    "shop-poller mutes --all --json",
     "shop-poller mutes --json",
     "shop-poller backup shop-poller.tar",
     "shop-poller backup shop-poller.tar --overwrite",

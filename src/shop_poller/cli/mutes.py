@@ -130,7 +130,7 @@ def unmute(
     epilog="""\b
 Examples:
   shop-poller mutes
-  shop-poller mutes --all --json
+  shop-poller mutes --json
 Exit codes: 2 settings, 4 cannot print, 5 state."""
 )
 def mutes(
