@@ -54,8 +54,8 @@ class Mutes:
 
     def left_s(self, sink: str, now: Callable[[], datetime], event_type: str = WHOLE) -> float:
         """Return the seconds for which a sink, or an event type of it, is still muted; 0 if it is not."""
-        untils = [self._until[key] for key in {(sink, WHOLE), (sink, event_type)} if key in self._until]
-        return max((_left_s(until, now()) for until in untils), default=0.0)
+        ends = [self._until[key] for key in {(sink, WHOLE), (sink, event_type)} if key in self._until]
+        return max((_left_s(until, now()) for until in ends), default=0.0)
 
     async def mute(self, sink: str, *, now: datetime, until: datetime, events: Sequence[str] = ()) -> None:
         """Mute a sink, or change until when it is muted.
