@@ -15,6 +15,7 @@ from shop_poller.core.messages import LEVELS, MessageFormat, event_id
 from shop_poller.core.model import EventType, Notification, iso
 from shop_poller.core.quiet import DAYS
 from shop_poller.core.tallies import Amounts, OrderTally, total
+from shop_poller.core.translatable import Text
 
 SCHEDULE = re.compile(r"(?:daily|weekly:(mon|tue|wed|thu|fri|sat|sun))@([01]?\d|2[0-3]):([0-5]\d)")
 DAYS_A_WEEK = 7
@@ -130,7 +131,9 @@ def parse_digest(text: str) -> DigestSchedule:
     """
     found = SCHEDULE.fullmatch(text)
     if found is None:
-        raise ValueError("should be daily@HH:MM or weekly:DAY@HH:MM, e.g. daily@09:00, weekly:mon@09:00")
+        raise ValueError(
+            Text("should be daily@HH:MM or weekly:DAY@HH:MM, e.g. daily@09:00, weekly:mon@09:00")
+        )
     weekday = None if found[1] is None else DAYS.index(found[1])
     return DigestSchedule(weekday, time(int(found[2]), int(found[3])))
 
