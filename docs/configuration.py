@@ -46,7 +46,7 @@ TAIL = """
 Each of them may have `events=new,service.*`, `levels=error,critical`, `where=total>=5000` and `rate=20/min` among its parameters;
 `apprise+…` and `console:` also `locale=en` and `style=classic`:
 [who gets which](notifications.md#who-gets-which). `quiet=22:00-08:00` and `group=30s` delay deliveries:
-[quiet hours and groups](notifications.md#quiet-hours-and-groups).
+[quiet hours and groups](notifications.md#quiet-hours-and-groups). `digest=daily@09:00` adds a [digest](notifications.md#digests).
 
 A sink's name, in logs, metrics and the state file, is its `#fragment`, else scheme, host and path. If the path is a secret,
 or if you may move the receiver some day, give it a name: `https://host/secret-path#crm`. What waits in the outbox waits

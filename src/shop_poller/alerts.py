@@ -24,7 +24,9 @@ DEAD_LETTERS_REPORTED = "dead-letters:"
 """Prefix of the stored entries that remember which dead letters were reported."""
 WORKED = "worked:"
 """Prefix of the stored entries that remember that a sink has delivered."""
-MARKERS = (DEAD_LETTERS_REPORTED, WORKED)
+DIGEST_MADE = "digest:"
+"""Prefix of the stored entries that remember the last digest of a sink."""
+MARKERS = (DEAD_LETTERS_REPORTED, WORKED, DIGEST_MADE)
 """Prefixes of stored entries that are not alerts."""
 ABOUT_OURSELVES = ALERTS | {EventType.TEST}
 """Dead letters of these events are not reported: each report could cause the next one."""

@@ -25,6 +25,7 @@ TABLES = {
     "known_orders": "order_id",
     "set_aside": "order_id",
     "alerts": "service",
+    "tallies": "day",
     "backfills": "shop_id",
     "outbox": "seq",
     "dead_letters": "seq",

@@ -14,10 +14,14 @@ import pytest
 import redis
 
 from shop_poller.config.redis_address import parse_redis
+from shop_poller.core.digests import parse_digest
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.import_walk import ImportPosition, Phase
+from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import EventType, KnownOrder
-from shop_poller.ports import Ack, MoveToDeadLetters, Retry, ShopState
+from shop_poller.observability.clock_watch import ClockWatch
+from shop_poller.polling.digest_maker import DigestMaker
+from shop_poller.ports import Ack, Alert, MoveToDeadLetters, Retry, ShopState
 from shop_poller.stores import StorePool
 from shop_poller.stores.redis import RedisStore
 from shop_poller.stores.redis.connection import RedisConnection
@@ -904,6 +908,20 @@ async def test_what_an_older_version_wrote_meanwhile_is_open_too(
     assert await store.open_orders(SHOP, after_id=0, limit=9) == [1, 2]
 
 
+async def test_after_an_older_version_has_led_events_are_counted_anew(
+    server: RedisServer, store: RedisStore
+) -> None:
+    counting = ShopState(started_at=T0, baseline_at=T0, tallied_since=T0)
+    await store.commit(SHOP, batch(state=counting))
+    await store.raise_alert(SHOP, Alert("digest:A", ErrorKind.REJECTED, T0), (), at(1))
+    assert await store.register(SHOP, at(1)) == counting
+    with server.client as client:  # that version writes its own revision, and none of tallies
+        for key, field in (("state", "rev"), ("known_details", "rev"), ("outbox", f"rev:{SHOP}")):
+            client.hset(f"{PREFIX}{key}", field, "its own")
+    store._commits.forget()
+    assert await store.register(SHOP, at(1)) == replace(counting, tallied_since=None)
+
+
 @pytest.mark.parametrize(
     "answer",
     [1, None, "OK", [], [""], {"a": "b"}, True, float("inf"), ["", "x", "y"], ["", 10**30, 0]],
@@ -1008,3 +1026,40 @@ async def test_whichever_answer_is_another_s_it_is_an_error_of_the_server(
     assert odd_at > 60
     assert len(failures) > odd_at / 2
     assert {error.kind for error in failures} == {ErrorKind.STORE}
+
+
+async def test_of_two_replicas_one_makes_the_digest(server: RedisServer, store: RedisStore) -> None:
+    """The other one does not know yet that it lost the lease, or takes over right after the commit."""
+    state = ShopState(started_at=T0, baseline_at=T0, tallied_since=T0)
+    others, made = store_at(server.url), list[str]()
+
+    def maker(of: RedisStore, now: datetime) -> DigestMaker:
+        clock = ClockWatch(lambda: now)
+        clock.note_shop_time(now)
+        return DigestMaker(
+            {"A": parse_digest("daily@10:00")},
+            zone=UTC,
+            orders=of,
+            alerts=of,
+            message_format=MessageFormat(SHOP),
+            clock=clock,
+            on_new_deliveries=lambda rows: made.extend(row.notification.event_id for row in rows),
+        )
+
+    async with aclosing(others):
+        due = T0.replace(hour=11) + timedelta(days=1)
+        polled = replace(state, last_poll_at=due)
+        await store.register(SHOP, T0)
+        await maker(store, due - timedelta(days=1)).make_due(polled, due)
+        late, next_leader = maker(store, due), maker(others, due)
+        await store.release()
+        assert await others.take()
+        await others.register(SHOP, due)
+        with pytest.raises(TemporaryError):
+            await late.make_due(polled, due)
+        assert made == []
+        await next_leader.make_due(polled, due)
+        await maker(others, due).make_due(polled, due)
+        assert len(made) == 1
+        (one,) = await others.claim("A", now=due, limit=9)
+        assert [one.event_id] == made

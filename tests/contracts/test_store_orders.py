@@ -88,6 +88,7 @@ STATES = {
     "after a walk through the refunds": ShopState(
         started_at=T0, baseline_at=at(-HOUR), cursor_at=at(60), refunds_at=at(-HOUR)
     ),
+    "counting": ShopState(started_at=T0, baseline_at=at(-HOUR), tallied_since=at(-HOUR)),
     "in a silence that was told": ShopState(
         started_at=T0, baseline_at=at(-HOUR), newest_order_at=at(59), silence_told_at=at(-HOUR)
     ),

@@ -18,6 +18,7 @@ from shop_poller.core.templates import FACTS, TEXTS, VALUES, MessageTemplates, c
 from support.notifications import NOW, examples, message_format, order, rich_format
 
 LOCALES: tuple[Locale, ...] = ("ru", "en")
+NO_TEXTS = {"items", "buyer", "shop", "orders", "failed", "cancelled", "refunds", "previous"}
 EVERY_TEXT = "\n".join(f"{name}={{{{ {name} }}}}" for name in TEXTS)
 EVERYTHING = (
     EVERY_TEXT
@@ -29,7 +30,7 @@ EVERYTHING = (
 """
     + "\n".join(f"{{{{ data.buyer.{name} }}}}" for name in BuyerField)
     + "{{ data.shop.id }}{{ data.shop.name }}{{ data.shop.address }}"
-    + "".join(f"{{{{ data.{fact} }}}}" for fact in FACTS if fact not in {"items", "buyer", "shop"})
+    + "".join(f"{{{{ data.{fact} }}}}" for fact in FACTS if fact not in NO_TEXTS)
 )
 
 

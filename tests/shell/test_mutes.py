@@ -1,23 +1,26 @@
 """Muted sinks, in virtual time: deliveries wait in the outbox, none is lost, and a restart keeps the mute."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
-from shop_poller.cli.mutes import DurationError, duration, read_mutes
+from shop_poller.cli.mutes import DurationError, ListedMute, duration, read_mutes
 from shop_poller.cli.status import read_status, render
 from shop_poller.config.settings import Settings
-from shop_poller.core.errors import ErrorKind
+from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import iso
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.delivery.dispatcher import DeliveryPlan
+from shop_poller.delivery.dispatcher import CLAIM_BATCH, DeliveryPlan
+from shop_poller.delivery.gathering import SinkTiming
 from shop_poller.mutes import LONGEST, MUTED, Mutes, stored_mutes
-from shop_poller.ports import Alert
+from shop_poller.ports import Alert, Batch
 from shop_poller.stores.sqlite import SqliteStore
-from support.deliveries import new_deliveries
+from support.deliveries import new_deliveries, new_delivery, notification
 from support.deliveries import put as put_row
 from support.shop_harness import SHOP, FakeSink, ShopHarness, down, put, shop_harness
 from support.virtual_time import virtual_now
@@ -33,7 +36,7 @@ class Mute:
     def __init__(self, until: float = 0.0, sink: str = "sink") -> None:
         self.until, self.sink = until, sink
 
-    def __call__(self, sink: str) -> float:
+    def __call__(self, sink: str, event_type: str = "") -> float:  # noqa: ARG002 - all events
         return max(0.0, self.until - anyio.current_time()) if sink == self.sink else 0.0
 
 
@@ -123,6 +126,138 @@ async def test_a_stop_does_not_wait_for_the_end_of_a_mute(path: Path) -> None:
         assert anyio.current_time() < 11
 
 
+# --- Single events ---
+
+
+class MuteEvents:
+    """Mutes event types until some time of the loop."""
+
+    def __init__(self, *event_types: str, until: float) -> None:
+        self.event_types, self.until = event_types, until
+
+    def __call__(self, sink: str, event_type: str = "") -> float:
+        left_s = max(0.0, self.until - anyio.current_time())
+        return left_s if sink == "sink" and event_type in self.event_types else 0.0
+
+
+async def put_events(it: ShopHarness, **event_types: str) -> None:
+    """Commit a new delivery per key, of an event type."""
+    rows = [
+        new_delivery("sink", replace(notification(key), event_type=event_type))
+        for key, event_type in event_types.items()
+    ]
+    now = virtual_now()
+    state = it.state_writer.state
+    await it.store.commit(SHOP, Batch(state=state, now=now, seen_at=now, new_deliveries=rows))
+    for each in it.dispatchers:
+        each.check_soon()
+
+
+@pytest.mark.parametrize("timing", [None, SinkTiming(group_s=1.0)])
+async def test_a_muted_event_waits_and_the_others_do_not(path: Path, timing: SinkTiming | None) -> None:
+    mute = MuteEvents("new", "failed", until=20 * HOUR)
+    async with shop_harness(path, muted_s=mute, timing=timing) as it, it.delivering():
+        await put_events(it, a="new", b="cancelled", c="failed")
+        await anyio.sleep(HOUR)
+        assert ([one.key for _, one in it.sinks[0].got], await waiting(it)) == (["b"], 2)
+        await anyio.sleep(19 * HOUR - 1)
+        assert await waiting(it) == 2
+        await anyio.sleep(10)
+        assert sorted(one.key for _, one in it.sinks[0].got) == ["a", "b", "c"]
+        assert all(not one.attempts for _, one in it.sinks[0].got), "nothing was charged"
+
+
+async def test_many_muted_events_hide_nothing_behind_them(path: Path) -> None:
+    async with shop_harness(path, muted_s=MuteEvents("new", until=HOUR)) as it:
+        await put_events(it, **{f"k{number}": "new" for number in range(CLAIM_BATCH + 10)}, z="failed")
+        await it.deliver()
+        assert [one.key for _, one in it.sinks[0].got] == ["z"]
+        assert await waiting(it) == CLAIM_BATCH + 10
+
+
+async def test_when_the_mute_of_an_event_is_ended_it_goes_out_at_once(path: Path) -> None:
+    mute = MuteEvents("new", until=20 * HOUR)
+    async with shop_harness(path, muted_s=mute) as it, it.delivering():
+        await put_events(it, a="new")
+        await anyio.sleep(HOUR)
+        mute.until = 0.0
+        it.dispatchers[0].mute_changed(unmuted=True)
+        await anyio.sleep(1)
+        assert [one.key for _, one in it.sinks[0].got] == ["a"]
+
+
+async def test_an_event_that_is_muted_in_the_queue_is_not_sent(path: Path) -> None:
+    mute = MuteEvents("new", until=0.0)
+    sink = FakeSink(judge=lambda _: 5.0)
+    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), senders=1)
+    async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
+        await put_events(it, a="new", b="new", c="failed")
+        await anyio.sleep(1)
+        mute.until = HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(100)
+        assert [one.key for _, one in sink.got] == ["a", "c"]
+
+
+async def test_a_sink_that_was_down_is_probed_with_an_event_that_is_not_muted(path: Path) -> None:
+    mute = MuteEvents("new", until=20 * HOUR)
+    sink = FakeSink(judge=lambda _: down())
+    async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
+        await put_events(it, b="failed", c="failed")
+        await anyio.sleep(30)
+        await put_events(it, a="new")
+        await anyio.sleep(HOUR)
+        assert {one.key for _, one in sink.tried} == {"b", "c"}
+        sink.judge = lambda _: None
+        await anyio.sleep(120)
+        assert (sorted(one.key for _, one in sink.got), await waiting(it)) == (["b", "c"], 1)
+
+
+async def test_a_muted_event_is_put_back_when_the_store_works_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mute = MuteEvents("new", until=HOUR)
+    async with shop_harness(path, muted_s=mute) as it, it.delivering():
+        record, failures = it.store.record_outcomes, iter([True])
+
+        async def failing(*args: Any) -> None:
+            if next(failures, False):
+                raise TemporaryError(ErrorKind.STORE, "made up")
+            await record(*args)
+
+        monkeypatch.setattr(it.store, "record_outcomes", failing)
+        await put_events(it, a="new")
+        await anyio.sleep(HOUR + 60)
+        assert [one.key for _, one in it.sinks[0].got] == ["a"]
+
+
+async def test_mutes_of_events_are_stored(settings: Settings, store: SqliteStore) -> None:
+    now, end = store.now(), store.now() + timedelta(hours=2)
+    await store.register(SHOP, now)
+    mutes = Mutes(store, shop=SHOP)
+    await mutes.mute("A", now=now, until=end, events=["shop.order.new", "shop.order.failed"])
+    await mutes.mute("https://b:1/", now=now, until=end, events=["shop.order.new"])
+    await mutes.mute("A", now=now, until=now, events=["service.test"])
+    again = Mutes(store, shop=SHOP)
+    await again.load(now)
+    assert 7190 < again.left_s("A", store.now, "shop.order.new") <= 7200
+    assert again.left_s("A", store.now) == again.left_s("A", store.now, "service.test") == 0
+    assert await read_mutes(settings) == [
+        ListedMute("A", end, 0, "shop.order.failed"),
+        ListedMute("A", end, 0, "shop.order.new"),
+        ListedMute("https://b:1/", end, 0, "shop.order.new"),
+    ]
+    status = await read_status(settings)
+    assert (status.alerts, status.mutes) == ({}, {})
+    assert status.as_dict()["muted_events"]["https://b:1/"] == {"shop.order.new": iso(end)}
+    assert f"muted       A: shop.order.failed until {iso(end)}" in render(status, now)
+    await again.unmute("A", now=now, events=["shop.order.new"])
+    assert [one.event_type for one in await read_mutes(settings) if one.sink == "A"] == ["shop.order.failed"]
+    await again.mute("A", now=now, until=end)
+    await again.unmute("A", now=now)
+    assert [one.sink for one in await read_mutes(settings)] == ["https://b:1/"], "all that was muted of it"
+
+
 # --- What is stored ---
 
 
@@ -165,7 +300,7 @@ async def test_the_list_has_those_that_are_not_over(settings: Settings, store: S
     mutes = Mutes(store, shop=SHOP)
     await mutes.mute("A", now=now, until=now + timedelta(hours=2))
     await mutes.mute("B", now=now, until=now - timedelta(hours=2))
-    assert await read_mutes(settings) == {"A": (now + timedelta(hours=2), 1)}
+    assert await read_mutes(settings) == [ListedMute("A", now + timedelta(hours=2), 1)]
 
     await store.register(SHOP, now)
     status = await read_status(settings)

@@ -44,6 +44,7 @@ def overview(shop_runtime: ShopRuntime, store: SqliteStore, *, polling: bool = T
     return Overview(
         shop=SHOP,
         sinks=["console:"],
+        events=frozenset({"shop.order.new"}),
         titles={},
         polling=polling,
         in_redis=False,
@@ -188,6 +189,12 @@ async def test_a_sink_is_muted_by_the_leader_and_by_nobody_else(
     session = await shop_runtime.begin()
     assert session.dispatchers[0]._muted_s() == 0
     assert await page.mute("other", 60) is ActionResult.NO_SINK
+    assert await page.mute("console:", 60, ["shop.order.nothing"]) is ActionResult.NO_EVENT
+    assert await page.mute("console:", 3600, ["shop.order.new"]) is ActionResult.DONE
+    assert session.dispatchers[0]._muted_s("shop.order.new") > session.dispatchers[0]._muted_s() == 0
+    assert (await page.snapshot()).sinks[0].muted_events.keys() == {"shop.order.new"}
+    assert await page.mute("console:", 0, ["shop.order.new"]) is ActionResult.DONE
+    assert (await page.snapshot()).sinks[0].muted_events == {}
     assert await page.mute("console:", 3600) is ActionResult.DONE
     assert 3590 < session.dispatchers[0]._muted_s() <= 3600
 

@@ -579,6 +579,7 @@ async def test_the_page_and_the_metrics_do_not_count_quiet_hours(path: Path) -> 
             shop=SHOP,
             sinks=["boss"],
             mute=AsyncMock(),
+            events=frozenset(),
             titles={},
             polling=True,
             in_redis=False,

@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from shop_poller.config.loader import load
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import NO_OPTIONS
+from shop_poller.core.digests import DigestSchedule
 from shop_poller.core.filters import Filter
 from shop_poller.core.model import StatusEvent
 from shop_poller.runtime.factory import poll_plan, shop_credentials
+from shop_poller.sinks.http.config import HttpConfig
 from shop_poller.sinks.redis.config import RedisConfig
 from shop_poller.sinks.registry import parse_sink
 from support.marked_language import assert_translatable
@@ -345,6 +347,40 @@ def test_wrong_options_of_a_sink_are_named(desk: Desk, options: str, problem: st
     (said,) = desk.problems(SHOP_NOTIFY_URLS="https://h.example/a?events=new#crm", SHOP_SINK_OPTIONS=options)
     assert said.startswith(f"SHOP_SINK_OPTIONS: {problem}")
     assert "hunter2" not in said
+
+
+def test_a_digest_is_an_option_of_sinks_for_people_and_of_programs_that_name_it(desk: Desk) -> None:
+    people, program, other = desk.load(
+        SHOP_NOTIFY_URLS="console:?digest=daily@09:00#a https://h.example/a?digest=weekly:sun%4018:30&events=digest#b"
+        " https://h.example/a?digest=sha256&events=*#c"
+    ).sinks
+    assert people.options.digest == DigestSchedule(None, time(9))
+    assert program.options.digest == DigestSchedule(6, time(18, 30))
+    assert other.options.digest is None
+    assert isinstance(other, HttpConfig)
+    assert other.url == "https://h.example/a?digest=sha256"
+    (named,) = desk.load(
+        SHOP_NOTIFY_URLS="https://h.example/a#crm",
+        SHOP_SINK_OPTIONS='{"crm": {"events": ["shop.digest"], "digest": "daily@09:00"}}',
+    ).sinks
+    assert named.options.digest == people.options.digest
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("console:?digest=hourly", "console:: digest=: should be daily@HH:MM or weekly:DAY@HH:MM"),
+        ("console:?digest=daily@9:00&digest=daily@9:00", "console:: digest= is there more than once"),
+        (
+            "console:?events=shop.digest",
+            "console:: events= names shop.digest; say when: add digest=daily@09:00",
+        ),
+        ("https://h.example/a?events=new,shop.digest#crm", "crm: events= names shop.digest; say when"),
+    ],
+)
+def test_a_digest_that_would_never_come_is_named(desk: Desk, address: str, problem: str) -> None:
+    (said,) = desk.problems(SHOP_NOTIFY_URLS=address)
+    assert said.startswith(f"SHOP_NOTIFY_URLS: {problem}")
 
 
 def test_urgent_levels_are_those_that_there_are(desk: Desk) -> None:

@@ -238,8 +238,8 @@ def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
 
 
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
-    found = problems(folder, TWO, SHOP_ADMIN_TOKEN="0123456789abcdef")
-    assert "SHOP_ADMIN_TOKEN: there is no such thing with [[shops]] yet; unset it" in found
+    found = problems(folder, TWO, SHOP_WEBHOOK_SECRET="0123456789abcdef")
+    assert "SHOP_WEBHOOK_SECRET: there is no such thing with [[shops]] yet; unset it" in found
 
 
 ON_A_CLUSTER = TWO.replace(

@@ -312,6 +312,26 @@ async def test_sinks_are_muted_by_programs_and_by_buttons(desk: Desk) -> None:
     assert desk.stage.done[-1] == "mute telegram 3600"
 
 
+async def test_events_of_a_sink_are_muted_and_shown(desk: Desk) -> None:
+    fields = {"sink": "crm", "seconds": "60", "events": "shop.order.new,shop.order.failed"}
+    headers = {**OURS, **BEARER}
+    assert (await desk.client.post("/actions/mute", data=fields, headers=headers)).status_code == 200
+    assert (await desk.client.post("/actions/unmute", data=fields, headers=headers)).status_code == 200
+    assert desk.stage.done == [
+        "mute crm 60 shop.order.new shop.order.failed", "mute crm 0 shop.order.new shop.order.failed",
+    ]  # fmt: skip
+    many = await desk.client.post("/actions/mute", data=fields | {"events": "a," * 101}, headers=headers)
+    assert (many.status_code, many.text) == (400, "There is no event of this name.\n")
+
+    await desk.sign_in()
+    crm, telegram = desk.stage.seen.sinks
+    muted = replace(crm, muted_events={"shop.order.new": 7200.0})
+    desk.stage.seen = replace(desk.stage.seen, sinks=[muted, telegram])
+    page = (await desk.client.get("/?lang=en&still=1")).text
+    assert "muted: shop.order.new, for another 2 h" in page
+    assert 'aria-label="Unmute: crm"' in page
+
+
 async def test_a_muted_sink_needs_no_attention_because_something_waits(desk: Desk) -> None:
     waits = SinkSnapshot(
         "crm", SinkStats(waiting=3, oldest_at=ago(hours=1)), breaker=BreakerState.CLOSED, muted_s=60.0

@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shop_poller.core.attempts import DELIVERED, Attempt
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import EventType, KnownOrder, UnreadableOrder
+from shop_poller.core.tallies import Amounts, CurrencySum, OrderTally
 from shop_poller.ports import Ack, Alert, Backfill, MoveToDeadLetters, Retry, ShopState, Store
 from support.deliveries import SHOP, T0, at, batch, claim, known_order, new_deliveries, put
 
@@ -30,6 +32,7 @@ STATE = ShopState(
     newest_order_at=at(-300),
     silence_told_at=at(-400),
     refunds_at=at(-100),
+    tallied_since=at(-90_000),
 )
 KNOWN = [
     known_order(1),
@@ -42,6 +45,10 @@ KNOWN = [
     KnownOrder(4, "on-hold", at(-40).replace(microsecond=0), awaiting_since=at(-45).replace(microsecond=0)),
 ]  # fmt: skip
 MADE = (Attempt(at(-401), 35, ErrorKind.SERVER, 500, "сломалось"), Attempt(at(-400), 7, DELIVERED, 204))
+TALLIES = {
+    date(2026, 11, 23): OrderTally(Amounts(2, 1, {"RUB": CurrencySum("₽", Decimal("1930.00"), 1)})),
+    date(2026, 11, 24): OrderTally(failed=Amounts(1, 1)),
+}
 WAITING = {"a1", "a2", "b1", "b2", "c1", "parked"}
 SINKS = ("A", "B")
 
@@ -60,7 +67,8 @@ async def fill(store: Store) -> None:
         new_deliveries("A", "2", "b2"), new_deliveries("B", "1", "c1"), new_deliveries("B", "2", "parked"),
     ]  # fmt: skip
     aside = [UnreadableOrder(5, "its total is no number")]
-    await store.commit(SHOP, batch(*rows, state=STATE, known=KNOWN, set_aside=aside, now=at(-200)))
+    counted = batch(*rows, state=STATE, known=KNOWN, set_aside=aside, now=at(-200))
+    await store.commit(SHOP, replace(counted, tallies=TALLIES))
     for one in await claim(store, "B"):
         if one.event_id == "parked":
             await store.record_outcomes([Retry(one, at(60), "later", charged=True, made=MADE)], T0)
@@ -104,6 +112,7 @@ class Use:
             "alerts": lambda: store.alerts(SHOP),
             "stats": lambda: store.stats(SHOP),
             "backfill": lambda: store.backfill(SHOP),
+            "tallies": lambda: store.tallies(SHOP),
             "made": lambda: store.finished(SHOP, dead=False, limit=50),
             "dead": lambda: store.finished(SHOP, dead=True, limit=50),
             "by_the_hour": lambda: store.by_the_hour(SHOP, dead=True, before=NOW, hours=48),

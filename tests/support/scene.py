@@ -1,6 +1,6 @@
 """A daemon as the status page sees it, made up: for the tests of the page, and for the README's pictures."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -123,8 +123,8 @@ class Stage:
     async def poll_now(self) -> ActionResult:
         return self._do("poll")
 
-    async def mute(self, sink: str, for_s: float) -> ActionResult:
-        return self._do(f"mute {sink} {for_s}")
+    async def mute(self, sink: str, for_s: float, events: Sequence[str] = ()) -> ActionResult:
+        return self._do(" ".join(["mute", sink, str(for_s), *events]))
 
     async def replay(self, seq: int) -> ActionResult:
         self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import anyio
 
 from shop_poller.alerts import AlertManager
+from shop_poller.core.digests import DigestSchedule
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
 from shop_poller.core.filters import EVERYTHING, Filter
 from shop_poller.core.messages import MessageFormat
@@ -20,6 +21,7 @@ from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
 from shop_poller.delivery.gathering import SinkTiming
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.metrics import Metrics
+from shop_poller.polling.digest_maker import DigestMaker
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.plan import PollPlan
 from shop_poller.polling.poller import Poller
@@ -257,8 +259,9 @@ async def shop_harness(
     in_memory: bool = False,
     may_send: Callable[[], bool] = lambda: True,
     now: Callable[[], datetime] = virtual_now,
-    muted_s: Callable[[str], float] = lambda _: 0.0,
+    muted_s: Callable[..., float] = lambda *_: 0.0,
     timing: SinkTiming | None = None,
+    digests: Mapping[str, DigestSchedule] | None = None,
 ) -> AsyncIterator[ShopHarness]:
     """Build it around the state file at `path`; entering it again with the same path is a restart.
 
@@ -317,6 +320,7 @@ async def shop_harness(
             metrics=metrics,
             now=clock.now,
             on_new_deliveries=announce,
+            zone=UTC,
         )
         await state_writer.load()
         clock.begun(state_writer.state)
@@ -329,6 +333,17 @@ async def shop_harness(
             alert_manager=alert_manager,
             metrics=metrics,
             clock=clock,
+            digest_maker=DigestMaker(
+                digests,
+                zone=UTC,
+                orders=store,
+                alerts=store,
+                message_format=message_format,
+                clock=clock,
+                on_new_deliveries=announce,
+            )
+            if digests
+            else None,
         )
         yield ShopHarness(
             shop,

@@ -9,6 +9,7 @@ import pytest
 
 from shop_poller.simulator.keys import DEMO_KEY
 from support.commands import wait_until
+from support.receivers import reserved_port
 from support.redis_server import redis_server
 from support.simulated import RunningShop, shop_in_thread
 from support.site import Site
@@ -56,21 +57,43 @@ def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, Run
     )
 
 
-@pytest.mark.parametrize("by_option", [True, False], ids=["named", "the service's own"])
-def test_poll_now_says_that_it_is_not_for_shops_in_tables(site: Site, *, by_option: bool) -> None:
-    """Not that a token is missing, which would be refused."""
-    site.name_shops({"honey": site.served.url})
-    if by_option:
-        told = site.run("poll", "now", "--config", "shops.toml")
-    else:
-        told = site.run("poll", "now", CREDENTIALS_DIRECTORY=str(site.home))
-    assert (told.code, told.complaints) == (
-        2,
-        [
-            "shop-poller: poll now: is not available yet with [[shops]] in shops.toml; each shop is"
-            " polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`"
-        ],
-    )
+def test_one_shop_or_all_of_them_are_polled_and_muted(site: Site, shops: dict[str, RunningShop]) -> None:
+    config = ("--config", "shops.toml")
+    with reserved_port() as number:
+        site.settings |= {
+            "SHOP_HTTP_LISTEN": f"127.0.0.1:{number}",
+            "SHOP_ADMIN_TOKEN": "a-token-that-nobody-guesses",
+            "SHOP_NOTIFY_URLS": f"{site.receiver.url}#crm",
+            "SHOP_POLLING_INTERVAL": "3600",
+        }
+        with site.start("run", *config) as daemon:
+            daemon.wait_for("started")
+            wait_until(lambda: 'shop_lease_held{shop="bread"} 1.0' in daemon.get("/metrics").text, "a lease")
+            which = site.run("poll", "now", *config)
+            assert (which.code, which.complaints) == (
+                2, ["shop-poller: there are several shops; name one by --shop, or give --all"],
+            )  # fmt: skip
+            assert site.run("poll", "now", "--all", *config).lines == [
+                f"{name}: The shop is being polled." for name in NAMES
+            ]
+            muted = site.run("mute", "crm", "--shop", "tea", "--events", "new", *config)
+            assert muted.last.startswith("tea: crm: shop.order.new muted until 20")
+            for shop in shops.values():
+                shop.shop.create_order("processing")
+            assert site.run("poll", "now", "--all", *config).code == 0
+            site.receiver.wait_for(2)
+            (line,) = site.run("mutes", "--all", *config).lines
+            assert line.startswith("tea: crm: shop.order.new muted until 20")
+            assert json.loads(site.run("mutes", "--all", "--json", *config).last)["shop"] == "tea"
+            assert site.run("unmute", "crm", "--all", *config).lines == [
+                f"{name}: crm: not muted" for name in NAMES
+            ]
+            site.receiver.wait_for(3)
+            assert site.run("mutes", "--all", *config).last == "no sink is muted"
+            wrong = site.run("poll", "now", "--shop", "tea", *config, SHOP_ADMIN_TOKEN="b" * 20)
+            assert (wrong.code, wrong.complaints) == (
+                2, ["shop-poller: SHOP_ADMIN_TOKEN: is not the daemon's token; set both to the same value"],
+            )  # fmt: skip
 
 
 def test_each_shop_is_checked_and_the_bad_one_is_named(site: Site, shops: dict[str, RunningShop]) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import anyio
 import typer
@@ -16,24 +17,24 @@ from shop_poller.cli.console import (
     Config,
     EnoughError,
     ShopId,
-    load_settings,
     make_app,
     refused,
     say,
 )
-from shop_poller.cli.daemon import ask_daemon, load_single_shop
+from shop_poller.cli.daemon import AskedShop, EveryShop, ask_daemon, ask_for_each, load_asked_shops
 from shop_poller.config.settings import Settings
+from shop_poller.core.expressions import names_event
+from shop_poller.core.filters import Filter, problems
 from shop_poller.core.model import iso
 from shop_poller.core.showing import shown
-from shop_poller.core.translatable import Text
-from shop_poller.mutes import LONGEST, stored_mutes
+from shop_poller.core.translatable import Text, joined
+from shop_poller.mutes import LONGEST, stored_event_mutes, stored_mutes
 from shop_poller.stores import peek_store
 
 DURATION = re.compile(r"([0-9]{1,5})(s|min|h)")
 TIME = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 UNITS = {"s": timedelta(seconds=1), "min": timedelta(minutes=1), "h": timedelta(hours=1)}
 DEFAULT = timedelta(hours=1)
-NOT_FOR_SEVERAL = Text("mute a sink with options of its address, or stop that shop's replica")
 
 app = make_app()
 
@@ -51,50 +52,92 @@ Until = Annotated[
     typer.Option("--until", metavar="HH:MM", help="Until this time of the day, in SHOP_TIMEZONE."),
 ]
 
+Events = Annotated[
+    list[str] | None,
+    typer.Option("--events", metavar="NAMES", help="Only these events, as in events= of an address."),
+]
+
 
 @app.command(
     epilog="""\b
 Examples:
-  shop-poller mute telegram
   shop-poller mute telegram --for 2h
-  shop-poller mute telegram --until 18:00
+  shop-poller mute telegram --events new,failed
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer, or
 does not deliver."""
 )
-def mute(sink: Name, *, config: Config = None, for_: For = None, until: Until = None) -> None:
+def mute(
+    sink: Name,
+    *,
+    config: Config = None,
+    shop: ShopId = None,
+    all_shops: EveryShop = False,
+    for_: For = None,
+    until: Until = None,
+    events: Events = None,
+) -> None:
     """Send nothing to a sink for an hour, or as long as you say; its notifications wait.
 
-    Needs the SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN of the running daemon. Not available with [[shops]] yet.
+    Needs the SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN of the running daemon.
     """
-    settings = _settings_with(sink, "mute", config)
+    asked = _with_sink(load_asked_shops(config, shop, all_shops=all_shops), sink)
     now = datetime.now(UTC)
     try:
-        lasts = duration(for_, until, now=now, zone=zone_of(settings))
+        lasts = [duration(for_, until, now=now, zone=one.settings.time_zone) for one in asked]
     except DurationError as error:
         raise refused(error.text) from error
-    fields = {"sink": sink, "seconds": str(round(lasts.total_seconds()))}
-    ask_daemon(settings, "mute", fields, not_done=Text("nothing was muted"))
-    say(
-        Text(
-            "{sink}: muted until {until}; its notifications wait in the outbox",
-            sink=sink,
-            until=_local(now + lasts, zone_of(settings)),
-        )
-    )
+    named = _named_events(asked, events)
+
+    def ask(one: AskedShop) -> None:
+        seconds = round(lasts[asked.index(one)].total_seconds())
+        fields = {"sink": sink, "seconds": str(seconds), **_events_field(one, named)}
+        ask_daemon(one, "mute", fields, not_done=Text("nothing was muted"))
+        end = _local(now + timedelta(seconds=seconds), one.settings.time_zone)
+        if named:
+            line = Text(
+                "{sink}: {events} muted until {end}; they wait in the outbox",
+                sink=sink,
+                events=", ".join(named),
+                end=end,
+            )
+        else:
+            line = Text("{sink}: muted until {end}; its notifications wait in the outbox", sink=sink, end=end)
+        say(joined("", [one.prefix, line]))
+
+    ask_for_each(asked, ask)
 
 
 @app.command(
     epilog="""\b
-Example:
+Examples:
   shop-poller unmute telegram
+  shop-poller unmute telegram --events new
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer, or
 does not deliver."""
 )
-def unmute(sink: Name, *, config: Config = None) -> None:
+def unmute(
+    sink: Name,
+    *,
+    config: Config = None,
+    shop: ShopId = None,
+    all_shops: EveryShop = False,
+    events: Events = None,
+) -> None:
     """Send what waits for a muted sink, and all that follows."""
-    settings = _settings_with(sink, "unmute", config)
-    ask_daemon(settings, "unmute", {"sink": sink}, not_done=Text("nothing was unmuted"))
-    say(Text("{sink}: not muted", sink=sink))
+    asked = _with_sink(load_asked_shops(config, shop, all_shops=all_shops), sink)
+    named = _named_events(asked, events)
+
+    def ask(one: AskedShop) -> None:
+        fields = {"sink": sink, **_events_field(one, named)}
+        ask_daemon(one, "unmute", fields, not_done=Text("nothing was unmuted"))
+        line = (
+            Text("{sink}: {events} not muted", sink=sink, events=", ".join(named))
+            if named
+            else Text("{sink}: not muted", sink=sink)
+        )
+        say(joined("", [one.prefix, line]))
+
+    ask_for_each(asked, ask)
 
 
 @app.command(
@@ -104,29 +147,60 @@ Examples:
   shop-poller mutes --json
 Exit codes: 2 settings, 4 cannot print, 5 state."""
 )
-def mutes(*, config: Config = None, shop: ShopId = None, as_json: AsJson = False) -> None:
+def mutes(
+    *, config: Config = None, shop: ShopId = None, all_shops: EveryShop = False, as_json: AsJson = False
+) -> None:
     """List the muted sinks; the daemon may be running."""
-    settings = load_settings(config, shop, asks_shop=False)
-    found = anyio.run(read_mutes, settings)
+    asked = load_asked_shops(config, shop, all_shops=all_shops)
     with suppress(EnoughError):
-        for sink, (until, waiting) in found.items():
-            if as_json:
-                say(json.dumps({"sink": sink, "until": iso(until), "waiting": waiting}, ensure_ascii=False))
-            else:
-                say(
-                    Text(
-                        "{sink}: muted until {until}, {waiting:,} waiting",
-                        sink=sink,
-                        until=_local(until, zone_of(settings)),
-                        waiting=waiting,
-                    )
-                )
-        if not found and not as_json:
+        count = 0
+        for one in asked:
+            for found in anyio.run(read_mutes, one.settings):
+                count += 1
+                of_shop = {"shop": one.settings.shop} if one.is_one_of_several else {}
+                if as_json:
+                    say(json.dumps(of_shop | found.as_dict(), ensure_ascii=False))
+                else:
+                    say(joined("", [one.prefix, found.line(one.settings.time_zone)]))
+        if not count and not as_json:
             say(Text("no sink is muted"))
 
 
-async def read_mutes(settings: Settings) -> dict[str, tuple[datetime, int]]:
-    """Return the muted sinks: until when, and how many deliveries wait.
+@dataclass(frozen=True, slots=True)
+class ListedMute:
+    """A mute as the list shows it.
+
+    Attributes:
+        sink: its name.
+        until: its end.
+        waiting: the deliveries that wait for the sink.
+        event_type: the muted event; "" for all.
+    """
+
+    sink: str
+    until: datetime
+    waiting: int
+    event_type: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the output of `--json`."""
+        event = {"event_type": self.event_type} if self.event_type else {}
+        return {"sink": self.sink, "until": iso(self.until), "waiting": self.waiting, **event}
+
+    def line(self, zone: tzinfo | None) -> str:
+        """Return the line for people, with times in a zone; None for the machine's own."""
+        end = _local(self.until, zone)
+        if self.event_type:
+            return Text(
+                "{sink}: {event_type} muted until {end}", sink=self.sink, event_type=self.event_type, end=end
+            )
+        return Text(
+            "{sink}: muted until {end}, {waiting:,} waiting", sink=self.sink, end=end, waiting=self.waiting
+        )
+
+
+async def read_mutes(settings: Settings) -> list[ListedMute]:
+    """Return the muted sinks, and the muted events of sinks.
 
     Raises:
         PermanentError, TemporaryError: STORE, there is none, or it cannot be read.
@@ -134,11 +208,18 @@ async def read_mutes(settings: Settings) -> dict[str, tuple[datetime, int]]:
     store = await peek_store(settings.state, shop=settings.shop, prefix=settings.shop_redis_prefix)
     try:
         stats = await store.stats(settings.shop)
-        until = stored_mutes(await store.alerts(settings.shop), store.now())
+        alerts, now = await store.alerts(settings.shop), store.now()
     finally:
         await store.aclose()
     waiting = {name: sink.waiting for name, sink in stats.sinks.items()}
-    return {sink: (at, waiting.get(sink, 0)) for sink, at in sorted(until.items())}
+    whole = [
+        ListedMute(sink, at, waiting.get(sink, 0)) for sink, at in sorted(stored_mutes(alerts, now).items())
+    ]
+    return whole + [
+        ListedMute(sink, at, waiting.get(sink, 0), event_type)
+        for sink, events in stored_event_mutes(alerts, now).items()
+        for event_type, at in events.items()
+    ]
 
 
 def duration(for_: str | None, until: str | None, *, now: datetime, zone: tzinfo | None) -> timedelta:
@@ -181,24 +262,37 @@ def _until(text: str, now: datetime) -> timedelta:
     return min(lasts, LONGEST)
 
 
-def zone_of(settings: Settings) -> tzinfo | None:
-    """Return the time zone of the shop's messages; None for the machine's own zone."""
-    return ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None
-
-
 def _local(instant: datetime, zone: tzinfo | None) -> str:
     return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def _settings_with(sink: str, command: str, config: Config) -> Settings:
-    settings = load_single_shop(command, config, instead=NOT_FOR_SEVERAL)
-    names = [one.name for one in settings.sinks]
-    if sink not in names:
-        raise refused(
-            Text(
-                "no sink is named {name} in the settings; known sinks: {known}",
-                name=shown(sink, is_name=True),
-                known=", ".join(names),
-            )
+def _with_sink(asked: Sequence[AskedShop], sink: str) -> list[AskedShop]:
+    """Return the shops that have this sink; there has to be one."""
+    found = [one for one in asked if any(named.name == sink for named in one.settings.sinks)]
+    if found:
+        return found
+    names = dict.fromkeys(named.name for one in asked for named in one.settings.sinks)
+    raise refused(
+        Text(
+            "no sink is named {name} in the settings; known sinks: {known}",
+            name=shown(sink, is_name=True),
+            known=", ".join(names),
         )
-    return settings
+    )
+
+
+def _named_events(asked: Sequence[AskedShop], words: Sequence[str] | None) -> list[str]:
+    """Return the full names of the events that `--events` names; none for all events."""
+    wanted = Filter(tuple(word for part in words or () for word in part.split(",") if word))
+    if words and not wanted.events:
+        raise refused(Text("--events: names none; name some, such as new,failed"))
+    known = {event for one in asked for event, _ in one.settings.events}
+    for problem in problems(wanted, events=known, levels=()):
+        raise refused(problem)
+    return sorted(event for event in known if any(names_event(word, event) for word in wanted.events))
+
+
+def _events_field(asked: AskedShop, named: Sequence[str]) -> dict[str, str]:
+    """Return the field of an action that names the events which the shop has."""
+    own = {event for event, _ in asked.settings.events}
+    return {"events": ",".join(event for event in named if event in own)} if named else {}

@@ -1,8 +1,8 @@
 """The command `poll now`: asks the running daemon to poll."""
 
-from shop_poller.cli.console import Config, make_app, say
-from shop_poller.cli.daemon import ask_daemon, load_single_shop
-from shop_poller.core.translatable import Text
+from shop_poller.cli.console import Config, ShopId, make_app, say
+from shop_poller.cli.daemon import AskedShop, EveryShop, ask_daemon, ask_for_each, load_asked_shops
+from shop_poller.core.translatable import Text, joined
 
 app = make_app(name="poll", no_args_is_help=True, help="Make the running daemon poll.")
 
@@ -14,19 +14,17 @@ def _poll() -> None:
 
 @app.command(
     epilog="""\b
-Example:
+Examples:
   shop-poller poll now
+  shop-poller poll now --all
 Exit codes: 2 settings, or the daemon has another token; 3 the daemon does not answer or
 does not poll."""
 )
-def now(config: Config = None) -> None:
-    """Make the running daemon poll at once; needs its SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN.
+def now(*, config: Config = None, shop: ShopId = None, all_shops: EveryShop = False) -> None:
+    """Make the running daemon poll at once; needs its SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN."""
 
-    Not available with [[shops]] in the file yet.
-    """
-    settings = load_single_shop(
-        "poll now",
-        config,
-        instead=Text("each shop is polled at its SHOP_POLLING_INTERVAL, see `shop-poller shops list`"),
-    )
-    say(ask_daemon(settings, "poll", {}, not_done=Text("the daemon did not poll")))
+    def ask(one: AskedShop) -> None:
+        answer = ask_daemon(one, "poll", {}, not_done=Text("the daemon did not poll"))
+        say(joined("", [one.prefix, answer]))
+
+    ask_for_each(load_asked_shops(config, shop, all_shops=all_shops), ask)

@@ -37,7 +37,7 @@ from shop_poller.config.sinks import SinkConfig
 from shop_poller.core.examples import examples as built_in_examples
 from shop_poller.core.filters import Filter, problems, takers
 from shop_poller.core.messages import MessageFormat
-from shop_poller.core.model import Delivery, Notification
+from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.core.showing import shown, shown_place
 from shop_poller.core.translatable import Text
 from shop_poller.runtime.factory import make_message_format, sink_problem
@@ -225,7 +225,8 @@ def example_events(
 
 
 def _matching(events: Sequence[PreviewedEvent], wanted: Filter) -> list[PreviewedEvent]:
-    return [one for one in events if wanted.wants(one.notification.event_type, level="")]
+    """Return the events that `--event` names; all without it."""
+    return [one for one in events if not wanted.events or wanted.wants(one.notification.event_type, level="")]
 
 
 def lines(
@@ -237,7 +238,7 @@ def lines(
         SettingsError: a sink cannot be used.
     """
     yield event.about
-    accepting = takers({sink.name: sink.filter for sink in sinks}, event.notification)
+    accepting = _accepting(event, sinks)
 
     def as_delivery(sink: SinkConfig, body: str) -> Delivery:
         return Delivery.unstored(event.notification, shop_id=settings.shop, sink=sink.name, body=body)
@@ -260,7 +261,20 @@ def lines(
         yield from (f"{INDENT}{line}" for line in shown_lines)
     if not count:
         yield Text("  no sink receives it")
+        if event.notification.event_type == EventType.DIGEST:
+            yield Text("  add digest=daily@09:00 to the address of a sink")
     yield ""
+
+
+def _accepting(event: PreviewedEvent, sinks: Sequence[SinkConfig]) -> list[str]:
+    """Return the names of the sinks that would receive an event. A digest is made for one sink."""
+    if event.notification.event_type != EventType.DIGEST:
+        return takers({sink.name: sink.filter for sink in sinks}, event.notification)
+    return [
+        sink.name
+        for sink in sinks
+        if sink.options.digest is not None and (event.sent is None or sink.name in event.sent)
+    ]
 
 
 def _compared(then: str | None, text: str | None, *, is_past: bool) -> tuple[str, list[str]]:

@@ -17,7 +17,7 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.import_walk import Phase
 from shop_poller.core.model import iso
 from shop_poller.core.translatable import Text
-from shop_poller.mutes import MUTED, stored_mutes
+from shop_poller.mutes import PREFIXES, stored_event_mutes, stored_mutes
 from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
 from shop_poller.stores import peek_store
 
@@ -33,6 +33,7 @@ class Status:
         now: the time of the clock that dates stored rows; None if it is unknown.
         whose: the owner of that clock.
         mutes: the muted sinks, and until when.
+        event_mutes: the same by sink and event type, of single events.
         quiet_until: when the present quiet hours end, in the owner's time zone, by sink; without sinks that
             are not quiet.
     """
@@ -48,6 +49,7 @@ class Status:
     now: datetime | None = None
     whose: Whose = Whose.OURS
     mutes: Mapping[str, datetime] = field(default_factory=dict)
+    event_mutes: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
     quiet_until: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
@@ -83,6 +85,7 @@ class Status:
                 for name, alert in self.alerts.items()
             },
             **({"muted": {name: iso(until) for name, until in self.mutes.items()}} if self.mutes else {}),
+            **({"muted_events": _as_texts(self.event_mutes)} if self.event_mutes else {}),
             "sinks": {
                 name: {
                     "waiting": sink.waiting,
@@ -95,6 +98,10 @@ class Status:
             "latest_dead_letters": [as_dict(one) for one in self.dead],
             "latest_delivered": [as_dict(one) for one in self.delivered],
         }
+
+
+def _as_texts(mutes: Mapping[str, Mapping[str, datetime]]) -> dict[str, dict[str, str]]:
+    return {sink: {name: iso(until) for name, until in events.items()} for sink, events in mutes.items()}
 
 
 async def read_status(settings: Settings) -> Status:
@@ -111,7 +118,7 @@ async def read_status(settings: Settings) -> Status:
             await store.load(shop),
             await store.stats(shop),
             await store.set_aside(shop),
-            {name: one for name, one in alerts.items() if not name.startswith((*MARKERS, MUTED))},
+            {name: one for name, one in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))},
             await store.finished(shop, dead=True, limit=LATEST),
             await store.finished(shop, dead=False, limit=LATEST),
             await store.rows_set_aside(shop),
@@ -121,8 +128,11 @@ async def read_status(settings: Settings) -> Status:
         whose = Whose.OF_REDIS if isinstance(settings.state, RedisAddress) else Whose.OURS
         now = store.now()
         mutes = dict(sorted(stored_mutes(alerts, now).items()))
+        event_mutes = stored_event_mutes(alerts, now)
         quiet_until = _quiet_until(settings, now)
-        return replace(found, now=now, whose=whose, mutes=mutes, quiet_until=quiet_until)
+        return replace(
+            found, now=now, whose=whose, mutes=mutes, event_mutes=event_mutes, quiet_until=quiet_until
+        )
 
 
 def _quiet_until(settings: Settings, now: datetime) -> dict[str, datetime]:
@@ -198,6 +208,11 @@ def _sink_lines(status: Status, now: datetime) -> list[str]:
     lines: list[str] = [
         Text("muted       {sink}: until {until}", sink=name, until=iso(until))
         for name, until in status.mutes.items()
+    ]
+    lines += [
+        Text("muted       {sink}: {event} until {until}", sink=name, event=event_type, until=iso(until))
+        for name, events in status.event_mutes.items()
+        for event_type, until in events.items()
     ]
     for name, sink in status.stats.sinks.items():
         oldest = Text(", oldest {at}", at=_ago(sink.oldest_at, now)) if sink.oldest_at else ""

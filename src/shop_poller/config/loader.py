@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from shop_poller.config.pydantic_errors import problem_of
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
-from shop_poller.config.sinks import SinkParser
+from shop_poller.config.sinks import SinkConfig, SinkParser
 from shop_poller.core.errors import text_of
 from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
+from shop_poller.core.model import EventType
 from shop_poller.core.showing import is_harmless, shown, shown_place
 from shop_poller.core.translatable import Text
 
@@ -211,6 +212,7 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             for problem in filter_problems(with_all.options.filter, events=events, levels=levels)
             if problem not in in_address
         ]
+        found += _digest_problem(with_all)
     if settings.shop_pending_payment_threshold >= 24 * settings.shop_state_retention_days:
         found.append(
             Text(
@@ -235,6 +237,19 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             )
         )
     return found
+
+
+def _digest_problem(sink: SinkConfig) -> list[str]:
+    """Return a line if a sink names the digest, and would never receive one."""
+    if sink.options.digest is not None or EventType.DIGEST not in sink.options.filter.events:
+        return []
+    return [
+        Text(
+            "SHOP_NOTIFY_URLS: {sink}: events= names shop.digest; say when: add digest=daily@09:00 or"
+            " digest=weekly:mon@09:00",
+            sink=shown_place(sink.name),
+        )
+    ]
 
 
 def _toml(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -356,7 +356,8 @@ class Settings(BaseModel):
     shop_timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "",
         description="time zone of the times in messages, and of"
-        " [quiet hours](notifications.md#quiet-hours-and-groups), e.g. Europe/Moscow; default: that of this"
+        " [quiet hours](notifications.md#quiet-hours-and-groups) and [digests](notifications.md#digests),"
+        " e.g. Europe/Moscow; default: that of this"
         " machine",
     )
     shop_buyer_fields: Annotated[Words, AfterValidator(_buyer_fields)] = Field(

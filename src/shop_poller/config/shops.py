@@ -42,12 +42,13 @@ OF_ALL = (
     "shop_redis_prefix",
     "shop_state_url",
     "shop_http_listen",
+    "shop_admin_token",
     "shop_concurrent_polls",
     "shop_labelled_shops",
     "shop_log_format",
     "shop_log_level",
 )
-NOT_YET = ("shop_webhook_secret", "shop_admin_token", "shop_http_hosts")
+NOT_YET = ("shop_webhook_secret", "shop_http_hosts")
 """Settings that only exist without [[shops]]."""
 MOST_NAMED = 10
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, TypeVar, get_args
 from urllib.parse import SplitResult, unquote
 
+from shop_poller.core.digests import DigestSchedule, parse_digest
 from shop_poller.core.errors import text_of
+from shop_poller.core.expressions import names_event
 from shop_poller.core.filters import EVERYTHING, Filter, take, take_filter
 from shop_poller.core.messages import Locale, Renderer
-from shop_poller.core.model import Delivery, Notification
+from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.rates import Rate, parse_rate
 from shop_poller.core.showing import shown_place
@@ -38,6 +40,7 @@ class SinkOptions:
         quiet: when it receives only urgent ones; None for never.
         urgent: the levels that are urgent; empty for critical.
         group_s: seconds that a notification waits for others, to become one message; 0 for no groups.
+        digest: when it receives digests; None for never.
         locale: the language of its messages, for sinks for people; None for SHOP_LOCALE.
         style: of its messages, for sinks for people: rich, or title and message of the JSON as text.
     """
@@ -47,6 +50,7 @@ class SinkOptions:
     quiet: QuietHours | None = None
     urgent: tuple[str, ...] = ()
     group_s: float = 0.0
+    digest: DigestSchedule | None = None
     locale: Locale | None = None
     style: Style = "rich"
 
@@ -180,10 +184,18 @@ def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple
     """
     try:
         wanted, rest = take_filter(query)
-        rate, rest = _take_rate(rest)
+        rate, rest = _take_parsed("rate", rest, parse_rate)
+        # For a program, `digest` is its own parameter unless it has asked for digests.
+        is_asked_for = is_for_people or any(names_event(word, EventType.DIGEST) for word in _plain(wanted))
+        digest, rest = _take_parsed("digest", rest, parse_digest) if is_asked_for else (None, rest)
         times, rest = take_times(rest, takes_groups=is_for_people)
         found = SinkOptions(
-            filter=wanted, rate=rate, quiet=times.quiet, urgent=times.urgent, group_s=times.group_s
+            filter=wanted,
+            rate=rate,
+            quiet=times.quiet,
+            urgent=times.urgent,
+            group_s=times.group_s,
+            digest=digest,
         )
         if not is_for_people:
             return found, rest
@@ -194,14 +206,19 @@ def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple
         raise ValueError(Text("{name}: {problem}", name=shown_place(name), problem=text_of(error))) from None
 
 
-def _take_rate(query: str) -> tuple[Rate | None, str]:
-    value, rest = _take_one("rate", query)
+def _plain(wanted: Filter) -> list[str]:
+    """Return the words of `events=` that name one event."""
+    return [word for word in wanted.events if not word.endswith("*")]
+
+
+def _take_parsed(option: str, query: str, parse: Callable[[str], T]) -> tuple[T | None, str]:
+    value, rest = _take_one(option, query)
     if value is None:
         return None, rest
     try:
-        return parse_rate(value), rest
+        return parse(value), rest
     except ValueError as error:
-        raise ValueError(Text("rate=: {problem}", problem=text_of(error))) from None
+        raise ValueError(Text("{option}=: {problem}", option=option, problem=text_of(error))) from None
 
 
 def _take_choice(option: str, query: str, choices: tuple[T, ...]) -> tuple[T | None, str]:

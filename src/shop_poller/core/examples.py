@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from shop_poller.core.digests import Digest, Period, digest_notification
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import (
     Locale,
@@ -25,6 +27,7 @@ from shop_poller.core.model import (
     StatusEvent,
     Wait,
 )
+from shop_poller.core.tallies import Amounts, CurrencySum, OrderTally
 from shop_poller.core.translatable import Text
 
 ITEMS: dict[Locale, tuple[OrderItem, ...]] = {
@@ -136,6 +139,7 @@ def examples(
     for words in own:
         name = Text("an event of the owner's") if words is OWN else words.event
         yield name, event(words.event, order(), status_event=words)
+    yield from _digest_examples(message_format, now=now)
     yield Text("silence"), silence_notification(since, message_format, now=now)
     for type_ in (EventType.UNHEALTHY, EventType.RECOVERED):
         alert = alert_notification(
@@ -154,3 +158,24 @@ def examples(
         ),
     )
     yield Text("test"), sample_notification(message_format, now=now)
+
+
+def _digest_examples(message_format: MessageFormat, *, now: datetime) -> Iterator[tuple[str, Notification]]:
+    """Yield a digest of a week, one of a day, and one of a day without orders."""
+    _, _, currency, sign = MONEY[message_format.locale]
+
+    def amounts(count: int, each: str) -> Amounts:
+        return Amounts(count, sums={currency: CurrencySum(sign, Decimal(each) * count, count)})
+
+    after = OrderTally(
+        amounts(12, "7025.00"), amounts(3, "990.00"), amounts(2, "990.00"), amounts(1, "990.00")
+    )
+    before = OrderTally(amounts(10, "7144.00"), amounts(1, "990.00"), Amounts(), amounts(2, "750.00"))
+    end = now.date()
+    day, week = (Period(end - timedelta(days=days), end) for days in (1, 7))
+    for name, digest in (
+        (Text("weekly digest"), Digest(week, after, before)),
+        (Text("daily digest"), Digest(day, before, None, counted_since=now - timedelta(hours=20))),
+        (Text("daily digest, without orders"), Digest(day, OrderTally(), before)),
+    ):
+        yield name, digest_notification("owner", digest, message_format, now=now)

@@ -31,6 +31,8 @@ class Filter:
         is_for_people: people read what the sink delivers. Only they receive orders that are placed and not
             paid yet, unless `events` names that event: a program that knows the older events must not meet a
             new one. And they receive no cancellation of an order that was never announced.
+
+    Digests are sent to the sinks that have a schedule for them, whatever their filter says.
     """
 
     events: tuple[str, ...] = ()
@@ -40,7 +42,9 @@ class Filter:
 
     def wants(self, event_type: str, level: str) -> bool:
         """Return whether the sink accepts events of this type and level, perhaps not all of them."""
-        needs_name = event_type == EventType.PLACED and not self.is_for_people
+        needs_name = event_type == EventType.DIGEST or (
+            event_type == EventType.PLACED and not self.is_for_people
+        )
         words = [word for word in self.events if not (needs_name and word.endswith("*"))]
         named = any(names_event(word, event_type) for word in words) or not (self.events or needs_name)
         return named and (not self.levels or level in self.levels)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
+from shop_poller.core.digest_texts import digest_texts
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.model import EventType, Notification, Order, OrderEvent, amount_of, iso
 
@@ -27,6 +28,7 @@ LEVELS: Mapping[str, str] = {
     EventType.PARTIALLY_REFUNDED: "warning",
     EventType.PAYMENT_OVERDUE: "warning",
     EventType.SILENCE: "warning",
+    EventType.DIGEST: "info",
     EventType.UNHEALTHY: "critical",
     EventType.RECOVERED: "info",
     EventType.DEAD_LETTERS: "error",
@@ -410,6 +412,9 @@ def in_language(notification: Notification, locale: Locale) -> Notification:
         locale: the language.
     """
     data, event_type = notification.data, notification.event_type
+    if event_type == EventType.DIGEST:
+        title, message = digest_texts(data, locale)
+        return replace(notification, title=title, message=message)
     values: dict[str, Any] = {
         "id": notification.source_id,
         "total": money(data.get("total") or "", data.get("currency_sign") or ""),

@@ -22,6 +22,7 @@ class EventType(StrEnum):
     PARTIALLY_REFUNDED = "shop.order.partially_refunded"
     PAYMENT_OVERDUE = "shop.order.payment_overdue"
     SILENCE = "shop.silence"
+    DIGEST = "shop.digest"
     UNHEALTHY = "service.unhealthy"
     RECOVERED = "service.recovered"
     DEAD_LETTERS = "service.dead_letters"
@@ -254,6 +255,8 @@ class OrderEvent:
         wait: for an overdue payment.
         previous_status: the status before, as the shop names it; "" if it is not known.
         was_announced: whether the order itself was announced before, as placed or as new.
+        earlier_refund_ids: refunds of the order that were recorded before this event, or are older than the
+            baseline.
     """
 
     type: str
@@ -266,6 +269,7 @@ class OrderEvent:
     wait: Wait | None = None
     previous_status: str = ""
     was_announced: bool = False
+    earlier_refund_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +277,8 @@ class Notification:
     """What a receiver gets; see docs/notifications.md.
 
     Attributes:
-        key: deliveries of one key keep their order at each sink. It is an order's id, that of an alert, or
-            "silence".
+        key: deliveries of one key keep their order at each sink. It is an order's id, that of an alert,
+            "silence" or "digest".
     """
 
     key: str

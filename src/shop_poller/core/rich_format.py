@@ -13,6 +13,7 @@ from typing import Any
 
 from babel.dates import format_datetime
 
+from shop_poller.core.digest_lines import DigestLines
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.messages import CAUSES, Locale
 from shop_poller.core.model import EventType
@@ -81,7 +82,10 @@ class RichFormat:
             else (),
             more_items=data.get("more_items", 0),
             more_text=self.texts.words["more_items"],
-            facts=tuple(fact for text in self._facts(wire) if (fact := _fill(text, values))),
+            facts=(
+                *self._digest_lines(wire),
+                *(fact for text in self._facts(wire) if (fact := _fill(text, values))),
+            ),
             personal=tuple(_fill(self.texts.facts[name], values) for name in data.get("buyer") or {}),
             url=data.get("admin_url") or "",
             url_text=self.texts.words["open_order"],
@@ -129,14 +133,20 @@ class RichFormat:
         shop = data.get("shop") or {}
         values["shop"] = shop.get("name") or shop.get("id") or wire["source_id"]
         values["service"] = data.get("service_name") or ""
-        for name in ("since", "awaiting_since"):
+        for name in ("since", "awaiting_since", "counted_since"):
             if data.get(name):
                 values[name] = self.time(data[name], TIME)
         if data.get("awaiting_hours") is not None:
             values["hours"] = str(data["awaiting_hours"])
         if data.get("error_type") in list(ErrorKind):
             values["cause"] = CAUSES[self.locale][ErrorKind(data["error_type"])]
+        if wire["event_type"] == EventType.DIGEST:
+            values |= DigestLines(data, self.texts, self.locale).title_values
         return values
+
+    def _digest_lines(self, wire: Mapping[str, Any]) -> Iterator[str]:
+        if wire["event_type"] == EventType.DIGEST:
+            yield from DigestLines(wire["data"], self.texts, self.locale).lines()
 
     def _facts(self, wire: Mapping[str, Any]) -> Iterator[str]:
         """Yield the texts of the lines that an event shows."""
@@ -166,6 +176,7 @@ class RichFormat:
 
 FACTS: Mapping[str, Sequence[str]] = {
     EventType.SILENCE: ("silence",),
+    EventType.DIGEST: ("counted_since",),
     EventType.UNHEALTHY: ("cause", "last_success"),
     EventType.RECOVERED: ("down_since",),
     EventType.DEAD_LETTERS: ("reason",),

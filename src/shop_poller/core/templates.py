@@ -23,7 +23,8 @@ DEFAULT = "default"
 TEXTS = (
     "number", "id", "total", "amount", "refunded", "refunded_total", "customer", "status", "previous_status",
     "payment_method", "shipping_method", "items_line", "shop", "hours", "since", "awaiting_since", "service",
-    "cause", "reason", "count", "event", "level", "title", "message", "created_at", "url",
+    "cause", "reason", "count", "digest", "days", "counted_since", "event", "level", "title",
+    "message", "created_at", "url",
     *BuyerField,
 )  # fmt: skip
 """The values that are texts, "" for one that an event does not have."""
@@ -35,6 +36,8 @@ FACTS = (
     "more_items", "currency_sign", "admin_url", "shop", "buyer", "amount", "refund_id", "fully_refunded",
     "awaiting_since",
     "awaiting_hours", "service_name", "error_type", "since", "count", "reason",
+    "period", "first_day", "last_day", "orders", "failed", "cancelled", "refunds", "previous",
+    "counted_since",
 )  # fmt: skip
 """What `data` holds: as on the wire, and None for what an event does not have."""
 MAX_DEPTH = 5

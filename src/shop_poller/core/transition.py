@@ -337,6 +337,20 @@ def _event(
         wait=wait,
         previous_status=_previous_status(known),
         was_announced=was_announced(known),
+        earlier_refund_ids=_earlier_refund_ids(known, order, policy),
+    )
+
+
+def _earlier_refund_ids(known: KnownOrder | None, order: Order, policy: Policy) -> frozenset[int]:
+    """Return the refunds that were recorded before, or are older than the baseline."""
+    if not order.refunds:  # the usual case
+        return frozenset()
+    recorded = known.refund_ids or frozenset() if known is not None else frozenset()
+    return frozenset(
+        refund.id
+        for refund in order.refunds
+        if (refund.id in recorded and not _is_announced_late(refund, known, policy))
+        or (refund.created_at is not None and refund.created_at < policy.baseline_at)
     )
 
 

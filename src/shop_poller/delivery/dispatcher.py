@@ -29,13 +29,13 @@ from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery, GroupDelivery
 from shop_poller.core.rates import Rate
 from shop_poller.core.retry import RetryPolicy
-from shop_poller.delivery.gathering import Gathering, SinkTiming
+from shop_poller.delivery.gathering import LONGEST_HOLD, Gathering, SinkTiming
 from shop_poller.delivery.outcome_recorder import STORE_WAIT_S, OutcomeRecorder, at_hand
-from shop_poller.delivery.sender import Sender
+from shop_poller.delivery.sender import MutedSeconds, Sender, not_muted
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
-from shop_poller.ports import Ack, MoveToDeadLetters, Outbox, Outcome, Sink
+from shop_poller.ports import Ack, MoveToDeadLetters, Outbox, Outcome, Release, Retry, Sink
 
 CLAIM_BATCH = 500
 DOWN_CHECK_EVERY_S = 60.0
@@ -85,7 +85,8 @@ class Dispatcher:
         clock: our clock.
         random: returns a random number, 0 to 1.
         gone: whether the sink answered 410 in an earlier leader session of this process.
-        muted_s: returns the seconds for which the sink is still muted; 0 if it is not. Then nothing is sent.
+        muted_s: returns the seconds for which the sink, or an event type of it, is still muted. What is muted
+            is not sent.
         timing: when the sink receives deliveries; None for at once.
 
     Attributes:
@@ -105,12 +106,13 @@ class Dispatcher:
         clock: ClockWatch,
         random: Callable[[], float],
         gone: bool = False,
-        muted_s: Callable[[], float] = lambda: 0.0,
+        muted_s: MutedSeconds = not_muted,
         timing: SinkTiming | None = None,
     ) -> None:
         self._muted_s = muted_s
         self._clock = clock
         self._timing = timing
+        self._to_put_back: list[Outcome] = []  # claimed deliveries of muted events
         self._gathering = None if timing is None else Gathering(timing)
         self._was_quiet = False
         self._in_haste = False  # groups do not wait for more deliveries
@@ -199,8 +201,9 @@ class Dispatcher:
         """Check the outbox soon: something may be due."""
         self._check_requested.set()
 
-    def mute_changed(self) -> None:
-        """Follow at once that the sink was muted or unmuted."""
+    def mute_changed(self, *, unmuted: bool = False) -> None:
+        """Follow at once that the sink, or events of it, were muted or unmuted."""
+        self._must_release = self._must_release or unmuted  # events that were muted are parked
         self._sender.interrupt()
         self.check_soon()
 
@@ -274,18 +277,21 @@ class Dispatcher:
             return []
         if not self._may_send() or self._muted_s() > 0:
             return []
+        await self._put_back_muted()
         if self._timing is not None and self._gathering is not None:
             return await self._gather(self._gathering, self._timing)
         if self._circuit.state is BreakerState.OPEN:
             # The oldest delivery may probe even if it is parked: it waits only for the sink.
-            deliveries = await self._outbox.claim(self._name, now=END_OF_TIME, limit=1)
+            deliveries = await self._claim_unmuted(END_OF_TIME, limit=1)
+            self._to_put_back += map(Release, deliveries[1:])
+            deliveries = deliveries[:1]
             if deliveries:
                 self._sender.probe = deliveries[0].seq
                 self._circuit.probe()
         else:
             room = self._plan.queue_size - queue.statistics().current_buffer_used
             limit = max(1, min(room, CLAIM_BATCH))
-            deliveries = await self._outbox.claim(self._name, now=self._now(), limit=limit)
+            deliveries = await self._claim_unmuted(self._now(), limit=limit)
         self._outcome_recorder.held += len(deliveries)
         return deliveries
 
@@ -309,7 +315,7 @@ class Dispatcher:
             room = gathering.most_for_probe(now, room=room)
         deliveries: list[Delivery] = []
         if room > 0:
-            deliveries = await self._outbox.claim(self._name, now=due_by, limit=room)
+            deliveries = await self._claim_unmuted(due_by, limit=room)
             self._outcome_recorder.held += len(deliveries)
         if is_probe:
             probe = gathering.probe(deliveries, now)
@@ -324,6 +330,47 @@ class Dispatcher:
         with suppress(TemporaryError):  # it is repeated before the next claim
             await self._put_back(gathering)
         return ready
+
+    async def _claim_unmuted(self, due_by: datetime, *, limit: int) -> list[Delivery]:
+        """Claim deliveries whose events are not muted.
+
+        Args:
+            due_by: those that are due then.
+            limit: the most. If all of these are muted, a claim of parked ones returns more.
+        """
+        while True:
+            claimed = await self._outbox.claim(self._name, now=due_by, limit=limit)
+            found = await self._unmuted(claimed)
+            # Muted ones are parked now. A claim of parked ones would return the same again.
+            is_over = due_by == END_OF_TIME and limit == CLAIM_BATCH
+            if found or not claimed or self._to_put_back or is_over:
+                return found
+            limit = CLAIM_BATCH
+
+    async def _unmuted(self, claimed: list[Delivery]) -> list[Delivery]:
+        """Return the claimed deliveries whose events are not muted. The others return to the outbox."""
+        muted = {one.seq: left_s for one in claimed if (left_s := self._muted_s(one.event_type)) > 0}
+        if not muted:
+            return claimed
+        now = self._now()
+        self._to_put_back += [
+            Retry(
+                one,
+                at=now + min(timedelta(seconds=muted[one.seq]), LONGEST_HOLD),
+                error="muted",
+                charged=False,
+            )
+            for one in claimed
+            if one.seq in muted
+        ]
+        with suppress(TemporaryError):  # it is repeated before the next claim
+            await self._put_back_muted()
+        return [one for one in claimed if one.seq not in muted]
+
+    async def _put_back_muted(self) -> None:
+        if self._to_put_back:
+            await self._outbox.record_outcomes(self._to_put_back, self._clock.stamp())
+            self._to_put_back = []
 
     async def _put_back(self, gathering: Gathering) -> None:
         """Record that claimed deliveries return to the outbox."""

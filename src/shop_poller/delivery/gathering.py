@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import structlog
 
-from shop_poller.core.model import Delivery, GroupDelivery
+from shop_poller.core.model import Delivery, EventType, GroupDelivery
 from shop_poller.core.quiet import QuietHours
 from shop_poller.observability.logging import Log
 from shop_poller.ports import Release, Retry
@@ -134,6 +134,8 @@ class Gathering:
                 self._now.append(delivery)
             elif quiet_until is not None:
                 self._hold(delivery, quiet_until, now)
+            elif delivery.event_type == EventType.DIGEST:  # a line of a group would not show its numbers
+                self._now.append(delivery)
             elif self._timing.compose is not None and (self._timing.group_s or self._was_held(delivery, now)):
                 if not self._waiting:
                     self._since_s = at_s

@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import structlog
@@ -43,6 +43,19 @@ BULK = 100
 BEHIND_THE_OTHERS = timedelta(minutes=1)
 
 
+class MutedSeconds(Protocol):
+    """Says for how many seconds a sink, or an event type of it, is still muted; 0 if it is not."""
+
+    def __call__(self, event_type: str = "") -> float:
+        """Return the seconds; without an event type, those for which the whole sink is muted."""
+        ...
+
+
+def not_muted(event_type: str = "") -> float:  # noqa: ARG001 - a MutedSeconds
+    """Return that nothing is muted."""
+    return 0.0
+
+
 class _HeldBackError(Exception):
     """Sending is not possible now: the lease has ended, we are stopping, or the sink is down."""
 
@@ -60,7 +73,7 @@ class Sender:
         clock: our clock.
         random: returns a random number, 0 to 1.
         rate: the most attempts in a time; None for no limit.
-        muted_s: returns the seconds for which the sink is still muted; 0 if it is not.
+        muted_s: returns the seconds for which the sink, or an event type of it, is still muted.
         timing: when the sink receives deliveries; None for at once.
 
     Attributes:
@@ -87,7 +100,7 @@ class Sender:
         clock: ClockWatch,
         random: Callable[[], float],
         rate: Rate | None = None,
-        muted_s: Callable[[], float] = lambda: 0.0,
+        muted_s: MutedSeconds = not_muted,
         timing: SinkTiming | None = None,
     ) -> None:
         self._rate_limit = None if rate is None else RateLimit(rate)
@@ -154,6 +167,10 @@ class Sender:
         """Try to deliver several. Yield outcomes as soon as they are known."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
         made: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
+        muted = {one.seq for one in left if self._muted_s(one.event_type) > 0}
+        left, held = ([one for one in left if (one.seq in muted) == is_muted] for is_muted in (False, True))
+        if held:
+            yield [Release(one) for one in held]
         for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
@@ -195,7 +212,7 @@ class Sender:
         """
         made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-        if not probing and self._held_back():
+        if not probing and self._held_back(delivery.event_type):
             return Release(delivery, made)
         if not probing and self._timing is not None and self._timing.holds(delivery, self._now()):
             return Release(delivery, made)  # quiet hours began while it was in the queue
@@ -233,9 +250,9 @@ class Sender:
             self._log.info("delivered", **_named(delivery))
         return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
-    def _held_back(self) -> bool:
+    def _held_back(self, event_type: str = "") -> bool:
         is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
-        return self.stopping or is_down or self._muted_s() > 0
+        return self.stopping or is_down or self._muted_s(event_type) > 0
 
     async def _try(
         self,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import anyio
 import structlog
 
-from shop_poller.core.clocks import Clocks, ClockTrouble, Whose, described, is_usual, trouble
+from shop_poller.core.clocks import AGREE, Clocks, ClockTrouble, Whose, described, is_usual, trouble
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import ShopState
@@ -117,6 +117,17 @@ class ClockWatch:
             (self._log.warning if found else self._log.info)(
                 str(found or f"{self._whose} and the shop's agree")
             )
+
+    def shop_date(self) -> datetime | None:
+        """Return the present time by our clock if it agrees with the shop's, else by the shop's.
+
+        It is None before the shop's first response.
+        """
+        known = self.look()
+        if known.behind_shop_s is None:
+            return None
+        behind = timedelta(seconds=known.behind_shop_s)
+        return known.ours if abs(behind) <= AGREE else known.ours + behind
 
     def trouble(self, stored: Iterable[datetime | None] = ()) -> ClockTrouble | None:
         """Return what is wrong with our clock; None if it is right.

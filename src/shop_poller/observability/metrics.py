@@ -33,11 +33,12 @@ class StoreUse(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is read from the shop: label `stage` of `shop_polling_failures_total`."""
+    """What is read from the shop, or made of it: label `stage` of `shop_polling_failures_total`."""
 
     POLL = "poll"
     IMPORT = "learning"
     SWEEP = "sweep"
+    DIGEST = "digest"
 
 
 Kind = Counter | Gauge | Histogram
@@ -267,7 +268,7 @@ class Metrics:
         self._failures = make(
             Counter,
             "shop_polling_failures",
-            "Polls, imports and sweeps that failed",
+            "Polls, imports, sweeps and digests that failed",
             "stage",
             "error_type",
         )

@@ -31,6 +31,7 @@ from shop_poller.core.sweep import ByIds
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, Stage
+from shop_poller.polling.digest_maker import DigestMaker
 from shop_poller.polling.initial_import import InitialImport
 from shop_poller.polling.limiter import PollSchedule
 from shop_poller.polling.order_processor import OrderProcessor
@@ -52,6 +53,7 @@ FAILURE_EVENTS = {
     Stage.POLL: "polling failed",
     Stage.IMPORT: "initial import failed",
     Stage.SWEEP: "the sweep failed",
+    Stage.DIGEST: "a digest cannot be made; retrying",
 }
 
 
@@ -69,6 +71,7 @@ class Poller:
         clock: our clock.
         schedule: when the shop is polled, if it is one of many.
         refunds: the shop's own list of refunds; None if there is none.
+        digest_maker: makes the digests that are due; None if no sink gets any.
 
     Attributes:
         polled: there has been a successful poll since the start.
@@ -88,8 +91,10 @@ class Poller:
         clock: ClockWatch,
         schedule: PollSchedule | None = None,
         refunds: RefundList | None = None,
+        digest_maker: DigestMaker | None = None,
     ) -> None:
         self.polled = False
+        self._digest_maker = digest_maker
         self._clock = clock
         self._now = now = clock.now
         self._schedule = schedule or PollSchedule()
@@ -221,6 +226,14 @@ class Poller:
         Args:
             deadline: when the next tick is due, on the event loop's clock; no wait exceeds it.
         """
+        report = await self._poll_once(deadline)
+        if self._digest_maker is not None:
+            async with self._errors_reported(Stage.DIGEST, TickReport()):
+                await self._digest_maker.make_due(self._state_writer.state, self._state_writer.shop_time)
+                self._changes.changed(Stage.DIGEST, "")
+        return report
+
+    async def _poll_once(self, deadline: float) -> TickReport:
         report = TickReport(paused_s=await self._wait_out_pause(deadline))
         self._began_at = anyio.current_time()
         self._trigger = None  # this tick covers earlier triggers; the next one covers later triggers
@@ -282,6 +295,7 @@ class Poller:
             self._state_writer.state,
             baseline_at=baseline_at,
             cursor_at=baseline_at,
+            tallied_since=baseline_at,
             import_position=import_walk.begin(baseline_at),
         )
         await self._state_writer.commit(state, Page((), page.shop_time))

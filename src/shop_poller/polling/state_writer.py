@@ -1,7 +1,8 @@
 """The committed state of polling: memory changes only after the store has committed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, tzinfo
 
 import structlog
 
@@ -9,9 +10,12 @@ from shop_poller.core.clocks import AGREE
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
+from shop_poller.core.tallies import TallyChange, counted
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Batch, NewDelivery, OrderState, ShopState
+
+NOTHING_COUNTED = TallyChange({})
 
 
 class StateWriter:
@@ -25,6 +29,7 @@ class StateWriter:
         metrics: of the shop.
         now: our clock, aware UTC.
         on_new_deliveries: called after each commit that added to the outbox.
+        zone: the owner's time zone, in which the days of tallies are; None for that of this machine.
 
     Attributes:
         state: the position of polling.
@@ -43,6 +48,7 @@ class StateWriter:
         metrics: Metrics,
         now: Callable[[], datetime],
         on_new_deliveries: Callable[[Sequence[NewDelivery]], None],
+        zone: tzinfo | None = None,
     ) -> None:
         self.state = state
         self.heartbeat_at = state.last_poll_at or now()
@@ -53,6 +59,7 @@ class StateWriter:
         self._metrics = metrics
         self._now = now
         self._on_new_deliveries = on_new_deliveries
+        self._zone = zone
         self.set_aside: dict[int, str] = {}
         self._log: Log = structlog.get_logger()
 
@@ -95,6 +102,9 @@ class StateWriter:
         Raises:
             TemporaryError: STORE; nothing was changed.
         """
+        if state.tallied_since is None and state.baseline_at is not None:
+            state = replace(state, tallied_since=page.shop_time)  # the state is of an earlier version
+        tallies = await self._count(events, page)
         now = self._now()
         # Our clock may show 1970 or next year; then receivers get the shop's time.
         created_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
@@ -119,6 +129,8 @@ class StateWriter:
                 new_deliveries=new_deliveries,
                 set_aside=broken,
                 mended=mended,
+                tallies=tallies.changed,
+                dropped_days=tallies.dropped,
             ),
         )
         if state.last_poll_at != self.state.last_poll_at:
@@ -137,6 +149,14 @@ class StateWriter:
             )
         for notification in silence:
             self._log.info("no order for too long", since=str(silent_since), event_id=notification.event_id)
+
+    async def _count(self, events: Sequence[OrderEvent], page: Page) -> TallyChange:
+        """Return the tallies with these events."""
+        if not events:
+            return NOTHING_COUNTED
+        # Read each time: the last commit may have taken effect although it failed.
+        stored = await self._orders.tallies(self._message_format.shop_id)
+        return counted(stored, events, shop_time=page.shop_time, zone=self._zone)
 
     def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
         for item in broken:

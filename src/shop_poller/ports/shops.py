@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition
 from shop_poller.core.model import KnownOrder, UnreadableOrder
+from shop_poller.core.tallies import OrderTally
 from shop_poller.ports.deliveries import NewDelivery
 
 
@@ -25,6 +26,8 @@ class ShopState:
         newest_order_at: when the newest order that we read was paid, by the shop's clock; see core.silence.
         silence_told_at: the beginning of the silence that was reported last, by the shop's clock.
         refunds_at: the shop's list of refunds was read up to this date of a refund; None if never.
+        tallied_since: since when every event is counted for digests, by the shop's clock; None if they are
+            not counted yet.
     """
 
     started_at: datetime
@@ -37,6 +40,7 @@ class ShopState:
     newest_order_at: datetime | None = None
     silence_told_at: datetime | None = None
     refunds_at: datetime | None = None
+    tallied_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Batch:
         known: orders whose record changed.
         set_aside: orders that could not be read.
         mended: ids of orders that were set aside and can now be read.
+        tallies: days whose tally changed.
+        dropped_days: days whose tally is no longer needed.
     """
 
     state: ShopState
@@ -74,6 +80,8 @@ class Batch:
     new_deliveries: Sequence[NewDelivery] = ()
     set_aside: Sequence[UnreadableOrder] = ()
     mended: Collection[int] = ()
+    tallies: Mapping[date, OrderTally] = field(default_factory=dict)
+    dropped_days: Sequence[date] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ docs/decisions/0020-small-ports.md explains the division.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from shop_poller.core.model import Delivery, KnownOrder
+from shop_poller.core.tallies import OrderTally
 from shop_poller.ports.deliveries import (
     DeadLetter,
     DeliveredEntry,
@@ -97,7 +98,14 @@ class OrderState(Clock, Protocol):
         ...
 
     async def commit(self, shop_id: str, batch: Batch) -> None:
-        """Write known orders, new deliveries and state in one atomic commit."""
+        """Write known orders, tallies, new deliveries and state in one atomic commit."""
+        ...
+
+    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
+        """Return what happened on each day, for digests: about core.tallies.KEPT_DAYS days.
+
+        A day whose tally is damaged is left out.
+        """
         ...
 
     async def backfill(self, shop_id: str) -> Backfill | None:

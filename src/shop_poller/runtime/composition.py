@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
@@ -19,6 +19,10 @@ from shop_poller.runtime.fleet import AllShops, Assignment, Fleet, FleetPolicy
 from shop_poller.runtime.leader_session import Grace
 from shop_poller.stores import StorePool
 from shop_poller.web.routes import make_app
+
+if TYPE_CHECKING:
+    from shop_poller.web.shop_actions import ShopActions
+    from shop_poller.web.status_page import StatusPage
 
 HANDOVER_GRACE = Grace(tick_s=5.0, sender_s=5.0)
 """For a handover to another replica: short, because no replica watches the shop meanwhile."""
@@ -118,10 +122,32 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
         yield Daemon(
             fleet,
             balancer,
-            make_app(fleet_status, hosts=_http_hosts(first)),
+            make_app(
+                fleet_status,
+                hosts=_http_hosts(first),
+                make_shop_actions=None if first.shop_admin_token is None else lambda: _shop_actions(fleet),
+            ),
             start_log_fields={"shops": len(shops), "state": first.state_place},
             background=(fleet_status.survey,),
         )
+
+
+def _shop_actions(fleet: Fleet) -> "ShopActions":
+    """Return the actions of the shops of a fleet; there is a token."""
+    from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415 - rarely used
+    from shop_poller.web.shop_actions import ShopActions  # noqa: PLC0415 - as above
+
+    first = next(iter(fleet.shops.values()))
+    assert first.shop_admin_token is not None  # noqa: S101 - else there are no actions
+    admin_auth = AdminAuth(first.shop_admin_token.get_secret_value(), shop=first.shop)
+
+    def page_of(shop: str) -> "StatusPage | None":
+        slot = fleet.slots.get(shop)
+        if slot is None or slot.shop_runtime is None:
+            return None
+        return slot.shop_runtime.status_page(admin_auth)
+
+    return ShopActions(fleet.shops, admin_auth, page_of)
 
 
 def _store_opener(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:

@@ -20,10 +20,11 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.core.schedule import PollTrigger, first_tick, stale, stale_after
 from shop_poller.core.sharing import phase
 from shop_poller.delivery.dispatcher import DeliveryPlan, Dispatcher
-from shop_poller.mutes import Mutes
+from shop_poller.mutes import WHOLE, Mutes
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import MetricsRegistry, StoreUse
+from shop_poller.polling.digest_maker import DigestMaker
 from shop_poller.polling.limiter import PollLimiter, PollSchedule
 from shop_poller.polling.page_fetcher import Fetcher
 from shop_poller.polling.poller import Poller
@@ -46,6 +47,7 @@ from shop_poller.sources.woocommerce.auto import ChosenDialect
 from shop_poller.web.hooks import Hooks
 
 if TYPE_CHECKING:
+    from shop_poller.web.admin_auth import AdminAuth
     from shop_poller.web.status_page import StatusPage
 
 LOOK_EVERY_S = 60.0
@@ -152,6 +154,7 @@ class ShopRuntime:
             metrics=metrics,
             now=now,
             on_new_deliveries=self._announce,
+            zone=settings.time_zone,
         )
         await state_writer.load()
         self.clock.begun(state_writer.state)
@@ -195,10 +198,27 @@ class ShopRuntime:
             clock=self.clock,
             schedule=schedule,
             refunds=None if self._refunds is None else schedule.scheduled_refunds(self._refunds),
+            digest_maker=self._digest_maker(),
         )
         self._changes.changed("state", "")
         self.session = LeaderSession(poller, state_writer, dispatchers)
         return self.session
+
+    def _digest_maker(self) -> DigestMaker | None:
+        """Return what makes the digests; None if no sink gets any."""
+        sinks = self._settings.sinks
+        schedules = {sink.name: sink.options.digest for sink in sinks if sink.options.digest is not None}
+        if not schedules:
+            return None
+        return DigestMaker(
+            schedules,
+            zone=self._settings.time_zone,
+            orders=self._store,
+            alerts=self._store,
+            message_format=self._message_format,
+            clock=self.clock,
+            on_new_deliveries=self._announce,
+        )
 
     def _schedule(self, state_writer: StateWriter) -> PollSchedule:
         """Return the schedule: immediately for a single shop, else at the shop's point of the interval."""
@@ -229,8 +249,12 @@ class ShopRuntime:
             return None
         return Hooks(secret.get_secret_value(), trigger=self._trigger, metrics=self._metrics)
 
-    def status_page(self) -> "StatusPage":
-        """Return the status page. Import its modules only here, because it is rarely opened."""
+    def status_page(self, admin_auth: "AdminAuth | None" = None) -> "StatusPage":
+        """Return the status page. Import its modules only here, because it is rarely opened.
+
+        Args:
+            admin_auth: decides who may act; None to make it from the settings.
+        """
         from shop_poller.runtime.status_page_data import Overview  # noqa: PLC0415
         from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415
         from shop_poller.web.status_page import StatusPage  # noqa: PLC0415
@@ -239,6 +263,7 @@ class ShopRuntime:
         overview = Overview(
             shop=settings.shop,
             sinks=self._names,
+            events=frozenset(event for event, _ in settings.events),
             titles={named.event: named.title for named in settings.shop_status_events.values()},
             polling=settings.shop_polling_enabled,
             in_redis=isinstance(settings.state, RedisAddress),
@@ -256,7 +281,8 @@ class ShopRuntime:
             overview,
             shop=settings.shop,
             locale=settings.shop_locale,
-            admin_auth=AdminAuth(token.get_secret_value(), shop=settings.shop) if token is not None else None,
+            admin_auth=admin_auth
+            or (AdminAuth(token.get_secret_value(), shop=settings.shop) if token is not None else None),
         )
 
     def _trigger(self) -> None:
@@ -271,21 +297,24 @@ class ShopRuntime:
         self.session.poller.trigger(PollTrigger.OWNER)
         return True
 
-    def _muted_s(self, sink: str) -> float:
-        return self._mutes.left_s(sink, self.clock.now)
+    def _muted_s(self, sink: str, event_type: str = WHOLE) -> float:
+        return self._mutes.left_s(sink, self.clock.now, event_type)
 
-    async def _mute(self, sink: str, for_s: float) -> bool:
-        """Mute a sink, or unmute it with 0. Return whether this process delivers, and so may change it."""
+    async def _mute(self, sink: str, for_s: float, events: Sequence[str]) -> bool:
+        """Mute a sink or some events of it, or unmute with 0. Return whether this process delivers.
+
+        Only the process that delivers may change it.
+        """
         if self.session is None:
             return False
         now = self.clock.now()
         if for_s > 0:
-            await self._mutes.mute(sink, now=now, until=now + timedelta(seconds=for_s))
+            await self._mutes.mute(sink, now=now, until=now + timedelta(seconds=for_s), events=events)
         else:
-            await self._mutes.unmute(sink, now=now)
+            await self._mutes.unmute(sink, now=now, events=events)
         if self.session is not None:
             for dispatcher in self.session.dispatchers:
-                dispatcher.mute_changed()
+                dispatcher.mute_changed(unmuted=for_s == 0)
         return True
 
     def chose(self, choice: ChosenDialect) -> None:

@@ -10,8 +10,16 @@ from shop_poller import __version__
 from shop_poller.alerts import MARKERS
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.delivery.gathering import NO_TIMINGS, SinkTiming
-from shop_poller.mutes import MUTED, stored_mutes
-from shop_poller.ports import DeadLetters, DeliveryHistory, FinishedDelivery, SinkStats, StateView, Stats
+from shop_poller.mutes import PREFIXES, stored_event_mutes, stored_mutes
+from shop_poller.ports import (
+    Alert,
+    DeadLetters,
+    DeliveryHistory,
+    FinishedDelivery,
+    SinkStats,
+    StateView,
+    Stats,
+)
 from shop_poller.runtime.leader_session import SessionSnapshot
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
@@ -29,6 +37,7 @@ class Overview:
     Args:
         shop: the shop's id.
         sinks: the names of the sinks.
+        events: the names of all events.
         titles: of the owner's own events, by the events' names.
         polling: whether the shop is polled.
         in_redis: whether the store is Redis; else it is a file.
@@ -38,7 +47,8 @@ class Overview:
         health_reporter: reports the health.
         session: returns a snapshot of our leader session; None while another replica leads.
         poll_now: makes this process poll soon; returns whether it polls.
-        mute: mutes a sink for some seconds, 0 to unmute it; returns whether this process delivers.
+        mute: mutes a sink, or some events of it, for some seconds, 0 to unmute; returns whether this process
+            delivers.
         on_new_deliveries: called when deliveries were added to the outbox.
         timings: of the sinks that do not receive all at once, by name.
     """
@@ -48,6 +58,7 @@ class Overview:
         *,
         shop: str,
         sinks: Sequence[str],
+        events: frozenset[str],
         titles: Mapping[str, str],
         polling: bool,
         in_redis: bool,
@@ -57,13 +68,14 @@ class Overview:
         health_reporter: HealthReporter,
         session: Callable[[], SessionSnapshot | None],
         poll_now: Callable[[], bool],
-        mute: Callable[[str, float], Awaitable[bool]],
+        mute: Callable[[str, float, Sequence[str]], Awaitable[bool]],
         on_new_deliveries: Callable[[], None],
         timings: Mapping[str, SinkTiming] = NO_TIMINGS,
     ) -> None:
         self._timings = timings
         self._shop = shop
         self._sinks = sinks
+        self._events = events
         self._titles = titles
         self._polling = polling
         self._in_redis = in_redis
@@ -116,8 +128,8 @@ class Overview:
             known=stats.known,
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
-            alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, MUTED))],
-            sinks=_with_mutes(self._with_sinks(stats), stored_mutes(alerts, seen.now), seen.now),
+            alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))],
+            sinks=_with_mutes(self._with_sinks(stats), alerts, seen.now),
             happenings=_happenings(delivered, dead),
             dead=dead,
             delivered=good,
@@ -179,11 +191,13 @@ class Overview:
             return ActionResult.DONE
         return await self._no_leader()
 
-    async def mute(self, sink: str, for_s: float) -> ActionResult:
-        """Mute a sink of the settings, or unmute it with 0."""
+    async def mute(self, sink: str, for_s: float, events: Sequence[str] = ()) -> ActionResult:
+        """Mute a sink of the settings or some events of it, or unmute with 0."""
         if sink not in self._sinks:
             return ActionResult.NO_SINK
-        return ActionResult.DONE if await self._mute(sink, for_s) else await self._no_leader()
+        if not self._events.issuperset(events):
+            return ActionResult.NO_EVENT
+        return ActionResult.DONE if await self._mute(sink, for_s, events) else await self._no_leader()
 
     async def _no_leader(self) -> ActionResult:
         # If no process has the lease, no other replica polls and delivers either.
@@ -202,10 +216,19 @@ class Overview:
 
 
 def _with_mutes(
-    sinks: Iterable[SinkSnapshot], until: Mapping[str, datetime], now: datetime
+    sinks: Iterable[SinkSnapshot], alerts: Mapping[str, Alert], now: datetime
 ) -> list[SinkSnapshot]:
+    until, events = stored_mutes(alerts, now), stored_event_mutes(alerts, now)
+
+    def left_s(at: datetime) -> float:
+        return max(0.0, (at - now).total_seconds())
+
     return [
-        replace(sink, muted_s=(until[sink.name] - now).total_seconds()) if sink.name in until else sink
+        replace(
+            sink,
+            muted_s=left_s(until.get(sink.name, now)),
+            muted_events={name: left_s(at) for name, at in events.get(sink.name, {}).items()},
+        )
         for sink in sinks
     ]
 

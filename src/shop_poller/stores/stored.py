@@ -8,7 +8,7 @@ A problem never quotes the value, which may contain a buyer's data.
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
@@ -18,6 +18,7 @@ from shop_poller.core.cursor import read_again_from
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.core.translatable import Text
 from shop_poller.ports import (
@@ -243,6 +244,7 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
         newest_order_at=newest if newest or raw.get("newest_order_at") is None else polled,
         silence_told_at=at("silence_told_at", last=LATEST_OF_ORDERS),
         refunds_at=refunds if refunds or raw.get("refunds_at") is None else again,
+        tallied_since=at("tallied_since", last=LATEST_OF_ORDERS),
     )
     return state, reading.problems
 
@@ -379,6 +381,23 @@ def backfill(raw: Mapping[str, object]) -> tuple[Backfill | None, list[str]]:
         imported=reading.whole(raw.get("learned"), "learned"),
     )
     return None if reading.problems else found, reading.problems
+
+
+def tally(day: object, value: object) -> tuple[tuple[date, OrderTally] | None, list[str]]:
+    """Return a day and its tally from stored values, or None if they cannot be read, and the problems."""
+    reading = Reading()
+    found = reading.json(value, "tally")
+    try:
+        when = date.fromisoformat(reading.text(day, "day", most=10))
+        counts = OrderTally.of_json(found)
+    except ValueError:
+        return None, reading.problems or ["it is not the tally of a day"]
+    return (when, counts), []
+
+
+def tally_text(counts: OrderTally) -> str:
+    """Return a tally as it is stored."""
+    return json.dumps(counts.as_json(), ensure_ascii=False, separators=(",", ":"))
 
 
 def _import_position(

@@ -11,6 +11,7 @@ from shop_poller.core.messages import Locale
 MAX_BODY = 4096
 READ_S = 5.0
 MAX_SEQ = 2**63 - 1
+MOST_EVENTS = 100
 
 
 class ActionRefusedError(Exception):
@@ -75,6 +76,18 @@ def read_mute(fields: Mapping[str, str], longest_s: float) -> tuple[str, int]:
     if not 0 < seconds <= longest_s:
         raise ActionRefusedError(400, "no time")
     return fields.get("sink", ""), seconds
+
+
+def read_events(fields: Mapping[str, str]) -> list[str]:
+    """The names of events, separated by commas; none for all events.
+
+    Raises:
+        ActionRefusedError: there are too many.
+    """
+    found = [name for name in fields.get("events", "").split(",") if name]
+    if len(found) > MOST_EVENTS:
+        raise ActionRefusedError(400, "no event")
+    return found
 
 
 def read_locale(chosen: str, accepted: str, default: Locale) -> Locale:

@@ -14,6 +14,7 @@ from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.hosts import HostGuard
 
 if TYPE_CHECKING:
+    from shop_poller.web.shop_actions import ShopActions
     from shop_poller.web.status_page import StatusPage
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +43,7 @@ def make_app(
     *,
     actions_enabled: bool = False,
     hosts: Collection[str] = (),
+    make_shop_actions: "Callable[[], ShopActions] | None" = None,
 ) -> Starlette:
     """Make the application.
 
@@ -51,6 +53,7 @@ def make_app(
         make_status_page: makes the status page; called at its first request, since its code is large.
         actions_enabled: whether there are actions; otherwise there are no such routes.
         hosts: accepted host names, in addition to addresses and localhost.
+        make_shop_actions: makes the actions of several shops; called at the first of them.
     """
 
     async def metrics(_: Request) -> Response:
@@ -78,6 +81,13 @@ def make_app(
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
     if make_status_page is not None:
         routes += _status_page_routes(cache(make_status_page), actions_enabled=actions_enabled)
+    if make_shop_actions is not None:
+        shop_actions = cache(make_shop_actions)
+
+        async def act_on_shop(request: Request) -> Response:
+            return await shop_actions().act(request)
+
+        routes.append(Route("/shops/{shop}/actions/{action}", act_on_shop, methods=["POST"]))
     guard = Middleware(HostGuard, hosts=hosts, open_paths=open_paths)
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # it would redirect to any Host that the client names

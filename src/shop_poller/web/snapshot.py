@@ -25,6 +25,7 @@ class SinkSnapshot:
         failing_since: when deliveries began to fail.
         last_error_kind: how the last one failed, if it is failing.
         muted_s: seconds for which the sink is still muted; 0 if it is not.
+        muted_events: the same by event type, of those that are muted.
         quiet_until: when the present quiet hours end, in the owner's time zone; None if it is not quiet.
         quiet_time: how much of the time since `stored.oldest_at` was quiet hours.
     """
@@ -38,6 +39,7 @@ class SinkSnapshot:
     failing_since: datetime | None = None
     last_error_kind: ErrorKind | None = None
     muted_s: float = 0.0
+    muted_events: Mapping[str, float] = field(default_factory=dict)
     quiet_until: datetime | None = None
     quiet_time: timedelta = timedelta(0)
 
@@ -103,6 +105,9 @@ class ActionResult(StrEnum):
     NO_LEADER = "nobody"  # no replica leads
     POLLING_OFF = "off"  # polling is off
     NO_SINK = "no sink"  # the settings have no sink of this name
+    NO_EVENT = "no event"  # the settings have no event of this name
+    NO_SHOP = "no shop"  # the settings have no shop of this id
+    NOT_HERE = "not here"  # this process does not watch the shop
     MISSING = "missing"  # the dead letter no longer exists, or its event is already pending
 
 
@@ -117,8 +122,8 @@ class PageBackend(Protocol):
         """Poll at once, despite any pause."""
         ...
 
-    async def mute(self, sink: str, for_s: float) -> ActionResult:
-        """Hold the deliveries to a sink for some seconds; send them again with 0."""
+    async def mute(self, sink: str, for_s: float, events: Sequence[str] = ()) -> ActionResult:
+        """Hold the deliveries to a sink, or some events of it, for some seconds; send them again with 0."""
         ...
 
     async def replay(self, seq: int) -> ActionResult:

@@ -18,6 +18,7 @@ from shop_poller.web.frame import STYLE_HASH
 from shop_poller.web.page import status_page
 from shop_poller.web.requests import (
     ActionRefusedError,
+    read_events,
     read_form,
     read_locale,
     read_mute,
@@ -44,6 +45,9 @@ REFUSAL_TEXTS: dict[ActionResult, str] = {
     ActionResult.NO_LEADER: "leader",
     ActionResult.POLLING_OFF: "polling off",
     ActionResult.NO_SINK: "no sink",
+    ActionResult.NO_EVENT: "no event",
+    ActionResult.NO_SHOP: "no shop",
+    ActionResult.NOT_HERE: "not here",
     ActionResult.MISSING: "missing",
 }
 
@@ -148,9 +152,10 @@ class StatusPage:
         if action == "poll":
             result = await self._backend.poll_now()
         elif action == "mute":
-            result = await self._backend.mute(*read_mute(fields, LONGEST.total_seconds()))
+            sink, seconds = read_mute(fields, LONGEST.total_seconds())
+            result = await self._backend.mute(sink, seconds, read_events(fields))
         elif action == "unmute":
-            result = await self._backend.mute(fields.get("sink", ""), 0)
+            result = await self._backend.mute(fields.get("sink", ""), 0, read_events(fields))
         elif action in actions and seq:
             result = await actions[action](seq)
         else:

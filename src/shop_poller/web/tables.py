@@ -33,6 +33,12 @@ def sinks(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
 
 def _sink(view: ViewContext, sink: SinkSnapshot, snapshot: StatusSnapshot) -> Markup:
     tone, state = _sink_state(view, sink, snapshot.now)
+    if sink.muted_events and not sink.muted_s:
+        age = view.age(max(sink.muted_events.values()))
+        tone, state = (
+            "is-some",
+            view.say("muted events", state=state, events=", ".join(sink.muted_events), age=age),
+        )
     waiting = view.number(sink.stored.waiting)
     if snapshot.trouble:  # the store, which knows this and who delivers, cannot be read
         waiting = view.say("not known")
@@ -71,7 +77,7 @@ def _sink_state(view: ViewContext, sink: SinkSnapshot, now: datetime) -> tuple[s
 
 
 def _mute(view: ViewContext, sink: SinkSnapshot) -> Markup:
-    name = "unmute" if sink.muted_s else "mute"
+    name = "unmute" if sink.muted_s or sink.muted_events else "mute"
     return fill(
         '<div class="actions"><form method="post" action="{action}">'
         '<input type="hidden" name="sink" value="{sink}">'

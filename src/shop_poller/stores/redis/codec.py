@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from shop_poller.clock import EPOCH, instant, ms
@@ -27,6 +27,8 @@ from shop_poller.stores.statuses import ANNOUNCED_BEFORE, CLOSED, UNPAID
 PARTS_OF_A_NAME = 6
 """Shop, sink, key, number, creation time, event id: see `name_in_line`."""
 ID_DIGITS = 19
+TALLY = "tally:"
+"""Fields of `state` that begin with this hold the tallies of days."""
 
 
 def naive_iso(value: datetime) -> str:
@@ -62,6 +64,7 @@ def state_fields(state: ShopState) -> dict[str, str]:
         "newest_order_at": _maybe(state.newest_order_at),
         "silence_told_at": _maybe(state.silence_told_at),
         "refunds_at": _maybe(state.refunds_at),
+        "tallied_since": _maybe(state.tallied_since),
     }
 
 
@@ -69,7 +72,14 @@ def shop_state(fields: Mapping[str, str]) -> tuple[ShopState | None, list[str]]:
     """Return the state from the fields of `state`, or None if it was never written, and the problems."""
     if not fields.keys() & STATE_FIELDS:
         return None, []
+    if fields.get("tally_rev") != fields.get("rev"):  # an earlier version led meanwhile, and counted nothing
+        fields = {name: text for name, text in fields.items() if name != "tallied_since"}
     return stored.shop_state(fields)
+
+
+def tally_field(day: date) -> str:
+    """Return the field of `state` that holds the tally of a day."""
+    return f"{TALLY}{day}"
 
 
 def is_id(text: str) -> bool:

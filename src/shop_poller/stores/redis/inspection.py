@@ -131,6 +131,11 @@ class Inspection:
             ]
             finding = StateFinding("state", self._shop_id, joined("; ", problems), CORRECTS)
             yield StoredProblem(finding, [keys.state], commands, fields)
+        for name, text in fields.items():
+            day = name.removeprefix(codec.TALLY)
+            if name.startswith(codec.TALLY) and (problems := stored.tally(day, text)[1]):
+                finding = StateFinding("tallies", stored.name_of(day), "; ".join(problems), TAKES_OUT)
+                yield StoredProblem(finding, [keys.state], [["HDEL", 1, name]], {name: text})
         last = await self._connection.read("GET", keys.last_poll_time)
         if last is not None and codec.from_naive_iso(last) is None:
             problem = Text("it is not a valid time")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import structlog
 
@@ -12,6 +12,7 @@ from shop_poller.core import import_walk
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
@@ -134,7 +135,12 @@ class RedisOrderState(RedisPort):
             batch.new_deliveries,
             batch.now,
             {
-                "state": {"shop": shop_id, **codec.state_fields(batch.state)},
+                "state": {
+                    "shop": shop_id,
+                    **codec.state_fields(batch.state),
+                    **{codec.tally_field(day): stored.tally_text(one) for day, one in batch.tallies.items()},
+                    **{codec.tally_field(day): "" for day in batch.dropped_days},
+                },
                 "last_poll_time": codec.naive_iso(last_poll_at) if last_poll_at else "",
                 "seen_at": ms(batch.seen_at),
                 "known": [codec.known_row(order) for order in batch.known],
@@ -144,6 +150,18 @@ class RedisOrderState(RedisPort):
                 "mended": [str(order_id) for order_id in batch.mended],
             },
         )
+
+    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
+        """Read the fields of all days. A damaged one is set aside."""
+        found = {}
+        for name, text in (await self._connection.hash(self._keys.shop(shop_id).state)).items():
+            if name.startswith(codec.TALLY):
+                day = name.removeprefix(codec.TALLY)
+                tally, problems = stored.tally(day, text)
+                await self._note(Original(shop_id, "tallies", stored.name_of(day), problems, {name: text}))
+                if tally is not None:
+                    found[tally[0]] = tally[1]
+        return found
 
     async def backfill(self, shop_id: str) -> Backfill | None:
         """Read the hash of the backfill."""

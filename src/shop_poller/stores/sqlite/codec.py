@@ -21,7 +21,7 @@ def maybe_ms(value: datetime | None) -> int | None:
 
 SHOP_COLUMNS = (
     "started_at, baseline_at, cursor_at, last_poll_at, learning_phase, learning_before_at, learning_count,"
-    " sweep_after_id, swept_at, newest_order_at, silence_told_at, refunds_at"
+    " sweep_after_id, swept_at, newest_order_at, silence_told_at, refunds_at, tallied_since"
 )
 
 
@@ -46,6 +46,7 @@ def shop_row(state: ShopState) -> Row:
         maybe_ms(state.newest_order_at),
         maybe_ms(state.silence_told_at),
         maybe_ms(state.refunds_at),
+        maybe_ms(state.tallied_since),
     )
 
 

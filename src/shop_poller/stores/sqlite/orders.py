@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from shop_poller.clock import instant, ms
 from shop_poller.core.cursor import READ_AGAIN
 from shop_poller.core.model import KnownOrder
+from shop_poller.core.tallies import OrderTally
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Backfill, Batch, ShopState
 from shop_poller.stores import stored
@@ -109,7 +110,7 @@ class SqliteOrderState(SqlitePort):
         with transaction(db):
             db.execute(
                 f"INSERT OR REPLACE INTO shops (shop_id, {codec.SHOP_COLUMNS})"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (shop_id, *codec.shop_row(batch.state)),
             )
             db.executemany(
@@ -125,7 +126,26 @@ class SqliteOrderState(SqlitePort):
                 "DELETE FROM set_aside WHERE shop_id = ? AND order_id = ?",
                 ((shop_id, order_id) for order_id in batch.mended),
             )
+            db.executemany(
+                "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?)",
+                ((shop_id, str(day), stored.tally_text(tally)) for day, tally in batch.tallies.items()),
+            )
+            db.executemany(
+                "DELETE FROM tallies WHERE shop_id = ? AND day = ?",
+                ((shop_id, str(day)) for day in batch.dropped_days),
+            )
             outbox.insert(db, shop_id, batch.new_deliveries, batch.now)
+
+    @in_thread
+    def tallies(self, db: StateConnection, shop_id: str) -> dict[date, OrderTally]:
+        """Read the rows of all days. A damaged one is set aside."""
+        columns, found = "day, tally", {}
+        for row in db.execute(f"SELECT {columns} FROM tallies WHERE shop_id = ?", (shop_id,)).fetchall():
+            tally, problems = stored.tally(*row)
+            note(db, Original(shop_id, "tallies", stored.name_of(row[0]), problems, raw(columns, row)))
+            if tally is not None:
+                found[tally[0]] = tally[1]
+        return found
 
     @in_thread
     def backfill(self, db: StateConnection, shop_id: str) -> Backfill | None:

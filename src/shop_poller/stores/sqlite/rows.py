@@ -282,6 +282,10 @@ def _backfill(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[s
     return stored.backfill(row)[1], None
 
 
+def _tally(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[str, object] | None]:
+    return stored.tally(row["day"], row["tally"])[1], None
+
+
 SUSPECT_DELIVERY = (
     f"NOT (typeof(attempts) = 'integer' AND attempts BETWEEN 0 AND {stored.MOST_COUNT}"
     f" AND typeof(created_at) = 'integer' AND created_at BETWEEN 0 AND {stored.LATEST_MS}"
@@ -297,6 +301,7 @@ CHECKED_AT_START = (
     Table("alerts", ("shop_id", "service"), "shop_id, service, cause, since", _alert),
     Table("backfills", ("shop_id",), "shop_id, since, created_before, learned", _backfill),
     Table("set_aside", ("shop_id", "order_id"), "shop_id, order_id, reason, since", _set_aside),
+    Table("tallies", ("shop_id", "day"), "shop_id, day, tally", _tally),
     OUTBOX_TABLE,
 )
 """Repaired before work begins. The other tables have many rows, which are checked when they are read."""

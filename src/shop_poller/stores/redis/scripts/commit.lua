@@ -41,7 +41,8 @@ local counter = redis.call('HGET', outbox, 'seq')
 if counter and not (string.match(counter, '^%d+$') and #counter < 16) then -- else HINCRBY would fail halfway
   return redis.error_reply('TORN the counter of deliveries is not a number')
 end
-redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev) -- known_open is complete as of this commit
+-- As of this commit, known_open is complete, and every event is in a tally.
+redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev, 'tally_rev', batch.rev)
 redis.call('HSET', details, 'rev', batch.rev)
 if redis.call('HLEN', outbox) == 0 then -- count the fields that are not rows, from the first one on
   redis.call('HSET', outbox, 'seq', 0, 'others', 2)

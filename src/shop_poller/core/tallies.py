@@ -1,0 +1,250 @@
+"""Counts what happened to orders, by day: for digests. Pure.
+
+An event counts on the day when it happened, by the shop's clock and in the owner's time zone:
+
+- an order that is announced as new: when it was paid
+- a refund: when it was made, if the shop shows that
+- everything else: when the order was last modified
+
+Each event counts once, in the commit that announces it. Money is summed by currency.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from shop_poller.core.model import EventType, OrderEvent, amount_of
+
+KEPT_DAYS = 35
+"""A weekly digest needs the last 21 days."""
+MOST_CURRENCIES = 20
+"""Of one day. A shop has a few; more would only let a stored day grow."""
+MOST_DIGITS = 24
+"""Before the point of a sum. A total has 20 at most."""
+NO_TALLY = "is not a tally"
+KINDS: Mapping[str, str] = {
+    EventType.NEW: "orders",
+    EventType.FAILED: "failed",
+    EventType.CANCELLED: "cancelled",
+    EventType.REFUNDED: "refunds",
+    EventType.PARTIALLY_REFUNDED: "refunds",
+}
+"""What an event counts as: the name of a field of OrderTally. Other events do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencySum:
+    """The sum of amounts of one currency.
+
+    Attributes:
+        sign: what people write for the currency.
+        amount: the sum.
+        count: of how many amounts.
+    """
+
+    sign: str
+    amount: Decimal
+    count: int
+
+    @property
+    def average(self) -> Decimal:
+        """The average amount, with two decimals."""
+        return (self.amount / self.count).quantize(Decimal("0.01"))
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How many events of one kind there were, and their money.
+
+    Attributes:
+        count: of the events.
+        unknown: how many of their amounts are not in `sums`.
+        sums: by the currency's code.
+    """
+
+    count: int = 0
+    unknown: int = 0
+    sums: Mapping[str, CurrencySum] = field(default_factory=dict)
+
+    def plus(self, other: "Amounts") -> "Amounts":
+        """Return both together."""
+        sums = dict(self.sums)
+        for currency, added in other.sums.items():
+            before = sums.get(currency, CurrencySum("", Decimal(0), 0))
+            sums[currency] = CurrencySum(added.sign, before.amount + added.amount, before.count + added.count)
+        return Amounts(self.count + other.count, self.unknown + other.unknown, sums)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTally:
+    """What happened on a day, or in several days.
+
+    Attributes:
+        orders: paid, so announced as new; with their totals.
+        failed: failed payments, with the orders' totals.
+        cancelled: cancelled orders, with their totals.
+        refunds: full and partial ones, with the money given back.
+    """
+
+    orders: Amounts = field(default_factory=Amounts)
+    failed: Amounts = field(default_factory=Amounts)
+    cancelled: Amounts = field(default_factory=Amounts)
+    refunds: Amounts = field(default_factory=Amounts)
+
+    def plus(self, other: "OrderTally") -> "OrderTally":
+        """Return both together."""
+        return OrderTally(**{name: getattr(self, name).plus(getattr(other, name)) for name in self.__slots__})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the tally as a store keeps it: by kind, the counts, and one list per currency."""
+        kinds = {name: getattr(self, name) for name in self.__slots__}
+        return {name: _as_list(amounts) for name, amounts in kinds.items() if amounts.count}
+
+    @classmethod
+    def of_json(cls, found: object) -> "OrderTally":
+        """Return the tally that `as_json` wrote.
+
+        Raises:
+            ValueError: it did not write this.
+        """
+        if not isinstance(found, dict) or not found.keys() <= set(cls.__slots__):
+            raise ValueError(NO_TALLY)
+        return cls(**{name: _amounts(value) for name, value in found.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class TallyChange:
+    """What a commit writes.
+
+    Attributes:
+        changed: by day.
+        dropped: days that are no longer needed.
+    """
+
+    changed: Mapping[date, OrderTally]
+    dropped: Sequence[date] = ()
+
+
+def total(tallies: Iterable[OrderTally]) -> OrderTally:
+    """Return all tallies together."""
+    found = OrderTally()
+    for one in tallies:
+        found = found.plus(one)
+    return found
+
+
+def counted(
+    stored: Mapping[date, OrderTally],
+    events: Iterable[OrderEvent],
+    *,
+    shop_time: datetime,
+    zone: tzinfo | None,
+) -> TallyChange:
+    """Count events.
+
+    Args:
+        stored: the tallies so far.
+        events: those of one commit.
+        shop_time: the shop's clock. An event cannot be later; what is older than KEPT_DAYS does not count.
+        zone: the owner's time zone; None for that of this machine.
+    """
+    today = shop_time.astimezone(zone).date()
+    first, changed = today - timedelta(days=KEPT_DAYS), dict[date, OrderTally]()
+    for event in events:
+        day = min(happened_at(event), shop_time).astimezone(zone).date()
+        added = _tally_of(event)
+        if added is not None and day >= first:
+            changed[day] = _bounded(changed.get(day) or stored.get(day) or OrderTally(), added)
+    return TallyChange(changed, [day for day in stored if changed and not first <= day <= today])
+
+
+def happened_at(event: OrderEvent) -> datetime:
+    """Return when an event happened, by the shop's clock."""
+    order = event.order
+    if event.type == EventType.NEW:
+        return order.paid_at or order.modified_at
+    if event.refund is not None:
+        return event.refund.created_at or order.modified_at
+    if event.type == EventType.REFUNDED:
+        made = [
+            one.created_at
+            for one in order.refunds or ()
+            if one.created_at is not None and one.id not in event.earlier_refund_ids
+        ]
+        return max(made, default=order.modified_at)
+    return order.modified_at
+
+
+def given_back(event: OrderEvent) -> str:
+    """Return the money that a full or a partial refund gives back; "" if it is not known.
+
+    A full refund gives back what earlier refunds have left. The shop may write its amount a moment after the
+    status, so it is the order's total without the earlier refunds.
+    """
+    if event.refund is not None:
+        return event.refund.amount
+    order = event.order
+    earlier = [one.amount for one in order.refunds or () if one.id in event.earlier_refund_ids]
+    if not order.total or "" in earlier:
+        return ""
+    return str(max(amount_of(order.total) - sum(map(amount_of, earlier), Decimal(0)), Decimal(0)))
+
+
+def _tally_of(event: OrderEvent) -> OrderTally | None:
+    """Return the tally of a single event; None if it does not count."""
+    kind = KINDS.get(event.type)
+    if kind is None:
+        return None
+    amount = given_back(event) if kind == "refunds" else event.order.total
+    if not amount:
+        return OrderTally(**{kind: Amounts(1, unknown=1)})
+    if kind == "refunds" and not amount_of(amount):
+        return None  # all of the money was given back, and counted, before
+    sums = {event.order.currency: CurrencySum(event.order.currency_sign, amount_of(amount), 1)}
+    return OrderTally(**{kind: Amounts(1, sums=sums)})
+
+
+def _bounded(before: OrderTally, added: OrderTally) -> OrderTally:
+    """Return both together. An amount in one more currency than MOST_CURRENCIES counts as not known."""
+    found = before.plus(added)
+    too_many = {
+        name: Amounts(
+            amounts.count,
+            amounts.unknown + sum(one.count for one in list(amounts.sums.values())[MOST_CURRENCIES:]),
+            dict(list(amounts.sums.items())[:MOST_CURRENCIES]),
+        )
+        for name in OrderTally.__slots__
+        if len((amounts := getattr(found, name)).sums) > MOST_CURRENCIES
+    }
+    return OrderTally(**{name: too_many.get(name, getattr(found, name)) for name in OrderTally.__slots__})
+
+
+def _as_list(amounts: Amounts) -> list[Any]:
+    sums = [[currency, one.sign, f"{one.amount:f}", one.count] for currency, one in amounts.sums.items()]
+    return [amounts.count, amounts.unknown, *sums]
+
+
+def _amounts(value: object) -> Amounts:
+    match value:
+        case [int(count), int(unknown), *rest] if 0 <= unknown <= count and len(rest) <= MOST_CURRENCIES:
+            return Amounts(count, unknown, dict(map(_sum, rest)))
+    raise ValueError(NO_TALLY)
+
+
+def _sum(value: object) -> tuple[str, CurrencySum]:
+    match value:
+        case [str(currency), str(sign), str(amount), int(count)] if count > 0:
+            return currency, CurrencySum(sign, _decimal(amount), count)
+    raise ValueError(NO_TALLY)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(NO_TALLY) from None
+    if not found.is_finite() or abs(found.adjusted()) > MOST_DIGITS:
+        raise ValueError(NO_TALLY)
+    return found
