@@ -27,7 +27,7 @@ from shop_poller.core.translatable import Text
 
 MAX_FILE_BYTES = 64 * 1024
 CONFIG_CREDENTIAL = "shops.toml"
-"""The service's credential with the TOML file, if no file is named."""
+"""The name of the systemd credential with the TOML file, which is read without --config."""
 
 MISSING = {
     "woocommerce_mcp_url": Text("is missing; set it to https://your-shop/wp-json/woocommerce/mcp"),
@@ -94,7 +94,10 @@ def load(
 
 
 def config_credential(environ: Mapping[str, str]) -> Path | None:
-    """Return the TOML file that systemd passes to the service, if any; the unit's default is a blank file."""
+    """Return the TOML file that systemd passes to the service; None if there is none.
+
+    The installed unit passes an empty file by default.
+    """
     directory = environ.get("CREDENTIALS_DIRECTORY")
     path = Path(directory, CONFIG_CREDENTIAL) if directory else None
     return path if path and path.is_file() else None
@@ -159,7 +162,7 @@ def judge(
     """
     problems: list[str] = []
     settings: Settings | None = None
-    # A blank value means the default, as in compose files and units. Only a blank listener means off.
+    # An empty value means the default, as in compose files and units, except for SHOP_HTTP_LISTEN: off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
     missing = _missing_credentials(values) if asks_shop else []

@@ -1,7 +1,7 @@
 """The walk through changed orders, and where the cursor may move.
 
-Every request asks for the first page of a later period (a keyset walk). The period begins one second before
-the first order of the last page. The orders already seen in it are excluded by their ids. Page numbers are
+Every request asks for page 1 of a later period (a keyset walk). The period begins one second before the first
+order of the previous page. The orders already seen in it are excluded by their ids. Page numbers are
 not reliable: if an earlier order is changed during the walk, `page=2` skips an order.
 
 A walk ends when the shop reports the end, or when a response has no new order. The size of a page says
@@ -37,8 +37,8 @@ MAX_EXCLUDE = 50_000
 
 
 READ_AGAIN = timedelta(days=2)
-"""How far before the last successful poll a lost cursor is reset. Records are kept for a week at least, so no
-order that is read again counts as unknown."""
+"""A lost cursor is set to this long before the last successful poll. Records are kept for a week at least, so
+no order that is read again counts as unknown."""
 
 
 def read_again_from(baseline_at: datetime, last_poll_at: datetime | None) -> datetime:
@@ -135,6 +135,7 @@ class KeysetPosition:
     def _after_nothing_new(
         self, page: Page, rows: "Rows", per_page: int, *, in_order: bool
     ) -> "KeysetPosition | None":
+        """Return the next position after a page without new orders; None at the end of the list."""
         ids = frozenset(order_id for order_id, _ in rows)
         is_continued = (
             self.page_number < min(page.total_pages or 1, MAX_PAGE_NUMBER)
@@ -181,7 +182,7 @@ class KeysetPosition:
 
 
 def may_hide_more(query: Query, page: Page, *, largest: int) -> bool:
-    """Return whether an empty response does not prove the end: without a count, a shop may hide many orders.
+    """Return whether orders may remain although the response is empty: the shop sent no counts.
 
     Args:
         query: the request.
@@ -304,9 +305,9 @@ class Step:
 class ReadBefore:
     """What was read by the walks since the process started, so that later ticks do not request it again.
 
-    A change may become visible late, but at most the overlap (SHOP_CURSOR_OVERLAP) after its timestamp. So
-    what a walk has seen is complete, up to its newest change, once another whole walk has begun that much
-    later. This way, a burst of changes is not read again at every tick.
+    A change becomes visible at most one overlap (SHOP_CURSOR_OVERLAP) after its timestamp. So once a whole
+    walk begins at least one overlap after an earlier walk began, nothing up to the newest change of that
+    earlier walk is missing. This way, a burst of changes is not read again at every tick.
 
     Attributes:
         walks: recent whole walks that saw something, for which the overlap has not passed yet. Each has the
@@ -411,10 +412,10 @@ def _newest(walk: Walk, page: Page, shop_time: datetime) -> datetime | None:
 
 
 def _changed_during_walk(page: Page, began: datetime) -> bool:
-    """Return whether all orders of a page changed after the walk began.
+    """Return whether every order of a page changed after the walk began.
 
-    The walk stops there, or it might never end; the next walk reads the page. The walk does not stop if one
-    of the dates is later than the shop's clock.
+    If so, the walk ends, so that constant changes cannot keep it running; the next walk reads the page. An
+    order that is dated after the shop's clock does not count as changed.
     """
     stamps = [item.modified_at for item in page.items]
     return bool(stamps) and all(at is not None and began < at <= page.shop_time for at in stamps)
@@ -422,7 +423,7 @@ def _changed_during_walk(page: Page, began: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CreatedWalk(KeysetWalk):
-    """A walk through orders by creation, newest first. Those created at or after the bound were read already.
+    """A walk through orders by creation, newest first. Only orders created before the bound are requested.
 
     Attributes:
         since: only orders created after this instant; None for all.

@@ -25,12 +25,12 @@ SEPARATOR = " · "
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 TIME = "d MMMM, HH:mm"
 MAX_VALUE = 500
-"""Characters of one value, so that no field of the shop hides the others."""
+"""The most characters of one value, so that a long one does not push out the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts of one language. In braces are the names of values.
+    """The texts of one language. Names in braces are placeholders.
 
     Attributes:
         titles: by event type, the parts of the title; a part with an empty value is left out.
@@ -51,6 +51,7 @@ class RichFormat:
     """How rich messages are written.
 
     Attributes:
+        locale: the language of numbers and dates.
         texts: of the language.
         zone: times are shown in it; None for the machine's own zone.
         names_shop: whether titles say which shop it is, because there are several.
@@ -65,7 +66,7 @@ class RichFormat:
         """Write the message about a notification.
 
         Args:
-            wire: its JSON object; one of an earlier version may lack facts, which are then left out.
+            wire: its JSON object; if one of an earlier version lacks data, the lines about it are left out.
         """
         data, event_type = wire["data"], wire["event_type"]
         values = self.values(wire)

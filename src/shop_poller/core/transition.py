@@ -8,7 +8,8 @@ the reasons see docs/woocommerce.md:
     - -------------------------------------  ------------------------  ---------------------------
     - PAID, COMPLETED                        not announced as new      new
     - AWAITING, to be paid in a way that     any other status or none, placed
-      waits (bank transfer)                  and announced as neither
+      waits (bank transfer)                  never announced as
+                                             placed or new
     - CANCELLED, REFUNDED, FAILED            any other status, or none the same
     - a status that the owner named          any other status, or none the event named for it
     - a refund id with money in it, neither  not that id               partially_refunded, one for
@@ -176,15 +177,15 @@ def _status_events(
         if not is_refunded or not any(_is_announced_late(r, known, policy) for r in order.refunds or ()):
             return []
     event = _event(event_type, known, order, policy, status_event=status_event)
-    is_muted = event_type == EventType.CANCELLED and not event.paid and not policy.cancelled_unpaid
-    return [] if is_muted else [event]
+    is_unwanted = event_type == EventType.CANCELLED and not event.paid and not policy.cancelled_unpaid
+    return [] if is_unwanted else [event]
 
 
 def _was_in_status(known: KnownOrder, order: Order, event_type: str) -> bool:
     """Return whether the order was in this status before.
 
-    If our record of its status is damaged, the answer is yes, unless the shop has modified the order since
-    and this event was never announced for it. So damage announces nothing old and hides nothing new.
+    If our record of its status is damaged, return False only if the shop modified the order since and this
+    event was never announced for it. So damage announces nothing old and hides nothing new.
     """
     if known.status != LOST_STATUS:
         return known.status == order.status
@@ -278,7 +279,7 @@ def _half_written(known: KnownOrder | None, order: Order, policy: Policy) -> fro
 
 
 def _is_announced_late(refund: Refund, known: KnownOrder | None, policy: Policy) -> bool:
-    """Return whether a refund, perhaps recorded silently, is now dated at or after the baseline."""
+    """Return whether to announce a refund because its date, at or after the baseline, became known later."""
     if refund.created_at is None or refund.created_at < policy.baseline_at:
         return False
     if _is_announced_refunded(known, policy):
@@ -369,9 +370,9 @@ def _was_paid(known: KnownOrder | None, order: Order, policy: Policy) -> bool:
 def _is_since_baseline(event: OrderEvent, policy: Policy) -> bool:
     """Return whether an event of an unknown order happened at or after the baseline.
 
-    The time of an event is the time of the payment for `new`, and the date in the shop's list of refunds for
-    a refund. It is never earlier than the creation of the order, which is the time of all other events. So a
-    plugin that modifies ten thousand old orders causes no notifications.
+    Each event has a time. For `new` it is the payment, for a refund its date in the shop's list of refunds,
+    for all others the creation of the order. No event is earlier than the creation. So a plugin that modifies
+    ten thousand old orders causes no notifications.
     """
     newest = event.order.created_at
     if event.type == EventType.PARTIALLY_REFUNDED and event.refund and event.refund.created_at is not None:

@@ -308,7 +308,7 @@ class Dispatcher:
         await self._put_back(gathering)
         is_probe = self._circuit.state is BreakerState.OPEN
         now, at_s = self._now(), anyio.current_time()
-        # As without groups, the probe may be parked. In quiet hours, it would have to wait for their end.
+        # A parked delivery may be the probe. In quiet hours only an urgent one may: claim only what is due.
         due_by = END_OF_TIME if is_probe and not timing.is_quiet(now) else now
         room = min(self._plan.queue_size - self._outcome_recorder.held, CLAIM_BATCH)
         if is_probe:
@@ -380,7 +380,7 @@ class Dispatcher:
             self._outcome_recorder.held -= len(outcomes)
 
     def _follow_quiet_hours(self, timing: SinkTiming) -> None:
-        """Count the time that the sink fails only from the beginning or the end of quiet hours."""
+        """When quiet hours begin or end, restart the count of the time that the sink fails."""
         is_quiet = timing.is_quiet(self._now())
         if is_quiet != self._was_quiet:
             self._was_quiet = is_quiet
@@ -421,7 +421,7 @@ class Dispatcher:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
             await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
-        if self._muted_s() > 0:  # after the mute, a delivery that has become too old may be tried first
+        if self._muted_s() > 0:  # nothing expires right after a mute: an old delivery is attempted once first
             self._next_expiry_at = anyio.current_time() + DOWN_CHECK_EVERY_S
         if down and anyio.current_time() >= self._next_expiry_at:
             max_age = self._plan.retry.max_age
@@ -522,7 +522,7 @@ class Dispatcher:
         outcomes: MemoryObjectSendStream[Sequence[Outcome]],
         gathering: Gathering,
     ) -> None:
-        """Send a delivery or a group. A group that was refused for good is sent one by one."""
+        """Send a delivery or a group. If a group was refused for good, send its rows one by one."""
         if not isinstance(delivery, GroupDelivery):
             await outcomes.send([await self._sender.deliver(delivery)])
             return

@@ -25,7 +25,8 @@ FEW = 3
 """After quiet hours, so many deliveries are sent one by one; more become one message."""
 MOST_IN_GROUP = 500
 LONGEST_HOLD = timedelta(hours=12)
-"""Longer quiet hours put a delivery back several times: core.retry.LONGEST_DELAY bounds how far ahead."""
+"""The longest that a delivery is put back at once, well below core.retry.LONGEST_DELAY. In longer quiet hours
+it is put back again."""
 MOST_FAILED_GROUPS = 100
 QUIET = "quiet hours"
 
@@ -74,7 +75,7 @@ class SinkTiming:
         return age if self.quiet is None else self.quiet.open_time(now - age, now, self.zone)
 
     def age_with(self, open_time: timedelta, now: datetime) -> timedelta:
-        """Return the age that has so much time outside quiet hours."""
+        """Return the age at which a delivery has waited `open_time` outside quiet hours."""
         return open_time if self.quiet is None else now - self.quiet.before(now, open_time, self.zone)
 
 
@@ -94,7 +95,7 @@ class Gathering:
     def __init__(self, timing: SinkTiming) -> None:
         self.put_back: list[Retry | Release] = []
         self._timing = timing
-        self._now: list[Delivery] = []
+        self._to_send: list[Delivery] = []
         self._waiting: dict[int, Delivery] = {}
         self._since_s = 0.0  # when the first of them began to wait
         self._failed: dict[int, tuple[int, ...]] = {}  # the rows of groups to send again, by the first row
@@ -131,17 +132,17 @@ class Gathering:
         quiet_until = self._timing.quiet_until(now)
         for delivery in deliveries:
             if self._timing.is_urgent(delivery):
-                self._now.append(delivery)
+                self._to_send.append(delivery)
             elif quiet_until is not None:
                 self._hold(delivery, quiet_until, now)
             elif delivery.event_type == EventType.DIGEST:  # a line of a group would not show its numbers
-                self._now.append(delivery)
+                self._to_send.append(delivery)
             elif self._timing.compose is not None and (self._timing.group_s or self._was_held(delivery, now)):
                 if not self._waiting:
                     self._since_s = at_s
                 self._waiting[delivery.seq] = delivery
             else:
-                self._now.append(delivery)
+                self._to_send.append(delivery)
 
     def ready(self, now: datetime, at_s: float, *, is_last: bool) -> list[Delivery]:
         """Take what can be sent now: single deliveries, and groups.
@@ -151,7 +152,7 @@ class Gathering:
             at_s: the same on the monotonic clock.
             is_last: whether nothing more can join the group.
         """
-        found, self._now = self._now, []
+        found, self._to_send = self._to_send, []
         if self._waiting and (quiet_until := self._timing.quiet_until(now)) is not None:
             for delivery in self._waiting.values():
                 self._hold(delivery, quiet_until, now)
@@ -177,8 +178,8 @@ class Gathering:
         Returns:
             The longest due delivery, or the failed group that contains it; None if all have to wait.
         """
-        claimed = {one.seq: one for one in (*self._now, *self._waiting.values(), *deliveries)}
-        self._now, self._waiting = [], {}
+        claimed = {one.seq: one for one in (*self._to_send, *self._waiting.values(), *deliveries)}
+        self._to_send, self._waiting = [], {}
         quiet_until = self._timing.quiet_until(now)
         chosen: Delivery | None = None
         for seq, delivery in [*claimed.items()]:
@@ -213,7 +214,7 @@ class Gathering:
             return rows
 
     def _forget(self, seqs: Collection[int]) -> None:
-        """Forget the failed groups that have one of these rows: it is sent now, with other rows perhaps."""
+        """Forget the failed groups that contain any of these rows: these are sent now, perhaps regrouped."""
         self._failed = {
             first: rows for first, rows in self._failed.items() if not any(seq in seqs for seq in rows)
         }

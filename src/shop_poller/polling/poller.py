@@ -1,11 +1,11 @@
-"""One tick: fetch changes, decide, commit. The next one follows at the next interval, or at a trigger.
+"""Polls one shop. A tick fetches changes, decides and commits. Ticks run at fixed intervals and at triggers.
 
     initial import (once) → walk: fetch → decide → commit, page by page; the cursor follows the shop's clock
 
 Between ticks, page by page: the rest of the initial import, and the sweep.
 
-All of this runs sequentially in one task. So a response is never applied to an order that was changed after
-the request was sent.
+All of this runs sequentially in one task. So no other task changes the record of an order between a request
+and the handling of its response.
 """
 
 import math
@@ -43,7 +43,7 @@ from shop_poller.polling.sweeper import Sweeper
 from shop_poller.ports import OrderState, PollFailure, RefundList, Retention
 
 PRUNE_EVERY_S = 3600.0
-"""The time until expired rows are looked for again, once none are left."""
+"""How long to wait before looking for expired rows again, after none were left."""
 PRUNE_STEPS = 50
 """The most consecutive steps of pruning after a tick.
 
@@ -196,7 +196,10 @@ class Poller:
             await self._wait_for_next_tick(next_regular_at, probe_at=self._probe_at(report))
 
     def _probe_at(self, report: TickReport) -> float:
-        """Return when to retry, on the event loop's clock: within a minute if the shop is unavailable."""
+        """Return when to retry, on the event loop's clock.
+
+        It is within a minute if the shop is unavailable, else never: the next tick is soon enough.
+        """
         is_unavailable = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
         return self._fetcher.requested_at + PROBE_EVERY_S if is_unavailable else math.inf
 
@@ -221,7 +224,7 @@ class Poller:
             await self._wait_ended.wait()
 
     async def tick(self, deadline: float) -> TickReport:
-        """Poll once. External errors are reported, not raised.
+        """Poll once. Every error, even a bug, is put into the report; none is raised.
 
         Args:
             deadline: when the next tick is due, on the event loop's clock; no wait exceeds it.
@@ -312,8 +315,8 @@ class Poller:
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
 
-        Both run until the next tick is due or triggered, the import for one page at least. Pending responses
-        are awaited.
+        Both end when the next tick is due or triggered. The import reads at least one page first. Pending
+        responses are awaited.
         """
         await self.read_held_orders(report, deadline, waits=False)
         async with self._errors_reported(Stage.IMPORT, report):
@@ -322,7 +325,7 @@ class Poller:
                 self._changes.changed("import", "")
                 if self._next_tick_is_due(deadline):
                     break
-        sweep_report = TickReport()  # its own: orders that are read again do not count
+        sweep_report = TickReport()  # a separate report: orders read again do not count as read
         async with self._errors_reported(Stage.SWEEP, sweep_report):
             has_swept = False
             while self._sweeper.is_due and not self._stop.is_set():
@@ -392,7 +395,7 @@ class Poller:
                 self._read_before = self._read_before.after(requested, page, overlap=overlap)
 
     async def _prune(self, deadline: float) -> None:
-        """Delete expired rows, for half of the time until the next tick at most; the rest later."""
+        """Delete expired rows. Stop at half of the time until the next tick, and continue at a later tick."""
         if anyio.current_time() < self._prune_at or self._state_writer.shop_time is None:
             return
         days_at = self._clock.look().days_at
@@ -401,6 +404,7 @@ class Poller:
         if days_at is None:
             return
         now = self._now()
+        # Times written by a clock that was ahead are set to now, or these rows would never expire.
         await self._retention.redate(
             self._plan.shop, after=max(now, self._state_writer.shop_time) + AGREE, to=now
         )

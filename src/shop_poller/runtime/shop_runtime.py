@@ -1,4 +1,4 @@
-"""Builds the parts of one shop: those that last as long as the process, and those of a leader session."""
+"""Builds the parts of one shop: those that last while it is watched here, and those of a leader session."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -56,7 +56,9 @@ OnNewDeliveries = Callable[[Sequence[NewDelivery]], None]
 
 
 class ShopRuntime:
-    """The parts of one shop that last as long as the process. `built` makes it.
+    """The parts of one shop that last while this process watches it, over several leader sessions.
+
+    `open_shop_runtime` makes it.
 
     Args:
         settings: as loaded.
@@ -221,7 +223,7 @@ class ShopRuntime:
         )
 
     def _schedule(self, state_writer: StateWriter) -> PollSchedule:
-        """Return the schedule: immediately for a single shop, else at the shop's point of the interval."""
+        """Return the schedule: at once for a single shop, else at the shop's fixed offset in the interval."""
         if self._limiter is None:
             return PollSchedule()
         last_at = state_writer.state.last_poll_at

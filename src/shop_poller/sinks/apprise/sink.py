@@ -2,7 +2,8 @@
 
 Apprise blocks, so each message is sent in a thread. A thread cannot be canceled: it continues after the
 attempt times out. The next attempt for the same event then returns the result of that thread. So within one
-process a slow response never causes a second message. After a restart it may.
+process a slow response causes no second message, unless more than MOST_REMEMBERED results are kept. After a
+restart it may.
 """
 
 import asyncio
@@ -120,7 +121,7 @@ class AppriseSink:
             allow_templates=False,
             storage_mode=PersistentStoreMode.MEMORY,
         )
-        self._room = anyio.Semaphore(connections)
+        self._free_services = anyio.Semaphore(connections)
         self._sendings: dict[str, _Sending] = {}  # by event id; includes results that no attempt has read yet
         # One for each thread: a service keeps state about the message that it sends.
         self._idle = [self._service()]
@@ -152,12 +153,12 @@ class AppriseSink:
 
     async def _begin(self, delivery: Delivery) -> "_Sending":
         text = message(delivery)
-        await self._room.acquire()
+        await self._free_services.acquire()
         try:
             with translated(self.name, _not_sent):
                 sending = self._start(text)
         except BaseException:  # no thread runs that would release it
-            self._room.release()
+            self._free_services.release()
             raise
         while len(self._sendings) >= MOST_REMEMBERED:
             del self._sendings[next(iter(self._sendings))]
@@ -169,7 +170,7 @@ class AppriseSink:
 
         def over() -> None:
             self._idle.append(service)
-            self._room.release()
+            self._free_services.release()
 
         return _Sending(self.name, service, self._scheme, text, over)
 

@@ -67,8 +67,9 @@ class SqliteOutbox(SqlitePort):
         for _ in range(MAX_ROUNDS):
             missing = limit - len(claimed)
             heads = _heads(db, "due_at <= ?", sink, at, missing)
-            if len(heads) < missing:  # a separate query, so that the index can return the rows in order
-                # No delay is this long: our clock was ahead when these rows were written.
+            if len(heads) < missing:
+                # Rows due later than any delay: our clock was ahead when they were parked. It is another
+                # query, so that each query can use the index.
                 heads += _heads(db, "due_at > ?", sink, at + LONGEST_DELAY // MS, missing - len(heads))
             deliveries = _deliverable(db, heads, now)
             seqs = _seqs(deliveries)
@@ -101,10 +102,12 @@ class SqliteOutbox(SqlitePort):
                         db.execute(
                             "UPDATE outbox SET due_at = ?, attempts = attempts + ?, last_error = ?,"
                             " attempt_log = ? WHERE seq = ?",
-                            (ms(outcome.at), outcome.charged, outcome.error, _log(outcome), seq),
+                            (ms(outcome.at), outcome.charged, outcome.error, _attempts_text(outcome), seq),
                         )
                     case Release() if outcome.made:
-                        db.execute("UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_log(outcome), seq))
+                        db.execute(
+                            "UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_attempts_text(outcome), seq)
+                        )
                     case _:  # acked above, or not attempted: the row does not change
                         pass
             retention.trim(db, "delivered", acked)
@@ -115,7 +118,7 @@ class SqliteOutbox(SqlitePort):
 
     @in_thread
     def release_parked(self, db: StateConnection, sink: str) -> bool:
-        """Make some parked rows due, each at its creation time. Return whether there may be more."""
+        """Make some parked rows due now, the oldest first. Return whether there may be more."""
         after = self._looked_at.pop(sink, 0)
         with transaction(db):
             seqs = [
@@ -258,7 +261,7 @@ def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, no
     db.execute(
         "INSERT OR REPLACE INTO dead_letters SELECT seq, shop_id, sink, key, event_id, event_type, body,"
         " created_at, attempts, ?, ?, first_seq, ? FROM outbox WHERE seq = ?",
-        (ms(now), outcome.reason, _log(outcome), outcome.delivery.seq),
+        (ms(now), outcome.reason, _attempts_text(outcome), outcome.delivery.seq),
     )
     _remove(db, [outcome.delivery], now)
 
@@ -269,6 +272,6 @@ def _list(outcome: Outcome) -> list[object] | None:
     return stored.attempts_list(log) if log.count else None
 
 
-def _log(outcome: Outcome) -> str | None:
+def _attempts_text(outcome: Outcome) -> str | None:
     """Return the log of all attempts of a delivery, as it is stored."""
     return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.made))
