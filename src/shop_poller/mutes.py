@@ -20,6 +20,8 @@ MUTED_EVENTS = "muted-events:"
 PREFIXES = (MUTED, MUTED_EVENTS)
 WHOLE = ""
 """Stands for all events of a sink."""
+ANY = "*"
+"""Stands for any event of a sink, whichever is muted."""
 LONGEST = timedelta(hours=24)
 """The longest mute. After a longer one, deliveries could be too old to be retried."""
 
@@ -53,8 +55,14 @@ class Mutes:
             del self._until[key]
 
     def left_s(self, sink: str, now: Callable[[], datetime], event_type: str = WHOLE) -> float:
-        """Return the seconds for which a sink, or an event type of it, is still muted; 0 if it is not."""
-        ends = [self._until[key] for key in {(sink, WHOLE), (sink, event_type)} if key in self._until]
+        """Return the seconds for which a sink, or an event type of it, is still muted; 0 if it is not.
+
+        With ANY, return for how long the last of its mutes still lasts.
+        """
+        if event_type == ANY:
+            ends = [until for (name, _), until in self._until.items() if name == sink]
+        else:
+            ends = [self._until[key] for key in {(sink, WHOLE), (sink, event_type)} if key in self._until]
         return max((_left_s(until, now()) for until in ends), default=0.0)
 
     async def mute(self, sink: str, *, now: datetime, until: datetime, events: Sequence[str] = ()) -> None:

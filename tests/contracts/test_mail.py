@@ -143,6 +143,10 @@ async def test_a_server_that_is_not_there_is_temporary() -> None:
             SMTPRecipientsRefused({"a@b.example": (550, b"no \xff")}),
             "the mail server answered 550: no \ufffd",
         ),
+        (
+            SMTPRecipientsRefused({"a@b.example": (550, b"no"), "c@d.example": (451, b"later")}),
+            "the mail server answered 451: later",
+        ),
         (SMTPDataError(554, "spam"), "the mail server answered 554: spam"),
         (SMTPServerDisconnected("gone"), None),
     ],
@@ -154,4 +158,7 @@ def test_an_answer_is_found_in_an_exception(error: SMTPException, expected: str 
 def test_a_refusal_of_one_of_several_recipients_is_final() -> None:
     error = mail_refusal("SMTP recipient a@b.example was refused: 550 b'no'", "no")
     assert isinstance(error, PermanentError)
+    later = "SMTP recipient c@d.example was refused: 451 b'greylisted'"
+    for said in (f"{error} was refused: 550 b'no' {later}", f"{later} x was refused: 550 b'no'"):
+        assert isinstance(mail_refusal(said, "later"), TemporaryError), "the one that may be accepted counts"
     assert mail_refusal("A Connection error occurred", "no") is None

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from shop_poller.core.model import EventType, Order, OrderEvent, Refund
 from shop_poller.core.tallies import (
     KEPT_DAYS,
+    MAX_DAYS,
     MOST_CURRENCIES,
     Amounts,
     CurrencySum,
     OrderTally,
+    TallyClock,
     counted,
+    days_of,
     given_back,
     happened_at,
     total,
@@ -45,8 +48,11 @@ def event(type_: str = EventType.NEW, *, refund: Refund | None = None, **changes
     return OrderEvent(type_, order(**changes), 1, paid=True, refund=refund, earlier_refund_ids=earlier)
 
 
+CLOCK = TallyClock(NOON, is_right=True, zone=MOSCOW)
+
+
 def tally(*events: OrderEvent, stored: dict[date, OrderTally] | None = None) -> dict[date, OrderTally]:
-    return dict(counted(stored or {}, events, shop_time=NOON, zone=MOSCOW).changed)
+    return dict(counted(stored or {}, events, CLOCK).changed)
 
 
 def rub(count: int, amount: str, unknown: int = 0) -> Amounts:
@@ -131,10 +137,33 @@ def test_currencies_are_summed_apart_and_bounded() -> None:
 def test_days_that_are_no_longer_needed_are_dropped_with_the_next_event() -> None:
     days = [TODAY + timedelta(days=days) for days in (-KEPT_DAYS - 1, -KEPT_DAYS, 0, 1)]
     stored = dict.fromkeys(days, OrderTally(rub(1, "1")))
-    change = counted(stored, [event()], shop_time=NOON, zone=MOSCOW)
+    change = counted(stored, [event()], CLOCK)
     assert (change.changed, change.dropped) == ({TODAY: OrderTally(rub(2, "101"))}, [days[0], days[3]])
-    nothing = counted(stored, [event(EventType.PLACED)], shop_time=NOON, zone=MOSCOW)
+    nothing = counted(stored, [event(EventType.PLACED)], CLOCK)
     assert (nothing.changed, nothing.dropped) == ({}, [])
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-3650), timedelta(days=-3), timedelta(days=60)])
+def test_a_wrong_clock_drops_no_day_and_loses_no_event(off: timedelta) -> None:
+    stored = {TODAY - timedelta(days=days): OrderTally(rub(1, "1")) for days in range(1, KEPT_DAYS)}
+    clock = TallyClock(NOON + off, is_right=False, zone=MOSCOW)
+    change = counted(stored, [event()], clock)
+    assert (change.changed, change.dropped) == ({TODAY: OrderTally(rub(1, "100"))}, [])
+    assert days_of([event(), event(EventType.PLACED)], clock) == {TODAY}
+
+
+def test_while_a_clock_is_wrong_the_days_are_bounded_all_the_same() -> None:
+    days = [TODAY - timedelta(days=days) for days in range(1, MAX_DAYS + 3)]
+    clock = TallyClock(NOON, is_right=False, zone=MOSCOW)
+    change = counted(dict.fromkeys(days, OrderTally(rub(1, "1"))), [event()], clock)
+    assert len(days) + 1 - len(change.dropped) == MAX_DAYS
+    assert change.dropped == sorted(days)[:3], "the oldest"
+
+
+def test_the_days_that_events_change() -> None:
+    old = event(paid_at=NOON - timedelta(days=KEPT_DAYS + 1))
+    assert days_of([event(), event(EventType.PLACED), old], CLOCK) == {TODAY}
+    assert days_of([event(EventType.PLACED)], CLOCK) == set()
 
 
 def test_a_tally_is_read_as_it_was_written() -> None:
@@ -205,12 +234,12 @@ def test_tallies_are_what_a_recount_gives(stories: Sequence[tuple[int, list[Step
         for step in story:
             now = orders[number] = after(now, step)
             decision = decide(known, now, policy)
-            change = counted(stored, decision.events, shop_time=NOON, zone=MOSCOW)
+            change = counted(stored, decision.events, CLOCK)
             stored |= change.changed
             events += decision.events
             known = decision.known
     # By day, from all events at once.
-    assert stored == counted({}, events, shop_time=NOON, zone=MOSCOW).changed
+    assert stored == counted({}, events, CLOCK).changed
     of_type = {
         type_: sum(event.type == type_ for event in events)
         for type_ in (EventType.NEW, EventType.FAILED, EventType.CANCELLED)

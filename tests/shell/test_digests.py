@@ -239,6 +239,19 @@ async def test_an_entry_of_the_future_does_not_silence_digests(path: Path) -> No
         assert len(digests(it)) == 1
 
 
+async def test_an_old_date_of_the_shop_makes_no_digest_a_second_time(path: Path) -> None:
+    shop = FakeShop()
+    async with shop_harness(path, shop=shop, plan=SELDOM, digests=DAILY) as it, it.running():
+        await anyio.sleep(DAY + 2 * HOUR)
+        made = digests(it)
+        assert len(made) == 1
+        shop.clock_off = timedelta(days=-2)
+        await anyio.sleep(2 * HOUR)
+        shop.clock_off = timedelta(0)
+        await anyio.sleep(2 * HOUR)
+        assert digests(it) == made
+
+
 async def test_a_clock_that_is_wrong_makes_no_digest_of_other_days(path: Path) -> None:
     """The shop's clock counts: events have its dates."""
 

@@ -12,12 +12,15 @@ import pytest
 from shop_poller.cli.mutes import DurationError, ListedMute, duration, read_mutes
 from shop_poller.cli.status import read_status, render
 from shop_poller.config.settings import Settings
-from shop_poller.core.errors import ErrorKind, TemporaryError
-from shop_poller.core.model import iso
+from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.grouping import GroupFormat
+from shop_poller.core.model import GroupDelivery, iso
+from shop_poller.core.rates import Rate
 from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.dispatcher import CLAIM_BATCH, DeliveryPlan
 from shop_poller.delivery.gathering import SinkTiming
-from shop_poller.mutes import LONGEST, MUTED, Mutes, stored_mutes
+from shop_poller.locales import texts
+from shop_poller.mutes import ANY, LONGEST, MUTED, Mutes, stored_mutes
 from shop_poller.ports import Alert, Batch
 from shop_poller.stores.sqlite import SqliteStore
 from support.deliveries import new_deliveries, new_delivery, notification
@@ -137,7 +140,7 @@ class MuteEvents:
 
     def __call__(self, sink: str, event_type: str = "") -> float:
         left_s = max(0.0, self.until - anyio.current_time())
-        return left_s if sink == "sink" and event_type in self.event_types else 0.0
+        return left_s if sink == "sink" and event_type in {*self.event_types, ANY} else 0.0
 
 
 async def put_events(it: ShopHarness, **event_types: str) -> None:
@@ -197,6 +200,65 @@ async def test_an_event_that_is_muted_in_the_queue_is_not_sent(path: Path) -> No
         it.dispatchers[0].mute_changed()
         await anyio.sleep(100)
         assert [one.key for _, one in sink.got] == ["a", "c"]
+
+
+async def test_an_event_that_is_muted_while_it_waits_for_the_rate_is_not_sent(path: Path) -> None:
+    mute = MuteEvents("new", until=0.0)
+    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), rate=Rate(1, 60.0))
+    async with shop_harness(path, delivery=plan, muted_s=mute) as it, it.delivering():
+        await put_events(it, a="new", b="new", c="new", d="failed")
+        await anyio.sleep(1)
+        mute.until = HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(600)
+        sent = [one.key for _, one in it.sinks[0].got]
+        assert (len(sent), sent[1:], await waiting(it)) == (2, ["d"], 2)
+
+
+async def test_an_event_that_is_muted_between_two_attempts_is_not_tried_again(path: Path) -> None:
+    mute = MuteEvents("new", until=0.0)
+
+    def judge(_: object) -> ShopPollerError:
+        mute.until = HOUR
+        return down(ErrorKind.SERVER)
+
+    sink = FakeSink(judge=judge)
+    async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
+        await put_events(it, a="new")
+        await anyio.sleep(600)
+        assert len(sink.tried) == 1
+
+
+async def test_an_event_that_is_muted_while_its_group_is_collected_is_not_sent(path: Path) -> None:
+    mute = MuteEvents("new", until=0.0)
+    timing = SinkTiming(group_s=30.0, compose=GroupFormat("ru", texts("ru")).compose)
+    async with shop_harness(path, muted_s=mute, timing=timing) as it, it.delivering():
+        await put_events(it, a="new", b="failed", c="failed", d="failed")
+        await anyio.sleep(5)
+        mute.until = HOUR
+        it.dispatchers[0].mute_changed()
+        await anyio.sleep(300)
+        rows = [
+            row.key
+            for _, one in it.sinks[0].got
+            for row in (one.rows if isinstance(one, GroupDelivery) else [one])
+        ]
+        assert (sorted(rows), await waiting(it)) == (["b", "c", "d"], 1)
+
+
+async def test_what_is_muted_does_not_become_too_old_while_its_sink_is_down(path: Path) -> None:
+    mute = MuteEvents("new", until=12 * HOUR)
+    sink = FakeSink()
+    plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=6)))
+    async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
+        await put_events(it, a="new")
+        await anyio.sleep(7 * HOUR)
+        sink.judge = lambda _: down()
+        await put_events(it, b="failed")
+        await anyio.sleep(HOUR)
+        sink.judge = lambda _: None
+        await anyio.sleep(5 * HOUR)
+        assert sorted(one.key for _, one in sink.got) == ["a", "b"]
 
 
 async def test_a_sink_that_was_down_is_probed_with_an_event_that_is_not_muted(path: Path) -> None:

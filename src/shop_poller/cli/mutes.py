@@ -89,6 +89,8 @@ def mute(
     named = _named_events(asked, events)
 
     def ask(one: AskedShop) -> None:
+        if _has_none_of(one, named):
+            return
         seconds = round(lasts[asked.index(one)].total_seconds())
         fields = {"sink": sink, "seconds": str(seconds), **_events_field(one, named)}
         ask_daemon(one, "mute", fields, not_done=Text("nothing was muted"))
@@ -128,6 +130,8 @@ def unmute(
     named = _named_events(asked, events)
 
     def ask(one: AskedShop) -> None:
+        if _has_none_of(one, named):
+            return
         fields = {"sink": sink, **_events_field(one, named)}
         ask_daemon(one, "unmute", fields, not_done=Text("nothing was unmuted"))
         line = (
@@ -290,6 +294,14 @@ def _named_events(asked: Sequence[AskedShop], words: Sequence[str] | None) -> li
     for problem in problems(wanted, events=known, levels=()):
         raise refused(problem)
     return sorted(event for event in known if any(names_event(word, event) for word in wanted.events))
+
+
+def _has_none_of(asked: AskedShop, named: Sequence[str]) -> bool:
+    """Return whether the shop has none of the named events, and say so. Without names it has all of them."""
+    if not named or not {event for event, _ in asked.settings.events}.isdisjoint(named):
+        return False
+    say(joined("", [asked.prefix, Text("this shop has none of these events; nothing was changed")]))
+    return True
 
 
 def _events_field(asked: AskedShop, named: Sequence[str]) -> dict[str, str]:

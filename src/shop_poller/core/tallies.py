@@ -19,6 +19,8 @@ from shop_poller.core.model import EventType, OrderEvent, amount_of
 
 KEPT_DAYS = 35
 """A weekly digest needs the last 21 days."""
+MAX_DAYS = 2 * KEPT_DAYS
+"""The most days that are kept while a clock is wrong."""
 MOST_CURRENCIES = 20
 """Of one day. A shop has a few; more would only let a stored day grow."""
 MOST_DIGITS = 24
@@ -135,29 +137,65 @@ def total(tallies: Iterable[OrderTally]) -> OrderTally:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class TallyClock:
+    """How events are assigned to days.
+
+    Attributes:
+        shop_time: the shop's clock.
+        is_right: it agrees with ours. Then no event is later, and what is older than KEPT_DAYS is dropped. A
+            wrong clock drops nothing.
+        zone: the owner's time zone; None for that of this machine.
+    """
+
+    shop_time: datetime
+    is_right: bool
+    zone: tzinfo | None
+
+    def day(self, event: OrderEvent) -> date:
+        """Return the day on which an event happened."""
+        at = happened_at(event)
+        return (min(at, self.shop_time) if self.is_right else at).astimezone(self.zone).date()
+
+    @property
+    def first(self) -> date:
+        """The earliest day that is kept, if the clock is right."""
+        return self.today - timedelta(days=KEPT_DAYS)
+
+    @property
+    def today(self) -> date:
+        """The present day by the shop's clock."""
+        return self.shop_time.astimezone(self.zone).date()
+
+
+def days_of(events: Iterable[OrderEvent], clock: TallyClock) -> set[date]:
+    """Return the days whose tallies these events change."""
+    days = {clock.day(event) for event in events if event.type in KINDS}
+    return {day for day in days if day >= clock.first} if clock.is_right else days
+
+
 def counted(
-    stored: Mapping[date, OrderTally],
-    events: Iterable[OrderEvent],
-    *,
-    shop_time: datetime,
-    zone: tzinfo | None,
+    stored: Mapping[date, OrderTally], events: Iterable[OrderEvent], clock: TallyClock
 ) -> TallyChange:
     """Count events.
 
     Args:
-        stored: the tallies so far.
+        stored: the tallies of their days so far. Only if all days are given, those that are too old, or too
+            many, are dropped.
         events: those of one commit.
-        shop_time: the shop's clock. An event cannot be later; what is older than KEPT_DAYS does not count.
-        zone: the owner's time zone; None for that of this machine.
+        clock: assigns them to days.
     """
-    today = shop_time.astimezone(zone).date()
-    first, changed = today - timedelta(days=KEPT_DAYS), dict[date, OrderTally]()
+    changed = dict[date, OrderTally]()
     for event in events:
-        day = min(happened_at(event), shop_time).astimezone(zone).date()
-        added = _tally_of(event)
-        if added is not None and day >= first:
+        added, day = _tally_of(event), clock.day(event)
+        if added is not None and not (clock.is_right and day < clock.first):
             changed[day] = _bounded(changed.get(day) or stored.get(day) or OrderTally(), added)
-    return TallyChange(changed, [day for day in stored if changed and not first <= day <= today])
+    kept = sorted(stored.keys() - changed.keys())
+    if clock.is_right:
+        dropped = [day for day in kept if changed and not clock.first <= day <= clock.today]
+    else:
+        dropped = kept[: max(0, len(kept) + len(changed) - MAX_DAYS)]
+    return TallyChange(changed, dropped)
 
 
 def happened_at(event: OrderEvent) -> datetime:

@@ -35,6 +35,14 @@ class Text(str):
         text.template, text.values = template, values
         return text
 
+    def __reduce__(self) -> tuple[Callable[..., "Text"], tuple[str, Mapping[str, object]]]:
+        """Copy from the template: the finished line may contain braces."""
+        return _made, (self.template, self.values)
+
+
+def _made(template: str, values: Mapping[str, object]) -> Text:
+    return Text(template, **values)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:

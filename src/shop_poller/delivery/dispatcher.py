@@ -32,6 +32,7 @@ from shop_poller.core.retry import RetryPolicy
 from shop_poller.delivery.gathering import LONGEST_HOLD, Gathering, SinkTiming
 from shop_poller.delivery.outcome_recorder import STORE_WAIT_S, OutcomeRecorder, at_hand
 from shop_poller.delivery.sender import MutedSeconds, Sender, not_muted
+from shop_poller.mutes import ANY
 from shop_poller.observability.clock_watch import ClockWatch
 from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.observability.metrics import Metrics, StoreUse
@@ -421,7 +422,8 @@ class Dispatcher:
                     self._must_release = False
         if self.delivered and not down and self._sender.failing_since is None:
             await self._alert_manager.clear(self._name)  # also for a sink that was down before a restart
-        if self._muted_s() > 0:  # nothing expires right after a mute: an old delivery is attempted once first
+        # Nothing expires during a mute or right after it: an old delivery is attempted once first.
+        if self._muted_s(ANY) > 0:
             self._next_expiry_at = anyio.current_time() + DOWN_CHECK_EVERY_S
         if down and anyio.current_time() >= self._next_expiry_at:
             max_age = self._plan.retry.max_age

@@ -212,7 +212,9 @@ class Sender:
         """
         made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-        if not probing and self._held_back(delivery.event_type):
+        if self._is_muted(delivery) or (not probing and self._held_back()):
+            if probing:
+                self._circuit.failure()  # lets the next delivery probe
             return Release(delivery, made)
         if not probing and self._timing is not None and self._timing.holds(delivery, self._now()):
             return Release(delivery, made)  # quiet hours began while it was in the queue
@@ -250,9 +252,15 @@ class Sender:
             self._log.info("delivered", **_named(delivery))
         return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
-    def _held_back(self, event_type: str = "") -> bool:
+    def _held_back(self, delivery: Delivery | None = None) -> bool:
+        """Return whether a delivery must not be attempted now; without one, whether none must be."""
         is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
-        return self.stopping or is_down or self._muted_s(event_type) > 0
+        is_muted = self._muted_s("") > 0 if delivery is None else self._is_muted(delivery)
+        return self.stopping or is_down or is_muted
+
+    def _is_muted(self, delivery: Delivery) -> bool:
+        """Return whether a delivery, or one of its group, is muted: it may be since it was claimed."""
+        return any(self._muted_s(row.event_type) > 0 for row in _rows([delivery]))
 
     async def _try(
         self,
@@ -287,11 +295,12 @@ class Sender:
             return max(requested_s or 0.0, self._jitter_s(state.attempt_number))
 
         def enough(state: RetryCallState) -> bool:
-            return state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S or self._held_back()
+            is_over = state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S
+            return is_over or self._held_back(delivery)
 
         async def pause(seconds: float) -> None:
             await self._pause(seconds)
-            if self._held_back():
+            if self._held_back(delivery):
                 raise _HeldBackError
             if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
                 raise _HeldBackError
@@ -310,7 +319,7 @@ class Sender:
         while (wait_s := limit.wait_s(anyio.current_time())) > 0:
             await self._pause(wait_s)
             is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-            if self.stopping or (self._held_back() and not is_probe):
+            if self.stopping or self._is_muted(delivery) or (self._held_back() and not is_probe):
                 return False
         limit.take(anyio.current_time())
         return True

@@ -5,7 +5,7 @@ outbox. It holds a date: the day on which that digest was due.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 import structlog
 
@@ -71,8 +71,10 @@ class DigestMaker:
         for sink, schedule in self._schedules.items():
             period = schedule.latest(now, self._zone)
             made = await self._last_made(sink)
-            # A date in the future was written while a clock was wrong.
-            if made is None or made > now.astimezone(self._zone).date():
+            # A date later than tomorrow by both clocks was written while a clock was wrong. An earlier one is
+            # kept, also if it is in the future: the shop's clock may be wrong now, or the zone another.
+            tomorrow = max(now, self._clock.now()).astimezone(self._zone).date() + timedelta(days=1)
+            if made is None or made > tomorrow:
                 await self._remember(sink, period, [])
             elif made < period.end and read_to >= period.ends_at(self._zone):
                 await self._make(sink, period, state.tallied_since, now)

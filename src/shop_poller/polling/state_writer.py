@@ -10,7 +10,7 @@ from shop_poller.core.clocks import AGREE
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
-from shop_poller.core.tallies import TallyChange, counted
+from shop_poller.core.tallies import TallyChange, TallyClock, counted, days_of
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Batch, NewDelivery, OrderState, ShopState
@@ -104,10 +104,11 @@ class StateWriter:
         """
         if state.tallied_since is None and state.baseline_at is not None:
             state = replace(state, tallied_since=page.shop_time)  # the state is of an earlier version
-        tallies = await self._count(events, page)
         now = self._now()
+        is_right = abs(now - page.shop_time) <= AGREE
+        tallies = await self._count(events, TallyClock(page.shop_time, is_right, self._zone))
         # Our clock may show 1970 or next year; then receivers get the shop's time.
-        created_at = now if abs(now - page.shop_time) <= AGREE else page.shop_time
+        created_at = now if is_right else page.shop_time
         notifications = [order_notification(event, self._message_format, now=created_at) for event in events]
         silence = (
             [silence_notification(silent_since, self._message_format, now=created_at)] if silent_since else []
@@ -150,13 +151,16 @@ class StateWriter:
         for notification in silence:
             self._log.info("no order for too long", since=str(silent_since), event_id=notification.event_id)
 
-    async def _count(self, events: Sequence[OrderEvent], page: Page) -> TallyChange:
+    async def _count(self, events: Sequence[OrderEvent], clock: TallyClock) -> TallyChange:
         """Return the tallies with these events."""
-        if not events:
+        days = days_of(events, clock)
+        if not days:
             return NOTHING_COUNTED
         # Read each time: the last commit may have taken effect although it failed.
-        stored = await self._orders.tallies(self._message_format.shop_id)
-        return counted(stored, events, shop_time=page.shop_time, zone=self._zone)
+        stored = await self._orders.tallies(self._message_format.shop_id, days)
+        if days - stored.keys():  # a new day, so that another one may be too old
+            stored = await self._orders.tallies(self._message_format.shop_id)
+        return counted(stored, events, clock)
 
     def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
         for item in broken:

@@ -101,10 +101,12 @@ class OrderState(Clock, Protocol):
         """Write known orders, tallies, new deliveries and state in one atomic commit."""
         ...
 
-    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
+    async def tallies(self, shop_id: str, days: Collection[date] | None = None) -> dict[date, OrderTally]:
         """Return what happened on each day, for digests: about core.tallies.KEPT_DAYS days.
 
-        A day whose tally is damaged is left out.
+        Args:
+            shop_id: the shop's id.
+            days: only these days; None for all. A day whose tally is damaged is left out.
         """
         ...
 

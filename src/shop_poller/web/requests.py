@@ -52,7 +52,7 @@ async def read_form(request: Request) -> dict[str, str]:
     if body is None:
         raise ActionRefusedError(413, "failed")
     try:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8, keep_blank_values=True)
     except ValueError:
         raise ActionRefusedError(400, "failed") from None
     return {name: values[0] for name, values in fields.items()}
@@ -79,13 +79,13 @@ def read_mute(fields: Mapping[str, str], longest_s: float) -> tuple[str, int]:
 
 
 def read_events(fields: Mapping[str, str]) -> list[str]:
-    """The names of events, separated by commas; none for all events.
+    """The names of events, separated by commas; none for all events, if there is no such field.
 
     Raises:
-        ActionRefusedError: there are too many.
+        ActionRefusedError: there are too many, or the field names none.
     """
     found = [name for name in fields.get("events", "").split(",") if name]
-    if len(found) > MOST_EVENTS:
+    if len(found) > MOST_EVENTS or ("events" in fields and not found):
         raise ActionRefusedError(400, "no event")
     return found
 

@@ -17,7 +17,7 @@ def answer_in_words(error: SMTPException) -> str | None:
     words: bytes | str
     match error:
         case SMTPRecipientsRefused():
-            code, words = next(iter(error.recipients.values()))
+            code, words = min(error.recipients.values())  # one that may be accepted later counts
         case SMTPResponseException():
             code, words = error.smtp_code, error.smtp_error
         case _:
@@ -33,10 +33,10 @@ def mail_refusal(said: str, message: str) -> ShopPollerError | None:
         said: what Apprise logged, and the answer in words.
         message: the text of the error, without a secret.
     """
-    found = ANSWER.search(said)
-    if found is None:
+    codes = [int(found[1] or found[2]) for found in ANSWER.finditer(said)]
+    if not codes:
         return None
-    code = int(found[1] or found[2])
+    code = min(codes)  # of several recipients, one that may be accepted later counts
     if code >= 500:  # some servers say so of a sender that they accept later
         return PermanentError(ErrorKind.REJECTED, message, may_pass=True)
     return TemporaryError(ErrorKind.UNAVAILABLE if code == SHUTTING_DOWN else ErrorKind.SERVER, message)

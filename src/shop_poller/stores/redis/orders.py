@@ -151,10 +151,16 @@ class RedisOrderState(RedisPort):
             },
         )
 
-    async def tallies(self, shop_id: str) -> dict[date, OrderTally]:
-        """Read the fields of all days. A damaged one is set aside."""
-        found = {}
-        for name, text in (await self._connection.hash(self._keys.shop(shop_id).state)).items():
+    async def tallies(self, shop_id: str, days: Collection[date] | None = None) -> dict[date, OrderTally]:
+        """Read the fields of these days, or of all. A damaged one is set aside."""
+        key, found = self._keys.shop(shop_id).state, {}
+        if days is None:
+            fields = await self._connection.hash(key)
+        else:
+            names = [codec.tally_field(day) for day in sorted(days)]
+            texts = await self._connection.read("HMGET", key, *names)
+            fields = {name: text for name, text in zip(names, texts, strict=True) if text is not None}
+        for name, text in fields.items():
             if name.startswith(codec.TALLY):
                 day = name.removeprefix(codec.TALLY)
                 tally, problems = stored.tally(day, text)

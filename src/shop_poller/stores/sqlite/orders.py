@@ -137,10 +137,16 @@ class SqliteOrderState(SqlitePort):
             outbox.insert(db, shop_id, batch.new_deliveries, batch.now)
 
     @in_thread
-    def tallies(self, db: StateConnection, shop_id: str) -> dict[date, OrderTally]:
-        """Read the rows of all days. A damaged one is set aside."""
+    def tallies(
+        self, db: StateConnection, shop_id: str, days: Collection[date] | None = None
+    ) -> dict[date, OrderTally]:
+        """Read the rows of these days, or of all. A damaged one is set aside."""
         columns, found = "day, tally", {}
-        for row in db.execute(f"SELECT {columns} FROM tallies WHERE shop_id = ?", (shop_id,)).fetchall():
+        query, values = f"SELECT {columns} FROM tallies WHERE shop_id = ?", [shop_id]
+        if days is not None:
+            query += f" AND day IN ({', '.join('?' * len(days))})"
+            values += map(str, sorted(days))
+        for row in db.execute(query, values).fetchall():
             tally, problems = stored.tally(*row)
             note(db, Original(shop_id, "tallies", stored.name_of(row[0]), problems, raw(columns, row)))
             if tally is not None:

@@ -41,8 +41,13 @@ local counter = redis.call('HGET', outbox, 'seq')
 if counter and not (string.match(counter, '^%d+$') and #counter < 16) then -- else HINCRBY would fail halfway
   return redis.error_reply('TORN the counter of deliveries is not a number')
 end
--- As of this commit, known_open is complete, and every event is in a tally.
-redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev, 'tally_rev', batch.rev)
+-- As of this commit, known_open is complete. Every event is in a tally if it was so before, or if the batch writes
+-- since when it is so.
+local are_tallied = next(batch.state) ~= nil or (redis.call('HGET', state, 'tally_rev') or '') == rev
+redis.call('HSET', state, 'rev', batch.rev, 'open_rev', batch.rev)
+if are_tallied then
+  redis.call('HSET', state, 'tally_rev', batch.rev)
+end
 redis.call('HSET', details, 'rev', batch.rev)
 if redis.call('HLEN', outbox) == 0 then -- count the fields that are not rows, from the first one on
   redis.call('HSET', outbox, 'seq', 0, 'others', 2)
