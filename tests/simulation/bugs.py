@@ -408,7 +408,7 @@ BUGS = {
     ),
     "no overlap": Bug("core.cursor", "start", _no_overlap, 200, first=5),
     "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours, first=15),
-    "no nonce": Bug("stores.redis.connection.RedisConnection", "fenced", _no_nonce, 400, _on_redis, first=31),
+    "no nonce": Bug("stores.redis.connection.RedisConnection", "fenced", _no_nonce, 400, _on_redis, first=1),
     "no look at the lease before sending": Bug(
         "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, first=190
     ),
@@ -452,7 +452,7 @@ BUGS = {
         "delivery.sender.Sender", "_send_all", _all_again, 400, _in_bulk, first=106
     ),
     "what failed of a batch is never settled": Bug(
-        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=1139
+        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=69
     ),
     "deaf to the shop's Retry-After": Bug(
         "polling.page_fetcher",
@@ -460,7 +460,7 @@ BUGS = {
         lambda _: lambda *_: 0.0,
         500,
         lambda plan: not plan.in_bulk,
-        first=134,
+        first=187,
     ),
     "ten minutes of maintenance": Bug(
         "polling.page_fetcher",
