@@ -125,7 +125,7 @@ def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
     calls, seen = at_once(story())
     assert commits(seen) == 1
     assert len(seen) <= 3, seen
-    assert calls <= 800
+    assert calls <= 810  # of these 8 store since when digests count, and export that no poll fails
 
 
 def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_walk(tmp_path: Path) -> None:
@@ -143,7 +143,8 @@ def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_wa
     calls, seen = at_once(story())
     assert commits(seen) == 2
     assert len(seen) / N <= 3.1
-    assert calls / N <= 260  # of these 75 mask a line of the log, and 14 write the facts that people read
+    # Of these 75 mask a line of the log, 14 write the facts that people read, and 25 count it for digests.
+    assert calls / N <= 285
 
 
 def test_a_burst_is_claimed_and_recorded_many_at_once(tmp_path: Path) -> None:

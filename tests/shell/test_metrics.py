@@ -117,7 +117,7 @@ STATUSES = {
     "auto-draft", "draft", "trash", "other",
 }  # fmt: skip
 KINDS = {str(kind) for kind in ErrorKind}
-STAGES = {"poll", "learning", "sweep"}
+STAGES = {"poll", "learning", "sweep", "digest"}
 USES = {"lease", "begin", "poll", "outbox", "record", "alert", "look"}
 DIALECTS = {"woocommerce-mcp", "abilities", "rest", "execute"}
 EVENTS = {str(event_type) for event_type in EventType}

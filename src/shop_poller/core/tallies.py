@@ -10,7 +10,7 @@ Each event counts once, in the commit that announces it. Money is summed by curr
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -116,6 +116,9 @@ class OrderTally:
         return cls(**{name: _amounts(value) for name, value in found.items()})
 
 
+EMPTY = OrderTally()
+
+
 @dataclass(frozen=True, slots=True)
 class TallyChange:
     """What a commit writes.
@@ -185,11 +188,18 @@ def counted(
         events: those of one commit.
         clock: assigns them to days.
     """
-    changed = dict[date, OrderTally]()
+    first = clock.first if clock.is_right else date.min
+    found: dict[date, dict[str, Amounts]] = {}
     for event in events:
-        added, day = _tally_of(event), clock.day(event)
-        if added is not None and not (clock.is_right and day < clock.first):
-            changed[day] = _bounded(changed.get(day) or stored.get(day) or OrderTally(), added)
+        kind = KINDS.get(event.type)
+        if kind is None or (day := clock.day(event)) < first:
+            continue
+        added = _amounts_of(event, kind)
+        if added is not None:
+            kinds = found.setdefault(day, {})
+            before = kinds.get(kind) or getattr(stored.get(day, EMPTY), kind)
+            kinds[kind] = _bounded(before.plus(added))
+    changed = {day: replace(stored.get(day, EMPTY), **kinds) for day, kinds in found.items()}
     kept = sorted(stored.keys() - changed.keys())
     if clock.is_right:
         dropped = [day for day in kept if changed and not clock.first <= day <= clock.today]
@@ -230,33 +240,25 @@ def given_back(event: OrderEvent) -> str:
     return str(max(amount_of(order.total) - sum(map(amount_of, earlier), Decimal(0)), Decimal(0)))
 
 
-def _tally_of(event: OrderEvent) -> OrderTally | None:
-    """Return the tally of a single event; None if it does not count."""
-    kind = KINDS.get(event.type)
-    if kind is None:
-        return None
+def _amounts_of(event: OrderEvent, kind: str) -> Amounts | None:
+    """Return what a single event of a kind adds; None if it does not count."""
     amount = given_back(event) if kind == "refunds" else event.order.total
     if not amount:
-        return OrderTally(**{kind: Amounts(1, unknown=1)})
+        return Amounts(1, unknown=1)
     if kind == "refunds" and not amount_of(amount):
         return None  # all of the money was given back, and counted, before
-    sums = {event.order.currency: CurrencySum(event.order.currency_sign, amount_of(amount), 1)}
-    return OrderTally(**{kind: Amounts(1, sums=sums)})
+    return Amounts(
+        1, sums={event.order.currency: CurrencySum(event.order.currency_sign, amount_of(amount), 1)}
+    )
 
 
-def _bounded(before: OrderTally, added: OrderTally) -> OrderTally:
-    """Return both together. An amount in one more currency than MOST_CURRENCIES counts as not known."""
-    found = before.plus(added)
-    too_many = {
-        name: Amounts(
-            amounts.count,
-            amounts.unknown + sum(one.count for one in list(amounts.sums.values())[MOST_CURRENCIES:]),
-            dict(list(amounts.sums.items())[:MOST_CURRENCIES]),
-        )
-        for name in OrderTally.__slots__
-        if len((amounts := getattr(found, name)).sums) > MOST_CURRENCIES
-    }
-    return OrderTally(**{name: too_many.get(name, getattr(found, name)) for name in OrderTally.__slots__})
+def _bounded(amounts: Amounts) -> Amounts:
+    """Count an amount in one more currency than MOST_CURRENCIES as not known."""
+    if len(amounts.sums) <= MOST_CURRENCIES:
+        return amounts
+    sums = list(amounts.sums.items())
+    unknown = amounts.unknown + sum(one.count for _, one in sums[MOST_CURRENCIES:])
+    return Amounts(amounts.count, unknown, dict(sums[:MOST_CURRENCIES]))
 
 
 def _as_list(amounts: Amounts) -> list[Any]:

@@ -212,7 +212,7 @@ class Sender:
         """
         made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-        if self._is_muted(delivery) or (not probing and self._held_back()):
+        if self._is_muted(delivery) if probing else self._held_back(delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
             return Release(delivery, made)
@@ -255,12 +255,15 @@ class Sender:
     def _held_back(self, delivery: Delivery | None = None) -> bool:
         """Return whether a delivery must not be attempted now; without one, whether none must be."""
         is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
-        is_muted = self._muted_s("") > 0 if delivery is None else self._is_muted(delivery)
-        return self.stopping or is_down or is_muted
+        if self.stopping or is_down:
+            return True
+        return self._muted_s("") > 0 if delivery is None else self._is_muted(delivery)
 
     def _is_muted(self, delivery: Delivery) -> bool:
         """Return whether a delivery, or one of its group, is muted: it may be since it was claimed."""
-        return any(self._muted_s(row.event_type) > 0 for row in _rows([delivery]))
+        if isinstance(delivery, GroupDelivery):
+            return any(self._muted_s(row.event_type) > 0 for row in delivery.rows)
+        return self._muted_s(delivery.event_type) > 0
 
     async def _try(
         self,
