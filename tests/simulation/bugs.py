@@ -526,7 +526,7 @@ BUGS = {
     "an order is placed each time it waits": Bug(
         "core.transition", "was_announced", lambda _: lambda *_: False, 400, first=112, read=True
     ),
-    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, first=4, read=True),
+    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, first=11, read=True),
     "a mute lasts for ever after a clock was set back": Bug(
         "mutes", "_left_s", _endless_mute, 1200, first=34, read=True
     ),
