@@ -430,7 +430,7 @@ BUGS = {
         "core.retry", "after_failure", lambda _: _move_to_dead_letters, 20, first=15
     ),
     "the first 404 of a receiver that starts is final": Bug(
-        "core.refusals.Refusals", "refused", _final_at_once, 100, first=4
+        "core.refusals.Refusals", "refused", _final_at_once, 400, first=270
     ),
     "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
     "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20, first=2),
@@ -460,7 +460,7 @@ BUGS = {
         lambda _: lambda *_: 0.0,
         500,
         lambda plan: not plan.in_bulk,
-        first=187,
+        first=34,
     ),
     "ten minutes of maintenance": Bug(
         "polling.page_fetcher",
@@ -480,7 +480,7 @@ BUGS = {
         300,
     ),
     "what is refused is a hint all the same": Bug(
-        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, first=55
+        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, first=86
     ),
     "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60, first=25),
     "dropped lines of the log are not told": Bug(
@@ -490,7 +490,7 @@ BUGS = {
         "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared, first=13
     ),
     "a lease that is lost is not noticed": Bug(
-        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 300, fleets=_shared, first=98
+        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 400, fleets=_shared, first=308
     ),
     "a bad shop holds up the others": Bug(
         "polling.limiter._Slot", "hold", _one_line, 300, fleets=_any_fleet, first=53
