@@ -436,7 +436,7 @@ BUGS = {
     "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20, first=2),
     "deaf to Retry-After": Bug("sinks.http.sink", "retry_after_s", _nothing, 200, first=29),
     "what cannot be recorded is forgotten": Bug(
-        "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=69
+        "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=152
     ),
     "an attempt is not noted": Bug("delivery.sender.Sender", "_attempt", _unnoted, 20),
     "attempts of earlier claims are forgotten": Bug(
