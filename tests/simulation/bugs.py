@@ -537,7 +537,7 @@ BUGS = {
         "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, first=4, read=True
     ),
     "/healthz is always healthy": Bug(
-        "runtime.status.HealthReporter", "health", _always_healthy, 300, first=15
+        "runtime.status.HealthReporter", "health", _always_healthy, 300, first=2055
     ),
     "/healthz of a fleet is always healthy": Bug(
         "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow, first=188
