@@ -20,9 +20,10 @@ from shop_poller.core.tallies import (
     Amounts,
     CurrencySum,
     OrderTally,
+    TallyChange,
     TallyClock,
+    by_day,
     counted,
-    days_of,
     given_back,
     happened_at,
     total,
@@ -51,8 +52,14 @@ def event(type_: str = EventType.NEW, *, refund: Refund | None = None, **changes
 CLOCK = TallyClock(NOON, is_right=True, zone=MOSCOW)
 
 
+def change_by(
+    stored: dict[date, OrderTally], events: Sequence[OrderEvent], clock: TallyClock = CLOCK
+) -> TallyChange:
+    return counted(stored, by_day(events, clock), clock)
+
+
 def tally(*events: OrderEvent, stored: dict[date, OrderTally] | None = None) -> dict[date, OrderTally]:
-    return dict(counted(stored or {}, events, CLOCK).changed)
+    return dict(change_by(stored or {}, events, CLOCK).changed)
 
 
 def rub(count: int, amount: str, unknown: int = 0) -> Amounts:
@@ -137,9 +144,9 @@ def test_currencies_are_summed_apart_and_bounded() -> None:
 def test_days_that_are_no_longer_needed_are_dropped_with_the_next_event() -> None:
     days = [TODAY + timedelta(days=days) for days in (-KEPT_DAYS - 1, -KEPT_DAYS, 0, 1)]
     stored = dict.fromkeys(days, OrderTally(rub(1, "1")))
-    change = counted(stored, [event()], CLOCK)
+    change = change_by(stored, [event()], CLOCK)
     assert (change.changed, change.dropped) == ({TODAY: OrderTally(rub(2, "101"))}, [days[0], days[3]])
-    nothing = counted(stored, [event(EventType.PLACED)], CLOCK)
+    nothing = change_by(stored, [event(EventType.PLACED)], CLOCK)
     assert (nothing.changed, nothing.dropped) == ({}, [])
 
 
@@ -147,23 +154,23 @@ def test_days_that_are_no_longer_needed_are_dropped_with_the_next_event() -> Non
 def test_a_wrong_clock_drops_no_day_and_loses_no_event(off: timedelta) -> None:
     stored = {TODAY - timedelta(days=days): OrderTally(rub(1, "1")) for days in range(1, KEPT_DAYS)}
     clock = TallyClock(NOON + off, is_right=False, zone=MOSCOW)
-    change = counted(stored, [event()], clock)
+    change = change_by(stored, [event()], clock)
     assert (change.changed, change.dropped) == ({TODAY: OrderTally(rub(1, "100"))}, [])
-    assert days_of([event(), event(EventType.PLACED)], clock) == {TODAY}
+    assert by_day([event(), event(EventType.PLACED)], clock).keys() == {TODAY}
 
 
 def test_while_a_clock_is_wrong_the_days_are_bounded_all_the_same() -> None:
     days = [TODAY - timedelta(days=days) for days in range(1, MAX_DAYS + 3)]
     clock = TallyClock(NOON, is_right=False, zone=MOSCOW)
-    change = counted(dict.fromkeys(days, OrderTally(rub(1, "1"))), [event()], clock)
+    change = change_by(dict.fromkeys(days, OrderTally(rub(1, "1"))), [event()], clock)
     assert len(days) + 1 - len(change.dropped) == MAX_DAYS
     assert change.dropped == sorted(days)[:3], "the oldest"
 
 
 def test_the_days_that_events_change() -> None:
     old = event(paid_at=NOON - timedelta(days=KEPT_DAYS + 1))
-    assert days_of([event(), event(EventType.PLACED), old], CLOCK) == {TODAY}
-    assert days_of([event(EventType.PLACED)], CLOCK) == set()
+    assert by_day([event(), event(EventType.PLACED), old], CLOCK).keys() == {TODAY}
+    assert by_day([event(EventType.PLACED)], CLOCK).keys() == set()
 
 
 def test_a_tally_is_read_as_it_was_written() -> None:
@@ -234,12 +241,12 @@ def test_tallies_are_what_a_recount_gives(stories: Sequence[tuple[int, list[Step
         for step in story:
             now = orders[number] = after(now, step)
             decision = decide(known, now, policy)
-            change = counted(stored, decision.events, CLOCK)
+            change = change_by(stored, decision.events, CLOCK)
             stored |= change.changed
             events += decision.events
             known = decision.known
     # By day, from all events at once.
-    assert stored == counted({}, events, CLOCK).changed
+    assert stored == change_by({}, events, CLOCK).changed
     of_type = {
         type_: sum(event.type == type_ for event in events)
         for type_ in (EventType.NEW, EventType.FAILED, EventType.CANCELLED)

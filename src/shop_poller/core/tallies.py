@@ -171,35 +171,38 @@ class TallyClock:
         return self.shop_time.astimezone(self.zone).date()
 
 
-def days_of(events: Iterable[OrderEvent], clock: TallyClock) -> set[date]:
-    """Return the days whose tallies these events change."""
-    days = {clock.day(event) for event in events if event.type in KINDS}
-    return {day for day in days if day >= clock.first} if clock.is_right else days
+def by_day(events: Iterable[OrderEvent], clock: TallyClock) -> dict[date, list[OrderEvent]]:
+    """Return the events that count, by the days whose tallies they change."""
+    first = clock.first if clock.is_right else date.min
+    found: dict[date, list[OrderEvent]] = {}
+    for event in events:
+        if event.type in KINDS and (day := clock.day(event)) >= first:
+            found.setdefault(day, []).append(event)
+    return found
 
 
 def counted(
-    stored: Mapping[date, OrderTally], events: Iterable[OrderEvent], clock: TallyClock
+    stored: Mapping[date, OrderTally], events: Mapping[date, Iterable[OrderEvent]], clock: TallyClock
 ) -> TallyChange:
     """Count events.
 
     Args:
         stored: the tallies of their days so far. Only if all days are given, those that are too old, or too
             many, are dropped.
-        events: those of one commit.
-        clock: assigns them to days.
+        events: those of one commit, as `by_day` returns them.
+        clock: the clock that `by_day` was called with.
     """
-    first = clock.first if clock.is_right else date.min
-    found: dict[date, dict[str, Amounts]] = {}
-    for event in events:
-        kind = KINDS.get(event.type)
-        if kind is None or (day := clock.day(event)) < first:
-            continue
-        added = _amounts_of(event, kind)
-        if added is not None:
-            kinds = found.setdefault(day, {})
-            before = kinds.get(kind) or getattr(stored.get(day, EMPTY), kind)
-            kinds[kind] = _bounded(before.plus(added))
-    changed = {day: replace(stored.get(day, EMPTY), **kinds) for day, kinds in found.items()}
+    changed: dict[date, OrderTally] = {}
+    for day, of_day in events.items():
+        before = stored.get(day, EMPTY)
+        kinds: dict[str, Amounts] = {}
+        for event in of_day:
+            kind = KINDS[event.type]
+            added = _amounts_of(event, kind)
+            if added is not None:
+                kinds[kind] = _bounded((kinds.get(kind) or getattr(before, kind)).plus(added))
+        if kinds:
+            changed[day] = replace(before, **kinds)
     kept = sorted(stored.keys() - changed.keys())
     if clock.is_right:
         dropped = [day for day in kept if changed and not clock.first <= day <= clock.today]

@@ -10,7 +10,7 @@ from shop_poller.core.clocks import AGREE
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, order_notification, silence_notification
 from shop_poller.core.model import KnownOrder, Order, OrderEvent, Page, UnreadableOrder
-from shop_poller.core.tallies import TallyChange, TallyClock, counted, days_of
+from shop_poller.core.tallies import TallyChange, TallyClock, by_day, counted
 from shop_poller.observability.logging import Log
 from shop_poller.observability.metrics import Metrics
 from shop_poller.ports import Batch, NewDelivery, OrderState, ShopState
@@ -155,14 +155,14 @@ class StateWriter:
 
     async def _count(self, events: Sequence[OrderEvent], clock: TallyClock) -> TallyChange:
         """Return the tallies with these events."""
-        days = days_of(events, clock)
-        if not days:
+        of_days = by_day(events, clock)
+        if not of_days:
             return NOTHING_COUNTED
         # Read each time: the last commit may have taken effect although it failed.
-        stored = await self._orders.tallies(self._message_format.shop_id, days)
-        if days - stored.keys():  # a new day, so that another one may be too old
+        stored = await self._orders.tallies(self._message_format.shop_id, of_days.keys())
+        if of_days.keys() - stored.keys():  # a new day, so that another one may be too old
             stored = await self._orders.tallies(self._message_format.shop_id)
-        return counted(stored, events, clock)
+        return counted(stored, of_days, clock)
 
     def _note(self, broken: Iterable[UnreadableOrder], mended: Iterable[int]) -> None:
         for item in broken:
