@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from shop_poller.core.digest_texts import digest_texts
-from shop_poller.core.messages import LEVELS, MessageFormat, event_id
+from shop_poller.core.messages import MessageFormat, shop_notification
 from shop_poller.core.model import EventType, Notification, iso
 from shop_poller.core.quiet import DAYS
 from shop_poller.core.tallies import Amounts, OrderTally, total
@@ -150,7 +150,6 @@ def digest_notification(
         now: when this is written.
     """
     period = digest.period
-    days = f"{period.first}/{period.last}"
     data: dict[str, Any] = {
         "period": "day" if period.first == period.last else "week",
         "first_day": str(period.first),
@@ -158,23 +157,16 @@ def digest_notification(
         **_numbers(digest.tally),
         "previous": None if digest.previous is None else _numbers(digest.previous),
         "counted_since": None if digest.counted_since is None else iso(digest.counted_since),
-        "shop": message_format.about_shop(),
     }
-    title, message = digest_texts(data, message_format.locale)
-    level = LEVELS[EventType.DIGEST]
-    return Notification(
+    return shop_notification(
+        EventType.DIGEST,
+        message_format,
         key="digest",
-        event_id=event_id(message_format.shop_id, f"digest:{sink}", EventType.DIGEST, days),
-        event_type=EventType.DIGEST,
-        level=message_format.levels.get(level, level),
-        source_id=message_format.shop_id,
-        title=title,
-        message=message,
+        occurrence=f"{period.first}/{period.last}",
+        texts=digest_texts(data, message_format.locale),
         data=data,
-        created_at=now,
-        brand_id=message_format.brand_id,
-        target_roles=message_format.target_roles,
-        target_users=message_format.target_users,
+        now=now,
+        receiver=sink,
     )
 
 

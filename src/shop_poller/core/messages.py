@@ -367,34 +367,65 @@ def silence_notification(since: datetime, message_format: MessageFormat, *, now:
         now: when this is written.
     """
     title, template = SILENCE_TEXTS[message_format.locale]
-    return Notification(
+    return shop_notification(
+        EventType.SILENCE,
+        message_format,
         key="silence",
-        event_id=event_id(message_format.shop_id, "silence", EventType.SILENCE, iso(since)),
-        event_type=EventType.SILENCE,
-        level=_level(EventType.SILENCE, message_format),
-        source_id=message_format.shop_id,
-        title=title,
-        message=template.format(since=_minute(since)),
-        data={"since": iso(since), "shop": message_format.about_shop()},
-        created_at=now,
-        brand_id=message_format.brand_id,
-        target_roles=message_format.target_roles,
-        target_users=message_format.target_users,
+        occurrence=iso(since),
+        texts=(title, template.format(since=_minute(since))),
+        data={"since": iso(since)},
+        now=now,
     )
 
 
 def sample_notification(message_format: MessageFormat, *, now: datetime) -> Notification:
     """Write a harmless notification that shows whether notifications arrive."""
     title, template = TEST_TEXTS[message_format.locale]
-    return Notification(
+    return shop_notification(
+        EventType.TEST,
+        message_format,
         key="test",
-        event_id=event_id(message_format.shop_id, "test", EventType.TEST, iso(now)),
-        event_type=EventType.TEST,
-        level=_level(EventType.TEST, message_format),
+        occurrence=iso(now),
+        texts=(title, template.format(shop=message_format.shop_id)),
+        data={},
+        now=now,
+    )
+
+
+def shop_notification(
+    event_type: EventType,
+    message_format: MessageFormat,
+    *,
+    key: str,
+    occurrence: str,
+    texts: tuple[str, str],
+    data: Mapping[str, Any],
+    now: datetime,
+    receiver: str = "",
+) -> Notification:
+    """Write a notification about the shop as a whole, for those who receive its orders.
+
+    Args:
+        event_type: of the event.
+        message_format: how notifications are written.
+        key: whose order among one another is kept.
+        occurrence: which event of this type it is; a part of the event's id.
+        texts: title and message.
+        data: the facts, without the shop.
+        now: when this is written.
+        receiver: the only sink that gets it; a part of the event's id. "" if there is no such sink.
+    """
+    title, message = texts
+    about = f"{key}:{receiver}" if receiver else key
+    return Notification(
+        key=key,
+        event_id=event_id(message_format.shop_id, about, event_type, occurrence),
+        event_type=event_type,
+        level=_level(event_type, message_format),
         source_id=message_format.shop_id,
         title=title,
-        message=template.format(shop=message_format.shop_id),
-        data={"shop": message_format.about_shop()},
+        message=message,
+        data={**data, "shop": message_format.about_shop()},
         created_at=now,
         brand_id=message_format.brand_id,
         target_roles=message_format.target_roles,
