@@ -147,6 +147,10 @@ async def test_a_server_that_is_not_there_is_temporary() -> None:
             SMTPRecipientsRefused({"a@b.example": (550, b"no"), "c@d.example": (451, b"later")}),
             "the mail server answered 451: later",
         ),
+        (
+            SMTPRecipientsRefused({"a@b.example": (550, b"no"), "c@d.example": (550, "nor")}),  # type: ignore[dict-item] # a library may
+            "the mail server answered 550: no",
+        ),
         (SMTPDataError(554, "spam"), "the mail server answered 554: spam"),
         (SMTPServerDisconnected("gone"), None),
     ],

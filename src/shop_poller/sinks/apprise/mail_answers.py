@@ -4,6 +4,7 @@ Apprise logs these answers as details that it does not show, and returns only th
 """
 
 import re
+from operator import itemgetter
 from smtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException
 
 from shop_poller.core.errors import ErrorKind, PermanentError, ShopPollerError, TemporaryError
@@ -17,7 +18,9 @@ def answer_in_words(error: SMTPException) -> str | None:
     words: bytes | str
     match error:
         case SMTPRecipientsRefused():
-            code, words = min(error.recipients.values())  # one that may be accepted later counts
+            code, words = min(
+                error.recipients.values(), key=itemgetter(0)
+            )  # one that may be accepted later counts
         case SMTPResponseException():
             code, words = error.smtp_code, error.smtp_error
         case _:
