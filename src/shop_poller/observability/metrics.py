@@ -67,8 +67,9 @@ TROUBLES: Mapping[str, Callable[[float], bool]] = {
     "shop_store_failed_timestamp_seconds": _is_something,
 }
 """Gauges of which many shops keep the values that mean trouble: with real shops and sinks, so that an alert
-names them. The last two are so for few shops as well."""
+names them."""
 ALWAYS_SPARSE = frozenset({"shop_poll_failing", "shop_store_failed_timestamp_seconds"})
+"""Those of TROUBLES that are so for few shops, too."""
 KEPT = frozenset(
     {
         "shop_last_poll_timestamp_seconds",
@@ -110,16 +111,18 @@ class MetricsRegistry:
 
     def family(self, kind: type[Kind], name: str, text: str, *labels: str, **options: Any) -> Any:
         """Return a metric with the label `shop`; it is created at first use."""
-        is_sparse = name in TROUBLES and (self.is_crowded or name in ALWAYS_SPARSE)
-        if is_sparse and name not in self._families:
-            gauge = TroubleGauge(name, text, ("shop", *labels), TROUBLES[name])
-            self._families[name] = gauge
-            self.registry.register(gauge)
-        if self.is_crowded and kind is Gauge and name not in KEPT and not is_sparse:
+        if name in self._families:
+            return self._families[name]
+        made: Kind | TroubleGauge
+        if name in TROUBLES and (self.is_crowded or name in ALWAYS_SPARSE):
+            made = TroubleGauge(name, text, ("shop", *labels), TROUBLES[name])
+            self.registry.register(made)
+        elif self.is_crowded and kind is Gauge and name not in KEPT:
             return _Unseen(self._unseen)
-        if name not in self._families:
-            self._families[name] = kind(name, text, ("shop", *labels), registry=self.registry, **options)
-        return self._families[name]
+        else:
+            made = kind(name, text, ("shop", *labels), registry=self.registry, **options)
+        self._families[name] = made
+        return made
 
     def say_version(self) -> None:
         """Export the version, as the last metric."""
