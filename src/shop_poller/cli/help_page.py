@@ -26,15 +26,15 @@ EXTRA = re.compile(r"(?:(?P<text>.+?)  )?\[(?P<extra>[^]]+)\]", re.DOTALL)
 EPILOG_WIDTH = 76
 
 
-def in_language(text: str) -> str:
-    """Return a text of the help in the language in use."""
+def paragraph_in_language(text: str) -> str:
+    """Return a paragraph of the help, which is no Text, in the language in use."""
     if language() == "en":
         return text
     found = catalogue(language()).lines.get(text, text)
     return found if isinstance(found, str) else text
 
 
-def help_page(context: typer.Context, translate: Translate = in_language) -> str:
+def help_page(context: typer.Context, translate: Translate = paragraph_in_language) -> str:
     """Return the help of a command.
 
     Args:
@@ -46,7 +46,7 @@ def help_page(context: typer.Context, translate: Translate = in_language) -> str
     return found
 
 
-def usage_line(context: typer.Context, translate: Translate = in_language) -> str:
+def usage_line(context: typer.Context, translate: Translate = paragraph_in_language) -> str:
     """Return the line that begins a usage error; the arguments are as for `help_page`."""
     context.formatter_class = partial(_Formatter, translate)  # type: ignore[assignment] # as above
     found: str = _translated(context.command, context, translate).get_usage(context)

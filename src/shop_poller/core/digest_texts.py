@@ -17,11 +17,13 @@ class DigestWords:
     """The words of one language. In braces are the names of values.
 
     Attributes:
+        name: what a digest is called where its period is not known.
         titles: by the kind of period.
         numbers: by the name of a field of core.tallies.OrderTally, in the order of the message.
         money: joins a count and its sums.
     """
 
+    name: str
     titles: Mapping[str, str]
     numbers: Mapping[str, str]
     money: str
@@ -29,6 +31,7 @@ class DigestWords:
 
 WORDS: "Mapping[Locale, DigestWords]" = {
     "ru": DigestWords(
+        "Итоги",
         {"day": "Итоги дня", "week": "Итоги недели"},
         {
             "orders": "заказов {count}",
@@ -39,6 +42,7 @@ WORDS: "Mapping[Locale, DigestWords]" = {
         " на ",
     ),
     "en": DigestWords(
+        "Digest",
         {"day": "Daily digest", "week": "Weekly digest"},
         {
             "orders": "orders {count}",
