@@ -24,8 +24,11 @@ from shop_poller.delivery.dispatcher import CLAIM_BATCH
 from shop_poller.mutes import LONGEST
 from shop_poller.ports import Ack, Release
 from simulation.fleets import FleetPlan, is_fleet
-from simulation.plan import Plan
+from simulation.plan import AS_IT_COMES, Emphasis, Plan
 from simulation.readers import is_read
+
+SOON_S = 1800.0
+"""Where nothing happens but what the emphasis names, all comes right within that time."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Bug:
         within: seeds that it has to be found in.
         only: in which worlds of one shop it can show at all, or shows soonest; the others are passed by.
         fleets: likewise, in which worlds of fleets; then it is not looked for in those of one shop.
-        first: the seed that is tried before the others: it showed the bug when that was hunted last.
         read: it can show only in worlds with quiet hours or groups.
+        emphasis: what happens often in these worlds. Without it some bugs show in one world of hundreds, and
+            which one that is changes with every change of the product.
     """
 
     holder: str
@@ -49,8 +53,8 @@ class Bug:
     within: int
     only: Callable[[Plan], bool] | None = None
     fleets: Callable[[FleetPlan], bool] | None = None
-    first: int = 0
     read: bool = False
+    emphasis: Emphasis = AS_IT_COMES
 
     def can_show(self, seed: int) -> bool:
         """Whether that seed's world is one of those."""
@@ -356,6 +360,10 @@ def _unhealthy_for_one(health: Any) -> Any:
     return unhealthy_for_one
 
 
+def _often(*actions: str, **more: Any) -> Emphasis:
+    return Emphasis(actions, **more)
+
+
 def _any_fleet(_: FleetPlan) -> bool:
     return True
 
@@ -376,6 +384,10 @@ def _on_redis(plan: Plan) -> bool:
     return plan.on_redis
 
 
+def _on_file(plan: Plan) -> bool:
+    return not plan.on_redis
+
+
 def _in_bulk(plan: Plan) -> bool:
     return plan.in_bulk
 
@@ -393,28 +405,64 @@ def _dated_back(plan: Plan) -> bool:
 
 
 BUGS = {
-    "ack before send": Bug("delivery.dispatcher.Dispatcher", "_send", _ack_before_send, 20),
-    "cursor before commit": Bug("polling.state_writer.StateWriter", "commit", _cursor_before_commit, 20),
+    "ack before send": Bug("delivery.dispatcher.Dispatcher", "_send", _ack_before_send, 100),
+    "cursor before commit": Bug("polling.state_writer.StateWriter", "commit", _cursor_before_commit, 100),
     "outbox after commit": Bug(
-        "stores.sqlite.orders.SqliteOrderState", "commit", _outbox_after_commit, 100, first=70
+        "stores.sqlite.orders.SqliteOrderState",
+        "commit",
+        _outbox_after_commit,
+        100,
+        emphasis=_often("_create", alone=True, patience_s=SOON_S),
+        only=_on_file,
     ),
-    "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200, first=1),
+    "cursor at the shop's clock": Bug("core.cursor", "step", _cursor_to_now, 200, emphasis=_often("_crowd")),
     "a walk ends with a short page": Bug(
-        "core.cursor.KeysetPosition", "advance", _ends_by_page_size, 50, _capped, first=10
+        "core.cursor.KeysetPosition",
+        "advance",
+        _ends_by_page_size,
+        100,
+        _capped,
+        emphasis=_often("_create", "_crowd", alone=True),
     ),
-    "the cursor moves past unread orders": Bug("core.cursor", "step", _cursor_past_unread, 50, first=1),
+    "the cursor moves past unread orders": Bug(
+        "core.cursor", "step", _cursor_past_unread, 100, emphasis=_often("_crowd")
+    ),
     "a sweep goes by dates": Bug(
-        "polling.order_processor", "contradicts", _newer_only, 50, _dated_back, first=1975
+        "polling.order_processor",
+        "contradicts",
+        _newer_only,
+        100,
+        _dated_back,
+        emphasis=_often("_create", "_change_dated_back", alone=True, patience_s=SOON_S),
     ),
-    "no overlap": Bug("core.cursor", "start", _no_overlap, 200, first=5),
-    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours, first=15),
-    "no nonce": Bug("stores.redis.connection.RedisConnection", "fenced", _no_nonce, 400, _on_redis, first=1),
+    "no overlap": Bug(
+        "core.cursor",
+        "start",
+        _no_overlap,
+        200,
+        emphasis=_often("_create", "_change", alone=True, patience_s=SOON_S),
+    ),
+    "jitter before clamp": Bug("core.retry", "full_jitter", _jitter_before_clamp, 100, _for_hours),
+    "no nonce": Bug(
+        "stores.redis.connection.RedisConnection",
+        "fenced",
+        _no_nonce,
+        400,
+        _on_redis,
+        emphasis=_often("_freeze"),
+    ),
     "no look at the lease before sending": Bug(
-        "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, first=190
+        "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, emphasis=_often("_freeze")
     ),
-    "any row may be claimed": Bug("stores.sqlite.outbox.SqliteOutbox", "claim", _any_row, 20, first=9),
+    "any row may be claimed": Bug(
+        "stores.sqlite.outbox.SqliteOutbox",
+        "claim",
+        _any_row,
+        100,
+        emphasis=_often("_refusal", "_create", *["_change"] * 3, alone=True),
+    ),
     "more is claimed than there is room for": Bug(
-        "delivery.dispatcher.Dispatcher", "_claim", _greedy, 20, first=2
+        "delivery.dispatcher.Dispatcher", "_claim", _greedy, 100, emphasis=_often("_crowd")
     ),
     "claims outlive the lease": Bug(
         "stores.redis.port.Claims",
@@ -422,37 +470,70 @@ BUGS = {
         _nothing,
         1200,
         lambda plan: plan.on_redis and not plan.in_bulk,
-        first=20276,
+        emphasis=_often("_store_outage", "_create", "_mood", moods=("slow",), alone=True, patience_s=SOON_S),
     ),
-    "what was not tried counts as delivered": Bug("delivery.sender", "Release", lambda _: Ack, 20, first=2),
-    "what was delivered counts as not tried": Bug("delivery.sender", "Ack", lambda _: Release, 20),
+    "what was not tried counts as delivered": Bug(
+        "delivery.sender",
+        "Release",
+        lambda _: Ack,
+        100,
+        emphasis=_often("_terminate", "_crowd", "_mood", moods=("slow", "silent"), alone=True),
+    ),
+    "what was delivered counts as not tried": Bug("delivery.sender", "Ack", lambda _: Release, 100),
     "the first failure buries": Bug(
-        "core.retry", "after_failure", lambda _: _move_to_dead_letters, 20, first=15
+        "core.retry",
+        "after_failure",
+        lambda _: _move_to_dead_letters,
+        100,
+        emphasis=_often("_mood", moods=("failing", "down", "busy")),
     ),
     "the first 404 of a receiver that starts is final": Bug(
-        "core.refusals.Refusals", "refused", _final_at_once, 400, first=270
+        "core.refusals.Refusals",
+        "refused",
+        _final_at_once,
+        400,
+        emphasis=_often("_mood", moods=("starting",)),
     ),
-    "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 20),
-    "no breaker": Bug("circuit_breaker.Circuit", "_move", _nothing, 20, first=2),
-    "deaf to Retry-After": Bug("sinks.http.sink", "retry_after_s", _nothing, 200, first=29),
+    "an id of chance": Bug("core.messages", "event_id", lambda _: lambda *_: str(uuid4()), 100),
+    "no breaker": Bug(
+        "circuit_breaker.Circuit", "_move", _nothing, 100, emphasis=_often("_mood", moods=("down", "failing"))
+    ),
+    "deaf to Retry-After": Bug(
+        "sinks.http.sink", "retry_after_s", _nothing, 200, emphasis=_often("_mood", moods=("limited",))
+    ),
     "what cannot be recorded is forgotten": Bug(
-        "delivery.outcome_recorder.OutcomeRecorder", "_record", _forgetful, 400, first=152
+        "delivery.outcome_recorder.OutcomeRecorder",
+        "_record",
+        _forgetful,
+        400,
+        emphasis=_often("_refuse_outcomes", "_create", "_create", alone=True, patience_s=SOON_S),
+        only=_on_file,
     ),
-    "an attempt is not noted": Bug("delivery.sender.Sender", "_attempt", _unnoted, 20),
+    "an attempt is not noted": Bug("delivery.sender.Sender", "_attempt", _unnoted, 100),
     "attempts of earlier claims are forgotten": Bug(
-        "core.attempts.AttemptLog", "plus", _only_the_last_claim, 50
+        "core.attempts.AttemptLog", "plus", _only_the_last_claim, 100, emphasis=_often("_mood")
     ),
     "a batch counts as delivered, whatever failed": Bug(
-        "delivery.sender.Sender", "_send_all", _all_taken, 40, _in_bulk, first=22
+        "delivery.sender.Sender", "_send_all", _all_taken, 100, _in_bulk, emphasis=_often("_rush")
     ),
     "a batch's answers are taken for one another's": Bug(
-        "delivery.sender.Sender", "_send_all", _other_way_round, 400, _in_bulk, first=106
+        "delivery.sender.Sender",
+        "_send_all",
+        _other_way_round,
+        400,
+        _in_bulk,
+        emphasis=_often("_rush", "_refusal"),
     ),
     "a batch is sent again with what was taken": Bug(
-        "delivery.sender.Sender", "_send_all", _all_again, 400, _in_bulk, first=106
+        "delivery.sender.Sender", "_send_all", _all_again, 400, _in_bulk, emphasis=_often("_rush", "_refusal")
     ),
     "what failed of a batch is never settled": Bug(
-        "delivery.sender.Sender", "deliver_all", _only_what_was_taken, 100, _in_bulk, first=69
+        "delivery.sender.Sender",
+        "deliver_all",
+        _only_what_was_taken,
+        100,
+        _in_bulk,
+        emphasis=_often("_rush", alone=True, patience_s=SOON_S),
     ),
     "deaf to the shop's Retry-After": Bug(
         "polling.page_fetcher",
@@ -460,7 +541,7 @@ BUGS = {
         lambda _: lambda *_: 0.0,
         500,
         lambda plan: not plan.in_bulk,
-        first=34,
+        emphasis=_often("_shop_trouble"),
     ),
     "ten minutes of maintenance": Bug(
         "polling.page_fetcher",
@@ -468,10 +549,10 @@ BUGS = {
         lambda _: lambda _, requested_s: requested_s or 0.0,
         1300,
         lambda plan: not plan.in_bulk,
-        first=1197,
+        emphasis=_often("_update_the_shop", "_create", alone=True),
     ),
     "webhooks are no hints": Bug(
-        "runtime.shop_runtime.ShopRuntime", "_trigger", _nothing, 400, _with_hooks, first=86
+        "runtime.shop_runtime.ShopRuntime", "_trigger", _nothing, 400, _with_hooks, emphasis=_often("_create")
     ),
     "whoever signs is the shop": Bug(
         "sources.woocommerce.hooks.WebhookVerifier",
@@ -480,30 +561,25 @@ BUGS = {
         300,
     ),
     "what is refused is a hint all the same": Bug(
-        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, first=86
+        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, emphasis=_often("_create", alone=True)
     ),
-    "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60, first=25),
-    "dropped lines of the log are not told": Bug(
-        "observability.output.LogWriter", "_drop", _nothing, 200, first=25
-    ),
+    "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60),
+    "dropped lines of the log are not told": Bug("observability.output.LogWriter", "_drop", _nothing, 200),
     "a process that is killed keeps its shops": Bug(
-        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared, first=13
+        "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared
     ),
     "a lease that is lost is not noticed": Bug(
-        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 400, fleets=_shared, first=308
+        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 400, fleets=_shared
     ),
-    "a bad shop holds up the others": Bug(
-        "polling.limiter._Slot", "hold", _one_line, 300, fleets=_any_fleet, first=53
-    ),
+    "a bad shop holds up the others": Bug("polling.limiter._Slot", "hold", _one_line, 300, fleets=_any_fleet),
     "a shop that is not reached stays": Bug(
-        "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared, first=203
+        "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared
     ),
     "a group counts as delivered, whatever came of it": Bug(
         "delivery.dispatcher.Dispatcher",
         "_send_gathered",
         _group_taken_for_granted,
         400,
-        first=216,
         read=True,
     ),
     "only the first of a group is recorded": Bug(
@@ -511,39 +587,32 @@ BUGS = {
         "_send_gathered",
         _only_the_first_of_a_group,
         400,
-        first=11,
         read=True,
     ),
-    "a group leaves one out": Bug(
-        "core.grouping.GroupFormat", "compose", _one_left_out, 400, first=11, read=True
-    ),
+    "a group leaves one out": Bug("core.grouping.GroupFormat", "compose", _one_left_out, 400, read=True),
     "programs are told of orders that are not paid yet": Bug(
-        "core.filters.Filter", "wants", _wants_what_is_placed, 400, first=40, read=True
+        "core.filters.Filter", "wants", _wants_what_is_placed, 400, read=True
     ),
     "people are told that an order is cancelled which they never heard of": Bug(
-        "core.filters.Filter", "takes", _takes_every_cancellation, 400, first=1, read=True
+        "core.filters.Filter", "takes", _takes_every_cancellation, 400, read=True
     ),
     "an order is placed each time it waits": Bug(
-        "core.transition", "was_announced", lambda _: lambda *_: False, 400, first=112, read=True
+        "core.transition", "was_announced", lambda _: lambda *_: False, 400, read=True
     ),
-    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, first=11, read=True),
+    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, read=True),
     "a mute lasts for ever after a clock was set back": Bug(
-        "mutes", "_left_s", _endless_mute, 1200, first=34, read=True
+        "mutes", "_left_s", _endless_mute, 1200, read=True
     ),
-    "a rate is for nobody": Bug(
-        "core.rates.RateLimit", "wait_s", lambda _: lambda *_: 0.0, 400, first=1, read=True
-    ),
+    "a rate is for nobody": Bug("core.rates.RateLimit", "wait_s", lambda _: lambda *_: 0.0, 400, read=True),
     "quiet hours are for nobody": Bug(
-        "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, first=4, read=True
+        "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, read=True
     ),
-    "/healthz is always healthy": Bug(
-        "runtime.status.HealthReporter", "health", _always_healthy, 300, first=2055
-    ),
+    "/healthz is always healthy": Bug("runtime.status.HealthReporter", "health", _always_healthy, 300),
     "/healthz of a fleet is always healthy": Bug(
-        "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow, first=188
+        "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow
     ),
     "/healthz of a fleet is that of its worst shop": Bug(
-        "runtime.fleet_status.FleetStatus", "health", _unhealthy_for_one, 300, fleets=_slow_files, first=23
+        "runtime.fleet_status.FleetStatus", "health", _unhealthy_for_one, 300, fleets=_slow_files
     ),
 }
 

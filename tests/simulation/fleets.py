@@ -24,7 +24,7 @@ from simulation.judge import Judge
 from simulation.loop import SimulationLoop
 from simulation.network import LOST_S, ToReceiver, ToShop
 from simulation.places import ADDRESS, PREFIX, Place, RedisPlace, SqlitePlace
-from simulation.plan import Plan
+from simulation.plan import AS_IT_COMES, Emphasis, Plan
 from simulation.processes import Process, running
 from simulation.shops import ShopPlan
 from simulation.visitors import Visitor
@@ -43,6 +43,18 @@ ERRORS: dict[Egress, Exception] = {
     "intercepted": httpx.ConnectError("made up: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"),
 }
 EVERYWHERE = "*"
+OF_SHOPS = {
+    "_create": 9,
+    "_change": 12,
+    "_refund": 2,
+    "_crowd": 2,
+    "_shop_trouble": 4,
+    "_shop_outage": 3,
+    "_lose_sessions": 1,
+    "_mood": 6,
+    "_refusal": 2,
+}
+"""What befalls one of the shops, and how often."""
 
 
 def is_fleet(seed: int) -> bool:
@@ -136,7 +148,12 @@ class FleetShop(World):
     def __init__(self, fleet: "FleetWorld", number: int, folder: Path) -> None:
         self.fleet = fleet
         super().__init__(
-            number, folder, fleet.loop, plan=fleet.fleet_plan.shops[number], shop_id=f"shop{number}.example"
+            number,
+            folder,
+            fleet.loop,
+            plan=fleet.fleet_plan.shops[number],
+            shop_id=f"shop{number}.example",
+            emphasis=fleet.emphasis,
         )
         self.rng, self.notes, self._tasks = fleet.rng, fleet.notes, fleet._tasks
         self._usual = {*self.endpoint.faults.active}
@@ -218,11 +235,13 @@ class FleetShop(World):
 class FleetWorld(World):
     """See the module's docstring."""
 
-    def __init__(self, seed: int, folder: Path, loop: SimulationLoop) -> None:
+    def __init__(
+        self, seed: int, folder: Path, loop: SimulationLoop, *, emphasis: Emphasis = AS_IT_COMES
+    ) -> None:
         rng = Random(seed)
         self.fleet_plan = FleetPlan.of(rng)
         self.server = FakeServer(server_type="redis", version=(7,))
-        super().__init__(seed, folder, loop, plan=self.fleet_plan.shops[0])
+        super().__init__(seed, folder, loop, plan=self.fleet_plan.shops[0], emphasis=emphasis)
         self.rng = rng
         self.judge: FleetJudge = FleetJudge(self)
         self.shops = {
@@ -262,7 +281,7 @@ class FleetWorld(World):
             for process in self.processes:
                 if process.alive:
                     process.terminate()
-        ends_at = self.loop.time() + 4 * 3600
+        ends_at = self.loop.time() + self.emphasis.patience_s
         while not self.judge.verdicts:
             await anyio.sleep(10)
             missing = [what for shop in self.shops.values() for what in shop.judge.missing()]
@@ -272,17 +291,6 @@ class FleetWorld(World):
                 self.judge.fail(f"it does not come right: {'; '.join(missing[:5])}")
 
     def _actions(self) -> list[Callable[[], None]]:
-        of_shops = {
-            "_create": 9,
-            "_change": 12,
-            "_refund": 2,
-            "_crowd": 2,
-            "_shop_trouble": 4,
-            "_shop_outage": 3,
-            "_lose_sessions": 1,
-            "_mood": 6,
-            "_refusal": 2,
-        }
         of_fleets: dict[Callable[[], None], int] = {
             self._kill: 5,
             self._terminate: 3,
@@ -295,7 +303,7 @@ class FleetWorld(World):
             self._lose_egress: 6,
             self._all_down: 2,
         }
-        weights = {self._of_a_shop(name): weight for name, weight in of_shops.items()} | of_fleets
+        weights = {self._of_a_shop(name): weight for name, weight in OF_SHOPS.items()} | of_fleets
         always = [self._of_a_shop("_create"), self._of_a_shop("_change")]
         if self.fleet_plan.processes > 1:
             always += [self._lose_egress]
@@ -307,6 +315,9 @@ class FleetWorld(World):
             for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
         return [*always * (1 + len(chosen) // 4), *chosen]
+
+    def action(self, name: str) -> Callable[[], None]:
+        return self._of_a_shop(name) if name in OF_SHOPS else super().action(name)
 
     def _of_a_shop(self, name: str) -> Callable[[], None]:
         def action() -> None:

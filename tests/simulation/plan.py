@@ -3,12 +3,33 @@
 from dataclasses import dataclass, replace
 from random import Random
 
+from simulation.network import MOODS, Mood
 from simulation.shops import ShopPlan
 
 IN_BULK = ("redis+stream://{}.example:6379/0?stream=orders", "redis://{}.example:6379/0?channel=orders")
 ONE_BY_ONE = "https://{}.example/"
 PER_PAGE, PER_PAGE_IN_BULK = 5, 25
 NGINX_CROWD = 110
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """What happens often in a world, so that a few worlds are enough to see what comes of it.
+
+    Attributes:
+        actions: half of what happens is one of these; names of methods of the world.
+        moods: what receivers are like when they are not well.
+        alone: nothing else happens.
+        patience_s: how long after the last fault all has to have come right; less where little can go wrong.
+    """
+
+    actions: tuple[str, ...] = ()
+    moods: tuple[Mood, ...] = MOODS
+    alone: bool = False
+    patience_s: float = 4 * 3600.0
+
+
+AS_IT_COMES = Emphasis()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simulation.fleets import FleetWorld, is_fleet
 from simulation.loop import SimulationLoop
+from simulation.plan import AS_IT_COMES, Emphasis
 from simulation.world import World
 
 FILES = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory instead of a disk
@@ -33,8 +34,8 @@ class Result:
     counts: Counter[str]
 
 
-def run(seed: int) -> Result:
-    """Live through one seed's world."""
+def run(seed: int, emphasis: Emphasis = AS_IT_COMES) -> Result:
+    """Live through one seed's world; with an emphasis, it is another world than without."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=FILES))
     loops: list[SimulationLoop] = []
 
@@ -47,7 +48,8 @@ def run(seed: int) -> Result:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             loop = runner.get_loop()
             assert isinstance(loop, SimulationLoop)
-            world = FleetWorld(seed, folder, loop) if is_fleet(seed) else World(seed, folder, loop)
+            make = FleetWorld if is_fleet(seed) else World
+            world = make(seed, folder, loop, emphasis=emphasis)
             with world.patches():
                 runner.run(world.live())
             judge = world.judge

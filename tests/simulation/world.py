@@ -40,9 +40,9 @@ from shop_poller.web.routes import make_app
 from simulation.bulk import Messenger, ToRedis
 from simulation.judge import Judge
 from simulation.loop import RUNNING, SimulationLoop
-from simulation.network import LATENCY_S, MOODS, Mood, Receiver, ToReceiver, ToShop
+from simulation.network import LATENCY_S, Mood, Receiver, ToReceiver, ToShop
 from simulation.places import SHOP, Place, RedisPlace, SqlitePlace, Trouble
-from simulation.plan import Plan
+from simulation.plan import AS_IT_COMES, Emphasis, Plan
 from simulation.processes import Process, running
 from simulation.readers import is_read, with_readers
 from simulation.standard_error import StandardError, blocks_log
@@ -93,6 +93,7 @@ class World:
         folder: for files.
         plan: what kind of world it is; None lets the seed decide.
         shop_id: the shop's.
+        emphasis: what happens often.
     """
 
     outages_s = (20, 90, 400)
@@ -105,8 +106,10 @@ class World:
         *,
         plan: Plan | None = None,
         shop_id: str = SHOP,
+        emphasis: Emphasis = AS_IT_COMES,
     ) -> None:
         self.rng = Random(seed)
+        self.emphasis = emphasis
         self.plan = plan or Plan.of(self.rng)
         self.shop_id = shop_id
         self.loop = loop
@@ -299,7 +302,7 @@ class World:
 
     async def _storm(self, count: int, gap_s: float) -> None:
         """So many things happen, some seconds apart; until the judge finds something."""
-        actions = self._actions()
+        actions = self._emphasized(self._actions())
         for _ in range(count):
             await anyio.sleep(self.rng.expovariate(1 / gap_s))
             if self.judge.verdicts:
@@ -346,15 +349,14 @@ class World:
             receiver.refuses.clear()
         for process in self.processes:
             process.thaw()
+        # What a clock parked that was ahead for a while may have to wait for longer: see decision 16.
+        clocks_s = LONGEST_DELAY.total_seconds() if self.told_time_at >= 0 else 0.0
         self._correct_clocks()
         if self.was_gone or self.rng.random() < 0.3:  # only a start makes a sink that was gone be tried again
             for process in self.processes:
                 if process.alive:
                     process.terminate()
-        # What a clock parked that was ahead for a while may have to wait for longer: see decision 16.
-        clocks_were_off = self.told_time_at >= 0
-        patience_s = LONGEST_DELAY.total_seconds() if clocks_were_off else 0.0
-        ends_at = self.loop.time() + 4 * 3600 + patience_s + 3 * self.plan.interval_s
+        ends_at = self.loop.time() + self.emphasis.patience_s + clocks_s + 3 * self.plan.interval_s
         while not self.judge.verdicts:
             await anyio.sleep(self.plan.interval_s / 2)
             missing = self.judge.missing()
@@ -440,6 +442,18 @@ class World:
             for _ in range(weight * self.rng.choice([0, 0, 1, 3]))
         ]
         return [*always * (1 + len(chosen) // 4), *chosen]
+
+    def _emphasized(self, actions: list[Callable[[], None]]) -> list[Callable[[], None]]:
+        """What may happen, and as often what is to happen often; or that alone."""
+        often = [self.action(name) for name in self.emphasis.actions]
+        if self.emphasis.alone:
+            return often
+        return actions + often * (len(actions) // len(often)) if often else actions
+
+    def action(self, name: str) -> Callable[[], None]:
+        """One of what may happen, by its name."""
+        action: Callable[[], None] = getattr(self, name)
+        return action
 
     def _payment(self) -> PaymentMethod:
         """Where people are told of orders that wait for their payment, some do."""
@@ -533,11 +547,15 @@ class World:
         self._crowd()
         receiver = self.rng.choice([one for one in self.receivers.values() if one.bulk])
         if receiver.mood == "well":
-            self._puts_into(receiver, self.rng.choice([*MOODS, "broken", "broken", "limited"]), [20, 60, 200])
+            self._puts_into(
+                receiver,
+                self.rng.choice([*self.emphasis.moods, "broken", "broken", "limited"]),
+                [20, 60, 200],
+            )
 
     def _mood(self) -> None:
         receiver = self.rng.choice([*self.receivers.values()])
-        self._puts_into(receiver, self.rng.choice(MOODS), [5, 30, 120, 600])
+        self._puts_into(receiver, self.rng.choice(self.emphasis.moods), [5, 30, 120, 600])
 
     def _puts_into(self, receiver: Receiver, mood: Mood, lasts_s: Sequence[float]) -> None:
         receiver.mood = mood
@@ -605,6 +623,17 @@ class World:
         troubles: list[Trouble] = ["refused", "lost", "slow"]
         self._trouble_the_store(self.rng.choice(troubles), likely=self.rng.choice([0.05, 0.3, 1.0]))
 
+    def _store_outage(self) -> None:
+        """Longer than a lease lasts, so every session ends."""
+        self.disturbances += 1
+        self.place.troubles["refused", ""] = 1.0
+        self.note("the store is away")
+        self._later(30, lambda: self.place.troubles.pop(("refused", ""), None))
+
+    def _refuse_outcomes(self) -> None:
+        """What was delivered cannot be recorded for a while; everything else goes on."""
+        self._trouble_the_store("refused", "record_outcomes")
+
     def _trouble_the_store(self, trouble: Trouble, call: str = "", *, likely: float = 1.0) -> None:
         """One of its methods fails for a while, or any of them."""
         self.disturbances += 1
@@ -654,9 +683,10 @@ class World:
         self._later(self.rng.choice([8, 30, 200]), self._correct_clocks)
 
     def _set_hosts(self, off: timedelta) -> None:
-        self._host_off, self.clock_set_at = off, self.loop.time()
-        self.disturbances += 1
-        self.note(f"the hosts' clocks are off by {off}")
+        if off != self._host_off:
+            self._host_off, self.clock_set_at = off, self.loop.time()
+            self.disturbances += 1
+            self.note(f"the hosts' clocks are off by {off}")
 
     def _set_server_clock(self) -> None:
         """The clock of Redis is stepped, and keys expire by it."""
