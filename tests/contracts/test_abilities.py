@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import Walk
+from shop_poller.core.cursor import ModifiedWalk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.sources.woocommerce.abilities import MAX_FOUND, MAX_TRIES, Abilities
@@ -128,7 +128,7 @@ async def test_the_clock_is_that_of_the_first_answer_and_the_preamble_of_any(
 
 async def walk_through(source: Abilities, per_page: int) -> list[Order | UnreadableOrder]:
     """All that a walk of the poller's sees."""
-    walk: Walk | None = cursor.start(START, overlap=timedelta(seconds=120))
+    walk: ModifiedWalk | None = cursor.start(START, overlap=timedelta(seconds=120))
     seen: list[Order | UnreadableOrder] = []
     while walk is not None:
         walk = replace(walk, per_page=per_page)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import READ_AGAIN, ReadBefore, Walk, may_hide_more, read_again_from
+from shop_poller.core.cursor import READ_AGAIN, ModifiedWalk, ReadBefore, may_hide_more, read_again_from
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
 from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, state_of
@@ -44,12 +44,12 @@ def last_page(*seconds: int | None, clock: int = LONG_AFTER) -> Page:
     return replace(page(*seconds, clock=clock), total=len(seconds), total_pages=1)
 
 
-def begin(second: int, *, per_page: int) -> cursor.Walk:
+def begin(second: int, *, per_page: int) -> cursor.ModifiedWalk:
     """A walk that asks for what was modified after a second."""
     return replace(cursor.start(at(second), overlap=NO_OVERLAP, read=WHOLE_PAGES), per_page=per_page)
 
 
-def step(walk: cursor.Walk, answer: Page) -> cursor.Step:
+def step(walk: cursor.ModifiedWalk, answer: Page) -> cursor.Step:
     return cursor.step(walk, answer, clock_skew=SKEW)
 
 
@@ -71,7 +71,7 @@ class Watcher:
     def pages(self) -> Iterator[int]:
         """One walk, page by page: what the caller does between two pages happens in mid-walk."""
         read, self.read = self.read, cursor.ReadBefore()
-        walk: cursor.Walk | None = self._begin(read)
+        walk: cursor.ModifiedWalk | None = self._begin(read)
         for number in range(1, MAX_STEPS):
             if walk is None:
                 self.read = read
@@ -93,7 +93,7 @@ class Watcher:
                 read = read.after(requested, answer, overlap=self.overlap)
         raise AssertionError("the walk does not end")
 
-    def _begin(self, read: ReadBefore) -> Walk:
+    def _begin(self, read: ReadBefore) -> ModifiedWalk:
         walk = cursor.start(self.cursor, overlap=self.overlap, read=read)
         return replace(walk, per_page=self.per_page)
 
@@ -1051,7 +1051,7 @@ def test_halving_in_mid_walk_skips_nothing(stamps: list[int], too_large: set[int
     shop = ModelShop(now=100)
     for stamp in stamps:
         shop.create(modified=stamp)
-    walk: cursor.Walk | None = begin(-1, per_page=16)
+    walk: cursor.ModifiedWalk | None = begin(-1, per_page=16)
     seen: set[State] = set()
     while walk is not None:
         if shop.answers in too_large and walk.per_page > 1:

@@ -49,7 +49,7 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGener
         await begun(store, settings.shop)
         complete_since: datetime | None = None
         before = await _count(fetcher, since)
-        walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
+        walk: cursor.ModifiedWalk | None = cursor.start(since, overlap=timedelta(0))
         while walk is not None:
             walk, page = await fetcher.page(walk, _deadline())
             if complete_since is None:

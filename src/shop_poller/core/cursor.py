@@ -262,7 +262,7 @@ class KeysetWalk:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk(KeysetWalk):
+class ModifiedWalk(KeysetWalk):
     """A walk through what changed since the cursor.
 
     Attributes:
@@ -298,7 +298,7 @@ class Step:
     """
 
     cursor: datetime
-    walk: Walk | None
+    walk: ModifiedWalk | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ class ReadBefore:
     largest_page: int = 0
     counts_when_empty: Counts | None = None
 
-    def after(self, walk: Walk, page: Page, *, overlap: timedelta) -> "ReadBefore":
+    def after(self, walk: ModifiedWalk, page: Page, *, overlap: timedelta) -> "ReadBefore":
         """Return the state after a whole walk, which ended with that page."""
         began = walk.shop_time or page.shop_time
         newest = _newest(walk, page, began)
@@ -357,7 +357,7 @@ class ReadBefore:
         return self.complete_at is None or shop_time > self.complete_at
 
 
-def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> Walk:
+def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> ModifiedWalk:
     """Begin a walk. A change may become visible late, so some time before the cursor is read again.
 
     Args:
@@ -369,10 +369,10 @@ def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore
     if read.complete_to is not None and read.complete_to > bound:
         bound = newest = read.complete_to
     position = KeysetPosition(bound, largest_page=read.largest_page, counts_when_empty=read.counts_when_empty)
-    return Walk(cursor, keyset_position=position, newest=newest)
+    return ModifiedWalk(cursor, keyset_position=position, newest=newest)
 
 
-def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
+def step(walk: ModifiedWalk, page: Page, *, clock_skew: timedelta) -> Step:
     """Process one page.
 
     Args:
@@ -405,7 +405,7 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
     )
 
 
-def _newest(walk: Walk, page: Page, shop_time: datetime) -> datetime | None:
+def _newest(walk: ModifiedWalk, page: Page, shop_time: datetime) -> datetime | None:
     """Return the newest change seen. Orders dated in the shop's future are ignored: their dates are wrong."""
     stamps = (walk.newest, *(item.modified_at for item in page.items))
     return max((at for at in stamps if at and at <= shop_time), default=None)

@@ -68,7 +68,7 @@ class RefundPage:
 
 @dataclass(frozen=True, slots=True)
 class RefundWalk:
-    """A position in the list.
+    """A walk through the list of refunds: its position, and what it read beyond it.
 
     Attributes:
         since: exclusive, where the walk began; earlier rows were not requested.

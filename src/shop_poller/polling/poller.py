@@ -373,7 +373,7 @@ class Poller:
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
         read = self._read_before.reading_again_from(self._order_processor.held.first_modified_at)
-        walk: cursor.Walk | None = cursor.start(
+        walk: cursor.ModifiedWalk | None = cursor.start(
             self._state_writer.state.cursor_at, overlap=overlap, read=read
         )
         while walk is not None:
