@@ -571,13 +571,13 @@ async def test_a_plain_failure_does_not_shorten_a_requested_pause(path: Path) ->
 
 
 async def test_without_the_lease_nothing_is_claimed_sent_or_charged_and_nobody_spins(path: Path) -> None:
-    held = False
+    is_leader = False
     sink = FakeSink()
-    async with shop_harness(path, sinks=[sink], may_send=lambda: held) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], may_send=lambda: is_leader) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(HOUR)
         assert sink.tried == []
-        held = True
+        is_leader = True
         await anyio.sleep(2)
         assert sorted(keys(sink.got)) == ["1", "2"]
         assert [delivery.attempts for _, delivery in sink.got] == [0, 0]
@@ -814,10 +814,10 @@ async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_a
         monkeypatch.setattr(it.store, "record_outcomes", full)
         await put(it, *(str(n) for n in range(25 * size)))
         await anyio.sleep(3600)
-        held = it.dispatchers[0].held
+        in_flight = it.dispatchers[0].in_flight
         monkeypatch.setattr(it.store, "record_outcomes", record_outcomes)
         # In the queue and on the way into it; with each sender, on the way to be recorded, and about to be.
-        assert size < held <= 2 * size + (size + 1) * (senders + 4)
+        assert size < in_flight <= 2 * size + (size + 1) * (senders + 4)
 
 
 async def test_the_outbox_is_read_again_when_the_store_works_again(

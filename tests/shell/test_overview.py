@@ -85,7 +85,7 @@ async def test_who_leads_tells_of_its_parts(shop_runtime: ShopRuntime, store: Sq
     assert seen.state.last_poll_at is not None
     assert [alert.service for alert in seen.alerts] == ["console:"]
     console, old = seen.sinks
-    assert (console.held, console.breaker, console.gone, console.failing_since) == (
+    assert (console.in_flight, console.breaker, console.gone, console.failing_since) == (
         0,
         BreakerState.CLOSED,
         False,
@@ -111,7 +111,7 @@ async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     page = overview(shop_runtime, store)
     seen = await page.snapshot()
     assert (seen.leads, seen.next_in_s, seen.leader) == (False, None, await store.holder())
-    assert [(sink.name, sink.held, sink.breaker, sink.stored.dead) for sink in seen.sinks] == [
+    assert [(sink.name, sink.in_flight, sink.breaker, sink.stored.dead) for sink in seen.sinks] == [
         ("console:", None, None, 1)
     ]
     assert seen.state is not None

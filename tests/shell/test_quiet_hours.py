@@ -495,10 +495,10 @@ async def test_a_store_that_does_not_answer_loses_no_claim(
         await put(it, *"1234")
         await anyio.sleep(60)
         assert not fails
-        assert it.dispatchers[0].held == 0
+        assert it.dispatchers[0].in_flight == 0
         await anyio.sleep(8 * HOUR)
         assert messages(it.sinks[0].got) == [(END, [*"1234"])]
-        assert it.dispatchers[0].held == 0
+        assert it.dispatchers[0].in_flight == 0
 
 
 def rows(*seqs: int, body: str = '{"level": "info"}') -> list[Delivery]:

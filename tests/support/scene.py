@@ -64,8 +64,8 @@ WELL = StatusSnapshot(
     state=ShopState(ago(days=90), ago(days=90), ago(seconds=20), last_poll_at=ago(seconds=18)),
     known=12_480,
     sinks=[
-        SinkSnapshot("crm", SinkStats(), held=0, breaker=BreakerState.CLOSED),
-        SinkSnapshot("telegram", SinkStats(), held=0, breaker=BreakerState.CLOSED),
+        SinkSnapshot("crm", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
+        SinkSnapshot("telegram", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
     ],
     happenings=_events(),
     delivered=DELIVERED,
@@ -82,11 +82,11 @@ TROUBLED = replace(
     set_aside=1,
     alerts=[Alert("telegram", ErrorKind.CONNECTION, ago(minutes=25))],
     sinks=[
-        SinkSnapshot("crm", SinkStats(dead=2), held=1, breaker=BreakerState.CLOSED),
+        SinkSnapshot("crm", SinkStats(dead=2), in_flight=1, breaker=BreakerState.CLOSED),
         SinkSnapshot(
             "telegram",
             SinkStats(waiting=14, oldest_at=ago(minutes=25)),
-            held=0,
+            in_flight=0,
             breaker=BreakerState.OPEN,
             failing_since=ago(minutes=25),
             last_error_kind=ErrorKind.CONNECTION,

@@ -223,8 +223,13 @@ def _run_once(settings: Settings) -> None:
         say(_read(tick))
     else:
         complain(Text("the shop could not be read: {error}", error=tick.error.text))
-    if report.held:
-        say(Text("quiet hours: {held} of those that wait are sent when they end", held=report.held))
+    if report.in_quiet_hours:
+        say(
+            Text(
+                "quiet hours: {in_quiet_hours} of those that wait are sent when they end",
+                in_quiet_hours=report.in_quiet_hours,
+            )
+        )
     say(
         Text(
             "delivered {delivered}, waiting {waiting}, failed {failed}",
@@ -235,7 +240,7 @@ def _run_once(settings: Settings) -> None:
     )
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    if report.waiting > report.held or report.dead_lettered:
+    if report.waiting > report.in_quiet_hours or report.dead_lettered:
         raise typer.Exit(Exit.UNDELIVERED)
 
 

@@ -56,7 +56,7 @@ def not_muted(event_type: str = "") -> float:  # noqa: ARG001 - a MutedSeconds
     return 0.0
 
 
-class _HeldBackError(Exception):
+class _MustWaitError(Exception):
     """Sending is not possible now: the lease has ended, we are stopping, or the sink is down."""
 
 
@@ -168,13 +168,15 @@ class Sender:
         left, failures = list(deliveries), dict[int, ShopPollerError]()
         made: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
         muted = {one.seq for one in left if self._muted_s(one.event_type) > 0}
-        left, held = ([one for one in left if (one.seq in muted) == is_muted] for is_muted in (False, True))
-        if held:
-            yield [Release(one) for one in held]
+        left, muted_deliveries = (
+            [one for one in left if (one.seq in muted) == is_muted] for is_muted in (False, True)
+        )
+        if muted_deliveries:
+            yield [Release(one) for one in muted_deliveries]
         for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
-            if self._bulk is None or not self._may_send() or self._held_back():
+            if self._bulk is None or not self._may_send() or self._must_wait():
                 break
             at, began = self._clock.reading()
             errors = await self._send_all(self._bulk, left)
@@ -192,7 +194,7 @@ class Sender:
                 yield self._delivered(done, made, ended)
             left = [delivery for delivery in left if delivery.seq in failures]
             is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
-            if not left or not is_worth_it or self._held_back():
+            if not left or not is_worth_it or self._must_wait():
                 break
         for delivery in left:
             yield [await self.deliver(delivery, failures.get(delivery.seq), made[delivery.seq])]
@@ -212,7 +214,7 @@ class Sender:
         """
         made = list(made_before)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-        if self._is_muted(delivery) if probing else self._held_back(delivery):
+        if self._is_muted(delivery) if probing else self._must_wait(delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
             return Release(delivery, made)
@@ -226,7 +228,7 @@ class Sender:
         at, began = self._clock.reading()
         try:
             ended = await self._try(delivery, failure, made, began=(at, began), tries=1 if probing else TRIES)
-        except _HeldBackError:
+        except _MustWaitError:
             if probing:
                 self._circuit.failure()  # no failure, but lets the next delivery probe
             return Release(delivery, made)
@@ -252,7 +254,7 @@ class Sender:
             self._log.info("delivered", **_named(delivery))
         return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
 
-    def _held_back(self, delivery: Delivery | None = None) -> bool:
+    def _must_wait(self, delivery: Delivery | None = None) -> bool:
         """Return whether a delivery must not be attempted now; without one, whether none must be."""
         is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if self.stopping or is_down:
@@ -299,14 +301,14 @@ class Sender:
 
         def enough(state: RetryCallState) -> bool:
             is_over = state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S
-            return is_over or self._held_back(delivery)
+            return is_over or self._must_wait(delivery)
 
         async def pause(seconds: float) -> None:
             await self._pause(seconds)
-            if self._held_back(delivery):
-                raise _HeldBackError
+            if self._must_wait(delivery):
+                raise _MustWaitError
             if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
-                raise _HeldBackError
+                raise _MustWaitError
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -322,7 +324,7 @@ class Sender:
         while (wait_s := limit.wait_s(anyio.current_time())) > 0:
             await self._pause(wait_s)
             is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-            if self.stopping or self._is_muted(delivery) or (self._held_back() and not is_probe):
+            if self.stopping or self._is_muted(delivery) or (self._must_wait() and not is_probe):
                 return False
         limit.take(anyio.current_time())
         return True
@@ -357,7 +359,7 @@ class Sender:
 
     async def _send(self, delivery: Delivery) -> int | None:
         if not self._may_send():
-            raise _HeldBackError
+            raise _MustWaitError
         return await self._within_bounds(self._sink.send(delivery), delivery)
 
     async def _send_all(

@@ -318,7 +318,7 @@ class Poller:
         Both end when the next tick is due or triggered. The import reads at least one page first. Pending
         responses are awaited.
         """
-        await self.read_held_orders(report, deadline, waits=False)
+        await self.read_held_refunds(report, deadline, waits=False)
         async with self._errors_reported(Stage.IMPORT, report):
             while self._initial_import.is_due and not self._stop.is_set():
                 await self._initial_import.page(report, deadline)
@@ -339,9 +339,9 @@ class Poller:
                 self._sweeper.put_off()
         report.events += sweep_report.events
         report.imported += sweep_report.imported
-        await self.read_held_orders(report, deadline)
+        await self.read_held_refunds(report, deadline)
 
-    async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
+    async def read_held_refunds(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
         """Read orders again whose refunds have been held for REFUND_HOLD.
 
         Args:
@@ -350,18 +350,22 @@ class Poller:
             waits: wait for refunds that have not been held long enough; if false, skip their orders.
         """
         held_report = TickReport()
-        held = self._order_processor.held
+        held_refunds = self._order_processor.held_refunds
         async with self._errors_reported(Stage.SWEEP, held_report):
-            while (due_at := held.due_at) is not None and self._trigger is None and not self._stop.is_set():
+            while (
+                (due_at := held_refunds.due_at) is not None
+                and self._trigger is None
+                and not self._stop.is_set()
+            ):
                 if anyio.current_time() < due_at:
                     if not waits or due_at >= deadline:
                         break
                     await self._wait_until(due_at)
                     continue
-                ids = held.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
+                ids = held_refunds.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
                 requested, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
                 await self._order_processor.decide(page, self._state_writer.state, held_report)
-                held.let_go(set(requested.ids) - {order.id for order in page.orders})
+                held_refunds.let_go(set(requested.ids) - {order.id for order in page.orders})
         report.events += held_report.events
 
     def _next_tick_is_due(self, deadline: float) -> bool:
@@ -372,7 +376,7 @@ class Poller:
         """Read all changes since the cursor; decide and commit each page."""
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
-        read = self._read_before.reading_again_from(self._order_processor.held.first_modified_at)
+        read = self._read_before.reading_again_from(self._order_processor.held_refunds.first_modified_at)
         walk: cursor.ModifiedWalk | None = cursor.start(
             self._state_writer.state.cursor_at, overlap=overlap, read=read
         )

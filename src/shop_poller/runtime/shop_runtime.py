@@ -174,7 +174,7 @@ class ShopRuntime:
                 sink,
                 replace(plan, rate=self._rates.get(sink.name)),
                 outbox=store,
-                may_send=self.lease.held,
+                may_send=self.lease.is_held,
                 mask=self._mask,
                 alert_manager=self._alert_manager,
                 metrics=metrics,

@@ -162,7 +162,7 @@ class Overview:
             found.append(
                 replace(
                     sink,
-                    held=deliveries.held,
+                    in_flight=deliveries.in_flight,
                     breaker=deliveries.breaker,
                     gone=deliveries.gone,
                     failing_since=deliveries.failing_since,
