@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from shop_poller.config.redis_address import RedisAddress, parse_redis
-from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.cursor import LOST_CURSOR_REWIND
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import Ack
@@ -92,7 +92,7 @@ async def test_an_absurd_cursor_goes_back_and_never_forward(kept: Kept, value: s
         state = await store.register(SHOP, NOW)
     assert STATE.last_poll_at is not None
     assert STATE.baseline_at is not None
-    assert state.cursor_at == max(STATE.baseline_at, STATE.last_poll_at - READ_AGAIN)
+    assert state.cursor_at == max(STATE.baseline_at, STATE.last_poll_at - LOST_CURSOR_REWIND)
     assert state.last_poll_at == STATE.last_poll_at
     told = [log for log in logs if "damaged" in log["event"]]
     assert len(told) <= 1  # at the opening already
@@ -292,7 +292,7 @@ async def test_a_shop_whose_row_is_gone_goes_on_before_its_last_change(tmp_path:
         db.commit()
     store = await SqliteStore.open(path)
     state = await store.register(SHOP, NOW)
-    assert state.cursor_at == state.baseline_at == T0 - READ_AGAIN
+    assert state.cursor_at == state.baseline_at == T0 - LOST_CURSOR_REWIND
     await store.aclose()
 
 
@@ -340,7 +340,7 @@ async def test_an_old_last_poll_time_that_cannot_be_right_has_the_last_days_read
     store = redis_store(prefix)
     assert await store.take()
     state = await store.register(SHOP, NOW)
-    expected = NOW - READ_AGAIN if junk else None
+    expected = NOW - LOST_CURSOR_REWIND if junk else None
     assert (state.baseline_at, state.cursor_at) == (expected, expected)
     known = await store.known(SHOP, [1, 2])
     assert [order.announced_new for order in known.values()] == [True, False]

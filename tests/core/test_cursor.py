@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import READ_AGAIN, ModifiedWalk, ReadBefore, may_hide_more, read_again_from
+from shop_poller.core.cursor import (
+    LOST_CURSOR_REWIND,
+    ModifiedWalk,
+    ReadBefore,
+    cursor_after_loss,
+    may_hide_more,
+)
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
 from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, state_of
@@ -1005,7 +1011,9 @@ def test_a_walk_takes_a_bounded_number_of_pages_and_the_next_one_resumes_where_i
 
 
 def test_an_absurd_number_of_orders_in_one_second_is_an_error() -> None:
-    stamped_alike = cursor.KeysetPosition(at(0), seen=dict.fromkeys(range(1, cursor.MAX_EXCLUDE), at(1)))
+    stamped_alike = cursor.KeysetPosition(
+        at(0), already_read=dict.fromkeys(range(1, cursor.MAX_EXCLUDE), at(1))
+    )
 
     stamped_alike.advance(page(1, first_id=100_001), 100)
     with pytest.raises(TemporaryError) as caught:
@@ -1277,10 +1285,10 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
 
 
 def test_a_lost_cursor_goes_back_before_the_last_poll_but_not_before_the_watch_began() -> None:
-    assert read_again_from(DAY, None) == DAY
-    assert read_again_from(DAY, at(3600)) == DAY
+    assert cursor_after_loss(DAY, None) == DAY
+    assert cursor_after_loss(DAY, at(3600)) == DAY
     late = DAY + timedelta(days=9)
-    assert read_again_from(DAY, late) == late - READ_AGAIN
+    assert cursor_after_loss(DAY, late) == late - LOST_CURSOR_REWIND
 
 
 @pytest.mark.parametrize(
@@ -1306,8 +1314,8 @@ def test_an_empty_page_may_hide_orders_if_the_shop_tells_no_count(
 
 def test_what_is_stamped_from_an_instant_on_is_read_again() -> None:
     read = ReadBefore(complete_to=at(100), complete_at=at(300), largest_page=7)
-    assert read.reading_again_from(None) == read
-    assert read.reading_again_from(at(101)) == read
-    assert read.reading_again_from(at(100)) == replace(read, complete_to=at(99))
-    assert read.reading_again_from(at(50)) == replace(read, complete_to=at(49))
-    assert WHOLE_PAGES.reading_again_from(at(50)) == WHOLE_PAGES
+    assert read.rewound_to(None) == read
+    assert read.rewound_to(at(101)) == read
+    assert read.rewound_to(at(100)) == replace(read, complete_to=at(99))
+    assert read.rewound_to(at(50)) == replace(read, complete_to=at(49))
+    assert WHOLE_PAGES.rewound_to(at(50)) == WHOLE_PAGES

@@ -223,16 +223,16 @@ def _new_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list
     is_cancelled = meaning is StatusMeaning.CANCELLED
     if known is None:
         # An order that was cancelled before we first saw it is announced only as cancelled.
-        seen = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
+        recorded_ids = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
     elif known.refund_ids is None:
         # The earlier source could not see refunds, so these may be old.
-        seen = frozenset(r.id for r in order.refunds)
+        recorded_ids = frozenset(r.id for r in order.refunds)
     else:
-        seen = known.refund_ids
+        recorded_ids = known.refund_ids
     late = {r.id for r in order.refunds if _is_announced_late(r, known, policy)}
     if known is None and is_cancelled and order.created_at >= policy.baseline_at:
         late = set()
-    return sorted((r for r in order.refunds if r.id not in seen or r.id in late), key=lambda r: r.id)
+    return sorted((r for r in order.refunds if r.id not in recorded_ids or r.id in late), key=lambda r: r.id)
 
 
 def _completing_refund_id(order: Order) -> int | None:
@@ -438,7 +438,7 @@ def _silent_refund_ids(
         silent |= undated if order.created_at < policy.baseline_at else frozenset()
     elif known.refund_ids is None and not _is_announced_refunded(known, policy):
         silent |= undated
-    judged = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held_refund_ids
+    dated = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held_refund_ids
     return (
-        silent - judged - {event.occurrence for event in events if event.type == EventType.PARTIALLY_REFUNDED}
+        silent - dated - {event.occurrence for event in events if event.type == EventType.PARTIALLY_REFUNDED}
     )

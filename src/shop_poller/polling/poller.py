@@ -308,9 +308,9 @@ class Poller:
         """If the store has lost its cursor but not its baseline, read orders again from an earlier time."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
-            read_from = cursor.read_again_from(state.baseline_at, state.last_poll_at)
-            self._state_writer.state = replace(state, cursor_at=read_from)
-            self._log.error("the stored cursor is missing; orders are read again", since=str(read_from))
+            restored = cursor.cursor_after_loss(state.baseline_at, state.last_poll_at)
+            self._state_writer.state = replace(state, cursor_at=restored)
+            self._log.error("the stored cursor is missing; orders are read again", since=str(restored))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
@@ -376,7 +376,7 @@ class Poller:
         """Read all changes since the cursor; decide and commit each page."""
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
-        read = self._read_before.reading_again_from(self._order_processor.held_refunds.first_modified_at)
+        read = self._read_before.rewound_to(self._order_processor.held_refunds.first_modified_at)
         walk: cursor.ModifiedWalk | None = cursor.start(
             self._state_writer.state.cursor_at, overlap=overlap, read=read
         )
@@ -390,12 +390,12 @@ class Poller:
             step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
             requested, walk = walk, step.walk
             state = replace(self._state_writer.state, cursor_at=step.cursor)
-            polled_s: float | None = None
+            poll_ended_s: float | None = None
             if walk is None:
-                polled_s, state = anyio.current_time(), replace(state, last_poll_at=self._now())
+                poll_ended_s, state = anyio.current_time(), replace(state, last_poll_at=self._now())
             await self._order_processor.decide(page, state, report, walked=walk is None)
             if walk is None:
-                self._clock.mark(self._state_writer.heartbeat_at, at=polled_s)
+                self._clock.mark(self._state_writer.heartbeat_at, at=poll_ended_s)
                 self._read_before = self._read_before.after(requested, page, overlap=overlap)
 
     async def _prune(self, deadline: float) -> None:

@@ -95,7 +95,7 @@ class Overview:
         """Return the data of the page, without the store's part if the store cannot be read."""
         health = await self._health_reporter.health()
         session = self._session()
-        seen = StatusSnapshot(
+        snapshot = StatusSnapshot(
             shop=self._shop,
             version=__version__,
             now=self._store.now(),
@@ -110,11 +110,11 @@ class Overview:
             clock=self._health_reporter.clock.trouble(),
         )
         try:
-            return await self._read(seen)
+            return await self._read(snapshot)
         except ShopPollerError as error:
-            return replace(seen, trouble=error.text)
+            return replace(snapshot, trouble=error.text)
 
-    async def _read(self, seen: StatusSnapshot) -> StatusSnapshot:
+    async def _read(self, snapshot: StatusSnapshot) -> StatusSnapshot:
         store, shop = self._store, self._shop
         stats = await store.stats(shop)
         alerts = await store.alerts(shop)
@@ -122,14 +122,14 @@ class Overview:
         dead = await self._history.finished(shop, dead=True, limit=DEAD_LETTERS)
         good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
-            seen,
-            leader="" if seen.leads else await store.holder(),
+            snapshot,
+            leader="" if snapshot.leads else await store.holder(),
             state=await store.load(shop),
             known=stats.known,
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
             alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))],
-            sinks=_with_mutes(self._with_sinks(stats), alerts, seen.now),
+            sinks=_with_mutes(self._with_sinks(stats), alerts, snapshot.now),
             happenings=_happenings(delivered, dead),
             dead=dead,
             delivered=good,

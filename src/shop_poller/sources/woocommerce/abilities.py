@@ -292,10 +292,10 @@ class Abilities:
 
     async def _ask(self, query: Query) -> Listed:
         listed = await self._call(parameters(query, self._inclusive), query)
-        seen = boundaries(listed.items, query) - self._inclusive
-        if not seen:
+        new_boundaries = boundaries(listed.items, query) - self._inclusive
+        if not new_boundaries:
             return listed
-        self._inclusive |= seen
+        self._inclusive |= new_boundaries
         return await self._call(parameters(query, self._inclusive), query)
 
     async def _call(self, requested: dict[str, Any], query: Query) -> Listed:

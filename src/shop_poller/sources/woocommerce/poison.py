@@ -213,6 +213,9 @@ class Poisoned:
         self._reasons.pop(order_id, None)
         self._unreported.discard(order_id)
 
-    def unreported(self, seen: Collection[int]) -> list[UnreadableOrder]:
+    def unreported(self, already_reported: Collection[int]) -> list[UnreadableOrder]:
         """Return the bad orders that were not requested by id yet, except those that this caller has seen."""
-        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._unreported.difference(seen))]
+        return [
+            UnreadableOrder(i, self._reasons[i])
+            for i in sorted(self._unreported.difference(already_reported))
+        ]
