@@ -276,7 +276,7 @@ def test_frequent_statements_use_an_index(tmp_path: Path) -> None:
     """The statements of a tick, a delivery and a dead letter, without those that count rows for people."""
 
     async def story() -> dict[str, list[str]]:
-        sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)
+        sink = FakeSink(behave=lambda delivery: refused() if int(delivery.key) % 2 else None)
         async with shop_harness(tmp_path / "state.db", sinks=[sink], plan=PLAN) as here:
             with statements(here) as seen:
                 await here.tick()

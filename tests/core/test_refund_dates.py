@@ -95,9 +95,9 @@ def test_one_that_was_recorded_in_silence_is_news_once_its_date_is_known(status:
 def test_one_that_turns_out_to_be_old_stays_untold_for_good() -> None:
     order = seen("completed", created=OLD, refunds=[5])
     silent = decide(None, order, POLICY).known
-    judged = decide(silent, with_dates(order, r5=-9), POLICY)
-    assert judged.events == ()
-    assert judged.known.silent_refund_ids == frozenset()
+    decided = decide(silent, with_dates(order, r5=-9), POLICY)
+    assert decided.events == ()
+    assert decided.known.silent_refund_ids == frozenset()
 
 
 def test_what_was_imported_with_its_refunds_is_recorded_in_silence_too() -> None:

@@ -292,7 +292,7 @@ def notify_test(config: Config = None, shop: ShopId = None) -> None:
     """Send one test notification to every sink."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    shops_config = load_shops_config(config, asks_shop=False)
+    shops_config = load_shops_config(config, needs_shop_keys=False)
     _report(checks.notify_test(_checked(shops_config, shop)))
 
 
@@ -334,7 +334,7 @@ def status(
 
     if watch and as_json:
         raise typer.BadParameter(Text("does not go with --json"), param_hint="--watch")
-    settings = load_settings(config, shop, asks_shop=False)
+    settings = load_settings(config, shop, needs_shop_keys=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
             anyio.run(_watch, settings)

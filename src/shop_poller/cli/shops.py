@@ -49,7 +49,7 @@ Exit codes: 2 settings, 4 cannot print.""",
 )
 def list_shops(*, config: Config = None, as_json: AsJson = False) -> None:
     """List the shops, which replica watches each, and its last poll; the daemon may be running."""
-    shops_config = load_shops_config(config, asks_shop=False)
+    shops_config = load_shops_config(config, needs_shop_keys=False)
     found: dict[str, dict[str, Any]] = {}
 
     async def look(shop: Settings) -> None:

@@ -38,7 +38,7 @@ MAX_ROUNDS = 100
 SEQ_IN = "seq IN (SELECT value FROM json_each(?))"
 """Selects many rows by one parameter, see `_seqs`. One statement for many rows is much faster than many
 statements, since Python releases the GIL for each step, and must wait for it again."""
-DELIVER = (
+MOVE_TO_DELIVERED = (
     "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, o.key, event_id, event_type,"
     " created_at, attempts, ?1, body, first_seq, json_extract(log.value, '$[1]')"
     " FROM json_each(?2) AS log CROSS JOIN outbox AS o ON seq = json_extract(log.value, '$[0]')"
@@ -90,7 +90,7 @@ class SqliteOutbox(SqlitePort):
         dead_lettered: list[Delivery] = []
         with transaction(db):
             logs = [(outcome.delivery.seq, _list(outcome)) for outcome in accepted]
-            db.execute(DELIVER, (ms(now), json.dumps(logs, ensure_ascii=False)))
+            db.execute(MOVE_TO_DELIVERED, (ms(now), json.dumps(logs, ensure_ascii=False)))
             _remove(db, acked, now)
             for outcome in outcomes:
                 seq = outcome.delivery.seq
@@ -236,13 +236,13 @@ def _heads(db: sqlite3.Connection, condition: str, sink: str, at: int, limit: in
 def _deliverable(db: StateConnection, rows: Sequence[Row], now: datetime) -> list[Delivery]:
     """Return rows of OUTBOX_TABLE as deliveries. A damaged row is corrected, or set aside."""
     now = min(now, present())
-    judged = [(row, *codec.delivery(row[:-1], now)) for row in rows]
-    damaged = [dict(zip(OUTBOX_TABLE.names, row, strict=True)) for row, _, problems in judged if problems]
+    decoded = [(row, *codec.delivery(row[:-1], now)) for row in rows]
+    damaged = [dict(zip(OUTBOX_TABLE.names, row, strict=True)) for row, _, problems in decoded if problems]
     if damaged:
         with transaction(db):
             for row in damaged:
-                repair_row(db, Damaged(OUTBOX_TABLE, row, *OUTBOX_TABLE.judge(row, present())), present())
-    return [delivery for _, delivery, _ in judged if delivery is not None]
+                repair_row(db, Damaged(OUTBOX_TABLE, row, *OUTBOX_TABLE.check(row, present())), present())
+    return [delivery for _, delivery, _ in decoded if delivery is not None]
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
