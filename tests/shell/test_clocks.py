@@ -450,7 +450,7 @@ async def test_ages_are_never_negative_in_metrics(path: Path, host: Host) -> Non
     async with shop_harness(path, now=host.now) as it:
         await put(it, host, "1")
         host.off = timedelta(0)
-        await health_reporter_of(it, host, it.clock).look()
+        await health_reporter_of(it, host, it.clock).update_metrics()
         assert it.value("shop_outbox_oldest_age_seconds", sink="sink") == 0
 
 

@@ -51,7 +51,7 @@ class Tags(HTMLParser):
         self.tags: list[str] = []
         self.attributes: set[str] = set()
         self.texts: list[str] = []
-        self.open: list[str] = []
+        self.open_tags: list[str] = []
         self.feed(page)
         self.close()
 
@@ -59,13 +59,13 @@ class Tags(HTMLParser):
         self.tags.append(tag)
         self.attributes |= {name for name, _ in attrs}
         if tag not in {"meta", "link", "br", "input"}:
-            self.open.append(tag)
+            self.open_tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open_tags or self.open_tags[-1] != "style":
             self.texts.append(data)
 
     @property
@@ -303,7 +303,7 @@ def test_what_is_not_ours_stays_text() -> None:
         tags = Tags(page)
         assert not {"script", "img"} & set(tags.tags)
         assert not any(name.startswith("on") for name in tags.attributes)
-        assert tags.open == []
+        assert tags.open_tags == []
         assert page.count("<script") == 0
         assert not {"\x00", "\u202e"} & set(page)
         assert tags.texts.count("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}  ") >= 6
@@ -317,7 +317,7 @@ def test_a_text_of_others_is_clipped() -> None:
 @pytest.mark.parametrize("snapshot", [WELL, TROUBLED])
 def test_it_is_well_made(snapshot: StatusSnapshot) -> None:
     tags = Tags(status_page(snapshot, ViewContext("en", actions_enabled=True, signed_in=True)))
-    assert tags.open == []
+    assert tags.open_tags == []
     assert tags.tags.count("h1") == tags.tags.count("main") == tags.tags.count("header") == 1
     assert not {"script", "iframe"} & set(tags.tags)
     assert "style" not in tags.attributes  # the policy would forbid it
@@ -432,7 +432,7 @@ def test_a_dead_letter_has_its_attempts_folded(locale: Locale) -> None:
     assert "no answer within 10 s" in said
     assert "script" not in tags.tags
     assert "<script>" not in page
-    assert not tags.open
+    assert not tags.open_tags
 
 
 @LOCALES

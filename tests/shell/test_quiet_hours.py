@@ -598,7 +598,7 @@ async def test_the_page_and_the_metrics_do_not_count_quiet_hours(path: Path) -> 
             (5, 2, None),
         ):
             await anyio.sleep(hours * HOUR)
-            await reporter.look()
+            await reporter.update_metrics()
             assert it.value("shop_outbox_oldest_age_seconds", sink="boss") == open_hours * HOUR
             (sink,) = (await overview.snapshot()).sinks
             assert sink.quiet_until == until

@@ -160,7 +160,7 @@ async def test_a_delivery_of_which_the_sink_says_nothing_is_never_taken_for_deli
 
 
 def shown(outcome: Outcome) -> list[tuple[str, int | None, str]]:
-    return [(one.kind, one.status, one.words) for one in outcome.made]
+    return [(one.kind, one.status, one.words) for one in outcome.new_attempts]
 
 
 async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration() -> None:
@@ -172,7 +172,7 @@ async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration()
         ("ServerError", None, "made up: ServerError"),
         (DELIVERED, None, ""),
     ]
-    first, second = outcome.made
+    first, second = outcome.new_attempts
     assert (first.at, first.took_ms) == (began, 0)
     assert second.at > began
     assert second.took_ms == 3000
@@ -204,18 +204,18 @@ async def test_an_attempt_before_a_stop_is_noted_though_it_decided_nothing() -> 
         tasks.start_soon(stop)
         outcome = await stopping.deliver(claimed())
     assert isinstance(outcome, Release)
-    assert [one.kind for one in outcome.made] == [ErrorKind.SERVER]
+    assert [one.kind for one in outcome.new_attempts] == [ErrorKind.SERVER]
 
 
 async def test_what_was_not_attempted_has_no_attempt() -> None:
     outcome = await sender(FakeSink(), may_send=lambda: False).deliver(claimed())
-    assert (type(outcome), list(outcome.made)) == (Release, [])
+    assert (type(outcome), list(outcome.new_attempts)) == (Release, [])
 
 
 async def test_attempts_together_and_alone_are_noted_in_their_order() -> None:
     sink = FakeBulkSink(behave=lambda d: down(ErrorKind.SERVER) if d.seq == 3 else None)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
-    noted = {outcome.delivery.seq: [one.kind for one in outcome.made] for outcome in outcomes}
+    noted = {outcome.delivery.seq: [one.kind for one in outcome.new_attempts] for outcome in outcomes}
     assert noted == {seq: [DELIVERED] for seq in (0, 1, 2, 4)} | {3: [ErrorKind.SERVER] * 4}
     assert len([one for _, one in sink.tried if one.seq == 3]) == 4
 
@@ -233,7 +233,7 @@ async def test_words_are_in_the_history_and_in_no_log() -> None:
             FakeSink(behave=lambda _: refused().answered(422, "no such buyer: Ольга"))
         ).deliver(claimed())
     assert isinstance(outcome, MoveToDeadLetters)
-    assert "Ольга" in outcome.made[0].words
+    assert "Ольга" in outcome.new_attempts[0].words
     assert "Ольга" not in repr(logs) + outcome.reason
 
 

@@ -394,7 +394,7 @@ class Dispatcher:
         Their due times may be years away on the new clock. A clock that is set ahead needs no correction: it
         makes all deliveries due.
         """
-        set_backs, now_s = self._clock.look().set_back, anyio.current_time()
+        set_backs, now_s = self._clock.check().set_back, anyio.current_time()
         is_news = set_backs != self._set_backs_corrected
         if not is_news and now_s < self._correct_again_at:
             return
@@ -429,7 +429,7 @@ class Dispatcher:
             max_age = self._plan.retry.max_age
             if self._timing is not None:
                 max_age = self._timing.age_with(max_age, self._now())
-            head_before = self._clock.look().ages_before(max_age)
+            head_before = self._clock.check().ages_before(max_age)
             dead_lettered = 0
             if head_before is not None:  # a jump of the clock expires nothing
                 dead_lettered = await self._outbox.dead_letter_expired(
@@ -531,7 +531,7 @@ class Dispatcher:
         outcome = await self._sender.deliver(delivery)
         if isinstance(outcome, MoveToDeadLetters):
             for row in delivery.rows:
-                await outcomes.send([await self._sender.deliver(row, made_before=outcome.made)])
+                await outcomes.send([await self._sender.deliver(row, earlier_attempts=outcome.new_attempts)])
             return
         if not isinstance(outcome, Ack):
             gathering.failed(delivery)

@@ -402,7 +402,7 @@ class Poller:
         """Delete expired rows. Stop at half of the time until the next tick, and continue at a later tick."""
         if anyio.current_time() < self._prune_at or self._state_writer.shop_time is None:
             return
-        days_at = self._clock.look().days_at
+        days_at = self._clock.check().days_at
         if self._changes.changed("prune", "" if days_at else "held") and days_at is None:
             self._log.warning("nothing old is dropped until the clocks agree and are steady for a day")
         if days_at is None:

@@ -58,7 +58,7 @@ class SqliteOutbox(SqlitePort):
 
     def __init__(self, connection: SqliteConnection) -> None:
         super().__init__(connection)
-        self._looked_at: dict[str, int] = {}  # by sink: where `release_parked` continues
+        self._scan_positions: dict[str, int] = {}  # by sink: where `release_parked` continues
 
     @in_thread
     def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
@@ -104,7 +104,7 @@ class SqliteOutbox(SqlitePort):
                             " attempt_log = ? WHERE seq = ?",
                             (ms(outcome.at), outcome.charged, outcome.error, _attempts_text(outcome), seq),
                         )
-                    case Release() if outcome.made:
+                    case Release() if outcome.new_attempts:
                         db.execute(
                             "UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_attempts_text(outcome), seq)
                         )
@@ -119,7 +119,7 @@ class SqliteOutbox(SqlitePort):
     @in_thread
     def release_parked(self, db: StateConnection, sink: str) -> bool:
         """Make some parked rows due now, the oldest first. Return whether there may be more."""
-        after = self._looked_at.pop(sink, 0)
+        after = self._scan_positions.pop(sink, 0)
         with transaction(db):
             seqs = [
                 seq
@@ -136,7 +136,7 @@ class SqliteOutbox(SqlitePort):
             )
         if len(seqs) < RELEASE_LIMIT:
             return False
-        self._looked_at[sink] = seqs[-1]
+        self._scan_positions[sink] = seqs[-1]
         return True
 
     @in_thread
@@ -268,10 +268,10 @@ def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, no
 
 def _list(outcome: Outcome) -> list[object] | None:
     """Return the log of all attempts of a delivery; SQLite writes it as JSON."""
-    log = outcome.delivery.attempt_log.plus(outcome.made)
+    log = outcome.delivery.attempt_log.plus(outcome.new_attempts)
     return stored.attempts_list(log) if log.count else None
 
 
 def _attempts_text(outcome: Outcome) -> str | None:
     """Return the log of all attempts of a delivery, as it is stored."""
-    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.made))
+    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.new_attempts))
