@@ -40,8 +40,8 @@ ORDER = Order(
 KNOWN = decide(None, ORDER, POLICY).known
 
 
-def entry_of(seen: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence = NOTHING) -> Entry:
-    return AUDITOR.entry_of(seen, known, evidence)
+def entry_of(shown: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence = NOTHING) -> Entry:
+    return AUDITOR.entry_of(shown, known, evidence)
 
 
 def sent(*statuses: str, event: EventType = EventType.NEW, n: int = 1) -> Evidence:
@@ -79,11 +79,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("seen", "known", "standing"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("shown", "known", "standing"), CASES.values(), ids=CASES.keys())
 def test_an_order_stands_as_the_shop_and_we_agree(
-    seen: Order | UnreadableOrder, known: KnownOrder | None, standing: Standing
+    shown: Order | UnreadableOrder, known: KnownOrder | None, standing: Standing
 ) -> None:
-    assert entry_of(seen, known).standing is standing
+    assert entry_of(shown, known).standing is standing
 
 
 def test_what_no_sink_wants_was_not_lost() -> None:
@@ -168,7 +168,7 @@ def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "known", "contradicts"),
+    ("shown", "known", "contradicts"),
     [
         pytest.param(ORDER, KNOWN, False, id="as it is known"),
         pytest.param(ORDER, None, False, id="unknown"),
@@ -184,11 +184,11 @@ def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
     ],
 )
 def test_which_orders_are_requested_in_another_way(
-    seen: Order | UnreadableOrder,
+    shown: Order | UnreadableOrder,
     known: KnownOrder | None,
     contradicts: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert AUDITOR.contradicts(seen, known) is contradicts
+    assert AUDITOR.contradicts(shown, known) is contradicts
 
 
 def test_of_an_order_that_cannot_be_read_it_is_told_what_was_announced() -> None:

@@ -79,11 +79,12 @@ async def test_what_another_process_replays_is_delivered_within_ten_seconds(path
             first = [delivery.event_id for delivery in orders(it.sinks[0].tried)]
             it.sinks[0].behave = lambda _: None
             await anyio.sleep(600)
-            beside = await SqliteStore.concurrent(path)
-            assert await beside.replay_concurrently(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 3, (
-                "with the alert of the two"
-            )
-            await beside.aclose()
+            concurrent = await SqliteStore.concurrent(path)
+            assert (
+                await concurrent.replay_concurrently(SHOP, await concurrent.dead_ids(SHOP), virtual_now())
+                == 3
+            ), "with the alert of the two"
+            await concurrent.aclose()
             assert orders(it.sinks[0].got) == []
             await anyio.sleep(10.1)
             assert [delivery.event_id for delivery in orders(it.sinks[0].got)] == first

@@ -239,18 +239,18 @@ async def test_frozen_longer_than_the_term_nothing_is_held_at_the_moment_of_waki
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = Desk(FakeRight())
-    seen: list[bool] = []
+    results: list[bool] = []
 
     async def work() -> None:
-        seen.append(desk.lease.is_held())
+        results.append(desk.lease.is_held())
         now = anyio.current_time()
         monkeypatch.setattr(anyio, "current_time", lambda: now + TERM_S)  # nothing ran meanwhile
-        seen.append(desk.lease.is_held())
+        results.append(desk.lease.is_held())
         monkeypatch.undo()
         await anyio.sleep_forever()
 
     await desk.hold_for(1, work)
-    assert seen == [True, False]
+    assert results == [True, False]
 
 
 async def test_how_long_the_store_was_silent_is_remembered() -> None:

@@ -446,6 +446,6 @@ def test_a_delivery_that_took_several_attempts_says_so(locale: Locale) -> None:
     several = replace(over, attempt_log=ATTEMPTS)
     once = replace(over, attempt_log=AttemptLog(1, ATTEMPTS.kept[:1]))
     for one, count in ((several, 1), (once, 0), (over, 0)):
-        seen = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
-        page = status_page(seen, ViewContext(locale))
+        snapshot = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
+        page = status_page(snapshot, ViewContext(locale))
         assert page.count(page_texts(locale)["attempts made"].format(count=12)) == count

@@ -103,14 +103,14 @@ class Stage:
     """Answers for the daemon.
 
     Attributes:
-        seen: the snapshot.
+        status: the snapshot.
         looks: how often the snapshot was read.
         done: the requested actions.
         answer: their result.
         broken: every action fails with it.
     """
 
-    seen: StatusSnapshot = WELL
+    status: StatusSnapshot = WELL
     looks: int = 0
     done: list[str] = field(default_factory=list)
     answer: ActionResult = ActionResult.DONE
@@ -118,7 +118,7 @@ class Stage:
 
     async def snapshot(self) -> StatusSnapshot:
         self.looks += 1
-        return self.seen
+        return self.status
 
     async def poll_now(self) -> ActionResult:
         return self._do("poll")
@@ -127,7 +127,7 @@ class Stage:
         return self._do(" ".join(["mute", sink, str(for_s), *events]))
 
     async def replay(self, seq: int) -> ActionResult:
-        self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])
+        self.status = replace(self.status, dead=[one for one in self.status.dead if one.seq != seq])
         return self._do(f"replay {seq}")
 
     async def drop(self, seq: int) -> ActionResult:
