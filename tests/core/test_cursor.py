@@ -1099,7 +1099,7 @@ def test_a_walk_by_creation_ends_with_an_answer_that_brings_nothing_new() -> Non
 
 
 @dataclass(frozen=True)
-class Happening:
+class ShopChange:
     """Something that happens in the shop."""
 
     what: str
@@ -1136,37 +1136,37 @@ class Happening:
 
 MAX_ORDERS = 30
 which = st.integers(0, MAX_ORDERS)
-slow_edit = st.builds(Happening, st.just("slow edit"), which, st.integers(1, 40))
+slow_edit = st.builds(ShopChange, st.just("slow edit"), which, st.integers(1, 40))
 edits = [
     slow_edit,
-    st.builds(Happening, st.just("edit"), which),
-    st.builds(Happening, st.just("bulk edit"), amount=st.integers(2, 15)),
-    st.builds(Happening, st.just("create"), amount=st.integers(1, 6)),
-    st.builds(Happening, st.just("delete"), which),
+    st.builds(ShopChange, st.just("edit"), which),
+    st.builds(ShopChange, st.just("bulk edit"), amount=st.integers(2, 15)),
+    st.builds(ShopChange, st.just("create"), amount=st.integers(1, 6)),
+    st.builds(ShopChange, st.just("delete"), which),
 ]
-ahead = st.builds(Happening, st.just("date ahead"), which, st.sampled_from([1, 30, 130, 1000, 100_000]))
-pauses = st.builds(Happening, st.just("wait"), amount=st.integers(0, 3))
-waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 90) | st.sampled_from([500, 1100, 5000]))
+ahead = st.builds(ShopChange, st.just("date ahead"), which, st.sampled_from([1, 30, 130, 1000, 100_000]))
+pauses = st.builds(ShopChange, st.just("wait"), amount=st.integers(0, 3))
+waits = st.builds(ShopChange, st.just("wait"), amount=st.integers(1, 90) | st.sampled_from([500, 1100, 5000]))
 
 
 @dataclass(frozen=True)
 class Tick:
     """What happens before a walk, between its pages, and after which page it dies, if it does."""
 
-    before: list[Happening]
-    between: list[list[Happening]]
+    before: list[ShopChange]
+    between: list[list[ShopChange]]
     dies_after: int | None
 
 
 def ticks(
-    *happenings: st.SearchStrategy[Happening], wait: st.SearchStrategy[Happening]
+    *changes: st.SearchStrategy[ShopChange], wait: st.SearchStrategy[ShopChange]
 ) -> st.SearchStrategy[list[Tick]]:
     """A handful of ticks in a shop where these things happen."""
     return st.lists(
         st.builds(
             Tick,
-            before=st.lists(st.one_of(*happenings, wait), max_size=4),
-            between=st.lists(st.lists(st.one_of(*happenings, pauses), max_size=3), max_size=6),
+            before=st.lists(st.one_of(*changes, wait), max_size=4),
+            between=st.lists(st.lists(st.one_of(*changes, pauses), max_size=3), max_size=6),
             dies_after=st.none() | st.none() | st.integers(1, 4),
         ),
         min_size=1,
@@ -1178,15 +1178,15 @@ def run_ticks(shop: ModelShop, watcher: Watcher, script: list[Tick], *, within: 
     """Live through it: each state that stays through so many whole walks must have been seen."""
     standing: list[set[State]] = []  # at the beginning of each whole walk
     for tick in script:
-        for happening in tick.before:
-            happening.to(shop)
+        for change in tick.before:
+            change.to(shop)
         standing.append(shop.states())
         for number, _ in enumerate(watcher.pages()):
             if tick.dies_after == number + 1:
                 standing.pop()
                 break
-            for happening in tick.between[number] if number < len(tick.between) else ():
-                happening.to(shop)
+            for change in tick.between[number] if number < len(tick.between) else ():
+                change.to(shop)
         if len(standing) >= within:
             stayed = standing[-within] & shop.states()
             assert stayed <= watcher.seen, f"skipped: {stayed - watcher.seen}"
@@ -1237,9 +1237,9 @@ def test_not_even_when_stamps_lag_behind_by_the_skew(
 
 
 jumps = st.builds(
-    Happening, st.just("jump"), amount=st.integers(-2000, 2000) | st.integers(-100_000, 100_000)
+    ShopChange, st.just("jump"), amount=st.integers(-2000, 2000) | st.integers(-100_000, 100_000)
 )
-short_waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 12))
+short_waits = st.builds(ShopChange, st.just("wait"), amount=st.integers(1, 12))
 
 
 # But for a transaction under way while the clock jumps: its stamp is of the old clock.
@@ -1254,7 +1254,7 @@ finished = [edit for edit in edits if edit is not slow_edit]
 )
 @settings(max_examples=settings().max_examples * 2)
 def test_a_clock_that_jumps_between_walks_delays_by_a_walk_and_skips_nothing(
-    script: list[Tick], clock: list[Happening | None], orders: int, per_page: int
+    script: list[Tick], clock: list[ShopChange | None], orders: int, per_page: int
 ) -> None:
     shop = shop_of(orders)
     jumping = [
@@ -1272,8 +1272,8 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
     shop = shop_of(5)
     watcher = watcher_of(shop, per_page)
     for tick in script:
-        for happening in tick.before:
-            happening.to(shop)
+        for change in tick.before:
+            change.to(shop)
         began = at(shop.clock())
         watcher.commits.clear()
         watcher.walk()

@@ -247,7 +247,7 @@ async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(pa
         it.alert_manager.cannot_record()
         began = virtual_now()
         await anyio.sleep(10 * MINUTE)
-        it.alert_manager.owe(SHOP, cause=ErrorKind.STORE, since=began)
+        it.alert_manager.remember_unstored(SHOP, cause=ErrorKind.STORE, since=began)
         await it.alert_manager.clear(SHOP)
         await it.alert_manager.can_record()
         await it.deliver()

@@ -13,7 +13,7 @@ from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.ports import Ack, Alert, MoveToDeadLetters, PollFailure, ShopState
 from shop_poller.runtime.shop_runtime import ShopRuntime
-from shop_poller.runtime.status_page_data import DEAD_LETTERS, HAPPENINGS, Overview
+from shop_poller.runtime.status_page_data import DEAD_LETTERS, RECENT_EVENTS, Overview
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.snapshot import ActionResult
@@ -157,14 +157,14 @@ async def test_poll_now_polls_despite_any_pause(shop_runtime: ShopRuntime, store
 async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
     shop_runtime: ShopRuntime, store: SqliteStore
 ) -> None:
-    for n in range(HAPPENINGS + 3):
+    for n in range(RECENT_EVENTS + 3):
         await over(store, n, "a", dies=False)
         await over(store, n, "b", dies=True)
     snapshot = await overview(shop_runtime, store).snapshot()
-    assert len(snapshot.happenings) == HAPPENINGS
+    assert len(snapshot.recent_events) == RECENT_EVENTS
     assert len(snapshot.dead) == DEAD_LETTERS
-    first = snapshot.happenings[0]
-    assert first.key == f"{HAPPENINGS + 2}"
+    first = snapshot.recent_events[0]
+    assert first.key == f"{RECENT_EVENTS + 2}"
     assert {(one.sink, bool(one.reason)) for one in first.deliveries} == {("a", False), ("b", True)}
 
 

@@ -22,7 +22,7 @@ from shop_poller.locales import page_texts
 from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
-from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import RecentEvent, SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import event_name
@@ -276,8 +276,8 @@ def test_every_event_has_a_name(event: EventType, locale: Locale) -> None:
 
 def test_an_event_of_the_owners_has_the_title_that_the_owner_gave() -> None:
     over = finished(1, "crm", "7", "shop.packing", at=NOW)
-    happened = [Happening("shop.packing", "7", [over])]
-    told = replace(WELL, happenings=happened, titles={"shop.packing": "Packing"})
+    happened = [RecentEvent("shop.packing", "7", [over])]
+    told = replace(WELL, recent_events=happened, titles={"shop.packing": "Packing"})
     assert "Packing order 7 crm : delivered" in shown(told)
 
 
@@ -293,7 +293,7 @@ def test_what_is_not_ours_stays_text() -> None:
         leader=EVIL,
         alerts=[Alert(EVIL, ErrorKind.SERVER, NOW)],
         sinks=[SinkSnapshot(EVIL, SinkStats(1, NOW, 1), named=False)],
-        happenings=[Happening(EVIL, EVIL, [over])],
+        recent_events=[RecentEvent(EVIL, EVIL, [over])],
         dead=[over],
         trouble=EVIL,
         titles={EVIL: EVIL},
@@ -446,6 +446,6 @@ def test_a_delivery_that_took_several_attempts_says_so(locale: Locale) -> None:
     several = replace(over, attempt_log=ATTEMPTS)
     once = replace(over, attempt_log=AttemptLog(1, ATTEMPTS.kept[:1]))
     for one, count in ((several, 1), (once, 0), (over, 0)):
-        snapshot = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
+        snapshot = replace(WELL, recent_events=[RecentEvent(EventType.NEW, "1042", [one])])
         page = status_page(snapshot, ViewContext(locale))
         assert page.count(page_texts(locale)["attempts made"].format(count=12)) == count

@@ -13,7 +13,7 @@ from shop_poller.ports import Alert, FinishedDelivery, ShopState, SinkStats
 from shop_poller.web.admin_auth import AdminAuth
 from shop_poller.web.routes import HealthSource, make_app
 from shop_poller.web.server import listen, serving
-from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import ActionResult, RecentEvent, SinkSnapshot, StatusSnapshot
 from shop_poller.web.status_page import StatusPage
 
 SHOP = "shop.example"
@@ -33,7 +33,7 @@ def finished(
     return FinishedDelivery(seq, sink, key, f"{key}/{event}", event, 3 if reason else 0, at, reason)
 
 
-def _events() -> list[Happening]:
+def _events() -> list[RecentEvent]:
     told = [
         ("shop.order.new", "1042", 40.0),
         ("shop.order.new", "1041", 190.0),
@@ -42,7 +42,7 @@ def _events() -> list[Happening]:
         ("shop.order.failed", "1040", 2900.0),
     ]
     return [
-        Happening(
+        RecentEvent(
             event,
             key,
             [
@@ -67,7 +67,7 @@ WELL = StatusSnapshot(
         SinkSnapshot("crm", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
         SinkSnapshot("telegram", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
     ],
-    happenings=_events(),
+    recent_events=_events(),
     delivered=DELIVERED,
     dead_lettered=(0,) * 24,
 )

@@ -211,7 +211,7 @@ class Sweeper:
             try:
                 return await answer
             except ShopPollerError as error:
-                self._fetcher.heed(error)
+                self._fetcher.pause_after(error)
                 raise
         return None
 

@@ -22,10 +22,10 @@ from shop_poller.ports import (
 )
 from shop_poller.runtime.leader_session import SessionSnapshot
 from shop_poller.runtime.status import HealthReporter
-from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import ActionResult, RecentEvent, SinkSnapshot, StatusSnapshot
 
 HOURS = 24
-HAPPENINGS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
+RECENT_EVENTS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
 """The most events shown, deliveries read for them, and dead letters shown."""
 COUNT_EVERY_S = 15.0
 """How often the counts of the day are read: they cost the most and change the least."""
@@ -130,7 +130,7 @@ class Overview:
             rows_set_aside=stats.rows_set_aside,
             alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))],
             sinks=_with_mutes(self._with_sinks(stats), alerts, snapshot.now),
-            happenings=_happenings(delivered, dead),
+            recent_events=_recent_events(delivered, dead),
             dead=dead,
             delivered=good,
             dead_lettered=bad,
@@ -233,10 +233,12 @@ def _with_mutes(
     ]
 
 
-def _happenings(delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
+def _recent_events(
+    delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]
+) -> list[RecentEvent]:
     """Return the latest events, each with the outcomes of its deliveries."""
     by_event: dict[str, list[FinishedDelivery]] = {}
     for one in sorted((*delivered, *dead), key=lambda over: (over.at, over.seq), reverse=True):
         by_event.setdefault(one.event_id, []).append(one)
-    groups = list(by_event.values())[:HAPPENINGS]
-    return [Happening(group[0].event_type, group[0].key, group) for group in groups]
+    groups = list(by_event.values())[:RECENT_EVENTS]
+    return [RecentEvent(group[0].event_type, group[0].key, group) for group in groups]

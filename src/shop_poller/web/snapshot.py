@@ -45,7 +45,7 @@ class SinkSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class RecentEvent:
     """An event with its deliveries, the latest first; at least one."""
 
     event_type: str
@@ -90,7 +90,7 @@ class StatusSnapshot:
     rows_set_aside: int = 0
     alerts: Sequence[Alert] = ()
     sinks: Sequence[SinkSnapshot] = ()
-    happenings: Sequence[Happening] = ()
+    recent_events: Sequence[RecentEvent] = ()
     dead: Sequence[FinishedDelivery] = ()
     delivered: Sequence[int] = ()
     dead_lettered: Sequence[int] = ()

@@ -200,7 +200,7 @@ class Poisoned:
         self._reasons[order_id] = why
         self._unreported.add(order_id)
         if len(self._reasons) > MAX_REMEMBERED:
-            self.healed(next(iter(self._reasons)))
+            self.forget(next(iter(self._reasons)))
 
     def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
         """Remember a bad order that was requested by its id."""
@@ -208,7 +208,7 @@ class Poisoned:
         self._unreported.discard(order_id)
         return UnreadableOrder(order_id, why)
 
-    def healed(self, order_id: int) -> None:
+    def forget(self, order_id: int) -> None:
         """Forget an order that is no longer bad."""
         self._reasons.pop(order_id, None)
         self._unreported.discard(order_id)
