@@ -105,15 +105,15 @@ def webhooks(plan: Plan) -> list[Row]:
     """A burst to a webhook."""
     rate = Row("burst to a webhook", "a second", more_is_better=True)
     cpu = Row("CPU of 1,000 of them", "s")
-    seen = _Bursts()
+    bursts = _Bursts()
     for _ in range(plan.rounds):
         for of in plan.ours:
             for name, burst in ((of, ours(plan, of)), (f"bare {of}", _bare_post(plan, of))):
-                seen.add(name, burst)
+                bursts.add(name, burst)
         for of in ("written", "best"):
             burst = theirs(plan, kept=of == "best")
-            seen.add(of, burst)
-    rate.figures, cpu.figures = seen.rates.medians(), seen.cpus.medians()
+            bursts.add(of, burst)
+    rate.figures, cpu.figures = bursts.rates.medians(), bursts.cpus.medians()
     for of, times, cheaper in (("plain", 2.5, 2.5), ("fast", 6, 6)):
         rate.ask_ratio(of, "best", times)
         rate.ask_ratio(of, f"bare {of}", 0.75)
@@ -132,16 +132,16 @@ def pubsub(plan: Plan) -> list[Row]:
     cpu = Row("CPU of 1,000 of them", "s")
     unlogged = Row("the same burst, without log lines", "a second", more_is_better=True)
     from_outbox = Row("a bare loop that takes them from an outbox in SQLite", "a second", more_is_better=True)
-    seen, seen_unlogged, seen_outbox = _Bursts(), Samples(), Samples()
+    bursts, seen_unlogged, seen_outbox = _Bursts(), Samples(), Samples()
     for _ in range(plan.rounds):
         for of in plan.ours:
             for name, burst in ((of, ours(plan, of, by_redis=True)), (f"bare {of}", _bare_publish(plan, of))):
-                seen.add(name, burst)
+                bursts.add(name, burst)
             seen_unlogged.add(of, ours(plan, of, by_redis=True, log_level="warning").rate)
             seen_outbox.add(f"bare {of}", _bare_publish(plan, of, from_outbox=True).rate)
         burst = theirs(plan, kept=True, by_redis=True)
-        seen.add("best", burst)
-    rate.figures, cpu.figures = seen.rates.medians(), seen.cpus.medians()
+        bursts.add("best", burst)
+    rate.figures, cpu.figures = bursts.rates.medians(), bursts.cpus.medians()
     unlogged.figures, from_outbox.figures = seen_unlogged.medians(), seen_outbox.medians()
     for of in plan.ours:
         rate.ask_ratio(of, "best", 10)

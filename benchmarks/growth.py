@@ -24,11 +24,11 @@ def page(plan: Plan) -> list[Row]:
     reading = Row("of which reading it", "ms")
     cpu = Row("CPU of such a page, its log lines included", "ms")
     for of in plan.ours:
-        seen = inside(of, "page", _file(plan, "page"), PAGES)
-        row.figures[of] = median(seen["page_ms"][WARM:])
-        reading.figures[of] = median(seen["read_ms"][WARM:])
-        cpu.figures[of] = median(seen["cpu_ms"][WARM:])
-        row.notes = f"{seen['bytes'] / 1000:.0f} KB, 100 notifications made"
+        measured = inside(of, "page", _file(plan, "page"), PAGES)
+        row.figures[of] = median(measured["page_ms"][WARM:])
+        reading.figures[of] = median(measured["read_ms"][WARM:])
+        cpu.figures[of] = median(measured["cpu_ms"][WARM:])
+        row.notes = f"{measured['bytes'] / 1000:.0f} KB, 100 notifications made"
         row.ask(of, 15)
     return [row, reading, cpu]
 
@@ -43,12 +43,12 @@ def known(plan: Plan) -> list[Row]:
     for count, file in files.items():
         inside(of, "fill", f"sqlite:///{file}", "known", count)
     for row, among_known in ((fresh, False), (scattered, True)):
-        seen: dict[int, list[float]] = {FEW: [], plan.many: []}
+        measured: dict[int, list[float]] = {FEW: [], plan.many: []}
         for _ in range(PASSES):
             for count, file in files.items():
                 pages = inside(of, "page", file, PAGES, count if among_known else 0)["page_ms"]
-                seen[count] += pages[WARM:]
-        few, many = median(seen[FEW]), median(seen[plan.many])
+                measured[count] += pages[WARM:]
+        few, many = median(measured[FEW]), median(measured[plan.many])
         row.figures[of] = many / few
         row.checks.append(Check(of, many / few, 1.2))
         row.notes = f"{few:.1f} ms and {many:.1f} ms"
@@ -58,7 +58,7 @@ def known(plan: Plan) -> list[Row]:
 def outbox(plan: Plan) -> list[Row]:
     """Memory while few or very many deliveries wait."""
     row = Row(f"memory with {plan.many:,} deliveries waiting, less that with {FEW:,}", "MB")
-    seen: dict[int, float] = {}
+    measured: dict[int, float] = {}
     of = plan.ours[0]
     for count in (FEW, plan.many):
         with ExitStack() as stack:
@@ -70,14 +70,16 @@ def outbox(plan: Plan) -> list[Row]:
             process = stack.enter_context(daemon(of, env, home=plan.home))
             wait_logged(process, "started")
             receiver.wait_count(min(count, FEW), process)
-            seen[count] = 0.0
+            measured[count] = 0.0
             until = time.monotonic() + WATCH_S
             while time.monotonic() < until:
-                seen[count] = max(seen[count], process.memory_mb()[0])
+                measured[count] = max(measured[count], process.memory_mb()[0])
                 time.sleep(0.2)
-    row.figures[of] = seen[plan.many] - seen[FEW]
+    row.figures[of] = measured[plan.many] - measured[FEW]
     row.checks.append(Check(of, row.figures[of], 20))
-    row.notes = f"{seen[FEW]:.0f} MB and {seen[plan.many]:.0f} MB, the most that was seen while it delivers"
+    row.notes = (
+        f"{measured[FEW]:.0f} MB and {measured[plan.many]:.0f} MB, the most that was seen while it delivers"
+    )
     return [row]
 
 

@@ -61,7 +61,7 @@ class AlertManager:
         self._now = now
         self._on_new_deliveries = on_new_deliveries
         self._raised: dict[str, Alert] = {}
-        self._owed: dict[str, Alert] = {}
+        self._unstored: dict[str, Alert] = {}
         self._unrecorded_since: datetime | None = None
         self._is_unsure = False
         self._unrecorded_s = 0.0  # the same as monotonic seconds
@@ -80,22 +80,22 @@ class AlertManager:
         """
         if service in self._raised:
             return
-        owed = self._owed.get(service)
+        unstored = self._unstored.get(service)
         # It could not be stored before, and may have another cause by now. It is the same outage.
-        alert = Alert(service, cause, min(since, owed.since) if owed else since)
-        self._owed[service] = alert
+        alert = Alert(service, cause, min(since, unstored.since) if unstored else since)
+        self._unstored[service] = alert
         new_deliveries = self._outgoing(EventType.UNHEALTHY, alert)
         await self._alerts.raise_alert(self._message_format.shop_id, alert, new_deliveries, self._now())
-        self._raised[service] = self._owed.pop(service)
+        self._raised[service] = self._unstored.pop(service)
         self._log.error(
             "alert raised", service=service, error_type=alert.cause, since=alert.since.isoformat()
         )
         self._on_new_deliveries()
 
-    def owe(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
+    def remember_unstored(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Remember an outage that could not be stored; it is reported when the service works again."""
         if service not in self._raised:
-            self._owed.setdefault(service, Alert(service, cause, since))
+            self._unstored.setdefault(service, Alert(service, cause, since))
 
     async def clear(self, service: str) -> None:
         """Report once that a service works again. An outage that was not reported is reported first.
@@ -103,8 +103,8 @@ class AlertManager:
         Raises:
             TemporaryError: STORE; call again.
         """
-        if (owed := self._owed.get(service)) is not None:
-            await self.raise_for(service, cause=owed.cause, since=owed.since)
+        if (unstored := self._unstored.get(service)) is not None:
+            await self.raise_for(service, cause=unstored.cause, since=unstored.since)
         alert = self._raised.get(service)
         if alert is None:
             return
@@ -213,12 +213,12 @@ class AlertManager:
         since = self._unrecorded_since
         lasted_s = anyio.current_time() - self._unrecorded_s  # independent of our clock
         if since is not None and lasted_s >= STORE_DEAD_AFTER.total_seconds():
-            alerts = [*self._owed.values(), *self._raised.values()]
+            alerts = [*self._unstored.values(), *self._raised.values()]
             is_reported = any(alert.cause is ErrorKind.STORE and alert.service != STORE for alert in alerts)
             # Either may end first: the shop's alert may already be raised and cleared.
             is_reported = is_reported or self._store_cleared_s >= self._unrecorded_s
             if not is_reported:
-                self.owe(STORE, cause=ErrorKind.STORE, since=since)
+                self.remember_unstored(STORE, cause=ErrorKind.STORE, since=since)
         self._unrecorded_since = None
         await self.clear(STORE)
 

@@ -145,11 +145,11 @@ def _report(peer: str, error: BaseException, whole: BaseException) -> None:
             "unexpected error in a client library; handled as a failure of the peer",
             peer=peer,
             error_type=kind,
-            exception=trace(whole),
+            exception=short_traceback(whole),
         )
 
 
-def trace(error: BaseException) -> str:
+def short_traceback(error: BaseException) -> str:
     """Return the bounded traceback of an exception and of its causes, without their texts."""
     found: list[BaseException] = []
     waiting: list[BaseException | None] = [error]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import Walk
+from shop_poller.core.cursor import ModifiedWalk
 from shop_poller.core.errors import ErrorKind, PermanentError, TemporaryError
 from shop_poller.core.model import Order, Query, UnreadableOrder
 from shop_poller.sources.woocommerce.abilities import MAX_FOUND, MAX_TRIES, Abilities
@@ -128,14 +128,14 @@ async def test_the_clock_is_that_of_the_first_answer_and_the_preamble_of_any(
 
 async def walk_through(source: Abilities, per_page: int) -> list[Order | UnreadableOrder]:
     """All that a walk of the poller's sees."""
-    walk: Walk | None = cursor.start(START, overlap=timedelta(seconds=120))
-    seen: list[Order | UnreadableOrder] = []
+    walk: ModifiedWalk | None = cursor.start(START, overlap=timedelta(seconds=120))
+    read: list[Order | UnreadableOrder] = []
     while walk is not None:
         walk = replace(walk, per_page=per_page)
         found = await source.fetch(walk.query())
-        seen += found.items
+        read += found.items
         walk = cursor.step(walk, found, clock_skew=timedelta(0)).walk
-    return seen
+    return read
 
 
 @each_with_each_of("per_page", [10, 20, 100], poisoned=[set[int](), {40}, {1, 40, 63, 120}], seed=range(3))
@@ -146,9 +146,9 @@ async def test_no_order_of_a_second_with_many_is_lost(
     one_second = (raw(n, minute(50)) for n in range(1, 64))
     shop = record_outcomes(peer, *one_second, *(raw(n, minute(n)) for n in range(100, 150)), bad=poisoned)
     shop.seed = seed
-    seen = await walk_through(source, per_page)
-    assert {item.id for item in seen if isinstance(item, Order)} == set(shop.orders) - shop.bad
-    assert {item.id for item in seen if isinstance(item, UnreadableOrder)} == shop.bad
+    read = await walk_through(source, per_page)
+    assert {item.id for item in read if isinstance(item, Order)} == set(shop.orders) - shop.bad
+    assert {item.id for item in read if isinstance(item, UnreadableOrder)} == shop.bad
 
 
 @pytest.mark.parametrize("poisoned", [set[int](), {40}, {1, 40, 63}])
@@ -158,9 +158,9 @@ async def test_nor_from_a_shop_that_sorts_them_randomly(
 ) -> None:
     shop = record_outcomes(peer, *(raw(n, minute(50)) for n in range(1, 64)), bad=poisoned)
     shop.order_random = random.Random(seed)
-    seen = await walk_through(source, 100)
-    assert set(good(tuple(seen))) == set(shop.orders) - poisoned
-    assert {item.id for item in bad(tuple(seen))} == poisoned
+    read = await walk_through(source, 100)
+    assert set(good(tuple(read))) == set(shop.orders) - poisoned
+    assert {item.id for item in bad(tuple(read))} == poisoned
 
 
 # --- an order that spoils its page --------------------------------------------------------------------------
@@ -172,15 +172,15 @@ async def test_the_order_is_named_and_the_others_go_on(
     peer: ScriptedShop, source: Abilities, poisoned: set[int], *, mute: bool
 ) -> None:
     shop = record_outcomes(peer, *(raw(n, minute(n)) for n in range(1, 151)), bad=poisoned, mute=mute)
-    seen = await walk_through(source, 100)
-    assert sorted({item.id for item in seen if isinstance(item, Order)}) == sorted(
+    read = await walk_through(source, 100)
+    assert sorted({item.id for item in read if isinstance(item, Order)}) == sorted(
         set(range(1, 151)) - poisoned
     )
     reason = REASON if not mute else "Ability"
-    for item in bad(tuple(seen)):
+    for item in bad(tuple(read)):
         assert item.id in poisoned
         assert item.reason.startswith(reason)
-    assert {item.id for item in bad(tuple(seen))} == poisoned
+    assert {item.id for item in bad(tuple(read))} == poisoned
     questions = len(shop.requested)
     await walk_through(source, 100)
     # What is known is not looked for again: two pages, and the question that shows nothing new.

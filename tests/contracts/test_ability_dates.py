@@ -89,13 +89,13 @@ async def test_a_walk_through_the_past_reads_every_order_of_its_time(
     instants = [since + timedelta(minutes=20 * n) for n in range(-60, 280)]
     shop = stock(peer, zone, instants)
     wanted = {n for n, at in enumerate(instants, 1) if since < at < before}
-    seen: list[int] = []
+    read: list[int] = []
     walk: CreatedWalk | None = replace(created_walk(since=since, before=before), per_page=per_page)
     while walk is not None:
         page = await source.fetch(walk.query())
-        seen += [item.id for item in page.items]
+        read += [item.id for item in page.items]
         walk = walk.advance(page)
-    assert set(seen) == wanted
+    assert set(read) == wanted
     assert len(shop.requested) < 2 + 2 * len(wanted) / per_page + 10
 
 

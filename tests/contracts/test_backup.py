@@ -516,14 +516,14 @@ def test_killed_at_any_step_a_restore_leaves_the_state_of_before_or_the_other(
     before = contents(path)
     put_back(saved, settings(path))
     after = contents(path)
-    seen, step = set[str](), 0
+    outcomes, step = set[str](), 0
     while True:
         shutil.rmtree(path.parent)
         shutil.copytree(template, path.parent)
         is_done = killed_before(step, lambda: put_back(saved, settings(path)))
         found = contents(path)
         assert found in {before, after}, f"killed at step {step}"
-        seen.add(found)
+        outcomes.add(found)
         if is_done:
             assert found == after
             break
@@ -532,7 +532,7 @@ def test_killed_at_any_step_a_restore_leaves_the_state_of_before_or_the_other(
         assert {entry.name for entry in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
         step += 1
     assert step > 20
-    assert seen == {before, after}
+    assert outcomes == {before, after}
 
 
 def test_what_a_killed_restore_left_is_gone_after_the_next_start(path: Path, saved: Path) -> None:

@@ -208,10 +208,10 @@ def test_a_reader_of_markdown_sees_what_was_typed(name: str, parts: list[str]) -
         if token.type == "inline":
             children = token.children or []
             assert {child.type for child in children} <= {"text", "text_special"}, written
-            seen = "".join(child.content for child in children).replace(INVISIBLE, "")
+            shown_text = "".join(child.content for child in children).replace(INVISIBLE, "")
             if markdown.marks is LOOKALIKES:
-                seen, typed = (text.translate(ORIGINALS) for text in (seen, typed))
-            assert seen == typed.replace(INVISIBLE, "").strip(), written
+                shown_text, typed = (text.translate(ORIGINALS) for text in (shown_text, typed))
+            assert shown_text == typed.replace(INVISIBLE, "").strip(), written
 
 
 @pytest.mark.parametrize(

@@ -101,16 +101,16 @@ def counting() -> Iterator[Calls]:
 @contextmanager
 def statements(shop_harness: ShopHarness) -> Iterator[list[str]]:
     """The SQL that the store executes meanwhile, with its values."""
-    seen: list[str] = []
-    shop_harness.store._connection._db.set_trace_callback(seen.append)
+    executed: list[str] = []
+    shop_harness.store._connection._db.set_trace_callback(executed.append)
     try:
-        yield seen
+        yield executed
     finally:
         shop_harness.store._connection._db.set_trace_callback(None)
 
 
-def commits(seen: list[str]) -> int:
-    return sum(statement == "COMMIT" for statement in seen)
+def commits(executed: list[str]) -> int:
+    return sum(statement == "COMMIT" for statement in executed)
 
 
 def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ def test_a_tick_without_news_costs_little(tmp_path: Path) -> None:
         async with shop_harness(tmp_path / "state.db", plan=PLAN) as here:
             for _ in range(3):
                 await here.tick()
-            with statements(here) as seen, counting() as calls:
+            with statements(here) as executed, counting() as calls:
                 await here.tick()
-            return calls.total, seen
+            return calls.total, executed
 
-    calls, seen = at_once(story())
-    assert commits(seen) == 1
-    assert len(seen) <= 3, seen
+    calls, executed = at_once(story())
+    assert commits(executed) == 1
+    assert len(executed) <= 3, executed
     assert calls <= 810  # of these 8 store since when digests count, and export that no poll fails
 
 
@@ -135,14 +135,14 @@ def test_a_tick_with_a_page_of_news_costs_a_commit_and_one_for_the_end_of_the_wa
                 await here.tick()
             for order_id in range(1, N + 1):
                 here.shop.put(order_id, "processing")
-            with statements(here) as seen, counting() as calls:
+            with statements(here) as executed, counting() as calls:
                 await here.tick()
             assert len(here.new_deliveries) == N
-            return calls.total, seen
+            return calls.total, executed
 
-    calls, seen = at_once(story())
-    assert commits(seen) == 2
-    assert len(seen) / N <= 3.1
+    calls, executed = at_once(story())
+    assert commits(executed) == 2
+    assert len(executed) / N <= 3.1
     # Of these 75 mask a line of the log, 14 write the facts that people read, and 20 count it for digests.
     assert calls / N <= 280
 
@@ -154,14 +154,14 @@ def test_a_burst_is_claimed_and_recorded_many_at_once(tmp_path: Path) -> None:
         async with shop_harness(tmp_path / "state.db", shop=burst(count), plan=PLAN) as here:
             await here.tick()
             assert len(here.new_deliveries) == count
-            with statements(here) as seen, counting() as calls:
+            with statements(here) as executed, counting() as calls:
                 await here.deliver()
             assert len(here.sinks[0].got) == count
-            return calls.total, seen
+            return calls.total, executed
 
-    calls, seen = at_once(story())
-    assert commits(seen) / count <= 0.01
-    assert len(seen) / count <= 0.05
+    calls, executed = at_once(story())
+    assert commits(executed) / count <= 0.01
+    assert len(executed) / count <= 0.05
     assert calls / count <= 435  # likewise; of these 24 time an attempt and write it down
 
 
@@ -276,9 +276,9 @@ def test_frequent_statements_use_an_index(tmp_path: Path) -> None:
     """The statements of a tick, a delivery and a dead letter, without those that count rows for people."""
 
     async def story() -> dict[str, list[str]]:
-        sink = FakeSink(judge=lambda delivery: refused() if int(delivery.key) % 2 else None)
+        sink = FakeSink(behave=lambda delivery: refused() if int(delivery.key) % 2 else None)
         async with shop_harness(tmp_path / "state.db", sinks=[sink], plan=PLAN) as here:
-            with statements(here) as seen:
+            with statements(here) as executed:
                 await here.tick()
                 for order_id in range(1, N + 1):
                     here.shop.put(order_id, "processing")
@@ -292,7 +292,7 @@ def test_frequent_statements_use_an_index(tmp_path: Path) -> None:
                 statement: [
                     row[3] for row in here.store._connection._db.execute(f"EXPLAIN QUERY PLAN {statement}")
                 ]
-                for statement in seen
+                for statement in executed
                 if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
             }
 

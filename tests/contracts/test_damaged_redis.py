@@ -111,9 +111,9 @@ def spoil(server: Any, place: tuple[bytes, str, bytes], value: Any, score: float
 
 async def use(place: tuple[bytes, str, bytes]) -> None:
     key, kind, _ = place
-    beside = store()
-    await Use(beside).look()
-    await beside.aclose()
+    concurrent = store()
+    await Use(concurrent).look()
+    await concurrent.aclose()
     led = store()
     try:
         using = Use(led)

@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from shop_poller.config.redis_address import RedisAddress, parse_redis
-from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.cursor import LOST_CURSOR_REWIND
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.transition import LOST_STATUS
 from shop_poller.ports import Ack
@@ -38,7 +38,7 @@ class Kept:
 
     where: Path | RedisAddress
     prefix: str
-    open: Callable[[], Awaitable[SqliteStore | RedisStore]]
+    open_store: Callable[[], Awaitable[SqliteStore | RedisStore]]
 
     def server(self) -> Any:
         return redis.Redis(host="127.0.0.1", port=shared_valkey().port, db=2)
@@ -78,7 +78,7 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
 
     is_file = request.param == "sqlite"
     kept = Kept(path if is_file else address, prefix, open_sqlite if is_file else open_redis)
-    store = await kept.open()
+    store = await kept.open_store()
     await fill(store)
     await store.aclose()
     return kept
@@ -87,12 +87,12 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
 @pytest.mark.parametrize("value", ABSURD)
 async def test_an_absurd_cursor_goes_back_and_never_forward(kept: Kept, value: str) -> None:
     kept.write("cursor_at", value)
-    store = await kept.open()
+    store = await kept.open_store()
     with structlog.testing.capture_logs() as logs:
         state = await store.register(SHOP, NOW)
     assert STATE.last_poll_at is not None
     assert STATE.baseline_at is not None
-    assert state.cursor_at == max(STATE.baseline_at, STATE.last_poll_at - READ_AGAIN)
+    assert state.cursor_at == max(STATE.baseline_at, STATE.last_poll_at - LOST_CURSOR_REWIND)
     assert state.last_poll_at == STATE.last_poll_at
     told = [log for log in logs if "damaged" in log["event"]]
     assert len(told) <= 1  # at the opening already
@@ -105,7 +105,7 @@ async def test_an_absurd_cursor_goes_back_and_never_forward(kept: Kept, value: s
 @pytest.mark.parametrize("value", ABSURD)
 async def test_an_absurd_baseline_becomes_the_first_start(kept: Kept, value: str) -> None:
     kept.write("baseline_at", value)
-    store = await kept.open()
+    store = await kept.open_store()
     state = await store.register(SHOP, NOW)
     assert state.baseline_at == STATE.started_at
     assert state.cursor_at == STATE.cursor_at
@@ -115,7 +115,7 @@ async def test_an_absurd_baseline_becomes_the_first_start(kept: Kept, value: str
 @pytest.mark.parametrize("value", ABSURD)
 async def test_an_absurd_last_poll_costs_nothing_but_itself(kept: Kept, value: str) -> None:
     kept.write("last_poll_at", value)
-    store = await kept.open()
+    store = await kept.open_store()
     state = await store.register(SHOP, NOW)
     assert (state.last_poll_at, state.cursor_at) == (None, STATE.cursor_at)
     await store.aclose()
@@ -127,7 +127,7 @@ async def test_a_status_that_is_not_utf_8_is_no_reason_to_announce_anything(kept
     else:
         kept.set("known_orders", "3", b"\xff\xfe")
         kept.set("known_details", "3", json.dumps({"status": 5, "modified_at": 1, "announced_new": True}))
-    store = await kept.open()
+    store = await kept.open_store()
     known = await store.known(SHOP, [1, 2, 3, 4])
     assert [known[order.id] for order in KNOWN if order.id != 3] == [one for one in KNOWN if one.id != 3]
     assert known[3].status == LOST_STATUS
@@ -143,7 +143,7 @@ async def test_details_that_are_no_record_cost_that_record_only(kept: Kept, deta
         kept.run("UPDATE known_orders SET decided = ? WHERE order_id = 3", details)
     else:
         kept.set("known_details", "3", details)
-    store = await kept.open()
+    store = await kept.open_store()
     known = await store.known(SHOP, [1, 2, 3, 4])
     assert known[3].status == "refunded"
     assert known[3].announced_new
@@ -155,7 +155,7 @@ async def test_details_that_are_no_record_cost_that_record_only(kept: Kept, deta
 @pytest.mark.parametrize("body", ["{", "[]", "\x00", "", "null", '"text"'])
 async def test_a_delivery_that_cannot_be_sent_does_not_hold_up_its_sink(kept: Kept, body: str) -> None:
     """It is the first of its order and of its sink; a copy of it is kept."""
-    store = await kept.open()
+    store = await kept.open_store()
     (first, *_) = await claim(store, limit=1)
     await store.aclose()
     if isinstance(kept.where, Path):
@@ -164,7 +164,7 @@ async def test_a_delivery_that_cannot_be_sent_does_not_hold_up_its_sink(kept: Ke
         with kept.server() as server:
             row = json.loads(server.hget(f"{kept.prefix}outbox", first.seq))
         kept.set("outbox", str(first.seq), json.dumps(row | {"body": body}))
-    store = await kept.open()
+    store = await kept.open_store()
     await store.register(SHOP, NOW)
     got: list[str] = []
     while some := await claim(store, now=NOW):
@@ -198,7 +198,7 @@ async def test_a_repair_does_what_the_check_reported_and_keeps_a_copy(kept: Kept
 
 
 async def test_a_repair_is_refused_while_a_process_writes_and_a_check_is_not(kept: Kept) -> None:
-    store = await kept.open()
+    store = await kept.open_store()
     assert await inspect_store(kept.where, shop=SHOP, prefix=kept.prefix) == []
     with pytest.raises(PermanentError) as caught:
         await repair_store(kept.where, shop=SHOP, prefix=kept.prefix)
@@ -292,7 +292,7 @@ async def test_a_shop_whose_row_is_gone_goes_on_before_its_last_change(tmp_path:
         db.commit()
     store = await SqliteStore.open(path)
     state = await store.register(SHOP, NOW)
-    assert state.cursor_at == state.baseline_at == T0 - READ_AGAIN
+    assert state.cursor_at == state.baseline_at == T0 - LOST_CURSOR_REWIND
     await store.aclose()
 
 
@@ -340,7 +340,7 @@ async def test_an_old_last_poll_time_that_cannot_be_right_has_the_last_days_read
     store = redis_store(prefix)
     assert await store.take()
     state = await store.register(SHOP, NOW)
-    expected = NOW - READ_AGAIN if junk else None
+    expected = NOW - LOST_CURSOR_REWIND if junk else None
     assert (state.baseline_at, state.cursor_at) == (expected, expected)
     known = await store.known(SHOP, [1, 2])
     assert [order.announced_new for order in known.values()] == [True, False]

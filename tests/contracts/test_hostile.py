@@ -211,10 +211,10 @@ def answering(content: bytes, *heads: bytes, status: bytes = b"200 OK") -> Serve
 
 @pytest.mark.parametrize("make", [mcp, rest, execute, abilities])
 async def test_keys_do_not_follow_a_redirect(make: Callable[[str], Source]) -> None:
-    seen: list[bytes] = []
+    requests: list[bytes] = []
 
     async def elsewhere(request: bytes, writer: asyncio.StreamWriter) -> None:
-        seen.append(request)
+        requests.append(request)
         writer.close()
 
     async with raw_server(elsewhere) as port:
@@ -224,7 +224,7 @@ async def test_keys_do_not_follow_a_redirect(make: Callable[[str], Source]) -> N
                 error = await refused(source)
                 assert error.kind is ErrorKind.NOT_FOUND
                 assert "redirects" in str(error)
-    assert seen == []
+    assert requests == []
 
 
 @pytest.mark.parametrize("address", NO_ADDRESSES)

@@ -304,7 +304,7 @@ async def test_no_connection_is_made_before_it_is_needed_and_none_is_left_after_
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(sink.send, DELIVERY)
-        assert 1 <= receiver.open <= 3
+        assert 1 <= receiver.open_connections <= 3
 
         await sink.aclose()
 

@@ -313,23 +313,23 @@ def test_pieces_do_not_matter_and_a_repaired_response_needs_no_repair(
 
 def repaired(said: bytes, size: int) -> bytes | None:
     """What a parser sees; None if the head is forbidden."""
-    repair, seen = ResponseRepair(), b""
+    repair, output = ResponseRepair(), b""
     repair.expect_response()
     try:
         for at in range(0, len(said), size):
-            seen += repair.feed(said[at : at + size])
+            output += repair.feed(said[at : at + size])
             if repair.is_broken:
-                return joined(seen + NO_CHUNK)
-        return joined(seen + repair.end())
+                return joined(output + NO_CHUNK)
+        return joined(output + repair.end())
     except ForbiddenHeadError:
         return None
 
 
-def joined(seen: bytes | None) -> bytes | None:
+def joined(output: bytes | None) -> bytes | None:
     """Chunks may be cut at other places; that is looked at in the tests with sockets."""
-    if seen is None or b"chunked\r\n\r\n" not in seen:
-        return seen
-    head, _, chunks = seen.partition(b"chunked\r\n\r\n")
+    if output is None or b"chunked\r\n\r\n" not in output:
+        return output
+    head, _, chunks = output.partition(b"chunked\r\n\r\n")
     parts = chunks.split(b"\r\n")
     return head + b"chunked\r\n\r\n" + b"".join(part for part in parts if not is_size(part))
 
@@ -347,11 +347,11 @@ def is_size(part: bytes) -> bool:
     [b"x", b"\r\n", b"X: y\r\n", b" fold\r\n", b"\x00", b"HTTP/1.1 103 A\r\n\r\n"],
 )
 def test_what_is_kept_is_bounded(endless: bytes) -> None:
-    repair, seen = ResponseRepair(), 0
+    repair, length = ResponseRepair(), 0
     repair.expect_response()
     piece = endless * (1000 // len(endless))
     for _ in range(1000):
-        seen += len(repair.feed(S + piece if seen == 0 else piece))
+        length += len(repair.feed(S + piece if length == 0 else piece))
         assert len(repair._kept) <= MAX_HEAD + 2000
 
 

@@ -569,7 +569,7 @@ async def test_what_cannot_be_logged_is_translated_all_the_same(monkeypatch: pyt
     def broken(_: object) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(peer_errors, "trace", broken)
+    monkeypatch.setattr(peer_errors, "short_traceback", broken)
     assert "IndexError" in str(fail("a", IndexError()))
 
 

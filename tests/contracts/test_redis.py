@@ -346,7 +346,7 @@ async def test_taking_the_lease_anew_voids_the_claims_of_before(
     server: RedisServer, store: RedisStore
 ) -> None:
     await put(store, new_deliveries(event_id="held"))
-    held = await claim_one(store)
+    claimed = await claim_one(store)
     assert await claim(store) == []
     other = store_at(server.url)
     await store.release()
@@ -354,7 +354,7 @@ async def test_taking_the_lease_anew_voids_the_claims_of_before(
     assert ids(await claim(other)) == ["held"]
     await other.release()
     assert await store.take()
-    assert await claim_one(store) == held
+    assert await claim_one(store) == claimed
     await other.aclose()
 
 
@@ -555,12 +555,12 @@ async def test_deliveries_in_hand_whose_place_is_gone_end_the_session(
     server: RedisServer, store: RedisStore, part: str
 ) -> None:
     await lived_in(store)
-    (held,) = await claim(store, now=at(60), limit=1)
+    (claimed,) = await claim(store, now=at(60), limit=1)
     with server.client as client:
         client.delete(PREFIX + part)
     attempt = {
         "outbox": partial(store.commit, SHOP, batch()),
-        "outbox:lines": partial(store.record_outcomes, [Ack(held)], at(1)),
+        "outbox:lines": partial(store.record_outcomes, [Ack(claimed)], at(1)),
     }
     with pytest.raises(TemporaryError, match="not what this process wrote"):
         await attempt[part]()
@@ -737,10 +737,10 @@ async def test_full_memory_is_named_and_ends(tmp_path: Path) -> None:
         assert await store.take()
         await store.register(SHOP, T0)
         await put(store, new_deliveries("A", "1"), new_deliveries("A", "1"))
-        held = await claim_one(store)
+        claimed = await claim_one(store)
         client.config_set("maxmemory", "1")
         assert "its maxmemory is used up" in await refused(store)
-        await store.record_outcomes([Ack(held)], at(1))  # what makes room may be written down
+        await store.record_outcomes([Ack(claimed)], at(1))  # what makes room may be written down
         client.config_set("maxmemory", "0")
         await store.commit(SHOP, batch(known=[known_order(1)]))
         await store.aclose()

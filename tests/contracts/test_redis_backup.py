@@ -219,7 +219,7 @@ async def test_cut_off_before_any_command_a_restore_leaves_one_state_or_the_othe
     before = dump(client, prefix)
     from shop_poller.stores.redis.connection import RedisConnection  # noqa: PLC0415 - to be patched
 
-    carry_out, step, seen = RedisConnection._carry_out, 0, set[bool]()
+    carry_out, step, outcomes = RedisConnection._carry_out, 0, set[bool]()
     while True:
         left = step
 
@@ -239,13 +239,13 @@ async def test_cut_off_before_any_command_a_restore_leaves_one_state_or_the_othe
         client.delete(f"{prefix}lease")  # it expires by itself
         found = {key: value for key, value in dump(client, prefix).items() if not key.startswith(STAGED)}
         assert found in (before, wanted), f"cut off at step {step}"
-        seen.add(found == wanted)
+        outcomes.add(found == wanted)
         if left >= 0:
             assert report.done == [SHOP]
             break
         step += 1
     assert step > 15
-    assert seen == {True, False}
+    assert outcomes == {True, False}
 
 
 def entry(key: str, value: bytes, ttl_ms: int = -1) -> bytes:

@@ -191,16 +191,16 @@ async def test_where_post_is_refused_a_walk_goes_on_by_get(why: str) -> None:
 @pytest.mark.parametrize("cap", [100, 20, 7])
 async def test_where_post_is_refused_a_page_of_what_is_left_out_is_not_the_end(cap: int) -> None:
     server = Nginx(post=refusing(405), cap=cap)
-    seen: set[int] = set()
+    read: set[int] = set()
     async with asking(server) as source:
         for _ in range(100):
-            page = await source.fetch(replace(WALK, exclude=frozenset(seen)))
-            assert not seen & set(ids(page))
+            page = await source.fetch(replace(WALK, exclude=frozenset(read)))
+            assert not read & set(ids(page))
             if not page.items:
                 break
-            seen |= set(ids(page))
-            assert page.total_pages is None or len(seen) <= MAX_IDS_IN_ADDRESS
-    assert seen == set(server.orders)
+            read |= set(ids(page))
+            assert page.total_pages is None or len(read) <= MAX_IDS_IN_ADDRESS
+    assert read == set(server.orders)
 
 
 async def test_where_post_is_refused_ids_are_requested_in_parts() -> None:

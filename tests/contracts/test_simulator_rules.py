@@ -84,10 +84,10 @@ class TestListing:
 
     def test_a_page_shifts_when_an_earlier_order_is_touched(self, scene: Scene) -> None:
         ids = [scene.order(s=s) for s in range(4)]
-        seen = scene.caller.ids(per_page=2, page=1, **ASCENDING)
+        listed = scene.caller.ids(per_page=2, page=1, **ASCENDING)
         scene.shop.touch(ids[0], at=NOON + timedelta(minutes=1))
-        seen += scene.caller.ids(per_page=2, page=2, **ASCENDING)
-        assert ids[2] not in seen
+        listed += scene.caller.ids(per_page=2, page=2, **ASCENDING)
+        assert ids[2] not in listed
 
     def test_an_offset_beats_the_page(self, scene: Scene) -> None:
         ids = [scene.order(s=s) for s in range(5)]

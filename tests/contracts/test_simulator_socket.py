@@ -42,7 +42,7 @@ async def test_remembers_what_arrived() -> None:
         listing = {"name": "woocommerce-orders-list", "arguments": {"per_page": 5}}
         await client.post(running.url, json=call("tools/call", listing))
         await client.delete(running.url)
-    assert [(seen.method, seen.status) for seen in running.seen] == [
+    assert [(request.method, request.status) for request in running.requests] == [
         ("initialize", 200),
         ("tools/call", 200),
         ("DELETE", 200),
@@ -118,7 +118,7 @@ async def test_the_official_sdk_understands_it() -> None:
     assert "woocommerce-orders-list" in [tool.name for tool in tools.tools]
     assert result.structured_content is not None
     assert [order["id"] for order in result.structured_content["data"]] == [order_id]
-    assert running.seen[-1].method == "DELETE"
+    assert running.requests[-1].method == "DELETE"
 
 
 async def test_the_official_sdk_understands_the_mcp_adapter_too() -> None:
@@ -155,5 +155,5 @@ async def test_a_query_and_a_body_arrive_as_they_were_sent() -> None:
     assert [order["id"] for order in listed.json()] == [second]
     assert [order["id"] for order in posted.json()] == [first]
     assert [order["id"] for order in bridge.json()["data"]] == [second, first]
-    assert [seen.dialect for seen in running.seen] == ["rest", "rest", "execute"]
+    assert [request.dialect for request in running.requests] == ["rest", "rest", "execute"]
     assert running.listings == [{**requested, "exclude[]": str(first)}, {"exclude": [second]}, {}]

@@ -29,18 +29,18 @@ class Stage:
 def test_every_kind_of_event_comes_within_twenty_seconds(seed: int) -> None:
     stage = Stage(seed)
     before = {order.id: order for order in stage.shop.orders}
-    seen: set[str] = set()
+    statuses: set[str] = set()
     while (stage.now - stage.start).total_seconds() < 18:  # two seconds are left to poll
         stage.story.step()
         for order in stage.shop.orders:
             known = before.get(order.id)
             if known is None or known.status != order.status:
-                seen.add(order.status)
+                statuses.add(order.status)
             elif len(known.refunds) < len(order.refunds):
-                seen.add("partially refunded")
+                statuses.add("partially refunded")
             before[order.id] = order
         stage.now += timedelta(seconds=stage.story.pause_s)
-    assert seen >= {
+    assert statuses >= {
         "pending",
         "processing",
         "completed",

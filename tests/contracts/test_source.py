@@ -1850,11 +1850,11 @@ async def test_thirty_seconds_is_what_a_request_may_take() -> None:
 
 async def test_a_goodbye_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "GOODBYE_TIMEOUT_S", 0.05)
-    seen: list[bytes] = []
+    methods: list[bytes] = []
 
     async def serve(request: bytes, writer: Any) -> None:
-        seen.append(request.split(b" ")[0])
-        if seen[-1] == b"DELETE":
+        methods.append(request.split(b" ")[0])
+        if methods[-1] == b"DELETE":
             await sleep(600)
         found = re.search(rb'"id": ?(\d+)', request)
         text = b'{"jsonrpc":"2.0","id":%s,"result":{"structuredContent":{"data":[]}}}' % (
@@ -1865,7 +1865,7 @@ async def test_a_goodbye_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -
     async with raw_server(serve) as port:
         async with source_of(f"http://127.0.0.1:{port}/mcp") as source:
             await source.fetch(ASK)
-        assert seen == [b"POST", b"POST", b"POST", b"DELETE"]
+        assert methods == [b"POST", b"POST", b"POST", b"DELETE"]
 
 
 async def test_one_connection_is_kept_between_questions() -> None:

@@ -622,17 +622,17 @@ async def test_two_may_write_to_one_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     await polling.register(SHOP, T0)
-    beside = await SqliteStore.concurrent(path)
+    concurrent = await SqliteStore.concurrent(path)
     await polling.commit(SHOP, batch(known=[known_order(1)]))
     assert (
-        await beside.import_concurrently(
+        await concurrent.import_concurrently(
             SHOP, [known_order(1), known_order(2)], Backfill(at(-1000), at(-500)), T0
         )
         == 1
     )
     await polling.commit(SHOP, batch(known=[known_order(3)]))
     assert set(await polling.known(SHOP, [1, 2, 3])) == {1, 2, 3}
-    await beside.aclose()
+    await concurrent.aclose()
     await polling.aclose()
 
 

@@ -58,7 +58,9 @@ async def delivery_of(store: Store, seq: int) -> StoredDelivery:
 
 async def retry(store: Store, *made: Attempt, seconds: float = 0) -> None:
     one = await claim_one(store, now=at(seconds))
-    await store.record_outcomes([Retry(one, at(seconds + 1), "422", charged=True, made=made)], at(seconds))
+    await store.record_outcomes(
+        [Retry(one, at(seconds + 1), "422", charged=True, new_attempts=made)], at(seconds)
+    )
 
 
 async def damage(store: Store, table: str, value: object) -> None:
@@ -190,7 +192,7 @@ async def test_a_row_does_not_grow_with_its_attempts(store: Store) -> None:
 async def test_the_same_outcomes_once_more_add_nothing(store: Store) -> None:
     await put(store, new_deliveries("A", "1", "event"))
     one = await claim_one(store)
-    outcome = Retry(one, at(1), "422", charged=False, made=[failure(0)])
+    outcome = Retry(one, at(1), "422", charged=False, new_attempts=[failure(0)])
     for _ in range(2):  # the answer to the first commit was lost
         await store.record_outcomes([outcome], T0)
     assert (await claim_one(store, now=at(1))).attempt_log == log_of(failure(0))

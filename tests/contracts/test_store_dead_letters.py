@@ -214,11 +214,11 @@ async def test_while_another_process_writes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     (dead_lettered,) = await move_to_dead_letters(polling, new_deliveries("A", "1", "again"))
-    beside = await concurrent_store(path, shop=SHOP, prefix="")
-    assert await beside.replay_concurrently(SHOP, [dead_lettered.seq], at(2)) == 1
+    concurrent = await concurrent_store(path, shop=SHOP, prefix="")
+    assert await concurrent.replay_concurrently(SHOP, [dead_lettered.seq], at(2)) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
-    await beside.aclose()
+    await concurrent.aclose()
     await polling.aclose()
 
 
@@ -230,14 +230,14 @@ async def test_while_another_store_has_the_lease(tmp_path: Path) -> None:
     one, two = await move_to_dead_letters(
         polling, new_deliveries("A", "1", "again"), new_deliveries("A", "2", "dropped")
     )
-    beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
-    assert await beside.replay_concurrently(SHOP, [one.seq], at(2)) == 1
-    assert await beside.drop_concurrently(SHOP, [two.seq]) == 1
+    concurrent = await concurrent_store(address, shop=SHOP, prefix=prefix)
+    assert await concurrent.replay_concurrently(SHOP, [one.seq], at(2)) == 1
+    assert await concurrent.drop_concurrently(SHOP, [two.seq]) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert ids(await claim(polling, now=at(9))) == ["again"]
     assert await polling._order.is_whole()
-    await beside.aclose()
+    await concurrent.aclose()
     await polling.aclose()
 
 

@@ -529,7 +529,7 @@ class Row:
     due_at: datetime
     head_since: datetime | None = None
     attempts: int = 0
-    held: Delivery | None = None
+    claimed: Delivery | None = None
 
 
 Key = tuple[str, str, str]  # shop, sink, key
@@ -565,7 +565,7 @@ class Outbox(RuleBasedStateMachine):
     def heads(self, sink: str) -> list[tuple[Key, Row]]:
         """The first of each key of a sink, if nobody has it."""
         lists = ((key, rows[0]) for key, rows in self.rows.items() if key[1] == sink and rows)
-        return [(key, row) for key, row in lists if row.held is None]
+        return [(key, row) for key, row in lists if row.claimed is None]
 
     def leave(self, key: Key) -> None:
         """The first of a key leaves the outbox."""
@@ -577,9 +577,9 @@ class Outbox(RuleBasedStateMachine):
     def claimed(self) -> list[tuple[Key, Row, Delivery]]:
         """Those that are claimed now."""
         firsts = ((key, rows[0]) for key, rows in self.rows.items() if rows)
-        return [(key, row, row.held) for key, row in firsts if row.held is not None]
+        return [(key, row, row.claimed) for key, row in firsts if row.claimed is not None]
 
-    def held(self, picks: list[int]) -> list[tuple[Key, Row, Delivery]]:
+    def picked(self, picks: list[int]) -> list[tuple[Key, Row, Delivery]]:
         """Some of those that are claimed now."""
         claimed = self.claimed()
         return [claimed[pick] for pick in dict.fromkeys(pick % len(claimed) for pick in picks)]
@@ -609,12 +609,12 @@ class Outbox(RuleBasedStateMachine):
             assert (delivery.attempts, delivery.created_at) == (row.attempts, row.created_at)
             assert delivery.head_since == row.head_since
             assert all(row.due_at <= other.due_at for other in due.values())  # the longest due first
-            row.held = delivery
+            row.claimed = delivery
 
     @something_is_claimed
     @rule(picks=picks)
     def acknowledge(self, picks: list[int]) -> None:
-        done = self.held(picks)
+        done = self.picked(picks)
         self.run(self.store.record_outcomes([Ack(delivery) for _, _, delivery in done], self.now))
         for key, _, _ in done:
             self.leave(key)
@@ -622,7 +622,7 @@ class Outbox(RuleBasedStateMachine):
     @something_is_claimed
     @rule(picks=picks)
     def move_to_dead_letters(self, picks: list[int]) -> None:
-        done = self.held(picks)
+        done = self.picked(picks)
         self.run(
             self.store.record_outcomes(
                 [MoveToDeadLetters(delivery, "400") for _, _, delivery in done], self.now
@@ -636,19 +636,19 @@ class Outbox(RuleBasedStateMachine):
     @rule(picks=picks, seconds=seconds, charged=st.booleans())
     def retry_later(self, picks: list[int], seconds: int, *, charged: bool) -> None:
         due_at = self.now + timedelta(seconds=seconds)
-        done = self.held(picks)
+        done = self.picked(picks)
         outcomes = [Retry(delivery, due_at, "500", charged=charged) for _, _, delivery in done]
         self.run(self.store.record_outcomes(outcomes, self.now))
         for _, row, _ in done:
-            row.held, row.due_at, row.attempts = None, due_at, row.attempts + charged
+            row.claimed, row.due_at, row.attempts = None, due_at, row.attempts + charged
 
     @something_is_claimed
     @rule(picks=picks)
     def release(self, picks: list[int]) -> None:
-        done = self.held(picks)
+        done = self.picked(picks)
         self.run(self.store.record_outcomes([Release(delivery) for _, _, delivery in done], self.now))
         for _, row, _ in done:
-            row.held = None
+            row.claimed = None
 
     @rule(sink=sinks)
     def release_parked(self, sink: str) -> None:
@@ -674,7 +674,7 @@ class Outbox(RuleBasedStateMachine):
         self.store = self.run(self.place.open())
         for rows in self.rows.values():
             for row in rows:
-                row.held = None
+                row.claimed = None
 
     @invariant()
     def everything_is_counted(self) -> None:

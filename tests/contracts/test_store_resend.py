@@ -212,11 +212,11 @@ async def test_while_another_process_writes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     polling = await SqliteStore.open(path)
     (first,) = await deliver(polling, new_deliveries("A", "1", "again"))
-    beside = await concurrent_store(path, shop=SHOP, prefix="")
-    assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
+    concurrent = await concurrent_store(path, shop=SHOP, prefix="")
+    assert await concurrent.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert ids(await claim(polling, now=at(9))) == ["again"]
-    await beside.aclose()
+    await concurrent.aclose()
     await polling.aclose()
 
 
@@ -263,14 +263,14 @@ async def test_while_another_store_has_the_lease(tmp_path: Path) -> None:
     assert await polling.take()
     await polling.register(SHOP, T0)
     (first,) = await deliver(polling, new_deliveries("A", "1", "again"))
-    beside = await concurrent_store(address, shop=SHOP, prefix=prefix)
-    assert await beside.resend_concurrently(SHOP, [first.seq], at(2)) == 1
+    concurrent = await concurrent_store(address, shop=SHOP, prefix=prefix)
+    assert await concurrent.resend_concurrently(SHOP, [first.seq], at(2)) == 1
     await put(polling, new_deliveries("A", "1", "next"), now=at(3))
     assert await polling.renew()
     assert await polling._order.is_whole()
     assert await polling._connection.read("EXISTS", polling._keys.texts) == 0, "it lies in the outbox now"
     assert ids(await claim(polling, now=at(9))) == ["again"]
-    await beside.aclose()
+    await concurrent.aclose()
     await polling.aclose()
 
 

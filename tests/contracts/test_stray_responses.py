@@ -372,11 +372,11 @@ def test_stray_bytes_are_told_wherever_the_pieces_end(first: bytes, cut: int) ->
     for at in (len(first) - cut, len(first) + cut):
         repair, data = ResponseRepair(), first + OK
         repair.expect_response()
-        seen = repair.feed(data[:at]) + repair.feed(data[at:])
+        repaired = repair.feed(data[:at]) + repair.feed(data[at:])
         assert repair.has_stray
         assert not repair.is_doubtful
         whole = ResponseRepair()
         whole.expect_response()
-        assert seen.count(b"HTTP/1.1") == whole.feed(first).count(b"HTTP/1.1")
+        assert repaired.count(b"HTTP/1.1") == whole.feed(first).count(b"HTTP/1.1")
         assert not whole.has_stray
         assert whole.is_over

@@ -40,8 +40,8 @@ ORDER = Order(
 KNOWN = decide(None, ORDER, POLICY).known
 
 
-def judge(seen: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence = NOTHING) -> Entry:
-    return AUDITOR.judge(seen, known, evidence)
+def entry_of(shown: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence = NOTHING) -> Entry:
+    return AUDITOR.entry_of(shown, known, evidence)
 
 
 def sent(*statuses: str, event: EventType = EventType.NEW, n: int = 1) -> Evidence:
@@ -79,28 +79,28 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("seen", "known", "standing"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("shown", "known", "standing"), CASES.values(), ids=CASES.keys())
 def test_an_order_stands_as_the_shop_and_we_agree(
-    seen: Order | UnreadableOrder, known: KnownOrder | None, standing: Standing
+    shown: Order | UnreadableOrder, known: KnownOrder | None, standing: Standing
 ) -> None:
-    assert judge(seen, known).standing is standing
+    assert entry_of(shown, known).standing is standing
 
 
 def test_what_no_sink_wants_was_not_lost() -> None:
     complete = Evidence({}, complete_since=T0 - DAY)
     choosy = replace(AUDITOR, is_wanted=lambda name, item: (name, item) != ("shop.order.new", ORDER))
 
-    assert AUDITOR.judge(ORDER, KNOWN, complete).standing is Standing.LOST
-    assert choosy.judge(ORDER, KNOWN, complete) == Entry(7, Standing.FINE, "processing", "processing", {})
+    assert AUDITOR.entry_of(ORDER, KNOWN, complete).standing is Standing.LOST
+    assert choosy.entry_of(ORDER, KNOWN, complete) == Entry(7, Standing.FINE, "processing", "processing", {})
     # It was wanted when it was decided: what became of it counts.
-    assert choosy.judge(ORDER, KNOWN, sent("dead")).standing is Standing.DEAD
+    assert choosy.entry_of(ORDER, KNOWN, sent("dead")).standing is Standing.DEAD
 
 
 def test_what_was_missed_says_what_would_have_been_told() -> None:
-    entry = judge(replace(ORDER, status="cancelled"), KNOWN)
+    entry = entry_of(replace(ORDER, status="cancelled"), KNOWN)
     assert (entry.shop_says, entry.known_as) == ("cancelled", "processing")
     assert entry.detail == "to be announced: shop.order.cancelled"
-    assert judge(replace(ORDER, status="pending"), None).detail == "to be announced: nothing to announce"
+    assert entry_of(replace(ORDER, status="pending"), None).detail == "to be announced: nothing to announce"
 
 
 def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
@@ -108,7 +108,7 @@ def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
     waiting = replace(ORDER, status="on-hold")
     known = decide(None, waiting, POLICY).known
     assert decide(known, waiting, policy).events
-    assert Auditor(SHOP, policy, polled_to=T0).judge(waiting, known, NOTHING).standing is Standing.FINE
+    assert Auditor(SHOP, policy, polled_to=T0).entry_of(waiting, known, NOTHING).standing is Standing.FINE
 
 
 @pytest.mark.parametrize(
@@ -121,18 +121,18 @@ def test_an_overdue_payment_comes_with_time_and_was_not_missed() -> None:
     ],
 )
 def test_an_order_that_is_known_stands_as_its_deliveries_do(statuses: list[str], standing: Standing) -> None:
-    entry = judge(ORDER, KNOWN, sent(*statuses))
+    entry = entry_of(ORDER, KNOWN, sent(*statuses))
     assert entry.standing is standing
     assert [one.status for one in entry.announced["shop.order.new"]] == statuses
 
 
 def test_what_is_older_than_the_history_leaves_no_record_and_is_not_lost() -> None:
-    assert judge(ORDER, KNOWN, NOTHING).standing is Standing.FINE
+    assert entry_of(ORDER, KNOWN, NOTHING).standing is Standing.FINE
 
 
 def test_each_time_that_something_was_told_is_named() -> None:
     known = replace(KNOWN, status="failed", decided={EventType.NEW: 1, EventType.FAILED: 2})
-    entry = judge(replace(ORDER, status="failed"), known, sent("delivered", event=EventType.FAILED, n=2))
+    entry = entry_of(replace(ORDER, status="failed"), known, sent("delivered", event=EventType.FAILED, n=2))
     assert list(entry.announced) == ["shop.order.failed (1)", "shop.order.failed (2)", "shop.order.new"]
     assert [len(several) for several in entry.announced.values()] == [0, 1, 0]
 
@@ -141,7 +141,7 @@ def test_refunds_that_were_told_are_named_and_those_that_were_swallowed_are_not(
     refunds = (Refund(9, "1.00"), Refund(10, "2.00"))
     known = replace(KNOWN, refund_ids=frozenset({9, 10}))
     evidence = sent("delivered", event=EventType.PARTIALLY_REFUNDED, n=9)
-    announced = judge(replace(ORDER, refunds=refunds), known, evidence).announced
+    announced = entry_of(replace(ORDER, refunds=refunds), known, evidence).announced
     assert list(announced) == ["shop.order.new", "shop.order.partially_refunded (9)"]
 
 
@@ -168,7 +168,7 @@ def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "known", "contradicts"),
+    ("shown", "known", "contradicts"),
     [
         pytest.param(ORDER, KNOWN, False, id="as it is known"),
         pytest.param(ORDER, None, False, id="unknown"),
@@ -184,15 +184,15 @@ def test_a_count_that_changed_meanwhile_says_from_what_to_what() -> None:
     ],
 )
 def test_which_orders_are_requested_in_another_way(
-    seen: Order | UnreadableOrder,
+    shown: Order | UnreadableOrder,
     known: KnownOrder | None,
     contradicts: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert AUDITOR.contradicts(seen, known) is contradicts
+    assert AUDITOR.contradicts(shown, known) is contradicts
 
 
 def test_of_an_order_that_cannot_be_read_it_is_told_what_was_announced() -> None:
-    entry = judge(UnreadableOrder(7, "total: missing"), KNOWN, sent("delivered"))
+    entry = entry_of(UnreadableOrder(7, "total: missing"), KNOWN, sent("delivered"))
     assert (entry.shop_says, entry.known_as, entry.detail) == ("", "processing", "total: missing")
     assert [one.status for one in entry.announced["shop.order.new"]] == ["delivered"]
 

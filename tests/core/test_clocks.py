@@ -30,8 +30,8 @@ jumps = pytest.mark.parametrize(
 def after(clocks: Clocks, seconds: float, *, step: timedelta = timedelta(0)) -> Clocks:
     """A look at our clock so much later, having been set by a step meanwhile."""
     ours = clocks.ours + timedelta(seconds=seconds) + step
-    known, seen = clocks.read(ours, clocks.at + seconds)
-    assert seen == (step if abs(step) > STEP else timedelta(0))
+    known, measured = clocks.read(ours, clocks.at + seconds)
+    assert measured == (step if abs(step) > STEP else timedelta(0))
     return known
 
 

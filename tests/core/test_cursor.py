@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shop_poller.core import cursor
-from shop_poller.core.cursor import READ_AGAIN, ReadBefore, Walk, may_hide_more, read_again_from
+from shop_poller.core.cursor import (
+    LOST_CURSOR_REWIND,
+    ModifiedWalk,
+    ReadBefore,
+    cursor_after_loss,
+    may_hide_more,
+)
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Page, Query, UnreadableOrder
 from support.model_shop import DAY, ModelShop, Row, State, at, pages_of, state_of
@@ -44,12 +50,12 @@ def last_page(*seconds: int | None, clock: int = LONG_AFTER) -> Page:
     return replace(page(*seconds, clock=clock), total=len(seconds), total_pages=1)
 
 
-def begin(second: int, *, per_page: int) -> cursor.Walk:
+def begin(second: int, *, per_page: int) -> cursor.ModifiedWalk:
     """A walk that asks for what was modified after a second."""
     return replace(cursor.start(at(second), overlap=NO_OVERLAP, read=WHOLE_PAGES), per_page=per_page)
 
 
-def step(walk: cursor.Walk, answer: Page) -> cursor.Step:
+def step(walk: cursor.ModifiedWalk, answer: Page) -> cursor.Step:
     return cursor.step(walk, answer, clock_skew=SKEW)
 
 
@@ -71,7 +77,7 @@ class Watcher:
     def pages(self) -> Iterator[int]:
         """One walk, page by page: what the caller does between two pages happens in mid-walk."""
         read, self.read = self.read, cursor.ReadBefore()
-        walk: cursor.Walk | None = self._begin(read)
+        walk: cursor.ModifiedWalk | None = self._begin(read)
         for number in range(1, MAX_STEPS):
             if walk is None:
                 self.read = read
@@ -93,7 +99,7 @@ class Watcher:
                 read = read.after(requested, answer, overlap=self.overlap)
         raise AssertionError("the walk does not end")
 
-    def _begin(self, read: ReadBefore) -> Walk:
+    def _begin(self, read: ReadBefore) -> ModifiedWalk:
         walk = cursor.start(self.cursor, overlap=self.overlap, read=read)
         return replace(walk, per_page=self.per_page)
 
@@ -1005,7 +1011,9 @@ def test_a_walk_takes_a_bounded_number_of_pages_and_the_next_one_resumes_where_i
 
 
 def test_an_absurd_number_of_orders_in_one_second_is_an_error() -> None:
-    stamped_alike = cursor.KeysetPosition(at(0), seen=dict.fromkeys(range(1, cursor.MAX_EXCLUDE), at(1)))
+    stamped_alike = cursor.KeysetPosition(
+        at(0), already_read=dict.fromkeys(range(1, cursor.MAX_EXCLUDE), at(1))
+    )
 
     stamped_alike.advance(page(1, first_id=100_001), 100)
     with pytest.raises(TemporaryError) as caught:
@@ -1051,7 +1059,7 @@ def test_halving_in_mid_walk_skips_nothing(stamps: list[int], too_large: set[int
     shop = ModelShop(now=100)
     for stamp in stamps:
         shop.create(modified=stamp)
-    walk: cursor.Walk | None = begin(-1, per_page=16)
+    walk: cursor.ModifiedWalk | None = begin(-1, per_page=16)
     seen: set[State] = set()
     while walk is not None:
         if shop.answers in too_large and walk.per_page > 1:
@@ -1091,7 +1099,7 @@ def test_a_walk_by_creation_ends_with_an_answer_that_brings_nothing_new() -> Non
 
 
 @dataclass(frozen=True)
-class Happening:
+class ShopChange:
     """Something that happens in the shop."""
 
     what: str
@@ -1128,37 +1136,37 @@ class Happening:
 
 MAX_ORDERS = 30
 which = st.integers(0, MAX_ORDERS)
-slow_edit = st.builds(Happening, st.just("slow edit"), which, st.integers(1, 40))
+slow_edit = st.builds(ShopChange, st.just("slow edit"), which, st.integers(1, 40))
 edits = [
     slow_edit,
-    st.builds(Happening, st.just("edit"), which),
-    st.builds(Happening, st.just("bulk edit"), amount=st.integers(2, 15)),
-    st.builds(Happening, st.just("create"), amount=st.integers(1, 6)),
-    st.builds(Happening, st.just("delete"), which),
+    st.builds(ShopChange, st.just("edit"), which),
+    st.builds(ShopChange, st.just("bulk edit"), amount=st.integers(2, 15)),
+    st.builds(ShopChange, st.just("create"), amount=st.integers(1, 6)),
+    st.builds(ShopChange, st.just("delete"), which),
 ]
-ahead = st.builds(Happening, st.just("date ahead"), which, st.sampled_from([1, 30, 130, 1000, 100_000]))
-pauses = st.builds(Happening, st.just("wait"), amount=st.integers(0, 3))
-waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 90) | st.sampled_from([500, 1100, 5000]))
+ahead = st.builds(ShopChange, st.just("date ahead"), which, st.sampled_from([1, 30, 130, 1000, 100_000]))
+pauses = st.builds(ShopChange, st.just("wait"), amount=st.integers(0, 3))
+waits = st.builds(ShopChange, st.just("wait"), amount=st.integers(1, 90) | st.sampled_from([500, 1100, 5000]))
 
 
 @dataclass(frozen=True)
 class Tick:
     """What happens before a walk, between its pages, and after which page it dies, if it does."""
 
-    before: list[Happening]
-    between: list[list[Happening]]
+    before: list[ShopChange]
+    between: list[list[ShopChange]]
     dies_after: int | None
 
 
 def ticks(
-    *happenings: st.SearchStrategy[Happening], wait: st.SearchStrategy[Happening]
+    *changes: st.SearchStrategy[ShopChange], wait: st.SearchStrategy[ShopChange]
 ) -> st.SearchStrategy[list[Tick]]:
     """A handful of ticks in a shop where these things happen."""
     return st.lists(
         st.builds(
             Tick,
-            before=st.lists(st.one_of(*happenings, wait), max_size=4),
-            between=st.lists(st.lists(st.one_of(*happenings, pauses), max_size=3), max_size=6),
+            before=st.lists(st.one_of(*changes, wait), max_size=4),
+            between=st.lists(st.lists(st.one_of(*changes, pauses), max_size=3), max_size=6),
             dies_after=st.none() | st.none() | st.integers(1, 4),
         ),
         min_size=1,
@@ -1170,15 +1178,15 @@ def run_ticks(shop: ModelShop, watcher: Watcher, script: list[Tick], *, within: 
     """Live through it: each state that stays through so many whole walks must have been seen."""
     standing: list[set[State]] = []  # at the beginning of each whole walk
     for tick in script:
-        for happening in tick.before:
-            happening.to(shop)
+        for change in tick.before:
+            change.to(shop)
         standing.append(shop.states())
         for number, _ in enumerate(watcher.pages()):
             if tick.dies_after == number + 1:
                 standing.pop()
                 break
-            for happening in tick.between[number] if number < len(tick.between) else ():
-                happening.to(shop)
+            for change in tick.between[number] if number < len(tick.between) else ():
+                change.to(shop)
         if len(standing) >= within:
             stayed = standing[-within] & shop.states()
             assert stayed <= watcher.seen, f"skipped: {stayed - watcher.seen}"
@@ -1229,9 +1237,9 @@ def test_not_even_when_stamps_lag_behind_by_the_skew(
 
 
 jumps = st.builds(
-    Happening, st.just("jump"), amount=st.integers(-2000, 2000) | st.integers(-100_000, 100_000)
+    ShopChange, st.just("jump"), amount=st.integers(-2000, 2000) | st.integers(-100_000, 100_000)
 )
-short_waits = st.builds(Happening, st.just("wait"), amount=st.integers(1, 12))
+short_waits = st.builds(ShopChange, st.just("wait"), amount=st.integers(1, 12))
 
 
 # But for a transaction under way while the clock jumps: its stamp is of the old clock.
@@ -1246,7 +1254,7 @@ finished = [edit for edit in edits if edit is not slow_edit]
 )
 @settings(max_examples=settings().max_examples * 2)
 def test_a_clock_that_jumps_between_walks_delays_by_a_walk_and_skips_nothing(
-    script: list[Tick], clock: list[Happening | None], orders: int, per_page: int
+    script: list[Tick], clock: list[ShopChange | None], orders: int, per_page: int
 ) -> None:
     shop = shop_of(orders)
     jumping = [
@@ -1264,8 +1272,8 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
     shop = shop_of(5)
     watcher = watcher_of(shop, per_page)
     for tick in script:
-        for happening in tick.before:
-            happening.to(shop)
+        for change in tick.before:
+            change.to(shop)
         began = at(shop.clock())
         watcher.commits.clear()
         watcher.walk()
@@ -1277,10 +1285,10 @@ def test_the_cursor_is_never_ahead_of_the_shops_clock_and_a_whole_second(
 
 
 def test_a_lost_cursor_goes_back_before_the_last_poll_but_not_before_the_watch_began() -> None:
-    assert read_again_from(DAY, None) == DAY
-    assert read_again_from(DAY, at(3600)) == DAY
+    assert cursor_after_loss(DAY, None) == DAY
+    assert cursor_after_loss(DAY, at(3600)) == DAY
     late = DAY + timedelta(days=9)
-    assert read_again_from(DAY, late) == late - READ_AGAIN
+    assert cursor_after_loss(DAY, late) == late - LOST_CURSOR_REWIND
 
 
 @pytest.mark.parametrize(
@@ -1306,8 +1314,8 @@ def test_an_empty_page_may_hide_orders_if_the_shop_tells_no_count(
 
 def test_what_is_stamped_from_an_instant_on_is_read_again() -> None:
     read = ReadBefore(complete_to=at(100), complete_at=at(300), largest_page=7)
-    assert read.reading_again_from(None) == read
-    assert read.reading_again_from(at(101)) == read
-    assert read.reading_again_from(at(100)) == replace(read, complete_to=at(99))
-    assert read.reading_again_from(at(50)) == replace(read, complete_to=at(49))
-    assert WHOLE_PAGES.reading_again_from(at(50)) == WHOLE_PAGES
+    assert read.rewound_to(None) == read
+    assert read.rewound_to(at(101)) == read
+    assert read.rewound_to(at(100)) == replace(read, complete_to=at(99))
+    assert read.rewound_to(at(50)) == replace(read, complete_to=at(49))
+    assert WHOLE_PAGES.rewound_to(at(50)) == WHOLE_PAGES

@@ -94,15 +94,17 @@ def test_only_abilities_are_half_blind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "asked"),
+    ("url", "expected"),
     [
         (f"{S}/wp-json/wc/v3/orders?page=1", f"{S}/wp-json/wc/v3/orders?page=1"),
         (f"{S}/?rest_route=/wc/v3/orders", f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/"),
         (f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/", f"{S}/?rest_route=/wc/v3/orders&via=wp-json/wc/"),
     ],
 )
-def test_with_plain_permalinks_a_parameter_makes_woocommerce_look_at_the_keys(url: str, asked: str) -> None:
-    assert with_keys_read(url) == asked
+def test_with_plain_permalinks_a_parameter_makes_woocommerce_look_at_the_keys(
+    url: str, expected: str
+) -> None:
+    assert with_keys_read(url) == expected
 
 
 @pytest.mark.parametrize("path", ["/wc-api/v3/orders", "/wc-auth/v1/authorize", "/wc-api"])

@@ -19,9 +19,9 @@ secrets = st.text(min_size=8, max_size=100)
 
 
 def verifier(body: bytes, secret: str) -> WebhookVerifier:
-    judged = WebhookVerifier(secret)
-    judged.add(body)
-    return judged
+    verifier = WebhookVerifier(secret)
+    verifier.add(body)
+    return verifier
 
 
 def is_genuine(body: bytes, *, signature: str, secret: str) -> bool:

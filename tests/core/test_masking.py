@@ -288,14 +288,14 @@ def escaped(text: str, backslashes: int = 1) -> str:
     name=st.sampled_from(sorted(FORMS)),
     before=dead_letters,
     after=dead_letters,
-    beside=st.sampled_from(["", " ", '"', "\\n"]),
+    neighbor=st.sampled_from(["", " ", '"', "\\n"]),
 )
 def test_next_to_escaped_letters_of_another_alphabet_it_is_masked(
-    secret: str, name: str, before: str, after: str, beside: str
+    secret: str, name: str, before: str, after: str, neighbor: str
 ) -> None:
     form = FORMS[name](secret)
     for backslashes in (1, 2, 3):
-        text = f"{escaped(before, backslashes)}{beside}{form}{beside}{escaped(after, backslashes)}"
+        text = f"{escaped(before, backslashes)}{neighbor}{form}{neighbor}{escaped(after, backslashes)}"
         masked = Masker([secret]).mask(text)
         assert "***" in masked
         assert not parts(masked, 14) & parts(form, 14)

@@ -20,7 +20,7 @@ REFUNDED = EventType.REFUNDED
 PARTIAL = EventType.PARTIALLY_REFUNDED
 
 
-def seen(status: str, *, created: int = YOUNG, refunds: Iterable[int] | None = ()) -> Order:
+def order_in(status: str, *, created: int = YOUNG, refunds: Iterable[int] | None = ()) -> Order:
     """Order 101 as the shop shows it."""
     created_at = BASELINE + timedelta(seconds=created)
     return Order(
@@ -51,21 +51,33 @@ def events_of(decision: Decision) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        pytest.param(seen("completed", created=OLD, refunds=[5]), [], id="no date"),
-        pytest.param(with_dates(seen("completed", created=OLD, refunds=[5]), r5=0), [(PARTIAL, 5)], id="new"),
-        pytest.param(with_dates(seen("completed", created=OLD, refunds=[5]), r5=-1), [], id="too old"),
+        pytest.param(order_in("completed", created=OLD, refunds=[5]), [], id="no date"),
         pytest.param(
-            with_dates(seen("completed", created=OLD, refunds=[5, 6]), r5=-9, r6=9), [(PARTIAL, 6)], id="one"
+            with_dates(order_in("completed", created=OLD, refunds=[5]), r5=0), [(PARTIAL, 5)], id="new"
         ),
-        pytest.param(with_dates(seen("refunded", created=OLD, refunds=[5]), r5=9), [(REFUNDED, 1)], id="all"),
-        pytest.param(with_dates(seen("refunded", created=OLD, refunds=[5]), r5=-9), [], id="all, long ago"),
-        pytest.param(with_dates(seen("trash", created=OLD, refunds=[5]), r5=9), [], id="away"),
+        pytest.param(with_dates(order_in("completed", created=OLD, refunds=[5]), r5=-1), [], id="too old"),
         pytest.param(
-            with_dates(seen("cancelled", created=OLD, refunds=[5]), r5=9), [(PARTIAL, 5)], id="old, over"
+            with_dates(order_in("completed", created=OLD, refunds=[5, 6]), r5=-9, r6=9),
+            [(PARTIAL, 6)],
+            id="one",
         ),
-        pytest.param(with_dates(seen("cancelled", refunds=[5]), r5=900), [(CANCELLED, 1)], id="young, over"),
         pytest.param(
-            with_dates(seen("cancelled", created=0, refunds=[5]), r5=900), [(CANCELLED, 1)], id="as old as we"
+            with_dates(order_in("refunded", created=OLD, refunds=[5]), r5=9), [(REFUNDED, 1)], id="all"
+        ),
+        pytest.param(
+            with_dates(order_in("refunded", created=OLD, refunds=[5]), r5=-9), [], id="all, long ago"
+        ),
+        pytest.param(with_dates(order_in("trash", created=OLD, refunds=[5]), r5=9), [], id="away"),
+        pytest.param(
+            with_dates(order_in("cancelled", created=OLD, refunds=[5]), r5=9), [(PARTIAL, 5)], id="old, over"
+        ),
+        pytest.param(
+            with_dates(order_in("cancelled", refunds=[5]), r5=900), [(CANCELLED, 1)], id="young, over"
+        ),
+        pytest.param(
+            with_dates(order_in("cancelled", created=0, refunds=[5]), r5=900),
+            [(CANCELLED, 1)],
+            id="as old as we",
         ),
     ],
 )
@@ -81,7 +93,7 @@ def test_of_an_unknown_order_a_refund_is_news_by_its_own_date(
 @pytest.mark.parametrize("made", [0, 9], ids=["as the watch began", "later"])
 @pytest.mark.parametrize("status", ["completed", "refunded", "processing"])
 def test_one_that_was_recorded_in_silence_is_news_once_its_date_is_known(status: str, made: int) -> None:
-    order = seen(status, created=OLD, refunds=[5])
+    order = order_in(status, created=OLD, refunds=[5])
     silent = decide(None, order, POLICY)
     assert silent.events == ()
     assert silent.known.silent_refund_ids == {5}
@@ -93,15 +105,15 @@ def test_one_that_was_recorded_in_silence_is_news_once_its_date_is_known(status:
 
 
 def test_one_that_turns_out_to_be_old_stays_untold_for_good() -> None:
-    order = seen("completed", created=OLD, refunds=[5])
+    order = order_in("completed", created=OLD, refunds=[5])
     silent = decide(None, order, POLICY).known
-    judged = decide(silent, with_dates(order, r5=-9), POLICY)
-    assert judged.events == ()
-    assert judged.known.silent_refund_ids == frozenset()
+    decided = decide(silent, with_dates(order, r5=-9), POLICY)
+    assert decided.events == ()
+    assert decided.known.silent_refund_ids == frozenset()
 
 
 def test_what_was_imported_with_its_refunds_is_recorded_in_silence_too() -> None:
-    order = seen("completed", created=-60, refunds=[5])
+    order = order_in("completed", created=-60, refunds=[5])
     assert import_silently(order, POLICY).silent_refund_ids == {5}
     assert events_of(decide(import_silently(order, POLICY), with_dates(order, r5=9), POLICY)) == [
         (PARTIAL, 5)
@@ -109,19 +121,21 @@ def test_what_was_imported_with_its_refunds_is_recorded_in_silence_too() -> None
 
 
 def test_refunds_that_were_told_or_swallowed_are_not_recorded_in_silence() -> None:
-    first = decide(None, seen("processing"), POLICY).known
-    partly = decide(first, seen("processing", refunds=[5]), POLICY)
+    first = decide(None, order_in("processing"), POLICY).known
+    partly = decide(first, order_in("processing", refunds=[5]), POLICY)
     assert events_of(partly) == [(PARTIAL, 5)]
-    wholly = decide(partly.known, seen("refunded", refunds=[5, 6]), POLICY)
+    wholly = decide(partly.known, order_in("refunded", refunds=[5, 6]), POLICY)
     assert events_of(wholly) == [(REFUNDED, 1)]
     for decision in (partly, wholly):
         assert decision.known.silent_refund_ids == frozenset()
-    assert events_of(decide(wholly.known, with_dates(seen("refunded", refunds=[5, 6]), r6=9), POLICY)) == []
+    assert (
+        events_of(decide(wholly.known, with_dates(order_in("refunded", refunds=[5, 6]), r6=9), POLICY)) == []
+    )
 
 
 def test_a_dialect_that_could_not_see_refunds_is_made_up_for() -> None:
-    blind = decide(None, seen("processing", refunds=None), POLICY).known
-    order = seen("processing", refunds=[5, 6])
+    blind = decide(None, order_in("processing", refunds=None), POLICY).known
+    order = order_in("processing", refunds=[5, 6])
     silent = decide(blind, order, POLICY)
     assert silent.events == ()
     assert silent.known.silent_refund_ids == {5, 6}
@@ -134,11 +148,11 @@ def test_what_a_dialect_without_refunds_announced_as_refunded_is_not_announced_a
     *, seen_between: bool
 ) -> None:
     """As after a change from `abilities` to `rest`: the status was seen before, the refund was not."""
-    known = decide(None, seen("processing", refunds=None), POLICY).known
-    announced = decide(known, seen("refunded", refunds=None), POLICY)
+    known = decide(None, order_in("processing", refunds=None), POLICY).known
+    announced = decide(known, order_in("refunded", refunds=None), POLICY)
     assert events_of(announced) == [(REFUNDED, 1)]
     known = announced.known
-    order = seen("refunded", refunds=[5])
+    order = order_in("refunded", refunds=[5])
     if seen_between:
         undated = decide(known, order, POLICY)
         assert events_of(undated) == []

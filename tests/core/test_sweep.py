@@ -44,15 +44,17 @@ def test_every_order_made_in_the_window_is_shown_once_newest_first(per_page: int
     for created in (0, 100, 101, 101, 101, 102, 500, 500, 900, 901, 10_050):
         shop.create(created=created)
     walk: CreatedWalk | None = created_walk(since=at(100), before=at(10_051))
-    seen: list[int] = []
+    listed: list[int] = []
     while walk is not None:
         page = shop.answer(replace(walk, per_page=per_page).query())
-        seen += [item.id for item in page.items]
+        listed += [item.id for item in page.items]
         walk = replace(walk, per_page=per_page).advance(page)
     inside = [row for row in shop.rows.values() if 100 < row.created < 10_051]
-    assert sorted(seen) == sorted(row.id for row in inside)
+    assert sorted(listed) == sorted(row.id for row in inside)
     assert len(inside) == 9
-    assert [shop.rows[i].created for i in seen] == sorted((shop.rows[i].created for i in seen), reverse=True)
+    assert [shop.rows[i].created for i in listed] == sorted(
+        (shop.rows[i].created for i in listed), reverse=True
+    )
 
 
 # --- what was missed ----------------------------------------------------------------------------------------
@@ -73,15 +75,15 @@ def order(status: str = "processing", *, modified_at: datetime = T0, **more: obj
     return replace(made, **more)  # type: ignore[arg-type] # fields of Order, as the tests name them
 
 
-def is_missed(known: KnownOrder | None, seen: Order, polled_to: datetime = T0) -> bool:
-    return missed(known, seen, decide(known, seen, POLICY), polled_to=polled_to)
+def is_missed(known: KnownOrder | None, shown: Order, polled_to: datetime = T0) -> bool:
+    return missed(known, shown, decide(known, shown, POLICY), polled_to=polled_to)
 
 
 KNOWN = KnownOrder(7, "processing", T0, announced_new=True, refund_ids=frozenset())
 
 
 @pytest.mark.parametrize(
-    ("known", "seen", "expected"),
+    ("known", "shown", "expected"),
     [
         pytest.param(KNOWN, order(), False, id="as it is known"),
         pytest.param(KNOWN, order("cancelled"), True, id="another status"),
@@ -99,15 +101,15 @@ KNOWN = KnownOrder(7, "processing", T0, announced_new=True, refund_ids=frozenset
         ),
     ],
 )  # fmt: skip
-def test_missed_is_what_is_not_known(known: KnownOrder | None, seen: Order, *, expected: bool) -> None:
-    assert is_missed(known, seen) is expected
+def test_missed_is_what_is_not_known(known: KnownOrder | None, shown: Order, *, expected: bool) -> None:
+    assert is_missed(known, shown) is expected
 
 
 def test_what_the_next_walk_will_show_was_not_missed() -> None:
     for late in (1, 60):
-        seen = order("cancelled", modified_at=T0 + timedelta(seconds=late))
-        assert not is_missed(KNOWN, seen, polled_to=T0)
-        assert is_missed(KNOWN, seen, polled_to=seen.modified_at)
+        shown = order("cancelled", modified_at=T0 + timedelta(seconds=late))
+        assert not is_missed(KNOWN, shown, polled_to=T0)
+        assert is_missed(KNOWN, shown, polled_to=shown.modified_at)
 
 
 def test_a_question_by_ids_can_be_made_smaller() -> None:
@@ -142,15 +144,15 @@ def test_what_contradicts_is_dated_before_what_is_known_and_differs() -> None:
     known = decide(None, order, POLICY).known
     earlier = replace(order, modified_at=T0 - MINUTE)
     half_written = replace(earlier, refunds=(Refund(3, "9.00"),))
-    held = replace(POLICY, shop_time=T0)
+    holding = replace(POLICY, shop_time=T0)
 
-    def differs(seen: Order, known: KnownOrder | None = known, policy: Policy = POLICY) -> bool:
-        return contradicts(known, seen, decide(known, seen, policy))
+    def differs(shown: Order, known: KnownOrder | None = known, policy: Policy = POLICY) -> bool:
+        return contradicts(known, shown, decide(known, shown, policy))
 
     assert differs(replace(earlier, status="cancelled")), "there is something to announce"
     assert differs(replace(earlier, status="completed")), "there is something to remember"
-    assert decide(known, half_written, held).held
-    assert differs(half_written, policy=held), "there is something to look at again"
+    assert decide(known, half_written, holding).held_refund_ids
+    assert differs(half_written, policy=holding), "there is something to look at again"
     assert not differs(earlier)
     assert not differs(replace(order, status="cancelled")), "it is not dated before"
     assert not differs(earlier, None)

@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
 def rendered(source: str, **others: str) -> str:
     """Compile and render; raises the first error."""
     sources = {"t": source, "_part": "{{ number }} of {{ data.total|money }}", **others}
-    templates = TemplateSet(sources, values=[*VALUES], facts=["total", "buyer"])
+    templates = TemplateSet(sources, values=[*VALUES], data_fields=["total", "buyer"])
     for problem in templates.problems:
         raise problem
     return templates.render("t", VALUES, FORMATS)
@@ -236,7 +236,7 @@ def test_no_template_takes_long(what: str) -> None:
     ],
 )
 def test_no_template_takes_much_memory(source: str) -> None:
-    templates = TemplateSet({"t": source}, values=["x"], facts=[])
+    templates = TemplateSet({"t": source}, values=["x"], data_fields=[])
     assert templates.problems == []
     tracemalloc.start()
     try:
@@ -249,7 +249,9 @@ def test_no_template_takes_much_memory(source: str) -> None:
 
 def test_the_steps_are_those_of_one_rendering() -> None:
     templates = TemplateSet(
-        {"t": "{% for i in range(900) %}{% set x = i %}{% endfor %}{{ number }}"}, values=[*VALUES], facts=[]
+        {"t": "{% for i in range(900) %}{% set x = i %}{% endfor %}{{ number }}"},
+        values=[*VALUES],
+        data_fields=[],
     )
     for _ in range(2 * MAX_STEPS // 900):
         assert templates.render("t", VALUES, FORMATS) == "3"
@@ -259,10 +261,10 @@ def test_a_template_for_a_large_order_takes_an_eighth_of_the_steps_at_most() -> 
     lines = {**VALUES, "items": [{"name": f"Honey {n}", "total": "5.00"} for n in range(40)]}
     line = "{{ loop.index }}. {{ item.name }}: {{ item.total|money }}\n"
     source = "{% for item in items %}\n" + line + "{% endfor %}\n"
-    templates = TemplateSet({"t": source}, values=[*VALUES], facts=[])
+    templates = TemplateSet({"t": source}, values=[*VALUES], data_fields=[])
     once = len(templates.render("t", lines, FORMATS))
     assert once > 700
-    many = TemplateSet({"t": source * 8}, values=[*VALUES], facts=[])
+    many = TemplateSet({"t": source * 8}, values=[*VALUES], data_fields=[])
     assert len(many.render("t", lines, FORMATS)) > 4000
 
 
@@ -316,7 +318,7 @@ def test_an_error_in_an_included_template_names_that_one() -> None:
 
 def test_an_error_for_a_log_quotes_no_value() -> None:
     templates = TemplateSet(
-        {"t": "{{ text|int(default=none) + number }}{{ items[text] }}"}, values=[*VALUES], facts=[]
+        {"t": "{{ text|int(default=none) + number }}{{ items[text] }}"}, values=[*VALUES], data_fields=[]
     )
     with pytest.raises(BadTemplateError) as caught:
         templates.render("t", {**VALUES, "text": "Anna"}, FORMATS)
@@ -325,7 +327,7 @@ def test_an_error_for_a_log_quotes_no_value() -> None:
 
 def test_one_broken_template_does_not_break_the_others() -> None:
     templates = TemplateSet(
-        {"a": "{{ text }}", "b": "{{", "_c": "{{ set_elsewhere }}"}, values=[*VALUES], facts=[]
+        {"a": "{{ text }}", "b": "{{", "_c": "{{ set_elsewhere }}"}, values=[*VALUES], data_fields=[]
     )
     assert [problem.name for problem in templates.problems] == ["b"]
     assert templates.render("a", VALUES, FORMATS) == "honey"

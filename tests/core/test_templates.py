@@ -14,7 +14,7 @@ from shop_poller.core.rich_message import RichMessage
 from shop_poller.core.template_errors import BadTemplateError
 from shop_poller.core.template_filters import MAX_OUTPUT
 from shop_poller.core.template_sandbox import TemplateSet
-from shop_poller.core.templates import FACTS, TEXTS, VALUES, MessageTemplates, candidates, values
+from shop_poller.core.templates import DATA_FIELDS, TEXTS, VALUES, MessageTemplates, candidates, values
 from support.notifications import NOW, examples, message_format, order, rich_format
 
 LOCALES: tuple[Locale, ...] = ("ru", "en")
@@ -30,12 +30,12 @@ EVERYTHING = (
 """
     + "\n".join(f"{{{{ data.buyer.{name} }}}}" for name in BuyerField)
     + "{{ data.shop.id }}{{ data.shop.name }}{{ data.shop.address }}"
-    + "".join(f"{{{{ data.{fact} }}}}" for fact in FACTS if fact not in NO_TEXTS)
+    + "".join(f"{{{{ data.{fact} }}}}" for fact in DATA_FIELDS if fact not in NO_TEXTS)
 )
 
 
 def templates(**sources: str) -> MessageTemplates:
-    found = TemplateSet(sources, values=VALUES, facts=FACTS)
+    found = TemplateSet(sources, values=VALUES, data_fields=DATA_FIELDS)
     assert found.problems == []
     return MessageTemplates(frozenset(sources), found)
 
@@ -61,9 +61,11 @@ def test_the_most_specific_template_is_used() -> None:
     ]
     assert list(candidates("shop.order.new", "tg", "ru")) == order_of_choice
     for n, name in enumerate(order_of_choice):
-        found = MessageTemplates(frozenset(order_of_choice[n:]), TemplateSet({}, values=(), facts=()))
+        found = MessageTemplates(frozenset(order_of_choice[n:]), TemplateSet({}, values=(), data_fields=()))
         assert found.name("shop.order.new", "tg", "ru") == name
-    assert MessageTemplates(frozenset(), TemplateSet({}, values=(), facts=())).name("e", "s", "ru") is None
+    assert (
+        MessageTemplates(frozenset(), TemplateSet({}, values=(), data_fields=())).name("e", "s", "ru") is None
+    )
 
 
 @pytest.mark.parametrize("locale", LOCALES)
@@ -71,7 +73,7 @@ def test_the_most_specific_template_is_used() -> None:
 def test_every_value_is_there_for_every_event(name: str, locale: Locale) -> None:
     wire = dict(examples(locale))[name].wire()
     assert by(EVERYTHING, wire, locale).title == f"number={wire['data'].get('number') or wire['source_id']}"
-    assert set(wire["data"]) <= set(FACTS)
+    assert set(wire["data"]) <= set(DATA_FIELDS)
     found = values(rich_format(locale), wire)
     assert set(found) == set(VALUES)
     assert all(isinstance(found[text], str) for text in TEXTS)

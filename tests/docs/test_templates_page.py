@@ -19,7 +19,7 @@ from shop_poller.core.template_filters import (
     OWN_FILTERS,
 )
 from shop_poller.core.template_sandbox import TemplateSet
-from shop_poller.core.templates import FACTS, VALUES, MessageTemplates, candidates
+from shop_poller.core.templates import DATA_FIELDS, VALUES, MessageTemplates, candidates
 from support.notifications import examples, rich_format
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,7 +43,7 @@ def code(cell: str) -> list[str]:
 
 
 def rendered(sources: dict[str, str], name: str, locale: Locale) -> str:
-    templates = TemplateSet(sources, values=VALUES, facts=FACTS)
+    templates = TemplateSet(sources, values=VALUES, data_fields=DATA_FIELDS)
     assert templates.problems == []
     wire = dict(examples(locale))["new"].wire()
     rich = MessageTemplates(frozenset(sources), templates).message(name, rich_format(locale), wire)
@@ -69,7 +69,9 @@ def test_the_table_in_toml_can_be_written_so(locale: Locale) -> None:
 def test_the_error_is_one_that_is_made(locale: Locale) -> None:
     _, error = blocks(locale, "text")
     (source,) = blocks(locale, "jinja")
-    (problem,) = TemplateSet({"t": source.replace("total", "totl", 1)}, values=VALUES, facts=FACTS).problems
+    (problem,) = TemplateSet(
+        {"t": source.replace("total", "totl", 1)}, values=VALUES, data_fields=DATA_FIELDS
+    ).problems
     assert error.strip().endswith(f"shop.order.new.txt.j2, line {problem.line}: {problem.problem}")
 
 

@@ -34,8 +34,8 @@ def bodies(sink: FakeSink) -> list[dict[str, Any]]:
     return [json.loads(d.body) for _, d in sink.got if d.key.startswith("alert:")]
 
 
-def pair(judge: Any) -> tuple[FakeSink, FakeSink]:
-    return FakeSink("ill", judge=judge), FakeSink("well")
+def pair(behave: Any) -> tuple[FakeSink, FakeSink]:
+    return FakeSink("ill", behave=behave), FakeSink("well")
 
 
 # --- A sink that is dead for long ---
@@ -51,7 +51,7 @@ async def test_a_sink_that_is_down_for_long_is_told_to_the_others_once_and_so_is
         assert told(well) == ["service.unhealthy"]
         await anyio.sleep(2 * HOUR)
         assert told(well) == ["service.unhealthy"]
-        ill.judge = lambda _: None
+        ill.behave = lambda _: None
         await anyio.sleep(3 * MINUTE)
     assert told(well) == ["service.unhealthy", "service.recovered"]
     assert told(ill) == []
@@ -83,7 +83,7 @@ async def test_a_short_outage_is_not_told(path: Path) -> None:
     async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(8 * MINUTE)
-        ill.judge = lambda _: None
+        ill.behave = lambda _: None
         await anyio.sleep(HOUR)
     assert told(well) == []
     assert len(ill.got) == 1
@@ -97,7 +97,7 @@ async def test_a_restart_repeats_no_alert_and_still_tells_the_end(path: Path) ->
     async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await anyio.sleep(HOUR)
         assert told(well) == ["service.unhealthy"]
-        ill.judge = lambda _: None
+        ill.behave = lambda _: None
         await anyio.sleep(3 * MINUTE)
     assert told(well) == ["service.unhealthy", "service.recovered"]
 
@@ -132,7 +132,7 @@ async def test_the_first_dead_letter_is_told_at_once_and_the_rest_in_one_summary
 
 
 async def test_an_alert_that_is_dead_lettered_itself_raises_none(path: Path) -> None:
-    ill, well = FakeSink("ill", judge=lambda _: refused()), FakeSink("well", judge=lambda _: refused())
+    ill, well = FakeSink("ill", behave=lambda _: refused()), FakeSink("well", behave=lambda _: refused())
     async with shop_harness(path, sinks=[ill, well]) as it, it.delivering():
         await put(it, "1", sink="ill")
         await anyio.sleep(2.1 * HOUR)
@@ -141,7 +141,7 @@ async def test_an_alert_that_is_dead_lettered_itself_raises_none(path: Path) -> 
 
 
 async def test_a_sink_that_is_the_only_one_is_alerted_about_its_own_dead_letters(path: Path) -> None:
-    only = FakeSink("only", judge=no_orders)
+    only = FakeSink("only", behave=no_orders)
     async with shop_harness(path, sinks=[only]) as it, it.delivering():
         await put(it, "1", sink="only")
         await anyio.sleep(1)
@@ -247,7 +247,7 @@ async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(pa
         it.alert_manager.cannot_record()
         began = virtual_now()
         await anyio.sleep(10 * MINUTE)
-        it.alert_manager.owe(SHOP, cause=ErrorKind.STORE, since=began)
+        it.alert_manager.remember_unstored(SHOP, cause=ErrorKind.STORE, since=began)
         await it.alert_manager.clear(SHOP)
         await it.alert_manager.can_record()
         await it.deliver()

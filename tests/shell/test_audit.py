@@ -60,7 +60,7 @@ async def audited(
         "SHOP_NOTIFY_URLS": "https://crm.example/#A",
         "SHOP_STATE_URL": f"sqlite:///{folder}/state.db",
     }
-    settings = load(environ=environ, dotenv=folder / ".env", asks_shop=False, parse_sink=parse_sink)
+    settings = load(environ=environ, dotenv=folder / ".env", needs_shop_keys=False, parse_sink=parse_sink)
     polled = ShopState(started_at=at(0), baseline_at=at(-100), cursor_at=at(shop.now))
     records = [
         known(KnownOrder(row.id, row.status, at(row.modified), announced_new=True, refund_ids=frozenset()))
@@ -163,7 +163,7 @@ async def test_history_is_complete_until_one_sink_has_as_much_as_is_kept_of_it(
         "WOOCOMMERCE_MCP_URL": f"https://{SHOP}/wp-json/woocommerce/mcp",
         "SHOP_NOTIFY_URLS": "https://crm.example/#A https://log.example/#B",
     }
-    settings = load(environ=environ, dotenv=tmp_path / ".env", asks_shop=False, parse_sink=parse_sink)
+    settings = load(environ=environ, dotenv=tmp_path / ".env", needs_shop_keys=False, parse_sink=parse_sink)
     began = now()
     polled = ShopState(started_at=began, baseline_at=began)
 

@@ -71,7 +71,7 @@ async def put(it: ShopHarness, host: Host, *keys: str) -> None:
 def refuse(key: str) -> FakeSink:
     """A sink that has trouble with one order: that is parked, longer each time."""
     trouble = TemporaryError(ErrorKind.SERVER, "made up: 500")
-    return FakeSink(judge=lambda one: trouble if one.key == key else None)
+    return FakeSink(behave=lambda one: trouble if one.key == key else None)
 
 
 async def over(it: ShopHarness, *, dead: bool) -> int:
@@ -93,7 +93,7 @@ async def test_what_was_parked_by_a_clock_that_was_ahead_is_sent_when_it_is_righ
         await put(it, host, "7")
         await anyio.sleep(8)
         host.off = timedelta(0)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(90)
         assert [one.key for _, one in sink.got] == ["1", "7"]
 
@@ -109,7 +109,7 @@ async def test_so_it_is_though_the_clock_was_set_while_nothing_ran(
         await put(it, host, "7")
         await anyio.sleep(8)
     host.off = timedelta(0)
-    sink.judge = lambda _: None
+    sink.behave = lambda _: None
     async with shop_harness(path, sinks=[sink], now=host.now) as it, it.delivering():
         await anyio.sleep(11)
         assert [one.key for _, one in sink.got] == ["7"]
@@ -147,7 +147,7 @@ async def test_what_is_recorded_only_after_the_clock_was_set_back_is_due_within_
         host.off = timedelta(0)
         await anyio.sleep(20)
         monkeypatch.setattr(it.store, "record_outcomes", record_outcomes)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(120)
         assert "7" in [one.key for _, one in sink.got]
 
@@ -177,7 +177,7 @@ async def test_a_jump_ahead_makes_no_delivery_too_old(
 ) -> None:
     sink = refuse("7")
     if kind == "the sink is down":
-        sink.judge = lambda _: down()
+        sink.behave = lambda _: down()
     async with shop_harness(path, sinks=[sink], now=host.now) as it, it.delivering():
         await put(it, host, "7", "8")
         await anyio.sleep(HOUR)
@@ -186,7 +186,7 @@ async def test_a_jump_ahead_makes_no_delivery_too_old(
         host.off = timedelta(0)
         await anyio.sleep(3 * HOUR)
         assert await over(it, dead=True) == 0
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(3 * HOUR)
         assert {"7", "8"} <= {one.key for _, one in sink.got}
 
@@ -223,7 +223,7 @@ async def test_what_is_too_old_is_given_up_all_the_same_in_the_end(path: Path, h
 
 async def lived(it: ShopHarness) -> None:
     """A delivery that was made, and one that was given up."""
-    it.sinks[0].judge = lambda one: PermanentError(ErrorKind.REJECTED, "400") if one.key == "2" else None
+    it.sinks[0].behave = lambda one: PermanentError(ErrorKind.REJECTED, "400") if one.key == "2" else None
     it.shop.put(1, "processing")
     it.shop.put(2, "processing")
     await anyio.sleep(2 * MINUTE)
@@ -421,7 +421,7 @@ async def test_a_failed_poll_is_no_outage_because_the_clock_jumped(path: Path, h
 async def test_a_sink_that_failed_once_is_not_away_for_long_because_the_clock_jumped(
     path: Path, host: Host, sign: int
 ) -> None:
-    bad, good = FakeSink("bad", judge=lambda _: down()), FakeSink("good")
+    bad, good = FakeSink("bad", behave=lambda _: down()), FakeSink("good")
     async with shop_harness(path, sinks=[bad, good], now=host.now) as it, it.delivering():
         rows = [new_delivery("bad", notification("1"))]
         await it.store.commit(SHOP, Batch(it.state_writer.state, host.now(), host.now(), new_deliveries=rows))
@@ -438,7 +438,7 @@ async def test_dead_letters_are_told_again_after_a_clock_that_was_ahead(path: Pa
     async with shop_harness(path, now=host.now) as it, it.running():
         await lived(it)
     host.off = timedelta(0)
-    sink = FakeSink(judge=lambda one: PermanentError(ErrorKind.REJECTED, "400") if one.key == "3" else None)
+    sink = FakeSink(behave=lambda one: PermanentError(ErrorKind.REJECTED, "400") if one.key == "3" else None)
     async with shop_harness(path, shop=it.shop, sinks=[sink], now=host.now) as it, it.running():
         it.shop.put(3, "processing")
         await anyio.sleep(5 * MINUTE)
@@ -450,7 +450,7 @@ async def test_ages_are_never_negative_in_metrics(path: Path, host: Host) -> Non
     async with shop_harness(path, now=host.now) as it:
         await put(it, host, "1")
         host.off = timedelta(0)
-        await health_reporter_of(it, host, it.clock).look()
+        await health_reporter_of(it, host, it.clock).update_metrics()
         assert it.value("shop_outbox_oldest_age_seconds", sink="sink") == 0
 
 

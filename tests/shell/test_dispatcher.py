@@ -72,18 +72,19 @@ async def test_what_waits_is_delivered_at_once_and_leaves_the_outbox(path: Path)
 
 async def test_what_another_process_replays_is_delivered_within_ten_seconds(path: Path) -> None:
     async with shop_harness(path) as it:
-        it.sinks[0].judge = lambda _: refused()
+        it.sinks[0].behave = lambda _: refused()
         await put(it, "1", "2")
         async with it.delivering():
             await anyio.sleep(1)
             first = [delivery.event_id for delivery in orders(it.sinks[0].tried)]
-            it.sinks[0].judge = lambda _: None
+            it.sinks[0].behave = lambda _: None
             await anyio.sleep(600)
-            beside = await SqliteStore.concurrent(path)
-            assert await beside.replay_concurrently(SHOP, await beside.dead_ids(SHOP), virtual_now()) == 3, (
-                "with the alert of the two"
-            )
-            await beside.aclose()
+            concurrent = await SqliteStore.concurrent(path)
+            assert (
+                await concurrent.replay_concurrently(SHOP, await concurrent.dead_ids(SHOP), virtual_now())
+                == 3
+            ), "with the alert of the two"
+            await concurrent.aclose()
             assert orders(it.sinks[0].got) == []
             await anyio.sleep(10.1)
             assert [delivery.event_id for delivery in orders(it.sinks[0].got)] == first
@@ -109,7 +110,7 @@ async def test_an_idle_outbox_is_not_looked_at_more_often_than_that(
 
 async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) -> None:
     slow_first = iter([5.0])
-    sink = FakeSink(judge=lambda d: next(slow_first, 0.0) if d.key == "1" else 0.0)
+    sink = FakeSink(behave=lambda d: next(slow_first, 0.0) if d.key == "1" else 0.0)
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "1", "1", "1", "2", "2")
         async with it.delivering():
@@ -120,7 +121,7 @@ async def test_an_orders_events_arrive_in_order_and_others_overtake(path: Path) 
 
 
 async def test_as_many_at_once_as_there_are_senders(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: 1.0)
+    sink = FakeSink(behave=lambda _: 1.0)
     plan = DeliveryPlan(retry=PLAN.retry, senders=5)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(50)))
@@ -151,7 +152,7 @@ async def test_a_sink_that_takes_many_gets_them_together(path: Path) -> None:
 
 async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -> None:
     refusals = iter([down(), down()])
-    sink = FakeBulkSink(judge=lambda d: next(refusals, None) if d.key == "7" else None)
+    sink = FakeBulkSink(behave=lambda d: next(refusals, None) if d.key == "7" else None)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(20)))
@@ -164,7 +165,7 @@ async def test_what_is_refused_among_many_is_tried_again_by_itself(path: Path) -
 
 async def test_a_success_sent_before_a_requested_pause_does_not_end_it(path: Path) -> None:
     requested = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=90)])
-    sink = FakeSink(judge=lambda d: 0.5 if d.key == "slow" else next(requested, None))
+    sink = FakeSink(behave=lambda d: 0.5 if d.key == "slow" else next(requested, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=2)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, "slow", "early")
@@ -176,7 +177,7 @@ async def test_a_success_sent_before_a_requested_pause_does_not_end_it(path: Pat
 
 async def test_a_connection_that_broke_once_is_no_reason_to_go_one_by_one(path: Path) -> None:
     broken = iter([down()] * 100)
-    sink = FakeBulkSink(judge=lambda _: next(broken, None))
+    sink = FakeBulkSink(behave=lambda _: next(broken, None))
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(100)))
@@ -190,12 +191,12 @@ async def test_many_that_failed_are_not_sent_again_without_the_lease(path: Path)
     """It ends in the pause before they are tried once more, perhaps since we were frozen in it."""
     ends_at = math.inf
 
-    def judge(_: Delivery) -> ShopPollerError:
+    def behave(_: Delivery) -> ShopPollerError:
         nonlocal ends_at
         ends_at = anyio.current_time() + 0.001
         return down()
 
-    sink = FakeBulkSink(judge=judge)
+    sink = FakeBulkSink(behave=behave)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(
         path, sinks=[sink], delivery=plan, may_send=lambda: anyio.current_time() < ends_at
@@ -209,14 +210,14 @@ async def test_many_that_failed_are_not_sent_again_without_the_lease(path: Path)
 
 async def test_a_sink_that_goes_down_among_many_is_not_charged_to_them(path: Path) -> None:
     taken = iter(range(50))
-    sink = FakeBulkSink(judge=lambda _: down() if next(taken, None) is None else None)
+    sink = FakeBulkSink(behave=lambda _: down() if next(taken, None) is None else None)
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(100)))
         async with it.delivering():
             await anyio.sleep(50)
             assert len(sink.got) == 50
-            sink.judge = lambda _: None
+            sink.behave = lambda _: None
             await anyio.sleep(120)
     assert len(sink.got) == 100
     assert all(delivery.attempts == 0 for _, delivery in sink.got)
@@ -224,7 +225,7 @@ async def test_a_sink_that_goes_down_among_many_is_not_charged_to_them(path: Pat
 
 async def test_one_that_got_through_alone_does_not_speak_for_those_that_failed_with_it(path: Path) -> None:
     answers = iter([*[down()] * 40, None])  # a connection that broke twice, among twenty; then one is taken
-    sink = FakeBulkSink(judge=lambda _: next(answers, down()))
+    sink = FakeBulkSink(behave=lambda _: next(answers, down()))
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(20)))
@@ -233,7 +234,7 @@ async def test_one_that_got_through_alone_does_not_speak_for_those_that_failed_w
             assert len(sink.tried) == 2 * 20 + 1 + 2, (
                 "one is taken, the next one tried on; then it was left alone"
             )
-            sink.judge = lambda _: None
+            sink.behave = lambda _: None
             await anyio.sleep(120)
     assert len(sink.got) == 20
     assert all(delivery.attempts == 0 for _, delivery in sink.got)
@@ -262,7 +263,7 @@ async def test_cut_short_during_a_claim_it_ends_without_a_word(
 
 
 async def test_a_permanent_refusal_among_many_dead_letters_just_that_one(path: Path) -> None:
-    sink = FakeBulkSink(judge=lambda d: refused() if d.key == "7" else None)
+    sink = FakeBulkSink(behave=lambda d: refused() if d.key == "7" else None)
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(20)))
         await it.deliver()
@@ -271,21 +272,21 @@ async def test_a_permanent_refusal_among_many_dead_letters_just_that_one(path: P
 
 
 async def test_many_that_find_the_sink_down_are_put_back_uncharged(path: Path) -> None:
-    sink = FakeBulkSink(judge=lambda _: down())
+    sink = FakeBulkSink(behave=lambda _: down())
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(50)))
         async with it.delivering():
             await anyio.sleep(50)
             assert len(sink.tried) == 2 * 50 + 2, "all twice, one of them on; then the sink was left alone"
-            sink.judge = lambda _: None
+            sink.behave = lambda _: None
             await anyio.sleep(120)
         assert await waiting(it) == 0
     assert all(delivery.attempts == 0 for _, delivery in sink.got)
 
 
 async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: 100.0)
+    sink = FakeSink(behave=lambda _: 100.0)
     plan = DeliveryPlan(retry=PLAN.retry, senders=2, queue_size=10)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it:
         await put(it, *map(str, range(500)))
@@ -300,7 +301,7 @@ async def test_no_more_is_claimed_than_the_queue_holds(path: Path) -> None:
 
 
 async def test_a_row_that_fails_is_tried_three_times_and_then_parked_for_longer_each_time(path: Path) -> None:
-    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    sink = FakeSink(behave=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad", "good")
         await anyio.sleep(0.1)
@@ -318,7 +319,7 @@ async def test_a_row_that_fails_is_tried_three_times_and_then_parked_for_longer_
 
 async def test_the_first_delay_comes_up_within_the_claim_if_the_sink_asks_for_little(path: Path) -> None:
     answers = iter([down(ErrorKind.SERVER, retry_after_s=7)])
-    sink = FakeSink(judge=lambda _: next(answers, None))
+    sink = FakeSink(behave=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
@@ -330,7 +331,7 @@ async def test_a_wait_of_up_to_ten_seconds_is_part_of_the_claim_and_a_longer_one
     path: Path, requested_s: float, attempts: int
 ) -> None:
     answers = iter([down(ErrorKind.SERVER, retry_after_s=requested_s)])
-    sink = FakeSink(judge=lambda _: next(answers, None))
+    sink = FakeSink(behave=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
@@ -339,7 +340,7 @@ async def test_a_wait_of_up_to_ten_seconds_is_part_of_the_claim_and_a_longer_one
 
 async def test_a_row_waits_as_long_as_the_sink_asks(path: Path) -> None:
     answers = iter([down(ErrorKind.SERVER, retry_after_s=600)])
-    sink = FakeSink(judge=lambda _: next(answers, None))
+    sink = FakeSink(behave=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
@@ -347,11 +348,11 @@ async def test_a_row_waits_as_long_as_the_sink_asks(path: Path) -> None:
 
 
 async def test_a_parked_row_survives_a_restart(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
+    sink = FakeSink(behave=lambda _: down(ErrorKind.SERVER))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2)
-    sink.judge = lambda _: None
+    sink.behave = lambda _: None
     before = len(sink.tried)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await anyio.sleep(5)
@@ -365,7 +366,7 @@ async def test_what_is_refused_for_good_is_dead_lettered_at_once_and_the_next_of
     path: Path,
 ) -> None:
     answers = iter([refused()])
-    sink = FakeSink(judge=lambda _: next(answers, None))
+    sink = FakeSink(behave=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "1")
         await anyio.sleep(1)
@@ -379,7 +380,7 @@ async def test_one_row_that_keeps_failing_does_not_open_the_circuit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
-    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    sink = FakeSink(behave=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         await anyio.sleep(24 * HOUR)
@@ -393,7 +394,7 @@ async def test_a_row_that_fails_for_three_days_is_dead_lettered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
-    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    sink = FakeSink(behave=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         for hour in range(80):
@@ -405,12 +406,12 @@ async def test_a_row_that_fails_for_three_days_is_dead_lettered(
 
 
 async def test_a_bug_in_a_sink_parks_the_row_and_kills_nobody(path: Path) -> None:
-    def judge(delivery: Delivery) -> ShopPollerError | None:
+    def behave(delivery: Delivery) -> ShopPollerError | None:
         if delivery.key == "bad":
             raise ZeroDivisionError("a bug")
         return None
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad", "good")
         await anyio.sleep(5)
@@ -424,7 +425,7 @@ async def test_a_bug_in_a_sink_parks_the_row_and_kills_nobody(path: Path) -> Non
 
 
 async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(10)
@@ -438,7 +439,7 @@ async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged
         ]
         assert min(probes) >= 60
         assert Counter(keys(sink.tried[early:])).most_common()[0][1] <= 16, "each probe is another row"
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         back = anyio.current_time()
         await anyio.sleep(61)
         assert {d.attempts for _, d in sink.got} == {0}
@@ -447,14 +448,14 @@ async def test_a_sink_that_is_down_is_probed_once_a_minute_and_no_row_is_charged
 
 
 async def test_when_a_sink_is_back_what_waited_goes_out_at_once_oldest_first(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     plan = DeliveryPlan(retry=PLAN.retry, senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():
         for n in range(20):
             await put(it, str(n))
             await anyio.sleep(10)
         await anyio.sleep(HOUR)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(61)
     probe, *others = keys(sink.got)
     assert others == [str(n) for n in range(20) if str(n) != probe]
@@ -463,12 +464,12 @@ async def test_when_a_sink_is_back_what_waited_goes_out_at_once_oldest_first(pat
 
 
 async def test_rows_parked_for_their_own_failure_go_out_too_when_the_sink_is_back(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER))
+    sink = FakeSink(behave=lambda _: down(ErrorKind.SERVER))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, *map(str, range(10)))
         await anyio.sleep(2 * HOUR)
         assert it.value("shop_breaker_open", peer="sink") == 1, "five rows in a row failed"
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(61)
         assert len(sink.got) == 10
 
@@ -478,17 +479,17 @@ async def test_many_that_wait_are_made_due_some_at_a_time_and_all_go_out(
 ) -> None:
     monkeypatch.setattr("shop_poller.stores.sqlite.outbox.RELEASE_LIMIT", 3)
     async with shop_harness(path) as it, it.delivering():
-        it.sinks[0].judge = lambda _: down()
+        it.sinks[0].behave = lambda _: down()
         await put(it, *(f"{n}" for n in range(20)))
         await anyio.sleep(HOUR)
         assert it.value("shop_breaker_open", peer="sink") == 1
-        it.sinks[0].judge = lambda _: None
+        it.sinks[0].behave = lambda _: None
         await anyio.sleep(61)
         assert sorted(set(keys(it.sinks[0].got)), key=int) == [f"{n}" for n in range(20)]
 
 
 async def test_a_dead_sink_holds_up_nobody(path: Path) -> None:
-    dead_one, good = FakeSink("dead", judge=lambda _: 1e9), FakeSink("good")
+    dead_one, good = FakeSink("dead", behave=lambda _: 1e9), FakeSink("good")
     async with shop_harness(path, sinks=[dead_one, good]) as it, it.delivering():
         for n in range(20):
             await put(it, str(n), sink="dead")
@@ -499,7 +500,7 @@ async def test_a_dead_sink_holds_up_nobody(path: Path) -> None:
 
 
 async def test_a_row_that_hangs_a_living_sink_is_charged_and_does_not_stop_it(path: Path) -> None:
-    sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
+    sink = FakeSink(behave=lambda d: 1e9 if d.key == "bad" else 0.1)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         for n in range(600):
@@ -512,7 +513,7 @@ async def test_a_row_that_hangs_a_living_sink_is_charged_and_does_not_stop_it(pa
 
 
 async def test_a_row_that_hangs_a_quiet_sink_is_one_probe_among_others(path: Path) -> None:
-    sink = FakeSink(judge=lambda d: 1e9 if d.key == "bad" else 0.1)
+    sink = FakeSink(behave=lambda d: 1e9 if d.key == "bad" else 0.1)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "bad")
         await anyio.sleep(120)
@@ -524,7 +525,7 @@ async def test_a_row_that_hangs_a_quiet_sink_is_one_probe_among_others(path: Pat
 
 async def test_a_sink_that_asks_to_be_left_alone_is(path: Path) -> None:
     answers = iter([down(ErrorKind.UNAVAILABLE, retry_after_s=1000)])
-    sink = FakeSink(judge=lambda _: next(answers, None))
+    sink = FakeSink(behave=lambda _: next(answers, None))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(0.1)
@@ -536,12 +537,12 @@ async def test_a_sink_that_asks_to_be_left_alone_is(path: Path) -> None:
 
 
 async def test_a_waiting_retry_is_not_made_once_the_sink_requested_a_pause(path: Path) -> None:
-    def judge(delivery: Delivery) -> ShopPollerError | None:
+    def behave(delivery: Delivery) -> ShopPollerError | None:
         if delivery.key == "asks":
             return down(ErrorKind.RATE_LIMIT, retry_after_s=1000)
         return down(ErrorKind.SERVER, retry_after_s=5)
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, *map(str, range(7)))
         await anyio.sleep(0.3)
@@ -554,12 +555,12 @@ async def test_a_waiting_retry_is_not_made_once_the_sink_requested_a_pause(path:
 async def test_a_plain_failure_does_not_shorten_a_requested_pause(path: Path) -> None:
     slow_failures = iter([0.5, 1.0])
 
-    def judge(delivery: Delivery) -> ShopPollerError | float | None:
+    def behave(delivery: Delivery) -> ShopPollerError | float | None:
         if delivery.key == "asks":
             return down(ErrorKind.RATE_LIMIT, retry_after_s=3600)
         return next(slow_failures, None) or down()
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "asks", "1")
         await anyio.sleep(3500)
@@ -571,13 +572,13 @@ async def test_a_plain_failure_does_not_shorten_a_requested_pause(path: Path) ->
 
 
 async def test_without_the_lease_nothing_is_claimed_sent_or_charged_and_nobody_spins(path: Path) -> None:
-    held = False
+    is_leader = False
     sink = FakeSink()
-    async with shop_harness(path, sinks=[sink], may_send=lambda: held) as it, it.delivering():
+    async with shop_harness(path, sinks=[sink], may_send=lambda: is_leader) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(HOUR)
         assert sink.tried == []
-        held = True
+        is_leader = True
         await anyio.sleep(2)
         assert sorted(keys(sink.got)) == ["1", "2"]
         assert [delivery.attempts for _, delivery in sink.got] == [0, 0]
@@ -585,7 +586,7 @@ async def test_without_the_lease_nothing_is_claimed_sent_or_charged_and_nobody_s
 
 async def test_a_probe_that_the_lease_held_back_is_made_again(path: Path) -> None:
     claimed: list[bool] = []
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
 
     def may_send() -> bool:
         # As when the lease ends between the claim of a probe and its sending, once.
@@ -606,20 +607,20 @@ async def test_a_probe_that_the_lease_held_back_is_made_again(path: Path) -> Non
         assert len(claimed) == 1
         assert len(sink.tried) == 3  # all of the first claim
         claimed.append(True)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(130)
         assert keys(sink.got) == ["1"]
 
 
 async def test_nobody_subscribed_means_not_delivered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
-    sink = FakeSink(judge=lambda _: down(ErrorKind.NO_SUBSCRIBER))
+    sink = FakeSink(behave=lambda _: down(ErrorKind.NO_SUBSCRIBER))
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(24 * HOUR)
         assert await waiting(it) == 1
         assert await dead(it) == 0
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(61)
         assert await waiting(it) == 0
 
@@ -628,7 +629,7 @@ async def test_a_sink_away_for_three_days_has_its_old_rows_dead_lettered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[sink], in_memory=True) as it, it.delivering():
         await put(it, *map(str, range(700)))
         await anyio.sleep(71 * HOUR)
@@ -650,7 +651,7 @@ def services(sink: FakeSink) -> list[str]:
 
 
 async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_are_alerted(path: Path) -> None:
-    gone, other = FakeSink("gone", judge=lambda _: refused(ErrorKind.GONE)), FakeSink("other")
+    gone, other = FakeSink("gone", behave=lambda _: refused(ErrorKind.GONE)), FakeSink("other")
     async with shop_harness(path, sinks=[gone, other]) as it, it.delivering():
         await put(it, "1", sink="gone")
         await anyio.sleep(1)
@@ -660,7 +661,7 @@ async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_are_alerted(
         assert services(other) == ["service.unhealthy"]
         assert await waiting(it, "gone") == 1
         assert await dead(it, "gone") == 1
-    gone.judge = lambda _: None
+    gone.behave = lambda _: None
     async with shop_harness(path, sinks=[gone, other]) as it, it.delivering():
         await anyio.sleep(1)
         assert keys(gone.got)[0] == "2", "after a restart it is tried again"
@@ -671,10 +672,10 @@ async def test_a_sink_that_is_gone_gets_nothing_more_and_the_others_are_alerted(
 async def test_a_sink_that_is_gone_says_so_to_many_at_once_and_is_told_of_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(_: Delivery) -> float | ShopPollerError:
+    def behave(_: Delivery) -> float | ShopPollerError:
         return refused(ErrorKind.GONE)
 
-    gone, other = FakeSink("gone", judge=judge), FakeSink("other")
+    gone, other = FakeSink("gone", behave=behave), FakeSink("other")
     async with shop_harness(path, sinks=[gone, other]) as it:
         store_it, failures = it.store.raise_alert, iter([down(ErrorKind.STORE)] * 2)
 
@@ -769,7 +770,7 @@ async def test_a_store_that_fails_again_is_logged_again(
                 fails.clear()
                 await anyio.sleep(60)
                 fails.append(True)
-                it.sinks[0].judge = lambda _: refused()  # administrators are alerted to the dead letter
+                it.sinks[0].behave = lambda _: refused()  # administrators are alerted to the dead letter
                 await put(it, "2")
                 await anyio.sleep(60)
                 fails.clear()
@@ -814,10 +815,10 @@ async def test_what_cannot_be_recorded_is_bounded_by_the_queue_however_many_go_a
         monkeypatch.setattr(it.store, "record_outcomes", full)
         await put(it, *(str(n) for n in range(25 * size)))
         await anyio.sleep(3600)
-        held = it.dispatchers[0].held
+        in_flight = it.dispatchers[0].in_flight
         monkeypatch.setattr(it.store, "record_outcomes", record_outcomes)
         # In the queue and on the way into it; with each sender, on the way to be recorded, and about to be.
-        assert size < held <= 2 * size + (size + 1) * (senders + 4)
+        assert size < in_flight <= 2 * size + (size + 1) * (senders + 4)
 
 
 async def test_the_outbox_is_read_again_when_the_store_works_again(
@@ -844,7 +845,7 @@ async def test_the_outbox_is_read_again_when_the_store_works_again(
 
 
 async def test_stopping_finishes_the_attempts_under_way_and_leaves_the_rest(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: 5.0)
+    sink = FakeSink(behave=lambda _: 5.0)
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(100)))
         async with it.delivering():
@@ -852,14 +853,14 @@ async def test_stopping_finishes_the_attempts_under_way_and_leaves_the_rest(path
         assert anyio.current_time() == pytest.approx(5.0, abs=0.01)
         assert len(sink.got) == PLAN.senders
         assert await waiting(it) == 100 - PLAN.senders
-    sink.judge = lambda _: None
+    sink.behave = lambda _: None
     async with shop_harness(path, sinks=[sink]) as it:
         await it.deliver()
     assert sorted(keys(sink.got), key=int) == [str(n) for n in range(100)]
 
 
 async def test_stopping_does_not_wait_for_retries(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER, retry_after_s=9))
+    sink = FakeSink(behave=lambda _: down(ErrorKind.SERVER, retry_after_s=9))
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "1")
         async with it.delivering():
@@ -870,7 +871,7 @@ async def test_stopping_does_not_wait_for_retries(path: Path) -> None:
 
 
 async def test_a_run_until_idle_ends_when_nothing_due_is_left(path: Path) -> None:
-    sink = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
+    sink = FakeSink(behave=lambda d: down(ErrorKind.SERVER) if d.key == "bad" else None)
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "bad", *map(str, range(250)))
         await it.deliver()
@@ -890,7 +891,7 @@ async def test_a_run_until_idle_delivers_all_of_one_order(path: Path) -> None:
 async def test_a_run_until_idle_delivers_what_became_free_during_its_last_claim(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = FakeSink(judge=lambda _: 1.0)
+    sink = FakeSink(behave=lambda _: 1.0)
     async with shop_harness(path, sinks=[sink]) as it:
         claim = it.store.claim
 
@@ -907,7 +908,7 @@ async def test_a_run_until_idle_delivers_what_became_free_during_its_last_claim(
 
 
 async def test_a_run_until_idle_ends_when_the_sink_is_down(path: Path) -> None:
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, *map(str, range(250)))
         await it.deliver()

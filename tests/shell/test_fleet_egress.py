@@ -283,10 +283,12 @@ async def test_a_released_shop_that_requested_a_pause_is_not_polled_before_its_e
 
     egress = Egress({one.shop: one, other.shop: other}, ask)
     lost = Polls(failures=3, kind=kind)
-    egress.look({one.shop: lost, other.shop: lost})
+    egress.update({one.shop: lost, other.shop: lost})
     assert egress.is_cut_off
     until = anyio.current_time() + 400
-    egress.look({one.shop: Polls(failures=4, kind=ErrorKind.RATE_LIMIT, not_before=until), other.shop: lost})
+    egress.update(
+        {one.shop: Polls(failures=4, kind=ErrorKind.RATE_LIMIT, not_before=until), other.shop: lost}
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(egress.probe, tuple, lambda: {one.shop, other.shop})
         await anyio.sleep(1000)
@@ -306,7 +308,7 @@ async def test_a_shop_that_answers_a_probe_with_a_pause_is_not_probed_before_its
         return Probe(is_reached=False, pause_s=700.0)
 
     egress = Egress({shop.shop: shop}, ask)
-    egress.look({shop.shop: Polls(failures=3, kind=kind)})
+    egress.update({shop.shop: Polls(failures=3, kind=kind)})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(egress.probe, tuple, lambda: {shop.shop})
         await anyio.sleep(3000)

@@ -239,9 +239,9 @@ async def test_a_look_does_not_wait_beyond_the_next_tick(path: Path) -> None:
         it.shop.put(1, "processing", refunds=[(7, "1930.00")])
         await it.tick()
         began = anyio.current_time()
-        await it.poller.read_held_orders(TickReport(), began + HOLD_S - 1)
+        await it.poller.read_held_refunds(TickReport(), began + HOLD_S - 1)
         assert anyio.current_time() == began
         report = TickReport()
-        await it.poller.read_held_orders(report, began + HOLD_S + 1)
+        await it.poller.read_held_refunds(report, began + HOLD_S + 1)
         assert anyio.current_time() == began + HOLD_S
         assert report.events == 1

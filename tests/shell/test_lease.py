@@ -97,28 +97,28 @@ class Desk:
 
 async def test_who_takes_it_works_and_renews_it() -> None:
     desk = Desk(FakeRight())
-    held = []
+    results = []
 
     async def work() -> None:
         for _ in range(60):
-            held.append(desk.lease.held())
+            results.append(desk.lease.is_held())
             await anyio.sleep(1)
 
     await desk.hold_for(59.5, work)
 
-    assert all(held)
+    assert all(results)
     assert len(desk.right.times("take")) == 1
     assert len(desk.right.times("renew")) == pytest.approx(59 / (TERM_S / 4), abs=1)
     assert desk.right.said[-1][1] == "release"
-    assert not desk.lease.held()
+    assert not desk.lease.is_held()
     assert desk.gauge == 0
 
 
 async def test_before_it_is_taken_nothing_is_held() -> None:
     desk = Desk(FakeRight(takes=deque([False])))
-    assert not desk.lease.held()
+    assert not desk.lease.is_held()
     await desk.hold_for(5 * TERM_S)
-    assert not desk.lease.held()
+    assert not desk.lease.is_held()
     assert desk.worked == []
 
 
@@ -188,17 +188,17 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing() -> None:
 
 async def test_a_store_that_stays_away_ends_it_before_the_term_does() -> None:
     desk = Desk(FakeRight(renewals=deque([AWAY])))
-    held: list[tuple[float, bool]] = []
+    results: list[tuple[float, bool]] = []
 
     async def work() -> None:
         for _ in range(1000):
-            held.append((anyio.current_time() - desk.began, desk.lease.held()))
+            results.append((anyio.current_time() - desk.began, desk.lease.is_held()))
             await anyio.sleep(0.1)
 
     await desk.hold_for(TERM_S - MARGIN_S + TRY_EVERY_S / 2, work)
 
-    assert max(at for at, _ in held) <= TERM_S - MARGIN_S
-    assert all(ours for at, ours in held if at < TERM_S - MARGIN_S)
+    assert max(at for at, _ in results) <= TERM_S - MARGIN_S
+    assert all(ours for at, ours in results if at < TERM_S - MARGIN_S)
 
 
 async def test_a_store_that_does_not_even_say_no_does_not_put_off_the_end() -> None:
@@ -239,18 +239,18 @@ async def test_frozen_longer_than_the_term_nothing_is_held_at_the_moment_of_waki
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = Desk(FakeRight())
-    seen: list[bool] = []
+    results: list[bool] = []
 
     async def work() -> None:
-        seen.append(desk.lease.held())
+        results.append(desk.lease.is_held())
         now = anyio.current_time()
         monkeypatch.setattr(anyio, "current_time", lambda: now + TERM_S)  # nothing ran meanwhile
-        seen.append(desk.lease.held())
+        results.append(desk.lease.is_held())
         monkeypatch.undo()
         await anyio.sleep_forever()
 
     await desk.hold_for(1, work)
-    assert seen == [True, False]
+    assert results == [True, False]
 
 
 async def test_how_long_the_store_was_silent_is_remembered() -> None:
@@ -327,7 +327,7 @@ async def test_once_is_now_or_never() -> None:
     done = []
 
     async def work() -> None:
-        done.append(desk.lease.held())
+        done.append(desk.lease.is_held())
 
     await desk.lease.once(work)
     assert done == [True]
@@ -372,4 +372,4 @@ async def test_an_error_of_the_work_comes_out_as_it_is(error: ShopPollerError, *
         await (desk.lease.once(work) if once else desk.lease.hold(work, anyio.Event()))
     assert caught.value is error
     assert [what for _, what in desk.right.said] == ["take", "release"]
-    assert not desk.lease.held()
+    assert not desk.lease.is_held()

@@ -118,11 +118,11 @@ def test_templates_may_be_a_table_in_the_toml_file(tmp_path: Path) -> None:
         '"shop.order.new" = """\nЗаказ {{ number }}\n'
         '{% for item in items %}\n{% include "_line" %}\n{% endfor %}\n"""\n'
     )
-    shop = load(config, environ={}, dotenv=tmp_path / "no", asks_shop=False, parse_sink=parse_sink)
+    shop = load(config, environ={}, dotenv=tmp_path / "no", needs_shop_keys=False, parse_sink=parse_sink)
     check_templates([shop])
     assert message(shop, "tg") == ("Заказ 1002", ["Мёд липовый ×2;Прополис ×1;"])
     config.write_text(config.read_text().replace("number", "numberx"))
-    wrong = load(config, environ={}, dotenv=tmp_path / "no", asks_shop=False, parse_sink=parse_sink)
+    wrong = load(config, environ={}, dotenv=tmp_path / "no", needs_shop_keys=False, parse_sink=parse_sink)
     assert problems(wrong) == [
         "SHOP_TEMPLATES: shop_templates.shop.order.new, line 1: there is no value numberx;"
         " did you mean number?"
@@ -147,7 +147,7 @@ def test_a_wrong_setting_is_refused(value: object, problem: str, tmp_path: Path)
         load(
             environ={"WOOCOMMERCE_MCP_URL": "https://shop.example/x", "SHOP_TEMPLATES": "templates"},
             dotenv=tmp_path / "no",
-            asks_shop=False,
+            needs_shop_keys=False,
             parse_sink=parse_sink,
         )
 
@@ -219,7 +219,7 @@ def test_shops_that_share_templates_may_have_different_sinks(directory: Path, tm
         )
     )
     shops = load_shops(
-        config, environ={}, dotenv=tmp_path / "no", asks_shop=False, parse_sink=parse_sink
+        config, environ={}, dotenv=tmp_path / "no", needs_shop_keys=False, parse_sink=parse_sink
     ).shops
     check_templates(shops)
     assert message(shops[0], "tg")[0] == "telegram Пасека"

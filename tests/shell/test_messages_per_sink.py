@@ -25,7 +25,7 @@ def settings(folder: Path, **more: str) -> Settings:
         "SHOP_NOTIFY_URLS": ADDRESSES,
         **more,
     }
-    return load(environ=environ, dotenv=folder / ".env", asks_shop=False, parse_sink=parse_sink)
+    return load(environ=environ, dotenv=folder / ".env", needs_shop_keys=False, parse_sink=parse_sink)
 
 
 def test_each_sink_for_people_has_its_language_and_style(tmp_path: Path) -> None:

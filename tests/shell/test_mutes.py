@@ -68,7 +68,7 @@ async def test_what_is_for_a_muted_sink_waits_and_goes_out_when_that_ends(path: 
 
 async def test_what_is_claimed_already_is_released(path: Path) -> None:
     mute = Mute()
-    sink = FakeSink(judge=lambda _: 5.0)
+    sink = FakeSink(behave=lambda _: 5.0)
     plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), senders=2)
     async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
         await put(it, *"12345678")
@@ -86,7 +86,7 @@ async def test_what_is_claimed_already_is_released(path: Path) -> None:
 
 async def test_a_mute_ends_the_wait_before_a_retry(path: Path) -> None:
     mute = Mute()
-    sink = FakeSink(judge=lambda _: down(ErrorKind.SERVER, retry_after_s=8.0))
+    sink = FakeSink(behave=lambda _: down(ErrorKind.SERVER, retry_after_s=8.0))
     async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(1)
@@ -99,7 +99,7 @@ async def test_a_mute_ends_the_wait_before_a_retry(path: Path) -> None:
 
 async def test_a_muted_sink_that_is_down_is_not_probed_and_loses_nothing(path: Path) -> None:
     mute = Mute()
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=1)))
     async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
         await put(it, "1", "2")
@@ -109,7 +109,7 @@ async def test_a_muted_sink_that_is_down_is_not_probed_and_loses_nothing(path: P
         it.dispatchers[0].mute_changed()
         await anyio.sleep(4 * HOUR)
         assert (len(sink.tried), await waiting(it)) == (before, 2)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(HOUR + 60)
         assert sorted(delivery.key for _, delivery in sink.got if len(delivery.key) == 1) == ["1", "2"]
 
@@ -191,7 +191,7 @@ async def test_when_the_mute_of_an_event_is_ended_it_goes_out_at_once(path: Path
 
 async def test_an_event_that_is_muted_in_the_queue_is_not_sent(path: Path) -> None:
     mute = MuteEvents("new", until=0.0)
-    sink = FakeSink(judge=lambda _: 5.0)
+    sink = FakeSink(behave=lambda _: 5.0)
     plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=72)), senders=1)
     async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
         await put_events(it, a="new", b="new", c="failed")
@@ -218,11 +218,11 @@ async def test_an_event_that_is_muted_while_it_waits_for_the_rate_is_not_sent(pa
 async def test_an_event_that_is_muted_between_two_attempts_is_not_tried_again(path: Path) -> None:
     mute = MuteEvents("new", until=0.0)
 
-    def judge(_: object) -> ShopPollerError:
+    def behave(_: object) -> ShopPollerError:
         mute.until = HOUR
         return down(ErrorKind.SERVER)
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
         await put_events(it, a="new")
         await anyio.sleep(600)
@@ -253,24 +253,24 @@ async def test_what_is_muted_does_not_become_too_old_while_its_sink_is_down(path
     async with shop_harness(path, sinks=[sink], delivery=plan, muted_s=mute) as it, it.delivering():
         await put_events(it, a="new")
         await anyio.sleep(7 * HOUR)
-        sink.judge = lambda _: down()
+        sink.behave = lambda _: down()
         await put_events(it, b="failed")
         await anyio.sleep(HOUR)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(5 * HOUR)
         assert sorted(one.key for _, one in sink.got) == ["a", "b"]
 
 
 async def test_a_sink_that_was_down_is_probed_with_an_event_that_is_not_muted(path: Path) -> None:
     mute = MuteEvents("new", until=20 * HOUR)
-    sink = FakeSink(judge=lambda _: down())
+    sink = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[sink], muted_s=mute) as it, it.delivering():
         await put_events(it, b="failed", c="failed")
         await anyio.sleep(30)
         await put_events(it, a="new")
         await anyio.sleep(HOUR)
         assert {one.key for _, one in sink.tried} == {"b", "c"}
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(120)
         assert (sorted(one.key for _, one in sink.got), await waiting(it)) == (["b", "c"], 1)
 

@@ -81,20 +81,20 @@ def acks(count: int) -> list[Outcome]:
 async def test_few_are_recorded_at_once_and_let_go() -> None:
     outbox = FakeOutbox()
     async with recording(outbox) as (outcome_recorder, made, _):
-        outcome_recorder.held, began = MANY - 1, anyio.current_time()
+        outcome_recorder.in_flight, began = MANY - 1, anyio.current_time()
         made.send_nowait(acks(2))
         made.send_nowait(acks(3))
         await anyio.sleep(1)
         assert outbox.commits == [(began, 5)]
         assert outbox.told == [(5, False)]
-        assert outcome_recorder.held == MANY - 6
+        assert outcome_recorder.in_flight == MANY - 6
 
 
 @pytest.mark.parametrize("in_haste", [True, False])
 async def test_while_many_are_held_it_waits_for_more_unless_in_haste(*, in_haste: bool) -> None:
     outbox, began = FakeOutbox(), anyio.current_time()
     async with recording(outbox) as (outcome_recorder, made, _):
-        outcome_recorder.held = MANY
+        outcome_recorder.in_flight = MANY
         if in_haste:  # which it is not from the start
             outcome_recorder.in_haste = True
         await made.send(acks(2))

@@ -13,7 +13,7 @@ from shop_poller.core.breaker import BreakerState
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.ports import Ack, Alert, MoveToDeadLetters, PollFailure, ShopState
 from shop_poller.runtime.shop_runtime import ShopRuntime
-from shop_poller.runtime.status_page_data import DEAD_LETTERS, HAPPENINGS, Overview
+from shop_poller.runtime.status_page_data import DEAD_LETTERS, RECENT_EVENTS, Overview
 from shop_poller.sinks.registry import parse_sink
 from shop_poller.stores.sqlite import SqliteStore
 from shop_poller.web.snapshot import ActionResult
@@ -74,25 +74,25 @@ async def test_who_leads_tells_of_its_parts(shop_runtime: ShopRuntime, store: Sq
     await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     await store.raise_alert(SHOP, Alert("console:", ErrorKind.TIMEOUT, now()), (), now())
     await store.raise_alert(SHOP, Alert("dead-letters:console:", ErrorKind.REJECTED, now()), (), now())
-    seen = await overview(shop_runtime, store).snapshot()
-    assert (seen.leads, seen.leader, seen.trouble, seen.unhealthy_reason) == (
+    snapshot = await overview(shop_runtime, store).snapshot()
+    assert (snapshot.leads, snapshot.leader, snapshot.trouble, snapshot.unhealthy_reason) == (
         True,
         "",
         "",
         "No active workers",
     )
-    assert seen.state is not None
-    assert seen.state.last_poll_at is not None
-    assert [alert.service for alert in seen.alerts] == ["console:"]
-    console, old = seen.sinks
-    assert (console.held, console.breaker, console.gone, console.failing_since) == (
+    assert snapshot.state is not None
+    assert snapshot.state.last_poll_at is not None
+    assert [alert.service for alert in snapshot.alerts] == ["console:"]
+    console, old = snapshot.sinks
+    assert (console.in_flight, console.breaker, console.gone, console.failing_since) == (
         0,
         BreakerState.CLOSED,
         False,
         None,
     )
     assert (old.name, old.named, old.breaker, old.stored.waiting) == ("old", False, None, 1)
-    assert (sum(seen.delivered), sum(seen.dead_lettered), len(seen.delivered)) == (1, 0, 24)
+    assert (sum(snapshot.delivered), sum(snapshot.dead_lettered), len(snapshot.delivered)) == (1, 0, 24)
 
 
 async def test_why_polls_fail_is_told_by_who_polls(shop_runtime: ShopRuntime, store: SqliteStore) -> None:
@@ -109,13 +109,13 @@ async def test_who_follows_tells_what_the_store_knows_and_does_not_poll(
     await over(store, 1, "console:", dies=True)
     await store.commit(SHOP, batch(state=ShopState(now(), last_poll_at=now())))
     page = overview(shop_runtime, store)
-    seen = await page.snapshot()
-    assert (seen.leads, seen.next_in_s, seen.leader) == (False, None, await store.holder())
-    assert [(sink.name, sink.held, sink.breaker, sink.stored.dead) for sink in seen.sinks] == [
+    snapshot = await page.snapshot()
+    assert (snapshot.leads, snapshot.next_in_s, snapshot.leader) == (False, None, await store.holder())
+    assert [(sink.name, sink.in_flight, sink.breaker, sink.stored.dead) for sink in snapshot.sinks] == [
         ("console:", None, None, 1)
     ]
-    assert seen.state is not None
-    assert seen.state.last_poll_at is not None
+    assert snapshot.state is not None
+    assert snapshot.state.last_poll_at is not None
     assert await page.poll_now() == ActionResult.NOT_LEADER
     assert await overview(shop_runtime, store, polling=False).poll_now() == ActionResult.POLLING_OFF
 
@@ -157,14 +157,14 @@ async def test_poll_now_polls_despite_any_pause(shop_runtime: ShopRuntime, store
 async def test_deliveries_of_an_event_are_shown_together_and_no_more_than_fit(
     shop_runtime: ShopRuntime, store: SqliteStore
 ) -> None:
-    for n in range(HAPPENINGS + 3):
+    for n in range(RECENT_EVENTS + 3):
         await over(store, n, "a", dies=False)
         await over(store, n, "b", dies=True)
-    seen = await overview(shop_runtime, store).snapshot()
-    assert len(seen.happenings) == HAPPENINGS
-    assert len(seen.dead) == DEAD_LETTERS
-    first = seen.happenings[0]
-    assert first.key == f"{HAPPENINGS + 2}"
+    snapshot = await overview(shop_runtime, store).snapshot()
+    assert len(snapshot.recent_events) == RECENT_EVENTS
+    assert len(snapshot.dead) == DEAD_LETTERS
+    first = snapshot.recent_events[0]
+    assert first.key == f"{RECENT_EVENTS + 2}"
     assert {(one.sink, bool(one.reason)) for one in first.deliveries} == {("a", False), ("b", True)}
 
 
@@ -177,8 +177,8 @@ async def test_dead_letters_are_replayed_and_dropped_once(
     newest, oldest = (one.seq for one in (await page.snapshot()).dead)
     assert [await page.replay(oldest), await page.replay(oldest)] == [ActionResult.DONE, ActionResult.MISSING]
     assert [await page.drop(newest), await page.drop(newest)] == [ActionResult.DONE, ActionResult.MISSING]
-    seen = await page.snapshot()
-    assert (seen.dead, seen.sinks[0].stored.waiting, sum(seen.dead_lettered)) == ([], 1, 0)
+    snapshot = await page.snapshot()
+    assert (snapshot.dead, snapshot.sinks[0].stored.waiting, sum(snapshot.dead_lettered)) == ([], 1, 0)
 
 
 async def test_a_sink_is_muted_by_the_leader_and_by_nobody_else(
@@ -198,8 +198,8 @@ async def test_a_sink_is_muted_by_the_leader_and_by_nobody_else(
     assert await page.mute("console:", 3600) is ActionResult.DONE
     assert 3590 < session.dispatchers[0]._muted_s() <= 3600
 
-    seen = await page.snapshot()
-    assert (3590 < seen.sinks[0].muted_s <= 3600, seen.alerts) == (True, [])
+    snapshot = await page.snapshot()
+    assert (3590 < snapshot.sinks[0].muted_s <= 3600, snapshot.alerts) == (True, [])
     shop_runtime.end()
     assert (await page.snapshot()).sinks[0].muted_s > 0, "who follows shows it too"
 
@@ -216,8 +216,8 @@ async def test_the_days_counts_follow_the_dead_letters_at_once(
     page = overview(shop_runtime, store)
     assert sum((await page.snapshot()).dead_lettered) == 0
     await over(store, 1, "console:", dies=True)
-    seen = await page.snapshot()
-    assert (len(seen.dead), sum(seen.dead_lettered)) == (1, 1)
+    snapshot = await page.snapshot()
+    assert (len(snapshot.dead), sum(snapshot.dead_lettered)) == (1, 1)
 
 
 async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(
@@ -227,6 +227,10 @@ async def test_a_store_that_cannot_be_read_is_a_trouble_and_no_error(
         raise TemporaryError(ErrorKind.STORE, "state in x: disk I/O error")
 
     monkeypatch.setattr(store, "stats", broken)
-    seen = await overview(shop_runtime, store).snapshot()
-    assert (seen.trouble, seen.state, list(seen.delivered)) == ("state in x: disk I/O error", None, [])
-    assert [sink.name for sink in seen.sinks] == ["console:"]
+    snapshot = await overview(shop_runtime, store).snapshot()
+    assert (snapshot.trouble, snapshot.state, list(snapshot.delivered)) == (
+        "state in x: disk I/O error",
+        None,
+        [],
+    )
+    assert [sink.name for sink in snapshot.sinks] == ["console:"]

@@ -22,7 +22,7 @@ from shop_poller.locales import page_texts
 from shop_poller.ports import STORE, Alert, PollFailure, SinkStats
 from shop_poller.web.page import status_page
 from shop_poller.web.routes import make_app
-from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import RecentEvent, SinkSnapshot, StatusSnapshot
 from shop_poller.web.troubles import troubles
 from shop_poller.web.view_context import ViewContext
 from shop_poller.web.words import event_name
@@ -51,7 +51,7 @@ class Tags(HTMLParser):
         self.tags: list[str] = []
         self.attributes: set[str] = set()
         self.texts: list[str] = []
-        self.open: list[str] = []
+        self.open_tags: list[str] = []
         self.feed(page)
         self.close()
 
@@ -59,13 +59,13 @@ class Tags(HTMLParser):
         self.tags.append(tag)
         self.attributes |= {name for name, _ in attrs}
         if tag not in {"meta", "link", "br", "input"}:
-            self.open.append(tag)
+            self.open_tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open_tags or self.open_tags[-1] != "style":
             self.texts.append(data)
 
     @property
@@ -276,8 +276,8 @@ def test_every_event_has_a_name(event: EventType, locale: Locale) -> None:
 
 def test_an_event_of_the_owners_has_the_title_that_the_owner_gave() -> None:
     over = finished(1, "crm", "7", "shop.packing", at=NOW)
-    happened = [Happening("shop.packing", "7", [over])]
-    told = replace(WELL, happenings=happened, titles={"shop.packing": "Packing"})
+    happened = [RecentEvent("shop.packing", "7", [over])]
+    told = replace(WELL, recent_events=happened, titles={"shop.packing": "Packing"})
     assert "Packing order 7 crm : delivered" in shown(told)
 
 
@@ -293,7 +293,7 @@ def test_what_is_not_ours_stays_text() -> None:
         leader=EVIL,
         alerts=[Alert(EVIL, ErrorKind.SERVER, NOW)],
         sinks=[SinkSnapshot(EVIL, SinkStats(1, NOW, 1), named=False)],
-        happenings=[Happening(EVIL, EVIL, [over])],
+        recent_events=[RecentEvent(EVIL, EVIL, [over])],
         dead=[over],
         trouble=EVIL,
         titles={EVIL: EVIL},
@@ -303,7 +303,7 @@ def test_what_is_not_ours_stays_text() -> None:
         tags = Tags(page)
         assert not {"script", "img"} & set(tags.tags)
         assert not any(name.startswith("on") for name in tags.attributes)
-        assert tags.open == []
+        assert tags.open_tags == []
         assert page.count("<script") == 0
         assert not {"\x00", "\u202e"} & set(page)
         assert tags.texts.count("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}{name}  ") >= 6
@@ -317,7 +317,7 @@ def test_a_text_of_others_is_clipped() -> None:
 @pytest.mark.parametrize("snapshot", [WELL, TROUBLED])
 def test_it_is_well_made(snapshot: StatusSnapshot) -> None:
     tags = Tags(status_page(snapshot, ViewContext("en", actions_enabled=True, signed_in=True)))
-    assert tags.open == []
+    assert tags.open_tags == []
     assert tags.tags.count("h1") == tags.tags.count("main") == tags.tags.count("header") == 1
     assert not {"script", "iframe"} & set(tags.tags)
     assert "style" not in tags.attributes  # the policy would forbid it
@@ -432,7 +432,7 @@ def test_a_dead_letter_has_its_attempts_folded(locale: Locale) -> None:
     assert "no answer within 10 s" in said
     assert "script" not in tags.tags
     assert "<script>" not in page
-    assert not tags.open
+    assert not tags.open_tags
 
 
 @LOCALES
@@ -446,6 +446,6 @@ def test_a_delivery_that_took_several_attempts_says_so(locale: Locale) -> None:
     several = replace(over, attempt_log=ATTEMPTS)
     once = replace(over, attempt_log=AttemptLog(1, ATTEMPTS.kept[:1]))
     for one, count in ((several, 1), (once, 0), (over, 0)):
-        seen = replace(WELL, happenings=[Happening(EventType.NEW, "1042", [one])])
-        page = status_page(seen, ViewContext(locale))
+        snapshot = replace(WELL, recent_events=[RecentEvent(EventType.NEW, "1042", [one])])
+        page = status_page(snapshot, ViewContext(locale))
         assert page.count(page_texts(locale)["attempts made"].format(count=12)) == count

@@ -241,8 +241,8 @@ def test_a_bad_order_is_reported_until_it_is_requested_by_id() -> None:
     assert poisoned.requested_ids(7, "bad") == seven
     assert poisoned.unreported(()) == [five]
     assert poisoned.ids == {5, 7}
-    poisoned.healed(5)
-    poisoned.healed(99)
+    poisoned.forget(5)
+    poisoned.forget(99)
     assert poisoned.unreported(()) == []
     assert poisoned.ids == {7}
 

@@ -199,7 +199,7 @@ async def test_a_digest_is_a_sink_that_is_almost_always_quiet(
 
 
 async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path) -> None:
-    slow = FakeSink(judge=lambda _: 5.0)
+    slow = FakeSink(behave=lambda _: 5.0)
     plan = replace(SELDOM, senders=1)
     async with shop_harness(path, sinks=[slow], timing=NIGHT, delivery=plan) as it, it.delivering():
         await anyio.sleep(BEGIN - 12)
@@ -213,7 +213,7 @@ async def test_what_is_in_the_queue_when_quiet_hours_begin_waits_too(path: Path)
 async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = FakeSink(judge=lambda _: down())
+    broken = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[broken], timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN - 1)
         await put(it, "1", "2")
@@ -226,7 +226,7 @@ async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(
         await put(it, "3", "4", level="critical")
         await anyio.sleep(5 * MINUTE)
         assert {keys[0] for _, keys in messages(broken.tried[before:])} == {"3", "4"}
-        broken.judge = lambda _: None
+        broken.behave = lambda _: None
         await anyio.sleep(5 * MINUTE)
         assert sorted(keys[0] for _, keys in messages(broken.got)) == ["3", "4"]
         await anyio.sleep(8 * HOUR)
@@ -235,12 +235,12 @@ async def test_a_sink_that_is_down_is_probed_only_with_what_is_urgent(
 
 async def test_quiet_hours_are_no_outage_of_the_sink(path: Path) -> None:
     """A failure just before them does not count as one that lasts all night."""
-    sinks = [FakeSink(judge=lambda d: down() if d.key == "1" else None), FakeSink("other")]
+    sinks = [FakeSink(behave=lambda d: down() if d.key == "1" else None), FakeSink("other")]
     async with shop_harness(path, sinks=sinks, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN - 2)
         await put(it, "1")
         await anyio.sleep(8 * HOUR)
-        sinks[0].judge = lambda _: None
+        sinks[0].behave = lambda _: None
         await anyio.sleep(2 * HOUR)
         assert [one for _, one in sinks[1].got if one.key.startswith("alert:")] == []
         ((at, keys),) = messages(sinks[0].got)
@@ -249,7 +249,7 @@ async def test_quiet_hours_are_no_outage_of_the_sink(path: Path) -> None:
 
 
 async def test_a_sink_that_fails_in_quiet_hours_is_reported(path: Path) -> None:
-    sinks = [FakeSink(judge=lambda _: down()), FakeSink("other")]
+    sinks = [FakeSink(behave=lambda _: down()), FakeSink("other")]
     async with shop_harness(path, sinks=sinks, timing=NIGHT, delivery=SELDOM) as it, it.delivering():
         await anyio.sleep(BEGIN + 1)
         await put(it, "1", level="critical")
@@ -260,7 +260,7 @@ async def test_a_sink_that_fails_in_quiet_hours_is_reported(path: Path) -> None:
 async def test_quiet_hours_do_not_count_as_age(path: Path) -> None:
     """The notification is dated 09:50. With eight quiet hours, it is 12 hours old at 05:50."""
     plan = replace(SELDOM, retry=RetryPolicy(max_age=timedelta(hours=12)))
-    broken = FakeSink(judge=lambda _: down())
+    broken = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[broken], timing=NIGHT, delivery=plan) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(20 * HOUR + 40 * MINUTE)
@@ -271,7 +271,7 @@ async def test_quiet_hours_do_not_count_as_age(path: Path) -> None:
 
 async def test_quiet_hours_do_not_count_as_age_of_a_row_that_fails(path: Path) -> None:
     plan = replace(SELDOM, retry=RetryPolicy(max_age=timedelta(hours=3)))
-    picky = FakeSink(judge=lambda d: down(ErrorKind.SERVER) if d.key == "1" else None)
+    picky = FakeSink(behave=lambda d: down(ErrorKind.SERVER) if d.key == "1" else None)
     async with shop_harness(path, sinks=[picky], timing=NIGHT, delivery=plan) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(END + 1.9 * HOUR)
@@ -328,13 +328,13 @@ async def test_a_full_queue_ends_the_wait(path: Path) -> None:
 
 
 async def test_a_group_that_failed_is_sent_again_as_the_same_group(path: Path) -> None:
-    broken = FakeSink(judge=lambda _: down())
+    broken = FakeSink(behave=lambda _: down())
     async with shop_harness(path, sinks=[broken], timing=GROUPS) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(60)
         await put(it, "3")
         await anyio.sleep(5 * MINUTE)
-        broken.judge = lambda _: None
+        broken.behave = lambda _: None
         await anyio.sleep(5 * MINUTE)
         assert sorted(keys for _, keys in messages(broken.got)) == [["1", "2"], ["3"]]
         ids = {one.event_id for _, one in broken.tried if isinstance(one, GroupDelivery)}
@@ -344,7 +344,7 @@ async def test_a_group_that_failed_is_sent_again_as_the_same_group(path: Path) -
 
 async def test_a_group_that_is_sent_again_takes_no_new_rows(path: Path) -> None:
     verdicts: list[ShopPollerError | None] = [down(ErrorKind.SERVER)] * 3
-    sink = FakeSink(judge=lambda _: verdicts.pop() if verdicts else None)
+    sink = FakeSink(behave=lambda _: verdicts.pop() if verdicts else None)
     async with shop_harness(path, sinks=[sink], timing=GROUPS) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(45)
@@ -358,7 +358,7 @@ async def test_a_group_that_is_sent_again_takes_no_new_rows(path: Path) -> None:
 async def test_a_full_queue_is_not_looked_at_again_and_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = FakeSink(judge=lambda _: 5.0)
+    slow = FakeSink(behave=lambda _: 5.0)
     plan = replace(SELDOM, queue_size=4, senders=1)
     async with shop_harness(path, sinks=[slow], timing=GROUPS, delivery=plan) as it, it.delivering():
         claimed = count_calls(it, "next_due", monkeypatch)
@@ -370,7 +370,7 @@ async def test_a_full_queue_is_not_looked_at_again_and_again(
 
 async def test_a_row_failure_parks_all_rows_together(path: Path) -> None:
     verdicts: list[ShopPollerError | None] = [down(ErrorKind.SERVER)] * 3
-    sink = FakeSink(judge=lambda _: verdicts.pop() if verdicts else None)
+    sink = FakeSink(behave=lambda _: verdicts.pop() if verdicts else None)
     async with shop_harness(path, sinks=[sink], timing=GROUPS) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(5 * MINUTE)
@@ -384,11 +384,11 @@ async def test_a_row_failure_parks_all_rows_together(path: Path) -> None:
 async def test_a_group_that_is_refused_is_taken_apart(path: Path) -> None:
     """One notification that the receiver does not take must not destroy the others."""
 
-    def judge(delivery: Delivery) -> ShopPollerError | None:
+    def behave(delivery: Delivery) -> ShopPollerError | None:
         rows = delivery.rows if isinstance(delivery, GroupDelivery) else [delivery]
         return refused() if any(row.key == "2" for row in rows) else None
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     async with shop_harness(path, sinks=[sink], timing=GROUPS) as it, it.delivering():
         await put(it, "1", "2", "3")
         await anyio.sleep(60)
@@ -399,7 +399,7 @@ async def test_a_group_that_is_refused_is_taken_apart(path: Path) -> None:
 
 
 async def test_a_kill_during_the_wait_or_the_sending_loses_nothing(path: Path) -> None:
-    hangs = FakeSink(judge=lambda _: 5.0)
+    hangs = FakeSink(behave=lambda _: 5.0)
     for seconds in (10.0, 32.0):
         async with shop_harness(path, sinks=[hangs], timing=GROUPS) as it:
             if seconds == 10.0:
@@ -495,10 +495,10 @@ async def test_a_store_that_does_not_answer_loses_no_claim(
         await put(it, *"1234")
         await anyio.sleep(60)
         assert not fails
-        assert it.dispatchers[0].held == 0
+        assert it.dispatchers[0].in_flight == 0
         await anyio.sleep(8 * HOUR)
         assert messages(it.sinks[0].got) == [(END, [*"1234"])]
-        assert it.dispatchers[0].held == 0
+        assert it.dispatchers[0].in_flight == 0
 
 
 def rows(*seqs: int, body: str = '{"level": "info"}') -> list[Delivery]:
@@ -598,7 +598,7 @@ async def test_the_page_and_the_metrics_do_not_count_quiet_hours(path: Path) -> 
             (5, 2, None),
         ):
             await anyio.sleep(hours * HOUR)
-            await reporter.look()
+            await reporter.update_metrics()
             assert it.value("shop_outbox_oldest_age_seconds", sink="boss") == open_hours * HOUR
             (sink,) = (await overview.snapshot()).sinks
             assert sink.quiet_until == until

@@ -55,7 +55,7 @@ async def test_the_order_of_a_key_is_kept(path: Path) -> None:
 
 async def test_a_retry_counts(path: Path) -> None:
     failures = iter([down(), down()])
-    sink = FakeSink(judge=lambda _: next(failures, None))
+    sink = FakeSink(behave=lambda _: next(failures, None))
     one_a_minute = DeliveryPlan(retry=RETRY, senders=1, rate=Rate(1, 60.0))
     async with shop_harness(path, sinks=[sink], delivery=one_a_minute) as it, it.delivering():
         await put(it, "1")
@@ -88,10 +88,10 @@ async def test_a_stop_does_not_wait_for_the_rate(path: Path) -> None:
 
 
 async def test_those_that_wait_do_not_try_a_sink_that_went_down(path: Path) -> None:
-    def judge(_: Delivery) -> TemporaryError | None:
+    def behave(_: Delivery) -> TemporaryError | None:
         return down() if anyio.current_time() < 600 else None
 
-    sink = FakeSink(judge=judge)
+    sink = FakeSink(behave=behave)
     plan = DeliveryPlan(retry=RETRY, rate=Rate(5, 60.0))
     async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():
         await put(it, *"12345678")

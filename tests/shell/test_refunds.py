@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shop_poller.core.model import Notification
-from shop_poller.polling.refund_walk import LATER_S, MAX_PAGES, MAX_TRIES
+from shop_poller.polling.refund_list_reader import LATER_S, MAX_PAGES, MAX_TRIES
 from shop_poller.polling.sweeper import MAX_FAILURES
 from shop_poller.simulator import faults
 from shop_poller.simulator.answers import Answer, Request

@@ -69,10 +69,10 @@ async def test_a_sink_that_worked_may_refuse_all_for_minutes(
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await put(it, *map(str, range(count)))
         await anyio.sleep(lasts_s)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(61)
         assert await record_outcomes(it) == (0, 0)
     assert sorted(keys(sink.got)) == sorted(["before", *map(str, range(count))])
@@ -83,12 +83,12 @@ async def test_several_in_a_row_are_not_charged_and_the_rest_waits(path: Path, s
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await put(it, *map(str, range(50)))
         await anyio.sleep(PROBE_AFTER_S - 1)
         assert it.value("shop_breaker_open", peer="sink") == 1
         assert len(sink.tried) <= 1 + 8, "as many as there are senders"
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(2)
         assert sum(delivery.attempts for _, delivery in sink.got) <= 2, (
             "the first two may have been their own"
@@ -101,7 +101,7 @@ async def test_a_refusal_that_lasts_is_final_for_all_and_is_told(path: Path, sin
     async with shop_harness(path, sinks=[sink, well]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await put(it, *map(str, range(30)))
         await anyio.sleep(4.9 * MINUTE)
         assert await record_outcomes(it) == (30, 0)
@@ -122,7 +122,7 @@ async def test_a_refusal_that_lasts_is_final_for_all_and_is_told(path: Path, sin
 
 
 async def test_one_order_that_is_refused_alone_holds_up_no_other(path: Path, sink: FakeSink) -> None:
-    sink.judge = lambda d: not_found() if d.key == "bad" else None
+    sink.behave = lambda d: not_found() if d.key == "bad" else None
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
@@ -141,7 +141,7 @@ async def test_one_order_that_is_refused_alone_holds_up_no_other(path: Path, sin
 async def test_many_orders_that_are_refused_hold_up_others_for_a_few_probes(
     path: Path, sink: FakeSink
 ) -> None:
-    sink.judge = lambda d: not_found() if d.key.startswith("bad") else None
+    sink.behave = lambda d: not_found() if d.key.startswith("bad") else None
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
@@ -158,13 +158,13 @@ async def test_an_outage_before_it_does_not_count(path: Path, sink: FakeSink) ->
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: down(ErrorKind.UNAVAILABLE)
+        sink.behave = lambda _: down(ErrorKind.UNAVAILABLE)
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(20 * MINUTE)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await anyio.sleep(4 * MINUTE)
         assert await record_outcomes(it) == (4, 0)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(MINUTE + 1)
         assert await record_outcomes(it) == (0, 0)
 
@@ -175,7 +175,7 @@ async def test_a_clock_that_is_set_ends_nothing_early(
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await put(it, "1")
         await anyio.sleep(100)
         for dispatching in it.dispatchers:
@@ -188,7 +188,7 @@ async def test_a_clock_that_is_set_ends_nothing_early(
 
 
 async def test_a_sink_that_never_worked_is_told_at_once(path: Path, sink: FakeSink) -> None:
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     async with shop_harness(path, sinks=[sink, FakeSink("well")]) as it, it.delivering():
         await put(it, "1", "2")
         await anyio.sleep(1)
@@ -200,7 +200,7 @@ async def test_that_it_worked_is_known_after_a_restart(path: Path, sink: FakeSin
     async with shop_harness(path, sinks=[sink]) as it:
         await put(it, "before")
         await it.deliver()
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2 * MINUTE)
@@ -215,7 +215,7 @@ async def test_that_it_worked_is_known_when_the_history_is_pruned(path: Path, si
         assert await it.store.prune(SHOP, seen_before=later, finished_before=later)
         assert not await it.store.finished(SHOP, dead=False, limit=1)
         assert f"{WORKED}sink" in await it.store.alerts(SHOP)
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(2 * MINUTE)
@@ -223,7 +223,7 @@ async def test_that_it_worked_is_known_when_the_history_is_pruned(path: Path, si
 
 
 async def test_another_sink_that_worked_says_nothing_of_this_one(path: Path, sink: FakeSink) -> None:
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     well = FakeSink("well")
     async with shop_harness(path, sinks=[sink, well]) as it, it.delivering():
         await put(it, "1", sink="well")
@@ -240,11 +240,11 @@ async def test_an_alert_is_not_lost_to_the_fault_that_it_tells_of(path: Path, si
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: not_found()
+        sink.behave = lambda _: not_found()
         await put(it, "1", "2", "3", "4")
         await anyio.sleep(HOUR)
         assert await record_outcomes(it) == (1, 4), "the alert of the four"
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(11 * MINUTE)
         assert await record_outcomes(it) == (0, 4)
     assert set(alerts(sink.got)) == {"service.dead_letters"}
@@ -252,12 +252,12 @@ async def test_an_alert_is_not_lost_to_the_fault_that_it_tells_of(path: Path, si
 
 
 async def test_an_alert_to_a_sink_that_never_worked_waits_until_it_does(path: Path, sink: FakeSink) -> None:
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(HOUR)
         assert await record_outcomes(it) == (1, 1)
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(11 * MINUTE)
     assert alerts(sink.got) == ["service.dead_letters"]
 
@@ -266,7 +266,7 @@ async def test_an_alert_survives_a_restart_too_and_is_given_up_with_its_age(
     path: Path, sink: FakeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "CHECK_EVERY_S", 600.0)  # or most of the time goes into looking
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     plan = DeliveryPlan(retry=RetryPolicy(max_age=timedelta(hours=5)))
     async with shop_harness(path, sinks=[sink], delivery=plan) as it, it.delivering():
         await put(it, "1")
@@ -282,7 +282,7 @@ async def test_an_alert_survives_a_restart_too_and_is_given_up_with_its_age(
 async def test_an_alert_that_is_refused_for_good_is_not_kept(
     path: Path, sink: FakeSink, error: PermanentError
 ) -> None:
-    sink.judge = lambda d: error if d.key.startswith("alert:") else not_found()
+    sink.behave = lambda d: error if d.key.startswith("alert:") else not_found()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1")
         await anyio.sleep(MINUTE)
@@ -293,7 +293,7 @@ async def test_an_alert_that_is_refused_for_good_is_not_kept(
 
 
 async def test_a_redirect_ends_with_one_post_each(path: Path, sink: FakeSink) -> None:
-    sink.judge = lambda _: see_other()
+    sink.behave = lambda _: see_other()
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "1", "2", "2")
         await anyio.sleep(HOUR)
@@ -309,7 +309,7 @@ async def test_a_redirect_of_a_sink_that_worked_ends_within_minutes(
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
         await put(it, "before")
         await anyio.sleep(1)
-        sink.judge = lambda _: see_other()
+        sink.behave = lambda _: see_other()
         await put(it, *map(str, range(count)))
         await anyio.sleep(10 * MINUTE)
         assert await record_outcomes(it) == (0, count + 1)
@@ -325,7 +325,7 @@ async def test_a_redirect_of_a_sink_that_worked_ends_within_minutes(
 
 async def test_a_sink_that_says_so_is_probed_soon_and_for_a_bounded_time(path: Path, sink: FakeSink) -> None:
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
-        sink.judge = lambda _: soon()
+        sink.behave = lambda _: soon()
         await put(it, "1")
         await anyio.sleep(5 * MINUTE)
         assert 50 <= len(sink.tried) <= 65
@@ -333,7 +333,7 @@ async def test_a_sink_that_says_so_is_probed_soon_and_for_a_bounded_time(path: P
         many = len(sink.tried)
         await anyio.sleep(10 * MINUTE)
         assert len(sink.tried) - many <= 11, "once a minute again"
-        sink.judge = lambda _: None
+        sink.behave = lambda _: None
         await anyio.sleep(61)
         assert len(sink.got) == 1
 
@@ -343,11 +343,11 @@ async def test_other_failures_in_the_middle_of_a_switch_are_probed_soon_too(
 ) -> None:
     failures: Iterator[ShopPollerError] = iter([soon()] * 3 + [down()] * 5)
     async with shop_harness(path, sinks=[sink]) as it, it.delivering():
-        sink.judge = lambda _: next(failures, None)
+        sink.behave = lambda _: next(failures, None)
         await put(it, "1")
         await anyio.sleep(40)
         assert len(sink.got) == 1
-        sink.judge = lambda _: down()
+        sink.behave = lambda _: down()
         await put(it, "2")
         await anyio.sleep(10)
         tried = len(sink.tried)

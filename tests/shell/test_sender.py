@@ -75,14 +75,14 @@ async def all_of(to: Sender, deliveries: Sequence[Delivery]) -> list[Outcome]:
     [(None, Ack), (refused(), MoveToDeadLetters), (down(), Retry), (down(ErrorKind.SERVER), Retry)],
 )
 async def test_each_of_many_gets_one_outcome(error: Any, kind: type[Outcome]) -> None:
-    sink = FakeBulkSink(judge=lambda _: error)
+    sink = FakeBulkSink(behave=lambda _: error)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
     assert [outcome.delivery.seq for outcome in outcomes] == list(range(5))
     assert isinstance(outcomes[0], kind)
 
 
 async def test_each_of_many_gets_one_outcome_when_only_some_are_refused() -> None:
-    sink = FakeBulkSink(judge=lambda d: refused() if d.seq % 2 else None)
+    sink = FakeBulkSink(behave=lambda d: refused() if d.seq % 2 else None)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(6)])
     assert {outcome.delivery.seq: type(outcome) for outcome in outcomes} == {
         seq: MoveToDeadLetters if seq % 2 else Ack for seq in range(6)
@@ -98,7 +98,7 @@ async def test_each_of_many_is_released_when_we_must_not_send() -> None:
 
 
 async def test_each_of_many_is_released_when_it_stops_after_they_failed() -> None:
-    sink = FakeBulkSink(judge=lambda _: down())
+    sink = FakeBulkSink(behave=lambda _: down())
     stopping = sender(sink)
     async with anyio.create_task_group() as tasks:
 
@@ -114,14 +114,14 @@ async def test_each_of_many_is_released_when_it_stops_after_they_failed() -> Non
 
 
 async def test_many_that_failed_are_sent_together_once_more_and_then_one_by_one() -> None:
-    sink = FakeBulkSink(judge=lambda _: down(ErrorKind.SERVER))
+    sink = FakeBulkSink(behave=lambda _: down(ErrorKind.SERVER))
     await all_of(sender(sink), [claimed(seq) for seq in range(5)])
     assert sink.bulks == [5, 5]
 
 
 async def test_one_that_failed_among_many_is_sent_again_and_the_others_are_not() -> None:
     failures = iter([down()])
-    sink = FakeBulkSink(judge=lambda d: next(failures, None) if d.seq == 3 else None)
+    sink = FakeBulkSink(behave=lambda d: next(failures, None) if d.seq == 3 else None)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
     assert [outcome.delivery.seq for outcome in outcomes if isinstance(outcome, Ack)] == [0, 1, 2, 4, 3]
     assert sink.bulks == [5, 1]
@@ -136,7 +136,7 @@ class BrokenBulkSink(FakeBulkSink):
 
 
 async def test_each_of_many_gets_one_outcome_when_all_of_them_failed_together() -> None:
-    sink = BrokenBulkSink(judge=lambda _: down())
+    sink = BrokenBulkSink(behave=lambda _: down())
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
     assert [outcome.delivery.seq for outcome in outcomes] == list(range(5))
     assert isinstance(outcomes[0], Retry)
@@ -160,19 +160,19 @@ async def test_a_delivery_of_which_the_sink_says_nothing_is_never_taken_for_deli
 
 
 def shown(outcome: Outcome) -> list[tuple[str, int | None, str]]:
-    return [(one.kind, one.status, one.words) for one in outcome.made]
+    return [(one.kind, one.status, one.words) for one in outcome.new_attempts]
 
 
 async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration() -> None:
     answers: Iterator[ShopPollerError | float] = iter([down(ErrorKind.SERVER), 3.0])
-    sink, began = FakeSink(judge=lambda _: next(answers)), virtual_now()
+    sink, began = FakeSink(behave=lambda _: next(answers)), virtual_now()
     outcome = await sender(sink).deliver(claimed())
     assert isinstance(outcome, Ack)
     assert shown(outcome) == [
         ("ServerError", None, "made up: ServerError"),
         (DELIVERED, None, ""),
     ]
-    first, second = outcome.made
+    first, second = outcome.new_attempts
     assert (first.at, first.took_ms) == (began, 0)
     assert second.at > began
     assert second.took_ms == 3000
@@ -185,7 +185,7 @@ async def test_each_attempt_of_a_claim_is_noted_with_its_time_and_its_duration()
 async def test_attempts_are_noted_whatever_comes_of_them(
     error: ShopPollerError, kind: type[Outcome], attempts: int
 ) -> None:
-    sink = FakeSink(judge=lambda _: error)
+    sink = FakeSink(behave=lambda _: error)
     outcome = await sender(sink).deliver(claimed())
     assert isinstance(outcome, kind)
     assert shown(outcome) == [(error.kind, None, str(error))] * attempts
@@ -193,7 +193,7 @@ async def test_attempts_are_noted_whatever_comes_of_them(
 
 
 async def test_an_attempt_before_a_stop_is_noted_though_it_decided_nothing() -> None:
-    stopping = sender(FakeSink(judge=lambda _: down(ErrorKind.SERVER)))
+    stopping = sender(FakeSink(behave=lambda _: down(ErrorKind.SERVER)))
     async with anyio.create_task_group() as tasks:
 
         async def stop() -> None:
@@ -204,18 +204,18 @@ async def test_an_attempt_before_a_stop_is_noted_though_it_decided_nothing() -> 
         tasks.start_soon(stop)
         outcome = await stopping.deliver(claimed())
     assert isinstance(outcome, Release)
-    assert [one.kind for one in outcome.made] == [ErrorKind.SERVER]
+    assert [one.kind for one in outcome.new_attempts] == [ErrorKind.SERVER]
 
 
 async def test_what_was_not_attempted_has_no_attempt() -> None:
     outcome = await sender(FakeSink(), may_send=lambda: False).deliver(claimed())
-    assert (type(outcome), list(outcome.made)) == (Release, [])
+    assert (type(outcome), list(outcome.new_attempts)) == (Release, [])
 
 
 async def test_attempts_together_and_alone_are_noted_in_their_order() -> None:
-    sink = FakeBulkSink(judge=lambda d: down(ErrorKind.SERVER) if d.seq == 3 else None)
+    sink = FakeBulkSink(behave=lambda d: down(ErrorKind.SERVER) if d.seq == 3 else None)
     outcomes = await all_of(sender(sink), [claimed(seq) for seq in range(5)])
-    noted = {outcome.delivery.seq: [one.kind for one in outcome.made] for outcome in outcomes}
+    noted = {outcome.delivery.seq: [one.kind for one in outcome.new_attempts] for outcome in outcomes}
     assert noted == {seq: [DELIVERED] for seq in (0, 1, 2, 4)} | {3: [ErrorKind.SERVER] * 4}
     assert len([one for _, one in sink.tried if one.seq == 3]) == 4
 
@@ -223,17 +223,17 @@ async def test_attempts_together_and_alone_are_noted_in_their_order() -> None:
 async def test_words_are_masked_with_all_secrets_of_the_shop() -> None:
     key = "ck_4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6"
     error = refused().answered(422, f"you sent {key} / {key.encode().hex()}, again")
-    outcome = await sender(FakeSink(judge=lambda _: error), mask=Masker([key]).mask).deliver(claimed())
+    outcome = await sender(FakeSink(behave=lambda _: error), mask=Masker([key]).mask).deliver(claimed())
     assert shown(outcome) == [(ErrorKind.REJECTED, 422, "you sent *** / ***, again")]
 
 
 async def test_words_are_in_the_history_and_in_no_log() -> None:
     with capture_logs() as logs:
         outcome = await sender(
-            FakeSink(judge=lambda _: refused().answered(422, "no such buyer: Ольга"))
+            FakeSink(behave=lambda _: refused().answered(422, "no such buyer: Ольга"))
         ).deliver(claimed())
     assert isinstance(outcome, MoveToDeadLetters)
-    assert "Ольга" in outcome.made[0].words
+    assert "Ольга" in outcome.new_attempts[0].words
     assert "Ольга" not in repr(logs) + outcome.reason
 
 
@@ -244,7 +244,7 @@ async def test_a_refusal_right_after_a_success_begins_a_failure() -> None:
     sink = FakeSink()
     to = sender(sink)
     assert isinstance(await to.deliver(claimed(1)), Ack)
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     outcome = await to.deliver(claimed(2))
     assert isinstance(outcome, Retry)
     assert outcome.error == str(not_found())
@@ -256,7 +256,7 @@ async def test_a_delivery_that_was_refused_waits_longer_up_to_a_minute(attempts:
     sink = FakeSink()
     to = sender(sink)
     assert isinstance(await to.deliver(claimed(1)), Ack)
-    sink.judge = lambda _: not_found()
+    sink.behave = lambda _: not_found()
     outcome = await to.deliver(claimed(2, attempts=attempts))
     assert isinstance(outcome, Retry)
     assert outcome.at - virtual_now() == pytest.approx(timedelta(seconds=wait_s), abs=MS)
@@ -264,7 +264,7 @@ async def test_a_delivery_that_was_refused_waits_longer_up_to_a_minute(attempts:
 
 async def test_a_failure_is_a_warning_once_until_a_delivery_succeeds() -> None:
     failures = iter([refused(), refused(), None, refused()])
-    to = sender(FakeSink(judge=lambda _: next(failures)))
+    to = sender(FakeSink(behave=lambda _: next(failures)))
     with capture_logs() as log:
         for seq in range(4):
             await to.deliver(claimed(seq))
@@ -281,7 +281,7 @@ async def test_a_sink_that_refused_one_delivery_alone_is_not_failing_when_that_i
     to = sender(sink)
     await anyio.sleep(1000)
     await to.deliver(claimed(1))
-    sink.judge = lambda d: down(ErrorKind.SERVER) if d.seq == 3 else not_found()
+    sink.behave = lambda d: down(ErrorKind.SERVER) if d.seq == 3 else not_found()
     if another_fails:
         await to.deliver(claimed(3))
     bad, outcomes = claimed(2), list[Outcome]()
@@ -301,7 +301,7 @@ class SlowToRefuse(FakeSink):
 
 
 async def test_a_refusal_while_another_was_taken_is_no_failure_of_the_sink() -> None:
-    sink = SlowToRefuse(judge=lambda d: not_found() if d.key == "bad" else None)
+    sink = SlowToRefuse(behave=lambda d: not_found() if d.key == "bad" else None)
     to = sender(sink)
     await to.deliver(claimed(0))
     async with anyio.create_task_group() as tasks:
@@ -315,13 +315,13 @@ async def test_a_refusal_while_another_was_taken_is_no_failure_of_the_sink() -> 
 
 @pytest.mark.parametrize(("requested_s", "wait_s"), [(90.0, 90.0), (1e9, MAX_RETRY_AFTER_S)])
 async def test_a_sink_may_ask_to_be_left_alone_for_a_day_at_most(requested_s: float, wait_s: float) -> None:
-    to = sender(FakeSink(judge=lambda _: down(ErrorKind.UNAVAILABLE, retry_after_s=requested_s)))
+    to = sender(FakeSink(behave=lambda _: down(ErrorKind.UNAVAILABLE, retry_after_s=requested_s)))
     await to.deliver(claimed())
     assert to._circuit.wait_s() == pytest.approx(wait_s)
 
 
 async def test_a_success_of_what_was_on_its_way_ends_the_pause_of_a_sink() -> None:
-    to = sender(FakeSink(judge=lambda d: 5.0 if d.seq == 1 else down()))
+    to = sender(FakeSink(behave=lambda d: 5.0 if d.seq == 1 else down()))
     async with anyio.create_task_group() as tasks:
         for seq in (1, 2):
             tasks.start_soon(to.deliver, claimed(seq))
@@ -335,7 +335,7 @@ async def test_a_success_of_what_was_on_its_way_ends_the_pause_of_a_sink() -> No
 
 async def test_what_is_given_up_is_counted() -> None:
     """`run --once` reports the number and exits accordingly."""
-    to = sender(FakeSink(judge=lambda _: refused()))
+    to = sender(FakeSink(behave=lambda _: refused()))
     for seq in range(3):
         assert isinstance(await to.deliver(claimed(seq)), MoveToDeadLetters)
     assert to.dead_lettered == 3
@@ -345,7 +345,7 @@ async def test_what_is_given_up_is_counted() -> None:
     ("age", "kept"), [(timedelta(0), True), (MAX_AGE - MS, True), (MAX_AGE, False), (MAX_AGE + MS, False)]
 )
 async def test_an_alert_that_was_refused_is_kept_up_to_its_age(age: timedelta, *, kept: bool) -> None:
-    to = sender(FakeSink(judge=lambda _: not_found()))
+    to = sender(FakeSink(behave=lambda _: not_found()))
     outcome = await to.deliver(alert(age=age))
     assert isinstance(outcome, Retry if kept else MoveToDeadLetters)
     assert to.dead_lettered == (not kept)
@@ -358,7 +358,7 @@ async def test_an_alert_that_was_refused_is_kept_up_to_its_age(age: timedelta, *
 async def test_an_alert_that_is_kept_waits_longer_each_time_up_to_ten_minutes(
     attempts: int, wait_s: float
 ) -> None:
-    to = sender(FakeSink(judge=lambda _: not_found()))
+    to = sender(FakeSink(behave=lambda _: not_found()))
     outcome = await to.deliver(alert(attempts=attempts))
     assert isinstance(outcome, Retry)
     assert outcome.at - virtual_now() == pytest.approx(timedelta(seconds=wait_s), abs=MS)
@@ -370,10 +370,10 @@ async def test_an_alert_that_is_kept_waits_longer_each_time_up_to_ten_minutes(
     "error", [refused(), not_found(may_be_done=True)], ids=["for good", "it arrived, probably"]
 )
 async def test_an_alert_that_is_not_worth_keeping_is_given_up_at_once(error: PermanentError) -> None:
-    assert isinstance(await sender(FakeSink(judge=lambda _: error)).deliver(alert()), MoveToDeadLetters)
+    assert isinstance(await sender(FakeSink(behave=lambda _: error)).deliver(alert()), MoveToDeadLetters)
 
 
 async def test_only_alerts_are_kept_when_refused() -> None:
     assert isinstance(
-        await sender(FakeSink(judge=lambda _: not_found())).deliver(claimed()), MoveToDeadLetters
+        await sender(FakeSink(behave=lambda _: not_found())).deliver(claimed()), MoveToDeadLetters
     )

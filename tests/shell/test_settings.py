@@ -1081,7 +1081,7 @@ def test_who_does_not_ask_the_shop_needs_no_keys(desk: Desk) -> None:
         "WOOCOMMERCE_MCP_URL": "https://shop.example/wp-json/woocommerce/mcp",
         "SHOP_SWEEP_INTERVAL": "0",
     }
-    settings = load(environ=environ, dotenv=desk.dotenv, asks_shop=False, parse_sink=parse_sink)
+    settings = load(environ=environ, dotenv=desk.dotenv, needs_shop_keys=False, parse_sink=parse_sink)
     assert settings.shop == "shop.example"
     with pytest.raises(SettingsError):
         load(environ=environ, dotenv=desk.dotenv, parse_sink=parse_sink)

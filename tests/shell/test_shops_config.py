@@ -40,14 +40,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shops_config(folder: Path, text: str, *, asks_shop: bool = True, **changes: Any) -> tuple[Settings, ...]:
+def shops_config(
+    folder: Path, text: str, *, needs_shop_keys: bool = True, **changes: Any
+) -> tuple[Settings, ...]:
     config = folder / "shops.toml"
     config.write_text(text, encoding="utf-8")
     return load_shops(
         config,
         environ={**ENVIRONMENT, **changes},
         dotenv=folder / ".env",
-        asks_shop=asks_shop,
+        needs_shop_keys=needs_shop_keys,
         parse_sink=parse_sink,
     ).shops
 
@@ -314,4 +316,4 @@ def test_many_shops_are_not_all_named(folder: Path) -> None:
 
 def test_without_asking_the_shops_no_keys_are_needed(folder: Path) -> None:
     text = TWO.replace('woocommerce_consumer_secret = "cs_tea"', "")
-    assert [shop.shop for shop in shops_config(folder, text, asks_shop=False)] == ["honey", "tea"]
+    assert [shop.shop for shop in shops_config(folder, text, needs_shop_keys=False)] == ["honey", "tea"]

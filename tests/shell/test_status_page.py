@@ -297,8 +297,8 @@ async def test_sinks_are_muted_by_programs_and_by_buttons(desk: Desk) -> None:
 
     assert "actions/mute" not in (await desk.client.get("/?lang=en")).text, "nobody has signed in"
     await desk.sign_in()
-    crm, telegram = desk.stage.seen.sinks
-    desk.stage.seen = replace(desk.stage.seen, sinks=[replace(crm, muted_s=7200.0), telegram])
+    crm, telegram = desk.stage.status.sinks
+    desk.stage.status = replace(desk.stage.status, sinks=[replace(crm, muted_s=7200.0), telegram])
     await desk.act("poll")
     page = (await desk.client.get("/?lang=en")).text
     assert "muted for another 2 h" in page
@@ -324,9 +324,9 @@ async def test_events_of_a_sink_are_muted_and_shown(desk: Desk) -> None:
     assert (many.status_code, many.text) == (400, "There is no event of this name.\n")
 
     await desk.sign_in()
-    crm, telegram = desk.stage.seen.sinks
+    crm, telegram = desk.stage.status.sinks
     muted = replace(crm, muted_events={"shop.order.new": 7200.0})
-    desk.stage.seen = replace(desk.stage.seen, sinks=[muted, telegram])
+    desk.stage.status = replace(desk.stage.status, sinks=[muted, telegram])
     page = (await desk.client.get("/?lang=en&still=1")).text
     assert "muted: shop.order.new, for another 2 h" in page
     assert 'aria-label="Unmute: crm"' in page
@@ -336,10 +336,10 @@ async def test_a_muted_sink_needs_no_attention_because_something_waits(desk: Des
     waits = SinkSnapshot(
         "crm", SinkStats(waiting=3, oldest_at=ago(hours=1)), breaker=BreakerState.CLOSED, muted_s=60.0
     )
-    desk.stage.seen = replace(WELL, sinks=[waits])
+    desk.stage.status = replace(WELL, sinks=[waits])
     assert "Needs attention" not in (await desk.client.get("/?lang=en")).text
-    desk.stage.seen = replace(WELL, sinks=[replace(waits, muted_s=0.0)])
-    assert [one.kind for one in troubles(desk.stage.seen)] == ["late"]
+    desk.stage.status = replace(WELL, sinks=[replace(waits, muted_s=0.0)])
+    assert [one.kind for one in troubles(desk.stage.status)] == ["late"]
 
 
 async def test_an_unknown_action_is_none(desk: Desk) -> None:
@@ -402,10 +402,10 @@ async def test_what_is_done_during_a_snapshot_is_seen_by_the_next(
     look = desk.stage.snapshot
 
     async def slowly() -> StatusSnapshot:
-        seen = await look()
+        snapshot = await look()
         begun.set()
         await go_on.wait()
-        return seen
+        return snapshot
 
     await desk.sign_in()
     monkeypatch.setattr(desk.stage, "snapshot", slowly)

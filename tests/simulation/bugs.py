@@ -286,7 +286,7 @@ def _only_the_first_of_a_group(send_gathered: Any) -> Any:
     async def send_for_the_first(self: Any, delivery: Any, outcomes: Any, gathering: Any) -> None:
         if rows := getattr(delivery, "rows", ()):
             delivery = replace(delivery, rows=rows[:1])
-            self._outcome_recorder.held -= len(rows) - 1
+            self._outcome_recorder.in_flight -= len(rows) - 1
         await send_gathered(self, delivery, outcomes, gathering)
 
     return send_for_the_first

@@ -324,7 +324,7 @@ class Judge:
         heard = self._heard.pop(
             (process.number, process.leader_session, delivery.sink, delivery.event_id), list[int | None]()
         )
-        made = [(one.kind, one.status) for one in outcome.made]
+        made = [(one.kind, one.status) for one in outcome.new_attempts]
         is_http = not self._world.receivers[delivery.sink].bulk
         told = [(kind == DELIVERED, status if is_http else None) for kind, status in made]
         seen = [(code is not None and 200 <= code < 300, code if is_http else None) for code in heard]

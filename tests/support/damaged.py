@@ -71,7 +71,7 @@ async def fill(store: Store) -> None:
     await store.commit(SHOP, replace(counted, tallies=TALLIES))
     for one in await claim(store, "B"):
         if one.event_id == "parked":
-            await store.record_outcomes([Retry(one, at(60), "later", charged=True, made=MADE)], T0)
+            await store.record_outcomes([Retry(one, at(60), "later", charged=True, new_attempts=MADE)], T0)
     for service in ("A", "dead-letters:B"):
         await store.raise_alert(SHOP, Alert(service, ErrorKind.CONNECTION, at(-100)), (), T0)
     await store.import_concurrently(SHOP, [known_order(6)], Backfill(at(-99_000), at(-95_000), 1), T0)

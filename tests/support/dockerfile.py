@@ -56,11 +56,11 @@ class Stage:
 
     def size_mb(self) -> float:
         """What its files hold, in megabytes of 10^6 bytes, as `docker images` counts."""
-        seen = {}
+        sizes = {}
         for path in self.root.rglob("*"):
             info = path.lstat()
-            seen[info.st_ino] = info.st_size if not path.is_dir() else 0
-        return sum(seen.values()) / 1e6
+            sizes[info.st_ino] = info.st_size if not path.is_dir() else 0
+        return sum(sizes.values()) / 1e6
 
 
 def instructions(text: str) -> list[tuple[str, str]]:

@@ -155,13 +155,13 @@ class KillTest:
 
     def _await(self, moment: str, daemon: Running, kill: Callable[[], None]) -> None:
         """Return when the moment has come; where that must be prompt, kill in it."""
-        random, receiver, seen = self._random, self._site.receiver, self._site.served.seen
+        random, receiver, requests = self._random, self._site.receiver, self._site.served.requests
         match moment:
             case "while it starts":
                 self._go_on(random.uniform(0, 1.2))
             case "when it asks the shop":
-                enough = len(seen) + random.randint(1, 8)
-                self._go_on(FORTUNATE_S, lambda: len(seen) >= enough)
+                enough = len(requests) + random.randint(1, 8)
+                self._go_on(FORTUNATE_S, lambda: len(requests) >= enough)
                 self._go_on(random.uniform(0, 0.03))
             case "when it delivers" | "when it was answered":
                 enough = len(receiver.posts) + random.randint(1, 12)

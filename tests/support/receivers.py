@@ -221,10 +221,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
 @contextmanager
 def reserved_port() -> Iterator[int]:
     """A port where nobody listens, and that nobody else gets, but that can be listened on."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((LOOPBACK, 0))
-        yield held.getsockname()[1]
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((LOOPBACK, 0))
+        yield bound.getsockname()[1]
 
 
 class Systemd:

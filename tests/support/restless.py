@@ -83,9 +83,9 @@ def fits(life: Sequence[str], told: Sequence[str]) -> bool:
     """
     ways: set[tuple[str, bool, int]] = set()  # the status seen last, whether it was paid, how much was told
     for number, status in enumerate(life, 1):
-        seen = {_sees(way, status, told) for way in [("", False, 0), *ways]}
-        unseen = ways if number < len(life) else set()
-        ways = {way for way in seen if way is not None} | unseen
+        next_ways = {_sees(way, status, told) for way in [("", False, 0), *ways]}
+        not_seen = ways if number < len(life) else set()
+        ways = {way for way in next_ways if way is not None} | not_seen
     return any(count == len(told) for _, _, count in ways)
 
 

@@ -13,7 +13,7 @@ from shop_poller.ports import Alert, FinishedDelivery, ShopState, SinkStats
 from shop_poller.web.admin_auth import AdminAuth
 from shop_poller.web.routes import HealthSource, make_app
 from shop_poller.web.server import listen, serving
-from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import ActionResult, RecentEvent, SinkSnapshot, StatusSnapshot
 from shop_poller.web.status_page import StatusPage
 
 SHOP = "shop.example"
@@ -33,7 +33,7 @@ def finished(
     return FinishedDelivery(seq, sink, key, f"{key}/{event}", event, 3 if reason else 0, at, reason)
 
 
-def _events() -> list[Happening]:
+def _events() -> list[RecentEvent]:
     told = [
         ("shop.order.new", "1042", 40.0),
         ("shop.order.new", "1041", 190.0),
@@ -42,7 +42,7 @@ def _events() -> list[Happening]:
         ("shop.order.failed", "1040", 2900.0),
     ]
     return [
-        Happening(
+        RecentEvent(
             event,
             key,
             [
@@ -64,10 +64,10 @@ WELL = StatusSnapshot(
     state=ShopState(ago(days=90), ago(days=90), ago(seconds=20), last_poll_at=ago(seconds=18)),
     known=12_480,
     sinks=[
-        SinkSnapshot("crm", SinkStats(), held=0, breaker=BreakerState.CLOSED),
-        SinkSnapshot("telegram", SinkStats(), held=0, breaker=BreakerState.CLOSED),
+        SinkSnapshot("crm", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
+        SinkSnapshot("telegram", SinkStats(), in_flight=0, breaker=BreakerState.CLOSED),
     ],
-    happenings=_events(),
+    recent_events=_events(),
     delivered=DELIVERED,
     dead_lettered=(0,) * 24,
 )
@@ -82,11 +82,11 @@ TROUBLED = replace(
     set_aside=1,
     alerts=[Alert("telegram", ErrorKind.CONNECTION, ago(minutes=25))],
     sinks=[
-        SinkSnapshot("crm", SinkStats(dead=2), held=1, breaker=BreakerState.CLOSED),
+        SinkSnapshot("crm", SinkStats(dead=2), in_flight=1, breaker=BreakerState.CLOSED),
         SinkSnapshot(
             "telegram",
             SinkStats(waiting=14, oldest_at=ago(minutes=25)),
-            held=0,
+            in_flight=0,
             breaker=BreakerState.OPEN,
             failing_since=ago(minutes=25),
             last_error_kind=ErrorKind.CONNECTION,
@@ -103,14 +103,14 @@ class Stage:
     """Answers for the daemon.
 
     Attributes:
-        seen: the snapshot.
+        status: the snapshot.
         looks: how often the snapshot was read.
         done: the requested actions.
         answer: their result.
         broken: every action fails with it.
     """
 
-    seen: StatusSnapshot = WELL
+    status: StatusSnapshot = WELL
     looks: int = 0
     done: list[str] = field(default_factory=list)
     answer: ActionResult = ActionResult.DONE
@@ -118,7 +118,7 @@ class Stage:
 
     async def snapshot(self) -> StatusSnapshot:
         self.looks += 1
-        return self.seen
+        return self.status
 
     async def poll_now(self) -> ActionResult:
         return self._do("poll")
@@ -127,7 +127,7 @@ class Stage:
         return self._do(" ".join(["mute", sink, str(for_s), *events]))
 
     async def replay(self, seq: int) -> ActionResult:
-        self.seen = replace(self.seen, dead=[one for one in self.seen.dead if one.seq != seq])
+        self.status = replace(self.status, dead=[one for one in self.status.dead if one.seq != seq])
         return self._do(f"replay {seq}")
 
     async def drop(self, seq: int) -> ActionResult:

@@ -135,13 +135,13 @@ class FakeSink:
     """A sink that says no when it is told to.
 
     Attributes:
-        judge: what happens to a delivery: nothing, an error, or seconds that it takes.
+        behave: what happens to a delivery: nothing, an error, or seconds that it takes.
         got: when what was delivered.
         tried: when what was tried.
     """
 
     name: str = "sink"
-    judge: Callable[[Delivery], ShopPollerError | float | None] = lambda _: None
+    behave: Callable[[Delivery], ShopPollerError | float | None] = lambda _: None
     got: list[tuple[float, Delivery]] = field(default_factory=list)
     tried: list[tuple[float, Delivery]] = field(default_factory=list)
     most_at_once: int = 0
@@ -152,7 +152,7 @@ class FakeSink:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            verdict = self.judge(delivery)
+            verdict = self.behave(delivery)
             if isinstance(verdict, ShopPollerError):
                 raise verdict
             await anyio.sleep(verdict or 0)

@@ -38,7 +38,7 @@ def wall_clock() -> datetime:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ServedRequest:
     """A request that arrived, and what it was answered: the status and how many bytes."""
 
     request: Request
@@ -89,7 +89,7 @@ class RunningShop:
     """A simulated shop that can be reached at `url`."""
 
     endpoint: Endpoint
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[ServedRequest] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -115,11 +115,11 @@ class RunningShop:
     @property
     def listings(self) -> list[dict[str, Any]]:
         """What each listing was asked for, in order and in whichever dialect."""
-        return [seen.question for seen in self.seen if asks_for_orders(seen.request)]
+        return [one.question for one in self.requests if asks_for_orders(one.request)]
 
     def count(self, method: str) -> int:
         """How many requests of a JSON-RPC method (or, without one, HTTP method) arrived."""
-        return sum(seen.method == method for seen in self.seen)
+        return sum(one.method == method for one in self.requests)
 
 
 @dataclass
@@ -219,7 +219,7 @@ async def running_shop(
     running = RunningShop(Endpoint(shop, keys=keys, require_https=require_https))
 
     def remember(request: Request, answer: Answer) -> None:
-        running.seen.append(Seen(request, answer.status, len(answer.body)))
+        running.requests.append(ServedRequest(request, answer.status, len(answer.body)))
 
     app = create_app(running.endpoint, remember)
     with contextlib.closing(socket.create_server(("127.0.0.1", port))) as listener:

@@ -142,16 +142,16 @@ class Peer:
 
     port: int = 0
     accepted: int = 0
-    open: int = 0
+    open_connections: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until_open(self, count: int) -> None:
         """Wait until just so many connections are open."""
-        while self.open != count:
+        while self.open_connections != count:
             await self.changed.wait()
 
     def _count(self, change: int) -> None:
-        self.open += change
+        self.open_connections += change
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 

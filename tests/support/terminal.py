@@ -24,17 +24,17 @@ class Terminal:
         self.shown = ""
         self.descriptor = descriptor
         self._raw = b""
-        self._seen = 0
+        self._read_to = 0
         self._code: int | None = None
 
     def expect(self, text: str, *, within_s: float = PATIENCE_S) -> str:
         """Wait until a text appears behind what was expected last; return what is before it."""
         deadline = time.monotonic() + within_s
-        while (at := self.shown.find(text, self._seen)) < 0:
+        while (at := self.shown.find(text, self._read_to)) < 0:
             is_open = self._read(deadline - time.monotonic())
-            assert is_open or text in self.shown[self._seen :], f"{text!r} is missing in:\n{self.shown}"
-        before = self.shown[self._seen : at]
-        self._seen = at + len(text)
+            assert is_open or text in self.shown[self._read_to :], f"{text!r} is missing in:\n{self.shown}"
+        before = self.shown[self._read_to : at]
+        self._read_to = at + len(text)
         return before
 
     def type(self, text: str) -> None:

@@ -82,7 +82,7 @@ def test_it_only_adds_what_is_unknown_and_older_than_our_watch(site: Site) -> No
 def test_many_are_requested_one_page_after_the_other(site: Site) -> None:
     ids = past_orders(site, 250, "refunded")
     assert site.once().code == 0
-    site.served.seen.clear()
+    site.served.requests.clear()
     since = (datetime.now(UTC) - 300 * DAY).strftime("%Y-%m-%d")
     assert backfill(site, since).code == 0
     assert set(ids) <= known(site)
@@ -98,7 +98,7 @@ def test_one_that_was_broken_off_goes_on_where_it_was(site: Site) -> None:
         wait_until(lambda: len(known(site)) >= 100 or not running.alive, "a page")
         running.kill()
     imported = len(known(site))
-    site.served.seen.clear()
+    site.served.requests.clear()
     assert backfill(site, since, SHOP_DIALECT="woocommerce-mcp").code == 0
     assert len(known(site)) >= 250
     if imported < 250:  # it was quick enough to be killed in between

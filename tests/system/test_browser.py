@@ -139,10 +139,10 @@ async def test_the_language_is_changed_by_hand_and_stays(address: str) -> None:
 
 async def test_it_looks_again_by_itself(stage: Stage, address: str) -> None:
     async with browsing(lang="en") as page:
-        stage.seen = WELL
+        stage.status = WELL
         await page.goto(f"{address}/")
         assert SHOP in await page.inner_text("h1")
-        stage.seen = TROUBLED
+        stage.status = TROUBLED
         await page.get_by_text("Something does not work").wait_for()
 
 

@@ -44,7 +44,7 @@ def test_it_changes_nothing(site: Site) -> None:
     assert sorted({*before, "tmp"}) == sorted(path.name for path in site.home.iterdir())
     assert list((site.home / "tmp").iterdir()) == []
     assert site.receiver.methods == ["OPTIONS"], "nothing is posted"
-    assert [(seen.method, seen.tool) for seen in site.served.seen] == [
+    assert [(request.method, request.tool) for request in site.served.requests] == [
         ("initialize", None),
         ("notifications/initialized", None),
         ("tools/list", None),
@@ -339,7 +339,7 @@ def test_notify_test_says_what_came_back(site: Site) -> None:
     assert f"ok    sink {site.receiver.url}: accepted it (event_id {posts[0].event_id})" in done.lines
     assert "Проверка связи" in done.stdout
     assert not site.state.parent.exists()
-    assert site.served.seen == []
+    assert site.served.requests == []
 
 
 def test_notify_test_fails_with_4(site: Site) -> None:

@@ -55,9 +55,9 @@ def test_the_first_request_comes_within_two_seconds_of_the_start(site: Site) -> 
     took_s: list[float] = []
     while len(took_s) < MOST_STARTS and min(took_s, default=math.inf) > FIRST_REQUEST_S:
         slowdown_before = slowdown()
-        before, began = len(site.served.seen), time.monotonic()
+        before, began = len(site.served.requests), time.monotonic()
         with site.start("run") as daemon:
-            wait_until(lambda before=before: len(site.served.seen) > before, "a request")  # type: ignore[misc]
+            wait_until(lambda before=before: len(site.served.requests) > before, "a request")  # type: ignore[misc]
             ended = time.monotonic()
             assert daemon.stop() in {0, -signal.SIGTERM}
         took_s.append((ended - began) / min(slowdown_before, slowdown()))
@@ -124,7 +124,7 @@ def test_ticks_come_on_a_grid_and_what_happens_is_told_within_one(site: Site) ->
         wait_until(is_shown, "ticks a second apart, and an order within one", within_s=60)
         assert daemon.logged("polling failed") == []
     assert site.served.count("initialize") == 1, "one session is kept"
-    assert site.served.seen[-1].method == "DELETE"
+    assert site.served.requests[-1].method == "DELETE"
     assert site.served.endpoint.sessions.of(site.served.key.user) == []
 
 
@@ -327,7 +327,7 @@ def test_a_port_in_use_is_2_in_one_line(site: Site) -> None:
     assert (refused.code, refused.stdout) == (2, "")
     (complaint,) = refused.stderr.splitlines()
     assert complaint.startswith(f"shop-poller: SHOP_HTTP_LISTEN: {listen} is in use by another program")
-    assert site.served.seen == []
+    assert site.served.requests == []
 
 
 def test_the_listener_can_be_turned_off(site: Site) -> None:

@@ -41,7 +41,7 @@ def test_every_kind_of_event_comes_word_by_word(stories: Stories) -> None:
     assert not demo.still_listens
 
     notifications = [TOLD.fullmatch(line) for line in demo.stdout.splitlines() if re.match(r"\d\d:", line)]
-    seen: set[str] = set()
+    shown_kinds: set[str] = set()
     for told in notifications:
         assert told
         kinds = {
@@ -58,8 +58,8 @@ def test_every_kind_of_event_comes_word_by_word(stories: Stories) -> None:
         if kind in {"new", "partially_refunded"}:
             plain = f"{float(amount.replace(' ', '').replace(',', '.')):.2f} ₽"
             assert any(plain in line for line in happened)
-        seen.add(kind)
-    assert seen == set(TEXTS)
+        shown_kinds.add(kind)
+    assert shown_kinds == set(TEXTS)
 
 
 @pytest.mark.usefixtures("left_behind")

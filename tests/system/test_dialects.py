@@ -7,7 +7,7 @@ import pytest
 from shop_poller.simulator.keys import DEMO_PASSWORD
 from shop_poller.simulator.refunds import ROUTE as REFUNDS
 from support.commands import wait_until
-from support.simulated import Seen
+from support.simulated import ServedRequest
 from support.site import SHOP_ID, Site
 
 PASSWORD = {
@@ -17,9 +17,9 @@ PASSWORD = {
 NO_KEYS: dict[str, str | None] = {"WOOCOMMERCE_CONSUMER_KEY": None, "WOOCOMMERCE_CONSUMER_SECRET": None}
 
 
-def refund_lists(site: Site) -> list[Seen]:
+def refund_lists(site: Site) -> list[ServedRequest]:
     """The requests for the shop's list of refunds."""
-    return [seen for seen in site.served.seen if seen.request.path.endswith(REFUNDS)]
+    return [request for request in site.served.requests if request.request.path.endswith(REFUNDS)]
 
 
 @pytest.mark.parametrize("dialect", ["woocommerce-mcp", "abilities", "rest", "execute"])
@@ -38,8 +38,8 @@ def test_an_orders_life_is_told_in_every_dialect(site: Site, dialect: str) -> No
         wait_until(lambda: len(refund_lists(site)) >= of_refunds, "the list of refunds")
     assert site.receiver.story(order) == ["failed", "new", "cancelled", "refunded"]
     assert len(refund_lists(site)) == of_refunds
-    others = [seen for seen in site.served.seen if not seen.request.path.endswith(REFUNDS)]
-    assert {seen.dialect for seen in others} == {dialect}
+    others = [request for request in site.served.requests if not request.request.path.endswith(REFUNDS)]
+    assert {request.dialect for request in others} == {dialect}
 
 
 def test_a_shop_that_is_upgraded_overnight_keeps_working_and_nothing_is_told_twice(site: Site) -> None:

@@ -86,14 +86,14 @@ def test_a_disk_that_is_full_at_the_start_is_5(site: Site) -> None:
     assert complaint.startswith(f"shop-poller: state file {site.state}: ")
     assert "full" in complaint or "No space left" in complaint
     assert "free some space" in complaint
-    assert site.served.seen == []
+    assert site.served.requests == []
 
 
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_disk_that_is_mounted_read_only_is_5(site: Site, *, existing: bool) -> None:
     if existing:
         assert site.once().code == 0
-    requested = len(site.served.seen)
+    requested = len(site.served.requests)
     script = "mount --bind $D $D; mount -o remount,bind,ro $D"
     for args in (["run"], ["run", "--once"]):
         code, stdout, stderr = run_mounted(site, script, *args)
@@ -101,7 +101,7 @@ def test_a_disk_that_is_mounted_read_only_is_5(site: Site, *, existing: bool) ->
         (complaint,) = stderr.splitlines()
         assert complaint.startswith(f"shop-poller: state file {site.state}: ")
         assert "the disk is mounted read-only; name a file elsewhere in SHOP_STATE_URL" in complaint
-    assert len(site.served.seen) == requested
+    assert len(site.served.requests) == requested
 
     code, stdout, _ = run_mounted(site, script, "check")
     assert code == 5
@@ -122,7 +122,7 @@ def test_a_state_that_we_may_not_write_to_is_5(site: Site, what: str, mode: int)
     if what == "file":
         assert site.once().code == 0
     site.state.parent.mkdir(exist_ok=True)
-    requested, path = len(site.served.seen), site.state if what == "file" else site.state.parent
+    requested, path = len(site.served.requests), site.state if what == "file" else site.state.parent
     path.chmod(mode)
     with site.start("run", before=unprivileged()) as running:
         assert running.wait() == 5
@@ -130,7 +130,7 @@ def test_a_state_that_we_may_not_write_to_is_5(site: Site, what: str, mode: int)
     assert complaint == (
         f"shop-poller: state file {site.state}: Permission denied; check who owns the file and its directory"
     )
-    assert len(site.served.seen) == requested
+    assert len(site.served.requests) == requested
 
     path.chmod(0o700)
     assert site.once().code == 0

@@ -43,9 +43,9 @@ def test_a_fork_says_and_does_what_the_installed_command_does(
     whole = environment(site.home, site.environment())
     ends = []
     for run in (executed, forked):
-        site.served.seen.clear()
+        site.served.requests.clear()
         done = run(line.split(), home=site.home, whole=whole, within_s=60)
-        requested = [(seen.method, seen.tool) for seen in site.served.seen]
+        requested = [(request.method, request.tool) for request in site.served.requests]
         said = MEASURED.sub("", done.stdout)
         ends.append((done.code, said, done.complaints, requested, site.state.exists()))
         shutil.rmtree(site.state.parent, ignore_errors=True)

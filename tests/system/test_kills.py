@@ -67,7 +67,7 @@ def test_killed_between_commit_and_ack(site: Site, reaction: str, extra: dict[st
 def test_killed_before_the_first_commit(site: Site) -> None:
     order = site.shop.create_order("processing")
     with site.start("run") as daemon:
-        wait_until(lambda: site.served.seen, "the first request")
+        wait_until(lambda: site.served.requests, "the first request")
         power_cut(daemon)
     with site.daemon():
         site.receiver.wait_for(1)

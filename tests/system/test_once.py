@@ -148,7 +148,7 @@ def test_a_wrong_command_line_is_2(site: Site, args: list[str]) -> None:
     done = site.run(*args)
     assert (done.code, done.stdout) == (2, "")
     assert "Error" in done.stderr
-    assert site.served.seen == []
+    assert site.served.requests == []
 
 
 def test_a_rehearsal_from_nothing_leaves_nothing(site: Site) -> None:

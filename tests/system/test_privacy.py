@@ -165,9 +165,9 @@ def _a_long_day(site: Site, daemon: Running) -> None:
 
 def _until_a_poll_fails(site: Site, daemon: Running, fault: Fault) -> None:
     """Answer with the fault until a poll fails: the sweep may take one answer, and a retry hide another."""
-    seen = len(daemon.logged("polling failed"))
+    failures = len(daemon.logged("polling failed"))
     site.served.faults.add(fault)
-    wait_until(lambda: len(daemon.logged("polling failed")) > seen, "a failed poll", within_s=90)
+    wait_until(lambda: len(daemon.logged("polling failed")) > failures, "a failed poll", within_s=90)
     site.served.faults.clear(fault.name)
 
 

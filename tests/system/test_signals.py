@@ -91,10 +91,10 @@ def test_a_command_that_is_ended_closes_what_it_has_open(
 ) -> None:
     assert site.once().code == 0
     args = command.split() if command.startswith("run") else [command, "--since", "2026-01-01"]
-    site.served.seen.clear()
+    site.served.requests.clear()
     site.served.faults.add(faults.slow(3600), method="tools/call")
     with site.start(*args) as running:
-        wait_until(lambda: any(seen.tool for seen in site.served.seen), "a request that hangs")
+        wait_until(lambda: any(request.tool for request in site.served.requests), "a request that hangs")
         site.served.faults.clear()
         assert running.stop(number) == 128 + number
     assert "Traceback" not in running.stderr
@@ -121,10 +121,10 @@ def test_ctrl_c_while_it_is_still_imported_ends_a_command_without_a_traceback(
 
 def test_ctrl_c_is_pythons_again_once_a_command_works(site: Site) -> None:
     assert site.once().code == 0
-    site.served.seen.clear()
+    site.served.requests.clear()
     site.served.faults.add(faults.slow(3600), method="tools/call")
     with site.start("audit", "--since", "2026-01-01") as running:
-        wait_until(lambda: any(seen.tool for seen in site.served.seen), "a request that hangs")
+        wait_until(lambda: any(request.tool for request in site.served.requests), "a request that hangs")
         site.served.faults.clear()
         assert running.stop(signal.SIGINT) in {1, 130}
     assert "Traceback" not in running.stderr

@@ -18,26 +18,26 @@ ORDER_LINE = re.compile(r"\d\d:\d\d:\d\d \+ Новый заказ №\d+ .*")
 @contextmanager
 def on_a_terminal(site: Site, **changes: str) -> Iterator[Terminal]:
     env = {**environment(site.home, site.environment(**changes)), "TERM": "dumb", "PYTHONUTF8": "1"}
-    with terminal([sys.executable, "-m", "shop_poller", "run"], home=site.home, env=env) as seen:
-        seen.expect("started")
-        yield seen
+    with terminal([sys.executable, "-m", "shop_poller", "run"], home=site.home, env=env) as screen:
+        screen.expect("started")
+        yield screen
 
 
-def lines_of_one_order(site: Site, seen: Terminal) -> list[str]:
+def lines_of_one_order(site: Site, screen: Terminal) -> list[str]:
     """What appears about one order, until the daemon stops."""
     site.polled()
-    begin = len(seen.shown)
+    begin = len(screen.shown)
     site.shop.create_order("processing")
-    seen.expect("Новый заказ №")
+    screen.expect("Новый заказ №")
     site.polled(2)  # by then, the delivery is recorded
-    seen.press(b"\x03")
-    seen.expect("stopped")
-    return [line for line in seen.shown[begin:].splitlines() if TOLD.search(line)]
+    screen.press(b"\x03")
+    screen.expect("stopped")
+    return [line for line in screen.shown[begin:].splitlines() if TOLD.search(line)]
 
 
 def test_an_order_is_one_line(site: Site) -> None:
-    with on_a_terminal(site, SHOP_NOTIFY_URLS="console:") as seen:
-        (line,) = lines_of_one_order(site, seen)
+    with on_a_terminal(site, SHOP_NOTIFY_URLS="console:") as screen:
+        (line,) = lines_of_one_order(site, screen)
     assert ORDER_LINE.fullmatch(line)
 
 
@@ -52,6 +52,6 @@ def test_an_order_is_one_line(site: Site) -> None:
 def test_the_log_has_its_lines_too_where_the_console_does_not_show_all(
     site: Site, changes: dict[str, str], count: int
 ) -> None:
-    with on_a_terminal(site, **changes) as seen:
-        found = lines_of_one_order(site, seen)
+    with on_a_terminal(site, **changes) as screen:
+        found = lines_of_one_order(site, screen)
     assert len(found) == count

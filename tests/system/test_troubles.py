@@ -247,7 +247,7 @@ def test_polling_can_be_turned_off(site: Site) -> None:
     with site.daemon() as daemon:
         wait_until(lambda: site.receiver.posts, "a notification")
         daemon.kill()
-    requested = len(site.served.seen)
+    requested = len(site.served.requests)
     site.receiver.answer = lambda _: 200
     with site.daemon(SHOP_POLLING_ENABLED="false") as daemon:
         site.receiver.wait_for(1)
@@ -256,7 +256,7 @@ def test_polling_can_be_turned_off(site: Site) -> None:
         assert daemon.get("/readyz").status_code == 200
         assert daemon.metric("shop_polling_enabled") == 0
         wait_until(lambda: not site.status()["sinks"], "an empty outbox")
-    assert len(site.served.seen) == requested
+    assert len(site.served.requests) == requested
     assert site.receiver.story(order) == ["new"]
     assert len(set(site.receiver.event_ids)) == 1
 

@@ -49,14 +49,14 @@ async def audit(settings: Settings, since: datetime, tally: Tally) -> AsyncGener
         await begun(store, settings.shop)
         complete_since: datetime | None = None
         before = await _count(fetcher, since)
-        walk: cursor.Walk | None = cursor.start(since, overlap=timedelta(0))
+        walk: cursor.ModifiedWalk | None = cursor.start(since, overlap=timedelta(0))
         while walk is not None:
             walk, page = await fetcher.page(walk, _deadline())
             if complete_since is None:
                 now = max(store.now(), page.shop_time)
                 complete_since = await _complete_since(settings, store, now)
             page = await _confirmed(settings, store, fetcher, page)
-            for entry in await _judge(settings, store, store, page, complete_since):
+            for entry in await _audit_page(settings, store, store, page, complete_since):
                 tally.standings[entry.order_id] = entry.standing
                 yield entry
             walk = cursor.step(replace(walk, pages=0), page, clock_skew=timedelta(0)).walk
@@ -152,7 +152,7 @@ async def _listed_by_creation(fetcher: Fetcher, order: Order) -> Order | Unreada
     return None
 
 
-async def _judge(
+async def _audit_page(
     settings: Settings, orders: OrderState, history: DeliveryHistory, page: Page, complete_since: datetime
 ) -> list[Entry]:
     """Judge one page by the stored data, which is not older than the page."""
@@ -169,7 +169,7 @@ async def _judge(
             Sent(delivery_record.sink, delivery_record.status, delivery_record.at)
         )
     evidence = Evidence(sent, complete_since)
-    return [auditor.judge(item, known.get(item.id), evidence) for item in page.items]
+    return [auditor.entry_of(item, known.get(item.id), evidence) for item in page.items]
 
 
 async def _auditor(settings: Settings, orders: OrderState, page: Page) -> Auditor:

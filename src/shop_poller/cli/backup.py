@@ -141,21 +141,21 @@ def backup(*, file: Target, config: Config = None, shop: ShopId = None, overwrit
 @contextmanager
 def progress(label: str, shops: int) -> Iterator[ShowShopProgress]:
     """Show a progress bar on a terminal, with the shop and the share of all; elsewhere show nothing."""
-    seen: list[str] = []
+    shops_begun: list[str] = []
     terminal = sys.stderr is not None and sys.stderr.isatty()
     bar: Any = typer.progressbar(
         length=STEPS,
         label=in_language(label),
         file=sys.stderr,
         hidden=not terminal,
-        item_show_func=lambda _: seen[-1] if seen else "",
+        item_show_func=lambda _: shops_begun[-1] if shops_begun else "",
     )
     with bar:
 
         def show(shop: str, done: int, of: int) -> None:
-            if not seen or seen[-1] != shop:
-                seen.append(shop)
-            share = (len(seen) - 1 + done / max(of, 1)) / shops
+            if not shops_begun or shops_begun[-1] != shop:
+                shops_begun.append(shop)
+            share = (len(shops_begun) - 1 + done / max(of, 1)) / shops
             bar.update(max(0, round(STEPS * min(share, 1)) - bar.pos))
 
         yield show

@@ -140,19 +140,24 @@ def custom_statuses(orders: Sequence[Order], settings: Settings, *, sees_payment
 
 
 def _custom_status(status: str, orders: Sequence[Order], *, paid: bool, sees_payment: bool) -> str:
-    seen = Text("{status} ({count} of the recent orders)", status=status, count=len(orders))
+    status_count = Text("{status} ({count} of the recent orders)", status=status, count=len(orders))
     if not paid:
-        return Text("{seen} counts as not paid: SHOP_UNPAID_STATUSES names it", seen=seen)
+        return Text(
+            "{status_count} counts as not paid: SHOP_UNPAID_STATUSES names it", status_count=status_count
+        )
     unpaid = sum(order.paid_at is None for order in orders)
     if not sees_payment or not unpaid:
-        return Text("{seen} counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES", seen=seen)
+        return Text(
+            "{status_count} counts as paid; if it is not, name it in SHOP_UNPAID_STATUSES",
+            status_count=status_count,
+        )
     undated = Text("{count} of them have no date of payment", count=unpaid)
     if unpaid == 1:
         undated = Text("{count} of them has no date of payment", count=unpaid)
     return Text(
-        "warning: {seen} counts as paid, but {undated}; if such orders are not paid, name it in"
+        "warning: {status_count} counts as paid, but {undated}; if such orders are not paid, name it in"
         " SHOP_UNPAID_STATUSES",
-        seen=seen,
+        status_count=status_count,
         undated=undated,
     )
 

@@ -143,14 +143,14 @@ def standard_output() -> StandardOutput:
     return cast("StandardOutput", sys.stdout)
 
 
-def load_settings(config: Path | None, shop: str | None = None, *, asks_shop: bool = True) -> Settings:
+def load_settings(config: Path | None, shop: str | None = None, *, needs_shop_keys: bool = True) -> Settings:
     """Load the settings of one shop; see `load_shops_config`."""
-    return choose(load_shops_config(config, asks_shop=asks_shop).shops, shop)
+    return choose(load_shops_config(config, needs_shop_keys=needs_shop_keys).shops, shop)
 
 
 def load_chosen_shops(config: Path | None, shop: str | None) -> Sequence[Settings]:
     """Load the settings of one shop, or of all if none is named; does not need their keys."""
-    shops = load_shops_config(config, asks_shop=False).shops
+    shops = load_shops_config(config, needs_shop_keys=False).shops
     return shops if shop is None else [choose(shops, shop)]
 
 
@@ -162,18 +162,18 @@ def _sinks_on_the_terminal(shops: Sequence[Settings]) -> frozenset[str]:
     return frozenset().union(*found) if all(found) else frozenset()
 
 
-def load_shops_config(config: Path | None, *, asks_shop: bool = True) -> ShopsConfig:
+def load_shops_config(config: Path | None, *, needs_shop_keys: bool = True) -> ShopsConfig:
     """Load the settings of all shops, and set up logging.
 
     Args:
         config: the file of `--config`.
-        asks_shop: whether the command sends requests to the shops; else their keys may be missing.
+        needs_shop_keys: whether the command sends requests to the shops; else their keys may be missing.
     """
     skip_unneeded_modules()
     from shop_poller.observability.logging import set_up_logging  # noqa: PLC0415 - it is large
     from shop_poller.sinks.registry import parse_sink  # noqa: PLC0415 - as above
 
-    shops_config = load_shops(config, asks_shop=asks_shop, parse_sink=parse_sink)
+    shops_config = load_shops(config, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink)
     secrets, first = {secret for shop in shops_config.shops for secret in shop.secrets}, shops_config.shops[0]
     set_up_logging(
         level=first.shop_log_level,

@@ -29,7 +29,7 @@ class NotDoneError(CommandError):
 
 
 @dataclass(frozen=True, slots=True)
-class AskedShop:
+class TargetShop:
     """A shop of the running daemon.
 
     Attributes:
@@ -46,7 +46,7 @@ class AskedShop:
         return f"{self.settings.shop}: " if self.is_one_of_several else ""
 
 
-def load_asked_shops(config: Path | None, shop: str | None, *, all_shops: bool) -> list[AskedShop]:
+def load_target_shops(config: Path | None, shop: str | None, *, all_shops: bool) -> list[TargetShop]:
     """Load the settings of the shops that a command is about.
 
     Args:
@@ -59,18 +59,18 @@ def load_asked_shops(config: Path | None, shop: str | None, *, all_shops: bool) 
     """
     if all_shops and shop is not None:
         raise refused(Text("give --shop or --all, not both"))
-    shops = load_shops_config(config, asks_shop=False).shops
+    shops = load_shops_config(config, needs_shop_keys=False).shops
     if len(shops) > 1 and shop is None and not all_shops:
         raise refused(Text("there are several shops; name one by --shop, or give --all"))
     chosen = shops if all_shops else [choose(shops, shop)]
-    return [AskedShop(settings, len(shops) > 1) for settings in chosen]
+    return [TargetShop(settings, len(shops) > 1) for settings in chosen]
 
 
-def ask_daemon(asked: AskedShop, action: str, fields: Mapping[str, str], *, not_done: str) -> str:
+def ask_daemon(target: TargetShop, action: str, fields: Mapping[str, str], *, not_done: str) -> str:
     """Ask the daemon for an action, and return the first line of its answer.
 
     Args:
-        asked: the shop.
+        target: the shop.
         action: see web/status_page.py.
         fields: of the action.
         not_done: begins the error if the daemon refuses it.
@@ -79,7 +79,7 @@ def ask_daemon(asked: AskedShop, action: str, fields: Mapping[str, str], *, not_
         NotDoneError: the daemon refuses it.
         typer.Exit: the daemon cannot be asked; the reason is printed.
     """
-    settings = asked.settings
+    settings = target.settings
     if settings.shop_http_listen is None:
         raise refused(Text("SHOP_HTTP_LISTEN: is empty, so the daemon does not listen; name an address"))
     if settings.shop_admin_token is None:
@@ -90,7 +90,7 @@ def ask_daemon(asked: AskedShop, action: str, fields: Mapping[str, str], *, not_
         )
     host, port = settings.shop_http_listen
     token = settings.shop_admin_token.get_secret_value()
-    path = f"/shops/{settings.shop}/actions/{action}" if asked.is_one_of_several else f"/actions/{action}"
+    path = f"/shops/{settings.shop}/actions/{action}" if target.is_one_of_several else f"/actions/{action}"
     code, text = _post(EVERYWHERE.get(host, host), port, token, path, fields)
     if code == 200:
         return text
@@ -99,17 +99,17 @@ def ask_daemon(asked: AskedShop, action: str, fields: Mapping[str, str], *, not_
     if code == 404:
         raise refused(Text("the daemon was started without SHOP_ADMIN_TOKEN; set it there too"))
     problem = Text("{problem}: {answer}", problem=not_done, answer=text or code)
-    raise NotDoneError(joined("", [asked.prefix, problem]))
+    raise NotDoneError(joined("", [target.prefix, problem]))
 
 
-def ask_for_each(asked: Sequence[AskedShop], ask: Callable[[AskedShop], None]) -> None:
+def ask_for_each(targets: Sequence[TargetShop], ask: Callable[[TargetShop], None]) -> None:
     """Ask for each shop, also after one was refused.
 
     Raises:
         typer.Exit: one was refused; each reason is printed.
     """
     problems = []
-    for one in asked:
+    for one in targets:
         try:
             ask(one)
         except NotDoneError as error:

@@ -140,9 +140,9 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedD
         found = await store.finished(shop, dead=False, limit=PAGE, sink=sink)
         for one in reversed(found[:SHOWN_FIRST]):
             yield one
-        # A delivery after the horizon that is not in `seen` is new.
+        # A delivery after the horizon that is not in `already_found` is new.
         horizon, now = (found[-1].at if len(found) == PAGE else LONG_AGO), store.now()
-        seen = {one.seq: one.at for one in found}
+        already_found = {one.seq: one.at for one in found}
         while True:
             await anyio.sleep(LOOK_EVERY_S)
             await store.ask_clock()
@@ -150,14 +150,14 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedD
             if now < before:  # the clock was set back: deliveries later than now were made before that
                 horizon = min(horizon, now - LATE)
                 later = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=now)
-                seen |= {one.seq: one.at for one in later}
+                already_found |= {one.seq: one.at for one in later}
             fresh = await store.finished(shop, dead=False, limit=MAX_FINISHED, sink=sink, after=horizon)
             for one in reversed(fresh):
-                if one.seq not in seen:
-                    seen[one.seq] = one.at
+                if one.seq not in already_found:
+                    already_found[one.seq] = one.at
                     yield one
-            horizon = max([horizon, *(at - LATE for at in seen.values() if at <= now)])
-            seen = {seq: at for seq, at in seen.items() if at > horizon}
+            horizon = max([horizon, *(at - LATE for at in already_found.values() if at <= now)])
+            already_found = {seq: at for seq, at in already_found.items() if at > horizon}
 
 
 async def _finished(settings: Settings, dead: bool, sink: str | None, limit: int) -> list[FinishedDelivery]:  # noqa: FBT001 - for anyio.run

@@ -223,8 +223,13 @@ def _run_once(settings: Settings) -> None:
         say(_read(tick))
     else:
         complain(Text("the shop could not be read: {error}", error=tick.error.text))
-    if report.held:
-        say(Text("quiet hours: {held} of those that wait are sent when they end", held=report.held))
+    if report.in_quiet_hours:
+        say(
+            Text(
+                "quiet hours: {in_quiet_hours} of those that wait are sent when they end",
+                in_quiet_hours=report.in_quiet_hours,
+            )
+        )
     say(
         Text(
             "delivered {delivered}, waiting {waiting}, failed {failed}",
@@ -235,7 +240,7 @@ def _run_once(settings: Settings) -> None:
     )
     if tick.error is not None:
         raise typer.Exit(Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP)
-    if report.waiting > report.held or report.dead_lettered:
+    if report.waiting > report.in_quiet_hours or report.dead_lettered:
         raise typer.Exit(Exit.UNDELIVERED)
 
 
@@ -287,7 +292,7 @@ def notify_test(config: Config = None, shop: ShopId = None) -> None:
     """Send one test notification to every sink."""
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
-    shops_config = load_shops_config(config, asks_shop=False)
+    shops_config = load_shops_config(config, needs_shop_keys=False)
     _report(checks.notify_test(_checked(shops_config, shop)))
 
 
@@ -329,7 +334,7 @@ def status(
 
     if watch and as_json:
         raise typer.BadParameter(Text("does not go with --json"), param_hint="--watch")
-    settings = load_settings(config, shop, asks_shop=False)
+    settings = load_settings(config, shop, needs_shop_keys=False)
     if watch:
         with suppress(KeyboardInterrupt, EnoughError):
             anyio.run(_watch, settings)

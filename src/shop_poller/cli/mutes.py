@@ -21,7 +21,7 @@ from shop_poller.cli.console import (
     refused,
     say,
 )
-from shop_poller.cli.daemon import AskedShop, EveryShop, ask_daemon, ask_for_each, load_asked_shops
+from shop_poller.cli.daemon import EveryShop, TargetShop, ask_daemon, ask_for_each, load_target_shops
 from shop_poller.config.settings import Settings
 from shop_poller.core.expressions import names_event
 from shop_poller.core.filters import Filter, problems
@@ -80,18 +80,18 @@ def mute(
 
     Needs the SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN of the running daemon.
     """
-    asked = _with_sink(load_asked_shops(config, shop, all_shops=all_shops), sink)
+    targets = _with_sink(load_target_shops(config, shop, all_shops=all_shops), sink)
     now = datetime.now(UTC)
     try:
-        lasts = [duration(for_, until, now=now, zone=one.settings.time_zone) for one in asked]
+        lasts = [duration(for_, until, now=now, zone=one.settings.time_zone) for one in targets]
     except DurationError as error:
         raise refused(error.text) from error
-    named = _named_events(asked, events)
+    named = _named_events(targets, events)
 
-    def ask(one: AskedShop) -> None:
+    def ask(one: TargetShop) -> None:
         if _has_none_of(one, named):
             return
-        seconds = round(lasts[asked.index(one)].total_seconds())
+        seconds = round(lasts[targets.index(one)].total_seconds())
         fields = {"sink": sink, "seconds": str(seconds), **_events_field(one, named)}
         ask_daemon(one, "mute", fields, not_done=Text("nothing was muted"))
         end = _local(now + timedelta(seconds=seconds), one.settings.time_zone)
@@ -106,7 +106,7 @@ def mute(
             line = Text("{sink}: muted until {end}; its notifications wait in the outbox", sink=sink, end=end)
         say(joined("", [one.prefix, line]))
 
-    ask_for_each(asked, ask)
+    ask_for_each(targets, ask)
 
 
 @app.command(
@@ -126,10 +126,10 @@ def unmute(
     events: Events = None,
 ) -> None:
     """Send what waits for a muted sink, and all that follows."""
-    asked = _with_sink(load_asked_shops(config, shop, all_shops=all_shops), sink)
-    named = _named_events(asked, events)
+    targets = _with_sink(load_target_shops(config, shop, all_shops=all_shops), sink)
+    named = _named_events(targets, events)
 
-    def ask(one: AskedShop) -> None:
+    def ask(one: TargetShop) -> None:
         if _has_none_of(one, named):
             return
         fields = {"sink": sink, **_events_field(one, named)}
@@ -141,7 +141,7 @@ def unmute(
         )
         say(joined("", [one.prefix, line]))
 
-    ask_for_each(asked, ask)
+    ask_for_each(targets, ask)
 
 
 @app.command(
@@ -155,10 +155,10 @@ def mutes(
     *, config: Config = None, shop: ShopId = None, all_shops: EveryShop = False, as_json: AsJson = False
 ) -> None:
     """List the muted sinks; the daemon may be running."""
-    asked = load_asked_shops(config, shop, all_shops=all_shops)
+    targets = load_target_shops(config, shop, all_shops=all_shops)
     with suppress(EnoughError):
         count = 0
-        for one in asked:
+        for one in targets:
             for found in anyio.run(read_mutes, one.settings):
                 count += 1
                 of_shop = {"shop": one.settings.shop} if one.is_one_of_several else {}
@@ -270,12 +270,12 @@ def _local(instant: datetime, zone: tzinfo | None) -> str:
     return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def _with_sink(asked: Sequence[AskedShop], sink: str) -> list[AskedShop]:
+def _with_sink(targets: Sequence[TargetShop], sink: str) -> list[TargetShop]:
     """Return the shops that have this sink; there has to be one."""
-    found = [one for one in asked if any(named.name == sink for named in one.settings.sinks)]
+    found = [one for one in targets if any(named.name == sink for named in one.settings.sinks)]
     if found:
         return found
-    names = dict.fromkeys(named.name for one in asked for named in one.settings.sinks)
+    names = dict.fromkeys(named.name for one in targets for named in one.settings.sinks)
     raise refused(
         Text(
             "no sink is named {name} in the settings; known sinks: {known}",
@@ -285,26 +285,26 @@ def _with_sink(asked: Sequence[AskedShop], sink: str) -> list[AskedShop]:
     )
 
 
-def _named_events(asked: Sequence[AskedShop], words: Sequence[str] | None) -> list[str]:
+def _named_events(targets: Sequence[TargetShop], words: Sequence[str] | None) -> list[str]:
     """Return the full names of the events that `--events` names; none for all events."""
     wanted = Filter(tuple(word for part in words or () for word in part.split(",") if word))
     if words and not wanted.events:
         raise refused(Text("--events: names none; name some, such as new,failed"))
-    known = {event for one in asked for event, _ in one.settings.events}
+    known = {event for one in targets for event, _ in one.settings.events}
     for problem in problems(wanted, events=known, levels=()):
         raise refused(problem)
     return sorted(event for event in known if any(names_event(word, event) for word in wanted.events))
 
 
-def _has_none_of(asked: AskedShop, named: Sequence[str]) -> bool:
+def _has_none_of(target: TargetShop, named: Sequence[str]) -> bool:
     """Return whether the shop has none of the named events, and say so. Without names it has all of them."""
-    if not named or not {event for event, _ in asked.settings.events}.isdisjoint(named):
+    if not named or not {event for event, _ in target.settings.events}.isdisjoint(named):
         return False
-    say(joined("", [asked.prefix, Text("this shop has none of these events; nothing was changed")]))
+    say(joined("", [target.prefix, Text("this shop has none of these events; nothing was changed")]))
     return True
 
 
-def _events_field(asked: AskedShop, named: Sequence[str]) -> dict[str, str]:
+def _events_field(target: TargetShop, named: Sequence[str]) -> dict[str, str]:
     """Return the field of an action that names the events which the shop has."""
-    own = {event for event, _ in asked.settings.events}
+    own = {event for event, _ in target.settings.events}
     return {"events": ",".join(event for event in named if event in own)} if named else {}

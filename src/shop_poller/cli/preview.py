@@ -99,7 +99,7 @@ def preview(
     shop: ShopId = None,
 ) -> None:
     """Show past events as each sink would receive them now; the daemon may be running."""
-    shops = load_shops_config(config, asks_shop=False).shops
+    shops = load_shops_config(config, needs_shop_keys=False).shops
     settings = choose(shops, shop)
     check_templates(shops)
     zone = ZoneInfo(settings.shop_timezone) if settings.shop_timezone else None

@@ -49,13 +49,13 @@ Exit codes: 2 settings, 4 cannot print.""",
 )
 def list_shops(*, config: Config = None, as_json: AsJson = False) -> None:
     """List the shops, which replica watches each, and its last poll; the daemon may be running."""
-    shops_config = load_shops_config(config, asks_shop=False)
+    shops_config = load_shops_config(config, needs_shop_keys=False)
     found: dict[str, dict[str, Any]] = {}
 
-    async def look(shop: Settings) -> None:
+    async def action(shop: Settings) -> None:
         found[shop.shop] = await _described(shop)
 
-    anyio.run(_each, shops_config.shops, look)
+    anyio.run(_each, shops_config.shops, action)
     with suppress(EnoughError):
         for shop in shops_config.shops:
             about = found[shop.shop]
@@ -87,7 +87,7 @@ def check(config: Config = None) -> None:
         warning = Text("warning: {problem}", problem=line)
         say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("permissions"), text=warning)))
 
-    async def look(shop: Settings) -> None:
+    async def action(shop: Settings) -> None:
         wrong: list[CheckResult] = [finding async for finding in checks.check(shop) if not finding.ok]
         failed.extend(codes[finding.part] for finding in wrong)
         text = Text(
@@ -100,24 +100,24 @@ def check(config: Config = None) -> None:
         except OutputError as error:  # raised later: the task group would wrap it
             unprinted.append(error)
 
-    anyio.run(_each, shops_config.shops, look)
+    anyio.run(_each, shops_config.shops, action)
     if unprinted:
         raise unprinted[0]
     if failed:
         raise typer.Exit(min(failed))
 
 
-async def _each(shops_config: Sequence[Settings], look: Callable[[Settings], Awaitable[None]]) -> None:
-    """Call `look` for every shop, for AT_ONCE of them concurrently."""
+async def _each(shops_config: Sequence[Settings], action: Callable[[Settings], Awaitable[None]]) -> None:
+    """Call `action` for every shop, for AT_ONCE of them concurrently."""
     room = anyio.CapacityLimiter(AT_ONCE)
 
-    async def look_when_free(shop: Settings) -> None:
+    async def act_when_free(shop: Settings) -> None:
         async with room:
-            await look(shop)
+            await action(shop)
 
     async with anyio.create_task_group() as tasks:
         for shop in shops_config:
-            tasks.start_soon(look_when_free, shop)
+            tasks.start_soon(act_when_free, shop)
 
 
 async def _described(shop: Settings) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def _about(shop: Settings, text: str) -> str:
 
 
 async def _find(shop: Settings, *, repair: bool) -> list[StateFinding]:
-    look = repair_store if repair else inspect_store
-    return await look(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
+    find = repair_store if repair else inspect_store
+    return await find(shop.state, shop=shop.shop, prefix=shop.shop_redis_prefix)
 
 
 async def _rows_set_aside(shop: Settings, *, forget: bool = False) -> list[RowSetAside]:

@@ -71,7 +71,7 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     dotenv: Path = Path(".env"),
-    asks_shop: bool = True,
+    needs_shop_keys: bool = True,
     parse_sink: SinkParser,
 ) -> Settings:
     """Read the settings of one shop. For several shops see shops.load_shops.
@@ -80,14 +80,16 @@ def load(
         config: a TOML file whose keys are the variables' names in lower case.
         environ: the environment.
         dotenv: a file of NAME=value lines, if it exists.
-        asks_shop: the shop's keys are required.
+        needs_shop_keys: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
 
     Raises:
         SettingsError: with every problem found.
     """
     found = gather(config, environ=environ, dotenv=dotenv)
-    settings, problems = judge(found.values, found.origins, asks_shop=asks_shop, parse_sink=parse_sink)
+    settings, problems = validate(
+        found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+    )
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems], found.locale)
     return settings
@@ -149,15 +151,15 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
     return GatheredSettings(values, origins, shops, problems, files)
 
 
-def judge(
-    values: Mapping[str, Any], origins: Mapping[str, str], *, asks_shop: bool, parse_sink: SinkParser
+def validate(
+    values: Mapping[str, Any], origins: Mapping[str, str], *, needs_shop_keys: bool, parse_sink: SinkParser
 ) -> tuple[Settings | None, list[str]]:
     """Validate values, and make settings of them.
 
     Args:
         values: as found.
         origins: the origin of each.
-        asks_shop: the shop's keys are required.
+        needs_shop_keys: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
     """
     problems: list[str] = []
@@ -165,7 +167,7 @@ def judge(
     # An empty value means the default, as in compose files and units, except for SHOP_HTTP_LISTEN: off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
-    missing = _missing_credentials(values) if asks_shop else []
+    missing = _missing_credentials(values) if needs_shop_keys else []
     found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing]
     try:
         settings = Settings.of(values, parse_sink=parse_sink)
@@ -174,7 +176,7 @@ def judge(
         details = error.errors(include_url=False)
         found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
     else:
-        problems += _contradictions(settings, asks_shop=asks_shop)
+        problems += _contradictions(settings, needs_shop_keys=needs_shop_keys)
     order = list(Settings.model_fields)
     problems += [problem for _, problem in sorted(found, key=lambda one: order.index(one[0]))]
     return settings, problems
@@ -194,7 +196,7 @@ def _missing_credentials(values: Mapping[str, Any]) -> list[str]:
     return missing[0]
 
 
-def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
+def _contradictions(settings: Settings, *, needs_shop_keys: bool) -> list[str]:
     """Return the problems of settings that are valid one by one."""
     found: list[str] = []
     if any(sink.name == settings.shop for sink in settings.sinks):  # their alerts could not be distinguished
@@ -231,7 +233,7 @@ def _contradictions(settings: Settings, *, asks_shop: bool) -> list[str]:
             )
         )
     blind = settings.shop_dialect == "abilities" or not settings.has_consumer_key
-    if asks_shop and blind and not settings.shop_sweep_interval:
+    if needs_shop_keys and blind and not settings.shop_sweep_interval:
         found.append(
             Text(
                 "SHOP_SWEEP_INTERVAL: the dialect abilities needs the sweep, which alone looks "

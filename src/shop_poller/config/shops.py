@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from shop_poller.config.loader import GatheredSettings, config_credential, gather, judge, read_secret
+from shop_poller.config.loader import GatheredSettings, config_credential, gather, read_secret, validate
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
 from shop_poller.core.errors import text_of
@@ -80,7 +80,7 @@ def load_shops(
     *,
     environ: Mapping[str, str] = os.environ,
     dotenv: Path = Path(".env"),
-    asks_shop: bool = True,
+    needs_shop_keys: bool = True,
     parse_sink: SinkParser,
 ) -> ShopsConfig:
     """Read the settings of every shop; for the arguments see `load`.
@@ -95,7 +95,9 @@ def load_shops(
     problems = list(found.problems)
     shops: list[Settings] = []
     if not found.shops:
-        settings, wrong = judge(found.values, found.origins, asks_shop=asks_shop, parse_sink=parse_sink)
+        settings, wrong = validate(
+            found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+        )
         problems += wrong
         shops += [settings] if settings else []
     elif len(found.shops) > MAX_SHOPS:
@@ -111,7 +113,12 @@ def load_shops(
         home = config.parent if config else Path()
         for number, table in enumerate(found.shops, 1):
             shop, wrong = _shop(
-                table, found, environ=environ, home=home, asks_shop=asks_shop, parse_sink=parse_sink
+                table,
+                found,
+                environ=environ,
+                home=home,
+                needs_shop_keys=needs_shop_keys,
+                parse_sink=parse_sink,
             )
             name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
             problems += [
@@ -203,7 +210,7 @@ def _shop(
     *,
     environ: Mapping[str, str],
     home: Path,
-    asks_shop: bool,
+    needs_shop_keys: bool,
     parse_sink: SinkParser,
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
@@ -214,7 +221,9 @@ def _shop(
         problems.append(Text("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores"))
         return None, problems
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
-    settings, wrong = judge({**found.values, **own}, origins, asks_shop=asks_shop, parse_sink=parse_sink)
+    settings, wrong = validate(
+        {**found.values, **own}, origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+    )
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_state_setting(settings))
     return settings, problems + wrong

@@ -134,7 +134,7 @@ class Auditor:
             return False
         return contradicts(known, item, decide(known, item, self.policy))
 
-    def judge(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
+    def entry_of(self, item: Order | UnreadableOrder, known: KnownOrder | None, evidence: Evidence) -> Entry:
         """Return the entry of an order."""
         announced = self._announced(item, known, evidence)
         known_as = known.status if known else ""

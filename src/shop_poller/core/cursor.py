@@ -36,14 +36,14 @@ MAX_EXCLUDE = 50_000
 """The most orders to exclude from one request: more than this within one second is an error of the shop."""
 
 
-READ_AGAIN = timedelta(days=2)
+LOST_CURSOR_REWIND = timedelta(days=2)
 """A lost cursor is set to this long before the last successful poll. Records are kept for a week at least, so
 no order that is read again counts as unknown."""
 
 
-def read_again_from(baseline_at: datetime, last_poll_at: datetime | None) -> datetime:
+def cursor_after_loss(baseline_at: datetime, last_poll_at: datetime | None) -> datetime:
     """Return where to resume after the cursor was lost: some time before it, but not before the baseline."""
-    return max(baseline_at, last_poll_at - READ_AGAIN) if last_poll_at else baseline_at
+    return max(baseline_at, last_poll_at - LOST_CURSOR_REWIND) if last_poll_at else baseline_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class KeysetPosition:
 
     Attributes:
         bound: only orders after this second in the list are requested; the second itself is excluded.
-        seen: orders after the bound that were seen already, and their instants; they are excluded by id.
+        already_read: orders after the bound that were read already, and their instants; excluded by id.
         descending: True: the list is sorted by creation, newest first. False: by modification, oldest first.
         page_number: the page to request. It is above 1 only if the first page has nothing new although the
             list continues: the shop hides all of that page from us, or it ignores the excluded ids.
@@ -63,7 +63,7 @@ class KeysetPosition:
     """
 
     bound: datetime
-    seen: Mapping[int, datetime | None] = field(default_factory=dict)
+    already_read: Mapping[int, datetime | None] = field(default_factory=dict)
     descending: bool = False
     page_number: int = 1
     repeated_ids: frozenset[int] = frozenset()
@@ -73,7 +73,7 @@ class KeysetPosition:
     @property
     def exclude(self) -> frozenset[int]:
         """The ids to exclude."""
-        return frozenset(self.seen)
+        return frozenset(self.already_read)
 
     def advance(self, page: Page, per_page: int) -> "KeysetPosition | None":
         """Return the position after a page; None at the end of the list.
@@ -95,7 +95,7 @@ class KeysetPosition:
         dated = [at for _, at in rows if at is not None]
         in_order = dated == sorted(dated, reverse=self.descending)
         requested = [(order_id, at) for order_id, at in rows if at is None or not self.bound_excludes(at)]
-        if all(order_id in self.seen for order_id, _ in requested):
+        if all(order_id in self.already_read for order_id, _ in requested):
             return self._after_nothing_new(page, rows, per_page, in_order=in_order)
         if self._is_reported_as_last(page):
             return None
@@ -146,11 +146,11 @@ class KeysetPosition:
         is_many = len(ids) >= min(SMALLEST_PAGE_CAP, per_page)
         if any(at is not None and self._precedes_bound(at) for _, at in rows):
             if is_many:
-                raise _repeating() if ids & self.seen.keys() else _ignoring_time()
+                raise _repeating() if ids & self.already_read.keys() else _ignoring_time()
             return None  # the shop sends a few orders with every response; the list has no others
         # The shop ignores the excluded ids. An order that it sent twice with the same instant is really in
         # that place, so the walk may resume there.
-        confirmed = [at for order_id, at in rows if at is not None and self.seen.get(order_id) == at]
+        confirmed = [at for order_id, at in rows if at is not None and self.already_read.get(order_id) == at]
         if in_order and confirmed and not self.bound_excludes(resume_at := self._just_before(confirmed[-1])):
             return self._moved_to(resume_at, {})
         if not is_many and not is_continued:
@@ -161,12 +161,12 @@ class KeysetPosition:
 
     def _moved_to(self, bound: datetime, placed: Mapping[int, datetime | None]) -> "KeysetPosition":
         position = replace(self, bound=bound, page_number=self.page_number if bound == self.bound else 1)
-        seen = {
+        already_read = {
             order_id: at
-            for order_id, at in {**self.seen, **placed}.items()
+            for order_id, at in {**self.already_read, **placed}.items()
             if at is None or not position.bound_excludes(at)
         }
-        if len(seen) > MAX_EXCLUDE:
+        if len(already_read) > MAX_EXCLUDE:
             raise TemporaryError(
                 ErrorKind.PROTOCOL,
                 Text(
@@ -175,7 +175,7 @@ class KeysetPosition:
                     bound=bound,
                 ),
             )
-        return replace(position, seen=seen, repeated_ids=frozenset())
+        return replace(position, already_read=already_read, repeated_ids=frozenset())
 
     def _just_before(self, at: datetime) -> datetime:
         return at + SECOND if self.descending else at - SECOND
@@ -262,7 +262,7 @@ class KeysetWalk:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk(KeysetWalk):
+class ModifiedWalk(KeysetWalk):
     """A walk through what changed since the cursor.
 
     Attributes:
@@ -298,7 +298,7 @@ class Step:
     """
 
     cursor: datetime
-    walk: Walk | None
+    walk: ModifiedWalk | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,26 +324,30 @@ class ReadBefore:
     largest_page: int = 0
     counts_when_empty: Counts | None = None
 
-    def after(self, walk: Walk, page: Page, *, overlap: timedelta) -> "ReadBefore":
+    def after(self, walk: ModifiedWalk, page: Page, *, overlap: timedelta) -> "ReadBefore":
         """Return the state after a whole walk, which ended with that page."""
         began = walk.shop_time or page.shop_time
         newest = _newest(walk, page, began)
-        is_known = newest is None or newest == self.complete_to or newest in {seen for _, seen in self.walks}
+        is_known = (
+            newest is None
+            or newest == self.complete_to
+            or newest in {newest_change for _, newest_change in self.walks}
+        )
         waiting = self.walks if is_known or newest is None else (*self.walks, (began, newest))
-        done = [(seen, at) for at, seen in waiting if at + overlap <= began]
+        done = [(newest_change, at) for at, newest_change in waiting if at + overlap <= began]
         if self.complete_to is not None and self.complete_at is not None:
             done.append((self.complete_to, self.complete_at))
         complete_to, complete_at = max(done, default=(None, None))
         is_searched = not page.items and walk.keyset_position.page_number > 1
         return ReadBefore(
-            walks=tuple((at, seen) for at, seen in waiting if at + overlap > began),
+            walks=tuple((at, newest_change) for at, newest_change in waiting if at + overlap > began),
             complete_to=complete_to,
             complete_at=complete_at,
             largest_page=max(walk.keyset_position.largest_page, len(page.items)),
             counts_when_empty=reported_counts(page) if is_searched else self.counts_when_empty,
         )
 
-    def reading_again_from(self, instant: datetime | None) -> "ReadBefore":
+    def rewound_to(self, instant: datetime | None) -> "ReadBefore":
         """Return a state in which everything from an instant on is requested again; None changes nothing."""
         if instant is None or self.complete_to is None or self.complete_to < instant:
             return self
@@ -357,7 +361,7 @@ class ReadBefore:
         return self.complete_at is None or shop_time > self.complete_at
 
 
-def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> Walk:
+def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore()) -> ModifiedWalk:
     """Begin a walk. A change may become visible late, so some time before the cursor is read again.
 
     Args:
@@ -369,10 +373,10 @@ def start(cursor: datetime, *, overlap: timedelta, read: ReadBefore = ReadBefore
     if read.complete_to is not None and read.complete_to > bound:
         bound = newest = read.complete_to
     position = KeysetPosition(bound, largest_page=read.largest_page, counts_when_empty=read.counts_when_empty)
-    return Walk(cursor, keyset_position=position, newest=newest)
+    return ModifiedWalk(cursor, keyset_position=position, newest=newest)
 
 
-def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
+def step(walk: ModifiedWalk, page: Page, *, clock_skew: timedelta) -> Step:
     """Process one page.
 
     Args:
@@ -405,7 +409,7 @@ def step(walk: Walk, page: Page, *, clock_skew: timedelta) -> Step:
     )
 
 
-def _newest(walk: Walk, page: Page, shop_time: datetime) -> datetime | None:
+def _newest(walk: ModifiedWalk, page: Page, shop_time: datetime) -> datetime | None:
     """Return the newest change seen. Orders dated in the shop's future are ignored: their dates are wrong."""
     stamps = (walk.newest, *(item.modified_at for item in page.items))
     return max((at for at in stamps if at and at <= shop_time), default=None)

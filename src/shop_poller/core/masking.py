@@ -548,8 +548,8 @@ def _whole(folded: bytes, needle: _Needle) -> Iterator[Span]:
     at = folded.find(needle.text)
     while at >= 0:
         end = at + len(needle.text)
-        beside = folded[max(0, at - 1) : at] + folded[end : end + 1]
-        if not needle.alone or not any(byte in b"0123456789" for byte in beside):
+        neighbors = folded[max(0, at - 1) : at] + folded[end : end + 1]
+        if not needle.alone or not any(byte in b"0123456789" for byte in neighbors):
             yield at, end
         at = folded.find(needle.text, end)
 

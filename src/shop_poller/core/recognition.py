@@ -41,7 +41,9 @@ def recognized(line: str, templates: Iterable[str], *, depth: int = DEEPEST) -> 
 def _patterns(templates: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
     """Return the templates that can be recognized, those with the most letters first."""
     found = [
-        (letters, template) for template in templates if (letters := _letters(template)) >= LEAST_LETTERS
+        (letter_count, template)
+        for template in templates
+        if (letter_count := _letters(template)) >= LEAST_LETTERS
     ]
     return [(template, pattern_of(template)) for _, template in sorted(found, key=lambda one: -one[0])]
 

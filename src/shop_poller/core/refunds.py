@@ -68,30 +68,30 @@ class RefundPage:
 
 @dataclass(frozen=True, slots=True)
 class RefundWalk:
-    """A position in the list.
+    """A walk through the list of refunds: its position, and what it read beyond it.
 
     Attributes:
         since: exclusive, where the walk began; earlier rows were not requested.
         bound: everything up to here was read; the next request excludes it.
-        seen: ids and dates of the rows beyond the bound that were read already.
+        already_read: ids and dates of the rows beyond the bound that were read already.
     """
 
     since: datetime
     bound: datetime
-    seen: Mapping[int, datetime | None] = field(default_factory=dict)
+    already_read: Mapping[int, datetime | None] = field(default_factory=dict)
 
     def query(self) -> RefundQuery:
         """Return the next request."""
-        return RefundQuery(after=self.bound, exclude=frozenset(self.seen))
+        return RefundQuery(after=self.bound, exclude=frozenset(self.already_read))
 
     def fresh(self, page: RefundPage) -> list[RefundRow]:
         """Return the rows of a response that the walk has not read before, each once."""
-        rows = {row.id: row for row in page.rows if row.id not in self.seen}
+        rows = {row.id: row for row in page.rows if row.id not in self.already_read}
         return [row for row in rows.values() if row.created_at is None or row.created_at > self.since]
 
     def is_ignored_by(self, page: RefundPage) -> bool:
         """Return whether the shop returns the beginning of its list, wherever the walk began."""
-        return bool(page.rows) and not self.seen and not self.fresh(page) and not _is_all(page)
+        return bool(page.rows) and not self.already_read and not self.fresh(page) and not _is_all(page)
 
     def advance(self, page: RefundPage) -> "RefundWalk | None":
         """Return the position after a response; None after the last one."""
@@ -103,12 +103,14 @@ class RefundWalk:
         # sorted the other way round). Then stay, and exclude what was read.
         is_ascending = bool(dates) and dates[0] < dates[-1] and dates == sorted(dates)
         bound = max(self.bound, dates[-1] - SECOND) if is_ascending else self.bound
-        read = {**self.seen, **{row.id: row.created_at for row in fresh}}
-        seen = {id_: at for id_, at in read.items() if at is None or at > bound}
+        read = {**self.already_read, **{row.id: row.created_at for row in fresh}}
+        already_read = {id_: at for id_, at in read.items() if at is None or at > bound}
         # A row that was read and is before the bound is returned again only if the shop ignores the bound.
         if bound == self.bound:
-            seen = read
-        return None if len(seen) > MAX_EXCLUDE else replace(self, bound=bound, seen=seen)
+            already_read = read
+        return (
+            None if len(already_read) > MAX_EXCLUDE else replace(self, bound=bound, already_read=already_read)
+        )
 
 
 def _is_all(page: RefundPage) -> bool:
@@ -146,7 +148,7 @@ def reached(walk: RefundWalk, page: RefundPage, *, so_far: datetime | None, shop
     following = walk.advance(page)
     newest = walk.bound if following is None else following.bound
     if _is_all(page):
-        dates = (*walk.seen.values(), *(row.created_at for row in walk.fresh(page)))
+        dates = (*walk.already_read.values(), *(row.created_at for row in walk.fresh(page)))
         newest = max((at for at in dates if at is not None and at <= shop_time), default=newest)
     return max(so_far or walk.since, min(newest, shop_time))
 

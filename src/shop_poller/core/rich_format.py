@@ -152,7 +152,7 @@ class RichFormat:
     def _facts(self, wire: Mapping[str, Any]) -> Iterator[str]:
         """Yield the texts of the lines that an event shows."""
         facts, data, event_type = self.texts.facts, wire["data"], wire["event_type"]
-        yield from (facts[name] for name in FACTS.get(event_type, ()))
+        yield from (facts[name] for name in ALWAYS_SHOWN_FACTS.get(event_type, ()))
         if event_type == EventType.NEW and data.get("was_announced"):
             yield facts["paid_now"]
         if event_type == EventType.CANCELLED:
@@ -175,7 +175,7 @@ class RichFormat:
         )
 
 
-FACTS: Mapping[str, Sequence[str]] = {
+ALWAYS_SHOWN_FACTS: Mapping[str, Sequence[str]] = {
     EventType.SILENCE: ("silence",),
     EventType.DIGEST: ("counted_since",),
     EventType.UNHEALTHY: ("cause", "last_success"),

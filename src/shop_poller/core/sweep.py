@@ -68,7 +68,7 @@ def contradicts(known: KnownOrder | None, order: Order, decision: Decision) -> b
     """
     if known is None or order.modified_at >= known.modified_at:
         return False
-    if decision.events or decision.held:
+    if decision.events or decision.held_refund_ids:
         return True
     return replace(decision.known, modified_at=known.modified_at) != known
 

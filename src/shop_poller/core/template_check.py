@@ -14,7 +14,7 @@ SUFFIX = ".txt.j2"
 MAX_NODES = 2_000
 """Of a template's syntax tree: what it takes to compile grows with it."""
 DATA = "data"
-"""The value that holds all facts of a notification."""
+"""The value that holds all fields of a notification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class KnownNames:
 
     Attributes:
         values: those of a rendering.
-        facts: those in `data`.
+        data_fields: those in `data`.
         functions: those that can be called.
         filters: the blank in a name keeps templates from using it.
         tests: after `is`.
@@ -31,7 +31,7 @@ class KnownNames:
     """
 
     values: Collection[str]
-    facts: Collection[str]
+    data_fields: Collection[str]
     functions: Collection[str]
     filters: Collection[str]
     tests: Collection[str]
@@ -81,11 +81,16 @@ def _unknown_templates(tree: nodes.Template, known: KnownNames) -> Iterator[tupl
 
 
 def _unknown_values(name: str, tree: nodes.Template, known: KnownNames) -> Iterator[tuple[int, str]]:
-    """Yield the problems of values and of facts."""
-    for line, fact in _facts(tree):
-        if fact not in known.facts:
-            known_facts = [f"{DATA}.{one}" for one in known.facts]
-            yield line, unknown(Text("value {name}", name=f"{DATA}.{fact}"), f"{DATA}.{fact}", known_facts)
+    """Yield the problems of values, and of the fields of `data`."""
+    for line, field_name in _data_fields(tree):
+        if field_name not in known.data_fields:
+            known_fields = [f"{DATA}.{one}" for one in known.data_fields]
+            yield (
+                line,
+                unknown(
+                    Text("value {name}", name=f"{DATA}.{field_name}"), f"{DATA}.{field_name}", known_fields
+                ),
+            )
     if not name.startswith("_"):  # else it may use what the template that includes it has set
         undeclared = find_undeclared_variables(tree) - {*known.values, *known.functions}
         for used_name in tree.find_all(nodes.Name):
@@ -94,7 +99,7 @@ def _unknown_values(name: str, tree: nodes.Template, known: KnownNames) -> Itera
                 yield used_name.lineno, unknown(Text("value {name}", name=found), found, known.values)
 
 
-def _facts(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+def _data_fields(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield line and name of each fact that is used, as data.x or data["x"]."""
     for one in tree.find_all(nodes.Getattr):
         if isinstance(one.node, nodes.Name) and one.node.name == DATA:

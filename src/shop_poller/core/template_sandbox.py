@@ -65,14 +65,14 @@ class TemplateSet:
     Args:
         sources: their texts, by name. One whose name begins with "_" is only there to be included.
         values: the names of all values that a rendering gets.
-        facts: the names of what is in `data`.
+        data_fields: the names of what is in `data`.
 
     Attributes:
         problems: one error per template that cannot be rendered.
     """
 
     def __init__(
-        self, sources: Mapping[str, str], *, values: Collection[str], facts: Collection[str]
+        self, sources: Mapping[str, str], *, values: Collection[str], data_fields: Collection[str]
     ) -> None:
         # The second value is what Jinja2 calls the file's name: errors then say which template it is.
         self._environment = _Environment(
@@ -80,7 +80,7 @@ class TemplateSet:
         )
         known = KnownNames(
             values=values,
-            facts=facts,
+            data_fields=data_fields,
             functions=[*self._environment.globals],
             filters=[*self._environment.filters],
             tests=[*self._environment.tests],

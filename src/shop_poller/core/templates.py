@@ -30,7 +30,7 @@ TEXTS = (
 """The values that are texts, "" for one that an event does not have."""
 VALUES = (*TEXTS, "paid", "fully_refunded", "items", "more_items", DATA)
 """All values of a template."""
-FACTS = (
+DATA_FIELDS = (
     "total", "customer", "status", "number", "currency", "paid", "date_modified", "previous_status",
     "was_announced", "refunded_total", "payment_method", "payment_code", "shipping_method", "items",
     "more_items", "currency_sign", "admin_url", "shop", "buyer", "amount", "refund_id", "fully_refunded",
@@ -121,7 +121,7 @@ class MessageTemplates:
 def values(rich_format: RichFormat, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return all values of a template for a notification. No text has a line break or a control character."""
     ready = rich_format.values(wire)
-    data = dict.fromkeys(FACTS) | _clean(wire["data"])
+    data = dict.fromkeys(DATA_FIELDS) | _clean(wire["data"])
     items = [
         {
             "name": one["name"],

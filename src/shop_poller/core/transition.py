@@ -99,23 +99,24 @@ class Decision:
         events: what to announce, in order.
         known: what to store from now on.
         imported: an unknown order was recorded silently because it is older than the baseline.
-        held: refunds that are neither announced nor recorded yet; read the order again after REFUND_HOLD.
+        held_refund_ids: refunds that are neither announced nor recorded yet; read the order again after
+            REFUND_HOLD.
     """
 
     events: tuple[OrderEvent, ...]
     known: KnownOrder
     imported: bool = False
-    held: frozenset[int] = frozenset()
+    held_refund_ids: frozenset[int] = frozenset()
 
 
 def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     """Decide what to announce about an order, and what to store of it."""
-    held, meaning = _held_refund_ids(known, order, policy), policy.meanings.of(order.status)
+    held_refund_ids, meaning = _held_refund_ids(known, order, policy), policy.meanings.of(order.status)
     events = [
         *_new_events(known, order, policy, meaning),
         *_placed_events(known, order, policy, meaning),
         *_status_events(known, order, policy, meaning),
-        *_partial_refund_events(known, order, policy, held),
+        *_partial_refund_events(known, order, policy, held_refund_ids),
         *_overdue_events(known, order, policy),
     ]
     if known is None:
@@ -123,9 +124,9 @@ def decide(known: KnownOrder | None, order: Order, policy: Policy) -> Decision:
     is_old = known is None and order.created_at < policy.baseline_at
     return Decision(
         events=tuple(events),
-        known=_known_after(known, order, policy, events, held),
+        known=_known_after(known, order, policy, events, held_refund_ids),
         imported=is_old and not events,
-        held=held,
+        held_refund_ids=held_refund_ids,
     )
 
 
@@ -193,7 +194,7 @@ def _was_in_status(known: KnownOrder, order: Order, event_type: str) -> bool:
 
 
 def _partial_refund_events(
-    known: KnownOrder | None, order: Order, policy: Policy, held: frozenset[int]
+    known: KnownOrder | None, order: Order, policy: Policy, held_refund_ids: frozenset[int]
 ) -> list[OrderEvent]:
     if not order.refunds:  # the usual case
         return []
@@ -210,7 +211,7 @@ def _partial_refund_events(
             was_announced=was_announced(known),
         )
         for refund in _new_refunds(known, order, policy)
-        if not refund.is_nothing and refund.id not in held
+        if not refund.is_nothing and refund.id not in held_refund_ids
     ]
 
 
@@ -222,16 +223,16 @@ def _new_refunds(known: KnownOrder | None, order: Order, policy: Policy) -> list
     is_cancelled = meaning is StatusMeaning.CANCELLED
     if known is None:
         # An order that was cancelled before we first saw it is announced only as cancelled.
-        seen = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
+        recorded_ids = frozenset(r.id for r in order.refunds) if is_cancelled else frozenset()
     elif known.refund_ids is None:
         # The earlier source could not see refunds, so these may be old.
-        seen = frozenset(r.id for r in order.refunds)
+        recorded_ids = frozenset(r.id for r in order.refunds)
     else:
-        seen = known.refund_ids
+        recorded_ids = known.refund_ids
     late = {r.id for r in order.refunds if _is_announced_late(r, known, policy)}
     if known is None and is_cancelled and order.created_at >= policy.baseline_at:
         late = set()
-    return sorted((r for r in order.refunds if r.id not in seen or r.id in late), key=lambda r: r.id)
+    return sorted((r for r in order.refunds if r.id not in recorded_ids or r.id in late), key=lambda r: r.id)
 
 
 def _completing_refund_id(order: Order) -> int | None:
@@ -393,7 +394,7 @@ def _known_after(
     order: Order,
     policy: Policy,
     events: list[OrderEvent],
-    held: frozenset[int],
+    held_refund_ids: frozenset[int],
 ) -> KnownOrder:
     # A refunded order was paid before, so it is never announced as new afterwards.
     meaning = policy.meanings.of(order.status)
@@ -404,7 +405,7 @@ def _known_after(
             decided[event.type] = decided.get(event.type, 0) + 1
     refund_ids = known.refund_ids if known else None
     if order.refunds is not None:
-        refund_ids = (refund_ids or frozenset()) | {refund.id for refund in order.refunds} - held
+        refund_ids = (refund_ids or frozenset()) | {refund.id for refund in order.refunds} - held_refund_ids
     return KnownOrder(
         id=order.id,
         status=order.status,
@@ -413,7 +414,7 @@ def _known_after(
         decided=decided,
         refund_ids=refund_ids,
         awaiting_since=_awaiting_since(known, order, policy, meaning),
-        silent_refund_ids=_silent_refund_ids(known, order, policy, events, held),
+        silent_refund_ids=_silent_refund_ids(known, order, policy, events, held_refund_ids),
     )
 
 
@@ -422,7 +423,7 @@ def _silent_refund_ids(
     order: Order,
     policy: Policy,
     events: list[OrderEvent],
-    held: frozenset[int],
+    held_refund_ids: frozenset[int],
 ) -> frozenset[int]:
     """Return the refunds recorded without an event, because their dates are not known yet."""
     silent = known.silent_refund_ids if known else frozenset()
@@ -437,7 +438,7 @@ def _silent_refund_ids(
         silent |= undated if order.created_at < policy.baseline_at else frozenset()
     elif known.refund_ids is None and not _is_announced_refunded(known, policy):
         silent |= undated
-    judged = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held
+    dated = {refund.id for refund in order.refunds or () if refund.created_at is not None} - held_refund_ids
     return (
-        silent - judged - {event.occurrence for event in events if event.type == EventType.PARTIALLY_REFUNDED}
+        silent - dated - {event.occurrence for event in events if event.type == EventType.PARTIALLY_REFUNDED}
     )

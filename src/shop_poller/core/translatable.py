@@ -37,10 +37,10 @@ class Text(str):
 
     def __reduce__(self) -> tuple[Callable[..., "Text"], tuple[str, Mapping[str, object]]]:
         """Copy from the template: the finished line may contain braces."""
-        return _made, (self.template, self.values)
+        return _restored, (self.template, self.values)
 
 
-def _made(template: str, values: Mapping[str, object]) -> Text:
+def _restored(template: str, values: Mapping[str, object]) -> Text:
     return Text(template, **values)
 
 

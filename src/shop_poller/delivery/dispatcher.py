@@ -169,9 +169,9 @@ class Dispatcher:
         return self._sender.dead_lettered
 
     @property
-    def held(self) -> int:
+    def in_flight(self) -> int:
         """Deliveries in the queue, waiting for a group, being sent, or about to be recorded."""
-        return self._outcome_recorder.held
+        return self._outcome_recorder.in_flight
 
     @property
     def breaker(self) -> BreakerState:
@@ -240,7 +240,7 @@ class Dispatcher:
             self._check_requested = anyio.Event()
             deliveries: list[Delivery] = []
             # Read before the claim: an outcome recorded during it may free the next delivery of a key.
-            is_idle = not self._outcome_recorder.held
+            is_idle = not self._outcome_recorder.in_flight
             try:
                 if self._sender.worked is None:
                     self._sender.worked = await self._alert_manager.has_worked(self._name)
@@ -293,7 +293,7 @@ class Dispatcher:
             room = self._plan.queue_size - queue.statistics().current_buffer_used
             limit = max(1, min(room, CLAIM_BATCH))
             deliveries = await self._claim_unmuted(self._now(), limit=limit)
-        self._outcome_recorder.held += len(deliveries)
+        self._outcome_recorder.in_flight += len(deliveries)
         return deliveries
 
     async def _gather(self, gathering: Gathering, timing: SinkTiming) -> list[Delivery]:
@@ -311,13 +311,13 @@ class Dispatcher:
         now, at_s = self._now(), anyio.current_time()
         # A parked delivery may be the probe. In quiet hours only an urgent one may: claim only what is due.
         due_by = END_OF_TIME if is_probe and not timing.is_quiet(now) else now
-        room = min(self._plan.queue_size - self._outcome_recorder.held, CLAIM_BATCH)
+        room = min(self._plan.queue_size - self._outcome_recorder.in_flight, CLAIM_BATCH)
         if is_probe:
             room = gathering.most_for_probe(now, room=room)
         deliveries: list[Delivery] = []
         if room > 0:
             deliveries = await self._claim_unmuted(due_by, limit=room)
-            self._outcome_recorder.held += len(deliveries)
+            self._outcome_recorder.in_flight += len(deliveries)
         if is_probe:
             probe = gathering.probe(deliveries, now)
             if probe is not None:
@@ -326,7 +326,7 @@ class Dispatcher:
             ready = [] if probe is None else [probe]
         else:
             gathering.add(deliveries, now, at_s)
-            is_full = self._outcome_recorder.held >= self._plan.queue_size
+            is_full = self._outcome_recorder.in_flight >= self._plan.queue_size
             ready = gathering.ready(now, at_s, is_last=self._in_haste or is_full)
         with suppress(TemporaryError):  # it is repeated before the next claim
             await self._put_back(gathering)
@@ -378,7 +378,7 @@ class Dispatcher:
         if outcomes := gathering.put_back:
             await self._outbox.record_outcomes(outcomes, self._clock.stamp())
             gathering.put_back = []
-            self._outcome_recorder.held -= len(outcomes)
+            self._outcome_recorder.in_flight -= len(outcomes)
 
     def _follow_quiet_hours(self, timing: SinkTiming) -> None:
         """When quiet hours begin or end, restart the count of the time that the sink fails."""
@@ -394,7 +394,7 @@ class Dispatcher:
         Their due times may be years away on the new clock. A clock that is set ahead needs no correction: it
         makes all deliveries due.
         """
-        set_backs, now_s = self._clock.look().set_back, anyio.current_time()
+        set_backs, now_s = self._clock.check().set_back, anyio.current_time()
         is_news = set_backs != self._set_backs_corrected
         if not is_news and now_s < self._correct_again_at:
             return
@@ -429,7 +429,7 @@ class Dispatcher:
             max_age = self._plan.retry.max_age
             if self._timing is not None:
                 max_age = self._timing.age_with(max_age, self._now())
-            head_before = self._clock.look().ages_before(max_age)
+            head_before = self._clock.check().ages_before(max_age)
             dead_lettered = 0
             if head_before is not None:  # a jump of the clock expires nothing
                 dead_lettered = await self._outbox.dead_letter_expired(
@@ -489,7 +489,7 @@ class Dispatcher:
             wait_s = self._gathering.wait_s(anyio.current_time())
             # What is still to be put back could not be recorded.
             check_every_s = min(check_every_s, STORE_WAIT_S if self._gathering.put_back else wait_s)
-            has_room = self._outcome_recorder.held < self._plan.queue_size
+            has_room = self._outcome_recorder.in_flight < self._plan.queue_size
         due_at = await self._outbox.next_due(self._name) if has_room else None
         if due_at is None:
             return check_every_s
@@ -531,7 +531,7 @@ class Dispatcher:
         outcome = await self._sender.deliver(delivery)
         if isinstance(outcome, MoveToDeadLetters):
             for row in delivery.rows:
-                await outcomes.send([await self._sender.deliver(row, made_before=outcome.made)])
+                await outcomes.send([await self._sender.deliver(row, earlier_attempts=outcome.new_attempts)])
             return
         if not isinstance(outcome, Ack):
             gathering.failed(delivery)

@@ -137,7 +137,9 @@ class Gathering:
                 self._hold(delivery, quiet_until, now)
             elif delivery.event_type == EventType.DIGEST:  # a line of a group would not show its numbers
                 self._to_send.append(delivery)
-            elif self._timing.compose is not None and (self._timing.group_s or self._was_held(delivery, now)):
+            elif self._timing.compose is not None and (
+                self._timing.group_s or self._waited_for_quiet_end(delivery, now)
+            ):
                 if not self._waiting:
                     self._since_s = at_s
                 self._waiting[delivery.seq] = delivery
@@ -222,7 +224,7 @@ class Gathering:
     def _hold(self, delivery: Delivery, until: datetime, now: datetime) -> None:
         self.put_back.append(Retry(delivery, at=min(until, now + LONGEST_HOLD), error=QUIET, charged=False))
 
-    def _was_held(self, delivery: Delivery, now: datetime) -> bool:
+    def _waited_for_quiet_end(self, delivery: Delivery, now: datetime) -> bool:
         """Return whether a delivery is older than the end of the last quiet hours."""
         if self._timing.quiet is None:
             return False

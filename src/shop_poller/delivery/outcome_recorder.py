@@ -39,7 +39,7 @@ class OutcomeRecorder:
         on_recorded: called with the recorded outcomes, and whether recording works again after it failed.
 
     Attributes:
-        held: deliveries that are claimed and whose outcome is not recorded yet.
+        in_flight: deliveries that are claimed and whose outcome is not recorded yet.
         in_haste: whether to record at once, without waiting for more outcomes.
     """
 
@@ -53,7 +53,7 @@ class OutcomeRecorder:
         now: Callable[[], datetime],
         on_recorded: Callable[[Sequence[Outcome], bool], None],
     ) -> None:
-        self.held = 0
+        self.in_flight = 0
         self.in_haste = False
         self._outbox = outbox
         self._alert_manager = alert_manager
@@ -70,11 +70,11 @@ class OutcomeRecorder:
             try:
                 async for some in outcomes_in:
                     batch = [*some, *chain(*at_hand(outcomes_in))]
-                    if self.held >= MANY and not self.in_haste:
+                    if self.in_flight >= MANY and not self.in_haste:
                         await anyio.sleep(GATHER_S)
                         batch += chain(*at_hand(outcomes_in))
                     again = await self._record(batch)
-                    self.held -= len(batch)
+                    self.in_flight -= len(batch)
                     finished, batch = batch, []
                     self._on_recorded(finished, again)
             finally:

@@ -56,7 +56,7 @@ def not_muted(event_type: str = "") -> float:  # noqa: ARG001 - a MutedSeconds
     return 0.0
 
 
-class _HeldBackError(Exception):
+class _MustWaitError(Exception):
     """Sending is not possible now: the lease has ended, we are stopping, or the sink is down."""
 
 
@@ -166,15 +166,17 @@ class Sender:
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> AsyncGenerator[Sequence[Outcome]]:
         """Try to deliver several. Yield outcomes as soon as they are known."""
         left, failures = list(deliveries), dict[int, ShopPollerError]()
-        made: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
+        new_attempts: dict[int, list[Attempt]] = {delivery.seq: [] for delivery in deliveries}
         muted = {one.seq for one in left if self._muted_s(one.event_type) > 0}
-        left, held = ([one for one in left if (one.seq in muted) == is_muted] for is_muted in (False, True))
-        if held:
-            yield [Release(one) for one in held]
+        left, muted_deliveries = (
+            [one for one in left if (one.seq in muted) == is_muted] for is_muted in (False, True)
+        )
+        if muted_deliveries:
+            yield [Release(one) for one in muted_deliveries]
         for attempt in (1, 2):  # retry together: a single broken connection may be the cause
             if attempt > 1:
                 await self._pause(self._jitter_s(1))
-            if self._bulk is None or not self._may_send() or self._held_back():
+            if self._bulk is None or not self._may_send() or self._must_wait():
                 break
             at, began = self._clock.reading()
             errors = await self._send_all(self._bulk, left)
@@ -185,61 +187,63 @@ class Sender:
             accepted = Attempt(at, _ms(ended - began), DELIVERED)
             for delivery in left:
                 error = failures.get(delivery.seq)
-                made[delivery.seq].append(
+                new_attempts[delivery.seq].append(
                     accepted if error is None else failed(at, _ms(ended - began), error, self._mask)
                 )
             if done := [delivery for delivery in left if delivery.seq not in failures]:
-                yield self._delivered(done, made, ended)
+                yield self._delivered(done, new_attempts, ended)
             left = [delivery for delivery in left if delivery.seq in failures]
             is_worth_it = all(isinstance(error, TemporaryError) for error in failures.values())
-            if not left or not is_worth_it or self._held_back():
+            if not left or not is_worth_it or self._must_wait():
                 break
         for delivery in left:
-            yield [await self.deliver(delivery, failures.get(delivery.seq), made[delivery.seq])]
+            yield [await self.deliver(delivery, failures.get(delivery.seq), new_attempts[delivery.seq])]
 
     async def deliver(
         self,
         delivery: Delivery,
         failure: ShopPollerError | None = None,
-        made_before: Sequence[Attempt] = (),
+        earlier_attempts: Sequence[Attempt] = (),
     ) -> Outcome:
         """Try to deliver, and return the outcome.
 
         Args:
             delivery: claimed.
             failure: the error of the first attempt, if that was already made.
-            made_before: the attempts that were already made since the claim.
+            earlier_attempts: the attempts that were already made since the claim.
         """
-        made = list(made_before)
+        new_attempts = list(earlier_attempts)
         probing = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-        if self._is_muted(delivery) if probing else self._held_back(delivery):
+        if self._is_muted(delivery) if probing else self._must_wait(delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
-            return Release(delivery, made)
+            return Release(delivery, new_attempts)
         if not probing and self._timing is not None and self._timing.holds(delivery, self._now()):
-            return Release(delivery, made)  # quiet hours began while it was in the queue
+            return Release(delivery, new_attempts)  # quiet hours began while it was in the queue
         if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
             if probing:
                 self._circuit.failure()  # lets the next delivery probe
-            return Release(delivery, made)
+            return Release(delivery, new_attempts)
         # A success before this attempt does not prove that the sink works now.
         at, began = self._clock.reading()
         try:
-            ended = await self._try(delivery, failure, made, began=(at, began), tries=1 if probing else TRIES)
-        except _HeldBackError:
+            ended = await self._try(
+                delivery, failure, new_attempts, began=(at, began), tries=1 if probing else TRIES
+            )
+        except _MustWaitError:
             if probing:
                 self._circuit.failure()  # no failure, but lets the next delivery probe
-            return Release(delivery, made)
+            return Release(delivery, new_attempts)
         except ShopPollerError as error:
             log = self._log.bind(**_named(delivery))
             say = log.warning if self._changes.changed("sink", error.kind) else log.debug
             say("delivery failed", error_type=error.kind, error=str(error))
-            return replace(self._failed(delivery, error, began, log), made=made)
-        (outcome,) = self._delivered([delivery], {delivery.seq: made}, ended)
+            return replace(self._failed(delivery, error, began, log), new_attempts=new_attempts)
+        (outcome,) = self._delivered([delivery], {delivery.seq: new_attempts}, ended)
         return outcome
 
     def _delivered(
-        self, deliveries: Sequence[Delivery], made: Mapping[int, Sequence[Attempt]], ended: float
+        self, deliveries: Sequence[Delivery], new_attempts: Mapping[int, Sequence[Attempt]], ended: float
     ) -> Sequence[Outcome]:
         self._answered(ended)
         self._changes.changed("sink", "")
@@ -250,9 +254,9 @@ class Sender:
             self._refusals.forget(delivery.seq)
             self._metrics.sent(delivery.event_type, self._sink.name)
             self._log.info("delivered", **_named(delivery))
-        return [Ack(delivery, made[delivery.seq]) for delivery in deliveries]
+        return [Ack(delivery, new_attempts[delivery.seq]) for delivery in deliveries]
 
-    def _held_back(self, delivery: Delivery | None = None) -> bool:
+    def _must_wait(self, delivery: Delivery | None = None) -> bool:
         """Return whether a delivery must not be attempted now; without one, whether none must be."""
         is_down = self.gone or self._circuit.state is not BreakerState.CLOSED
         if self.stopping or is_down:
@@ -269,19 +273,19 @@ class Sender:
         self,
         delivery: Delivery,
         failure: ShopPollerError | None,
-        made: list[Attempt],
+        new_attempts: list[Attempt],
         *,
         began: tuple[datetime, float],
         tries: int,
     ) -> float:
-        """Send, with retries within seconds if they may help. Add each attempt to `made`.
+        """Send, with retries within seconds if they may help. Add each attempt to `new_attempts`.
 
         Returns:
             The monotonic time of the success.
         """
         if failure is None:
             try:  # without tenacity: it costs as much as half a request, and is rarely needed
-                return await self._attempt(delivery, made, began)
+                return await self._attempt(delivery, new_attempts, began)
             except TemporaryError as error:
                 failure = error
 
@@ -290,7 +294,7 @@ class Sender:
             if failure is not None:  # the first attempt was made already
                 error, failure = failure, None
                 raise error
-            return await self._attempt(delivery, made, self._clock.reading())
+            return await self._attempt(delivery, new_attempts, self._clock.reading())
 
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -299,14 +303,14 @@ class Sender:
 
         def enough(state: RetryCallState) -> bool:
             is_over = state.attempt_number >= tries or state.upcoming_sleep > PATIENCE_S
-            return is_over or self._held_back(delivery)
+            return is_over or self._must_wait(delivery)
 
         async def pause(seconds: float) -> None:
             await self._pause(seconds)
-            if self._held_back(delivery):
-                raise _HeldBackError
+            if self._must_wait(delivery):
+                raise _MustWaitError
             if self._rate_limit is not None and not await self._within_rate(self._rate_limit, delivery):
-                raise _HeldBackError
+                raise _MustWaitError
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -322,7 +326,7 @@ class Sender:
         while (wait_s := limit.wait_s(anyio.current_time())) > 0:
             await self._pause(wait_s)
             is_probe = self._circuit.state is BreakerState.HALF_OPEN and delivery.seq == self.probe
-            if self.stopping or self._is_muted(delivery) or (self._held_back() and not is_probe):
+            if self.stopping or self._is_muted(delivery) or (self._must_wait() and not is_probe):
                 return False
         limit.take(anyio.current_time())
         return True
@@ -334,12 +338,14 @@ class Sender:
     def _jitter_s(self, attempt: int) -> float:
         return full_jitter(attempt, base_s=TRY_BASE_S, cap_s=TRY_CAP_S, random=self._random())
 
-    async def _attempt(self, delivery: Delivery, made: list[Attempt], began: tuple[datetime, float]) -> float:
-        """Send once, and add the attempt to `made`.
+    async def _attempt(
+        self, delivery: Delivery, new_attempts: list[Attempt], began: tuple[datetime, float]
+    ) -> float:
+        """Send once, and add the attempt to `new_attempts`.
 
         Args:
             delivery: claimed.
-            made: the attempts since the claim.
+            new_attempts: the attempts since the claim.
             began: our clock, and the monotonic time.
 
         Returns:
@@ -349,15 +355,15 @@ class Sender:
         try:
             status = await self._send(delivery)
         except ShopPollerError as error:
-            made.append(failed(at, _ms(anyio.current_time() - began_s), error, self._mask))
+            new_attempts.append(failed(at, _ms(anyio.current_time() - began_s), error, self._mask))
             raise
         ended = anyio.current_time()
-        made.append(Attempt(at, _ms(ended - began_s), DELIVERED, status))
+        new_attempts.append(Attempt(at, _ms(ended - began_s), DELIVERED, status))
         return ended
 
     async def _send(self, delivery: Delivery) -> int | None:
         if not self._may_send():
-            raise _HeldBackError
+            raise _MustWaitError
         return await self._within_bounds(self._sink.send(delivery), delivery)
 
     async def _send_all(
@@ -488,7 +494,7 @@ class Sender:
 
         Quiet hours do not count.
         """
-        known = self._clock.look()
+        known = self._clock.check()
         age = known.age(delivery.waits_since(known.ours))
         return age if self._timing is None else self._timing.open_time(age, known.ours)
 

@@ -218,10 +218,10 @@ class ResponseRepair:
         if self._at is _At.COUNTED:
             return self._counted(data)
         self._kept += data
-        seen: list[bytes] = []
+        pieces: list[bytes] = []
         while (piece := self._step()) is not None:
-            seen.append(piece)
-        return b"".join(seen)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def end(self) -> bytes:
         """Note that the peer closed the connection; return what the parser should still see."""

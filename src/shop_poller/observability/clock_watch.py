@@ -32,7 +32,7 @@ class ClockWatch:
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
-    def look(self) -> Clocks:
+    def check(self) -> Clocks:
         """Return what is known now; log and count a step of the clock."""
         ours, at = self._now(), anyio.current_time()
         self._clocks, step = (self._clocks or Clocks(ours, at)).read(ours, at)
@@ -61,13 +61,13 @@ class ClockWatch:
         """
         ours, at = self._now(), anyio.current_time()
         if self._clocks is None or self._clocks.is_news(ours, at):
-            known = self.look()
+            known = self.check()
             return known.ours, at, known
         return ours, at, self._clocks
 
     def stamp(self) -> datetime:
         """Return the date to store with data that is kept for days."""
-        return self.look().stamp
+        return self.check().stamp
 
     def mark(self, instant: datetime, *, at: float | None = None, doubtful: bool = False) -> None:
         """Remember an instant that our clock showed, now or when a state was written; see `elapsed`.
@@ -99,7 +99,7 @@ class ClockWatch:
 
     def begun(self, state: ShopState) -> None:
         """The store was opened. Earlier times in it show whether the clock was set back."""
-        known = self.look()
+        known = self.check()
         self._clocks = known.begun(
             polled_at=state.last_poll_at, earliest=state.baseline_at, read_to=state.cursor_at
         )
@@ -110,7 +110,7 @@ class ClockWatch:
 
     def note_shop_time(self, shop_time: datetime) -> None:
         """Compare our clock with the time in a response of the shop."""
-        known = self.look()
+        known = self.check()
         self._clocks = known = known.with_shop_time(shop_time, known.at)
         found = self._trouble(known, ())
         if self._changes.changed("shop", found.fault if found else ""):
@@ -123,7 +123,7 @@ class ClockWatch:
 
         It is None before the shop's first response.
         """
-        known = self.look()
+        known = self.check()
         if known.behind_shop_s is None:
             return None
         behind = timedelta(seconds=known.behind_shop_s)
@@ -135,7 +135,7 @@ class ClockWatch:
         Args:
             stored: times that were written by this clock.
         """
-        return self._trouble(self.look(), stored)
+        return self._trouble(self.check(), stored)
 
     def _trouble(self, known: Clocks, stored: Iterable[datetime | None]) -> ClockTrouble | None:
         if self._metrics is not None and known.behind_shop_s is not None:

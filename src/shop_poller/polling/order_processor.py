@@ -28,7 +28,8 @@ class OrderProcessor:
         now: our clock, aware UTC.
 
     Attributes:
-        held: refunds that are neither announced nor recorded yet; the caller reads their orders again.
+        held_refunds: refunds that are neither announced nor recorded yet; the caller reads their orders
+            again.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class OrderProcessor:
         self._state_writer = state_writer
         self._metrics = metrics
         self._now = now
-        self.held = HeldRefunds()
+        self.held_refunds = HeldRefunds()
         self._log: Log = structlog.get_logger()
 
     async def decide(
@@ -69,14 +70,14 @@ class OrderProcessor:
         """
         known = await self._state_writer.known(page.orders)
         policy = replace(
-            self._policy(page, state), shop_time=page.shop_time, hold_ended=self.held.hold_ended()
+            self._policy(page, state), shop_time=page.shop_time, hold_ended=self.held_refunds.hold_ended()
         )
         state, silent_since = self._listen(page, state, policy, walked=walked)
         changed: dict[int, KnownOrder] = {}
         events: list[OrderEvent] = []
         found: list[Order] = []
         doubtful: list[Order] = []
-        held: dict[int, Order | None] = {}
+        held_orders: dict[int, Order | None] = {}
         imported = 0
         for order in page.orders:
             before = known.get(order.id)
@@ -87,7 +88,7 @@ class OrderProcessor:
                     continue
                 if before is not None and order.modified_at < before.modified_at:
                     continue  # only its date differs from the known state
-            held[order.id] = order if decision.held else None
+            held_orders[order.id] = order if decision.held_refund_ids else None
             events += decision.events
             imported += decision.imported
             if decision.known != before:
@@ -95,11 +96,11 @@ class OrderProcessor:
             if polled_to is not None and missed(before, order, decision, polled_to=polled_to):
                 found.append(order)
         if polled_to is None:
-            state = self.held.hold_back(state, held.values())
+            state = self.held_refunds.hold_back(state, held_orders.values())
         await self._state_writer.commit(
             state, page, known=changed.values(), events=events, silent_since=silent_since
         )
-        self.held.note(held, walked=polled_to is None)
+        self.held_refunds.note(held_orders, walked=polled_to is None)
         report.events += len(events) + (silent_since is not None)
         self._count(report, page, imported=imported)
         self._metrics.sweep_found.inc(len(found))

@@ -133,7 +133,7 @@ class Fetcher:
         self._circuit.end_cooldown()
         self._pause_ended.set()
 
-    def heed(self, error: ShopPollerError) -> None:
+    def pause_after(self, error: ShopPollerError) -> None:
         """Pause as the response to another request demands; 429 concerns the whole shop."""
         if isinstance(error, TemporaryError) and error.kind is ErrorKind.RATE_LIMIT:
             until = anyio.current_time() + pause_s(error.kind, error.retry_after_s)

@@ -308,9 +308,9 @@ class Poller:
         """If the store has lost its cursor but not its baseline, read orders again from an earlier time."""
         state = self._state_writer.state
         if state.cursor_at is None and state.baseline_at is not None:
-            read_from = cursor.read_again_from(state.baseline_at, state.last_poll_at)
-            self._state_writer.state = replace(state, cursor_at=read_from)
-            self._log.error("the stored cursor is missing; orders are read again", since=str(read_from))
+            restored = cursor.cursor_after_loss(state.baseline_at, state.last_poll_at)
+            self._state_writer.state = replace(state, cursor_at=restored)
+            self._log.error("the stored cursor is missing; orders are read again", since=str(restored))
 
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
@@ -318,7 +318,7 @@ class Poller:
         Both end when the next tick is due or triggered. The import reads at least one page first. Pending
         responses are awaited.
         """
-        await self.read_held_orders(report, deadline, waits=False)
+        await self.read_held_refunds(report, deadline, waits=False)
         async with self._errors_reported(Stage.IMPORT, report):
             while self._initial_import.is_due and not self._stop.is_set():
                 await self._initial_import.page(report, deadline)
@@ -339,9 +339,9 @@ class Poller:
                 self._sweeper.put_off()
         report.events += sweep_report.events
         report.imported += sweep_report.imported
-        await self.read_held_orders(report, deadline)
+        await self.read_held_refunds(report, deadline)
 
-    async def read_held_orders(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
+    async def read_held_refunds(self, report: TickReport, deadline: float, *, waits: bool = True) -> None:
         """Read orders again whose refunds have been held for REFUND_HOLD.
 
         Args:
@@ -350,18 +350,22 @@ class Poller:
             waits: wait for refunds that have not been held long enough; if false, skip their orders.
         """
         held_report = TickReport()
-        held = self._order_processor.held
+        held_refunds = self._order_processor.held_refunds
         async with self._errors_reported(Stage.SWEEP, held_report):
-            while (due_at := held.due_at) is not None and self._trigger is None and not self._stop.is_set():
+            while (
+                (due_at := held_refunds.due_at) is not None
+                and self._trigger is None
+                and not self._stop.is_set()
+            ):
                 if anyio.current_time() < due_at:
                     if not waits or due_at >= deadline:
                         break
                     await self._wait_until(due_at)
                     continue
-                ids = held.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
+                ids = held_refunds.due(due_at, min(MAX_PER_PAGE, self._fetcher.most_ids))
                 requested, page = await self._fetcher.page(ByIds(ids), deadline, patient=False)
                 await self._order_processor.decide(page, self._state_writer.state, held_report)
-                held.let_go(set(requested.ids) - {order.id for order in page.orders})
+                held_refunds.let_go(set(requested.ids) - {order.id for order in page.orders})
         report.events += held_report.events
 
     def _next_tick_is_due(self, deadline: float) -> bool:
@@ -372,8 +376,8 @@ class Poller:
         """Read all changes since the cursor; decide and commit each page."""
         assert self._state_writer.state.cursor_at is not None  # noqa: S101 - set with the baseline
         overlap = self._plan.overlap
-        read = self._read_before.reading_again_from(self._order_processor.held.first_modified_at)
-        walk: cursor.Walk | None = cursor.start(
+        read = self._read_before.rewound_to(self._order_processor.held_refunds.first_modified_at)
+        walk: cursor.ModifiedWalk | None = cursor.start(
             self._state_writer.state.cursor_at, overlap=overlap, read=read
         )
         while walk is not None:
@@ -386,19 +390,19 @@ class Poller:
             step = cursor.step(walk, page, clock_skew=self._plan.clock_skew)
             requested, walk = walk, step.walk
             state = replace(self._state_writer.state, cursor_at=step.cursor)
-            polled_s: float | None = None
+            poll_ended_s: float | None = None
             if walk is None:
-                polled_s, state = anyio.current_time(), replace(state, last_poll_at=self._now())
+                poll_ended_s, state = anyio.current_time(), replace(state, last_poll_at=self._now())
             await self._order_processor.decide(page, state, report, walked=walk is None)
             if walk is None:
-                self._clock.mark(self._state_writer.heartbeat_at, at=polled_s)
+                self._clock.mark(self._state_writer.heartbeat_at, at=poll_ended_s)
                 self._read_before = self._read_before.after(requested, page, overlap=overlap)
 
     async def _prune(self, deadline: float) -> None:
         """Delete expired rows. Stop at half of the time until the next tick, and continue at a later tick."""
         if anyio.current_time() < self._prune_at or self._state_writer.shop_time is None:
             return
-        days_at = self._clock.look().days_at
+        days_at = self._clock.check().days_at
         if self._changes.changed("prune", "" if days_at else "held") and days_at is None:
             self._log.warning("nothing old is dropped until the clocks agree and are steady for a day")
         if days_at is None:

@@ -19,7 +19,7 @@ from shop_poller.observability.logging import ChangeLogger, Log
 from shop_poller.polling.order_processor import OrderProcessor
 from shop_poller.polling.page_fetcher import Fetcher, P
 from shop_poller.polling.plan import PollPlan, TickReport
-from shop_poller.polling.refund_walk import FoundRefunds, RefundWalker
+from shop_poller.polling.refund_list_reader import FoundRefunds, RefundListReader
 from shop_poller.polling.state_writer import StateWriter
 from shop_poller.ports import OrderState, RefundList, ShopState
 
@@ -69,7 +69,9 @@ class Sweeper:
         self._fetcher = fetcher
         self._orders = orders
         self._now = now
-        self._refunds = RefundWalker(plan, state_writer=state_writer, orders=orders, source=refunds, now=now)
+        self._refunds = RefundListReader(
+            plan, state_writer=state_writer, orders=orders, source=refunds, now=now
+        )
         self._not_before = -math.inf
         self._pages: AsyncGenerator[None] | None = None  # the running sweep
         self._asking = anyio.CancelScope()
@@ -162,7 +164,7 @@ class Sweeper:
         await self._commit_position(replace(self._state_writer.state, swept_at=self._now()))
 
     async def _refunded(self) -> AsyncGenerator[None]:
-        """Read the orders that the shop's list of refunds names, see refund_walk.py."""
+        """Read the orders that the shop's list of refunds names, see refund_list_reader.py."""
         async with aclosing(self._refunds.pages(self._awaited)) as pages:
             async for found in pages:
                 yield  # the list and the orders are separate steps
@@ -209,7 +211,7 @@ class Sweeper:
             try:
                 return await answer
             except ShopPollerError as error:
-                self._fetcher.heed(error)
+                self._fetcher.pause_after(error)
                 raise
         return None
 

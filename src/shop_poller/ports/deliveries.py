@@ -27,11 +27,11 @@ class Ack:
     """The sink accepted it: the row leaves the outbox.
 
     Attributes:
-        made: the attempts since the claim, in their order; likewise in the other outcomes.
+        new_attempts: the attempts since the claim, in their order; likewise in the other outcomes.
     """
 
     delivery: Delivery
-    made: Sequence[Attempt] = ()
+    new_attempts: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Retry:
     at: datetime
     error: str
     charged: bool
-    made: Sequence[Attempt] = ()
+    new_attempts: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class MoveToDeadLetters:
 
     delivery: Delivery
     reason: str
-    made: Sequence[Attempt] = ()
+    new_attempts: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Release:
     """The attempts, if there were any, decided nothing: the row can be claimed again."""
 
     delivery: Delivery
-    made: Sequence[Attempt] = ()
+    new_attempts: Sequence[Attempt] = ()
 
 
 Outcome = Ack | Retry | MoveToDeadLetters | Release

@@ -37,7 +37,7 @@ class Balancer:
 
     Attributes:
         egress: the shops that cannot be reached from here.
-        released: how many shops were released because they could not be reached.
+        unreached_released: how many shops were released because they could not be reached.
         replicas: how many replicas existed the last time.
         looked_at: when the last look was, on the event loop's clock.
         began_at: when the watch began; infinity before.
@@ -57,7 +57,7 @@ class Balancer:
         self.began_at = math.inf
         self.is_blind = False
         self.egress = Egress(fleet.shops, probe)
-        self.released = 0
+        self.unreached_released = 0
         self._shops, self._slots = fleet.shops, fleet.slots
         self._membership = membership
         self._name = name
@@ -100,7 +100,7 @@ class Balancer:
 
     def _look_at_polls(self) -> None:
         polls = {shop_id: slot.polls for shop_id, slot in self._slots.items()}
-        self.egress.look({shop_id: its for shop_id, its in polls.items() if its is not None})
+        self.egress.update({shop_id: its for shop_id, its in polls.items() if its is not None})
 
     def _reached_by_others(self) -> set[str]:
         """Return the shops that no other replica has reported as unreached."""
@@ -187,7 +187,7 @@ class Balancer:
         for shop_id in released[:MOST_AT_ONCE]:
             self._log.warning("released: another replica may reach the shop", shop=shop_id)
             self._slots[shop_id].stop.set()
-            self.released += 1
+            self.unreached_released += 1
 
     def _leave_to_rivals(self, taken: set[str]) -> None:
         """Release shops whose lease another replica has.

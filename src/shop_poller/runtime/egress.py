@@ -85,7 +85,7 @@ class Egress:
         """Return the report for the other replicas: the ids of shops, or only EVERYTHING."""
         return [EVERYTHING] if self.is_cut_off else self.unreached
 
-    def look(self, polls: Mapping[str, Polls]) -> None:
+    def update(self, polls: Mapping[str, Polls]) -> None:
         """Update the records from the polls of the shops that are ours.
 
         Args:

@@ -106,8 +106,8 @@ class FleetStatus:
         self._replicas.set(self._balancer.replicas)
         self._waiting.set(self._limiter.waiting)
         self._unreached.set(len(self._balancer.egress.unreached))
-        self._released.inc(self._balancer.released - self._shown_released)
-        self._shown_released = self._balancer.released
+        self._released.inc(self._balancer.unreached_released - self._shown_released)
+        self._shown_released = self._balancer.unreached_released
         ours = {slot.settings.shop for slot in watched}
         counted = [stats for shop, stats in self._counted.items() if shop in ours]
         sinks = [sink for stats in counted for sink in stats.sinks.values()]
@@ -136,7 +136,7 @@ class FleetStatus:
         if shop_runtime is None:
             return
         try:
-            self._counted[shop] = await shop_runtime.health_reporter.look()
+            self._counted[shop] = await shop_runtime.health_reporter.update_metrics()
         except ShopPollerError:
             pass  # counted as an error of the state; the last counts stay
         except Exception as bug:  # noqa: BLE001 - a fault of one store must not stop other shops

@@ -49,14 +49,14 @@ class DeliverySnapshot:
     """The state of the deliveries to one sink, at one moment.
 
     Attributes:
-        held: deliveries in the in-process queue or being sent.
+        in_flight: deliveries in the in-process queue or being sent.
         breaker: the state of the sink's circuit breaker.
         gone: whether the sink answered 410.
         failing_since: the first failure after the last success; None if deliveries do not fail.
         last_error_kind: of the last failure; None if deliveries do not fail.
     """
 
-    held: int
+    in_flight: int
     breaker: BreakerState
     gone: bool
     failing_since: datetime | None
@@ -150,7 +150,7 @@ class LeaderSession:
 def _snapshot(dispatcher: Dispatcher) -> DeliverySnapshot:
     since = dispatcher.failing_since
     return DeliverySnapshot(
-        held=dispatcher.held,
+        in_flight=dispatcher.in_flight,
         breaker=dispatcher.breaker,
         gone=dispatcher.gone,
         failing_since=since,

@@ -54,7 +54,7 @@ class LeaseKeeper:
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Return whether the lease is certainly ours.
 
         The monotonic clock decides, so the result is correct even after the process was frozen.
@@ -167,9 +167,9 @@ class LeaseKeeper:
                 else:
                     self._changes.changed("renewal", "")
                     self._note_answer()
-                    if self.held():  # a confirmation that comes too late does not count
+                    if self.is_held():  # a confirmation that comes too late does not count
                         self._good_from(requested_at)
-            if not self.held():
+            if not self.is_held():
                 self._note_answer(is_missing=True)
                 self._changes.changed("lease", "lost")
                 self._log.warning("the lease expired; stopping the work that it covers")

@@ -154,10 +154,10 @@ def load_templates(settings: Settings) -> LoadedTemplates | None:
 @lru_cache(maxsize=64)
 def _load(source: Path | tuple[tuple[str, str], ...]) -> LoadedTemplates:
     from shop_poller.core.template_sandbox import TemplateSet  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.core.templates import FACTS, VALUES, MessageTemplates  # noqa: PLC0415 - as above
+    from shop_poller.core.templates import DATA_FIELDS, VALUES, MessageTemplates  # noqa: PLC0415 - as above
 
     texts = read(source)
-    templates = TemplateSet(texts.texts, values=VALUES, facts=FACTS)
+    templates = TemplateSet(texts.texts, values=VALUES, data_fields=DATA_FIELDS)
     broken = {error.name for error in templates.problems}
     loaded = LoadedTemplates(texts, MessageTemplates(frozenset(texts.texts) - broken, templates), ())
     problems = (*texts.problems, *map(loaded.line, templates.problems))

@@ -24,7 +24,7 @@ class RunReport:
         tick: the report of the tick.
         delivered: notifications that sinks accepted.
         waiting: deliveries that wait in the outbox.
-        held: those of them whose sink has quiet hours now.
+        in_quiet_hours: those of them whose sink has quiet hours now.
         dead_lettered: deliveries moved to dead letters in this run.
     """
 
@@ -32,7 +32,7 @@ class RunReport:
     delivered: int
     waiting: int
     dead_lettered: int
-    held: int = 0
+    in_quiet_hours: int = 0
 
 
 async def run_once(settings: Settings) -> RunReport:
@@ -72,7 +72,7 @@ async def _run_once(
         await leader_session.deliver(until_idle=True)
         if tick.error is None:
             await leader_session.poller.between_ticks(tick, deadline)
-            await leader_session.poller.read_held_orders(tick, anyio.current_time() + 2 * HOLD_S)
+            await leader_session.poller.read_held_refunds(tick, anyio.current_time() + 2 * HOLD_S)
     await leader_session.deliver(until_idle=True)
     after = await view.stats(settings.shop)
     dispatchers = zip(settings.sinks, leader_session.dispatchers, strict=True)
@@ -82,7 +82,7 @@ async def _run_once(
         delivered=sum(dispatcher.delivered for dispatcher in leader_session.dispatchers),
         waiting=sum(sink.waiting for sink in after.sinks.values()),
         dead_lettered=sum(dispatcher.dead_lettered for dispatcher in leader_session.dispatchers),
-        held=sum(sink.waiting for name, sink in after.sinks.items() if name in quiet),
+        in_quiet_hours=sum(sink.waiting for name, sink in after.sinks.items() if name in quiet),
     )
 
 

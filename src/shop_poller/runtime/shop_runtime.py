@@ -174,7 +174,7 @@ class ShopRuntime:
                 sink,
                 replace(plan, rate=self._rates.get(sink.name)),
                 outbox=store,
-                may_send=self.lease.held,
+                may_send=self.lease.is_held,
                 mask=self._mask,
                 alert_manager=self._alert_manager,
                 metrics=metrics,
@@ -242,7 +242,9 @@ class ShopRuntime:
         if last_poll_at is None or timedelta(seconds=self.lease.silence_s) < stale_after(interval_s):
             return
         if stale(last_poll_at, self._store.now(), interval_s=interval_s):
-            self._alert_manager.owe(self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at)
+            self._alert_manager.remember_unstored(
+                self._settings.shop, cause=ErrorKind.STORE, since=last_poll_at
+            )
 
     def hooks(self) -> Hooks | None:
         """Return the receiver of the shop's webhooks; None if SHOP_WEBHOOK_SECRET is not set."""

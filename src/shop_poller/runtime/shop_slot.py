@@ -45,7 +45,7 @@ class ShopSlot:
     @property
     def leads(self) -> bool:
         """Return whether this process has the lease of the shop."""
-        return self.shop_runtime is not None and self.shop_runtime.lease.held()
+        return self.shop_runtime is not None and self.shop_runtime.lease.is_held()
 
     @property
     def is_unwell(self) -> bool:

@@ -94,10 +94,10 @@ class HealthReporter:
         """Return all metrics. If the store cannot be read, its metrics keep their last values."""
         self._metrics.healthy.set((await self.health())["status"] == "healthy")
         with suppress(ShopPollerError):
-            await self.look()
+            await self.update_metrics()
         return generate_latest(self._metrics.registry)
 
-    async def look(self) -> Stats:
+    async def update_metrics(self) -> Stats:
         """Count the rows in the store, update the metrics, and return the counts.
 
         Raises:

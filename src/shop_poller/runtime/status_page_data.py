@@ -22,10 +22,10 @@ from shop_poller.ports import (
 )
 from shop_poller.runtime.leader_session import SessionSnapshot
 from shop_poller.runtime.status import HealthReporter
-from shop_poller.web.snapshot import ActionResult, Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import ActionResult, RecentEvent, SinkSnapshot, StatusSnapshot
 
 HOURS = 24
-HAPPENINGS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
+RECENT_EVENTS, DELIVERIES, DEAD_LETTERS = 12, 60, 10
 """The most events shown, deliveries read for them, and dead letters shown."""
 COUNT_EVERY_S = 15.0
 """How often the counts of the day are read: they cost the most and change the least."""
@@ -95,7 +95,7 @@ class Overview:
         """Return the data of the page, without the store's part if the store cannot be read."""
         health = await self._health_reporter.health()
         session = self._session()
-        seen = StatusSnapshot(
+        snapshot = StatusSnapshot(
             shop=self._shop,
             version=__version__,
             now=self._store.now(),
@@ -110,11 +110,11 @@ class Overview:
             clock=self._health_reporter.clock.trouble(),
         )
         try:
-            return await self._read(seen)
+            return await self._read(snapshot)
         except ShopPollerError as error:
-            return replace(seen, trouble=error.text)
+            return replace(snapshot, trouble=error.text)
 
-    async def _read(self, seen: StatusSnapshot) -> StatusSnapshot:
+    async def _read(self, snapshot: StatusSnapshot) -> StatusSnapshot:
         store, shop = self._store, self._shop
         stats = await store.stats(shop)
         alerts = await store.alerts(shop)
@@ -122,15 +122,15 @@ class Overview:
         dead = await self._history.finished(shop, dead=True, limit=DEAD_LETTERS)
         good, bad = await self._by_the_hour(sum(sink.dead for sink in stats.sinks.values()))
         return replace(
-            seen,
-            leader="" if seen.leads else await store.holder(),
+            snapshot,
+            leader="" if snapshot.leads else await store.holder(),
             state=await store.load(shop),
             known=stats.known,
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
             alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))],
-            sinks=_with_mutes(self._with_sinks(stats), alerts, seen.now),
-            happenings=_happenings(delivered, dead),
+            sinks=_with_mutes(self._with_sinks(stats), alerts, snapshot.now),
+            recent_events=_recent_events(delivered, dead),
             dead=dead,
             delivered=good,
             dead_lettered=bad,
@@ -162,7 +162,7 @@ class Overview:
             found.append(
                 replace(
                     sink,
-                    held=deliveries.held,
+                    in_flight=deliveries.in_flight,
                     breaker=deliveries.breaker,
                     gone=deliveries.gone,
                     failing_since=deliveries.failing_since,
@@ -233,10 +233,12 @@ def _with_mutes(
     ]
 
 
-def _happenings(delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]) -> list[Happening]:
+def _recent_events(
+    delivered: Sequence[FinishedDelivery], dead: Sequence[FinishedDelivery]
+) -> list[RecentEvent]:
     """Return the latest events, each with the outcomes of its deliveries."""
     by_event: dict[str, list[FinishedDelivery]] = {}
     for one in sorted((*delivered, *dead), key=lambda over: (over.at, over.seq), reverse=True):
         by_event.setdefault(one.event_id, []).append(one)
-    groups = list(by_event.values())[:HAPPENINGS]
-    return [Happening(group[0].event_type, group[0].key, group) for group in groups]
+    groups = list(by_event.values())[:RECENT_EVENTS]
+    return [RecentEvent(group[0].event_type, group[0].key, group) for group in groups]

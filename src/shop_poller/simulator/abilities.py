@@ -220,8 +220,8 @@ def _brief_json(order: SimulatedOrder, face: ShopFace, *, line_items: bool) -> o
         return whole
     billing = whole.get("billing")
     email = billing.get("email") if isinstance(billing, dict) else None
-    seen = {**whole, "billing_email": email or None}
-    brief = {name: seen[name] for name in _BRIEF if name in seen}
+    fields = {**whole, "billing_email": email or None}
+    brief = {name: fields[name] for name in _BRIEF if name in fields}
     rows = whole.get("line_items")
     if line_items and isinstance(rows, list):
         brief["line_items"] = [_brief_line(row) for row in rows]

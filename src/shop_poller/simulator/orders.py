@@ -88,14 +88,14 @@ class SimulatedOrder:
     def in_trash(self, meta_ids: tuple[int, int], at: datetime) -> "SimulatedOrder":
         """Return the order in the trash; its meta data contain the old status."""
         values = (f"wc-{self.status}", str(int(at.timestamp())))
-        trace = (
+        trash_meta = (
             Meta(row_id, key, value) for row_id, key, value in zip(meta_ids, _TRASH_META, values, strict=True)
         )
         return replace(
             self,
             status="trash",
             modified=at,
-            meta=(*self.meta, *trace),
+            meta=(*self.meta, *trash_meta),
             status_before_trash=self.status,
         )
 

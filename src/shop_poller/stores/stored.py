@@ -14,7 +14,7 @@ from typing import Any
 from shop_poller.clock import EPOCH, instant, ms
 from shop_poller.core import import_walk
 from shop_poller.core.attempts import MOST_ATTEMPTS, MOST_WORDS, NO_ATTEMPTS, Attempt, AttemptLog
-from shop_poller.core.cursor import read_again_from
+from shop_poller.core.cursor import cursor_after_loss
 from shop_poller.core.errors import ErrorKind
 from shop_poller.core.import_walk import ImportPosition, Phase
 from shop_poller.core.model import Delivery, EventType, KnownOrder
@@ -228,7 +228,7 @@ def shop_state(raw: Mapping[str, object]) -> tuple[ShopState, list[str]]:
             reading.problems.append(Text("baseline_at is missing"))
         since = [one for one in (started, cursor, polled) if one is not None and EARLIEST <= one < LATEST]
         baseline = min(since, default=None)
-    again = None if baseline is None else read_again_from(baseline, polled)
+    again = None if baseline is None else cursor_after_loss(baseline, polled)
     if cursor is None and raw.get("cursor_at") is not None:
         cursor = again
     refunds = at("refunds_at")

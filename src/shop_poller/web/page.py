@@ -110,7 +110,7 @@ def _trouble(view: ViewContext, trouble: Trouble, now: datetime) -> Markup:
 
 def _tiles(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     stored = [sink.stored for sink in snapshot.sinks]
-    held = [sink.held for sink in snapshot.sinks if sink.held is not None]
+    in_flight = [sink.in_flight for sink in snapshot.sinks if sink.in_flight is not None]
     oldest = min((one.oldest_at for one in stored if one.oldest_at), default=None)
     unknown = view.say("not known")
     lag = view.say("no lag") if oldest is None else view.age((snapshot.now - oldest).total_seconds())
@@ -119,7 +119,9 @@ def _tiles(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         "next poll": _next(view, snapshot),
         "lag": lag,
         "outbox": view.number(sum(one.waiting for one in stored)),
-        "queue": view.number(sum(held)) if held or snapshot.leads else view.say("known to the leader"),
+        "queue": view.number(sum(in_flight))
+        if in_flight or snapshot.leads
+        else view.say("known to the leader"),
         "dead letters": view.number(sum(one.dead for one in stored)),
         "known": view.number(snapshot.known),
         "leads": view.say("this one") if snapshot.leads else foreign(snapshot.leader or view.say("nobody")),

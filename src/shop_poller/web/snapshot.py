@@ -19,7 +19,7 @@ class SinkSnapshot:
     Attributes:
         stored: what the store holds for it.
         named: the settings contain it; else its deliveries wait forever.
-        held: deliveries in the in-process queue and in progress; None if another replica delivers.
+        in_flight: deliveries in the in-process queue and in progress; None if another replica delivers.
         breaker: the state of its circuit; None if another replica delivers.
         gone: it answered 410.
         failing_since: when deliveries began to fail.
@@ -33,7 +33,7 @@ class SinkSnapshot:
     name: str
     stored: SinkStats = field(default_factory=SinkStats)
     named: bool = True
-    held: int | None = None
+    in_flight: int | None = None
     breaker: BreakerState | None = None
     gone: bool = False
     failing_since: datetime | None = None
@@ -45,7 +45,7 @@ class SinkSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class RecentEvent:
     """An event with its deliveries, the latest first; at least one."""
 
     event_type: str
@@ -90,7 +90,7 @@ class StatusSnapshot:
     rows_set_aside: int = 0
     alerts: Sequence[Alert] = ()
     sinks: Sequence[SinkSnapshot] = ()
-    happenings: Sequence[Happening] = ()
+    recent_events: Sequence[RecentEvent] = ()
     dead: Sequence[FinishedDelivery] = ()
     delivered: Sequence[int] = ()
     dead_lettered: Sequence[int] = ()

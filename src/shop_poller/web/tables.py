@@ -8,7 +8,7 @@ from shop_poller.core.model import iso
 from shop_poller.locales import page_texts
 from shop_poller.ports import FinishedDelivery
 from shop_poller.web.markup import Markup, fill, foreign, joined
-from shop_poller.web.snapshot import Happening, SinkSnapshot, StatusSnapshot
+from shop_poller.web.snapshot import RecentEvent, SinkSnapshot, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 
 MUTE_S = 3600
@@ -92,7 +92,7 @@ def _mute(view: ViewContext, sink: SinkSnapshot) -> Markup:
 
 def events(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     """Show the latest events, each with its deliveries."""
-    rows = joined(_happening(view, one, snapshot) for one in snapshot.happenings)
+    rows = joined(_recent_event(view, one, snapshot) for one in snapshot.recent_events)
     table = fill(
         '<table><thead><tr><th scope="col">{event}</th><th scope="col">{deliveries}</th></tr></thead>'
         "<tbody>{rows}</tbody></table>",
@@ -104,18 +104,18 @@ def events(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
         '<section aria-labelledby="events"><h2 id="events">{title}</h2>{content}'
         '<p class="soft">{privacy}</p></section>',
         title=view.say("events"),
-        content=table if snapshot.happenings else fill("<p>{text}</p>", text=view.say("no events")),
+        content=table if snapshot.recent_events else fill("<p>{text}</p>", text=view.say("no events")),
         privacy=view.say("privacy"),
     )
 
 
-def _happening(view: ViewContext, happening: Happening, snapshot: StatusSnapshot) -> Markup:
+def _recent_event(view: ViewContext, event: RecentEvent, snapshot: StatusSnapshot) -> Markup:
     return fill(
         '<tr><th scope="row">{event}<br><span class="soft">{about}</span></th>'
         "<td><ul>{deliveries}</ul></td></tr>",
-        event=view.event(happening.event_type, snapshot.titles),
-        about=view.about(happening.key),
-        deliveries=joined(_delivery(view, one, snapshot.now) for one in happening.deliveries),
+        event=view.event(event.event_type, snapshot.titles),
+        about=view.about(event.key),
+        deliveries=joined(_delivery(view, one, snapshot.now) for one in event.deliveries),
     )
 
 

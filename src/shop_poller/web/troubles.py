@@ -107,7 +107,7 @@ def _all_troubles(snapshot: StatusSnapshot) -> Iterator[Trouble]:
 
 def _dated_ahead(snapshot: StatusSnapshot) -> ClockTrouble | None:
     """Return the trouble of a clock that is behind the times in the store."""
-    over = [*snapshot.dead, *(one for happening in snapshot.happenings for one in happening.deliveries)]
+    over = [*snapshot.dead, *(one for event in snapshot.recent_events for one in event.deliveries)]
     return clocks.trouble(
         Whose.OF_REDIS if snapshot.in_redis else Whose.OURS,
         now=snapshot.now,

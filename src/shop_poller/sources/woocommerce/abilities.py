@@ -123,7 +123,7 @@ class Abilities:
             return Page((bad,), error.shop_time)
         except UnexplainedError as error:
             return await self._not_shown(order_id, error)
-        self._poisoned.healed(order_id)
+        self._poisoned.forget(order_id)
         items = (item for item in listed.items if _of_status(item, query.statuses))
         return Page(tuple(items), listed.shop_time, listed.preamble)
 
@@ -134,7 +134,7 @@ class Abilities:
         hides it. So "Order not found." and the reason why an order cannot be shown may look the same.
         """
         if NO_SUCH_ORDER.search(error.said) and error.shop_time is not None:
-            self._poisoned.healed(order_id)
+            self._poisoned.forget(order_id)
             return Page((), error.shop_time)
         empty = await self._empty(Query(per_page=1), error)
         if order_id in self._poisoned.ids:
@@ -225,7 +225,7 @@ class Abilities:
                         remedy=REMEDY,
                     ),
                 )
-            why = await self._guilt(found)
+            why = await self._why_unreadable(found)
             if why:
                 self._poisoned.add(found, why)
                 break
@@ -242,7 +242,7 @@ class Abilities:
                 found = await poison.find_bad_order(still_fails, top, windows=poison.NEAR, together=1)
         return found if found is not None else await poison.find_bad_order(still_fails, highest)
 
-    async def _guilt(self, order_id: int) -> str:
+    async def _why_unreadable(self, order_id: int) -> str:
         """Return why the shop cannot show this order; "" if it can, or if there is no such order."""
         by_id = Query(per_page=1, ids=frozenset({order_id}))
         try:
@@ -292,10 +292,10 @@ class Abilities:
 
     async def _ask(self, query: Query) -> Listed:
         listed = await self._call(parameters(query, self._inclusive), query)
-        seen = boundaries(listed.items, query) - self._inclusive
-        if not seen:
+        new_boundaries = boundaries(listed.items, query) - self._inclusive
+        if not new_boundaries:
             return listed
-        self._inclusive |= seen
+        self._inclusive |= new_boundaries
         return await self._call(parameters(query, self._inclusive), query)
 
     async def _call(self, requested: dict[str, Any], query: Query) -> Listed:

@@ -200,7 +200,7 @@ class Poisoned:
         self._reasons[order_id] = why
         self._unreported.add(order_id)
         if len(self._reasons) > MAX_REMEMBERED:
-            self.healed(next(iter(self._reasons)))
+            self.forget(next(iter(self._reasons)))
 
     def requested_ids(self, order_id: int, why: str) -> UnreadableOrder:
         """Remember a bad order that was requested by its id."""
@@ -208,11 +208,14 @@ class Poisoned:
         self._unreported.discard(order_id)
         return UnreadableOrder(order_id, why)
 
-    def healed(self, order_id: int) -> None:
+    def forget(self, order_id: int) -> None:
         """Forget an order that is no longer bad."""
         self._reasons.pop(order_id, None)
         self._unreported.discard(order_id)
 
-    def unreported(self, seen: Collection[int]) -> list[UnreadableOrder]:
+    def unreported(self, already_reported: Collection[int]) -> list[UnreadableOrder]:
         """Return the bad orders that were not requested by id yet, except those that this caller has seen."""
-        return [UnreadableOrder(i, self._reasons[i]) for i in sorted(self._unreported.difference(seen))]
+        return [
+            UnreadableOrder(i, self._reasons[i])
+            for i in sorted(self._unreported.difference(already_reported))
+        ]

@@ -64,8 +64,8 @@ class StateKeys:
             lanes = await self._lanes()
             names = self._names(lanes)
             keys = [self._keys.lanes, *(f"{self._keys.prefix}{name}" for name in names)]
-            seen, *found = await self._run("dump", keys, [])
-            if _lanes(seen) != lanes:  # a sink got its first delivery meanwhile
+            lanes_now, *found = await self._run("dump", keys, [])
+            if _lanes(lanes_now) != lanes:  # a sink got its first delivery meanwhile
                 continue
             for name, value, ttl_ms in zip(names, found[::2], found[1::2], strict=True):
                 if value is not None:

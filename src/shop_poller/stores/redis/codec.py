@@ -234,12 +234,12 @@ def is_meant_as_row(field: str) -> bool:
     return field == "" or field[0] in "0123456789"
 
 
-def row_of(delivery: Delivery, made: Sequence[Attempt] = ()) -> str:
+def row_of(delivery: Delivery, new_attempts: Sequence[Attempt] = ()) -> str:
     """Return the text of a field of `outbox` for a delivery that already waits there.
 
     Args:
         delivery: with the attempts that are stored.
-        made: further attempts.
+        new_attempts: further attempts.
     """
     kept = {
         "shop": delivery.shop_id,
@@ -250,7 +250,7 @@ def row_of(delivery: Delivery, made: Sequence[Attempt] = ()) -> str:
         "body": delivery.body,
         "created_at": ms(delivery.created_at),
     } | ({"first_seq": delivery.first_seq} if delivery.first_seq else {})
-    return json.dumps(kept | _log(delivery.attempt_log.plus(made)), ensure_ascii=False)
+    return json.dumps(kept | _log(delivery.attempt_log.plus(new_attempts)), ensure_ascii=False)
 
 
 def from_line(name: str) -> dict[str, str]:
@@ -261,7 +261,9 @@ def from_line(name: str) -> dict[str, str]:
     return dict(zip(("shop_id", "sink", "key", "seq", "created_at", "event_id"), parts, strict=True))
 
 
-def finished_text(over: Delivery, now: datetime, *, made: Sequence[Attempt] = (), reason: str = "") -> str:
+def finished_text(
+    over: Delivery, now: datetime, *, new_attempts: Sequence[Attempt] = (), reason: str = ""
+) -> str:
     """Return the text of a field of `delivered` or `dead_letters`.
 
     Only a field of `dead_letters` contains the body; the bodies of `delivered` are in another key.
@@ -269,7 +271,7 @@ def finished_text(over: Delivery, now: datetime, *, made: Sequence[Attempt] = ()
     Args:
         over: with the attempts that are stored.
         now: the date.
-        made: further attempts.
+        new_attempts: further attempts.
         reason: why it is a dead letter; "" if it was delivered.
     """
     kept = {
@@ -282,7 +284,7 @@ def finished_text(over: Delivery, now: datetime, *, made: Sequence[Attempt] = ()
         "attempts": over.attempts,
         "at": ms(now),
     } | ({"first_seq": over.first_seq} if over.first_seq else {})
-    kept |= _log(over.attempt_log.plus(made))
+    kept |= _log(over.attempt_log.plus(new_attempts))
     return json.dumps(kept | ({"reason": reason, "body": over.body} if reason else {}), ensure_ascii=False)
 
 

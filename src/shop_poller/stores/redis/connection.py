@@ -268,7 +268,7 @@ class RedisConnection:
             raise self._error(Text("is closed already"))
         try:
             with anyio.fail_after(self.patience_s):
-                return await self._heeding(command)
+                return await self._executed(command)
         except ResponseError as error:
             code, _, _ = str(error).partition(" ")
             if code == "TORN":
@@ -293,7 +293,7 @@ class RedisConnection:
         except REDIS_ERRORS as error:
             raise self._error(self._text(error)) from error
 
-    async def _heeding(self, command: Callable[[], Any]) -> Any:
+    async def _executed(self, command: Callable[[], Any]) -> Any:
         """Execute a command. If the server takes no writes, drop the connections to it."""
         try:
             with translated(self._address.shown, self._broken, passing=REDIS_ERRORS):

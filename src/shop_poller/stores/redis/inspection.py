@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.cursor import LOST_CURSOR_REWIND
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.translatable import Text, joined
 from shop_poller.stores import stored
@@ -140,7 +140,7 @@ class Inspection:
         if last is not None and codec.from_naive_iso(last) is None:
             problem = Text("it is not a valid time")
             polled = state.last_poll_at if state is not None else None
-            command: Command = ["SET", 1, codec.naive_iso(polled or self._now - READ_AGAIN)]
+            command: Command = ["SET", 1, codec.naive_iso(polled or self._now - LOST_CURSOR_REWIND)]
             finding = StateFinding("last_poll_time", "-", problem, CORRECTS)
             yield StoredProblem(finding, [keys.last_poll_time], [command], {"value": last})
         left = await self._connection.read("TTL", self._keys.lease)

@@ -9,7 +9,7 @@ import structlog
 
 from shop_poller.clock import ms, to_milliseconds
 from shop_poller.core import import_walk
-from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.cursor import LOST_CURSOR_REWIND
 from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.core.model import KnownOrder
 from shop_poller.core.tallies import OrderTally
@@ -207,7 +207,7 @@ class RedisOrderState(RedisPort):
             # is safe, because every order seen in them has a record.
             problems = [Text("it is not a valid time")]
             await self._note(Original(shop_id, "last_poll_time", shop_id, problems, {"value": last}))
-            last_poll_at = now - READ_AGAIN
+            last_poll_at = now - LOST_CURSOR_REWIND
         if last_poll_at is None:
             return ShopState(started_at=now)
         return ShopState(

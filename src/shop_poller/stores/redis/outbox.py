@@ -72,14 +72,16 @@ class RedisOutbox(RedisPort):
             what: tuple[str, str | int, int, str]
             match outcome:
                 case Ack():
-                    text = codec.finished_text(delivery, now, made=outcome.made)
+                    text = codec.finished_text(delivery, now, new_attempts=outcome.new_attempts)
                     what = ("ack", text, 0, delivery.body)
                 case MoveToDeadLetters():
-                    text = codec.finished_text(delivery, now, made=outcome.made, reason=outcome.reason)
+                    text = codec.finished_text(
+                        delivery, now, new_attempts=outcome.new_attempts, reason=outcome.reason
+                    )
                     what = ("dead_letter", text, 0, "")
                 case Retry():
                     what = ("retry", ms(outcome.at), int(outcome.charged), _row(outcome))
-                case Release() if outcome.made:
+                case Release() if outcome.new_attempts:
                     what = ("release", 0, 0, _row(outcome))
                 case _:  # not attempted: the row does not change
                     continue
@@ -109,13 +111,13 @@ class RedisOutbox(RedisPort):
         keys += [self._keys.age(shop, name) for shop, name in await self._order.lanes() if name == sink]
         for _ in range(RELEASE_LIMIT // CHUNK):
             position, found = await self._connection.read(
-                "ZSCAN", due, self._claims.released.pop(sink, 0), "COUNT", CHUNK
+                "ZSCAN", due, self._claims.scan_positions.pop(sink, 0), "COUNT", CHUNK
             )
             for some in chunks([seq for seq, _ in pairs(found)]):
                 await self._connection.fenced("release_parked", keys, some)
             if not position:
                 return False
-            self._claims.released[sink] = position
+            self._claims.scan_positions[sink] = position
         return True
 
     async def clamp_due(self, sink: str, *, latest: datetime) -> int:
@@ -243,7 +245,7 @@ class RedisOutbox(RedisPort):
 
 def _row(outcome: Retry | Release) -> str:
     """Return the row with its new attempts; "" if there are none, and it does not change."""
-    return codec.row_of(outcome.delivery, outcome.made) if outcome.made else ""
+    return codec.row_of(outcome.delivery, outcome.new_attempts) if outcome.new_attempts else ""
 
 
 def since_of(head: str, default: int) -> int:

@@ -16,19 +16,19 @@ class Claims:
 
     Attributes:
         seqs: claimed deliveries, by sink.
-        released: where the scan for parked deliveries continues, by sink.
+        scan_positions: where the scan for parked deliveries continues, by sink.
         looked_at: how many of the oldest rows are not expired, by lane.
     """
 
     def __init__(self) -> None:
         self.seqs: dict[str, set[int]] = {}
-        self.released: dict[str, int] = {}
+        self.scan_positions: dict[str, int] = {}
         self.looked_at: dict[str, int] = {}
 
     def forget(self) -> None:
         """Drop all claims."""
         self.seqs.clear()
-        self.released.clear()
+        self.scan_positions.clear()
         self.looked_at.clear()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime
 
 from shop_poller.clock import instant, ms
-from shop_poller.core.cursor import READ_AGAIN
+from shop_poller.core.cursor import LOST_CURSOR_REWIND
 from shop_poller.core.model import KnownOrder
 from shop_poller.core.tallies import OrderTally
 from shop_poller.core.translatable import Text
@@ -55,7 +55,7 @@ class SqliteOrderState(SqlitePort):
                 db.damage.report(
                     shop_id, "shops", shop_id, [Text("it is missing, and orders of the shop are known")]
                 )
-                again = max(instant(last) - READ_AGAIN, stored.EARLIEST)
+                again = max(instant(last) - LOST_CURSOR_REWIND, stored.EARLIEST)
                 db.execute(
                     "UPDATE shops SET baseline_at = ?1, cursor_at = ?1 WHERE shop_id = ?2",
                     (ms(again), shop_id),

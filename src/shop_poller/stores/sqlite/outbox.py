@@ -38,7 +38,7 @@ MAX_ROUNDS = 100
 SEQ_IN = "seq IN (SELECT value FROM json_each(?))"
 """Selects many rows by one parameter, see `_seqs`. One statement for many rows is much faster than many
 statements, since Python releases the GIL for each step, and must wait for it again."""
-DELIVER = (
+MOVE_TO_DELIVERED = (
     "INSERT OR REPLACE INTO delivered SELECT seq, shop_id, sink, o.key, event_id, event_type,"
     " created_at, attempts, ?1, body, first_seq, json_extract(log.value, '$[1]')"
     " FROM json_each(?2) AS log CROSS JOIN outbox AS o ON seq = json_extract(log.value, '$[0]')"
@@ -58,7 +58,7 @@ class SqliteOutbox(SqlitePort):
 
     def __init__(self, connection: SqliteConnection) -> None:
         super().__init__(connection)
-        self._looked_at: dict[str, int] = {}  # by sink: where `release_parked` continues
+        self._scan_positions: dict[str, int] = {}  # by sink: where `release_parked` continues
 
     @in_thread
     def claim(self, db: StateConnection, sink: str, *, now: datetime, limit: int) -> list[Delivery]:
@@ -90,7 +90,7 @@ class SqliteOutbox(SqlitePort):
         dead_lettered: list[Delivery] = []
         with transaction(db):
             logs = [(outcome.delivery.seq, _list(outcome)) for outcome in accepted]
-            db.execute(DELIVER, (ms(now), json.dumps(logs, ensure_ascii=False)))
+            db.execute(MOVE_TO_DELIVERED, (ms(now), json.dumps(logs, ensure_ascii=False)))
             _remove(db, acked, now)
             for outcome in outcomes:
                 seq = outcome.delivery.seq
@@ -104,7 +104,7 @@ class SqliteOutbox(SqlitePort):
                             " attempt_log = ? WHERE seq = ?",
                             (ms(outcome.at), outcome.charged, outcome.error, _attempts_text(outcome), seq),
                         )
-                    case Release() if outcome.made:
+                    case Release() if outcome.new_attempts:
                         db.execute(
                             "UPDATE outbox SET attempt_log = ? WHERE seq = ?", (_attempts_text(outcome), seq)
                         )
@@ -119,7 +119,7 @@ class SqliteOutbox(SqlitePort):
     @in_thread
     def release_parked(self, db: StateConnection, sink: str) -> bool:
         """Make some parked rows due now, the oldest first. Return whether there may be more."""
-        after = self._looked_at.pop(sink, 0)
+        after = self._scan_positions.pop(sink, 0)
         with transaction(db):
             seqs = [
                 seq
@@ -136,7 +136,7 @@ class SqliteOutbox(SqlitePort):
             )
         if len(seqs) < RELEASE_LIMIT:
             return False
-        self._looked_at[sink] = seqs[-1]
+        self._scan_positions[sink] = seqs[-1]
         return True
 
     @in_thread
@@ -236,13 +236,13 @@ def _heads(db: sqlite3.Connection, condition: str, sink: str, at: int, limit: in
 def _deliverable(db: StateConnection, rows: Sequence[Row], now: datetime) -> list[Delivery]:
     """Return rows of OUTBOX_TABLE as deliveries. A damaged row is corrected, or set aside."""
     now = min(now, present())
-    judged = [(row, *codec.delivery(row[:-1], now)) for row in rows]
-    damaged = [dict(zip(OUTBOX_TABLE.names, row, strict=True)) for row, _, problems in judged if problems]
+    decoded = [(row, *codec.delivery(row[:-1], now)) for row in rows]
+    damaged = [dict(zip(OUTBOX_TABLE.names, row, strict=True)) for row, _, problems in decoded if problems]
     if damaged:
         with transaction(db):
             for row in damaged:
-                repair_row(db, Damaged(OUTBOX_TABLE, row, *OUTBOX_TABLE.judge(row, present())), present())
-    return [delivery for _, delivery, _ in judged if delivery is not None]
+                repair_row(db, Damaged(OUTBOX_TABLE, row, *OUTBOX_TABLE.check(row, present())), present())
+    return [delivery for _, delivery, _ in decoded if delivery is not None]
 
 
 def _remove(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
@@ -268,10 +268,10 @@ def _move_to_dead_letters(db: sqlite3.Connection, outcome: MoveToDeadLetters, no
 
 def _list(outcome: Outcome) -> list[object] | None:
     """Return the log of all attempts of a delivery; SQLite writes it as JSON."""
-    log = outcome.delivery.attempt_log.plus(outcome.made)
+    log = outcome.delivery.attempt_log.plus(outcome.new_attempts)
     return stored.attempts_list(log) if log.count else None
 
 
 def _attempts_text(outcome: Outcome) -> str | None:
     """Return the log of all attempts of a delivery, as it is stored."""
-    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.made))
+    return codec.attempts_text(outcome.delivery.attempt_log.plus(outcome.new_attempts))

@@ -19,7 +19,7 @@ from shop_poller.stores.sqlite.file import StateConnection, transaction
 
 FINISHED_COLUMNS = "sink, key, event_id, event_type, attempts"
 
-Judge = Callable[[Mapping[str, object], datetime], tuple[list[str], dict[str, object] | None]]
+RowCheck = Callable[[Mapping[str, object], datetime], tuple[list[str], dict[str, object] | None]]
 """Returns the problems of a row, and its corrected columns, or None if the row must be removed."""
 
 
@@ -31,14 +31,14 @@ class Table:
         name: the name of the table.
         key: the columns that identify a row.
         columns: all columns to check, including those of the key.
-        judge: checks a row.
+        check: checks a row.
         suspect: SQL that is true for every row with an invalid number or time.
     """
 
     name: str
     key: tuple[str, ...]
     columns: str
-    judge: Judge
+    check: RowCheck
     suspect: str = "true"
 
     @property
@@ -84,7 +84,7 @@ def damaged(
         where = table.suspect if quick else "true"
         for row in db.execute(f"SELECT {table.columns} FROM {table.name} WHERE {where}"):
             values = dict(zip(table.names, row, strict=True))
-            problems, fixed = table.judge(values, now)
+            problems, fixed = table.check(values, now)
             shop = values["shop_id"]
             if not isinstance(shop, str) or not shop or not stored.is_clean(shop):
                 problems, fixed = [Text("shop_id is not a valid text"), *problems], None
@@ -241,8 +241,8 @@ def _delivery(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict
     return [*problems, *reading.problems], fixed
 
 
-def _finished(at: str, *, dead: bool) -> Judge:
-    def judge(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
+def _finished(at: str, *, dead: bool) -> RowCheck:
+    def check(row: Mapping[str, object], now: datetime) -> tuple[list[str], dict[str, object] | None]:
         over, problems = stored.finished(row["seq"], {**row, "at": row[at]}, dead=dead)
         reading = stored.Reading()
         body = row["body"]
@@ -263,7 +263,7 @@ def _finished(at: str, *, dead: bool) -> Judge:
             fixed["body"] = body if stored.Reading().json(body, "", most=stored.MOST_BODY) else None
         return [*problems, *reading.problems], fixed
 
-    return judge
+    return check
 
 
 def _set_aside(row: Mapping[str, object], _: datetime) -> tuple[list[str], dict[str, object] | None]:

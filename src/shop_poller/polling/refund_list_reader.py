@@ -59,7 +59,7 @@ class _NotReadError(Exception):
         self.bug = bug
 
 
-class RefundWalker:
+class RefundListReader:
     """Reads the list, page by page.
 
     Args:
