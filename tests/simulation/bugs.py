@@ -26,6 +26,8 @@ from shop_poller.ports import Ack, Release
 from simulation.fleets import FleetPlan, is_fleet
 from simulation.plan import AS_IT_COMES, Emphasis, Plan
 from simulation.readers import is_read
+from simulation.standard_error import blocks_log
+from simulation.visitors import sends_hooks
 
 SOON_S = 1800.0
 """Where nothing happens but what the emphasis names, all comes right within that time."""
@@ -42,7 +44,7 @@ class Bug:
         within: seeds that it has to be found in.
         only: in which worlds of one shop it can show at all, or shows soonest; the others are passed by.
         fleets: likewise, in which worlds of fleets; then it is not looked for in those of one shop.
-        read: it can show only in worlds with quiet hours or groups.
+        where: likewise, by the seed: for what only the seed decides.
         emphasis: what happens often in these worlds. Without it some bugs show in one world of hundreds, and
             which one that is changes with every change of the product.
     """
@@ -53,12 +55,12 @@ class Bug:
     within: int
     only: Callable[[Plan], bool] | None = None
     fleets: Callable[[FleetPlan], bool] | None = None
-    read: bool = False
+    where: Callable[[int], bool] | None = None
     emphasis: Emphasis = AS_IT_COMES
 
     def can_show(self, seed: int) -> bool:
         """Whether that seed's world is one of those."""
-        if self.read and (is_fleet(seed) or not is_read(seed)):
+        if self.where is not None and (is_fleet(seed) or not self.where(seed)):
             return False
         if is_fleet(seed):
             if self.fleets is None:
@@ -449,7 +451,7 @@ BUGS = {
         _no_nonce,
         400,
         _on_redis,
-        emphasis=_often("_freeze"),
+        emphasis=_often("_freeze_before_a_write", "_create", alone=True),
     ),
     "no look at the lease before sending": Bug(
         "delivery.sender.Sender", "_send", _blind_send, 400, _on_redis, emphasis=_often("_freeze")
@@ -552,64 +554,110 @@ BUGS = {
         emphasis=_often("_update_the_shop", "_create", alone=True),
     ),
     "webhooks are no hints": Bug(
-        "runtime.shop_runtime.ShopRuntime", "_trigger", _nothing, 400, _with_hooks, emphasis=_often("_create")
+        "runtime.shop_runtime.ShopRuntime",
+        "_trigger",
+        _nothing,
+        400,
+        _with_hooks,
+        where=sends_hooks,
+        emphasis=_often("_create"),
     ),
     "whoever signs is the shop": Bug(
         "sources.woocommerce.hooks.WebhookVerifier",
         "is_genuine",
         lambda _: lambda _, signature: bool(signature),
         300,
+        where=sends_hooks,
     ),
     "what is refused is a hint all the same": Bug(
-        "web.hooks.Hooks", "_refuse", _triggering, 600, _with_hooks, emphasis=_often("_create", alone=True)
+        "web.hooks.Hooks",
+        "_refuse",
+        _triggering,
+        600,
+        _with_hooks,
+        where=sends_hooks,
+        emphasis=_often("_create", alone=True),
     ),
-    "a daemon writes its log itself": Bug("observability.output.LogWriter", "start", _nothing, 60),
-    "dropped lines of the log are not told": Bug("observability.output.LogWriter", "_drop", _nothing, 200),
+    "a daemon writes its log itself": Bug(
+        "observability.output.LogWriter", "start", _nothing, 200, where=blocks_log
+    ),
+    "dropped lines of the log are not told": Bug(
+        "observability.output.LogWriter", "_drop", _nothing, 200, where=blocks_log
+    ),
     "a process that is killed keeps its shops": Bug(
         "stores.redis.membership.RedisMembership", "leased", _once_leased, 300, fleets=_shared
     ),
     "a lease that is lost is not noticed": Bug(
-        "runtime.lease.LeaseKeeper", "_renew", _deaf_to_the_end, 400, fleets=_shared
+        "runtime.lease.LeaseKeeper",
+        "_renew",
+        _deaf_to_the_end,
+        400,
+        fleets=_shared,
+        emphasis=_often("_freeze", "_create", alone=True, patience_s=600.0),
     ),
     "a bad shop holds up the others": Bug("polling.limiter._Slot", "hold", _one_line, 300, fleets=_any_fleet),
     "a shop that is not reached stays": Bug(
-        "runtime.balancer.Balancer", "_release_unreached", _nothing, 600, fleets=_shared
+        "runtime.balancer.Balancer",
+        "_release_unreached",
+        _nothing,
+        600,
+        fleets=_shared,
+        emphasis=_often("_lose_egress", *["_create"] * 4, alone=True),
     ),
     "a group counts as delivered, whatever came of it": Bug(
         "delivery.dispatcher.Dispatcher",
         "_send_gathered",
         _group_taken_for_granted,
         400,
-        read=True,
+        where=is_read,
     ),
     "only the first of a group is recorded": Bug(
         "delivery.dispatcher.Dispatcher",
         "_send_gathered",
         _only_the_first_of_a_group,
         400,
-        read=True,
+        where=is_read,
     ),
-    "a group leaves one out": Bug("core.grouping.GroupFormat", "compose", _one_left_out, 400, read=True),
+    "a group leaves one out": Bug("core.grouping.GroupFormat", "compose", _one_left_out, 400, where=is_read),
     "programs are told of orders that are not paid yet": Bug(
-        "core.filters.Filter", "wants", _wants_what_is_placed, 400, read=True
+        "core.filters.Filter", "wants", _wants_what_is_placed, 400, where=is_read
     ),
     "people are told that an order is cancelled which they never heard of": Bug(
-        "core.filters.Filter", "takes", _takes_every_cancellation, 400, read=True
+        "core.filters.Filter", "takes", _takes_every_cancellation, 400, where=is_read
     ),
     "an order is placed each time it waits": Bug(
-        "core.transition", "was_announced", lambda _: lambda *_: False, 400, read=True
+        "core.transition", "was_announced", lambda _: lambda *_: False, 400, where=is_read
     ),
-    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, read=True),
+    "a mute mutes nobody": Bug("mutes.Mutes", "left_s", lambda _: lambda *_: 0.0, 400, where=is_read),
     "a mute lasts for ever after a clock was set back": Bug(
-        "mutes", "_left_s", _endless_mute, 1200, read=True
+        "mutes",
+        "_left_s",
+        _endless_mute,
+        1200,
+        lambda plan: plan.interval_s == 60 and not plan.on_redis,
+        where=is_read,
+        emphasis=_often("_mute_with_a_clock_ahead", "_create", "_create", alone=True, patience_s=SOON_S),
     ),
-    "a rate is for nobody": Bug("core.rates.RateLimit", "wait_s", lambda _: lambda *_: 0.0, 400, read=True),
+    "a rate is for nobody": Bug(
+        "core.rates.RateLimit", "wait_s", lambda _: lambda *_: 0.0, 400, where=is_read
+    ),
     "quiet hours are for nobody": Bug(
-        "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, read=True
+        "delivery.gathering.SinkTiming", "is_quiet", lambda _: lambda *_: False, 400, where=is_read
     ),
-    "/healthz is always healthy": Bug("runtime.status.HealthReporter", "health", _always_healthy, 300),
+    "/healthz is always healthy": Bug(
+        "runtime.status.HealthReporter",
+        "health",
+        _always_healthy,
+        300,
+        emphasis=_often("_shop_outage", "_create", alone=True),
+    ),
     "/healthz of a fleet is always healthy": Bug(
-        "runtime.fleet_status.FleetStatus", "health", _always_healthy, 300, fleets=_slow
+        "runtime.fleet_status.FleetStatus",
+        "health",
+        _always_healthy,
+        300,
+        fleets=_slow,
+        emphasis=_often("_all_down"),
     ),
     "/healthz of a fleet is that of its worst shop": Bug(
         "runtime.fleet_status.FleetStatus", "health", _unhealthy_for_one, 300, fleets=_slow_files

@@ -225,7 +225,7 @@ class FleetShop(World):
         self.place.troubles.clear()
         self.endpoint.faults.clear()
         self.plan.shop.set_up(self.endpoint)
-        self.shop_is_down = False
+        self.shop_is_down, self._outage_ends_at = False, -1e9
         for receiver in self.receivers.values():
             receiver.mood = "well"
             receiver.refuses.clear()

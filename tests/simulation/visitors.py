@@ -125,9 +125,9 @@ class Visitor:
             there = [process for process in self._world.processes if process.alive and process.site]
             if there and not self._world.is_calm:
                 process, sink = self._rng.choice(there), self._rng.choice([*self._world.receivers])
-                process.runs(self._mute(process, sink, self._rng.choice([0, *MUTES_S])))
+                process.runs(self.mute(process, sink, self._rng.choice([0, *MUTES_S])))
 
-    async def _mute(self, process: "Process", sink: str, seconds: int) -> None:
+    async def mute(self, process: "Process", sink: str, seconds: int) -> None:
         """Mute for so long, or unmute with 0."""
         fields = urlencode({"sink": sink} | ({"seconds": str(seconds)} if seconds else {}))
         headers = {

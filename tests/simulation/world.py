@@ -77,6 +77,7 @@ SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
 )
 
 
+WRITES_OFTEN = ("commit", "record_outcomes")
 ASKS_CLOCK_S = 12.0
 """Each renewal of the lease asks Redis for the time; some may fail."""
 
@@ -119,6 +120,7 @@ class World:
         self.endpoint = Endpoint(self.shop, offers=ROUTES, require_https=True, rng=Random(seed))
         self.plan.shop.set_up(self.endpoint)
         self.shop_is_down = False
+        self._outage_ends_at = -1e9
         self.was_gone = False  # one of the receivers: until a start
         self.ours: set[int] = set()
         self.disturbances = 0  # of the daemons themselves: for a while they may not ask the shop
@@ -343,7 +345,7 @@ class World:
         self.place.troubles.clear()
         self.endpoint.faults.clear()
         self.plan.shop.set_up(self.endpoint)
-        self.shop_is_down = False
+        self.shop_is_down, self._outage_ends_at = False, -1e9
         for receiver in self.receivers.values():
             receiver.mood = "well"
             receiver.refuses.clear()
@@ -531,13 +533,15 @@ class World:
         self.note(f"the shop: {trouble.name}")
 
     def _shop_outage(self) -> None:
+        lasts_s = self.rng.choice(self.outages_s)
         self.shop_is_down = True
+        self._outage_ends_at = max(self._outage_ends_at, self.loop.time() + lasts_s)
         self.note("the shop is down")
 
         def over() -> None:
-            self.shop_is_down = False
+            self.shop_is_down = self.loop.time() < self._outage_ends_at
 
-        self._later(self.rng.choice(self.outages_s), over)
+        self._later(lasts_s, over)
 
     def _lose_sessions(self) -> None:
         self.endpoint.sessions.lose_all()
@@ -603,6 +607,20 @@ class World:
             process.freeze()
             self._later(self.rng.choice([1, 8, 11, 13, 40]), process.thaw)
             self.disturbances += 1
+
+    def _freeze_before_a_write(self) -> None:
+        """For longer than a lease lasts: another one writes meanwhile."""
+        for process in self.processes:
+            if process.alive:
+                process.ambush = (f"before {self.rng.choice(WRITES_OFTEN)}", self._long_freeze(process))
+
+    def _long_freeze(self, process: Process) -> Callable[[], None]:
+        def freeze() -> None:
+            process.freeze()
+            self.disturbances += 1
+            self._later(20, process.thaw)
+
+        return freeze
 
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
@@ -681,6 +699,15 @@ class World:
         for process in self.processes:
             process.kill()
         self._later(self.rng.choice([8, 30, 200]), self._correct_clocks)
+
+    def _mute_with_a_clock_ahead(self) -> None:
+        """The owner mutes all receivers while the clock is ahead by a month, for some seconds."""
+        self._set_hosts(timedelta(days=40))
+        process = self._someone()
+        if process is not None and process.site is not None:
+            for sink in self.receivers:
+                process.runs(Visitor(self).mute(process, sink, 900))
+        self._later(8, self._correct_clocks)
 
     def _set_hosts(self, off: timedelta) -> None:
         if off != self._host_off:
