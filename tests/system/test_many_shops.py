@@ -87,6 +87,8 @@ def test_which_polls_fail_is_listed(fleet: Site) -> None:
     assert listed["tea"]["trouble"].startswith("polls fail since 20")
     assert "keys" in listed["tea"]["trouble"]
     assert "tags" not in listed["bread"]
+    premium = fleet.run("shops", "list", "--tag", "premium", *CONFIG)
+    assert [line.split()[0] for line in premium.lines] == ["honey", "tea"]
 
 
 def test_dead_letters_of_several_shops(fleet: Site) -> None:

@@ -11,7 +11,6 @@ from shop_poller.cli.console import (
     AsJson,
     Config,
     EnoughError,
-    load_shops_config,
     make_app,
     say,
     store_of,
@@ -38,10 +37,10 @@ Examples:
   shop-poller shops list --config shops.toml --json
 Exit codes: 2 settings, 4 cannot print.""",
 )
-def list_shops(*, config: Config = None, as_json: AsJson = False) -> None:
+def list_shops(*, config: Config = None, tag: ShopTags = None, as_json: AsJson = False) -> None:
     """List the shops, which replica watches each, and its last poll; the daemon may be running."""
-    shops_config = load_shops_config(config, needs_shop_keys=False)
-    outcomes = run_each(shops_config.shops, _described)
+    chosen = load_chosen(config, None, tag, all_shops=not tag)
+    outcomes = run_each(chosen.shops, _described)
     with suppress(EnoughError):
         for about in (outcome.result for outcome in outcomes if outcome.result is not None):
             if as_json:

@@ -193,7 +193,7 @@ async def read_status(settings: Settings) -> Status:
             event_mutes=event_mutes,
             quiet_until=_quiet_until(settings, now),
             leader=await leader_of(store, settings.state),
-            failure=_failure(alerts, shop),
+            failure=_failure(alerts, shop) if settings.shop_polling_enabled else None,
             interval_s=settings.shop_polling_interval if settings.shop_polling_enabled else 0.0,
         )
 
