@@ -159,4 +159,4 @@ def test_two_replicas_share_them_and_a_kill_loses_nothing(
         assert two.stop() == 0
         stopped = site.run("status", "--all", "--config", "shops.toml")
         assert (stopped.code, stopped.last[:17]) == (3, "3 shops, 3 failed")
-        assert stopped.stdout.count("no daemon watches this shop") == 3
+        assert stopped.stdout.count("no daemon watches it") == 3

@@ -151,6 +151,8 @@ def test_a_shop_whose_state_cannot_be_read_does_not_hold_up_the_others(fleet: Si
         assert len(told) == 1, (command, told)
         assert "no state yet" in told[0]
         assert done.last.startswith("3 shops, 1 failed; ")
+        if command[0] == "audit":
+            assert done.lines[0].startswith("FAIL  bread"), "the worst first"
         found = json.loads(fleet.run(*command, every, "--json", *CONFIG).stdout)
         assert {one["shop"] for one in found if "error" in one} == {"bread"}, command
         assert len(found) == 3

@@ -127,9 +127,8 @@ async def _audit_one(settings: Settings, since: datetime) -> ShopAudit:
     return found
 
 
-def _rank(outcome: ShopOutcome[ShopAudit]) -> tuple[bool, int]:
+def _rank(outcome: ShopOutcome[ShopAudit]) -> tuple[bool, bool, int]:
     """Return what puts the worst shop first: one that could not be read, then the most missed orders."""
-    if outcome.result is None:
-        return False, 0
-    tally = outcome.result.tally
-    return outcome.code is Exit.OK, -(tally.unaccounted + tally.undelivered) - 1
+    tally = outcome.result.tally if outcome.result is not None else Tally()
+    missed = tally.unaccounted + tally.undelivered
+    return outcome.result is not None, outcome.code is Exit.OK, -missed

@@ -63,19 +63,26 @@ class Status:
     def problems(self) -> list[str]:
         """Why the shop is not watched or not polled, one line per reason; none if it is."""
         found: list[str] = []
-        if self.leader == "":
+        if not self.is_watched:
             found.append(Text("no daemon watches this shop; start it with `shop-poller run`"))
-        if self.failure is not None:
-            found.append(
-                Text(
-                    "polls fail since {since}: {error}",
-                    since=iso(self.failure.since),
-                    error=as_text(self.failure.text),
-                )
-            )
-        elif self.leader and self._is_stale:
-            found.append(Text("the daemon runs, but no poll succeeded for too long"))
+        if self.poll_problem:
+            found.append(self.poll_problem)
         return found
+
+    @property
+    def is_watched(self) -> bool:
+        """Return whether a daemon watches the shop, as far as can be known."""
+        return self.leader != ""
+
+    @property
+    def poll_problem(self) -> str:
+        """Why the shop is not polled although a daemon may watch it, in one line; "" if it is."""
+        if self.failure is not None:
+            since, error = iso(self.failure.since), as_text(self.failure.text)
+            return Text("polls fail since {since}: {error}", since=since, error=error)
+        if self.leader and self._is_stale:
+            return Text("the daemon runs, but no poll succeeded for too long")
+        return ""
 
     @property
     def _is_stale(self) -> bool:

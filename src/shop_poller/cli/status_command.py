@@ -146,7 +146,8 @@ def _line(outcome: ShopOutcome[Status], with_shop: Callable[[str, str], str]) ->
     about = outcome.problem
     if found is not None:
         parts = [
-            *found.problems,
+            *(() if found.is_watched else (Text("no daemon watches it"),)),
+            *((found.poll_problem,) if found.poll_problem else ()),
             _polled(found, found.now or now()),
             *(
                 Text("{name}: {cause}", name=name, cause=alert.cause)
